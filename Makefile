@@ -1,0 +1,46 @@
+# Needs python3 (3.11 to 3.13) with venv, and make. Nothing else.
+
+PYTHON ?= python3
+BIN := .venv/bin
+DOCUMENTS ?= examples/documents
+QUESTION ?= When must driver positions in Waypost be deleted, and how old were the oldest driver positions that were found in Waypost?
+export QUESTION DOCUMENTS
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run dev test check clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.run ## make the environment, from the lock file
+
+run: .venv/.run ## answer QUESTION from the folder DOCUMENTS
+	@$(BIN)/python starter.py ask "$$QUESTION" --documents "$$DOCUMENTS" --embedded
+
+dev: .venv/.run ## run the embedded server, its Web UI and workers
+	@$(BIN)/python starter.py dev
+
+test: .venv/.dev ## run all tests
+	@$(BIN)/python -m pytest
+
+check: .venv/.dev ## format, lint and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+clean: ## remove the environment and the state in .outlast
+	rm -rf .venv .outlast
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 13); sys.exit(not ok and f"Python 3.11 to 3.13 is needed; {sys.executable} is {sys.version.split()[0]}: make PYTHON=...")'
+	@$(PYTHON) -m venv .venv
+
+.venv/.run: requirements.lock | .venv/bin/python
+	@echo "setting up .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+.venv/.dev: requirements-dev.lock | .venv/bin/python
+	@echo "setting up .venv for tests"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@ .venv/.run

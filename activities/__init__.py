@@ -1,0 +1,3 @@
+"""
+What can fail: the agents of the shipped crew, one trade a file, and the books.
+"""

@@ -1,0 +1,171 @@
+"""
+The agent of drills and benchmarks: scripted steps, one effect, and misbehaviour.
+
+Each event is one JSON line in the log, written by one system call, so that lines of
+several processes never mix.
+"""
+
+import asyncio
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from outlast import Run, agent
+
+How = Literal[
+    "raise", "crash", "segfault", "hang", "block", "burn", "memory", "garbage"
+]
+
+
+class Misbehave(BaseModel):
+    """
+    At which step of which attempt (of each, when None) to do what.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    attempt: int | None = None
+    step: int = Field(ge=1)
+    how: How
+
+
+class Script(BaseModel):
+    """
+    What to rehearse.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    steps: int = Field(ge=0, le=100_000)
+    step_seconds: float = Field(default=0.0, ge=0, le=3600)
+    log: Path | None = None
+    effect: str | None = Field(default=None, min_length=1, max_length=200)
+    misbehave: Misbehave | None = None
+
+
+class Rehearsed(BaseModel):
+    """
+    How far it came.
+    """
+
+    steps: int = 0
+    effect: str | None = None
+
+
+@agent("rehearse", version=1)
+async def rehearse(script: Script, run: Run) -> object:
+    """
+    Play the script from the step after the last saved one.
+    """
+    done = await run.resume(Rehearsed, Rehearsed())
+    log = Log(script.log, run)
+    log.write("start", step=done.steps)
+    while done.steps < script.steps:
+        step = done.steps + 1
+        await asyncio.sleep(script.step_seconds)
+        misbehaving = script.misbehave
+        if misbehaving and due(misbehaving, run.attempt, step):
+            garbage = await misbehave(misbehaving.how)
+            if garbage is not None:
+                return garbage
+        done = Rehearsed(steps=step)
+        await run.save(done)
+        log.write("step", step=step)
+        run.say(f"step {step} of {script.steps}")
+    if script.effect is not None:
+        await run.once(
+            script.effect,
+            lambda _: log.write_effect(script.effect or ""),
+            if_unsure="repeat",  # the log itself knows whether the line is there
+        )
+    log.write("end", step=done.steps)
+    return Rehearsed(steps=done.steps, effect=script.effect)
+
+
+def due(misbehaving: Misbehave, attempt: int, step: int) -> bool:
+    """
+    Say whether it is time to misbehave.
+    """
+    return misbehaving.step == step and misbehaving.attempt in (None, attempt)
+
+
+async def misbehave(how: How) -> object:  # noqa: C901 - one case a misdeed
+    """
+    Fail in the way that is asked for; garbage is what it returns.
+    """
+    match how:
+        case "raise":
+            raise RuntimeError("rehearsed failure")
+        case "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "segfault":
+            ctypes.string_at(0)
+        case "hang":
+            await asyncio.Event().wait()
+        case "block":
+            time.sleep(3600)  # noqa: ASYNC251 - blocking the loop is the point
+        case "burn":
+            while True:
+                pass
+        case "memory":
+            hoard: list[bytearray] = []
+            while True:
+                hoard.append(bytearray(16 * 1024 * 1024))
+                await asyncio.sleep(0.01)
+        case "garbage":
+            return object()
+    return None
+
+
+class Log:
+    """
+    The rehearsal's log, or nothing when there is no file.
+    """
+
+    def __init__(self, path: Path | None, run: Run) -> None:
+        self._path = path
+        self._task = run.key.split("/")[1]
+        self._attempt = run.attempt
+
+    def write(self, event: str, **more: object) -> None:
+        """
+        Append one event.
+        """
+        if self._path is None:
+            return
+        with self._path.open("ab", buffering=0) as file:
+            file.write(self._line(event, task=self._task, **more))
+
+    def write_effect(self, key: str) -> None:
+        """
+        Append the effect unless it is there: this log honours the key.
+        """
+        if self._path is None:
+            return
+        with self._path.open("ab+", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            if not any(_is_effect(line, key) for line in file.read().splitlines()):
+                file.write(self._line("effect", key=key))
+
+    def _line(self, event: str, **more: object) -> bytes:
+        line = {
+            "event": event,
+            **more,
+            "pid": os.getpid(),
+            "attempt": self._attempt,
+            "at": time.time(),
+        }
+        return json.dumps(line).encode() + b"\n"
+
+
+def _is_effect(line: bytes, key: str) -> bool:
+    event = json.loads(line)
+    return bool(event["event"] == "effect" and event["key"] == key)

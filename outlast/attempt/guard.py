@@ -1,0 +1,189 @@
+"""
+One attempt of one task, from its claim to its recorded result.
+
+It knows nothing of Temporal: whoever runs it says how a beat is sent and what to do
+with what it raises. Nothing is reported that is not in the ledger first.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import JsonValue, TypeAdapter
+
+from outlast.attempt.agent import Agent, Degraded
+from outlast.attempt.ledger import Claim, Ledger
+from outlast.attempt.run import Run
+from outlast.contracts.errors import GiveUp, ResultError, StalledError
+from outlast.contracts.models import (
+    RESULT_BYTES,
+    SUMMARY_CHARS,
+    Answer,
+    Assignment,
+    Beat,
+    Checkpoint,
+    FollowUps,
+    digest,
+    shorten,
+)
+from outlast.contracts.policies import SHIPPED
+
+
+@dataclass(frozen=True)
+class Place:
+    """
+    Where attempts run: the books, the threads of plain agents, the pulse.
+    """
+
+    ledger: Ledger
+    threads: Executor
+    beat_s: float = SHIPPED.beat_s
+
+
+class Attempt:
+    """
+    One attempt of *assignment* by *agent*, with the right to write given by *fence*.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        assignment: Assignment,
+        fence: int,
+        place: Place,
+        beat: Callable[[Beat], None] = lambda _: None,
+    ) -> None:
+        self.agent = agent
+        self.assignment = assignment
+        self.fence = fence
+        self.place = place
+        self.claim: Claim | None = None
+        self.checkpoint = Checkpoint()
+        self._send = beat
+        self._stalled = False
+
+    async def run(self, carried: list[Checkpoint]) -> Answer:
+        """
+        Do the task, going on from the newest of the *carried* and saved checkpoints.
+
+        :raises StaleAttemptError: when a later attempt has the task.
+        :raises TaskError: what the agent said, or that it stalled.
+        """
+        ledger, store = self.place.ledger, self.place.ledger.store
+        self.claim = await store.run(
+            ledger.claim, self.assignment, self.agent.role, self.fence
+        )
+        done = await store.run(ledger.answered, self.claim)
+        if done is not None:
+            await store.run(ledger.ended, self.claim, "already done")
+            return done[0]
+        await self._resume(carried)
+        answer, result = await self._play()
+        await store.run(ledger.record, self.claim, answer, result)
+        return answer
+
+    async def _resume(self, carried: list[Checkpoint]) -> None:
+        assert self.claim is not None
+        ledger, store = self.place.ledger, self.place.ledger.store
+        saved = await store.run(ledger.resume, self.claim)
+        known = [*carried, saved] if saved else carried
+        known = [each for each in known if each.route == self.agent.role]
+        self.checkpoint = max(known, key=lambda each: each.seq, default=Checkpoint())
+        if self.checkpoint.seq:
+            await store.run(ledger.resumed, self.claim, self.checkpoint.seq)
+
+    async def _play(self) -> tuple[Answer, JsonValue]:
+        assert self.claim is not None
+        ledger, assignment = self.place.ledger, self.assignment
+        run = Run(self.agent, self.claim, ledger, self.checkpoint, assignment.limits)
+        given = self.agent.read(assignment.task.input, await self._needed())
+        playing = asyncio.ensure_future(self._call(given, run))
+        pulse = asyncio.ensure_future(self._pulse(run, playing))
+        try:
+            value = await playing
+        except asyncio.CancelledError:
+            if self._stalled:
+                raise StalledError(
+                    f"alive without progress for {assignment.policy.stall_s:g} s"
+                ) from None
+            raise
+        finally:
+            pulse.cancel()
+            playing.cancel()
+            self.checkpoint = run.beat.checkpoint
+            run.close()
+        return _answer(value, self.claim.attempt)
+
+    async def _call(self, given: Any, run: Run) -> Any:
+        if self.agent.is_async:
+            return await self.agent.play(given, run)
+        loop = asyncio.get_running_loop()
+        run.wait_with(
+            lambda promise: asyncio.run_coroutine_threadsafe(promise, loop).result()
+        )
+        return await loop.run_in_executor(
+            self.place.threads, self.agent.play, given, run
+        )
+
+    async def _pulse(self, run: Run, playing: "asyncio.Future[Any]") -> None:
+        """
+        Beat while the event loop lives; end the agent when it makes no progress.
+        """
+        while True:
+            self._send(run.beat)
+            if time.monotonic() - run.progressed_at > self.assignment.policy.stall_s:
+                self._stalled = True
+                playing.cancel()
+                return
+            await asyncio.sleep(self.place.beat_s)
+
+    async def _needed(self) -> dict[str, JsonValue]:
+        """
+        Fetch the results of the tasks that this one needs, by task id.
+        """
+        ledger, store = self.place.ledger, self.place.ledger.store
+        found: dict[str, JsonValue] = {}
+        for need in self.assignment.needs:
+            result = await store.run(ledger.result, self.assignment.mission, need)
+            if result is None:
+                raise GiveUp(f"the result of {need!r} is not in the ledger")
+            found[need] = result[1]
+        return found
+
+
+def _answer(value: Any, attempt: int) -> tuple[Answer, JsonValue]:
+    """
+    Split what an agent returned into the answer that travels and the result that
+    stays.
+
+    :raises ResultError: when it is no JSON or over the cap.
+    """
+    reasons: list[str] = []
+    if isinstance(value, Degraded):
+        reasons, value = [value.reason], value.result
+    follow_ups = value.tasks if isinstance(value, FollowUps) else []
+    if isinstance(value, FollowUps):
+        value = value.result
+    try:
+        body = TypeAdapter(Any).dump_json(value)
+    except ValueError as error:
+        raise ResultError(f"the result is no JSON: {error}") from None
+    if len(body) > RESULT_BYTES:
+        raise ResultError(
+            f"a result of {len(body)} bytes is over the cap of {RESULT_BYTES}: store "
+            "it and return where it lies"
+        )
+    text = body.decode()
+    result: JsonValue = json.loads(text)
+    answer = Answer(
+        digest=digest(text),
+        attempt=attempt,
+        summary=shorten(text, SUMMARY_CHARS),
+        degraded=reasons,
+        follow_ups=follow_ups,
+    )
+    return answer, result

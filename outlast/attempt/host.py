@@ -1,0 +1,165 @@
+"""
+An agent as a Temporal activity: the one place that knows how ends are reported.
+
+    result, recorded            -> Answer
+    GiveUp, Parked              -> not retryable, the workflow decides
+    worker draining             -> not retryable, the workflow hands the task on at once
+    anything raised             -> retried by the server after a jittered back-off,
+                                   until the ledger counts the policy's failures
+    a later attempt has claimed -> not retryable: this one is over
+
+Checkpoint and beat both travel in Temporal's heartbeat: its details are a Beat, and
+its arrival is the proof of life.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from outlast.attempt.agent import Agent
+from outlast.attempt.guard import Attempt, Place
+from outlast.contracts.errors import (
+    DRAINED,
+    FAILED,
+    STALE,
+    GiveUp,
+    ParkedError,
+    StaleAttemptError,
+    TryLater,
+)
+from outlast.contracts.models import (
+    CAUSE_CHARS,
+    Answer,
+    Assignment,
+    Beat,
+    Checkpoint,
+    shorten,
+)
+from outlast.contracts.policies import backoff_s
+
+
+def fence_of(scheduled: datetime, attempt: int) -> int:
+    """
+    Order attempts by the server's clock, then by number, in one 63-bit integer.
+
+    The attempt number alone starts again at 1 on a reset, a route or a new run.
+    """
+    microseconds = int(scheduled.timestamp() * 1_000_000)
+    return microseconds << 10 | min(attempt, 1023)
+
+
+def host(
+    agent: Agent, place: Place
+) -> Callable[[Assignment], Coroutine[Any, Any, Answer]]:
+    """
+    Make the activity that plays *agent* at *place*.
+    """
+
+    @activity.defn(name=agent.role)
+    async def play(assignment: Assignment) -> Answer:
+        info = activity.info()
+        fence = fence_of(info.current_attempt_scheduled_time, info.attempt)
+        attempt = Attempt(agent, assignment, fence, place, _beat)
+        try:
+            return await attempt.run(_carried(assignment))
+        except asyncio.CancelledError:
+            raise await _cancelled(attempt) from None
+        except Exception as error:
+            # The process's edge towards the agent's code, which may raise anything.
+            raise await _failed(attempt, error) from error
+
+    return play
+
+
+def _beat(beat: Beat) -> None:
+    activity.heartbeat(beat.model_dump(mode="json"))
+
+
+def _carried(assignment: Assignment) -> list[Checkpoint]:
+    """
+    Collect the checkpoints that came with the task: the workflow's and the server's.
+    """
+    carried = [assignment.checkpoint] if assignment.checkpoint else []
+    for details in activity.info().heartbeat_details:
+        try:
+            carried.append(Beat.model_validate(details).checkpoint)
+        except ValidationError as error:
+            activity.logger.warning("beat.unreadable", extra={"error": str(error)})
+    return carried
+
+
+async def _cancelled(attempt: Attempt) -> BaseException:
+    details = activity.cancellation_details()
+    if details is not None and details.worker_shutdown:
+        await _end(attempt, "handed on: the worker drained")
+        return _error(attempt, "the worker drained", DRAINED, final=True)
+    await _end(attempt, "cancelled")
+    return asyncio.CancelledError()
+
+
+async def _failed(attempt: Attempt, error: Exception) -> ApplicationError:
+    cause = _told(error)
+    if isinstance(error, StaleAttemptError):
+        await _end(attempt, "refused: stale")
+        return _error(attempt, str(error), STALE, final=True)
+    if isinstance(error, GiveUp | ParkedError):
+        await _end(attempt, cause)
+        return _error(attempt, str(error), error.kind, final=True)
+    failures = await _count(attempt, cause)
+    final = failures >= attempt.assignment.policy.failures
+    later = error.after if isinstance(error, TryLater) else None
+    delay = later or timedelta(seconds=backoff_s(failures))
+    return _error(attempt, cause, FAILED, final, delay)
+
+
+def _told(error: Exception) -> str:
+    """
+    Put *error* in words, also one that cannot even be printed.
+    """
+    try:
+        return shorten(f"{type(error).__name__}: {error}", CAUSE_CHARS)
+    except Exception as worse:
+        return f"{type(error).__name__}, whose message raises {type(worse).__name__}"
+
+
+async def _end(attempt: Attempt, ending: str) -> None:
+    ledger = attempt.place.ledger
+    if attempt.claim is not None:
+        await ledger.store.run(ledger.ended, attempt.claim, ending)
+
+
+async def _count(attempt: Attempt, cause: str) -> int:
+    """
+    Count the failure in the ledger; when that fails too, by the server's number.
+    """
+    ledger = attempt.place.ledger
+    if attempt.claim is None:
+        return activity.info().attempt
+    try:
+        return await ledger.store.run(ledger.failed, attempt.claim, cause)
+    except Exception:
+        activity.logger.exception("failure.uncounted")
+        return activity.info().attempt
+
+
+def _error(
+    attempt: Attempt,
+    message: str,
+    kind: str,
+    final: bool,
+    delay: timedelta | None = None,
+) -> ApplicationError:
+    number = attempt.claim.attempt if attempt.claim else 0
+    return ApplicationError(
+        message,
+        attempt.checkpoint.model_dump(mode="json"),
+        number,
+        type=kind,
+        non_retryable=final,
+        next_retry_delay=delay,
+    )

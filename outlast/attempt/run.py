@@ -1,0 +1,230 @@
+"""
+What an agent is given besides its input: memory that outlives it, and done-once.
+"""
+
+import inspect
+import json
+import os
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal, TypeVar
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from outlast.attempt.agent import Agent
+from outlast.attempt.ledger import APPLIED, INTENDED, Claim, Intent, Ledger
+from outlast.contracts.errors import (
+    BudgetSpentError,
+    CheckpointError,
+    MissingSecretError,
+    ParkedError,
+    StaleAttemptError,
+)
+from outlast.contracts.models import (
+    CHECKPOINT_BYTES,
+    Beat,
+    Checkpoint,
+    Limits,
+    shorten,
+)
+
+T = TypeVar("T")
+IfUnsure = Literal["repeat", "park"]
+
+# What a beat carries besides the value: seq, version, field names, the said line.
+ENVELOPE_BYTES = 1024
+SAID_CHARS = 200
+
+
+class Run:
+    """
+    One attempt, as its agent sees it.
+
+    In a plain (not async) agent, wrap what must be awaited: `run.wait(run.save(x))`.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        claim: Claim,
+        ledger: Ledger,
+        checkpoint: Checkpoint,
+        limits: Limits,
+    ) -> None:
+        self.tenant = claim.tenant
+        self.round = claim.round
+        self.attempt = claim.attempt
+        self.key = f"{claim.mission}/{claim.task}/{claim.round}"
+        self._agent = agent
+        self._claim = claim
+        self._ledger = ledger
+        self._limits = limits
+        self._checkpoint = checkpoint
+        self._said = ""
+        self._over = False
+        self.progressed_at = time.monotonic()
+        self._wait: Callable[[Coroutine[Any, Any, Any]], Any] | None = None
+
+    async def resume(self, kind: type[T], default: T) -> T:
+        """
+        Return what was saved last in this round, or *default*.
+
+        :raises CheckpointError: when this version of the agent cannot read it.
+        """
+        if self._checkpoint.seq == 0:
+            return default
+        value = await self._saved_value()
+        if self._checkpoint.version != self._agent.version:
+            value = self._migrated(value)
+        try:
+            return TypeAdapter(kind).validate_python(value)
+        except ValidationError as error:
+            raise CheckpointError(
+                f"the checkpoint is no {kind.__name__}: {error.errors()[0]['msg']}"
+            ) from None
+
+    async def save(self, value: Any, *, durable: bool = False) -> None:
+        """
+        Save progress: it survives the SIGKILL of the process, or, when *durable*,
+        the loss of power.
+
+        :raises StaleAttemptError: when a later attempt has the task.
+        """
+        body = TypeAdapter(type(value)).dump_json(value)
+        inline: JsonValue = None
+        blob: str | None = None
+        if len(body) > CHECKPOINT_BYTES - ENVELOPE_BYTES:
+            blob = await self._write(self._ledger.keep, body, durable)
+        else:
+            inline = json.loads(body)
+        checkpoint = Checkpoint(
+            seq=self._checkpoint.seq + 1,
+            route=self._agent.role,
+            version=self._agent.version,
+            value=inline,
+            blob=blob,
+        )
+        await self._write(self._ledger.save, checkpoint, durable)
+        self._checkpoint = checkpoint
+
+    async def once(
+        self,
+        key: str,
+        act: Callable[..., Any],
+        *,
+        content: JsonValue = None,
+        if_unsure: IfUnsure = "park",
+    ) -> Any:
+        """
+        Do *act* once for *key* within the tenant, over all attempts and missions.
+
+        *act* is called with an idempotency key and, when *content* is given, with the
+        content that stands: the first intent fixes it, whoever thinks of another one
+        later gets the recorded. It may be async; what it returns must be JSON.
+
+        If an earlier attempt may or may not have acted, *if_unsure* decides:
+        `repeat` (the far side honours the idempotency key) or `park`.
+
+        :raises ParkedError: when a person must look first.
+        :raises StaleAttemptError: when a later attempt has the task.
+        """
+        intent: Intent = await self._write(self._ledger.intend, key, content)
+        if intent.state == APPLIED:
+            if not intent.proposed and self.round > intent.round:
+                raise ParkedError(f"effect {key!r} stands with other content")
+            return intent.result
+        if intent.state == INTENDED and if_unsure == "park":
+            raise ParkedError(f"effect {key!r} was begun and may have happened")
+        stands = () if content is None else (intent.content,)
+        result = act(f"{self.tenant}:{key}", *stands)
+        if inspect.isawaitable(result):
+            result = await result
+        await self._write(self._ledger.applied, key, result)
+        return result
+
+    async def spend(self, *, tokens: int = 0, cost: float = 0.0) -> None:
+        """
+        Count what was used against the mission's limits.
+
+        :raises BudgetSpentError: when one of them is passed.
+        """
+        used, paid = await self._write(self._ledger.spend, tokens, cost)
+        limits = self._limits
+        if limits.tokens is not None and used > limits.tokens:
+            raise BudgetSpentError(f"{used} tokens used of {limits.tokens}")
+        if limits.cost is not None and paid > limits.cost:
+            raise BudgetSpentError(f"cost {paid:.2f} of {limits.cost:.2f} spent")
+
+    def say(self, event: str) -> None:
+        """
+        Tell whoever follows what is going on; lossy, never in history.
+        """
+        self._said = shorten(event, SAID_CHARS)
+        self.progressed_at = time.monotonic()
+
+    def secret(self, name: str) -> str:
+        """
+        Read a secret of this worker: the environment's OUTLAST_SECRET_<NAME>.
+
+        :raises MissingSecretError: when the worker was not given it.
+        """
+        variable = f"OUTLAST_SECRET_{name.upper()}"
+        if variable not in os.environ:
+            raise MissingSecretError(f"this worker has no {variable}")
+        return os.environ[variable]
+
+    def wait(self, promise: Coroutine[Any, Any, T]) -> T:
+        """
+        Await *promise* from a plain agent's thread.
+        """
+        if self._wait is None:
+            promise.close()
+            raise RuntimeError("run.wait is for plain agents; await it instead")
+        answer: T = self._wait(promise)
+        return answer
+
+    @property
+    def beat(self) -> Beat:
+        """
+        The last checkpoint and what was said last, as a heartbeat carries them.
+        """
+        return Beat(checkpoint=self._checkpoint, said=self._said)
+
+    def close(self) -> None:
+        """
+        End the attempt's rights: a thread that lives on can write nothing more.
+        """
+        self._over = True
+
+    def wait_with(self, wait: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+        """
+        Say how a plain agent's thread waits for the event loop.
+        """
+        self._wait = wait
+
+    async def _write(self, method: Callable[..., T], *args: Any) -> T:
+        if self._over:
+            raise StaleAttemptError(f"{self.key}: this attempt is over")
+        answer = await self._ledger.store.run(method, self._claim, *args)
+        self.progressed_at = time.monotonic()
+        return answer
+
+    async def _saved_value(self) -> JsonValue:
+        blob = self._checkpoint.blob
+        if blob is None:
+            return self._checkpoint.value
+        store = self._ledger.store
+        body = await store.run(self._ledger.fetch, self._claim.mission, blob)
+        if body is None:
+            raise CheckpointError(f"large progress {blob[:12]} is not in the store")
+        value: JsonValue = json.loads(body)
+        return value
+
+    def _migrated(self, value: JsonValue) -> Any:
+        saved = self._checkpoint.version
+        if self._agent.migrate is None:
+            raise CheckpointError(
+                f"the checkpoint is of version {saved}, agent {self._agent.role!r} is "
+                f"version {self._agent.version} and migrates nothing"
+            )
+        return self._agent.migrate(saved, value)

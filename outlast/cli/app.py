@@ -1,0 +1,219 @@
+"""
+The command line of starter.py: one function a verb, each parses, calls and prints.
+"""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from outlast.cli.edge import run_command
+from outlast.contracts.errors import BadInputError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Run missions of agents that finish their work when anything fails.",
+)
+
+MissionId = Annotated[str, typer.Argument(help="the mission's id")]
+Json = Annotated[
+    bool, typer.Option("--json", help="one JSON object on standard output")
+]
+Embedded = Annotated[
+    bool, typer.Option(help="use, or start, the embedded server and workers")
+]
+Strict = Annotated[bool, typer.Option(help="exit 3 when the result is degraded")]
+Name = Annotated[str | None, typer.Option("--id", help="the mission's id; used once")]
+Plain = Annotated[bool, typer.Option(help="plain lines instead of a live board")]
+
+
+@app.command()
+def ask(
+    question: str,
+    documents: Annotated[Path, typer.Option(help="the folder to answer from")],
+    embedded: Embedded = False,
+    as_json: Json = False,
+    strict: Strict = False,
+    id_: Name = None,
+    plain: Plain = False,
+) -> None:
+    """
+    Answer QUESTION from a folder of documents, every quotation verified.
+    """
+    from outlast.cli.intake import question_mission
+    from outlast.cli.missions import Options, conduct
+    from outlast.cli.show import answer_json, print_answer
+
+    mission = question_mission(question, documents, id_)
+    options = Options(embedded, as_json, plain, strict)
+    conduct(mission, options, answer_json, print_answer)
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(help="the mission, in YAML")],
+    embedded: Embedded = False,
+    as_json: Json = False,
+    strict: Strict = False,
+    id_: Name = None,
+    plain: Plain = False,
+) -> None:
+    """
+    Run the mission in FILE and follow it to its report.
+    """
+    from outlast.cli.intake import mission_file
+    from outlast.cli.missions import Options, conduct
+    from outlast.cli.show import mission_json, print_mission
+
+    mission = mission_file(file, id_)
+    options = Options(embedded, as_json, plain, strict)
+    conduct(mission, options, mission_json, print_mission)
+
+
+@app.command()
+def status(mission: MissionId, as_json: Json = False) -> None:
+    """
+    Say how far MISSION is.
+    """
+    from outlast.cli.missions import with_client
+    from outlast.cli.show import show_status
+
+    asyncio.run(with_client(lambda client: show_status(client, mission, as_json)))
+
+
+@app.command("list")
+def list_missions(as_json: Json = False) -> None:
+    """
+    List the missions in the ledger, the newest first.
+    """
+    from outlast.cli.show import show_list
+
+    show_list(as_json)
+
+
+@app.command()
+def pause(mission: MissionId) -> None:
+    """
+    Start no further task of MISSION; what runs goes on.
+    """
+    _update(mission, "pause")
+
+
+@app.command()
+def unpause(mission: MissionId) -> None:
+    """
+    Go on with a paused MISSION.
+    """
+    _update(mission, "unpause")
+
+
+@app.command()
+def cancel(
+    mission: MissionId,
+    reason: Annotated[str, typer.Option(help="stands in the report")] = "cancelled",
+) -> None:
+    """
+    End MISSION now; what is done is kept.
+    """
+    _update(mission, "cancel", reason)
+
+
+@app.command()
+def audit(
+    mission: Annotated[str | None, typer.Argument()] = None, as_json: Json = False
+) -> None:
+    """
+    Count what was promised and kept; exit 1 where a promise was broken.
+    """
+    from outlast.cli.audit import show_audit
+
+    raise typer.Exit(asyncio.run(show_audit(mission, as_json)))
+
+
+@app.command()
+def explain(mission: MissionId, as_json: Json = False) -> None:
+    """
+    Tell the story of MISSION, one line an attempt.
+    """
+    from outlast.cli.explain import show_story
+
+    show_story(mission, as_json)
+
+
+@app.command()
+def dev(
+    port: Annotated[
+        int | None, typer.Option(help="of the server; 7233 or free")
+    ] = None,
+    ui_port: Annotated[int | None, typer.Option(help="of the Web UI")] = None,
+    processes: Annotated[int | None, typer.Option(help="agent processes")] = None,
+    as_json: Json = False,
+    until_unused: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """
+    Run the embedded server, its Web UI and workers until Ctrl-C.
+    """
+    from outlast.cli.show import print_ready
+    from outlast.runtime.settings import settings
+    from outlast.runtime.stack import Stack
+
+    if processes is not None and not 1 <= processes <= 64:
+        raise BadInputError(f"--processes {processes} is not between 1 and 64")
+    stack = Stack(settings(), port, ui_port, processes, until_unused)
+    announce = _print_json if as_json else print_ready
+    raise typer.Exit(asyncio.run(stack.run(announce)))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """
+    Check this machine, the store and the server; name wedged missions.
+    """
+    from outlast.cli.doctor import examine
+
+    raise typer.Exit(asyncio.run(examine(as_json)))
+
+
+@app.command()
+def prune(
+    older_than_days: Annotated[float, typer.Option(min=0)] = 30.0,
+    as_json: Json = False,
+) -> None:
+    """
+    Forget missions that finished so long ago; effects stay known.
+    """
+    from outlast.cli.show import show_pruned
+
+    show_pruned(older_than_days, as_json)
+
+
+@app.command()
+def forget(mission: MissionId) -> None:
+    """
+    Erase a finished MISSION, its effects too, from the store.
+    """
+    from outlast.cli.show import show_forgotten
+
+    show_forgotten(mission)
+
+
+def _update(mission: str, name: str, *args: str) -> None:
+    from outlast.cli.missions import update, with_client
+
+    asyncio.run(with_client(lambda client: update(client, mission, name, *args)))
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value), flush=True)
+
+
+def main() -> None:
+    """
+    Run starter.py.
+    """
+    run_command(app)

@@ -1,0 +1,81 @@
+"""
+Hold the ledger against what was promised, and against the server where it answers.
+"""
+
+import json
+from dataclasses import asdict
+
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from outlast.cli.edge import EXIT_FAILED
+from outlast.cli.missions import reach
+from outlast.cli.show import open_store
+from outlast.contracts.errors import BadInputError, UnavailableError
+from outlast.store.books import Audit, Books
+
+HISTORY_EVENTS = 10_240
+HISTORY_BYTES = 10 * 1024 * 1024
+
+
+async def show_audit(mission: str | None, as_json: bool) -> int:
+    """
+    Print the audit; returns 1 where an invariant is broken.
+    """
+    books = Books(open_store())
+    if mission is not None and books.find(mission) is None:
+        raise BadInputError(f"no mission {mission!r} is in the ledger")
+    audit = books.audit(mission)
+    audit.violations += await _ask_server(audit, mission)
+    if as_json:
+        print(json.dumps(asdict(audit)))
+    else:
+        _print(audit)
+    return EXIT_FAILED if audit.violations else 0
+
+
+async def _ask_server(audit: Audit, mission: str | None) -> list[str]:
+    """
+    Check what only the server knows: whether open missions run, how long histories
+    are. A server that does not answer proves nothing either way.
+    """
+    if not audit.open and mission is None:
+        return []
+    try:
+        client = await reach()
+        wanted = [mission] if mission else audit.open
+        found = [await _check(client, each, each in audit.open) for each in wanted]
+    except (UnavailableError, RPCError):
+        return []
+    return [violation for each in found for violation in each]
+
+
+async def _check(client: Client, mission: str, is_open: bool) -> list[str]:
+    try:
+        described = await client.get_workflow_handle(mission).describe()
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND and is_open:
+            return [f"{mission} was accepted and the server does not know it"]
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return []
+        raise
+    broken = []
+    if is_open and described.status is not WorkflowExecutionStatus.RUNNING:
+        broken.append(f"{mission} was accepted and ended without a report")
+    if described.history_length > HISTORY_EVENTS:
+        broken.append(f"{mission} has {described.history_length} events of history")
+    if described.raw_info.history_size_bytes > HISTORY_BYTES:
+        broken.append(f"{mission} has a history of over {HISTORY_BYTES} bytes")
+    return broken
+
+
+def _print(audit: Audit) -> None:
+    print(
+        f"accepted {audit.accepted}: finished {audit.finished}, parked {audit.parked}, "
+        f"open {len(audit.open)}; dead letters {audit.dead_lettered}"
+    )
+    print(f"attempts {audit.attempts}, stale writes refused {audit.stale_refused}")
+    for each in audit.effects:
+        print(f"effect {each['key']}: {each['state']}, applied {each['applied']}")
+    for violation in audit.violations:
+        print(f"BROKEN: {violation}")

@@ -1,0 +1,102 @@
+"""
+Examine this machine, the store and the server, and predict the recoveries.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from temporalio.client import Client
+
+from outlast.attempt.agent import load
+from outlast.cli.edge import EXIT_FAILED
+from outlast.cli.missions import reach
+from outlast.cli.show import open_store
+from outlast.cli.wedged import wedged_cause
+from outlast.contracts.errors import OutlastError
+from outlast.contracts.policies import SHIPPED, UNTUNED, recovery
+from outlast.runtime.embedded import find_cli
+from outlast.runtime.settings import settings
+from outlast.runtime.start import tags_known
+from outlast.store.books import Books
+
+
+@dataclass(frozen=True)
+class Finding:
+    """
+    One thing that was looked at.
+    """
+
+    what: str
+    well: bool
+    told: str
+
+
+async def examine(as_json: bool) -> int:
+    """
+    Print what was found; returns 1 where something is not well.
+    """
+    findings = [_try("python", _python), _try("server binary", find_cli)]
+    findings += [_try("store", _store), _try("agents", _agents)]
+    findings += await _server()
+    if as_json:
+        print(json.dumps({"findings": [vars(each) for each in findings]}))
+    else:
+        for each in findings:
+            print(f"{'ok ' if each.well else 'BAD'}  {each.what:<14} {each.told}")
+        print("\npredicted worst recovery, on servers as we start them / untuned:")
+        print("\n".join(_bounds()))
+    return 0 if all(each.well for each in findings) else EXIT_FAILED
+
+
+def _try(what: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, True, look())
+    except OutlastError as error:
+        return Finding(what, False, str(error))
+
+
+def _python() -> str:
+    return sys.version.split()[0]
+
+
+def _store() -> str:
+    store = open_store()
+    audit = Books(store).audit()
+    return f"{store.path}: {audit.accepted} missions, {len(audit.open)} open"
+
+
+def _agents() -> str:
+    return ", ".join(sorted(load(settings().modules)))
+
+
+async def _server() -> list[Finding]:
+    try:
+        client = await reach()
+    except OutlastError as error:
+        return [Finding("server", False, str(error))]
+    target = client.service_client.config.target_host
+    found = [Finding("server", True, f"{target}, namespace {client.namespace}")]
+    tags = await tags_known(client)
+    told = "registered" if tags else "not registered: the Web UI shows no status column"
+    found.append(Finding("search tags", True, told))
+    found.append(await _wedged(client))
+    return found
+
+
+async def _wedged(client: Client) -> Finding:
+    wedged = []
+    for mission in Books(open_store()).audit().open:
+        cause = await wedged_cause(client, mission)
+        if cause:
+            wedged.append(f"{mission}: {cause}")
+    return Finding("wedged", not wedged, "; ".join(wedged) or "none")
+
+
+def _bounds() -> Iterator[str]:
+    for tuned, untuned in zip(recovery(SHIPPED), recovery(UNTUNED), strict=True):
+        yield (
+            f"  {tuned.fault:<36} {tuned.worst_s:4.2f} s / {untuned.worst_s:4.2f} s"
+            f"   ({tuned.by})"
+        )

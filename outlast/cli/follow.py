@@ -1,0 +1,212 @@
+"""
+Follow a mission while it runs: a live board on a terminal, plain lines elsewhere.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.client import WorkflowHandle, WorkflowQueryFailedError
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError
+
+from outlast.contracts.models import Beat, Outcome, Progress, Report, task_of
+from outlast.runtime.start import Started
+
+LOOK_S = 0.25
+LOOK_LIMIT_S = 2.0
+# Before this long nothing is said: a server that restarts is back by then.
+PATIENCE_S = 3.0
+
+COLOURS = {
+    "done": "green",
+    "degraded": "yellow",
+    "skipped": "yellow",
+    "parked": "magenta",
+    "dead": "red",
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """
+    What can be seen now: the progress, what attempts say, what waits for a worker.
+    """
+
+    progress: Progress
+    said: dict[str, str] = field(default_factory=dict)
+    unstarted: set[str] = field(default_factory=set)
+
+
+class Screen(Protocol):
+    """
+    Where a mission is followed.
+    """
+
+    def show(self, view: View) -> None:
+        """
+        Show the mission as it is now.
+        """
+
+    def note(self, text: str) -> None:
+        """
+        Say something beside it.
+        """
+
+
+async def follow(started: Started, screen: Screen) -> Report:
+    """
+    Show the mission until it ends.
+    """
+    report = asyncio.ensure_future(started.report())
+    seen_at = time.monotonic()
+    noted = False
+    while not report.done():
+        view = await look(started.handle)
+        if view is not None:
+            screen.show(view)
+            seen_at, noted = time.monotonic(), False
+        elif time.monotonic() - seen_at > PATIENCE_S and not noted:
+            screen.note("no answer from the server or a workflow process; waiting")
+            noted = True
+        await asyncio.wait([report], timeout=LOOK_S)
+    ended = report.result()
+    screen.show(View(_final(ended)))
+    return ended
+
+
+async def look(handle: WorkflowHandle[Any, Any]) -> View | None:
+    """
+    Look at the mission once; None when nobody answers in time.
+    """
+    try:
+        async with asyncio.timeout(LOOK_LIMIT_S):
+            progress = await handle.query("progress", result_type=Progress)
+            described = await handle.describe()
+    except (RPCError, WorkflowQueryFailedError, TimeoutError):
+        return None
+    said: dict[str, str] = {}
+    unstarted: set[str] = set()
+    for pending in described.raw_description.pending_activities:
+        if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
+            unstarted.add(task_of(pending.activity_id))
+        elif words := await _said(pending):
+            said[task_of(pending.activity_id)] = words
+    return View(progress, said, unstarted)
+
+
+async def _said(pending: PendingActivityInfo) -> str:
+    """
+    Read what an attempt said last from its heartbeat.
+    """
+    if not pending.HasField("heartbeat_details"):
+        return ""
+    details = await pydantic_data_converter.decode_wrapper(pending.heartbeat_details)
+    try:
+        return Beat.model_validate(details[0]).said
+    except (ValidationError, IndexError):
+        return ""
+
+
+def _final(report: Report) -> Progress:
+    return Progress(
+        mission=report.mission,
+        paused=False,
+        waiting=[],
+        running=[],
+        settled=report.tasks,
+    )
+
+
+class Lines:
+    """
+    Plain lines on standard error: one when a task starts, one when it ends.
+    """
+
+    def __init__(self) -> None:
+        self._told: set[tuple[str, str]] = set()
+        self._waiting_since: dict[str, float] = {}
+
+    def show(self, view: View) -> None:
+        for running in view.progress.running:
+            self._once(running.id, "running", f"on {running.route}")
+            self._tell_unstarted(running.id, running.route, view)
+        for outcome in view.progress.settled:
+            self._once(outcome.id, outcome.status, _told(outcome))
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def _tell_unstarted(self, task: str, route: str, view: View) -> None:
+        if task not in view.unstarted:
+            self._waiting_since.pop(task, None)
+        elif (
+            time.monotonic() - self._waiting_since.setdefault(task, time.monotonic())
+            > PATIENCE_S
+        ):
+            told = f"for a worker that plays {route}; start one with worker.py"
+            self._once(task, "waits", told)
+
+    def _once(self, task: str, state: str, more: str) -> None:
+        if (task, state) not in self._told:
+            self._told.add((task, state))
+            self.note(f"{task:<16} {state:<9} {more}".rstrip())
+
+
+class Board:
+    """
+    A live table on the terminal.
+    """
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    def show(self, view: View) -> None:
+        table = Table(box=None, pad_edge=False)
+        for column in ("task", "state", ""):
+            table.add_column(column, overflow="ellipsis", no_wrap=True)
+        for outcome in view.progress.settled:
+            colour = COLOURS[outcome.status]
+            state = f"[{colour}]{outcome.status}[/]"
+            table.add_row(outcome.id, state, escape(_told(outcome)))
+        for running in view.progress.running:
+            waits = running.id in view.unstarted
+            state = "waits for a worker" if waits else "running"
+            table.add_row(running.id, state, escape(view.said.get(running.id, "")))
+        for task in view.progress.waiting:
+            table.add_row(task, "[dim]waiting[/]", "")
+        if view.progress.paused:
+            table.caption = "paused"
+        self._live.update(table, refresh=True)
+
+    def note(self, text: str) -> None:
+        self._live.console.print(text)
+
+
+@contextmanager
+def screen(plain: bool) -> Iterator[Screen]:
+    """
+    Choose where to show: a board on a terminal, lines when *plain* or without one.
+    """
+    console = Console(stderr=True)
+    if plain or not console.is_terminal:
+        yield Lines()
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        yield Board(live)
+
+
+def _told(outcome: Outcome) -> str:
+    again = f"{outcome.attempts} attempts" if outcome.attempts > 1 else ""
+    return "; ".join(each for each in (again, *outcome.reasons) if each)

@@ -1,0 +1,150 @@
+"""
+Turn what a user gives into a mission, or into one sentence on what is wrong with it.
+"""
+
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from outlast.contracts.errors import BadInputError
+from outlast.contracts.models import MISSION_BYTES, Mission, Task
+from outlast.runtime.settings import settings
+from outlast.store.folder import scan
+
+QUESTION_CHARS = 1000
+
+
+def question_mission(question: str, documents: Path, mission: str | None) -> Mission:
+    """
+    Make the mission that answers *question* from the folder *documents*.
+
+    :raises BadInputError: when either cannot be used.
+    """
+    asked = " ".join(question.split())
+    if not asked:
+        raise BadInputError("the question is empty")
+    if len(asked) > QUESTION_CHARS:
+        raise BadInputError(f"the question is longer than {QUESTION_CHARS} characters")
+    folder = check_folder(documents)
+    name = mission or new_id("ask")
+    plan = {
+        "question": asked,
+        "documents": str(folder),
+        "reports": str(settings().reports),
+        "mission": name,
+    }
+    tasks = [
+        Task(id="index", role="librarian", input={"documents": str(folder)}),
+        Task(id="plan", role="planner", input=dict(plan), needs=["index"]),
+    ]
+    return build({"id": name, "goal": asked, "tasks": tasks})
+
+
+def check_folder(documents: Path) -> Path:
+    """
+    Make sure that *documents* is a folder we can read something from.
+
+    :raises BadInputError: when it is not.
+    """
+    folder = documents.expanduser().resolve()
+    if not folder.exists():
+        raise BadInputError(f"there is no folder {documents}")
+    if not folder.is_dir():
+        raise BadInputError(f"{documents} is not a folder")
+    try:
+        found = scan(folder)
+    except OSError as error:
+        raise BadInputError(
+            f"the folder {documents} cannot be read: {error.strerror}"
+        ) from None
+    if not found:
+        raise BadInputError(
+            f"the folder {documents} holds no document that can be read "
+            "(txt, md, html, pdf, docx)"
+        )
+    return folder
+
+
+def mission_file(path: Path, mission: str | None) -> Mission:
+    """
+    Read the mission in the YAML file at *path*.
+
+    :raises BadInputError: in one sentence.
+    """
+    content = parse(_read(path), str(path))
+    if mission is not None:
+        content["id"] = mission
+    elif "id" not in content:
+        content["id"] = new_id(path.stem)
+    return build(content)
+
+
+def parse(text: str, name: str) -> dict[str, Any]:
+    """
+    Parse a mission's YAML: plain data, no aliases, one mapping.
+
+    :raises BadInputError: when it is anything else.
+    """
+    try:
+        content = yaml.load(text, _Plain)  # noqa: S506 - _Plain is a SafeLoader
+    except yaml.YAMLError as error:
+        told = " ".join(str(error).split())
+        raise BadInputError(f"{name} is not a mission in YAML: {told}") from None
+    except RecursionError:
+        raise BadInputError(f"{name} is nested too deeply") from None
+    if not isinstance(content, dict):
+        raise BadInputError(f"{name} must hold goal and tasks")
+    return content
+
+
+def build(content: dict[str, Any]) -> Mission:
+    """
+    Make a mission of *content*.
+
+    :raises BadInputError: naming the first field that does not fit.
+    """
+    if "crew" in content:
+        raise BadInputError("crew is not for a mission file: the workers decide it")
+    try:
+        return Mission.model_validate(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        raise BadInputError(f"the mission's {place}: {fault['msg']}") from None
+
+
+def new_id(stem: str) -> str:
+    """
+    Make a readable mission id that nobody has used.
+    """
+    safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in stem.lower())
+    day = time.strftime("%Y%m%d-%H%M%S")
+    return f"{safe.strip('-')[:40] or 'mission'}-{day}-{secrets.token_hex(2)}"
+
+
+def _read(path: Path) -> str:
+    try:
+        body = path.read_bytes()
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror}") from None
+    if len(body) > MISSION_BYTES:
+        raise BadInputError(f"{path} is larger than {MISSION_BYTES} bytes")
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        raise BadInputError(f"{path} is not a text in UTF-8") from None
+
+
+class _Plain(yaml.SafeLoader):
+    """
+    YAML without aliases: a few of them unfold to more than any memory.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not allowed here")
+        return super().compose_node(parent, index)

@@ -1,0 +1,163 @@
+"""
+Conduct a mission from the starter: find a server, start, follow, report.
+"""
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
+from outlast.cli.follow import follow, screen
+from outlast.contracts.errors import BadInputError, RefusedError, UnavailableError
+from outlast.contracts.models import Mission, Report, Status
+from outlast.runtime.connect import connect
+from outlast.runtime.settings import settings, temporal_is_named
+from outlast.runtime.stack import running, used
+from outlast.runtime.start import Started, resolve, start
+
+UPDATE_LIMIT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """
+    How to conduct and how to report.
+    """
+
+    embedded: bool
+    as_json: bool
+    plain: bool
+    strict: bool
+
+
+@dataclass(frozen=True)
+class Conducted:
+    """
+    A mission that has ended, and what there is to say about it.
+    """
+
+    mission: Mission
+    report: Report
+    results: dict[str, Any]
+    seconds: float
+    ui: str | None
+    embedded: bool
+
+
+Tell = Callable[[Conducted], None]
+
+
+def conduct(mission: Mission, options: Options, as_json: Tell, as_text: Tell) -> None:
+    """
+    Start *mission*, follow it, tell how it ended, and exit by its status.
+
+    :raises BadInputError: before anything is started.
+    """
+    resolve(mission)
+    began = time.monotonic()
+    with ExitStack() as leaving:
+        ready = leaving.enter_context(used(settings())) if options.embedded else None
+        try:
+            started, report = asyncio.run(_carry_out(mission, options, ready))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            _tell_interrupted(mission, options)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        conducted = Conducted(
+            mission=mission,
+            report=report,
+            results=started.results(),
+            seconds=round(time.monotonic() - began, 3),
+            ui=_ui(ready, mission),
+            embedded=options.embedded,
+        )
+        (as_json if options.as_json else as_text)(conducted)
+    raise typer.Exit(_code(report, options.strict))
+
+
+async def with_client(act: Callable[[Client], Awaitable[Any]]) -> Any:
+    """
+    Do *act* with a client of the server that this home uses.
+    """
+    return await act(await reach())
+
+
+async def reach() -> Client:
+    """
+    Connect to the Temporal of the environment, else to the stack on this home.
+
+    :raises UnavailableError: when neither answers.
+    """
+    ready = None if temporal_is_named() else running(settings())
+    return await connect(ready["address"] if ready else None)
+
+
+async def update(client: Client, mission: str, name: str, *args: str) -> None:
+    """
+    Send an update to a running mission.
+
+    :raises RefusedError: when the mission refuses it, in its own words.
+    :raises BadInputError: when there is no such mission under way.
+    """
+    handle = client.get_workflow_handle(mission)
+    try:
+        async with asyncio.timeout(UPDATE_LIMIT_S):
+            await handle.execute_update(name, args=list(args))
+    except WorkflowUpdateFailedError as error:
+        raise RefusedError(f"{mission}: {error.cause}") from None
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise BadInputError(f"no mission {mission!r} is under way") from None
+        raise UnavailableError(f"{mission}: {error.message}") from None
+    except TimeoutError:
+        raise UnavailableError(
+            f"{mission}: no workflow process answers within {UPDATE_LIMIT_S:g} s; "
+            "start workers with worker.py"
+        ) from None
+    print(f"{mission}: {name} done")
+
+
+async def _carry_out(
+    mission: Mission, options: Options, ready: dict[str, Any] | None
+) -> tuple[Started, Report]:
+    _cancel_on_sigterm()
+    client = await connect(ready["address"]) if ready else await reach()
+    started = await start(mission, client=client)
+    with screen(options.plain or options.as_json) as shown:
+        shown.note(f"mission {mission.id}")
+        return started, await follow(started, shown)
+
+
+def _cancel_on_sigterm() -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+
+def _tell_interrupted(mission: Mission, options: Options) -> None:
+    where = " on the state in OUTLAST_HOME (`make dev`)" if options.embedded else ""
+    print(
+        f"\nmission {mission.id} is kept and goes on as soon as workers run{where}; "
+        f"look with: starter.py status {mission.id}",
+        file=sys.stderr,
+    )
+
+
+def _ui(ready: dict[str, Any] | None, mission: Mission) -> str | None:
+    return f"{ready['ui']}/namespaces/default/workflows/{mission.id}" if ready else None
+
+
+def _code(report: Report, strict: bool) -> int:
+    if report.status is Status.COMPLETED:
+        return 0
+    if report.status is Status.DEGRADED:
+        return EXIT_DEGRADED if strict else 0
+    return EXIT_FAILED

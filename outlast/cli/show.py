@@ -1,0 +1,230 @@
+"""
+What the starter prints: for people, and one JSON object for programs.
+"""
+
+import asyncio
+import json
+import time
+from typing import Any
+
+from temporalio.client import Client
+
+from outlast.cli.follow import look
+from outlast.cli.missions import Conducted
+from outlast.cli.wedged import wedged_cause
+from outlast.contracts.errors import BadInputError
+from outlast.contracts.models import Outcome, Report
+from outlast.runtime.settings import settings
+from outlast.store.books import Books, Entry
+from outlast.store.database import Store
+
+NO_ANSWER = "The mission ended without an answer."
+
+
+def answer_json(conducted: Conducted) -> None:
+    """
+    Print the answer to a question as one JSON object.
+    """
+    published = _published(conducted.results)
+    value = {
+        "mission": conducted.mission.id,
+        "status": conducted.report.status,
+        "degraded": conducted.report.degraded,
+        "answer": published.get("answer", NO_ANSWER),
+        "citations": published.get("citations", []),
+        "gaps": published.get("gaps", []),
+        "report": published.get("report"),
+        "seconds": conducted.seconds,
+        "ui": conducted.ui,
+    }
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def print_answer(conducted: Conducted) -> None:
+    """
+    Print the answer for a person: the answer first, each quotation with its place.
+    """
+    published = _published(conducted.results)
+    print(f"\n{published.get('answer', NO_ANSWER)}\n")
+    for number, each in enumerate(published.get("citations", []), 1):
+        print(f"  [{number}] {each['document']}:{each['line']}")
+        print(f"      “{' '.join(each['quote'].split())}”")
+    for gap in published.get("gaps", []):
+        print(f"  gap: {gap['document']}: {gap['reason']}")
+    _print_lacks(conducted.report)
+    if published.get("report"):
+        print(f"\nreport   {published['report']}")
+    _print_end(conducted)
+
+
+def mission_json(conducted: Conducted) -> None:
+    """
+    Print a mission's end as one JSON object.
+    """
+    report = conducted.report
+    value = {
+        "mission": report.mission,
+        "status": report.status,
+        "degraded": report.degraded,
+        "tasks": [_task_json(each, conducted.results) for each in report.tasks],
+        "seconds": conducted.seconds,
+        "ui": conducted.ui,
+    }
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def print_mission(conducted: Conducted) -> None:
+    """
+    Print a mission's end for a person.
+    """
+    for each in conducted.report.tasks:
+        print(f"{each.id:<16} {each.status:<9} {each.summary}")
+    _print_lacks(conducted.report)
+    _print_end(conducted)
+
+
+async def show_status(client: Client, mission: str, as_json: bool) -> None:
+    """
+    Print how far a mission is, from the workflow, or from the ledger once it ended.
+    """
+    entry = _entry(mission)
+    if entry.report is not None:
+        _print_ended(entry, as_json)
+        return
+    handle = client.get_workflow_handle(mission)
+    view, wedged = await asyncio.gather(look(handle), wedged_cause(client, mission))
+    value: dict[str, Any] = {"mission": mission, "status": entry.state}
+    value["wedged"] = wedged
+    value["progress"] = view.progress.model_dump(mode="json") if view else None
+    if as_json:
+        print(json.dumps(value))
+        return
+    print(f"{mission}  {entry.state}  {entry.goal}")
+    if wedged:
+        print(f"WEDGED: {wedged}")
+    if view is None:
+        print("no workflow process answers; start workers with worker.py")
+        return
+    if view.progress.paused:
+        print("paused")
+    for each in view.progress.settled:
+        print(f"{each.id:<16} {each.status}")
+    for running in view.progress.running:
+        waits = running.id in view.unstarted
+        state = "waits for a worker" if waits else "running"
+        print(f"{running.id:<16} {state}  {view.said.get(running.id, '')}")
+    for task in view.progress.waiting:
+        print(f"{task:<16} waiting")
+
+
+def show_list(as_json: bool) -> None:
+    """
+    Print the ledger's missions, the newest first.
+    """
+    entries = Books(open_store()).entries()
+    if as_json:
+        rows = [
+            {
+                "mission": each.id,
+                "tenant": each.tenant,
+                "status": each.state,
+                "goal": each.goal,
+                "accepted_at": each.accepted_at,
+                "finished_at": each.finished_at,
+            }
+            for each in entries
+        ]
+        print(json.dumps(rows))
+        return
+    for each in entries:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each.accepted_at))
+        print(f"{at}  {each.state:<10} {each.id}  {each.goal}")
+    if not entries:
+        print("no missions yet: try `make run`")
+
+
+def show_pruned(older_than_days: float, as_json: bool) -> None:
+    """
+    Forget old missions and say which.
+    """
+    pruned = Books(open_store()).prune(older_than_days * 86_400)
+    print(json.dumps({"pruned": pruned}) if as_json else f"{len(pruned)} forgotten")
+
+
+def show_forgotten(mission: str) -> None:
+    """
+    Erase one mission and say so.
+    """
+    entry = _entry(mission)
+    if entry.report is None:
+        raise BadInputError(f"{mission} is under way; cancel it first")
+    Books(open_store()).forget(mission)
+    print(f"{mission}: forgotten; its report file, if any, is yours to delete")
+
+
+def print_ready(line: dict[str, Any]) -> None:
+    """
+    Say for a person what `dev` has started.
+    """
+    print(f"Temporal   {line['address']}")
+    print(f"Web UI     {line['ui']}")
+    for worker in line["workers"]:
+        print(f"worker     {worker['kind']} {worker['pid']}")
+    print("Ctrl-C stops them; missions are kept.", flush=True)
+
+
+def open_store() -> Store:
+    """
+    Open the store of this home.
+    """
+    return Store(settings().store_path)
+
+
+def _entry(mission: str) -> Entry:
+    entry = Books(open_store()).find(mission)
+    if entry is None:
+        raise BadInputError(f"no mission {mission!r} is in the ledger")
+    return entry
+
+
+def _published(results: dict[str, Any]) -> dict[str, Any]:
+    found = results.get("publish")
+    return found if isinstance(found, dict) else {}
+
+
+def _task_json(outcome: Outcome, results: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": outcome.id,
+        "role": outcome.role,
+        "route": outcome.route,
+        "status": outcome.status,
+        "attempts": outcome.attempts,
+        "reasons": outcome.reasons,
+        "result": results.get(outcome.id),
+    }
+
+
+def _print_ended(entry: Entry, as_json: bool) -> None:
+    assert entry.report is not None
+    if as_json:
+        report = entry.report.model_dump(mode="json")
+        print(
+            json.dumps({"mission": entry.id, "status": entry.state, "report": report})
+        )
+        return
+    print(f"{entry.id}  {entry.state}  {entry.goal}")
+    for each in entry.report.tasks:
+        print(f"{each.id:<16} {each.status}  {each.summary}")
+    _print_lacks(entry.report)
+
+
+def _print_lacks(report: Report) -> None:
+    for reason in report.degraded:
+        print(f"  lacks: {reason}")
+
+
+def _print_end(conducted: Conducted) -> None:
+    print(f"status   {conducted.report.status} in {conducted.seconds:.1f} s")
+    print(f"story    starter.py explain {conducted.mission.id}")
+    if conducted.embedded:
+        print("Web UI   stops with this command; look again with: make dev")

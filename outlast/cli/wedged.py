@@ -1,0 +1,29 @@
+"""
+Find missions whose workflow task fails again and again: they look like silence.
+"""
+
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+# One failed workflow task may be a deploy in progress; the second one is not.
+WEDGED_ATTEMPTS = 2
+
+
+async def wedged_cause(client: Client, mission: str) -> str | None:
+    """
+    Say why the mission's workflow task fails, or None when it does not.
+    """
+    handle = client.get_workflow_handle(mission)
+    try:
+        description = await handle.describe()
+        pending = description.raw_description.pending_workflow_task
+        if pending.attempt < WEDGED_ATTEMPTS:
+            return None
+        cause = ""
+        async for event in handle.fetch_history_events():
+            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
+                cause = event.workflow_task_failed_event_attributes.failure.message
+    except RPCError:
+        return None
+    return f"workflow task failed {pending.attempt - 1} times: {cause or 'timed out'}"

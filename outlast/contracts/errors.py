@@ -1,0 +1,135 @@
+"""
+Every error of Outlast, sorted by what the caller does next.
+
+    OutlastError
+    ├── BadInputError         mend the input: one sentence, exit code 2, nothing started
+    ├── UnavailableError      try again later: something outside is away
+    │   └── StoreError        the store cannot be opened or is too new
+    ├── RefusedError          stop: somebody else is right
+    │   └── StaleAttemptError a later attempt of the same task has claimed it
+    └── TaskError             raised by or for an agent; decides how its task goes on
+        ├── TryLater          retry, after the delay it names
+        ├── StalledError      retry: alive without progress for too long
+        ├── ResultError       retry: what the agent returned cannot be kept
+        ├── GiveUp            give up: no attempt can succeed, the task is a dead letter
+        │   ├── BudgetSpentError
+        │   ├── MissingSecretError
+        │   └── CheckpointError  a checkpoint that this version cannot read
+        └── ParkedError       escalate: a person must look before it may go on
+
+Temporal matches non-retryable types by exact class name, so `kind` carries the
+name of the branch, never that of a subclass.
+"""
+
+from datetime import timedelta
+
+# The kinds that travel through Temporal, besides each TaskError's own.
+FAILED = "AgentFailed"  # raised something; retried by the server
+STALE = "StaleAttempt"  # overtaken; its successor is at work
+DRAINED = "WorkerDrained"  # handed on by a worker that is shutting down
+
+
+class OutlastError(Exception):
+    """
+    The root: catch it at a process's edge, print the sentence, exit.
+    """
+
+
+class BadInputError(OutlastError):
+    """
+    What the user gave cannot be used; the message says what to change.
+    """
+
+
+class UnavailableError(OutlastError):
+    """
+    Something outside is away; the message says what to do.
+    """
+
+
+class StoreError(UnavailableError):
+    """
+    The store cannot be opened.
+    """
+
+
+class RefusedError(OutlastError):
+    """
+    What was asked is refused because somebody else is right.
+    """
+
+
+class StaleAttemptError(RefusedError):
+    """
+    A write by an attempt that a later one has overtaken; nothing was written.
+    """
+
+
+class TaskError(OutlastError):
+    """
+    An agent's own word on how its task goes on.
+    """
+
+    kind = "TaskError"
+
+
+class TryLater(TaskError):  # noqa: N818 - reads as what the agent says
+    """
+    Retry after *after*, for instance when a service said so.
+    """
+
+    kind = "TryLater"
+
+    def __init__(self, after: timedelta, reason: str = "asked to try later") -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class StalledError(TaskError):
+    """
+    The agent was alive and made no progress within its stall limit.
+    """
+
+    kind = "Stalled"
+
+
+class ResultError(TaskError):
+    """
+    A result that is no JSON or over the cap. The next one may be better.
+    """
+
+    kind = "Result"
+
+
+class GiveUp(TaskError):  # noqa: N818 - reads as what the agent says
+    """
+    No attempt can succeed: do not retry, take the next route or bury the task.
+    """
+
+    kind = "GiveUp"
+
+
+class BudgetSpentError(GiveUp):
+    """
+    The mission's tokens or cost are spent.
+    """
+
+
+class MissingSecretError(GiveUp):
+    """
+    A secret that this worker was not given.
+    """
+
+
+class CheckpointError(GiveUp):
+    """
+    Saved progress that this version of the agent cannot read.
+    """
+
+
+class ParkedError(TaskError):
+    """
+    A person must look first, for instance at an effect that may have happened.
+    """
+
+    kind = "Parked"

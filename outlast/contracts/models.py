@@ -1,0 +1,256 @@
+"""
+What starter, workflows and agents say to each other.
+
+Nothing here is ever undecided: each task ends in one Status, each mission in a
+Report that lists what it lacks and why. References travel, documents do not.
+"""
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+
+from outlast.contracts.policies import Policy
+
+MISSIONS_QUEUE = "outlast-missions"
+
+# Progress in a heartbeat. Temporal terminates a workflow whose pending heartbeats
+# grow past its state limit, so what is larger goes to the store.
+CHECKPOINT_BYTES = 4 * 1024
+RESULT_BYTES = 64 * 1024
+INPUT_BYTES = 32 * 1024
+MISSION_BYTES = 1024 * 1024
+SUMMARY_CHARS = 200
+CAUSE_CHARS = 400
+
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+]
+
+
+def queue_of(role: str) -> str:
+    """
+    Name the task queue on which workers that host *role* listen.
+    """
+    return f"outlast-role-{role}"
+
+
+def attempt_id(task: str, route: str, dispatch: int) -> str:
+    """
+    Name a dispatch in the history; no name holds a '#'.
+    """
+    return f"{task}#{route}#{dispatch}"
+
+
+def task_of(attempt_id: str) -> str:
+    """
+    Read the task back from an `attempt_id`.
+    """
+    return attempt_id.split("#", 1)[0]
+
+
+class Contract(BaseModel):
+    """
+    A value that crosses a process: frozen, and strangers are refused.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Status(StrEnum):
+    """
+    How a task or a mission ends.
+    """
+
+    DONE = "done"
+    DEGRADED = "degraded"
+    SKIPPED = "skipped"
+    PARKED = "parked"
+    DEAD = "dead"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Task(Contract):
+    """
+    One unit of agent work.
+    """
+
+    id: Name
+    role: Name
+    input: dict[str, JsonValue] = {}
+    needs: list[Name] = []
+    required: bool = True
+
+
+class Limits(Contract):
+    """
+    What a mission may use. Each cap is a promise to whoever shares the workers.
+    """
+
+    concurrency: int = Field(default=8, ge=1, le=100)
+    tasks: int = Field(default=100, ge=1, le=500)
+    depth: int = Field(default=20, ge=1, le=100)
+    deadline_s: float = Field(default=86_400.0, gt=0, le=30 * 86_400)
+    tokens: int | None = Field(default=None, ge=0)
+    cost: float | None = Field(default=None, ge=0)
+
+
+class Member(Contract):
+    """
+    A role in the crew: where its tasks may run, in order, and its policy.
+    """
+
+    routes: list[Name] = Field(min_length=1)
+    policy: Policy = Policy()
+
+
+class Mission(Contract):
+    """
+    One goal, its plan and its limits; *crew* is filled in by the starter.
+    """
+
+    id: Name
+    goal: str = Field(min_length=1, max_length=2000)
+    tasks: list[Task] = Field(min_length=1)
+    limits: Limits = Limits()
+    tenant: Name = "default"
+    crew: dict[Name, Member] = {}
+
+    def digest(self) -> str:
+        """
+        Identify what was asked: everything but the id and who is there to do it.
+        """
+        asked = self.model_dump(mode="json", exclude={"id", "crew"})
+        return digest(json.dumps(asked, sort_keys=True))
+
+
+class Checkpoint(Contract):
+    """
+    Saved progress: *seq* counts the saves of this task's round.
+    """
+
+    seq: int = 0
+    route: str = ""  # the role that saved it: another route cannot read it
+    version: int = 1
+    value: JsonValue = None
+    blob: str | None = None  # digest of a value too large to travel
+
+
+class Beat(Contract):
+    """
+    What travels in Temporal's heartbeat: the checkpoint, and what was said last.
+    """
+
+    checkpoint: Checkpoint = Checkpoint()
+    said: str = ""
+
+
+class Assignment(Contract):
+    """
+    What an attempt is told: its task, where to go on, and what came before it.
+    """
+
+    mission: Name
+    tenant: Name
+    task: Task
+    round: int = 1
+    needs: list[Name] = []  # the tasks whose results are there
+    policy: Policy = Policy()
+    limits: Limits = Limits()
+    checkpoint: Checkpoint | None = None
+    noticed_by: str | None = None  # what ended the attempt before this one
+
+
+class FollowUps(Contract):
+    """
+    An agent's result together with tasks that shall follow it.
+    """
+
+    result: JsonValue = None
+    tasks: list[Task] = []
+
+    @classmethod
+    def of(cls, result: BaseModel, tasks: list[Task]) -> "FollowUps":
+        """
+        Wrap a result model.
+        """
+        return cls(result=result.model_dump(mode="json"), tasks=tasks)
+
+
+class Answer(Contract):
+    """
+    What an attempt reports: the result itself stays in the ledger.
+    """
+
+    digest: str
+    attempt: int
+    summary: str = Field(default="", max_length=SUMMARY_CHARS)
+    degraded: list[str] = []
+    follow_ups: list[Task] = []
+
+
+class Outcome(Contract):
+    """
+    How one task ended. *route* is the role that really did it.
+    """
+
+    id: Name
+    role: Name
+    route: Name
+    status: Status
+    attempts: int = 0
+    required: bool = True
+    reasons: list[str] = []
+    summary: str = ""
+
+
+class Report(Contract):
+    """
+    How a mission ended, with what it lacks and why.
+    """
+
+    mission: Name
+    status: Status
+    tasks: list[Outcome]
+    degraded: list[str] = []
+
+
+class Running(Contract):
+    """
+    A task that is under way.
+    """
+
+    id: Name
+    role: Name
+    route: Name
+
+
+class Progress(Contract):
+    """
+    The answer to the query `progress`.
+    """
+
+    mission: Name
+    paused: bool
+    waiting: list[Name]
+    running: list[Running]
+    settled: list[Outcome]
+
+
+def digest(text: str) -> str:
+    """
+    Fingerprint *text*.
+    """
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def shorten(text: str, most: int) -> str:
+    """
+    Cut *text* to one line of at most *most* characters.
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"

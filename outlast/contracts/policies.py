@@ -1,0 +1,129 @@
+"""
+Every duration and count that decides about failure, and the arithmetic over them.
+
+No workflow and no worker spells a number of its own. `recovery` is a pure function,
+so that a configuration which cannot keep its promise is refused before it starts.
+"""
+
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from outlast.contracts.errors import BadInputError
+
+
+class Policy(BaseModel):
+    """
+    How long one attempt of a role may take and how often it may fail.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Raised or timed-out attempts before the next route is tried. More hides sick
+    # agents for longer, fewer gives up on a service that hiccups.
+    failures: int = Field(default=4, ge=1, le=20)
+    # Deaths of the process without a saved step in between. It is generous because
+    # a death may be a neighbour's fault.
+    crashes: int = Field(default=6, ge=1, le=20)
+    # One attempt's whole length. Only a runaway feels it.
+    attempt_limit_s: float = Field(default=900.0, gt=0, le=86_400)
+    # Alive without progress: an agent saves, acts or says something at least this
+    # often, or its attempt is ended and tried again.
+    stall_s: float = Field(default=60.0, gt=0, le=86_400)
+
+    @property
+    def attempt_limit(self) -> timedelta:
+        return timedelta(seconds=self.attempt_limit_s)
+
+
+# The delay before a failed attempt is tried again: 0.2 s, then x3, at most 30 s.
+BACKOFF_FIRST_S = 0.2
+BACKOFF_FACTOR = 3.0
+BACKOFF_CAP_S = 30.0
+# Half of each delay is random, so that tasks which failed together return apart.
+BACKOFF_JITTER = 0.5
+
+
+def backoff_s(failures: int, draw: float | None = None) -> float:
+    """
+    Seconds to wait after the *failures*-th failure; *draw* in [0, 1) is the jitter.
+    """
+    full = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * BACKOFF_FACTOR ** max(0, failures - 1))
+    chance = random.random() if draw is None else draw
+    return full * (1 - BACKOFF_JITTER * chance)
+
+
+class Timing(BaseModel):
+    """
+    The clocks of one configuration: server, workers and workflows, in seconds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # No sign of life for this long and the attempt is given to somebody else. Lower
+    # takes busy processes for dead ones, higher lets a lost host wait.
+    heartbeat_timeout_s: float = 1.5
+    # A live attempt's sign. A third of the timeout, so that two may be lost.
+    beat_s: float = 0.5
+    # How long a dead workflow process is waited for before another one takes over.
+    sticky_s: float = 0.2
+    # A workflow task in the hands of a dead process. Lower than a long history's
+    # replay and the mission would never move again.
+    workflow_task_s: float = 2.0
+    # How late the server's timers may fire: 1 s unless tuned, 10 ms as we start it.
+    timer_slack_s: float = 0.01
+    # From the decision to the next attempt's first line, on a machine that is busy.
+    dispatch_s: float = 0.2
+
+
+SHIPPED = Timing()
+UNTUNED = Timing(timer_slack_s=1.0)
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """
+    The worst seconds from a fault to new progress, and the setting it hangs on.
+    """
+
+    fault: str
+    worst_s: float
+    by: str
+
+
+def recovery(timing: Timing) -> list[Recovery]:
+    """
+    Predict the worst recovery of each fault under *timing*.
+    """
+    silence = timing.heartbeat_timeout_s + timing.timer_slack_s + timing.dispatch_s
+    idle = timing.sticky_s + timing.timer_slack_s + timing.dispatch_s
+    in_hand = timing.workflow_task_s + timing.timer_slack_s + timing.dispatch_s
+    retry = BACKOFF_FIRST_S + timing.timer_slack_s + timing.dispatch_s
+    return [
+        Recovery("agent process or host lost", silence, "heartbeat_timeout_s"),
+        Recovery("agent process frozen", silence, "heartbeat_timeout_s"),
+        Recovery("workflow process lost, idle", idle, "sticky_s"),
+        Recovery("workflow process lost, task in hand", in_hand, "workflow_task_s"),
+        Recovery("agent raised, first retry", retry, "BACKOFF_FIRST_S"),
+    ]
+
+
+def check(timing: Timing, target_s: float) -> None:
+    """
+    Refuse a *timing* that contradicts itself or cannot recover within *target_s*.
+
+    :raises BadInputError: in one sentence.
+    """
+    if timing.beat_s * 2 > timing.heartbeat_timeout_s:
+        raise BadInputError(
+            f"a beat every {timing.beat_s:g} s leaves no room for a lost one within a "
+            f"heartbeat timeout of {timing.heartbeat_timeout_s:g} s"
+        )
+    worst = max(recovery(timing), key=lambda each: each.worst_s)
+    if worst.worst_s > target_s:
+        raise BadInputError(
+            f"{worst.fault}: recovery may take {worst.worst_s:.2f} s, over the target "
+            f"of {target_s:g} s; lower {worst.by}"
+        )

@@ -1,0 +1,199 @@
+"""
+The embedded server: Temporal's own development server, one machine, no docker.
+
+Its state is one SQLite file, so it may be killed and started again; it is started
+again at once, on the same ports, whenever it dies unasked.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from outlast.contracts.errors import BadInputError, UnavailableError
+
+HOST = "127.0.0.1"
+PORT = 7233
+UI_PORT = 8233
+OLDEST_CLI = (1, 5)
+
+# The server's timers would fire up to 1 s late, its queues be polled 20 times a
+# second: on one machine with few missions neither saves anything worth the wait.
+DYNAMIC_CONFIG = (
+    'history.timerProcessorMaxTimeShift="10ms"',
+    "history.transferProcessorMaxPollRPS=2000",
+    "history.timerProcessorMaxPollRPS=2000",
+)
+PRAGMAS = ("journal_mode=wal", "synchronous=1")
+SEARCH_ATTRIBUTES = ("OutlastStatus=Keyword", "OutlastTenant=Keyword")
+
+BOOT_LIMIT_S = 30.0
+RESTART_PAUSE_S = 0.2
+RESTART_PAUSE_CAP_S = 5.0
+
+
+@dataclass
+class Server:
+    """
+    One development server with its state in *home*.
+    """
+
+    home: Path
+    port: int
+    ui_port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"{HOST}:{self.port}"
+
+    @property
+    def ui(self) -> str:
+        return f"http://{HOST}:{self.ui_port}"
+
+    async def start(self) -> None:
+        """
+        Start it and wait until it listens.
+
+        :raises UnavailableError: when it does not.
+        """
+        log = self.home / "server.log"
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                self._command(),
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # a Ctrl-C is for us; it goes last
+            )
+        deadline = time.monotonic() + BOOT_LIMIT_S
+        while not listens(self.port):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise UnavailableError(f"the embedded server did not start: see {log}")
+            await asyncio.sleep(0.02)
+
+    async def keep(self) -> None:
+        """
+        Start it again whenever it dies, until cancelled.
+        """
+        pause = RESTART_PAUSE_S
+        while True:
+            await asyncio.sleep(RESTART_PAUSE_S)
+            if self.process is None or self.process.poll() is None:
+                continue
+            began = time.monotonic()
+            with contextlib.suppress(UnavailableError):
+                await self.start()
+                began = time.monotonic()
+            # Dying at once is not mended by haste; having served is a fresh start.
+            served = time.monotonic() - began > RESTART_PAUSE_CAP_S
+            pause = RESTART_PAUSE_S if served else min(pause * 2, RESTART_PAUSE_CAP_S)
+            await asyncio.sleep(pause)
+
+    def stop(self) -> None:
+        """
+        End it, politely first.
+        """
+        process, self.process = self.process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _command(self) -> list[str]:
+        command = [find_cli(), "server", "start-dev", "--ip", HOST]
+        command += ["--port", str(self.port), "--ui-port", str(self.ui_port)]
+        command += ["--db-filename", str(self.home / "temporal.db")]
+        command += ["--log-level", "warn", "--log-format", "pretty"]
+        for pragma in PRAGMAS:
+            command += ["--sqlite-pragma", pragma]
+        for value in DYNAMIC_CONFIG:
+            command += ["--dynamic-config-value", value]
+        for attribute in SEARCH_ATTRIBUTES:
+            command += ["--search-attribute", attribute]
+        return command
+
+
+def find_cli() -> str:
+    """
+    Find the Temporal CLI: a recent one of the user's own, else the packaged one.
+
+    :raises UnavailableError: when there is neither.
+    """
+    packaged = Path(sys.executable).parent / "temporal"
+    own = shutil.which("temporal")
+    if own and Path(own) != packaged and _recent(own):
+        return own
+    if packaged.exists():
+        return str(packaged)
+    raise UnavailableError(
+        "no temporal CLI is here: run `make setup`, or put one on the PATH"
+    )
+
+
+def choose_ports(port: int | None, ui_port: int | None) -> tuple[int, int]:
+    """
+    Take the asked ports, or the usual ones, or free ones where those are taken.
+
+    :raises BadInputError: when an asked port is in use.
+    """
+    chosen = _port(port, PORT, set())
+    return chosen, _port(ui_port, UI_PORT, {chosen})
+
+
+def listens(port: int) -> bool:
+    """
+    Say whether somebody answers on *port* of this machine.
+    """
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _port(asked: int | None, usual: int, taken: set[int]) -> int:
+    if asked is not None:
+        if not 1 <= asked <= 65535:
+            raise BadInputError(f"port {asked} is not between 1 and 65535")
+        if not _free(asked) or asked in taken:
+            raise BadInputError(f"port {asked} is in use; choose another one")
+        return asked
+    if _free(usual):
+        return usual
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As the server does it: a port that a dead one just left is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return not listens(port)
+
+
+def _recent(cli: str) -> bool:
+    try:
+        told = subprocess.run(
+            [cli, "--version"], capture_output=True, text=True, timeout=5, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    found = re.search(r"version (\d+)\.(\d+)", told)
+    return found is not None and tuple(map(int, found.groups())) >= OLDEST_CLI

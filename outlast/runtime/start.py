@@ -1,0 +1,180 @@
+"""
+Start a mission, once, and wait for its report however often the server goes away.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.common import (
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from outlast.attempt.agent import crew, load
+from outlast.contracts.errors import OutlastError, UnavailableError
+from outlast.contracts.models import MISSIONS_QUEUE, Mission, Report, shorten
+from outlast.contracts.plan import Plan
+from outlast.contracts.policies import SHIPPED
+from outlast.runtime.connect import connect
+from outlast.runtime.settings import settings
+from outlast.store.books import Books
+from outlast.store.database import Store
+
+STATUS = SearchAttributeKey.for_keyword("OutlastStatus")
+TENANT = SearchAttributeKey.for_keyword("OutlastTenant")
+
+AWAY = {
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.UNKNOWN,
+    RPCStatusCode.INTERNAL,
+}
+AGAIN_S = 0.3
+# A mission that could not be handed over for so long is given back to the caller.
+HAND_OVER_LIMIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Started:
+    """
+    A mission that the server has: nothing but its report ends it.
+    """
+
+    id: str
+    handle: WorkflowHandle[Any, Report]
+    books: Books
+
+    async def report(self) -> Report:
+        """
+        Wait for the end, through any number of server restarts.
+
+        :raises OutlastError: when the mission was terminated from outside.
+        """
+        while True:
+            try:
+                return await self.handle.result()
+            except WorkflowFailureError as error:
+                raise OutlastError(f"mission {self.id}: {error.cause}") from error
+            except RPCError as error:
+                kept = self._from_books(error)
+                if kept is not None:
+                    return kept
+                await asyncio.sleep(AGAIN_S)
+
+    def results(self) -> dict[str, Any]:
+        """
+        Read the results of its tasks, by task id.
+        """
+        return self.books.results(self.id)
+
+    def _from_books(self, error: RPCError) -> Report | None:
+        """
+        Read the report where the server has forgotten the mission.
+        """
+        if error.status in AWAY:
+            return None
+        entry = self.books.find(self.id)
+        if entry is None or entry.report is None:
+            raise OutlastError(f"mission {self.id}: {error.message}") from error
+        return entry.report
+
+
+def resolve(mission: Mission) -> Mission:
+    """
+    Put the crew's routes into *mission* and check it whole, before anything starts.
+
+    :raises BadInputError: in one sentence.
+    """
+    resolved = mission.model_copy(update={"crew": crew(load(settings().modules))})
+    Plan(resolved)
+    return resolved
+
+
+async def start(
+    mission: Mission, *, client: Client | None = None, store: Store | None = None
+) -> Started:
+    """
+    Start *mission*, or join it: the same id and content is the same mission.
+
+    :raises BadInputError: when it does not hold together, or when its id was used
+        for other content.
+    :raises UnavailableError: when no server takes it.
+    """
+    resolved = resolve(mission)
+    client = client or await connect()
+    books = Books(store or Store(settings().store_path))
+    await asyncio.to_thread(books.open, resolved)
+    handle = client.get_workflow_handle(resolved.id, result_type=Report)
+    await _hand_over(client, resolved)
+    await asyncio.to_thread(books.accept, resolved.id)
+    return Started(resolved.id, handle, books)
+
+
+async def _hand_over(client: Client, mission: Mission) -> None:
+    """
+    Give the mission to the server, again and again while it is away: the id makes
+    that safe.
+    """
+    tags = await _tags(client, mission)
+    deadline = asyncio.get_running_loop().time() + HAND_OVER_LIMIT_S
+    while True:
+        try:
+            await client.start_workflow(
+                "Supervisor",
+                mission,
+                id=mission.id,
+                task_queue=MISSIONS_QUEUE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                task_timeout=timedelta(seconds=SHIPPED.workflow_task_s),
+                static_summary=shorten(mission.goal, 200),
+                search_attributes=tags,
+            )
+        except WorkflowAlreadyStartedError:
+            return  # it has finished; its report is there to be read
+        except RPCError as error:
+            late = asyncio.get_running_loop().time() > deadline
+            if error.status not in AWAY or late:
+                raise UnavailableError(
+                    f"the server did not take the mission: {error.message}"
+                ) from error
+            await asyncio.sleep(AGAIN_S)
+        else:
+            return
+
+
+async def _tags(client: Client, mission: Mission) -> TypedSearchAttributes | None:
+    """
+    Tag the mission for the Web UI, where the server knows our search attributes: a
+    tag that it does not know would be refused.
+    """
+    if not await tags_known(client):
+        return None
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(STATUS, "running"),
+            SearchAttributePair(TENANT, mission.tenant),
+        ]
+    )
+
+
+async def tags_known(client: Client) -> bool:
+    """
+    Say whether the server has our search attributes.
+    """
+    request = ListSearchAttributesRequest(namespace=client.namespace)
+    try:
+        known = await client.operator_service.list_search_attributes(request)
+    except RPCError:
+        return False  # not allowed to look, or away: a tag is not worth waiting for
+    return {STATUS.name, TENANT.name} <= set(known.custom_attributes)

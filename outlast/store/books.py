@@ -1,0 +1,297 @@
+"""
+The missions' books: what was accepted, how it ended, and whether the promises held.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from outlast.contracts.errors import BadInputError
+from outlast.contracts.models import Mission, Report, Status
+from outlast.store.database import Store
+from outlast.store.schema import (
+    attempts,
+    blobs,
+    checkpoints,
+    claims,
+    effects,
+    missions,
+    refusals,
+    results,
+    spending,
+)
+
+STARTING = "starting"
+ACCEPTED = "accepted"
+OF_A_MISSION = (attempts, blobs, checkpoints, claims, refusals, results, spending)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """
+    One mission's line.
+    """
+
+    id: str
+    tenant: str
+    goal: str
+    state: str
+    accepted_at: float
+    finished_at: float | None
+    report: Report | None
+
+
+@dataclass
+class Audit:
+    """
+    What the ledger says of its missions; *violations* must be empty.
+    """
+
+    accepted: int = 0
+    finished: int = 0
+    parked: int = 0
+    dead_lettered: int = 0
+    open: list[str] = field(default_factory=list)
+    effects: list[dict[str, Any]] = field(default_factory=list)
+    stale_refused: int = 0
+    attempts: int = 0
+    violations: list[str] = field(default_factory=list)
+
+
+class Books:
+    """
+    The books of missions in *store*. Methods block.
+    """
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+
+    def open(self, mission: Mission) -> Entry | None:
+        """
+        Enter *mission*; returns its line if the same mission is there already.
+
+        :raises BadInputError: when the id was used for other content.
+        """
+        row = {
+            "id": mission.id,
+            "tenant": mission.tenant,
+            "digest": mission.digest(),
+            "goal": mission.goal,
+            "state": STARTING,
+            "accepted_at": self._clock(),
+        }
+        with self._store.write() as connection:
+            found = connection.scalar(
+                sa.select(missions.c.digest).where(missions.c.id == mission.id)
+            )
+            if found is None:
+                connection.execute(insert(missions).values(row))
+                return None
+        if found != row["digest"]:
+            raise BadInputError(
+                f"mission {mission.id!r} exists with other content; choose another id"
+            )
+        return self.find(mission.id)
+
+    def accept(self, mission: str) -> None:
+        """
+        Note that the server has the mission: from here on it may not be lost.
+        """
+        with self._store.write() as connection:
+            line = sa.update(missions).where(
+                missions.c.id == mission, missions.c.state == STARTING
+            )
+            connection.execute(line.values(state=ACCEPTED))
+
+    def close(self, report: Report) -> None:
+        """
+        Note how a mission ended; saying it twice changes nothing.
+        """
+        values = {
+            "state": report.status.value,
+            "finished_at": self._clock(),
+            "report": report.model_dump_json(),
+        }
+        with self._store.write() as connection:
+            line = sa.update(missions).where(
+                missions.c.id == report.mission, missions.c.finished_at.is_(None)
+            )
+            connection.execute(line.values(values))
+
+    def find(self, mission: str) -> Entry | None:
+        """
+        Look one mission up.
+        """
+        return next(iter(self.entries(mission)), None)
+
+    def entries(self, mission: str | None = None) -> list[Entry]:
+        """
+        List the missions, the newest first.
+        """
+        query = sa.select(missions).order_by(missions.c.accepted_at.desc())
+        if mission is not None:
+            query = query.where(missions.c.id == mission)
+        with self._store.read() as connection:
+            return [_entry(row) for row in connection.execute(query)]
+
+    def results(self, mission: str) -> dict[str, Any]:
+        """
+        Read the results of a mission's tasks, of their last round, by task id.
+        """
+        query = (
+            sa.select(results.c.task, results.c.answer)
+            .where(results.c.mission == mission)
+            .order_by(results.c.round)
+        )
+        with self._store.read() as connection:
+            rows = connection.execute(query).all()
+        return {row.task: json.loads(row.answer)["result"] for row in rows}
+
+    def attempts(self, mission: str) -> list[dict[str, Any]]:
+        """
+        Tell every attempt of a mission in the order of their starts.
+        """
+        query = (
+            sa.select(attempts)
+            .where(attempts.c.mission == mission)
+            .order_by(attempts.c.started_at)
+        )
+        with self._store.read() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def audit(self, mission: str | None = None) -> Audit:
+        """
+        Count, and check the promises that the books can show.
+        """
+        audit = Audit()
+        for entry in self.entries(mission):
+            _count(audit, entry)
+        with self._store.read() as connection:
+            audit.effects = list(_effects(connection, mission))
+            audit.stale_refused = _number(connection, refusals, mission)
+            audit.attempts = _number(connection, attempts, mission)
+            audit.violations += _stale_results(connection, mission)
+        audit.violations += [
+            f"effect {each['key']!r} was applied {each['applied']} times"
+            for each in audit.effects
+            if each["applied"] > 1
+        ]
+        return audit
+
+    def prune(self, older_than_s: float) -> list[str]:
+        """
+        Forget missions that finished so long ago. Effects stay: they keep what was
+        done once from being done twice.
+        """
+        before = self._clock() - older_than_s
+        query = sa.select(missions.c.id).where(missions.c.finished_at < before)
+        with self._store.read() as connection:
+            old = list(connection.scalars(query))
+        for mission in old:
+            self._delete(mission)
+        return old
+
+    def forget(self, mission: str) -> bool:
+        """
+        Erase a mission and its effects; returns whether there was one.
+        """
+        known = self.find(mission) is not None
+        with self._store.write() as connection:
+            connection.execute(sa.delete(effects).where(effects.c.mission == mission))
+        self._delete(mission)
+        return known
+
+    def _delete(self, mission: str) -> None:
+        with self._store.write() as connection:
+            for table in OF_A_MISSION:
+                connection.execute(sa.delete(table).where(table.c.mission == mission))
+            connection.execute(sa.delete(missions).where(missions.c.id == mission))
+
+
+def _entry(row: sa.Row[Any]) -> Entry:
+    report = Report.model_validate_json(row.report) if row.report else None
+    return Entry(
+        row.id,
+        row.tenant,
+        row.goal,
+        row.state,
+        row.accepted_at,
+        row.finished_at,
+        report,
+    )
+
+
+def _count(audit: Audit, entry: Entry) -> None:
+    if entry.state == STARTING:
+        return  # never acknowledged, so nobody was promised anything
+    audit.accepted += 1
+    if entry.report is None:
+        audit.open.append(entry.id)
+        return
+    if entry.report.status is Status.PARKED:
+        audit.parked += 1
+    else:
+        audit.finished += 1
+    dead = [task for task in entry.report.tasks if task.status is Status.DEAD]
+    audit.dead_lettered += len(dead)
+    audit.violations += [
+        f"{entry.id}/{task.id} is a dead letter without a cause"
+        for task in dead
+        if not task.reasons
+    ]
+
+
+def _effects(
+    connection: sa.Connection, mission: str | None
+) -> Iterator[dict[str, Any]]:
+    query = sa.select(
+        effects.c.tenant,
+        effects.c.key,
+        effects.c.state,
+        effects.c.applied,
+        effects.c.diverged,
+        effects.c.mission,
+        effects.c.task,
+    ).order_by(effects.c.intended_at)
+    if mission is not None:
+        query = query.where(effects.c.mission == mission)
+    for row in connection.execute(query).mappings():
+        yield dict(row)
+
+
+def _number(connection: sa.Connection, table: sa.Table, mission: str | None) -> int:
+    query = sa.select(sa.func.count()).select_from(table)
+    if mission is not None:
+        query = query.where(table.c.mission == mission)
+    return int(connection.scalar(query) or 0)
+
+
+def _stale_results(connection: sa.Connection, mission: str | None) -> list[str]:
+    """
+    Find results whose writer had been overtaken when it wrote them.
+    """
+    query = (
+        sa.select(results.c.mission, results.c.task)
+        .join(
+            attempts,
+            sa.and_(
+                attempts.c.mission == results.c.mission,
+                attempts.c.task == results.c.task,
+                attempts.c.fence > results.c.fence,
+                attempts.c.started_at < results.c.recorded_at,
+            ),
+        )
+        .distinct()
+    )
+    if mission is not None:
+        query = query.where(results.c.mission == mission)
+    return [
+        f"{row.mission}/{row.task}: a stale attempt's result stands"
+        for row in connection.execute(query)
+    ]

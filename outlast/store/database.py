@@ -1,0 +1,163 @@
+"""
+One connection a process to the store, and the two kinds of transaction it makes.
+
+A write transaction is BEGIN IMMEDIATE from its first statement: a deferred one that
+reads first and writes later fails under contention however long it waits.
+No I/O other than the database's happens inside a transaction.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from outlast.contracts.errors import StoreError
+from outlast.store import schema
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# How long a writer waits for the others. Every transaction here is short, so a
+# longer wait means a stuck process, which the attempt's own limits end.
+BUSY_S = 20.0
+
+FULL_TEXT = """
+CREATE VIRTUAL TABLE IF NOT EXISTS passages_fts USING fts5(
+    library, title, heading, text, tokenize='porter unicode61 remove_diacritics 2'
+)
+"""
+
+
+class Store:
+    """
+    The store at *path*: documents, ledger and large progress, in SQLite.
+
+    :raises StoreError: when the file cannot be opened or was written by a newer
+        release.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._durable: bool | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._connection = _engine(path).connect()
+            self._migrate()
+        except (sa.exc.DBAPIError, sqlite3.Error, OSError) as error:
+            raise StoreError(f"the store at {path} cannot be opened: {error}") from None
+
+    async def run(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """
+        Run *act* on the store's own thread, so that the event loop never waits.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, lambda: act(*args, **kwargs))
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """
+        One consistent view.
+        """
+        with self._lock, self._transaction("BEGIN") as connection:
+            yield connection
+
+    @contextmanager
+    def write(self, durable: bool = True) -> Iterator[sa.Connection]:
+        """
+        One write transaction; *durable* also survives the loss of power.
+        """
+        with self._lock:
+            self._synchronize(durable)
+            with self._transaction("BEGIN IMMEDIATE") as connection:
+                yield connection
+
+    def close(self) -> None:
+        """
+        Give the file back.
+        """
+        self._thread.shutdown(wait=True)
+        with self._lock:
+            self._connection.close()
+            self._connection.engine.dispose()
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sa.Connection]:
+        self._connection.execution_options(begin=begin)
+        with self._connection.begin():
+            yield self._connection
+
+    def _synchronize(self, durable: bool) -> None:
+        if durable is not self._durable:
+            level = "FULL" if durable else "NORMAL"
+            driver: Any = self._connection.connection.driver_connection
+            driver.execute(f"PRAGMA synchronous={level}")
+            self._durable = durable
+
+    def _migrate(self) -> None:
+        with self.write() as connection:
+            schema.metadata.create_all(connection)
+            connection.exec_driver_sql(FULL_TEXT)
+            found = connection.scalar(
+                sa.select(schema.meta.c.value).where(schema.meta.c.key == "schema")
+            )
+            if found is None:
+                row = {"key": "schema", "value": str(schema.SCHEMA)}
+                connection.execute(sa.insert(schema.meta), row)
+            elif int(found) > schema.SCHEMA:
+                raise StoreError(
+                    f"the store at {self.path} has schema {found}, this release knows "
+                    f"{schema.SCHEMA}: use the newer release"
+                )
+
+
+def _engine(path: Path) -> sa.Engine:
+    engine = sa.create_engine(
+        f"sqlite:///{path}",
+        connect_args={"check_same_thread": False, "timeout": BUSY_S},
+        poolclass=sa.pool.StaticPool,
+    )
+
+    @event.listens_for(engine, "connect")
+    def connected(driver: sqlite3.Connection, _: object) -> None:
+        # The driver must not open transactions of its own: ours say how they begin.
+        driver.isolation_level = None
+        driver.execute("PRAGMA journal_mode=WAL")
+        driver.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: sa.Connection) -> None:
+        options = connection.get_execution_options()
+        connection.exec_driver_sql(options.get("begin", "BEGIN"))
+
+    return engine
+
+
+_shared: Store | None = None
+
+
+def share(store: Store) -> None:
+    """
+    Make *store* the one that this process's agents use.
+    """
+    global _shared  # noqa: PLW0603 - one connection a process is the rule here
+    _shared = store
+
+
+def shared() -> Store:
+    """
+    The store of this process.
+
+    :raises StoreError: when the process was started without one.
+    """
+    if _shared is None:
+        raise StoreError("this process has no store: start agents by worker.py")
+    return _shared

@@ -1,0 +1,264 @@
+"""
+The index of one folder of documents, brought up to date batch by batch.
+
+A batch is one transaction, and what is indexed is known by its content: killed at any
+point and run again, the index is the same. Files are read and parsed outside it.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from outlast.store import parsing
+from outlast.store.database import Store
+from outlast.store.folder import Listed, scan
+from outlast.store.passages import Parsed, Passage, UnreadableDocumentError
+from outlast.store.schema import documents, passages
+
+# Raised whenever the same file would give other passages: libraries are built anew.
+FORMAT = 1
+
+INDEX_WORDS = """
+INSERT INTO passages_fts (rowid, library, title, heading, text) VALUES (?, ?, ?, ?, ?)
+"""
+FORGET_WORDS = """
+DELETE FROM passages_fts
+WHERE rowid IN (SELECT id FROM passages WHERE document_id = ?)
+"""
+
+# What one batch reads. A killed librarian reads at most this much again.
+BATCH_FILES = 64
+BATCH_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Known:
+    """
+    What the index knows of a file.
+    """
+
+    id: int
+    path: str
+    size: int
+    mtime_ns: int
+    digest: str
+
+
+KnownFiles = Mapping[str, Known]  # by path
+
+
+@dataclass(frozen=True)
+class Entry:
+    """
+    A file as it will stand in the index: parsed, or with the reason why not.
+    """
+
+    library: str
+    listed: Listed
+    digest: str
+    parsed: Parsed | None  # None: its content is as it was
+    gap: str | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """
+    What one step of an update did, and how many files are still to be looked at.
+    """
+
+    indexed: int
+    removed: int
+    left: int
+
+
+def library_id(tenant: str, folder: Path) -> str:
+    """
+    The name of the index of *folder*: one word, the same on every run.
+    """
+    parts = (str(FORMAT), tenant, str(folder.resolve()))
+    digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape"))
+    return "l" + digest.hexdigest()[:20]
+
+
+async def update(store: Store, library: str, folder: Path) -> AsyncIterator[Batch]:
+    """
+    Bring *library* up to date with *folder*, one transaction for each batch.
+
+    :raises OSError: when the folder cannot be read.
+    """
+    listed = await asyncio.to_thread(scan, folder)
+    known = {each.path: each for each in await store.run(_known, store, library)}
+    gone = known.keys() - {each.path for each in listed}
+    if gone:
+        await store.run(_remove, store, [known[path].id for path in gone])
+    changed = [each for each in listed if not _same(each, known.get(each.path))]
+    yield Batch(0, len(gone), len(changed))
+    left = len(changed)
+    for batch in _batches(changed):
+        entries = await asyncio.to_thread(_read, library, batch, known)
+        indexed = await store.run(_write, store, entries)
+        left -= len(batch)
+        yield Batch(indexed, 0, left)
+
+
+def gaps(store: Store, library: str) -> list[tuple[str, str]]:
+    """
+    The documents of *library* that could not be read, and why, by path.
+    """
+    query = sa.select(documents.c.path, documents.c.gap).where(
+        documents.c.library == library, documents.c.gap.is_not(None)
+    )
+    with store.read() as connection:
+        rows = connection.execute(query.order_by(documents.c.path))
+        return [(path, gap) for path, gap in rows]
+
+
+def forget(store: Store, library: str) -> None:
+    """
+    Remove *library* from the index.
+    """
+    _remove(store, [each.id for each in _known(store, library)])
+
+
+def _known(store: Store, library: str) -> list[Known]:
+    columns = (documents.c[name] for name in Known.__dataclass_fields__)
+    query = sa.select(*columns).where(documents.c.library == library)
+    with store.read() as connection:
+        return [Known(*row) for row in connection.execute(query)]
+
+
+def _same(listed: Listed, known: Known | None) -> bool:
+    """
+    Tell by size and time, without reading it, that a file is as it was.
+    """
+    if known is None:
+        return False
+    return (listed.size, listed.mtime_ns) == (known.size, known.mtime_ns)
+
+
+def _batches(listed: Iterable[Listed]) -> Iterator[list[Listed]]:
+    batch: list[Listed] = []
+    size = 0
+    for each in listed:
+        if batch and (len(batch) == BATCH_FILES or size + each.size > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(each)
+        size += each.size
+    if batch:
+        yield batch
+
+
+def _read(library: str, batch: list[Listed], known: KnownFiles) -> list[Entry]:
+    return [_entry(library, each, known.get(each.path)) for each in batch]
+
+
+def _entry(library: str, listed: Listed, known: Known | None) -> Entry:
+    """
+    Read and parse one file; a problem with it becomes its gap.
+    """
+    digest = ""
+    try:
+        if listed.problem:
+            raise UnreadableDocumentError(listed.problem)
+        data = parsing.load(listed.file)
+        digest = hashlib.sha256(data).hexdigest()
+        if known is not None and known.digest == digest:
+            return Entry(library, listed, digest, None)
+        return Entry(library, listed, digest, parsing.parse(listed.file, data))
+    except UnreadableDocumentError as error:
+        empty = Parsed(listed.file.stem, [])
+        return Entry(library, listed, digest, empty, error.reason)
+
+
+def _write(store: Store, entries: list[Entry]) -> int:
+    """
+    Put *entries* into the index in one transaction; how many of them were new.
+    """
+    with store.write(durable=False) as connection:
+        for each in entries:
+            if each.parsed is None:
+                _touch(connection, each)
+            else:
+                _replace(connection, each)
+    return sum(each.parsed is not None for each in entries)
+
+
+def _touch(connection: sa.Connection, entry: Entry) -> None:
+    """
+    Note the new time of a file whose content is as it was.
+    """
+    row = sa.update(documents).where(*_place(entry))
+    times = {"size": entry.listed.size, "mtime_ns": entry.listed.mtime_ns}
+    connection.execute(row.values(times))
+
+
+def _replace(connection: sa.Connection, entry: Entry) -> None:
+    """
+    Put one document in the place of what the index had under its path.
+    """
+    old = connection.scalar(sa.select(documents.c.id).where(*_place(entry)))
+    if old is not None:
+        _delete(connection, old)
+    row = {
+        "library": entry.library,
+        "path": entry.listed.path,
+        "size": entry.listed.size,
+        "mtime_ns": entry.listed.mtime_ns,
+        "digest": entry.digest,
+        "title": entry.parsed.title if entry.parsed else "",
+        "gap": entry.gap,
+    }
+    added = connection.scalar(sa.insert(documents).returning(documents.c.id), row)
+    _insert(connection, int(added or 0), entry)
+
+
+def _place(entry: Entry) -> tuple[sa.ColumnElement[bool], ...]:
+    library = documents.c.library == entry.library
+    return library, documents.c.path == entry.listed.path
+
+
+def _insert(connection: sa.Connection, document: int, entry: Entry) -> None:
+    """
+    Add the passages of *entry*: their rows, and their words for the search.
+    """
+    parsed = entry.parsed
+    if parsed is None or not parsed.passages:
+        return
+    last = connection.scalar(sa.select(sa.func.max(passages.c.id))) or 0
+    numbered = list(enumerate(parsed.passages, last + 1))
+    rows = [_row(number, document, each) for number, each in numbered]
+    connection.execute(sa.insert(passages), rows)
+    title = f"{entry.listed.path} {parsed.title}"
+    words = [
+        (number, entry.library, title, each.heading, each.text)
+        for number, each in numbered
+    ]
+    connection.exec_driver_sql(INDEX_WORDS, words)
+
+
+def _row(number: int, document: int, passage: Passage) -> dict[str, object]:
+    return {
+        "id": number,
+        "document_id": document,
+        "line": passage.line,
+        "lines": json.dumps(list(passage.lines)) if passage.lines else None,
+        "heading": passage.heading,
+        "text": passage.text,
+    }
+
+
+def _remove(store: Store, ids: list[int]) -> None:
+    with store.write(durable=False) as connection:
+        for document in ids:
+            _delete(connection, document)
+
+
+def _delete(connection: sa.Connection, document: int) -> None:
+    connection.exec_driver_sql(FORGET_WORDS, (document,))
+    connection.execute(sa.delete(documents).where(documents.c.id == document))

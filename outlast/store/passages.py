@@ -1,0 +1,191 @@
+"""
+Documents as passages: what every parser makes, and how it is cut.
+
+A passage is about a paragraph or a short section, carries the headings above it, and
+never ends inside a sentence.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from outlast.contracts.errors import OutlastError
+from outlast.store.sentences import Span, blocks, sentences
+
+# A shorter passage takes in what follows, so that a sentence keeps its context.
+SHORT = 400
+# A longer one would match questions with words that have nothing to do with each other.
+LONG = 1200
+# Items of this length, in characters, stay with what introduces them up to LONG.
+ITEM = 160
+# What is longer without a full stop is no sentence and is cut at a space.
+LONGEST_SENTENCE = 4000
+
+
+class UnreadableDocumentError(OutlastError):
+    """
+    A file without text for us; the message continues "It ...": "is encrypted".
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Passage:
+    """
+    A stretch of a document, and the document's line of each of its own lines.
+    """
+
+    line: int
+    heading: str
+    text: str
+    lines: Sequence[int] = ()
+
+    def line_of(self, offset: int) -> int:
+        """
+        The document's line of the character at *offset* of the text.
+        """
+        above = self.text.count("\n", 0, offset)
+        return self.lines[above] if self.lines else self.line + above
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """
+    A document: its title and its passages, in order.
+    """
+
+    title: str
+    passages: list[Passage]
+
+
+@dataclass
+class Section:
+    """
+    The text under one heading; *lines* as in Passage.
+    """
+
+    heading: str
+    text: str
+    lines: Sequence[int]
+
+    def passages(self) -> Iterator[Passage]:
+        """
+        Cut the section into passages.
+        """
+        for span in cut(self.text):
+            text = self.text[span.start : span.end]
+            first = self.text.count("\n", 0, span.start)
+            lines = self.lines[first : first + text.count("\n") + 1]
+            run_on = lines[-1] - lines[0] == len(lines) - 1
+            yield Passage(lines[0], self.heading, text, () if run_on else lines)
+
+
+@dataclass
+class Outline:
+    """
+    The headings above the place where a parser stands, and the sections so far.
+    """
+
+    above: list[tuple[int, str]] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
+    _parts: list[str] = field(default_factory=list)
+    _lines: list[int] = field(default_factory=list)
+
+    @property
+    def fresh(self) -> bool:
+        """
+        Whether nothing stands yet under the last heading.
+        """
+        return bool(self.above) and not self._parts
+
+    def enter(self, level: int, heading: str) -> None:
+        """
+        Go on under *heading*, which ends all headings of its level and below.
+        """
+        self.leave(level)
+        self.above.append((level, heading))
+
+    def leave(self, level: int) -> None:
+        """
+        End all headings of *level* and below.
+        """
+        self._close()
+        while self.above and self.above[-1][0] >= level:
+            self.above.pop()
+
+    def add(self, line: int, text: str, wrapped: bool = False) -> None:
+        """
+        Add a paragraph that starts at *line*; *wrapped* ones have a line for each.
+        """
+        if self._parts:
+            self._lines.append(line)
+        breaks = text.count("\n") + 1
+        self._lines += range(line, line + breaks) if wrapped else [line] * breaks
+        self._parts.append(text)
+
+    def finish(self, title: str) -> Parsed:
+        """
+        End the document.
+        """
+        self._close()
+        return parsed(title, self.sections)
+
+    def _close(self) -> None:
+        if self._parts:
+            text = "\n\n".join(self._parts)
+            self.sections.append(Section(self.path(), text, self._lines))
+            self._parts, self._lines = [], []
+
+    def path(self) -> str:
+        """
+        The headings above, outermost first.
+        """
+        return " > ".join(heading for _, heading in self.above)
+
+
+def parsed(title: str, sections: Iterable[Section]) -> Parsed:
+    """
+    Cut *sections* into the passages of the document called *title*.
+    """
+    return Parsed(title, [part for each in sections for part in each.passages()])
+
+
+def cut(text: str) -> list[Span]:
+    """
+    Cut *text* at the ends of its paragraphs, or of sentences where one is too long.
+    """
+    found: list[Span] = []
+    for piece in _pieces(text):
+        if found and _belongs(found[-1], piece):
+            found[-1] = Span(found[-1].start, piece.end)
+        else:
+            found.append(piece)
+    return found
+
+
+def _belongs(last: Span, piece: Span) -> bool:
+    small = last.end - last.start < SHORT or piece.end - piece.start < ITEM
+    return small and piece.end - last.start <= LONG
+
+
+def _pieces(text: str) -> Iterator[Span]:
+    for block in blocks(text):
+        if block.end - block.start <= LONG:
+            yield block
+        else:
+            inner = sentences(text[block.start : block.end])
+            for span in inner:
+                whole = Span(block.start + span.start, block.start + span.end)
+                yield from _bounded(text, whole)
+
+
+def _bounded(text: str, span: Span) -> Iterator[Span]:
+    start, end = span
+    while end - start > LONGEST_SENTENCE:
+        space = text.rfind(" ", start + 1, start + LONGEST_SENTENCE)
+        stop = space if space > start else start + LONGEST_SENTENCE
+        yield Span(start, stop)
+        start = stop
+    yield Span(start, end)

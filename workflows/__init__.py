@@ -1,0 +1,3 @@
+"""
+What decides: deterministic, no I/O, no clock of its own, no randomness.
+"""

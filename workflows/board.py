@@ -1,0 +1,30 @@
+"""
+How a mission looks in the Web UI while it runs: its current details, as Markdown.
+"""
+
+from outlast.contracts.models import Outcome, Progress
+
+MARKS = {
+    "done": "✅",
+    "degraded": "🟡",
+    "skipped": "⏭",
+    "parked": "🅿",
+    "dead": "❌",
+}
+
+
+def board(progress: Progress) -> str:
+    """
+    Draw the board: one row a task.
+    """
+    rows = [_settled(each) for each in progress.settled]
+    rows += [f"| ▶ | {each.id} | {each.route} | running |" for each in progress.running]
+    rows += [f"| … | {task} | | waiting |" for task in progress.waiting]
+    head = ["**paused**", ""] if progress.paused else []
+    return "\n".join([*head, "| | task | role | |", "|-|-|-|-|", *rows])
+
+
+def _settled(outcome: Outcome) -> str:
+    told = "; ".join(outcome.reasons) or outcome.status.value
+    told = told.replace("|", "\\|")
+    return f"| {MARKS[outcome.status]} | {outcome.id} | {outcome.route} | {told} |"

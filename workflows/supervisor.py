@@ -1,0 +1,365 @@
+"""
+The supervisor: run the plan, go on after every death, report what is lacking.
+
+A task ends done, degraded, skipped, parked or dead, never undecided.
+An agent's crash is never the supervisor's crash.
+"""
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy, SearchAttributeKey
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from outlast.contracts.errors import BadInputError
+    from outlast.contracts.models import (
+        CAUSE_CHARS,
+        MISSIONS_QUEUE,
+        Answer,
+        Assignment,
+        Mission,
+        Outcome,
+        Progress,
+        Report,
+        Running,
+        Status,
+        Task,
+        attempt_id,
+        queue_of,
+        shorten,
+    )
+    from outlast.contracts.plan import Plan, mission_status, settle
+    from outlast.contracts.policies import (
+        BACKOFF_CAP_S,
+        BACKOFF_FACTOR,
+        BACKOFF_FIRST_S,
+        SHIPPED,
+        Policy,
+    )
+    from workflows.board import board
+    from workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
+
+STATUS = SearchAttributeKey.for_keyword("OutlastStatus")
+
+# Closing the books waits for the store as long as it takes a person to mend it.
+BOOKS_ATTEMPTS = 2_000
+BOOKS_LIMIT = timedelta(seconds=30)
+
+
+@workflow.defn(name="Supervisor")
+class SupervisorWorkflow:
+    """
+    One mission, from plan to report.
+    """
+
+    @workflow.init
+    def __init__(self, mission: Mission) -> None:
+        self.mission = mission
+        self.plan = Plan(mission)
+        self.paused = False
+        self.stopped: str | None = None
+        self.cancelled = False
+        self.running: dict[str, tuple[Running, asyncio.Task[None]]] = {}
+
+    @workflow.run
+    async def run(self, mission: Mission) -> Report:
+        try:
+            await self._carry_out()
+        except asyncio.CancelledError:
+            # Cancelled from outside: what is done is kept and reported all the same.
+            self.cancelled = True
+            await self._stop("cancelled")
+        report = self._report()
+        await self._close_books(report)
+        return report
+
+    @workflow.query
+    def progress(self) -> Progress:
+        return Progress(
+            mission=self.mission.id,
+            paused=self.paused,
+            waiting=[task.id for task in self.plan.waiting],
+            running=[running for running, _ in self.running.values()],
+            settled=list(self.plan.outcomes.values()),
+        )
+
+    @workflow.update
+    async def pause(self) -> None:
+        """
+        Start no further task; what runs goes on.
+        """
+        self.paused = True
+        self._show()
+
+    @pause.validator
+    def _may_pause(self) -> None:
+        self._must_be_open()
+        if self.paused:
+            raise ValueError("the mission is paused already")
+
+    @workflow.update
+    async def unpause(self) -> None:
+        """
+        Start tasks again.
+        """
+        self.paused = False
+        self._show()
+
+    @unpause.validator
+    def _may_unpause(self) -> None:
+        self._must_be_open()
+        if not self.paused:
+            raise ValueError("the mission is not paused")
+
+    @workflow.update
+    async def cancel(self, reason: str) -> None:
+        """
+        End the mission: attempts under way are cancelled, what is done is kept.
+        """
+        self.cancelled = True
+        self.stopped = shorten(reason, CAUSE_CHARS) or "cancelled"
+
+    @cancel.validator
+    def _may_cancel(self, reason: str) -> None:
+        self._must_be_open()
+
+    def _must_be_open(self) -> None:
+        if self.plan.settled or self.stopped:
+            raise ValueError("the mission has ended")
+
+    async def _carry_out(self) -> None:
+        """
+        Start what is ready until everything is settled, stopped or too late.
+        """
+        limit = timedelta(seconds=self.mission.limits.deadline_s)
+        deadline = asyncio.create_task(workflow.sleep(limit))
+        try:
+            while not self.plan.settled:
+                self._start_ready()
+                await workflow.wait_condition(
+                    lambda: self._can_go_on() or deadline.done()
+                )
+                if deadline.done():
+                    self.stopped = f"the deadline of {limit} passed"
+                if self.stopped:
+                    await self._stop(self.stopped)
+        finally:
+            deadline.cancel()
+
+    def _can_go_on(self) -> bool:
+        return bool(self.plan.settled or self.stopped or self._startable())
+
+    def _startable(self) -> list[Task]:
+        free = self.mission.limits.concurrency - len(self.running)
+        return [] if self.paused else self.plan.ready()[: max(free, 0)]
+
+    def _start_ready(self) -> None:
+        for task in self._startable():
+            self.plan.start(task)
+            running = Running(id=task.id, role=task.role, route=task.role)
+            self.running[task.id] = (running, asyncio.create_task(self._settle(task)))
+        self._show()
+
+    def _note_route(self, task: Task, route: str) -> None:
+        running, settling = self.running[task.id]
+        if running.route != route:
+            rerouted = running.model_copy(update={"route": route})
+            self.running[task.id] = (rerouted, settling)
+            self._show()
+
+    async def _stop(self, reason: str) -> None:
+        """
+        Cancel what runs, wait until it has ended, and skip the rest.
+        """
+        self.stopped = reason
+        self.plan.stop(reason)
+        settling = [settling for _, settling in self.running.values()]
+        for each in settling:
+            each.cancel()
+        await asyncio.gather(*settling, return_exceptions=True)
+
+    async def _settle(self, task: Task) -> None:
+        """
+        Bring *task* to its end, whatever that is, and note it on the board.
+        """
+        try:
+            outcome = await self._try_routes(task)
+        except asyncio.CancelledError:
+            outcome = settle(task, Status.SKIPPED, self.stopped or "cancelled")
+        del self.running[task.id]
+        self.plan.record(outcome)
+        self._show()
+
+    async def _try_routes(self, task: Task) -> Outcome:
+        """
+        Try *task* on each of its routes until one of them answers.
+        """
+        failures: list[str] = []
+        for route in self.mission.crew[task.role].routes:
+            self._note_route(task, route)
+            ended = await self._attempt(task, route)
+            if isinstance(ended, Answer):
+                return self._answered(task, route, ended, failures)
+            failures.append(f"{route}: {shorten(ended.cause, CAUSE_CHARS)}")
+            if ended.next is not Next.NEXT_ROUTE:
+                break
+        return _unanswered(task, route, ended, failures)
+
+    async def _attempt(self, task: Task, route: str) -> Answer | Verdict:
+        """
+        Run *task* on *route*, again after every death of its process that came
+        after a saved step, from that step.
+        """
+        policy = self.mission.crew[route].policy
+        deaths, seq, dispatches = 0, 0, 0
+        assignment = self._assign(task, policy)
+        while True:
+            dispatches += 1
+            try:
+                return await self._dispatch(assignment, route, dispatches)
+            except ActivityError as error:
+                verdict = judge(error)
+            assignment = _go_on(assignment, verdict)
+            saved = assignment.checkpoint.seq if assignment.checkpoint else 0
+            if verdict.next is Next.AGAIN_CRASHED:
+                deaths = 1 if saved > seq else deaths + 1
+                seq = saved
+                if deaths < policy.crashes and not self.stopped:
+                    continue
+                cause = f"died {deaths} times without a saved step: {verdict.cause}"
+                return Verdict(Next.NEXT_ROUTE, cause, attempts=dispatches)
+            if verdict.next is not Next.AGAIN_HANDED_ON or self.stopped:
+                return verdict
+
+    def _assign(self, task: Task, policy: Policy) -> Assignment:
+        return Assignment(
+            mission=self.mission.id,
+            tenant=self.mission.tenant,
+            task=task,
+            needs=self.plan.needs_of(task),
+            policy=policy,
+            limits=self.mission.limits,
+        )
+
+    async def _dispatch(
+        self, assignment: Assignment, route: str, number: int
+    ) -> Answer:
+        policy = assignment.policy
+        answer: Answer = await workflow.execute_activity(
+            route,
+            assignment,
+            result_type=Answer,
+            task_queue=queue_of(route),
+            activity_id=attempt_id(assignment.task.id, route, number),
+            summary=assignment.task.id,
+            heartbeat_timeout=timedelta(seconds=SHIPPED.heartbeat_timeout_s),
+            start_to_close_timeout=policy.attempt_limit,
+            retry_policy=_retries(policy),
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
+        return answer
+
+    def _answered(
+        self, task: Task, route: str, answer: Answer, failures: list[str]
+    ) -> Outcome:
+        """
+        Take the answer; follow-up tasks that do not fit make it a dead letter.
+        """
+        reasons = [*failures, *answer.degraded]
+        status = Status.DEGRADED if reasons else Status.DONE
+        try:
+            self.plan.extend(answer.follow_ups)
+        except BadInputError as error:
+            status, reasons = Status.DEAD, [*reasons, f"its follow-up tasks: {error}"]
+        return Outcome(
+            id=task.id,
+            role=task.role,
+            route=route,
+            status=status,
+            attempts=answer.attempt,
+            required=task.required,
+            reasons=reasons,
+            summary=answer.summary,
+        )
+
+    def _report(self) -> Report:
+        outcomes = list(self.plan.outcomes.values())
+        status = mission_status(outcomes)
+        if self.cancelled and status is not Status.COMPLETED:
+            status = Status.CANCELLED
+        lacking = [
+            f"{each.id}: {reason}"
+            for each in outcomes
+            if each.status is not Status.DONE
+            for reason in each.reasons
+        ]
+        return Report(
+            mission=self.mission.id, status=status, tasks=outcomes, degraded=lacking
+        )
+
+    async def _close_books(self, report: Report) -> None:
+        """
+        Write the end into the ledger, since the server's retention forgets.
+        """
+        closing = workflow.execute_activity(
+            "close_mission",
+            report,
+            task_queue=MISSIONS_QUEUE,
+            summary=report.status,
+            heartbeat_timeout=BOOKS_LIMIT,
+            start_to_close_timeout=BOOKS_LIMIT,
+            retry_policy=RetryPolicy(
+                initial_interval=timedelta(seconds=BACKOFF_FIRST_S),
+                maximum_interval=timedelta(seconds=BACKOFF_CAP_S),
+                maximum_attempts=BOOKS_ATTEMPTS,
+            ),
+        )
+        await asyncio.shield(closing)
+        self._show(report.status)
+
+    def _show(self, status: str = "running") -> None:
+        """
+        Draw the board; tag the mission where the server knows our search attribute.
+        """
+        workflow.set_current_details(board(self.progress()))
+        shown = "paused" if self.paused and status == "running" else status
+        tags = workflow.info().typed_search_attributes
+        if tags.get(STATUS, shown) != shown:
+            workflow.upsert_search_attributes([STATUS.value_set(shown)])
+
+
+def _unanswered(task: Task, route: str, last: Verdict, failures: list[str]) -> Outcome:
+    """
+    End a task that no route has answered: dead, unless it was parked or cancelled.
+    """
+    status = {Next.PARK: Status.PARKED, Next.SKIP: Status.SKIPPED}.get(
+        last.next, Status.DEAD
+    )
+    outcome = settle(task, status, *failures)
+    return outcome.model_copy(update={"route": route, "attempts": last.attempts})
+
+
+def _go_on(assignment: Assignment, verdict: Verdict) -> Assignment:
+    """
+    Tell the next attempt where the last one was and what ended it.
+    """
+    return assignment.model_copy(
+        update={
+            "noticed_by": shorten(verdict.cause, CAUSE_CHARS),
+            "checkpoint": verdict.checkpoint or assignment.checkpoint,
+        }
+    )
+
+
+def _retries(policy: Policy) -> RetryPolicy:
+    # The ledger counts failures over all dispatches and ends them; this bound is
+    # for the case that the store itself is what fails.
+    return RetryPolicy(
+        initial_interval=timedelta(seconds=BACKOFF_FIRST_S),
+        backoff_coefficient=BACKOFF_FACTOR,
+        maximum_interval=timedelta(seconds=BACKOFF_CAP_S),
+        maximum_attempts=policy.failures + policy.crashes,
+        non_retryable_error_types=LEFT_TO_THE_WORKFLOW,
+    )

@@ -1,0 +1,95 @@
+"""
+How an attempt's end is read: the one place that turns a failure into what happens next.
+
+    heartbeat lost, process died -> the same task again at once, from its checkpoint,
+                                    until it has died too often without a saved step
+    worker drained               -> the same task again at once, not counted
+    parked                       -> parked
+    cancelled                    -> skipped
+    anything else                -> the next route, or the task is dead
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from pydantic import ValidationError
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    CancelledError,
+    TimeoutType,
+)
+from temporalio.exceptions import TimeoutError as TimedOut
+
+from outlast.contracts.errors import DRAINED, STALE, ParkedError
+from outlast.contracts.models import Beat, Checkpoint
+
+# The server must not retry what it lost the heartbeat of: its retry waits for a
+# timer and cannot tell a death from a failure. The workflow can.
+LEFT_TO_THE_WORKFLOW = ["TemporalTimeout:Heartbeat"]
+
+
+class Next(Enum):
+    """
+    What the supervisor does with a task whose attempt has ended without a result.
+    """
+
+    AGAIN_CRASHED = auto()
+    AGAIN_HANDED_ON = auto()
+    PARK = auto()
+    SKIP = auto()
+    NEXT_ROUTE = auto()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """
+    What happens next, why, and the checkpoint to go on from.
+    """
+
+    next: Next
+    cause: str
+    checkpoint: Checkpoint | None = None
+    attempts: int = 0
+
+
+def judge(error: ActivityError) -> Verdict:
+    """
+    Read the end of an attempt.
+    """
+    match error.cause:
+        case TimedOut(type=TimeoutType.HEARTBEAT) as lost:
+            beats = lost.last_heartbeat_details
+            return Verdict(Next.AGAIN_CRASHED, "heartbeat timeout", _beaten(beats))
+        case TimedOut() as late:
+            return Verdict(Next.NEXT_ROUTE, f"timed out: {late.message}")
+        case CancelledError():
+            return Verdict(Next.SKIP, "cancelled")
+        case ApplicationError() as raised:
+            return _raised(raised)
+    return Verdict(Next.NEXT_ROUTE, str(error.cause or error))
+
+
+def _raised(error: ApplicationError) -> Verdict:
+    checkpoint = Checkpoint.model_validate(error.details[0]) if error.details else None
+    attempts = int(error.details[1]) if len(error.details) > 1 else 0
+    decided = {
+        DRAINED: Next.AGAIN_HANDED_ON,
+        # Overtaken, yet the server still waited for it: nobody else will report.
+        STALE: Next.AGAIN_CRASHED,
+        ParkedError.kind: Next.PARK,
+    }.get(error.type or "", Next.NEXT_ROUTE)
+    return Verdict(decided, error.message, checkpoint, attempts)
+
+
+def _beaten(details: object) -> Checkpoint | None:
+    """
+    Read the checkpoint of the last heartbeat, if one that we understand arrived.
+    """
+    match details:
+        case [first, *_]:
+            try:
+                return Beat.model_validate(first).checkpoint
+            except ValidationError:
+                return None
+    return None
