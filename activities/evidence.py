@@ -2,8 +2,8 @@
 Ask a library: search it for a question's terms and choose the evidence.
 """
 
-from activities.extraction import Evidence, extract
-from activities.questions import Question, Term, ask
+from activities.extraction import Evidence, Weighed, extract
+from activities.questions import Question, ask
 from outlast.store import search
 from outlast.store.database import Store
 
@@ -11,23 +11,20 @@ from outlast.store.database import Store
 CANDIDATES = 40
 
 
-def gather(store: Store, library: str, text: str) -> Evidence:
+def gather(store: Store, library: str, text: str, context: str = "") -> Evidence:
     """
     Find what the documents of *library* say to the question *text*.
     """
-    question = ask(text)
+    question = ask(text, context)
     phrases = [phrase for term in question.terms for phrase in term.phrases]
     hits = search.search(store, library, phrases, CANDIDATES)
-    return extract(question, _weights(store, library, question), hits)
+    return extract(question, _weighed(store, library, question), hits)
 
 
-def _weights(store: Store, library: str, question: Question) -> dict[Term, float]:
+def _weighed(store: Store, library: str, question: Question) -> list[Weighed]:
     total = search.size(store, library)
-    return {
-        term: term.weight(_passages(store, library, term), total)
-        for term in question.terms
-    }
-
-
-def _passages(store: Store, library: str, term: Term) -> int:
-    return search.count(store, library, term.phrases)
+    found = []
+    for term in question.terms:
+        passages = search.count(store, library, term.phrases)
+        found.append(Weighed(term, *term.weights(passages, total), passages > 0))
+    return found

@@ -202,10 +202,12 @@ class SupervisorWorkflow:
             ended = await self._attempt(task, route)
             if isinstance(ended, Answer):
                 return self._answered(task, route, ended, failures)
-            failures.append(f"{route}: {shorten(ended.cause, CAUSE_CHARS)}")
-            if ended.next is not Next.NEXT_ROUTE:
+            last = ended
+            why = self.stopped if last.next is Next.SKIP else None
+            failures.append(f"{route}: {shorten(why or last.cause, CAUSE_CHARS)}")
+            if last.next is not Next.NEXT_ROUTE:
                 break
-        return _unanswered(task, route, ended, failures)
+        return _unanswered(task, route, last, failures)
 
     async def _attempt(self, task: Task, route: str) -> Answer | Verdict:
         """

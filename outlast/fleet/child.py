@@ -28,7 +28,7 @@ from temporalio.worker.workflow_sandbox import (
 )
 
 from activities.registrar import close_mission
-from outlast.attempt.agent import load
+from outlast.attempt.agent import Agent, load
 from outlast.attempt.guard import Place
 from outlast.attempt.host import host
 from outlast.attempt.ledger import Ledger
@@ -144,42 +144,51 @@ def _workers(kind: str, client: Client, store: Store, chosen: Settings) -> list[
         ledger=Ledger(store, fencing=chosen.fencing),
         threads=ThreadPoolExecutor(chosen.slots * 4, thread_name_prefix="agent"),
     )
-    return agent_workers(client, place, chosen)
+    return [
+        agent_worker(client, place, agent, chosen)
+        for agent in load(chosen.modules).values()
+    ]
 
 
 def missions_worker(client: Client, store: Store) -> Worker:
     """
     Make the worker that runs supervisor workflows and closes their books.
     """
-    restrictions = SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH)
     return Worker(
         client,
         task_queue=MISSIONS_QUEUE,
         workflows=[SupervisorWorkflow],
         activities=[close_mission(store)],
-        workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
+        workflow_runner=runner(),
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=SHIPPED.sticky_s),
         **_common(),
     )
 
 
-def agent_workers(client: Client, place: Place, chosen: Settings) -> list[Worker]:
+def runner() -> SandboxedWorkflowRunner:
     """
-    Make one worker for each role that is loaded, on the role's own queue.
+    Make the sandbox in which workflows run and replay.
     """
-    return [
-        Worker(
-            client,
-            task_queue=queue_of(role),
-            activities=[host(agent, place)],
-            max_concurrent_activities=chosen.slots,
-            # A poll that dies with its process can swallow a task: hold only one.
-            max_concurrent_activity_task_polls=1,
-            graceful_shutdown_timeout=timedelta(seconds=chosen.drain_s),
-            **_common(),
-        )
-        for role, agent in load(chosen.modules).items()
-    ]
+    restrictions = SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH)
+    return SandboxedWorkflowRunner(restrictions=restrictions)
+
+
+def agent_worker(
+    client: Client, place: Place, agent: Agent, chosen: Settings
+) -> Worker:
+    """
+    Make the worker that plays *agent*, on its role's own queue.
+    """
+    return Worker(
+        client,
+        task_queue=queue_of(agent.role),
+        activities=[host(agent, place)],
+        max_concurrent_activities=chosen.slots,
+        # A poll that dies with its process can swallow a task: hold only one.
+        max_concurrent_activity_task_polls=1,
+        graceful_shutdown_timeout=timedelta(seconds=chosen.drain_s),
+        **_common(),
+    )
 
 
 def _common() -> dict[str, Any]:

@@ -31,6 +31,7 @@ STILLBORN_PAUSE_S = 0.2
 # What a child may take beyond its drain time before it is killed.
 KILL_AFTER_S = 4.0
 
+BAD_INPUT = 2  # a child's word that trying again changes nothing
 EXIT_CANNOT_START = 70  # EX_SOFTWARE, for systemd or compose to act on
 
 
@@ -110,7 +111,7 @@ class Fleet:
             )
             child.restarts += 1
             child.stillborn = 0 if child.polling else child.stillborn + 1
-            if child.stillborn >= STILLBORN_LIMIT:
+            if code == BAD_INPUT or child.stillborn >= STILLBORN_LIMIT:
                 self._give_up(child, code)
             elif child.stillborn:
                 await self._pause(STILLBORN_PAUSE_S * 2**child.stillborn)

@@ -118,6 +118,15 @@ def gaps(store: Store, library: str) -> list[tuple[str, str]]:
         return [(path, gap) for path, gap in rows]
 
 
+def documents_of(store: Store, library: str) -> int:
+    """
+    The number of documents of *library*, those with a gap included.
+    """
+    query = sa.select(sa.func.count()).where(documents.c.library == library)
+    with store.read() as connection:
+        return int(connection.scalar(query) or 0)
+
+
 def forget(store: Store, library: str) -> None:
     """
     Remove *library* from the index.

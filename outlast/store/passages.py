@@ -49,6 +49,15 @@ class Passage:
         above = self.text.count("\n", 0, offset)
         return self.lines[above] if self.lines else self.line + above
 
+    def holds(self, quote: str, line: int) -> bool:
+        """
+        Whether *quote* stands here, word for word, from *line* of the document on.
+        """
+        at = self.text.find(quote)
+        while at != -1 and self.line_of(at) != line:
+            at = self.text.find(quote, at + 1)
+        return at != -1
+
 
 @dataclass(frozen=True)
 class Parsed:
@@ -143,6 +152,13 @@ class Outline:
         The headings above, outermost first.
         """
         return " > ".join(heading for _, heading in self.above)
+
+
+def flat(text: str) -> str:
+    """
+    *text* on one line, with single spaces.
+    """
+    return " ".join(text.split())
 
 
 def parsed(title: str, sections: Iterable[Section]) -> Parsed:

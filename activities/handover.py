@@ -1,0 +1,143 @@
+"""
+What the crew hands from one agent to the next. Documents stay where they are: a
+citation says where to read.
+"""
+
+from pydantic import BaseModel
+
+from outlast.store.passages import flat
+
+
+class Gap(BaseModel):
+    """
+    A document that could not be read, and why.
+    """
+
+    document: str
+    reason: str
+
+
+class Index(BaseModel):
+    """
+    What the librarian made of a folder.
+    """
+
+    library: str
+    documents: int  # in the folder, whether or not they could be read
+    indexed: int  # new or changed, by this task
+    removed: int
+    gaps: list[Gap] = []  # the first of them
+    gaps_total: int = 0
+
+
+class Citation(BaseModel):
+    """
+    A quotation, word for word, and where it stands.
+    """
+
+    document: str
+    line: int
+    quote: str
+    title: str = ""
+    score: float = 0.0
+    verified: bool = False
+
+    @property
+    def place(self) -> str:
+        return f"{self.document}:{self.line}"
+
+
+class Part(BaseModel):
+    """
+    One sub-question; *context* are words of the whole question that it goes without.
+    """
+
+    question: str
+    context: str = ""
+
+
+class Plan(BaseModel):
+    """
+    The sub-questions, by the task that looks into each.
+    """
+
+    parts: dict[str, Part]
+
+
+class Research(BaseModel):
+    """
+    What the documents say to one sub-question.
+    """
+
+    question: str
+    answered: bool
+    findings: list[Citation] = []
+    missing: list[str] = []  # words of the question that were not found together
+
+
+class Paragraph(BaseModel):
+    """
+    The answer to one sub-question: quotations, or a note that there is none.
+    """
+
+    question: str
+    quotations: list[Citation] = []
+    note: str = ""
+
+
+class Draft(BaseModel):
+    """
+    The answer in paragraphs, before anybody checked it.
+    """
+
+    question: str
+    paragraphs: list[Paragraph]
+    answer: str = ""
+
+
+class Review(BaseModel):
+    """
+    The answer as far as its quotations stand in the documents, and what was dropped.
+    """
+
+    question: str
+    answer: str
+    citations: list[Citation] = []
+    dropped: list[Citation] = []
+    answered: bool = False
+
+
+class Publication(BaseModel):
+    """
+    The report as it was published.
+    """
+
+    answer: str
+    citations: list[Citation] = []
+    gaps: list[Gap] = []
+    report: str  # the path of the file
+    answered: bool = False
+
+
+def compose(paragraphs: list[Paragraph]) -> tuple[str, list[Citation]]:
+    """
+    Write *paragraphs* as one text with markers, and list what the markers stand for.
+    """
+    citations: list[Citation] = []
+    texts = []
+    for paragraph in paragraphs:
+        for each in paragraph.quotations:
+            if each not in citations:
+                citations.append(each)
+        texts.append(_sentences(paragraph, citations) or paragraph.note)
+    return "\n\n".join(texts), citations
+
+
+def _sentences(paragraph: Paragraph, citations: list[Citation]) -> str:
+    quoted = paragraph.quotations
+    return " ".join(f"{_sentence(q)} [{citations.index(q) + 1}]" for q in quoted)
+
+
+def _sentence(citation: Citation) -> str:
+    words = flat(citation.quote).lstrip("-*+•> ")
+    return words if words.endswith((".", "!", "?", ";", ":")) else f"{words}."

@@ -1,0 +1,106 @@
+"""
+The publisher: write the report as one Markdown file, once for each mission.
+"""
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from activities.handover import Citation, Index, Publication, Review
+from outlast import Run, agent
+from outlast.contracts.models import Name
+from outlast.store.passages import flat
+
+
+class Order(BaseModel):
+    reports: Path
+    mission: Name
+    needs: dict[str, Review | Index]
+
+
+@agent("publisher", version=1)
+async def publisher(order: Order, run: Run) -> Publication:
+    """
+    Write the report; an attempt that comes after finds it written.
+    """
+    review = next(each for each in order.needs.values() if isinstance(each, Review))
+    index = next(each for each in order.needs.values() if isinstance(each, Index))
+    path = order.reports / f"{order.mission}.md"
+    run.say(f"writing {path}")
+    written = await run.once(
+        f"publish:{order.mission}",
+        lambda _, text: asyncio.to_thread(write, path, text),
+        content=report(review, index),
+        if_unsure="repeat",  # the same file with the same text
+    )
+    return Publication(
+        answer=review.answer,
+        citations=review.citations,
+        gaps=index.gaps,
+        report=written,
+        answered=review.answered,
+    )
+
+
+def write(path: Path, text: str) -> str:
+    """
+    Put *text* at *path* whole or not at all; return the path.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except OSError:
+        Path(draft).unlink(missing_ok=True)
+        raise
+    return str(path)
+
+
+def report(review: Review, index: Index) -> str:
+    """
+    The report as Markdown: the answer first, then where it comes from.
+    """
+    places = [f"[{at}] {each.place}" for at, each in enumerate(review.citations, 1)]
+    parts = [
+        review.answer,
+        "\n".join(f"{place}  " for place in places),
+        f"# {review.question}",
+        _sources(review.citations),
+        _gaps(index),
+        _dropped(review.dropped),
+    ]
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def _sources(citations: list[Citation]) -> str:
+    entries = [
+        f"{at}. {each.title}, `{each.place}`:\n\n   > {flat(each.quote)}"
+        for at, each in enumerate(citations, 1)
+    ]
+    return "\n\n".join(["## Sources", *entries]) if entries else ""
+
+
+def _gaps(index: Index) -> str:
+    if not index.gaps_total:
+        return f"{index.documents} documents were read, all of them completely."
+    read = index.documents - index.gaps_total
+    lines = [f"- `{each.document}` {each.reason}" for each in index.gaps]
+    if (more := index.gaps_total - len(lines)) > 0:
+        lines.append(f"- and {more} more")
+    head = (
+        f"## Gaps\n\n{read} of {index.documents} documents were read. These were not:"
+    )
+    return "\n".join([head, "", *lines])
+
+
+def _dropped(dropped: list[Citation]) -> str:
+    lines = [f"- `{each.place}`: {flat(each.quote)}" for each in dropped]
+    head = "## Dropped\n\nThese quotations were not found in their source:"
+    return "\n".join([head, "", *lines]) if lines else ""

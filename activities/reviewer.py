@@ -1,0 +1,94 @@
+"""
+The reviewer: read every quotation again in its source, and drop what is not there.
+
+It trusts neither the index nor the writer: the file itself decides, word for word.
+"""
+
+import asyncio
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from activities.handover import Citation, Draft, Paragraph, Review, compose
+from outlast import Degraded, Run, agent
+from outlast.store.parsing import UnreadableDocumentError, decoded, load, parse
+from outlast.store.passages import Passage
+
+# Files whose passages are their own text, line by line.
+VERBATIM = (".markdown", ".md", ".txt")
+
+# What the writer quoted cannot be found again: better no answer than a wrong one.
+UNVERIFIED = "What was found could not be verified in its source"
+
+
+class Order(BaseModel):
+    documents: Path
+    needs: dict[str, Draft]
+
+
+@agent("reviewer", version=1)
+async def reviewer(order: Order, run: Run) -> Review | Degraded:
+    """
+    Verify the draft against the files below *documents*.
+    """
+    (draft,) = order.needs.values()
+    quoted = [each for part in draft.paragraphs for each in part.quotations]
+    verified: list[Citation] = []
+    for each in quoted:
+        run.say(f"verifying {each.place}")
+        if await asyncio.to_thread(stands, order.documents, each):
+            verified.append(each)
+    dropped = [each for each in quoted if each not in verified]
+    review = _review(draft, verified, dropped)
+    if not dropped:
+        return review
+    places = ", ".join(each.place for each in dropped)
+    return Degraded(review, f"quotations not found in their source: {places}")
+
+
+def stands(folder: Path, citation: Citation) -> bool:
+    """
+    Whether the file holds the quotation, word for word, at its line.
+    """
+    root = folder.resolve()
+    file = (root / citation.document).resolve()
+    if not file.is_relative_to(root):
+        return False
+    try:
+        passages = _passages(file)
+    except UnreadableDocumentError:
+        return False
+    quote = citation.quote
+    return bool(quote.strip()) and any(p.holds(quote, citation.line) for p in passages)
+
+
+def _passages(file: Path) -> list[Passage]:
+    """
+    What the file says: itself where it is plain text, so that no parser is trusted.
+    """
+    if file.suffix.lower() in VERBATIM:
+        return [Passage(1, "", decoded(load(file)))]
+    return parse(file).passages
+
+
+def _review(draft: Draft, verified: list[Citation], dropped: list[Citation]) -> Review:
+    paragraphs = [_checked(each, verified) for each in draft.paragraphs]
+    answer, citations = compose(paragraphs)
+    return Review(
+        question=draft.question,
+        answer=answer,
+        citations=[each.model_copy(update={"verified": True}) for each in citations],
+        dropped=dropped,
+        answered=bool(citations),
+    )
+
+
+def _checked(paragraph: Paragraph, verified: list[Citation]) -> Paragraph:
+    """
+    *paragraph* with its verified quotations alone.
+    """
+    kept = [each for each in paragraph.quotations if each in verified]
+    note = paragraph.note
+    if paragraph.quotations and not kept:
+        note = f"{UNVERIFIED}: {paragraph.question}"
+    return Paragraph(question=paragraph.question, quotations=kept, note=note)

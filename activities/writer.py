@@ -1,0 +1,61 @@
+"""
+The writer: compose the answer from what was found, and say what was not.
+"""
+
+from pydantic import BaseModel
+
+from activities.handover import Draft, Paragraph, Part, Research, compose
+from outlast import Degraded, Run, agent
+
+NOTHING = "The documents do not answer this"
+
+
+class Order(BaseModel):
+    question: str
+    parts: dict[str, Part]
+    needs: dict[str, Research]
+
+
+@agent("writer", version=1)
+async def writer(order: Order, run: Run) -> Draft | Degraded:
+    """
+    Write a paragraph for each part of the question.
+    """
+    draft = write(order)
+    lost = [
+        part.question for name, part in order.parts.items() if name not in order.needs
+    ]
+    run.say(f"{len(draft.paragraphs)} paragraphs")
+    return Degraded(draft, f"not looked up: {'; '.join(lost)}") if lost else draft
+
+
+def write(order: Order) -> Draft:
+    """
+    The paragraphs in the order of the parts; one note if no part has an answer.
+    """
+    paragraphs = [
+        _paragraph(part, order.needs.get(name)) for name, part in order.parts.items()
+    ]
+    if not any(each.quotations for each in paragraphs) and order.needs:
+        paragraphs = [_nothing(order)]
+    answer, _ = compose(paragraphs)
+    return Draft(question=order.question, paragraphs=paragraphs, answer=answer)
+
+
+def _paragraph(part: Part, research: Research | None) -> Paragraph:
+    if research is None:
+        note = f"This could not be looked up: {part.question}"
+        return Paragraph(question=part.question, note=note)
+    if not research.answered:
+        return Paragraph(question=part.question, note=f"{NOTHING}: {part.question}")
+    return Paragraph(question=part.question, quotations=research.findings)
+
+
+def _nothing(order: Order) -> Paragraph:
+    """
+    The one paragraph when no part has an answer, with the words that were not found.
+    """
+    missing = [word for each in order.needs.values() for word in each.missing]
+    words = ", ".join(dict.fromkeys(missing))
+    searched = f" No passage about the rest of it speaks of: {words}." if words else ""
+    return Paragraph(question=order.question, note=f"{NOTHING}.{searched}")

@@ -1,0 +1,126 @@
+"""
+A small crew played by plain functions, on workers inside the test's own process.
+"""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from temporalio import activity
+from temporalio.client import Client, WorkflowHandle
+from temporalio.worker import Worker
+
+from outlast.attempt.agent import Agent, crew
+from outlast.attempt.guard import Place
+from outlast.attempt.ledger import Ledger
+from outlast.contracts.models import (
+    MISSIONS_QUEUE,
+    Answer,
+    Assignment,
+    Mission,
+    Report,
+    Task,
+    queue_of,
+)
+from outlast.contracts.policies import SHIPPED, Policy
+from outlast.fleet.child import agent_worker, missions_worker
+from outlast.runtime.settings import Settings
+from outlast.store.books import Books
+from outlast.store.database import Store
+
+Play = Callable[..., Any]
+
+
+def task(name: str, role: str, **more: Any) -> Task:
+    return Task(id=name, role=role, **more)
+
+
+@dataclass
+class Crew:
+    """
+    Agents by role, hosted as in production, and the missions they work on.
+    """
+
+    client: Client
+    store: Store
+    agents: dict[str, Agent] = field(default_factory=dict)
+    raw: dict[str, Play] = field(default_factory=dict)
+    name: str = "m"  # of its missions: a server that lasts takes each id once
+
+    def plays(self, role: str, play: Play, **more: Any) -> None:
+        """
+        Let *play* play *role*.
+        """
+        more.setdefault("policy", Policy(failures=2, crashes=2))
+        self.agents[role] = Agent(role, 1, play, **more)
+
+    def ends(
+        self, role: str, end: Callable[[Assignment], Coroutine[Any, Any, Answer]]
+    ) -> None:
+        """
+        Let the attempts of *role* end as *end* does, past every guard of ours.
+        """
+
+        async def never(given: dict[str, Any], run: Any) -> None: ...
+
+        self.plays(role, never)
+        self.raw[role] = activity.defn(name=role)(end)
+
+    def mission(self, *tasks: Task, **more: Any) -> Mission:
+        return Mission(
+            id=more.pop("id", self.name),
+            goal="try",
+            tasks=list(tasks),
+            crew=crew(self.agents),
+            **more,
+        )
+
+    async def start(self, mission: Mission) -> WorkflowHandle[Any, Report]:
+        books = Books(self.store)
+        books.open(mission)
+        handle: WorkflowHandle[Any, Report] = await self.client.start_workflow(
+            "Supervisor",
+            mission,
+            id=mission.id,
+            task_queue=MISSIONS_QUEUE,
+            result_type=Report,
+        )
+        books.accept(mission.id)
+        return handle
+
+    async def run(self, *tasks: Task, **more: Any) -> Report:
+        """
+        Run a mission of *tasks* to its report.
+        """
+        async with self.at_work():
+            handle = await self.start(self.mission(*tasks, **more))
+            return await handle.result()
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        """
+        Poll with one worker for missions and one for each role.
+        """
+        chosen = Settings(slots=20, drain_s=0)
+        with ThreadPoolExecutor() as threads:
+            place = Place(Ledger(self.store), threads, SHIPPED.beat_s)
+            workers = [missions_worker(self.client, self.store)]
+            for role, agent in self.agents.items():
+                if role in self.raw:
+                    workers.append(self._raw_worker(role))
+                else:
+                    workers.append(agent_worker(self.client, place, agent, chosen))
+            async with AsyncExitStack() as stack:
+                for worker in workers:
+                    await stack.enter_async_context(worker)
+                yield
+
+    def _raw_worker(self, role: str) -> Worker:
+        return Worker(
+            self.client,
+            task_queue=queue_of(role),
+            activities=[self.raw[role]],
+            build_id="test",
+        )

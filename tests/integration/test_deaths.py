@@ -1,0 +1,54 @@
+"""
+Deaths, as a real server tells of them: the time-skipping one retries a lost heartbeat
+by itself, whatever it is told.
+"""
+
+import asyncio
+
+from small_crew import Crew, task
+from temporalio import activity
+
+from outlast.contracts.models import Answer, Assignment, Checkpoint, Status
+
+
+async def test_a_lost_heartbeat_goes_on_from_the_checkpoint(lasting_crew: Crew) -> None:
+    """
+    The workflow dispatches again at once what has died, from its last beat.
+    """
+    seen: list[Assignment] = []
+
+    async def dies_once(assignment: Assignment) -> Answer:
+        seen.append(assignment)
+        if len(seen) == 1:
+            saved = Checkpoint(seq=3, route="fragile", value="three")
+            activity.heartbeat({"checkpoint": saved.model_dump(), "said": ""})
+            await asyncio.Event().wait()
+        return Answer(digest="d", attempt=len(seen))
+
+    lasting_crew.ends("fragile", dies_once)
+    report = await lasting_crew.run(task("t", "fragile"))
+
+    assert report.status is Status.COMPLETED
+    assert seen[1].checkpoint == Checkpoint(seq=3, route="fragile", value="three")
+    assert seen[1].noticed_by == "heartbeat timeout"
+
+
+async def test_dying_again_and_again_without_a_step_is_a_dead_letter(
+    lasting_crew: Crew,
+) -> None:
+    """
+    Deaths without a saved step in between are bounded by the policy.
+    """
+    deaths: list[Assignment] = []
+
+    async def dies(assignment: Assignment) -> Answer:
+        deaths.append(assignment)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    lasting_crew.ends("killer", dies)
+    report = await lasting_crew.run(task("t", "killer"))
+
+    assert len(deaths) == 2
+    assert report.tasks[0].status is Status.DEAD
+    assert "died 2 times without a saved step" in report.tasks[0].reasons[0]

@@ -1,0 +1,373 @@
+"""
+What the supervisor workflow does with every way in which a task can end.
+"""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from small_crew import Crew, task
+from temporalio.client import WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import WorkflowEnvironment
+
+from outlast import Degraded, FollowUps, GiveUp, Run, TryLater
+from outlast.contracts.errors import DRAINED, ParkedError
+from outlast.contracts.models import (
+    Answer,
+    Assignment,
+    Checkpoint,
+    Limits,
+    Outcome,
+    Progress,
+    Report,
+    Status,
+)
+from outlast.store.books import Books
+
+Input = dict[str, Any]
+
+
+async def well(given: Input, run: Run) -> str:
+    return "well"
+
+
+async def ill(given: Input, run: Run) -> str:
+    raise RuntimeError("ill")
+
+
+async def hopeless(given: Input, run: Run) -> str:
+    raise GiveUp("hopeless")
+
+
+async def for_ever(given: Input, run: Run) -> str:
+    await asyncio.Event().wait()
+    return "never"
+
+
+def outcome(report: Report, name: str) -> Outcome:
+    return next(each for each in report.tasks if each.id == name)
+
+
+class Summing(BaseModel):
+    needs: dict[str, int] = {}
+    add: int = 0
+
+
+async def test_results_flow_along_the_graph(small_crew: Crew) -> None:
+    """
+    A task gets the results of the tasks that it needs, by their ids.
+    """
+
+    async def add(given: Summing, run: Run) -> int:
+        return given.add + sum(given.needs.values())
+
+    small_crew.plays("add", add)
+    report = await small_crew.run(
+        task("a", "add", input={"add": 1}),
+        task("b", "add", input={"add": 10}),
+        task("c", "add", input={"add": 100}, needs=["a", "b"]),
+    )
+
+    assert report.status is Status.COMPLETED
+    assert Books(small_crew.store).results("m") == {"a": 1, "b": 10, "c": 111}
+
+
+async def test_a_failing_task_is_tried_as_often_as_its_policy_says(
+    small_crew: Crew,
+) -> None:
+    """
+    Failures are retried up to the policy's number; then the task is a dead letter
+    with its cause, and what needs it is skipped, while all else goes on.
+    """
+    small_crew.plays("ill", ill)
+    small_crew.plays("well", well)
+    report = await small_crew.run(
+        task("sick", "ill"),
+        task("after", "well", needs=["sick"]),
+        task("beside", "well"),
+    )
+
+    assert report.status is Status.FAILED
+    sick = outcome(report, "sick")
+    assert (sick.status, sick.attempts) == (Status.DEAD, 2)
+    assert "RuntimeError: ill" in sick.reasons[0]
+    assert outcome(report, "after").status is Status.SKIPPED
+    assert outcome(report, "beside").status is Status.DONE
+
+
+async def test_giving_up_is_not_retried(small_crew: Crew) -> None:
+    """
+    What no attempt can mend is tried once.
+    """
+    small_crew.plays("hopeless", hopeless)
+    report = await small_crew.run(task("t", "hopeless"))
+
+    assert outcome(report, "t").attempts == 1
+    assert outcome(report, "t").reasons == ["hopeless: hopeless"]
+
+
+async def test_an_optional_task_may_fail(small_crew: Crew) -> None:
+    """
+    A mission without an optional part is degraded and says which part.
+    """
+    small_crew.plays("ill", ill)
+    small_crew.plays("well", well)
+    report = await small_crew.run(
+        task("extra", "ill", required=False), task("main", "well", needs=["extra"])
+    )
+
+    assert report.status is Status.DEGRADED
+    assert outcome(report, "main").status is Status.DONE
+    assert any("extra" in reason for reason in report.degraded)
+
+
+async def test_a_fallback_answers_when_the_role_cannot(small_crew: Crew) -> None:
+    """
+    The next route takes over from the first, and the outcome says so.
+    """
+    small_crew.plays("ill", ill, fallbacks=("well",))
+    small_crew.plays("well", well)
+    report = await small_crew.run(task("t", "ill"))
+
+    assert report.status is Status.DEGRADED
+    assert outcome(report, "t").route == "well"
+    assert "ill" in outcome(report, "t").reasons[0]
+
+
+async def test_an_agent_may_say_that_its_result_is_less_than_asked(
+    small_crew: Crew,
+) -> None:
+    """
+    A degraded result is kept, with its reason.
+    """
+
+    async def half(given: Input, run: Run) -> Degraded:
+        return Degraded("half", "the other half is missing")
+
+    small_crew.plays("half", half)
+    report = await small_crew.run(task("t", "half"))
+
+    assert report.status is Status.DEGRADED
+    assert report.degraded == ["t: the other half is missing"]
+
+
+async def test_a_service_that_asks_for_an_hour_gets_it(
+    small_crew: Crew, time: WorkflowEnvironment
+) -> None:
+    """
+    TryLater's delay is the time until the next attempt.
+    """
+
+    async def busy(given: Input, run: Run) -> str:
+        if run.attempt == 1:
+            raise TryLater(timedelta(hours=1))
+        return "done"
+
+    small_crew.plays("busy", busy)
+    began = await time.get_current_time()
+    report = await small_crew.run(task("t", "busy"))
+
+    assert report.status is Status.COMPLETED
+    assert await time.get_current_time() - began >= timedelta(hours=1)
+
+
+async def test_follow_up_tasks_run(small_crew: Crew) -> None:
+    """
+    Tasks that an agent returns join the plan.
+    """
+
+    async def plan(given: Input, run: Run) -> FollowUps:
+        return FollowUps(result="planned", tasks=[task("more", "well")])
+
+    small_crew.plays("plan", plan)
+    small_crew.plays("well", well)
+    report = await small_crew.run(task("p", "plan"))
+
+    assert outcome(report, "more").status is Status.DONE
+
+
+async def test_follow_up_tasks_that_do_not_fit_are_refused_whole(
+    small_crew: Crew,
+) -> None:
+    """
+    A plan with an unknown need makes its author a dead letter and adds nothing.
+    """
+
+    async def plan(given: Input, run: Run) -> FollowUps:
+        added = [task("fine", "well"), task("lost", "well", needs=["nowhere"])]
+        return FollowUps(tasks=added)
+
+    small_crew.plays("plan", plan)
+    small_crew.plays("well", well)
+    report = await small_crew.run(task("p", "plan"))
+
+    assert [each.id for each in report.tasks] == ["p"]
+    assert outcome(report, "p").status is Status.DEAD
+    assert "nowhere" in outcome(report, "p").reasons[0]
+
+
+async def test_a_drained_worker_hands_on_without_blame(small_crew: Crew) -> None:
+    """
+    Handing over is no death: it may happen more often than a task may die.
+    """
+    seen: list[Assignment] = []
+
+    async def drains(assignment: Assignment) -> Answer:
+        seen.append(assignment)
+        if len(seen) <= 5:
+            saved = Checkpoint(seq=1, route="mover").model_dump(mode="json")
+            raise ApplicationError(
+                "drained", saved, 1, type=DRAINED, non_retryable=True
+            )
+        return Answer(digest="d", attempt=6)
+
+    small_crew.ends("mover", drains)
+    report = await small_crew.run(task("t", "mover"))
+
+    assert report.status is Status.COMPLETED
+    assert len(seen) == 6
+
+
+async def test_what_a_person_must_see_is_parked(small_crew: Crew) -> None:
+    """
+    A parked task parks what needs it, and the mission.
+    """
+
+    async def unsure(given: Input, run: Run) -> str:
+        raise ParkedError("did it happen?")
+
+    small_crew.plays("unsure", unsure)
+    small_crew.plays("well", well)
+    report = await small_crew.run(
+        task("t", "unsure"), task("after", "well", needs=["t"])
+    )
+
+    assert report.status is Status.PARKED
+    assert {each.status for each in report.tasks} == {Status.PARKED}
+
+
+async def test_a_paused_mission_starts_nothing_further(small_crew: Crew) -> None:
+    """
+    Pause lets the running finish and holds the rest until unpause.
+    """
+    go = asyncio.Event()
+
+    async def gated(given: Input, run: Run) -> str:
+        await go.wait()
+        return "done"
+
+    small_crew.plays("gated", gated)
+    async with small_crew.at_work():
+        mission = small_crew.mission(
+            task("a", "gated"), task("b", "gated", needs=["a"])
+        )
+        handle = await small_crew.start(mission)
+        await handle.execute_update("pause")
+        with pytest.raises(WorkflowUpdateFailedError):
+            await handle.execute_update("pause")
+        go.set()
+        while True:
+            progress = await handle.query("progress", result_type=Progress)
+            if progress.settled:
+                break
+        assert progress.paused
+        assert progress.waiting == ["b"]
+        assert progress.running == []
+        await handle.execute_update("unpause")
+        report = await handle.result()
+
+    assert report.status is Status.COMPLETED
+
+
+async def test_cancel_keeps_what_is_done(small_crew: Crew) -> None:
+    """
+    A cancelled mission ends its attempts, skips the rest, keeps results, and its
+    report is in the ledger.
+    """
+    small_crew.plays("well", well)
+    small_crew.plays("for_ever", for_ever)
+    async with small_crew.at_work():
+        mission = small_crew.mission(
+            task("a", "well"),
+            task("b", "for_ever", needs=["a"]),
+            task("c", "well", needs=["b"]),
+        )
+        handle = await small_crew.start(mission)
+        while not (await handle.query("progress", result_type=Progress)).settled:
+            pass
+        await handle.execute_update("cancel", "no longer needed")
+        report = await handle.result()
+
+    assert report.status is Status.CANCELLED
+    assert [each.status for each in sorted(report.tasks, key=lambda each: each.id)] == [
+        Status.DONE,
+        Status.SKIPPED,
+        Status.SKIPPED,
+    ]
+    entry = Books(small_crew.store).find("m")
+    assert entry is not None
+    assert entry.report == report
+
+
+async def test_a_cancellation_from_outside_is_reported_too(small_crew: Crew) -> None:
+    """
+    Cancelling the workflow in the Web UI ends the mission with a report.
+    """
+    small_crew.plays("for_ever", for_ever)
+    async with small_crew.at_work():
+        handle = await small_crew.start(small_crew.mission(task("a", "for_ever")))
+        while not (await handle.query("progress", result_type=Progress)).running:
+            pass
+        await handle.cancel()
+        report = await handle.result()
+
+    assert report.status is Status.CANCELLED
+    assert outcome(report, "a").status is Status.SKIPPED
+
+
+async def test_the_deadline_ends_a_mission(small_crew: Crew) -> None:
+    """
+    Past its deadline a mission is reported with what it has.
+    """
+
+    async def busy(given: Input, run: Run) -> str:
+        raise TryLater(timedelta(days=2))
+
+    small_crew.plays("busy", busy)
+    small_crew.plays("well", well)
+    report = await small_crew.run(
+        task("slow", "busy"), task("fast", "well"), limits=Limits(deadline_s=3600)
+    )
+
+    assert report.status is Status.FAILED
+    assert outcome(report, "fast").status is Status.DONE
+    assert "deadline" in outcome(report, "slow").reasons[0]
+
+
+async def test_no_more_tasks_run_at_once_than_the_mission_allows(
+    small_crew: Crew,
+) -> None:
+    """
+    Concurrency is a cap.
+    """
+    now, most = 0, 0
+
+    async def counted(given: Input, run: Run) -> str:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0)
+        now -= 1
+        return "done"
+
+    small_crew.plays("counted", counted)
+    report = await small_crew.run(
+        *(task(f"t{number}", "counted") for number in range(12)),
+        limits=Limits(concurrency=3),
+    )
+
+    assert report.status is Status.COMPLETED
+    assert most <= 3

@@ -1,0 +1,23 @@
+"""
+A home with a real server for each test.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from real import Home
+
+from outlast.runtime.embedded import Server, choose_ports
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    path = tmp_path / "home"
+    path.mkdir()
+    made = Home(path, Server(path, *choose_ports(None, None)))
+    made.start_server()
+    try:
+        yield made
+    finally:
+        made.close()

@@ -1,0 +1,201 @@
+"""
+Real processes to break: a development server, fleets of workers, the starter.
+"""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from outlast.runtime.embedded import Server
+
+ROOT = Path(__file__).parents[2]
+LIMIT_S = 60.0
+
+
+@dataclass
+class Home:
+    """
+    One OUTLAST_HOME with its own server and fleets; everything ends with it.
+    """
+
+    path: Path
+    server: Server
+    extra: dict[str, str] = field(default_factory=dict)
+    fleets: list["Fleet"] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "OUTLAST_HOME": str(self.path),
+            "TEMPORAL_ADDRESS": self.server.address,
+            **self.extra,
+        }
+
+    def start_server(self) -> None:
+        asyncio.run(self.server.start())
+
+    def kill_server(self) -> None:
+        assert self.server.process is not None
+        self.server.process.kill()
+        self.server.process.wait()
+
+    def fleet(self, processes: int = 2) -> "Fleet":
+        """
+        Start a fleet and wait until all its workers poll.
+        """
+        command = [sys.executable, "worker.py", "--json"]
+        command += ["--processes", str(processes)]
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        started = Fleet(process, json.loads(process.stdout.readline()))
+        self.fleets.append(started)
+        return started
+
+    def starter(self, *args: str, limit_s: float = LIMIT_S) -> "Said":
+        """
+        Run the starter to its end.
+        """
+        ended = subprocess.run(
+            [sys.executable, "starter.py", *args],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=limit_s,
+            check=False,
+        )
+        return Said(ended.returncode, ended.stdout, ended.stderr)
+
+    def begin(self, *args: str) -> subprocess.Popen[str]:
+        """
+        Start the starter and leave it running.
+        """
+        return subprocess.Popen(
+            [sys.executable, "starter.py", *args],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def close(self) -> None:
+        for fleet in self.fleets:
+            fleet.stop()
+        self.server.stop()
+
+
+@dataclass
+class Said:
+    """
+    What a command said, and its exit code.
+    """
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass
+class Fleet:
+    """
+    A running fleet.
+    """
+
+    process: subprocess.Popen[str]
+    ready: dict[str, Any]
+
+    def pids(self, kind: str) -> list[int]:
+        """
+        List the live worker processes of *kind*, restarted ones too.
+        """
+        listed = subprocess.run(
+            ["ps", "-o", "pid=,args=", "--ppid", str(self.process.pid)],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.splitlines()
+        return [int(line.split()[0]) for line in listed if line.endswith(kind)]
+
+    def kill_one(self, dice: random.Random) -> int:
+        """
+        SIGKILL one agent process.
+        """
+        pid = dice.choice(self.pids("agents"))
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            for pid in [*self.pids("agents"), *self.pids("workflows")]:
+                os.kill(pid, signal.SIGCONT)  # a frozen one could not drain
+            self.process.terminate()
+        return self.process.wait(timeout=20)
+
+
+def mission(path: Path, tasks: list[dict[str, Any]], **more: Any) -> str:
+    """
+    Write a mission file (JSON is YAML) and return where it lies.
+    """
+    path.write_text(json.dumps({"goal": "rehearse", "tasks": tasks, **more}))
+    return str(path)
+
+
+def events(log: Path, *kinds: str) -> list[dict[str, Any]]:
+    """
+    Read the events of *kinds* from a rehearsal's log.
+    """
+    if not log.exists():
+        return []
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return [line for line in lines if line["event"] in kinds]
+
+
+def wait_for(look: Any, what: str, limit_s: float = LIMIT_S) -> Any:
+    """
+    Wait until *look* finds something and return that.
+    """
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"waited {limit_s:g} s in vain for {what}")
+
+
+@contextmanager
+def every(seconds: float, process: subprocess.Popen[str]) -> Iterator[Iterator[int]]:
+    """
+    Tick every *seconds* for as long as *process* runs.
+    """
+
+    def ticks() -> Iterator[int]:
+        count = 0
+        while True:
+            try:
+                process.wait(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                count += 1
+                yield count
+            else:
+                return
+
+    yield ticks()

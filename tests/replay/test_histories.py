@@ -1,0 +1,75 @@
+"""
+Missions that began under an earlier build go on under this one.
+"""
+
+from pathlib import Path
+
+import pytest
+from temporalio import workflow
+from temporalio.client import WorkflowHistory
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer
+
+from outlast.contracts.models import Mission, Report
+from outlast.fleet.child import runner
+from workflows.supervisor import SupervisorWorkflow
+
+HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
+
+
+def replayer(kind: type) -> Replayer:
+    return Replayer(
+        workflows=[kind],
+        workflow_runner=runner(),
+        data_converter=pydantic_data_converter,
+    )
+
+
+def history(path: Path) -> WorkflowHistory:
+    return WorkflowHistory.from_json(path.stem, path.read_text())
+
+
+def test_every_path_of_a_mission_is_recorded() -> None:
+    """
+    A path without a history could change unnoticed.
+    """
+    recorded = {path.stem for path in HISTORIES}
+    assert recorded >= {
+        "cancelled",
+        "death",
+        "failures",
+        "follow-ups",
+        "graph",
+        "parked",
+        "paused",
+    }
+
+
+@pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
+async def test_a_recorded_mission_replays(path: Path) -> None:
+    """
+    Today's workflow decides as the one that was recorded.
+    """
+    result = await replayer(SupervisorWorkflow).replay_workflow(history(path))
+    assert result.replay_failure is None
+
+
+@workflow.defn(name="Supervisor", sandboxed=False)
+class Reordered(SupervisorWorkflow):
+    """
+    A bad deploy: one more step, unversioned.
+    """
+
+    @workflow.run
+    async def run(self, mission: Mission) -> Report:
+        await workflow.sleep(1)
+        return await super().run(mission)
+
+
+async def test_a_changed_step_is_noticed() -> None:
+    """
+    The check above goes red when a step is added.
+    """
+    graph = next(path for path in HISTORIES if path.stem == "graph")
+    with pytest.raises(workflow.NondeterminismError):
+        await replayer(Reordered).replay_workflow(history(graph))
