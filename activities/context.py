@@ -5,6 +5,7 @@ Where a question's words stand in and around a quotation. Pure.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 
 from activities.questions import Term, roots
 from outlast.store.search import Hit
@@ -22,6 +23,7 @@ class Place(Enum):
     quotations, and for coverage, which decides whether there is an answer at all.
     """
 
+    TOPIC = 1.1, 1.0  # half or more of the words of the nearest heading
     SENTENCE = 1.0, 1.0  # the one of the quotation that holds most of the question
     HEADING = 0.75, 0.9
     QUOTATION = 0.7, 0.9
@@ -59,6 +61,7 @@ class Context:
     spans: tuple[Span, ...]
     stems: tuple[tuple[str, ...], ...]
     heading: tuple[str, ...]
+    topic: tuple[str, ...]  # the words of the nearest heading
     title: tuple[str, ...]
     ends: frozenset[int]  # where blocks end: no quotation goes on past one
 
@@ -68,10 +71,12 @@ class Context:
         Take the passage of *hit* apart.
         """
         spans = tuple(sentences(hit.text))
+        nearest = roots(hit.heading.rpartition(" > ")[2])
         return cls(
             spans=spans,
             stems=tuple(tuple(roots(hit.text[start:end])) for start, end in spans),
             heading=tuple(roots(hit.heading)),
+            topic=tuple(part for part in nearest if not part.isdigit()),
             title=tuple(roots(f"{hit.document} {hit.title}")),
             ends=frozenset(block.end for block in blocks(hit.text)),
         )
@@ -101,6 +106,9 @@ class Context:
         """
         The best place of *term* for *run*, when the sentences *held* hold it.
         """
+        about = len(positions(self.topic, term)) * len(term.stems[0])
+        if about and 2 * about >= len(self.topic):
+            return Place.TOPIC
         if run.core in held:
             return Place.SENTENCE
         if positions(self.heading, term):
@@ -118,7 +126,7 @@ class Context:
         The share of neighbours in the question that are close in the sentence *at*.
         """
         found = [positions(self.stems[at], term) for term in terms]
-        pairs = list(zip(found, found[1:], strict=False))
+        pairs = list(pairwise(found))
         close = sum(
             any(abs(a - b) <= CLOSE for a in one for b in other) for one, other in pairs
         )

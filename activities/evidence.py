@@ -8,7 +8,7 @@ from outlast.store import search
 from outlast.store.database import Store
 
 # How many passages are read closely, the best by BM25.
-CANDIDATES = 40
+CANDIDATES = 80
 
 
 def gather(store: Store, library: str, text: str, context: str = "") -> Evidence:
@@ -17,6 +17,7 @@ def gather(store: Store, library: str, text: str, context: str = "") -> Evidence
     """
     question = ask(text, context)
     phrases = [phrase for term in question.terms for phrase in term.phrases]
+    phrases += question.pairs
     hits = search.search(store, library, phrases, CANDIDATES)
     return extract(question, _weighed(store, library, question), hits)
 

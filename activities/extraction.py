@@ -18,14 +18,14 @@ from outlast.store.sentences import Span
 # The share of the question's weight that the best quotation must have with its context.
 # Higher refuses more questions that have an answer, lower finds an answer to more that
 # have none. Chosen with benchmarks/corpus.py.
-ENOUGH = 0.65
+ENOUGH = 0.68
 
 # What the place of a passage in the search counts beside the words of the quotation.
 RANK = 0.1
 # What it counts that neighbours in the question are close together in the quotation.
 CLOSENESS = 0.12
 # What each further sentence costs: the shortest quotation that answers is the best.
-LENGTHENING = 0.06
+LENGTHENING = 0.03
 MOST_SENTENCES = 4
 LONGEST = 400  # characters of a quotation, if it has more than one sentence
 

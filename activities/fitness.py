@@ -18,12 +18,16 @@ GAIN = 0.12
 NO_STATEMENT = 0.3
 # What one loses that is code rather than words.
 CODE = 0.15
-CODE_SHARE = 0.08  # of its characters
+CODE_SHARE = 0.05  # of its characters
 
 _NUMERAL = (
     r"\d|\b(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozen|"
     r"hundred|thousand|million|half|once|twice|daily|weekly|monthly|yearly|hourly|nightly|"
-    r"annually|quarterly|unlimited|immediately|never|always|every|forever|infinite)\b"
+    r"annually|quarterly|unlimited|immediately|forever|infinite)\b"
+)
+_FREQUENCY = (
+    r"\b(?:every|each|per|once|twice|times|daily|weekly|monthly|yearly|hourly|nightly|"
+    r"annually|quarterly|continuously|interval)\b"
 )
 _NAME = r"(?<=[a-z,:] )[A-Z][a-z]+ [A-Z][a-z]+"
 _ROLE = r"\b(?:users?|superusers?|owners?|managers?|teams?|officers?)\b"
@@ -40,18 +44,17 @@ _PLACE = (
 # The sign of a kind of fact, and a weaker one that neither gains nor loses.
 _SIGNS = {
     "quantity": (re.compile(_NUMERAL, re.IGNORECASE), None),
+    "frequency": (re.compile(_FREQUENCY, re.IGNORECASE), None),
     "date": (re.compile(_DATE, re.IGNORECASE), re.compile("")),
     "person": (re.compile(_NAME), re.compile(_ROLE)),
     "place": (re.compile(_PLACE), re.compile("")),
     "reason": (re.compile(_REASON), None),
 }
-_DEFINING = frozenset(
-    stem(word)
-    for word in (
-        "is are was means provides allows specifies controls sets determines enables"
-        " causes defines describes stands contains holds makes gives lets"
-    ).split()
+_VERBS = (
+    "is are was means provides allows specifies controls sets determines enables"
+    " causes defines describes stands contains holds makes gives lets"
 )
+_DEFINING = frozenset(map(stem, _VERBS.split()))
 # How far into a sentence its subject and its verb stand, in words.
 _SUBJECT = 6
 # How far before what is counted its number stands.
@@ -64,7 +67,10 @@ def fitness(question: Question, context: Context, run: Run, text: str) -> float:
     """
     What *text*, which is *run* of *context*, gains or loses by its form.
     """
-    gain = -_flaw(text) + sum(_gain(kind, text) for kind in question.kinds)
+    start, end = context.spans[run.core]
+    offset = context.spans[run.first].start
+    core = text[start - offset : end - offset]
+    gain = -_flaw(text) + sum(_gain(kind, text, core) for kind in question.kinds)
     stems = context.stems[run.core]
     if "definition" in question.kinds and _defines(question, context, run):
         gain += GAIN
@@ -73,12 +79,15 @@ def fitness(question: Question, context: Context, run: Run, text: str) -> float:
     return gain
 
 
-def _gain(kind: str, text: str) -> float:
+def _gain(kind: str, text: str, core: str) -> float:
+    """
+    The gain for a sign of *kind*: in full where most of the question is answered.
+    """
     if kind not in _SIGNS:
         return 0.0
     strong, weak = _SIGNS[kind]
     if strong.search(text):
-        return GAIN
+        return GAIN if strong.search(core) else GAIN / 2
     return 0.0 if weak and weak.search(text) else -GAIN
 
 
@@ -91,9 +100,10 @@ def _defines(question: Question, context: Context, run: Run) -> bool:
     verb = next((at for at, each in enumerate(opening) if each in _DEFINING), None)
     if verb is None:
         return False
-    named = (positions(opening[:verb], term) for term in subject)
+    named = (positions(opening[:verb], term)[:1] for term in subject)
     headed = (positions(context.heading, term) for term in subject)
-    return all(named) or (verb == 0 and all(headed))
+    first = min((at for found in named for at in found), default=_SUBJECT)
+    return first < 2 or (verb == 0 and all(headed))
 
 
 def _counts(stems: Sequence[str], counted: Term) -> bool:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from math import log
 
 from outlast.store.terms import stem, words
@@ -51,6 +52,7 @@ visit wait walk want warm watch way week well whole wish work worry write wrong 
 """
 LIGHT_WORDS = frozenset(stem(word) for word in _LIGHT.split())
 LIGHT = 0.4  # what a light word weighs of its rarity
+RANKED = 0.4
 
 # What an identifier or a name weighs that a passage lacks: it is about something else.
 HEAVY = 1.6
@@ -63,10 +65,10 @@ _NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve"
 _SAME = """
 begin began begun start,bring brought,build built,buy bought purchase,child children
 ,choose chose chosen,create make made,delete remove erase,drive drove driven,end finish
-,fall fell fallen,fly flew flown,go went gone,grow grew grown,hold held,keep kept retain
-,large big,lead led,leave left,lose lost,meet met,own owner,pay paid,person people
-,repair fix,rise rose risen,run ran,sell sold,send sent,spend spent,stand stood,steal
-stole stolen,take took taken,teach taught,tell told,wear wore worn,win won,write wrote
+,fall fell fallen,fly flew flown,go went gone,grow grew grown,hold held,keep kept
+retain store,large big,lead led,leave left,lose lost,meet met,own owner,pay paid,person
+people,repair fix,rise rose risen,run ran,sell sold,send sent,spend spent,stand stood
+,steal stole stolen,take took taken,teach taught,tell told,wear wore worn,win won,write wrote
 written,night nightly,day daily,week weekly,month monthly,year yearly annual
 """
 _FAMILIES = [family.split() for family in _SAME.split(",")]
@@ -78,7 +80,7 @@ _PARTICLES = ("back", "down", "in", "off", "out", "over", "up")
 _TOKEN = re.compile(r"[^\s\"“”«»(){}\[\],;:!?]+")
 _POSSESSIVE = re.compile(r"['’]s?$")
 _MEASURES = (
-    "big cold deep far fast fresh heavy high hot large late long low many much often"
+    "big cold deep far fast fresh heavy high hot large late long low many much"
     " old quickly small soon tall warm wide"
 )
 _QUANTITIES = (
@@ -91,6 +93,7 @@ _KINDS = {
         rf"\bhow (?:{_MEASURES.replace(' ', '|')})\b"
         rf"|\b(?:what|which) (?:\w+ ){{0,2}}(?:{_QUANTITIES.replace(' ', '|')})\b"
     ),
+    "frequency": re.compile(r"\bhow (?:often|frequently)\b"),
     "date": re.compile(r"\bwhen\b|\b(?:what|which) (?:time|date|day|month|year)\b"),
     "definition": re.compile(
         r"^what(?:'s| is| are) (?:an? |the )?[\w-]+(?: [\w-]+)?(?: for)?\W*$"
@@ -127,7 +130,7 @@ class Term:
         rarest = log(1 + (total + 0.5) / 0.5)
         rarity = log(1 + (total - passages + 0.5) / (passages + 0.5)) / rarest
         rarity *= self.share
-        return (0.6 * rarity, LIGHT * rarity) if self.light else (rarity, rarity)
+        return (RANKED * rarity, LIGHT * rarity) if self.light else (rarity, rarity)
 
     @property
     def light(self) -> bool:
@@ -147,6 +150,7 @@ class Question:
     terms: tuple[Term, ...]
     kinds: frozenset[str]
     counted: Term | None = None  # what it asks the number of
+    pairs: tuple[str, ...] = ()  # words that stand side by side in it
 
 
 def ask(text: str, context: str = "") -> Question:
@@ -159,7 +163,20 @@ def ask(text: str, context: str = "") -> Question:
     known = {term.text for term in own}
     around = [term for term in _terms(context) if term.text not in known]
     lent = [replace(term, strict=False, share=CONTEXT) for term in around]
-    return Question(text, (*own, *lent), frozenset(kinds), _counted(asked, own))
+    return Question(
+        text,
+        (*own, *lent),
+        frozenset(kinds),
+        _counted(asked, own),
+        tuple(_pairs(asked)),
+    )
+
+
+def _pairs(asked: str) -> Iterator[str]:
+    found = words(asked)
+    for first, second in pairwise(found):
+        if not {first, second} & STOP_WORDS:
+            yield f"{first} {second}"
 
 
 def _counted(asked: str, terms: list[Term]) -> Term | None:

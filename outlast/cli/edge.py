@@ -8,6 +8,7 @@ The process's edge: every error becomes one sentence and an exit code.
 import sys
 
 import typer
+from typer.exceptions import TyperException
 
 from outlast.contracts.errors import OutlastError, RefusedError
 
@@ -26,14 +27,14 @@ def run_command(app: typer.Typer) -> None:
 
 def _run(app: typer.Typer) -> int:
     try:
-        app()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else EXIT_FAILED
-    except KeyboardInterrupt:
+        return app(standalone_mode=False) or 0
+    except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
+    except TyperException as error:
+        print(f"error: {error.format_message()} (see --help)", file=sys.stderr)
+        return EXIT_BAD_INPUT
     except BrokenPipeError:
         return EXIT_FAILED
     except OutlastError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED if isinstance(error, RefusedError) else EXIT_BAD_INPUT
-    return 0
