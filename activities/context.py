@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
 
-from activities.questions import Term, roots
+from activities.questions import Term
+from activities.vocabulary import roots
 from outlast.store.search import Hit
 from outlast.store.sentences import Span, blocks, sentences
 
@@ -23,7 +24,7 @@ class Place(Enum):
     quotations, and for coverage, which decides whether there is an answer at all.
     """
 
-    TOPIC = 1.1, 1.0  # half or more of the words of the nearest heading
+    TOPIC = 1.1, 1.0  # half or more of a heading or the title
     SENTENCE = 1.0, 1.0  # the one of the quotation that holds most of the question
     HEADING = 0.75, 0.9
     QUOTATION = 0.7, 0.9
@@ -61,7 +62,7 @@ class Context:
     spans: tuple[Span, ...]
     stems: tuple[tuple[str, ...], ...]
     heading: tuple[str, ...]
-    topic: tuple[str, ...]  # the words of the nearest heading
+    topics: tuple[tuple[str, ...], ...]  # the words of each heading and the title
     title: tuple[str, ...]
     ends: frozenset[int]  # where blocks end: no quotation goes on past one
 
@@ -71,12 +72,11 @@ class Context:
         Take the passage of *hit* apart.
         """
         spans = tuple(sentences(hit.text))
-        nearest = roots(hit.heading.rpartition(" > ")[2])
         return cls(
             spans=spans,
             stems=tuple(tuple(roots(hit.text[start:end])) for start, end in spans),
             heading=tuple(roots(hit.heading)),
-            topic=tuple(part for part in nearest if not part.isdigit()),
+            topics=tuple(map(_words, (*hit.heading.split(" > "), hit.title))),
             title=tuple(roots(f"{hit.document} {hit.title}")),
             ends=frozenset(block.end for block in blocks(hit.text)),
         )
@@ -106,8 +106,7 @@ class Context:
         """
         The best place of *term* for *run*, when the sentences *held* hold it.
         """
-        about = len(positions(self.topic, term)) * len(term.stems[0])
-        if about and 2 * about >= len(self.topic):
+        if any(_is_about(topic, term) for topic in self.topics):
             return Place.TOPIC
         if run.core in held:
             return Place.SENTENCE
@@ -131,6 +130,17 @@ class Context:
             any(abs(a - b) <= CLOSE for a in one for b in other) for one, other in pairs
         )
         return close / len(pairs) if pairs else 0.0
+
+
+def _words(heading: str) -> tuple[str, ...]:
+    """
+    The words of *heading* without its numbering.
+    """
+    return tuple(root for root in roots(heading) if not root.isdigit())
+
+
+def _is_about(topic: Sequence[str], term: Term) -> bool:
+    return 2 * len(term.stems[0]) * len(positions(topic, term)) >= max(len(topic), 1)
 
 
 def positions(stems: Sequence[str], term: Term) -> list[int]:

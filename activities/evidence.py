@@ -8,7 +8,7 @@ from outlast.store import search
 from outlast.store.database import Store
 
 # How many passages are read closely, the best by BM25.
-CANDIDATES = 80
+CANDIDATES = 120
 
 
 def gather(store: Store, library: str, text: str, context: str = "") -> Evidence:
@@ -27,5 +27,5 @@ def _weighed(store: Store, library: str, question: Question) -> list[Weighed]:
     found = []
     for term in question.terms:
         passages = search.count(store, library, term.phrases)
-        found.append(Weighed(term, *term.weights(passages, total), passages > 0))
+        found.append(Weighed(term, term.weight(passages, total), passages > 0))
     return found

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from activities.context import Context, Place, Run
 from activities.fitness import fitness
-from activities.questions import HEAVY, Question, Term, roots
+from activities.questions import Question, Term
+from activities.vocabulary import roots
 from outlast.store.search import Hit
 from outlast.store.sentences import Span
 
@@ -19,6 +20,9 @@ from outlast.store.sentences import Span
 # Higher refuses more questions that have an answer, lower finds an answer to more that
 # have none. Chosen with benchmarks/corpus.py.
 ENOUGH = 0.68
+
+# What a name or identifier weighs that a passage lacks: it is about something else.
+HEAVY = 1.6
 
 # What the place of a passage in the search counts beside the words of the quotation.
 RANK = 0.1
@@ -66,7 +70,6 @@ class Weighed:
     """
 
     term: Term
-    rarity: float
     weight: float
     known: bool
 
@@ -139,13 +142,13 @@ def _judge(
 
 def _weight(terms: Sequence[Weighed], held: Sequence[frozenset[int]], at: int) -> float:
     pairs = zip(terms, held, strict=True)
-    return sum(each.rarity for each, sentences in pairs if at in sentences)
+    return sum(each.weight for each, sentences in pairs if at in sentences)
 
 
 def _likeness(terms: Sequence[Weighed], places: Sequence[Place]) -> float:
     pairs = list(zip(terms, places, strict=True))
-    total = sum(each.rarity for each in terms) or 1.0
-    return sum(each.rarity * place.likeness for each, place in pairs) / total
+    total = sum(each.weight for each in terms) or 1.0
+    return sum(each.weight * place.likeness for each, place in pairs) / total
 
 
 def _coverage(terms: Sequence[Weighed], places: Sequence[Place]) -> float:

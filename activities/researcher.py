@@ -4,8 +4,8 @@ The researcher: find the sentences that answer one sub-question, or that none do
 
 from activities.evidence import gather
 from activities.handover import Citation, Index, Part, Research
-from outlast import Run, agent
-from outlast.store.database import shared
+from outlast import GiveUp, Run, agent
+from outlast.store.database import Store, shared
 
 
 class Order(Part):
@@ -15,14 +15,23 @@ class Order(Part):
 @agent("researcher", version=1)
 async def researcher(order: Order, run: Run) -> Research:
     """
-    Look *question* up in the library that the librarian made.
+    Look the sub-question up in the library that the librarian made.
     """
+    if not order.needs:
+        raise GiveUp("there is no index to look anything up in")
     run.say(f"looking up: {order.question}")
     (index,) = order.needs.values()
     store = shared()
-    found = await store.run(gather, store, index.library, order.question, order.context)
+    return await store.run(research, store, index.library, order)
+
+
+def research(store: Store, library: str, part: Part) -> Research:
+    """
+    What the documents of *library* say to *part*.
+    """
+    found = gather(store, library, part.question, part.context)
     return Research(
-        question=order.question,
+        question=part.question,
         answered=found.answered,
         findings=[Citation(**vars(each)) for each in found.findings],
         missing=list(found.missing),

@@ -13,8 +13,9 @@ from pathlib import Path
 from pydantic import BaseModel, JsonValue
 
 from outlast.attempt.agent import Agent
+from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Attempt, Place
-from outlast.attempt.ledger import Claim, Ledger
+from outlast.attempt.ledger import Ledger
 from outlast.contracts.models import Answer, Assignment, Checkpoint, Task
 from outlast.store.database import Store
 

@@ -10,7 +10,6 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy, SearchAttributeKey
-from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from outlast.contracts.errors import BadInputError
@@ -26,20 +25,16 @@ with workflow.unsafe.imports_passed_through():
         Running,
         Status,
         Task,
-        attempt_id,
-        queue_of,
         shorten,
     )
     from outlast.contracts.plan import Plan, mission_status, settle
     from outlast.contracts.policies import (
         BACKOFF_CAP_S,
-        BACKOFF_FACTOR,
         BACKOFF_FIRST_S,
-        SHIPPED,
-        Policy,
     )
     from workflows.board import board
-    from workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
+    from workflows.dispatch import Pursuit
+    from workflows.verdict import Next, Verdict
 
 STATUS = SearchAttributeKey.for_keyword("OutlastStatus")
 
@@ -199,7 +194,7 @@ class SupervisorWorkflow:
         failures: list[str] = []
         for route in self.mission.crew[task.role].routes:
             self._note_route(task, route)
-            ended = await self._attempt(task, route)
+            ended = await self._pursue(task, route)
             if isinstance(ended, Answer):
                 return self._answered(task, route, ended, failures)
             last = ended
@@ -209,59 +204,16 @@ class SupervisorWorkflow:
                 break
         return _unanswered(task, route, last, failures)
 
-    async def _attempt(self, task: Task, route: str) -> Answer | Verdict:
-        """
-        Run *task* on *route*, again after every death of its process that came
-        after a saved step, from that step.
-        """
-        policy = self.mission.crew[route].policy
-        deaths, seq, dispatches = 0, 0, 0
-        assignment = self._assign(task, policy)
-        while True:
-            dispatches += 1
-            try:
-                return await self._dispatch(assignment, route, dispatches)
-            except ActivityError as error:
-                verdict = judge(error)
-            assignment = _go_on(assignment, verdict)
-            saved = assignment.checkpoint.seq if assignment.checkpoint else 0
-            if verdict.next is Next.AGAIN_CRASHED:
-                deaths = 1 if saved > seq else deaths + 1
-                seq = saved
-                if deaths < policy.crashes and not self.stopped:
-                    continue
-                cause = f"died {deaths} times without a saved step: {verdict.cause}"
-                return Verdict(Next.NEXT_ROUTE, cause, attempts=dispatches)
-            if verdict.next is not Next.AGAIN_HANDED_ON or self.stopped:
-                return verdict
-
-    def _assign(self, task: Task, policy: Policy) -> Assignment:
-        return Assignment(
+    async def _pursue(self, task: Task, route: str) -> Answer | Verdict:
+        assignment = Assignment(
             mission=self.mission.id,
             tenant=self.mission.tenant,
             task=task,
             needs=self.plan.needs_of(task),
-            policy=policy,
+            policy=self.mission.crew[route].policy,
             limits=self.mission.limits,
         )
-
-    async def _dispatch(
-        self, assignment: Assignment, route: str, number: int
-    ) -> Answer:
-        policy = assignment.policy
-        answer: Answer = await workflow.execute_activity(
-            route,
-            assignment,
-            result_type=Answer,
-            task_queue=queue_of(route),
-            activity_id=attempt_id(assignment.task.id, route, number),
-            summary=assignment.task.id,
-            heartbeat_timeout=timedelta(seconds=SHIPPED.heartbeat_timeout_s),
-            start_to_close_timeout=policy.attempt_limit,
-            retry_policy=_retries(policy),
-            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-        )
-        return answer
+        return await Pursuit(assignment, route, lambda: self.stopped).run()
 
     def _answered(
         self, task: Task, route: str, answer: Answer, failures: list[str]
@@ -341,27 +293,3 @@ def _unanswered(task: Task, route: str, last: Verdict, failures: list[str]) -> O
     )
     outcome = settle(task, status, *failures)
     return outcome.model_copy(update={"route": route, "attempts": last.attempts})
-
-
-def _go_on(assignment: Assignment, verdict: Verdict) -> Assignment:
-    """
-    Tell the next attempt where the last one was and what ended it.
-    """
-    return assignment.model_copy(
-        update={
-            "noticed_by": shorten(verdict.cause, CAUSE_CHARS),
-            "checkpoint": verdict.checkpoint or assignment.checkpoint,
-        }
-    )
-
-
-def _retries(policy: Policy) -> RetryPolicy:
-    # The ledger counts failures over all dispatches and ends them; this bound is
-    # for the case that the store itself is what fails.
-    return RetryPolicy(
-        initial_interval=timedelta(seconds=BACKOFF_FIRST_S),
-        backoff_coefficient=BACKOFF_FACTOR,
-        maximum_interval=timedelta(seconds=BACKOFF_CAP_S),
-        maximum_attempts=policy.failures + policy.crashes,
-        non_retryable_error_types=LEFT_TO_THE_WORKFLOW,
-    )

@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import JsonValue, TypeAdapter
 
 from outlast.attempt.agent import Agent, Degraded
-from outlast.attempt.ledger import Claim, Ledger
+from outlast.attempt.fence import Claim
+from outlast.attempt.ledger import Ledger
 from outlast.attempt.run import Run
 from outlast.contracts.errors import GiveUp, ResultError, StalledError
 from outlast.contracts.models import (

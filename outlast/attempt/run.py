@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from outlast.attempt.agent import Agent
-from outlast.attempt.ledger import APPLIED, INTENDED, Claim, Intent, Ledger
+from outlast.attempt.fence import Claim
+from outlast.attempt.ledger import APPLIED, INTENDED, Intent, Ledger
 from outlast.contracts.errors import (
     BudgetSpentError,
     CheckpointError,

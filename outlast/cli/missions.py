@@ -21,8 +21,8 @@ from outlast.contracts.errors import BadInputError, RefusedError, UnavailableErr
 from outlast.contracts.models import Mission, Report, Status
 from outlast.runtime.connect import connect
 from outlast.runtime.settings import settings, temporal_is_named
-from outlast.runtime.stack import running, used
 from outlast.runtime.start import Started, resolve, start
+from outlast.runtime.use import running, used
 
 UPDATE_LIMIT_S = 10.0
 

@@ -1,0 +1,140 @@
+"""
+Index a real manual and ask it questions: how fast, how often right, how honest.
+
+    python -m benchmarks.corpus [--folder /usr/share/doc/postgresql-doc-15/html]
+
+The questions are in corpus_questions.yaml. Exit code 1 says that a bound was missed.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from activities import writer
+from activities.handover import Draft
+from activities.researcher import research
+from activities.splitting import split
+from outlast.store.database import Store
+from outlast.store.library import library_id, update
+
+MANUAL = Path("/usr/share/doc/postgresql-doc-15/html")
+QUESTIONS = Path(__file__).with_name("corpus_questions.yaml")
+
+FASTEST_PAGES_S = 100.0  # at least, on one core
+CITED = 3  # citations among which the right page must be
+RIGHT = 18  # of the tuned questions, at least
+REFUSED = 5  # of the tuned unanswerable ones: all
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    One line of the table; *held* is None where there is no bound.
+    """
+
+    what: str
+    figure: str
+    bound: str = "-"
+    held: bool | None = None
+
+
+def main() -> int:
+    """
+    Run the benchmark and print its table.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=MANUAL)
+    folder: Path = parser.parse_args().folder
+    if not folder.is_dir():
+        print(f"there is no folder {folder}: apt-get install postgresql-doc-15")
+        return 2
+    with tempfile.TemporaryDirectory() as place:
+        store = Store(Path(place) / "store.db")
+        rows = [*_index(store, folder), *_ask(store, folder)]
+        store.close()
+    for row in rows:
+        verdict = {None: "", True: "ok", False: "MISSED"}[row.held]
+        print(f"{row.what:<44}{row.figure:>16}{row.bound:>12}  {verdict}")
+    return int(any(row.held is False for row in rows))
+
+
+def _index(store: Store, folder: Path) -> list[Row]:
+    pages, first_s = asyncio.run(_update(store, folder))
+    touched, second_s = asyncio.run(_update(store, folder))
+    speed = pages / first_s
+    bound = f">= {FASTEST_PAGES_S:.0f}"
+    return [
+        Row("pages indexed", f"{pages} in {first_s:.1f} s"),
+        Row("pages a second", f"{speed:.0f}", bound, speed >= FASTEST_PAGES_S),
+        Row("touched when indexed again", f"{touched}", "0", touched == 0),
+        Row("seconds to see that", f"{second_s:.2f}"),
+    ]
+
+
+async def _update(store: Store, folder: Path) -> tuple[int, float]:
+    began = time.perf_counter()
+    library = library_id("benchmark", folder)
+    batches = [batch async for batch in update(store, library, folder)]
+    return sum(batch.indexed for batch in batches), time.perf_counter() - began
+
+
+def _ask(store: Store, folder: Path) -> list[Row]:
+    library = library_id("benchmark", folder)
+    asked = yaml.safe_load(QUESTIONS.read_text())
+    rows = []
+    for name, bounded in (("tuned", True), ("held_out", False)):
+        part = asked[name]
+        began = time.perf_counter()
+        right = sum(_is_right(store, library, each) for each in part["answerable"])
+        none = sum(not _is_answered(store, library, q) for q in part["unanswerable"])
+        count = len(part["answerable"]) + len(part["unanswerable"])
+        each_s = (time.perf_counter() - began) / count
+        of, nothing = len(part["answerable"]), len(part["unanswerable"])
+        rows += [
+            _bounded(
+                f"{name}: right page cited", right, of, RIGHT if bounded else None
+            ),
+            _bounded(
+                f"{name}: told unanswered", none, nothing, REFUSED if bounded else None
+            ),
+            Row(f"{name}: milliseconds a question", f"{1000 * each_s:.0f}"),
+        ]
+    return rows
+
+
+def _bounded(what: str, figure: int, of: int, bound: int | None) -> Row:
+    if bound is None:
+        return Row(what, f"{figure} of {of}")
+    return Row(what, f"{figure} of {of}", f">= {bound}", figure >= bound)
+
+
+def _is_right(store: Store, library: str, asked: dict[str, object]) -> bool:
+    draft = answer(store, library, str(asked["question"]))
+    pages = asked["pages"]
+    assert isinstance(pages, list)
+    cited = [each.document for part in draft.paragraphs for each in part.quotations]
+    return any(document in pages for document in cited[:CITED])
+
+
+def _is_answered(store: Store, library: str, question: str) -> bool:
+    draft = answer(store, library, question)
+    return any(paragraph.quotations for paragraph in draft.paragraphs)
+
+
+def answer(store: Store, library: str, question: str) -> Draft:
+    """
+    Answer *question* as the crew does: planner, researchers, writer.
+    """
+    parts = {f"research-{at}": part for at, part in enumerate(split(question), 1)}
+    needs = {name: research(store, library, part) for name, part in parts.items()}
+    return writer.write(writer.Order(question=question, parts=parts, needs=needs))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""
+Use the embedded stack of this home, starting one where there is none.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from outlast.contracts.errors import UnavailableError
+from outlast.runtime.locks import STACK, USERS, held, home_of, lock
+from outlast.runtime.settings import Settings
+from outlast.runtime.stack import READY, READY_LIMIT_S, ROOT, STOP_LIMIT_S
+
+LOOK_S = 0.05
+
+
+def running(settings: Settings) -> dict[str, Any] | None:
+    """
+    Find the stack that runs on this home: its ready line, or None.
+    """
+    home = settings.home.resolve()
+    if not (home / STACK).exists():
+        return None
+    with held(home / STACK) as mine:
+        if mine:
+            return None
+    try:
+        found: dict[str, Any] = json.loads((home / READY).read_text())
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+@contextlib.contextmanager
+def used(settings: Settings) -> Iterator[dict[str, Any]]:
+    """
+    Use the home's stack, starting one if there is none; yields its ready line.
+
+    What was started here is stopped on the way out, unless others use it still.
+
+    :raises UnavailableError: when it cannot be started; says where its log lies.
+    """
+    home = home_of(settings)
+    user = lock(home / USERS, fcntl.LOCK_SH)
+    started: subprocess.Popen[bytes] | None = None
+    try:
+        ready = running(settings)
+        if ready is None:
+            started = _start(home)
+            ready = _await_ready(settings, started, home)
+        yield ready
+    finally:
+        if user is not None:
+            os.close(user)
+        if started is not None:
+            _await_end(started, home)
+
+
+def _start(home: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, str(ROOT / "starter.py"), "dev", "--until-unused"]
+    with (home / "stack.log").open("wb") as log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # it ends when unused, not by our Ctrl-C
+        )
+
+
+def _await_ready(
+    settings: Settings, started: subprocess.Popen[bytes], home: Path
+) -> dict[str, Any]:
+    deadline = time.monotonic() + READY_LIMIT_S
+    while time.monotonic() < deadline:
+        ready = running(settings)
+        if ready is not None:
+            return ready
+        if started.poll() not in (None, 0):
+            break
+        time.sleep(LOOK_S)
+    told = (home / "stack.log").read_text(errors="replace").strip().splitlines()
+    last = told[-1] if told else "it said nothing"
+    raise UnavailableError(f"the embedded stack did not start: {last}")
+
+
+def _await_end(started: subprocess.Popen[bytes], home: Path) -> None:
+    """
+    Wait until the stack is gone, unless somebody else still uses it.
+    """
+    deadline = time.monotonic() + STOP_LIMIT_S
+    while started.poll() is None and time.monotonic() < deadline:
+        if _others_use(home):
+            return
+        time.sleep(LOOK_S)
+
+
+def _others_use(home: Path) -> bool:
+    """
+    Say whether users are left: then the lock can be shared, but not had alone.
+    """
+    for how, told in ((fcntl.LOCK_EX, False), (fcntl.LOCK_SH, True)):
+        found = lock(home / USERS, how | fcntl.LOCK_NB)
+        if found is not None:
+            os.close(found)
+            return told
+    return False  # the stack itself holds it: it is stopping

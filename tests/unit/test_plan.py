@@ -1,0 +1,339 @@
+"""
+A mission's tasks as a graph: it always comes to an end, and refuses contradictions.
+"""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit_fakes import ROLE, mission, outcome, task, told_in_one_sentence
+
+from outlast.contracts.errors import BadInputError
+from outlast.contracts.models import (
+    INPUT_BYTES,
+    Limits,
+    Member,
+    Outcome,
+    Status,
+    Task,
+)
+from outlast.contracts.plan import ANSWERED, Plan, mission_status
+
+ENDS = [Status.DONE, Status.DEGRADED, Status.SKIPPED, Status.PARKED, Status.DEAD]
+
+
+class StrictPlan(Plan):
+    """
+    A plan that notices when a task is given two ends.
+    """
+
+    def record(self, outcome: Outcome) -> None:
+        assert outcome.id in self.tasks
+        before = self.outcomes.get(outcome.id, outcome)
+        assert outcome == before, "a settled task was given another end"
+        super().record(outcome)
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> list[Task]:
+    """
+    Draw tasks without a cycle, in any order.
+    """
+    size = draw(st.integers(1, 12))
+    tasks = []
+    for number in range(size):
+        earlier = [f"t{each}" for each in range(number)]
+        needs = draw(st.lists(st.sampled_from(earlier), unique=True)) if earlier else []
+        tasks.append(task(f"t{number}", *needs, required=draw(st.booleans())))
+    return draw(st.permutations(tasks))
+
+
+def run(plan: Plan, luck: random.Random, stop_after: int | None = None) -> None:
+    """
+    Carry out *plan* with a few tasks at a time, which end in any order and way.
+    """
+    running: list[Task] = []
+    ended = 0
+    while not plan.settled:
+        for each in plan.ready()[: 3 - len(running)]:
+            assert_may_run(plan, each)
+            plan.start(each)
+            running.append(each)
+        assert running, "nothing runs, nothing is ready, and it is not settled"
+        over = running.pop(luck.randrange(len(running)))
+        plan.record(outcome(over.id, luck.choice(ENDS), over.required))
+        ended += 1
+        if ended == stop_after:
+            plan.stop("enough")
+
+
+def assert_may_run(plan: Plan, ready: Task) -> None:
+    for need in ready.needs:
+        end = plan.outcomes[need]
+        assert end.status in ANSWERED or not end.required
+
+
+@given(graphs(), st.randoms(use_true_random=False))
+def test_a_plan_always_settles(tasks: list[Task], luck: random.Random) -> None:
+    """
+    However its tasks end, each has exactly one outcome in the end.
+    """
+    plan = StrictPlan(mission(*tasks))
+    run(plan, luck)
+    assert set(plan.outcomes) == {each.id for each in tasks}
+    assert plan.waiting == plan.ready() == []
+
+
+@given(graphs(), st.randoms(use_true_random=False), st.integers(1, 12))
+def test_a_stopped_plan_settles(
+    tasks: list[Task], luck: random.Random, stop_after: int
+) -> None:
+    """
+    What has not started when it stops is skipped, what runs still has its own end.
+    """
+    plan = StrictPlan(mission(*tasks))
+    run(plan, luck, stop_after)
+    assert set(plan.outcomes) == {each.id for each in tasks}
+
+
+@given(graphs(), graphs(), st.randoms(use_true_random=False))
+def test_a_plan_with_follow_ups_settles(
+    tasks: list[Task], later: list[Task], luck: random.Random
+) -> None:
+    """
+    Tasks that are added under way are settled like all the others.
+    """
+    plan = StrictPlan(mission(*tasks))
+    first = plan.ready()[0]
+    plan.start(first)
+    renamed = [
+        Task(
+            id=f"f{each.id}",
+            role=ROLE,
+            needs=[first.id, *(f"f{need}" for need in each.needs)],
+        )
+        for each in later
+    ]
+    plan.extend(renamed)
+    plan.record(outcome(first.id, luck.choice(ENDS), first.required))
+    run(plan, luck)
+    assert len(plan.outcomes) == len(tasks) + len(later)
+
+
+def test_a_task_waits_for_all_its_needs() -> None:
+    """
+    What needs two tasks is ready after the second one.
+    """
+    plan = Plan(mission(task("a"), task("b"), task("c", "a", "b")))
+    assert [each.id for each in plan.ready()] == ["a", "b"]
+    for name in ("a", "b"):
+        plan.start(plan.tasks[name])
+        assert plan.ready() == [plan.tasks["b"]] if name == "a" else not plan.ready()
+        plan.record(outcome(name, Status.DONE))
+    assert [each.id for each in plan.ready()] == ["c"]
+
+
+@pytest.mark.parametrize("end", [Status.DEAD, Status.SKIPPED, Status.PARKED])
+def test_a_failed_optional_need_does_not_block(end: Status) -> None:
+    """
+    What needs an optional task runs without it.
+    """
+    plan = Plan(mission(task("a", required=False), task("b", "a")))
+    plan.record(outcome("a", end, required=False))
+    assert [each.id for each in plan.ready()] == ["b"]
+    assert plan.needs_of(plan.tasks["b"]) == []
+
+
+def test_only_answered_needs_are_delivered() -> None:
+    """
+    A task is told of the needs that have a result, in its own order.
+    """
+    tasks = [task(name, required=False) for name in "abc"]
+    plan = Plan(mission(*tasks, task("d", "c", "b", "a")))
+    plan.record(outcome("a", Status.DONE, required=False))
+    plan.record(outcome("b", Status.DEAD, required=False))
+    plan.record(outcome("c", Status.DEGRADED, required=False))
+    assert plan.needs_of(plan.tasks["d"]) == ["c", "a"]
+
+
+@pytest.mark.parametrize("end", [Status.DEAD, Status.SKIPPED])
+def test_what_needs_a_dead_task_is_skipped(end: Status) -> None:
+    """
+    A required need without a result ends the whole chain behind it, with the cause.
+    """
+    plan = Plan(mission(task("a"), task("b", "a"), task("c", "b"), task("d")))
+    plan.record(outcome("a", end))
+    assert plan.outcomes["b"].status is Status.SKIPPED
+    assert plan.outcomes["b"].reasons == [f"needs a, which is {end}"]
+    assert plan.outcomes["c"].status is Status.SKIPPED
+    assert [each.id for each in plan.ready()] == ["d"]
+
+
+def test_what_needs_a_parked_task_is_parked() -> None:
+    """
+    What waits for something that may still be done is parked with it.
+    """
+    plan = Plan(mission(task("a"), task("b", "a"), task("c", "b")))
+    plan.record(outcome("a", Status.PARKED))
+    assert {end.status for end in plan.outcomes.values()} == {Status.PARKED}
+    assert plan.settled
+
+
+def test_a_stop_skips_what_has_not_started() -> None:
+    """
+    A stop settles the waiting tasks and says why; those under way are left alone.
+    """
+    plan = Plan(mission(task("a"), task("b"), task("c", "b")))
+    plan.start(plan.tasks["a"])
+    plan.stop("cancelled by Ann")
+    assert set(plan.outcomes) == {"b", "c"}
+    for end in plan.outcomes.values():
+        assert end.status is Status.SKIPPED
+    assert plan.outcomes["b"].reasons == ["cancelled by Ann"]
+    assert not plan.settled
+
+
+def refusal(*tasks: Task, **more) -> str:
+    with pytest.raises(BadInputError) as error:
+        Plan(mission(*tasks, **more))
+    return told_in_one_sentence(error.value)
+
+
+def test_a_circle_is_refused() -> None:
+    """
+    Tasks that need each other can never run; the sentence names them.
+    """
+    told = refusal(task("a", "c"), task("b", "a"), task("c", "b"), task("free"))
+    assert told.endswith("in a circle: a, b, c")
+
+
+def test_a_task_that_needs_itself_is_refused() -> None:
+    """
+    The smallest circle is one too.
+    """
+    assert "in a circle: a" in refusal(task("a", "a"))
+
+
+def test_an_unknown_need_is_refused() -> None:
+    """
+    A need is the id of a task.
+    """
+    assert refusal(task("a", "ghost")) == "task 'a' needs 'ghost', which is no task"
+
+
+def test_an_unknown_role_is_refused() -> None:
+    """
+    The sentence names the role and those that there are.
+    """
+    told = refusal(task("a", role="poet"), crew={ROLE: Member(routes=[ROLE])})
+    assert told == "task 'a': no agent plays 'poet'; the crew has: worker"
+
+
+def test_two_tasks_of_one_name_are_refused() -> None:
+    """
+    A task's id is its key in the ledger.
+    """
+    assert refusal(task("a"), task("a")) == "two tasks are called 'a'"
+
+
+def test_more_tasks_than_the_limit_are_refused() -> None:
+    """
+    The cap on tasks counts all of them.
+    """
+    three = [task(name) for name in "abc"]
+    Plan(mission(*three, limits=Limits(tasks=3)))
+    told = refusal(*three, limits=Limits(tasks=2))
+    assert told == "3 tasks are over the limit of 2"
+
+
+def test_a_longer_chain_than_the_limit_is_refused() -> None:
+    """
+    The cap on depth counts the longest chain.
+    """
+    chain = [task("a"), task("b", "a"), task("c", "b"), task("d", "a")]
+    Plan(mission(*chain, limits=Limits(depth=3)))
+    told = refusal(*chain, limits=Limits(depth=2))
+    assert told == "a chain of 3 tasks is over the limit of 2"
+
+
+@pytest.mark.parametrize("letter", ["x", "€"], ids=["ascii", "three bytes each"])
+def test_a_larger_input_than_the_cap_is_refused(letter: str) -> None:
+    """
+    The cap on a task's input counts bytes, not characters.
+    """
+    text = letter * (INPUT_BYTES // len(letter.encode()))
+    told = refusal(Task(id="a", role=ROLE, input={"text": text}))
+    assert told.startswith("task 'a' has ")
+    assert str(INPUT_BYTES) in told
+
+
+def test_a_task_that_cannot_travel_is_refused() -> None:
+    """
+    Text that is no UTF-8, as of a file's odd name, is bad input and no traceback.
+    """
+    assert "a" in refusal(Task(id="a", role=ROLE, input={"path": "caf\udce9"}))
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        [task("new"), task("a")],
+        [task("new"), task("other", "ghost")],
+        [task("new"), task("other", role="poet")],
+        [task("new", "other"), task("other", "new")],
+        [task(f"new{number}") for number in range(10)],
+    ],
+    ids=["duplicate", "unknown need", "unknown role", "circle", "too many"],
+)
+def test_follow_ups_are_added_all_or_none(added: list[Task]) -> None:
+    """
+    Follow-up tasks are checked as the mission was; one bad one refuses them all.
+    """
+    plan = Plan(mission(task("a"), limits=Limits(tasks=5)))
+    with pytest.raises(BadInputError):
+        plan.extend(added)
+    assert list(plan.tasks) == ["a"]
+
+
+def test_follow_ups_may_need_tasks_that_are_there() -> None:
+    """
+    New tasks join the graph, behind old ones too.
+    """
+    plan = Plan(mission(task("a")))
+    plan.record(outcome("a", Status.DONE))
+    plan.extend([task("b", "a"), task("c", "b")])
+    assert [each.id for each in plan.ready()] == ["b"]
+
+
+D, G, S, P, X = ENDS
+
+
+@pytest.mark.parametrize(
+    ("required", "optional", "status"),
+    [
+        ([D, D], [], Status.COMPLETED),
+        ([D], [D], Status.COMPLETED),
+        ([], [D], Status.COMPLETED),
+        ([D, G], [], Status.DEGRADED),
+        ([D], [G], Status.DEGRADED),
+        ([D], [S], Status.DEGRADED),
+        ([D], [P], Status.DEGRADED),
+        ([D], [X], Status.DEGRADED),
+        ([], [X], Status.DEGRADED),
+        ([D, P], [], Status.PARKED),
+        ([G, P], [X], Status.PARKED),
+        ([D, X], [], Status.FAILED),
+        ([D, S], [], Status.FAILED),
+        ([P, X], [], Status.FAILED),
+        ([P, S], [D], Status.FAILED),
+    ],
+)
+def test_a_mission_ends_as_its_tasks_did(required, optional, status: Status) -> None:
+    """
+    The worst required end decides; optional ones only degrade.
+    """
+    ends = [outcome(f"r{n}", end) for n, end in enumerate(required)]
+    ends += [outcome(f"o{n}", end, required=False) for n, end in enumerate(optional)]
+    assert mission_status(ends) is status
+    assert mission_status(reversed(ends)) is status

@@ -1,0 +1,177 @@
+"""
+Plain stand-ins of the unit tests: missions to make, a clock to turn, a stage to play
+attempts on without a server.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import JsonValue
+
+from outlast.attempt.agent import Agent, Migrate
+from outlast.attempt.guard import Attempt, Place
+from outlast.attempt.ledger import Claim, Ledger
+from outlast.contracts.models import (
+    Answer,
+    Assignment,
+    Beat,
+    Checkpoint,
+    Limits,
+    Member,
+    Mission,
+    Outcome,
+    Report,
+    Status,
+    Task,
+)
+from outlast.contracts.policies import Policy
+from outlast.store.database import Store
+from outlast.store.schema import metadata
+
+MISSION = "trial"
+TENANT = "acme"
+ROLE = "worker"
+
+
+def task(name: str, *needs: str, role: str = ROLE, required: bool = True) -> Task:
+    return Task(id=name, role=role, needs=list(needs), required=required)
+
+
+def mission(*tasks: Task, **more: Any) -> Mission:
+    """
+    Make a mission whose crew plays ROLE only, unless told otherwise.
+    """
+    given = {"id": MISSION, "goal": "try it", "crew": {ROLE: Member(routes=[ROLE])}}
+    return Mission(tasks=list(tasks) or [task("only")], **{**given, **more})
+
+
+def outcome(name: str, status: Status, required: bool = True) -> Outcome:
+    return Outcome(id=name, role=ROLE, route=ROLE, status=status, required=required)
+
+
+def report(of: str, status: Status, *outcomes: Outcome) -> Report:
+    return Report(mission=of, status=status, tasks=list(outcomes))
+
+
+def assignment(name: str = "only", round_: int = 1, of: str = MISSION) -> Assignment:
+    return Assignment(mission=of, tenant=TENANT, task=task(name), round=round_)
+
+
+def answer(text: str = "x", attempt: int = 1) -> Answer:
+    return Answer(digest=text, attempt=attempt)
+
+
+def told_in_one_sentence(error: BaseException) -> str:
+    """
+    Return the message of *error*, which must be one short line for a person.
+    """
+    text = str(error)
+    assert text.strip()
+    assert "\n" not in text
+    assert len(text) < 500, text
+    assert "sqlalche.me" not in text
+    assert "pydantic" not in text
+    return text
+
+
+def contents(store: Store, *but: str) -> dict[str, list[tuple[Any, ...]]]:
+    """
+    Read all tables of *store*, save those named.
+    """
+    with store.read() as connection:
+        return {
+            table.name: [tuple(row) for row in connection.execute(sa.select(table))]
+            for table in metadata.sorted_tables
+            if table.name not in but
+        }
+
+
+def refused(store: Store) -> list[str]:
+    """
+    List what was refused, in order.
+    """
+    return [row[-2] for row in contents(store)["refusals"]]
+
+
+@dataclass
+class Clock:
+    """
+    A clock that stands still until it is turned.
+    """
+
+    now: float = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def turn(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass
+class Stage:
+    """
+    Plays attempts of one task, each with the next fence, and keeps their beats.
+    """
+
+    ledger: Ledger
+    threads: ThreadPoolExecutor
+    fence: int = 0
+    beats: list[Beat] = field(default_factory=list)
+    policy: Policy = field(default_factory=Policy)
+    limits: Limits = field(default_factory=Limits)
+    on_beat: Callable[[Beat], None] = lambda _: None
+    beat_s: float = 0.01
+
+    async def play(
+        self,
+        play: Callable[..., Any],
+        given: dict[str, JsonValue] | None = None,
+        *,
+        role: str = ROLE,
+        version: int = 1,
+        migrate: Migrate | None = None,
+        round_: int = 1,
+        needs: Sequence[str] = (),
+        carried: Sequence[Checkpoint] = (),
+        name: str = "only",
+    ) -> Answer:
+        """
+        Play one attempt of the task *name* with the agent function *play*.
+        """
+        self.fence += 1
+        asked = Assignment(
+            mission=MISSION,
+            tenant=TENANT,
+            task=Task(id=name, role=role, input=given or {}, needs=list(needs)),
+            round=round_,
+            needs=list(needs),
+            policy=self.policy,
+            limits=self.limits,
+        )
+        agent = Agent(role, version, play, migrate=migrate)
+        place = Place(self.ledger, self.threads, self.beat_s)
+        attempt = Attempt(agent, asked, self.fence, place, self._beat)
+        return await attempt.run(list(carried))
+
+    def result(self, name: str = "only") -> JsonValue:
+        """
+        Read what stands as the task's result.
+        """
+        found = self.ledger.result(MISSION, name)
+        assert found is not None
+        return found[1]
+
+    def overtake(self, name: str = "only") -> Claim:
+        """
+        Claim the task for a later attempt.
+        """
+        self.fence += 1
+        return self.ledger.claim(assignment(name), ROLE, self.fence)
+
+    def _beat(self, beat: Beat) -> None:
+        self.beats.append(beat)
+        self.on_beat(beat)

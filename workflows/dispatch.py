@@ -1,0 +1,124 @@
+"""
+One task on one route: dispatched again after every death, from its last saved step.
+
+Failures are retried by the server and counted in the ledger; deaths come here and are
+counted here, so that a killed process neither waits for a timer nor uses up what a
+task may fail.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError
+
+from outlast.contracts.models import (
+    CAUSE_CHARS,
+    Answer,
+    Assignment,
+    attempt_id,
+    queue_of,
+    shorten,
+)
+from outlast.contracts.policies import (
+    BACKOFF_CAP_S,
+    BACKOFF_FACTOR,
+    BACKOFF_FIRST_S,
+    SHIPPED,
+    Policy,
+)
+from workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
+
+AGAIN = {Next.AGAIN_CRASHED, Next.AGAIN_HANDED_ON}
+
+
+class Pursuit:
+    """
+    An assignment on its way to an answer on *route*.
+
+    :param stopped: why the mission has been stopped, or None while it goes on.
+    """
+
+    def __init__(
+        self, assignment: Assignment, route: str, stopped: Callable[[], str | None]
+    ) -> None:
+        self.assignment = assignment
+        self.route = route
+        self.dispatches = 0
+        self.deaths = 0  # since the last saved step
+        self._stopped = stopped
+
+    async def run(self) -> Answer | Verdict:
+        """
+        Dispatch until there is an answer, or a verdict that another try will not
+        change.
+        """
+        while True:
+            self.dispatches += 1
+            try:
+                return await self._dispatch()
+            except ActivityError as error:
+                verdict = self._weigh(judge(error))
+            if verdict.next not in AGAIN:
+                return verdict
+
+    def _weigh(self, verdict: Verdict) -> Verdict:
+        """
+        Take over what the attempt has saved, count its death, and say whether there
+        is to be another one.
+        """
+        before = self._saved
+        self._take_over(verdict)
+        if verdict.next in AGAIN and (why := self._stopped()):
+            return Verdict(Next.SKIP, why, attempts=self.dispatches)
+        if verdict.next is not Next.AGAIN_CRASHED:
+            return verdict
+        self.deaths = 1 if self._saved > before else self.deaths + 1
+        if self.deaths < self.assignment.policy.crashes:
+            return verdict
+        cause = f"died {self.deaths} times without a saved step: {verdict.cause}"
+        return Verdict(Next.NEXT_ROUTE, cause, attempts=self.dispatches)
+
+    def _take_over(self, verdict: Verdict) -> None:
+        """
+        Tell the next attempt where the last one was and what ended it.
+        """
+        told = {
+            "noticed_by": shorten(verdict.cause, CAUSE_CHARS),
+            "checkpoint": verdict.checkpoint or self.assignment.checkpoint,
+        }
+        self.assignment = self.assignment.model_copy(update=told)
+
+    @property
+    def _saved(self) -> int:
+        checkpoint = self.assignment.checkpoint
+        return checkpoint.seq if checkpoint else 0
+
+    async def _dispatch(self) -> Answer:
+        task, policy = self.assignment.task.id, self.assignment.policy
+        answer: Answer = await workflow.execute_activity(
+            self.route,
+            self.assignment,
+            result_type=Answer,
+            task_queue=queue_of(self.route),
+            activity_id=attempt_id(task, self.route, self.dispatches),
+            summary=task,
+            heartbeat_timeout=timedelta(seconds=SHIPPED.heartbeat_timeout_s),
+            start_to_close_timeout=policy.attempt_limit,
+            retry_policy=_retries(policy),
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
+        return answer
+
+
+def _retries(policy: Policy) -> RetryPolicy:
+    # The ledger counts failures over all dispatches and ends them; this bound is
+    # for the case that the store itself is what fails.
+    return RetryPolicy(
+        initial_interval=timedelta(seconds=BACKOFF_FIRST_S),
+        backoff_coefficient=BACKOFF_FACTOR,
+        maximum_interval=timedelta(seconds=BACKOFF_CAP_S),
+        maximum_attempts=policy.failures + policy.crashes,
+        non_retryable_error_types=LEFT_TO_THE_WORKFLOW,
+    )
