@@ -106,7 +106,7 @@ class Context:
         """
         The best place of *term* for *run*, when the sentences *held* hold it.
         """
-        if any(_is_about(topic, term) for topic in self.topics):
+        if self.is_about(term):
             return Place.TOPIC
         if run.core in held:
             return Place.SENTENCE
@@ -119,6 +119,15 @@ class Context:
         if positions(self.title, term):
             return Place.TITLE
         return Place.PASSAGE if held else Place.NOWHERE
+
+    def is_about(self, term: Term) -> bool:
+        """
+        Whether *term* is half or more of what a heading or the title says.
+        """
+        size = 2 * len(term.stems[0])
+        return any(
+            size * len(positions(t, term)) >= max(len(t), 1) for t in self.topics
+        )
 
     def closeness(self, terms: Sequence[Term], at: int) -> float:
         """
@@ -137,10 +146,6 @@ def _words(heading: str) -> tuple[str, ...]:
     The words of *heading* without its numbering.
     """
     return tuple(root for root in roots(heading) if not root.isdigit())
-
-
-def _is_about(topic: Sequence[str], term: Term) -> bool:
-    return 2 * len(term.stems[0]) * len(positions(topic, term)) >= max(len(topic), 1)
 
 
 def positions(stems: Sequence[str], term: Term) -> list[int]:

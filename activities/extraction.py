@@ -25,7 +25,7 @@ ENOUGH = 0.68
 HEAVY = 1.6
 
 # What the place of a passage in the search counts beside the words of the quotation.
-RANK = 0.1
+RANK = 0.2
 # What it counts that neighbours in the question are close together in the quotation.
 CLOSENESS = 0.12
 # What each further sentence costs: the shortest quotation that answers is the best.

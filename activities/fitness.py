@@ -70,7 +70,7 @@ def _defines(question: Question, context: Context, run: Run) -> bool:
     named = (at for term in subject for at in positions(opening[:verb], term))
     if min(named, default=OPENING) < 2:
         return True
-    return verb == 0 and all(positions(context.heading, term) for term in subject)
+    return verb == 0 and all(map(context.is_about, subject))
 
 
 def _counts(stems: Sequence[str], counted: Term) -> bool:

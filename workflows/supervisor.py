@@ -129,7 +129,7 @@ class SupervisorWorkflow:
         Start what is ready until everything is settled, stopped or too late.
         """
         limit = timedelta(seconds=self.mission.limits.deadline_s)
-        deadline = asyncio.create_task(workflow.sleep(limit))
+        deadline = asyncio.create_task(workflow.sleep(limit, summary="deadline"))
         try:
             while not self.plan.settled:
                 self._start_ready()

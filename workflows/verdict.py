@@ -9,6 +9,7 @@ How an attempt's end is read: the one place that turns a failure into what happe
     anything else                -> the next route, or the task is dead
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -71,8 +72,7 @@ def judge(error: ActivityError) -> Verdict:
 
 
 def _raised(error: ApplicationError) -> Verdict:
-    checkpoint = Checkpoint.model_validate(error.details[0]) if error.details else None
-    attempts = int(error.details[1]) if len(error.details) > 1 else 0
+    checkpoint, attempts = _details(error.details)
     decided = {
         DRAINED: Next.AGAIN_HANDED_ON,
         # Overtaken, yet the server still waited for it: nobody else will report.
@@ -80,6 +80,19 @@ def _raised(error: ApplicationError) -> Verdict:
         ParkedError.kind: Next.PARK,
     }.get(error.type or "", Next.NEXT_ROUTE)
     return Verdict(decided, error.message, checkpoint, attempts)
+
+
+def _details(details: Sequence[object]) -> tuple[Checkpoint | None, int]:
+    """
+    Read the checkpoint and the number of attempts, if it was us who wrote them.
+    """
+    match details:
+        case [saved, int(attempts), *_]:
+            try:
+                return Checkpoint.model_validate(saved), attempts
+            except ValidationError:
+                return None, attempts
+    return None, 0
 
 
 def _beaten(details: object) -> Checkpoint | None:

@@ -19,8 +19,9 @@ from outlast.attempt.agent import Agent, Degraded
 from outlast.attempt.fence import Claim
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.run import Run
-from outlast.contracts.errors import GiveUp, ResultError, StalledError
+from outlast.contracts.errors import ExitedError, GiveUp, ResultError, StalledError
 from outlast.contracts.models import (
+    CAUSE_CHARS,
     RESULT_BYTES,
     SUMMARY_CHARS,
     Answer,
@@ -121,13 +122,16 @@ class Attempt:
 
     async def _call(self, given: Any, run: Run) -> Any:
         if self.agent.is_async:
-            return await self.agent.play(given, run)
+            try:
+                return await self.agent.play(given, run)
+            except SystemExit as end:
+                raise ExitedError(f"the agent called exit({end.code})") from end
         loop = asyncio.get_running_loop()
         run.wait_with(
             lambda promise: asyncio.run_coroutine_threadsafe(promise, loop).result()
         )
         return await loop.run_in_executor(
-            self.place.threads, self.agent.play, given, run
+            self.place.threads, _play_plainly, self.agent, given, run
         )
 
     async def _pulse(self, run: Run, playing: "asyncio.Future[Any]") -> None:
@@ -156,6 +160,16 @@ class Attempt:
         return found
 
 
+def _play_plainly(agent: Agent, given: Any, run: Run) -> Any:
+    """
+    Call a plain agent; what no future can carry becomes a failure like any other.
+    """
+    try:
+        return agent.play(given, run)
+    except (SystemExit, StopIteration) as end:
+        raise ExitedError(f"the agent raised {type(end).__name__}({end})") from end
+
+
 def _answer(value: Any, attempt: int) -> tuple[Answer, JsonValue]:
     """
     Split what an agent returned into the answer that travels and the result that
@@ -165,7 +179,8 @@ def _answer(value: Any, attempt: int) -> tuple[Answer, JsonValue]:
     """
     reasons: list[str] = []
     if isinstance(value, Degraded):
-        reasons, value = [value.reason], value.result
+        reasons = [shorten(value.reason, CAUSE_CHARS)]
+        value = value.result
     follow_ups = value.tasks if isinstance(value, FollowUps) else []
     if isinstance(value, FollowUps):
         value = value.result

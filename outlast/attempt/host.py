@@ -14,7 +14,7 @@ its arrival is the proof of life.
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -42,6 +42,8 @@ from outlast.contracts.models import (
 )
 from outlast.contracts.policies import backoff_s
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def fence_of(scheduled: datetime, attempt: int) -> int:
     """
@@ -49,7 +51,8 @@ def fence_of(scheduled: datetime, attempt: int) -> int:
 
     The attempt number alone starts again at 1 on a reset, a route or a new run.
     """
-    microseconds = int(scheduled.timestamp() * 1_000_000)
+    # In integers throughout: a float has no room for microseconds since 1970.
+    microseconds = (scheduled - EPOCH) // timedelta(microseconds=1)
     return microseconds << 10 | min(attempt, 1023)
 
 

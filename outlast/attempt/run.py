@@ -2,6 +2,7 @@
 What an agent is given besides its input: memory that outlives it, and done-once.
 """
 
+import asyncio
 import inspect
 import json
 import os
@@ -19,6 +20,7 @@ from outlast.contracts.errors import (
     CheckpointError,
     MissingSecretError,
     ParkedError,
+    ResultError,
     StaleAttemptError,
 )
 from outlast.contracts.models import (
@@ -137,10 +139,14 @@ class Run:
         if intent.state == INTENDED and if_unsure == "park":
             raise ParkedError(f"effect {key!r} was begun and may have happened")
         stands = () if content is None else (intent.content,)
-        result = act(f"{self.tenant}:{key}", *stands)
-        if inspect.isawaitable(result):
-            result = await result
-        await self._write(self._ledger.applied, key, result)
+        result = await self._act(act, f"{self.tenant}:{key}", *stands)
+        try:
+            kept: JsonValue = json.loads(TypeAdapter(Any).dump_json(result))
+        except ValueError:
+            # It has happened, whatever it returned: that is what must be known.
+            await self._write(self._ledger.applied, key, None)
+            raise ResultError(f"effect {key!r} returned what is no JSON") from None
+        await self._write(self._ledger.applied, key, kept)
         return result
 
     async def spend(self, *, tokens: int = 0, cost: float = 0.0) -> None:
@@ -202,6 +208,14 @@ class Run:
         Say how a plain agent's thread waits for the event loop.
         """
         self._wait = wait
+
+    async def _act(self, act: Callable[..., Any], *args: Any) -> Any:
+        if self._wait is not None:
+            # A plain agent acts in a thread, as it does everything: a slow act must
+            # not hold the event loop, whose beats are those of all its neighbours.
+            return await asyncio.to_thread(act, *args)
+        result = act(*args)
+        return await result if inspect.isawaitable(result) else result
 
     async def _write(self, method: Callable[..., T], *args: Any) -> T:
         if self._over:

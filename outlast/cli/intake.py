@@ -11,11 +11,13 @@ import yaml
 from pydantic import ValidationError
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import MISSION_BYTES, Mission, Task
+from outlast.contracts.models import MISSION_BYTES, Mission, Task, shorten
 from outlast.runtime.settings import settings
 from outlast.store.folder import scan
 
 QUESTION_CHARS = 1000
+# JSON parsers stop at 200 levels, some of which our own models take.
+NESTING = 180
 
 
 def question_mission(question: str, documents: Path, mission: str | None) -> Mission:
@@ -50,17 +52,19 @@ def check_folder(documents: Path) -> Path:
 
     :raises BadInputError: when it is not.
     """
-    folder = documents.expanduser().resolve()
-    if not folder.exists():
-        raise BadInputError(f"there is no folder {documents}")
-    if not folder.is_dir():
-        raise BadInputError(f"{documents} is not a folder")
     try:
-        found = scan(folder)
-    except OSError as error:
-        raise BadInputError(
-            f"the folder {documents} cannot be read: {error.strerror}"
-        ) from None
+        folder = documents.expanduser().resolve(strict=True)
+        found = scan(folder) if folder.is_dir() else None
+    except FileNotFoundError:
+        raise BadInputError(f"there is no folder {documents}") from None
+    except (OSError, RuntimeError) as error:
+        cause = getattr(error, "strerror", None) or str(error)
+        raise BadInputError(f"the folder {documents} cannot be read: {cause}") from None
+    if found is None:
+        raise BadInputError(f"{documents} is not a folder")
+    if not str(folder).isprintable():
+        name = shorten(str(folder), 300)
+        raise BadInputError(f"the folder's name {name} is no text that can travel")
     if not found:
         raise BadInputError(
             f"the folder {documents} holds no document that can be read "
@@ -91,13 +95,16 @@ def parse(text: str, name: str) -> dict[str, Any]:
     """
     try:
         content = yaml.load(text, _Plain)  # noqa: S506 - _Plain is a SafeLoader
-    except yaml.YAMLError as error:
-        told = " ".join(str(error).split())
-        raise BadInputError(f"{name} is not a mission in YAML: {told}") from None
     except RecursionError:
         raise BadInputError(f"{name} is nested too deeply") from None
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
+        # PyYAML lets the errors of int, float and datetime through as they are.
+        told = shorten(str(error), 300)
+        raise BadInputError(f"{name} is not a mission in YAML: {told}") from None
     if not isinstance(content, dict):
         raise BadInputError(f"{name} must hold goal and tasks")
+    if _deeper_than(content, NESTING):
+        raise BadInputError(f"{name} is nested more than {NESTING} levels deep")
     return content
 
 
@@ -124,6 +131,19 @@ def new_id(stem: str) -> str:
     safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in stem.lower())
     day = time.strftime("%Y%m%d-%H%M%S")
     return f"{safe.strip('-')[:40] or 'mission'}-{day}-{secrets.token_hex(2)}"
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    """
+    Say whether lists and mappings in *value* nest deeper than *levels*.
+    """
+    layer = [value]
+    for _ in range(levels):
+        inner = [each.values() if isinstance(each, dict) else each for each in layer]
+        layer = [
+            item for each in inner for item in each if isinstance(item, dict | list)
+        ]
+    return bool(layer)
 
 
 def _read(path: Path) -> str:

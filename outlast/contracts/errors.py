@@ -11,6 +11,7 @@ Every error of Outlast, sorted by what the caller does next.
         ├── TryLater          retry, after the delay it names
         ├── StalledError      retry: alive without progress for too long
         ├── ResultError       retry: what the agent returned cannot be kept
+        ├── ExitedError       retry: the agent asked the process to exit
         ├── GiveUp            give up: no attempt can succeed, the task is a dead letter
         │   ├── BudgetSpentError
         │   ├── MissingSecretError
@@ -99,6 +100,14 @@ class ResultError(TaskError):
     """
 
     kind = "Result"
+
+
+class ExitedError(TaskError):
+    """
+    An agent that calls exit ends its attempt, not the process with its neighbours.
+    """
+
+    kind = "Exited"
 
 
 class GiveUp(TaskError):  # noqa: N818 - reads as what the agent says

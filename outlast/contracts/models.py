@@ -245,12 +245,13 @@ def digest(text: str) -> str:
     """
     Fingerprint *text*.
     """
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def shorten(text: str, most: int) -> str:
     """
     Cut *text* to one line of at most *most* characters.
     """
-    line = " ".join(text.split())
+    # Half a character, as in a file name that is no UTF-8, could not be sent.
+    line = " ".join(text.encode(errors="replace").decode().split())
     return line if len(line) <= most else line[: most - 1] + "…"

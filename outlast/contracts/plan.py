@@ -72,7 +72,7 @@ class Plan:
         self.outcomes[outcome.id] = outcome
         for task in self.waiting:
             broken = self._broken_need(task)
-            if broken:
+            if broken and task.id not in self.outcomes:
                 self.record(_without(task, broken))
 
     def stop(self, reason: str) -> None:
@@ -171,7 +171,12 @@ def _check_task(task: Task, together: dict[str, Task], mission: Mission) -> None
     for need in task.needs:
         if need not in together:
             raise BadInputError(f"task {task.id!r} needs {need!r}, which is no task")
-    size = len(task.model_dump_json())
+    try:
+        size = len(task.model_dump_json().encode())
+    except ValueError:
+        raise BadInputError(
+            f"task {task.id!r} holds text that is no UTF-8 and cannot travel"
+        ) from None
     if size > INPUT_BYTES:
         raise BadInputError(
             f"task {task.id!r} has {size} bytes of input, over the cap of {INPUT_BYTES}"

@@ -52,7 +52,7 @@ def backoff_s(failures: int, draw: float | None = None) -> float:
     """
     full = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * BACKOFF_FACTOR ** max(0, failures - 1))
     chance = random.random() if draw is None else draw
-    return full * (1 - BACKOFF_JITTER * chance)
+    return full - full * BACKOFF_JITTER * chance
 
 
 class Timing(BaseModel):

@@ -6,7 +6,6 @@ again at once, on the same ports, whenever it dies unasked.
 """
 
 import asyncio
-import contextlib
 import os
 import re
 import shutil
@@ -88,16 +87,15 @@ class Server:
         pause = RESTART_PAUSE_S
         while True:
             await asyncio.sleep(RESTART_PAUSE_S)
-            if self.process is None or self.process.poll() is None:
+            if self.process is not None and self.process.poll() is None:
                 continue
-            began = time.monotonic()
-            with contextlib.suppress(UnavailableError):
+            try:
                 await self.start()
-                began = time.monotonic()
-            # Dying at once is not mended by haste; having served is a fresh start.
-            served = time.monotonic() - began > RESTART_PAUSE_CAP_S
-            pause = RESTART_PAUSE_S if served else min(pause * 2, RESTART_PAUSE_CAP_S)
-            await asyncio.sleep(pause)
+                pause = RESTART_PAUSE_S
+            except UnavailableError:
+                # What cannot start is not mended by haste.
+                pause = min(pause * 2, RESTART_PAUSE_CAP_S)
+                await asyncio.sleep(pause)
 
     def stop(self) -> None:
         """
@@ -150,7 +148,9 @@ def choose_ports(port: int | None, ui_port: int | None) -> tuple[int, int]:
 
     :raises BadInputError: when an asked port is in use.
     """
-    chosen = _port(port, PORT, set())
+    if port is not None and port == ui_port:
+        raise BadInputError(f"port {port} cannot serve both Temporal and its Web UI")
+    chosen = _port(port, PORT, {ui_port})
     return chosen, _port(ui_port, UI_PORT, {chosen})
 
 
@@ -163,14 +163,14 @@ def listens(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
-def _port(asked: int | None, usual: int, taken: set[int]) -> int:
+def _port(asked: int | None, usual: int, taken: set[int | None]) -> int:
     if asked is not None:
         if not 1 <= asked <= 65535:
             raise BadInputError(f"port {asked} is not between 1 and 65535")
-        if not _free(asked) or asked in taken:
+        if not _free(asked):
             raise BadInputError(f"port {asked} is in use; choose another one")
         return asked
-    if _free(usual):
+    if usual not in taken and _free(usual):
         return usual
     with socket.socket() as probe:
         probe.bind((HOST, 0))

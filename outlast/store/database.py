@@ -53,7 +53,8 @@ class Store:
             self._connection = _engine(path).connect()
             self._migrate()
         except (sa.exc.DBAPIError, sqlite3.Error, OSError) as error:
-            raise StoreError(f"the store at {path} cannot be opened: {error}") from None
+            cause = getattr(error, "orig", error)  # the driver's words alone
+            raise StoreError(f"the store at {path} cannot be opened: {cause}") from None
 
     async def run(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """
@@ -92,8 +93,11 @@ class Store:
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sa.Connection]:
         self._connection.execution_options(begin=begin)
-        with self._connection.begin():
-            yield self._connection
+        try:
+            with self._connection.begin():
+                yield self._connection
+        except sa.exc.OperationalError as error:
+            raise StoreError(f"the store at {self.path}: {error.orig}") from error
 
     def _synchronize(self, durable: bool) -> None:
         if durable is not self._durable:
@@ -121,7 +125,7 @@ class Store:
 
 def _engine(path: Path) -> sa.Engine:
     engine = sa.create_engine(
-        f"sqlite:///{path}",
+        sa.URL.create("sqlite", database=str(path)),
         connect_args={"check_same_thread": False, "timeout": BUSY_S},
         poolclass=sa.pool.StaticPool,
     )

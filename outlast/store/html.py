@@ -6,11 +6,13 @@ libxml2 keeps 16 bits for an element's line, so past line 65,535 lines are count
 the newlines of the text alone and may be a little low.
 """
 
+import re
+
 from lxml import etree
-from lxml import html as lxml_html
 
 from outlast.store.passages import Outline, Parsed, UnreadableDocumentError
 
+_BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 _LAST_KNOWN_LINE = 65_535
 _TERM_LEVEL = 10  # of a <dt>, below every <h6>; nested lists go deeper
 
@@ -39,15 +41,17 @@ def parse_html(name: str, text: str) -> Parsed:
     """
     Parse HTML; *name* is the title of a page that has none.
     """
-    parser = lxml_html.HTMLParser(
+    parser = etree.HTMLParser(
         encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True
     )
-    try:
-        root = lxml_html.document_fromstring(text.encode(), parser=parser)
-    except (etree.LxmlError, ValueError):
-        raise UnreadableDocumentError("is not HTML") from None
+    root = etree.fromstring(text.encode(), parser)
+    if any(each.type_name == "ERR_RESOURCE_LIMIT" for each in parser.error_log):
+        raise UnreadableDocumentError("nests its tags too deeply")
+    outline = _Page().read(root) if root is not None else Outline()
+    if root is None or outline.empty:
+        raise UnreadableDocumentError("holds no text")
     title = _collapsed(root.findtext("head/title") or root.findtext(".//h1") or "")
-    return _Page().read(root).finish(title or name)
+    return outline.finish(title or name)
 
 
 def _collapsed(text: str) -> str:
@@ -83,14 +87,15 @@ class _Page:
         Walk over the page without recursion: some pages nest thousands of tags.
         """
         walk = etree.iterwalk(root, events=("start", "end"))
+        skipped = False
         for event, element in walk:
-            skipped = _is_skipped(element)
-            if event == "start" and skipped:
-                walk.skip_subtree()
-            elif event == "start":
-                self.start(element)
-            else:
+            if event == "end":
                 self.end(element, skipped)
+                skipped = False
+            elif skipped := _is_skipped(element):
+                walk.skip_subtree()  # its end is the next event
+            else:
+                self.start(element)
         self.separate()
         return self.outline
 
@@ -156,9 +161,9 @@ class _Page:
         words = self.take()
         if not words:
             return
-        last = self.outline.above[-1:]
-        if level >= _TERM_LEVEL and self.outline.fresh and last[0][0] == level:
-            words = f"{last[0][1]}, {words}"  # two terms share what is said of them
+        outer, above = (self.outline.above or [(0, "")])[-1]
+        if outer == level >= _TERM_LEVEL and not self.outline.begun:
+            words = f"{above}, {words}"  # two terms share what is said of them
         self.outline.enter(level, words)
 
     def add_row(self, cells: list[str]) -> None:
@@ -170,7 +175,8 @@ class _Page:
         code = "".join(self.parts)
         first = self.line
         if self.take():
-            self.outline.add(first, code.strip("\n").rstrip(), wrapped=True)
+            text = _BLANK_LINES.sub("", code).rstrip()
+            self.outline.add(first, text, wrapped=True)
 
     def take(self) -> str:
         words = _collapsed("".join(self.parts))

@@ -68,6 +68,8 @@ def parse_docx(name: str, data: bytes) -> Parsed:
             raise UnreadableDocumentError("unpacks to more than a document can hold")
     document = docx.Document(io.BytesIO(data))
     outline = _outline(document)
+    if outline.empty:
+        raise UnreadableDocumentError("holds no text")
     named = next((words for _, words in _headings(document)), name)
     return outline.finish(document.core_properties.title.strip() or named)
 

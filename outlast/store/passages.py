@@ -103,11 +103,18 @@ class Outline:
     _lines: list[int] = field(default_factory=list)
 
     @property
-    def fresh(self) -> bool:
+    def begun(self) -> bool:
         """
-        Whether nothing stands yet under the last heading.
+        Whether anything stands under the last heading yet.
         """
-        return bool(self.above) and not self._parts
+        return bool(self._parts)
+
+    @property
+    def empty(self) -> bool:
+        """
+        Whether the document has neither text nor headings so far.
+        """
+        return not (self.above or self.sections or self._parts)
 
     def enter(self, level: int, heading: str) -> None:
         """

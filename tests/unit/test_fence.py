@@ -2,7 +2,7 @@
 The fence: later attempts have higher ones, whatever restarts their numbers.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +62,5 @@ def test_a_fence_is_the_same_in_every_time_zone(
     """
     Only the moment counts, not how it is written.
     """
-    zone = timedelta(hours=hours)
-    moved = (scheduled + zone).replace(tzinfo=UTC) - zone
+    moved = scheduled.astimezone(timezone(timedelta(hours=hours)))
     assert fence_of(moved, attempt) == fence_of(scheduled, attempt)

@@ -79,10 +79,20 @@ def test_a_plan_always_settles(tasks: list[Task], luck: random.Random) -> None:
     """
     However its tasks end, each has exactly one outcome in the end.
     """
-    plan = StrictPlan(mission(*tasks))
+    plan = Plan(mission(*tasks))
     run(plan, luck)
     assert set(plan.outcomes) == {each.id for each in tasks}
     assert plan.waiting == plan.ready() == []
+
+
+@given(graphs(), st.randoms(use_true_random=False))
+def test_a_settled_task_is_not_given_another_end(
+    tasks: list[Task], luck: random.Random
+) -> None:
+    """
+    What a task's end was, and why, is said once and stands.
+    """
+    run(StrictPlan(mission(*tasks)), luck)
 
 
 @given(graphs(), st.randoms(use_true_random=False), st.integers(1, 12))
@@ -92,7 +102,7 @@ def test_a_stopped_plan_settles(
     """
     What has not started when it stops is skipped, what runs still has its own end.
     """
-    plan = StrictPlan(mission(*tasks))
+    plan = Plan(mission(*tasks))
     run(plan, luck, stop_after)
     assert set(plan.outcomes) == {each.id for each in tasks}
 
@@ -104,7 +114,7 @@ def test_a_plan_with_follow_ups_settles(
     """
     Tasks that are added under way are settled like all the others.
     """
-    plan = StrictPlan(mission(*tasks))
+    plan = Plan(mission(*tasks))
     first = plan.ready()[0]
     plan.start(first)
     renamed = [

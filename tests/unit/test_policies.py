@@ -151,9 +151,7 @@ def test_a_beat_without_room_for_a_lost_one_is_refused(beat_s: float) -> None:
     assert "1.5 s" in told
 
 
-@given(
-    st.floats(0.1, 60), st.floats(0.01, 60), st.floats(0.1, 60), st.floats(0.1, 60)
-)
+@given(st.floats(0.1, 60), st.floats(0.01, 60), st.floats(0.1, 60), st.floats(0.1, 60))
 def test_what_passes_the_check_recovers_in_time(
     timeout: float, beat: float, sticky: float, target: float
 ) -> None:
@@ -164,9 +162,10 @@ def test_what_passes_the_check_recovers_in_time(
     try:
         check(timing, target)
     except BadInputError:
-        assert beat * 2 > timeout or max(
-            each.worst_s for each in recovery(timing)
-        ) > target
+        assert (
+            beat * 2 > timeout
+            or max(each.worst_s for each in recovery(timing)) > target
+        )
     else:
         assert beat * 2 <= timeout
         assert all(each.worst_s <= target for each in recovery(timing))

@@ -1,0 +1,261 @@
+"""
+The flight recorder: what a worker has in hand, in a file that survives its SIGKILL.
+
+The file is mapped into memory, so a write is a copy and the kernel keeps it whatever
+happens to the process. A checkpoint is written to the half of its slot that is not
+valid, then the slot's counter is moved on: a death in the middle leaves the earlier
+one. The worker holds an exclusive lock on the file, which the kernel drops at death;
+only who gets the lock may settle what lies in it.
+"""
+
+import fcntl
+import json
+import mmap
+import os
+import struct
+import time
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from outlast.contracts.models import CHECKPOINT_BYTES, Checkpoint
+
+SLOTS = 256
+HEAD_BYTES = 2048  # the task token and the names
+HALF_BYTES = CHECKPOINT_BYTES + 512
+HEADER_BYTES = 64
+
+FREE, IN_HAND, RETURNED = 0, 1, 2
+
+# A process killed between the function's return and the server's answer would leave
+# an attempt to its heartbeat timeout: what has returned stays reportable this long.
+RETURNED_FOR_S = 15.0
+
+# header: tick in monotonic seconds, drained, slots
+HEADER = struct.Struct("<d?I")
+DRAINED_AT = 8
+# slot: state, which half is valid, returned at, length of head; then length and
+# checksum of each half; then the head and the halves themselves
+SLOT = struct.Struct("<BBdI")
+SIZES = struct.Struct("<II")
+VALID_AT, RETURNED_AT = 1, 2
+SIZES_AT = SLOT.size
+HEAD_AT = SIZES_AT + 2 * SIZES.size
+HALVES_AT = HEAD_AT + HEAD_BYTES
+SLOT_BYTES = HALVES_AT + 2 * HALF_BYTES
+FILE_BYTES = HEADER_BYTES + SLOTS * SLOT_BYTES
+
+
+@dataclass(frozen=True)
+class InHand:
+    """
+    An attempt that a worker had in hand when it died.
+    """
+
+    token: bytes
+    mission: str
+    task: str
+    route: str
+    attempt: int
+    checkpoint: Checkpoint | None
+
+
+class FullError(Exception):
+    """
+    More attempts at once than the recorder has slots.
+    """
+
+
+class Recorder:
+    """
+    The worker's side: one slot for each attempt.
+
+    :param clock: monotonic seconds of this host, the same for all its processes.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = path
+        self._clock = clock
+        self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        os.ftruncate(self._file, FILE_BYTES)
+        self._map = mmap.mmap(self._file, FILE_BYTES)
+        self._free = list(range(SLOTS))
+        self._returned: list[tuple[float, int]] = []
+        self.tick()
+
+    def tick(self) -> None:
+        """
+        Say that the event loop turns.
+        """
+        struct.pack_into("<d", self._map, 0, self._clock())
+
+    def drained(self) -> None:
+        """
+        Say that nothing is left in hand: from here on a death is no crash.
+        """
+        struct.pack_into("<?", self._map, DRAINED_AT, True)
+
+    def take(
+        self, token: bytes, mission: str, task: str, route: str, attempt: int
+    ) -> "Slot":
+        """
+        Record that an attempt is in hand.
+
+        :raises FullError: when there is no slot left.
+        """
+        number = self._claim()
+        head = json.dumps(
+            [b64encode(token).decode(), mission, task, route, attempt]
+        ).encode()
+        if len(head) > HEAD_BYTES:
+            raise FullError(
+                f"{mission}/{task}: its token and names are too long to record"
+            )
+        at = HEADER_BYTES + number * SLOT_BYTES
+        self._map[at + HEAD_AT : at + HEAD_AT + len(head)] = head
+        self._map[at + SIZES_AT : at + HEAD_AT] = bytes(2 * SIZES.size)
+        # The state comes last: a slot that is in hand is complete.
+        SLOT.pack_into(self._map, at, FREE, 0, 0.0, len(head))
+        struct.pack_into("<B", self._map, at, IN_HAND)
+        return Slot(self._map, at, number, self)
+
+    def give_back(self, number: int) -> None:
+        """
+        Remember that the slot may be used again once nobody needs it.
+        """
+        self._returned.append((self._clock(), number))
+
+    def _claim(self) -> int:
+        while self._returned and self._old(self._returned[0][0]):
+            self._free.append(self._returned.pop(0)[1])
+        if not self._free and self._returned:
+            self._free.append(self._returned.pop(0)[1])
+        if not self._free:
+            raise FullError(f"more than {SLOTS} attempts at once")
+        return self._free.pop()
+
+    def _old(self, returned_at: float) -> bool:
+        return self._clock() - returned_at > RETURNED_FOR_S
+
+    def now(self) -> float:
+        """
+        Read the clock.
+        """
+        return self._clock()
+
+
+class Slot:
+    """
+    One attempt's place in the recorder.
+    """
+
+    def __init__(
+        self, mapped: mmap.mmap, at: int, number: int, recorder: Recorder
+    ) -> None:
+        self._map = mapped
+        self._at = at
+        self._number = number
+        self._recorder = recorder
+        self._half = 0
+
+    def save(self, encoded: bytes) -> None:
+        """
+        Record a checkpoint, as JSON of at most HALF_BYTES.
+        """
+        half = 1 - self._half
+        start = self._at + HALVES_AT + half * HALF_BYTES
+        self._map[start : start + len(encoded)] = encoded
+        sizes = self._at + SIZES_AT + half * SIZES.size
+        SIZES.pack_into(self._map, sizes, len(encoded), zlib.crc32(encoded))
+        struct.pack_into("<B", self._map, self._at + VALID_AT, half)
+        self._half = half
+
+    def returned(self) -> None:
+        """
+        Say that the function has returned; the server may not know it yet.
+        """
+        struct.pack_into("<d", self._map, self._at + RETURNED_AT, self._recorder.now())
+        struct.pack_into("<B", self._map, self._at, RETURNED)
+        self._recorder.give_back(self._number)
+
+
+class Wreck:
+    """
+    The parent's side: what a dead worker's recorder says.
+
+    :param clock: must be the worker's.
+    """
+
+    def __init__(self, body: bytes, clock: Callable[[], float] = time.monotonic):
+        self._body = body
+        self._clock = clock
+
+    @classmethod
+    def of(cls, path: Path) -> "Wreck | None":
+        """
+        Read the recorder at *path*; None while its worker lives, or without one.
+        """
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return cls(path.read_bytes())
+        except BlockingIOError:
+            return None
+        finally:
+            os.close(file)
+
+    @property
+    def drained(self) -> bool:
+        return len(self._body) == FILE_BYTES and bool(self._body[DRAINED_AT])
+
+    def in_hand(self) -> Iterator[InHand]:
+        """
+        Tell the attempts that nobody has reported, or perhaps nobody.
+        """
+        if len(self._body) != FILE_BYTES or self.drained:
+            return
+        for number in range(SLOTS):
+            at = HEADER_BYTES + number * SLOT_BYTES
+            state, valid, returned_at, size = SLOT.unpack_from(self._body, at)
+            late = self._clock() - returned_at > RETURNED_FOR_S
+            if state == IN_HAND or (state == RETURNED and not late):
+                yield self._slot(at, valid, size)
+
+    def _slot(self, at: int, valid: int, size: int) -> InHand:
+        head = json.loads(self._body[at + HEAD_AT : at + HEAD_AT + size])
+        token, mission, task, route, attempt = head
+        return InHand(
+            token=b64decode(token),
+            mission=mission,
+            task=task,
+            route=route,
+            attempt=attempt,
+            checkpoint=self._checkpoint(at, valid) or self._checkpoint(at, 1 - valid),
+        )
+
+    def _checkpoint(self, at: int, half: int) -> Checkpoint | None:
+        sizes = at + SIZES_AT + half * SIZES.size
+        size, checksum = SIZES.unpack_from(self._body, sizes)
+        start = at + HALVES_AT + half * HALF_BYTES
+        encoded = self._body[start : start + size]
+        if not size or zlib.crc32(encoded) != checksum:
+            return None
+        return Checkpoint.model_validate_json(encoded)
+
+
+def last_tick(path: Path) -> float | None:
+    """
+    Read when the worker's event loop turned last, in monotonic seconds.
+    """
+    try:
+        with path.open("rb") as file:
+            return float(HEADER.unpack(file.read(HEADER.size))[0])
+    except (OSError, struct.error):
+        return None

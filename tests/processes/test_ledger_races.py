@@ -1,0 +1,126 @@
+"""
+Several processes at once on one ledger: no stale write stands, no write is lost.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from ledger_racers import (
+    FRESH,
+    MISSION,
+    Race,
+    assignment,
+    spawning,
+    spend,
+    take_over,
+    together,
+    write_stale,
+)
+
+from outlast.attempt.ledger import Ledger
+from outlast.contracts.errors import StaleAttemptError
+from outlast.store.database import Store
+from outlast.store.schema import checkpoints, refusals, results
+
+PAIRS = 2
+RACES = 150  # of each pair
+CONTROLS = 30  # races of each pair with the fence off: some is enough
+WRITERS = 8
+TRANSACTIONS = 200
+
+
+@dataclass
+class Ended:
+    """
+    How many races left a stale write standing, and what was refused.
+    """
+
+    races: int
+    stale_results: int
+    stale_checkpoints: int
+    refused: Counter[str]
+
+
+def race(path: Path, races: int, fencing: bool) -> Ended:
+    """
+    Race a stale against a fresh attempt for each task, PAIRS at a time.
+    """
+    Store(path).close()
+    jobs = []
+    for pair in range(PAIRS):
+        names = [f"{pair}-{number}" for number in range(races)]
+        args = (Race(path, fencing, names), spawning.Barrier(2))
+        jobs += [(write_stale, args), (take_over, args)]
+    assert together(jobs) == [0] * len(jobs)
+    return ended(path)
+
+
+def ended(path: Path) -> Ended:
+    store = Store(path)
+    with store.read() as connection:
+        done = list(connection.scalars(sa.select(results.c.fence)))
+        saved = list(connection.scalars(sa.select(checkpoints.c.fence)))
+        refused = Counter(connection.scalars(sa.select(refusals.c.what)))
+    store.close()
+    assert len(done) == len(saved)
+    return Ended(
+        races=len(done),
+        stale_results=sum(fence != FRESH for fence in done),
+        stale_checkpoints=sum(fence != FRESH for fence in saved),
+        refused=refused,
+    )
+
+
+def test_no_stale_write_stands(tmp_path: Path) -> None:
+    """
+    After a later claim nothing of the earlier one stands, in 300 races, and the
+    stale attempt was really refused in them.
+    """
+    found = race(tmp_path / "store.db", RACES, fencing=True)
+    assert found.races == PAIRS * RACES
+    assert (found.stale_results, found.stale_checkpoints) == (0, 0)
+    assert set(found.refused) <= {"checkpoint", "result"}
+    assert found.refused.total() > RACES / 2, "the races were hardly any"
+
+
+def test_without_fencing_stale_writes_stand(tmp_path: Path) -> None:
+    """
+    The negative control: the same races catch it when the fence is off.
+    """
+    found = race(tmp_path / "store.db", CONTROLS, fencing=False)
+    assert found.races == PAIRS * CONTROLS
+    assert found.stale_results > 0
+    assert found.stale_checkpoints > 0
+    assert not found.refused
+
+
+def test_writing_processes_do_not_lock_each_other_out(tmp_path: Path) -> None:
+    """
+    Eight processes, from the creation of the store on: no error, each write counted.
+    """
+    path = tmp_path / "store.db"
+    start = spawning.Barrier(WRITERS)
+    jobs = [
+        (spend, (path, f"w{number}", TRANSACTIONS, start)) for number in range(WRITERS)
+    ]
+    assert together(jobs) == [0] * WRITERS
+    store = Store(path)
+    ledger = Ledger(store)
+    total = ledger.spend(ledger.claim(assignment("sum"), "racer", FRESH), 0, 0.0)
+    store.close()
+    assert total == (WRITERS * TRANSACTIONS, WRITERS * TRANSACTIONS / 2)
+
+
+def test_one_of_many_claims_wins(tmp_path: Path) -> None:
+    """
+    Two connections that claim with one fence never both hold it.
+    """
+    first, second = Store(tmp_path / "store.db"), Store(tmp_path / "store.db")
+    Ledger(first).claim(assignment("a"), "racer", FRESH)
+    with pytest.raises(StaleAttemptError, match=MISSION):
+        Ledger(second).claim(assignment("a"), "racer", FRESH)
+    first.close()
+    second.close()

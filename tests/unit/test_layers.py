@@ -1,0 +1,213 @@
+"""
+Imports point one way: from the starter and the worker down to the contracts.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# From the top. A module imports its own layer's folder and what lies below, with the
+# exceptions named here.
+LAYERS = [
+    {"starter", "worker"},
+    {"outlast.cli"},
+    {"outlast.fleet", "outlast.mesh", "outlast.runtime"},
+    {"workflows", "activities"},
+    {"outlast.testing"},
+    {"outlast.attempt"},
+    {"outlast.store"},
+    {"outlast.contracts"},
+]
+FACADE = "outlast"
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+
+def modules() -> dict[str, Path]:
+    """
+    List our modules by dotted name.
+    """
+    files = [ROOT / "starter.py", ROOT / "worker.py"]
+    for package in ("outlast", "workflows", "activities"):
+        files += sorted((ROOT / package).rglob("*.py"))
+    return {name_of(file): file for file in files}
+
+
+def name_of(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(source: str) -> set[str]:
+    """
+    Read which modules *source* imports when it runs, also within functions.
+    """
+    found = set()
+    for node in running_nodes(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "say whole names"
+            found.add(node.module or "")
+    return found
+
+
+def running_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """
+    Walk *tree*, but for what only a type checker reads.
+    """
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        yield from running_nodes(node)
+
+
+def layer_of(module: str) -> str | None:
+    """
+    Name the layer of a module; None when it is none of ours.
+    """
+    own = [name for name in RANK if f"{module}.".startswith(f"{name}.")]
+    if own:
+        return max(own, key=len)
+    return FACADE if module == FACADE else None
+
+
+def violation(module: str, other: str) -> str | None:
+    """
+    Say what is wrong with *module* importing *other*, if anything is.
+    """
+    mine, theirs = layer_of(module), layer_of(other)
+    if theirs is None or mine == theirs:
+        return None
+    told = f"{module} imports {other}"
+    if theirs == FACADE:
+        return None if mine == "activities" else f"{told}: the facade is for agents"
+    if mine is None or mine == FACADE:
+        return f"{told}: the facade resolves lazily"
+    if mine == "workflows" and theirs != "outlast.contracts":
+        return f"{told}: workflows know contracts only"
+    if {mine, theirs} == {"workflows", "activities"}:
+        return f"{told}: they know each other by name only"
+    return None if RANK[mine] <= RANK[theirs] else f"{told}: upwards"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_point_one_way(module: str) -> None:
+    """
+    A module imports its own layer and those below, never one above.
+    """
+    source = modules()[module].read_text()
+    broken = [violation(module, other) for other in sorted(imported(source))]
+    assert [each for each in broken if each] == []
+
+
+@pytest.mark.parametrize(
+    "module", [name for name in modules() if name.startswith("workflows")]
+)
+def test_workflows_import_nothing_that_acts(module: str) -> None:
+    """
+    Contracts, each other, temporalio, and what of the standard library and pydantic
+    neither reads a clock nor a file.
+    """
+    allowed = {
+        "asyncio",
+        "collections",
+        "dataclasses",
+        "datetime",
+        "enum",
+        "outlast",
+        "pydantic",
+        "temporalio",
+        "typing",
+        "workflows",
+    }
+    source = modules()[module].read_text()
+    assert {each.split(".")[0] for each in imported(source)} <= allowed
+
+
+def test_every_module_has_its_layer() -> None:
+    """
+    A new folder must be put somewhere.
+    """
+    homeless = [name for name in modules() if layer_of(name) is None]
+    assert homeless == []
+
+
+@pytest.mark.parametrize(
+    ("module", "other"),
+    [
+        ("outlast.contracts.models", "outlast.store.database"),
+        ("outlast.store.books", "outlast.attempt.ledger"),
+        ("outlast.attempt.run", "activities.writer"),
+        ("workflows.supervisor", "outlast.attempt.run"),
+        ("workflows.supervisor", "outlast"),
+        ("workflows.supervisor", "activities.writer"),
+        ("activities.writer", "workflows.supervisor"),
+        ("activities.writer", "outlast.runtime.settings"),
+        ("outlast.runtime.start", "outlast.cli.edge"),
+        ("outlast.cli.edge", "starter"),
+        ("outlast", "outlast.store.database"),
+    ],
+)
+def test_what_points_upwards_is_seen(module: str, other: str) -> None:
+    """
+    The check itself can fail.
+    """
+    assert violation(module, other)
+
+
+def test_imports_are_read_where_they_run() -> None:
+    """
+    Those within functions count, those for the type checker do not.
+    """
+    source = """
+if TYPE_CHECKING:
+    import a
+def late():
+    from b.c import d
+with imports_passed_through():
+    import e.f
+"""
+    assert imported(source) == {"b.c", "e.f"}
+
+
+@pytest.mark.parametrize("module", ["outlast", "workflows.supervisor"])
+def test_a_workflow_sandbox_does_not_load_the_store(module: str) -> None:
+    """
+    In a fresh interpreter neither the facade nor the workflow brings the store.
+    """
+    told = fresh(f"import sys, {module}; print(*sys.modules)")
+    heavy = ("sqlalchemy", "outlast.store", "outlast.attempt", "activities")
+    assert [each for each in told.split() if each.startswith(heavy)] == []
+
+
+def test_the_facade_resolves_each_of_its_names() -> None:
+    """
+    What it promises is there when it is asked for, and nothing else.
+    """
+    told = fresh(
+        "import outlast\n"
+        "print(*(getattr(outlast, name).__name__ for name in outlast.__all__))\n"
+        "print(hasattr(outlast, 'Ledger'))"
+    )
+    names, more = told.strip().splitlines()
+    assert "Run" in names
+    assert "start" in names
+    assert more == "False"
+
+
+def fresh(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout

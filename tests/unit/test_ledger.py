@@ -1,0 +1,390 @@
+"""
+The ledger: who may write, what is counted, and what is done once.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from unit_fakes import (
+    MISSION,
+    ROLE,
+    TENANT,
+    Clock,
+    answer,
+    assignment,
+    contents,
+    refused,
+    told_in_one_sentence,
+)
+
+from outlast.attempt.ledger import APPLIED, INTENDED, Claim, Ledger
+from outlast.contracts.errors import StaleAttemptError
+from outlast.contracts.models import Checkpoint
+from outlast.store.database import Store
+from outlast.store.schema import attempts, effects
+
+Write = Callable[[Ledger, Claim], Any]
+
+SAVED = Checkpoint(seq=3, route=ROLE, value={"done": 3})
+
+WRITES: dict[str, tuple[str, Write]] = {
+    "save": ("checkpoint", lambda ledger, claim: ledger.save(claim, SAVED, False)),
+    "durable save": (
+        "checkpoint",
+        lambda ledger, claim: ledger.save(claim, SAVED, True),
+    ),
+    "keep": ("checkpoint", lambda ledger, claim: ledger.keep(claim, b"large", False)),
+    "record": ("result", lambda ledger, claim: ledger.record(claim, answer(), "stale")),
+    "intend": ("intent", lambda ledger, claim: ledger.intend(claim, "new", "stale")),
+    "intend again": (
+        "intent",
+        lambda ledger, claim: ledger.intend(claim, "old", "other"),
+    ),
+    "applied": ("effect", lambda ledger, claim: ledger.applied(claim, "old", "stale")),
+    "spend": ("spending", lambda ledger, claim: ledger.spend(claim, 5, 5.0)),
+    "failed": ("failure", lambda ledger, claim: ledger.failed(claim, "stale")),
+}
+
+
+def claim(ledger: Ledger, fence: int, route: str = ROLE, round_: int = 1) -> Claim:
+    return ledger.claim(assignment(round_=round_), route, fence)
+
+
+def lines(store: Store) -> list[dict[str, Any]]:
+    with store.read() as connection:
+        query = sa.select(attempts).order_by(attempts.c.fence)
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def effect(store: Store, key: str) -> dict[str, Any]:
+    with store.read() as connection:
+        query = sa.select(effects).where(effects.c.key == key)
+        return dict(connection.execute(query).mappings().one())
+
+
+def test_attempts_are_counted_within_a_round_over_all_routes(ledger: Ledger) -> None:
+    """
+    A claim counts on, whoever plays; a new round starts at 1 again.
+    """
+    played = [("first", 1), ("first", 1), ("fallback", 1), ("first", 2), ("first", 2)]
+    numbers = [
+        claim(ledger, fence, route, round_).attempt
+        for fence, (route, round_) in enumerate(played, 1)
+    ]
+    assert numbers == [1, 2, 3, 1, 2]
+
+
+def test_tasks_and_missions_are_claimed_apart(ledger: Ledger) -> None:
+    """
+    A claim says nothing about other tasks, nor about other missions' tasks.
+    """
+    ledger.claim(assignment("a"), ROLE, 9)
+    assert ledger.claim(assignment("b"), ROLE, 1).attempt == 1
+    assert ledger.claim(assignment("a", of="other"), ROLE, 1).attempt == 1
+
+
+@pytest.mark.parametrize("fence", [6, 7], ids=["lower", "the same"])
+@pytest.mark.parametrize("round_", [1, 2])
+def test_a_stale_claim_is_refused(
+    ledger: Ledger, store: Store, fence: int, round_: int
+) -> None:
+    """
+    Only a higher fence takes the task, in whatever round; the refusal is counted.
+    """
+    holder = claim(ledger, 7)
+    before = contents(store, "refusals")
+    with pytest.raises(StaleAttemptError) as refusal:
+        claim(ledger, fence, "other", round_)
+    assert f"{MISSION}/only" in told_in_one_sentence(refusal.value)
+    assert contents(store, "refusals") == before
+    assert refused(store) == ["claim"]
+    ledger.save(holder, SAVED, False)
+
+
+def test_a_claim_opens_a_line_in_the_books(store: Store) -> None:
+    """
+    It tells who plays where, what ended the one before, and how long that was ago.
+    """
+    clock = Clock()
+    ledger = Ledger(store, clock=clock)
+    claim(ledger, 1)
+    clock.turn(2)
+    noticed = assignment().model_copy(update={"noticed_by": "heartbeat timeout"})
+    ledger.claim(noticed, "fallback", 2)
+    first, second = lines(store)
+    assert first["after_s"] is None
+    assert first["ended_at"] is None
+    assert second["noticed_by"] == "heartbeat timeout"
+    assert second["after_s"] == 2
+    assert second["route"] == "fallback"
+    assert second["attempt"] == 2
+
+
+def test_the_last_sign_of_an_attempt_is_its_last_save(store: Store) -> None:
+    """
+    The recovery is measured from the last thing that was seen of the one before.
+    """
+    clock = Clock()
+    ledger = Ledger(store, clock=clock)
+    first = claim(ledger, 1)
+    clock.turn(10)
+    ledger.save(first, SAVED, False)
+    clock.turn(3)
+    claim(ledger, 2)
+    assert lines(store)[1]["after_s"] == 3
+
+
+@pytest.mark.parametrize("kind", WRITES)
+def test_a_stale_write_is_refused(ledger: Ledger, store: Store, kind: str) -> None:
+    """
+    Nothing of it is written, it is counted by what it was, and the writer is told.
+    """
+    what, write = WRITES[kind]
+    stale = claim(ledger, 1)
+    ledger.intend(stale, "old", "first")
+    claim(ledger, 2)
+    before = contents(store, "refusals")
+    with pytest.raises(StaleAttemptError) as refusal:
+        write(ledger, stale)
+    assert told_in_one_sentence(refusal.value).startswith(f"{MISSION}/only: {what} ")
+    assert contents(store, "refusals") == before
+    assert refused(store) == [what]
+
+
+@pytest.mark.parametrize("kind", WRITES)
+def test_the_holder_of_the_claim_may_write(
+    ledger: Ledger, store: Store, kind: str
+) -> None:
+    """
+    What a stale attempt may not, the latest one may.
+    """
+    claim(ledger, 1)
+    holder = claim(ledger, 2)
+    ledger.intend(holder, "old", "first")
+    before = contents(store)
+    WRITES[kind][1](ledger, holder)
+    assert contents(store) != before
+    assert refused(store) == []
+
+
+@pytest.mark.parametrize("kind", WRITES)
+def test_a_write_without_any_claim_is_refused(
+    ledger: Ledger, store: Store, kind: str
+) -> None:
+    """
+    Where a mission was forgotten, its attempts have nothing left to write to.
+    """
+    nobody = Claim(MISSION, TENANT, "ghost", 1, 1, 1)
+    with pytest.raises(StaleAttemptError):
+        WRITES[kind][1](ledger, nobody)
+    assert len(refused(store)) == 1
+
+
+def test_without_fencing_a_stale_write_stands(store: Store) -> None:
+    """
+    The negative control: switched off, nothing keeps the stale attempt out.
+    """
+    ledger = Ledger(store, fencing=False)
+    stale, fresh = claim(ledger, 1), claim(ledger, 2)
+    ledger.record(fresh, answer("fresh"), "fresh")
+    ledger.record(stale, answer("stale"), "stale")
+    found = ledger.result(MISSION, "only")
+    assert found is not None
+    assert found[1] == "stale"
+    assert refused(store) == []
+
+
+def test_an_ending_is_noted_even_of_a_stale_attempt(
+    ledger: Ledger, store: Store
+) -> None:
+    """
+    Its own line in the books belongs to the attempt; the first ending stands.
+    """
+    stale = claim(ledger, 1)
+    claim(ledger, 2)
+    ledger.ended(stale, "refused: stale")
+    ledger.ended(stale, "something else")
+    first, second = lines(store)
+    assert first["ending"] == "refused: stale"
+    assert second["ending"] is None
+
+
+def test_a_recorded_result_is_found_by_the_next_attempt(
+    ledger: Ledger, store: Store
+) -> None:
+    """
+    What one attempt recorded nobody does again, and its line is closed as done.
+    """
+    ledger.record(claim(ledger, 1), answer("one"), {"n": 1})
+    later = claim(ledger, 2, "fallback")
+    assert ledger.answered(later) == (answer("one"), {"n": 1})
+    assert lines(store)[0]["ending"] == "done"
+
+
+@pytest.mark.parametrize("result", [None, 0, "", [], {}, False])
+def test_an_empty_result_is_a_result(ledger: Ledger, result: Any) -> None:
+    """
+    Nothing found is an answer as well.
+    """
+    ledger.record(claim(ledger, 1), answer(), result)
+    assert ledger.result(MISSION, "only") == (answer(), result)
+
+
+def test_a_result_belongs_to_its_round(ledger: Ledger) -> None:
+    """
+    A redo does the task again; who needs it gets the last round's result.
+    """
+    ledger.record(claim(ledger, 1), answer("one"), 1)
+    redo = claim(ledger, 2, round_=2)
+    assert ledger.answered(redo) is None
+    ledger.record(redo, answer("two"), 2)
+    for round_, result in ((1, 1), (2, 2), (None, 2)):
+        found = ledger.result(MISSION, "only", round_)
+        assert found is not None
+        assert found[1] == result
+
+
+def test_a_checkpoint_is_resumed_in_its_own_round_only(ledger: Ledger) -> None:
+    """
+    An attempt goes on where its round was; a redo starts from the beginning.
+    """
+    first = claim(ledger, 1)
+    assert ledger.resume(first) is None
+    ledger.save(first, SAVED, False)
+    assert ledger.resume(claim(ledger, 2)) == SAVED
+    assert ledger.resume(claim(ledger, 3, round_=2)) is None
+
+
+def test_the_last_save_replaces_the_one_before(ledger: Ledger) -> None:
+    """
+    There is one checkpoint a task.
+    """
+    holder = claim(ledger, 1)
+    ledger.save(holder, SAVED, False)
+    later = SAVED.model_copy(update={"seq": 4})
+    ledger.save(holder, later, True)
+    assert ledger.resume(holder) == later
+
+
+def test_the_save_an_attempt_went_on_from_is_noted(
+    ledger: Ledger, store: Store
+) -> None:
+    """
+    The story tells where each attempt resumed.
+    """
+    claim(ledger, 1)
+    ledger.resumed(claim(ledger, 2), 3)
+    assert [line["resumed_seq"] for line in lines(store)] == [0, 3]
+
+
+def test_large_progress_is_kept_and_fetched(ledger: Ledger) -> None:
+    """
+    It is found by its digest within its mission; the same body twice is one.
+    """
+    holder = claim(ledger, 1)
+    body = bytes(range(256)) * 400
+    digest = ledger.keep(holder, body, False)
+    assert ledger.keep(holder, body, True) == digest
+    assert ledger.fetch(MISSION, digest) == body
+    assert ledger.fetch("other", digest) is None
+    assert ledger.fetch(MISSION, "unknown") is None
+
+
+def test_failures_are_counted_for_each_route_of_a_round(ledger: Ledger) -> None:
+    """
+    The fallback and a redo start with all their chances; a retry does not.
+    """
+
+    def fail(fence: int, route: str, round_: int = 1) -> int:
+        return ledger.failed(claim(ledger, fence, route, round_), "raised")
+
+    assert [fail(1, "a"), fail(2, "a"), fail(3, "a")] == [1, 2, 3]
+    assert [fail(4, "b"), fail(5, "b")] == [1, 2]
+    assert fail(6, "b", 2) == 1
+
+
+def test_a_death_is_no_failure(ledger: Ledger, store: Store) -> None:
+    """
+    An attempt that was claimed and never ended counts as attempt only.
+    """
+    ledger.failed(claim(ledger, 1), "raised")
+    claim(ledger, 2)
+    third = claim(ledger, 3)
+    assert third.attempt == 3
+    assert ledger.failed(third, "raised again") == 2
+    assert [line["ending"] for line in lines(store)] == ["raised", None, "raised again"]
+
+
+def test_spending_adds_up_over_a_mission(ledger: Ledger) -> None:
+    """
+    Tokens and cost of all attempts and tasks of one mission, and of no other.
+    """
+    first = claim(ledger, 1)
+    assert ledger.spend(first, 10, 0.5) == (10, 0.5)
+    assert ledger.spend(claim(ledger, 2), 5, 0.25) == (15, 0.75)
+    sister = ledger.claim(assignment("sister"), ROLE, 1)
+    assert ledger.spend(sister, 1, 0.25) == (16, 1.0)
+    stranger = ledger.claim(assignment(of="other"), ROLE, 1)
+    assert ledger.spend(stranger, 1, 0.0) == (1, 0.0)
+
+
+def test_the_first_intent_fixes_the_content(ledger: Ledger, store: Store) -> None:
+    """
+    A later attempt that thinks of other content gets the recorded one, counted.
+    """
+    fresh = ledger.intend(claim(ledger, 1), "refund:17", {"cents": 500})
+    assert (fresh.state, fresh.content, fresh.proposed) == (None, {"cents": 500}, True)
+    other = ledger.intend(claim(ledger, 2), "refund:17", {"cents": 700})
+    assert (other.state, other.proposed) == (INTENDED, False)
+    assert other.content == {"cents": 500}
+    assert effect(store, "refund:17")["diverged"] == 1
+
+
+def test_the_same_content_in_another_order_is_the_same(
+    ledger: Ledger, store: Store
+) -> None:
+    """
+    What is meant counts, not how it is written.
+    """
+    ledger.intend(claim(ledger, 1), "k", {"a": 1, "b": 2})
+    assert ledger.intend(claim(ledger, 2), "k", {"b": 2, "a": 1}).proposed
+    assert effect(store, "k")["diverged"] == 0
+
+
+@pytest.mark.parametrize("result", [None, "paid", {"id": 7}])
+def test_an_applied_effect_is_returned(
+    ledger: Ledger, store: Store, result: Any
+) -> None:
+    """
+    Who comes later gets what it returned, and it is applied once.
+    """
+    first = claim(ledger, 1)
+    ledger.intend(first, "k", None)
+    ledger.applied(first, "k", result)
+    later = ledger.intend(claim(ledger, 2), "k", None)
+    assert (later.state, later.result) == (APPLIED, result)
+    assert effect(store, "k")["applied"] == 1
+
+
+def test_an_effect_is_the_same_in_every_mission_of_a_tenant(ledger: Ledger) -> None:
+    """
+    It is keyed by what it is, within the tenant.
+    """
+    first = claim(ledger, 1)
+    ledger.intend(first, "k", None)
+    ledger.applied(first, "k", "done")
+    sister = ledger.claim(assignment(of="other"), ROLE, 1)
+    assert ledger.intend(sister, "k", None).state == APPLIED
+    elsewhere = assignment(of="third").model_copy(update={"tenant": "somebody"})
+    stranger = ledger.claim(elsewhere, ROLE, 1)
+    assert ledger.intend(stranger, "k", None).state is None
+
+
+def test_an_intent_remembers_its_round(ledger: Ledger) -> None:
+    """
+    A redo can tell that the effect is of an earlier round.
+    """
+    ledger.intend(claim(ledger, 1), "k", None)
+    assert ledger.intend(claim(ledger, 2, round_=2), "k", None).round == 1

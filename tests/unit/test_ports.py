@@ -1,0 +1,211 @@
+"""
+Where the embedded server listens, and that it is started again.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from unit_fakes import told_in_one_sentence
+
+from outlast.contracts.errors import BadInputError, UnavailableError
+from outlast.runtime import embedded
+from outlast.runtime.embedded import HOST, Server, choose_ports
+
+BOUND_S = 5.0
+
+
+@pytest.fixture
+def occupied() -> Iterator[Callable[[], int]]:
+    """
+    Occupies a port of this machine, for as long as the test runs.
+    """
+    sockets: list[socket.socket] = []
+
+    def occupy() -> int:
+        made = socket.socket()
+        sockets.append(made)
+        made.bind((HOST, 0))
+        made.listen()
+        return int(made.getsockname()[1])
+
+    yield occupy
+    for each in sockets:
+        each.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def usual(monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """
+    Two free ports as the usual ones, so that no server here is in the way.
+    """
+    ports = free_port(), free_port()
+    monkeypatch.setattr(embedded, "PORT", ports[0])
+    monkeypatch.setattr(embedded, "UI_PORT", ports[1])
+    return ports
+
+
+def test_the_usual_ports_are_taken_when_they_are_free(usual: tuple[int, int]) -> None:
+    """
+    Whoever asks for nothing gets what the documentation says.
+    """
+    assert choose_ports(None, None) == usual
+
+
+def test_other_ports_are_taken_when_the_usual_ones_are_in_use(
+    occupied: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A second server on one machine finds free ports by itself.
+    """
+    used = {occupied(), occupied()}
+    port, ui_port = used
+    monkeypatch.setattr(embedded, "PORT", port)
+    monkeypatch.setattr(embedded, "UI_PORT", ui_port)
+    chosen = choose_ports(None, None)
+    assert not used & set(chosen)
+    assert chosen[0] != chosen[1]
+
+
+def test_asked_ports_are_taken(usual: tuple[int, int]) -> None:
+    """
+    What is asked for and free is used.
+    """
+    asked = free_port(), free_port()
+    assert choose_ports(*asked) == asked
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["server", "ui"])
+def test_an_asked_port_in_use_is_refused(
+    usual: tuple[int, int], occupied: Callable[[], int], which: int
+) -> None:
+    """
+    Another one than asked for would not be found by whoever asked.
+    """
+    used = occupied()
+    asked = (used, None) if which == 0 else (None, used)
+    with pytest.raises(BadInputError) as refusal:
+        choose_ports(*asked)
+    told = told_in_one_sentence(refusal.value)
+    assert told == f"port {used} is in use; choose another one"
+
+
+@pytest.mark.parametrize("port", [0, -1, 65_536, 10**9])
+@pytest.mark.parametrize("which", [0, 1], ids=["server", "ui"])
+def test_a_port_out_of_range_is_refused(
+    usual: tuple[int, int], port: int, which: int
+) -> None:
+    """
+    The sentence says between what a port is.
+    """
+    asked = (port, None) if which == 0 else (None, port)
+    with pytest.raises(BadInputError) as refusal:
+        choose_ports(*asked)
+    told = told_in_one_sentence(refusal.value)
+    assert told == f"port {port} is not between 1 and 65535"
+
+
+def test_one_port_for_both_is_refused(usual: tuple[int, int]) -> None:
+    """
+    Server and Web UI cannot share one.
+    """
+    port = free_port()
+    with pytest.raises(BadInputError):
+        choose_ports(port, port)
+
+
+def test_the_ui_makes_room_for_an_asked_port(usual: tuple[int, int]) -> None:
+    """
+    Who puts the server on the UI's usual port gets the UI somewhere else.
+    """
+    port, ui_port = choose_ports(usual[1], None)
+    assert port == usual[1]
+    assert ui_port != port
+
+
+def test_the_server_makes_room_for_an_asked_ui_port(usual: tuple[int, int]) -> None:
+    """
+    Who puts the UI on the server's usual port gets the server somewhere else.
+    """
+    port, ui_port = choose_ports(None, usual[0])
+    assert ui_port == usual[0]
+    assert port != ui_port
+
+
+class Failing(Server):
+    """
+    A server whose program ends at once, however often it is started.
+    """
+
+    starts = 0
+    enough = 3
+
+    def _command(self) -> list[str]:
+        self.starts += 1
+        if self.starts == self.enough:
+            self.tried.set()
+        return ["false"]
+
+    async def fail_once(self) -> None:
+        self.tried = asyncio.Event()
+        with pytest.raises(UnavailableError):
+            await self.start()
+
+
+async def test_a_server_that_does_not_start_says_where_to_look(tmp_path: Path) -> None:
+    """
+    The sentence names the log.
+    """
+    server = Failing(tmp_path, free_port(), free_port())
+    server.tried = asyncio.Event()
+    with pytest.raises(UnavailableError) as refusal:
+        await server.start()
+    assert str(tmp_path / "server.log") in told_in_one_sentence(refusal.value)
+
+
+async def test_a_restart_that_fails_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A server that died unasked is started until it stands, not once.
+    """
+    monkeypatch.setattr(embedded, "RESTART_PAUSE_S", 0.0)
+    monkeypatch.setattr(embedded, "RESTART_PAUSE_CAP_S", 0.0)
+    server = Failing(tmp_path, free_port(), free_port())
+    await server.fail_once()
+    server.process = dead()
+    keeping = asyncio.ensure_future(server.keep())
+    try:
+        await asyncio.wait_for(server.tried.wait(), 1.0)
+    finally:
+        keeping.cancel()
+    assert server.starts >= server.enough
+
+
+class Dead:
+    """
+    Stands for a process that has died.
+    """
+
+    pid = -1
+
+    def poll(self) -> int:
+        return -9
+
+    def terminate(self) -> None:
+        pass
+
+    def wait(self, timeout: float | None = None) -> int:
+        return -9
+
+
+def dead() -> Dead:
+    return Dead()

@@ -1,0 +1,887 @@
+"""
+What an agent is promised, through whole attempts on a real store.
+"""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from pydantic_core import to_json
+from unit_fakes import MISSION, TENANT, Stage, answer, assignment, refused, task
+
+from outlast.attempt.agent import Degraded
+from outlast.attempt.ledger import Ledger
+from outlast.attempt.run import SAID_CHARS, Run
+from outlast.contracts.errors import (
+    BudgetSpentError,
+    CheckpointError,
+    GiveUp,
+    MissingSecretError,
+    ParkedError,
+    ResultError,
+    StaleAttemptError,
+    StalledError,
+)
+from outlast.contracts.models import (
+    CHECKPOINT_BYTES,
+    RESULT_BYTES,
+    SUMMARY_CHARS,
+    Checkpoint,
+    FollowUps,
+    Limits,
+)
+from outlast.contracts.policies import Policy
+from outlast.store.database import Store
+from outlast.store.schema import effects
+
+BOUND_S = 5.0
+
+
+class Notes(BaseModel):
+    lines: list[str] = []
+
+
+class BrokenError(Exception):
+    """
+    What the agents here raise in the middle.
+    """
+
+
+@pytest.fixture
+def stage(ledger: Ledger) -> Iterator[Stage]:
+    with ThreadPoolExecutor(4) as threads:
+        yield Stage(ledger, threads)
+
+
+async def save_and_break(given: dict[str, Any], run: Run) -> None:
+    await run.save(Notes(lines=["one", "two"]))
+    raise BrokenError
+
+
+async def notes(given: dict[str, Any], run: Run) -> list[str]:
+    return (await run.resume(Notes, Notes(lines=["nothing"]))).lines
+
+
+# Saved progress
+
+
+async def test_a_first_attempt_starts_with_the_default(stage: Stage) -> None:
+    """
+    Nothing saved, nothing resumed.
+    """
+    await stage.play(notes)
+    assert stage.result() == ["nothing"]
+
+
+async def test_what_was_saved_is_resumed(stage: Stage) -> None:
+    """
+    The next attempt goes on from the last save of the one before.
+    """
+    with pytest.raises(BrokenError):
+        await stage.play(save_and_break)
+    await stage.play(notes)
+    assert stage.result() == ["one", "two"]
+
+
+async def test_another_round_starts_anew(stage: Stage) -> None:
+    """
+    A redo does not go on from what the rejected round had saved.
+    """
+    with pytest.raises(BrokenError):
+        await stage.play(save_and_break)
+    await stage.play(notes, round_=2)
+    assert stage.result() == ["nothing"]
+
+
+async def test_another_route_starts_anew(stage: Stage) -> None:
+    """
+    A fallback cannot read what another role has saved.
+    """
+    with pytest.raises(BrokenError):
+        await stage.play(save_and_break)
+    await stage.play(notes, role="fallback")
+    assert stage.result() == ["nothing"]
+
+
+@pytest.mark.parametrize(
+    ("seq", "expected"), [(1, ["one", "two"]), (9, ["carried"])], ids=["old", "new"]
+)
+async def test_the_newest_checkpoint_is_resumed(
+    stage: Stage, seq: int, expected: list[str]
+) -> None:
+    """
+    Of the store's and those that travelled, the one with most saves counts.
+    """
+
+    async def save_twice(given: dict[str, Any], run: Run) -> None:
+        await run.save(Notes())
+        await save_and_break(given, run)
+
+    with pytest.raises(BrokenError):
+        await stage.play(save_twice)
+    travelled = Checkpoint(seq=seq, route="worker", value={"lines": ["carried"]})
+    await stage.play(notes, carried=[travelled])
+    assert stage.result() == expected
+
+
+async def test_saves_count_on_over_attempts(stage: Stage) -> None:
+    """
+    The number of a save never falls within a round, so that the newest is known.
+    """
+    for _ in range(3):
+        with pytest.raises(BrokenError):
+            await stage.play(resume_and_save)
+    saved = stage.ledger.resume(stage.overtake())
+    assert saved is not None
+    assert saved.seq == 3
+
+
+async def resume_and_save(given: dict[str, Any], run: Run) -> None:
+    await run.resume(Notes, Notes())
+    await run.save(Notes())
+    raise BrokenError
+
+
+async def test_a_checkpoint_of_another_version_is_refused(stage: Stage) -> None:
+    """
+    Without a way to migrate it, no attempt can ever read it.
+    """
+    with pytest.raises(BrokenError):
+        await stage.play(save_and_break)
+    with pytest.raises(CheckpointError, match=r"version 1.*version 2"):
+        await stage.play(notes, version=2)
+
+
+async def test_a_checkpoint_of_another_version_is_migrated(stage: Stage) -> None:
+    """
+    `migrate` gets the old version and value; what it returns is resumed.
+    """
+
+    def migrate(version: int, value: Any) -> Any:
+        return {"lines": [f"from {version}", *value["lines"]]}
+
+    with pytest.raises(BrokenError):
+        await stage.play(save_and_break)
+    await stage.play(notes, version=2, migrate=migrate)
+    assert stage.result() == ["from 1", "one", "two"]
+
+
+async def test_a_checkpoint_of_another_shape_is_refused(stage: Stage) -> None:
+    """
+    What does not validate is never half read, and never retried.
+    """
+
+    async def save_number(given: dict[str, Any], run: Run) -> None:
+        await run.save(7)
+        raise BrokenError
+
+    with pytest.raises(BrokenError):
+        await stage.play(save_number)
+    with pytest.raises(CheckpointError) as refusal:
+        await stage.play(notes)
+    assert isinstance(refusal.value, GiveUp)
+    assert "Notes" in str(refusal.value)
+
+
+@pytest.mark.parametrize("durable", [False, True])
+async def test_large_progress_goes_to_the_store(stage: Stage, durable: bool) -> None:
+    """
+    What is too large to travel stays there; the beat carries its digest only.
+    """
+    line = "x" * 100_000
+
+    async def save_much(given: dict[str, Any], run: Run) -> None:
+        await run.save(Notes(lines=[line]), durable=durable)
+        assert run.beat.checkpoint.blob is not None
+        assert len(run.beat.model_dump_json()) < CHECKPOINT_BYTES
+        raise BrokenError
+
+    with pytest.raises(BrokenError):
+        await stage.play(save_much)
+    resumed = []
+
+    async def look(given: dict[str, Any], run: Run) -> None:
+        resumed.append(await run.resume(Notes, Notes()))
+
+    await stage.play(look)
+    assert resumed == [Notes(lines=[line])]
+
+
+@pytest.mark.parametrize("size", [10, 2_900, 3_100, 4_000, 50_000])
+@pytest.mark.parametrize("letter", ["x", "€", '"'], ids=["plain", "wide", "escaped"])
+async def test_a_beat_is_never_larger_than_the_cap(
+    stage: Stage, size: int, letter: str
+) -> None:
+    """
+    Checkpoint, envelope and what was said last fit into 4 KiB, in bytes.
+    """
+
+    async def save(given: dict[str, Any], run: Run) -> None:
+        run.say(letter * 1_000)
+        await run.save(letter * (size // len(letter.encode())))
+        assert len(to_json(run.beat.model_dump(mode="json"))) <= CHECKPOINT_BYTES
+
+    await stage.play(save)
+
+
+async def test_large_progress_that_is_lost_is_not_guessed(stage: Stage) -> None:
+    """
+    A reference without its body ends the task; it does not start over in silence.
+    """
+    lost = Checkpoint(seq=1, route="worker", blob="0" * 64)
+    with pytest.raises(CheckpointError, match="not in the store"):
+        await stage.play(notes, carried=[lost])
+
+
+# Done once
+
+
+async def test_an_effect_is_done_once_over_attempts(stage: Stage) -> None:
+    """
+    The second attempt gets what the first one was returned.
+    """
+    acted: list[str] = []
+
+    async def pay(given: dict[str, Any], run: Run) -> str:
+        paid = await run.once("pay:17", lambda key: acted.append(key) or "receipt")
+        if run.attempt == 1:
+            raise BrokenError
+        return paid
+
+    with pytest.raises(BrokenError):
+        await stage.play(pay)
+    await stage.play(pay)
+    assert stage.result() == "receipt"
+    assert acted == [f"{TENANT}:pay:17"]
+
+
+async def begin(given: dict[str, Any], run: Run) -> Any:
+    """
+    Act in a way that may or may not have happened.
+    """
+
+    async def act(key: str) -> str:
+        given["acted"].append(key)
+        if run.attempt == 1:
+            raise BrokenError
+        return "done"
+
+    return await run.once("k", act, if_unsure=given["if_unsure"])
+
+
+async def test_an_unsure_effect_is_repeated_when_that_is_safe(stage: Stage) -> None:
+    """
+    `repeat` acts again, with the same idempotency key.
+    """
+    acted: list[str] = []
+
+    async def play(given: dict[str, Any], run: Run) -> Any:
+        return await begin({"acted": acted, "if_unsure": "repeat"}, run)
+
+    with pytest.raises(BrokenError):
+        await stage.play(play)
+    await stage.play(play)
+    assert stage.result() == "done"
+    assert acted == [f"{TENANT}:k"] * 2
+
+
+async def test_an_unsure_effect_parks_otherwise(stage: Stage) -> None:
+    """
+    `park` does not act again: a person must look.
+    """
+    acted: list[str] = []
+
+    async def play(given: dict[str, Any], run: Run) -> Any:
+        return await begin({"acted": acted, "if_unsure": "park"}, run)
+
+    with pytest.raises(BrokenError):
+        await stage.play(play)
+    with pytest.raises(ParkedError, match="'k'"):
+        await stage.play(play)
+    assert len(acted) == 1
+
+
+async def test_the_content_that_stands_is_acted_on(stage: Stage) -> None:
+    """
+    An attempt that thinks of other content acts with that of the first intent.
+    """
+    acted: list[Any] = []
+
+    async def pay(given: dict[str, Any], run: Run) -> Any:
+        def act(key: str, content: Any) -> Any:
+            acted.append(content)
+            if run.attempt == 1:
+                raise BrokenError
+            return content
+
+        content = {"cents": run.attempt}
+        return await run.once("k", act, content=content, if_unsure="repeat")
+
+    with pytest.raises(BrokenError):
+        await stage.play(pay)
+    await stage.play(pay)
+    assert acted == [{"cents": 1}, {"cents": 1}]
+    assert stage.result() == {"cents": 1}
+
+
+@pytest.mark.parametrize("changes", [True, False])
+async def test_a_redo_that_would_change_an_effect_parks(
+    stage: Stage, changes: bool
+) -> None:
+    """
+    What is applied stands; only the same content may be asked for again.
+    """
+
+    async def pay(given: dict[str, Any], run: Run) -> Any:
+        content = run.round if changes else 1
+        return await run.once("k", lambda key, content: content, content=content)
+
+    await stage.play(pay)
+    if changes:
+        with pytest.raises(ParkedError, match="other content"):
+            await stage.play(pay, round_=2)
+    else:
+        await stage.play(pay, round_=2)
+        assert stage.result() == 1
+
+
+async def test_an_effect_whose_result_is_no_json_has_happened(
+    stage: Stage, store: Store
+) -> None:
+    """
+    What was done is in the books as done, whatever it returned: never done again.
+    """
+
+    async def pay(given: dict[str, Any], run: Run) -> Any:
+        return await run.once("k", lambda key: object(), if_unsure="repeat")
+
+    with pytest.raises(Exception, match="JSON"):
+        await stage.play(pay)
+    with store.read() as connection:
+        assert connection.scalar(
+            effects.select().with_only_columns(effects.c.state)
+        ) == ("applied")
+
+
+# Live words, budgets, secrets
+
+
+async def test_what_is_said_travels_with_the_next_beat(stage: Stage) -> None:
+    """
+    Whoever follows sees it while the agent is at work.
+    """
+    heard = asyncio.Event()
+    stage.on_beat = lambda beat: heard.set() if beat.said == "half way" else None
+
+    async def talk(given: dict[str, Any], run: Run) -> None:
+        run.say("half  way\n")
+        await asyncio.wait_for(heard.wait(), BOUND_S)
+
+    await stage.play(talk)
+
+
+async def test_what_is_said_is_shortened(stage: Stage) -> None:
+    """
+    One line of bounded length, whatever the agent says.
+    """
+
+    async def talk(given: dict[str, Any], run: Run) -> None:
+        run.say("word\n" * 1_000)
+        assert len(run.beat.said) <= SAID_CHARS
+        assert "\n" not in run.beat.said
+
+    await stage.play(talk)
+
+
+async def test_what_is_said_can_be_sent(stage: Stage) -> None:
+    """
+    Live words are lossy: half a character in them must not end the attempt.
+    """
+
+    async def talk(given: dict[str, Any], run: Run) -> None:
+        run.say("reading caf\udce9.txt")
+        to_json(run.beat.model_dump(mode="json"))
+
+    await stage.play(talk)
+
+
+@pytest.mark.parametrize(
+    ("limits", "spent"),
+    [
+        (Limits(tokens=10), {"tokens": 11}),
+        (Limits(tokens=0), {"tokens": 1}),
+        (Limits(cost=1.0), {"cost": 1.01}),
+        (Limits(tokens=10, cost=1.0), {"tokens": 1, "cost": 2.0}),
+    ],
+    ids=str,
+)
+async def test_a_spent_budget_ends_the_task(
+    stage: Stage, limits: Limits, spent: dict[str, Any]
+) -> None:
+    """
+    Past a limit no attempt can succeed, and what was used is counted.
+    """
+    stage.limits = limits
+
+    async def think(given: dict[str, Any], run: Run) -> None:
+        await run.spend(**spent)
+
+    with pytest.raises(BudgetSpentError) as refusal:
+        await stage.play(think)
+    assert isinstance(refusal.value, GiveUp)
+    used = stage.ledger.spend(stage.overtake(), 0, 0.0)
+    assert used == (spent.get("tokens", 0), spent.get("cost", 0.0))
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(tokens=10, cost=1.0)], ids=str)
+async def test_a_budget_may_be_used_up(stage: Stage, limits: Limits) -> None:
+    """
+    Exactly the limit is within it; no limit is none.
+    """
+    stage.limits = limits
+
+    async def think(given: dict[str, Any], run: Run) -> None:
+        await run.spend(tokens=4, cost=0.5)
+        await run.spend(tokens=6, cost=0.5)
+
+    await stage.play(think)
+
+
+async def test_a_secret_is_read_on_the_worker(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    """
+    The agent gets it from the environment; the store never does.
+    """
+    monkeypatch.setenv("OUTLAST_SECRET_BANK", "open-sesame")
+    seen: list[str] = []
+
+    async def play(given: dict[str, Any], run: Run) -> None:
+        seen.append(run.secret("bank"))
+        await run.save("step")
+
+    await stage.play(play)
+    assert seen == ["open-sesame"]
+    files = store.path.parent.glob("store.db*")
+    assert not any(b"open-sesame" in file.read_bytes() for file in files)
+
+
+async def test_a_missing_secret_ends_the_task(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    No retry brings it; the sentence names the variable.
+    """
+    monkeypatch.delenv("OUTLAST_SECRET_BANK", raising=False)
+
+    async def play(given: dict[str, Any], run: Run) -> str:
+        return run.secret("bank")
+
+    with pytest.raises(MissingSecretError, match="OUTLAST_SECRET_BANK"):
+        await stage.play(play)
+
+
+# Plain agents
+
+
+async def test_a_plain_agent_waits_for_its_promises(stage: Stage) -> None:
+    """
+    A function without `async` saves, resumes and acts once through `run.wait`.
+    """
+
+    def play(given: dict[str, Any], run: Run) -> Any:
+        before = run.wait(run.resume(Notes, Notes()))
+        run.wait(run.save(Notes(lines=["plain"])))
+        if not before.lines:
+            raise BrokenError
+        return [*before.lines, run.wait(run.once("k", lambda key: "acted"))]
+
+    with pytest.raises(BrokenError):
+        await stage.play(play)
+    await stage.play(play)
+    assert stage.result() == ["plain", "acted"]
+
+
+async def test_an_async_agent_awaits_instead(stage: Stage) -> None:
+    """
+    To wait on the event loop's own thread would never end; it is refused.
+    """
+
+    async def play(given: dict[str, Any], run: Run) -> None:
+        run.wait(run.save("x"))
+
+    with pytest.raises(RuntimeError, match="await it instead"):
+        await stage.play(play)
+
+
+async def test_a_plain_agents_effect_does_not_stop_the_beats(stage: Stage) -> None:
+    """
+    A plain agent acts in its thread: a slow act must not hold the event loop, whose
+    beats are those of all its neighbours.
+    """
+    beaten = threading.Event()
+
+    def play(given: dict[str, Any], run: Run) -> bool:
+        def act(key: str) -> bool:
+            stage.on_beat = lambda beat: beaten.set()
+            return beaten.wait(1.0)
+
+        return bool(run.wait(run.once("k", act)))
+
+    await stage.play(play)
+    assert stage.result() is True
+
+
+async def test_a_plain_agent_may_run_out_of_items(stage: Stage) -> None:
+    """
+    StopIteration, which a future cannot carry, is a failure like any other and at
+    once, not a stall.
+    """
+    stage.policy = Policy(stall_s=0.3)
+
+    def play(given: dict[str, Any], run: Run) -> Any:
+        return next(iter([]))
+
+    with pytest.raises(Exception, match=r"(?i)stopiteration|raised"):
+        await asyncio.wait_for(stage.play(play), BOUND_S)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+async def test_an_agent_that_exits_does_not_end_the_process(
+    stage: Stage, plain: bool
+) -> None:
+    """
+    `sys.exit` in an agent, as of a command line it calls, is that agent's failure:
+    the event loop and the attempts beside it live on.
+    """
+
+    async def exits(given: dict[str, Any], run: Run) -> None:
+        raise SystemExit(3)
+
+    def exits_plainly(given: dict[str, Any], run: Run) -> None:
+        raise SystemExit(3)
+
+    async def beside() -> None:
+        with pytest.raises(Exception, match="3"):
+            await stage.play(exits_plainly if plain else exits)
+
+    # In a loop of its own: the exit would end this one and pytest with it.
+    with ThreadPoolExecutor(1) as other:
+        ended = other.submit(asyncio.run, beside()).exception()
+    assert ended is None, f"the event loop ended: {ended!r}"
+
+
+# The end of an attempt
+
+
+async def test_a_run_that_is_over_refuses(stage: Stage) -> None:
+    """
+    A thread or task that lives on after its attempt can write nothing more.
+    """
+    kept: list[Run] = []
+
+    async def play(given: dict[str, Any], run: Run) -> None:
+        kept.append(run)
+        await run.save(Notes(lines=["last"]))
+
+    await stage.play(play)
+    for write in (
+        kept[0].save("late"),
+        kept[0].once("late", lambda key: pytest.fail("it acted")),
+        kept[0].spend(tokens=1),
+    ):
+        with pytest.raises(StaleAttemptError, match="over"):
+            await write
+    saved = stage.ledger.resume(stage.overtake())
+    assert saved is not None
+    assert saved.value == {"lines": ["last"]}
+
+
+async def test_an_overtaken_attempt_learns_it_at_its_next_write(
+    stage: Stage, store: Store
+) -> None:
+    """
+    Whoever is overtaken in the middle writes nothing more, its result neither.
+    """
+
+    async def save(given: dict[str, Any], run: Run) -> None:
+        stage.overtake()
+        await run.save("late")
+
+    async def answers(given: dict[str, Any], run: Run) -> str:
+        stage.overtake()
+        return "late"
+
+    for play in (save, answers):
+        with pytest.raises(StaleAttemptError):
+            await stage.play(play)
+    assert refused(store) == ["checkpoint", "result"]
+    assert stage.ledger.result(MISSION, "only") is None
+
+
+async def test_an_attempt_that_comes_too_late_does_not_play(stage: Stage) -> None:
+    """
+    Without the claim not even the agent's first line runs.
+    """
+    stage.fence = 10
+    stage.overtake()
+    stage.fence = 0
+    with pytest.raises(StaleAttemptError):
+        await stage.play(lambda given, run: pytest.fail("it played"))
+
+
+async def test_recorded_work_is_not_done_again(stage: Stage) -> None:
+    """
+    An attempt that is repeated because its report was lost finds its answer.
+    """
+
+    async def play(given: dict[str, Any], run: Run) -> int:
+        return run.attempt
+
+    first = await stage.play(play)
+    again = await stage.play(play)
+    assert again == first
+    assert again.attempt == 1
+    assert stage.result() == 1
+
+
+@pytest.mark.parametrize("plain", [True, False])
+async def test_an_agent_without_progress_is_ended(stage: Stage, plain: bool) -> None:
+    """
+    Alive is not enough: past the stall limit the attempt is ended, to be tried again.
+    """
+    stage.policy = Policy(stall_s=0.15)
+    freed = threading.Event()
+
+    async def hang(given: dict[str, Any], run: Run) -> None:
+        await asyncio.Event().wait()
+
+    def hang_plainly(given: dict[str, Any], run: Run) -> None:
+        freed.wait(BOUND_S)
+
+    try:
+        with pytest.raises(StalledError, match=r"0\.15 s"):
+            await asyncio.wait_for(stage.play(hang_plainly if plain else hang), BOUND_S)
+    finally:
+        freed.set()
+    assert stage.beats
+
+
+async def test_progress_puts_the_stall_limit_off(stage: Stage) -> None:
+    """
+    Who saves, acts or says something is never taken for stalled.
+    """
+    stage.policy = Policy(stall_s=0.2)
+    beaten = asyncio.Event()
+    stage.on_beat = lambda _: beaten.set()
+
+    async def work(given: dict[str, Any], run: Run) -> int:
+        loop = asyncio.get_running_loop()
+        steps, end = 0, loop.time() + 0.6
+        while loop.time() < end:
+            steps += 1
+            if steps % 2:
+                run.say(f"step {steps}")
+            else:
+                await run.save(steps)
+            beaten.clear()
+            await asyncio.wait_for(beaten.wait(), BOUND_S)
+        return steps
+
+    answered = await stage.play(work)
+    assert int(answered.summary) > 2
+
+
+async def test_a_cancelled_attempt_ends_as_cancelled(stage: Stage) -> None:
+    """
+    A cancellation from outside is no stall and no failure, and the agent hears it.
+    """
+    began, heard = asyncio.Event(), asyncio.Event()
+
+    async def hang(given: dict[str, Any], run: Run) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            heard.set()
+
+    playing = asyncio.ensure_future(stage.play(hang))
+    await asyncio.wait_for(began.wait(), BOUND_S)
+    playing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await playing
+    assert heard.is_set()
+
+
+# Results
+
+
+async def test_a_result_at_the_cap_is_kept(stage: Stage) -> None:
+    """
+    The cap is inclusive.
+    """
+    await stage.play(lambda given, run: "x" * (RESULT_BYTES - 2))
+    assert len(json.dumps(stage.result())) == RESULT_BYTES
+
+
+async def test_a_result_over_the_cap_is_refused(stage: Stage) -> None:
+    """
+    It says how large it is and what to do; nothing is recorded.
+    """
+    with pytest.raises(ResultError, match=f"{RESULT_BYTES + 1} bytes.*store it"):
+        await stage.play(lambda given, run: "x" * (RESULT_BYTES - 1))
+    assert stage.ledger.result(MISSION, "only") is None
+
+
+def circle() -> list[Any]:
+    made: list[Any] = []
+    made.append(made)
+    return made
+
+
+@pytest.mark.parametrize(
+    "make",
+    [object, lambda: {"x": object()}, lambda: b"\xff", lambda: "\ud800", circle],
+    ids=["object", "within", "bytes", "half a character", "circle"],
+)
+async def test_a_result_that_is_no_json_is_refused(stage: Stage, make) -> None:
+    """
+    What cannot be kept is the agent's failure, in one sentence.
+    """
+    with pytest.raises(ResultError, match="no JSON") as refusal:
+        await stage.play(lambda given, run: make())
+    assert "\n" not in str(refusal.value)
+
+
+async def test_a_model_is_a_result(stage: Stage) -> None:
+    """
+    Models and what holds them are kept as JSON.
+    """
+    await stage.play(lambda given, run: {"notes": [Notes(lines=["one"])]})
+    assert stage.result() == {"notes": [{"lines": ["one"]}]}
+
+
+async def test_an_answer_summarises_its_result(stage: Stage) -> None:
+    """
+    What travels is short; the result stays in the ledger.
+    """
+    answered = await stage.play(lambda given, run: ["word " * 100])
+    assert len(answered.summary) <= SUMMARY_CHARS
+    assert answered.summary.startswith('["word')
+
+
+async def test_a_degraded_result_says_why(stage: Stage) -> None:
+    """
+    The reason travels, the result is kept bare.
+    """
+    answered = await stage.play(lambda given, run: Degraded([1], "two were missing"))
+    assert answered.degraded == ["two were missing"]
+    assert stage.result() == [1]
+
+
+async def test_a_degraded_reason_is_bounded(stage: Stage) -> None:
+    """
+    Reasons stand in histories and reports: one of a megabyte must not travel.
+    """
+    answered = await stage.play(lambda given, run: Degraded(1, "x" * 1_000_000))
+    assert len(answered.model_dump_json()) < RESULT_BYTES
+
+
+async def test_follow_up_tasks_travel_beside_the_result(stage: Stage) -> None:
+    """
+    The workflow gets the tasks, the ledger the result; a degraded one may have some.
+    """
+    tasks = [task("next")]
+    follow_ups = FollowUps.of(Notes(lines=["planned"]), tasks)
+    answered = await stage.play(lambda given, run: Degraded(follow_ups, "thin"))
+    assert answered.follow_ups == tasks
+    assert answered.degraded == ["thin"]
+    assert stage.result() == {"lines": ["planned"]}
+
+
+async def test_follow_up_tasks_come_again_with_a_recorded_answer(stage: Stage) -> None:
+    """
+    A lost report does not lose the tasks that were planned in it.
+    """
+    play = FollowUps(result=1, tasks=[task("next")])
+    await stage.play(lambda given, run: play)
+    again = await stage.play(lambda given, run: pytest.fail("it played again"))
+    assert again.follow_ups == [task("next")]
+
+
+# Input
+
+
+class Wanted(BaseModel):
+    topic: str
+    needs: dict[str, Any] = {}
+
+
+async def echo(wanted: Wanted, run: Run) -> Any:
+    return wanted.model_dump()
+
+
+async def test_results_of_needs_are_delivered(stage: Stage) -> None:
+    """
+    A field `needs` is filled with the results of the needed tasks, by id.
+    """
+    for number, name in enumerate(("a", "b")):
+        claim = stage.ledger.claim(assignment(name), "worker", 1)
+        stage.ledger.record(claim, answer(), {"n": number})
+    await stage.play(echo, {"topic": "x"}, needs=["a", "b"])
+    assert stage.result() == {"topic": "x", "needs": {"a": {"n": 0}, "b": {"n": 1}}}
+
+
+async def test_needs_are_not_forced_on_who_does_not_ask(stage: Stage) -> None:
+    """
+    An agent without that field gets its input as it was given.
+    """
+    claim = stage.ledger.claim(assignment("a"), "worker", 1)
+    stage.ledger.record(claim, answer(), 1)
+    await stage.play(lambda given, run: given, {"topic": "x"}, needs=["a"])
+    assert stage.result() == {"topic": "x"}
+
+
+async def test_a_need_without_a_result_ends_the_task(stage: Stage) -> None:
+    """
+    What the ledger does not have no retry will find.
+    """
+    with pytest.raises(GiveUp, match="'ghost'"):
+        await stage.play(echo, {"topic": "x"}, needs=["ghost"])
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [({}, "topic"), ({"topic": 7}, "topic"), ({"topic": None}, "topic")],
+)
+async def test_bad_input_ends_the_task(stage: Stage, given: Any, field: str) -> None:
+    """
+    No retry mends it; the sentence names the role and the field.
+    """
+    with pytest.raises(GiveUp, match=f"worker cannot use its input: {field}: "):
+        await stage.play(echo, given)
+
+
+async def test_an_agent_knows_who_it_is(stage: Stage) -> None:
+    """
+    The key is the same on every attempt of one round; the attempt is not.
+    """
+    seen: list[Any] = []
+
+    async def look(given: dict[str, Any], run: Run) -> None:
+        seen.append((run.key, run.tenant, run.round, run.attempt))
+        raise BrokenError
+
+    for round_ in (1, 1, 2):
+        with pytest.raises(BrokenError):
+            await stage.play(look, round_=round_)
+    assert seen == [
+        (f"{MISSION}/only/1", TENANT, 1, 1),
+        (f"{MISSION}/only/1", TENANT, 1, 2),
+        (f"{MISSION}/only/2", TENANT, 2, 1),
+    ]
