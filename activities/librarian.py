@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from activities.handover import Gap, Index
+from activities.answering.handover import Gap, Index
 from outlast import GiveUp, Run, agent
 from outlast.store import library
 from outlast.store.database import shared

@@ -4,8 +4,8 @@ The planner: split a question into what can be looked up, and say who does what.
 
 from pydantic import BaseModel
 
-from activities.handover import Index, Plan
-from activities.splitting import split
+from activities.answering.handover import Index, Plan
+from activities.answering.splitting import split
 from outlast import FollowUps, Run, Task, agent
 
 

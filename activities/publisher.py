@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from activities.handover import Citation, Index, Publication, Review
+from activities.answering.handover import Citation, Index, Publication, Review
 from outlast import Run, agent
 from outlast.contracts.models import Name
 from outlast.store.passages import flat

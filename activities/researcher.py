@@ -2,8 +2,8 @@
 The researcher: find the sentences that answer one sub-question, or that none does.
 """
 
-from activities.evidence import gather
-from activities.handover import Citation, Index, Part, Research
+from activities.answering.evidence import gather
+from activities.answering.handover import Citation, Index, Part, Research
 from outlast import GiveUp, Run, agent
 from outlast.store.database import Store, shared
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from activities.handover import Citation, Draft, Paragraph, Review, compose
+from activities.answering.handover import Citation, Draft, Paragraph, Review, compose
 from outlast import Degraded, Run, agent
 from outlast.store.parsing import UnreadableDocumentError, decoded, load, parse
 from outlast.store.passages import Passage

@@ -4,7 +4,7 @@ The writer: compose the answer from what was found, and say what was not.
 
 from pydantic import BaseModel
 
-from activities.handover import Draft, Paragraph, Part, Research, compose
+from activities.answering.handover import Draft, Paragraph, Part, Research, compose
 from outlast import Degraded, Run, agent
 
 NOTHING = "The documents do not answer this"

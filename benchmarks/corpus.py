@@ -17,9 +17,9 @@ from pathlib import Path
 import yaml
 
 from activities import writer
-from activities.handover import Draft
+from activities.answering.handover import Draft
+from activities.answering.splitting import split
 from activities.researcher import research
-from activities.splitting import split
 from outlast.store.database import Store
 from outlast.store.library import library_id, update
 

@@ -2,6 +2,8 @@
 Several processes at once on one ledger: no stale write stands, no write is lost.
 """
 
+import sqlite3
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,3 +126,21 @@ def test_one_of_many_claims_wins(tmp_path: Path) -> None:
         Ledger(second).claim(assignment("a"), "racer", FRESH)
     first.close()
     second.close()
+
+
+def test_a_store_in_the_making_is_waited_for(tmp_path: Path) -> None:
+    """
+    A process that opens the store while another one creates it waits for that one:
+    a fleet's processes start at once.
+    """
+    path = tmp_path / "store.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("CREATE TABLE busy (x)")
+    done = threading.Timer(0.3, other.execute, ["COMMIT"])
+    done.start()
+    try:
+        Store(path).close()
+    finally:
+        done.join()
+        other.close()

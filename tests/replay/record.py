@@ -142,8 +142,7 @@ def scrub(value: Any) -> Any:
     Leave out what says where it was recorded; replay reads none of it.
     """
     if isinstance(value, dict):
-        kept = {key: scrub(each) for key, each in value.items() if key not in LOCAL}
-        return kept
+        return {key: scrub(each) for key, each in value.items() if key not in LOCAL}
     return [scrub(each) for each in value] if isinstance(value, list) else value
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from activities.handover import Citation, Draft, Index, Paragraph, Review
+from activities.answering.handover import Citation, Draft, Index, Paragraph, Review
 from activities.librarian import librarian
 from activities.planner import planner
 from activities.publisher import publisher

@@ -9,10 +9,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from activities.evidence import gather
-from activities.extraction import CITATIONS, LONGEST, Evidence
-from activities.questions import ask
-from activities.splitting import MOST_PARTS, split
+from activities.answering.evidence import gather
+from activities.answering.extraction import CITATIONS, LONGEST, Evidence
+from activities.answering.questions import ask
+from activities.answering.splitting import MOST_PARTS, split
 from outlast.store.database import Store
 from outlast.store.library import library_id, update
 from tests.unit.document_fakes import folder_of
@@ -32,7 +32,8 @@ FILES = {
     "people.md": (
         "# People\n\n"
         "The owner of the backups is Eamon Strake. The data officer is Hedda Lisle.\n\n"
-        "What do drivers wear? Drivers wear a yellow vest in the yard.\n"
+        "What do drivers wear? Drivers wear a yellow vest in the yard.\n\n"
+        "Frozen fish is packed in wet ice, blue crates and thick paper.\n"
     ),
     "numbers.md": (
         "# Numbers\n\n| Depot | Vans | Doors |\n|---|---|---|\n"
@@ -91,7 +92,7 @@ def test_the_sentence_that_says_it_comes_first(
         "What is the default of max_connections?",
         "Who is the depot manager at Oxmere?",
         "Which insurance covers the vans at Harle Quay?",
-        "Is the encryption key of the backups rotated once a year by Zorblax?",
+        "Is frozen fish packed in wet ice, blue crates and thick paper at Zorblax?",
         "What is it?",
         "",
         "???",

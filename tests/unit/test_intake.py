@@ -498,6 +498,22 @@ def test_a_folder_that_cannot_be_named_is_refused(folder: str) -> None:
     assert refusal(intake.question_mission, "When?", Path(folder), None)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["Größe 1", "at 10.00\u202fPM", "\u3000資料", "a\u00a0b", "👩\u200d🔬"],
+    ids=ascii,
+)
+def test_a_folder_may_have_any_name_that_is_text(tmp_path: Path, name: str) -> None:
+    """
+    Odd spaces and joiners are text, and systems put them into names by themselves.
+    """
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "note.txt").write_text("x")
+    made = intake.question_mission("When?", folder, None)
+    assert made.tasks[0].input["documents"] == str(folder)
+
+
 def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
     """
     A mission could not carry its path: said before anything starts.

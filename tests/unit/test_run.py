@@ -537,6 +537,55 @@ async def test_a_plain_agents_effect_does_not_stop_the_beats(stage: Stage) -> No
     assert stage.result() is True
 
 
+async def test_a_plain_agents_effect_may_be_async(stage: Stage) -> None:
+    """
+    What it acts with is awaited, also for a plain agent: an effect that was never
+    begun must not stand as applied.
+    """
+    acted: list[str] = []
+
+    async def act(key: str) -> str:
+        acted.append(key)
+        return "receipt"
+
+    def play(given: dict[str, Any], run: Run) -> Any:
+        return run.wait(run.once("k", act))
+
+    await stage.play(play)
+    assert acted == [f"{TENANT}:k"]
+    assert stage.result() == "receipt"
+
+
+@pytest.mark.parametrize("end", [SystemExit(3), StopIteration("3")], ids=repr)
+@pytest.mark.parametrize("plain", [True, False])
+async def test_an_effect_that_exits_is_a_failure(
+    stage: Stage, plain: bool, end: BaseException
+) -> None:
+    """
+    Whatever an act raises is its agent's failure, at once, and the loop lives on.
+    """
+    stage.policy = Policy(stall_s=0.5)
+
+    def act(key: str) -> None:
+        raise end
+
+    async def acts(given: dict[str, Any], run: Run) -> Any:
+        return await run.once("k", act)
+
+    def acts_plainly(given: dict[str, Any], run: Run) -> Any:
+        return run.wait(run.once("k", act))
+
+    async def beside() -> BaseException:
+        with pytest.raises(Exception) as failure:  # noqa: PT011 - any, but a stall
+            await asyncio.wait_for(stage.play(acts_plainly if plain else acts), BOUND_S)
+        return failure.value
+
+    with ThreadPoolExecutor(1) as other:
+        ended = other.submit(asyncio.run, beside())
+        assert ended.exception() is None, f"the loop ended: {ended.exception()!r}"
+    assert not isinstance(ended.result(), StalledError)
+
+
 async def test_a_plain_agent_may_run_out_of_items(stage: Stage) -> None:
     """
     StopIteration, which a future cannot carry, is a failure like any other and at

@@ -12,6 +12,7 @@ from temporalio.exceptions import (
     TimeoutType,
 )
 from temporalio.exceptions import TimeoutError as TimedOut
+from unit_fakes import answer, assignment
 
 from outlast.contracts.errors import (
     DRAINED,
@@ -27,7 +28,9 @@ from outlast.contracts.errors import (
     TaskError,
     TryLater,
 )
-from outlast.contracts.models import Beat, Checkpoint
+from outlast.contracts.models import Answer, Assignment, Beat, Checkpoint
+from outlast.contracts.policies import Policy
+from workflows.dispatch import Pursuit
 from workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
 
 SAVED = Checkpoint(seq=7, route="worker", value={"done": 3})
@@ -185,3 +188,128 @@ def test_the_kinds_of_errors_are_those_of_their_branches() -> None:
     kinds = [each.kind for each in own]
     assert len(set(kinds)) == len(kinds)
     assert not {DRAINED, STALE, FAILED} & set(kinds)
+
+
+# What a pursuit makes of one end after the other
+
+
+class Scripted(Pursuit):
+    """
+    A pursuit whose dispatches end as they are told, without a server.
+    """
+
+    def __init__(self, *ends: ActivityError | Answer, stopped: str | None = None):
+        crashes = Policy(crashes=3)
+        given = assignment().model_copy(update={"policy": crashes})
+        super().__init__(given, "worker", lambda: stopped)
+        self.ends = list(ends)
+        self.given: list[Assignment] = []
+
+    async def _dispatch(self) -> Answer:
+        self.given.append(self.assignment)
+        end = self.ends.pop(0)
+        if isinstance(end, ActivityError):
+            raise end
+        return end
+
+
+def died(seq: int) -> ActivityError:
+    beat = Beat(checkpoint=Checkpoint(seq=seq, route="worker"))
+    return lost(beat.model_dump(mode="json"))
+
+
+EMPTY = Checkpoint().model_dump(mode="json")
+DONE = answer("done")
+
+
+async def test_a_death_is_followed_by_a_dispatch_from_its_checkpoint() -> None:
+    """
+    The next attempt is told where the last one was and what ended it.
+    """
+    pursuit = Scripted(died(4), DONE)
+    assert await pursuit.run() == DONE
+    assert pursuit.given[0].checkpoint is None
+    assert pursuit.given[1].checkpoint == Checkpoint(seq=4, route="worker")
+    assert pursuit.given[1].noticed_by == "heartbeat timeout"
+
+
+@pytest.mark.parametrize("details", [(), ({"another": "release"},)])
+async def test_a_death_without_a_beat_keeps_the_checkpoint(details) -> None:
+    """
+    What was known before it stays known.
+    """
+    pursuit = Scripted(died(4), lost(*details), DONE)
+    await pursuit.run()
+    assert pursuit.given[2].checkpoint == Checkpoint(seq=4, route="worker")
+
+
+async def test_too_many_deaths_without_a_saved_step_take_the_next_route() -> None:
+    """
+    The bound is the policy's, and the cause says how often.
+    """
+    pursuit = Scripted(died(2), died(2), died(2), DONE)
+    verdict = await pursuit.run()
+    assert isinstance(verdict, Verdict)
+    assert verdict.next is Next.NEXT_ROUTE
+    assert verdict.cause.startswith("died 3 times without a saved step")
+    assert verdict.attempts == 3
+
+
+async def test_a_saved_step_starts_the_count_anew() -> None:
+    """
+    Whoever comes further each time is not given up.
+    """
+    pursuit = Scripted(died(1), died(2), died(2), died(3), died(3), DONE)
+    assert await pursuit.run() == DONE
+
+
+async def test_an_attempt_that_had_nothing_in_hand_loses_nothing() -> None:
+    """
+    One that was refused or drained before it resumed reports an empty checkpoint,
+    which must not replace the one that is known.
+    """
+    for kind in (STALE, DRAINED):
+        pursuit = Scripted(died(5), raised(kind, EMPTY, 2), DONE)
+        await pursuit.run()
+        assert pursuit.given[2].checkpoint == Checkpoint(seq=5, route="worker")
+
+
+@pytest.mark.parametrize("kind", [STALE, DRAINED])
+async def test_an_empty_checkpoint_is_no_progress(kind: str) -> None:
+    """
+    Deaths at one and the same step are counted on, whatever came between them.
+    """
+    between = raised(kind, EMPTY, 2)
+    pursuit = Scripted(died(5), between, died(5), between, died(5), between, died(5))
+    verdict = await pursuit.run()
+    assert isinstance(verdict, Verdict)
+    assert verdict.next is Next.NEXT_ROUTE
+
+
+async def test_being_handed_on_is_no_death() -> None:
+    """
+    However often workers are drained, the task goes on.
+    """
+    drained = raised(DRAINED, SAVED.model_dump(mode="json"), 1)
+    pursuit = Scripted(*[drained] * 20, DONE)
+    assert await pursuit.run() == DONE
+    assert pursuit.given[-1].checkpoint == SAVED
+
+
+@pytest.mark.parametrize("end", [died(1), raised(DRAINED), raised(STALE)])
+async def test_nothing_is_dispatched_again_once_stopped(end: ActivityError) -> None:
+    """
+    A death while the mission is being stopped is a skipped task, and says why.
+    """
+    verdict = await Scripted(end, DONE, stopped="cancelled by Ann").run()
+    assert isinstance(verdict, Verdict)
+    assert (verdict.next, verdict.cause) == (Next.SKIP, "cancelled by Ann")
+
+
+@pytest.mark.parametrize("kind", [GiveUp.kind, FAILED, ParkedError.kind])
+async def test_what_another_try_will_not_change_is_handed_up(kind: str) -> None:
+    """
+    The next route, or a person, is the supervisor's to choose.
+    """
+    verdict = await Scripted(raised(kind), DONE).run()
+    assert verdict == judge(raised(kind))

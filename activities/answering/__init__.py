@@ -1,0 +1,3 @@
+"""
+How questions are read and answered without a model. Pure, but for `evidence`.
+"""
