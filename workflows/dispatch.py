@@ -17,6 +17,7 @@ from outlast.contracts.models import (
     CAUSE_CHARS,
     Answer,
     Assignment,
+    Checkpoint,
     attempt_id,
     queue_of,
     shorten,
@@ -84,9 +85,11 @@ class Pursuit:
         """
         Tell the next attempt where the last one was and what ended it.
         """
+        known = [self.assignment.checkpoint, verdict.checkpoint]
         told = {
             "noticed_by": shorten(verdict.cause, CAUSE_CHARS),
-            "checkpoint": verdict.checkpoint or self.assignment.checkpoint,
+            # One that ended before it had resumed reports an empty checkpoint.
+            "checkpoint": max(filter(None, known), key=_seq, default=None),
         }
         self.assignment = self.assignment.model_copy(update=told)
 
@@ -112,6 +115,10 @@ class Pursuit:
         return answer
 
 
+def _seq(checkpoint: Checkpoint) -> int:
+    return checkpoint.seq
+
+
 def _retries(policy: Policy) -> RetryPolicy:
     # The ledger counts failures over all dispatches and ends them; this bound is
     # for the case that the store itself is what fails.
@@ -119,6 +126,6 @@ def _retries(policy: Policy) -> RetryPolicy:
         initial_interval=timedelta(seconds=BACKOFF_FIRST_S),
         backoff_coefficient=BACKOFF_FACTOR,
         maximum_interval=timedelta(seconds=BACKOFF_CAP_S),
-        maximum_attempts=policy.failures + policy.crashes,
+        maximum_attempts=policy.failures,
         non_retryable_error_types=LEFT_TO_THE_WORKFLOW,
     )

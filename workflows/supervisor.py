@@ -6,6 +6,7 @@ An agent's crash is never the supervisor's crash.
 """
 
 import asyncio
+import contextlib
 from datetime import timedelta
 
 from temporalio import workflow
@@ -65,7 +66,8 @@ class SupervisorWorkflow:
         except asyncio.CancelledError:
             # Cancelled from outside: what is done is kept and reported all the same.
             self.cancelled = True
-            await self._stop("cancelled")
+            while not self.plan.settled:
+                await self._stop("cancelled")
         report = self._report()
         await self._close_books(report)
         return report
@@ -148,7 +150,8 @@ class SupervisorWorkflow:
 
     def _startable(self) -> list[Task]:
         free = self.mission.limits.concurrency - len(self.running)
-        return [] if self.paused else self.plan.ready()[: max(free, 0)]
+        held = self.paused or self.stopped
+        return [] if held else self.plan.ready()[: max(free, 0)]
 
     def _start_ready(self) -> None:
         for task in self._startable():
@@ -183,6 +186,10 @@ class SupervisorWorkflow:
             outcome = await self._try_routes(task)
         except asyncio.CancelledError:
             outcome = settle(task, Status.SKIPPED, self.stopped or "cancelled")
+        except Exception as error:
+            # A fault of ours must not leave a task undecided for ever.
+            workflow.logger.exception("task.unsettled")
+            outcome = settle(task, Status.DEAD, shorten(repr(error), CAUSE_CHARS))
         del self.running[task.id]
         self.plan.record(outcome)
         self._show()
@@ -198,8 +205,10 @@ class SupervisorWorkflow:
             if isinstance(ended, Answer):
                 return self._answered(task, route, ended, failures)
             last = ended
-            why = self.stopped if last.next is Next.SKIP else None
-            failures.append(f"{route}: {shorten(why or last.cause, CAUSE_CHARS)}")
+            if self.stopped:
+                # Whatever it raised while it was being ended, it was ended by us.
+                return settle(task, Status.SKIPPED, self.stopped)
+            failures.append(f"{route}: {shorten(last.cause, CAUSE_CHARS)}")
             if last.next is not Next.NEXT_ROUTE:
                 break
         return _unanswered(task, route, last, failures)
@@ -257,7 +266,7 @@ class SupervisorWorkflow:
         """
         Write the end into the ledger, since the server's retention forgets.
         """
-        closing = workflow.execute_activity(
+        closing = workflow.start_activity(
             "close_mission",
             report,
             task_queue=MISSIONS_QUEUE,
@@ -270,7 +279,11 @@ class SupervisorWorkflow:
                 maximum_attempts=BOOKS_ATTEMPTS,
             ),
         )
-        await asyncio.shield(closing)
+        while not closing.done():
+            # Cancelling a mission that is ending already must not lose its report.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(closing)
+        closing.result()
         self._show(report.status)
 
     def _show(self, status: str = "running") -> None:

@@ -22,7 +22,7 @@ from temporalio.exceptions import (
 )
 from temporalio.exceptions import TimeoutError as TimedOut
 
-from outlast.contracts.errors import DRAINED, STALE, ParkedError
+from outlast.contracts.errors import CRASHED, DRAINED, STALE, ParkedError
 from outlast.contracts.models import Beat, Checkpoint
 
 # The server must not retry what it lost the heartbeat of: its retry waits for a
@@ -74,6 +74,7 @@ def judge(error: ActivityError) -> Verdict:
 def _raised(error: ApplicationError) -> Verdict:
     checkpoint, attempts = _details(error.details)
     decided = {
+        CRASHED: Next.AGAIN_CRASHED,
         DRAINED: Next.AGAIN_HANDED_ON,
         # Overtaken, yet the server still waited for it: nobody else will report.
         STALE: Next.AGAIN_CRASHED,

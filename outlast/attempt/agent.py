@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from outlast.contracts.errors import BadInputError, GiveUp
-from outlast.contracts.models import Member
+from outlast.contracts.models import Member, digest
 from outlast.contracts.policies import Policy
 
 Migrate = Callable[[int, Any], Any]
@@ -101,7 +101,7 @@ def agent(
         if len(inspect.signature(play).parameters) != 2:
             raise BadInputError(f"agent {role!r} must take two arguments: input, run")
         other = _loaded.get(role)
-        if other is not None and other.play.__qualname__ != play.__qualname__:
+        if other is not None and _where(other.play) != _where(play):
             raise BadInputError(
                 f"two agents play {role!r}: {_where(other.play)} and {_where(play)}"
             )
@@ -161,7 +161,7 @@ def _import(module: str) -> None:
         importlib.import_module(module)
         return
     path = Path(module).resolve()
-    name = f"outlast_agents_{path.stem}"
+    name = f"outlast_agents_{path.stem}_{digest(str(path))[:8]}"
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, path)

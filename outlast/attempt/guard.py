@@ -18,7 +18,7 @@ from pydantic import JsonValue, TypeAdapter
 from outlast.attempt.agent import Agent, Degraded
 from outlast.attempt.fence import Claim
 from outlast.attempt.ledger import Ledger
-from outlast.attempt.run import Run
+from outlast.attempt.run import Run, call_plainly
 from outlast.contracts.errors import ExitedError, GiveUp, ResultError, StalledError
 from outlast.contracts.models import (
     CAUSE_CHARS,
@@ -131,7 +131,7 @@ class Attempt:
             lambda promise: asyncio.run_coroutine_threadsafe(promise, loop).result()
         )
         return await loop.run_in_executor(
-            self.place.threads, _play_plainly, self.agent, given, run
+            self.place.threads, call_plainly, self.agent.play, given, run
         )
 
     async def _pulse(self, run: Run, playing: "asyncio.Future[Any]") -> None:
@@ -158,16 +158,6 @@ class Attempt:
                 raise GiveUp(f"the result of {need!r} is not in the ledger")
             found[need] = result[1]
         return found
-
-
-def _play_plainly(agent: Agent, given: Any, run: Run) -> Any:
-    """
-    Call a plain agent; what no future can carry becomes a failure like any other.
-    """
-    try:
-        return agent.play(given, run)
-    except (SystemExit, StopIteration) as end:
-        raise ExitedError(f"the agent raised {type(end).__name__}({end})") from end
 
 
 def _answer(value: Any, attempt: int) -> tuple[Answer, JsonValue]:

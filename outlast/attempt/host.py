@@ -131,9 +131,16 @@ def _told(error: Exception) -> str:
 
 
 async def _end(attempt: Attempt, ending: str) -> None:
+    """
+    Close the attempt's line; the books must not change what becomes of the task.
+    """
     ledger = attempt.place.ledger
-    if attempt.claim is not None:
+    if attempt.claim is None:
+        return
+    try:
         await ledger.store.run(ledger.ended, attempt.claim, ending)
+    except Exception:
+        activity.logger.exception("attempt.unclosed")
 
 
 async def _count(attempt: Attempt, cause: str) -> int:

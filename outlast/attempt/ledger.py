@@ -121,11 +121,12 @@ class Ledger(Fence):
         """
         Record the result of the claim's round: from here on nobody does it again.
         """
-        now = self._clock()
         kept = {"answer": answer.model_dump(mode="json"), "result": result}
-        values = {"fence": claim.fence, "answer": json.dumps(kept), "recorded_at": now}
+        body = json.dumps(kept)
 
         def put(connection: sa.Connection) -> None:
+            now = self._clock()  # under the lock: the audit compares it with claims
+            values = {"fence": claim.fence, "answer": body, "recorded_at": now}
             key = {**key_of(claim), "round": claim.round}
             connection.execute(_upsert(results, key, values))
             self._close_line(connection, claim, "done", now)

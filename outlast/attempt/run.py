@@ -18,6 +18,7 @@ from outlast.attempt.ledger import APPLIED, INTENDED, Intent, Ledger
 from outlast.contracts.errors import (
     BudgetSpentError,
     CheckpointError,
+    ExitedError,
     MissingSecretError,
     ParkedError,
     ResultError,
@@ -37,6 +38,16 @@ IfUnsure = Literal["repeat", "park"]
 # What a beat carries besides the value: seq, version, field names, the said line.
 ENVELOPE_BYTES = 1024
 SAID_CHARS = 200
+
+
+def call_plainly(act: Callable[..., Any], *args: Any) -> Any:
+    """
+    Call *act* in a thread; what no future can carry becomes a failure like any other.
+    """
+    try:
+        return act(*args)
+    except (SystemExit, StopIteration) as end:
+        raise ExitedError(f"the agent raised {type(end).__name__}({end})") from end
 
 
 class Run:
@@ -213,8 +224,9 @@ class Run:
         if self._wait is not None:
             # A plain agent acts in a thread, as it does everything: a slow act must
             # not hold the event loop, whose beats are those of all its neighbours.
-            return await asyncio.to_thread(act, *args)
-        result = act(*args)
+            result = await asyncio.to_thread(call_plainly, act, *args)
+        else:
+            result = act(*args)
         return await result if inspect.isawaitable(result) else result
 
     async def _write(self, method: Callable[..., T], *args: Any) -> T:

@@ -62,9 +62,13 @@ def check_folder(documents: Path) -> Path:
         raise BadInputError(f"the folder {documents} cannot be read: {cause}") from None
     if found is None:
         raise BadInputError(f"{documents} is not a folder")
-    if not str(folder).isprintable():
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
         name = shorten(str(folder), 300)
-        raise BadInputError(f"the folder's name {name} is no text that can travel")
+        raise BadInputError(
+            f"the folder's name {name} is no text that can travel"
+        ) from None
     if not found:
         raise BadInputError(
             f"the folder {documents} holds no document that can be read "
@@ -148,7 +152,8 @@ def _deeper_than(value: Any, levels: int) -> bool:
 
 def _read(path: Path) -> str:
     try:
-        body = path.read_bytes()
+        with path.open("rb") as file:
+            body = file.read(MISSION_BYTES + 1)
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}") from None
     if len(body) > MISSION_BYTES:

@@ -27,6 +27,7 @@ from datetime import timedelta
 # The kinds that travel through Temporal, besides each TaskError's own.
 FAILED = "AgentFailed"  # raised something; retried by the server
 STALE = "StaleAttempt"  # overtaken; its successor is at work
+CRASHED = "WorkerCrashed"  # died with its process, as the fleet's parent says
 DRAINED = "WorkerDrained"  # handed on by a worker that is shutting down
 
 

@@ -250,6 +250,20 @@ class Wreck:
         return Checkpoint.model_validate_json(encoded)
 
 
+def recorders(folder: Path) -> list[Path]:
+    """
+    List the recorders that lie in *folder*.
+    """
+    return sorted(folder.glob("*.rec"))
+
+
+def remove(path: Path) -> None:
+    """
+    Delete a recorder that has been settled.
+    """
+    path.unlink(missing_ok=True)
+
+
 def last_tick(path: Path) -> float | None:
     """
     Read when the worker's event loop turned last, in monotonic seconds.

@@ -28,6 +28,7 @@ from outlast.store.schema import (
 
 STARTING = "starting"
 ACCEPTED = "accepted"
+FORGOTTEN = "forgotten"
 OF_A_MISSION = (attempts, blobs, checkpoints, claims, refusals, results, spending)
 
 
@@ -87,13 +88,18 @@ class Books:
             "accepted_at": self._clock(),
         }
         with self._store.write() as connection:
-            found = connection.scalar(
-                sa.select(missions.c.digest).where(missions.c.id == mission.id)
-            )
+            found = connection.execute(
+                sa.select(missions).where(missions.c.id == mission.id)
+            ).first()
             if found is None:
                 connection.execute(insert(missions).values(row))
                 return None
-        if found != row["digest"]:
+        if found.state == FORGOTTEN:
+            raise BadInputError(
+                f"mission {mission.id!r} was forgotten, and an id is used once; choose "
+                "another one"
+            )
+        if found.digest != row["digest"]:
             raise BadInputError(
                 f"mission {mission.id!r} exists with other content; choose another id"
             )
@@ -134,7 +140,8 @@ class Books:
         """
         List the missions, the newest first.
         """
-        query = sa.select(missions).order_by(missions.c.accepted_at.desc())
+        query = sa.select(missions).where(missions.c.state != FORGOTTEN)
+        query = query.order_by(missions.c.accepted_at.desc())
         if mission is not None:
             query = query.where(missions.c.id == mission)
         with self._store.read() as connection:
@@ -190,7 +197,9 @@ class Books:
         done once from being done twice.
         """
         before = self._clock() - older_than_s
-        query = sa.select(missions.c.id).where(missions.c.finished_at < before)
+        query = sa.select(missions.c.id).where(
+            missions.c.finished_at < before, missions.c.state != FORGOTTEN
+        )
         with self._store.read() as connection:
             old = list(connection.scalars(query))
         for mission in old:
@@ -211,7 +220,10 @@ class Books:
         with self._store.write() as connection:
             for table in OF_A_MISSION:
                 connection.execute(sa.delete(table).where(table.c.mission == mission))
-            connection.execute(sa.delete(missions).where(missions.c.id == mission))
+            # The id stays: the server may know it still, with the old content.
+            line = sa.update(missions).where(missions.c.id == mission)
+            nothing = {"state": FORGOTTEN, "goal": "", "digest": "", "report": None}
+            connection.execute(line.values(nothing))
 
 
 def _entry(row: sa.Row[Any]) -> Entry:

@@ -9,6 +9,7 @@ No I/O other than the database's happens inside a transaction.
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -96,7 +97,7 @@ class Store:
         try:
             with self._connection.begin():
                 yield self._connection
-        except sa.exc.OperationalError as error:
+        except (sa.exc.OperationalError, sa.exc.DatabaseError) as error:
             raise StoreError(f"the store at {self.path}: {error.orig}") from error
 
     def _synchronize(self, durable: bool) -> None:
@@ -134,7 +135,7 @@ def _engine(path: Path) -> sa.Engine:
     def connected(driver: sqlite3.Connection, _: object) -> None:
         # The driver must not open transactions of its own: ours say how they begin.
         driver.isolation_level = None
-        driver.execute("PRAGMA journal_mode=WAL")
+        _use_wal(driver)
         driver.execute("PRAGMA foreign_keys=ON")
 
     @event.listens_for(engine, "begin")
@@ -143,6 +144,22 @@ def _engine(path: Path) -> sa.Engine:
         connection.exec_driver_sql(options.get("begin", "BEGIN"))
 
     return engine
+
+
+def _use_wal(driver: sqlite3.Connection) -> None:
+    """
+    Turn the log on; unlike everything else this does not wait for other processes.
+    """
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            driver.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 _shared: Store | None = None

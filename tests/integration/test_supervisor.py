@@ -371,3 +371,67 @@ async def test_no_more_tasks_run_at_once_than_the_mission_allows(
 
     assert report.status is Status.COMPLETED
     assert most <= 3
+
+
+async def test_a_cancelled_task_does_not_fall_back(lasting_crew: Crew) -> None:
+    """
+    What is ended on purpose is not tried elsewhere, whatever it raises as it ends.
+    (On a real server: the time-skipping one forgets a failure after a cancellation.)
+    """
+    tried: list[str] = []
+
+    async def unruly(given: Input, run: Run) -> str:
+        tried.append("unruly")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise RuntimeError("cleanup failed")
+
+    async def other(given: Input, run: Run) -> str:
+        tried.append("other")
+        return "done"
+
+    lasting_crew.plays("unruly", unruly, fallbacks=("other",))
+    lasting_crew.plays("other", other)
+    async with lasting_crew.at_work():
+        handle = await lasting_crew.start(lasting_crew.mission(task("a", "unruly")))
+        while not tried:
+            await handle.query("progress", result_type=Progress)
+        await handle.execute_update("cancel", "enough")
+        report = await handle.result()
+
+    assert tried == ["unruly"]
+    assert outcome(report, "a").status is Status.SKIPPED
+    assert outcome(report, "a").reasons == ["enough"]
+
+
+@pytest.mark.parametrize("by_update", [True, False])
+async def test_follow_ups_that_come_while_a_mission_ends_are_skipped(
+    small_crew: Crew, by_update: bool
+) -> None:
+    """
+    Every task has an end in the report, those too that came last.
+    """
+    begun = asyncio.Event()
+
+    async def stubborn(given: Input, run: Run) -> FollowUps:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return FollowUps(result="late", tasks=[task("more", "stubborn")])
+        raise AssertionError
+
+    small_crew.plays("stubborn", stubborn)
+    async with small_crew.at_work():
+        handle = await small_crew.start(small_crew.mission(task("a", "stubborn")))
+        await begun.wait()
+        if by_update:
+            await handle.execute_update("cancel", "enough")
+        else:
+            await handle.cancel()
+        report = await handle.result()
+
+    assert report.status is Status.CANCELLED
+    ends = {each.id: each.status for each in report.tasks}
+    assert ends == {"a": Status.DONE, "more": Status.SKIPPED}

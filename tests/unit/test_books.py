@@ -328,32 +328,38 @@ def test_effects_stay_when_missions_are_pruned(
     books: Books, ledger: Ledger, store: Store, clock: Clock
 ) -> None:
     """
-    Nothing else of the mission is left, and what was done once stays done.
+    Nothing else of the mission is left but its id, and what was done once stays done.
     """
     finish(books, "old")
     work(ledger, "old", "refund:17")
     clock.turn(DAY_S)
     books.prune(0)
     left = {name for name, rows in contents(store, "meta").items() if rows}
-    assert left == {"effects"}
+    assert left == {"effects", "missions"}
+    assert books.find("old") is None
     later = ledger.claim(assignment(of="later"), "worker", 1)
     assert ledger.intend(later, "refund:17", None).state == "applied"
 
 
-def test_a_forgotten_mission_leaves_nothing(
+def test_a_forgotten_mission_leaves_its_id_alone(
     books: Books, ledger: Ledger, store: Store
 ) -> None:
     """
-    Its effects go too, since somebody has the right to that.
+    All it said and did goes, since somebody has the right to that; the id stays, since
+    the server may know it with the old content.
     """
     finish(books, "one")
     work(ledger, "one", "effect:1")
-    before = contents(store)
+    before = contents(store, "missions")
     finish(books, "two")
     work(ledger, "two", "effect:2")
     assert books.forget("two") is True
-    assert contents(store) == before
+    assert contents(store, "missions") == before
+    assert [each.id for each in books.entries()] == ["one"]
+    assert "try" not in str(contents(store)["missions"][-1])
     assert books.forget("two") is False
+    with pytest.raises(BadInputError, match="another one"):
+        books.open(mission(task("a"), id="two"))
 
 
 def test_no_table_of_missions_is_overlooked() -> None:

@@ -117,6 +117,7 @@ def test_workflows_import_nothing_that_acts(module: str) -> None:
     """
     allowed = {
         "asyncio",
+        "contextlib",
         "collections",
         "dataclasses",
         "datetime",

@@ -1,0 +1,142 @@
+"""
+The exit report: tell the server that an attempt died with its process.
+
+It ends the attempt by its task token, not retryable, with its last checkpoint, so
+that the workflow dispatches it again at once and no timer is in the way. It is only
+made of the dead: whoever calls has killed first and holds the recorder's lock.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from temporalio.api.workflowservice.v1 import ListWorkersRequest, ShutdownWorkerRequest
+from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from outlast.contracts.errors import CRASHED
+from outlast.fleet.recorder import InHand, Wreck, recorders, remove
+
+logger = logging.getLogger("outlast.fleet")
+
+# The kernel drops a dead process's lock within moments of closing its channel.
+LOCK_LIMIT_S = 1.0
+# While the server is away a report waits; longer than this, every heartbeat timeout
+# has told the server already.
+REPORT_LIMIT_S = 600.0
+AGAIN_S = 0.2
+
+Connect = Callable[[], Awaitable[Client]]
+
+
+class Reporter:
+    """
+    Settles what dead workers had in hand.
+
+    :param connect: returns the client, waiting for the server as long as it takes.
+    """
+
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
+        self._client: Client | None = None
+        self._connecting = asyncio.Lock()
+        self.reported = 0
+
+    async def client(self) -> Client:
+        """
+        Connect once.
+        """
+        async with self._connecting:
+            if self._client is None:
+                self._client = await self._connect()
+        return self._client
+
+    async def settle(self, recorder: Path, cause: str, identity: str) -> int:
+        """
+        Report every attempt that *recorder* has in hand, then remove it; returns how
+        many there were.
+        """
+        wreck = await _wreck(recorder)
+        if wreck is None:
+            return 0
+        in_hand = list(wreck.in_hand())
+        await asyncio.gather(*(self._report(each, cause) for each in in_hand))
+        remove(recorder)
+        await self._strike_off(identity, cause)
+        return len(in_hand)
+
+    async def adopt(self, folder: Path) -> int:
+        """
+        Settle the recorders that an earlier parent has left, if their workers are
+        dead; returns how many attempts were reported.
+        """
+        left = [each for each in recorders(folder) if Wreck.of(each) is not None]
+        found = [await self.settle(each, "its fleet was lost", "") for each in left]
+        return sum(found)
+
+    async def _report(self, hand: InHand, cause: str) -> None:
+        """
+        End one attempt; again and again while the server is away.
+        """
+        deadline = time.monotonic() + REPORT_LIMIT_S
+        error = _crashed(hand, cause)
+        while time.monotonic() < deadline:
+            try:
+                client = await self.client()
+                handle = client.get_async_activity_handle(task_token=hand.token)
+                await handle.fail(error)
+            except RPCError as refused:
+                if refused.status is RPCStatusCode.NOT_FOUND:
+                    return  # its end had arrived, or the server gave it up before us
+                await asyncio.sleep(AGAIN_S)
+            else:
+                self.reported += 1
+                told = (hand.mission, hand.task, hand.attempt, cause)
+                logger.info("attempt.reported %s/%s attempt %s: %s", *told)
+                return
+
+    async def _strike_off(self, identity: str, cause: str) -> None:
+        """
+        Take the dead worker off the server's list, where it would stand for minutes.
+        """
+        if not identity:
+            return
+        client = await self.client()
+        query = f"WorkerIdentity = '{identity}'"
+        namespace = client.namespace
+        try:
+            listed = await client.workflow_service.list_workers(
+                ListWorkersRequest(namespace=namespace, query=query)
+            )
+            for each in listed.workers_info:
+                await client.workflow_service.shutdown_worker(
+                    ShutdownWorkerRequest(
+                        namespace=namespace,
+                        identity=identity,
+                        worker_instance_key=each.worker_heartbeat.worker_instance_key,
+                        reason=cause,
+                    )
+                )
+        except RPCError as error:
+            # A server without worker lists forgets it by itself.
+            logger.debug("worker.not_struck_off: %s", error.message)
+
+
+def _crashed(hand: InHand, cause: str) -> ApplicationError:
+    saved = hand.checkpoint.model_dump(mode="json") if hand.checkpoint else None
+    return ApplicationError(
+        f"exit report: {cause}", saved, hand.attempt, type=CRASHED, non_retryable=True
+    )
+
+
+async def _wreck(recorder: Path) -> Wreck | None:
+    deadline = time.monotonic() + LOCK_LIMIT_S
+    while time.monotonic() < deadline:
+        wreck = Wreck.of(recorder)
+        if wreck is not None:
+            return wreck
+        await asyncio.sleep(0.001)
+    return None

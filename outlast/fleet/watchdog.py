@@ -1,0 +1,87 @@
+"""
+The watchdog: when a live process is as good as dead. Pure, but for reading /proc.
+
+Two limits on silence: a process that is stopped or does nothing is dead after one
+second; one that burns CPU may be in a long call that comes back, and gets five.
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# Kill what is frozen: left alone its open polls swallow the retries of its own tasks.
+IDLE_LIMIT_S = 1.0
+# A long regular expression in a thread has held a healthy event loop for 2 s.
+BUSY_LIMIT_S = 5.0
+# From this share of a core on, a silent process is busy.
+BUSY_SHARE = 0.2
+# How often the parent looks, and how late it may be to trust what it sees.
+LOOK_S = 0.1
+LATE_S = 0.5
+
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Sight:
+    """
+    What can be seen of a process from outside, now.
+    """
+
+    tick: float  # of its event loop, in monotonic seconds
+    cpu_s: float
+    stopped: bool
+    memory_bytes: int
+
+
+@dataclass
+class Watchdog:
+    """
+    Judges one process from look to look.
+
+    :param memory_cap: bytes above which it is killed, 0 for none.
+    """
+
+    memory_cap: int = 0
+    _tick: float = 0.0
+    _since: float = 0.0  # when the silence began, as far as we could have noticed
+    _cpu_s: float = 0.0  # used up to then
+    _looked_at: float = field(default=0.0)
+
+    def judge(self, now: float, sight: Sight) -> str | None:
+        """
+        Say why the process must be killed, or None when it may live.
+        """
+        late = now - self._looked_at > LATE_S
+        self._looked_at = now
+        if sight.tick != self._tick or late:
+            # It ticks, or it is us who were away and know nothing of the meantime.
+            self._tick, self._since, self._cpu_s = sight.tick, now, sight.cpu_s
+        if self.memory_cap and sight.memory_bytes > self.memory_cap:
+            return f"memory over the cap of {self.memory_cap // 2**20} MB"
+        silence = now - self._since
+        if silence <= IDLE_LIMIT_S:
+            return None
+        if sight.stopped:
+            return f"stopped for {silence:.1f} s"
+        if sight.cpu_s - self._cpu_s < BUSY_SHARE * silence:
+            return f"silent and idle for {silence:.1f} s"
+        if silence > BUSY_LIMIT_S:
+            return f"silent and busy for {silence:.1f} s"
+        return None
+
+
+def see(pid: int, tick: float) -> Sight | None:
+    """
+    Look at the process *pid*; None where there is no /proc or it is gone.
+    """
+    folder = Path(f"/proc/{pid}")
+    try:
+        # The name in parentheses may hold spaces: what follows it does not.
+        stat = (folder / "stat").read_text().rpartition(")")[2].split()
+        pages = int((folder / "statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return None
+    cpu_s = (int(stat[11]) + int(stat[12])) / TICKS_A_SECOND
+    return Sight(tick, cpu_s, stat[0] in "Tt", pages * PAGE_BYTES)

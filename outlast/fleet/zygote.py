@@ -1,0 +1,142 @@
+"""
+A process that has imported everything and does nothing: workers are forked from it.
+
+Forking a worker takes milliseconds where a new interpreter needs two seconds of
+imports. It is safe only while there is one thread and no Temporal client, so both are
+looked at before every fork; where that fails, the parent starts workers by exec.
+"""
+
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from importlib import import_module
+from pathlib import Path
+
+from outlast.contracts.errors import OutlastError
+from outlast.fleet.kinds import PRELOADED, Kind
+
+TASKS = Path("/proc/self/task")
+
+
+def main(kind: Kind) -> None:
+    """
+    Import what workers of *kind* need, then fork one for each request of the parent,
+    which is at the other end of standard input.
+    """
+    parent = socket.socket(fileno=os.dup(0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    try:
+        for module in PRELOADED[kind]:
+            import_module(module)
+        _load_agents(kind)
+    except OutlastError as error:
+        _tell(parent, {"unusable": str(error)})
+        return
+    gc.freeze()  # what is shared stays shared: no collection writes to it
+    Zygote(parent).serve()
+
+
+def _load_agents(kind: Kind) -> None:
+    if kind is not Kind.WORKFLOWS:
+        from outlast.attempt.agent import load
+        from outlast.runtime.settings import settings
+
+        load(settings().modules)
+
+
+class Zygote:
+    """
+    Forks on request, tells of every birth and death, ends with its parent.
+    """
+
+    def __init__(self, parent: socket.socket) -> None:
+        self._parent = parent
+        self._woken, waker = os.pipe()
+        os.set_blocking(waker, False)
+        self._waker = waker
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(waker)
+
+    def serve(self) -> None:
+        """
+        Work until the parent closes its end.
+        """
+        _tell(self._parent, {"ready": os.getpid()})
+        while True:
+            watched = [self._parent.fileno(), self._woken]
+            readable, _, _ = select.select(watched, [], [])
+            if self._woken in readable:
+                os.read(self._woken, 4096)
+                self._reap()
+            if self._parent.fileno() in readable and not self._answer():
+                return
+
+    def _answer(self) -> bool:
+        """
+        Fork one worker; False when the parent is gone.
+        """
+        body, channels, _, _ = socket.recv_fds(self._parent, 4096, 1)
+        if not body or not channels:
+            return False
+        unsafe = threads()
+        if unsafe > 1:
+            _tell(self._parent, {"unsafe": f"{unsafe} threads in the zygote"})
+        else:
+            self._fork(Kind(json.loads(body)["kind"]), channels[0])
+        os.close(channels[0])
+        return True
+
+    def _fork(self, kind: Kind, channel: int) -> None:
+        pid = os.fork()
+        if pid == 0:
+            self._become(kind, channel)
+        _tell(self._parent, {"forked": pid})
+
+    def _become(self, kind: Kind, channel: int) -> None:
+        """
+        Be the worker: give back what is the zygote's, and never return.
+        """
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for file in (self._woken, self._waker):
+            os.close(file)
+        self._parent.close()
+        from outlast.fleet.child import run
+
+        run(kind, socket.socket(fileno=channel))
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            _tell(
+                self._parent, {"died": pid, "code": os.waitstatus_to_exitcode(status)}
+            )
+
+
+def threads() -> int:
+    """
+    Count the threads of this process, those of native libraries too where that can
+    be seen.
+    """
+    return len(os.listdir(TASKS)) if TASKS.exists() else threading.active_count()
+
+
+def _tell(parent: socket.socket, message: dict[str, object]) -> None:
+    try:
+        parent.sendall(json.dumps(message).encode() + b"\n")
+    except OSError:
+        os._exit(0)  # the parent is gone; the workers see that for themselves
+
+
+if __name__ == "__main__":
+    main(Kind(sys.argv[1]))
