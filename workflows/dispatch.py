@@ -14,6 +14,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError
 
 from outlast.contracts.models import (
+    ALONE_QUEUE,
     CAUSE_CHARS,
     Answer,
     Assignment,
@@ -75,8 +76,9 @@ class Pursuit:
             return Verdict(Next.SKIP, why, attempts=self.dispatches)
         if verdict.next is not Next.AGAIN_CRASHED:
             return verdict
+        convicted = self.suspect and self._saved == before
         self.deaths = 1 if self._saved > before else self.deaths + 1
-        if self.deaths < self.assignment.policy.crashes:
+        if not convicted:
             return verdict
         cause = f"died {self.deaths} times without a saved step: {verdict.cause}"
         return Verdict(Next.NEXT_ROUTE, cause, attempts=self.dispatches)
@@ -94,6 +96,13 @@ class Pursuit:
         self.assignment = self.assignment.model_copy(update=told)
 
     @property
+    def suspect(self) -> bool:
+        """
+        Whether the task has died so often that it runs alone.
+        """
+        return self.deaths >= self.assignment.policy.crashes
+
+    @property
     def _saved(self) -> int:
         checkpoint = self.assignment.checkpoint
         return checkpoint.seq if checkpoint else 0
@@ -104,7 +113,7 @@ class Pursuit:
             self.route,
             self.assignment,
             result_type=Answer,
-            task_queue=queue_of(self.route),
+            task_queue=ALONE_QUEUE if self.suspect else queue_of(self.route),
             activity_id=attempt_id(task, self.route, self.dispatches),
             summary=task,
             heartbeat_timeout=timedelta(seconds=SHIPPED.heartbeat_timeout_s),

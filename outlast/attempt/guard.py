@@ -17,6 +17,7 @@ from pydantic import JsonValue, TypeAdapter
 
 from outlast.attempt.agent import Agent, Degraded
 from outlast.attempt.fence import Claim
+from outlast.attempt.hands import NOBODY, Hand, Hands
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.run import Run, call_plainly
 from outlast.contracts.errors import ExitedError, GiveUp, ResultError, StalledError
@@ -38,12 +39,14 @@ from outlast.contracts.policies import SHIPPED
 @dataclass(frozen=True)
 class Place:
     """
-    Where attempts run: the books, the threads of plain agents, the pulse.
+    Where attempts run: the books, the threads of plain agents, the pulse, and who is
+    told what is in hand.
     """
 
     ledger: Ledger
     threads: Executor
     beat_s: float = SHIPPED.beat_s
+    hands: Hands = NOBODY
 
 
 class Attempt:
@@ -65,6 +68,7 @@ class Attempt:
         self.place = place
         self.claim: Claim | None = None
         self.checkpoint = Checkpoint()
+        self.hand: Hand = NOBODY
         self._send = beat
         self._stalled = False
 
@@ -96,12 +100,14 @@ class Attempt:
         known = [each for each in known if each.route == self.agent.role]
         self.checkpoint = max(known, key=lambda each: each.seq, default=Checkpoint())
         if self.checkpoint.seq:
+            self.hand.save(self.checkpoint.model_dump_json().encode())
             await store.run(ledger.resumed, self.claim, self.checkpoint.seq)
 
     async def _play(self) -> tuple[Answer, JsonValue]:
         assert self.claim is not None
         ledger, assignment = self.place.ledger, self.assignment
         run = Run(self.agent, self.claim, ledger, self.checkpoint, assignment.limits)
+        run.tell(self.hand)
         given = self.agent.read(assignment.task.input, await self._needed())
         playing = asyncio.ensure_future(self._call(given, run))
         pulse = asyncio.ensure_future(self._pulse(run, playing))

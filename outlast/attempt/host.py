@@ -13,6 +13,7 @@ its arrival is the proof of life.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,6 +29,7 @@ from outlast.contracts.errors import (
     FAILED,
     STALE,
     GiveUp,
+    OutlastError,
     ParkedError,
     StaleAttemptError,
     TryLater,
@@ -41,6 +43,8 @@ from outlast.contracts.models import (
     shorten,
 )
 from outlast.contracts.policies import backoff_s
+
+logger = logging.getLogger("outlast.attempt")
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -68,6 +72,14 @@ def host(
         info = activity.info()
         fence = fence_of(info.current_attempt_scheduled_time, info.attempt)
         attempt = Attempt(agent, assignment, fence, place, _beat)
+        # Before anything else: a death from here on is reported by the parent.
+        attempt.hand = place.hands.take(
+            info.task_token,
+            assignment.mission,
+            assignment.task.id,
+            agent.role,
+            info.attempt,
+        )
         try:
             return await attempt.run(_carried(assignment))
         except asyncio.CancelledError:
@@ -75,6 +87,8 @@ def host(
         except Exception as error:
             # The process's edge towards the agent's code, which may raise anything.
             raise await _failed(attempt, error) from error
+        finally:
+            attempt.hand.returned()
 
     return play
 
@@ -114,10 +128,19 @@ async def _failed(attempt: Attempt, error: Exception) -> ApplicationError:
         await _end(attempt, cause)
         return _error(attempt, str(error), error.kind, final=True)
     failures = await _count(attempt, cause)
+    told = (attempt.assignment.mission, attempt.assignment.task.id, cause)
+    logger.warning("attempt.failed %s/%s: %s", *told, exc_info=not _ours(error))
     final = failures >= attempt.assignment.policy.failures
     later = error.after if isinstance(error, TryLater) else None
     delay = later or timedelta(seconds=backoff_s(failures))
     return _error(attempt, cause, FAILED, final, delay)
+
+
+def _ours(error: Exception) -> bool:
+    """
+    Say whether the error's words are enough: then nobody needs its traceback.
+    """
+    return isinstance(error, OutlastError)
 
 
 def _told(error: Exception) -> str:

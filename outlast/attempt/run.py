@@ -14,6 +14,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from outlast.attempt.agent import Agent
 from outlast.attempt.fence import Claim
+from outlast.attempt.hands import NOBODY, Hand
 from outlast.attempt.ledger import APPLIED, INTENDED, Intent, Ledger
 from outlast.contracts.errors import (
     BudgetSpentError,
@@ -75,6 +76,7 @@ class Run:
         self._limits = limits
         self._checkpoint = checkpoint
         self._said = ""
+        self._hand: Hand = NOBODY
         self._over = False
         self.progressed_at = time.monotonic()
         self._wait: Callable[[Coroutine[Any, Any, Any]], Any] | None = None
@@ -119,6 +121,7 @@ class Run:
             blob=blob,
         )
         await self._write(self._ledger.save, checkpoint, durable)
+        self._hand.save(checkpoint.model_dump_json().encode())
         self._checkpoint = checkpoint
 
     async def once(
@@ -213,6 +216,12 @@ class Run:
         End the attempt's rights: a thread that lives on can write nothing more.
         """
         self._over = True
+
+    def tell(self, hand: Hand) -> None:
+        """
+        Say who is to know of every save.
+        """
+        self._hand = hand
 
     def wait_with(self, wait: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
         """

@@ -5,14 +5,19 @@ The command line of worker.py.
 import asyncio
 import json
 import logging
+import os
+import sys
 from typing import Annotated
 
 import typer
 
 from outlast.cli.edge import run_command
 from outlast.contracts.errors import BadInputError
+from outlast.fleet.health import Health
 from outlast.fleet.parent import Fleet
 from outlast.runtime.settings import Settings, settings
+
+LEAST_MEMORY_MB = 256  # an idle worker takes about 150
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -30,6 +35,16 @@ def work(
             help="the Temporal is elsewhere, but all workers are on this host"
         ),
     ] = False,
+    health_port: Annotated[
+        int, typer.Option(help="of /live, /ready, /health, /metrics; 0 for any")
+    ] = 0,
+    health_host: Annotated[str, typer.Option(help="what it binds to")] = "127.0.0.1",
+    watchdog: Annotated[
+        bool, typer.Option(help="off only for tests and drills")
+    ] = True,
+    memory_mb: Annotated[
+        int | None, typer.Option(help="cap of one process; OUTLAST_MEMORY_MB, or 2048")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="print one JSON line once all poll")
     ] = False,
@@ -41,23 +56,53 @@ def work(
     chosen = settings()
     if processes is not None:
         chosen = chosen.model_copy(update={"processes": _at_least_one(processes)})
+    if memory_mb is not None:
+        chosen = chosen.model_copy(update={"memory_mb": memory_mb})
+    if not watchdog:
+        chosen = chosen.model_copy(update={"watchdog": False})
+    _refuse_impossible_memory(chosen)
     _refuse_two_hosts(single_host)
-    raise typer.Exit(asyncio.run(_keep(chosen, as_json)))
+    code = asyncio.run(_keep(chosen, as_json, (health_host, health_port)))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # the client's threads do not survive the interpreter's teardown
 
 
-async def _keep(chosen: Settings, as_json: bool) -> int:
+async def _keep(chosen: Settings, as_json: bool, listen: tuple[str, int]) -> int:
+    logger = logging.getLogger("outlast.fleet")
     if not chosen.fencing:
-        logging.getLogger("outlast.fleet").warning("fencing.off: for tests only")
-    return await Fleet(chosen, _tell_json if as_json else _tell).run()
+        logger.warning("fencing.off: for tests only")
+    if not chosen.watchdog:
+        logger.warning("watchdog.off: a frozen process stays, for tests only")
+    told = _tell_json if as_json else _tell
+    fleet = Fleet(chosen, lambda fleet: told(fleet, health))
+    health = Health(fleet.snapshot, *listen)
+    try:
+        return await fleet.run()
+    finally:
+        health.close()
 
 
-def _tell_json(fleet: Fleet) -> None:
-    print(json.dumps({"ready": True, **fleet.describe()}), flush=True)
+def _tell_json(fleet: Fleet, health: Health) -> None:
+    line = {"ready": True, **fleet.describe(), "health": health.url}
+    print(json.dumps(line), flush=True)
 
 
-def _tell(fleet: Fleet) -> None:
+def _tell(fleet: Fleet, health: Health) -> None:
     pids = ", ".join(f"{child.kind} {child.pid}" for child in fleet.children)
-    print(f"workers poll: {pids}; Ctrl-C drains them", flush=True)
+    print(f"workers poll: {pids}; {health.url}; Ctrl-C drains them", flush=True)
+
+
+def _refuse_impossible_memory(chosen: Settings) -> None:
+    """
+    A cap under what an idle worker needs kills all, one over the machine's kills none.
+    """
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    if chosen.memory_mb and not LEAST_MEMORY_MB <= chosen.memory_mb <= machine:
+        raise BadInputError(
+            f"a memory cap of {chosen.memory_mb} MB is not between {LEAST_MEMORY_MB} "
+            f"and this machine's {machine}"
+        )
 
 
 def _at_least_one(processes: int) -> int:

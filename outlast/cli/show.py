@@ -168,6 +168,7 @@ def print_ready(line: dict[str, Any]) -> None:
     """
     print(f"Temporal   {line['address']}")
     print(f"Web UI     {line['ui']}")
+    print(f"health     {line['health']}")
     for worker in line["workers"]:
         print(f"worker     {worker['kind']} {worker['pid']}")
     print("Ctrl-C stops them; missions are kept.", flush=True)

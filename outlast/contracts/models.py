@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 from outlast.contracts.policies import Policy
 
 MISSIONS_QUEUE = "outlast-missions"
+ALONE_QUEUE = "outlast-alone"  # for tasks suspected of killing their process
 
 # Progress in a heartbeat. Temporal terminates a workflow whose pending heartbeats
 # grow past its state limit, so what is larger goes to the store.

@@ -24,9 +24,10 @@ class Policy(BaseModel):
     # Raised or timed-out attempts before the next route is tried. More hides sick
     # agents for longer, fewer gives up on a service that hiccups.
     failures: int = Field(default=4, ge=1, le=20)
-    # Deaths of the process without a saved step in between. It is generous because
-    # a death may be a neighbour's fault.
-    crashes: int = Field(default=6, ge=1, le=20)
+    # Deaths of the process without a saved step in between, after which the task is a
+    # suspect: it runs alone, and only a death there convicts it. Before, a death may
+    # have been a neighbour's fault.
+    crashes: int = Field(default=2, ge=1, le=20)
     # One attempt's whole length. Only a runaway feels it.
     attempt_limit_s: float = Field(default=900.0, gt=0, le=86_400)
     # Alive without progress: an agent saves, acts or says something at least this

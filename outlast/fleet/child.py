@@ -14,11 +14,10 @@ import os
 import signal
 import socket
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TextIO
+from typing import Any, NoReturn
 
 from temporalio.client import Client
 from temporalio.worker import Worker
@@ -32,16 +31,23 @@ from outlast.attempt.agent import Agent, load
 from outlast.attempt.guard import Place
 from outlast.attempt.host import host
 from outlast.attempt.ledger import Ledger
-from outlast.contracts.errors import OutlastError, UnavailableError
-from outlast.contracts.models import MISSIONS_QUEUE, queue_of
+from outlast.contracts.errors import OutlastError
+from outlast.contracts.models import ALONE_QUEUE, MISSIONS_QUEUE, queue_of
 from outlast.contracts.policies import SHIPPED
-from outlast.runtime.connect import connect
+from outlast.fleet.kinds import Kind, identity_of, recorder_of
+from outlast.fleet.recorder import Recorder
+from outlast.runtime.connect import connect_patiently
+from outlast.runtime.locks import home_of
 from outlast.runtime.settings import Settings, settings
 from outlast.store.database import Store, share
 from workflows.supervisor import SupervisorWorkflow
 
-AGENTS = "agents"
-WORKFLOWS = "workflows"
+BAD_INPUT = 2  # tells the parent that trying again changes nothing
+
+# How often the event loop shows that it turns; the watchdog's limits are far above.
+TICK_S = 0.1
+# After the drain time attempts have been cancelled; one that does not end is left.
+END_AFTER_S = 2.0
 
 # Without a name of the build each Worker hashes every loaded module: 0.6 s.
 BUILD_ID = "outlast"
@@ -56,42 +62,26 @@ PASSED_THROUGH = (
     "annotated_types",
 )
 
-CONNECT_AGAIN_S = 0.2
-
 logger = logging.getLogger("outlast.fleet")
 
 
-@dataclass
-class Signs:
+def run(kind: Kind, channel: socket.socket) -> NoReturn:
     """
-    What the child tells its parent: one JSON line each.
+    Be a worker of *kind* until told to stop, then end the process.
+
+    :param channel: to the parent: it hears our signs, and its end is our end.
     """
-
-    pipe: TextIO
-
-    def give(self, sign: str) -> None:
-        """
-        Tell it; a parent that is gone does not matter here.
-        """
-        with contextlib.suppress(OSError):
-            print(json.dumps({"sign": sign, "pid": os.getpid()}), file=self.pipe)
-            self.pipe.flush()
-
-
-def main(kind: str) -> None:
-    """
-    Run until told to stop, then end the process.
-    """
-    signs = Signs(_take_stdout())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, by SIGTERM
     logging.basicConfig(level=logging.WARNING, format="%(name)s %(message)s")
+    # We tell of every failed attempt ourselves, with one traceback instead of two.
+    logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
     code = 1
     try:
-        asyncio.run(_serve(kind, signs))
+        asyncio.run(_serve(kind, channel))
         code = 0
     except OutlastError as error:
         print(f"{kind}: {error}", file=sys.stderr)
-        code = 2
+        code = BAD_INPUT
     except BaseException:
         logger.exception("child.failed")
     finally:
@@ -100,50 +90,91 @@ def main(kind: str) -> None:
         os._exit(code)
 
 
-async def _serve(kind: str, signs: Signs) -> None:
-    stop = _stop_signal()
+async def _serve(kind: Kind, channel: socket.socket) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    parent = Parent(*await asyncio.open_connection(sock=channel))
     chosen = settings()
+    recorder = Recorder(recorder_of(home_of(chosen), os.getpid()))
+    watching = [
+        asyncio.ensure_future(parent.watch(stop)),
+        asyncio.ensure_future(_tick(recorder)),
+    ]
     store = Store(chosen.store_path)
     share(store)
-    client = await _connect(kind, stop)
-    if client is None:
-        return
-    workers = _workers(kind, client, store, chosen)
+    client = await connect_patiently(stop, identity_of(os.getpid(), kind))
+    if client is not None:
+        workers = _workers(kind, client, store, chosen, recorder)
+        await _work(workers, parent, stop, chosen.drain_s + END_AFTER_S)
+    recorder.drained()
+    parent.tell("drained")
+    for each in watching:
+        each.cancel()
+
+
+async def _work(
+    workers: list[Worker], parent: "Parent", stop: asyncio.Event, limit_s: float
+) -> None:
+    """
+    Poll until told to stop, then drain within *limit_s*.
+
+    :raises TimeoutError: when attempts do not end; they die with the process.
+    """
     running = [asyncio.ensure_future(worker.run()) for worker in workers]
-    signs.give("polling")
+    parent.tell("polling")
     stopping = asyncio.ensure_future(stop.wait())
     # A worker that ends by itself has failed for good: the fleet starts a new process.
     await asyncio.wait([stopping, *running], return_when=asyncio.FIRST_COMPLETED)
-    await asyncio.gather(*(worker.shutdown() for worker in workers))
-    await asyncio.gather(*running)
-    signs.give("drained")
+    async with asyncio.timeout(limit_s):
+        await asyncio.gather(*(worker.shutdown() for worker in workers))
+        await asyncio.gather(*running)
 
 
-async def _connect(kind: str, stop: asyncio.Event) -> Client | None:
+async def _tick(recorder: Recorder) -> None:
     """
-    Wait for the server as long as it takes: its absence is no reason to die.
+    Show the watchdog that the event loop turns.
     """
-    told = False
-    identity = f"{os.getpid()}@{socket.gethostname()}:{kind}"
-    while not stop.is_set():
-        try:
-            return await connect(identity=identity)
-        except UnavailableError as error:
-            if not told:
-                logger.warning("server.away", extra={"error": str(error)})
-            told = True
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), CONNECT_AGAIN_S)
-    return None
+    while True:
+        recorder.tick()
+        await asyncio.sleep(TICK_S)
 
 
-def _workers(kind: str, client: Client, store: Store, chosen: Settings) -> list[Worker]:
-    if kind == WORKFLOWS:
+@dataclass
+class Parent:
+    """
+    The other end of the channel.
+    """
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def tell(self, sign: str) -> None:
+        """
+        Give a sign, one JSON line.
+        """
+        self.writer.write(json.dumps({"sign": sign}).encode() + b"\n")
+
+    async def watch(self, stop: asyncio.Event) -> None:
+        """
+        Stop when the parent is gone.
+        """
+        with contextlib.suppress(OSError):
+            await self.reader.read()
+        stop.set()
+
+
+def _workers(
+    kind: Kind, client: Client, store: Store, chosen: Settings, recorder: Recorder
+) -> list[Worker]:
+    if kind is Kind.WORKFLOWS:
         return [missions_worker(client, store)]
     place = Place(
         ledger=Ledger(store, fencing=chosen.fencing),
         threads=ThreadPoolExecutor(chosen.slots * 4, thread_name_prefix="agent"),
+        hands=recorder,
     )
+    if kind is Kind.ALONE:
+        return [alone_worker(client, place, load(chosen.modules), chosen)]
     return [
         agent_worker(client, place, agent, chosen)
         for agent in load(chosen.modules).values()
@@ -191,6 +222,23 @@ def agent_worker(
     )
 
 
+def alone_worker(
+    client: Client, place: Place, agents: dict[str, Agent], chosen: Settings
+) -> Worker:
+    """
+    Make the worker that plays any agent, one attempt at a time, for suspects.
+    """
+    return Worker(
+        client,
+        task_queue=ALONE_QUEUE,
+        activities=[host(agent, place) for agent in agents.values()],
+        max_concurrent_activities=1,
+        max_concurrent_activity_task_polls=1,
+        graceful_shutdown_timeout=timedelta(seconds=chosen.drain_s),
+        **_common(),
+    )
+
+
 def _common() -> dict[str, Any]:
     throttle = timedelta(seconds=SHIPPED.beat_s / 2)
     return {
@@ -200,31 +248,5 @@ def _common() -> dict[str, Any]:
     }
 
 
-def _stop_signal() -> asyncio.Event:
-    """
-    Make the event that SIGTERM sets, and the end of the parent.
-    """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-
-    def watch_parent() -> None:
-        while sys.stdin.buffer.read(1024):
-            pass
-        loop.call_soon_threadsafe(stop.set)
-
-    threading.Thread(target=watch_parent, daemon=True).start()
-    return stop
-
-
-def _take_stdout() -> TextIO:
-    """
-    Keep standard output for signs; what agents print goes to standard error.
-    """
-    signs = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    return signs
-
-
 if __name__ == "__main__":
-    main(sys.argv[1])
+    run(Kind(sys.argv[1]), socket.socket(fileno=int(sys.argv[2])))

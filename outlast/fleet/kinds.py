@@ -2,7 +2,9 @@
 The kinds of worker process, and what is imported before they are forked.
 """
 
+import socket
 from enum import StrEnum
+from pathlib import Path
 
 
 class Kind(StrEnum):
@@ -15,6 +17,20 @@ class Kind(StrEnum):
     AGENTS = "agents"
     # One attempt at a time, of tasks that are suspected of killing their process.
     ALONE = "alone"
+
+
+def identity_of(pid: int, kind: Kind) -> str:
+    """
+    Name a worker process as the server lists it.
+    """
+    return f"{pid}@{socket.gethostname()}:{kind}"
+
+
+def recorder_of(home: Path, pid: int) -> Path:
+    """
+    Say where the flight recorder of the worker process *pid* lies.
+    """
+    return home / "run" / f"{pid}.rec"
 
 
 _WORKER = ("outlast.fleet.child", "temporalio.worker", "temporalio.contrib.pydantic")

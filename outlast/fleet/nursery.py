@@ -42,7 +42,8 @@ class Life:
         that is known.
         """
         hearing = asyncio.ensure_future(self._hear(heard))
-        await asyncio.wait([hearing, self.death], return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [hearing, self.death]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not self.death.done():
             # Its channel closed. Kill before anything is reported of it.
             self.kill()
@@ -149,8 +150,10 @@ class _Zygote:
         process: asyncio.subprocess.Process,
         channel: socket.socket,
         reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
         self._process = process
+        self._writer = writer  # a stream closes when nobody holds its writer
         self._channel = channel
         self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._deaths: dict[int, asyncio.Future[int | None]] = {}
@@ -167,8 +170,8 @@ class _Zygote:
             stdout=2,  # standard output is the parent's, for its ready line
         )
         theirs.close()
-        reader, _ = await asyncio.open_connection(sock=ours)
-        zygote = cls(process, sending, reader)
+        reader, writer = await asyncio.open_connection(sock=ours)
+        zygote = cls(process, sending, reader, writer)
         await zygote._answer("ready")
         return zygote
 

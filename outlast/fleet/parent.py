@@ -1,28 +1,34 @@
 """
-The fleet's parent: starts worker processes and starts a dead one again.
+The fleet's parent: keeps worker processes alive and reports what died with them.
 
-It runs no agent code and loads no Temporal client, so that nothing an agent does can
-reach it. A death in service is answered at once; a process that dies before it polls
-is tried again ever more slowly, and after a few times in a row the parent gives up,
-so that whoever keeps *it* alive can see.
+It runs no agent code, so nothing an agent does can reach it. A death in service is
+answered at once: a new process is started, and what the dead one had in hand is
+reported, at the same time. A process that dies before it polls is tried again ever
+more slowly, and after a few times in a row the parent gives up, so that whoever keeps
+*it* alive can see.
 """
 
 import asyncio
-import json
+import contextlib
 import logging
 import os
 import signal
-import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from outlast.contracts.errors import BadInputError
+from outlast.fleet.kinds import Kind, identity_of, recorder_of
+from outlast.fleet.nursery import Life, Nursery
+from outlast.fleet.recorder import count_in_hand, last_tick
+from outlast.fleet.report import Reporter
+from outlast.fleet.watchdog import LOOK_S, Sight, Watchdog, see
+from outlast.runtime.connect import connect_patiently
+from outlast.runtime.locks import home_of
 from outlast.runtime.settings import Settings
 
 logger = logging.getLogger("outlast.fleet")
-
-AGENTS = "agents"
-WORKFLOWS = "workflows"
 
 # Deaths before polling, in a row, after which nothing will change by trying again.
 STILLBORN_LIMIT = 5
@@ -30,6 +36,8 @@ STILLBORN_PAUSE_S = 0.2
 
 # What a child may take beyond its drain time before it is killed.
 KILL_AFTER_S = 4.0
+# Reports that wait for an absent server do not hold a stopping parent for long.
+REPORT_AT_END_S = 5.0
 
 BAD_INPUT = 2  # a child's word that trying again changes nothing
 EXIT_CANNOT_START = 70  # EX_SOFTWARE, for systemd or compose to act on
@@ -41,34 +49,51 @@ class Child:
     One place in the fleet and the process that fills it now.
     """
 
-    kind: str
-    process: asyncio.subprocess.Process | None = None
-    polling: bool = False
+    kind: Kind
+    life: Life | None = None
+    state: str = "starting"  # starting, polling, drained, dead
     stillborn: int = 0
     restarts: int = 0
+    killed_for: str | None = None
+    watchdog: Watchdog = field(default_factory=Watchdog)
+    sight: Sight | None = None
 
     @property
     def pid(self) -> int | None:
-        return self.process.pid if self.process else None
+        return self.life.pid if self.life else None
+
+    @property
+    def polling(self) -> bool:
+        return self.state == "polling"
 
 
-@dataclass
 class Fleet:
     """
-    The worker processes of one host: one for workflows, the others for agents.
+    The worker processes of one host: one for workflows, one for suspects, the others
+    for agents.
+
+    :param ready: called once, when all of them poll.
     """
 
-    settings: Settings
-    ready: Callable[["Fleet"], None]
-    children: list[Child] = field(init=False)
-    failed: bool = False
-
-    def __post_init__(self) -> None:
-        agents = [Child(AGENTS) for _ in range(self.settings.processes)]
-        self.children = [Child(WORKFLOWS), *agents]
+    def __init__(self, settings: Settings, ready: Callable[["Fleet"], None]) -> None:
+        self.settings = settings
+        self.home = home_of(settings)
+        agents = [Child(Kind.AGENTS) for _ in range(settings.processes)]
+        self.children = [Child(Kind.WORKFLOWS), *agents, Child(Kind.ALONE)]
+        self.reporter = Reporter(self._connect)
+        self._ready = ready
+        self._announced = False
+        self._bites = 0
+        self._failed: str | None = None
         self._stopping = asyncio.Event()
         self._killing = asyncio.Event()
-        self._announced = False
+        self._reports: set[asyncio.Task[Any]] = set()
+        workflows, agents_too = Nursery(Kind.WORKFLOWS), Nursery(Kind.AGENTS)
+        self._nurseries = {
+            Kind.WORKFLOWS: workflows,
+            Kind.AGENTS: agents_too,
+            Kind.ALONE: agents_too,
+        }
 
     async def run(self) -> int:
         """
@@ -77,8 +102,17 @@ class Fleet:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
-        await asyncio.gather(*(self._keep(child) for child in self.children))
-        return EXIT_CANNOT_START if self.failed else 0
+        self._report(self.reporter.adopt(self.home / "run"))
+        watching = asyncio.ensure_future(self._watch())
+        try:
+            await asyncio.gather(*(self._keep(child) for child in self.children))
+            if self._reports:
+                await asyncio.wait(self._reports, timeout=REPORT_AT_END_S)
+        finally:
+            watching.cancel()
+            for nursery in self._nurseries.values():
+                nursery.close()
+        return EXIT_CANNOT_START if self._failed else 0
 
     def describe(self) -> dict[str, Any]:
         """
@@ -86,6 +120,33 @@ class Fleet:
         """
         workers = [{"pid": child.pid, "kind": child.kind} for child in self.children]
         return {"fleet": os.getpid(), "workers": workers}
+
+    def snapshot(self) -> dict[str, Any]:
+        """
+        Say how every process is, as `GET /health` shows it.
+        """
+        return {
+            "fleet": os.getpid(),
+            "ready": all(child.polling for child in self.children),
+            "stopping": self._stopping.is_set(),
+            "processes": [self._shown(child) for child in self.children],
+            "restarts": sum(child.restarts for child in self.children),
+            "reported": self.reporter.reported,
+            "bites": self._bites,
+        }
+
+    def _shown(self, child: Child) -> dict[str, Any]:
+        recorder = recorder_of(self.home, child.pid or 0)
+        tick = child.sight.tick if child.sight else None
+        return {
+            "pid": child.pid,
+            "kind": child.kind,
+            "state": child.state,
+            "restarts": child.restarts,
+            "in_hand": count_in_hand(recorder),
+            "last_sign_s": round(time.monotonic() - tick, 3) if tick else None,
+            "memory_mb": child.sight.memory_bytes >> 20 if child.sight else None,
+        }
 
     def stop(self) -> None:
         """
@@ -98,83 +159,115 @@ class Fleet:
             self._killing.set()  # the second one: whoever asks twice means now
         self.stop()
 
+    async def _connect(self) -> Any:
+        never = asyncio.Event()
+        client = await connect_patiently(never, f"{os.getpid()}:fleet")
+        assert client is not None
+        return client
+
     async def _keep(self, child: Child) -> None:
         """
         Fill one place until the fleet stops.
         """
         while not self._stopping.is_set():
-            code = await self._live(child)
+            try:
+                code = await self._live(child)
+            except BadInputError as error:
+                self._give_up(child, str(error))
+                return
             if self._stopping.is_set():
                 return
-            logger.warning(
-                "child.died kind=%s pid=%s code=%s", child.kind, child.pid, code
-            )
             child.restarts += 1
             child.stillborn = 0 if child.polling else child.stillborn + 1
+            child.state = "dead"
             if code == BAD_INPUT or child.stillborn >= STILLBORN_LIMIT:
-                self._give_up(child, code)
+                self._give_up(child, f"they die before they work, exit code {code}")
             elif child.stillborn:
                 await self._pause(STILLBORN_PAUSE_S * 2**child.stillborn)
 
-    async def _live(self, child: Child) -> int:
+    async def _live(self, child: Child) -> int | None:
         """
-        Start the child's process and stay with it until it has ended.
+        Start the child's process, stay with it until it is dead, then report what it
+        had in hand while the next one is born.
         """
-        child.polling = False
-        child.process = process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "outlast.fleet.child",
-            child.kind,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        reading = asyncio.ensure_future(self._read_signs(child, process))
-        draining = asyncio.ensure_future(self._drain(process))
-        code = await process.wait()
+        child.watchdog = Watchdog(self.settings.memory_cap)
+        child.killed_for = None
+        life = await self._nurseries[child.kind].birth(child.kind)
+        child.state, child.life = "starting", life
+        draining = asyncio.ensure_future(self._drain(life))
+        code = await life.ended(lambda sign: self._heard(child, sign))
         draining.cancel()
-        reading.cancel()
+        cause = child.killed_for or _cause(code)
+        if child.state != "drained":
+            logger.warning("child.died %s %s: %s", child.kind, life.pid, cause)
+        identity = identity_of(life.pid, child.kind)
+        recorder = recorder_of(self.home, life.pid)
+        self._report(self.reporter.settle(recorder, cause, identity))
         return code
 
-    async def _read_signs(
-        self, child: Child, process: asyncio.subprocess.Process
-    ) -> None:
-        assert process.stdout is not None
-        async for line in process.stdout:
-            if json.loads(line)["sign"] == "polling":
-                child.polling = True
-                self._announce()
+    def _report(self, report: Any) -> None:
+        task = asyncio.ensure_future(report)
+        self._reports.add(task)
+        task.add_done_callback(self._reports.discard)
 
-    def _announce(self) -> None:
-        if not self._announced and all(child.polling for child in self.children):
+    def _heard(self, child: Child, sign: str) -> None:
+        child.state = sign
+        if not self._announced and all(each.polling for each in self.children):
             self._announced = True
-            self.ready(self)
+            self._ready(self)
 
-    async def _drain(self, process: asyncio.subprocess.Process) -> None:
+    async def _watch(self) -> None:
+        """
+        Kill what is as good as dead; everything else follows from its death.
+        """
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for child in self.children:
+                if child.life is not None and child.polling:
+                    self._look(child, child.life)
+
+    def _look(self, child: Child, life: Life) -> None:
+        now = time.monotonic()
+        tick = last_tick(recorder_of(self.home, life.pid))
+        child.sight = see(life.pid, tick) if tick is not None else None
+        if child.sight is None or child.killed_for:
+            return
+        reason = child.watchdog.judge(now, child.sight)
+        if reason and (self.settings.watchdog or "memory" in reason):
+            child.killed_for = reason
+            self._bites += 1
+            logger.warning("watchdog.bit %s %s: %s", child.kind, life.pid, reason)
+            life.kill()
+
+    async def _drain(self, life: Life) -> None:
         """
         Ask the process to end once the fleet stops, and kill it if it does not.
         """
         await self._stopping.wait()
-        process.terminate()
+        life.terminate()
         limit = self.settings.drain_s + KILL_AFTER_S
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._killing.wait(), limit)
-        except TimeoutError:
-            logger.warning("child.killed pid=%s: it did not drain", process.pid)
-        process.kill()
+        logger.warning("child.killed %s: it did not drain", life.pid)
+        life.kill()
 
     async def _pause(self, seconds: float) -> None:
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            return
 
-    def _give_up(self, child: Child, code: int) -> None:
-        logger.error(
-            "fleet.gave_up: %s processes die before they work, exit code %s; what "
-            "they said stands above",
-            child.kind,
-            code,
-        )
-        self.failed = True
+    def _give_up(self, child: Child, why: str) -> None:
+        if self._failed is None:
+            logger.error("fleet.gave_up on %s processes: %s", child.kind, why)
+            self._failed = why
         self.stop()
+
+
+def _cause(code: int | None) -> str:
+    """
+    Say in words how a process ended.
+    """
+    if code is None:
+        return "it died"
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exited with code {code}"

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from outlast.attempt.hands import NOBODY, Hand
 from outlast.contracts.models import CHECKPOINT_BYTES, Checkpoint
 
 SLOTS = 256
@@ -62,12 +63,6 @@ class InHand:
     checkpoint: Checkpoint | None
 
 
-class FullError(Exception):
-    """
-    More attempts at once than the recorder has slots.
-    """
-
-
 class Recorder:
     """
     The worker's side: one slot for each attempt.
@@ -101,20 +96,19 @@ class Recorder:
 
     def take(
         self, token: bytes, mission: str, task: str, route: str, attempt: int
-    ) -> "Slot":
+    ) -> Hand:
         """
         Record that an attempt is in hand.
 
-        :raises FullError: when there is no slot left.
+        Past the last slot, or with names too long to record, it is left to its
+        heartbeat timeout: the recorder must never be why an attempt cannot run.
         """
-        number = self._claim()
         head = json.dumps(
             [b64encode(token).decode(), mission, task, route, attempt]
         ).encode()
-        if len(head) > HEAD_BYTES:
-            raise FullError(
-                f"{mission}/{task}: its token and names are too long to record"
-            )
+        number = self._claim()
+        if number is None or len(head) > HEAD_BYTES:
+            return NOBODY
         at = HEADER_BYTES + number * SLOT_BYTES
         self._map[at + HEAD_AT : at + HEAD_AT + len(head)] = head
         self._map[at + SIZES_AT : at + HEAD_AT] = bytes(2 * SIZES.size)
@@ -129,14 +123,12 @@ class Recorder:
         """
         self._returned.append((self._clock(), number))
 
-    def _claim(self) -> int:
+    def _claim(self) -> int | None:
         while self._returned and self._old(self._returned[0][0]):
             self._free.append(self._returned.pop(0)[1])
         if not self._free and self._returned:
             self._free.append(self._returned.pop(0)[1])
-        if not self._free:
-            raise FullError(f"more than {SLOTS} attempts at once")
-        return self._free.pop()
+        return self._free.pop() if self._free else None
 
     def _old(self, returned_at: float) -> bool:
         return self._clock() - returned_at > RETURNED_FOR_S
@@ -166,6 +158,8 @@ class Slot:
         """
         Record a checkpoint, as JSON of at most HALF_BYTES.
         """
+        if len(encoded) > HALF_BYTES:
+            return  # the earlier one stands
         half = 1 - self._half
         start = self._at + HALVES_AT + half * HALF_BYTES
         self._map[start : start + len(encoded)] = encoded
@@ -213,6 +207,9 @@ class Wreck:
 
     @property
     def drained(self) -> bool:
+        """
+        Whether the worker had handed everything on: its end is no crash.
+        """
         return len(self._body) == FILE_BYTES and bool(self._body[DRAINED_AT])
 
     def in_hand(self) -> Iterator[InHand]:
@@ -273,3 +270,18 @@ def last_tick(path: Path) -> float | None:
             return float(HEADER.unpack(file.read(HEADER.size))[0])
     except (OSError, struct.error):
         return None
+
+
+def count_in_hand(path: Path) -> int:
+    """
+    Count the attempts that a live worker has in hand.
+    """
+    try:
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as m,
+        ):
+            states = (m[HEADER_BYTES + n * SLOT_BYTES] for n in range(SLOTS))
+            return sum(state == IN_HAND for state in states)
+    except (OSError, ValueError):
+        return 0

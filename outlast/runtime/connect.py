@@ -2,7 +2,10 @@
 The one way to a Temporal server: the SDK's own environment and profiles.
 """
 
+import asyncio
+import contextlib
 import ipaddress
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +24,9 @@ KEEP_ALIVE = KeepAliveConfig(interval_millis=5_000, timeout_millis=5_000)
 WORKER_SIGN = timedelta(seconds=2)
 
 ADDRESS = "localhost:7233"
+AGAIN_S = 0.2
+
+logger = logging.getLogger("outlast.runtime")
 
 
 async def connect(address: str | None = None, identity: str | None = None) -> Client:
@@ -44,6 +50,24 @@ async def connect(address: str | None = None, identity: str | None = None) -> Cl
             f"no Temporal answers at {config['target_host']}: start one with "
             "`starter.py dev`, add --embedded, or set TEMPORAL_ADDRESS"
         ) from error
+
+
+async def connect_patiently(stop: asyncio.Event, identity: str) -> Client | None:
+    """
+    Connect as soon as the server answers: its absence is no reason to die. None when
+    *stop* was set before.
+    """
+    told = False
+    while not stop.is_set():
+        try:
+            return await connect(identity=identity)
+        except UnavailableError as error:
+            if not told:
+                logger.warning("server.away: %s", error)
+            told = True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), AGAIN_S)
+    return None
 
 
 def configuration(address: str | None = None) -> dict[str, Any]:

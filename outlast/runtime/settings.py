@@ -43,8 +43,16 @@ class Settings(BaseSettings):
     agents: str = ""
     # Off only to see in a test or drill what fencing prevents.
     fencing: bool = True
+    # Off only to see in a test or drill what the watchdog prevents.
+    watchdog: bool = True
+    # Memory of one worker process above which it is killed; 0 for no cap.
+    memory_mb: int = Field(default=2048, ge=0)
     # How long a stopping worker lets attempts finish before it hands them on.
     drain_s: float = Field(default=1.0, ge=0, le=600)
+
+    @property
+    def memory_cap(self) -> int:
+        return self.memory_mb * 2**20
 
     @property
     def store_path(self) -> Path:

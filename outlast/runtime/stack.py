@@ -150,7 +150,7 @@ async def _ready_line(
     if not reading.result():
         raise UnavailableError("the fleet did not start")
     line: dict[str, Any] = json.loads(reading.result())
-    return {"fleet": line["fleet"], "workers": line["workers"]}
+    return {name: line[name] for name in ("fleet", "workers", "health")}
 
 
 async def _end_fleet(fleet: asyncio.subprocess.Process) -> None:

@@ -14,8 +14,10 @@ from temporalio.worker import Worker
 
 from outlast.attempt.agent import Agent, crew
 from outlast.attempt.guard import Place
+from outlast.attempt.host import host
 from outlast.attempt.ledger import Ledger
 from outlast.contracts.models import (
+    ALONE_QUEUE,
     MISSIONS_QUEUE,
     Answer,
     Assignment,
@@ -112,10 +114,24 @@ class Crew:
                     workers.append(self._raw_worker(role))
                 else:
                     workers.append(agent_worker(self.client, place, agent, chosen))
+            workers.append(self._alone_worker(place, chosen))
             async with AsyncExitStack() as stack:
                 for worker in workers:
                     await stack.enter_async_context(worker)
                 yield
+
+    def _alone_worker(self, place: Place, chosen: Settings) -> Worker:
+        plays = [
+            self.raw.get(role) or host(agent, place)
+            for role, agent in self.agents.items()
+        ]
+        return Worker(
+            self.client,
+            task_queue=ALONE_QUEUE,
+            activities=plays,
+            max_concurrent_activities=1,
+            build_id="test",
+        )
 
     def _raw_worker(self, role: str) -> Worker:
         return Worker(

@@ -37,7 +37,8 @@ async def test_dying_again_and_again_without_a_step_is_a_dead_letter(
     lasting_crew: Crew,
 ) -> None:
     """
-    Deaths without a saved step in between are bounded by the policy.
+    After the policy's deaths without a saved step in between a task runs alone, and
+    one more there convicts it.
     """
     deaths: list[Assignment] = []
 
@@ -49,6 +50,6 @@ async def test_dying_again_and_again_without_a_step_is_a_dead_letter(
     lasting_crew.ends("killer", dies)
     report = await lasting_crew.run(task("t", "killer"))
 
-    assert len(deaths) == 2
+    assert len(deaths) == 3
     assert report.tasks[0].status is Status.DEAD
-    assert "died 2 times without a saved step" in report.tasks[0].reasons[0]
+    assert "died 3 times without a saved step" in report.tasks[0].reasons[0]

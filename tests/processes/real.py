@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -124,28 +125,32 @@ class Fleet:
 
     def pids(self, kind: str) -> list[int]:
         """
-        List the live worker processes of *kind*, restarted ones too.
+        List the polling worker processes of *kind*, restarted ones too.
         """
-        listed = subprocess.run(
-            ["ps", "-o", "pid=,args=", "--ppid", str(self.process.pid)],
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout.splitlines()
-        return [int(line.split()[0]) for line in listed if line.endswith(kind)]
+        return [
+            each["pid"]
+            for each in self.health()["processes"]
+            if each["kind"] == kind and each["state"] == "polling"
+        ]
+
+    def health(self) -> dict[str, Any]:
+        """
+        Ask the fleet how it is.
+        """
+        with urllib.request.urlopen(self.ready["health"], timeout=5) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
 
     def kill_one(self, dice: random.Random) -> int:
         """
-        SIGKILL one agent process.
+        SIGKILL one agent process, once there is one.
         """
-        pid = dice.choice(self.pids("agents"))
+        pid = dice.choice(wait_for(lambda: self.pids("agents"), "an agent process"))
         os.kill(pid, signal.SIGKILL)
         return pid
 
     def stop(self) -> int:
         if self.process.poll() is None:
-            for pid in [*self.pids("agents"), *self.pids("workflows")]:
-                os.kill(pid, signal.SIGCONT)  # a frozen one could not drain
             self.process.terminate()
         return self.process.wait(timeout=20)
 

@@ -114,6 +114,7 @@ def test_a_woken_zombie_writes_nothing(
     """
     log = tmp_path / "log.jsonl"
     home.extra["OUTLAST_FENCING"] = str(fencing)
+    home.extra["OUTLAST_WATCHDOG"] = "false"  # it would kill what is frozen
     fleet = home.fleet(processes=1)
     path = mission(tmp_path / "m.yaml", rehearsals(log, 1, 0.5), id="frozen")
     starter = home.begin("run", path, "--json")

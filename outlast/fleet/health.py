@@ -1,0 +1,120 @@
+"""
+What the fleet says of itself over HTTP, on loopback unless told otherwise.
+
+    GET /live     200 while the parent lives
+    GET /ready    200 once all its processes poll, else 503
+    GET /health   JSON: each process with pid, kind, state, restarts, in hand, last sign
+    GET /metrics  the same for Prometheus
+"""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from outlast.contracts.errors import BadInputError
+
+Snapshot = Callable[[], dict[str, Any]]
+
+
+class Health:
+    """
+    An HTTP server in a thread of its own, so that it answers while the parent works.
+
+    :param port: 0 for any free one.
+    :raises BadInputError: when the port is in use.
+    """
+
+    def __init__(self, snapshot: Snapshot, host: str, port: int) -> None:
+        handler = type("Handler", (_Handler,), {"snapshot": staticmethod(snapshot)})
+        try:
+            self._server = ThreadingHTTPServer((host, port), handler)
+        except OSError as error:
+            raise BadInputError(
+                f"health cannot listen on {host}:{port}: {error.strerror}"
+            ) from None
+        self.url = f"http://{host}:{self._server.server_port}/health"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """
+        Stop listening.
+        """
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    snapshot: Snapshot
+
+    def do_GET(self) -> None:
+        snapshot = self.snapshot()
+        if self.path == "/live":
+            self._answer(200, "text/plain", b"live\n")
+        elif self.path == "/ready":
+            self._answer(200 if snapshot["ready"] else 503, "text/plain", b"")
+        elif self.path == "/health":
+            body = json.dumps(snapshot).encode()
+            self._answer(200, "application/json", body)
+        elif self.path == "/metrics":
+            self._answer(200, "text/plain; version=0.0.4", metrics(snapshot))
+        else:
+            self._answer(404, "text/plain", b"live, ready, health or metrics\n")
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """
+        Say nothing: a scrape every few seconds is no news.
+        """
+
+    def _answer(self, code: int, kind: str, body: bytes) -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def metrics(snapshot: dict[str, Any]) -> bytes:
+    """
+    Render *snapshot* for Prometheus.
+    """
+    registry = CollectorRegistry()
+    registry.register(_Families(snapshot))
+    return generate_latest(registry)
+
+
+class _Families(Collector):
+    def __init__(self, snapshot: dict[str, Any]) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily(
+            "outlast_process_polling", "1 while it polls", labels=["kind", "pid"]
+        )
+        hand = GaugeMetricFamily(
+            "outlast_attempts_in_hand", "attempts at work", labels=["kind", "pid"]
+        )
+        for each in self._snapshot["processes"]:
+            labels = [each["kind"], str(each["pid"])]
+            up.add_metric(labels, float(each["state"] == "polling"))
+            hand.add_metric(labels, float(each["in_hand"]))
+        yield up
+        yield hand
+        yield CounterMetricFamily(
+            "outlast_restarts", "processes started again", self._snapshot["restarts"]
+        )
+        yield CounterMetricFamily(
+            "outlast_attempts_reported",
+            "attempts ended by an exit report",
+            self._snapshot["reported"],
+        )
+        yield CounterMetricFamily(
+            "outlast_watchdog_bites",
+            "processes killed by the watchdog",
+            self._snapshot["bites"],
+        )
