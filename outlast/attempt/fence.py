@@ -67,7 +67,8 @@ class Fence:
         :raises StaleAttemptError: when an attempt with a higher fence was here.
         """
         mission, task = assignment.mission, assignment.task.id
-        with self.store.write() as connection:
+        # Not durable: a loss of power ends every attempt, the overtaken ones too.
+        with self.store.write(durable=False) as connection:
             row = connection.execute(self._claiming(assignment, route, fence)).first()
             if row is not None:
                 claim = Claim(

@@ -80,28 +80,17 @@ class Attempt:
         :raises TaskError: what the agent said, or that it stalled.
         """
         ledger, store = self.place.ledger, self.place.ledger.store
-        self.claim = await store.run(
-            ledger.claim, self.assignment, self.agent.role, self.fence
+        begun = await store.run(
+            ledger.begin, self.assignment, self.agent.role, self.fence, carried
         )
-        done = await store.run(ledger.answered, self.claim)
-        if done is not None:
-            await store.run(ledger.ended, self.claim, "already done")
-            return done[0]
-        await self._resume(carried)
+        self.claim, self.checkpoint = begun.claim, begun.checkpoint
+        if begun.answer is not None:
+            return begun.answer
+        if self.checkpoint.seq:
+            self.hand.save(self.checkpoint.model_dump_json().encode())
         answer, result = await self._play()
         await store.run(ledger.record, self.claim, answer, result)
         return answer
-
-    async def _resume(self, carried: list[Checkpoint]) -> None:
-        assert self.claim is not None
-        ledger, store = self.place.ledger, self.place.ledger.store
-        saved = await store.run(ledger.resume, self.claim)
-        known = [*carried, saved] if saved else carried
-        known = [each for each in known if each.route == self.agent.role]
-        self.checkpoint = max(known, key=lambda each: each.seq, default=Checkpoint())
-        if self.checkpoint.seq:
-            self.hand.save(self.checkpoint.model_dump_json().encode())
-            await store.run(ledger.resumed, self.claim, self.checkpoint.seq)
 
     async def _play(self) -> tuple[Answer, JsonValue]:
         assert self.claim is not None

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from sqlalchemy.dialects.sqlite import insert
 
 from outlast.attempt.fence import Claim, Fence, key_of, of
-from outlast.contracts.models import Answer, Checkpoint
+from outlast.contracts.models import Answer, Assignment, Checkpoint
 from outlast.store.schema import blobs, checkpoints, effects, results, spending
 
 INTENDED = "intended"
@@ -35,10 +35,43 @@ class Intent:
     proposed: bool  # whether the content is the one that this attempt proposed
 
 
+@dataclass(frozen=True)
+class Begun:
+    """
+    Where an attempt begins: after *checkpoint*, or with the *answer* of an earlier one.
+    """
+
+    claim: Claim
+    checkpoint: Checkpoint
+    answer: Answer | None
+
+
 class Ledger(Fence):
     """
     Progress, results, effects and spending of attempts, each written under its claim.
     """
+
+    def begin(
+        self, assignment: Assignment, route: str, fence: int, carried: list[Checkpoint]
+    ) -> Begun:
+        """
+        Claim the task and find out what is left to do, in one go.
+
+        :param carried: checkpoints that came with the task.
+        :raises StaleAttemptError: when a later attempt has the task.
+        """
+        claim = self.claim(assignment, route, fence)
+        done = self.answered(claim)
+        if done is not None:
+            self.ended(claim, "already done")
+            return Begun(claim, Checkpoint(), done[0])
+        saved = self.resume(claim)
+        known = [*carried, saved] if saved else carried
+        mine = [each for each in known if each.route == route]
+        newest = max(mine, key=lambda each: each.seq, default=Checkpoint())
+        if newest.seq:
+            self.resumed(claim, newest.seq)
+        return Begun(claim, newest, None)
 
     def resume(self, claim: Claim) -> Checkpoint | None:
         """

@@ -5,6 +5,7 @@ The process's edge: every error becomes one sentence and an exit code.
     3 degraded, with --strict                130 interrupted
 """
 
+import os
 import sys
 
 import typer
@@ -22,7 +23,10 @@ def run_command(app: typer.Typer) -> None:
     """
     Run *app* and exit with the code that its end deserves.
     """
-    sys.exit(_run(app))
+    code = _run(app)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a client's threads may not survive the interpreter's teardown
 
 
 def _run(app: typer.Typer) -> int:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import os
-import sys
 from typing import Annotated
 
 import typer
@@ -62,10 +61,7 @@ def work(
         chosen = chosen.model_copy(update={"watchdog": False})
     _refuse_impossible_memory(chosen)
     _refuse_two_hosts(single_host)
-    code = asyncio.run(_keep(chosen, as_json, (health_host, health_port)))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # the client's threads do not survive the interpreter's teardown
+    raise typer.Exit(asyncio.run(_keep(chosen, as_json, (health_host, health_port))))
 
 
 async def _keep(chosen: Settings, as_json: bool, listen: tuple[str, int]) -> int:

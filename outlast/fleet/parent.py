@@ -39,6 +39,9 @@ KILL_AFTER_S = 4.0
 # Reports that wait for an absent server do not hold a stopping parent for long.
 REPORT_AT_END_S = 5.0
 
+# How long the birth of the next process waits for the report of the last one's death.
+REPORT_FIRST_S = 0.1
+
 BAD_INPUT = 2  # a child's word that trying again changes nothing
 EXIT_CANNOT_START = 70  # EX_SOFTWARE, for systemd or compose to act on
 
@@ -188,7 +191,7 @@ class Fleet:
     async def _live(self, child: Child) -> int | None:
         """
         Start the child's process, stay with it until it is dead, then report what it
-        had in hand while the next one is born.
+        had in hand.
         """
         child.watchdog = Watchdog(self.settings.memory_cap)
         child.killed_for = None
@@ -202,13 +205,17 @@ class Fleet:
             logger.warning("child.died %s %s: %s", child.kind, life.pid, cause)
         identity = identity_of(life.pid, child.kind)
         recorder = recorder_of(self.home, life.pid)
-        self._report(self.reporter.settle(recorder, cause, identity))
+        report = self._report(self.reporter.settle(recorder, cause, identity))
+        # The next process takes a core for a while, which those who take over need
+        # first. Without a server there is nobody to wait for.
+        await asyncio.wait([report], timeout=REPORT_FIRST_S)
         return code
 
-    def _report(self, report: Any) -> None:
+    def _report(self, report: Any) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(report)
         self._reports.add(task)
         task.add_done_callback(self._reports.discard)
+        return task
 
     def _heard(self, child: Child, sign: str) -> None:
         child.state = sign

@@ -26,11 +26,11 @@ OLDEST_CLI = (1, 5)
 
 # The server's timers would fire up to 1 s late, its queues be polled 20 times a
 # second: on one machine with few missions neither saves anything worth the wait.
-DYNAMIC_CONFIG = (
+DYNAMIC_CONFIG = [
     'history.timerProcessorMaxTimeShift="10ms"',
     "history.transferProcessorMaxPollRPS=2000",
     "history.timerProcessorMaxPollRPS=2000",
-)
+]
 PRAGMAS = ("journal_mode=wal", "synchronous=1")
 SEARCH_ATTRIBUTES = ("OutlastStatus=Keyword", "OutlastTenant=Keyword")
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from real import Home
 
+from drills.real import Home
 from outlast.runtime.embedded import Server, choose_ports
 
 

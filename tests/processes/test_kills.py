@@ -10,7 +10,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from real import Home, events, every, mission, wait_for
+
+from drills.real import Home, events, every, mission, wait_for
 
 STEPS = 10
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from real import ROOT, Home, Said, events, mission, wait_for
 
+from drills.real import ROOT, Home, Said, events, mission, wait_for
 from outlast.contracts.models import MISSIONS_QUEUE
 from outlast.runtime.connect import connect
 from outlast.store.schema import missions

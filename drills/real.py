@@ -19,7 +19,7 @@ from typing import Any
 
 from outlast.runtime.embedded import Server
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 LIMIT_S = 60.0
 
 
@@ -145,7 +145,9 @@ class Fleet:
         """
         SIGKILL one agent process, once there is one.
         """
-        pid = dice.choice(wait_for(lambda: self.pids("agents"), "an agent process"))
+        pid: int = dice.choice(
+            wait_for(lambda: self.pids("agents"), "an agent process")
+        )
         os.kill(pid, signal.SIGKILL)
         return pid
 

@@ -1,0 +1,336 @@
+"""
+How long until work goes on after each fault, and from which step.
+
+    python -m benchmarks.recovery [--trials 100] [--long-trials 20] [--stock-timers]
+
+Every trial is a real fault on real processes; a figure is from the fault to the first
+line of the next attempt, and `lost` counts completed steps that were done again. The
+last rows are stock Temporal with a heartbeat timeout of 1 s, in the same run.
+Exit code 1 says that a bound was missed.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from drills.real import ROOT, Fleet, Home, events, mission, wait_for
+from outlast.runtime import embedded
+from outlast.runtime.embedded import Server, choose_ports
+
+STEP_S = 0.02
+STEPS = 100_000  # more than any trial needs; the mission is cancelled at the end
+SETTLE_S = (0.1, 0.4)  # between trials, at random: a fault hits any moment of a step
+
+
+@dataclass
+class Row:
+    """
+    One fault and what was measured.
+    """
+
+    fault: str
+    bound_median_s: float | None
+    bound_worst_s: float | None
+    seconds: list[float] = field(default_factory=list)
+    lost: int = 0
+
+    @property
+    def held(self) -> bool:
+        ordered = sorted(self.seconds)
+        median = statistics.median(ordered)
+        p95 = ordered[int(len(ordered) * 0.95) - 1]
+        return (self.bound_median_s is None or median <= self.bound_median_s) and (
+            self.bound_worst_s is None or p95 <= self.bound_worst_s
+        )
+
+    def __str__(self) -> str:
+        ordered = sorted(self.seconds)
+        p95 = ordered[max(0, int(len(ordered) * 0.95) - 1)]
+        bounds = "/".join(
+            "-" if bound is None else f"{bound:g}"
+            for bound in (self.bound_median_s, self.bound_worst_s)
+        )
+        verdict = "ok" if self.held else "MISSED"
+        return (
+            f"{self.fault:<44}{len(ordered):>5}{statistics.median(ordered):>9.3f}"
+            f"{p95:>9.3f}{ordered[-1]:>9.3f}{self.lost:>6}{bounds:>12}  {verdict}"
+        )
+
+
+class Trials:
+    """
+    A home with a server and a fleet, to break again and again.
+    """
+
+    def __init__(self, home: Home, folder: Path) -> None:
+        self.home = home
+        self.folder = folder
+        self.dice = random.Random(3)
+        self.count = 0
+
+    def kill(self, trials: int, at_once: int = 1) -> Row:
+        """
+        SIGKILL the process that has a task in hand, while *at_once* tasks run.
+        """
+        many = f", {at_once} tasks running" if at_once > 1 else ""
+        row = Row(f"SIGKILL of an agent process{many}", 0.06, 0.2)
+        with self.running(at_once) as log:
+            for _ in range(trials):
+                self._once(row, log, lambda pid: os.kill(pid, signal.SIGKILL))
+        return row
+
+    def freeze(self, trials: int) -> Row:
+        """
+        SIGSTOP.
+        """
+        row = Row("SIGSTOP of an agent process", None, 1.5)
+        with self.running(1) as log:
+            for _ in range(trials):
+                self._once(row, log, lambda pid: os.kill(pid, signal.SIGSTOP))
+        return row
+
+    def misbehave(self, how: str, trials: int, bound_s: float) -> Row:
+        """
+        Let the agent's own code be the fault.
+        """
+        row = Row(f"agent code: {how}", None, bound_s)
+        for _ in range(trials):
+            script = {
+                "steps": 8,
+                "step_seconds": STEP_S,
+                "misbehave": {"attempt": 1, "step": 5, "how": how},
+            }
+            log = self._begin([script])
+            second = wait_for(lambda log=log: _second(log), f"recovery from {how}")
+            fault_at = max(
+                each["at"] for each in events(log, "step") if each["attempt"] == 1
+            )
+            row.seconds.append(second["at"] - fault_at - STEP_S)
+            row.lost += 4 - second["step"]
+            wait_for(lambda log=log: events(log, "end"), "its end")
+        return row
+
+    def lose_fleet(self, trials: int) -> Row:
+        """
+        SIGKILL a whole fleet, parent first, another fleet alive.
+        """
+        row = Row("SIGKILL of a whole fleet, another alive", None, 2.0)
+        with self.running(1) as log:
+            for _ in range(trials):
+                if len(self.home.fleets) < 2:
+                    self.home.fleet(processes=2)
+                pid = _holder(log)
+                victim = next(
+                    each for each in self.home.fleets if pid in each.pids("agents")
+                )
+                self._once(row, log, partial(_slay_of, victim))
+                self.home.fleets.remove(victim)
+        return row
+
+    @contextmanager
+    def running(self, tasks: int) -> Iterator[Path]:
+        """
+        Have endless tasks under way.
+        """
+        script = {"steps": STEPS, "step_seconds": STEP_S}
+        log = self._begin([script] * tasks)
+        wait_for(lambda: len(events(log, "start")) >= tasks, "all to start")
+        try:
+            yield log
+        finally:
+            name = f"trial-{self.count}"
+            ended = self.home.starter("cancel", name)
+            assert ended.code == 0, ended
+
+    def _begin(self, scripts: list[dict[str, Any]]) -> Path:
+        self.count += 1
+        name = f"trial-{self.count}"
+        log = self.folder / f"{name}.jsonl"
+        tasks = [
+            {"id": f"t{at}", "role": "rehearse", "input": {**script, "log": str(log)}}
+            for at, script in enumerate(scripts)
+        ]
+        limits = {"concurrency": len(tasks)}
+        path = mission(self.folder / f"{name}.yaml", tasks, id=name, limits=limits)
+        self.home.begin("run", path, "--json")
+        return log
+
+    def _once(self, row: Row, log: Path, fault: Callable[[int], None]) -> None:
+        """
+        Inject *fault* into the holder of a task and time that task's next attempt.
+        """
+        time.sleep(self.dice.uniform(*SETTLE_S))
+        step = events(log, "step")[-1]
+        began = time.time()
+        fault(step["pid"])
+        again = wait_for(
+            lambda: [
+                each
+                for each in events(log, "start")
+                if each["at"] > began and each["task"] == step["task"]
+            ],
+            row.fault,
+        )[0]
+        steps = [
+            each["step"]
+            for each in events(log, "step")
+            if each["task"] == step["task"] and each["at"] <= again["at"]
+        ]
+        row.seconds.append(again["at"] - began)
+        row.lost += max(0, max(steps) - again["step"])
+        wait_for(
+            lambda: [
+                each
+                for each in events(log, "step")
+                if each["at"] > again["at"] and each["task"] == step["task"]
+            ],
+            "a new step",
+        )
+
+
+class Stock:
+    """
+    Stock Temporal on the same server.
+    """
+
+    def __init__(self, address: str, folder: Path) -> None:
+        self.address = address
+        self.log = folder / "stock.jsonl"
+        self.workers: dict[int, subprocess.Popen[bytes]] = {}
+
+    def measure(self, trials: int, how: signal.Signals) -> Row:
+        """
+        Kill or freeze the worker that has the activity in hand.
+        """
+        row = Row(f"stock Temporal, heartbeat 1 s: {how.name}", None, None)
+        self.log.unlink(missing_ok=True)
+        for _ in range(2):
+            self._start()
+        script = {"steps": 100_000, "step_seconds": STEP_S, "log": str(self.log)}
+        run = self._python("run", self.address, json.dumps(script))
+        wait_for(lambda: events(self.log, "step"), "stock Temporal to start")
+        for _ in range(trials):
+            self._once(row, how)
+        for process in [run, *self.workers.values()]:
+            process.kill()
+            process.wait()
+        self.workers.clear()
+        return row
+
+    def _once(self, row: Row, how: signal.Signals) -> None:
+        step = events(self.log, "step")[-1]
+        began = time.time()
+        os.kill(step["pid"], how)
+        again = wait_for(
+            lambda: [each for each in events(self.log, "start") if each["at"] > began],
+            row.fault,
+        )[0]
+        done = [
+            each["step"]
+            for each in events(self.log, "step")
+            if each["at"] <= again["at"]
+        ]
+        row.seconds.append(again["at"] - began)
+        row.lost += max(0, max(done) - again["step"])
+        victim = self.workers.pop(step["pid"])
+        victim.kill()
+        victim.wait()
+        self._start()
+        wait_for(lambda: events(self.log, "step")[-1]["at"] > again["at"], "a new step")
+
+    def _start(self) -> None:
+        process = self._python("worker", self.address)
+        self.workers[process.pid] = process
+        time.sleep(2.5)  # it has no way to say that it polls
+
+    def _python(self, *args: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "drills.stock", *args]
+        return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+
+
+def _second(log: Path) -> dict[str, Any] | None:
+    return next((each for each in events(log, "start") if each["attempt"] > 1), None)
+
+
+def _holder(log: Path) -> int:
+    return int(events(log, "step")[-1]["pid"])
+
+
+def _slay_of(fleet: Fleet, _: int) -> None:
+    pids = [each["pid"] for each in fleet.health()["processes"]]
+    fleet.process.kill()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    fleet.process.wait()
+
+
+def main() -> int:
+    """
+    Run all trials and print the table.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--long-trials", type=int, default=20)
+    parser.add_argument("--stock-timers", action="store_true")
+    args = parser.parse_args()
+    if args.stock_timers:
+        embedded.DYNAMIC_CONFIG = []
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        home = Home(folder, Server(folder, *choose_ports(None, None)))
+        home.extra["OUTLAST_MEMORY_MB"] = "512"
+        asyncio.run(home.server.start())
+        try:
+            rows = _measure(home, folder, args.trials, args.long_trials)
+        finally:
+            home.close()
+    timers = "stock timers" if args.stock_timers else "timers as shipped"
+    print(f"\nseconds from the fault to the next attempt's first line ({timers})")
+    print(
+        f"{'fault':<44}{'n':>5}{'median':>9}{'p95':>9}{'worst':>9}{'lost':>6}"
+        f"{'bounds':>12}"
+    )
+    for row in rows:
+        print(row)
+    return int(not all(row.held for row in rows))
+
+
+def _measure(home: Home, folder: Path, trials: int, long_trials: int) -> list[Row]:
+    home.fleet(processes=3)
+    on = Trials(home, folder)
+    plan: list[Callable[[], Row]] = [
+        lambda: on.kill(trials),
+        lambda: on.kill(trials, at_once=6),
+        lambda: on.freeze(long_trials),
+        lambda: on.misbehave("segfault", long_trials, 0.25),
+        lambda: on.misbehave("block", long_trials, 1.5),
+        lambda: on.misbehave("burn", long_trials, 5.5),
+        lambda: on.misbehave("memory", long_trials, 1.5),
+        lambda: on.lose_fleet(long_trials),
+    ]
+    stock = Stock(home.server.address, folder)
+    for how in (signal.SIGKILL, signal.SIGSTOP):
+        plan.append(partial(stock.measure, max(3, long_trials // 4), how))
+    rows = []
+    for step in plan:
+        rows.append(step())
+        print(rows[-1], file=sys.stderr, flush=True)
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

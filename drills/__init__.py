@@ -1,0 +1,3 @@
+"""
+Real processes to break, for tests, benchmarks and demonstrations.
+"""
