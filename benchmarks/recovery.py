@@ -148,7 +148,6 @@ class Trials:
         """
         script = {"steps": STEPS, "step_seconds": STEP_S}
         log = self._begin([script] * tasks)
-        wait_for(lambda: len(events(log, "start")) >= tasks, "all to start")
         try:
             yield log
         finally:
@@ -166,7 +165,10 @@ class Trials:
         ]
         limits = {"concurrency": len(tasks)}
         path = mission(self.folder / f"{name}.yaml", tasks, id=name, limits=limits)
-        self.home.begin("run", path, "--json")
+        follower = self.home.begin("run", path, "--json")
+        wait_for(lambda: len(events(log, "start")) >= len(scripts), "all to start")
+        follower.kill()  # it looks four times a second; the mission goes on without it
+        follower.wait()
         return log
 
     def _once(self, row: Row, log: Path, fault: Callable[[int], None]) -> None:
@@ -217,7 +219,7 @@ class Stock:
         Kill or freeze the worker that has the activity in hand.
         """
         row = Row(f"stock Temporal, heartbeat 1 s: {how.name}", None, None)
-        self.log.unlink(missing_ok=True)
+        self.log = self.log.with_name(f"stock-{how.name}.jsonl")
         for _ in range(2):
             self._start()
         script = {"steps": 100_000, "step_seconds": STEP_S, "log": str(self.log)}

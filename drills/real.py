@@ -145,9 +145,8 @@ class Fleet:
         """
         SIGKILL one agent process, once there is one.
         """
-        pid: int = dice.choice(
-            wait_for(lambda: self.pids("agents"), "an agent process")
-        )
+        pids = wait_for(lambda: self.pids("agents"), "an agent process")
+        pid: int = dice.choice(pids)
         os.kill(pid, signal.SIGKILL)
         return pid
 
@@ -155,6 +154,11 @@ class Fleet:
         if self.process.poll() is None:
             self.process.terminate()
         return self.process.wait(timeout=20)
+
+
+# What was read of each log: parsing it anew at every look would take the very
+# processor that the processes under test need.
+_READ: dict[Path, tuple[int, list[dict[str, Any]]]] = {}
 
 
 def mission(path: Path, tasks: list[dict[str, Any]], **more: Any) -> str:
@@ -169,10 +173,14 @@ def events(log: Path, *kinds: str) -> list[dict[str, Any]]:
     """
     Read the events of *kinds* from a rehearsal's log.
     """
-    if not log.exists():
-        return []
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    return [line for line in lines if line["event"] in kinds]
+    offset, found = _READ.get(log, (0, []))
+    if log.exists():
+        with log.open("rb") as file:
+            file.seek(offset)
+            whole = file.read().rpartition(b"\n")[0]  # a line may be half written
+        found += [json.loads(line) for line in whole.splitlines()]
+        _READ[log] = (offset + len(whole) + bool(whole), found)
+    return [line for line in found if line["event"] in kinds]
 
 
 def wait_for(look: Any, what: str, limit_s: float = LIMIT_S) -> Any:

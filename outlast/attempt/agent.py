@@ -8,6 +8,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -70,13 +71,18 @@ class Agent:
         )
         values = {**given, "needs": needs} if takes_needs else given
         try:
-            return TypeAdapter(wanted).validate_python(values)
+            return _adapter(wanted).validate_python(values)
         except ValidationError as error:
             raise GiveUp(f"{self.role} cannot use its input: {_first(error)}") from None
 
     def _input_type(self) -> Any:
         first = next(iter(inspect.signature(self.play).parameters))
         return get_type_hints(self.play).get(first, dict[str, Any])
+
+
+@cache
+def _adapter(wanted: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(wanted)
 
 
 _loaded: dict[str, Agent] = {}

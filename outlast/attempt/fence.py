@@ -20,7 +20,16 @@ from sqlalchemy.dialects.sqlite import insert
 from outlast.contracts.errors import StaleAttemptError
 from outlast.contracts.models import Assignment
 from outlast.store.database import Store
-from outlast.store.schema import attempts, checkpoints, claims, refusals
+from outlast.store.schema import claims, refusals
+from outlast.store.statements import (
+    CLAIM,
+    CLOSE_LINE,
+    HOLD,
+    LAST_LINE,
+    LAST_SAVED,
+    OPEN_LINE,
+    RESUMED,
+)
 
 T = TypeVar("T")
 
@@ -69,7 +78,16 @@ class Fence:
         mission, task = assignment.mission, assignment.task.id
         # Not durable: a loss of power ends every attempt, the overtaken ones too.
         with self.store.write(durable=False) as connection:
-            row = connection.execute(self._claiming(assignment, route, fence)).first()
+            row = connection.execute(
+                CLAIM[self._fencing],
+                {
+                    "mission": mission,
+                    "task": task,
+                    "round": assignment.round,
+                    "route": route,
+                    "fence": fence,
+                },
+            ).first()
             if row is not None:
                 claim = Claim(
                     mission, assignment.tenant, task, assignment.round, fence, row[0]
@@ -84,8 +102,7 @@ class Fence:
         Note at which save the attempt went on.
         """
         with self.store.write(durable=False) as connection:
-            line = sa.update(attempts).where(line_of(claim))
-            connection.execute(line.values(resumed_seq=seq))
+            connection.execute(RESUMED, {**of_line(claim), "seq": seq})
 
     def failed(self, claim: Claim, ending: str) -> int:
         """
@@ -110,38 +127,6 @@ class Fence:
         with self.store.write(durable=False) as connection:
             self._close_line(connection, claim, ending, self._clock())
 
-    def _claiming(
-        self, assignment: Assignment, route: str, fence: int
-    ) -> sa.Executable:
-        """
-        Make the one statement that takes a claim, or no row if a later one stands.
-        """
-        fresh = insert(claims).values(
-            mission=assignment.mission,
-            task=assignment.task.id,
-            round=assignment.round,
-            fence=fence,
-            route=route,
-            attempt=1,
-            failures=0,
-        )
-        same_round = claims.c.round == fresh.excluded.round
-        same_route = sa.and_(same_round, claims.c.route == fresh.excluded.route)
-        taken = fresh.on_conflict_do_update(
-            None,
-            set_={
-                "round": fresh.excluded.round,
-                "route": fresh.excluded.route,
-                "fence": fresh.excluded.fence,
-                "attempt": sa.case((same_round, claims.c.attempt + 1), else_=1),
-                "failures": sa.case((same_route, claims.c.failures), else_=0),
-            },
-            where=(claims.c.fence < fresh.excluded.fence)
-            if self._fencing
-            else sa.true(),
-        )
-        return taken.returning(claims.c.attempt)
-
     def _open_line(
         self,
         connection: sa.Connection,
@@ -164,19 +149,14 @@ class Fence:
             "noticed_by": assignment.noticed_by,
             "after_s": now - last_sign if last_sign else None,
         }
-        connection.execute(insert(attempts).values(line).on_conflict_do_nothing())
+        connection.execute(OPEN_LINE, line)
 
     def _last_sign(self, connection: sa.Connection, claim: Claim) -> float | None:
         """
         Find when an earlier attempt of this round last started, saved or ended.
         """
-        saved = sa.select(checkpoints.c.saved_at).where(
-            of(checkpoints, claim), checkpoints.c.round == claim.round
-        )
-        lines = sa.select(
-            sa.func.max(sa.func.coalesce(attempts.c.ended_at, attempts.c.started_at))
-        ).where(of(attempts, claim), attempts.c.round == claim.round)
-        signs = [connection.scalar(saved), connection.scalar(lines)]
+        round_ = of_round(claim)
+        signs = [connection.scalar(look, round_) for look in (LAST_SAVED, LAST_LINE)]
         return max((sign for sign in signs if sign is not None), default=None)
 
     def _write(
@@ -199,10 +179,8 @@ class Fence:
         )
 
     def _holds(self, connection: sa.Connection, claim: Claim) -> bool:
-        mine = sa.update(claims).where(of(claims, claim))
-        if self._fencing:
-            mine = mine.where(claims.c.fence == claim.fence)
-        return connection.execute(mine.values(task=claims.c.task)).rowcount == 1
+        mine = of_line(claim) if self._fencing else of_task(claim)
+        return connection.execute(HOLD[self._fencing], mine).rowcount == 1
 
     def _refuse(
         self, connection: sa.Connection, mission: str, task: str, fence: int, what: str
@@ -220,17 +198,40 @@ class Fence:
     def _close_line(
         self, connection: sa.Connection, claim: Claim, ending: str, now: float
     ) -> None:
-        line = sa.update(attempts).where(line_of(claim), attempts.c.ended_at.is_(None))
-        connection.execute(line.values(ended_at=now, ending=ending))
+        how = {"now": now, "how": ending}
+        connection.execute(CLOSE_LINE, {**of_line(claim), **how})
 
 
 def key_of(claim: Claim) -> dict[str, Any]:
+    """
+    The key of a row to be written for the claim's task.
+    """
     return {"mission": claim.mission, "task": claim.task}
 
 
+def of_task(claim: Claim) -> dict[str, Any]:
+    """
+    The parameters that find the task's rows.
+    """
+    return {"of_mission": claim.mission, "of_task": claim.task}
+
+
+def of_round(claim: Claim) -> dict[str, Any]:
+    """
+    The parameters that find the rows of the claim's round.
+    """
+    return {**of_task(claim), "of_round": claim.round}
+
+
+def of_line(claim: Claim) -> dict[str, Any]:
+    """
+    The parameters that find the attempt's own line.
+    """
+    return {**of_task(claim), "of_fence": claim.fence}
+
+
 def of(table: sa.Table, claim: Claim) -> sa.ColumnElement[bool]:
+    """
+    The condition for the task's rows in *table*, for statements made but rarely.
+    """
     return sa.and_(table.c.mission == claim.mission, table.c.task == claim.task)
-
-
-def line_of(claim: Claim) -> sa.ColumnElement[bool]:
-    return sa.and_(of(attempts, claim), attempts.c.fence == claim.fence)

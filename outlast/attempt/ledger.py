@@ -5,15 +5,24 @@ What was already done or paid for: progress, results, effects, spending.
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 from pydantic import JsonValue
 from sqlalchemy.dialects.sqlite import insert
 
-from outlast.attempt.fence import Claim, Fence, key_of, of
+from outlast.attempt.fence import Claim, Fence, key_of, of_round
 from outlast.contracts.models import Answer, Assignment, Checkpoint
-from outlast.store.schema import blobs, checkpoints, effects, results, spending
+from outlast.store.schema import blobs, effects, spending
+from outlast.store.statements import (
+    LAST_RESULT,
+    RECORD,
+    RESULT,
+    SAVE,
+    SAVED,
+    upsert,
+)
+
+KEEP = upsert(blobs, ["mission", "digest"], ["body", "stored_at"])
 
 INTENDED = "intended"
 APPLIED = "applied"
@@ -77,18 +86,16 @@ class Ledger(Fence):
         """
         Read the last checkpoint of the claim's round.
         """
-        query = sa.select(checkpoints.c.checkpoint).where(
-            of(checkpoints, claim), checkpoints.c.round == claim.round
-        )
         with self.store.read() as connection:
-            found = connection.scalar(query)
+            found = connection.scalar(SAVED, of_round(claim))
         return Checkpoint.model_validate_json(found) if found else None
 
     def save(self, claim: Claim, checkpoint: Checkpoint, durable: bool) -> None:
         """
         Replace the task's checkpoint.
         """
-        values = {
+        row = {
+            **key_of(claim),
             "round": claim.round,
             "fence": claim.fence,
             "checkpoint": checkpoint.model_dump_json(),
@@ -96,7 +103,7 @@ class Ledger(Fence):
         }
 
         def put(connection: sa.Connection) -> None:
-            connection.execute(_upsert(checkpoints, key_of(claim), values))
+            connection.execute(SAVE, row)
 
         self._write(claim, "checkpoint", put, durable)
 
@@ -105,11 +112,10 @@ class Ledger(Fence):
         Store progress that is too large to travel; returns its digest.
         """
         digest = hashlib.sha256(body).hexdigest()
-        row = {"mission": claim.mission, "digest": digest}
+        row = {"mission": claim.mission, "digest": digest, "body": body}
 
         def put(connection: sa.Connection) -> None:
-            values = {"body": body, "stored_at": self._clock()}
-            connection.execute(_upsert(blobs, row, values))
+            connection.execute(KEEP, {**row, "stored_at": self._clock()})
 
         self._write(claim, "checkpoint", put, durable)
         return digest
@@ -136,15 +142,10 @@ class Ledger(Fence):
         """
         Read a task's result, of its last round unless *round_* is given.
         """
-        query = (
-            sa.select(results.c.answer)
-            .where(results.c.mission == mission, results.c.task == task)
-            .order_by(results.c.round.desc())
-        )
-        if round_ is not None:
-            query = query.where(results.c.round == round_)
+        of_result = {"of_mission": mission, "of_task": task, "of_round": round_}
+        query = LAST_RESULT if round_ is None else RESULT
         with self.store.read() as connection:
-            found = connection.scalar(query.limit(1))
+            found = connection.scalar(query, of_result)
         if found is None:
             return None
         kept = json.loads(found)
@@ -159,9 +160,8 @@ class Ledger(Fence):
 
         def put(connection: sa.Connection) -> None:
             now = self._clock()  # under the lock: the audit compares it with claims
-            values = {"fence": claim.fence, "answer": body, "recorded_at": now}
-            key = {**key_of(claim), "round": claim.round}
-            connection.execute(_upsert(results, key, values))
+            row = {"fence": claim.fence, "answer": body, "recorded_at": now}
+            connection.execute(RECORD, {**key_of(claim), "round": claim.round, **row})
             self._close_line(connection, claim, "done", now)
 
         self._write(claim, "result", put)
@@ -250,10 +250,3 @@ class Ledger(Fence):
 
 def _effect(claim: Claim, key: str) -> sa.ColumnElement[bool]:
     return sa.and_(effects.c.tenant == claim.tenant, effects.c.key == key)
-
-
-def _upsert(
-    table: sa.Table, key: dict[str, Any], values: dict[str, Any]
-) -> sa.Executable:
-    row = insert(table).values(**key, **values)
-    return row.on_conflict_do_update(index_elements=list(key), set_=values)

@@ -39,8 +39,8 @@ KILL_AFTER_S = 4.0
 # Reports that wait for an absent server do not hold a stopping parent for long.
 REPORT_AT_END_S = 5.0
 
-# How long the birth of the next process waits for the report of the last one's death.
-REPORT_FIRST_S = 0.1
+# How long the next birth waits while others of its kind take over from the dead one.
+TAKE_OVER_S = 0.1
 
 BAD_INPUT = 2  # a child's word that trying again changes nothing
 EXIT_CANNOT_START = 70  # EX_SOFTWARE, for systemd or compose to act on
@@ -205,14 +205,22 @@ class Fleet:
             logger.warning("child.died %s %s: %s", child.kind, life.pid, cause)
         identity = identity_of(life.pid, child.kind)
         recorder = recorder_of(self.home, life.pid)
-        report = self._report(self.reporter.settle(recorder, cause, identity))
-        # The next process takes a core for a while, which those who take over need
-        # first. Without a server there is nobody to wait for.
-        await asyncio.wait([report], timeout=REPORT_FIRST_S)
+        self._report(self.reporter.settle(recorder, cause))
+        self._report(self.reporter.strike_off(identity, cause))
+        if self._others_poll(child):
+            # A newborn takes a core for a while, which whoever takes over needs more.
+            await self._pause(TAKE_OVER_S)
         return code
 
+    def _others_poll(self, child: Child) -> bool:
+        return any(
+            each.polling
+            for each in self.children
+            if each is not child and each.kind is child.kind
+        )
+
     def _report(self, report: Any) -> asyncio.Task[Any]:
-        task = asyncio.ensure_future(report)
+        task: asyncio.Task[Any] = asyncio.ensure_future(report)
         self._reports.add(task)
         task.add_done_callback(self._reports.discard)
         return task

@@ -23,7 +23,7 @@ from pathlib import Path
 from outlast.attempt.hands import NOBODY, Hand
 from outlast.contracts.models import CHECKPOINT_BYTES, Checkpoint
 
-SLOTS = 256
+SLOTS = 128
 HEAD_BYTES = 2048  # the task token and the names
 HALF_BYTES = CHECKPOINT_BYTES + 512
 HEADER_BYTES = 64
@@ -184,7 +184,7 @@ class Wreck:
     :param clock: must be the worker's.
     """
 
-    def __init__(self, body: bytes, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, body: mmap.mmap, clock: Callable[[], float] = time.monotonic):
         self._body = body
         self._clock = clock
 
@@ -199,9 +199,9 @@ class Wreck:
             return None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return cls(path.read_bytes())
-        except BlockingIOError:
-            return None
+            return cls(mmap.mmap(file, 0, prot=mmap.PROT_READ))
+        except (BlockingIOError, ValueError):
+            return None  # its worker lives, or died before it had made the file
         finally:
             os.close(file)
 

@@ -28,6 +28,7 @@ LOCK_LIMIT_S = 1.0
 # has told the server already.
 REPORT_LIMIT_S = 600.0
 AGAIN_S = 0.2
+STRIKE_OFF_S = 1.0
 
 Connect = Callable[[], Awaitable[Client]]
 
@@ -54,7 +55,7 @@ class Reporter:
                 self._client = await self._connect()
         return self._client
 
-    async def settle(self, recorder: Path, cause: str, identity: str) -> int:
+    async def settle(self, recorder: Path, cause: str) -> int:
         """
         Report every attempt that *recorder* has in hand, then remove it; returns how
         many there were.
@@ -65,7 +66,6 @@ class Reporter:
         in_hand = list(wreck.in_hand())
         await asyncio.gather(*(self._report(each, cause) for each in in_hand))
         remove(recorder)
-        await self._strike_off(identity, cause)
         return len(in_hand)
 
     async def adopt(self, folder: Path) -> int:
@@ -74,7 +74,7 @@ class Reporter:
         dead; returns how many attempts were reported.
         """
         left = [each for each in recorders(folder) if Wreck.of(each) is not None]
-        found = [await self.settle(each, "its fleet was lost", "") for each in left]
+        found = [await self.settle(each, "its fleet was lost") for each in left]
         return sum(found)
 
     async def _report(self, hand: InHand, cause: str) -> None:
@@ -98,12 +98,12 @@ class Reporter:
                 logger.info("attempt.reported %s/%s attempt %s: %s", *told)
                 return
 
-    async def _strike_off(self, identity: str, cause: str) -> None:
+    async def strike_off(self, identity: str, cause: str) -> None:
         """
         Take the dead worker off the server's list, where it would stand for minutes.
         """
-        if not identity:
-            return
+        # Not at once: the server has the dead one's tasks to hand out first.
+        await asyncio.sleep(STRIKE_OFF_S)
         client = await self.client()
         query = f"WorkerIdentity = '{identity}'"
         namespace = client.namespace

@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from importlib import import_module
 from pathlib import Path
@@ -34,6 +35,7 @@ def main(kind: Kind) -> None:
         for module in PRELOADED[kind]:
             import_module(module)
         _load_agents(kind)
+        _warm_up()
     except OutlastError as error:
         _tell(parent, {"unusable": str(error)})
         return
@@ -47,6 +49,27 @@ def _load_agents(kind: Kind) -> None:
         from outlast.runtime.settings import settings
 
         load(settings().modules)
+
+
+def _warm_up() -> None:
+    """
+    Go through an attempt's books once, so that no worker's first attempt waits for
+    statements to be compiled.
+    """
+    from outlast.attempt.ledger import Ledger
+    from outlast.contracts.models import Answer, Assignment, Checkpoint, Task
+    from outlast.store.database import Store
+
+    task = Task(id="warm", role="warm")
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "store.db")
+        ledger = Ledger(store)
+        assignment = Assignment(mission="warm", tenant="warm", task=task)
+        claim = ledger.begin(assignment, "warm", 1, [Checkpoint(seq=1)]).claim
+        ledger.save(claim, Checkpoint(seq=2, route="warm"), durable=False)
+        claim = ledger.begin(assignment, "warm", 2, []).claim
+        ledger.record(claim, Answer(digest="", attempt=1), None)
+        store.close()
 
 
 class Zygote:

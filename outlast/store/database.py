@@ -124,11 +124,17 @@ class Store:
                 )
 
 
+# Shared by all stores of a process and, being memory, by all that are forked from it:
+# a zygote compiles the statements for every worker to come.
+_COMPILED: dict[Any, Any] = {}
+
+
 def _engine(path: Path) -> sa.Engine:
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)),
         connect_args={"check_same_thread": False, "timeout": BUSY_S},
         poolclass=sa.pool.StaticPool,
+        execution_options={"compiled_cache": _COMPILED},
     )
 
     @event.listens_for(engine, "connect")

@@ -1,0 +1,118 @@
+"""
+The statements that every attempt makes, built once.
+
+Building an expression costs more than running it (0.8 against 0.1 ms a save), and an
+attempt that takes over from a dead one is waited for. Parameters are named `of_*`
+where they say which row.
+"""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from outlast.store.schema import attempts, checkpoints, claims, results
+
+MISSION: sa.BindParameter[str] = sa.bindparam("of_mission")
+TASK: sa.BindParameter[str] = sa.bindparam("of_task")
+ROUND: sa.BindParameter[int] = sa.bindparam("of_round")
+FENCE: sa.BindParameter[int] = sa.bindparam("of_fence")
+
+
+def upsert(table: sa.Table, key: list[str], values: list[str]) -> sa.Executable:
+    """
+    Make the statement that inserts a row of *table* or replaces its *values*.
+    """
+    row = insert(table).values({name: sa.bindparam(name) for name in [*key, *values]})
+    return row.on_conflict_do_update(
+        index_elements=key, set_={name: row.excluded[name] for name in values}
+    )
+
+
+def _of(table: sa.Table) -> sa.ColumnElement[bool]:
+    return sa.and_(table.c.mission == MISSION, table.c.task == TASK)
+
+
+def _claiming(fenced: bool) -> sa.Executable:
+    columns = ["mission", "task", "round", "route", "fence"]
+    fresh = insert(claims).values(
+        {name: sa.bindparam(name) for name in columns} | {"attempt": 1, "failures": 0}
+    )
+    new = fresh.excluded
+    same_round = claims.c.round == new.round
+    same_route = sa.and_(same_round, claims.c.route == new.route)
+    taken = fresh.on_conflict_do_update(
+        index_elements=["mission", "task"],
+        set_={
+            "round": new.round,
+            "route": new.route,
+            "fence": new.fence,
+            "attempt": sa.case((same_round, claims.c.attempt + 1), else_=1),
+            "failures": sa.case((same_route, claims.c.failures), else_=0),
+        },
+        where=claims.c.fence < new.fence if fenced else sa.true(),
+    )
+    return taken.returning(claims.c.attempt)
+
+
+# Takes a claim, or returns no row if a later one stands; by whether fencing is on.
+CLAIM = {fenced: _claiming(fenced) for fenced in (True, False)}
+
+_HELD = sa.update(claims).where(_of(claims)).values(task=claims.c.task)
+# Changes the one row that the highest fence may change; by whether fencing is on.
+HOLD = {True: _HELD.where(claims.c.fence == FENCE), False: _HELD}
+
+_LINE = sa.and_(_of(attempts), attempts.c.fence == FENCE)
+OPEN_LINE = (
+    insert(attempts)
+    .values(
+        {
+            name: sa.bindparam(name)
+            for name in [
+                "mission",
+                "task",
+                "fence",
+                "round",
+                "attempt",
+                "route",
+                "host",
+                "pid",
+                "started_at",
+                "resumed_seq",
+                "noticed_by",
+                "after_s",
+            ]
+        }
+    )
+    .on_conflict_do_nothing()
+)
+RESUMED = sa.update(attempts).where(_LINE).values(resumed_seq=sa.bindparam("seq"))
+CLOSE_LINE = (
+    sa.update(attempts)
+    .where(_LINE, attempts.c.ended_at.is_(None))
+    .values(ended_at=sa.bindparam("now"), ending=sa.bindparam("how"))
+)
+
+# When an attempt of a round last saved, and last started or ended.
+LAST_SAVED = sa.select(checkpoints.c.saved_at).where(
+    _of(checkpoints), checkpoints.c.round == ROUND
+)
+LAST_LINE = sa.select(
+    sa.func.max(sa.func.coalesce(attempts.c.ended_at, attempts.c.started_at))
+).where(_of(attempts), attempts.c.round == ROUND)
+
+SAVE = upsert(
+    checkpoints, ["mission", "task"], ["round", "fence", "checkpoint", "saved_at"]
+)
+SAVED = sa.select(checkpoints.c.checkpoint).where(
+    _of(checkpoints), checkpoints.c.round == ROUND
+)
+
+RECORD = upsert(
+    results, ["mission", "task", "round"], ["fence", "answer", "recorded_at"]
+)
+LAST_RESULT = (
+    sa.select(results.c.answer)
+    .where(_of(results))
+    .order_by(results.c.round.desc())
+    .limit(1)
+)
+RESULT = LAST_RESULT.where(results.c.round == ROUND)
