@@ -47,6 +47,8 @@ class Script(BaseModel):
     step_seconds: float = Field(default=0.0, ge=0, le=3600)
     log: Path | None = None
     effect: str | None = Field(default=None, min_length=1, max_length=200)
+    # How long the far side takes to answer once the effect has happened.
+    effect_seconds: float = Field(default=0.0, ge=0, le=3600)
     misbehave: Misbehave | None = None
 
 
@@ -82,11 +84,19 @@ async def rehearse(script: Script, run: Run) -> object:
     if script.effect is not None:
         await run.once(
             script.effect,
-            lambda _: log.write_effect(script.effect or ""),
+            lambda _: act(log, script),
             if_unsure="repeat",  # the log itself knows whether the line is there
         )
     log.write("end", step=done.steps)
     return Rehearsed(steps=done.steps, effect=script.effect)
+
+
+async def act(log: "Log", script: Script) -> None:
+    """
+    Let the effect happen, and take as long to say so as the far side would.
+    """
+    log.write_effect(script.effect or "")
+    await asyncio.sleep(script.effect_seconds)
 
 
 def due(misbehaving: Misbehave, attempt: int, step: int) -> bool:

@@ -39,7 +39,7 @@ async def rehearse(script: Script) -> int:
         activity.heartbeat(step)
     if script.get("effect"):
         _log(script, "effect", script["steps"])
-        await asyncio.sleep(script.get("after_effect_s", 0.0))
+        await asyncio.sleep(script.get("effect_seconds", 0.0))
     _log(script, "end", script["steps"])
     return int(script["steps"])
 

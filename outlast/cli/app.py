@@ -180,6 +180,17 @@ def doctor(as_json: Json = False) -> None:
 
 
 @app.command()
+def workers(as_json: Json = False) -> None:
+    """
+    List the live workers by role, host, load and last sign.
+    """
+    from outlast.cli.missions import with_client
+    from outlast.cli.workers import show_workers
+
+    asyncio.run(with_client(lambda client: show_workers(client, as_json)))
+
+
+@app.command()
 def prune(
     older_than_days: Annotated[float, typer.Option(min=0)] = 30.0,
     as_json: Json = False,

@@ -121,7 +121,11 @@ class Fleet:
         """
         List the processes, as the ready line shows them.
         """
-        workers = [{"pid": child.pid, "kind": child.kind} for child in self.children]
+        workers = [
+            {"pid": child.pid, "kind": child.kind}
+            for child in self.children
+            if child.kind is not Kind.ALONE  # it serves suspects only: see /health
+        ]
         return {"fleet": os.getpid(), "workers": workers}
 
     def snapshot(self) -> dict[str, Any]:

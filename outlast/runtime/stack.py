@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import signal
 import sys
@@ -22,6 +23,8 @@ from outlast.contracts.errors import UnavailableError
 from outlast.runtime.embedded import Server, choose_ports
 from outlast.runtime.locks import STACK, USERS, held, home_of, lock
 from outlast.runtime.settings import Settings
+
+logger = logging.getLogger("outlast.runtime")
 
 READY_LIMIT_S = 60.0
 STOP_LIMIT_S = 15.0
@@ -69,18 +72,35 @@ class Stack:
         self, server: Server, home: Path, announce: Any, stop: asyncio.Event
     ) -> int:
         await server.start()
-        fleet = await self._start_fleet(server)
         keeping = asyncio.ensure_future(server.keep())
+        announced = announce
         try:
-            line = await _ready_line(fleet, stop)
-            if line:
-                ready = {"ready": True, "address": server.address, "ui": server.ui}
-                _write(home / READY, {**ready, **line})
-                announce({**ready, **line})
-                return await self._stay(fleet, home, stop)
-            return 0
+            while True:
+                code = await self._with_fleet(server, home, announced, stop)
+                if code >= 0 or stop.is_set():
+                    return code
+                # Killed: the next one settles what it has left behind.
+                logger.warning("fleet.died: killed by signal %s", -code)
+                announced = _say_nothing
         finally:
             keeping.cancel()
+
+    async def _with_fleet(
+        self, server: Server, home: Path, announce: Any, stop: asyncio.Event
+    ) -> int:
+        """
+        Run one fleet to its end; returns its exit code, 0 when we ended it.
+        """
+        fleet = await self._start_fleet(server)
+        try:
+            line = await _ready_line(fleet, stop)
+            if line is None:
+                return 0
+            ready = {"ready": True, "address": server.address, "ui": server.ui}
+            _write(home / READY, {**ready, **line})
+            announce({**ready, **line})
+            return await self._stay(fleet, home, stop)
+        finally:
             await _end_fleet(fleet)
 
     async def _start_fleet(self, server: Server) -> asyncio.subprocess.Process:
@@ -111,6 +131,12 @@ class Stack:
                 if unused is not None:
                     return 0
         return fleet.returncode or 0
+
+
+def _say_nothing(_: object) -> None:
+    """
+    Announce a fleet that was announced before.
+    """
 
 
 async def _stay_with(home: Path, announce: Any, stop: asyncio.Event) -> int:

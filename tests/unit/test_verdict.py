@@ -199,14 +199,16 @@ class Scripted(Pursuit):
     """
 
     def __init__(self, *ends: ActivityError | Answer, stopped: str | None = None):
-        crashes = Policy(crashes=3)
+        crashes = Policy(crashes=2)
         given = assignment().model_copy(update={"policy": crashes})
         super().__init__(given, "worker", lambda: stopped)
         self.ends = list(ends)
         self.given: list[Assignment] = []
+        self.alone: list[bool] = []
 
     async def _dispatch(self) -> Answer:
         self.given.append(self.assignment)
+        self.alone.append(self.suspect)
         end = self.ends.pop(0)
         if isinstance(end, ActivityError):
             raise end
@@ -245,7 +247,8 @@ async def test_a_death_without_a_beat_keeps_the_checkpoint(details) -> None:
 
 async def test_too_many_deaths_without_a_saved_step_take_the_next_route() -> None:
     """
-    The bound is the policy's, and the cause says how often.
+    After the policy's deaths it runs alone, one more there convicts it, and the cause
+    says how often it died.
     """
     pursuit = Scripted(died(2), died(2), died(2), DONE)
     verdict = await pursuit.run()
@@ -253,6 +256,16 @@ async def test_too_many_deaths_without_a_saved_step_take_the_next_route() -> Non
     assert verdict.next is Next.NEXT_ROUTE
     assert verdict.cause.startswith("died 3 times without a saved step")
     assert verdict.attempts == 3
+    assert pursuit.alone == [False, False, True]
+
+
+async def test_a_suspect_that_comes_further_alone_is_cleared() -> None:
+    """
+    Its deaths were a neighbour's fault: it runs among others again.
+    """
+    pursuit = Scripted(died(2), died(2), died(3), DONE)
+    assert await pursuit.run() == DONE
+    assert pursuit.alone == [False, False, True, False]
 
 
 async def test_a_saved_step_starts_the_count_anew() -> None:
