@@ -180,6 +180,19 @@ def doctor(as_json: Json = False) -> None:
 
 
 @app.command()
+def crashtest(
+    agent: Annotated[str, typer.Argument(help="MODULE:AGENT, as in OUTLAST_AGENTS")],
+    input_: Annotated[Path, typer.Option("--input", help="its input, a JSON object")],
+) -> None:
+    """
+    Kill AGENT at each of its checkpoints and effects; does it always end the same?
+    """
+    from outlast.cli.crashtest import crashtest as test
+
+    raise typer.Exit(test(agent, input_))
+
+
+@app.command()
 def workers(as_json: Json = False) -> None:
     """
     List the live workers by role, host, load and last sign.

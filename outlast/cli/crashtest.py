@@ -1,0 +1,195 @@
+"""
+Kill a user's agent at every checkpoint and effect in turn, and hold its ends together.
+
+Each trial is two real processes on one throw-away store: the first is ended by SIGKILL
+at its point, the second goes on. The points are: after each save, after each effect
+was intended and before it happened, and after it happened and before it was recorded.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from outlast.attempt.agent import Agent, load
+from outlast.attempt.fence import Claim
+from outlast.attempt.guard import Attempt, Place
+from outlast.attempt.ledger import APPLIED, Intent, Ledger
+from outlast.contracts.errors import BadInputError, TaskError
+from outlast.contracts.models import Assignment, Checkpoint, Task
+from outlast.store.database import Store, share
+
+MISSION = "crashtest"
+TRIAL_LIMIT_S = 300.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """
+    How one agent ended: what it returned, where it could have been killed, and how
+    often each effect was asked of the far side.
+    """
+
+    killed: bool
+    result: JsonValue = None
+    error: str | None = None
+    points: tuple[str, ...] = ()
+
+
+def crashtest(target: str, given: Path) -> int:
+    """
+    Print how the agent *target* (MODULE:ROLE) ends from every point; 1 if it differs.
+
+    :raises BadInputError: when there is no such agent or its input is no JSON object.
+    """
+    _read(given)
+    _find(target)
+    clean = _trial(target, given, None)
+    if clean.error:
+        raise BadInputError(f"without any kill the agent fails: {clean.error}")
+    print(f"{'never killed':<44} ok   {_short(clean.result)}")
+    differing = 0
+    for number, point in enumerate(clean.points, 1):
+        ended = _trial(target, given, number)
+        same = ended.result == clean.result and not ended.error
+        differing += not same
+        told = "" if same else ended.error or _short(ended.result)
+        print(f"killed {point:<37} {'same' if same else 'DIFFERS'} {told}".rstrip())
+    print(f"{len(clean.points)} kills, {differing} ends that differ")
+    if not clean.points:
+        print("the agent saves nothing and has no effects: a kill starts it anew")
+    return int(differing > 0)
+
+
+def _trial(target: str, given: Path, point: int | None) -> Trial:
+    with tempfile.TemporaryDirectory() as folder:
+        store = str(Path(folder) / "store.db")
+        if point is not None:
+            first = _run(target, given, store, "1", str(point))
+            if not first.killed:
+                return Trial(False, error=f"it never came to point {point} again")
+        return _run(target, given, store, "2", "0")
+
+
+def _run(target: str, given: Path, *rest: str) -> Trial:
+    command = [sys.executable, "-m", "outlast.cli.crashtest", target, str(given), *rest]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=TRIAL_LIMIT_S, check=False
+    )
+    if ended.returncode == -signal.SIGKILL:
+        return Trial(True)
+    try:
+        told = json.loads(ended.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        return Trial(
+            False, error=f"exit code {ended.returncode}: {ended.stderr[-300:]}"
+        )
+    return Trial(False, told["result"], told["error"], tuple(told["points"]))
+
+
+class DeadlyLedger(Ledger):
+    """
+    A ledger that names the points it comes to, and kills its process at one of them.
+    """
+
+    def __init__(self, store: Store, deadly: int) -> None:
+        super().__init__(store)
+        self.points: list[str] = []
+        self._deadly = deadly
+
+    def save(self, claim: Claim, checkpoint: Checkpoint, durable: bool) -> None:
+        super().save(claim, checkpoint, durable)
+        self._come_to(f"after save {checkpoint.seq}")
+
+    def intend(self, claim: Claim, key: str, content: JsonValue) -> Intent:
+        intent = super().intend(claim, key, content)
+        if intent.state != APPLIED:
+            self._come_to(f"before effect {key}")
+        return intent
+
+    def applied(self, claim: Claim, key: str, result: JsonValue) -> None:
+        self._come_to(f"between effect {key} and its record")
+        super().applied(claim, key, result)
+
+    def _come_to(self, point: str) -> None:
+        self.points.append(point)
+        if len(self.points) == self._deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def _attempt(
+    agent: Agent, given: dict[str, Any], store: Path, fence: int, deadly: int
+) -> dict[str, Any]:
+    ledger = DeadlyLedger(Store(store), deadly)
+    share(ledger.store)
+    task = Task(id=agent.role, role=agent.role, input=given)
+    assignment = Assignment(
+        mission=MISSION, tenant="default", task=task, policy=agent.policy
+    )
+    with ThreadPoolExecutor() as threads:
+        attempt = Attempt(agent, assignment, fence, Place(ledger, threads))
+        try:
+            await attempt.run([])
+        except TaskError as error:
+            told = f"{type(error).__name__}: {error}"
+            return {"result": None, "error": told, "points": ledger.points}
+    found = ledger.result(MISSION, agent.role)
+    result = found[1] if found else None
+    return {"result": result, "error": None, "points": ledger.points}
+
+
+def _find(target: str) -> Agent:
+    module, _, role = target.rpartition(":")
+    if not module:
+        raise BadInputError(
+            f"{target!r} is not MODULE:AGENT, like examples/refunds.py:refunds"
+        )
+    agents = load([module])
+    named = [each for each in agents.values() if role in (each.role, _name(each))]
+    if not named:
+        raise BadInputError(
+            f"{module} has no agent {role!r}; it has: {', '.join(agents)}"
+        )
+    return named[0]
+
+
+def _name(agent: Agent) -> str:
+    return str(getattr(agent.play, "__name__", ""))
+
+
+def _read(given: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(given.read_text())
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"{given} is no JSON input: {error}") from None
+    if not isinstance(value, dict):
+        raise BadInputError(f"{given} must hold one JSON object")
+    return value
+
+
+def _short(value: JsonValue) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 60 else text[:57] + "..."
+
+
+def main(target: str, given: str, store: str, fence: str, deadly: str) -> None:
+    """
+    Be one trial's process.
+    """
+    agent, value = _find(target), _read(Path(given))
+    told = asyncio.run(_attempt(agent, value, Path(store), int(fence), int(deadly)))
+    print(json.dumps(told), flush=True)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

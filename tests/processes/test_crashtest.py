@@ -1,0 +1,83 @@
+"""
+`starter.py crashtest` tells a good agent from one that forgets.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from drills.real import ROOT
+
+FORGETFUL = """
+from pydantic import BaseModel
+from outlast import Run, agent
+
+class Given(BaseModel):
+    n: int
+
+@agent("forgetful")
+async def forgetful(given: Given, run: Run) -> int:
+    done = await run.resume(int, 0)
+    counted = 0
+    for number in range(done, given.n):
+        counted += 1
+        await run.save(number + 1)
+    return counted
+"""
+
+
+def crashtest(agent: str, given: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "starter.py", "crashtest", agent, "--input", str(given)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+def test_a_good_agent_ends_the_same_from_every_kill(tmp_path: Path) -> None:
+    """
+    Killed after each save and around its effect, the example agent pays once and
+    returns the same.
+    """
+    payments = tmp_path / "payments.jsonl"
+    lines = [{"article": "lamp", "cents": 100, "complaint": "broken"}]
+    given = tmp_path / "order.json"
+    order = {"id": "17", "lines": lines, "payments": str(payments)}
+    given.write_text(json.dumps(order))
+
+    ended = crashtest("examples/refunds.py:refunds", given)
+
+    assert ended.returncode == 0, ended
+    assert "3 kills, 0 ends that differ" in ended.stdout
+    assert len(payments.read_text().splitlines()) == 1
+
+
+def test_an_agent_that_forgets_is_found_out(tmp_path: Path) -> None:
+    """
+    One that resumes its place and not its count ends differently, and is told where.
+    """
+    module = tmp_path / "forgetful.py"
+    module.write_text(FORGETFUL)
+    given = tmp_path / "given.json"
+    given.write_text('{"n": 2}')
+
+    ended = crashtest(f"{module}:forgetful", given)
+
+    assert ended.returncode == 1, ended
+    assert "after save 1" in ended.stdout
+    assert "DIFFERS" in ended.stdout
+
+
+def test_an_agent_that_is_not_there_gets_one_sentence(tmp_path: Path) -> None:
+    """
+    Bad input is exit code 2.
+    """
+    given = tmp_path / "given.json"
+    given.write_text("{}")
+    ended = crashtest("examples/refunds.py:nobody", given)
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
