@@ -32,6 +32,7 @@ from outlast.runtime import embedded
 from outlast.runtime.embedded import Server, choose_ports
 
 STEP_S = 0.02
+CHAIN = 12  # tasks in a row, to watch a workflow at work
 STEPS = 100_000  # more than any trial needs; the mission is cancelled at the end
 SETTLE_S = (0.1, 0.4)  # between trials, at random: a fault hits any moment of a step
 
@@ -139,6 +140,89 @@ class Trials:
                 )
                 self._once(row, log, partial(_slay_of, victim))
                 self.home.fleets.remove(victim)
+        return row
+
+    def lose_workflows(self, trials: int, step_s: float, kind: str) -> Row:
+        """
+        SIGKILL the workflow process while a chain of tasks of *step_s* runs; from the
+        kill, or from the end of the task under way, to the first line of the next.
+        """
+        bound = 2.5 if step_s == 0 else 0.6
+        row = Row(f"SIGKILL of a workflow process, {kind}", None, bound)
+        for _ in range(trials):
+            log = self._chain(step_s)
+            wait_for(partial(_ended, log, 3), "a chain")
+            time.sleep(step_s / 2)
+            (pid,) = self.home.fleets[0].pids("workflows")
+            began = time.time()
+            os.kill(pid, signal.SIGKILL)
+            row.seconds.append(self._next_start(log, began, step_s))
+            wait_for(
+                lambda log=log: len(events(log, "end")) >= CHAIN, "the chain's end"
+            )
+        return row
+
+    def _next_start(self, log: Path, began: float, step_s: float) -> float:
+        """
+        Time the first task that starts after the kill and, for an idle workflow, after
+        the end of the one that was under way.
+        """
+        since = began
+        if step_s:
+            since = wait_for(
+                lambda: [e["at"] for e in events(log, "end") if e["at"] > began],
+                "the task under way to end",
+            )[0]
+        starts = wait_for(
+            lambda: [e["at"] for e in events(log, "start") if e["at"] > since],
+            "the next task",
+        )
+        return float(starts[0] - since)
+
+    def _chain(self, step_s: float) -> Path:
+        self.count += 1
+        name = f"trial-{self.count}"
+        log = self.folder / f"{name}.jsonl"
+        script = {"steps": 1, "step_seconds": step_s, "log": str(log)}
+        tasks = [
+            {
+                "id": f"t{at}",
+                "role": "rehearse",
+                "input": script,
+                "needs": [f"t{at - 1}"] if at else [],
+            }
+            for at in range(CHAIN)
+        ]
+        limits = {"depth": CHAIN}
+        path = mission(self.folder / f"{name}.yaml", tasks, id=name, limits=limits)
+        follower = self.home.begin("run", path, "--json")
+        wait_for(lambda: events(log, "start"), "the chain to start")
+        follower.kill()
+        follower.wait()
+        return log
+
+    def drain(self, trials: int) -> Row:
+        """
+        SIGTERM a fleet with 20 attempts in hand, another fleet alive; from the signal
+        to each attempt's first line elsewhere.
+        """
+        row = Row("SIGTERM of a fleet, 20 attempts in hand", 0.3, None)
+        for _ in range(trials):
+            with self.running(20) as log:
+                victim, spare = self.home.fleets[0], self.home.fleet(processes=3)
+                began = time.time()
+                victim.process.terminate()
+                theirs = {each["pid"] for each in victim.health()["processes"]}
+                held = {
+                    each["task"]: each["pid"]
+                    for each in events(log, "start")
+                    if each["at"] < began
+                }
+                moving = {task for task, pid in held.items() if pid in theirs}
+                moved = wait_for(partial(_moved, log, began, moving), row.fault)
+                row.seconds += [at - began for at in moved]
+                victim.process.wait(timeout=30)
+                self.home.fleets = [spare]
         return row
 
     @contextmanager
@@ -268,6 +352,22 @@ def _second(log: Path) -> dict[str, Any] | None:
     return next((each for each in events(log, "start") if each["attempt"] > 1), None)
 
 
+def _ended(log: Path, tasks: int) -> bool:
+    return len(events(log, "end")) >= tasks
+
+
+def _moved(log: Path, began: float, tasks: set[str]) -> list[float] | None:
+    """
+    Find when each of *tasks* started again; None until all have.
+    """
+    again = {
+        each["task"]: each["at"]
+        for each in events(log, "start")
+        if each["at"] > began and each["task"] in tasks
+    }
+    return list(again.values()) if tasks and again.keys() == tasks else None
+
+
 def _holder(log: Path) -> int:
     return int(events(log, "step")[-1]["pid"])
 
@@ -294,7 +394,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         home = Home(folder, Server(folder, *choose_ports(None, None)))
-        home.extra["OUTLAST_MEMORY_MB"] = "512"
+        home.extra |= {"OUTLAST_MEMORY_MB": "512", "OUTLAST_SLOTS": "8"}
         asyncio.run(home.server.start())
         try:
             rows = _measure(home, folder, args.trials, args.long_trials)
@@ -322,7 +422,10 @@ def _measure(home: Home, folder: Path, trials: int, long_trials: int) -> list[Ro
         lambda: on.misbehave("block", long_trials, 1.5),
         lambda: on.misbehave("burn", long_trials, 5.5),
         lambda: on.misbehave("memory", long_trials, 1.5),
+        lambda: on.lose_workflows(long_trials, 0.5, "idle"),
+        lambda: on.lose_workflows(long_trials, 0.0, "at work"),
         lambda: on.lose_fleet(long_trials),
+        lambda: on.drain(max(1, long_trials // 5)),
     ]
     stock = Stock(home.server.address, folder)
     for how in (signal.SIGKILL, signal.SIGSTOP):

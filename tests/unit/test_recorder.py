@@ -78,7 +78,7 @@ def checkpoints(path: Path, clock: Callable[[], float] = time.monotonic) -> list
     return [each.checkpoint for each in left(path, clock)]
 
 
-class Death(Exception):
+class DeathError(Exception):
     """
     A SIGKILL between two lines.
     """
@@ -95,7 +95,7 @@ def dying_at(line: int) -> Iterator[None]:
         if frame.f_code.co_filename != recorder_module.__file__:
             return None
         if event == "line" and next(count) == line:
-            raise Death
+            raise DeathError
         return trace
 
     sys.settrace(trace)
@@ -112,7 +112,7 @@ def deaths(act: Callable[[int], None]) -> int:
     for line in itertools.count():
         try:
             act(line)
-        except Death:
+        except DeathError:
             continue
         return line
     raise AssertionError
@@ -472,8 +472,21 @@ def test_a_recorder_that_was_never_made_holds_nothing(
         path.write_bytes(body)
     wreck = Wreck.of(path)
     assert wreck is None or list(wreck.in_hand()) == []
-    assert count_in_hand(path) == 0
     assert last_tick(path) in (None, 0.0)
+
+
+@pytest.mark.parametrize("body", [None, b""])
+def test_a_worker_without_a_recorder_has_nothing_in_hand(
+    path: Path, body: bytes | None
+) -> None:
+    """
+    Health may ask before the worker has made its file.
+    """
+    path.parent.mkdir()
+    if body is not None:
+        path.write_bytes(body)
+    assert count_in_hand(path) == 0
+    assert last_tick(path) is None
 
 
 def test_the_tick_is_seen_from_outside(path: Path) -> None:

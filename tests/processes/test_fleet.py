@@ -1,0 +1,486 @@
+"""
+Real fleets, broken in each way they promise to survive: who notices, how soon, and
+from which step work goes on. Bounds are about three times the goals.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drills.real import ROOT, Fleet, Home, events, mission, wait_for
+from outlast.fleet.recorder import recorders
+from outlast.fleet.report import Reporter
+from outlast.runtime.connect import connect
+from outlast.runtime.embedded import Server, choose_ports
+
+MEMORY_MB = 400
+STEP_S = 0.05
+ENDLESS = 100_000
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Standing"]:
+    """
+    A home with one fleet that all tests share which leave it as whole as it was.
+    """
+    path = tmp_path_factory.mktemp("standing")
+    home = Home(path, Server(path, *choose_ports(None, None)))
+    home.extra["OUTLAST_MEMORY_MB"] = str(MEMORY_MB)
+    home.start_server()
+    try:
+        yield Standing(home, home.fleet(processes=3))
+    finally:
+        home.close()
+
+
+@dataclass
+class Standing:
+    home: Home
+    fleet: Fleet
+
+
+@dataclass
+class Course:
+    """
+    A mission under way and what its rehearsals log.
+    """
+
+    home: Home
+    name: str
+    folder: Path
+    starter: subprocess.Popen[str] = field(init=False)
+
+    @property
+    def log(self) -> Path:
+        return self.folder / f"{self.name}.jsonl"
+
+    def begin(self, scripts: dict[str, dict[str, Any]]) -> None:
+        tasks = [
+            {
+                "id": name,
+                "role": "rehearse",
+                "input": {"step_seconds": STEP_S, "log": str(self.log), **script},
+            }
+            for name, script in scripts.items()
+        ]
+        path = self.folder / f"{self.name}.yaml"
+        limits = {"concurrency": len(tasks)}
+        mission(path, tasks, id=self.name, limits=limits)
+        self.starter = self.home.begin("run", str(path), "--json")
+
+    def ends(self) -> int:
+        """
+        Wait for the report; returns the starter's exit code.
+        """
+        return self.starter.wait(timeout=45)
+
+    @property
+    def report(self) -> dict[str, Any]:
+        assert self.starter.stdout is not None
+        found: dict[str, Any] = __import__("json").load(self.starter.stdout)
+        return found
+
+    def of(self, task: str, *kinds: str) -> list[dict[str, Any]]:
+        return [each for each in events(self.log, *kinds) if each["task"] == task]
+
+    def past(self, step: int, task: str) -> dict[str, Any]:
+        """
+        Wait for a step past *step*.
+        """
+        found: dict[str, Any] = wait_for(
+            lambda: next((s for s in self.of(task, "step") if s["step"] > step), None),
+            f"a step of {task} past {step}",
+        )
+        return found
+
+    def second(self, task: str) -> dict[str, Any]:
+        """
+        Wait for the start of the task's second attempt.
+        """
+        starts = wait_for(
+            lambda: self.of(task, "start")[1:], f"a second attempt of {task}"
+        )
+        found: dict[str, Any] = starts[0]
+        return found
+
+    def attempts(self, task: str) -> list[dict[str, Any]]:
+        """
+        Ask the starter for the task's story.
+        """
+        told = self.home.starter("explain", self.name, "--json")
+        assert told.code == 0, told.err
+        return [each for each in told.json["attempts"] if each["task"] == task]
+
+    def resumed_in_full(self, task: str) -> None:
+        """
+        Check that the second attempt went on from the very last completed step.
+        """
+        second = self.second(task)
+        before = [s for s in self.of(task, "step") if s["attempt"] == 1]
+        assert second["step"] >= max(each["step"] for each in before)
+        steps = Counter(each["step"] for each in self.of(task, "step"))
+        assert set(steps.values()) == {1}, "a completed step was repeated"
+
+    def never_twice_at_once(self, task: str) -> None:
+        """
+        Check that no process works on once another one has started.
+        """
+        starts = self.of(task, "start")
+        for earlier, later in zip(starts, starts[1:], strict=False):
+            zombie = [
+                each
+                for each in self.of(task, "step", "end")
+                if each["pid"] == earlier["pid"] and each["at"] > later["at"]
+            ]
+            assert zombie == []
+
+    def cancel(self) -> None:
+        self.starter.kill()
+        self.starter.wait()
+        ended = self.home.starter("cancel", self.name)
+        assert ended.code == 0, ended
+
+
+@pytest.fixture
+def course(standing: Standing, tmp_path: Path) -> Course:
+    return Course(standing.home, tmp_path.name, tmp_path)
+
+
+@pytest.fixture
+def own(home: Home, tmp_path: Path) -> Course:
+    return Course(home, "own", tmp_path)
+
+
+def gone(pid: int) -> bool:
+    """
+    Say whether the process is dead; a zombie is.
+    """
+    with suppress(OSError):
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] == "Z"
+    return True
+
+
+def children(pid: int) -> list[int]:
+    """
+    List the processes that *pid* has started itself.
+    """
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for each in tasks for child in each.read_text().split()]
+
+
+def whole(fleet: Fleet) -> bool:
+    return bool(fleet.health()["ready"])
+
+
+def ask(fleet: Fleet, page: str) -> tuple[int, str]:
+    """
+    Get a page of the fleet's health.
+    """
+    url = fleet.ready["health"].replace("/health", f"/{page}")
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refusal:
+        return refusal.code, refusal.read().decode()
+
+
+@contextmanager
+def ended(fleet: Fleet) -> Iterator[Fleet]:
+    """
+    A fleet that is gone after the test, whatever it was brought to.
+    """
+    try:
+        yield fleet
+    finally:
+        with suppress(OSError):
+            lost = workers(fleet)
+            for pid in lost:
+                os.kill(pid, signal.SIGCONT)
+        fleet.process.kill()
+        fleet.process.wait()
+
+
+def workers(fleet: Fleet) -> list[int]:
+    return [each["pid"] for each in fleet.health()["processes"]]
+
+
+def test_a_killed_process_costs_no_step(standing: Standing, course: Course) -> None:
+    """
+    SIGKILL: noticed by the exit report, tried again within a second from the very last
+    completed step.
+    """
+    course.begin({"t": {"steps": 30}})
+    holder = course.past(4, "t")["pid"]
+    killed_at = time.time()
+    os.kill(holder, signal.SIGKILL)
+
+    assert course.second("t")["at"] - killed_at < 1.0
+    assert course.ends() == 0
+    course.resumed_in_full("t")
+    first, second = course.attempts("t")
+    assert first["pid"] == holder
+    assert second["noticed_by"] == "exit report: killed by SIGKILL"
+    assert second["resumed_seq"] == course.second("t")["step"]
+
+
+def test_a_frozen_process_is_killed(standing: Standing, course: Course) -> None:
+    """
+    SIGSTOP: within 3 s the work goes on elsewhere, and what was frozen is dead, so
+    that it never wakes.
+    """
+    course.begin({"t": {"steps": 30}})
+    holder = course.past(4, "t")["pid"]
+    frozen_at = time.time()
+    os.kill(holder, signal.SIGSTOP)
+
+    assert course.second("t")["at"] - frozen_at < 3.0
+    assert gone(holder)
+    assert course.ends() == 0
+    course.resumed_in_full("t")
+    assert course.attempts("t")[1]["noticed_by"].startswith("exit report: stopped for")
+
+
+@pytest.mark.parametrize(
+    ("how", "within_s", "cause"),
+    [
+        ("segfault", 1.0, "killed by SIGSEGV"),
+        ("block", 4.5, "silent and idle for"),
+        ("memory", 4.5, f"memory over the cap of {MEMORY_MB} MB"),
+    ],
+)
+def test_an_agent_that_harms_its_process_is_survived(
+    standing: Standing, course: Course, how: str, within_s: float, cause: str
+) -> None:
+    """
+    What its code does to the process is named, and the task goes on from the step
+    before.
+    """
+    misdeed = {"attempt": 1, "step": 4, "how": how}
+    course.begin({"t": {"steps": 8, "misbehave": misdeed}})
+    last = course.past(2, "t")
+
+    assert course.second("t")["at"] - last["at"] < within_s
+    assert course.ends() == 0
+    course.resumed_in_full("t")
+    first, second = course.attempts("t")
+    assert second["noticed_by"].startswith(f"exit report: {cause}")
+    assert gone(first["pid"])
+
+
+def test_killers_take_no_innocent_along(standing: Standing, course: Course) -> None:
+    """
+    2 tasks that kill their process at every attempt, 12 that do not, 3 processes: 12
+    done, 2 dead of a true cause after at most 3 attempts each.
+    """
+    wait_for(lambda: whole(standing.fleet), "the whole fleet")
+    killers = {
+        f"killer{step}": {
+            "steps": 5,
+            "misbehave": {"step": step, "how": "crash"},
+        }
+        for step in (1, 3)
+    }
+    course.begin({f"t{n}": {"steps": 20} for n in range(12)} | killers)
+
+    assert course.ends() == 1
+    ended_as = {each["id"]: each for each in course.report["tasks"]}
+    assert Counter(each["status"] for each in ended_as.values()) == {
+        "done": 12,
+        "dead": 2,
+    }
+    for name in killers:
+        assert ended_as[name]["status"] == "dead"
+        told = "".join(map(str, ended_as[name].values()))
+        assert "exit report: killed by SIGKILL" in told
+        assert 2 <= len(course.of(name, "start")) <= 3
+    for number in range(12):
+        steps = Counter(each["step"] for each in course.of(f"t{number}", "step"))
+        assert set(steps) == set(range(1, 21))
+
+
+def test_health_answers_and_counts(standing: Standing) -> None:
+    """
+    Alive while it is not whole, ready once it is, and each restart is counted.
+    """
+    fleet = standing.fleet
+    wait_for(lambda: ask(fleet, "ready")[0] == 200, "ready")
+    before = fleet.health()
+    os.kill(fleet.pids("agents")[0], signal.SIGKILL)
+
+    wait_for(lambda: ask(fleet, "ready")[0] == 503, "not ready", limit_s=2.0)
+    assert ask(fleet, "live")[0] == 200
+    wait_for(lambda: ask(fleet, "ready")[0] == 200, "ready again", limit_s=10.0)
+
+    after = fleet.health()
+    assert after["restarts"] == before["restarts"] + 1
+    kinds = Counter(each["kind"] for each in after["processes"])
+    assert kinds == {"workflows": 1, "agents": 3, "alone": 1}
+    code, scraped = ask(fleet, "metrics")
+    assert code == 200
+    assert f"outlast_restarts_total {float(after['restarts'])}" in scraped
+    assert scraped.count("outlast_process_polling{") == 5
+    assert ask(fleet, "elsewhere")[0] == 404
+
+
+def test_stopping_hands_on_what_is_in_hand(own: Course) -> None:
+    """
+    SIGTERM with 8 attempts in hand: each goes on at another fleet from its checkpoint,
+    none counts as a crash, and the fleet ends with exit code 0.
+    """
+    leaving = own.home.fleet(processes=2)
+    names = [f"t{number}" for number in range(8)]
+    own.begin({name: {"steps": ENDLESS} for name in names})
+    for name in names:
+        own.past(2, name)
+    in_hand = [each["in_hand"] for each in leaving.health()["processes"]]
+    assert sum(in_hand) == 8, "they are not all in hand"
+    staying = own.home.fleet(processes=2)
+
+    assert leaving.stop() == 0
+
+    pids = set(workers(staying))
+    for name in names:
+        second = own.second(name)
+        assert second["pid"] in pids
+        own.past(second["step"], name)
+        own.resumed_in_full(name)
+        own.never_twice_at_once(name)
+        told = own.attempts(name)[1]["noticed_by"] if name == "t0" else ""
+        assert "exit report" not in told
+    causes = {each["noticed_by"] for name in names for each in own.attempts(name)[1:]}
+    assert causes == {"the worker drained"}
+    own.cancel()
+
+
+def test_a_lost_parent_takes_its_children_along(own: Course) -> None:
+    """
+    SIGKILL of the parent alone: its children hand on and end within 6 s, and nothing
+    runs twice at once.
+    """
+    lost = own.home.fleet(processes=2)
+    names = [f"t{number}" for number in range(4)]
+    own.begin({name: {"steps": ENDLESS} for name in names})
+    for name in names:
+        own.past(2, name)
+    staying = own.home.fleet(processes=1)
+    orphans = workers(lost) + children(lost.process.pid)
+
+    lost.process.kill()
+
+    wait_for(lambda: all(map(gone, orphans)), "the children's end", limit_s=6.0)
+    pids = set(workers(staying))
+    for name in names:
+        second = own.second(name)
+        assert second["pid"] in pids
+        own.past(second["step"], name)
+        own.never_twice_at_once(name)
+        own.resumed_in_full(name)
+    own.cancel()
+
+
+def test_what_a_lost_fleet_had_in_hand_is_adopted(own: Course) -> None:
+    """
+    Parent and children killed: the next fleet of the home reports what lies in their
+    recorders, and leaves none of them.
+    """
+    folder = own.home.path / "run"
+    lost = own.home.fleet(processes=2)
+    names = [f"t{number}" for number in range(4)]
+    own.begin({name: {"steps": ENDLESS} for name in names})
+    for name in names:
+        own.past(2, name)
+    # Without its workflows process nobody but an exit report moves the tasks on.
+    pids = workers(lost)
+    lost.process.kill()
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: all(map(gone, pids)), "their end", limit_s=2.0)
+    left = recorders(folder)
+    assert len(left) >= 3
+
+    later = own.home.fleet(processes=1)
+
+    wait_for(lambda: not set(left) & set(recorders(folder)), "adoption", limit_s=5.0)
+    for name in names:
+        second = own.second(name)
+        assert second["pid"] in workers(later)
+        own.past(second["step"], name)
+        own.resumed_in_full(name)
+    noticed = {own.attempts(name)[1]["noticed_by"] for name in names}
+    print("NOTICED", noticed, later.health()["reported"])
+    own.cancel()
+    assert later.stop() == 0
+    assert recorders(folder) == []
+
+
+def test_a_fleet_without_its_zygotes_still_starts_workers(home: Home) -> None:
+    """
+    A zygote is a convenience: killed, it is replaced or done without.
+    """
+    with ended(home.fleet(processes=1)) as fleet:
+        zygotes = children(fleet.process.pid)
+        assert len(zygotes) == 2, zygotes
+        for pid in zygotes:
+            os.kill(pid, signal.SIGKILL)
+        victims = workers(fleet)
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+
+        def replaced() -> bool:
+            return whole(fleet) and not set(victims) & set(workers(fleet))
+
+        wait_for(replaced, "new workers", limit_s=15.0)
+        assert fleet.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["--processes", "0"], "--processes 0"),
+        (["--memory-mb", "1"], "1 MB"),
+        (["--health-port", "USED"], "USED"),
+        (["--health-port", "99999"], "99999"),
+    ],
+    ids=["processes", "memory", "port in use", "no port"],
+)
+def test_what_cannot_work_is_refused(
+    tmp_path: Path, args: list[str], named: str
+) -> None:
+    """
+    One sentence that names what was asked, exit code 2, nothing started.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        used = str(taken.getsockname()[1])
+        args, named = ([s.replace("USED", used) for s in p] for p in (args, [named]))
+        refused = subprocess.run(
+            [sys.executable, "worker.py", *args],
+            cwd=ROOT,
+            env={**os.environ, "OUTLAST_HOME": str(tmp_path / "home")},
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    assert refused.returncode == 2, refused.stderr
+    assert refused.stdout == ""
+    (sentence,) = refused.stderr.splitlines()
+    assert sentence.startswith("error: ")
+    assert named[0] in sentence

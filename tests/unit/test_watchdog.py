@@ -1,0 +1,308 @@
+"""
+The watchdog: which silence is death, by a clock that the test turns.
+"""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit_fakes import Clock
+
+from outlast.fleet.watchdog import (
+    BUSY_LIMIT_S,
+    BUSY_SHARE,
+    IDLE_LIMIT_S,
+    LATE_S,
+    LOOK_S,
+    Sight,
+    Watchdog,
+    see,
+)
+
+MB = 2**20
+
+
+@dataclass
+class Watched:
+    """
+    A process and the parent that looks at it.
+
+    :param share: of a core, that it burns.
+    """
+
+    watchdog: Watchdog = field(default_factory=Watchdog)
+    clock: Clock = field(default_factory=Clock)
+    ticks: bool = True
+    share: float = 0.0
+    stopped: bool = False
+    memory_mb: int = 100
+    tick: float = 0.0
+    cpu_s: float = 50.0  # used before anybody looked: no excuse for silence now
+
+    def look(self, after_s: float = LOOK_S) -> str | None:
+        """
+        Let time pass, then look at it once.
+        """
+        self.clock.turn(after_s)
+        self.cpu_s += self.share * after_s
+        if self.ticks:
+            self.tick = self.clock.now
+        sight = Sight(self.tick, self.cpu_s, self.stopped, self.memory_mb * MB)
+        return self.watchdog.judge(self.clock.now, sight)
+
+    def lives(self, seconds: float) -> bool:
+        """
+        Look again and again for *seconds*; False once it has been condemned.
+        """
+        return all(self.look() is None for _ in range(round(seconds / LOOK_S)))
+
+    def dies_after(self, limit_s: float = 60.0) -> float:
+        """
+        Look until it is condemned; returns for how long it lived.
+        """
+        began = self.clock.now
+        while self.clock.now - began < limit_s:
+            if self.look() is not None:
+                return self.clock.now - began
+        raise AssertionError(f"it lives after {limit_s:g} s")
+
+
+@pytest.fixture
+def watched() -> Watched:
+    """
+    A process that has been seen at work for a while.
+    """
+    made = Watched()
+    assert made.lives(3.0)
+    return made
+
+
+def one_look_past(limit_s: float) -> object:
+    return pytest.approx(limit_s + LOOK_S, abs=LOOK_S * 1.5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_what_ticks_lives(watched: Watched, share: float) -> None:
+    """
+    However idle or busy, an event loop that turns is alive.
+    """
+    watched.share = share
+    assert watched.lives(60.0)
+
+
+def test_what_is_stopped_dies_after_a_second(watched: Watched) -> None:
+    """
+    Its open polls would swallow the retries of its own tasks.
+    """
+    watched.ticks, watched.stopped = False, True
+    assert watched.dies_after() == one_look_past(IDLE_LIMIT_S)
+
+
+def test_what_is_stopped_dies_however_busy_it_was(watched: Watched) -> None:
+    """
+    A stopped process gets no more time for the processor it burnt before.
+    """
+    watched.ticks = False
+    watched.share = 1.0
+    assert watched.lives(2.0)
+    watched.share, watched.stopped = 0.0, True
+    assert "stopped" in (watched.look() or "")
+
+
+def test_what_is_silent_and_idle_dies_after_a_second(watched: Watched) -> None:
+    """
+    A blocked event loop that waits for something comes back too late.
+    """
+    watched.ticks = False
+    assert watched.dies_after() == one_look_past(IDLE_LIMIT_S)
+
+
+def test_what_is_silent_and_busy_gets_five_seconds(watched: Watched) -> None:
+    """
+    A long call that burns its processor may come back.
+    """
+    watched.ticks, watched.share = False, 1.0
+    assert watched.dies_after() == one_look_past(BUSY_LIMIT_S)
+
+
+def test_what_comes_back_in_time_starts_anew(watched: Watched) -> None:
+    """
+    A long call that has ended leaves nothing on the account of the next one.
+    """
+    for _ in range(5):
+        watched.ticks, watched.share = False, 1.0
+        assert watched.lives(BUSY_LIMIT_S - 0.2)
+        watched.ticks, watched.share = True, 0.0
+        assert watched.lives(0.2)
+    watched.ticks = False
+    assert watched.dies_after() == one_look_past(IDLE_LIMIT_S)
+
+
+def test_what_falls_idle_within_its_silence_dies(watched: Watched) -> None:
+    """
+    A busy beginning does not excuse an idle silence for the whole five seconds.
+    """
+    watched.ticks, watched.share = False, 1.0
+    assert watched.lives(0.5)
+    watched.share = 0.0
+    assert watched.dies_after() < BUSY_LIMIT_S - 1.0
+
+
+@pytest.mark.parametrize(
+    ("share", "limit_s"),
+    [(BUSY_SHARE - 0.05, IDLE_LIMIT_S), (BUSY_SHARE + 0.05, BUSY_LIMIT_S)],
+)
+def test_a_fifth_of_a_core_makes_it_busy(
+    watched: Watched, share: float, limit_s: float
+) -> None:
+    """
+    Below, what it burns is noise.
+    """
+    watched.ticks, watched.share = False, share
+    assert watched.dies_after() == one_look_past(limit_s)
+
+
+def test_processor_time_before_the_silence_is_no_excuse(watched: Watched) -> None:
+    """
+    Only what is burnt in the silence counts.
+    """
+    watched.share = 1.0
+    assert watched.lives(30.0)
+    watched.ticks, watched.share = False, 0.0
+    assert watched.dies_after() == one_look_past(IDLE_LIMIT_S)
+
+
+@pytest.mark.parametrize("away_s", [LATE_S + 0.01, 2.0, 3600.0])
+def test_a_parent_that_was_late_forgives(watched: Watched, away_s: float) -> None:
+    """
+    Who was away knows nothing of the meantime: the silence begins with its return.
+    """
+    watched.ticks, watched.stopped = False, True
+    assert watched.look(away_s) is None
+    assert watched.dies_after() == one_look_past(IDLE_LIMIT_S)
+
+
+def test_a_parent_that_is_late_again_and_again_forgives_each_time(
+    watched: Watched,
+) -> None:
+    """
+    A machine too busy for its parent is no reason to kill what it starves.
+    """
+    watched.ticks = False
+    assert [watched.look(LATE_S + 0.1) for _ in range(20)] == [None] * 20
+
+
+def test_a_parent_that_is_hardly_late_does_not_forgive(watched: Watched) -> None:
+    """
+    Looks up to LATE_S apart are trusted.
+    """
+    watched.ticks = False
+    looks = [watched.look(LATE_S - 0.01) for _ in range(4)]
+    assert [each is not None for each in looks] == [False, False, True, True]
+
+
+def test_the_first_look_forgives(watched: Watched) -> None:
+    """
+    A process is not dead for what it did before anybody looked.
+    """
+    fresh = Watched(ticks=False, stopped=True)
+    assert fresh.look(1_000.0) is None
+    assert fresh.dies_after() == one_look_past(IDLE_LIMIT_S)
+
+
+def test_memory_over_the_cap_dies_at_once() -> None:
+    """
+    However lively it is: the next pages may be somebody else's.
+    """
+    watched = Watched(Watchdog(memory_cap=400 * MB))
+    watched.memory_mb = 400
+    assert watched.lives(2.0)
+    watched.memory_mb = 401
+    assert watched.look() == "memory over the cap of 400 MB"
+
+
+def test_memory_over_the_cap_dies_even_if_the_parent_was_late() -> None:
+    """
+    What is too much now is too much whatever happened in the meantime.
+    """
+    watched = Watched(Watchdog(memory_cap=400 * MB), memory_mb=401)
+    assert watched.look(100.0) is not None
+
+
+def test_no_cap_means_no_cap() -> None:
+    """
+    0 lets a process take all there is.
+    """
+    watched = Watched(Watchdog(memory_cap=0), memory_mb=10**6)
+    assert watched.lives(2.0)
+
+
+@pytest.mark.parametrize(
+    ("stopped", "share", "words"),
+    [
+        (True, 0.0, "stopped for 1."),
+        (False, 0.0, "silent and idle for 1."),
+        (False, 1.0, "silent and busy for 5."),
+    ],
+)
+def test_the_reason_says_what_was_seen(
+    watched: Watched, stopped: bool, share: float, words: str
+) -> None:
+    """
+    It becomes the cause that a person reads.
+    """
+    watched.ticks, watched.stopped, watched.share = False, stopped, share
+    reasons = [reason for _ in range(60) if (reason := watched.look())]
+    assert words in reasons[0]
+
+
+looks = st.tuples(st.floats(0.01, 2.0), st.booleans(), st.floats(0, 1), st.booleans())
+
+
+@given(st.lists(looks, max_size=80))
+def test_nothing_dies_within_a_second_of_its_last_tick(
+    course: list[tuple[float, bool, float, bool]],
+) -> None:
+    """
+    Whatever else is seen, a process that ticked within the idle limit lives.
+    """
+    watched = Watched()
+    for after_s, ticks, share, stopped in course:
+        watched.ticks, watched.share, watched.stopped = ticks, share, stopped
+        if watched.look(after_s) is not None:
+            assert watched.clock.now - watched.tick > IDLE_LIMIT_S
+
+
+def test_a_process_is_seen_from_outside() -> None:
+    """
+    What /proc says of a process: its memory, its processor time, whether it stands
+    still; nothing of one that is gone.
+    """
+    own = see(os.getpid(), 5.0)
+    assert own is not None
+    assert own.tick == 5.0
+    assert not own.stopped
+    assert 10 * MB < own.memory_bytes < 10_000 * MB
+    assert own.cpu_s > 0
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert see(gone.pid, 5.0) is None
+
+
+def test_a_zombie_is_not_taken_for_a_silent_process() -> None:
+    """
+    What has died already is dead for its own cause, not for its silence.
+    """
+    dead = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert dead.stdout is not None
+    dead.stdout.read()  # its end has closed it; nobody has waited for it
+    os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
+    try:
+        assert see(dead.pid, 5.0) is None
+    finally:
+        dead.wait()
+        dead.stdout.close()
