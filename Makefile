@@ -24,7 +24,7 @@ dev: .venv/.run ## run the embedded server, its Web UI and workers
 	@$(BIN)/python starter.py dev
 
 test: .venv/.dev ## run all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/.dev ## format, lint and types
 	@$(BIN)/ruff format --check .

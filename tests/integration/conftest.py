@@ -14,8 +14,9 @@ from small_crew import Crew
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
+from drills.real import free_port
 from outlast.runtime.connect import connect
-from outlast.runtime.embedded import Server, choose_ports
+from outlast.runtime.embedded import Server
 from outlast.store.database import Store
 
 TEST_SERVER = Path(sys.executable).parent / "temporal-test-server"
@@ -40,7 +41,7 @@ async def small_crew(time: WorkflowEnvironment, tmp_path: Path) -> AsyncIterator
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("home")
-    made = Server(home, *choose_ports(None, None))
+    made = Server(home, free_port(), free_port())
     asyncio.run(made.start())
     yield made
     made.stop()
