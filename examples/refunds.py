@@ -11,6 +11,7 @@ written to a file here in place of a payment service, is made once.
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -67,13 +68,14 @@ async def refund(order: Order, run: Run) -> Refunded:
         done.refunds.append(await judge(line, order.judging_s))
         await run.save(done)
     cents = sum(done.refunds)
-    receipt = await run.once(
+    paid = await run.once(
         f"refund:{order.id}",  # what it is, not where we are
         lambda key, content: pay(order.payments, key, content),
         content={"order": order.id, "cents": cents},
         if_unsure="repeat",  # pay() honours the key, so asking twice is safe
     )
-    return Refunded(order=order.id, cents=cents, receipt=receipt)
+    # What was paid, which is not what we think now if somebody paid before us.
+    return Refunded(order=order.id, **paid)
 
 
 async def judge(line: Line, seconds: float) -> int:
@@ -84,14 +86,13 @@ async def judge(line: Line, seconds: float) -> int:
     return line.cents if "broken" in line.complaint else line.cents // 2
 
 
-def pay(payments: Path, key: str, content: dict[str, object]) -> str:
+def pay(payments: Path, key: str, content: dict[str, Any]) -> dict[str, Any]:
     """
     Stand for a payment service that honours idempotency keys.
     """
-    receipt = f"receipt for {key}"
     made = payments.read_text().splitlines() if payments.exists() else []
     if not any(json.loads(each)["key"] == key for each in made):
         payments.parent.mkdir(parents=True, exist_ok=True)
         with payments.open("a") as file:
             file.write(json.dumps({"key": key, **content}) + "\n")
-    return receipt
+    return {"cents": content["cents"], "receipt": f"receipt for {key}"}

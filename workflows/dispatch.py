@@ -80,7 +80,7 @@ class Pursuit:
         self.deaths = 1 if self._saved > before else self.deaths + 1
         if not convicted:
             return verdict
-        cause = f"died {self.deaths} times without a saved step: {verdict.cause}"
+        cause = f"died {self.deaths} times at one step: {verdict.cause}"
         return Verdict(Next.NEXT_ROUTE, cause, attempts=self.dispatches)
 
     def _take_over(self, verdict: Verdict) -> None:

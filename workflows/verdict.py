@@ -1,7 +1,8 @@
 """
 How an attempt's end is read: the one place that turns a failure into what happens next.
 
-    heartbeat lost, process died -> the same task again at once, from its checkpoint,
+    heartbeat lost, process died,
+    or overtaken (stale)         -> the same task again at once, from its checkpoint,
                                     until it has died too often without a saved step
     worker drained               -> the same task again at once, not counted
     parked                       -> parked

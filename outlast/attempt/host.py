@@ -6,7 +6,8 @@ An agent as a Temporal activity: the one place that knows how ends are reported.
     worker draining             -> not retryable, the workflow hands the task on at once
     anything raised             -> retried by the server after a jittered back-off,
                                    until the ledger counts the policy's failures
-    a later attempt has claimed -> not retryable: this one is over
+    a later attempt has claimed -> not retryable: this one is over, and if the server
+                                   still waits for it the workflow dispatches again
 
 Checkpoint and beat both travel in Temporal's heartbeat: its details are a Beat, and
 its arrival is the proof of life.
@@ -127,7 +128,10 @@ async def _failed(attempt: Attempt, error: Exception) -> ApplicationError:
     if isinstance(error, GiveUp | ParkedError):
         await _end(attempt, cause)
         return _error(attempt, str(error), error.kind, final=True)
-    failures = await _count(attempt, cause)
+    try:
+        failures = await _count(attempt, cause)
+    except StaleAttemptError as stale:
+        return _error(attempt, str(stale), STALE, final=True)
     told = (attempt.assignment.mission, attempt.assignment.task.id, cause)
     logger.warning("attempt.failed %s/%s: %s", *told, exc_info=not _ours(error))
     final = failures >= attempt.assignment.policy.failures
@@ -175,6 +179,8 @@ async def _count(attempt: Attempt, cause: str) -> int:
         return activity.info().attempt
     try:
         return await ledger.store.run(ledger.failed, attempt.claim, cause)
+    except StaleAttemptError:
+        raise
     except Exception:
         activity.logger.exception("failure.uncounted")
         return activity.info().attempt

@@ -28,7 +28,12 @@ Embedded = Annotated[
     bool, typer.Option(help="use, or start, the embedded server and workers")
 ]
 Strict = Annotated[bool, typer.Option(help="exit 3 when the result is degraded")]
-Name = Annotated[str | None, typer.Option("--id", help="the mission's id; used once")]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        "--id", help="the mission's id; the same id and content goes on or joins"
+    ),
+]
 Plain = Annotated[bool, typer.Option(help="plain lines instead of a live board")]
 
 
@@ -80,10 +85,9 @@ def status(mission: MissionId, as_json: Json = False) -> None:
     """
     Say how far MISSION is.
     """
-    from outlast.cli.missions import with_client
     from outlast.cli.show import show_status
 
-    asyncio.run(with_client(lambda client: show_status(client, mission, as_json)))
+    asyncio.run(show_status(mission, as_json))
 
 
 @app.command("list")

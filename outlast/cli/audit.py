@@ -76,6 +76,10 @@ def _print(audit: Audit) -> None:
     )
     print(f"attempts {audit.attempts}, stale writes refused {audit.stale_refused}")
     for each in audit.effects:
-        print(f"effect {each['key']}: {each['state']}, applied {each['applied']}")
+        diverged = each["diverged"]
+        other = f", other content refused {diverged} times" if diverged else ""
+        print(
+            f"effect {each['key']}: {each['state']}, applied {each['applied']}{other}"
+        )
     for violation in audit.violations:
         print(f"BROKEN: {violation}")

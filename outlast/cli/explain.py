@@ -28,15 +28,15 @@ def show_story(mission: str, as_json: bool) -> None:
         return
     print(f"{mission}  {entry.state}  {entry.goal}")
     for attempt in attempts:
-        print(line(attempt))
+        print(line(attempt, entry.report is not None))
     if entry.report is not None:
         for reason in entry.report.degraded:
             print(f"lacks: {reason}")
 
 
-def line(attempt: dict[str, Any]) -> str:
+def line(attempt: dict[str, Any], over: bool) -> str:
     """
-    Tell one attempt.
+    Tell one attempt of a mission that is *over* or not.
     """
     at = time.strftime("%H:%M:%S", time.localtime(attempt["started_at"]))
     told = [f"{at} {attempt['task']:<14} attempt {attempt['attempt']}"]
@@ -47,12 +47,12 @@ def line(attempt: dict[str, Any]) -> str:
         told.append(f"{attempt['after_s']:.2f} s after the last sign")
     if attempt["resumed_seq"]:
         told.append(f"resumed after step {attempt['resumed_seq']}")
-    told.append(_ending(attempt))
+    told.append(_ending(attempt, over))
     return " | ".join(told)
 
 
-def _ending(attempt: dict[str, Any]) -> str:
+def _ending(attempt: dict[str, Any], over: bool) -> str:
     if attempt["ended_at"] is None:
-        return "no end recorded: died, or runs still"
+        return "died" if over else "died, or runs still"
     took = attempt["ended_at"] - attempt["started_at"]
     return f"{attempt['ending']} after {took:.2f} s"

@@ -59,6 +59,7 @@ def work(
         chosen = chosen.model_copy(update={"memory_mb": memory_mb})
     if not watchdog:
         chosen = chosen.model_copy(update={"watchdog": False})
+    _join_own_stack(chosen)
     _refuse_impossible_memory(chosen)
     _refuse_two_hosts(single_host)
     raise typer.Exit(asyncio.run(_keep(chosen, as_json, (health_host, health_port))))
@@ -99,6 +100,19 @@ def _refuse_impossible_memory(chosen: Settings) -> None:
             f"a memory cap of {chosen.memory_mb} MB is not between {LEAST_MEMORY_MB} "
             f"and this machine's {machine}"
         )
+
+
+def _join_own_stack(chosen: Settings) -> None:
+    """
+    Without a word from the environment, work for the stack that runs on this home:
+    whoever listens at the usual address may be somebody else's, with another store.
+    """
+    from outlast.runtime.settings import temporal_is_named
+    from outlast.runtime.use import running
+
+    ready = None if temporal_is_named() else running(chosen)
+    if ready is not None:
+        os.environ["TEMPORAL_ADDRESS"] = ready["address"]
 
 
 def _at_least_one(processes: int) -> int:

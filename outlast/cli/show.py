@@ -7,10 +7,8 @@ import json
 import time
 from typing import Any
 
-from temporalio.client import Client
-
 from outlast.cli.follow import look
-from outlast.cli.missions import Conducted
+from outlast.cli.missions import Conducted, reach
 from outlast.cli.wedged import wedged_cause
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Outcome, Report
@@ -83,7 +81,7 @@ def print_mission(conducted: Conducted) -> None:
     _print_end(conducted)
 
 
-async def show_status(client: Client, mission: str, as_json: bool) -> None:
+async def show_status(mission: str, as_json: bool) -> None:
     """
     Print how far a mission is, from the workflow, or from the ledger once it ended.
     """
@@ -91,6 +89,7 @@ async def show_status(client: Client, mission: str, as_json: bool) -> None:
     if entry.report is not None:
         _print_ended(entry, as_json)
         return
+    client = await reach()
     handle = client.get_workflow_handle(mission)
     view, wedged = await asyncio.gather(look(handle), wedged_cause(client, mission))
     value: dict[str, Any] = {"mission": mission, "status": entry.state}

@@ -34,9 +34,9 @@ class Health:
         handler = type("Handler", (_Handler,), {"snapshot": staticmethod(snapshot)})
         try:
             self._server = ThreadingHTTPServer((host, port), handler)
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             raise BadInputError(
-                f"health cannot listen on {host}:{port}: {error.strerror}"
+                f"health cannot listen on {host}:{port}: {error}"
             ) from None
         self.url = f"http://{host}:{self._server.server_port}/health"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

@@ -288,5 +288,6 @@ def _cause(code: int | None) -> str:
     if code is None:
         return "it died"
     if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
+        names = {each.value: each.name for each in signal.Signals}
+        return f"killed by {names.get(-code, f'signal {-code}')}"
     return f"exited with code {code}"

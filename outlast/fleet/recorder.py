@@ -76,6 +76,7 @@ class Recorder:
         self._clock = clock
         self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX)
+        os.ftruncate(self._file, 0)  # nothing of an earlier process with our pid
         os.ftruncate(self._file, FILE_BYTES)
         self._map = mmap.mmap(self._file, FILE_BYTES)
         self._free = list(range(SLOTS))
@@ -106,14 +107,14 @@ class Recorder:
         head = json.dumps(
             [b64encode(token).decode(), mission, task, route, attempt]
         ).encode()
-        number = self._claim()
-        if number is None or len(head) > HEAD_BYTES:
+        number = self._claim() if len(head) <= HEAD_BYTES else None
+        if number is None:
             return NOBODY
         at = HEADER_BYTES + number * SLOT_BYTES
-        self._map[at + HEAD_AT : at + HEAD_AT + len(head)] = head
-        self._map[at + SIZES_AT : at + HEAD_AT] = bytes(2 * SIZES.size)
-        # The state comes last: a slot that is in hand is complete.
+        # The state is taken away first and given last: what can be read is complete.
         SLOT.pack_into(self._map, at, FREE, 0, 0.0, len(head))
+        self._map[at + SIZES_AT : at + HEAD_AT] = bytes(2 * SIZES.size)
+        self._map[at + HEAD_AT : at + HEAD_AT + len(head)] = head
         struct.pack_into("<B", self._map, at, IN_HAND)
         return Slot(self._map, at, number, self)
 
@@ -153,13 +154,14 @@ class Slot:
         self._number = number
         self._recorder = recorder
         self._half = 0
+        self._over = False
 
     def save(self, encoded: bytes) -> None:
         """
         Record a checkpoint, as JSON of at most HALF_BYTES.
         """
-        if len(encoded) > HALF_BYTES:
-            return  # the earlier one stands
+        if self._over or len(encoded) > HALF_BYTES:
+            return  # the slot may be another's by now; or: the earlier one stands
         half = 1 - self._half
         start = self._at + HALVES_AT + half * HALF_BYTES
         self._map[start : start + len(encoded)] = encoded
@@ -172,6 +174,9 @@ class Slot:
         """
         Say that the function has returned; the server may not know it yet.
         """
+        if self._over:
+            return
+        self._over = True
         struct.pack_into("<d", self._map, self._at + RETURNED_AT, self._recorder.now())
         struct.pack_into("<B", self._map, self._at, RETURNED)
         self._recorder.give_back(self._number)

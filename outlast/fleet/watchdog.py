@@ -83,5 +83,7 @@ def see(pid: int, tick: float) -> Sight | None:
         pages = int((folder / "statm").read_text().split()[1])
     except (OSError, IndexError):
         return None
+    if stat[0] in "ZX":
+        return None  # dead already, for a cause of its own
     cpu_s = (int(stat[11]) + int(stat[12])) / TICKS_A_SECOND
     return Sight(tick, cpu_s, stat[0] in "Tt", pages * PAGE_BYTES)

@@ -30,6 +30,8 @@ def main(kind: Kind) -> None:
     which is at the other end of standard input.
     """
     parent = socket.socket(fileno=os.dup(0))
+    # Else every worker would hold our end of the channel open after our death.
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     try:
         for module in PRELOADED[kind]:
@@ -103,7 +105,10 @@ class Zygote:
         """
         Fork one worker; False when the parent is gone.
         """
-        body, channels, _, _ = socket.recv_fds(self._parent, 4096, 1)
+        try:
+            body, channels, _, _ = socket.recv_fds(self._parent, 4096, 1)
+        except OSError:
+            return False  # reset: it was killed with a message of ours unread
         if not body or not channels:
             return False
         unsafe = threads()

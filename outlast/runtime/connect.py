@@ -48,7 +48,7 @@ async def connect(address: str | None = None, identity: str | None = None) -> Cl
     except (RuntimeError, OSError) as error:
         raise UnavailableError(
             f"no Temporal answers at {config['target_host']}: start one with "
-            "`starter.py dev`, add --embedded, or set TEMPORAL_ADDRESS"
+            "`make dev` (starter.py dev) or set TEMPORAL_ADDRESS"
         ) from error
 
 

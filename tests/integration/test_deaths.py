@@ -52,4 +52,4 @@ async def test_dying_again_and_again_without_a_step_is_a_dead_letter(
 
     assert len(deaths) == 3
     assert report.tasks[0].status is Status.DEAD
-    assert "died 3 times without a saved step" in report.tasks[0].reasons[0]
+    assert "died 3 times at one step" in report.tasks[0].reasons[0]

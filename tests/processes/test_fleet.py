@@ -4,6 +4,7 @@ from which step work goes on. Bounds are about three times the goals.
 """
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -16,12 +17,15 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.client import Client
 
 from drills.real import ROOT, Fleet, Home, events, mission, wait_for
+from outlast.fleet.parent import _cause
 from outlast.fleet.recorder import recorders
 from outlast.fleet.report import Reporter
 from outlast.runtime.connect import connect
@@ -93,7 +97,7 @@ class Course:
     @property
     def report(self) -> dict[str, Any]:
         assert self.starter.stdout is not None
-        found: dict[str, Any] = __import__("json").load(self.starter.stdout)
+        found: dict[str, Any] = json.load(self.starter.stdout)
         return found
 
     def of(self, task: str, *kinds: str) -> list[dict[str, Any]]:
@@ -119,13 +123,16 @@ class Course:
         found: dict[str, Any] = starts[0]
         return found
 
-    def attempts(self, task: str) -> list[dict[str, Any]]:
+    def story(self) -> dict[str, list[dict[str, Any]]]:
         """
-        Ask the starter for the task's story.
+        Ask the starter for the attempts of each task.
         """
         told = self.home.starter("explain", self.name, "--json")
         assert told.code == 0, told.err
-        return [each for each in told.json["attempts"] if each["task"] == task]
+        found: dict[str, list[dict[str, Any]]] = {}
+        for each in told.json["attempts"]:
+            found.setdefault(each["task"], []).append(each)
+        return found
 
     def resumed_in_full(self, task: str) -> None:
         """
@@ -142,7 +149,7 @@ class Course:
         Check that no process works on once another one has started.
         """
         starts = self.of(task, "start")
-        for earlier, later in zip(starts, starts[1:], strict=False):
+        for earlier, later in pairwise(starts):
             zombie = [
                 each
                 for each in self.of(task, "step", "end")
@@ -150,21 +157,38 @@ class Course:
             ]
             assert zombie == []
 
-    def cancel(self) -> None:
+    def leave(self) -> None:
+        """
+        Follow it no longer.
+        """
         self.starter.kill()
         self.starter.wait()
+
+    def cancel(self) -> None:
+        self.leave()
         ended = self.home.starter("cancel", self.name)
         assert ended.code == 0, ended
 
 
 @pytest.fixture
-def course(standing: Standing, tmp_path: Path) -> Course:
-    return Course(standing.home, tmp_path.name, tmp_path)
+def course(standing: Standing, tmp_path: Path) -> Iterator[Course]:
+    made = Course(standing.home, tmp_path.name, tmp_path)
+    yield made
+    made.leave()
 
 
 @pytest.fixture
-def own(home: Home, tmp_path: Path) -> Course:
-    return Course(home, "own", tmp_path)
+def own(home: Home, tmp_path: Path) -> Iterator[Course]:
+    made = Course(home, "own", tmp_path)
+    yield made
+    made.leave()
+
+
+def noticed(course: Course) -> set[str]:
+    """
+    List what ended the attempts that were followed by another.
+    """
+    return {each["noticed_by"] for told in course.story().values() for each in told[1:]}
 
 
 def gone(pid: int) -> bool:
@@ -209,10 +233,6 @@ def ended(fleet: Fleet) -> Iterator[Fleet]:
     try:
         yield fleet
     finally:
-        with suppress(OSError):
-            lost = workers(fleet)
-            for pid in lost:
-                os.kill(pid, signal.SIGCONT)
         fleet.process.kill()
         fleet.process.wait()
 
@@ -234,7 +254,7 @@ def test_a_killed_process_costs_no_step(standing: Standing, course: Course) -> N
     assert course.second("t")["at"] - killed_at < 1.0
     assert course.ends() == 0
     course.resumed_in_full("t")
-    first, second = course.attempts("t")
+    first, second = course.story()["t"]
     assert first["pid"] == holder
     assert second["noticed_by"] == "exit report: killed by SIGKILL"
     assert second["resumed_seq"] == course.second("t")["step"]
@@ -254,7 +274,7 @@ def test_a_frozen_process_is_killed(standing: Standing, course: Course) -> None:
     assert gone(holder)
     assert course.ends() == 0
     course.resumed_in_full("t")
-    assert course.attempts("t")[1]["noticed_by"].startswith("exit report: stopped for")
+    assert course.story()["t"][1]["noticed_by"].startswith("exit report: stopped for")
 
 
 @pytest.mark.parametrize(
@@ -279,7 +299,7 @@ def test_an_agent_that_harms_its_process_is_survived(
     assert course.second("t")["at"] - last["at"] < within_s
     assert course.ends() == 0
     course.resumed_in_full("t")
-    first, second = course.attempts("t")
+    first, second = course.story()["t"]
     assert second["noticed_by"].startswith(f"exit report: {cause}")
     assert gone(first["pid"])
 
@@ -362,10 +382,7 @@ def test_stopping_hands_on_what_is_in_hand(own: Course) -> None:
         own.past(second["step"], name)
         own.resumed_in_full(name)
         own.never_twice_at_once(name)
-        told = own.attempts(name)[1]["noticed_by"] if name == "t0" else ""
-        assert "exit report" not in told
-    causes = {each["noticed_by"] for name in names for each in own.attempts(name)[1:]}
-    assert causes == {"the worker drained"}
+    assert noticed(own) == {"the worker drained"}
     own.cancel()
 
 
@@ -397,8 +414,8 @@ def test_a_lost_parent_takes_its_children_along(own: Course) -> None:
 
 def test_what_a_lost_fleet_had_in_hand_is_adopted(own: Course) -> None:
     """
-    Parent and children killed: the next fleet of the home reports what lies in their
-    recorders, and leaves none of them.
+    Parent and children killed: what lies in their recorders is reported by whoever
+    adopts it, which the next fleet of the home does as it starts; none is left.
     """
     folder = own.home.path / "run"
     lost = own.home.fleet(processes=2)
@@ -406,48 +423,68 @@ def test_what_a_lost_fleet_had_in_hand_is_adopted(own: Course) -> None:
     own.begin({name: {"steps": ENDLESS} for name in names})
     for name in names:
         own.past(2, name)
-    # Without its workflows process nobody but an exit report moves the tasks on.
-    pids = workers(lost)
-    lost.process.kill()
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: all(map(gone, pids)), "their end", limit_s=2.0)
-    left = recorders(folder)
-    assert len(left) >= 3
+    kill_whole(lost)
+    left = {each: each.read_bytes() for each in recorders(folder)}
+    assert len(left) == 4, "not one for each process"
 
+    # Not left to the next fleet alone: whether it starts within the heartbeat timeout
+    # is the machine's affair.
+    assert asyncio.run(adopt(own.home)) == len(names)
+    assert recorders(folder) == []
+    for path, body in left.items():
+        path.write_bytes(body)
     later = own.home.fleet(processes=1)
 
     wait_for(lambda: not set(left) & set(recorders(folder)), "adoption", limit_s=5.0)
+    pids = set(workers(later))
     for name in names:
         second = own.second(name)
-        assert second["pid"] in workers(later)
+        assert second["pid"] in pids
         own.past(second["step"], name)
         own.resumed_in_full(name)
-    noticed = {own.attempts(name)[1]["noticed_by"] for name in names}
-    print("NOTICED", noticed, later.health()["reported"])
+    assert noticed(own) == {"exit report: its fleet was lost"}
     own.cancel()
     assert later.stop() == 0
     assert recorders(folder) == []
 
 
+def kill_whole(fleet: Fleet) -> None:
+    """
+    SIGKILL a fleet, the parent first.
+    """
+    pids = workers(fleet)
+    fleet.process.kill()
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: all(map(gone, pids)), "the fleet's end", limit_s=2.0)
+
+
+async def adopt(home: Home) -> int:
+    async def to_server() -> Client:
+        return await connect(home.server.address)
+
+    return await Reporter(to_server).adopt(home.path / "run")
+
+
 def test_a_fleet_without_its_zygotes_still_starts_workers(home: Home) -> None:
     """
-    A zygote is a convenience: killed, it is replaced or done without.
+    A zygote is a convenience: killed, it is replaced or done without, while the
+    workers that it had forked live on.
     """
-    with ended(home.fleet(processes=1)) as fleet:
+    with ended(home.fleet(processes=2)) as fleet:
         zygotes = children(fleet.process.pid)
         assert len(zygotes) == 2, zygotes
         for pid in zygotes:
             os.kill(pid, signal.SIGKILL)
-        victims = workers(fleet)
-        for pid in victims:
-            os.kill(pid, signal.SIGKILL)
+        victim, neighbour = fleet.pids("agents")
+        os.kill(victim, signal.SIGKILL)
 
         def replaced() -> bool:
-            return whole(fleet) and not set(victims) & set(workers(fleet))
+            return whole(fleet) and victim not in workers(fleet)
 
-        wait_for(replaced, "new workers", limit_s=15.0)
+        wait_for(replaced, "a new worker", limit_s=10.0)
+        assert neighbour in workers(fleet)
         assert fleet.stop() == 0
 
 
@@ -484,3 +521,13 @@ def test_what_cannot_work_is_refused(
     (sentence,) = refused.stderr.splitlines()
     assert sentence.startswith("error: ")
     assert named[0] in sentence
+
+
+def test_every_way_to_die_has_words() -> None:
+    """
+    Whatever a worker dies of, its parent can say so: real-time signals have no names.
+    """
+    causes = [_cause(code) for code in (None, *range(-64, 256))]
+    assert all(causes)
+    assert _cause(-9) == "killed by SIGKILL"
+    assert _cause(3) == "exited with code 3"

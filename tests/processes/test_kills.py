@@ -117,7 +117,7 @@ def test_a_woken_zombie_writes_nothing(
     home.extra["OUTLAST_FENCING"] = str(fencing)
     home.extra["OUTLAST_WATCHDOG"] = "false"  # it would kill what is frozen
     fleet = home.fleet(processes=1)
-    path = mission(tmp_path / "m.yaml", rehearsals(log, 1, 0.5), id="frozen")
+    path = mission(tmp_path / "m.yaml", rehearsals(log, 1, 0.3), id="frozen")
     starter = home.begin("run", path, "--json")
     first = wait_for(lambda: events(log, "step"), "a first step")[0]
 

@@ -146,7 +146,7 @@ def test_an_interrupted_mission_is_kept_and_goes_on(
     it was.
     """
     log = tmp_path / "log.jsonl"
-    script = {"steps": 8, "step_seconds": 0.5, "log": str(log), "effect": "kept"}
+    script = {"steps": 8, "step_seconds": 0.3, "log": str(log), "effect": "kept"}
     path = mission(
         tmp_path / "m.yaml", [{"id": "t", "role": "rehearse", "input": script}]
     )

@@ -623,3 +623,46 @@ def test_a_save_costs_next_to_nothing(path: Path) -> None:
         hand.save(body)
         took.append(time.perf_counter() - began)
     assert statistics.median(took) < SAVE_BOUND_S
+
+
+def test_a_recorder_outlives_the_removal_of_its_predecessor(path: Path) -> None:
+    """
+    A worker with a dead one's pid, whose recorder is still being settled, waits for
+    that and then has one of its own, which its parent finds.
+    """
+    earlier = Recorder(path)
+    take(earlier, 1)
+    fcntl.flock(earlier._file, fcntl.LOCK_UN)  # as its death does
+    wreck = Wreck.of(path)
+    assert wreck is not None
+    later = subprocess.Popen(
+        [sys.executable, "-c", LIVING, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert later.stdin is not None
+    assert later.stdout is not None
+    try:
+        await_lock(later.pid)
+        remove(path)
+        del wreck
+        assert later.stdout.readline() == b"taken\n"
+        assert count_in_hand(path) == 1
+        assert Wreck.of(path) is None
+    finally:
+        later.kill()
+        later.wait()
+        later.stdin.close()
+        later.stdout.close()
+
+
+def await_lock(pid: int) -> None:
+    """
+    Wait until the process stands before a lock, as the kernel lists it.
+    """
+    deadline = time.monotonic() + 10.0
+    while time.monotonic() < deadline:
+        waiting = Path("/proc/locks").read_text().splitlines()
+        if any("->" in line and f" {pid} " in line for line in waiting):
+            return
+    raise AssertionError("it does not wait for the lock")

@@ -254,7 +254,7 @@ async def test_too_many_deaths_without_a_saved_step_take_the_next_route() -> Non
     verdict = await pursuit.run()
     assert isinstance(verdict, Verdict)
     assert verdict.next is Next.NEXT_ROUTE
-    assert verdict.cause.startswith("died 3 times without a saved step")
+    assert verdict.cause.startswith("died 3 times at one step")
     assert verdict.attempts == 3
     assert pursuit.alone == [False, False, True]
 

@@ -218,7 +218,8 @@ def test_deaths_at_once_are_all_told(zygote: Spoken) -> None:
     """
     Signals of children that die together become one: none of them is overlooked.
     """
-    pids = {zygote.fork().pid for _ in range(5)}
+    workers = [zygote.fork() for _ in range(5)]  # whose channels stay open
+    pids = {worker.pid for worker in workers}
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     assert {zygote.hears()["died"] for _ in pids} == pids
@@ -230,6 +231,17 @@ def test_a_zygote_ends_with_its_parent(start: Start) -> None:
     """
     zygote = start()
     zygote.hears()
+    zygote.close()
+    assert zygote.process.wait(timeout=BOUND_S) == 0
+
+
+def test_a_zygote_ends_quietly_with_a_parent_that_was_killed(start: Start) -> None:
+    """
+    A parent that has died with a message unread resets the channel; that is its end
+    like any other.
+    """
+    zygote = start()
+    zygote.ours.recv(1)  # it is up, and the rest of what it said stays unread
     zygote.close()
     assert zygote.process.wait(timeout=BOUND_S) == 0
 
