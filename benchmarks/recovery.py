@@ -133,7 +133,7 @@ class Trials:
         with self.running(1) as log:
             for _ in range(trials):
                 if len(self.home.fleets) < 2:
-                    self.home.fleet(processes=2)
+                    self.home.fleet(processes=3)
                 pid = _holder(log)
                 victim = next(
                     each for each in self.home.fleets if pid in each.pids("agents")

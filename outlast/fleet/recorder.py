@@ -74,8 +74,7 @@ class Recorder:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = path
         self._clock = clock
-        self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._file = _own(path)
         os.ftruncate(self._file, 0)  # nothing of an earlier process with our pid
         os.ftruncate(self._file, FILE_BYTES)
         self._map = mmap.mmap(self._file, FILE_BYTES)
@@ -141,6 +140,19 @@ class Recorder:
         return self._clock()
 
 
+def _own(path: Path) -> int:
+    """
+    Open and lock the file at *path*; not one that was removed while we waited because
+    its earlier owner, a dead process with our pid, had just been settled.
+    """
+    while True:
+        file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
+            return file
+        os.close(file)
+
+
 class Slot:
     """
     One attempt's place in the recorder.
@@ -184,7 +196,8 @@ class Slot:
 
 class Wreck:
     """
-    The parent's side: what a dead worker's recorder says.
+    The parent's side: what a dead worker's recorder says. It holds the file's lock for
+    as long as it lives, since the map keeps the file open.
 
     :param clock: must be the worker's.
     """

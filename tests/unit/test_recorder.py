@@ -26,6 +26,7 @@ from unit_fakes import Clock
 
 from outlast.attempt.hands import NOBODY, Hand
 from outlast.contracts.models import CHECKPOINT_BYTES, Checkpoint
+from outlast.contracts.policies import SHIPPED
 from outlast.fleet import recorder as recorder_module
 from outlast.fleet.recorder import (
     HALF_BYTES,
@@ -299,6 +300,14 @@ def test_what_has_returned_stays_reportable_for_a_while(path: Path) -> None:
     assert checkpoints(path, clock) == [saved(1)]
     clock.turn(0.001)
     assert left(path, clock) == []
+
+
+def test_what_has_returned_is_kept_longer_than_a_heartbeat_timeout() -> None:
+    """
+    Long enough that nobody waits for a timeout, not so long that a death reports
+    minutes of work that was answered long ago.
+    """
+    assert 2 * SHIPPED.heartbeat_timeout_s < RETURNED_FOR_S <= 30.0
 
 
 def test_what_is_in_hand_stays_reportable_for_ever(path: Path) -> None:

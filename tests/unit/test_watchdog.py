@@ -3,6 +3,7 @@ The watchdog: which silence is death, by a clock that the test turns.
 """
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -291,6 +292,26 @@ def test_a_process_is_seen_from_outside() -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     assert see(gone.pid, 5.0) is None
+
+
+def test_a_stopped_process_is_seen_to_be_stopped() -> None:
+    """
+    SIGSTOP shows at once, and its end too.
+    """
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        for number, how in (
+            (signal.SIGSTOP, os.WSTOPPED),
+            (signal.SIGCONT, os.WCONTINUED),
+        ):
+            child.send_signal(number)
+            os.waitid(os.P_PID, child.pid, how)
+            sight = see(child.pid, 5.0)
+            assert sight is not None
+            assert sight.stopped is (number == signal.SIGSTOP)
+    finally:
+        child.kill()
+        child.communicate()
 
 
 def test_a_zombie_is_not_taken_for_a_silent_process() -> None:
