@@ -24,6 +24,10 @@ How = Literal[
 ]
 
 
+# As much of a log's end as the line of the last saved step can lie before it.
+TAIL_BYTES = 256 * 1024
+
+
 class Misbehave(BaseModel):
     """
     At which step of which attempt (of each, when None) to do what.
@@ -68,6 +72,7 @@ async def rehearse(script: Script, run: Run) -> object:
     """
     done = await run.resume(Rehearsed, Rehearsed())
     log = Log(script.log, run)
+    log.mend(done.steps)
     log.write("start", step=done.steps)
     while done.steps < script.steps:
         step = done.steps + 1
@@ -78,6 +83,7 @@ async def rehearse(script: Script, run: Run) -> object:
             if garbage is not None:
                 return garbage
         done = Rehearsed(steps=step)
+        # The save comes first: a stale attempt is refused there and writes no line.
         await run.save(done)
         log.write("step", step=step)
         run.say(f"step {step} of {script.steps}")
@@ -153,6 +159,20 @@ class Log:
         with self._path.open("ab", buffering=0) as file:
             file.write(self._line(event, task=self._task, **more))
 
+    def mend(self, step: int) -> None:
+        """
+        Write the line of the last saved *step* if a death came between the save and it.
+        """
+        if self._path is None or step == 0 or not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            file.seek(max(0, self._path.stat().st_size - TAIL_BYTES))
+            lines = [line for line in file.read().splitlines() if line.endswith(b"}")]
+        events = [json.loads(line) for line in lines if line.startswith(b"{")]
+        mine = (("step", self._task, step) == _step_of(each) for each in events)
+        if not any(mine):
+            self.write("step", step=step)
+
     def write_effect(self, key: str) -> None:
         """
         Append the effect unless it is there: this log honours the key.
@@ -174,6 +194,10 @@ class Log:
             "at": time.time(),
         }
         return json.dumps(line).encode() + b"\n"
+
+
+def _step_of(event: dict[str, object]) -> tuple[object, ...]:
+    return event["event"], event.get("task"), event.get("step")
 
 
 def _is_effect(line: bytes, key: str) -> bool:
