@@ -5,6 +5,7 @@ The process's edge: every error becomes one sentence and an exit code.
     3 degraded, with --strict                130 interrupted
 """
 
+import contextlib
 import os
 import sys
 
@@ -24,8 +25,9 @@ def run_command(app: typer.Typer) -> None:
     Run *app* and exit with the code that its end deserves.
     """
     code = _run(app)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()  # whoever read it may be gone
     os._exit(code)  # a client's threads may not survive the interpreter's teardown
 
 

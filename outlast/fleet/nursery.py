@@ -23,6 +23,8 @@ logger = logging.getLogger("outlast.fleet")
 
 # After its channel has closed, a process is gone or about to be.
 GONE_LIMIT_S = 1.0
+# A fork takes milliseconds, being ready the imports of everything on a busy machine.
+ANSWER_LIMIT_S = 20.0
 
 
 @dataclass
@@ -193,7 +195,13 @@ class _Zygote:
             self._process.terminate()
 
     async def _answer(self, wanted: str) -> dict[str, Any]:
-        answer = await self._answers.get()
+        try:
+            answer = await asyncio.wait_for(self._answers.get(), ANSWER_LIMIT_S)
+        except TimeoutError:
+            # Frozen, and nothing watches it: it must hold up no birth and no stop.
+            self.gone = True
+            self._process.kill()
+            raise UnsafeError("the zygote does not answer") from None
         if "unusable" in answer:
             raise BadInputError(str(answer["unusable"]))
         if wanted not in answer:

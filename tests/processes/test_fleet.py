@@ -316,6 +316,7 @@ def test_killers_take_no_innocent_along(standing: Standing, course: Course) -> N
     done, 2 dead of a true cause after at most 3 attempts each.
     """
     wait_for(lambda: whole(standing.fleet), "the whole fleet")
+    (lonely,) = standing.fleet.pids("alone")
     killers = {
         f"killer{step}": {
             "steps": 5,
@@ -341,6 +342,8 @@ def test_killers_take_no_innocent_along(standing: Standing, course: Course) -> N
             each for each in course.of(name, "start") if each["step"] == fatal - 1
         ]
         assert 2 <= len(at_fatal) <= 3
+    convicted_at = {course.of(name, "start")[-1]["pid"] for name in killers}
+    assert lonely in convicted_at, "suspects do not run alone"
     for number in range(12):
         steps = Counter(each["step"] for each in course.of(f"t{number}", "step"))
         assert set(steps) == set(range(1, 21))
