@@ -28,7 +28,6 @@ from outlast.store.statements import (
     LAST_LINE,
     LAST_SAVED,
     OPEN_LINE,
-    RESUMED,
 )
 
 T = TypeVar("T")
@@ -75,34 +74,12 @@ class Fence:
 
         :raises StaleAttemptError: when an attempt with a higher fence was here.
         """
-        mission, task = assignment.mission, assignment.task.id
         # Not durable: a loss of power ends every attempt, the overtaken ones too.
         with self.store.write(durable=False) as connection:
-            row = connection.execute(
-                CLAIM[self._fencing],
-                {
-                    "mission": mission,
-                    "task": task,
-                    "round": assignment.round,
-                    "route": route,
-                    "fence": fence,
-                },
-            ).first()
-            if row is not None:
-                claim = Claim(
-                    mission, assignment.tenant, task, assignment.round, fence, row[0]
-                )
-                self._open_line(connection, claim, assignment, route)
-                return claim
-            self._refuse(connection, mission, task, fence, "claim")
-        raise StaleAttemptError(f"{mission}/{task}: a later attempt has claimed it")
-
-    def resumed(self, claim: Claim, seq: int) -> None:
-        """
-        Note at which save the attempt went on.
-        """
-        with self.store.write(durable=False) as connection:
-            connection.execute(RESUMED, {**of_line(claim), "seq": seq})
+            claim = self._take(connection, assignment, route, fence)
+        if claim is None:
+            raise overtaken(assignment)
+        return claim
 
     def failed(self, claim: Claim, ending: str) -> int:
         """
@@ -126,6 +103,32 @@ class Fence:
         """
         with self.store.write(durable=False) as connection:
             self._close_line(connection, claim, ending, self._clock())
+
+    def _take(
+        self,
+        connection: sa.Connection,
+        assignment: Assignment,
+        route: str,
+        fence: int,
+    ) -> Claim | None:
+        """
+        Claim, or count the refusal and return None.
+        """
+        mission, task = assignment.mission, assignment.task.id
+        wanted = {
+            "mission": mission,
+            "task": task,
+            "round": assignment.round,
+            "route": route,
+            "fence": fence,
+        }
+        row = connection.execute(CLAIM[self._fencing], wanted).first()
+        if row is None:
+            self._refuse(connection, mission, task, fence, "claim")
+            return None
+        claim = Claim(mission, assignment.tenant, task, assignment.round, fence, row[0])
+        self._open_line(connection, claim, assignment, route)
+        return claim
 
     def _open_line(
         self,
@@ -200,6 +203,14 @@ class Fence:
     ) -> None:
         how = {"now": now, "how": ending}
         connection.execute(CLOSE_LINE, {**of_line(claim), **how})
+
+
+def overtaken(assignment: Assignment) -> StaleAttemptError:
+    """
+    Say that the claim was refused.
+    """
+    name = f"{assignment.mission}/{assignment.task.id}"
+    return StaleAttemptError(f"{name}: a later attempt has claimed it")
 
 
 def key_of(claim: Claim) -> dict[str, Any]:

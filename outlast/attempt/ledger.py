@@ -4,19 +4,28 @@ What was already done or paid for: progress, results, effects, spending.
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from pydantic import JsonValue
 from sqlalchemy.dialects.sqlite import insert
 
-from outlast.attempt.fence import Claim, Fence, key_of, of_round
-from outlast.contracts.models import Answer, Assignment, Checkpoint
+from outlast.attempt.fence import (
+    Claim,
+    Fence,
+    key_of,
+    of_line,
+    of_round,
+    overtaken,
+)
+from outlast.contracts.models import Answer, Assignment, Checkpoint, Task
 from outlast.store.schema import blobs, effects, spending
 from outlast.store.statements import (
     LAST_RESULT,
     RECORD,
     RESULT,
+    RESUMED,
     SAVE,
     SAVED,
     upsert,
@@ -69,17 +78,45 @@ class Ledger(Fence):
         :param carried: checkpoints that came with the task.
         :raises StaleAttemptError: when a later attempt has the task.
         """
-        claim = self.claim(assignment, route, fence)
-        done = self.answered(claim)
+        with self.store.write(durable=False) as connection:
+            claim = self._take(connection, assignment, route, fence)
+            if claim is not None:
+                return self._go_on(connection, claim, route, carried)
+        raise overtaken(assignment)
+
+    def warm_up(self) -> None:
+        """
+        Begin once and undo it: a process's first attempt takes over from a dead one,
+        and should not be the one that waits for cold caches.
+        """
+        task = Task(id="warm", role="warm")
+        nobody = Assignment(mission="warm", tenant="warm", task=task)
+        with suppress(_Undo), self.store.write(durable=False) as connection:
+            claim = self._take(connection, nobody, "warm", 1)
+            assert claim is not None
+            self._go_on(connection, claim, "warm", [Checkpoint(seq=1, route="warm")])
+            raise _Undo
+
+    def _go_on(
+        self,
+        connection: sa.Connection,
+        claim: Claim,
+        route: str,
+        carried: list[Checkpoint],
+    ) -> Begun:
+        """
+        Find the round's answer, else the newest checkpoint of *route*.
+        """
+        done = connection.scalar(RESULT, of_round(claim))
         if done is not None:
-            self.ended(claim, "already done")
-            return Begun(claim, Checkpoint(), done[0])
-        saved = self.resume(claim)
+            self._close_line(connection, claim, "already done", self._clock())
+            return Begun(claim, Checkpoint(), _kept(done)[0])
+        saved = _saved(connection, claim)
         known = [*carried, saved] if saved else carried
         mine = [each for each in known if each.route == route]
         newest = max(mine, key=lambda each: each.seq, default=Checkpoint())
         if newest.seq:
-            self.resumed(claim, newest.seq)
+            connection.execute(RESUMED, {**of_line(claim), "seq": newest.seq})
         return Begun(claim, newest, None)
 
     def resume(self, claim: Claim) -> Checkpoint | None:
@@ -87,8 +124,7 @@ class Ledger(Fence):
         Read the last checkpoint of the claim's round.
         """
         with self.store.read() as connection:
-            found = connection.scalar(SAVED, of_round(claim))
-        return Checkpoint.model_validate_json(found) if found else None
+            return _saved(connection, claim)
 
     def save(self, claim: Claim, checkpoint: Checkpoint, durable: bool) -> None:
         """
@@ -146,10 +182,7 @@ class Ledger(Fence):
         query = LAST_RESULT if round_ is None else RESULT
         with self.store.read() as connection:
             found = connection.scalar(query, of_result)
-        if found is None:
-            return None
-        kept = json.loads(found)
-        return Answer.model_validate(kept["answer"]), kept["result"]
+        return None if found is None else _kept(found)
 
     def record(self, claim: Claim, answer: Answer, result: JsonValue) -> None:
         """
@@ -246,6 +279,22 @@ class Ledger(Fence):
                 intended_at=self._clock(),
             )
         )
+
+
+class _Undo(Exception):  # noqa: N818 - nothing is wrong
+    """
+    Rolls a transaction back.
+    """
+
+
+def _kept(row: str) -> tuple[Answer, JsonValue]:
+    kept = json.loads(row)
+    return Answer.model_validate(kept["answer"]), kept["result"]
+
+
+def _saved(connection: sa.Connection, claim: Claim) -> Checkpoint | None:
+    found = connection.scalar(SAVED, of_round(claim))
+    return Checkpoint.model_validate_json(found) if found else None
 
 
 def _effect(claim: Claim, key: str) -> sa.ColumnElement[bool]:

@@ -168,8 +168,10 @@ def _workers(
 ) -> list[Worker]:
     if kind is Kind.WORKFLOWS:
         return [missions_worker(client, store)]
+    ledger = Ledger(store, fencing=chosen.fencing)
+    ledger.warm_up()
     place = Place(
-        ledger=Ledger(store, fencing=chosen.fencing),
+        ledger=ledger,
         threads=ThreadPoolExecutor(chosen.slots * 4, thread_name_prefix="agent"),
         hands=recorder,
     )

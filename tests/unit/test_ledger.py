@@ -275,7 +275,7 @@ def test_the_save_an_attempt_went_on_from_is_noted(
     The story tells where each attempt resumed.
     """
     claim(ledger, 1)
-    ledger.resumed(claim(ledger, 2), 3)
+    ledger.begin(assignment(), ROLE, 2, [Checkpoint(seq=3, route=ROLE)])
     assert [line["resumed_seq"] for line in lines(store)] == [0, 3]
 
 
