@@ -218,6 +218,7 @@ class SupervisorWorkflow:
             mission=self.mission.id,
             tenant=self.mission.tenant,
             task=task,
+            store=self.mission.store,
             needs=self.plan.needs_of(task),
             policy=self.mission.crew[route].policy,
             limits=self.mission.limits,

@@ -80,6 +80,12 @@ class Attempt:
         :raises TaskError: what the agent said, or that it stalled.
         """
         ledger, store = self.place.ledger, self.place.ledger.store
+        if self.assignment.store not in ("", store.id):
+            # Playing it would split its books: effects could happen twice.
+            raise GiveUp(
+                f"the mission's books are in another store than {store.path}: give "
+                "each store a Temporal namespace of its own"
+            )
         begun = await store.run(
             ledger.begin, self.assignment, self.agent.role, self.fence, carried
         )

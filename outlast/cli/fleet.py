@@ -13,7 +13,9 @@ import typer
 from outlast.cli.edge import run_command
 from outlast.contracts.errors import BadInputError
 from outlast.fleet.health import Health
+from outlast.fleet.kinds import TICK_S
 from outlast.fleet.parent import Fleet
+from outlast.fleet.watchdog import LEAST_FREEZE_S
 from outlast.runtime.settings import Settings, settings
 
 LEAST_MEMORY_MB = 256  # an idle worker takes about 150
@@ -61,6 +63,7 @@ def work(
         chosen = chosen.model_copy(update={"watchdog": False})
     _join_own_stack(chosen)
     _refuse_impossible_memory(chosen)
+    _refuse_impossible_freeze(chosen)
     _refuse_two_hosts(single_host)
     raise typer.Exit(asyncio.run(_keep(chosen, as_json, (health_host, health_port))))
 
@@ -99,6 +102,14 @@ def _refuse_impossible_memory(chosen: Settings) -> None:
         raise BadInputError(
             f"a memory cap of {chosen.memory_mb} MB is not between {LEAST_MEMORY_MB} "
             f"and this machine's {machine}"
+        )
+
+
+def _refuse_impossible_freeze(chosen: Settings) -> None:
+    if chosen.freeze_s < LEAST_FREEZE_S:
+        raise BadInputError(
+            f"OUTLAST_FREEZE_S={chosen.freeze_s:g} would kill healthy processes, which "
+            f"give a sign every {TICK_S:g} s: choose at least {LEAST_FREEZE_S:g}"
         )
 
 

@@ -111,7 +111,10 @@ class Member(Contract):
 
 class Mission(Contract):
     """
-    One goal, its plan and its limits; *crew* is filled in by the starter.
+    One goal, its plan and its limits.
+
+    *crew* and *store*, the id of the store that has the mission's books, are filled in
+    by the starter.
     """
 
     id: Name
@@ -120,12 +123,13 @@ class Mission(Contract):
     limits: Limits = Limits()
     tenant: Name = "default"
     crew: dict[Name, Member] = {}
+    store: str = ""
 
     def digest(self) -> str:
         """
         Identify what was asked: everything but the id and who is there to do it.
         """
-        asked = self.model_dump(mode="json", exclude={"id", "crew"})
+        asked = self.model_dump(mode="json", exclude={"id", "crew", "store"})
         return digest(json.dumps(asked, sort_keys=True))
 
 
@@ -158,6 +162,7 @@ class Assignment(Contract):
     mission: Name
     tenant: Name
     task: Task
+    store: str = ""  # the id of the store with the mission's books
     round: int = 1
     needs: list[Name] = []  # the tasks whose results are there
     policy: Policy = Policy()

@@ -11,9 +11,12 @@ import contextlib
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -34,7 +37,7 @@ from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import OutlastError
 from outlast.contracts.models import ALONE_QUEUE, MISSIONS_QUEUE, queue_of
 from outlast.contracts.policies import SHIPPED
-from outlast.fleet.kinds import Kind, identity_of, recorder_of
+from outlast.fleet.kinds import TICK_S, Kind, identity_of, recorder_of
 from outlast.fleet.recorder import Recorder
 from outlast.runtime.connect import connect_patiently
 from outlast.runtime.locks import home_of
@@ -44,10 +47,10 @@ from workflows.supervisor import SupervisorWorkflow
 
 BAD_INPUT = 2  # tells the parent that trying again changes nothing
 
-# How often the event loop shows that it turns; the watchdog's limits are far above.
-TICK_S = 0.1
 # After the drain time attempts have been cancelled; one that does not end is left.
 END_AFTER_S = 2.0
+# Without a parent a process that has not ended by then ends itself.
+ORPHAN_S = 1.0
 
 # Without a name of the build each Worker hashes every loaded module: 0.6 s.
 BUILD_ID = "outlast"
@@ -75,6 +78,7 @@ def run(kind: Kind, channel: socket.socket) -> NoReturn:
     logging.basicConfig(level=logging.WARNING, format="%(name)s %(message)s")
     # We tell of every failed attempt ourselves, with one traceback instead of two.
     logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
+    threading.Thread(target=_end_alone, args=(channel.dup(),), daemon=True).start()
     code = 1
     try:
         asyncio.run(_serve(kind, channel))
@@ -88,6 +92,19 @@ def run(kind: Kind, channel: socket.socket) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _end_alone(channel: socket.socket) -> NoReturn:
+    """
+    End the process a while after its parent, also when agent code holds the event
+    loop: nobody is left to kill it, and its successors wait for its recorder.
+    """
+    gone = select.poll()
+    gone.register(channel, 0)  # nothing but the end of the other side
+    gone.poll()
+    time.sleep(settings().drain_s + END_AFTER_S + ORPHAN_S)
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
 
 
 async def _serve(kind: Kind, channel: socket.socket) -> None:

@@ -6,6 +6,10 @@ import socket
 from enum import StrEnum
 from pathlib import Path
 
+# How often a worker's event loop shows that it turns; the watchdog's limits are far
+# above.
+TICK_S = 0.1
+
 
 class Kind(StrEnum):
     """

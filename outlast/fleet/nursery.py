@@ -219,6 +219,8 @@ class _Zygote:
                 death.set_result(message["code"])
         self.gone = True
         self._answers.put_nowait({})
+        for pid, death in self._deaths.items():
+            _watch(pid, death)  # nobody reaps for us any more
         await self._process.wait()
 
 
@@ -232,6 +234,28 @@ async def _exec(
         stdout=2,
     )
     return process.pid, asyncio.ensure_future(process.wait())
+
+
+def _watch(pid: int, death: "asyncio.Future[int | None]") -> None:
+    """
+    Resolve *death* when the process, which is not our child, ends; how is not known.
+    """
+    if death.done():
+        return
+    try:
+        file = os.pidfd_open(pid)
+    except ProcessLookupError:
+        death.set_result(None)
+        return
+    loop = asyncio.get_running_loop()
+
+    def ended() -> None:
+        loop.remove_reader(file)
+        os.close(file)
+        if not death.done():
+            death.set_result(None)
+
+    loop.add_reader(file, ended)
 
 
 def _future() -> "asyncio.Future[int | None]":

@@ -15,24 +15,19 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from outlast.contracts.errors import BadInputError
 from outlast.fleet.kinds import Kind, identity_of, recorder_of
 from outlast.fleet.nursery import Life, Nursery
-from outlast.fleet.recorder import count_in_hand, last_tick
 from outlast.fleet.report import Reporter
-from outlast.fleet.watchdog import LOOK_S, Sight, Watchdog, see
+from outlast.fleet.watch import Child, Watch, shown
+from outlast.fleet.watchdog import Watchdog
 from outlast.runtime.connect import connect_patiently
 from outlast.runtime.locks import home_of
 from outlast.runtime.settings import Settings
 
 logger = logging.getLogger("outlast.fleet")
-
-# Deaths before polling, in a row, after which nothing will change by trying again.
-STILLBORN_LIMIT = 5
-STILLBORN_PAUSE_S = 0.2
 
 # What a child may take beyond its drain time before it is killed.
 KILL_AFTER_S = 4.0
@@ -44,30 +39,6 @@ TAKE_OVER_S = 0.1
 
 BAD_INPUT = 2  # a child's word that trying again changes nothing
 EXIT_CANNOT_START = 70  # EX_SOFTWARE, for systemd or compose to act on
-
-
-@dataclass
-class Child:
-    """
-    One place in the fleet and the process that fills it now.
-    """
-
-    kind: Kind
-    life: Life | None = None
-    state: str = "starting"  # starting, polling, drained, dead
-    stillborn: int = 0
-    restarts: int = 0
-    killed_for: str | None = None
-    watchdog: Watchdog = field(default_factory=Watchdog)
-    sight: Sight | None = None
-
-    @property
-    def pid(self) -> int | None:
-        return self.life.pid if self.life else None
-
-    @property
-    def polling(self) -> bool:
-        return self.state == "polling"
 
 
 class Fleet:
@@ -84,9 +55,9 @@ class Fleet:
         agents = [Child(Kind.AGENTS) for _ in range(settings.processes)]
         self.children = [Child(Kind.WORKFLOWS), *agents, Child(Kind.ALONE)]
         self.reporter = Reporter(self._connect)
+        self.watch = Watch(self.children, self.home, settings.watchdog)
         self._ready = ready
         self._announced = False
-        self._bites = 0
         self._failed: str | None = None
         self._stopping = asyncio.Event()
         self._killing = asyncio.Event()
@@ -106,13 +77,17 @@ class Fleet:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
         self._report(self.reporter.adopt(self.home / "run"))
-        watching = asyncio.ensure_future(self._watch())
+        watching = [
+            asyncio.ensure_future(self.watch.look()),
+            asyncio.ensure_future(self.watch.listen(self.reporter.client)),
+        ]
         try:
             await asyncio.gather(*(self._keep(child) for child in self.children))
             if self._reports:
                 await asyncio.wait(self._reports, timeout=REPORT_AT_END_S)
         finally:
-            watching.cancel()
+            for each in watching:
+                each.cancel()
             for nursery in self._nurseries.values():
                 nursery.close()
         return EXIT_CANNOT_START if self._failed else 0
@@ -136,23 +111,10 @@ class Fleet:
             "fleet": os.getpid(),
             "ready": all(child.polling for child in self.children),
             "stopping": self._stopping.is_set(),
-            "processes": [self._shown(child) for child in self.children],
+            "processes": [shown(child, self.home) for child in self.children],
             "restarts": sum(child.restarts for child in self.children),
             "reported": self.reporter.reported,
-            "bites": self._bites,
-        }
-
-    def _shown(self, child: Child) -> dict[str, Any]:
-        recorder = recorder_of(self.home, child.pid or 0)
-        tick = child.sight.tick if child.sight else None
-        return {
-            "pid": child.pid,
-            "kind": child.kind,
-            "state": child.state,
-            "restarts": child.restarts,
-            "in_hand": count_in_hand(recorder),
-            "last_sign_s": round(time.monotonic() - tick, 3) if tick else None,
-            "memory_mb": child.sight.memory_bytes >> 20 if child.sight else None,
+            "bites": self.watch.bites,
         }
 
     def stop(self) -> None:
@@ -160,6 +122,8 @@ class Fleet:
         Drain all children.
         """
         self._stopping.set()
+        for child in self.children:
+            child.leave.set()
 
     def _signalled(self) -> None:
         if self._stopping.is_set():
@@ -185,23 +149,31 @@ class Fleet:
             if self._stopping.is_set():
                 return
             child.restarts += 1
-            child.stillborn = 0 if child.polling else child.stillborn + 1
+            if child.state == "starting":
+                await self._spare(child, code)
             child.state = "dead"
-            if code == BAD_INPUT or child.stillborn >= STILLBORN_LIMIT:
-                self._give_up(child, f"they die before they work, exit code {code}")
-            elif child.stillborn:
-                await self._pause(STILLBORN_PAUSE_S * 2**child.stillborn)
+
+    async def _spare(self, child: Child, code: int | None) -> None:
+        """
+        Wait after a death before the first poll, or give up. A death in service is
+        not charged here but to the attempts in hand.
+        """
+        child.budget.charge(time.monotonic())
+        if code == BAD_INPUT or child.budget.spent:
+            self._give_up(child, f"they die before they work, exit code {code}")
+        else:
+            await self._pause(child.budget.pause_s)
 
     async def _live(self, child: Child) -> int | None:
         """
         Start the child's process, stay with it until it is dead, then report what it
         had in hand.
         """
-        child.watchdog = Watchdog(self.settings.memory_cap)
-        child.killed_for = None
+        child.watchdog = Watchdog(self.settings.memory_cap, self.settings.freeze_s)
+        child.killed_for, child.leave = None, asyncio.Event()
         life = await self._nurseries[child.kind].birth(child.kind)
         child.state, child.life = "starting", life
-        draining = asyncio.ensure_future(self._drain(life))
+        draining = asyncio.ensure_future(self._drain(child, life))
         code = await life.ended(lambda sign: self._heard(child, sign))
         draining.cancel()
         cause = child.killed_for or _cause(code)
@@ -235,34 +207,11 @@ class Fleet:
             self._announced = True
             self._ready(self)
 
-    async def _watch(self) -> None:
+    async def _drain(self, child: Child, life: Life) -> None:
         """
-        Kill what is as good as dead; everything else follows from its death.
+        Ask the process to end once it must leave, and kill it if it does not.
         """
-        while True:
-            await asyncio.sleep(LOOK_S)
-            for child in self.children:
-                if child.life is not None and child.polling:
-                    self._look(child, child.life)
-
-    def _look(self, child: Child, life: Life) -> None:
-        now = time.monotonic()
-        tick = last_tick(recorder_of(self.home, life.pid))
-        child.sight = see(life.pid, tick) if tick is not None else None
-        if child.sight is None or child.killed_for:
-            return
-        reason = child.watchdog.judge(now, child.sight)
-        if reason and (self.settings.watchdog or "memory" in reason):
-            child.killed_for = reason
-            self._bites += 1
-            logger.warning("watchdog.bit %s %s: %s", child.kind, life.pid, reason)
-            life.kill()
-
-    async def _drain(self, life: Life) -> None:
-        """
-        Ask the process to end once the fleet stops, and kill it if it does not.
-        """
-        await self._stopping.wait()
+        await child.leave.wait()
         life.terminate()
         limit = self.settings.drain_s + KILL_AFTER_S
         with contextlib.suppress(TimeoutError):

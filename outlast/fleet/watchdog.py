@@ -3,9 +3,12 @@ The watchdog: when a live process is as good as dead. Pure, but for reading /pro
 
 Two limits on silence: a process that is stopped or does nothing is dead after one
 second; one that burns CPU may be in a long call that comes back, and gets five.
+Two on memory: above the cap it is killed, above the soft limit it is worn and is
+replaced when it has nothing in hand, or at the latest after half a minute.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +16,11 @@ from pathlib import Path
 IDLE_LIMIT_S = 1.0
 # A long regular expression in a thread has held a healthy event loop for 2 s.
 BUSY_LIMIT_S = 5.0
+# A limit below some ticks of the event loop would kill the healthy.
+LEAST_FREEZE_S = 0.5
+# Share of the memory cap from which on a process is worn, and how long it may stay so.
+SOFT_SHARE = 0.75
+WORN_LIMIT_S = 30.0
 # From this share of a core on, a silent process is busy.
 BUSY_SHARE = 0.2
 # How often the parent looks, and how late it may be to trust what it sees.
@@ -41,9 +49,12 @@ class Watchdog:
     Judges one process from look to look.
 
     :param memory_cap: bytes above which it is killed, 0 for none.
+    :param freeze_s: how long it may be silent without using CPU.
     """
 
     memory_cap: int = 0
+    freeze_s: float = IDLE_LIMIT_S
+    _worn_at: float | None = None
     _tick: float = 0.0
     _since: float = 0.0  # when the silence began, as far as we could have noticed
     _cpu_s: float = 0.0  # used up to then
@@ -61,15 +72,26 @@ class Watchdog:
         if self.memory_cap and sight.memory_bytes > self.memory_cap:
             return f"memory over the cap of {self.memory_cap // 2**20} MB"
         silence = now - self._since
-        if silence <= IDLE_LIMIT_S:
+        if silence <= self.freeze_s:
             return None
         if sight.stopped:
             return f"stopped for {silence:.1f} s"
         if sight.cpu_s - self._cpu_s < BUSY_SHARE * silence:
             return f"silent and idle for {silence:.1f} s"
-        if silence > BUSY_LIMIT_S:
+        if silence > max(BUSY_LIMIT_S, self.freeze_s):
             return f"silent and busy for {silence:.1f} s"
         return None
+
+    def worn(self, now: float, sight: Sight, idle: Callable[[], bool]) -> bool:
+        """
+        Say whether the process should drain and make room for a fresh one.
+        """
+        if not self.memory_cap or sight.memory_bytes <= SOFT_SHARE * self.memory_cap:
+            self._worn_at = None
+            return False
+        if self._worn_at is None:
+            self._worn_at = now
+        return idle() or now - self._worn_at > WORN_LIMIT_S
 
 
 def see(pid: int, tick: float) -> Sight | None:

@@ -45,7 +45,10 @@ class Settings(BaseSettings):
     fencing: bool = True
     # Off only to see in a test or drill what the watchdog prevents.
     watchdog: bool = True
-    # Memory of one worker process above which it is killed; 0 for no cap.
+    # How long a worker process may give no sign and use no CPU before it is killed.
+    freeze_s: float = Field(default=1.0, gt=0, le=60)
+    # Memory of one worker process above which it is killed; 0 for no cap. Above three
+    # quarters of it the process is replaced once it has nothing in hand.
     memory_mb: int = Field(default=2048, ge=0)
     # How long a stopping worker lets short attempts finish before it hands the others
     # on. Longer finishes more of them here, shorter moves the long ones sooner.

@@ -112,7 +112,9 @@ async def start(
     """
     resolved = resolve(mission)
     client = client or await connect()
-    books = Books(store or Store(settings().store_path))
+    store = store or Store(settings().store_path)
+    resolved = resolved.model_copy(update={"store": store.id})
+    books = Books(store)
     await asyncio.to_thread(books.open, resolved)
     handle = client.get_workflow_handle(resolved.id, result_type=Report)
     await _hand_over(client, resolved)

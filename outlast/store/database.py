@@ -15,9 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+from uuid import uuid4
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.dialects.sqlite import insert
 
 from outlast.contracts.errors import StoreError
 from outlast.store import schema
@@ -42,6 +44,8 @@ CREATE VIRTUAL TABLE IF NOT EXISTS passages_fts USING fts5(
 class Store:
     """
     The store at *path*: documents, ledger and large progress, in SQLite.
+
+    Its *id* is made once and tells it from every other store.
 
     :raises StoreError: when the file cannot be opened or was written by a newer
         release.
@@ -114,17 +118,18 @@ class Store:
         with self.write() as connection:
             schema.metadata.create_all(connection)
             connection.exec_driver_sql(FULL_TEXT)
-            found = connection.scalar(
-                sa.select(schema.meta.c.value).where(schema.meta.c.key == "schema")
+            for key, value in (("schema", str(schema.SCHEMA)), ("id", uuid4().hex)):
+                row = insert(schema.meta).values(key=key, value=value)
+                connection.execute(row.on_conflict_do_nothing())
+            meta: dict[str, str] = dict(
+                connection.execute(sa.select(schema.meta)).tuples().all()
             )
-            if found is None:
-                row = {"key": "schema", "value": str(schema.SCHEMA)}
-                connection.execute(sa.insert(schema.meta), row)
-            elif int(found) > schema.SCHEMA:
-                raise StoreError(
-                    f"the store at {self.path} has schema {found}, this release knows "
-                    f"{schema.SCHEMA}: use the newer release"
-                )
+        if int(meta["schema"]) > schema.SCHEMA:
+            raise StoreError(
+                f"the store at {self.path} has schema {meta['schema']}, this release "
+                f"knows {schema.SCHEMA}: use the newer release"
+            )
+        self.id = meta["id"]
 
 
 # Shared by all stores of a process and, being memory, by all that are forked from it:

@@ -1,0 +1,63 @@
+"""
+Workers that live but poll nothing: their event loop turns, so that the watchdog sees
+no fault, and no task will ever reach them. The server's list of workers tells.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from temporalio.api.worker.v1 import WorkerHeartbeat
+from temporalio.api.workflowservice.v1 import ListWorkersRequest
+from temporalio.client import Client
+
+# How often the list is read, and in how many readings in a row a worker must be mute:
+# the list is some seconds old, and a worker that was just born is not on it yet.
+LISTEN_S = 10.0
+READINGS = 3
+
+
+@dataclass
+class Ear:
+    """
+    Counts, from reading to reading, who was not heard.
+    """
+
+    _silent: dict[str, int] = field(default_factory=dict)
+
+    def mute(self, ours: set[str], heard: set[str]) -> set[str]:
+        """
+        Say which identities of *ours* have been mute for long enough.
+
+        When none of ours is heard it is the server that knows nothing, as one without
+        lists, or one that has just been started.
+        """
+        if not ours & heard:
+            self._silent.clear()
+            return set()
+        self._silent = {each: self._silent.get(each, 0) + 1 for each in ours - heard}
+        return {each for each, count in self._silent.items() if count >= READINGS}
+
+
+async def hear(client: Client) -> set[str]:
+    """
+    List the identities of workers that poll something or are fully at work.
+
+    :raises RPCError: when the server lists no workers, or is away.
+    """
+    request = ListWorkersRequest(namespace=client.namespace, page_size=1000)
+    listed = await client.workflow_service.list_workers(request)
+    return at_work(each.worker_heartbeat for each in listed.workers_info)
+
+
+def at_work(beats: Iterable[WorkerHeartbeat]) -> set[str]:
+    """
+    Read who polls from what the workers themselves have told the server.
+    """
+    return {
+        beat.worker_identity
+        for beat in beats
+        if beat.activity_poller_info.current_pollers
+        or beat.workflow_poller_info.current_pollers
+        or beat.activity_task_slots_info.current_used_slots
+        or beat.workflow_task_slots_info.current_used_slots
+    }

@@ -1,0 +1,133 @@
+"""
+The parent's eyes: looks at its workers and ends those that are as good as dead.
+
+Whoever is killed here has died like any other; everything else follows from that.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from outlast.fleet.budget import Budget
+from outlast.fleet.kinds import Kind, identity_of, recorder_of
+from outlast.fleet.mute import LISTEN_S, Ear, hear
+from outlast.fleet.nursery import Life
+from outlast.fleet.recorder import count_in_hand, last_tick
+from outlast.fleet.watchdog import LOOK_S, Sight, Watchdog, see
+
+logger = logging.getLogger("outlast.fleet")
+
+
+@dataclass
+class Child:
+    """
+    One place in the fleet and the process that fills it now.
+    """
+
+    kind: Kind
+    life: Life | None = None
+    state: str = "starting"  # starting, polling, drained, dead
+    budget: Budget = field(default_factory=Budget)
+    restarts: int = 0
+    killed_for: str | None = None
+    leave: asyncio.Event = field(default_factory=asyncio.Event)
+    watchdog: Watchdog = field(default_factory=Watchdog)
+    sight: Sight | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self.life.pid if self.life else None
+
+    @property
+    def polling(self) -> bool:
+        return self.state == "polling"
+
+
+class Watch:
+    """
+    Watches *children* from look to look.
+
+    :param bites: whether to kill the silent; memory over the cap is never forgiven.
+    """
+
+    def __init__(self, children: list[Child], home: Path, bites: bool) -> None:
+        self._children = children
+        self._home = home
+        self._bites_the_silent = bites
+        self.bites = 0
+
+    async def look(self) -> None:
+        """
+        Kill what is silent or too large, replace what is worn.
+        """
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for child in self._children:
+                if child.life is not None and child.state in ("starting", "polling"):
+                    self._look(child, child.life)
+
+    def _look(self, child: Child, life: Life) -> None:
+        now = time.monotonic()
+        recorder = recorder_of(self._home, life.pid)
+        tick = last_tick(recorder)
+        child.sight = see(life.pid, tick) if tick is not None else None
+        if child.sight is None or child.killed_for:
+            return
+        reason = child.watchdog.judge(now, child.sight)
+        if reason and (self._bites_the_silent or "memory" in reason):
+            self._bite(child, life, reason)
+        elif not child.leave.is_set() and child.watchdog.worn(
+            now, child.sight, lambda: not count_in_hand(recorder)
+        ):
+            logger.info("child.worn %s %s: replaced", child.kind, life.pid)
+            child.leave.set()
+
+    async def listen(self, client: Callable[[], Awaitable[Client]]) -> None:
+        """
+        Kill what lives but polls nothing.
+        """
+        ear = Ear()
+        while True:
+            await asyncio.sleep(LISTEN_S)
+            lives = {
+                identity_of(child.life.pid, child.kind): child
+                for child in self._children
+                if child.life is not None and child.polling
+            }
+            try:
+                heard = await hear(await client())
+            except RPCError:
+                continue  # the server is away, or lists no workers
+            for each in ear.mute(set(lives), heard):
+                child = lives[each]
+                if child.life is not None and child.polling:
+                    self._bite(child, child.life, "it lives but polls nothing")
+
+    def _bite(self, child: Child, life: Life, reason: str) -> None:
+        child.killed_for = reason
+        self.bites += 1
+        logger.warning("watchdog.bit %s %s: %s", child.kind, life.pid, reason)
+        life.kill()
+
+
+def shown(child: Child, home: Path) -> dict[str, Any]:
+    """
+    Say how *child* is, as `GET /health` shows it.
+    """
+    tick = child.sight.tick if child.sight else None
+    return {
+        "pid": child.pid,
+        "kind": child.kind,
+        "state": child.state,
+        "restarts": child.restarts,
+        "in_hand": count_in_hand(recorder_of(home, child.pid or 0)),
+        "last_sign_s": round(time.monotonic() - tick, 3) if tick else None,
+        "memory_mb": child.sight.memory_bytes >> 20 if child.sight else None,
+    }
