@@ -32,6 +32,9 @@ from outlast.contracts.policies import (
 )
 from workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
 
+# A task that is lost so often without a beat may be what freezes its hosts.
+LOST_LIMIT = 10
+
 AGAIN = {Next.AGAIN_CRASHED, Next.AGAIN_HANDED_ON}
 
 
@@ -49,6 +52,7 @@ class Pursuit:
         self.route = route
         self.dispatches = 0
         self.deaths = 0  # since the last saved step
+        self.lost = 0  # before they began
         self._stopped = stopped
 
     async def run(self) -> Answer | Verdict:
@@ -75,6 +79,10 @@ class Pursuit:
         if verdict.next in AGAIN and (why := self._stopped()):
             return Verdict(Next.SKIP, why, attempts=self.dispatches)
         if verdict.next is not Next.AGAIN_CRASHED:
+            return verdict
+        if verdict.unbegun and self.lost < LOST_LIMIT:
+            # A poll that died with its process had swallowed the task: no blame.
+            self.lost += 1
             return verdict
         convicted = self.suspect and self._saved == before
         self.deaths = 1 if self._saved > before else self.deaths + 1

@@ -53,6 +53,7 @@ class Verdict:
     cause: str
     checkpoint: Checkpoint | None = None
     attempts: int = 0
+    unbegun: bool = False  # no beat ever came of it
 
 
 def judge(error: ActivityError) -> Verdict:
@@ -62,7 +63,12 @@ def judge(error: ActivityError) -> Verdict:
     match error.cause:
         case TimedOut(type=TimeoutType.HEARTBEAT) as lost:
             beats = lost.last_heartbeat_details
-            return Verdict(Next.AGAIN_CRASHED, "heartbeat timeout", _beaten(beats))
+            return Verdict(
+                Next.AGAIN_CRASHED,
+                "heartbeat timeout",
+                _beaten(beats),
+                unbegun=not beats,
+            )
         case TimedOut() as late:
             return Verdict(Next.NEXT_ROUTE, f"timed out: {late.message}")
         case CancelledError():

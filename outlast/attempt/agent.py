@@ -8,7 +8,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -39,6 +39,8 @@ class Agent:
     :param play: `(input, run) -> result`, async, or plain and then run in a thread.
     :param version: of the agent's checkpoints; raise it when their shape changes.
     :param migrate: turns a checkpoint value of an older version into this one's.
+    :param many: in the pool, takes a list of up to so many items at once and returns
+        as many results; 0 for one ordinary call an item.
     """
 
     role: str
@@ -47,15 +49,16 @@ class Agent:
     policy: Policy = field(default_factory=Policy)
     fallbacks: tuple[str, ...] = ()
     migrate: Migrate | None = None
+    many: int = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.play(*args, **kwargs)
 
-    @property
+    @cached_property
     def is_async(self) -> bool:
         return inspect.iscoroutinefunction(self.play)
 
-    def read(self, given: dict[str, JsonValue], needs: dict[str, JsonValue]) -> Any:
+    def read(self, given: Any, needs: dict[str, JsonValue]) -> Any:
         """
         Make the function's first argument of a task's input.
 
@@ -63,26 +66,29 @@ class Agent:
 
         :raises GiveUp: when the input does not fit, which no retry can mend.
         """
-        wanted = self._input_type()
-        takes_needs = (
-            inspect.isclass(wanted)
-            and issubclass(wanted, BaseModel)
-            and "needs" in wanted.model_fields
-        )
-        values = {**given, "needs": needs} if takes_needs else given
+        values = {**given, "needs": needs} if self._takes_needs else given
         try:
-            return _adapter(wanted).validate_python(values)
+            return self._input.validate_python(values)
         except ValidationError as error:
             raise GiveUp(f"{self.role} cannot use its input: {_first(error)}") from None
 
+    @cached_property
     def _input_type(self) -> Any:
         first = next(iter(inspect.signature(self.play).parameters))
         return get_type_hints(self.play).get(first, dict[str, Any])
 
+    @cached_property
+    def _input(self) -> TypeAdapter[Any]:
+        return TypeAdapter(self._input_type)
 
-@cache
-def _adapter(wanted: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(wanted)
+    @cached_property
+    def _takes_needs(self) -> bool:
+        wanted = self._input_type
+        return (
+            inspect.isclass(wanted)
+            and issubclass(wanted, BaseModel)
+            and "needs" in wanted.model_fields
+        )
 
 
 _loaded: dict[str, Agent] = {}
@@ -95,6 +101,7 @@ def agent(
     policy: Policy | None = None,
     fallbacks: tuple[str, ...] = (),
     migrate: Migrate | None = None,
+    many: int = 0,
 ) -> Callable[[Callable[..., Any]], Agent]:
     """
     Declare the decorated function as the one that plays *role*.
@@ -111,7 +118,8 @@ def agent(
             raise BadInputError(
                 f"two agents play {role!r}: {_where(other.play)} and {_where(play)}"
             )
-        made = Agent(role, version, play, policy or Policy(), fallbacks, migrate)
+        chosen = policy or Policy()
+        made = Agent(role, version, play, chosen, fallbacks, migrate, many)
         _loaded[role] = made
         return made
 

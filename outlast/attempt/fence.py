@@ -65,7 +65,7 @@ class Fence:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
-        self._fencing = fencing
+        self.fencing = fencing
         self._clock = clock
 
     def claim(self, assignment: Assignment, route: str, fence: int) -> Claim:
@@ -122,7 +122,7 @@ class Fence:
             "route": route,
             "fence": fence,
         }
-        row = connection.execute(CLAIM[self._fencing], wanted).first()
+        row = connection.execute(CLAIM[self.fencing], wanted).first()
         if row is None:
             self._refuse(connection, mission, task, fence, "claim")
             return None
@@ -182,8 +182,8 @@ class Fence:
         )
 
     def _holds(self, connection: sa.Connection, claim: Claim) -> bool:
-        mine = of_line(claim) if self._fencing else of_task(claim)
-        return connection.execute(HOLD[self._fencing], mine).rowcount == 1
+        mine = of_line(claim) if self.fencing else of_task(claim)
+        return connection.execute(HOLD[self.fencing], mine).rowcount == 1
 
     def _refuse(
         self, connection: sa.Connection, mission: str, task: str, fence: int, what: str

@@ -48,6 +48,20 @@ class Place:
     beat_s: float = SHIPPED.beat_s
     hands: Hands = NOBODY
 
+    def own(self, store: str) -> None:
+        """
+        Make sure that the books with the id *store* are ours: played into others,
+        effects could happen twice.
+
+        :raises GiveUp: when they are not.
+        """
+        ours = self.ledger.store
+        if store not in ("", ours.id):
+            raise GiveUp(
+                f"the mission's books are in another store than {ours.path}: give each "
+                "store a Temporal namespace of its own"
+            )
+
 
 class Attempt:
     """
@@ -80,12 +94,7 @@ class Attempt:
         :raises TaskError: what the agent said, or that it stalled.
         """
         ledger, store = self.place.ledger, self.place.ledger.store
-        if self.assignment.store not in ("", store.id):
-            # Playing it would split its books: effects could happen twice.
-            raise GiveUp(
-                f"the mission's books are in another store than {store.path}: give "
-                "each store a Temporal namespace of its own"
-            )
+        self.place.own(self.assignment.store)
         begun = await store.run(
             ledger.begin, self.assignment, self.agent.role, self.fence, carried
         )
@@ -161,6 +170,27 @@ class Attempt:
         return found
 
 
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+def encode(value: Any) -> str:
+    """
+    Write a result as JSON.
+
+    :raises ResultError: when it is none or over the cap.
+    """
+    try:
+        body = _ANY.dump_json(value)
+    except ValueError as error:
+        raise ResultError(f"the result is no JSON: {error}") from None
+    if len(body) > RESULT_BYTES:
+        raise ResultError(
+            f"a result of {len(body)} bytes is over the cap of {RESULT_BYTES}: store "
+            "it and return where it lies"
+        )
+    return body.decode()
+
+
 def _answer(value: Any, attempt: int) -> tuple[Answer, JsonValue]:
     """
     Split what an agent returned into the answer that travels and the result that
@@ -175,16 +205,7 @@ def _answer(value: Any, attempt: int) -> tuple[Answer, JsonValue]:
     follow_ups = value.tasks if isinstance(value, FollowUps) else []
     if isinstance(value, FollowUps):
         value = value.result
-    try:
-        body = TypeAdapter(Any).dump_json(value)
-    except ValueError as error:
-        raise ResultError(f"the result is no JSON: {error}") from None
-    if len(body) > RESULT_BYTES:
-        raise ResultError(
-            f"a result of {len(body)} bytes is over the cap of {RESULT_BYTES}: store "
-            "it and return where it lies"
-        )
-    text = body.decode()
+    text = encode(value)
     result: JsonValue = json.loads(text)
     answer = Answer(
         digest=digest(text),

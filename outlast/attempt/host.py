@@ -15,16 +15,18 @@ its arrival is the proof of life.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from outlast.attempt.agent import Agent
+from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Attempt, Place
+from outlast.attempt.hands import Hand
 from outlast.contracts.errors import (
     DRAINED,
     FAILED,
@@ -47,7 +49,26 @@ from outlast.contracts.policies import backoff_s
 
 logger = logging.getLogger("outlast.attempt")
 
+T = TypeVar("T")
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Guarded(Protocol):
+    """
+    An attempt as its end is told: of a task, or of a lease.
+    """
+
+    place: Place
+    assignment: Assignment
+    claim: Claim | None
+    hand: Hand
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """
+        What the next attempt goes on from.
+        """
 
 
 def fence_of(scheduled: datetime, attempt: int) -> int:
@@ -72,7 +93,7 @@ def host(
     async def play(assignment: Assignment) -> Answer:
         info = activity.info()
         fence = fence_of(info.current_attempt_scheduled_time, info.attempt)
-        attempt = Attempt(agent, assignment, fence, place, _beat)
+        attempt = Attempt(agent, assignment, fence, place, send)
         # Before anything else: a death from here on is reported by the parent.
         attempt.hand = place.hands.take(
             info.task_token,
@@ -81,20 +102,30 @@ def host(
             agent.role,
             info.attempt,
         )
-        try:
-            return await attempt.run(_carried(assignment))
-        except asyncio.CancelledError:
-            raise await _cancelled(attempt) from None
-        except Exception as error:
-            # The process's edge towards the agent's code, which may raise anything.
-            raise await _failed(attempt, error) from error
-        finally:
-            attempt.hand.returned()
+        return await ended(attempt, attempt.run(_carried(assignment)))
 
     return play
 
 
-def _beat(beat: Beat) -> None:
+async def ended(attempt: Guarded, doing: Awaitable[T]) -> T:
+    """
+    Await the attempt's work and put its end in Temporal's terms.
+    """
+    try:
+        return await doing
+    except asyncio.CancelledError:
+        raise await _cancelled(attempt) from None
+    except Exception as error:
+        # The process's edge towards the agent's code, which may raise anything.
+        raise await _failed(attempt, error) from error
+    finally:
+        attempt.hand.returned()
+
+
+def send(beat: Beat) -> None:
+    """
+    Send a sign of life, with the progress it carries.
+    """
     activity.heartbeat(beat.model_dump(mode="json"))
 
 
@@ -111,7 +142,7 @@ def _carried(assignment: Assignment) -> list[Checkpoint]:
     return carried
 
 
-async def _cancelled(attempt: Attempt) -> BaseException:
+async def _cancelled(attempt: Guarded) -> BaseException:
     details = activity.cancellation_details()
     if details is not None and details.worker_shutdown:
         await _end(attempt, "handed on: the worker drained")
@@ -120,7 +151,7 @@ async def _cancelled(attempt: Attempt) -> BaseException:
     return asyncio.CancelledError()
 
 
-async def _failed(attempt: Attempt, error: Exception) -> ApplicationError:
+async def _failed(attempt: Guarded, error: Exception) -> ApplicationError:
     cause = _told(error)
     if isinstance(error, StaleAttemptError):
         await _end(attempt, "refused: stale")
@@ -157,7 +188,7 @@ def _told(error: Exception) -> str:
         return f"{type(error).__name__}, whose message raises {type(worse).__name__}"
 
 
-async def _end(attempt: Attempt, ending: str) -> None:
+async def _end(attempt: Guarded, ending: str) -> None:
     """
     Close the attempt's line; the books must not change what becomes of the task.
     """
@@ -170,7 +201,7 @@ async def _end(attempt: Attempt, ending: str) -> None:
         activity.logger.exception("attempt.unclosed")
 
 
-async def _count(attempt: Attempt, cause: str) -> int:
+async def _count(attempt: Guarded, cause: str) -> int:
     """
     Count the failure in the ledger; when that fails too, by the server's number.
     """
@@ -187,7 +218,7 @@ async def _count(attempt: Attempt, cause: str) -> int:
 
 
 def _error(
-    attempt: Attempt,
+    attempt: Guarded,
     message: str,
     kind: str,
     final: bool,

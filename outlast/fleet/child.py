@@ -29,6 +29,7 @@ from temporalio.worker.workflow_sandbox import (
     SandboxRestrictions,
 )
 
+from activities.leases import keeping, lend
 from activities.registrar import close_mission
 from outlast.attempt.agent import Agent, load
 from outlast.attempt.guard import Place
@@ -37,12 +38,14 @@ from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import OutlastError
 from outlast.contracts.models import ALONE_QUEUE, MISSIONS_QUEUE, queue_of
 from outlast.contracts.policies import SHIPPED
+from outlast.contracts.pool import lease_queue_of
 from outlast.fleet.kinds import TICK_S, Kind, identity_of, recorder_of
 from outlast.fleet.recorder import Recorder
 from outlast.runtime.connect import connect_patiently
 from outlast.runtime.locks import home_of
 from outlast.runtime.settings import Settings, settings
 from outlast.store.database import Store, share
+from workflows.pool import PoolWorkflow
 from workflows.supervisor import SupervisorWorkflow
 
 BAD_INPUT = 2  # tells the parent that trying again changes nothing
@@ -194,10 +197,9 @@ def _workers(
     )
     if kind is Kind.ALONE:
         return [alone_worker(client, place, load(chosen.modules), chosen)]
-    return [
-        agent_worker(client, place, agent, chosen)
-        for agent in load(chosen.modules).values()
-    ]
+    agents = load(chosen.modules).values()
+    tasks = [agent_worker(client, place, agent, chosen) for agent in agents]
+    return [*tasks, *(pool_worker(client, place, agent, chosen) for agent in agents)]
 
 
 def missions_worker(client: Client, store: Store) -> Worker:
@@ -207,8 +209,8 @@ def missions_worker(client: Client, store: Store) -> Worker:
     return Worker(
         client,
         task_queue=MISSIONS_QUEUE,
-        workflows=[SupervisorWorkflow],
-        activities=[close_mission(store)],
+        workflows=[SupervisorWorkflow, PoolWorkflow],
+        activities=[close_mission(store), *keeping(store)],
         workflow_runner=runner(),
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=SHIPPED.sticky_s),
         **_common(),
@@ -241,6 +243,22 @@ def agent_worker(
     )
 
 
+def pool_worker(client: Client, place: Place, agent: Agent, chosen: Settings) -> Worker:
+    """
+    Make the worker that takes leases for *agent*: apart from its tasks, so that a
+    huge batch is in no mission's way.
+    """
+    return Worker(
+        client,
+        task_queue=lease_queue_of(agent.role),
+        activities=[lend(agent, place)],
+        max_concurrent_activities=chosen.leases,
+        max_concurrent_activity_task_polls=1,
+        graceful_shutdown_timeout=timedelta(seconds=chosen.drain_s),
+        **_common(),
+    )
+
+
 def alone_worker(
     client: Client, place: Place, agents: dict[str, Agent], chosen: Settings
 ) -> Worker:
@@ -250,7 +268,9 @@ def alone_worker(
     return Worker(
         client,
         task_queue=ALONE_QUEUE,
-        activities=[host(agent, place) for agent in agents.values()],
+        activities=[
+            play(agent, place) for agent in agents.values() for play in (host, lend)
+        ],
         max_concurrent_activities=1,
         max_concurrent_activity_task_polls=1,
         graceful_shutdown_timeout=timedelta(seconds=chosen.drain_s),

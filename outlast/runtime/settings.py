@@ -39,6 +39,10 @@ class Settings(BaseSettings):
     processes: int = Field(default=2, ge=1, le=64)
     # Attempts that one agent process plays at once, for each role.
     slots: int = Field(default=4, ge=1, le=100)
+    # Leases of a batch that one agent process works through at once, for each role.
+    leases: int = Field(default=1, ge=1, le=16)
+    # Missions and batches that may be open at once; past it nothing new is taken.
+    open_most: int = Field(default=1000, ge=1)
     # Your own agents: modules or paths to .py files, separated by commas.
     agents: str = ""
     # Off only to see in a test or drill what fencing prevents.

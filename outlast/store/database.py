@@ -124,6 +124,10 @@ class Store:
             meta: dict[str, str] = dict(
                 connection.execute(sa.select(schema.meta)).tuples().all()
             )
+            if int(meta["schema"]) < schema.SCHEMA:
+                # So far releases only added tables, which are there by now.
+                line = sa.update(schema.meta).where(schema.meta.c.key == "schema")
+                connection.execute(line.values(value=str(schema.SCHEMA)))
         if int(meta["schema"]) > schema.SCHEMA:
             raise StoreError(
                 f"the store at {self.path} has schema {meta['schema']}, this release "

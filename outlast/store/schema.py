@@ -7,6 +7,7 @@ the program knows is refused, never guessed at.
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -20,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = 1
+SCHEMA = 2
 
 metadata = MetaData()
 
@@ -176,6 +177,53 @@ passages = Table(
     Column("lines", Text),  # JSON: of each line of text, where they do not run on
     Column("heading", Text, nullable=False),
     Column("text", Text, nullable=False),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("tenant", String, nullable=False),
+    Column("role", String, nullable=False),
+    Column("state", String, nullable=False),  # open, completed, cancelled
+    Column("sealed", Boolean, nullable=False),  # no more items will come
+    Column("total", Integer, nullable=False),  # also the number of the last item
+    Column("accepted_at", Float, nullable=False),
+    Column("finished_at", Float),
+)
+
+items = Table(
+    "items",
+    metadata,
+    Column("batch", String, primary_key=True),
+    Column("item", Integer, primary_key=True),  # from 1
+    Column("digest", LargeBinary, nullable=False),  # the same item twice is one
+    Column("body", Text, nullable=False),  # JSON
+    UniqueConstraint("batch", "digest"),
+    sqlite_with_rowid=False,
+)
+
+item_results = Table(
+    "item_results",
+    metadata,
+    Column("batch", String, primary_key=True),
+    Column("item", Integer, primary_key=True),
+    Column("result", Text, nullable=False),  # JSON
+    Column("degraded", Text),
+    sqlite_with_rowid=False,
+)
+
+# Items that failed or took their process along; those given up are dead letters.
+item_troubles = Table(
+    "item_troubles",
+    metadata,
+    Column("batch", String, primary_key=True),
+    Column("item", Integer, primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("deaths", Integer, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("dead_at", Float),
+    sqlite_with_rowid=False,
 )
 
 Index("passages_by_document", passages.c.document_id)

@@ -44,6 +44,7 @@ async def test_dying_again_and_again_without_a_step_is_a_dead_letter(
 
     async def dies(assignment: Assignment) -> Answer:
         deaths.append(assignment)
+        activity.heartbeat({"checkpoint": {}, "said": "begun"})
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -53,3 +54,25 @@ async def test_dying_again_and_again_without_a_step_is_a_dead_letter(
     assert len(deaths) == 3
     assert report.tasks[0].status is Status.DEAD
     assert "died 3 times at one step" in report.tasks[0].reasons[0]
+
+
+async def test_what_was_lost_before_it_began_is_nobodys_fault(
+    lasting_crew: Crew,
+) -> None:
+    """
+    A poll that dies with its process can swallow a task again and again: without a
+    beat the task is no suspect.
+    """
+    seen: list[Assignment] = []
+
+    async def is_lost(assignment: Assignment) -> Answer:
+        seen.append(assignment)
+        if len(seen) <= 3:
+            await asyncio.Event().wait()
+        return Answer(digest="d", attempt=len(seen))
+
+    lasting_crew.ends("unlucky", is_lost)
+    report = await lasting_crew.run(task("t", "unlucky"))
+
+    assert report.status is Status.COMPLETED
+    assert len(seen) == 4

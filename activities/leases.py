@@ -1,0 +1,69 @@
+"""
+The pool's activities: work through a lease, survey a batch, bury an item, close.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from temporalio import activity
+
+from outlast.attempt.agent import Agent
+from outlast.attempt.guard import Place
+from outlast.attempt.host import ended, fence_of, send
+from outlast.attempt.lease import Lent
+from outlast.contracts.pool import (
+    BatchReport,
+    Burial,
+    Lease,
+    Survey,
+    Worked,
+    lease_id,
+    lease_type,
+)
+from outlast.store.database import Store
+from outlast.store.items import Items
+
+Activity = Callable[..., Coroutine[Any, Any, Any]]
+
+
+def lend(agent: Agent, place: Place) -> Activity:
+    """
+    Make the activity in which *agent* works through leases at *place*.
+    """
+
+    @activity.defn(name=lease_type(agent.role))
+    async def work(lease: Lease) -> Worked:
+        info = activity.info()
+        fence = fence_of(info.current_attempt_scheduled_time, info.attempt)
+        lent = Lent(agent, lease, fence, place, send)
+        lent.hand = place.hands.take(
+            info.task_token,
+            lease.batch.id,
+            lease_id(lease.span.start),
+            agent.role,
+            info.attempt,
+        )
+        return await ended(lent, lent.work())
+
+    return work
+
+
+def keeping(store: Store) -> list[Activity]:
+    """
+    Make the activities that keep the books of batches in *store*.
+    """
+    items = Items(store)
+
+    @activity.defn(name="survey")
+    async def survey(batch: str, after: int) -> Survey:
+        return await store.run(items.survey, batch, after)
+
+    @activity.defn(name="bury")
+    async def bury(burial: Burial) -> None:
+        await store.run(items.bury, burial)
+
+    @activity.defn(name="close_batch")
+    async def close(batch: str, cancelled: bool) -> BatchReport | None:
+        return await store.run(items.close, batch, cancelled)
+
+    return [survey, bury, close]

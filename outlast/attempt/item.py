@@ -1,0 +1,61 @@
+"""
+One item of a batch, as its agent sees it: a Run that costs nothing until it is used.
+
+Most items neither save nor act, so an item claims its line in the ledger with its
+first write, under the fence of the lease that it came with.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from outlast.attempt.agent import Agent
+from outlast.attempt.fence import Claim
+from outlast.attempt.ledger import Ledger
+from outlast.attempt.run import Run
+from outlast.contracts.models import Assignment, Checkpoint, Limits, Task
+from outlast.contracts.pool import Batch
+
+T = TypeVar("T")
+
+LIMITS = Limits()
+NOTHING = Checkpoint()
+
+
+class ItemRun(Run):
+    """
+    The run of the item that *claim* names; its attempt counts failures and deaths.
+    """
+
+    def __init__(
+        self, agent: Agent, ledger: Ledger, batch: Batch, claim: Claim
+    ) -> None:
+        super().__init__(agent, claim, ledger, NOTHING, LIMITS)
+        self.begun = False
+        self._batch = batch
+
+    @property
+    def claim(self) -> Claim:
+        return self._claim
+
+    async def begin(self) -> None:
+        """
+        Claim the item and find what an earlier attempt has saved.
+
+        :raises StaleAttemptError: when a later lease has it.
+        """
+        self.begun = True
+        claim, batch = self._claim, self._batch
+        assignment = Assignment(
+            mission=batch.id,
+            tenant=batch.tenant,
+            task=Task(id=claim.task, role=batch.role),
+        )
+        found = await self._ledger.store.run(
+            self._ledger.begin, assignment, batch.role, claim.fence, []
+        )
+        self._checkpoint = found.checkpoint
+
+    async def _write(self, method: Callable[..., T], *args: Any) -> T:
+        if not self.begun and not self._over:
+            await self.begin()
+        return await super()._write(method, *args)

@@ -1,0 +1,96 @@
+"""
+What a lease reads and writes in the ledger, each write under its claim.
+"""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from outlast.attempt.fence import Claim
+from outlast.attempt.ledger import Ledger
+from outlast.contracts.pool import Lease, item_id
+from outlast.store.items import SETTLE, Items, trouble
+from outlast.store.schema import claims
+
+
+@dataclass(frozen=True)
+class Found:
+    """
+    What earlier leases have left: failures by item, and the items that had begun to
+    write.
+    """
+
+    failures: dict[int, int]
+    begun: set[int]
+
+
+class LeaseLedger(Ledger):
+    """
+    The ledger with the items beside it.
+    """
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> "LeaseLedger":
+        """
+        Look at *ledger* as a lease does.
+        """
+        return cls(ledger.store, ledger.fencing)
+
+    @property
+    def items(self) -> Items:
+        return Items(self.store, self._clock)
+
+    def found(self, lease: Lease) -> Found:
+        """
+        Find what to take over.
+        """
+        span = lease.span
+        failures = self.items.troubles(lease.batch.id, span)
+        query = sa.select(claims.c.task).where(
+            claims.c.mission == lease.batch.id,
+            claims.c.task >= item_id(span.start),
+            claims.c.task < item_id(span.stop),
+        )
+        with self.store.read() as connection:
+            begun = {int(each.split("-")[1]) for each in connection.scalars(query)}
+        return Found(failures, begun)
+
+    def settle(
+        self, claim: Claim, rows: str, closing: list[Claim], durable: bool
+    ) -> None:
+        """
+        Write results, as JSON text of triples: item, result, why it is degraded.
+
+        :raises StaleAttemptError: when a later attempt has the lease.
+        """
+
+        def put(connection: sa.Connection) -> None:
+            connection.execute(SETTLE, {"batch": claim.mission, "rows": rows})
+            for each in closing:
+                self._close_line(connection, each, "ended", self._clock())
+
+        self._write(claim, "items", put, durable)
+
+    def trouble(
+        self,
+        claim: Claim,
+        item: int,
+        failures: int,
+        deaths: int,
+        cause: str,
+        dead: bool,
+    ) -> None:
+        """
+        Note that an item has failed, for good when *dead*.
+
+        :raises StaleAttemptError: when a later attempt has the lease.
+        """
+        row = {
+            "batch": claim.mission,
+            "item": item,
+            "failures": failures,
+            "deaths": deaths,
+            "cause": cause,
+            "dead_at": self._clock() if dead else None,
+        }
+        self._write(claim, "items", lambda connection: connection.execute(trouble(row)))

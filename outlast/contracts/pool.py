@@ -1,0 +1,178 @@
+"""
+What starter, pool workflow and workers say to each other about batches.
+
+An item is numbered from 1 in the order of its arrival and stays in the store; what
+travels, and what a history holds, are ranges of numbers.
+"""
+
+from pydantic import Field
+
+from outlast.contracts.models import Contract, Name
+from outlast.contracts.policies import Policy
+
+ITEM_BYTES = 32 * 1024
+
+# Leases that a batch has out at once. Workers pull, so more than they can take waits.
+WINDOW = 16
+# What a lease should take: longer holds up a renewal of the workflow and is more to
+# lend again after a death, shorter costs more events an item.
+LEASE_S = 1.5
+FIRST_LEASE = 8
+LARGEST_LEASE = 20_000
+LEASE_GROWTH = 4
+
+# A lease whose process dies again and again before it has an item in hand.
+LEASE_DEATHS = 20
+# A workflow begins a new run after so many events; its leases end first.
+RENEW_EVENTS = 4_000
+
+
+def lease_queue_of(role: str) -> str:
+    """
+    Name the task queue on which workers take leases for *role*.
+    """
+    return f"outlast-pool-{role}"
+
+
+def lease_type(role: str) -> str:
+    """
+    Name the activity that works through a lease.
+    """
+    return f"lease:{role}"
+
+
+def lease_id(start: int) -> str:
+    """
+    Name a lease in the ledger.
+    """
+    return f"lease-{start}"
+
+
+def item_id(number: int) -> str:
+    """
+    Name an item in the ledger: in the order of numbers.
+    """
+    return f"item-{number:09d}"
+
+
+class Batch(Contract):
+    """
+    Items for one agent; the items themselves are in the store with id *store*.
+    """
+
+    id: Name
+    role: Name
+    tenant: Name = "default"
+    policy: Policy = Policy()
+    store: str = ""
+
+
+class Span(Contract):
+    """
+    The items from *start* up to, not including, *stop*.
+    """
+
+    start: int = Field(ge=1)
+    stop: int
+
+
+class Survey(Contract):
+    """
+    What of a batch is left to do, up to the item *up_to*.
+    """
+
+    pending: list[Span]
+    up_to: int
+    items: int
+    sealed: bool  # no more items will come
+
+
+class Lease(Contract):
+    """
+    A span lent to one worker.
+
+    :param deaths: of processes, by item in hand; an item with two is not lent with
+        others any more.
+    """
+
+    batch: Batch
+    span: Span
+    skip: list[int] = Field(default=[])
+    deaths: dict[int, int] = Field(default={})
+    alone: bool = False
+
+    @property
+    def one_by_one(self) -> bool:
+        """
+        Whether an agent that takes many items at once gets them singly, so that a
+        death tells which one it was.
+        """
+        return bool(self.deaths) or self.alone
+
+
+class Worked(Contract):
+    """
+    What a lease has come to.
+    """
+
+    settled: int
+    dead: int
+    item_s: float  # a worker's time for one item
+
+
+class Burial(Contract):
+    """
+    An item that is given up.
+    """
+
+    batch: Name
+    item: int
+    deaths: int
+    cause: str
+
+
+class BatchReport(Contract):
+    """
+    How a batch ended.
+    """
+
+    batch: Name
+    items: int
+    done: int
+    dead: int
+    cancelled: bool = False
+    events: int = 0  # of history, in all runs
+
+
+class PoolState(Contract):
+    """
+    What a pool workflow carries from run to run.
+    """
+
+    batch: Batch
+    surveyed: int = 0  # the last item that was looked at
+    lease_size: int = FIRST_LEASE
+    settled: int = 0
+    dead: int = 0
+    events: int = 0
+
+
+class PoolProgress(Contract):
+    """
+    The answer to the query `progress`.
+    """
+
+    batch: Name
+    settled: int  # by leases that have ended
+    dead: int
+    leases: int
+    lease_size: int
+    events: int
+
+
+def next_size(size: int, item_s: float) -> int:
+    """
+    Choose how many items the next lease holds, from what an item took.
+    """
+    wanted = int(LEASE_S / item_s) if item_s > 0 else LARGEST_LEASE
+    return max(1, min(wanted, size * LEASE_GROWTH, LARGEST_LEASE))

@@ -1,0 +1,340 @@
+"""
+The pool: lend the items of a batch in ranges, go on after every death, bury the item
+that kills.
+
+The history holds ranges, never items; what is done is in the store, so that a lease
+that is lent again goes on where the dead one was.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from outlast.contracts.models import (
+        ALONE_QUEUE,
+        CAUSE_CHARS,
+        MISSIONS_QUEUE,
+        shorten,
+    )
+    from outlast.contracts.policies import (
+        BACKOFF_CAP_S,
+        BACKOFF_FACTOR,
+        BACKOFF_FIRST_S,
+        SHIPPED,
+    )
+    from outlast.contracts.pool import (
+        LEASE_DEATHS,
+        RENEW_EVENTS,
+        WINDOW,
+        BatchReport,
+        Burial,
+        Lease,
+        PoolProgress,
+        PoolState,
+        Span,
+        Survey,
+        Worked,
+        lease_queue_of,
+        lease_type,
+        next_size,
+    )
+    from workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
+
+KEEPING_LIMIT = timedelta(seconds=60)
+KEEPING_ATTEMPTS = 2_000
+LEASE_LIMIT = timedelta(days=7)
+# Two leases of half of what is left end sooner than one of all of it.
+SHARE = 4
+
+
+@workflow.defn(name="Pool")
+class PoolWorkflow:
+    """
+    One batch, until nothing of it is left to do.
+    """
+
+    @workflow.init
+    def __init__(self, state: PoolState) -> None:
+        self.batch = state.batch
+        self.state = state
+        self.size = state.lease_size
+        self.settled = state.settled
+        self.dead = state.dead
+        self.surveyed = state.surveyed
+        self.items = 0
+        self.sealed = False
+        self.pending: deque[Span] = deque()
+        self.lent: set[asyncio.Task[None]] = set()
+        self.woken = False
+        self.stopped: str | None = None
+        self.failed: str | None = None
+
+    @workflow.run
+    async def run(self, state: PoolState) -> BatchReport:
+        try:
+            report = await self._work_off()
+        except asyncio.CancelledError:
+            # Cancelled from outside: what is done is kept and counted all the same.
+            self.stopped = "cancelled"
+            report = await self._end()
+        return report
+
+    @workflow.query
+    def progress(self) -> PoolProgress:
+        return PoolProgress(
+            batch=self.batch.id,
+            settled=self.settled,
+            dead=self.dead,
+            leases=len(self.lent),
+            lease_size=self.size,
+            events=self._events(),
+        )
+
+    @workflow.signal
+    def wake(self) -> None:
+        """
+        Look again: items were added, or no more will come.
+        """
+        self.woken = True
+
+    @workflow.update
+    async def cancel(self, reason: str) -> None:
+        """
+        End the batch: leases under way are cancelled, what is done is kept.
+        """
+        self.stopped = shorten(reason, CAUSE_CHARS) or "cancelled"
+
+    @cancel.validator
+    def _may_cancel(self, reason: str) -> None:
+        if self.stopped:
+            raise ValueError("the batch is being cancelled already")
+
+    async def _work_off(self) -> BatchReport:
+        while True:
+            renewing = workflow.info().get_current_history_length() > RENEW_EVENTS
+            if renewing and not self.lent:
+                await workflow.wait_condition(workflow.all_handlers_finished)
+                workflow.continue_as_new(self._renewed())
+            if not renewing:
+                await self._lend_all()
+            if self.stopped or self.failed:
+                return await self._end()
+            if not self.lent and not self.pending and self._at_end():
+                report = await self._close(cancelled=False)
+                if report is not None:
+                    return report
+                self.surveyed = 0  # added since, or lost by an error of ours: again
+                continue
+            await self._something_to_do(len(self.lent))
+
+    async def _something_to_do(self, held: int) -> None:
+        """
+        Wait for word from outside, or until fewer than *held* leases are out.
+        """
+
+        def due() -> bool:
+            told = self.woken or self.stopped or self.failed
+            return bool(told) or len(self.lent) < held
+
+        await workflow.wait_condition(due)
+
+    def _at_end(self) -> bool:
+        return self.sealed and self.surveyed >= self.items
+
+    async def _lend_all(self) -> None:
+        """
+        Fill the window.
+        """
+        while len(self.lent) < WINDOW and not self.stopped and await self._pending():
+            self._start(self._next_lease())
+
+    async def _pending(self) -> bool:
+        """
+        Look for what is left to do, span by span; False when there is nothing now.
+        """
+        while not self.pending:
+            seen_all = self.items and self.surveyed >= self.items
+            if (seen_all or self._at_end()) and not self.woken:
+                return False
+            self.woken = False
+            found: Survey = await self._keep(
+                "survey", self.batch.id, self.surveyed, result=Survey
+            )
+            self.pending.extend(found.pending)
+            self.surveyed = found.up_to
+            self.items, self.sealed = found.items, found.sealed
+            if not found.pending and found.up_to >= found.items:
+                return False
+        return True
+
+    def _next_lease(self) -> Lease:
+        span = self.pending.popleft()
+        left = max(self.items - self.surveyed, 0) + span.stop - span.start
+        size = max(1, min(self.size, -(-left // SHARE)))
+        stop = min(span.stop, span.start + size)
+        if stop < span.stop:
+            self.pending.appendleft(Span(start=stop, stop=span.stop))
+        return Lease(batch=self.batch, span=Span(start=span.start, stop=stop))
+
+    def _start(self, lease: Lease) -> None:
+        task = asyncio.create_task(self._pursue(lease))
+        self.lent.add(task)
+        task.add_done_callback(self.lent.discard)
+
+    async def _pursue(self, lease: Lease) -> None:
+        """
+        Lend *lease* again after every death, until all of it is settled.
+        """
+        deaths = 0
+        while not self.stopped:
+            try:
+                worked: Worked = await self._dispatch(lease)
+            except ActivityError as error:
+                verdict = judge(error)
+            else:
+                self._note(lease, worked)
+                return
+            if verdict.next is Next.AGAIN_CRASHED:
+                deaths += 1
+                hit = self._charge(lease, verdict)
+                if lease.alone and hit.deaths.get(lease.span.start, 0) >= 3:
+                    await self._bury(hit, verdict)
+                    return
+                lease = hit
+                if deaths > LEASE_DEATHS:
+                    self.failed = f"leases die again and again: {verdict.cause}"
+                    return
+            elif verdict.next not in (Next.AGAIN_HANDED_ON, Next.SKIP):
+                self.failed = verdict.cause
+                return
+
+    def _charge(self, lease: Lease, verdict: Verdict) -> Lease:
+        """
+        Count a death for each item that was in hand; one with enough of them goes on
+        alone, beside what is left of the lease.
+        """
+        held = verdict.checkpoint.value if verdict.checkpoint else None
+        deaths = dict(lease.deaths)
+        for item in held if isinstance(held, list) else []:
+            if isinstance(item, int):
+                deaths[item] = deaths.get(item, 0) + 1
+        skip = list(lease.skip)
+        if not lease.alone:
+            for item, count in list(deaths.items()):
+                if count >= self.batch.policy.crashes and item not in skip:
+                    skip.append(item)
+                    span = Span(start=item, stop=item + 1)
+                    alone = {item: deaths.pop(item)}
+                    self._start(
+                        Lease(batch=self.batch, span=span, deaths=alone, alone=True)
+                    )
+        return lease.model_copy(update={"deaths": deaths, "skip": skip})
+
+    async def _bury(self, lease: Lease, verdict: Verdict) -> None:
+        item = lease.span.start
+        count = lease.deaths[item]
+        burial = Burial(
+            batch=self.batch.id,
+            item=item,
+            deaths=count,
+            cause=f"its process died {count} times: {verdict.cause}",
+        )
+        await self._keep("bury", burial)
+        self.settled += 1
+        self.dead += 1
+
+    def _note(self, lease: Lease, worked: Worked) -> None:
+        self.settled += worked.settled
+        self.dead += worked.dead
+        if worked.settled and not lease.alone:
+            self.size = next_size(self.size, worked.item_s)
+        workflow.set_current_details(
+            f"{self.settled} settled, {self.dead} dead letters, "
+            f"leases of {self.size} items"
+        )
+
+    async def _dispatch(self, lease: Lease) -> Worked:
+        role = self.batch.role
+        worked: Worked = await workflow.execute_activity(
+            lease_type(role),
+            lease,
+            result_type=Worked,
+            task_queue=ALONE_QUEUE if lease.alone else lease_queue_of(role),
+            summary=f"{lease.span.start} to {lease.span.stop - 1}",
+            heartbeat_timeout=timedelta(seconds=SHIPPED.heartbeat_timeout_s),
+            start_to_close_timeout=LEASE_LIMIT,
+            retry_policy=RetryPolicy(
+                initial_interval=timedelta(seconds=BACKOFF_FIRST_S),
+                backoff_coefficient=BACKOFF_FACTOR,
+                maximum_interval=timedelta(seconds=BACKOFF_CAP_S),
+                maximum_attempts=self.batch.policy.failures,
+                non_retryable_error_types=LEFT_TO_THE_WORKFLOW,
+            ),
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
+        return worked
+
+    async def _end(self) -> BatchReport:
+        """
+        Stop what runs and count what was done.
+        """
+        self.stopped = self.stopped or self.failed
+        for task in list(self.lent):
+            task.cancel()
+        await asyncio.gather(*self.lent, return_exceptions=True)
+        report = await self._close(cancelled=True)
+        assert report is not None  # a cancelled batch is closed whatever is left
+        return report
+
+    async def _close(self, cancelled: bool) -> BatchReport | None:
+        report: BatchReport | None = await self._keep(
+            "close_batch", self.batch.id, cancelled, result=BatchReport
+        )
+        if report is None:
+            return None
+        return report.model_copy(update={"events": self._events()})
+
+    async def _keep(self, name: str, *args: Any, result: Any = None) -> Any:
+        """
+        Have the books kept, for as long as it takes a person to mend a store.
+        """
+        keeping = workflow.start_activity(
+            name,
+            args=args,
+            result_type=result,
+            task_queue=MISSIONS_QUEUE,
+            heartbeat_timeout=KEEPING_LIMIT,
+            start_to_close_timeout=KEEPING_LIMIT,
+            retry_policy=RetryPolicy(
+                initial_interval=timedelta(seconds=BACKOFF_FIRST_S),
+                maximum_interval=timedelta(seconds=BACKOFF_CAP_S),
+                maximum_attempts=KEEPING_ATTEMPTS,
+            ),
+        )
+        while not keeping.done():
+            # Cancelling a batch must not lose its count.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(keeping)
+        return keeping.result()
+
+    def _events(self) -> int:
+        return self.state.events + workflow.info().get_current_history_length()
+
+    def _renewed(self) -> PoolState:
+        # What is left of the pending spans is surveyed again.
+        surveyed = self.pending[0].start - 1 if self.pending else self.surveyed
+        return PoolState(
+            batch=self.batch,
+            surveyed=surveyed,
+            lease_size=self.size,
+            settled=self.settled,
+            dead=self.dead,
+            events=self._events(),
+        )
