@@ -27,6 +27,11 @@ Json = Annotated[
 Embedded = Annotated[
     bool, typer.Option(help="use, or start, the embedded server and workers")
 ]
+BatchId = Annotated[str, typer.Argument(help="the batch's id")]
+BatchName = Annotated[
+    str | None,
+    typer.Option("--id", help="the batch's id; with the same one items are added"),
+]
 Strict = Annotated[bool, typer.Option(help="exit 3 when the result is degraded")]
 Name = Annotated[
     str | None,
@@ -81,12 +86,78 @@ def run(
 
 
 @app.command()
+def batch(
+    items: Annotated[
+        str, typer.Argument(help="a file of JSON lines, a folder, or - for a pipe")
+    ],
+    agent: Annotated[str, typer.Option(help="the role that plays each item")],
+    embedded: Embedded = False,
+    as_json: Json = False,
+    strict: Strict = False,
+    id_: BatchName = None,
+    plain: Plain = False,
+    tenant: Annotated[str, typer.Option(help="whose effects these are")] = "default",
+) -> None:
+    """
+    Have one agent work through many items, each once, and follow it to its end.
+    """
+    from outlast.cli.batches import conduct_batch
+    from outlast.cli.missions import Options
+
+    options = Options(embedded, as_json, plain, strict)
+    conduct_batch(items, agent, id_, tenant, options)
+
+
+@app.command()
+def results(batch: BatchId) -> None:
+    """
+    Print the results of BATCH there are so far, as JSON lines in item order.
+    """
+    from outlast.cli.batches import show_results
+
+    show_results(batch)
+
+
+@app.command("dead-letters")
+def dead_letters(
+    batch: Annotated[str | None, typer.Argument(help="of this batch only")] = None,
+    as_json: Json = False,
+) -> None:
+    """
+    List the items that were given up, and why.
+    """
+    from outlast.cli.batches import show_dead_letters
+
+    show_dead_letters(batch, as_json)
+
+
+@app.command()
+def redrive(
+    batch: BatchId,
+    item: Annotated[int | None, typer.Option(help="only this item")] = None,
+    cause: Annotated[
+        str | None, typer.Option(help="only those with these words in their cause")
+    ] = None,
+) -> None:
+    """
+    Take dead letters of BATCH back and try them again.
+    """
+    from outlast.cli.batches import redrive as again
+
+    again(batch, item, cause)
+
+
+@app.command()
 def status(mission: MissionId, as_json: Json = False) -> None:
     """
-    Say how far MISSION is.
+    Say how far MISSION, or a batch, is.
     """
+    from outlast.cli.batches import is_batch, show_batch
     from outlast.cli.show import show_status
 
+    if is_batch(mission):
+        show_batch(mission, as_json)
+        return
     asyncio.run(show_status(mission, as_json))
 
 

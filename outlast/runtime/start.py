@@ -20,7 +20,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.attempt.agent import crew, load
-from outlast.contracts.errors import OutlastError, UnavailableError
+from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
 from outlast.contracts.models import MISSIONS_QUEUE, Mission, Report, shorten
 from outlast.contracts.plan import Plan
 from outlast.contracts.policies import SHIPPED
@@ -115,11 +115,27 @@ async def start(
     store = store or Store(settings().store_path)
     resolved = resolved.model_copy(update={"store": store.id})
     books = Books(store)
+    if books.find(resolved.id) is None:
+        refuse_too_many(store)
     await asyncio.to_thread(books.open, resolved)
     handle = client.get_workflow_handle(resolved.id, result_type=Report)
     await _hand_over(client, resolved)
     await asyncio.to_thread(books.accept, resolved.id)
     return Started(resolved.id, handle, books)
+
+
+def refuse_too_many(store: Store) -> None:
+    """
+    Take no more work than somebody can be waiting for.
+
+    :raises BadInputError: past the configured number of open missions and batches.
+    """
+    most, now = settings().open_most, Books(store).under_way()
+    if now >= most:
+        raise BadInputError(
+            f"{now} missions and batches are open, and OUTLAST_OPEN_MOST is {most}: "
+            "wait for some to end, or cancel them"
+        )
 
 
 async def _hand_over(client: Client, mission: Mission) -> None:

@@ -16,6 +16,7 @@ from outlast.contracts.models import Mission, Report, Status
 from outlast.store.database import Store
 from outlast.store.schema import (
     attempts,
+    batches,
     blobs,
     checkpoints,
     claims,
@@ -146,6 +147,21 @@ class Books:
             query = query.where(missions.c.id == mission)
         with self._store.read() as connection:
             return [_entry(row) for row in connection.execute(query)]
+
+    def under_way(self) -> int:
+        """
+        Count the missions and batches that have not ended.
+        """
+        ended = missions.c.finished_at.is_not(None) | (missions.c.state == FORGOTTEN)
+        open_missions = sa.select(sa.func.count()).select_from(missions).where(~ended)
+        open_batches = (
+            sa.select(sa.func.count())
+            .select_from(batches)
+            .where(batches.c.finished_at.is_(None))
+        )
+        with self._store.read() as connection:
+            counts = [connection.scalar(each) for each in (open_missions, open_batches)]
+        return sum(int(each or 0) for each in counts)
 
     def results(self, mission: str) -> dict[str, Any]:
         """

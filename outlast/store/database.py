@@ -121,9 +121,8 @@ class Store:
             for key, value in (("schema", str(schema.SCHEMA)), ("id", uuid4().hex)):
                 row = insert(schema.meta).values(key=key, value=value)
                 connection.execute(row.on_conflict_do_nothing())
-            meta: dict[str, str] = dict(
-                connection.execute(sa.select(schema.meta)).tuples().all()
-            )
+            kept = connection.execute(sa.select(schema.meta)).all()
+            meta = {row.key: row.value for row in kept}
             if int(meta["schema"]) < schema.SCHEMA:
                 # So far releases only added tables, which are there by now.
                 line = sa.update(schema.meta).where(schema.meta.c.key == "schema")

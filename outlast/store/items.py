@@ -146,29 +146,47 @@ class Items:
             line = sa.update(batches).where(batches.c.id == batch.id)
             connection.execute(line.values(again))
 
-    def add(self, batch: str, bodies: Iterable[str]) -> Added:
+    def add(self, batch: str, given: Iterable[tuple[str, str | None]]) -> Added:
         """
         Append items, each the JSON text of an object; one that is there is skipped.
+
+        What comes with a fault is no item that an agent could have: it is a dead
+        letter from the start.
         """
-        rows = [(digest_of(body), body) for body in bodies]
+        rows = [(digest_of(body), body, fault) for body, fault in given]
         with self.store.write(durable=False) as connection:
-            after = connection.scalar(
-                sa.select(batches.c.total).where(batches.c.id == batch)
+            number = int(
+                connection.scalar(
+                    sa.select(batches.c.total).where(batches.c.id == batch)
+                )
+                or 0
             )
-            taken = self._known(connection, batch, [digest for digest, _ in rows])
-            number, fresh = int(after or 0), []
-            for digest, body in rows:
-                if digest not in taken:
-                    taken.add(digest)
-                    number += 1
-                    fresh.append(
-                        {"batch": batch, "item": number, "digest": digest, "body": body}
-                    )
-            if fresh:
-                connection.execute(sa.insert(items), fresh)
-                line = sa.update(batches).where(batches.c.id == batch)
-                connection.execute(line.values(total=number))
+            known = self._known(connection, batch, [digest for digest, _, _ in rows])
+            fresh: list[dict[str, Any]] = []
+            dead: list[dict[str, Any]] = []
+            for digest, body, fault in rows:
+                if digest in known:
+                    continue
+                known.add(digest)
+                number += 1
+                key = {"batch": batch, "item": number}
+                fresh.append({**key, "digest": digest, "body": body})
+                if fault is not None:
+                    dead.append({**key, **self._faulty(fault)})
+            for table, found in ((items, fresh), (item_troubles, dead)):
+                if found:
+                    connection.execute(sa.insert(table), found)
+            line = sa.update(batches).where(batches.c.id == batch)
+            connection.execute(line.values(total=number))
         return Added(len(fresh), len(rows) - len(fresh))
+
+    def _faulty(self, fault: str) -> dict[str, Any]:
+        return {
+            "failures": 0,
+            "deaths": 0,
+            "cause": fault,
+            "dead_at": self._clock(),
+        }
 
     def _known(
         self, connection: sa.Connection, batch: str, digests: list[bytes]
@@ -225,7 +243,8 @@ class Items:
             item_troubles.c.item < span.stop,
         )
         with self.store.read() as connection:
-            return dict(connection.execute(query).tuples().all())
+            rows = connection.execute(query).all()
+        return {row.item: row.failures for row in rows}
 
     def bury(self, burial: Burial) -> None:
         """
@@ -282,6 +301,22 @@ class Items:
             dead=int(connection.scalar(dead) or 0),
             cancelled=cancelled,
         )
+
+    def failing(self, batch: str) -> int:
+        """
+        Count the items that have failed and are to be tried again.
+        """
+        query = sa.select(sa.func.count()).select_from(item_troubles)
+        query = query.where(
+            item_troubles.c.batch == batch,
+            item_troubles.c.dead_at.is_(None),
+            ~sa.exists().where(
+                item_results.c.batch == item_troubles.c.batch,
+                item_results.c.item == item_troubles.c.item,
+            ),
+        )
+        with self.store.read() as connection:
+            return int(connection.scalar(query) or 0)
 
     def find(self, batch: str) -> Entry | None:
         """
