@@ -132,16 +132,17 @@ class PoolWorkflow:
                     return report
                 self.surveyed = 0  # added since, or lost by an error of ours: again
                 continue
-            await self._something_to_do(len(self.lent))
+            await self._something_to_do(len(self.lent), renewing)
 
-    async def _something_to_do(self, held: int) -> None:
+    async def _something_to_do(self, held: int, renewing: bool) -> None:
         """
         Wait for word from outside, or until fewer than *held* leases are out.
         """
 
         def due() -> bool:
-            told = self.woken or self.stopped or self.failed
-            return bool(told) or len(self.lent) < held
+            # Word of more items changes nothing while nothing more may be lent.
+            told = self.woken and not renewing and held < WINDOW
+            return told or bool(self.stopped or self.failed) or len(self.lent) < held
 
         await workflow.wait_condition(due)
 

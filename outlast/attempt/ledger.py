@@ -93,8 +93,9 @@ class Ledger(Fence):
         nobody = Assignment(mission="warm", tenant="warm", task=task)
         with suppress(_Undo), self.store.write(durable=False) as connection:
             claim = self._take(connection, nobody, "warm", 1)
-            assert claim is not None
-            self._go_on(connection, claim, "warm", [Checkpoint(seq=1, route="warm")])
+            if claim is not None:  # or somebody has named a mission like that
+                saved = Checkpoint(seq=1, route="warm")
+                self._go_on(connection, claim, "warm", [saved])
             raise _Undo
 
     def _go_on(

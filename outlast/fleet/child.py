@@ -115,6 +115,8 @@ async def _serve(kind: Kind, channel: socket.socket) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     parent = Parent(*await asyncio.open_connection(sock=channel))
     chosen = settings()
+    # Before the watchdog looks at us: an import may take its time, and hold the loop.
+    agents = {} if kind is Kind.WORKFLOWS else load(chosen.modules)
     recorder = Recorder(recorder_of(home_of(chosen), os.getpid()))
     watching = [
         asyncio.ensure_future(parent.watch(stop)),
@@ -124,7 +126,7 @@ async def _serve(kind: Kind, channel: socket.socket) -> None:
     share(store)
     client = await connect_patiently(stop, identity_of(os.getpid(), kind))
     if client is not None:
-        workers = _workers(kind, client, store, chosen, recorder)
+        workers = _workers(kind, client, store, agents, chosen, recorder)
         await _work(workers, parent, stop, chosen.drain_s + END_AFTER_S)
     recorder.drained()
     parent.tell("drained")
@@ -184,7 +186,12 @@ class Parent:
 
 
 def _workers(
-    kind: Kind, client: Client, store: Store, chosen: Settings, recorder: Recorder
+    kind: Kind,
+    client: Client,
+    store: Store,
+    agents: dict[str, Agent],
+    chosen: Settings,
+    recorder: Recorder,
 ) -> list[Worker]:
     if kind is Kind.WORKFLOWS:
         return [missions_worker(client, store)]
@@ -196,10 +203,12 @@ def _workers(
         hands=recorder,
     )
     if kind is Kind.ALONE:
-        return [alone_worker(client, place, load(chosen.modules), chosen)]
-    agents = load(chosen.modules).values()
-    tasks = [agent_worker(client, place, agent, chosen) for agent in agents]
-    return [*tasks, *(pool_worker(client, place, agent, chosen) for agent in agents)]
+        return [alone_worker(client, place, agents, chosen)]
+    return [
+        make(client, place, agent, chosen)
+        for agent in agents.values()
+        for make in (agent_worker, pool_worker)
+    ]
 
 
 def missions_worker(client: Client, store: Store) -> Worker:

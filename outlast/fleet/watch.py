@@ -83,18 +83,22 @@ class Watch:
         reason = child.watchdog.judge(now, child.sight)
         if reason and (self._bites_the_silent or "memory" in reason):
             self._bite(child, life, reason)
-        elif not child.leave.is_set() and child.watchdog.worn(
-            now, child.sight, lambda: not count_in_hand(recorder)
-        ):
+        elif self._worn(child, now, child.sight, recorder):
             logger.info("child.worn %s %s: replaced", child.kind, life.pid)
             child.leave.set()
+
+    def _worn(self, child: Child, now: float, sight: Sight, recorder: Path) -> bool:
+        serving = child.polling and not child.leave.is_set()
+        return serving and child.watchdog.worn(
+            now, sight, lambda: not count_in_hand(recorder)
+        )
 
     async def listen(self, client: Callable[[], Awaitable[Client]]) -> None:
         """
         Kill what lives but polls nothing.
         """
         ear = Ear()
-        while True:
+        while self._bites_the_silent:
             await asyncio.sleep(LISTEN_S)
             lives = {
                 identity_of(child.life.pid, child.kind): child

@@ -20,6 +20,7 @@ BUSY_LIMIT_S = 5.0
 LEAST_FREEZE_S = 0.5
 # Share of the memory cap from which on a process is worn, and how long it may stay so.
 SOFT_SHARE = 0.75
+BORN_SHARE = 1.25
 WORN_LIMIT_S = 30.0
 # From this share of a core on, a silent process is busy.
 BUSY_SHARE = 0.2
@@ -55,6 +56,7 @@ class Watchdog:
     memory_cap: int = 0
     freeze_s: float = IDLE_LIMIT_S
     _worn_at: float | None = None
+    _born_bytes: int | None = None
     _tick: float = 0.0
     _since: float = 0.0  # when the silence began, as far as we could have noticed
     _cpu_s: float = 0.0  # used up to then
@@ -78,7 +80,7 @@ class Watchdog:
             return f"stopped for {silence:.1f} s"
         if sight.cpu_s - self._cpu_s < BUSY_SHARE * silence:
             return f"silent and idle for {silence:.1f} s"
-        if silence > max(BUSY_LIMIT_S, self.freeze_s):
+        if silence > BUSY_LIMIT_S:
             return f"silent and busy for {silence:.1f} s"
         return None
 
@@ -86,7 +88,11 @@ class Watchdog:
         """
         Say whether the process should drain and make room for a fresh one.
         """
-        if not self.memory_cap or sight.memory_bytes <= SOFT_SHARE * self.memory_cap:
+        if self._born_bytes is None:
+            self._born_bytes = sight.memory_bytes
+        # One that is born large would be replaced for ever by others as large.
+        soft = max(SOFT_SHARE * self.memory_cap, BORN_SHARE * self._born_bytes)
+        if not self.memory_cap or sight.memory_bytes <= soft:
             self._worn_at = None
             return False
         if self._worn_at is None:

@@ -6,6 +6,7 @@ imports. It is safe only while there is one thread and no Temporal client, so bo
 looked at before every fork; where that fails, the parent starts workers by exec.
 """
 
+import contextlib
 import gc
 import json
 import os
@@ -15,6 +16,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from importlib import import_module
 from pathlib import Path
 
@@ -22,6 +24,11 @@ from outlast.contracts.errors import OutlastError
 from outlast.fleet.kinds import PRELOADED, Kind
 
 TASKS = Path("/proc/self/task")
+
+
+# Beyond the drain time, after which a worker without a parent is killed.
+SEE_OFF_S = 4.0
+SEE_OFF_LOOK_S = 0.2
 
 
 def main(kind: Kind) -> None:
@@ -81,6 +88,7 @@ class Zygote:
 
     def __init__(self, parent: socket.socket) -> None:
         self._parent = parent
+        self._workers: set[int] = set()
         self._woken, waker = os.pipe()
         os.set_blocking(waker, False)
         self._waker = waker
@@ -99,7 +107,22 @@ class Zygote:
                 os.read(self._woken, 4096)
                 self._reap()
             if self._parent.fileno() in readable and not self._answer():
+                self._see_off()
                 return
+
+    def _see_off(self) -> None:
+        """
+        Kill the workers that do not end by themselves now that the parent is gone:
+        one whose agent never lets go of the interpreter cannot.
+        """
+        from outlast.runtime.settings import settings
+
+        deadline = time.monotonic() + settings().drain_s + SEE_OFF_S
+        while self._reap() and time.monotonic() < deadline:
+            if select.select([self._woken], [], [], SEE_OFF_LOOK_S)[0]:
+                os.read(self._woken, 4096)
+        for pid in self._workers:
+            os.kill(pid, signal.SIGKILL)
 
     def _answer(self) -> bool:
         """
@@ -123,6 +146,7 @@ class Zygote:
         pid = os.fork()
         if pid == 0:
             self._become(kind, channel)
+        self._workers.add(pid)
         _tell(self._parent, {"forked": pid})
 
     def _become(self, kind: Kind, channel: int) -> None:
@@ -138,17 +162,18 @@ class Zygote:
 
         run(kind, socket.socket(fileno=channel))
 
-    def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
+    def _reap(self) -> bool:
+        """
+        Tell of every death; returns whether workers are left.
+        """
+        while self._workers:
+            pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
-                return
-            _tell(
-                self._parent, {"died": pid, "code": os.waitstatus_to_exitcode(status)}
-            )
+                return True
+            self._workers.discard(pid)
+            code = os.waitstatus_to_exitcode(status)
+            _tell(self._parent, {"died": pid, "code": code})
+        return False
 
 
 def threads() -> int:
@@ -160,10 +185,9 @@ def threads() -> int:
 
 
 def _tell(parent: socket.socket, message: dict[str, object]) -> None:
-    try:
+    # The parent may be gone, and nobody else is told.
+    with contextlib.suppress(OSError):
         parent.sendall(json.dumps(message).encode() + b"\n")
-    except OSError:
-        os._exit(0)  # the parent is gone; the workers see that for themselves
 
 
 if __name__ == "__main__":

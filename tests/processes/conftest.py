@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from courses import Course
 
 from drills.real import Home, free_port
 from outlast.runtime.embedded import Server
@@ -21,3 +22,13 @@ def home(tmp_path: Path) -> Iterator[Home]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def own(home: Home, tmp_path: Path) -> Iterator[Course]:
+    """
+    A mission in the test's own home, which starts with no fleet.
+    """
+    made = Course(home, "own", tmp_path)
+    yield made
+    made.leave()

@@ -4,7 +4,6 @@ from which step work goes on. Bounds are about three times the goals.
 """
 
 import asyncio
-import json
 import os
 import signal
 import socket
@@ -15,16 +14,15 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from itertools import pairwise
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from courses import Course, children, ended, endless, gone, noticed, whole, workers
 from temporalio.client import Client
 
-from drills.real import ROOT, Fleet, Home, events, mission, wait_for
+from drills.real import ROOT, Fleet, Home, wait_for
 from outlast.fleet.parent import _cause
 from outlast.fleet.recorder import Wreck, recorders
 from outlast.fleet.report import Reporter
@@ -32,7 +30,6 @@ from outlast.runtime.connect import connect
 from outlast.runtime.embedded import Server, choose_ports
 
 MEMORY_MB = 400
-STEP_S = 0.05
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -58,165 +55,11 @@ class Standing:
     fleet: Fleet
 
 
-@dataclass
-class Course:
-    """
-    A mission under way and what its rehearsals log.
-    """
-
-    home: Home
-    name: str
-    folder: Path
-    starter: subprocess.Popen[str] = field(init=False)
-
-    @property
-    def log(self) -> Path:
-        return self.folder / f"{self.name}.jsonl"
-
-    def begin(self, scripts: dict[str, dict[str, Any]]) -> None:
-        tasks = [
-            {
-                "id": name,
-                "role": "rehearse",
-                "input": {"step_seconds": STEP_S, "log": str(self.log), **script},
-            }
-            for name, script in scripts.items()
-        ]
-        path = self.folder / f"{self.name}.yaml"
-        limits = {"concurrency": len(tasks)}
-        mission(path, tasks, id=self.name, limits=limits)
-        self.starter = self.home.begin("run", str(path), "--json")
-
-    def ends(self) -> int:
-        """
-        Wait for the report; returns the starter's exit code.
-        """
-        return self.starter.wait(timeout=45)
-
-    @property
-    def report(self) -> dict[str, Any]:
-        assert self.starter.stdout is not None
-        found: dict[str, Any] = json.load(self.starter.stdout)
-        return found
-
-    def of(self, task: str, *kinds: str) -> list[dict[str, Any]]:
-        return [each for each in events(self.log, *kinds) if each["task"] == task]
-
-    def past(self, step: int, task: str) -> dict[str, Any]:
-        """
-        Wait for a step past *step*.
-        """
-        found: dict[str, Any] = wait_for(
-            lambda: next((s for s in self.of(task, "step") if s["step"] > step), None),
-            f"a step of {task} past {step}",
-        )
-        return found
-
-    def second(self, task: str) -> dict[str, Any]:
-        """
-        Wait for the start of the task's second attempt.
-        """
-        starts = wait_for(
-            lambda: self.of(task, "start")[1:], f"a second attempt of {task}"
-        )
-        found: dict[str, Any] = starts[0]
-        return found
-
-    def story(self) -> dict[str, list[dict[str, Any]]]:
-        """
-        Ask the starter for the attempts of each task.
-        """
-        told = self.home.starter("explain", self.name, "--json")
-        assert told.code == 0, told.err
-        found: dict[str, list[dict[str, Any]]] = {}
-        for each in told.json["attempts"]:
-            found.setdefault(each["task"], []).append(each)
-        return found
-
-    def resumed_in_full(self, task: str) -> None:
-        """
-        Check that the second attempt went on from the very last completed step.
-        """
-        second = self.second(task)
-        before = [s for s in self.of(task, "step") if s["attempt"] == 1]
-        assert second["step"] >= max(each["step"] for each in before)
-        steps = Counter(each["step"] for each in self.of(task, "step"))
-        assert set(steps.values()) == {1}, "a completed step was repeated"
-
-    def never_twice_at_once(self, task: str) -> None:
-        """
-        Check that no process works on once another one has started.
-        """
-        starts = self.of(task, "start")
-        for earlier, later in pairwise(starts):
-            zombie = [
-                each
-                for each in self.of(task, "step", "end")
-                if each["pid"] == earlier["pid"] and each["at"] > later["at"]
-            ]
-            assert zombie == []
-
-    def leave(self) -> None:
-        """
-        Follow it no longer.
-        """
-        self.starter.kill()
-        self.starter.wait()
-
-    def cancel(self) -> None:
-        self.leave()
-        ended = self.home.starter("cancel", self.name)
-        assert ended.code == 0, ended
-
-
 @pytest.fixture
 def course(standing: Standing, tmp_path: Path) -> Iterator[Course]:
     made = Course(standing.home, tmp_path.name, tmp_path)
     yield made
     made.leave()
-
-
-@pytest.fixture
-def own(home: Home, tmp_path: Path) -> Iterator[Course]:
-    made = Course(home, "own", tmp_path)
-    yield made
-    made.leave()
-
-
-def endless(names: list[str]) -> dict[str, dict[str, Any]]:
-    """
-    More work than a test has time for, slow enough to leave the machine to fleets.
-    """
-    return {name: {"steps": 100_000, "step_seconds": 0.2} for name in names}
-
-
-def noticed(course: Course) -> set[str]:
-    """
-    List what ended the attempts that were followed by another.
-    """
-    return {each["noticed_by"] for told in course.story().values() for each in told[1:]}
-
-
-def gone(pid: int) -> bool:
-    """
-    Say whether the process is dead; a zombie is.
-    """
-    with suppress(OSError):
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        return stat.rpartition(")")[2].split()[0] == "Z"
-    return True
-
-
-def children(pid: int) -> list[int]:
-    """
-    List the processes that *pid* has started itself.
-    """
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for each in tasks for child in each.read_text().split()]
-
-
-def whole(fleet: Fleet) -> bool:
-    return bool(fleet.health()["ready"])
 
 
 def ask(fleet: Fleet, page: str) -> tuple[int, str]:
@@ -229,22 +72,6 @@ def ask(fleet: Fleet, page: str) -> tuple[int, str]:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as refusal:
         return refusal.code, refusal.read().decode()
-
-
-@contextmanager
-def ended(fleet: Fleet) -> Iterator[Fleet]:
-    """
-    A fleet that is gone after the test, whatever it was brought to.
-    """
-    try:
-        yield fleet
-    finally:
-        fleet.process.kill()
-        fleet.process.wait()
-
-
-def workers(fleet: Fleet) -> list[int]:
-    return [each["pid"] for each in fleet.health()["processes"]]
 
 
 def test_a_killed_process_costs_no_step(standing: Standing, course: Course) -> None:
@@ -522,20 +349,38 @@ def test_what_cannot_work_is_refused(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         used = str(taken.getsockname()[1])
         args, named = ([s.replace("USED", used) for s in p] for p in (args, [named]))
-        refused = subprocess.run(
-            [sys.executable, "worker.py", *args],
-            cwd=ROOT,
-            env={**os.environ, "OUTLAST_HOME": str(tmp_path / "home")},
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
+        sentence = refusal(tmp_path, *args)
+    assert named[0] in sentence
+
+
+@pytest.mark.parametrize("freeze_s", ["0.1", "0", "61", "soon"])
+def test_a_freeze_limit_that_cannot_work_is_refused(
+    tmp_path: Path, freeze_s: str
+) -> None:
+    """
+    Below a few ticks it would kill the healthy; a minute or a word is no limit either.
+    """
+    assert "OUTLAST_FREEZE_S" in refusal(tmp_path, OUTLAST_FREEZE_S=freeze_s)
+
+
+def refusal(tmp_path: Path, *args: str, **environment: str) -> str:
+    """
+    Start a fleet that must refuse to start; returns its one sentence.
+    """
+    refused = subprocess.run(
+        [sys.executable, "worker.py", *args],
+        cwd=ROOT,
+        env={**os.environ, "OUTLAST_HOME": str(tmp_path / "home"), **environment},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
     assert refused.returncode == 2, refused.stderr
     assert refused.stdout == ""
     (sentence,) = refused.stderr.splitlines()
     assert sentence.startswith("error: ")
-    assert named[0] in sentence
+    return sentence
 
 
 def test_every_way_to_die_has_words() -> None:

@@ -390,6 +390,71 @@ def test_a_store_lies_where_it_was_asked_to(tmp_path: Path, folder: str) -> None
     again.close()
 
 
+def ids(*paths: Path) -> list[str]:
+    """
+    Open the stores at *paths*, one after the other, and read their ids.
+    """
+    found = []
+    for path in paths:
+        store = Store(path)
+        found.append(store.id)
+        store.close()
+    return found
+
+
+def test_a_store_keeps_its_id(tmp_path: Path) -> None:
+    """
+    It is made once: whoever opens the file later reads the same, wherever it lies.
+    """
+    path, moved = tmp_path / "store.db", tmp_path / "moved.db"
+    first, second = ids(path, path)
+    path.rename(moved)
+    assert first
+    assert {first, second, *ids(moved)} == {first}
+
+
+def test_two_who_open_a_store_agree_on_its_id(tmp_path: Path) -> None:
+    """
+    Processes of one host have it open at the same time.
+    """
+    stores = [Store(tmp_path / "store.db") for _ in range(3)]
+    assert len({store.id for store in stores}) == 1
+    for store in stores:
+        store.close()
+
+
+def test_no_two_stores_share_an_id(tmp_path: Path) -> None:
+    """
+    Nor does a new one at the place of one that was removed.
+    """
+    path = tmp_path / "one.db"
+    found = ids(path, tmp_path / "two.db")
+    for each in tmp_path.glob("one.db*"):
+        each.unlink()
+    found += ids(path)
+    assert len(set(found)) == 3
+
+
+def test_a_store_of_before_ids_gets_one(tmp_path: Path) -> None:
+    """
+    Once, and all that was in it stays.
+    """
+    path = tmp_path / "store.db"
+    store = Store(path)
+    accepted(Books(store))
+    before = contents(store, "meta")
+    store.close()
+    with sqlite3.connect(path) as raw:
+        assert raw.execute("DELETE FROM meta WHERE key = 'id'").rowcount == 1
+    raw.close()
+    first, second = ids(path, path)
+    assert first
+    assert first == second
+    again = Store(path)
+    assert contents(again, "meta") == before
+    again.close()
+
+
 def test_a_store_of_a_newer_release_is_refused(tmp_path: Path) -> None:
     """
     What it means is not guessed at; the sentence says what to use.

@@ -103,6 +103,92 @@ def test_a_stale_claim_is_refused(
     ledger.save(holder, SAVED, False)
 
 
+@pytest.mark.parametrize("fence", [6, 7], ids=["lower", "the same"])
+@pytest.mark.parametrize("done", [True, False], ids=["done", "open"])
+def test_a_stale_attempt_does_not_begin(
+    ledger: Ledger, store: Store, fence: int, done: bool
+) -> None:
+    """
+    It is refused before it is given anything, the result included; that is counted,
+    and nothing else is written.
+    """
+    holder = claim(ledger, 7)
+    ledger.save(holder, SAVED, False)
+    if done:
+        ledger.record(holder, answer(), "result")
+    before = contents(store, "refusals")
+    with pytest.raises(StaleAttemptError) as refusal:
+        ledger.begin(assignment(), "other", fence, [SAVED])
+    assert f"{MISSION}/only" in told_in_one_sentence(refusal.value)
+    assert contents(store, "refusals") == before
+    assert refused(store) == ["claim"]
+    ledger.save(holder, SAVED, False)
+
+
+def test_an_attempt_begins_with_the_answer_that_stands(
+    ledger: Ledger, store: Store
+) -> None:
+    """
+    What is recorded is not done again: the line of whoever asks is closed at once.
+    """
+    ledger.record(claim(ledger, 1), answer("one"), 1)
+    begun = ledger.begin(assignment(), ROLE, 2, [SAVED])
+    assert begun.answer == answer("one")
+    assert begun.checkpoint == Checkpoint()
+    assert lines(store)[1]["ending"] == "already done"
+
+
+def test_an_attempt_begins_in_one_go_or_not_at_all(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A store that fails half way leaves no claim behind that nobody holds.
+    """
+    ledger = Ledger(store)
+    claim(ledger, 1)
+    before = contents(store)
+
+    def break_down(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("outlast.attempt.ledger._saved", break_down)
+    with pytest.raises(ZeroDivisionError):
+        ledger.begin(assignment(), ROLE, 2, [])
+    assert contents(store) == before
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("used", [True, False], ids=["used", "fresh"])
+def test_warming_up_leaves_no_row(
+    ledger: Ledger, store: Store, times: int, used: bool
+) -> None:
+    """
+    The books are as they were, in every table, and work goes on in them.
+    """
+    if used:
+        holder = claim(ledger, 1)
+        ledger.save(holder, SAVED, False)
+        ledger.record(holder, answer(), "result")
+    before = contents(store)
+    for _ in range(times):
+        ledger.warm_up()
+    assert contents(store) == before
+    assert ledger.begin(assignment(), ROLE, 2, []).claim.attempt == 1 + used
+
+
+def test_warming_up_bears_with_a_mission_of_that_name(
+    ledger: Ledger, store: Store
+) -> None:
+    """
+    A user's mission may be called anything: its claim keeps no worker from starting.
+    """
+    warm = assignment("warm", of="warm")
+    ledger.claim(warm, ROLE, 7)
+    before = contents(store)
+    ledger.warm_up()
+    assert contents(store) == before
+
+
 def test_a_claim_opens_a_line_in_the_books(store: Store) -> None:
     """
     It tells who plays where, what ended the one before, and how long that was ago.

@@ -12,7 +12,17 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 from pydantic_core import to_json
-from unit_fakes import MISSION, TENANT, Stage, answer, assignment, refused, task
+from unit_fakes import (
+    MISSION,
+    TENANT,
+    Stage,
+    answer,
+    assignment,
+    contents,
+    refused,
+    task,
+    told_in_one_sentence,
+)
 
 from outlast.attempt.agent import Degraded
 from outlast.attempt.ledger import Ledger
@@ -65,6 +75,52 @@ async def save_and_break(given: dict[str, Any], run: Run) -> None:
 
 async def notes(given: dict[str, Any], run: Run) -> list[str]:
     return (await run.resume(Notes, Notes(lines=["nothing"]))).lines
+
+
+# The right store
+
+
+async def test_a_mission_of_another_store_is_given_up(
+    stage: Stage, store: Store
+) -> None:
+    """
+    Playing it would split its books: the agent is not called and nothing is claimed;
+    one sentence names the store that is not the mission's, and what to do.
+    """
+    before = contents(store)
+
+    async def never(given: dict[str, Any], run: Run) -> None:
+        raise AssertionError("it was played")
+
+    with pytest.raises(GiveUp) as refusal:
+        await stage.play(never, store="0" * 32)
+    sentence = told_in_one_sentence(refusal.value)
+    assert str(store.path) in sentence
+    assert "namespace of its own" in sentence
+    assert refusal.value.kind == "GiveUp", "it is tried again"
+    assert contents(store) == before
+
+
+async def test_a_mission_of_another_store_overtakes_nobody(stage: Stage) -> None:
+    """
+    Whoever holds the claim on a task of the same name goes on writing.
+    """
+    mine = stage.overtake()
+    with pytest.raises(GiveUp):
+        await stage.play(notes, store="0" * 32)
+    stage.ledger.record(mine, answer(), "mine")
+    assert stage.result() == "mine"
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["the same", "not told"])
+async def test_a_mission_of_this_store_is_played(
+    stage: Stage, store: Store, told: bool
+) -> None:
+    """
+    So is one that was started before stores had ids.
+    """
+    await stage.play(notes, store=store.id if told else "")
+    assert stage.result() == ["nothing"]
 
 
 # Saved progress

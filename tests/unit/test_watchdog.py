@@ -19,6 +19,8 @@ from outlast.fleet.watchdog import (
     IDLE_LIMIT_S,
     LATE_S,
     LOOK_S,
+    SOFT_SHARE,
+    WORN_LIMIT_S,
     Sight,
     Watchdog,
     see,
@@ -48,12 +50,22 @@ class Watched:
         """
         Let time pass, then look at it once.
         """
+        sight = self._sight(after_s)
+        return self.watchdog.judge(self.clock.now, sight)
+
+    def worn(self, idle: bool, after_s: float = LOOK_S) -> bool:
+        """
+        Let time pass, then ask whether it should make room for a fresh one.
+        """
+        sight = self._sight(after_s)
+        return self.watchdog.worn(self.clock.now, sight, lambda: idle)
+
+    def _sight(self, after_s: float) -> Sight:
         self.clock.turn(after_s)
         self.cpu_s += self.share * after_s
         if self.ticks:
             self.tick = self.clock.now
-        sight = Sight(self.tick, self.cpu_s, self.stopped, self.memory_mb * MB)
-        return self.watchdog.judge(self.clock.now, sight)
+        return Sight(self.tick, self.cpu_s, self.stopped, self.memory_mb * MB)
 
     def lives(self, seconds: float) -> bool:
         """
@@ -240,6 +252,109 @@ def test_no_cap_means_no_cap() -> None:
     """
     watched = Watched(Watchdog(memory_cap=0), memory_mb=10**6)
     assert watched.lives(2.0)
+
+
+@pytest.fixture
+def capped() -> Watched:
+    """
+    A process whose soft limit is 300 of 400 MB, and that has reached neither.
+    """
+    assert SOFT_SHARE == 0.75
+    return Watched(Watchdog(memory_cap=400 * MB), memory_mb=300)
+
+
+def test_below_the_soft_limit_nothing_is_worn(capped: Watched) -> None:
+    """
+    Neither at work nor idle, for however long.
+    """
+    for idle in (True, False):
+        looks = [capped.worn(idle) for _ in range(round(2 * WORN_LIMIT_S / LOOK_S))]
+        assert not any(looks)
+
+
+def test_what_is_worn_and_idle_is_replaced_at_once(capped: Watched) -> None:
+    """
+    There is no better moment: nothing has to be handed on.
+    """
+    capped.memory_mb = 301
+    assert capped.worn(idle=True)
+    assert capped.look() is None, "it is killed where it should drain"
+
+
+def test_what_is_worn_is_replaced_as_soon_as_it_is_idle(capped: Watched) -> None:
+    """
+    Until then it may finish what it has in hand.
+    """
+    capped.memory_mb = 399
+    assert not any(capped.worn(idle=False) for _ in range(100))
+    assert capped.worn(idle=True)
+
+
+def test_what_is_worn_and_never_idle_is_replaced_after_half_a_minute(
+    capped: Watched,
+) -> None:
+    """
+    A process under steady load is never idle; it hands on while there is memory left.
+    """
+    capped.memory_mb = 301
+    began = capped.clock.now + LOOK_S
+    while not capped.worn(idle=False):
+        assert capped.clock.now - began < 60.0
+    assert capped.clock.now - began == one_look_past(WORN_LIMIT_S)
+    assert WORN_LIMIT_S == 30.0
+
+
+def test_what_gives_memory_back_is_no_longer_worn(capped: Watched) -> None:
+    """
+    One large task is no wear: the half minute begins anew with the next one.
+    """
+    capped.memory_mb = 301
+    assert not capped.worn(idle=False)
+    assert not capped.worn(idle=False, after_s=WORN_LIMIT_S - 1.0)
+    capped.memory_mb = 300
+    assert not capped.worn(idle=False)
+    capped.memory_mb = 301
+    assert not capped.worn(idle=False)
+    assert not capped.worn(idle=False, after_s=WORN_LIMIT_S - 1.0)
+    assert capped.worn(idle=False, after_s=2.0)
+
+
+def test_without_a_cap_nothing_is_worn() -> None:
+    """
+    Where a process may take all there is, no share of it is too much.
+    """
+    watched = Watched(Watchdog(memory_cap=0), memory_mb=10**6)
+    assert not watched.worn(idle=True)
+    assert not watched.worn(idle=False, after_s=10 * WORN_LIMIT_S)
+
+
+@pytest.mark.parametrize("freeze_s", [0.5, 3.0, 10.0])
+@pytest.mark.parametrize("stopped", [True, False], ids=["stopped", "idle"])
+def test_how_long_it_may_be_silent_can_be_chosen(
+    freeze_s: float, stopped: bool
+) -> None:
+    """
+    What a user sets holds for what is stopped and for what does nothing.
+    """
+    watched = Watched(Watchdog(freeze_s=freeze_s))
+    assert watched.lives(3.0)
+    watched.ticks, watched.stopped = False, stopped
+    assert watched.dies_after() == one_look_past(freeze_s)
+
+
+@pytest.mark.parametrize(
+    ("freeze_s", "limit_s"), [(0.5, BUSY_LIMIT_S), (3.0, BUSY_LIMIT_S), (10.0, 10.0)]
+)
+def test_the_busy_never_get_less_time_than_the_idle(
+    freeze_s: float, limit_s: float
+) -> None:
+    """
+    Their five seconds stay, unless the user is more patient than that.
+    """
+    watched = Watched(Watchdog(freeze_s=freeze_s))
+    assert watched.lives(3.0)
+    watched.ticks, watched.share = False, 1.0
+    assert watched.dies_after() == one_look_past(limit_s)
 
 
 @pytest.mark.parametrize(

@@ -138,15 +138,19 @@ class Stage:
         needs: Sequence[str] = (),
         carried: Sequence[Checkpoint] = (),
         name: str = "only",
+        store: str = "",
     ) -> Answer:
         """
         Play one attempt of the task *name* with the agent function *play*.
+
+        :param store: the id of the store that has the mission's books.
         """
         self.fence += 1
         asked = Assignment(
             mission=MISSION,
             tenant=TENANT,
             task=Task(id=name, role=role, input=given or {}, needs=list(needs)),
+            store=store,
             round=round_,
             needs=list(needs),
             policy=self.policy,

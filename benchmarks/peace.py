@@ -1,0 +1,378 @@
+"""
+What the fleet costs in peace: CPU seconds an attempt, with it and without it.
+
+    python -m benchmarks.peace [--pairs 10]
+
+One server, one load, two sides in turn. With the fleet: parent, zygotes, workers with
+flight recorder and tick, and the process for suspects, which is idle here and counts
+all the same. Bare: the same workers, one process for workflows and two for agents,
+each started by itself; nobody watches them or knows what they have in hand. The load
+saves and saves, so that the agents' processes and not the server are what it waits for;
+the columns `server` (its CPU, counted for neither side) and `cores` (kept busy by the
+fleet's agents) show that. Exit code 1 says that the bound was missed.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import NoReturn
+
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Worker
+
+from drills.real import ROOT, Home
+from outlast.attempt.agent import load
+from outlast.attempt.guard import Place
+from outlast.attempt.hands import NOBODY
+from outlast.attempt.ledger import Ledger
+from outlast.contracts.errors import UnavailableError
+from outlast.contracts.models import Limits, Mission, Report, Status, Task
+from outlast.fleet.child import agent_worker, missions_worker
+from outlast.fleet.kinds import Kind, identity_of
+from outlast.fleet.watchdog import TICKS_A_SECOND
+from outlast.runtime.connect import connect
+from outlast.runtime.embedded import BOOT_LIMIT_S, Server, choose_ports
+from outlast.runtime.settings import settings
+from outlast.runtime.start import start
+from outlast.store.database import Store, share
+
+BOUND = 1.05  # the fleet's CPU seconds an attempt, over those without it
+AGENTS = 2  # processes for agents, on either side
+
+# A lap is one mission, as many tasks as the two processes have slots. The speed of a
+# machine that is shared drifts by a fifth within seconds: short laps in turn see the
+# same of it. All laps of one side of a pair take about 12 s of CPU.
+LAPS = 8
+STEPS = 200
+WARM_LAPS, WARM_STEPS = 3, 40
+
+SETTLE_S = 3.0  # what a newborn still does is not what it costs when idle
+IDLE_S = 10.0
+
+NAMESPACE_KEPT = timedelta(days=1)
+
+# Process ids by what they are part of.
+Parts = dict[str, list[int]]
+Start = Callable[[Home], AbstractContextManager[Parts]]
+
+
+@dataclass
+class Side:
+    """
+    One of the two, alive, and what its laps have used: CPU seconds by part.
+    """
+
+    home: Home
+    parts: Parts
+    used: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    attempts: int = 0
+    wall_s: float = 0.0
+
+    @property
+    def attempt_s(self) -> float:
+        """
+        CPU seconds an attempt, of all its processes.
+        """
+        return sum(self.used[part] for part in self.parts) / self.attempts
+
+    def lap(self) -> None:
+        """
+        Do one mission and count what it used.
+        """
+        server = self.home.server.process
+        assert server is not None
+        watched = {**self.parts, "server": [server.pid]}
+        before, began = cpu_s(watched), time.monotonic()
+        self.attempts += do_mission(self.home, STEPS)
+        self.wall_s += time.monotonic() - began
+        after = cpu_s(watched)
+        for part in watched:
+            self.used[part] += after[part] - before[part]
+
+
+@contextmanager
+def shipped(home: Home) -> Iterator[Parts]:
+    """
+    Have the fleet as it is shipped.
+    """
+    fleet = home.fleet(processes=AGENTS)
+    parent = fleet.process.pid
+    parts: Parts = {"parent": [parent], "zygotes": children_of(parent)}
+    for each in fleet.health()["processes"]:
+        parts.setdefault(each["kind"], []).append(each["pid"])
+    try:
+        yield parts
+    finally:
+        fleet.stop()
+        home.fleets.remove(fleet)
+
+
+@contextmanager
+def bare(home: Home) -> Iterator[Parts]:
+    """
+    Have the same workers and nothing else.
+    """
+    with ExitStack() as leaving:
+        started = [
+            (kind, leaving.enter_context(_bare_process(home, kind)))
+            for kind in (Kind.WORKFLOWS, *[Kind.AGENTS] * AGENTS)
+        ]
+        parts: Parts = {}
+        for kind, process in started:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "polling\n", f"{kind} did not start"
+            parts.setdefault(kind, []).append(process.pid)
+        yield parts
+
+
+@contextmanager
+def warm(start_side: Start, home: Home) -> Iterator[Side]:
+    """
+    Have a side whose every process has begun and ended attempts.
+    """
+    with start_side(home) as parts:
+        for _ in range(WARM_LAPS):
+            do_mission(home, WARM_STEPS)
+        yield Side(home, parts)
+
+
+@contextmanager
+def _bare_process(home: Home, kind: Kind) -> Iterator[subprocess.Popen[str]]:
+    """
+    Start a worker that ends when its standard input does, so with us at the latest.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.peace", "worker", kind],
+        cwd=ROOT,
+        env=home.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        try:
+            process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def work(kind: Kind) -> NoReturn:
+    """
+    Be a bare worker of *kind* until standard input ends. It ends as a worker of the
+    fleet does, by os._exit.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asyncio.run(_serve(kind))
+    os._exit(0)
+
+
+async def _serve(kind: Kind) -> None:
+    store = Store(settings().store_path)
+    share(store)
+    client = await connect(identity=identity_of(os.getpid(), kind))
+    workers = _workers(kind, client, store)
+    running = [asyncio.ensure_future(worker.run()) for worker in workers]
+    print("polling", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await asyncio.gather(*(worker.shutdown() for worker in workers))
+    await asyncio.gather(*running)
+
+
+def _workers(kind: Kind, client: Client, store: Store) -> list[Worker]:
+    """
+    Make what the fleet's process of *kind* makes, but with nobody to tell.
+    """
+    if kind is Kind.WORKFLOWS:
+        return [missions_worker(client, store)]
+    chosen = settings()
+    ledger = Ledger(store, fencing=chosen.fencing)
+    ledger.warm_up()
+    threads = ThreadPoolExecutor(chosen.slots * 4, thread_name_prefix="agent")
+    place = Place(ledger=ledger, threads=threads, hands=NOBODY)
+    agents = load(chosen.modules).values()
+    return [agent_worker(client, place, agent, chosen) for agent in agents]
+
+
+def do_mission(home: Home, steps: int) -> int:
+    """
+    Have one attempt done for each slot there is; returns how many those were.
+
+    :raises AssertionError: when a task took more than one attempt, which would be a
+        measurement of something else.
+    """
+    slots = AGENTS * settings().slots
+    mission = Mission(
+        id=f"peace-{time.time_ns()}",
+        goal="rehearse",
+        tasks=[
+            Task(id=f"t{at}", role="rehearse", input={"steps": steps})
+            for at in range(slots)
+        ],
+        limits=Limits(concurrency=slots),
+    )
+    for task in asyncio.run(_conduct(home, mission)).tasks:
+        assert (task.status, task.attempts) == (Status.DONE, 1), task
+    return slots
+
+
+async def _conduct(home: Home, mission: Mission) -> Report:
+    client = await Client.connect(
+        home.server.address,
+        namespace=home.extra["TEMPORAL_NAMESPACE"],
+        data_converter=pydantic_data_converter,
+    )
+    store = Store(home.path / "store.db")
+    try:
+        started = await start(mission, client=client, store=store)
+        return await started.report()
+    finally:
+        store.close()
+
+
+def own_home(name: str, server: Server) -> Home:
+    """
+    Make a home with a store and a namespace of its own, so that both sides may live
+    on *server* and neither gets the other's tasks.
+    """
+    asyncio.run(_register(name, server.address))
+    return Home(server.home / name, server, {"TEMPORAL_NAMESPACE": name})
+
+
+async def _register(namespace: str, address: str) -> None:
+    client = await _healthy(address)
+    request = RegisterNamespaceRequest(namespace=namespace)
+    request.workflow_execution_retention_period.FromTimedelta(NAMESPACE_KEPT)
+    await client.workflow_service.register_namespace(request)
+
+
+async def _healthy(address: str) -> Client:
+    """
+    Connect to a server that listens, perhaps a moment before it is healthy.
+    """
+    async with asyncio.timeout(BOOT_LIMIT_S):
+        while True:
+            try:
+                return await connect(address)
+            except UnavailableError:
+                await asyncio.sleep(0.1)
+
+
+def children_of(pid: int) -> list[int]:
+    """
+    List the processes that *pid* has started and that still run.
+    """
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for each in tasks for child in each.read_text().split()]
+
+
+def cpu_s(parts: Parts) -> dict[str, float]:
+    """
+    Read the CPU seconds, user and system, that each of *parts* has used so far.
+
+    :raises FileNotFoundError: when one of the processes is gone.
+    """
+    return {part: sum(map(_cpu_s_of, pids)) for part, pids in parts.items()}
+
+
+def _cpu_s_of(pid: int) -> float:
+    # The name in parentheses may hold spaces: what follows it does not.
+    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(stat[11]) + int(stat[12])) / TICKS_A_SECOND
+
+
+def main() -> int:
+    """
+    Measure all pairs and print the table.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=10)
+    pairs = parser.parse_args().pairs
+    with tempfile.TemporaryDirectory() as place:
+        server = Server(Path(place), *choose_ports(None, None))
+        asyncio.run(server.start())
+        try:
+            return _measure(own_home("fleet", server), own_home("bare", server), pairs)
+        finally:
+            server.stop()
+
+
+def _measure(with_fleet: Home, without: Home, pairs: int) -> int:
+    told = ", ".join(f"{part} {cpu:.4f}" for part, cpu in _idle(with_fleet).items())
+    print(f"idle fleet, CPU seconds a second: {told}")
+    print(f"\nCPU milliseconds an attempt of {STEPS} saved steps, {LAPS} laps a side")
+    print(
+        f"{'pair':<6}{'fleet':>8}{'bare':>8}{'ratio':>8}"
+        f"{'parent':>10}{'zygotes':>9}{'alone':>8}{'server':>8}{'cores':>8}"
+    )
+    ratios = []
+    for number in range(1, pairs + 1):
+        fleet, plain = _pair(with_fleet, without, fleet_first=bool(number % 2))
+        ratios.append(fleet.attempt_s / plain.attempt_s)
+        print(f"{number:<6}{_row(fleet, plain)}", flush=True)
+    median = statistics.median(ratios)
+    verdict = "ok" if median <= BOUND else "MISSED"
+    print(f"\nmedian ratio {median:.3f}, bound {BOUND:g}  {verdict}")
+    return int(median > BOUND)
+
+
+def _pair(with_fleet: Home, without: Home, fleet_first: bool) -> tuple[Side, Side]:
+    """
+    Have both sides do their laps in turn, the order turned over after each.
+    """
+    with warm(shipped, with_fleet) as fleet, warm(bare, without) as plain:
+        order = [fleet, plain] if fleet_first else [plain, fleet]
+        for _ in range(LAPS):
+            for side in order:
+                side.lap()
+            order.reverse()
+        return fleet, plain
+
+
+def _row(fleet: Side, plain: Side) -> str:
+    """
+    Show a pair, and what the fleet's own parts and the server took of it.
+    """
+    parts = [fleet.used[part] for part in ("parent", "zygotes", "alone", "server")]
+    in_ms = [part / fleet.attempts * 1000 for part in parts]
+    return (
+        f"{fleet.attempt_s * 1000:>8.1f}{plain.attempt_s * 1000:>8.1f}"
+        f"{fleet.attempt_s / plain.attempt_s:>8.3f}"
+        f"{in_ms[0]:>10.2f}{in_ms[1]:>9.2f}{in_ms[2]:>8.2f}{in_ms[3]:>8.1f}"
+        f"{fleet.used['agents'] / fleet.wall_s:>8.2f}"
+    )
+
+
+def _idle(home: Home) -> dict[str, float]:
+    """
+    Measure the CPU seconds a second of a fleet that has nothing to do.
+    """
+    with warm(shipped, home) as fleet:
+        time.sleep(SETTLE_S)
+        before = cpu_s(fleet.parts)
+        time.sleep(IDLE_S)
+        after = cpu_s(fleet.parts)
+    return {part: (after[part] - before[part]) / IDLE_S for part in fleet.parts}
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["worker"]:
+        work(Kind(sys.argv[2]))
+    sys.exit(main())
