@@ -1,5 +1,10 @@
 """
-The librarian: bring the index of a folder up to date, batch by batch.
+The librarian: bring the index of a folder up to date.
+
+In a mission the work is spread over the pool first, so that a document which crashes
+or hangs its parser takes nothing along: *shelve* finds what is new, *indexer* reads
+each document, and the librarian makes the index of it, with a gap for what could not
+be read.
 """
 
 from pathlib import Path
@@ -7,16 +12,24 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from activities.answering.handover import Gap, Index
-from outlast import GiveUp, Run, agent
+from outlast import GiveUp, Run, Spread, agent
+from outlast.contracts.models import Spreading
 from outlast.store import library
 from outlast.store.database import shared
+from outlast.store.folder import look
 
 # A report with more gaps than this is read by nobody; the rest is counted.
 MOST_GAPS = 200
+# Documents that are written to the index in one transaction.
+TOGETHER = 16
 
 
-class Order(BaseModel):
+class Folder(BaseModel):
     documents: Path
+
+
+class Order(Folder):
+    needs: dict[str, Spreading] = {}
 
 
 class Shelved(BaseModel):
@@ -28,13 +41,55 @@ class Shelved(BaseModel):
     removed: int = 0
 
 
+class Document(BaseModel):
+    """
+    One document to read; *at* tells its versions apart.
+    """
+
+    library: str
+    folder: Path
+    path: str
+    at: int
+
+
+@agent("shelver", version=1)
+async def shelver(order: Folder, run: Run) -> Spread:
+    """
+    Find the documents that are new or changed, for the indexers.
+    """
+    name = library.library_id(run.tenant, order.documents)
+    try:
+        _, changed = await library.compare(shared(), name, order.documents)
+    except OSError as error:
+        raise _unreadable(order.documents, error) from None
+    folder = str(order.documents)
+    items = [
+        {"library": name, "folder": folder, "path": each.path, "at": each.mtime_ns}
+        for each in changed
+        if each.problem is None  # the librarian names what has a bad name
+    ]
+    return Spread(role="indexer", items=items)
+
+
+@agent("indexer", version=1, many=TOGETHER)
+async def indexer(documents: list[Document], _: Run) -> list[int]:
+    """
+    Read a few documents into the index.
+    """
+    listed = [look(each.folder, each.path) for each in documents]
+    await library.put(shared(), documents[0].library, listed)
+    return [1] * len(documents)
+
+
 @agent("librarian", version=1)
 async def librarian(order: Order, run: Run) -> Index:
     """
-    Index the documents below the folder.
+    Index what is left of the documents below the folder, and say what there is.
     """
     name = library.library_id(run.tenant, order.documents)
     done = await run.resume(Shelved, Shelved())
+    for spread in order.needs.values():
+        await _take_in(name, spread, done, run)
     try:
         async for batch in library.update(shared(), name, order.documents):
             done.indexed += batch.indexed
@@ -42,9 +97,29 @@ async def librarian(order: Order, run: Run) -> Index:
             await run.save(done)
             run.say(f"indexed {done.indexed}, {batch.left} to go")
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise GiveUp(f"the folder {order.documents} cannot be read: {reason}") from None
+        raise _unreadable(order.documents, error) from None
     return await _index(name, done)
+
+
+async def _take_in(name: str, spread: Spreading, done: Shelved, run: Run) -> None:
+    """
+    Count what the indexers have done, and leave out what they could not read.
+    """
+    store = shared()
+    done.indexed = 0
+    async for each in run.harvest(spread.batch):
+        if each.dead is None:
+            done.indexed += 1
+            continue
+        document = Document.model_validate(each.input)
+        listed = look(document.folder, document.path)
+        reason = f"could not be read: {each.dead}"
+        await store.run(library.leave_out, store, name, listed, reason)
+
+
+def _unreadable(folder: Path, error: OSError) -> GiveUp:
+    reason = error.strerror or str(error)
+    return GiveUp(f"the folder {folder} cannot be read: {reason}")
 
 
 async def _index(name: str, done: Shelved) -> Index:

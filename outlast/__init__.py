@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from outlast.attempt.agent import Degraded, agent
     from outlast.attempt.run import Run
     from outlast.contracts.errors import GiveUp, TryLater
-    from outlast.contracts.models import FollowUps, Mission, Task
+    from outlast.contracts.models import FollowUps, Mission, Spread, Task
     from outlast.runtime.start import start
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "GiveUp",
     "Mission",
     "Run",
+    "Spread",
     "Task",
     "TryLater",
     "agent",
@@ -33,6 +34,7 @@ _HOMES = {
     "GiveUp": "outlast.contracts.errors",
     "Mission": "outlast.contracts.models",
     "Run": "outlast.attempt.run",
+    "Spread": "outlast.contracts.models",
     "Task": "outlast.contracts.models",
     "TryLater": "outlast.contracts.errors",
     "agent": "outlast.attempt.agent",

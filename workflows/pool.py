@@ -292,7 +292,7 @@ class PoolWorkflow:
         await asyncio.gather(*self.lent, return_exceptions=True)
         report = await self._close(cancelled=True)
         assert report is not None  # a cancelled batch is closed whatever is left
-        return report
+        return report.model_copy(update={"failed": self.failed})
 
     async def _close(self, cancelled: bool) -> BatchReport | None:
         report: BatchReport | None = await self._keep(

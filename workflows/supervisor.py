@@ -24,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
         Progress,
         Report,
         Running,
+        Spreading,
         Status,
         Task,
         shorten,
@@ -32,7 +33,9 @@ with workflow.unsafe.imports_passed_through():
     from outlast.contracts.policies import (
         BACKOFF_CAP_S,
         BACKOFF_FIRST_S,
+        SHIPPED,
     )
+    from outlast.contracts.pool import Batch, BatchReport, PoolState
     from workflows.board import board
     from workflows.dispatch import Pursuit
     from workflows.verdict import Next, Verdict
@@ -203,6 +206,8 @@ class SupervisorWorkflow:
             self._note_route(task, route)
             ended = await self._pursue(task, route)
             if isinstance(ended, Answer):
+                if ended.spread is not None:
+                    failures += await self._work_through(ended.spread)
                 return self._answered(task, route, ended, failures)
             last = ended
             if self.stopped:
@@ -224,6 +229,38 @@ class SupervisorWorkflow:
             limits=self.mission.limits,
         )
         return await Pursuit(assignment, route, lambda: self.stopped).run()
+
+    async def _work_through(self, spread: Spreading) -> list[str]:
+        """
+        Have the pool work through what an agent has spread; returns what it lacks.
+        """
+        if spread.items == 0:
+            return []
+        if spread.role not in self.mission.crew:
+            return [f"nothing was worked through: no agent plays {spread.role!r}"]
+        batch = Batch(
+            id=spread.batch,
+            role=spread.role,
+            tenant=self.mission.tenant,
+            policy=self.mission.crew[spread.role].policy,
+            store=self.mission.store,
+        )
+        report: BatchReport = await workflow.execute_child_workflow(
+            "Pool",
+            PoolState(batch=batch),
+            id=batch.id,
+            result_type=BatchReport,
+            task_queue=MISSIONS_QUEUE,
+            task_timeout=timedelta(seconds=SHIPPED.workflow_task_s),
+            static_summary=f"{spread.items} items for {spread.role}",
+            cancellation_type=workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
+        if report.failed:
+            return [f"the pool gave up: {report.failed}"]
+        if not report.dead:
+            return []
+        told = f"starter.py dead-letters {batch.id}"
+        return [f"{report.dead} of {report.items} items are dead letters: {told}"]
 
     def _answered(
         self, task: Task, route: str, answer: Answer, failures: list[str]

@@ -30,10 +30,15 @@ from outlast.contracts.models import (
     Beat,
     Checkpoint,
     FollowUps,
+    Spread,
+    Spreading,
+    batch_of,
     digest,
     shorten,
 )
 from outlast.contracts.policies import SHIPPED
+from outlast.contracts.pool import ITEM_BYTES, Batch
+from outlast.store.items import Items
 
 
 @dataclass(frozen=True)
@@ -103,11 +108,31 @@ class Attempt:
             return begun.answer
         if self.checkpoint.seq:
             self.hand.save(self.checkpoint.model_dump_json().encode())
-        answer, result = await self._play()
+        value = await self._play()
+        if isinstance(value, Spread):
+            answer, result = await store.run(self._spread, value)
+        else:
+            answer, result = _answer(value, self.claim.attempt)
         await store.run(ledger.record, self.claim, answer, result)
         return answer
 
-    async def _play(self) -> tuple[Answer, JsonValue]:
+    def _spread(self, spread: Spread) -> tuple[Answer, JsonValue]:
+        """
+        Put the items where the pool finds them, before anybody is told of them.
+        """
+        assert self.claim is not None
+        task = self.assignment.task.id
+        name = batch_of(self.assignment.mission, task)
+        bodies = [encode_item(each) for each in spread.items]
+        items = Items(self.place.ledger.store)
+        items.open(Batch(id=name, role=spread.role, tenant=self.assignment.tenant))
+        items.add(name, [(body, None) for body in bodies])
+        items.seal(name)
+        made = Spreading(batch=name, role=spread.role, items=len(bodies))
+        answer, result = _answer(made, self.claim.attempt)
+        return answer.model_copy(update={"spread": made}), result
+
+    async def _play(self) -> Any:
         assert self.claim is not None
         ledger, assignment = self.place.ledger, self.assignment
         run = Run(self.agent, self.claim, ledger, self.checkpoint, assignment.limits)
@@ -116,7 +141,7 @@ class Attempt:
         playing = asyncio.ensure_future(self._call(given, run))
         pulse = asyncio.ensure_future(self._pulse(run, playing))
         try:
-            value = await playing
+            return await playing
         except asyncio.CancelledError:
             if self._stalled:
                 raise StalledError(
@@ -128,7 +153,6 @@ class Attempt:
             playing.cancel()
             self.checkpoint = run.beat.checkpoint
             run.close()
-        return _answer(value, self.claim.attempt)
 
     async def _call(self, given: Any, run: Run) -> Any:
         if self.agent.is_async:
@@ -189,6 +213,18 @@ def encode(value: Any) -> str:
             "it and return where it lies"
         )
     return body.decode()
+
+
+def encode_item(item: dict[str, JsonValue]) -> str:
+    """
+    Write an item in the one way that tells it from others.
+
+    :raises ResultError: when it is over the cap.
+    """
+    body = json.dumps(item, sort_keys=True, separators=(",", ":"))
+    if len(body) > ITEM_BYTES:
+        raise ResultError(f"an item of {len(body)} bytes is over {ITEM_BYTES}")
+    return body
 
 
 def _answer(value: Any, attempt: int) -> tuple[Answer, JsonValue]:

@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Literal, TypeVar
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
@@ -32,6 +32,7 @@ from outlast.contracts.models import (
     Limits,
     shorten,
 )
+from outlast.store.items import Harvested, Items
 
 T = TypeVar("T")
 IfUnsure = Literal["repeat", "park"]
@@ -175,6 +176,18 @@ class Run:
             raise BudgetSpentError(f"{used} tokens used of {limits.tokens}")
         if limits.cost is not None and paid > limits.cost:
             raise BudgetSpentError(f"cost {paid:.2f} of {limits.cost:.2f} spent")
+
+    async def harvest(self, batch: str) -> AsyncIterator[Harvested]:
+        """
+        Read what became of the items of *batch*, in their order: with a result, or
+        with the cause why there is none.
+        """
+        items = Items(self._ledger.store)
+        after = 0
+        while found := await items.store.run(items.harvest, batch, after):
+            for each in found:
+                yield each
+            after = found[-1].item
 
     def say(self, event: str) -> None:
         """

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import MISSION_BYTES, Mission, Task, shorten
@@ -39,8 +39,10 @@ def question_mission(question: str, documents: Path, mission: str | None) -> Mis
         "reports": str(settings().reports),
         "mission": name,
     }
+    where: dict[str, JsonValue] = {"documents": str(folder)}
     tasks = [
-        Task(id="index", role="librarian", input={"documents": str(folder)}),
+        Task(id="shelve", role="shelver", input=dict(where)),
+        Task(id="index", role="librarian", input=dict(where), needs=["shelve"]),
         Task(id="plan", role="planner", input=dict(plan), needs=["index"]),
     ]
     return build({"id": name, "goal": asked, "tasks": tasks})

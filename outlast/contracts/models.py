@@ -31,6 +31,19 @@ Name = Annotated[
 ]
 
 
+# A batch that a task has spread is named after both.
+BatchName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._#-]*$", max_length=210)
+]
+
+
+def batch_of(mission: str, task: str) -> str:
+    """
+    Name the batch that a task spreads; no name of a user's holds a '#'.
+    """
+    return f"{mission}#{task}"
+
+
 def queue_of(role: str) -> str:
     """
     Name the task queue on which workers that host *role* listen.
@@ -187,6 +200,26 @@ class FollowUps(Contract):
         return cls(result=result.model_dump(mode="json"), tasks=tasks)
 
 
+class Spread(Contract):
+    """
+    An agent's result that many items are to be worked through by *role*, in the pool;
+    its task ends when they are.
+    """
+
+    role: Name
+    items: list[dict[str, JsonValue]]
+
+
+class Spreading(Contract):
+    """
+    The batch that an agent has spread; as its task's result, for those that need it.
+    """
+
+    batch: BatchName
+    role: Name
+    items: int
+
+
 class Answer(Contract):
     """
     What an attempt reports: the result itself stays in the ledger.
@@ -197,6 +230,7 @@ class Answer(Contract):
     summary: str = Field(default="", max_length=SUMMARY_CHARS)
     degraded: list[str] = []
     follow_ups: list[Task] = []
+    spread: Spreading | None = None
 
 
 class Outcome(Contract):

@@ -7,7 +7,7 @@ travels, and what a history holds, are ranges of numbers.
 
 from pydantic import Field
 
-from outlast.contracts.models import Contract, Name
+from outlast.contracts.models import BatchName, Contract, Name
 from outlast.contracts.policies import Policy
 
 ITEM_BYTES = 32 * 1024
@@ -60,7 +60,7 @@ class Batch(Contract):
     Items for one agent; the items themselves are in the store with id *store*.
     """
 
-    id: Name
+    id: BatchName
     role: Name
     tenant: Name = "default"
     policy: Policy = Policy()
@@ -125,7 +125,7 @@ class Burial(Contract):
     An item that is given up.
     """
 
-    batch: Name
+    batch: BatchName
     item: int
     deaths: int
     cause: str
@@ -136,11 +136,12 @@ class BatchReport(Contract):
     How a batch ended.
     """
 
-    batch: Name
+    batch: BatchName
     items: int
     done: int
     dead: int
     cancelled: bool = False
+    failed: str | None = None  # why nobody can work on it
     events: int = 0  # of history, in all runs
 
 
@@ -162,7 +163,7 @@ class PoolProgress(Contract):
     The answer to the query `progress`.
     """
 
-    batch: Name
+    batch: BatchName
     settled: int  # by leases that have ended
     dead: int
     leases: int

@@ -14,6 +14,7 @@ from temporalio.client import Client
 # the list is some seconds old, and a worker that was just born is not on it yet.
 LISTEN_S = 10.0
 READINGS = 3
+PAGE = 1000  # more workers than a process has
 
 
 @dataclass
@@ -38,15 +39,26 @@ class Ear:
         return {each for each, count in self._silent.items() if count >= READINGS}
 
 
-async def hear(client: Client) -> set[str]:
+async def hear(client: Client, ours: set[str]) -> set[str]:
     """
-    List the identities of workers that poll something or are fully at work.
+    List which of the identities *ours* poll something or are fully at work.
 
     :raises RPCError: when the server lists no workers, or is away.
     """
-    request = ListWorkersRequest(namespace=client.namespace, page_size=1000)
-    listed = await client.workflow_service.list_workers(request)
-    return at_work(each.worker_heartbeat for each in listed.workers_info)
+    # One question for each: the list of all is long, and cut, where many have died.
+    listed = [
+        await client.workflow_service.list_workers(
+            ListWorkersRequest(
+                namespace=client.namespace,
+                page_size=PAGE,
+                query=f"WorkerIdentity = '{each}'",
+            )
+        )
+        for each in ours
+    ]
+    return at_work(
+        info.worker_heartbeat for each in listed for info in each.workers_info
+    )
 
 
 def at_work(beats: Iterable[WorkerHeartbeat]) -> set[str]:

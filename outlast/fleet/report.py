@@ -18,6 +18,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.errors import CRASHED
+from outlast.fleet.mute import PAGE
 from outlast.fleet.recorder import InHand, Wreck, recorders, remove
 
 logger = logging.getLogger("outlast.fleet")
@@ -109,7 +110,7 @@ class Reporter:
         namespace = client.namespace
         try:
             listed = await client.workflow_service.list_workers(
-                ListWorkersRequest(namespace=namespace, query=query)
+                ListWorkersRequest(namespace=namespace, query=query, page_size=PAGE)
             )
             for each in listed.workers_info:
                 await client.workflow_service.shutdown_worker(

@@ -106,7 +106,7 @@ class Watch:
                 if child.life is not None and child.polling
             }
             try:
-                heard = await hear(await client())
+                heard = await hear(await client(), set(lives))
             except RPCError:
                 continue  # the server is away, or lists no workers
             for each in ear.mute(set(lives), heard):

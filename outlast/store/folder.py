@@ -38,6 +38,14 @@ def scan(folder: Path) -> list[Listed]:
     return sorted(_documents(root), key=lambda each: each.path)
 
 
+def look(folder: Path, path: str) -> Listed:
+    """
+    Look at the one document at *path* below *folder*.
+    """
+    root = folder.resolve()
+    return _listed(root, root / path)
+
+
 def _documents(root: Path) -> Iterator[Listed]:
     """
     Walk over *root*, each real folder once: links may lead in a circle.

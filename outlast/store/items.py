@@ -106,6 +106,19 @@ class DeadLetter:
     deaths: int
 
 
+@dataclass(frozen=True)
+class Harvested:
+    """
+    An item and what became of it.
+    """
+
+    item: int
+    input: JsonValue
+    result: JsonValue
+    degraded: str | None
+    dead: str | None  # why there is no result
+
+
 class Items:
     """
     The batches in *store*. Methods block; call them through `Store.run`.
@@ -353,16 +366,48 @@ class Items:
                 yield row.item, row.result, row.degraded
             after = found[-1].item
 
+    def harvest(self, batch: str, after: int, page: int = 500) -> list[Harvested]:
+        """
+        Read settled items past *after*, with what became of them.
+        """
+        query = (
+            sa.select(
+                items.c.item,
+                items.c.body,
+                item_results.c.result,
+                item_results.c.degraded,
+                item_troubles.c.cause,
+            )
+            .outerjoin(item_results, _same(item_results))
+            .outerjoin(
+                item_troubles,
+                _same(item_troubles) & item_troubles.c.dead_at.is_not(None),
+            )
+            .where(items.c.batch == batch, items.c.item > after)
+            .where(item_results.c.item.is_not(None) | item_troubles.c.item.is_not(None))
+            .order_by(items.c.item)
+            .limit(page)
+        )
+        with self.store.read() as connection:
+            rows = connection.execute(query).all()
+        return [
+            Harvested(
+                row.item,
+                json.loads(row.body),
+                json.loads(row.result) if row.result is not None else None,
+                row.degraded,
+                row.cause if row.result is None else None,
+            )
+            for row in rows
+        ]
+
     def dead_letters(self, batch: str | None = None) -> Iterator[DeadLetter]:
         """
         Tell the items that were given up.
         """
-        both = sa.and_(
-            items.c.batch == item_troubles.c.batch, items.c.item == item_troubles.c.item
-        )
         query = (
             sa.select(item_troubles, items.c.body)
-            .join(items, both)
+            .join(items, _same(item_troubles))
             .where(item_troubles.c.dead_at.is_not(None))
             .order_by(item_troubles.c.batch, item_troubles.c.item)
         )
@@ -405,6 +450,13 @@ class Items:
                 connection.execute(sa.delete(table).where(table.c.batch == batch))
             gone = connection.execute(sa.delete(batches).where(batches.c.id == batch))
         return bool(gone.rowcount)
+
+
+def _same(table: sa.Table) -> sa.ColumnElement[bool]:
+    """
+    The condition that a row of *table* belongs to an item.
+    """
+    return sa.and_(table.c.batch == items.c.batch, table.c.item == items.c.item)
 
 
 def digest_of(body: str) -> bytes:

@@ -91,19 +91,46 @@ async def update(store: Store, library: str, folder: Path) -> AsyncIterator[Batc
 
     :raises OSError: when the folder cannot be read.
     """
+    removed, changed = await compare(store, library, folder)
+    left = len(changed)
+    yield Batch(0, removed, left)
+    for batch in _batches(changed):
+        indexed = await put(store, library, batch)
+        left -= len(batch)
+        yield Batch(indexed, 0, left)
+
+
+async def compare(store: Store, library: str, folder: Path) -> tuple[int, list[Listed]]:
+    """
+    Remove from *library* what *folder* has no longer, and list what it has new or
+    changed; returns how many were removed, and the list.
+
+    :raises OSError: when the folder cannot be read.
+    """
     listed = await asyncio.to_thread(scan, folder)
     known = {each.path: each for each in await store.run(_known, store, library)}
     gone = known.keys() - {each.path for each in listed}
     if gone:
         await store.run(_remove, store, [known[path].id for path in gone])
     changed = [each for each in listed if not _same(each, known.get(each.path))]
-    yield Batch(0, len(gone), len(changed))
-    left = len(changed)
-    for batch in _batches(changed):
-        entries = await asyncio.to_thread(_read, library, batch, known)
-        indexed = await store.run(_write, store, entries)
-        left -= len(batch)
-        yield Batch(indexed, 0, left)
+    return len(gone), changed
+
+
+async def put(store: Store, library: str, batch: list[Listed]) -> int:
+    """
+    Index *batch* in one transaction; returns how many of them were new.
+    """
+    known = {each.path: each for each in await store.run(_known, store, library)}
+    entries = await asyncio.to_thread(_read, library, batch, known)
+    return await store.run(_write, store, entries)
+
+
+def leave_out(store: Store, library: str, listed: Listed, reason: str) -> None:
+    """
+    Note that a document cannot be read, so that nobody tries again until it changes.
+    """
+    empty = Parsed(listed.file.stem, [])
+    _write(store, [Entry(library, listed, "", empty, reason)])
 
 
 def gaps(store: Store, library: str) -> list[tuple[str, str]]:

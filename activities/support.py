@@ -1,0 +1,192 @@
+"""
+The second shipped job: answer every ticket from the handbook, each exactly once.
+
+The mailroom spreads the tickets over the pool, the clerk answers one, and the tally
+says what was posted and what waits for a person. A ticket that the handbook does not
+answer is handed to a person, never guessed at.
+"""
+
+import asyncio
+import json
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from activities.answering.handover import Index, Research
+from activities.answering.replies import questions, reply
+from activities.publisher import write
+from activities.researcher import research
+from activities.reviewer import stands
+from outlast import GiveUp, Run, Spread, agent
+from outlast.contracts.models import Spreading
+from outlast.store.database import shared
+from outlast.store.folder import scan
+from outlast.store.parsing import UnreadableDocumentError, decoded, load
+
+# A report that names more tickets than this is read by nobody.
+MOST_NAMED = 200
+
+
+class Job(BaseModel):
+    tickets: Path
+    handbook: Path
+    outbox: Path
+    needs: dict[str, Index]
+
+
+class Ticket(BaseModel):
+    """
+    One ticket, with the library to answer from and the outbox to answer into.
+    """
+
+    ticket: Path
+    handbook: Path
+    library: str
+    outbox: Path
+
+
+class Answered(BaseModel):
+    """
+    What became of a ticket: posted at *posted*, or a person's because of *why*.
+    """
+
+    ticket: str
+    posted: str | None = None
+    why: str | None = None
+
+
+class Order(BaseModel):
+    outbox: Path
+    needs: dict[str, Spreading]
+
+
+class Tally(BaseModel):
+    """
+    What became of all of them, by name.
+    """
+
+    tickets: int = 0
+    posted: int = 0
+    for_a_person: list[str] = []
+    not_answered: list[str] = []
+    report: str = ""
+
+
+@agent("mailroom", version=1)
+async def mailroom(job: Job, run: Run) -> Spread:
+    """
+    Find the tickets and give each to a clerk.
+    """
+    (index,) = job.needs.values()
+    try:
+        files = await asyncio.to_thread(scan, job.tickets)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise GiveUp(f"the tickets in {job.tickets} cannot be read: {reason}") from None
+    run.say(f"{len(files)} tickets")
+    same = {
+        "handbook": str(job.handbook),
+        "library": index.library,
+        "outbox": str(job.outbox),
+    }
+    items = [{"ticket": str(each.file), **same} for each in files]
+    return Spread(role="clerk", items=items)
+
+
+@agent("clerk", version=1)
+async def clerk(ticket: Ticket, run: Run) -> Answered:
+    """
+    Answer one ticket, or hand it to a person.
+    """
+    name = ticket.ticket.stem
+    try:
+        text = decoded(await asyncio.to_thread(load, ticket.ticket))
+    except UnreadableDocumentError as error:
+        raise GiveUp(f"{ticket.ticket.name} {error.reason}") from None
+    store = shared()
+    found = [
+        await store.run(research, store, ticket.library, part)
+        for part in questions(text)
+    ]
+    why = await asyncio.to_thread(doubt, ticket.handbook, found)
+    if why is not None:
+        return Answered(ticket=name, why=why)
+    posted = await run.once(
+        f"reply:{name}",
+        lambda key, body: asyncio.to_thread(post, ticket.outbox, key, body),
+        content=reply(text, found),
+        if_unsure="repeat",  # post() honours the key
+    )
+    return Answered(ticket=name, posted=posted)
+
+
+def doubt(handbook: Path, found: list[Research]) -> str | None:
+    """
+    Say why the ticket is a person's; None when the handbook answers all of it, word
+    for word.
+    """
+    for each in found:
+        if not each.answered:
+            missing = (
+                f": nothing about {', '.join(each.missing)}" if each.missing else ""
+            )
+            return f"the handbook does not answer “{each.question}”{missing}"
+        if not all(stands(handbook, citation) for citation in each.findings):
+            return f"what answers “{each.question}” is not in the handbook any more"
+    return None
+
+
+def post(outbox: Path, key: str, body: str) -> str:
+    """
+    Put a reply into the outbox, once for each *key*; returns where it lies.
+
+    This is the place of a mail or ticket system: one call, with the idempotency key.
+    """
+    name = key.rsplit(":", 1)[-1]
+    path = outbox / f"{name}.txt"
+    if not path.exists():
+        write(path, body)
+        line = json.dumps({"key": key, "path": str(path)}).encode() + b"\n"
+        with (outbox / "posted.jsonl").open("ab", buffering=0) as log:
+            log.write(line)
+    return str(path)
+
+
+@agent("tally", version=1)
+async def tally(order: Order, run: Run) -> Tally:
+    """
+    Count what was posted and name what was not.
+    """
+    (spread,) = order.needs.values()
+    told = Tally()
+    async for each in run.harvest(spread.batch):
+        told.tickets += 1
+        if each.dead is not None:
+            ticket = Ticket.model_validate(each.input).ticket.stem
+            told.not_answered.append(f"{ticket}: {each.dead}")
+            continue
+        answered = Answered.model_validate(each.result)
+        if answered.posted is None:
+            told.for_a_person.append(f"{answered.ticket}: {answered.why}")
+        else:
+            told.posted += 1
+    path = order.outbox / "tally.md"
+    told.report = await asyncio.to_thread(write, path, summary(told))
+    told.for_a_person = told.for_a_person[:MOST_NAMED]
+    told.not_answered = told.not_answered[:MOST_NAMED]
+    return told
+
+
+def summary(told: Tally) -> str:
+    """
+    The tally as Markdown.
+    """
+    head = f"# {told.posted} of {told.tickets} tickets answered"
+    people = [f"- {each}" for each in told.for_a_person]
+    lost = [f"- {each}" for each in told.not_answered]
+    parts = [head]
+    if people:
+        parts.append("\n".join(["## For a person", "", *people]))
+    if lost:
+        parts.append("\n".join(["## Not answered, because of a failure", "", *lost]))
+    return "\n\n".join(parts) + "\n"
