@@ -7,7 +7,7 @@ QUESTION ?= When must driver positions in Waypost be deleted, and how old were t
 export QUESTION DOCUMENTS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run kill dev test check clean
+.PHONY: help setup run tickets kill dev test check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ setup: .venv/.run ## make the environment, from the lock file
 
 run: .venv/.run ## answer QUESTION from the folder DOCUMENTS
 	@$(BIN)/python starter.py ask "$$QUESTION" --documents "$$DOCUMENTS" --embedded
+
+tickets: .venv/.run ## answer the example tickets from the example handbook, each once
+	@$(BIN)/python starter.py run examples/missions/tickets.yaml --embedded
 
 kill: .venv/.run ## kill the same agent on Outlast and on stock Temporal
 	@$(BIN)/python -m drills.kill

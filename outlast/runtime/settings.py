@@ -22,6 +22,7 @@ SHIPPED_CREW = [
     "activities.rehearsal",
     "activities.researcher",
     "activities.reviewer",
+    "activities.support",
     "activities.writer",
 ]
 

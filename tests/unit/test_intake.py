@@ -354,9 +354,9 @@ def test_a_question_is_a_mission(documents: Path) -> None:
     made = intake.question_mission("When is  it\nchecked?", documents, "q1")
     assert made.id == "q1"
     assert made.goal == "When is it checked?"
-    assert [each.role for each in made.tasks] == ["librarian", "planner"]
-    assert made.tasks[1].needs == ["index"]
-    assert made.tasks[1].input["documents"] == str(documents)
+    assert [each.role for each in made.tasks] == ["shelver", "librarian", "planner"]
+    assert [each.needs for each in made.tasks] == [[], ["shelve"], ["index"]]
+    assert made.tasks[2].input["documents"] == str(documents)
 
 
 def test_the_same_question_is_the_same_mission(documents: Path) -> None:
