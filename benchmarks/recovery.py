@@ -2,6 +2,7 @@
 How long until work goes on after each fault, and from which step.
 
     python -m benchmarks.recovery [--trials 100] [--long-trials 20] [--stock-timers]
+                                  [--only kill fleet ...]
 
 Every trial is a real fault on real processes; a figure is from the fault to the first
 line of the next attempt, and `lost` counts completed steps that were done again. The
@@ -388,6 +389,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--long-trials", type=int, default=20)
     parser.add_argument("--stock-timers", action="store_true")
+    parser.add_argument("--only", nargs="*", default=[], help="kill kill-6 fleet ...")
     args = parser.parse_args()
     if args.stock_timers:
         embedded.DYNAMIC_CONFIG = []
@@ -397,7 +399,7 @@ def main() -> int:
         home.extra |= {"OUTLAST_MEMORY_MB": "512", "OUTLAST_SLOTS": "8"}
         asyncio.run(home.server.start())
         try:
-            rows = _measure(home, folder, args.trials, args.long_trials)
+            rows = _measure(home, folder, args.trials, args.long_trials, args.only)
         finally:
             home.close()
     timers = "stock timers" if args.stock_timers else "timers as shipped"
@@ -411,27 +413,33 @@ def main() -> int:
     return int(not all(row.held for row in rows))
 
 
-def _measure(home: Home, folder: Path, trials: int, long_trials: int) -> list[Row]:
+def _measure(
+    home: Home, folder: Path, trials: int, long_trials: int, only: list[str]
+) -> list[Row]:
     home.fleet(processes=3)
     on = Trials(home, folder)
-    plan: list[Callable[[], Row]] = [
-        lambda: on.kill(trials),
-        lambda: on.kill(trials, at_once=6),
-        lambda: on.freeze(long_trials),
-        lambda: on.misbehave("segfault", long_trials, 0.25),
-        lambda: on.misbehave("block", long_trials, 1.5),
-        lambda: on.misbehave("burn", long_trials, 5.5),
-        lambda: on.misbehave("memory", long_trials, 1.5),
-        lambda: on.lose_workflows(long_trials, 0.5, "idle"),
-        lambda: on.lose_workflows(long_trials, 0.0, "at work"),
-        lambda: on.lose_fleet(long_trials),
-        lambda: on.drain(max(1, long_trials // 5)),
-    ]
+    plan: dict[str, Callable[[], Row]] = {
+        "kill": lambda: on.kill(trials),
+        "kill-3": lambda: on.kill(trials, at_once=3),
+        "kill-6": lambda: on.kill(trials, at_once=6),
+        "freeze": lambda: on.freeze(long_trials),
+        "segfault": lambda: on.misbehave("segfault", long_trials, 0.25),
+        "block": lambda: on.misbehave("block", long_trials, 1.5),
+        "burn": lambda: on.misbehave("burn", long_trials, 5.5),
+        "memory": lambda: on.misbehave("memory", long_trials, 1.5),
+        "workflows-idle": lambda: on.lose_workflows(long_trials, 0.5, "idle"),
+        "workflows": lambda: on.lose_workflows(long_trials, 0.0, "at work"),
+        "fleet": lambda: on.lose_fleet(long_trials),
+        "drain": lambda: on.drain(max(1, long_trials // 5)),
+    }
     stock = Stock(home.server.address, folder)
     for how in (signal.SIGKILL, signal.SIGSTOP):
-        plan.append(partial(stock.measure, max(3, long_trials // 4), how))
+        few = max(3, long_trials // 4)
+        plan[f"stock-{how.name}"] = partial(stock.measure, few, how)
     rows = []
-    for step in plan:
+    for name, step in plan.items():
+        if only and name not in only:
+            continue
         rows.append(step())
         print(rows[-1], file=sys.stderr, flush=True)
     return rows

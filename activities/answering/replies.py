@@ -7,6 +7,10 @@ import re
 from activities.answering.handover import Paragraph, Part, Research, compose
 from activities.answering.splitting import split
 
+_SENTENCE = re.compile(r"(?<=[?!.])\s+")
+_GREETING = re.compile(
+    r"^(?:hi|hello|dear [\w ]+|good (?:morning|day|evening))[,!:]?\s+", re.IGNORECASE
+)
 _HEAD = re.compile(r"^(?P<name>[A-Z][a-z]+): *(?P<value>.*)$")
 
 GREETING = "Hello {name},"
@@ -18,8 +22,10 @@ def questions(text: str) -> list[Part]:
     What a ticket asks: its questions, or its subject when it only tells.
     """
     heads, body = read(text)
-    asked = [part for part in split(" ".join(body.split())) if "?" in part.question]
-    return asked or split(heads.get("Subject", body))
+    # What is told around a question is about the writer, not in the handbook.
+    asked = [each for each in _SENTENCE.split(" ".join(body.split())) if "?" in each]
+    wanted = " ".join(_GREETING.sub("", each) for each in asked)
+    return split(wanted or heads.get("Subject", body))
 
 
 def read(text: str) -> tuple[dict[str, str], str]:
