@@ -142,10 +142,24 @@ def _carried(assignment: Assignment) -> list[Checkpoint]:
     return carried
 
 
+_closing: set[asyncio.Future[None]] = set()
+
+
+async def closed() -> None:
+    """
+    Wait until the lines of attempts that were handed on are written.
+    """
+    if _closing:
+        await asyncio.wait(_closing)
+
+
 async def _cancelled(attempt: Guarded) -> BaseException:
     details = activity.cancellation_details()
     if details is not None and details.worker_shutdown:
-        await _end(attempt, "handed on: the worker drained")
+        # Whoever takes over is waited for, the line in the books is not.
+        closing = asyncio.ensure_future(_end(attempt, "handed on: the worker drained"))
+        _closing.add(closing)
+        closing.add_done_callback(_closing.discard)
         return _error(attempt, "the worker drained", DRAINED, final=True)
     await _end(attempt, "cancelled")
     return asyncio.CancelledError()

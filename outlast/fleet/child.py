@@ -33,7 +33,7 @@ from activities.leases import keeping, lend
 from activities.registrar import close_mission
 from outlast.attempt.agent import Agent, load
 from outlast.attempt.guard import Place
-from outlast.attempt.host import host
+from outlast.attempt.host import closed, host
 from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import OutlastError
 from outlast.contracts.models import ALONE_QUEUE, MISSIONS_QUEUE, queue_of
@@ -150,6 +150,7 @@ async def _work(
     async with asyncio.timeout(limit_s):
         await asyncio.gather(*(worker.shutdown() for worker in workers))
         await asyncio.gather(*running)
+        await closed()
 
 
 async def _tick(recorder: Recorder) -> None:

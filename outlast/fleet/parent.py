@@ -34,6 +34,10 @@ KILL_AFTER_S = 4.0
 # Reports that wait for an absent server do not hold a stopping parent for long.
 REPORT_AT_END_S = 5.0
 
+# How long the process with the workflows stays for what the others hand on.
+HOLD_ON_S = 1.0
+HOLD_ON_LOOK_S = 0.02
+
 # How long the next birth waits while others of its kind take over from the dead one.
 TAKE_OVER_S = 0.1
 
@@ -123,7 +127,8 @@ class Fleet:
         """
         self._stopping.set()
         for child in self.children:
-            child.leave.set()
+            if child.kind is not Kind.WORKFLOWS:
+                child.leave.set()
 
     def _signalled(self) -> None:
         if self._stopping.is_set():
@@ -207,11 +212,39 @@ class Fleet:
             self._announced = True
             self._ready(self)
 
+    async def _hold_on(self, child: Child) -> None:
+        """
+        Wait until the others have handed on what they had: the process that has the
+        workflows in memory dispatches that again sooner than one which replays them.
+        """
+        leaving = asyncio.ensure_future(child.leave.wait())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        both = [leaving, stopping]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        for each in both:
+            each.cancel()
+        deadline = time.monotonic() + self.settings.drain_s + HOLD_ON_S
+        while self._busy() and time.monotonic() < deadline:
+            await asyncio.sleep(HOLD_ON_LOOK_S)
+
+    def _busy(self) -> bool:
+        """
+        Say whether others of a stopping fleet still drain.
+        """
+        ended = ("drained", "dead")
+        return self._stopping.is_set() and any(
+            each.kind is not Kind.WORKFLOWS and each.state not in ended
+            for each in self.children
+        )
+
     async def _drain(self, child: Child, life: Life) -> None:
         """
         Ask the process to end once it must leave, and kill it if it does not.
         """
-        await child.leave.wait()
+        if child.kind is Kind.WORKFLOWS:
+            await self._hold_on(child)
+        else:
+            await child.leave.wait()
         life.terminate()
         limit = self.settings.drain_s + KILL_AFTER_S
         with contextlib.suppress(TimeoutError):

@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     memory_mb: int = Field(default=2048, ge=0)
     # How long a stopping worker lets short attempts finish before it hands the others
     # on. Longer finishes more of them here, shorter moves the long ones sooner.
-    drain_s: float = Field(default=0.1, ge=0, le=600)
+    drain_s: float = Field(default=0.05, ge=0, le=600)
 
     @property
     def memory_cap(self) -> int:
