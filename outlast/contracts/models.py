@@ -172,7 +172,7 @@ class Assignment(Contract):
     What an attempt is told: its task, where to go on, and what came before it.
     """
 
-    mission: Name
+    mission: BatchName  # or the batch that an item is of
     tenant: Name
     task: Task
     store: str = ""  # the id of the store with the mission's books
