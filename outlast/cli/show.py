@@ -15,6 +15,7 @@ from outlast.contracts.models import Outcome, Report
 from outlast.runtime.settings import settings
 from outlast.store.books import Books, Entry
 from outlast.store.database import Store
+from outlast.store.items import Items
 
 NO_ANSWER = "The mission ended without an answer."
 
@@ -146,7 +147,8 @@ def show_pruned(older_than_days: float, as_json: bool) -> None:
     """
     Forget old missions and say which.
     """
-    pruned = Books(open_store()).prune(older_than_days * 86_400)
+    store, older_than_s = open_store(), older_than_days * 86_400
+    pruned = Books(store).prune(older_than_s) + Items(store).prune(older_than_s)
     print(json.dumps({"pruned": pruned}) if as_json else f"{len(pruned)} forgotten")
 
 
@@ -154,6 +156,13 @@ def show_forgotten(mission: str) -> None:
     """
     Erase one mission and say so.
     """
+    batch = Items(open_store()).find(mission)
+    if batch is not None:
+        if batch.finished_at is None:
+            raise BadInputError(f"{mission} is under way; cancel it first")
+        Items(open_store()).forget(mission)
+        print(f"{mission}: forgotten")
+        return
     entry = _entry(mission)
     if entry.report is None:
         raise BadInputError(f"{mission} is under way; cancel it first")

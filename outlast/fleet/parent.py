@@ -36,7 +36,6 @@ REPORT_AT_END_S = 5.0
 
 # How long the process with the workflows stays for what the others hand on.
 HOLD_ON_S = 1.0
-HOLD_ON_LOOK_S = 0.02
 
 # How long the next birth waits while others of its kind take over from the dead one.
 TAKE_OVER_S = 0.1
@@ -64,6 +63,7 @@ class Fleet:
         self._announced = False
         self._failed: str | None = None
         self._stopping = asyncio.Event()
+        self._last: asyncio.Future[None] | None = None
         self._killing = asyncio.Event()
         self._reports: set[asyncio.Task[Any]] = set()
         workflows, agents_too = Nursery(Kind.WORKFLOWS), Nursery(Kind.AGENTS)
@@ -125,10 +125,25 @@ class Fleet:
         """
         Drain all children.
         """
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         for child in self.children:
             if child.kind is not Kind.WORKFLOWS:
                 child.leave.set()
+        self._last = asyncio.ensure_future(self._let_workflows_go())
+
+    async def _let_workflows_go(self) -> None:
+        """
+        Drain the process with the workflows when the others have handed on what they
+        had: it dispatches that again sooner than one which must replay them.
+        """
+        others = [each for each in self.children if each.kind is not Kind.WORKFLOWS]
+        ended = asyncio.gather(*(each.ended.wait() for each in others))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended, self.settings.drain_s + HOLD_ON_S)
+        for child in self.children:
+            child.leave.set()
 
     def _signalled(self) -> None:
         if self._stopping.is_set():
@@ -176,11 +191,13 @@ class Fleet:
         """
         child.watchdog = Watchdog(self.settings.memory_cap, self.settings.freeze_s)
         child.killed_for, child.leave = None, asyncio.Event()
+        child.ended = asyncio.Event()
         life = await self._nurseries[child.kind].birth(child.kind)
         child.state, child.life = "starting", life
         draining = asyncio.ensure_future(self._drain(child, life))
         code = await life.ended(lambda sign: self._heard(child, sign))
         draining.cancel()
+        child.ended.set()
         cause = child.killed_for or _cause(code)
         if child.state != "drained":
             logger.warning("child.died %s %s: %s", child.kind, life.pid, cause)
@@ -208,43 +225,17 @@ class Fleet:
 
     def _heard(self, child: Child, sign: str) -> None:
         child.state = sign
+        if sign == "drained":
+            child.ended.set()
         if not self._announced and all(each.polling for each in self.children):
             self._announced = True
             self._ready(self)
-
-    async def _hold_on(self, child: Child) -> None:
-        """
-        Wait until the others have handed on what they had: the process that has the
-        workflows in memory dispatches that again sooner than one which replays them.
-        """
-        leaving = asyncio.ensure_future(child.leave.wait())
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        both = [leaving, stopping]
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        for each in both:
-            each.cancel()
-        deadline = time.monotonic() + self.settings.drain_s + HOLD_ON_S
-        while self._busy() and time.monotonic() < deadline:
-            await asyncio.sleep(HOLD_ON_LOOK_S)
-
-    def _busy(self) -> bool:
-        """
-        Say whether others of a stopping fleet still drain.
-        """
-        ended = ("drained", "dead")
-        return self._stopping.is_set() and any(
-            each.kind is not Kind.WORKFLOWS and each.state not in ended
-            for each in self.children
-        )
 
     async def _drain(self, child: Child, life: Life) -> None:
         """
         Ask the process to end once it must leave, and kill it if it does not.
         """
-        if child.kind is Kind.WORKFLOWS:
-            await self._hold_on(child)
-        else:
-            await child.leave.wait()
+        await child.leave.wait()
         life.terminate()
         limit = self.settings.drain_s + KILL_AFTER_S
         with contextlib.suppress(TimeoutError):

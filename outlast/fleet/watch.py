@@ -38,6 +38,7 @@ class Child:
     restarts: int = 0
     killed_for: str | None = None
     leave: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
     watchdog: Watchdog = field(default_factory=Watchdog)
     sight: Sight | None = None
 

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Mission, Report, Status
+from outlast.contracts.models import Mission, Report, Status, batch_of
 from outlast.store.database import Store
+from outlast.store.items import erase
 from outlast.store.schema import (
     attempts,
     batches,
@@ -236,6 +237,11 @@ class Books:
         with self._store.write() as connection:
             for table in OF_A_MISSION:
                 connection.execute(sa.delete(table).where(table.c.mission == mission))
+            spread = sa.select(batches.c.id).where(
+                batches.c.id.startswith(batch_of(mission, ""), autoescape=True)
+            )
+            for batch in list(connection.scalars(spread)):
+                erase(connection, batch)
             # The id stays: the server may know it still, with the old content.
             line = sa.update(missions).where(missions.c.id == mission)
             nothing = {"state": FORGOTTEN, "goal": "", "digest": "", "report": None}

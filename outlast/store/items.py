@@ -19,7 +19,19 @@ from sqlalchemy.dialects.sqlite import insert
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.pool import Batch, BatchReport, Burial, Span, Survey
 from outlast.store.database import Store
-from outlast.store.schema import batches, item_results, item_troubles, items
+from outlast.store.schema import (
+    attempts,
+    batches,
+    blobs,
+    checkpoints,
+    claims,
+    effects,
+    item_results,
+    item_troubles,
+    items,
+    refusals,
+    spending,
+)
 
 OPEN, COMPLETED, CANCELLED = "open", "completed", "cancelled"
 
@@ -443,13 +455,36 @@ class Items:
 
     def forget(self, batch: str) -> bool:
         """
-        Erase a batch; returns whether there was one.
+        Erase a batch and its effects; returns whether there was one.
         """
         with self.store.write() as connection:
-            for table in (items, item_results, item_troubles):
-                connection.execute(sa.delete(table).where(table.c.batch == batch))
-            gone = connection.execute(sa.delete(batches).where(batches.c.id == batch))
-        return bool(gone.rowcount)
+            connection.execute(sa.delete(effects).where(effects.c.mission == batch))
+            return erase(connection, batch)
+
+    def prune(self, older_than_s: float) -> list[str]:
+        """
+        Forget batches that finished so long ago. Effects stay: they keep what was
+        done once from being done twice.
+        """
+        before = self._clock() - older_than_s
+        query = sa.select(batches.c.id).where(batches.c.finished_at < before)
+        with self.store.write() as connection:
+            old = list(connection.scalars(query))
+            for batch in old:
+                erase(connection, batch)
+        return old
+
+
+def erase(connection: sa.Connection, batch: str) -> bool:
+    """
+    Delete a batch with all that its items have left; returns whether there was one.
+    """
+    for table in (items, item_results, item_troubles):
+        connection.execute(sa.delete(table).where(table.c.batch == batch))
+    for table in (attempts, blobs, checkpoints, claims, refusals, spending):
+        connection.execute(sa.delete(table).where(table.c.mission == batch))
+    gone = connection.execute(sa.delete(batches).where(batches.c.id == batch))
+    return bool(gone.rowcount)
 
 
 def _same(table: sa.Table) -> sa.ColumnElement[bool]:
