@@ -39,7 +39,7 @@ def lend(agent: Agent, place: Place) -> Activity:
         lent.hand = place.hands.take(
             info.task_token,
             lease.batch.id,
-            lease_id(lease.span.start),
+            lease_id(lease.span.start, lease.alone),
             agent.role,
             info.attempt,
         )

@@ -7,6 +7,7 @@ each document, and the librarian makes the index of it, with a gap for what coul
 be read.
 """
 
+import asyncio
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 from activities.answering.handover import Gap, Index
 from outlast import GiveUp, Run, Spread, agent
 from outlast.contracts.models import Spreading
+from outlast.contracts.policies import Policy
 from outlast.store import library
 from outlast.store.database import shared
 from outlast.store.folder import look
@@ -22,6 +24,8 @@ from outlast.store.folder import look
 MOST_GAPS = 200
 # Documents that are written to the index in one transaction.
 TOGETHER = 16
+# One document that takes its parser longer hangs it.
+PATIENCE_S = 20.0
 
 
 class Folder(BaseModel):
@@ -71,13 +75,22 @@ async def shelver(order: Folder, run: Run) -> Spread:
     return Spread(role="indexer", items=items)
 
 
-@agent("indexer", version=1, many=TOGETHER)
-async def indexer(documents: list[Document], _: Run) -> list[int]:
+@agent("indexer", version=1, many=TOGETHER, policy=Policy(stall_s=PATIENCE_S))
+async def indexer(documents: list[Document], run: Run) -> list[int]:
     """
     Read a few documents into the index.
     """
-    listed = [look(each.folder, each.path) for each in documents]
-    await library.put(shared(), documents[0].library, listed)
+    store, name = shared(), documents[0].library
+    known = await store.run(library.known_files, store, name)
+    entries = []
+    for each in documents:
+        run.say(each.path)
+        listed = look(each.folder, each.path)
+        entry = await asyncio.to_thread(
+            library.read, name, listed, known.get(each.path)
+        )
+        entries.append(entry)
+    await store.run(library.write, store, entries)
     return [1] * len(documents)
 
 

@@ -31,6 +31,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from outlast.contracts.pool import (
         LEASE_DEATHS,
+        LEASE_TRIES,
         RENEW_EVENTS,
         WINDOW,
         BatchReport,
@@ -52,6 +53,8 @@ KEEPING_ATTEMPTS = 2_000
 LEASE_LIMIT = timedelta(days=7)
 # Two leases of half of what is left end sooner than one of all of it.
 SHARE = 4
+# Deaths of an item, the last of them alone, after which it is given up.
+CONVICTED = 3
 
 
 @workflow.defn(name="Pool")
@@ -69,6 +72,7 @@ class PoolWorkflow:
         self.dead = state.dead
         self.surveyed = state.surveyed
         self.items = 0
+        self.usual_s = 0.0
         self.sealed = False
         self.pending: deque[Span] = deque()
         self.lent: set[asyncio.Task[None]] = set()
@@ -132,17 +136,20 @@ class PoolWorkflow:
                     return report
                 self.surveyed = 0  # added since, or lost by an error of ours: again
                 continue
-            await self._something_to_do(len(self.lent), renewing)
+            await self._something_to_do(renewing)
 
-    async def _something_to_do(self, held: int, renewing: bool) -> None:
+    async def _something_to_do(self, renewing: bool) -> None:
         """
-        Wait for word from outside, or until fewer than *held* leases are out.
+        Wait until there is a lease to lend, none is left, or somebody says stop.
         """
+        had = bool(self.lent)
 
         def due() -> bool:
-            # Word of more items changes nothing while nothing more may be lent.
-            told = self.woken and not renewing and held < WINDOW
-            return told or bool(self.stopped or self.failed) or len(self.lent) < held
+            more = bool(self.pending) or self.woken
+            free = len(self.lent) < WINDOW and not renewing
+            return bool(self.stopped or self.failed or (had and not self.lent)) or (
+                more and free
+            )
 
         await workflow.wait_condition(due)
 
@@ -182,7 +189,8 @@ class PoolWorkflow:
         stop = min(span.stop, span.start + size)
         if stop < span.stop:
             self.pending.appendleft(Span(start=stop, stop=span.stop))
-        return Lease(batch=self.batch, span=Span(start=span.start, stop=stop))
+        lent = Span(start=span.start, stop=stop)
+        return Lease(batch=self.batch, span=lent, usual_s=self.usual_s)
 
     def _start(self, lease: Lease) -> None:
         task = asyncio.create_task(self._pursue(lease))
@@ -203,17 +211,16 @@ class PoolWorkflow:
                 self._note(lease, worked)
                 return
             if verdict.next is Next.AGAIN_CRASHED:
-                deaths += 1
-                hit = self._charge(lease, verdict)
-                if lease.alone and hit.deaths.get(lease.span.start, 0) >= 3:
-                    await self._bury(hit, verdict)
+                lease = self._charge(lease, verdict)
+                if lease.alone and lease.deaths[lease.span.start] >= CONVICTED:
+                    await self._bury(lease, verdict)
                     return
-                lease = hit
+                deaths += not _held(verdict)
                 if deaths > LEASE_DEATHS:
                     self.failed = f"leases die again and again: {verdict.cause}"
-                    return
             elif verdict.next not in (Next.AGAIN_HANDED_ON, Next.SKIP):
                 self.failed = verdict.cause
+            if self.failed:
                 return
 
     def _charge(self, lease: Lease, verdict: Verdict) -> Lease:
@@ -221,11 +228,9 @@ class PoolWorkflow:
         Count a death for each item that was in hand; one with enough of them goes on
         alone, beside what is left of the lease.
         """
-        held = verdict.checkpoint.value if verdict.checkpoint else None
         deaths = dict(lease.deaths)
-        for item in held if isinstance(held, list) else []:
-            if isinstance(item, int):
-                deaths[item] = deaths.get(item, 0) + 1
+        for item in _held(verdict):
+            deaths[item] = deaths.get(item, 0) + 1
         skip = list(lease.skip)
         if not lease.alone:
             for item, count in list(deaths.items()):
@@ -252,10 +257,12 @@ class PoolWorkflow:
         self.dead += 1
 
     def _note(self, lease: Lease, worked: Worked) -> None:
-        self.settled += worked.settled
+        # All of it was left to do when it was lent first, whoever settled it since.
+        self.settled += lease.span.stop - lease.span.start - len(lease.skip)
         self.dead += worked.dead
         if worked.settled and not lease.alone:
             self.size = next_size(self.size, worked.item_s)
+            self.usual_s = worked.item_s
         workflow.set_current_details(
             f"{self.settled} settled, {self.dead} dead letters, "
             f"leases of {self.size} items"
@@ -275,7 +282,7 @@ class PoolWorkflow:
                 initial_interval=timedelta(seconds=BACKOFF_FIRST_S),
                 backoff_coefficient=BACKOFF_FACTOR,
                 maximum_interval=timedelta(seconds=BACKOFF_CAP_S),
-                maximum_attempts=self.batch.policy.failures,
+                maximum_attempts=LEASE_TRIES,
                 non_retryable_error_types=LEFT_TO_THE_WORKFLOW,
             ),
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
@@ -339,3 +346,13 @@ class PoolWorkflow:
             dead=self.dead,
             events=self._events(),
         )
+
+
+def _held(verdict: Verdict) -> list[int]:
+    """
+    Read which items were in hand when a process died.
+    """
+    held = verdict.checkpoint.value if verdict.checkpoint else None
+    if verdict.overtaken or not isinstance(held, list):
+        return []
+    return [item for item in held if isinstance(item, int)]

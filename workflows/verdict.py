@@ -54,6 +54,7 @@ class Verdict:
     checkpoint: Checkpoint | None = None
     attempts: int = 0
     unbegun: bool = False  # no beat ever came of it
+    overtaken: bool = False  # it did not die: a later one has the task
 
 
 def judge(error: ActivityError) -> Verdict:
@@ -87,7 +88,8 @@ def _raised(error: ApplicationError) -> Verdict:
         STALE: Next.AGAIN_CRASHED,
         ParkedError.kind: Next.PARK,
     }.get(error.type or "", Next.NEXT_ROUTE)
-    return Verdict(decided, error.message, checkpoint, attempts)
+    overtaken = error.type == STALE
+    return Verdict(decided, error.message, checkpoint, attempts, overtaken=overtaken)
 
 
 def _details(details: Sequence[object]) -> tuple[Checkpoint | None, int]:

@@ -37,14 +37,19 @@ class ItemRun(Run):
     def claim(self) -> Claim:
         return self._claim
 
-    async def begin(self) -> None:
+    async def begin(self, again: bool = False) -> None:
         """
-        Claim the item and find what an earlier attempt has saved.
+        Claim the item and find what an earlier attempt has saved; *again* when this
+        lease has claimed it already.
 
         :raises StaleAttemptError: when a later lease has it.
         """
         self.begun = True
         claim, batch = self._claim, self._batch
+        if again:
+            saved = await self._ledger.store.run(self._ledger.resume, claim)
+            self._checkpoint = saved or NOTHING
+            return
         assignment = Assignment(
             mission=batch.id,
             tenant=batch.tenant,

@@ -13,11 +13,12 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from pydantic import JsonValue
-from pydantic_core import from_json
 
 from outlast.attempt.agent import Agent, Degraded
 from outlast.attempt.fence import Claim
@@ -45,8 +46,8 @@ from outlast.contracts.models import (
     Task,
     shorten,
 )
-from outlast.contracts.policies import backoff_s
-from outlast.contracts.pool import Lease, Span, Worked, item_id, lease_id
+from outlast.contracts.policies import Policy, backoff_s
+from outlast.contracts.pool import LEASE_TRIES, Lease, Span, Worked, item_id, lease_id
 
 READ_ITEMS = 1_000
 # Results that are not in the store yet: what one kill makes to be done again.
@@ -57,11 +58,14 @@ WRITE_AFTER_S = 0.1
 YIELD_AFTER_S = 0.01
 
 LANES = 8
+# As many numbers as a slot of the flight recorder holds.
+TOLD_ITEMS = 400
 LANE_WAITS_S = 0.2
 
 # An item that hangs among items which take a moment need not use up the patience of
 # its policy, which is made for the slow: what is usual here times this much, but
 # never less than the floor. It gets one more chance.
+# An agent that declares a stall_s of its own is taken at its word.
 STALL_FACTOR = 100.0
 STALL_FLOOR_S = 3.0
 STALLS = 2
@@ -74,7 +78,7 @@ class Item:
     """
 
     number: int
-    body: JsonValue
+    body: str
     failures: int = 0
     stalls: int = 0
     single: bool = False  # its group has failed
@@ -90,7 +94,6 @@ class Lane:
     run: ItemRun | None = None
     since: float = 0.0
     stalled: bool = False
-    finished: int = 0
 
 
 @dataclass
@@ -124,13 +127,15 @@ class Lent:
         self.assignment = Assignment(
             mission=batch.id,
             tenant=batch.tenant,
-            task=Task(id=lease_id(span.start), role=batch.role),
-            policy=batch.policy,
+            task=Task(id=lease_id(span.start, self.lease.alone), role=batch.role),
+            policy=batch.policy.model_copy(update={"failures": LEASE_TRIES}),
             store=batch.store,
         )
         self._next = span.start
         self._reading = asyncio.Lock()
-        self._began: set[int] = set()
+        self._began: set[int] = set()  # by an earlier lease
+        self._claimed: set[int] = set()  # by this one
+        self._threads = ThreadPoolExecutor(LANES, thread_name_prefix="item")
         self._failures: dict[int, int] = {}
         self._closing: list[Claim] = []
         self._wrote_at = self._yielded_at = time.monotonic()
@@ -160,6 +165,7 @@ class Lent:
             await self._work_off()
         finally:
             pulse.cancel()
+            self._threads.shutdown(wait=False)
             for lane in self._lanes:
                 if lane.task is not None:
                     lane.task.cancel()
@@ -201,7 +207,7 @@ class Lent:
                 return self._group()
             if not self._later:
                 return []
-            lane.run = None
+            self._tell()
             await asyncio.sleep(max(0.0, self._later[0][0] - now))
 
     def _group(self) -> list[Item]:
@@ -227,7 +233,7 @@ class Lent:
             text = await self.ledger.store.run(
                 self.ledger.items.read, self.lease.batch.id, span, READ_ITEMS
             )
-            found = from_json(text)
+            found = json.loads(text)
             self._next = found[-1][0] + 1 if len(found) == READ_ITEMS else stop
             skip = set(self.lease.skip)
             self._fresh.extend(
@@ -242,33 +248,52 @@ class Lent:
         Play one item, or a group at once, and note what comes of it.
         """
         lane.since = time.monotonic()
+        run = self._run_of(group[0])
         try:
-            run = self._run_of(group[0])
-            lane.run = run
             self._hold(group)
             if run.begun:
-                await run.begin()
-            values = await self._call(group, run)
+                await run.begin(again=group[0].number in self._claimed)
+            values = await self._watched(lane, group, run)
             for item, value in zip(group, values, strict=True):
                 self._settle(item, value)
             self.busy_s += time.monotonic() - lane.since
-        except asyncio.CancelledError:
-            if not lane.stalled:
-                raise
-            lane.stalled = False
-            if lane.task is not None:
-                lane.task.uncancel()
-            waited = time.monotonic() - lane.since
-            await self._fail(group, StalledError(f"no progress for {waited:.0f} s"))
         except StaleAttemptError:
             raise
         except Exception as error:
             # The edge towards the agent's code, which may raise anything.
             await self._fail(group, error)
         finally:
-            self._let_go(lane, group)
+            self._let_go(group, run)
         if len(self._rows) >= WRITE_ITEMS or self._stale_rows():
             await self._write()
+
+    async def _watched(self, lane: Lane, group: list[Item], run: ItemRun) -> list[Any]:
+        """
+        Call the agent while the pulse looks whether it makes progress.
+
+        :raises StalledError: when it made none for too long.
+        """
+        lane.run = run
+        try:
+            return await self._call(group, run)
+        except asyncio.CancelledError:
+            if not lane.stalled or lane.task is None:
+                raise
+            lane.task.uncancel()
+            self._replace_threads()
+            waited = time.monotonic() - lane.since
+            raise StalledError(f"no progress for {waited:.0f} s") from None
+        finally:
+            lane.run, lane.stalled = None, False
+
+    def _replace_threads(self) -> None:
+        """
+        Leave a thread that hangs to itself: it cannot be ended, and the others must not
+        run out of threads.
+        """
+        if not self.agent.is_async:
+            self._threads.shutdown(wait=False)
+            self._threads = ThreadPoolExecutor(LANES, thread_name_prefix="item")
 
     def _run_of(self, item: Item) -> ItemRun:
         batch = self.lease.batch
@@ -276,12 +301,12 @@ class Lent:
         name = item_id(item.number)
         claim = Claim(batch.id, batch.tenant, name, 1, self.fence, attempt)
         run = ItemRun(self.agent, self.ledger, batch, claim)
-        run.begun = item.number in self._began or item.failures > 0
+        run.begun = item.number in self._began | self._claimed
         return run
 
     async def _call(self, group: list[Item], run: ItemRun) -> list[Any]:
         many = self.agent.many > 0
-        bodies = [item.body for item in group]
+        bodies = [_decoded(item) for item in group]
         given = self.agent.read(bodies if many else bodies[0], {})
         value = await self._call_agent(given, run)
         if not many:
@@ -301,23 +326,28 @@ class Lent:
             lambda promise: asyncio.run_coroutine_threadsafe(promise, loop).result()
         )
         return await loop.run_in_executor(
-            self.place.threads, call_plainly, self.agent.play, given, run
+            self._threads, call_plainly, self.agent.play, given, run
         )
 
     def _hold(self, group: list[Item]) -> None:
         for item in group:
             self._in_hand[item.number] = None
-        numbers = ",".join(map(str, self._in_hand))
+        self._tell()
+
+    def _tell(self) -> None:
+        """
+        Put the items in hand into the flight recorder, as many as have room there.
+        """
+        numbers = ",".join(map(str, islice(self._in_hand, TOLD_ITEMS)))
         self.hand.save(b'{"value":[%s]}' % numbers.encode())
 
-    def _let_go(self, lane: Lane, group: list[Item]) -> None:
+    def _let_go(self, group: list[Item], run: ItemRun) -> None:
         for item in group:
             self._in_hand.pop(item.number, None)
-        lane.finished += len(group)
-        if lane.run is not None:
-            if lane.run.begun:
-                self._closing.append(lane.run.claim)
-            lane.run.close()
+        if run.begun:
+            self._claimed.add(group[0].number)
+            self._closing.append(run.claim)
+        run.close()
 
     def _settle(self, item: Item, value: Any) -> None:
         reason: str | None = None
@@ -411,11 +441,7 @@ class Lent:
         return bool(self._fresh) or self._next < self.lease.span.stop
 
     def _end_stalled(self, now: float) -> None:
-        usual = self.busy_s / max(1, self.settled)
-        patience = min(
-            self.lease.batch.policy.stall_s,
-            max(STALL_FLOOR_S, STALL_FACTOR * usual),
-        )
+        patience = self._patience()
         for lane in self._lanes:
             run = lane.run
             if run is None or lane.stalled or lane.task is None:
@@ -423,6 +449,24 @@ class Lent:
             if now - max(lane.since, run.progressed_at) > patience:
                 lane.stalled = True
                 lane.task.cancel()
+
+    def _patience(self) -> float:
+        """
+        Say for how long an item may show no progress.
+        """
+        declared = self.lease.batch.policy.stall_s
+        usual = self.busy_s / self.settled if self.settled else self.lease.usual_s
+        if declared != Policy().stall_s or usual == 0:
+            return declared  # the agent knows best, or nobody knows
+        return min(declared, max(STALL_FLOOR_S, STALL_FACTOR * usual))
+
+
+def _decoded(item: Item) -> JsonValue:
+    try:
+        body: JsonValue = json.loads(item.body)
+    except (ValueError, RecursionError) as error:
+        raise GiveUp(f"the item cannot be read: {error}") from None
+    return body
 
 
 def _told(error: Exception) -> str:

@@ -21,6 +21,8 @@ FIRST_LEASE = 8
 LARGEST_LEASE = 20_000
 LEASE_GROWTH = 4
 
+# How often a lease is tried again when not its items fail but the store does.
+LEASE_TRIES = 20
 # A lease whose process dies again and again before it has an item in hand.
 LEASE_DEATHS = 20
 # A workflow begins a new run after so many events; its leases end first.
@@ -41,11 +43,11 @@ def lease_type(role: str) -> str:
     return f"lease:{role}"
 
 
-def lease_id(start: int) -> str:
+def lease_id(start: int, alone: bool = False) -> str:
     """
-    Name a lease in the ledger.
+    Name a lease in the ledger; the item that runs alone is no rival to the rest.
     """
-    return f"lease-{start}"
+    return f"alone-{start}" if alone else f"lease-{start}"
 
 
 def item_id(number: int) -> str:
@@ -100,6 +102,7 @@ class Lease(Contract):
     skip: list[int] = Field(default=[])
     deaths: dict[int, int] = Field(default={})
     alone: bool = False
+    usual_s: float = 0.0  # what an item has taken so far, 0 when nobody knows
 
     @property
     def one_by_one(self) -> bool:
@@ -175,5 +178,5 @@ def next_size(size: int, item_s: float) -> int:
     """
     Choose how many items the next lease holds, from what an item took.
     """
-    wanted = int(LEASE_S / item_s) if item_s > 0 else LARGEST_LEASE
+    wanted = int(min(LARGEST_LEASE, LEASE_S / max(item_s, 1e-9)))
     return max(1, min(wanted, size * LEASE_GROWTH, LARGEST_LEASE))

@@ -4,12 +4,15 @@ Start a batch, feed it item by item, and wait for its end.
 
 import asyncio
 import json
+import queue
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import islice
 from typing import Any, BinaryIO
 
+from pydantic import ValidationError
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError
@@ -32,6 +35,9 @@ from outlast.store.items import Items
 
 # Items that are written at once as they come in.
 CHUNK = 1_000
+# How long items wait for company, and how often the pool is told of new ones.
+LINGER_S = 0.1
+WAKE_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,11 @@ def resolve(role: str, name: str, tenant: str, store: Store) -> Batch:
     if Books(store).find(name) is not None:
         raise BadInputError(f"{name!r} is a mission's id; choose another one")
     policy = agents[role].policy
-    return Batch(id=name, role=role, tenant=tenant, policy=policy, store=store.id)
+    try:
+        return Batch(id=name, role=role, tenant=tenant, policy=policy, store=store.id)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise BadInputError(f"the batch's {fault['loc'][0]}: {fault['msg']}") from None
 
 
 def read_lines(file: BinaryIO, name: str) -> Iterator[Given]:
@@ -84,6 +94,48 @@ def check(items: Iterable[Given]) -> int:
     return count
 
 
+class _Coming:
+    """
+    Items as they come: read by a thread that nobody waits for, since a pipe may stay
+    silent for ever.
+    """
+
+    def __init__(self, given: Iterable[Given]) -> None:
+        self._queue: queue.Queue[Given | Exception | None] = queue.Queue(4 * CHUNK)
+        threading.Thread(target=self._read, args=(given,), daemon=True).start()
+        self._over = False
+
+    def _read(self, given: Iterable[Given]) -> None:
+        try:
+            for each in given:
+                self._queue.put(each)
+        except Exception as error:
+            self._queue.put(error)
+        self._queue.put(None)
+
+    def next(self) -> list[Given] | None:
+        """
+        Return what has come, at most a chunk of it; None at the end.
+
+        :raises OSError: when the source breaks.
+        """
+        found: list[Given] = []
+        deadline = time.monotonic() + LINGER_S
+        while len(found) < CHUNK and not self._over:
+            try:
+                wait_s = max(0.0, deadline - time.monotonic())
+                each = self._queue.get(timeout=wait_s)
+            except queue.Empty:
+                return found
+            if isinstance(each, Exception):
+                raise each
+            if each is None:
+                self._over = True
+            else:
+                found.append(each)
+        return None if self._over and not found else found
+
+
 @dataclass
 class StartedBatch:
     """
@@ -105,13 +157,16 @@ class StartedBatch:
         Put items into the store as they come, have the pool work on them meanwhile,
         and say when there are no more. *tell* hears how many have come.
         """
-        source, count = iter(given), 0
-        while chunk := await asyncio.to_thread(lambda: list(islice(source, CHUNK))):
-            await asyncio.to_thread(self._add, chunk)
-            count += len(chunk)
-            tell(count)
-            if count == len(chunk):
+        came = _Coming(given)
+        count, told, woken_at = 0, 0, 0.0
+        while (chunk := await asyncio.to_thread(came.next)) is not None:
+            if chunk:
+                await asyncio.to_thread(self._add, chunk)
+                count += len(chunk)
+                tell(count)
+            if count > told and time.monotonic() - woken_at > WAKE_S:
                 await wake(self.client, self.batch)
+                told, woken_at = count, time.monotonic()
         await asyncio.to_thread(self.items.seal, self.batch.id)
         await wake(self.client, self.batch)
 

@@ -58,16 +58,20 @@ SELECT min(item), max(item) + 1 FROM (
 """)  # noqa: S608 - put together from constants
 
 READ = sa.text(f"""
-SELECT json_group_array(json_array(item, json(body))) FROM (
+SELECT json_group_array(json_array(item, body)) FROM (
     SELECT item, body FROM items
     WHERE {PENDING} AND item >= :start AND item < :stop ORDER BY item LIMIT :most
 ) AS chunk
 """)  # noqa: S608 - put together from constants
 
-# The first result stands: an attempt that repeats an item changes nothing.
+# The first end stands: an attempt that repeats an item changes nothing.
 SETTLE = sa.text("""
 INSERT INTO item_results (batch, item, result, degraded)
-SELECT :batch, value ->> 0, value -> 1, value ->> 2 FROM json_each(:rows) WHERE true
+SELECT :batch, value ->> 0, value -> 1, value ->> 2 FROM json_each(:rows)
+WHERE NOT EXISTS (
+    SELECT 1 FROM item_troubles t
+    WHERE t.batch = :batch AND t.item = value ->> 0 AND t.dead_at IS NOT NULL
+)
 ON CONFLICT DO NOTHING
 """)
 
@@ -252,7 +256,7 @@ class Items:
     def read(self, batch: str, span: Span, most: int) -> str:
         """
         Read up to *most* items of *span* that are left to do, as the JSON text of
-        pairs: number, item.
+        pairs: number, and the item's own JSON text.
         """
         asked = {"batch": batch, "start": span.start, "stop": span.stop, "most": most}
         with self.store.read() as connection:
@@ -283,8 +287,13 @@ class Items:
             "cause": burial.cause,
             "dead_at": self._clock(),
         }
+        result = sa.select(item_results.c.item).where(
+            item_results.c.batch == burial.batch, item_results.c.item == burial.item
+        )
         with self.store.write() as connection:
-            connection.execute(trouble(row))
+            # It may have died after its result was written: then it is done.
+            if connection.scalar(result) is None:
+                connection.execute(trouble(row))
 
     def close(self, batch: str, cancelled: bool) -> BatchReport | None:
         """
@@ -296,7 +305,7 @@ class Items:
                 sa.select(batches.c.sealed).where(batches.c.id == batch)
             )
             left = report.items - report.done - report.dead
-            if not cancelled and (left or not sealed):
+            if not cancelled and (left > 0 or not sealed):
                 return None
             ended = {
                 "state": CANCELLED if cancelled else COMPLETED,

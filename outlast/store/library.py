@@ -108,7 +108,7 @@ async def compare(store: Store, library: str, folder: Path) -> tuple[int, list[L
     :raises OSError: when the folder cannot be read.
     """
     listed = await asyncio.to_thread(scan, folder)
-    known = {each.path: each for each in await store.run(_known, store, library)}
+    known = await store.run(known_files, store, library)
     gone = known.keys() - {each.path for each in listed}
     if gone:
         await store.run(_remove, store, [known[path].id for path in gone])
@@ -116,13 +116,20 @@ async def compare(store: Store, library: str, folder: Path) -> tuple[int, list[L
     return len(gone), changed
 
 
+def known_files(store: Store, library: str) -> KnownFiles:
+    """
+    Tell what the index knows of each file, by path.
+    """
+    return {each.path: each for each in _known(store, library)}
+
+
 async def put(store: Store, library: str, batch: list[Listed]) -> int:
     """
     Index *batch* in one transaction; returns how many of them were new.
     """
-    known = {each.path: each for each in await store.run(_known, store, library)}
+    known = await store.run(known_files, store, library)
     entries = await asyncio.to_thread(_read, library, batch, known)
-    return await store.run(_write, store, entries)
+    return await store.run(write, store, entries)
 
 
 def leave_out(store: Store, library: str, listed: Listed, reason: str) -> None:
@@ -130,7 +137,7 @@ def leave_out(store: Store, library: str, listed: Listed, reason: str) -> None:
     Note that a document cannot be read, so that nobody tries again until it changes.
     """
     empty = Parsed(listed.file.stem, [])
-    _write(store, [Entry(library, listed, "", empty, reason)])
+    write(store, [Entry(library, listed, "", empty, reason)])
 
 
 def gaps(store: Store, library: str) -> list[tuple[str, str]]:
@@ -191,10 +198,10 @@ def _batches(listed: Iterable[Listed]) -> Iterator[list[Listed]]:
 
 
 def _read(library: str, batch: list[Listed], known: KnownFiles) -> list[Entry]:
-    return [_entry(library, each, known.get(each.path)) for each in batch]
+    return [read(library, each, known.get(each.path)) for each in batch]
 
 
-def _entry(library: str, listed: Listed, known: Known | None) -> Entry:
+def read(library: str, listed: Listed, known: Known | None) -> Entry:
     """
     Read and parse one file; a problem with it becomes its gap.
     """
@@ -212,7 +219,7 @@ def _entry(library: str, listed: Listed, known: Known | None) -> Entry:
         return Entry(library, listed, digest, empty, error.reason)
 
 
-def _write(store: Store, entries: list[Entry]) -> int:
+def write(store: Store, entries: list[Entry]) -> int:
     """
     Put *entries* into the index in one transaction; how many of them were new.
     """

@@ -11,15 +11,17 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
 from outlast.contracts.models import Mission, Report
+from outlast.contracts.pool import BatchReport, PoolState
 from outlast.fleet.child import runner
+from workflows.pool import PoolWorkflow
 from workflows.supervisor import SupervisorWorkflow
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 
 
-def replayer(kind: type) -> Replayer:
+def replayer(*kinds: type) -> Replayer:
     return Replayer(
-        workflows=[kind],
+        workflows=list(kinds),
         workflow_runner=runner(),
         data_converter=pydantic_data_converter,
     )
@@ -42,6 +44,7 @@ def test_every_path_of_a_mission_is_recorded() -> None:
         "graph",
         "parked",
         "paused",
+        "pool-death",
     }
 
 
@@ -50,7 +53,8 @@ async def test_a_recorded_mission_replays(path: Path) -> None:
     """
     Today's workflow decides as the one that was recorded.
     """
-    result = await replayer(SupervisorWorkflow).replay_workflow(history(path))
+    both = replayer(SupervisorWorkflow, PoolWorkflow)
+    result = await both.replay_workflow(history(path))
     assert result.replay_failure is None
 
 
@@ -73,3 +77,24 @@ async def test_a_changed_step_is_noticed() -> None:
     graph = next(path for path in HISTORIES if path.stem == "graph")
     with pytest.raises(workflow.NondeterminismError):
         await replayer(Reordered).replay_workflow(history(graph))
+
+
+@workflow.defn(name="Pool", sandboxed=False)
+class Restless(PoolWorkflow):
+    """
+    The same of the pool.
+    """
+
+    @workflow.run
+    async def run(self, state: PoolState) -> BatchReport:
+        await workflow.sleep(1)
+        return await super().run(state)
+
+
+async def test_a_changed_step_of_the_pool_is_noticed() -> None:
+    """
+    The check goes red for batches too.
+    """
+    death = next(path for path in HISTORIES if path.stem == "pool-death")
+    with pytest.raises(workflow.NondeterminismError):
+        await replayer(Restless).replay_workflow(history(death))

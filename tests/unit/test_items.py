@@ -1,0 +1,633 @@
+"""
+The items of batches: numbered once, read as they came, done or given up but not both.
+"""
+
+import io
+import sys
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lease_fakes import BATCH, Shelf, batch, canonical, numbered
+from pydantic_core import from_json
+from unit_fakes import Clock, contents, refused, told_in_one_sentence
+
+from outlast.attempt.guard import encode
+from outlast.contracts.errors import BadInputError, StaleAttemptError
+from outlast.contracts.pool import Burial, Span
+from outlast.runtime.batch import read_lines
+from outlast.store.books import Books
+from outlast.store.database import Store
+from outlast.store.items import Added, Items
+
+SPANS = "outlast.store.items.SURVEY_SPANS"
+LOOKED_AT = "outlast.store.items.SURVEY_ITEMS"
+
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(10**60), 10**60)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+OBJECTS = st.dictionaries(st.text(), VALUES, max_size=4)
+
+SHAPES: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    10**40,
+    0.1,
+    1e300,
+    5e-324,
+    -0.0,
+    "",
+    "null",
+    '"quoted"',
+    "a\nb\tc\\d/e",
+    "\x00 and \x1f",
+    "naïve – 漢字 🙂",
+    [],
+    {},
+    [None, [True, {"a": []}]],
+    {"b": 1, "a": {"": "empty key"}},
+    "[1,2]",
+]
+
+fresh_name = map("b{}".format, count())
+given_store = settings(
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture
+def shelf(store: Store) -> Shelf:
+    return Shelf(store)
+
+
+@pytest.fixture
+def ten(shelf: Shelf) -> Shelf:
+    """
+    A shelf with ten items.
+    """
+    shelf.add(*numbered(10))
+    return shelf
+
+
+def counted(shelf: Shelf) -> tuple[int, int, int]:
+    found = shelf.items.count(shelf.name)
+    return found.items, found.done, found.dead
+
+
+def test_items_are_numbered_from_one_in_the_order_they_came(shelf: Shelf) -> None:
+    """
+    Numbers go on from call to call.
+    """
+    shelf.add({"a": 1}, {"a": 2})
+    shelf.add({"a": 3})
+    assert shelf.read() == [[1, {"a": 1}], [2, {"a": 2}], [3, {"a": 3}]]
+
+
+def test_the_same_item_twice_is_one(shelf: Shelf) -> None:
+    """
+    Within one call and across calls; what is new beside it gets the next number.
+    """
+    one, two, three = (canonical({"a": n}) for n in (1, 2, 3))
+    added = shelf.items.add(BATCH, [(one, None), (two, None), (one, None)])
+    again = shelf.items.add(BATCH, [(two, None), (three, None), (three, None)])
+    assert (added, again) == (Added(2, 1), Added(1, 2))
+    assert [number for number, _ in shelf.read()] == [1, 2, 3]
+
+
+def test_batches_are_numbered_apart(shelf: Shelf, store: Store) -> None:
+    """
+    The same item in another batch is another item.
+    """
+    other = Shelf(store, "other")
+    shelf.add({"a": 1}, {"a": 2})
+    other.add({"a": 2})
+    assert other.read() == [[1, {"a": 2}]]
+    assert len(shelf.read()) == 2
+
+
+def test_what_is_no_item_is_a_dead_letter_from_the_start(shelf: Shelf) -> None:
+    """
+    It has a number and a cause, and is never lent.
+    """
+    shelf.add({"a": 1})
+    shelf.add("line 2: garbage", fault="line 2: no JSON")
+    shelf.add({"a": 3})
+    assert [number for number, _ in shelf.read()] == [1, 3]
+    assert shelf.pending() == [(1, 2), (3, 4)]
+    found = shelf.dead()[2]
+    assert (found.cause, found.input) == ("line 2: no JSON", "line 2: garbage")
+    assert (found.failures, found.deaths) == (0, 0)
+
+
+def test_a_batch_is_for_one_agent(shelf: Shelf, store: Store) -> None:
+    """
+    Its id with another agent or tenant is refused, and nothing of it changes.
+    """
+    before = contents(store)
+    for other in ({"role": "someone-else"}, {"tenant": "else"}):
+        with pytest.raises(BadInputError) as refusal:
+            shelf.items.open(batch().model_copy(update=other))
+        assert BATCH in told_in_one_sentence(refusal.value)
+    assert contents(store) == before
+
+
+def test_opening_again_takes_more_items(ten: Shelf) -> None:
+    """
+    A finished batch that is opened again is under way and not sealed; what was done
+    stays done.
+    """
+    ten.settle(*range(1, 11))
+    ten.items.seal(BATCH)
+    assert ten.items.close(BATCH, cancelled=False) is not None
+    ten.items.open(batch())
+    ten.add({"n": 11})
+    found = ten.items.find(BATCH)
+    assert found is not None
+    assert (found.state, found.sealed, found.finished_at) == ("open", False, None)
+    assert ten.pending() == [(11, 12)]
+
+
+def test_a_survey_of_what_is_fresh_is_one_span(ten: Shelf) -> None:
+    """
+    It tells how far it looked, how many items there are, and whether more may come.
+    """
+    found = ten.items.survey(BATCH, 0)
+    assert found.pending == [Span(start=1, stop=11)]
+    assert (found.up_to, found.items, found.sealed) == (10, 10, False)
+    ten.items.seal(BATCH)
+    assert ten.items.survey(BATCH, 0).sealed
+
+
+def test_a_survey_leaves_out_what_is_done_or_given_up(ten: Shelf) -> None:
+    """
+    Done ones and dead ones are holes; one that has failed and lives is none.
+    """
+    ten.settle(1, 4, 5, 10)
+    ten.fail(7)
+    ten.fail(2, dead=False)
+    assert ten.pending() == [(2, 4), (6, 7), (8, 10)]
+
+
+def test_a_survey_begins_after_an_item(ten: Shelf) -> None:
+    """
+    What was looked at is not told again.
+    """
+    ten.settle(5)
+    assert ten.pending(after=3) == [(4, 5), (6, 11)]
+    assert ten.pending(after=10) == []
+
+
+def test_a_survey_tells_a_bounded_number_of_spans(
+    ten: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The next survey goes on exactly where one with too many holes has ended.
+    """
+    monkeypatch.setattr(SPANS, 2)
+    ten.settle(2, 4, 6, 8)
+    seen: list[Span] = []
+    after = 0
+    while after < 10:
+        found = ten.items.survey(BATCH, after)
+        assert len(found.pending) <= 2
+        assert found.up_to > after
+        seen += found.pending
+        after = found.up_to
+    spans = [(span.start, span.stop) for span in seen]
+    assert spans == [(1, 2), (3, 4), (5, 6), (7, 8), (9, 11)]
+
+
+def test_a_survey_looks_at_a_bounded_number_of_items(
+    ten: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A huge batch is looked at in parts that fit together.
+    """
+    monkeypatch.setattr(LOOKED_AT, 4)
+    found = [ten.items.survey(BATCH, after) for after in (0, 4, 8)]
+    assert [each.up_to for each in found] == [4, 8, 10]
+    assert [each.pending[0].start for each in found] == [1, 5, 9]
+
+
+@given_store
+@given(st.sets(st.integers(1, 30)), st.sets(st.integers(1, 30)), st.integers(1, 4))
+def test_surveys_find_every_item_that_is_left_once(
+    store: Store, done: set[int], dead: set[int], most: int
+) -> None:
+    """
+    Whatever the holes, and however short one survey: none twice, none forgotten.
+    """
+    shelf = Shelf(store, next(fresh_name))
+    shelf.add(*numbered(30))
+    shelf.settle(*sorted(done))
+    for number in sorted(dead - done):
+        shelf.fail(number)
+    found: list[int] = []
+    after = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SPANS, most)
+        while after < 30:
+            survey = shelf.items.survey(shelf.name, after)
+            found += [
+                n for span in survey.pending for n in range(span.start, span.stop)
+            ]
+            after = survey.up_to
+    assert found == sorted(set(range(1, 31)) - done - dead)
+
+
+@given_store
+@given(st.lists(OBJECTS, min_size=1, max_size=6, unique_by=canonical))
+def test_items_of_every_shape_are_read_as_they_came(
+    store: Store, bodies: list[Any]
+) -> None:
+    """
+    The way through the store and through the lease's own parser changes no value.
+    """
+    shelf = Shelf(store, next(fresh_name))
+    shelf.add(*bodies)
+    assert shelf.read() == [[n, body] for n, body in enumerate(bodies, 1)]
+
+
+def nested(depth: int) -> str:
+    return '{"deep":' + "[" * depth + "]" * depth + "}"
+
+
+ODD_LINES = {
+    "half a character": '{"a": "\\ud800"}',
+    "half a character as a key": '{"\\udfff": 1}',
+    "nested 150 deep": nested(150),
+    "nested 300 deep": nested(300),
+    "nested 900 deep": nested(900),
+    "a key twice": '{"a": 1, "a": 2}',
+    "a number of 4,000 digits": '{"a": %s}' % ("9" * 4000),
+    "a tiny number": '{"a": 1e-4000}',
+    "a NUL": '{"a": "\\u0000"}',
+}
+
+
+@pytest.mark.parametrize("kind", ODD_LINES)
+def test_an_odd_item_does_not_spoil_its_neighbours(shelf: Shelf, kind: str) -> None:
+    """
+    What the starter takes for an item can be read; what cannot be read is a dead
+    letter of its own.
+    """
+    pipe = io.BytesIO(b'{"n": 1}\n%s\n{"n": 3}\n' % ODD_LINES[kind].encode())
+    taken = [(each.body, each.fault) for each in read_lines(pipe, "pipe")]
+    shelf.items.add(BATCH, taken)
+    read = from_json(shelf.items.read(BATCH, Span(start=1, stop=4), 10))
+    assert {1, 3} <= {number for number, _ in read}
+    assert len(read) + len(shelf.dead()) == 3
+
+
+@pytest.mark.parametrize("depth", range(100, sys.getrecursionlimit() + 50, 10))
+def test_no_depth_of_an_item_raises_in_the_starter(depth: int) -> None:
+    """
+    An item nested however deep is an item or has a fault, and is no traceback.
+    """
+    (found,) = read_lines(io.BytesIO(nested(depth).encode()), "pipe")
+    assert found.body
+
+
+def test_reading_is_in_order_and_bounded(ten: Shelf) -> None:
+    """
+    At most so many of the span, the lowest first, without what is settled.
+    """
+    ten.settle(3)
+    ten.fail(4)
+    assert [number for number, _ in ten.read(2, 9, most=3)] == [2, 5, 6]
+    assert [number for number, _ in ten.read(9, 11)] == [9, 10]
+    assert ten.read(3, 5) == []
+
+
+@pytest.mark.parametrize("value", SHAPES, ids=repr)
+def test_results_of_every_shape_come_back_to_the_byte(ten: Shelf, value: Any) -> None:
+    """
+    What was written is what is printed.
+    """
+    ten.write({4: value})
+    assert list(ten.items.results(BATCH)) == [(4, encode(value), None)]
+
+
+@given_store
+@given(st.lists(VALUES, min_size=1, max_size=6))
+def test_any_results_come_back_to_the_byte(store: Store, values: list[Any]) -> None:
+    """
+    No value is changed by being written beside others.
+    """
+    shelf = Shelf(store, next(fresh_name))
+    shelf.add(*numbered(len(values)))
+    shelf.write(dict(enumerate(values, 1)))
+    kept = [text for _, text, _ in shelf.items.results(shelf.name)]
+    assert kept == [encode(value) for value in values]
+
+
+def test_the_reason_of_a_lesser_result_is_kept(ten: Shelf) -> None:
+    """
+    A degraded result says why; a whole one says nothing.
+    """
+    ten.ledger.settle(
+        ten.claim(), '[[1,"x","half \\"of\\" it"],[2,"y",null]]', [], True
+    )
+    assert list(ten.items.results(BATCH)) == [
+        (1, '"x"', 'half "of" it'),
+        (2, '"y"', None),
+    ]
+
+
+def test_the_first_result_stands(ten: Shelf) -> None:
+    """
+    An item that is done again changes nothing, and what is new beside it is kept.
+    """
+    ten.write({1: "first"})
+    ten.write({1: "second", 2: "new"})
+    assert ten.results() == {1: "first", 2: "new"}
+
+
+STALE: dict[str, Callable[[Shelf, Any], None]] = {
+    "results": lambda shelf, claim: shelf.settle(1, 2, claim=claim),
+    "nothing": lambda shelf, claim: shelf.ledger.settle(claim, "[]", [], True),
+    "trouble": lambda shelf, claim: shelf.ledger.trouble(claim, 1, 1, 0, "x", True),
+}
+
+
+@pytest.mark.parametrize("kind", STALE)
+def test_an_overtaken_lease_writes_nothing(ten: Shelf, store: Store, kind: str) -> None:
+    """
+    It is told so, and it is counted.
+    """
+    stale = ten.claim()
+    ten.claim()
+    before = contents(store, "refusals")
+    with pytest.raises(StaleAttemptError):
+        STALE[kind](ten, stale)
+    assert contents(store, "refusals") == before
+    assert refused(store) == ["items"]
+
+
+def test_leases_are_claimed_apart(ten: Shelf) -> None:
+    """
+    A lease of other items overtakes nobody.
+    """
+    first = ten.claim(1)
+    ten.claim(6)
+    ten.settle(1, claim=first)
+    assert ten.results() == {1: "result 1"}
+
+
+def test_failures_are_known_to_the_next_lease(ten: Shelf) -> None:
+    """
+    Those within the span only; the highest count stands.
+    """
+    ten.fail(3, dead=False)
+    ten.fail(7, dead=False)
+    ten.ledger.trouble(ten.claim(), 3, 1, 0, "again", False)
+    assert ten.items.troubles(BATCH, Span(start=1, stop=7)) == {3: 2}
+    assert ten.items.failing(BATCH) == 2
+
+
+def test_what_failed_and_was_done_then_is_no_trouble(ten: Shelf) -> None:
+    """
+    It is neither failing nor a dead letter.
+    """
+    ten.fail(3, dead=False)
+    ten.settle(3)
+    assert ten.items.failing(BATCH) == 0
+    assert ten.dead() == {}
+    assert counted(ten) == (10, 1, 0)
+
+
+def test_a_buried_item_is_a_dead_letter_with_its_deaths(ten: Shelf) -> None:
+    """
+    Its earlier failures stay counted, and it is not lent again.
+    """
+    ten.fail(3, dead=False)
+    ten.items.bury(Burial(batch=BATCH, item=3, deaths=3, cause="killed"))
+    found = ten.dead()[3]
+    assert (found.deaths, found.failures, found.cause) == (3, 2, "killed")
+    assert found.input == {"n": 3}
+    assert ten.pending() == [(1, 3), (4, 11)]
+
+
+def test_an_item_that_is_done_is_not_buried(ten: Shelf) -> None:
+    """
+    A process that dies with the result written already takes nothing back: an item
+    counts once, or its batch could never be closed.
+    """
+    ten.settle(*range(1, 11))
+    ten.items.seal(BATCH)
+    ten.items.bury(Burial(batch=BATCH, item=3, deaths=3, cause="killed"))
+    items, done, dead = counted(ten)
+    assert done + dead == items
+    assert ten.items.close(BATCH, cancelled=False) is not None
+
+
+def test_a_dead_letter_gets_no_result(ten: Shelf) -> None:
+    """
+    A lease that comes late with a result of what was given up leaves one of the two.
+    """
+    late = ten.claim()
+    ten.items.seal(BATCH)
+    ten.items.bury(Burial(batch=BATCH, item=3, deaths=3, cause="killed"))
+    ten.settle(*range(1, 11), claim=late)
+    items, done, dead = counted(ten)
+    assert done + dead == items
+    assert ten.items.close(BATCH, cancelled=False) is not None
+
+
+def test_a_batch_is_closed_when_nothing_is_left(store: Store) -> None:
+    """
+    Every item done or given up, and no more to come.
+    """
+    clock = Clock()
+    shelf = Shelf(store)
+    shelf.items = Items(store, clock)
+    shelf.add(*numbered(3))
+    shelf.items.seal(BATCH)
+    shelf.settle(1, 2)
+    shelf.fail(3)
+    clock.turn(5)
+    report = shelf.items.close(BATCH, cancelled=False)
+    assert report is not None
+    assert (report.items, report.done, report.dead) == (3, 2, 1)
+    assert not report.cancelled
+    found = shelf.items.find(BATCH)
+    assert found is not None
+    assert (found.state, found.finished_at) == ("completed", clock.now)
+
+
+@pytest.mark.parametrize(
+    "left", ["an item", "one that failed", "unsealed"], ids=lambda left: left
+)
+def test_a_batch_with_something_left_is_not_closed(ten: Shelf, left: str) -> None:
+    """
+    Its line in the books stays as it is.
+    """
+    ten.settle(*range(1, 10 if left != "unsealed" else 11))
+    if left == "one that failed":
+        ten.fail(10, dead=False)
+    if left != "unsealed":
+        ten.items.seal(BATCH)
+    before = ten.items.find(BATCH)
+    assert ten.items.close(BATCH, cancelled=False) is None
+    assert ten.items.find(BATCH) == before
+
+
+def test_a_cancelled_batch_is_closed_whatever_is_left(ten: Shelf) -> None:
+    """
+    What is done is kept and counted.
+    """
+    ten.settle(1, 2)
+    report = ten.items.close(BATCH, cancelled=True)
+    assert report is not None
+    assert (report.items, report.done, report.dead) == (10, 2, 0)
+    assert report.cancelled
+    found = ten.items.find(BATCH)
+    assert found is not None
+    assert found.state == "cancelled"
+    assert len(ten.results()) == 2
+
+
+@pytest.mark.parametrize("page", [1, 3, 9, 10, 11])
+def test_results_are_paged_in_order(ten: Shelf, page: int) -> None:
+    """
+    However they are paged: each once, in the order of items.
+    """
+    ten.settle(10, 2, 9)
+    ten.settle(*range(1, 11))
+    found = [number for number, _, _ in ten.items.results(BATCH, page=page)]
+    assert found == list(range(1, 11))
+    after = [number for number, _, _ in ten.items.results(BATCH, after=7, page=page)]
+    assert after == [8, 9, 10]
+
+
+def test_dead_letters_of_one_batch_or_of_all(ten: Shelf, store: Store) -> None:
+    """
+    By batch and item; what only failed is none.
+    """
+    other = Shelf(store, "other")
+    other.add({"x": 1})
+    other.fail(1, "other's")
+    ten.fail(8)
+    ten.fail(2)
+    ten.fail(5, dead=False)
+    assert list(ten.dead()) == [2, 8]
+    everywhere = [(each.batch, each.item) for each in ten.items.dead_letters()]
+    assert everywhere == [("other", 1), (BATCH, 2), (BATCH, 8)]
+
+
+@pytest.fixture
+def failed(ten: Shelf) -> Shelf:
+    """
+    Ten items: 1 to 6 done, the others given up, the batch closed.
+    """
+    ten.settle(*range(1, 7))
+    for number, cause in {7: "a% fault", 8: "b fault", 9: "aX fault", 10: "b"}.items():
+        ten.fail(number, cause)
+    ten.items.seal(BATCH)
+    assert ten.items.close(BATCH, cancelled=False) is not None
+    return ten
+
+
+@pytest.mark.parametrize(
+    ("item", "cause", "back"),
+    [
+        (None, None, [7, 8, 9, 10]),
+        (8, None, [8]),
+        (None, "b", [8, 10]),
+        (None, "a%", [7]),
+        (8, "b", [8]),
+        (7, "b", []),
+        (3, None, []),
+        (None, "nothing like it", []),
+    ],
+)
+def test_dead_letters_are_taken_back(
+    failed: Shelf, item: int | None, cause: str | None, back: list[int]
+) -> None:
+    """
+    All, or one, or by words of the cause; then they are to be done, from no failure.
+    """
+    assert failed.items.redrive(BATCH, item, cause) == len(back)
+    assert [number for number, _ in failed.read()] == back
+    assert set(failed.dead()) == {7, 8, 9, 10} - set(back)
+    assert failed.items.troubles(BATCH, Span(start=1, stop=11)).keys() >= set(
+        failed.dead()
+    )
+    found = failed.items.find(BATCH)
+    assert found is not None
+    assert (found.state == "open") is bool(back)
+    assert failed.results().keys() == set(range(1, 7))
+
+
+def test_redriving_leaves_other_batches_alone(failed: Shelf, store: Store) -> None:
+    """
+    Their dead letters stay where they are.
+    """
+    other = Shelf(store, "other")
+    other.add({"x": 1})
+    other.fail(1)
+    failed.items.redrive(BATCH, None, None)
+    assert list(other.dead()) == [1]
+
+
+def test_a_forgotten_batch_is_gone(failed: Shelf, store: Store) -> None:
+    """
+    Its items, results and dead letters too; another one's stay.
+    """
+    other = Shelf(store, "other")
+    other.add({"x": 1})
+    other.settle(1)
+    assert failed.items.forget(BATCH)
+    assert not failed.items.forget(BATCH)
+    assert failed.items.find(BATCH) is None
+    left = contents(store)
+    for table in ("batches", "items", "item_results", "item_troubles"):
+        assert {row[0] for row in left[table]} <= {"other"}
+    assert other.results() == {1: "result 1"}
+
+
+def test_open_batches_count_as_under_way(ten: Shelf, store: Store) -> None:
+    """
+    From their opening until they are closed, and again once something is redriven.
+    """
+    books = Books(store)
+    assert books.under_way() == 1
+    Shelf(store, "other")
+    assert books.under_way() == 2
+    ten.settle(*range(1, 10))
+    ten.fail(10)
+    ten.items.seal(BATCH)
+    ten.items.close(BATCH, cancelled=False)
+    assert books.under_way() == 1
+    ten.items.redrive(BATCH, None, None)
+    assert books.under_way() == 2
+
+
+def test_batches_are_listed_the_newest_first(store: Store) -> None:
+    """
+    Each with its agent and how it stands.
+    """
+    clock = Clock()
+    items = Items(store, clock)
+    for name in ("a", "c", "b"):
+        clock.turn(1)
+        items.open(batch(name))
+    assert [each.id for each in items.entries()] == ["b", "c", "a"]
+    assert items.find("nobody") is None
