@@ -21,6 +21,7 @@ with workflow.unsafe.imports_passed_through():
         ALONE_QUEUE,
         CAUSE_CHARS,
         MISSIONS_QUEUE,
+        queue_of,
         shorten,
     )
     from outlast.contracts.policies import (
@@ -30,6 +31,7 @@ with workflow.unsafe.imports_passed_through():
         SHIPPED,
     )
     from outlast.contracts.pool import (
+        FIRST_LEASE,
         LEASE_DEATHS,
         LEASE_TRIES,
         RENEW_EVENTS,
@@ -184,8 +186,10 @@ class PoolWorkflow:
 
     def _next_lease(self) -> Lease:
         span = self.pending.popleft()
-        left = max(self.items - self.surveyed, 0) + span.stop - span.start
-        size = max(1, min(self.size, -(-left // SHARE)))
+        size = self.size
+        if self.sealed:
+            left = max(self.items - self.surveyed, 0) + span.stop - span.start
+            size = min(size, max(FIRST_LEASE, left // SHARE))
         stop = min(span.stop, span.start + size)
         if stop < span.stop:
             self.pending.appendleft(Span(start=stop, stop=span.stop))
@@ -207,6 +211,7 @@ class PoolWorkflow:
                 worked: Worked = await self._dispatch(lease)
             except ActivityError as error:
                 verdict = judge(error)
+                lease = lease.model_copy(update={"again": True})
             else:
                 self._note(lease, worked)
                 return
@@ -274,7 +279,7 @@ class PoolWorkflow:
             lease_type(role),
             lease,
             result_type=Worked,
-            task_queue=ALONE_QUEUE if lease.alone else lease_queue_of(role),
+            task_queue=_queue(lease),
             summary=f"{lease.span.start} to {lease.span.stop - 1}",
             heartbeat_timeout=timedelta(seconds=SHIPPED.heartbeat_timeout_s),
             start_to_close_timeout=LEASE_LIMIT,
@@ -346,6 +351,17 @@ class PoolWorkflow:
             dead=self.dead,
             events=self._events(),
         )
+
+
+def _queue(lease: Lease) -> str:
+    """
+    Choose where a lease waits: one that was lent before takes a slot of the role's
+    tasks, of which every live worker has some, and is not behind all other leases.
+    """
+    role = lease.batch.role
+    if lease.alone:
+        return ALONE_QUEUE
+    return queue_of(role) if lease.again else lease_queue_of(role)
 
 
 def _held(verdict: Verdict) -> list[int]:

@@ -163,6 +163,7 @@ class Lent:
         pulse = asyncio.ensure_future(self._pulse())
         try:
             await self._work_off()
+            self._closing.append(self.claim)
         finally:
             pulse.cancel()
             self._threads.shutdown(wait=False)

@@ -102,6 +102,7 @@ class Lease(Contract):
     skip: list[int] = Field(default=[])
     deaths: dict[int, int] = Field(default={})
     alone: bool = False
+    again: bool = False  # lent before, to a worker that did not finish it
     usual_s: float = 0.0  # what an item has taken so far, 0 when nobody knows
 
     @property

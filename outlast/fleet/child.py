@@ -244,7 +244,8 @@ def agent_worker(
     return Worker(
         client,
         task_queue=queue_of(agent.role),
-        activities=[host(agent, place)],
+        # Leases too: one that was lent before waits here.
+        activities=[host(agent, place), lend(agent, place)],
         max_concurrent_activities=chosen.slots,
         # A poll that dies with its process can swallow a task: hold only one.
         max_concurrent_activity_task_polls=1,
