@@ -17,7 +17,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from outlast.contracts.errors import CRASHED
-from outlast.contracts.models import ALONE_QUEUE, MISSIONS_QUEUE, Checkpoint
+from outlast.contracts.models import ALONE_QUEUE, MISSIONS_QUEUE, Checkpoint, queue_of
 from outlast.contracts.policies import Policy
 from outlast.contracts.pool import (
     Batch,
@@ -153,7 +153,7 @@ class Pool:
         async def lease(lent: Lease) -> Worked:
             return await self._work(lent)
 
-        queues = {lease_queue_of(ROLE): 100, ALONE_QUEUE: 1}
+        queues = {lease_queue_of(ROLE): 100, queue_of(ROLE): 100, ALONE_QUEUE: 1}
         workers = [missions_worker(self.client, self.store)]
         for queue, most in queues.items():
             workers.append(

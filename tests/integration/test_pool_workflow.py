@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from outlast.contracts.errors import CRASHED, DRAINED, FAILED, STALE
-from outlast.contracts.models import ALONE_QUEUE
+from outlast.contracts.models import ALONE_QUEUE, queue_of
 from outlast.contracts.pool import (
     FIRST_LEASE,
     LEASE_DEATHS,
@@ -132,8 +132,12 @@ async def test_an_item_that_kills_goes_alone_and_is_buried(
     assert pool.alone() == [item]
     assert pool.results() == set(range(1, 61)) - {item}
     assert pool.dead()[item] == "its process died 3 times: exit report: killed"
-    queues = {each.lease.alone: each.queue for each in pool.lent}
-    assert queues == {True: ALONE_QUEUE, False: lease_queue_of("worker")}
+    waited = {(each.lease.alone, each.lease.again): each.queue for each in pool.lent}
+    assert waited == {
+        (False, False): lease_queue_of("worker"),
+        (False, True): queue_of("worker"),  # not behind all the others
+        (True, False): ALONE_QUEUE,
+    }
 
 
 async def test_an_item_that_survives_alone_is_done(pool: Pool) -> None:
@@ -347,18 +351,18 @@ async def test_items_that_come_while_leases_are_out_are_lent(pool: Pool) -> None
     Word of them is heeded at once, not when the last lease has ended.
     """
     pool.gate.clear()
-    pool.fill(range(1, 5), sealed=False)
+    pool.fill(range(1, 33), sealed=False)
     async with pool.at_work():
         handle = await pool.start()
         await pool.until(handle, leases=4)
-        pool.fill(range(5, 9), sealed=True)
+        pool.fill(range(33, 65), sealed=True)
         await handle.signal("wake")
         found = await pool.until(handle, leases=8)
         assert found.settled == 0
         pool.gate.set()
         report = await handle.result()
 
-    assert report.done == 8
+    assert report.done == 64
 
 
 async def test_what_is_taken_back_while_it_runs_is_lent_again(pool: Pool) -> None:
@@ -407,7 +411,7 @@ async def test_a_batch_is_cancelled_once(pool: Pool) -> None:
     """
     A second cancel is refused while the first is under way.
     """
-    pool.fill(range(1, 3), sealed=False)
+    pool.fill(range(1, 17), sealed=False)
     pool.gate.clear()
     pool.stubborn = True
     async with pool.at_work():
