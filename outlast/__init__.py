@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from outlast.attempt.run import Run
     from outlast.contracts.errors import GiveUp, TryLater
     from outlast.contracts.models import FollowUps, Mission, Spread, Task
+    from outlast.contracts.policies import Policy
     from outlast.runtime.start import start
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "FollowUps",
     "GiveUp",
     "Mission",
+    "Policy",
     "Run",
     "Spread",
     "Task",
@@ -33,6 +35,7 @@ _HOMES = {
     "FollowUps": "outlast.contracts.models",
     "GiveUp": "outlast.contracts.errors",
     "Mission": "outlast.contracts.models",
+    "Policy": "outlast.contracts.policies",
     "Run": "outlast.attempt.run",
     "Spread": "outlast.contracts.models",
     "Task": "outlast.contracts.models",
