@@ -257,10 +257,26 @@ def test_no_cap_means_no_cap() -> None:
 @pytest.fixture
 def capped() -> Watched:
     """
-    A process whose soft limit is 300 of 400 MB, and that has reached neither.
+    A process that was born small, with a soft limit of 300 of 400 MB, and that has
+    reached neither.
     """
     assert SOFT_SHARE == 0.75
-    return Watched(Watchdog(memory_cap=400 * MB), memory_mb=300)
+    watched = Watched(Watchdog(memory_cap=400 * MB))
+    assert not watched.worn(idle=True)
+    watched.memory_mb = 300
+    return watched
+
+
+def test_what_is_born_large_is_not_replaced_by_others_as_large() -> None:
+    """
+    It is worn once it has grown, as anybody else.
+    """
+    watched = Watched(Watchdog(memory_cap=400 * MB), memory_mb=310)
+    assert not watched.worn(idle=True)
+    watched.memory_mb = 380
+    assert not watched.worn(idle=True)
+    watched.memory_mb = 390
+    assert watched.worn(idle=True)
 
 
 def test_below_the_soft_limit_nothing_is_worn(capped: Watched) -> None:
