@@ -214,7 +214,9 @@ def test_poison_among_others_is_a_dead_letter_each(ground: Ground) -> None:
     for number, how in POISON.items():
         assert CAUSES[how] in dead[number]["cause"]
         assert dead[number]["input"] == items[number - 1]
-        assert dead[number]["deaths"] == (3 if how == "kill" else 0), dead[number]
+        # What hangs beside a killer may be charged with its deaths, never convicted.
+        deaths = dead[number]["deaths"]
+        assert deaths == 3 if how == "kill" else deaths < 3, dead[number]
     assert ground.results("poison") == expected(*(set(range(1, 501)) - POISON.keys()))
     killers = [number for number, how in POISON.items() if how == "kill"]
     assert all(ground.calls()[number] == 3 for number in killers)
