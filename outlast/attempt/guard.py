@@ -138,7 +138,9 @@ class Attempt:
         run = Run(self.agent, self.claim, ledger, self.checkpoint, assignment.limits)
         run.tell(self.hand)
         given = self.agent.read(assignment.task.input, await self._needed())
-        playing = asyncio.ensure_future(self._call(given, run))
+        playing = asyncio.ensure_future(
+            call(self.agent, given, run, self.place.threads)
+        )
         pulse = asyncio.ensure_future(self._pulse(run, playing))
         try:
             return await playing
@@ -153,20 +155,6 @@ class Attempt:
             playing.cancel()
             self.checkpoint = run.beat.checkpoint
             run.close()
-
-    async def _call(self, given: Any, run: Run) -> Any:
-        if self.agent.is_async:
-            try:
-                return await self.agent.play(given, run)
-            except SystemExit as end:
-                raise ExitedError(f"the agent called exit({end.code})") from end
-        loop = asyncio.get_running_loop()
-        run.wait_with(
-            lambda promise: asyncio.run_coroutine_threadsafe(promise, loop).result()
-        )
-        return await loop.run_in_executor(
-            self.place.threads, call_plainly, self.agent.play, given, run
-        )
 
     async def _pulse(self, run: Run, playing: "asyncio.Future[Any]") -> None:
         """
@@ -192,6 +180,24 @@ class Attempt:
                 raise GiveUp(f"the result of {need!r} is not in the ledger")
             found[need] = result[1]
         return found
+
+
+async def call(agent: Agent, given: Any, run: Run, threads: Executor) -> Any:
+    """
+    Call the agent's function, a plain one in one of *threads*.
+
+    :raises ExitedError: when it asks the process to exit.
+    """
+    if agent.is_async:
+        try:
+            return await agent.play(given, run)
+        except SystemExit as end:
+            raise ExitedError(f"the agent called exit({end.code})") from end
+    loop = asyncio.get_running_loop()
+    run.wait_with(
+        lambda promise: asyncio.run_coroutine_threadsafe(promise, loop).result()
+    )
+    return await loop.run_in_executor(threads, call_plainly, agent.play, given, run)
 
 
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)

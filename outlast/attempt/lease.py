@@ -22,13 +22,11 @@ from pydantic import JsonValue
 
 from outlast.attempt.agent import Agent, Degraded
 from outlast.attempt.fence import Claim
-from outlast.attempt.guard import Place, encode
+from outlast.attempt.guard import Place, call, encode
 from outlast.attempt.hands import NOBODY, Hand
 from outlast.attempt.item import ItemRun
 from outlast.attempt.leaseledger import LeaseLedger
-from outlast.attempt.run import call_plainly
 from outlast.contracts.errors import (
-    ExitedError,
     GiveUp,
     OutlastError,
     ParkedError,
@@ -309,26 +307,12 @@ class Lent:
         many = self.agent.many > 0
         bodies = [_decoded(item) for item in group]
         given = self.agent.read(bodies if many else bodies[0], {})
-        value = await self._call_agent(given, run)
+        value = await call(self.agent, given, run, self._threads)
         if not many:
             return [value]
         if not isinstance(value, list) or len(value) != len(group):
             raise ResultError(f"{len(group)} items need a list of as many results")
         return value
-
-    async def _call_agent(self, given: Any, run: ItemRun) -> Any:
-        if self.agent.is_async:
-            try:
-                return await self.agent.play(given, run)
-            except SystemExit as end:
-                raise ExitedError(f"the agent called exit({end.code})") from end
-        loop = asyncio.get_running_loop()
-        run.wait_with(
-            lambda promise: asyncio.run_coroutine_threadsafe(promise, loop).result()
-        )
-        return await loop.run_in_executor(
-            self._threads, call_plainly, self.agent.play, given, run
-        )
 
     def _hold(self, group: list[Item]) -> None:
         for item in group:
