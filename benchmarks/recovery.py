@@ -33,8 +33,6 @@ from outlast.runtime import embedded
 from outlast.runtime.embedded import Server, choose_ports
 
 STEP_S = 0.02
-# Where many run at once: at STEP_S their saves alone would take both processors.
-CROWD_STEP_S = 0.1
 CHAIN = 12  # tasks in a row, to watch a workflow at work
 STEPS = 100_000  # more than any trial needs; the mission is cancelled at the end
 SETTLE_S = (0.1, 0.4)  # between trials, at random: a fault hits any moment of a step
@@ -233,8 +231,7 @@ class Trials:
         """
         Have endless tasks under way.
         """
-        step_s = STEP_S if tasks == 1 else CROWD_STEP_S
-        script = {"steps": STEPS, "step_seconds": step_s}
+        script = {"steps": STEPS, "step_seconds": STEP_S}
         log = self._begin([script] * tasks)
         try:
             yield log
