@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -182,15 +181,6 @@ def events(log: Path, *kinds: str) -> list[dict[str, Any]]:
         found += [json.loads(line) for line in whole.splitlines()]
         _READ[log] = (offset + len(whole) + bool(whole), found)
     return [line for line in found if line["event"] in kinds]
-
-
-def free_port() -> int:
-    """
-    Find a port that nobody uses, and no other test is likely to get.
-    """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(look: Any, what: str, limit_s: float = LIMIT_S) -> Any:

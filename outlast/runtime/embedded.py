@@ -7,6 +7,7 @@ again at once, on the same ports, whenever it dies unasked.
 
 import asyncio
 import os
+import random
 import re
 import shutil
 import signal
@@ -22,6 +23,9 @@ from outlast.contracts.errors import BadInputError, UnavailableError
 HOST = "127.0.0.1"
 PORT = 7233
 UI_PORT = 8233
+# Below what the kernel hands out by itself: what is free here now is not the source
+# port of somebody's connection, or a server's inner port, a moment later.
+FREE_PORTS = range(20_000, 32_000)
 OLDEST_CLI = (1, 5)
 
 # The server's timers would fire up to 1 s late, its queues be polled 20 times a
@@ -65,6 +69,8 @@ class Server:
         :raises UnavailableError: when it does not.
         """
         log = self.home / "server.log"
+        if listens(self.port):
+            raise UnavailableError(f"port {self.port} is served by somebody else")
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 self._command(),
@@ -154,6 +160,18 @@ def choose_ports(port: int | None, ui_port: int | None) -> tuple[int, int]:
     return chosen, _port(ui_port, UI_PORT, {chosen})
 
 
+def free_port() -> int:
+    """
+    Find a port that nobody uses, and nobody is likely to be given.
+
+    :raises UnavailableError: when none is found.
+    """
+    for port in random.sample(FREE_PORTS, 100):
+        if _free(port):
+            return port
+    raise UnavailableError(f"no free port in {FREE_PORTS.start}-{FREE_PORTS.stop}")
+
+
 def listens(port: int) -> bool:
     """
     Say whether somebody answers on *port* of this machine.
@@ -172,9 +190,7 @@ def _port(asked: int | None, usual: int, taken: set[int | None]) -> int:
         return asked
     if usual not in taken and _free(usual):
         return usual
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 def _free(port: int) -> bool:

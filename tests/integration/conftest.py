@@ -14,9 +14,8 @@ from small_crew import Crew
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
-from drills.real import free_port
 from outlast.runtime.connect import connect
-from outlast.runtime.embedded import Server
+from outlast.runtime.embedded import Server, free_port
 from outlast.store.database import Store
 
 TEST_SERVER = Path(sys.executable).parent / "temporal-test-server"

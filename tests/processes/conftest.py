@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from courses import Course
 
-from drills.real import Home, free_port
-from outlast.runtime.embedded import Server
+from drills.real import Home
+from outlast.runtime.embedded import Server, free_port
 
 
 @pytest.fixture

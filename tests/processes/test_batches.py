@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from drills.real import ROOT, Fleet, Home, Said, every, free_port, wait_for
+from drills.real import ROOT, Fleet, Home, Said, every, wait_for
 from outlast.cli.edge import EXIT_INTERRUPTED
 from outlast.contracts.pool import ITEM_BYTES
-from outlast.runtime.embedded import Server
+from outlast.runtime.embedded import Server, free_port
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -12,7 +12,7 @@ from unit_fakes import told_in_one_sentence
 
 from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.runtime import embedded
-from outlast.runtime.embedded import HOST, Server, choose_ports
+from outlast.runtime.embedded import FREE_PORTS, HOST, Server, choose_ports, free_port
 
 BOUND_S = 5.0
 
@@ -34,12 +34,6 @@ def occupied() -> Iterator[Callable[[], int]]:
     yield occupy
     for each in sockets:
         each.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -209,3 +203,24 @@ class Dead:
 
 def dead() -> Dead:
     return Dead()
+
+
+def test_a_port_that_the_kernel_may_give_away_is_never_taken() -> None:
+    """
+    An inner port of another server took ours between its choice and its use.
+    """
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    assert max(FREE_PORTS) < int(given[0])
+    assert free_port() in FREE_PORTS
+
+
+async def test_a_server_does_not_take_somebody_else_for_itself(
+    tmp_path: Path, occupied: Callable[[], int]
+) -> None:
+    """
+    Who answers on its port before it was started is not it.
+    """
+    server = Server(tmp_path, occupied(), free_port())
+    with pytest.raises(UnavailableError, match="somebody else"):
+        await server.start()
+    assert server.process is None
