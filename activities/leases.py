@@ -8,6 +8,7 @@ from typing import Any
 from temporalio import activity
 
 from outlast.attempt.agent import Agent
+from outlast.attempt.counts import DEAD_ITEMS, count
 from outlast.attempt.guard import Place
 from outlast.attempt.host import ended, fence_of, send
 from outlast.attempt.lease import Lent
@@ -61,6 +62,7 @@ def keeping(store: Store) -> list[Activity]:
     @activity.defn(name="bury")
     async def bury(burial: Burial) -> None:
         await store.run(items.bury, burial)
+        count(DEAD_ITEMS)
 
     @activity.defn(name="close_batch")
     async def close(batch: str, cancelled: bool) -> BatchReport | None:

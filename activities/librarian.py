@@ -1,5 +1,5 @@
 """
-The librarian: bring the index of a folder up to date.
+The librarian: bring the index of a folder up to date; an ingested one is as it is.
 
 In a mission the work is spread over the pool first, so that a document which crashes
 or hangs its parser takes nothing along: *shelve* finds what is new, *indexer* reads
@@ -10,9 +10,9 @@ be read.
 import asyncio
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from activities.answering.handover import Gap, Index
+from activities.answering.handover import Gap, Index, Source
 from outlast import GiveUp, Run, Spread, agent
 from outlast.contracts.models import Spreading
 from outlast.contracts.policies import Policy
@@ -32,8 +32,8 @@ class Folder(BaseModel):
     documents: Path
 
 
-class Order(Folder):
-    needs: dict[str, Spreading] = {}
+class Order(Source):
+    needs: dict[str, Spreading] = Field(default_factory=dict)
 
 
 class Shelved(BaseModel):
@@ -99,6 +99,8 @@ async def librarian(order: Order, run: Run) -> Index:
     """
     Index what is left of the documents below the folder, and say what there is.
     """
+    if order.documents is None:
+        return await _ingested(order.library or "")
     name = library.library_id(run.tenant, order.documents)
     done = await run.resume(Shelved, Shelved())
     for spread in order.needs.values():
@@ -112,6 +114,19 @@ async def librarian(order: Order, run: Run) -> Index:
     except OSError as error:
         raise _unreadable(order.documents, error) from None
     return await _index(name, done)
+
+
+async def _ingested(name: str) -> Index:
+    """
+    Say what there is of a library that is nowhere but in the store.
+    """
+    index = await _index(name, Shelved())
+    if not index.documents:
+        raise GiveUp(
+            f"there is no library {name!r} in the store: `starter.py ingest FOLDER` "
+            "makes one and says its id"
+        )
+    return index
 
 
 async def _take_in(name: str, spread: Spreading, done: Shelved, run: Run) -> None:

@@ -2,17 +2,16 @@
 The planner: split a question into what can be looked up, and say who does what.
 """
 
-from pydantic import BaseModel
+from pydantic import JsonValue
 
-from activities.answering.handover import Index, Plan
+from activities.answering.handover import Index, Plan, Source
 from activities.answering.splitting import split
 from outlast import FollowUps, Run, Task, agent
 
 
-class Order(BaseModel):
+class Order(Source):
     question: str
-    documents: str
-    reports: str
+    reports: str | None = None
     mission: str
     needs: dict[str, Index]
 
@@ -47,10 +46,14 @@ def _research(order: Order, plan: Plan) -> list[Task]:
 def _finish(order: Order, plan: Plan) -> list[Task]:
     index = list(order.needs)
     draft = {"question": order.question, "parts": plan.model_dump()["parts"]}
-    report = {"reports": order.reports, "mission": order.mission}
-    documents = {"documents": order.documents}
+    report: dict[str, JsonValue] = {"mission": order.mission}
+    if order.reports is not None:
+        report["reports"] = order.reports
+    source = order.model_dump(
+        mode="json", include={"documents", "library"}, exclude_none=True
+    )
     return [
         Task(id="write", role="writer", input=draft, needs=list(plan.parts)),
-        Task(id="review", role="reviewer", input=documents, needs=["write"]),
+        Task(id="review", role="reviewer", input=source, needs=["write"]),
         Task(id="publish", role="publisher", input=report, needs=["review", *index]),
     ]

@@ -16,7 +16,7 @@ from outlast.store.passages import flat
 
 
 class Order(BaseModel):
-    reports: Path
+    reports: Path | None = None  # on this host; None where only the starter has one
     mission: Name
     needs: dict[str, Review | Index]
 
@@ -28,14 +28,16 @@ async def publisher(order: Order, run: Run) -> Publication:
     """
     review = next(each for each in order.needs.values() if isinstance(each, Review))
     index = next(each for each in order.needs.values() if isinstance(each, Index))
-    path = order.reports / f"{order.mission}.md"
-    run.say(f"writing {path}")
-    written = await run.once(
-        f"publish:{order.mission}",
-        lambda _, text: asyncio.to_thread(write, path, text),
-        content=report(review, index),
-        if_unsure="repeat",  # the same file with the same text
-    )
+    written = None
+    if order.reports is not None:
+        path = order.reports / f"{order.mission}.md"
+        run.say(f"writing {path}")
+        written = await run.once(
+            f"publish:{order.mission}",
+            lambda _, text: asyncio.to_thread(write, path, text),
+            content=report(review, index),
+            if_unsure="repeat",  # the same file with the same text
+        )
     return Publication(
         answer=review.answer,
         citations=review.citations,

@@ -7,9 +7,12 @@ from typing import Any
 
 from temporalio import activity
 
-from outlast.contracts.models import Report
+from outlast.attempt.counts import DEAD_TASKS, PARKED, count
+from outlast.contracts.models import Report, Status
 from outlast.store.books import Books
 from outlast.store.database import Store
+
+COUNTED = {Status.PARKED: PARKED, Status.DEAD: DEAD_TASKS}
 
 
 def close_mission(store: Store) -> Callable[[Report], Coroutine[Any, Any, None]]:
@@ -20,5 +23,8 @@ def close_mission(store: Store) -> Callable[[Report], Coroutine[Any, Any, None]]
     @activity.defn(name="close_mission")
     async def close(report: Report) -> None:
         await store.run(Books(store).close, report)
+        for task in report.tasks:
+            if task.status in COUNTED:
+                count(COUNTED[task.status])
 
     return close

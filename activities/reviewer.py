@@ -1,18 +1,27 @@
 """
 The reviewer: read every quotation again in its source, and drop what is not there.
 
-It trusts neither the index nor the writer: the file itself decides, word for word.
+It trusts neither the index nor the writer: the file itself decides, word for word. Of
+an ingested library there is no file here, so that the index decides.
 """
 
 import asyncio
 from pathlib import Path
 
-from pydantic import BaseModel
-
-from activities.answering.handover import Citation, Draft, Paragraph, Review, compose
+from activities.answering.handover import (
+    Citation,
+    Draft,
+    Paragraph,
+    Review,
+    Source,
+    compose,
+)
 from outlast import Degraded, Run, agent
+from outlast.store import quotes
+from outlast.store.database import shared
 from outlast.store.parsing import UnreadableDocumentError, decoded, load, parse
 from outlast.store.passages import Passage
+from outlast.store.root import within
 
 # Files whose passages are their own text, line by line.
 VERBATIM = (".markdown", ".md", ".txt")
@@ -21,22 +30,21 @@ VERBATIM = (".markdown", ".md", ".txt")
 UNVERIFIED = "What was found could not be verified in its source"
 
 
-class Order(BaseModel):
-    documents: Path
+class Order(Source):
     needs: dict[str, Draft]
 
 
 @agent("reviewer", version=1)
 async def reviewer(order: Order, run: Run) -> Review | Degraded:
     """
-    Verify the draft against the files below *documents*.
+    Verify the draft against the documents.
     """
     (draft,) = order.needs.values()
     quoted = [each for part in draft.paragraphs for each in part.quotations]
     verified: list[Citation] = []
     for each in quoted:
         run.say(f"verifying {each.place}")
-        if await asyncio.to_thread(stands, order.documents, each):
+        if await stands(order.documents, order.library or "", each):
             verified.append(each)
     dropped = [each for each in quoted if each not in verified]
     review = _review(draft, verified, dropped)
@@ -46,11 +54,22 @@ async def reviewer(order: Order, run: Run) -> Review | Degraded:
     return Degraded(review, f"quotations not found in their source: {places}")
 
 
-def stands(folder: Path, citation: Citation) -> bool:
+async def stands(folder: Path | None, library: str, citation: Citation) -> bool:
     """
-    Whether the file holds the quotation, word for word, at its line.
+    Whether the quotation stands, word for word and at its line, in the file below
+    *folder*; where there is no folder, in what *library* has of it.
+
+    :raises OutsideError: when missions may not read *folder* here.
     """
-    root = folder.resolve()
+    if folder is not None:
+        return await asyncio.to_thread(_in_file, folder, citation)
+    store = shared()
+    place = (library, citation.document, citation.line)
+    return await store.run(quotes.holds, store, *place, citation.quote)
+
+
+def _in_file(folder: Path, citation: Citation) -> bool:
+    root = within(folder).resolve()
     file = (root / citation.document).resolve()
     if not file.is_relative_to(root):
         return False

@@ -29,7 +29,7 @@ MOST_NAMED = 200
 
 class Job(BaseModel):
     tickets: Path
-    handbook: Path
+    handbook: Path | None = None  # not where it was ingested
     outbox: Path
     needs: dict[str, Index]
 
@@ -40,7 +40,7 @@ class Ticket(BaseModel):
     """
 
     ticket: Path
-    handbook: Path
+    handbook: Path | None = None
     library: str
     outbox: Path
 
@@ -84,11 +84,9 @@ async def mailroom(job: Job, run: Run) -> Spread:
         reason = error.strerror or str(error)
         raise GiveUp(f"the tickets in {job.tickets} cannot be read: {reason}") from None
     run.say(f"{len(files)} tickets")
-    same = {
-        "handbook": str(job.handbook),
-        "library": index.library,
-        "outbox": str(job.outbox),
-    }
+    same = {"library": index.library, "outbox": str(job.outbox)}
+    if job.handbook is not None:
+        same["handbook"] = str(job.handbook)
     items = [{"ticket": str(each.file), **same} for each in files]
     return Spread(role="clerk", items=items)
 
@@ -108,7 +106,7 @@ async def clerk(ticket: Ticket, run: Run) -> Answered:
         await store.run(research, store, ticket.library, part)
         for part in questions(text)
     ]
-    why = await asyncio.to_thread(doubt, ticket.handbook, found)
+    why = await doubt(ticket, found)
     if why is not None:
         return Answered(ticket=name, why=why)
     posted = await run.once(
@@ -120,7 +118,7 @@ async def clerk(ticket: Ticket, run: Run) -> Answered:
     return Answered(ticket=name, posted=posted)
 
 
-def doubt(handbook: Path, found: list[Research]) -> str | None:
+async def doubt(ticket: Ticket, found: list[Research]) -> str | None:
     """
     Say why the ticket is a person's; None when the handbook answers all of it, word
     for word.
@@ -131,8 +129,9 @@ def doubt(handbook: Path, found: list[Research]) -> str | None:
                 f": nothing about {', '.join(each.missing)}" if each.missing else ""
             )
             return f"the handbook does not answer “{each.question}”{missing}"
-        if not all(stands(handbook, citation) for citation in each.findings):
-            return f"what answers “{each.question}” is not in the handbook any more"
+        for citation in each.findings:
+            if not await stands(ticket.handbook, ticket.library, citation):
+                return f"what answers “{each.question}” is not in the handbook any more"
     return None
 
 

@@ -2,6 +2,7 @@
 Index a real manual and ask it questions: how fast, how often right, how honest.
 
     python -m benchmarks.corpus [--folder /usr/share/doc/postgresql-doc-15/html]
+                                [--database-url postgresql://...]
 
 The questions are in corpus_questions.yaml. Exit code 1 says that a bound was missed.
 """
@@ -50,12 +51,14 @@ def main() -> int:
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=MANUAL)
-    folder: Path = parser.parse_args().folder
+    parser.add_argument("--database-url", help="of an empty PostgreSQL database")
+    args = parser.parse_args()
+    folder: Path = args.folder
     if not folder.is_dir():
         print(f"there is no folder {folder}: apt-get install postgresql-doc-15")
         return 2
     with tempfile.TemporaryDirectory() as place:
-        store = Store(Path(place) / "store.db")
+        store = Store(args.database_url or Path(place) / "store.db")
         rows = [*_index(store, folder), *_ask(store, folder)]
         store.close()
     for row in rows:

@@ -185,7 +185,7 @@ def work(kind: Kind) -> NoReturn:
 
 
 async def _serve(kind: Kind) -> None:
-    store = Store(settings().store_path)
+    store = Store(settings().store)
     share(store)
     client = await connect(identity=identity_of(os.getpid(), kind))
     workers = _workers(kind, client, store)

@@ -33,6 +33,7 @@ class Home:
     server: Server
     extra: dict[str, str] = field(default_factory=dict)
     fleets: list["Fleet"] = field(default_factory=list)
+    code: Path = ROOT  # whose programs are started from now on
 
     @property
     def environment(self) -> dict[str, str]:
@@ -51,14 +52,18 @@ class Home:
         self.server.process.kill()
         self.server.process.wait()
 
-    def fleet(self, processes: int = 2) -> "Fleet":
+    def fleet(self, processes: int = 2, *options: str) -> "Fleet":
         """
         Start a fleet and wait until all its workers poll.
         """
-        command = [sys.executable, "worker.py", "--json"]
+        command = [sys.executable, "worker.py", "--json", *options]
         command += ["--processes", str(processes)]
         process = subprocess.Popen(
-            command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, text=True
+            command,
+            cwd=self.code,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert process.stdout is not None
         started = Fleet(process, json.loads(process.stdout.readline()))
@@ -69,9 +74,15 @@ class Home:
         """
         Run the starter to its end.
         """
+        return self.run("starter.py", *args, limit_s=limit_s)
+
+    def run(self, *command: str, limit_s: float = LIMIT_S) -> "Said":
+        """
+        Run one of the programs to its end.
+        """
         ended = subprocess.run(
-            [sys.executable, "starter.py", *args],
-            cwd=ROOT,
+            [sys.executable, *command],
+            cwd=self.code,
             env=self.environment,
             capture_output=True,
             text=True,
@@ -84,9 +95,15 @@ class Home:
         """
         Start the starter and leave it running.
         """
+        return self.start("starter.py", *args)
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """
+        Start one of the programs and leave it running.
+        """
         return subprocess.Popen(
-            [sys.executable, "starter.py", *args],
-            cwd=ROOT,
+            [sys.executable, *command],
+            cwd=self.code,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

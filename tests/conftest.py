@@ -1,13 +1,17 @@
 """
-A store and a ledger that live as long as one test.
+A store and a ledger that live as long as one test, on both databases.
 """
 
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from drills.postgres import Postgres, find_postgres
 from outlast.attempt.ledger import Ledger
 from outlast.store.database import Store
 
@@ -15,10 +19,44 @@ from outlast.store.database import Store
 hypothesis.settings.register_profile("outlast", deadline=None)
 hypothesis.settings.load_profile("outlast")
 
+BOTH = ("sqlite", "postgresql")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """
+    One PostgreSQL for all tests of this process; each takes a database of its own.
+    """
+    programs = find_postgres()
+    if programs is None and "CI" in os.environ:
+        pytest.fail("CI must have a PostgreSQL: install the package postgresql")
+    if programs is None:
+        pytest.skip("no PostgreSQL is here: install the package postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="outlast-postgres-"))
+    server = Postgres(folder, programs)
+    server.make()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop("immediate")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=BOTH)
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """
+    Where a store may be: a file, or a database of PostgreSQL.
+    """
+    if request.param == "sqlite":
+        return tmp_path / "store.db"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.database()
+
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(tmp_path / "store.db")
+def store(where: Path | str) -> Iterator[Store]:
+    made = Store(where)
     yield made
     made.close()
 

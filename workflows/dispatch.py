@@ -14,11 +14,11 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError
 
 from outlast.contracts.models import (
-    ALONE_QUEUE,
     CAUSE_CHARS,
     Answer,
     Assignment,
     Checkpoint,
+    alone_queue_of,
     attempt_id,
     queue_of,
     shorten,
@@ -27,15 +27,23 @@ from outlast.contracts.policies import (
     BACKOFF_CAP_S,
     BACKOFF_FACTOR,
     BACKOFF_FIRST_S,
+    DISPATCH_TRIES,
     SHIPPED,
-    Policy,
 )
 from workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
 
 # A task that is lost so often without a beat may be what freezes its hosts.
 LOST_LIMIT = 10
 
-AGAIN = {Next.AGAIN_CRASHED, Next.AGAIN_HANDED_ON}
+RETRIES = RetryPolicy(
+    initial_interval=timedelta(seconds=BACKOFF_FIRST_S),
+    backoff_coefficient=BACKOFF_FACTOR,
+    maximum_interval=timedelta(seconds=BACKOFF_CAP_S),
+    maximum_attempts=DISPATCH_TRIES,
+    non_retryable_error_types=LEFT_TO_THE_WORKFLOW,
+)
+
+AGAIN = {Next.AGAIN_CRASHED, Next.AGAIN_TOO_LONG, Next.AGAIN_HANDED_ON}
 
 
 class Pursuit:
@@ -78,6 +86,8 @@ class Pursuit:
         self._take_over(verdict)
         if verdict.next in AGAIN and (why := self._stopped()):
             return Verdict(Next.SKIP, why, attempts=self.dispatches)
+        if verdict.next is Next.AGAIN_TOO_LONG:
+            return self._use_up(verdict)
         if verdict.next is not Next.AGAIN_CRASHED:
             return verdict
         if verdict.unbegun and self.lost < LOST_LIMIT:
@@ -90,6 +100,17 @@ class Pursuit:
             return verdict
         cause = f"died {self.deaths} times at one step: {verdict.cause}"
         return Verdict(Next.NEXT_ROUTE, cause, attempts=self.dispatches)
+
+    def _use_up(self, verdict: Verdict) -> Verdict:
+        """
+        Take an attempt that was too long off the failures that the task may have.
+        """
+        policy = self.assignment.policy
+        if policy.failures == 1:
+            return Verdict(Next.NEXT_ROUTE, verdict.cause, attempts=self.dispatches)
+        fewer = policy.model_copy(update={"failures": policy.failures - 1})
+        self.assignment = self.assignment.model_copy(update={"policy": fewer})
+        return verdict
 
     def _take_over(self, verdict: Verdict) -> None:
         """
@@ -116,17 +137,18 @@ class Pursuit:
         return checkpoint.seq if checkpoint else 0
 
     async def _dispatch(self) -> Answer:
-        task, policy = self.assignment.task.id, self.assignment.policy
+        task = self.assignment.task.id
+        queue = alone_queue_of if self.suspect else queue_of
         answer: Answer = await workflow.execute_activity(
             self.route,
             self.assignment,
             result_type=Answer,
-            task_queue=ALONE_QUEUE if self.suspect else queue_of(self.route),
+            task_queue=queue(self.route),
             activity_id=attempt_id(task, self.route, self.dispatches),
             summary=task,
             heartbeat_timeout=timedelta(seconds=SHIPPED.heartbeat_timeout_s),
-            start_to_close_timeout=policy.attempt_limit,
-            retry_policy=_retries(policy),
+            start_to_close_timeout=self.assignment.policy.attempt_limit,
+            retry_policy=RETRIES,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
         return answer
@@ -134,15 +156,3 @@ class Pursuit:
 
 def _seq(checkpoint: Checkpoint) -> int:
     return checkpoint.seq
-
-
-def _retries(policy: Policy) -> RetryPolicy:
-    # The ledger counts failures over all dispatches and ends them; this bound is
-    # for the case that the store itself is what fails.
-    return RetryPolicy(
-        initial_interval=timedelta(seconds=BACKOFF_FIRST_S),
-        backoff_coefficient=BACKOFF_FACTOR,
-        maximum_interval=timedelta(seconds=BACKOFF_CAP_S),
-        maximum_attempts=policy.failures,
-        non_retryable_error_types=LEFT_TO_THE_WORKFLOW,
-    )

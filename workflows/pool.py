@@ -18,22 +18,20 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from outlast.contracts.models import (
-        ALONE_QUEUE,
         CAUSE_CHARS,
         MISSIONS_QUEUE,
+        alone_queue_of,
         queue_of,
         shorten,
     )
     from outlast.contracts.policies import (
         BACKOFF_CAP_S,
-        BACKOFF_FACTOR,
         BACKOFF_FIRST_S,
         SHIPPED,
     )
     from outlast.contracts.pool import (
         FIRST_LEASE,
         LEASE_DEATHS,
-        LEASE_TRIES,
         RENEW_EVENTS,
         WINDOW,
         BatchReport,
@@ -48,7 +46,8 @@ with workflow.unsafe.imports_passed_through():
         lease_type,
         next_size,
     )
-    from workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
+    from workflows.dispatch import AGAIN, RETRIES
+    from workflows.verdict import Next, Verdict, judge
 
 KEEPING_LIMIT = timedelta(seconds=60)
 KEEPING_ATTEMPTS = 2_000
@@ -223,7 +222,7 @@ class PoolWorkflow:
                 deaths += not _held(verdict)
                 if deaths > LEASE_DEATHS:
                     self.failed = f"leases die again and again: {verdict.cause}"
-            elif verdict.next not in (Next.AGAIN_HANDED_ON, Next.SKIP):
+            elif verdict.next not in (*AGAIN, Next.SKIP):
                 self.failed = verdict.cause
             if self.failed:
                 return
@@ -283,13 +282,7 @@ class PoolWorkflow:
             summary=f"{lease.span.start} to {lease.span.stop - 1}",
             heartbeat_timeout=timedelta(seconds=SHIPPED.heartbeat_timeout_s),
             start_to_close_timeout=LEASE_LIMIT,
-            retry_policy=RetryPolicy(
-                initial_interval=timedelta(seconds=BACKOFF_FIRST_S),
-                backoff_coefficient=BACKOFF_FACTOR,
-                maximum_interval=timedelta(seconds=BACKOFF_CAP_S),
-                maximum_attempts=LEASE_TRIES,
-                non_retryable_error_types=LEFT_TO_THE_WORKFLOW,
-            ),
+            retry_policy=RETRIES,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
         return worked
@@ -360,7 +353,7 @@ def _queue(lease: Lease) -> str:
     """
     role = lease.batch.role
     if lease.alone:
-        return ALONE_QUEUE
+        return alone_queue_of(role)
     return queue_of(role) if lease.again else lease_queue_of(role)
 
 

@@ -4,7 +4,10 @@ How an attempt's end is read: the one place that turns a failure into what happe
     heartbeat lost, process died,
     or overtaken (stale)         -> the same task again at once, from its checkpoint,
                                     until it has died too often without a saved step
-    worker drained               -> the same task again at once, not counted
+    over the attempt limit       -> the same task again at once, from its checkpoint,
+                                    until the policy's failures are used up
+    worker drained, or of a
+    release too old to read it   -> the same task again at once, not counted
     parked                       -> parked
     cancelled                    -> skipped
     anything else                -> the next route, or the task is dead
@@ -19,16 +22,25 @@ from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
     CancelledError,
+    RetryState,
     TimeoutType,
 )
 from temporalio.exceptions import TimeoutError as TimedOut
 
-from outlast.contracts.errors import CRASHED, DRAINED, STALE, ParkedError
+from outlast.contracts.errors import (
+    CRASHED,
+    DRAINED,
+    STALE,
+    NewerStateError,
+    ParkedError,
+)
 from outlast.contracts.models import Beat, Checkpoint
 
 # The server must not retry what it lost the heartbeat of: its retry waits for a
-# timer and cannot tell a death from a failure. The workflow can.
-LEFT_TO_THE_WORKFLOW = ["TemporalTimeout:Heartbeat"]
+# timer and cannot tell a death from a failure. The workflow can. Nor must it count
+# attempts that were too long: it would count those too that a worker has refused
+# because it could not read them.
+LEFT_TO_THE_WORKFLOW = ["TemporalTimeout:Heartbeat", "TemporalTimeout:StartToClose"]
 
 
 class Next(Enum):
@@ -37,6 +49,7 @@ class Next(Enum):
     """
 
     AGAIN_CRASHED = auto()
+    AGAIN_TOO_LONG = auto()
     AGAIN_HANDED_ON = auto()
     PARK = auto()
     SKIP = auto()
@@ -71,7 +84,14 @@ def judge(error: ActivityError) -> Verdict:
                 unbegun=not beats,
             )
         case TimedOut() as late:
-            return Verdict(Next.NEXT_ROUTE, f"timed out: {late.message}")
+            # Where the server was to count them, its retries are spent by now.
+            left = error.retry_state is RetryState.NON_RETRYABLE_FAILURE
+            ours = left and late.type is TimeoutType.START_TO_CLOSE
+            return Verdict(
+                Next.AGAIN_TOO_LONG if ours else Next.NEXT_ROUTE,
+                f"timed out: {late.message}",
+                _beaten(late.last_heartbeat_details),
+            )
         case CancelledError():
             return Verdict(Next.SKIP, "cancelled")
         case ApplicationError() as raised:
@@ -81,6 +101,8 @@ def judge(error: ActivityError) -> Verdict:
 
 def _raised(error: ApplicationError) -> Verdict:
     checkpoint, attempts = _details(error.details)
+    if _unread(error):
+        return Verdict(Next.AGAIN_HANDED_ON, f"not read: {error.cause}")
     decided = {
         CRASHED: Next.AGAIN_CRASHED,
         DRAINED: Next.AGAIN_HANDED_ON,
@@ -90,6 +112,16 @@ def _raised(error: ApplicationError) -> Verdict:
     }.get(error.type or "", Next.NEXT_ROUTE)
     overtaken = error.type == STALE
     return Verdict(decided, error.message, checkpoint, attempts, overtaken=overtaken)
+
+
+def _unread(error: ApplicationError) -> bool:
+    """
+    Say whether no worker that was asked could read the task: see `State`.
+    """
+    cause = error.cause
+    return (
+        isinstance(cause, ApplicationError) and cause.type == NewerStateError.__name__
+    )
 
 
 def _details(details: Sequence[object]) -> tuple[Checkpoint | None, int]:

@@ -3,9 +3,28 @@ What the crew hands from one agent to the next. Documents stay where they are: a
 citation says where to read.
 """
 
-from pydantic import BaseModel
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, model_validator
 
 from outlast.store.passages import flat
+
+
+class Source(BaseModel):
+    """
+    Where the documents are: in a folder that workers can read, or in the store alone,
+    in a library that was ingested.
+    """
+
+    documents: Path | None = None
+    library: str | None = None
+
+    @model_validator(mode="after")
+    def _names_one(self) -> Self:
+        if (self.documents is None) == (self.library is None):
+            raise ValueError("name either documents, a folder, or an ingested library")
+        return self
 
 
 class Gap(BaseModel):
@@ -19,7 +38,7 @@ class Gap(BaseModel):
 
 class Index(BaseModel):
     """
-    What the librarian made of a folder.
+    What the librarian made of a folder, or found in the store.
     """
 
     library: str
@@ -115,7 +134,7 @@ class Publication(BaseModel):
     answer: str
     citations: list[Citation] = []
     gaps: list[Gap] = []
-    report: str  # the path of the file
+    report: str | None = None  # the path of the file, where a worker has written one
     answered: bool = False
 
 

@@ -151,6 +151,21 @@ def load(modules: list[str]) -> dict[str, Agent]:
     return loaded()
 
 
+def playing(agents: dict[str, Agent], roles: list[str]) -> dict[str, Agent]:
+    """
+    Keep those of *agents* that play *roles*; all of them where no role is named.
+
+    :raises BadInputError: when nobody plays one of *roles*, with those there are.
+    """
+    unknown = [repr(role) for role in roles if role not in agents]
+    if unknown:
+        raise BadInputError(
+            f"no agent plays {', '.join(unknown)}; there are "
+            f"{', '.join(sorted(agents))}"
+        )
+    return {role: each for role, each in agents.items() if not roles or role in roles}
+
+
 def crew(agents: dict[str, Agent]) -> dict[str, Member]:
     """
     Resolve the routes and policies of *agents*, as a mission carries them.

@@ -11,11 +11,10 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from outlast.contracts.errors import StaleAttemptError
 from outlast.contracts.models import Assignment
@@ -29,6 +28,7 @@ from outlast.store.statements import (
     LAST_SAVED,
     OPEN_LINE,
 )
+from outlast.store.upsert import insert
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class Claim:
     One attempt's right to write for its task.
 
     *fence* grows over attempts, routes, redos, resets and runs; *attempt* counts
-    from 1 within the round.
+    from 1 within the round, and began *after_s* after the last sign of another one.
     """
 
     mission: str
@@ -48,6 +48,7 @@ class Claim:
     round: int
     fence: int
     attempt: int
+    after_s: float | None = field(default=None, compare=False)
 
 
 class Fence:
@@ -127,8 +128,8 @@ class Fence:
             self._refuse(connection, mission, task, fence, "claim")
             return None
         claim = Claim(mission, assignment.tenant, task, assignment.round, fence, row[0])
-        self._open_line(connection, claim, assignment, route)
-        return claim
+        after_s = self._open_line(connection, claim, assignment, route)
+        return replace(claim, after_s=after_s)
 
     def _open_line(
         self,
@@ -136,9 +137,10 @@ class Fence:
         claim: Claim,
         assignment: Assignment,
         route: str,
-    ) -> None:
+    ) -> float | None:
         now = self._clock()
         last_sign = self._last_sign(connection, claim)
+        after_s = now - last_sign if last_sign else None
         line = {
             **key_of(claim),
             "fence": claim.fence,
@@ -150,9 +152,10 @@ class Fence:
             "started_at": now,
             "resumed_seq": 0,
             "noticed_by": assignment.noticed_by,
-            "after_s": now - last_sign if last_sign else None,
+            "after_s": after_s,
         }
         connection.execute(OPEN_LINE, line)
+        return after_s
 
     def _last_sign(self, connection: sa.Connection, claim: Claim) -> float | None:
         """

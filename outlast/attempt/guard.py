@@ -6,6 +6,7 @@ with what it raises. Nothing is reported that is not in the ledger first.
 """
 
 import asyncio
+import contextvars
 import json
 import time
 from collections.abc import Callable
@@ -15,11 +16,14 @@ from typing import Any
 
 from pydantic import JsonValue, TypeAdapter
 
+from outlast.attempt import genai
 from outlast.attempt.agent import Agent, Degraded
+from outlast.attempt.counts import FAILED_BEFORE, recovered
 from outlast.attempt.fence import Claim
 from outlast.attempt.hands import NOBODY, Hand, Hands
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.run import Run, call_plainly
+from outlast.attempt.spans import Attributes, about, describe, span
 from outlast.contracts.errors import ExitedError, GiveUp, ResultError, StalledError
 from outlast.contracts.models import (
     CAUSE_CHARS,
@@ -63,8 +67,8 @@ class Place:
         ours = self.ledger.store
         if store not in ("", ours.id):
             raise GiveUp(
-                f"the mission's books are in another store than {ours.path}: give each "
-                "store a Temporal namespace of its own"
+                f"the mission's books are in another store than {ours.place}: give "
+                "each store a Temporal namespace of its own"
             )
 
 
@@ -88,6 +92,7 @@ class Attempt:
         self.claim: Claim | None = None
         self.checkpoint = Checkpoint()
         self.hand: Hand = NOBODY
+        self.retried = False  # by the server: the attempt before it has raised
         self._send = beat
         self._stalled = False
 
@@ -104,17 +109,33 @@ class Attempt:
             ledger.begin, self.assignment, self.agent.role, self.fence, carried
         )
         self.claim, self.checkpoint = begun.claim, begun.checkpoint
+        told = self._tell_begun(begun.claim)
         if begun.answer is not None:
             return begun.answer
         if self.checkpoint.seq:
             self.hand.save(self.checkpoint.model_dump_json().encode())
-        value = await self._play()
+        with span(f"{genai.INVOKE_AGENT} {self.agent.role}", told):
+            value = await self._play()
         if isinstance(value, Spread):
             answer, result = await store.run(self._spread, value)
         else:
             answer, result = _answer(value, self.claim.attempt)
         await store.run(ledger.record, self.claim, answer, result)
         return answer
+
+    def _tell_begun(self, claim: Claim) -> Attributes:
+        """
+        Tell whose attempt this is and what it goes on after; returns what is to be
+        told of its agent's call.
+        """
+        whose = about(claim, self.agent.role, self.checkpoint.seq)
+        noticed_by = FAILED_BEFORE if self.retried else self.assignment.noticed_by
+        if noticed_by and claim.after_s is not None:
+            recovered(noticed_by, claim.after_s)
+            whose["outlast.noticed_by"] = noticed_by
+            whose["outlast.after_s"] = claim.after_s
+        describe(whose)
+        return {**whose, **genai.invoking(self.agent.role, self.agent.version)}
 
     def _spread(self, spread: Spread) -> tuple[Answer, JsonValue]:
         """
@@ -197,7 +218,11 @@ async def call(agent: Agent, given: Any, run: Run, threads: Executor) -> Any:
     run.wait_with(
         lambda promise: asyncio.run_coroutine_threadsafe(promise, loop).result()
     )
-    return await loop.run_in_executor(threads, call_plainly, agent.play, given, run)
+    # A thread has no context of its own: spans that begin there are below ours.
+    here = contextvars.copy_context()
+    return await loop.run_in_executor(
+        threads, here.run, call_plainly, agent.play, given, run
+    )
 
 
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)

@@ -6,6 +6,7 @@ An agent as a Temporal activity: the one place that knows how ends are reported.
     worker draining             -> not retryable, the workflow hands the task on at once
     anything raised             -> retried by the server after a jittered back-off,
                                    until the ledger counts the policy's failures
+    the store is away           -> retried by the server, and not counted
     a later attempt has claimed -> not retryable: this one is over, and if the server
                                    still waits for it the workflow dispatches again
 
@@ -24,6 +25,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from outlast.attempt.agent import Agent
+from outlast.attempt.counts import BEATS, count
 from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Attempt, Place
 from outlast.attempt.hands import Hand
@@ -35,6 +37,7 @@ from outlast.contracts.errors import (
     OutlastError,
     ParkedError,
     StaleAttemptError,
+    StoreAwayError,
     TryLater,
 )
 from outlast.contracts.models import (
@@ -94,6 +97,7 @@ def host(
         info = activity.info()
         fence = fence_of(info.current_attempt_scheduled_time, info.attempt)
         attempt = Attempt(agent, assignment, fence, place, send)
+        attempt.retried = info.attempt > 1
         # Before anything else: a death from here on is reported by the parent.
         attempt.hand = place.hands.take(
             info.task_token,
@@ -127,6 +131,7 @@ def send(beat: Beat) -> None:
     Send a sign of life, with the progress it carries.
     """
     activity.heartbeat(beat.model_dump(mode="json"))
+    count(BEATS)
 
 
 def _carried(assignment: Assignment) -> list[Checkpoint]:
@@ -173,6 +178,9 @@ async def _failed(attempt: Guarded, error: Exception) -> ApplicationError:
     if isinstance(error, GiveUp | ParkedError):
         await _end(attempt, cause)
         return _error(attempt, str(error), error.kind, final=True)
+    if isinstance(error, StoreAwayError):
+        # No fault of the agent's, and there is nowhere to count it.
+        return _error(attempt, cause, FAILED, False, timedelta(seconds=backoff_s(1)))
     try:
         failures = await _count(attempt, cause)
     except StaleAttemptError as stale:

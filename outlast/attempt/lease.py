@@ -21,11 +21,13 @@ from typing import Any
 from pydantic import JsonValue
 
 from outlast.attempt.agent import Agent, Degraded
+from outlast.attempt.counts import DEAD_ITEMS, count
 from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Place, call, encode
 from outlast.attempt.hands import NOBODY, Hand
 from outlast.attempt.item import ItemRun
 from outlast.attempt.leaseledger import LeaseLedger
+from outlast.attempt.spans import about, describe
 from outlast.contracts.errors import (
     GiveUp,
     OutlastError,
@@ -46,6 +48,7 @@ from outlast.contracts.models import (
 )
 from outlast.contracts.policies import Policy, backoff_s
 from outlast.contracts.pool import LEASE_TRIES, Lease, Span, Worked, item_id, lease_id
+from outlast.store.bulk import Settled
 
 READ_ITEMS = 1_000
 # Results that are not in the store yet: what one kill makes to be done again.
@@ -115,7 +118,7 @@ class Lent:
     _in_hand: dict[int, None] = field(default_factory=dict)
     _fresh: deque[Item] = field(default_factory=deque)
     _later: list[tuple[float, int, Item]] = field(default_factory=list)
-    _rows: list[str] = field(default_factory=list)
+    _rows: list[Settled] = field(default_factory=list)
     _writing: "asyncio.Future[Any] | None" = None
     _lanes: list[Lane] = field(default_factory=list)
 
@@ -156,6 +159,7 @@ class Lent:
         self.claim = await store.run(
             self.ledger.claim, self.assignment, self.agent.role, self.fence
         )
+        describe(about(self.claim, self.agent.role))
         found = await store.run(self.ledger.found, self.lease)
         self._failures, self._began = found.failures, found.begun
         pulse = asyncio.ensure_future(self._pulse())
@@ -341,8 +345,7 @@ class Lent:
         if isinstance(value, Degraded):
             reason, value = shorten(value.reason, CAUSE_CHARS), value.result
         text = encode(value)
-        told = json.dumps(reason) if reason is not None else "null"
-        self._rows.append(f"[{item.number},{text},{told}]")
+        self._rows.append((item.number, text, reason))
         self.settled += 1
 
     async def _fail(self, group: list[Item], error: Exception) -> None:
@@ -375,6 +378,7 @@ class Lent:
         if final:
             self.settled += 1
             self.dead += 1
+            count(DEAD_ITEMS)
             return
         asked = error.after.total_seconds() if isinstance(error, TryLater) else None
         due = time.monotonic() + (asked or backoff_s(item.failures))
@@ -398,9 +402,8 @@ class Lent:
         rows, self._rows = self._rows, []
         closing, self._closing = self._closing, []
         self._wrote_at = time.monotonic()
-        text = f"[{','.join(rows)}]"
         self._writing = asyncio.ensure_future(
-            self.ledger.store.run(self.ledger.settle, self.claim, text, closing, last)
+            self.ledger.store.run(self.ledger.settle, self.claim, rows, closing, last)
         )
         if last:
             await self._writing

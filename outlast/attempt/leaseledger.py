@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from outlast.attempt.fence import Claim
 from outlast.attempt.ledger import Ledger
 from outlast.contracts.pool import Lease, item_id
-from outlast.store.items import SETTLE, Items, trouble
+from outlast.store.bulk import Settled, settle
+from outlast.store.items import Items, trouble
 from outlast.store.schema import claims
 
 
@@ -56,16 +57,16 @@ class LeaseLedger(Ledger):
         return Found(failures, begun)
 
     def settle(
-        self, claim: Claim, rows: str, closing: list[Claim], durable: bool
+        self, claim: Claim, rows: list[Settled], closing: list[Claim], durable: bool
     ) -> None:
         """
-        Write results, as JSON text of triples: item, result, why it is degraded.
+        Write results.
 
         :raises StaleAttemptError: when a later attempt has the lease.
         """
 
         def put(connection: sa.Connection) -> None:
-            connection.execute(SETTLE, {"batch": claim.mission, "rows": rows})
+            settle(connection, claim.mission, rows)
             for each in closing:
                 self._close_line(connection, each, "ended", self._clock())
 

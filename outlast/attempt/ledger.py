@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 from pydantic import JsonValue
-from sqlalchemy.dialects.sqlite import insert
 
 from outlast.attempt.fence import (
     Claim,
@@ -28,8 +27,8 @@ from outlast.store.statements import (
     RESUMED,
     SAVE,
     SAVED,
-    upsert,
 )
+from outlast.store.upsert import enter, insert, upsert
 
 KEEP = upsert(blobs, ["mission", "digest"], ["body", "stored_at"])
 
@@ -207,12 +206,11 @@ class Ledger(Fence):
         proposed = json.dumps(content, sort_keys=True)
 
         def put(connection: sa.Connection) -> Intent:
+            if self._first_intent(connection, claim, key, proposed):
+                return Intent(content, None, None, claim.round, True)
             found = connection.execute(
                 sa.select(effects).where(_effect(claim, key))
-            ).first()
-            if found is None:
-                self._write_intent(connection, claim, key, proposed)
-                return Intent(content, None, None, claim.round, True)
+            ).one()
             same = found.content == proposed
             if not same:
                 diverged = sa.update(effects).where(_effect(claim, key))
@@ -253,7 +251,8 @@ class Ledger(Fence):
                 "tokens": spending.c.tokens + add.excluded.tokens,
                 "cost": spending.c.cost + add.excluded.cost,
             }
-            connection.execute(add.on_conflict_do_update(None, set_=more))
+            key = ["mission", "task"]
+            connection.execute(add.on_conflict_do_update(index_elements=key, set_=more))
             total = sa.select(
                 sa.func.sum(spending.c.tokens), sa.func.sum(spending.c.cost)
             ).where(spending.c.mission == claim.mission)
@@ -262,24 +261,26 @@ class Ledger(Fence):
 
         return self._write(claim, "spending", put)
 
-    def _write_intent(
+    def _first_intent(
         self, connection: sa.Connection, claim: Claim, key: str, content: str
-    ) -> None:
-        connection.execute(
-            insert(effects).values(
-                tenant=claim.tenant,
-                key=key,
-                state=INTENDED,
-                content=content,
-                mission=claim.mission,
-                task=claim.task,
-                round=claim.round,
-                fence=claim.fence,
-                applied=0,
-                diverged=0,
-                intended_at=self._clock(),
-            )
-        )
+    ) -> bool:
+        """
+        Write the intent unless there is one; says whether it was written.
+        """
+        row = {
+            "tenant": claim.tenant,
+            "key": key,
+            "state": INTENDED,
+            "content": content,
+            "mission": claim.mission,
+            "task": claim.task,
+            "round": claim.round,
+            "fence": claim.fence,
+            "applied": 0,
+            "diverged": 0,
+            "intended_at": self._clock(),
+        }
+        return enter(connection, effects, row)
 
 
 class _Undo(Exception):  # noqa: N818 - nothing is wrong

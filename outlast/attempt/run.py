@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
+from outlast.attempt import spans
 from outlast.attempt.agent import Agent
 from outlast.attempt.fence import Claim
 from outlast.attempt.hands import NOBODY, Hand
@@ -124,6 +125,8 @@ class Run:
         await self._write(self._ledger.save, checkpoint, durable)
         self._hand.save(checkpoint.model_dump_json().encode())
         self._checkpoint = checkpoint
+        told = {"outlast.seq": checkpoint.seq, "outlast.bytes": len(body)}
+        spans.event("run.saved", told)
 
     async def once(
         self,
@@ -146,7 +149,20 @@ class Run:
         :raises ParkedError: when a person must look first.
         :raises StaleAttemptError: when a later attempt has the task.
         """
-        intent: Intent = await self._write(self._ledger.intend, key, content)
+        told = {"outlast.task": self._claim.task, "outlast.effect": key}
+        with spans.span("run.once", told):
+            intent: Intent = await self._write(self._ledger.intend, key, content)
+            spans.describe({"outlast.effect_found": intent.state or "new"})
+            return await self._do_once(key, intent, act, content, if_unsure)
+
+    async def _do_once(
+        self,
+        key: str,
+        intent: Intent,
+        act: Callable[..., Any],
+        content: JsonValue,
+        if_unsure: IfUnsure,
+    ) -> Any:
         if intent.state == APPLIED:
             if not intent.proposed and self.round > intent.round:
                 raise ParkedError(f"effect {key!r} stands with other content")
@@ -171,6 +187,7 @@ class Run:
         :raises BudgetSpentError: when one of them is passed.
         """
         used, paid = await self._write(self._ledger.spend, tokens, cost)
+        spans.event("run.spent", {"outlast.tokens": tokens, "outlast.cost": cost})
         limits = self._limits
         if limits.tokens is not None and used > limits.tokens:
             raise BudgetSpentError(f"{used} tokens used of {limits.tokens}")

@@ -55,13 +55,27 @@ def ask(
     """
     Answer QUESTION from a folder of documents, every quotation verified.
     """
+    from outlast.cli.ingest import ingest_if_shared
     from outlast.cli.intake import question_mission
     from outlast.cli.missions import Options, conduct
     from outlast.cli.show import answer_json, print_answer
 
     mission = question_mission(question, documents, id_)
+    ingest_if_shared(documents)
     options = Options(embedded, as_json, plain, strict)
     conduct(mission, options, answer_json, print_answer)
+
+
+@app.command()
+def ingest(
+    folder: Annotated[Path, typer.Argument(help="the documents")], as_json: Json = False
+) -> None:
+    """
+    Index FOLDER into the store; a mission's librarian then takes `library: ID`.
+    """
+    from outlast.cli.ingest import show_ingested
+
+    show_ingested(folder, as_json)
 
 
 @app.command()
@@ -276,6 +290,48 @@ def workers(as_json: Json = False) -> None:
     from outlast.cli.workers import show_workers
 
     asyncio.run(with_client(lambda client: show_workers(client, as_json)))
+
+
+@app.command()
+def builds(as_json: Json = False) -> None:
+    """
+    List the builds: which one has the new missions, which fleet may stop.
+    """
+    from outlast.cli.builds import show_builds
+    from outlast.cli.missions import with_client
+
+    asyncio.run(with_client(lambda client: show_builds(client, as_json)))
+
+
+@app.command()
+def promote(
+    build: Annotated[
+        str, typer.Argument(help="as its fleet has it in OUTLAST_BUILD")
+    ] = "",
+    none: Annotated[
+        bool, typer.Option("--none", help="to workers without a build instead")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """
+    Have new missions and batches begin on BUILD; those under way stay where they are.
+    """
+    from outlast.cli.builds import promote_build
+    from outlast.cli.missions import with_client
+
+    if none == bool(build):
+        raise BadInputError("name the BUILD, or say --none")
+    asyncio.run(with_client(lambda client: promote_build(client, build, as_json)))
+
+
+@app.command()
+def migrate() -> None:
+    """
+    Bring the store's schema up to this release's, before its workers start.
+    """
+    from outlast.cli.show import migrate_store
+
+    migrate_store()
 
 
 @app.command()

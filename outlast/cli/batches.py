@@ -15,11 +15,13 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from outlast.attempt.spans import span
 from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
 from outlast.cli.intake import new_id
-from outlast.cli.missions import Options, reach, with_client
+from outlast.cli.missions import Options, reach, refuse_far_workers, with_client
 from outlast.contracts.errors import BadInputError, RefusedError
 from outlast.contracts.pool import Batch, BatchReport
+from outlast.runtime import telemetry
 from outlast.runtime.batch import (
     Given,
     StartedBatch,
@@ -101,8 +103,10 @@ def conduct_batch(
     :raises BadInputError: before anything is started.
     """
     given = source(where)
+    if not options.embedded:
+        refuse_far_workers()
     stem = "batch" if where == "-" else Path(where).stem
-    store = Store(settings().store_path)
+    store = Store(settings().store)
     batch = resolve(role, name or new_id(stem), tenant, store)
     with ExitStack() as leaving:
         ready = leaving.enter_context(used(settings())) if options.embedded else None
@@ -126,13 +130,16 @@ async def _carry_out(
     options: Options,
     ready: dict[str, Any] | None,
 ) -> BatchReport:
+    telemetry.begin("starter")
     client = await connect(ready["address"]) if ready else await reach()
     items = await asyncio.to_thread(open_batch, batch, store)
     started = StartedBatch(batch, client, items)
     print(f"batch {batch.id}", file=sys.stderr)
-    ending = asyncio.ensure_future(_feed_and_wait(started, given))
-    await _follow(started, ending, options)
-    return await ending
+    told = {"outlast.mission": batch.id, "outlast.tenant": batch.tenant}
+    with span("batch", told):
+        ending = asyncio.ensure_future(_feed_and_wait(started, given))
+        await _follow(started, ending, options)
+        return await ending
 
 
 async def _feed_and_wait(started: StartedBatch, given: Source) -> BatchReport:
@@ -251,7 +258,7 @@ def show_dead_letters(batch: str | None, as_json: bool) -> None:
     """
     Print what was given up and why.
     """
-    items = known(batch) if batch else Items(Store(settings().store_path))
+    items = known(batch) if batch else Items(Store(settings().store))
     found = list(items.dead_letters(batch))
     if as_json:
         print(json.dumps([vars(each) for each in found], ensure_ascii=False))
@@ -266,6 +273,7 @@ def redrive(batch: str, item: int | None, cause: str | None) -> None:
     """
     Take dead letters back and have the pool work on them.
     """
+    refuse_far_workers()
     items = known(batch)
     entry = items.find(batch)
     assert entry is not None
@@ -303,7 +311,7 @@ def is_batch(name: str) -> bool:
     """
     Say whether *name* is a batch's.
     """
-    return Items(Store(settings().store_path)).find(name) is not None
+    return Items(Store(settings().store)).find(name) is not None
 
 
 def known(batch: str) -> Items:
@@ -312,7 +320,7 @@ def known(batch: str) -> Items:
 
     :raises BadInputError: when there is no such batch.
     """
-    items = Items(Store(settings().store_path))
+    items = Items(Store(settings().store))
     if items.find(batch) is None:
         raise BadInputError(f"no batch {batch!r} is in the store")
     return items

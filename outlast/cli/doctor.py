@@ -64,7 +64,7 @@ def _python() -> str:
 def _store() -> str:
     store = open_store()
     audit = Books(store).audit()
-    return f"{store.path}: {audit.accepted} missions, {len(audit.open)} open"
+    return f"{store.place}: {audit.accepted} missions, {len(audit.open)} open"
 
 
 def _agents() -> str:

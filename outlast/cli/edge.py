@@ -13,6 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from outlast.contracts.errors import OutlastError, RefusedError
+from outlast.runtime import telemetry
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -28,6 +29,7 @@ def run_command(app: typer.Typer) -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()  # whoever read it may be gone
+    telemetry.end()
     os._exit(code)  # a client's threads may not survive the interpreter's teardown
 
 

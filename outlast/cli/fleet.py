@@ -16,6 +16,8 @@ from outlast.fleet.health import Health
 from outlast.fleet.kinds import TICK_S
 from outlast.fleet.parent import Fleet
 from outlast.fleet.watchdog import LEAST_FREEZE_S
+from outlast.runtime import telemetry
+from outlast.runtime.connect import refuse_two_hosts
 from outlast.runtime.settings import Settings, settings
 
 LEAST_MEMORY_MB = 256  # an idle worker takes about 150
@@ -30,10 +32,15 @@ def work(
     processes: Annotated[
         int | None, typer.Option(help="agent processes; OUTLAST_PROCESSES, or 2")
     ] = None,
+    roles: Annotated[
+        str | None,
+        typer.Option(help="play only these, as in researcher,writer; OUTLAST_ROLES"),
+    ] = None,
     single_host: Annotated[
         bool,
         typer.Option(
-            help="the Temporal is elsewhere, but all workers are on this host"
+            help="the Temporal is elsewhere, but starters and workers are all on this "
+            "host; OUTLAST_SINGLE_HOST"
         ),
     ] = False,
     health_port: Annotated[
@@ -54,17 +61,19 @@ def work(
     Keep worker processes alive: one for workflows, the others for agents.
     """
     logging.basicConfig(level=logging.INFO, format="%(name)s %(message)s")
-    chosen = settings()
-    if processes is not None:
-        chosen = chosen.model_copy(update={"processes": _at_least_one(processes)})
-    if memory_mb is not None:
-        chosen = chosen.model_copy(update={"memory_mb": memory_mb})
-    if not watchdog:
-        chosen = chosen.model_copy(update={"watchdog": False})
+    said = {
+        "processes": None if processes is None else _at_least_one(processes),
+        "memory_mb": memory_mb,
+        "single_host": single_host or None,
+        "watchdog": None if watchdog else False,
+    }
+    told = {name: value for name, value in said.items() if value is not None}
+    chosen = settings().model_copy(update=told)
+    if roles is not None:
+        os.environ["OUTLAST_ROLES"] = roles  # the workers look there
     _join_own_stack(chosen)
-    _refuse_impossible_memory(chosen)
-    _refuse_impossible_freeze(chosen)
-    _refuse_two_hosts(single_host)
+    _refuse_what_cannot_work(chosen)
+    telemetry.begin("fleet")
     raise typer.Exit(asyncio.run(_keep(chosen, as_json, (health_host, health_port))))
 
 
@@ -77,6 +86,10 @@ async def _keep(chosen: Settings, as_json: bool, listen: tuple[str, int]) -> int
     told = _tell_json if as_json else _tell
     fleet = Fleet(chosen, lambda fleet: told(fleet, health))
     health = Health(fleet.snapshot, *listen)
+    if telemetry.measures():
+        from outlast.fleet.meters import measure
+
+        measure(fleet.snapshot, fleet.tally)
     try:
         return await fleet.run()
     finally:
@@ -91,6 +104,19 @@ def _tell_json(fleet: Fleet, health: Health) -> None:
 def _tell(fleet: Fleet, health: Health) -> None:
     pids = ", ".join(f"{child.kind} {child.pid}" for child in fleet.children)
     print(f"workers poll: {pids}; {health.url}; Ctrl-C drains them", flush=True)
+
+
+def _refuse_what_cannot_work(chosen: Settings) -> None:
+    """
+    Look at all that is known before anything starts.
+
+    :raises BadInputError: in one sentence.
+    """
+    _refuse_impossible_memory(chosen)
+    _refuse_impossible_freeze(chosen)
+    _refuse_a_missing_root(chosen)
+    refuse_two_hosts(chosen)
+    _refuse_a_shut_store(chosen)
 
 
 def _refuse_impossible_memory(chosen: Settings) -> None:
@@ -132,18 +158,20 @@ def _at_least_one(processes: int) -> int:
     return processes
 
 
-def _refuse_two_hosts(single_host: bool) -> None:
-    """
-    A store in a file serves one host; another host's workers would not see it.
-    """
-    from outlast.runtime.connect import configuration, on_loopback
+def _refuse_a_missing_root(chosen: Settings) -> None:
+    root = chosen.documents_root
+    if root is not None and not root.is_dir():
+        raise BadInputError(f"OUTLAST_DOCUMENTS_ROOT={root} is not a folder")
 
-    address = configuration()["target_host"]
-    if not single_host and not on_loopback(address):
-        raise BadInputError(
-            f"Temporal at {address} is not on this machine and the store is a file "
-            "here; if all workers run on this one host, say --single-host"
-        )
+
+def _refuse_a_shut_store(chosen: Settings) -> None:
+    """
+    Say at once that a database refuses us. A file is the workers' own to open.
+    """
+    if chosen.database_url is not None:
+        from outlast.store.database import Store
+
+        Store(chosen.store).close()
 
 
 def main() -> None:

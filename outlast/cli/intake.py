@@ -3,6 +3,7 @@ Turn what a user gives into a mission, or into one sentence on what is wrong wit
 """
 
 import secrets
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import MISSION_BYTES, Mission, Task, shorten
 from outlast.runtime.settings import settings
 from outlast.store.folder import scan
+from outlast.store.library import library_id
 
 QUESTION_CHARS = 1000
 # JSON parsers stop at 200 levels, some of which our own models take.
@@ -33,19 +35,40 @@ def question_mission(question: str, documents: Path, mission: str | None) -> Mis
         raise BadInputError(f"the question is longer than {QUESTION_CHARS} characters")
     folder = check_folder(documents)
     name = mission or new_id("ask")
-    plan = {
-        "question": asked,
-        "documents": str(folder),
-        "reports": str(settings().reports),
-        "mission": name,
-    }
+    asking: dict[str, JsonValue] = {"question": asked, "mission": name}
+    tasks = _ask_library if settings().database_url is not None else _ask_folder
+    return build({"id": name, "goal": asked, "tasks": tasks(folder, asking)})
+
+
+def _ask_folder(folder: Path, asking: dict[str, JsonValue]) -> list[Task]:
+    """
+    Have the workers, who are here, read *folder* and write the report.
+    """
     where: dict[str, JsonValue] = {"documents": str(folder)}
-    tasks = [
+    plan = {**where, **asking, "reports": str(settings().reports)}
+    return [
         Task(id="shelve", role="shelver", input=dict(where)),
         Task(id="index", role="librarian", input=dict(where), needs=["shelve"]),
-        Task(id="plan", role="planner", input=dict(plan), needs=["index"]),
+        Task(id="plan", role="planner", input=plan, needs=["index"]),
     ]
-    return build({"id": name, "goal": asked, "tasks": tasks})
+
+
+def _ask_library(folder: Path, asking: dict[str, JsonValue]) -> list[Task]:
+    """
+    Ask the library that the starter has made of *folder*: the workers may be elsewhere.
+    """
+    where: dict[str, JsonValue] = {"library": library_of(folder)}
+    return [
+        Task(id="index", role="librarian", input=dict(where)),
+        Task(id="plan", role="planner", input={**where, **asking}, needs=["index"]),
+    ]
+
+
+def library_of(folder: Path) -> str:
+    """
+    Name the library of *folder* on this host: others have folders of the same path.
+    """
+    return library_id("default", folder, socket.gethostname())
 
 
 def check_folder(documents: Path) -> Path:

@@ -15,11 +15,13 @@ import typer
 from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from outlast.attempt.spans import describe, span
 from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
 from outlast.cli.follow import follow, screen
 from outlast.contracts.errors import BadInputError, RefusedError, UnavailableError
 from outlast.contracts.models import Mission, Report, Status
-from outlast.runtime.connect import connect
+from outlast.runtime import telemetry
+from outlast.runtime.connect import connect, refuse_two_hosts
 from outlast.runtime.settings import settings, temporal_is_named
 from outlast.runtime.start import Started, resolve, start
 from outlast.runtime.use import running, used
@@ -63,6 +65,8 @@ def conduct(mission: Mission, options: Options, as_json: Tell, as_text: Tell) ->
     :raises BadInputError: before anything is started.
     """
     resolve(mission)
+    if not options.embedded:
+        refuse_far_workers()
     began = time.monotonic()
     with ExitStack() as leaving:
         ready = leaving.enter_context(used(settings())) if options.embedded else None
@@ -96,8 +100,21 @@ async def reach() -> Client:
 
     :raises UnavailableError: when neither answers.
     """
+    return await connect(_address())
+
+
+def refuse_far_workers() -> None:
+    """
+    Make sure, before the store is written, that the workers have the same one.
+
+    :raises BadInputError: when they are elsewhere and the store is a file here.
+    """
+    refuse_two_hosts(settings(), _address())
+
+
+def _address() -> str | None:
     ready = None if temporal_is_named() else running(settings())
-    return await connect(ready["address"] if ready else None)
+    return ready["address"] if ready else None
 
 
 async def update(client: Client, mission: str, name: str, *args: str) -> None:
@@ -129,11 +146,16 @@ async def _carry_out(
     mission: Mission, options: Options, ready: dict[str, Any] | None
 ) -> tuple[Started, Report]:
     _cancel_on_sigterm()
+    telemetry.begin("starter")
     client = await connect(ready["address"]) if ready else await reach()
-    started = await start(mission, client=client)
-    with screen(options.plain or options.as_json) as shown:
-        shown.note(f"mission {mission.id}")
-        return started, await follow(started, shown)
+    told = {"outlast.mission": mission.id, "outlast.tenant": mission.tenant}
+    with span("mission", told):  # the root of its one trace
+        started = await start(mission, client=client)
+        with screen(options.plain or options.as_json) as shown:
+            shown.note(f"mission {mission.id}")
+            report = await follow(started, shown)
+        describe({"outlast.status": report.status.value})
+        return started, report
 
 
 def _cancel_on_sigterm() -> None:

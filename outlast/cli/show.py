@@ -9,6 +9,7 @@ from typing import Any
 
 from outlast.cli.follow import look
 from outlast.cli.missions import Conducted, reach
+from outlast.cli.report import write_report
 from outlast.cli.wedged import wedged_cause
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Outcome, Report
@@ -16,6 +17,7 @@ from outlast.runtime.settings import settings
 from outlast.store.books import Books, Entry
 from outlast.store.database import Store
 from outlast.store.items import Items
+from outlast.store.schema import SCHEMA
 
 NO_ANSWER = "The mission ended without an answer."
 
@@ -24,7 +26,7 @@ def answer_json(conducted: Conducted) -> None:
     """
     Print the answer to a question as one JSON object.
     """
-    published = _published(conducted.results)
+    published = _published(conducted)
     value = {
         "mission": conducted.mission.id,
         "status": conducted.report.status,
@@ -43,7 +45,7 @@ def print_answer(conducted: Conducted) -> None:
     """
     Print the answer for a person: the answer first, each quotation with its place.
     """
-    published = _published(conducted.results)
+    published = _published(conducted)
     print(f"\n{published.get('answer', NO_ANSWER)}\n")
     for number, each in enumerate(published.get("citations", []), 1):
         print(f"  [{number}] {each['document']}:{each['line']}")
@@ -186,7 +188,15 @@ def open_store() -> Store:
     """
     Open the store of this home.
     """
-    return Store(settings().store_path)
+    return Store(settings().store)
+
+
+def migrate_store() -> None:
+    """
+    Bring the store's schema up to this release's.
+    """
+    store = Store(settings().store, upgrade=True)
+    print(f"{store.place}: schema {SCHEMA}")
 
 
 def _entry(mission: str) -> Entry:
@@ -196,9 +206,11 @@ def _entry(mission: str) -> Entry:
     return entry
 
 
-def _published(results: dict[str, Any]) -> dict[str, Any]:
-    found = results.get("publish")
-    return found if isinstance(found, dict) else {}
+def _published(conducted: Conducted) -> dict[str, Any]:
+    found = conducted.results.get("publish")
+    if not isinstance(found, dict):
+        return {}
+    return {**found, "report": found.get("report") or write_report(conducted)}
 
 
 def _task_json(outcome: Outcome, results: dict[str, Any]) -> dict[str, Any]:

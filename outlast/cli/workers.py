@@ -1,23 +1,25 @@
 """
-The live workers, as the server lists them: by role, host, load and last sign.
+The live workers, as the server lists them: by role and what they take of it, host,
+load and last sign.
 """
 
 import json
-import time
 from dataclasses import asdict, dataclass
 
-from temporalio.api.enums.v1 import WorkerStatus
 from temporalio.api.worker.v1 import WorkerHeartbeat
-from temporalio.api.workflowservice.v1 import ListWorkersRequest
 from temporalio.client import Client
-from temporalio.service import RPCError
 
-from outlast.contracts.errors import UnavailableError
-from outlast.contracts.models import ALONE_QUEUE, MISSIONS_QUEUE, queue_of
+from outlast.contracts.models import MISSIONS_QUEUE, alone_queue_of, queue_of
+from outlast.contracts.pool import lease_queue_of
+from outlast.runtime.builds import build_of
+from outlast.runtime.signs import live_signs, silence_s
 
-PAGE = 1000
-# Workers sign every 2 s; one that was silent for longer is not called live.
-SILENT_S = 6.0
+# What a role's queues are called, by how the name of each begins.
+TAKES = {
+    queue_of(""): "tasks",
+    lease_queue_of(""): "leases",
+    alone_queue_of(""): "suspects",
+}
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,10 @@ class Row:
     """
 
     role: str
+    takes: str
     host: str
     pid: int
+    build: str
     in_hand: int
     free: int
     last_sign_s: float
@@ -43,11 +47,12 @@ async def show_workers(client: Client, as_json: bool) -> None:
         print(json.dumps([asdict(row) for row in rows]))
         return
     print(
-        f"{'role':<20}{'host':<20}{'pid':>8}{'in hand':>9}{'free':>6}{'last sign':>11}"
+        f"{'role':<16}{'takes':<10}{'host':<20}{'pid':>8}"
+        f"{'in hand':>9}{'free':>6}{'last sign':>11}  build"
     )
     for row in rows:
-        load = f"{row.in_hand:>9}{row.free:>6}{row.last_sign_s:>9.1f} s"
-        print(f"{row.role:<20}{row.host:<20}{row.pid:>8}{load}")
+        load = f"{row.in_hand:>9}{row.free:>6}{row.last_sign_s:>9.1f} s  {row.build}"
+        print(f"{row.role:<16}{row.takes:<10}{row.host:<20}{row.pid:>8}{load}")
     if not rows:
         print("no live workers; start some with worker.py")
 
@@ -58,41 +63,32 @@ async def live_workers(client: Client) -> list[Row]:
 
     :raises UnavailableError: when the server has no worker lists.
     """
-    request = ListWorkersRequest(namespace=client.namespace, page_size=PAGE)
-    try:
-        listed = await client.workflow_service.list_workers(request)
-    except RPCError as error:
-        raise UnavailableError(
-            f"this server lists no workers: {error.message}"
-        ) from None
-    beats = [each.worker_heartbeat for each in listed.workers_info]
-    rows = [_row(beat) for beat in beats if _is_live(beat)]
-    return sorted(rows, key=lambda row: (row.role, row.host, row.pid))
+    rows = [_row(sign) for sign in await live_signs(client)]
+    return sorted(rows, key=lambda row: (row.role, row.takes, row.host, row.pid))
 
 
-def _is_live(beat: WorkerHeartbeat) -> bool:
-    running = beat.status == WorkerStatus.WORKER_STATUS_RUNNING
-    return running and _silence_s(beat) < SILENT_S
-
-
-def _silence_s(beat: WorkerHeartbeat) -> float:
-    return max(0.0, time.time() - beat.heartbeat_time.ToNanoseconds() / 1e9)
-
-
-def _row(beat: WorkerHeartbeat) -> Row:
-    slots = beat.activity_task_slots_info
-    if beat.task_queue == MISSIONS_QUEUE:
-        slots = beat.workflow_task_slots_info
+def _row(sign: WorkerHeartbeat) -> Row:
+    slots = sign.activity_task_slots_info
+    if sign.task_queue == MISSIONS_QUEUE:
+        slots = sign.workflow_task_slots_info
+    role, takes = _played(sign.task_queue)
     return Row(
-        role=_role(beat.task_queue),
-        host=beat.host_info.host_name,
-        pid=int(beat.host_info.process_id or 0),
+        role=role,
+        takes=takes,
+        host=sign.host_info.host_name,
+        pid=int(sign.host_info.process_id or 0),
+        build=build_of(sign),
         in_hand=slots.current_used_slots,
         free=slots.current_available_slots,
-        last_sign_s=round(_silence_s(beat), 1),
+        last_sign_s=round(silence_s(sign), 1),
     )
 
 
-def _role(queue: str) -> str:
-    names = {MISSIONS_QUEUE: "(workflows)", ALONE_QUEUE: "(suspects)"}
-    return names.get(queue, queue.removeprefix(queue_of("")))
+def _played(queue: str) -> tuple[str, str]:
+    """
+    Read from a queue's name the role, and what is taken there.
+    """
+    for start, takes in TAKES.items():
+        if queue.startswith(start):
+            return queue.removeprefix(start), takes
+    return ("(workflows)", "missions") if queue == MISSIONS_QUEUE else (queue, "?")

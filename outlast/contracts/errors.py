@@ -5,8 +5,10 @@ Every error of Outlast, sorted by what the caller does next.
     ├── BadInputError         mend the input: one sentence, exit code 2, nothing started
     ├── UnavailableError      try again later: something outside is away
     │   └── StoreError        the store cannot be opened or is too new
+    │       └── StoreAwayError  its server does not answer, or ended the transaction
     ├── RefusedError          stop: somebody else is right
-    │   └── StaleAttemptError a later attempt of the same task has claimed it
+    │   ├── StaleAttemptError a later attempt of the same task has claimed it
+    │   └── NewerStateError   a later release has written it, and must read it
     └── TaskError             raised by or for an agent; decides how its task goes on
         ├── TryLater          retry, after the delay it names
         ├── StalledError      retry: alive without progress for too long
@@ -15,6 +17,7 @@ Every error of Outlast, sorted by what the caller does next.
         ├── GiveUp            give up: no attempt can succeed, the task is a dead letter
         │   ├── BudgetSpentError
         │   ├── MissingSecretError
+        │   ├── OutsideError     documents that missions may not read on this worker
         │   └── CheckpointError  a checkpoint that this version cannot read
         └── ParkedError       escalate: a person must look before it may go on
 
@@ -55,6 +58,12 @@ class StoreError(UnavailableError):
     """
 
 
+class StoreAwayError(StoreError):
+    """
+    The store's server is away for now: the same may be done again later.
+    """
+
+
 class RefusedError(OutlastError):
     """
     What was asked is refused because somebody else is right.
@@ -64,6 +73,12 @@ class RefusedError(OutlastError):
 class StaleAttemptError(RefusedError):
     """
     A write by an attempt that a later one has overtaken; nothing was written.
+    """
+
+
+class NewerStateError(RefusedError):
+    """
+    State with a higher schema number than this release knows. It is not guessed at.
     """
 
 
@@ -128,6 +143,12 @@ class BudgetSpentError(GiveUp):
 class MissingSecretError(GiveUp):
     """
     A secret that this worker was not given.
+    """
+
+
+class OutsideError(GiveUp):
+    """
+    Documents outside the one folder that missions may read on this worker.
     """
 
 

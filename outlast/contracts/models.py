@@ -8,14 +8,25 @@ Report that lists what it lacks and why. References travel, documents do not.
 import hashlib
 import json
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    model_validator,
+)
 
+from outlast.contracts.errors import NewerStateError
 from outlast.contracts.policies import Policy
 
+# What this release writes into state, and the highest that it reads. It grows when an
+# older release could no longer understand what a newer one has written.
+SCHEMA_NUMBER = 1
+
 MISSIONS_QUEUE = "outlast-missions"
-ALONE_QUEUE = "outlast-alone"  # for tasks suspected of killing their process
 
 # Progress in a heartbeat. Temporal terminates a workflow whose pending heartbeats
 # grow past its state limit, so what is larger goes to the store.
@@ -51,6 +62,13 @@ def queue_of(role: str) -> str:
     return f"outlast-role-{role}"
 
 
+def alone_queue_of(role: str) -> str:
+    """
+    Name the task queue for tasks of *role* that are suspected of killing their process.
+    """
+    return f"outlast-alone-{role}"
+
+
 def attempt_id(task: str, route: str, dispatch: int) -> str:
     """
     Name a dispatch in the history; no name holds a '#'.
@@ -71,6 +89,32 @@ class Contract(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class State(Contract):
+    """
+    A value that may outlive the release that wrote it, in a history or on a queue.
+
+    This is the one place that refuses what a newer release has written: the decoding
+    fails, so the server keeps the task for a worker that can read it.
+    """
+
+    schema_number: int = Field(default=SCHEMA_NUMBER, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_newer(cls, raw: Any) -> Any:
+        # Before any field: a newer release may have changed them all. No ValueError,
+        # which would be one fault among others.
+        number = raw.get("schema_number") if isinstance(raw, dict) else None
+        if isinstance(number, int) and number > SCHEMA_NUMBER:
+            name = raw.get("mission") or raw.get("id")
+            raise NewerStateError(
+                f"{name} was written by a newer release: its state has schema number "
+                f"{number}, this release reads up to {SCHEMA_NUMBER}; start workers of "
+                "the newer release and stop those of this one"
+            )
+        return raw
 
 
 class Status(StrEnum):
@@ -122,7 +166,7 @@ class Member(Contract):
     policy: Policy = Policy()
 
 
-class Mission(Contract):
+class Mission(State):
     """
     One goal, its plan and its limits.
 
@@ -142,7 +186,9 @@ class Mission(Contract):
         """
         Identify what was asked: everything but the id and who is there to do it.
         """
-        asked = self.model_dump(mode="json", exclude={"id", "crew", "store"})
+        # By any release: what it calls its state is not what was asked.
+        untold = {"id", "crew", "store", "schema_number"}
+        asked = self.model_dump(mode="json", exclude=untold)
         return digest(json.dumps(asked, sort_keys=True))
 
 
@@ -167,7 +213,7 @@ class Beat(Contract):
     said: str = ""
 
 
-class Assignment(Contract):
+class Assignment(State):
     """
     What an attempt is told: its task, where to go on, and what came before it.
     """

@@ -45,6 +45,11 @@ BACKOFF_FACTOR = 3.0
 BACKOFF_CAP_S = 30.0
 # Half of each delay is random, so that tasks which failed together return apart.
 BACKOFF_JITTER = 0.5
+# How often the server tries a dispatch by itself before its workflow hears of it, four
+# hours by these delays. What an agent may fail is counted in the ledger and ends a task
+# long before. This is for what is nobody's failure: a store that is away, workers too
+# old to read what they are given.
+DISPATCH_TRIES = 500
 
 
 def backoff_s(failures: int, draw: float | None = None) -> float:

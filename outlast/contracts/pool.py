@@ -7,7 +7,7 @@ travels, and what a history holds, are ranges of numbers.
 
 from pydantic import Field
 
-from outlast.contracts.models import BatchName, Contract, Name
+from outlast.contracts.models import BatchName, Contract, Name, State
 from outlast.contracts.policies import Policy
 
 ITEM_BYTES = 32 * 1024
@@ -57,7 +57,7 @@ def item_id(number: int) -> str:
     return f"item-{number:09d}"
 
 
-class Batch(Contract):
+class Batch(State):
     """
     Items for one agent; the items themselves are in the store with id *store*.
     """

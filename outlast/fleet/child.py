@@ -23,7 +23,8 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import (
     SandboxedWorkflowRunner,
     SandboxRestrictions,
@@ -31,20 +32,27 @@ from temporalio.worker.workflow_sandbox import (
 
 from activities.leases import keeping, lend
 from activities.registrar import close_mission
-from outlast.attempt.agent import Agent, load
+from outlast.attempt import counts
+from outlast.attempt.agent import Agent, load, playing
 from outlast.attempt.guard import Place
 from outlast.attempt.host import closed, host
 from outlast.attempt.ledger import Ledger
-from outlast.contracts.errors import OutlastError
-from outlast.contracts.models import ALONE_QUEUE, MISSIONS_QUEUE, queue_of
+from outlast.contracts.errors import OutlastError, StoreAwayError
+from outlast.contracts.models import MISSIONS_QUEUE, alone_queue_of, queue_of
 from outlast.contracts.policies import SHIPPED
 from outlast.contracts.pool import lease_queue_of
-from outlast.fleet.kinds import TICK_S, Kind, identity_of, recorder_of
+from outlast.fleet.alone import Turn
+from outlast.fleet.kinds import TICK_S, Kind, identity_of, recorder_of, unended_of
 from outlast.fleet.recorder import Recorder
+from outlast.fleet.tally import TELL_S, Outbox
+from outlast.fleet.unread import tell_plainly
+from outlast.runtime import telemetry
+from outlast.runtime.builds import DEPLOYMENT
 from outlast.runtime.connect import connect_patiently
 from outlast.runtime.locks import home_of
 from outlast.runtime.settings import Settings, settings
 from outlast.store.database import Store, share
+from outlast.store.root import confine
 from workflows.pool import PoolWorkflow
 from workflows.supervisor import SupervisorWorkflow
 
@@ -55,14 +63,19 @@ END_AFTER_S = 2.0
 # Without a parent a process that has not ended by then ends itself.
 ORPHAN_S = 1.0
 
+# How often a store that is away is asked for.
+AGAIN_S = 0.2
+
 # Without a name of the build each Worker hashes every loaded module: 0.6 s.
 BUILD_ID = "outlast"
 
 # Our own modules are deterministic by construction and checked by replay; loading
-# them anew for every workflow would cost half a second each.
+# them anew for every workflow would cost half a second each. OpenTelemetry is only
+# called by the interceptor around them, which has one context for all.
 PASSED_THROUGH = (
     "outlast",
     "workflows",
+    "opentelemetry",
     "pydantic",
     "pydantic_core",
     "annotated_types",
@@ -79,8 +92,7 @@ def run(kind: Kind, channel: socket.socket) -> NoReturn:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, by SIGTERM
     logging.basicConfig(level=logging.WARNING, format="%(name)s %(message)s")
-    # We tell of every failed attempt ourselves, with one traceback instead of two.
-    logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
+    tell_plainly()
     threading.Thread(target=_end_alone, args=(channel.dup(),), daemon=True).start()
     code = 1
     try:
@@ -92,6 +104,7 @@ def run(kind: Kind, channel: socket.socket) -> NoReturn:
     except BaseException:
         logger.exception("child.failed")
     finally:
+        telemetry.end()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -116,22 +129,53 @@ async def _serve(kind: Kind, channel: socket.socket) -> None:
     parent = Parent(*await asyncio.open_connection(sock=channel))
     chosen = settings()
     # Before the watchdog looks at us: an import may take its time, and hold the loop.
-    agents = {} if kind is Kind.WORKFLOWS else load(chosen.modules)
-    recorder = Recorder(recorder_of(home_of(chosen), os.getpid()))
+    agents = {} if kind is Kind.WORKFLOWS else _agents(chosen)
+    confine(chosen.documents_root)
+    home, pid, outbox = home_of(chosen), os.getpid(), Outbox()
+    recorder = Recorder(recorder_of(home, pid))
+    telemetry.begin(kind, unended_of(home, pid))
+    counts.listen(outbox)
     watching = [
         asyncio.ensure_future(parent.watch(stop)),
+        asyncio.ensure_future(parent.keep_posted(outbox)),
         asyncio.ensure_future(_tick(recorder)),
     ]
-    store = Store(chosen.store_path)
-    share(store)
-    client = await connect_patiently(stop, identity_of(os.getpid(), kind))
-    if client is not None:
+    store = await _open_patiently(stop, chosen)
+    client = await connect_patiently(stop, identity_of(pid, kind))
+    if client is not None and store is not None:
+        share(store)
         workers = _workers(kind, client, store, agents, chosen, recorder)
         await _work(workers, parent, stop, chosen.drain_s + END_AFTER_S)
+    parent.post(outbox)
     recorder.drained()
     parent.tell("drained")
     for each in watching:
         each.cancel()
+
+
+def _agents(chosen: Settings) -> dict[str, Agent]:
+    """
+    Load all agents and keep those whose roles this fleet plays.
+    """
+    return playing(load(chosen.modules), chosen.role_names)
+
+
+async def _open_patiently(stop: asyncio.Event, chosen: Settings) -> Store | None:
+    """
+    Open the store as soon as its server answers: its absence is no reason to die.
+    None when *stop* was set before.
+    """
+    told = False
+    while not stop.is_set():
+        try:
+            return Store(chosen.store)
+        except StoreAwayError as error:
+            if not told:
+                logger.warning("store.away: %s", error)
+            told = True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), AGAIN_S)
+    return None
 
 
 async def _work(
@@ -177,6 +221,21 @@ class Parent:
         """
         self.writer.write(json.dumps({"sign": sign}).encode() + b"\n")
 
+    def post(self, outbox: Outbox) -> None:
+        """
+        Tell what was counted since the last time, if anything, in one more such line.
+        """
+        if told := outbox.empty():
+            self.writer.write(json.dumps(told).encode() + b"\n")
+
+    async def keep_posted(self, outbox: Outbox) -> None:
+        """
+        Tell it again and again.
+        """
+        while True:
+            await asyncio.sleep(TELL_S)
+            self.post(outbox)
+
     async def watch(self, stop: asyncio.Event) -> None:
         """
         Stop when the parent is gone.
@@ -195,7 +254,7 @@ def _workers(
     recorder: Recorder,
 ) -> list[Worker]:
     if kind is Kind.WORKFLOWS:
-        return [missions_worker(client, store)]
+        return [missions_worker(client, store, chosen.build)]
     ledger = Ledger(store, fencing=chosen.fencing)
     ledger.warm_up()
     place = Place(
@@ -204,7 +263,11 @@ def _workers(
         hands=recorder,
     )
     if kind is Kind.ALONE:
-        return [alone_worker(client, place, agents, chosen)]
+        turn = Turn()
+        return [
+            alone_worker(client, place, agent, chosen, turn)
+            for agent in agents.values()
+        ]
     return [
         make(client, place, agent, chosen)
         for agent in agents.values()
@@ -212,7 +275,7 @@ def _workers(
     ]
 
 
-def missions_worker(client: Client, store: Store) -> Worker:
+def missions_worker(client: Client, store: Store, build: str = "") -> Worker:
     """
     Make the worker that runs supervisor workflows and closes their books.
     """
@@ -223,7 +286,7 @@ def missions_worker(client: Client, store: Store) -> Worker:
         activities=[close_mission(store), *keeping(store)],
         workflow_runner=runner(),
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=SHIPPED.sticky_s),
-        **_common(),
+        **_common(build),
     )
 
 
@@ -250,7 +313,7 @@ def agent_worker(
         # A poll that dies with its process can swallow a task: hold only one.
         max_concurrent_activity_task_polls=1,
         graceful_shutdown_timeout=timedelta(seconds=chosen.drain_s),
-        **_common(),
+        **_common(chosen.build),
     )
 
 
@@ -266,35 +329,50 @@ def pool_worker(client: Client, place: Place, agent: Agent, chosen: Settings) ->
         max_concurrent_activities=chosen.leases,
         max_concurrent_activity_task_polls=1,
         graceful_shutdown_timeout=timedelta(seconds=chosen.drain_s),
-        **_common(),
+        **_common(chosen.build),
     )
 
 
 def alone_worker(
-    client: Client, place: Place, agents: dict[str, Agent], chosen: Settings
+    client: Client, place: Place, agent: Agent, chosen: Settings, turn: Turn
 ) -> Worker:
     """
-    Make the worker that plays any agent, one attempt at a time, for suspects.
+    Make the worker that plays *agent* for suspects, when it is its *turn*.
     """
     return Worker(
         client,
-        task_queue=ALONE_QUEUE,
-        activities=[
-            play(agent, place) for agent in agents.values() for play in (host, lend)
-        ],
-        max_concurrent_activities=1,
+        task_queue=alone_queue_of(agent.role),
+        activities=[host(agent, place), lend(agent, place)],
+        tuner=turn.tuner,
+        interceptors=[turn],
         max_concurrent_activity_task_polls=1,
         graceful_shutdown_timeout=timedelta(seconds=chosen.drain_s),
-        **_common(),
+        **_common(chosen.build),
     )
 
 
-def _common() -> dict[str, Any]:
+def _common(build: str) -> dict[str, Any]:
     throttle = timedelta(seconds=SHIPPED.beat_s / 2)
     return {
-        "build_id": BUILD_ID,
+        **_named(build),
         "max_heartbeat_throttle_interval": throttle,
         "default_heartbeat_throttle_interval": throttle,
+    }
+
+
+def _named(build: str) -> dict[str, Any]:
+    """
+    Name the worker's build; under one of the operator's, whatever begins stays.
+    """
+    if not build:
+        return {"build_id": BUILD_ID}
+    version = WorkerDeploymentVersion(DEPLOYMENT, build)
+    return {
+        "deployment_config": WorkerDeploymentConfig(
+            version=version,
+            use_worker_versioning=True,
+            default_versioning_behavior=VersioningBehavior.PINNED,
+        )
     }
 
 

@@ -11,13 +11,21 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import accumulate
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
+from outlast.attempt.counts import BEATS, DEAD_ITEMS, DEAD_TASKS, PARKED
 from outlast.contracts.errors import BadInputError
+from outlast.fleet.tally import BOUNDS_S
 
 Snapshot = Callable[[], dict[str, Any]]
 
@@ -93,28 +101,62 @@ class _Families(Collector):
         self._snapshot = snapshot
 
     def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily(
-            "outlast_process_polling", "1 while it polls", labels=["kind", "pid"]
-        )
-        hand = GaugeMetricFamily(
-            "outlast_attempts_in_hand", "attempts at work", labels=["kind", "pid"]
-        )
-        for each in self._snapshot["processes"]:
-            labels = [each["kind"], str(each["pid"])]
-            up.add_metric(labels, float(each["state"] == "polling"))
-            hand.add_metric(labels, float(each["in_hand"]))
-        yield up
-        yield hand
-        yield CounterMetricFamily(
-            "outlast_restarts", "processes started again", self._snapshot["restarts"]
-        )
-        yield CounterMetricFamily(
-            "outlast_attempts_reported",
-            "attempts ended by an exit report",
-            self._snapshot["reported"],
-        )
-        yield CounterMetricFamily(
-            "outlast_watchdog_bites",
-            "processes killed by the watchdog",
-            self._snapshot["bites"],
-        )
+        return families(self._snapshot)
+
+
+def families(snapshot: dict[str, Any]) -> Iterator[Metric]:
+    """
+    Make the metrics of *snapshot*, named as the log events are.
+    """
+    yield from _processes(snapshot["processes"])
+    counts = snapshot["counts"]
+    for name, told, count in [
+        ("restarts", "processes started again", snapshot["restarts"]),
+        ("attempts_reported", "attempts ended by an exit report", snapshot["reported"]),
+        ("watchdog_bites", "processes killed by the watchdog", snapshot["bites"]),
+        ("beats", "signs of life that attempts have sent", counts[BEATS]),
+        ("parked", "tasks that wait for a person or a capacity", counts[PARKED]),
+    ]:
+        yield CounterMetricFamily(f"outlast_{name}", told, count)
+    dead = CounterMetricFamily(
+        "outlast_dead_letters", "tasks and items given up", labels=["of"]
+    )
+    dead.add_metric(["task"], counts[DEAD_TASKS])
+    dead.add_metric(["item"], counts[DEAD_ITEMS])
+    yield dead
+    yield from _recoveries(counts["recoveries"])
+
+
+def _processes(processes: list[dict[str, Any]]) -> Iterator[Metric]:
+    up = GaugeMetricFamily(
+        "outlast_process_polling", "1 while it polls", labels=["kind", "pid"]
+    )
+    hand = GaugeMetricFamily(
+        "outlast_attempts_in_hand", "attempts at work", labels=["kind", "pid"]
+    )
+    for each in processes:
+        labels = [each["kind"], str(each["pid"])]
+        up.add_metric(labels, float(each["state"] == "polling"))
+        hand.add_metric(labels, float(each["in_hand"]))
+    yield up
+    yield hand
+
+
+def _recoveries(recoveries: dict[str, dict[str, Any]]) -> Iterator[Metric]:
+    total = CounterMetricFamily(
+        "outlast_recoveries",
+        "attempts that go on after another one has ended, by what noticed that",
+        labels=["rung"],
+    )
+    seconds = HistogramMetricFamily(
+        "outlast_recovery_seconds",
+        "from the last sign of the attempt before to the start of the next",
+        labels=["rung"],
+    )
+    bounds = [*map(str, BOUNDS_S), "+Inf"]
+    for rung, each in recoveries.items():
+        total.add_metric([rung], each["count"])
+        at_most = accumulate(each["buckets"])
+        seconds.add_metric([rung], [*zip(bounds, at_most, strict=True)], each["sum_s"])
+    yield total
+    yield seconds

@@ -10,6 +10,8 @@ from pathlib import Path
 # above.
 TICK_S = 0.1
 
+UNENDED = ".spans"
+
 
 class Kind(StrEnum):
     """
@@ -35,6 +37,13 @@ def recorder_of(home: Path, pid: int) -> Path:
     Say where the flight recorder of the worker process *pid* lies.
     """
     return home / "run" / f"{pid}.rec"
+
+
+def unended_of(home: Path, pid: int) -> Path:
+    """
+    Say where the spans that the worker process *pid* has under way are noted.
+    """
+    return home / "run" / f"{pid}{UNENDED}"
 
 
 _WORKER = ("outlast.fleet.child", "temporalio.worker", "temporalio.contrib.pydantic")

@@ -38,9 +38,9 @@ class Life:
     channel: asyncio.StreamWriter
     death: asyncio.Future[int | None]
 
-    async def ended(self, heard: Callable[[str], None]) -> int | None:
+    async def ended(self, heard: Callable[[dict[str, Any]], None]) -> int | None:
         """
-        Hear its signs until the process is surely dead; returns its exit code where
+        Hear what it says until the process is surely dead; returns its exit code where
         that is known.
         """
         hearing = asyncio.ensure_future(self._hear(heard))
@@ -71,9 +71,9 @@ class Life:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
-    async def _hear(self, heard: Callable[[str], None]) -> None:
+    async def _hear(self, heard: Callable[[dict[str, Any]], None]) -> None:
         while line := await self.signs.readline():
-            heard(json.loads(line)["sign"])
+            heard(json.loads(line))
 
 
 class Nursery:
@@ -85,6 +85,7 @@ class Nursery:
         self.kind = kind
         self.forks = sys.platform == "linux"
         self._zygote: _Zygote | None = None
+        self._unusable: BadInputError | None = None
         self._one_at_a_time = asyncio.Lock()
 
     async def birth(self, kind: Kind) -> Life:
@@ -131,8 +132,14 @@ class Nursery:
         return await _exec(kind, channel)
 
     async def _ready_zygote(self) -> "_Zygote":
+        if self._unusable is not None:
+            raise self._unusable  # known from the birth before: it takes seconds
         if self._zygote is None or self._zygote.gone:
-            self._zygote = await _Zygote.start(self.kind)
+            try:
+                self._zygote = await _Zygote.start(self.kind)
+            except BadInputError as error:
+                self._unusable = error
+                raise
         return self._zygote
 
 

@@ -18,11 +18,14 @@ from collections.abc import Callable
 from typing import Any
 
 from outlast.contracts.errors import BadInputError
-from outlast.fleet.kinds import Kind, identity_of, recorder_of
+from outlast.fleet.kinds import UNENDED, Kind, identity_of, recorder_of, unended_of
 from outlast.fleet.nursery import Life, Nursery
 from outlast.fleet.report import Reporter
+from outlast.fleet.standing import take_up
+from outlast.fleet.tally import Tally
 from outlast.fleet.watch import Child, Watch, shown
 from outlast.fleet.watchdog import Watchdog
+from outlast.runtime import telemetry
 from outlast.runtime.connect import connect_patiently
 from outlast.runtime.locks import home_of
 from outlast.runtime.settings import Settings
@@ -59,9 +62,11 @@ class Fleet:
         self.children = [Child(Kind.WORKFLOWS), *agents, Child(Kind.ALONE)]
         self.reporter = Reporter(self._connect)
         self.watch = Watch(self.children, self.home, settings.watchdog)
+        self.tally = Tally()
         self._ready = ready
         self._announced = False
         self._failed: str | None = None
+        self._refused: BadInputError | None = None
         self._stopping = asyncio.Event()
         self._last: asyncio.Future[None] | None = None
         self._killing = asyncio.Event()
@@ -76,14 +81,19 @@ class Fleet:
     async def run(self) -> int:
         """
         Keep the children alive until a signal; returns the exit code.
+
+        :raises BadInputError: when the agents cannot be loaded or a role is unknown.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
         self._report(self.reporter.adopt(self.home / "run"))
+        for unended in (self.home / "run").glob(f"*{UNENDED}"):
+            telemetry.end_for_dead(unended, "its fleet was lost")
         watching = [
             asyncio.ensure_future(self.watch.look()),
             asyncio.ensure_future(self.watch.listen(self.reporter.client)),
+            asyncio.ensure_future(take_up(self.reporter.client, self.settings.build)),
         ]
         try:
             await asyncio.gather(*(self._keep(child) for child in self.children))
@@ -94,6 +104,8 @@ class Fleet:
                 each.cancel()
             for nursery in self._nurseries.values():
                 nursery.close()
+        if self._refused is not None:
+            raise self._refused
         return EXIT_CANNOT_START if self._failed else 0
 
     def describe(self) -> dict[str, Any]:
@@ -113,12 +125,14 @@ class Fleet:
         """
         return {
             "fleet": os.getpid(),
+            "build": self.settings.build,
             "ready": all(child.polling for child in self.children),
             "stopping": self._stopping.is_set(),
             "processes": [shown(child, self.home) for child in self.children],
             "restarts": sum(child.restarts for child in self.children),
             "reported": self.reporter.reported,
             "bites": self.watch.bites,
+            "counts": self.tally.shown(),
         }
 
     def stop(self) -> None:
@@ -164,7 +178,8 @@ class Fleet:
             try:
                 code = await self._live(child)
             except BadInputError as error:
-                self._give_up(child, str(error))
+                self._refused = error
+                self.stop()
                 return
             if self._stopping.is_set():
                 return
@@ -195,7 +210,7 @@ class Fleet:
         life = await self._nurseries[child.kind].birth(child.kind)
         child.state, child.life = "starting", life
         draining = asyncio.ensure_future(self._drain(child, life))
-        code = await life.ended(lambda sign: self._heard(child, sign))
+        code = await life.ended(lambda message: self._heard(child, message))
         draining.cancel()
         child.ended.set()
         cause = child.killed_for or _cause(code)
@@ -205,6 +220,9 @@ class Fleet:
         recorder = recorder_of(self.home, life.pid)
         self._report(self.reporter.settle(recorder, cause))
         self._report(self.reporter.strike_off(identity, cause))
+        # After the report, which is waited for.
+        unended = unended_of(self.home, life.pid)
+        asyncio.get_running_loop().call_soon(telemetry.end_for_dead, unended, cause)
         if self._others_poll(child):
             # A newborn takes a core for a while, which whoever takes over needs more.
             await self._pause(TAKE_OVER_S)
@@ -223,9 +241,12 @@ class Fleet:
         task.add_done_callback(self._reports.discard)
         return task
 
-    def _heard(self, child: Child, sign: str) -> None:
-        child.state = sign
-        if sign == "drained":
+    def _heard(self, child: Child, message: dict[str, Any]) -> None:
+        if "sign" not in message:
+            self.tally.add(message)
+            return
+        child.state = message["sign"]
+        if child.state == "drained":
             child.ended.set()
         if not self._announced and all(each.polling for each in self.children):
             self._announced = True

@@ -20,7 +20,7 @@ from outlast.fleet.kinds import Kind, identity_of, recorder_of
 from outlast.fleet.mute import LISTEN_S, Ear, hear
 from outlast.fleet.nursery import Life
 from outlast.fleet.recorder import count_in_hand, last_tick
-from outlast.fleet.watchdog import LOOK_S, Sight, Watchdog, see
+from outlast.fleet.watchdog import LOOK_S, Sight, Watchdog, see, waits_for_cpu
 
 logger = logging.getLogger("outlast.fleet")
 
@@ -81,7 +81,7 @@ class Watch:
         child.sight = see(life.pid, tick) if tick is not None else None
         if child.sight is None or child.killed_for:
             return
-        reason = child.watchdog.judge(now, child.sight)
+        reason = child.watchdog.judge(now, child.sight, lambda: waits_for_cpu(life.pid))
         if reason and (self._bites_the_silent or "memory" in reason):
             self._bite(child, life, reason)
         elif self._worn(child, now, child.sight, recorder):

@@ -2,7 +2,7 @@
 The watchdog: when a live process is as good as dead. Pure, but for reading /proc.
 
 Two limits on silence: a process that is stopped or does nothing is dead after one
-second; one that burns CPU may be in a long call that comes back, and gets five.
+second; one that burns CPU, or waits for some on a crowded machine, gets five.
 Two on memory: above the cap it is killed, above the soft limit it is worn and is
 replaced when it has nothing in hand, or at the latest after half a minute.
 """
@@ -10,7 +10,6 @@ replaced when it has nothing in hand, or at the latest after half a minute.
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 # Kill what is frozen: left alone its open polls swallow the retries of its own tasks.
 IDLE_LIMIT_S = 1.0
@@ -62,9 +61,14 @@ class Watchdog:
     _cpu_s: float = 0.0  # used up to then
     _looked_at: float = field(default=0.0)
 
-    def judge(self, now: float, sight: Sight) -> str | None:
+    def judge(
+        self, now: float, sight: Sight, waits: Callable[[], bool] = lambda: False
+    ) -> str | None:
         """
         Say why the process must be killed, or None when it may live.
+
+        :param waits: whether it would work, had it a processor; asked only when it
+            seems to do nothing.
         """
         late = now - self._looked_at > LATE_S
         self._looked_at = now
@@ -78,7 +82,7 @@ class Watchdog:
             return None
         if sight.stopped:
             return f"stopped for {silence:.1f} s"
-        if sight.cpu_s - self._cpu_s < BUSY_SHARE * silence:
+        if sight.cpu_s - self._cpu_s < BUSY_SHARE * silence and not waits():
             return f"silent and idle for {silence:.1f} s"
         if silence > BUSY_LIMIT_S:
             return f"silent and busy for {silence:.1f} s"
@@ -104,14 +108,36 @@ def see(pid: int, tick: float) -> Sight | None:
     """
     Look at the process *pid*; None where there is no /proc or it is gone.
     """
-    folder = Path(f"/proc/{pid}")
+    try:
+        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+    except OSError:
+        return None
     try:
         # The name in parentheses may hold spaces: what follows it does not.
-        stat = (folder / "stat").read_text().rpartition(")")[2].split()
-        pages = int((folder / "statm").read_text().split()[1])
-    except (OSError, IndexError):
+        stat = os.read(file, 4096).rpartition(b")")[2].split()
+    except ProcessLookupError:
         return None
-    if stat[0] in "ZX":
+    finally:
+        os.close(file)
+    state = stat[0].decode()
+    if state in "ZX":
         return None  # dead already, for a cause of its own
     cpu_s = (int(stat[11]) + int(stat[12])) / TICKS_A_SECOND
-    return Sight(tick, cpu_s, stat[0] in "Tt", pages * PAGE_BYTES)
+    return Sight(tick, cpu_s, state in "Tt", int(stat[21]) * PAGE_BYTES)
+
+
+def waits_for_cpu(pid: int) -> bool:
+    """
+    Say whether a thread of the process *pid* could run now: then it is not frozen but
+    starved, by whatever else the machine does.
+    """
+    tasks = f"/proc/{pid}/task"
+    try:
+        return any(_state(f"{tasks}/{each}/stat") == "R" for each in os.listdir(tasks))
+    except OSError:
+        return False
+
+
+def _state(stat: str) -> str:
+    with open(stat, "rb", buffering=0) as file:
+        return file.read(4096).rpartition(b")")[2].split()[0].decode()

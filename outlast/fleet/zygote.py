@@ -22,6 +22,7 @@ from pathlib import Path
 
 from outlast.contracts.errors import OutlastError
 from outlast.fleet.kinds import PRELOADED, Kind
+from outlast.runtime import telemetry
 
 TASKS = Path("/proc/self/task")
 
@@ -43,6 +44,7 @@ def main(kind: Kind) -> None:
     try:
         for module in PRELOADED[kind]:
             import_module(module)
+        telemetry.preload()
         _load_agents(kind)
         _warm_up()
     except OutlastError as error:
@@ -54,10 +56,10 @@ def main(kind: Kind) -> None:
 
 def _load_agents(kind: Kind) -> None:
     if kind is not Kind.WORKFLOWS:
-        from outlast.attempt.agent import load
+        from outlast.attempt.agent import load, playing
         from outlast.runtime.settings import settings
 
-        load(settings().modules)
+        playing(load(settings().modules), settings().role_names)
 
 
 def _warm_up() -> None:

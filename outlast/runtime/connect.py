@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import socket
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,8 @@ from temporalio.envconfig import ClientConfig
 from temporalio.runtime import Runtime, TelemetryConfig
 
 from outlast.contracts.errors import BadInputError, UnavailableError
+from outlast.runtime import telemetry
+from outlast.runtime.settings import Settings
 
 # A cut link is noticed after 5 s of silence and 5 s without an answer; the SDK's
 # own 30 s and 15 s would leave a worker talking to nobody for most of a minute.
@@ -44,6 +47,7 @@ async def connect(address: str | None = None, identity: str | None = None) -> Cl
             data_converter=pydantic_data_converter,
             keep_alive_config=KEEP_ALIVE,
             runtime=_runtime(),
+            interceptors=telemetry.interceptors(),
         )
     except (RuntimeError, OSError) as error:
         raise UnavailableError(
@@ -84,17 +88,61 @@ def configuration(address: str | None = None) -> dict[str, Any]:
     return config
 
 
+def refuse_two_hosts(chosen: Settings, address: str | None = None) -> None:
+    """
+    Make sure that all who use the store are where it is: a file serves one host.
+
+    :param address: of the Temporal, or None for what the environment says.
+    :raises BadInputError: when a file is the store and the Temporal is elsewhere.
+    """
+    if chosen.database_url is not None or chosen.single_host:
+        return
+    target = configuration(address)["target_host"]
+    if not on_loopback(target):
+        raise BadInputError(
+            f"Temporal at {target} is not on this machine, but the store is a file "
+            "here: set OUTLAST_DATABASE_URL, or, if all starters and workers run on "
+            "this one host, OUTLAST_SINGLE_HOST=true (worker.py --single-host)"
+        )
+
+
 def on_loopback(address: str) -> bool:
     """
-    Say whether *address* (host:port) is on this machine.
+    Say whether *address* (host:port) can only be on this machine.
+
+    A name is if all that it resolves to is. A wildcard such as 0.0.0.0 is not, nor is
+    this machine's address in its network, at which other hosts' workers would poll.
     """
-    host = address.rsplit(":", 1)[0].strip("[]")
-    if host == "localhost":
-        return True
+    host = _host(address)
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return _loops(host)
     except ValueError:
+        pass  # a name
+    try:
+        found = socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError):
         return False
+    return all(_loops(str(where[0])) for *_, where in found)
+
+
+def _host(address: str) -> str:
+    """
+    Cut the port off *address*; an IPv6 address with a port is in brackets.
+    """
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0] if address.count(":") == 1 else address
+
+
+def _loops(host: str) -> bool:
+    """
+    Say whether the IP address *host* is a loopback one, also as IPv4 within IPv6.
+
+    :raises ValueError: when it is none.
+    """
+    found = ipaddress.ip_address(host)
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
 
 
 _made: list[Runtime] = []

@@ -34,6 +34,9 @@ DYNAMIC_CONFIG = [
     'history.timerProcessorMaxTimeShift="10ms"',
     "history.transferProcessorMaxPollRPS=2000",
     "history.timerProcessorMaxPollRPS=2000",
+    # A build that has nothing left under way would be called so 3 to 6 minutes later.
+    'matching.wv.VersionDrainageStatusVisibilityGracePeriod="5s"',
+    'matching.wv.VersionDrainageStatusRefreshInterval="5s"',
 ]
 PRAGMAS = ("journal_mode=wal", "synchronous=1")
 SEARCH_ATTRIBUTES = ("OutlastStatus=Keyword", "OutlastTenant=Keyword")
@@ -77,6 +80,8 @@ class Server:
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
+                # It will not start for a user without a name, as containers have.
+                env={"USER": "outlast", **os.environ},
                 start_new_session=True,  # a Ctrl-C is for us; it goes last
             )
         deadline = time.monotonic() + BOOT_LIMIT_S

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from dotenv import load_dotenv
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from outlast.contracts.errors import BadInputError
@@ -32,10 +32,24 @@ class Settings(BaseSettings):
     What a user may choose.
     """
 
-    model_config = SettingsConfigDict(env_prefix="OUTLAST_", extra="ignore")
+    # A variable that is empty, as compose files leave them, is one that is not set.
+    model_config = SettingsConfigDict(
+        env_prefix="OUTLAST_", extra="ignore", env_ignore_empty=True
+    )
 
     # Where state, reports and the embedded server live.
     home: Path = Path(".outlast")
+    # A PostgreSQL database as the store, where workers run on several hosts:
+    # postgresql://USER:PASSWORD@HOST/DATABASE. Without it the store is a file.
+    database_url: SecretStr | None = None
+    # A store in a file serves one host, so a Temporal elsewhere is refused, unless all
+    # starters and workers are on this host all the same.
+    single_host: bool = False
+    # The only folder below which missions may have documents read; where relative paths
+    # start, too. Without it: wherever the workers' user may read.
+    documents_root: Path | None = None
+    # The only roles that this fleet plays, separated by commas; empty for all.
+    roles: str = ""
     # Agent processes of a fleet. One is enough to work, two to survive one.
     processes: int = Field(default=2, ge=1, le=64)
     # Attempts that one agent process plays at once, for each role.
@@ -46,6 +60,11 @@ class Settings(BaseSettings):
     open_most: int = Field(default=1000, ge=1)
     # Your own agents: modules or paths to .py files, separated by commas.
     agents: str = ""
+    # The name of the workers' build, where several run side by side for an upgrade:
+    # missions stay on the build that began them. Empty where one is enough.
+    build: str = Field(
+        default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=100
+    )
     # Off only to see in a test or drill what fencing prevents.
     fencing: bool = True
     # Off only to see in a test or drill what the watchdog prevents.
@@ -64,7 +83,12 @@ class Settings(BaseSettings):
         return self.memory_mb * 2**20
 
     @property
-    def store_path(self) -> Path:
+    def store(self) -> Path | str:
+        """
+        Where the store is, as `Store` takes it.
+        """
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
         return self.home.resolve() / "store.db"
 
     @property
@@ -73,8 +97,15 @@ class Settings(BaseSettings):
 
     @property
     def modules(self) -> list[str]:
-        own = [each.strip() for each in self.agents.split(",")]
-        return [*SHIPPED_CREW, *(each for each in own if each)]
+        return [*SHIPPED_CREW, *_parts(self.agents)]
+
+    @property
+    def role_names(self) -> list[str]:
+        return _parts(self.roles)
+
+
+def _parts(listed: str) -> list[str]:
+    return [part for each in listed.split(",") if (part := each.strip())]
 
 
 @cache

@@ -24,7 +24,7 @@ from outlast.contracts.errors import BadInputError, OutlastError, UnavailableErr
 from outlast.contracts.models import MISSIONS_QUEUE, Mission, Report, shorten
 from outlast.contracts.plan import Plan
 from outlast.contracts.policies import SHIPPED
-from outlast.runtime.connect import connect
+from outlast.runtime.connect import connect, refuse_two_hosts
 from outlast.runtime.settings import settings
 from outlast.store.books import Books
 from outlast.store.database import Store
@@ -106,13 +106,15 @@ async def start(
     """
     Start *mission*, or join it: the same id and content is the same mission.
 
-    :raises BadInputError: when it does not hold together, or when its id was used
-        for other content.
+    :raises BadInputError: when it does not hold together, when its id was used for
+        other content, or when the workers cannot see the store.
     :raises UnavailableError: when no server takes it.
     """
     resolved = resolve(mission)
+    if client is None and store is None:
+        refuse_two_hosts(settings())
     client = client or await connect()
-    store = store or Store(settings().store_path)
+    store = store or Store(settings().store)
     resolved = resolved.model_copy(update={"store": store.id})
     books = Books(store)
     if books.find(resolved.id) is None:

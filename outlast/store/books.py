@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Mission, Report, Status, batch_of
@@ -27,6 +26,7 @@ from outlast.store.schema import (
     results,
     spending,
 )
+from outlast.store.upsert import enter
 
 STARTING = "starting"
 ACCEPTED = "accepted"
@@ -90,12 +90,11 @@ class Books:
             "accepted_at": self._clock(),
         }
         with self._store.write() as connection:
+            if enter(connection, missions, row):
+                return None
             found = connection.execute(
                 sa.select(missions).where(missions.c.id == mission.id)
-            ).first()
-            if found is None:
-                connection.execute(insert(missions).values(row))
-                return None
+            ).one()
         if found.state == FORGOTTEN:
             raise BadInputError(
                 f"mission {mission.id!r} was forgotten, and an id is used once; choose "

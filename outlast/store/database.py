@@ -1,196 +1,139 @@
 """
-One connection a process to the store, and the two kinds of transaction it makes.
+The store: where it is, the two kinds of transaction it makes, and its schema.
 
-A write transaction is BEGIN IMMEDIATE from its first statement: a deferred one that
-reads first and writes later fails under contention however long it waits.
 No I/O other than the database's happens inside a transaction.
 """
 
 import asyncio
-import sqlite3
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 from uuid import uuid4
 
 import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.dialects.sqlite import insert
 
 from outlast.contracts.errors import StoreError
-from outlast.store import schema
+from outlast.store import migrate, schema
+from outlast.store.postgres import PostgresDatabase
+from outlast.store.sqlite import SqliteDatabase
+from outlast.store.upsert import enter
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# How long a writer waits for the others. Every transaction here is short, so a
-# longer wait means a stuck process, which the attempt's own limits end.
-BUSY_S = 20.0
-# How often it asks. SQLite's own waiting sleeps ever longer, up to 0.1 s, where a
-# transaction here takes 0.001 s and an attempt that takes over is waited for.
-ASK_S = 0.0005
 
-FULL_TEXT = """
-CREATE VIRTUAL TABLE IF NOT EXISTS passages_fts USING fts5(
-    library, title, heading, text, tokenize='porter unicode61 remove_diacritics 2'
-)
-"""
+class Database(Protocol):
+    """
+    What a store needs of the database below it. Methods block and raise StoreError.
+    """
+
+    place: str  # as messages name it, without a password
+    one_host: bool
+    threads: int  # that may use it at once
+    builds_itself: bool  # an older schema may be changed by whoever opens it
+
+    def reading(self) -> AbstractContextManager[sa.Connection]:
+        """
+        One consistent view.
+        """
+
+    def writing(self, durable: bool) -> AbstractContextManager[sa.Connection]:
+        """
+        One write transaction.
+        """
+
+    def migrating(self) -> AbstractContextManager[sa.Connection]:
+        """
+        One write transaction that no other change of the schema runs beside.
+        """
+
+    def close(self) -> None:
+        """
+        Give everything back.
+        """
 
 
 class Store:
     """
-    The store at *path*: documents, ledger and large progress, in SQLite.
+    Documents, ledger, items and large progress: in the file *where*, or in the
+    PostgreSQL database that the text *where* is the URL of.
 
     Its *id* is made once and tells it from every other store.
 
-    :raises StoreError: when the file cannot be opened or was written by a newer
-        release.
+    :param upgrade: bring an older schema up to date, also where others may use it.
+    :raises StoreError: when it cannot be opened, or has another schema.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = threading.RLock()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._durable: bool | None = None
+    def __init__(self, where: Path | str, upgrade: bool = False) -> None:
+        database: Database = (
+            PostgresDatabase(where) if isinstance(where, str) else SqliteDatabase(where)
+        )
+        self.place = database.place
+        self.one_host = database.one_host
+        self._database = database
+        self._threads = ThreadPoolExecutor(database.threads, thread_name_prefix="store")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._connection = _engine(path).connect()
-            self._migrate()
-        except (sa.exc.DBAPIError, sqlite3.Error, OSError) as error:
-            cause = getattr(error, "orig", error)  # the driver's words alone
-            raise StoreError(f"the store at {path} cannot be opened: {cause}") from None
+            self.id = self._open(upgrade or database.builds_itself)
+        except BaseException:
+            self.close()
+            raise
 
     async def run(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """
-        Run *act* on the store's own thread, so that the event loop never waits.
+        Run *act* on the store's own threads, so that the event loop never waits.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, lambda: act(*args, **kwargs))
+        return await loop.run_in_executor(self._threads, lambda: act(*args, **kwargs))
 
-    @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
+    def read(self) -> AbstractContextManager[sa.Connection]:
         """
         One consistent view.
         """
-        with self._lock, self._transaction("BEGIN") as connection:
-            yield connection
+        return self._database.reading()
 
-    @contextmanager
-    def write(self, durable: bool = True) -> Iterator[sa.Connection]:
+    def write(self, durable: bool = True) -> AbstractContextManager[sa.Connection]:
         """
         One write transaction; *durable* also survives the loss of power.
         """
-        with self._lock:
-            self._synchronize(durable)
-            with self._transaction("BEGIN IMMEDIATE") as connection:
-                yield connection
+        return self._database.writing(durable)
 
     def close(self) -> None:
         """
-        Give the file back.
+        Give everything back.
         """
-        self._thread.shutdown(wait=True)
-        with self._lock:
-            self._connection.close()
-            self._connection.engine.dispose()
+        self._threads.shutdown(wait=True)
+        self._database.close()
 
-    @contextmanager
-    def _transaction(self, begin: str) -> Iterator[sa.Connection]:
-        self._connection.execution_options(begin=begin)
-        try:
-            with self._connection.begin():
-                yield self._connection
-        except (sa.exc.OperationalError, sa.exc.DatabaseError) as error:
-            raise StoreError(f"the store at {self.path}: {error.orig}") from error
-
-    def _synchronize(self, durable: bool) -> None:
-        if durable is not self._durable:
-            level = "FULL" if durable else "NORMAL"
-            driver: Any = self._connection.connection.driver_connection
-            driver.execute(f"PRAGMA synchronous={level}")
-            self._durable = durable
-
-    def _migrate(self) -> None:
-        with self.write() as connection:
-            schema.metadata.create_all(connection)
-            connection.exec_driver_sql(FULL_TEXT)
-            for key, value in (("schema", str(schema.SCHEMA)), ("id", uuid4().hex)):
-                row = insert(schema.meta).values(key=key, value=value)
-                connection.execute(row.on_conflict_do_nothing())
-            kept = connection.execute(sa.select(schema.meta)).all()
-            meta = {row.key: row.value for row in kept}
-            if int(meta["schema"]) < schema.SCHEMA:
-                # So far releases only added tables, which are there by now.
-                line = sa.update(schema.meta).where(schema.meta.c.key == "schema")
-                connection.execute(line.values(value=str(schema.SCHEMA)))
-        if int(meta["schema"]) > schema.SCHEMA:
+    def _open(self, upgrade: bool) -> str:
+        """
+        Find the schema as this release knows it, or make it so; returns the id.
+        """
+        with self.read() as connection:
+            found = migrate.number(connection)
+            id_ = connection.scalar(_meta("id")) if found else None
+            oldest = connection.scalar(_meta("oldest")) if found else None
+        if found > schema.SCHEMA and int(oldest or found) > schema.SCHEMA:
             raise StoreError(
-                f"the store at {self.path} has schema {meta['schema']}, this release "
-                f"knows {schema.SCHEMA}: use the newer release"
+                f"the store at {self.place} has schema {found}, this release knows "
+                f"{schema.SCHEMA}: use the newer release"
             )
-        self.id = meta["id"]
+        if 0 < found < schema.SCHEMA and not upgrade:
+            raise StoreError(
+                f"the store at {self.place} has schema {found}, this release needs "
+                f"{schema.SCHEMA}: run `starter.py migrate`"
+            )
+        if found >= schema.SCHEMA and id_ is not None:
+            return str(id_)
+        with self._database.migrating() as connection:
+            migrate.upgrade(connection)
+            enter(connection, schema.meta, {"key": "id", "value": uuid4().hex})
+            return str(connection.scalar(_meta("id")))
 
 
-# Shared by all stores of a process and, being memory, by all that are forked from it:
-# a zygote compiles the statements for every worker to come.
-_COMPILED: dict[Any, Any] = {}
-
-
-def _engine(path: Path) -> sa.Engine:
-    engine = sa.create_engine(
-        sa.URL.create("sqlite", database=str(path)),
-        connect_args={"check_same_thread": False, "timeout": BUSY_S},
-        poolclass=sa.pool.StaticPool,
-        execution_options={"compiled_cache": _COMPILED},
-    )
-
-    @event.listens_for(engine, "connect")
-    def connected(driver: sqlite3.Connection, _: object) -> None:
-        # The driver must not open transactions of its own: ours say how they begin.
-        driver.isolation_level = None
-        _use_wal(driver)
-        driver.execute("PRAGMA foreign_keys=ON")
-
-    @event.listens_for(engine, "begin")
-    def begun(connection: sa.Connection) -> None:
-        options = connection.get_execution_options()
-        if options.get("begin") != "BEGIN IMMEDIATE":
-            connection.exec_driver_sql("BEGIN")
-            return
-        connection.exec_driver_sql("PRAGMA busy_timeout=0")
-        try:
-            _patiently(lambda: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-        finally:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout={int(BUSY_S * 1000)}")
-
-    return engine
-
-
-def _use_wal(driver: sqlite3.Connection) -> None:
-    """
-    Turn the log on; unlike everything else this does not wait for other processes.
-    """
-    _patiently(lambda: driver.execute("PRAGMA journal_mode=WAL"))
-
-
-def _patiently(act: Callable[[], object]) -> None:
-    """
-    Do *act* as soon as no other process is in the way.
-    """
-    deadline = time.monotonic() + BUSY_S
-    while True:
-        try:
-            act()
-        except (sqlite3.OperationalError, sa.exc.OperationalError) as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(ASK_S)
-        else:
-            return
+def _meta(key: str) -> sa.Select[str]:
+    return sa.select(schema.meta.c.value).where(schema.meta.c.key == key)
 
 
 _shared: Store | None = None
@@ -200,7 +143,7 @@ def share(store: Store) -> None:
     """
     Make *store* the one that this process's agents use.
     """
-    global _shared  # noqa: PLW0603 - one connection a process is the rule here
+    global _shared  # noqa: PLW0603 - one store a process is the rule here
     _shared = store
 
 

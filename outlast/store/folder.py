@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outlast.store.parsing import SUFFIXES
+from outlast.store.root import within
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,9 @@ def scan(folder: Path) -> list[Listed]:
     List the documents below *folder* by path.
 
     :raises OSError: when the folder itself cannot be read.
+    :raises OutsideError: when missions may not read it here.
     """
-    root = folder.resolve(strict=True)
+    root = within(folder).resolve(strict=True)
     with os.scandir(root):
         pass  # A folder that cannot be read must not look like an empty one.
     return sorted(_documents(root), key=lambda each: each.path)
@@ -41,9 +43,15 @@ def scan(folder: Path) -> list[Listed]:
 def look(folder: Path, path: str) -> Listed:
     """
     Look at the one document at *path* below *folder*.
+
+    :raises OutsideError: when missions may not read that folder here.
     """
-    root = folder.resolve()
-    return _listed(root, root / path)
+    root = within(folder).resolve()
+    file = root / path
+    if not Path(os.path.realpath(file)).is_relative_to(root):
+        # A link since it was listed, or a path that nobody has listed.
+        return Listed(path, file, 0, 0, "leads outside its folder")
+    return _listed(root, file)
 
 
 def _documents(root: Path) -> Iterator[Listed]:

@@ -1,8 +1,5 @@
 """
 The items of batches, their results, and those that are given up.
-
-Rows travel between Python and the database as one JSON text for many: a statement a
-row would hand the interpreter's lock back and forth with an agent that is at work.
 """
 
 import hashlib
@@ -14,10 +11,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from pydantic import JsonValue
-from sqlalchemy.dialects.sqlite import insert
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.pool import Batch, BatchReport, Burial, Span, Survey
+from outlast.store import bulk
 from outlast.store.database import Store
 from outlast.store.schema import (
     attempts,
@@ -32,48 +29,13 @@ from outlast.store.schema import (
     refusals,
     spending,
 )
+from outlast.store.upsert import enter, insert
 
 OPEN, COMPLETED, CANCELLED = "open", "completed", "cancelled"
 
 # How far one survey looks, and how many spans of what is left it tells.
 SURVEY_ITEMS = 200_000
 SURVEY_SPANS = 500
-
-PENDING = """
-items.batch = :batch
-AND NOT EXISTS (
-    SELECT 1 FROM item_results r WHERE r.batch = items.batch AND r.item = items.item
-)
-AND NOT EXISTS (
-    SELECT 1 FROM item_troubles t
-    WHERE t.batch = items.batch AND t.item = items.item AND t.dead_at IS NOT NULL
-)
-"""
-
-SURVEY = sa.text(f"""
-SELECT min(item), max(item) + 1 FROM (
-    SELECT item, item - row_number() OVER (ORDER BY item) AS island
-    FROM items WHERE {PENDING} AND item > :after AND item <= :up_to
-) AS pending GROUP BY island ORDER BY 1 LIMIT :most
-""")  # noqa: S608 - put together from constants
-
-READ = sa.text(f"""
-SELECT json_group_array(json_array(item, body)) FROM (
-    SELECT item, body FROM items
-    WHERE {PENDING} AND item >= :start AND item < :stop ORDER BY item LIMIT :most
-) AS chunk
-""")  # noqa: S608 - put together from constants
-
-# The first end stands: an attempt that repeats an item changes nothing.
-SETTLE = sa.text("""
-INSERT INTO item_results (batch, item, result, degraded)
-SELECT :batch, value ->> 0, value -> 1, value ->> 2 FROM json_each(:rows)
-WHERE NOT EXISTS (
-    SELECT 1 FROM item_troubles t
-    WHERE t.batch = :batch AND t.item = value ->> 0 AND t.dead_at IS NOT NULL
-)
-ON CONFLICT DO NOTHING
-""")
 
 COUNT_DEAD = (
     sa.select(sa.func.count())
@@ -160,12 +122,11 @@ class Items:
             "accepted_at": self._clock(),
         }
         with self.store.write() as connection:
+            if enter(connection, batches, row):
+                return
             found = connection.execute(
                 sa.select(batches).where(batches.c.id == batch.id)
-            ).first()
-            if found is None:
-                connection.execute(insert(batches).values(row))
-                return
+            ).one()
             if (found.role, found.tenant) != (batch.role, batch.tenant):
                 raise BadInputError(
                     f"batch {batch.id!r} is for agent {found.role!r} of tenant "
@@ -184,12 +145,7 @@ class Items:
         """
         rows = [(digest_of(body), body, fault) for body, fault in given]
         with self.store.write(durable=False) as connection:
-            number = int(
-                connection.scalar(
-                    sa.select(batches.c.total).where(batches.c.id == batch)
-                )
-                or 0
-            )
+            number = _alone(connection, batch)
             known = self._known(connection, batch, [digest for digest, _, _ in rows])
             fresh: list[dict[str, Any]] = []
             dead: list[dict[str, Any]] = []
@@ -243,7 +199,9 @@ class Items:
             ).one()
             up_to = min(entry.total, after + SURVEY_ITEMS)
             asked = {"batch": batch, "after": after, "up_to": up_to}
-            rows = connection.execute(SURVEY, {**asked, "most": SURVEY_SPANS}).all()
+            rows = connection.execute(
+                bulk.SURVEY, {**asked, "most": SURVEY_SPANS}
+            ).all()
         if len(rows) == SURVEY_SPANS:
             up_to = rows[-1][1] - 1
         return Survey(
@@ -260,7 +218,7 @@ class Items:
         """
         asked = {"batch": batch, "start": span.start, "stop": span.stop, "most": most}
         with self.store.read() as connection:
-            return str(connection.scalar(READ, asked))
+            return bulk.read(connection, asked)
 
     def troubles(self, batch: str, span: Span) -> dict[int, int]:
         """
@@ -291,6 +249,7 @@ class Items:
             item_results.c.batch == burial.batch, item_results.c.item == burial.item
         )
         with self.store.write() as connection:
+            _alone(connection, burial.batch)
             # It may have died after its result was written: then it is done.
             if connection.scalar(result) is None:
                 connection.execute(trouble(row))
@@ -300,6 +259,7 @@ class Items:
         Note how a batch ended; None when something is left to do.
         """
         with self.store.write() as connection:
+            _alone(connection, batch)
             report = self._count(connection, batch, cancelled)
             sealed = connection.scalar(
                 sa.select(batches.c.sealed).where(batches.c.id == batch)
@@ -496,6 +456,15 @@ def erase(connection: sa.Connection, batch: str) -> bool:
     return bool(gone.rowcount)
 
 
+def _alone(connection: sa.Connection, batch: str) -> int:
+    """
+    Keep everybody else from settling and adding items of *batch* until this
+    transaction ends; returns the number of its last item.
+    """
+    query = sa.select(batches.c.total).where(batches.c.id == batch).with_for_update()
+    return int(connection.scalar(query) or 0)
+
+
 def _same(table: sa.Table) -> sa.ColumnElement[bool]:
     """
     The condition that a row of *table* belongs to an item.
@@ -516,9 +485,15 @@ def trouble(row: dict[str, Any]) -> sa.Executable:
     """
     fresh = insert(item_troubles).values(row)
     more = {
-        "failures": sa.func.max(item_troubles.c.failures, fresh.excluded.failures),
-        "deaths": sa.func.max(item_troubles.c.deaths, fresh.excluded.deaths),
+        "failures": _larger(item_troubles.c.failures, fresh.excluded.failures),
+        "deaths": _larger(item_troubles.c.deaths, fresh.excluded.deaths),
         "cause": fresh.excluded.cause,
         "dead_at": fresh.excluded.dead_at,
     }
     return fresh.on_conflict_do_update(index_elements=["batch", "item"], set_=more)
+
+
+def _larger(
+    old: sa.ColumnElement[int], new: sa.ColumnElement[int]
+) -> sa.ColumnElement[int]:
+    return sa.case((old > new, old), else_=new)

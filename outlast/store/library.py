@@ -17,19 +17,14 @@ import sqlalchemy as sa
 from outlast.store import parsing
 from outlast.store.database import Store
 from outlast.store.folder import Listed, scan
+from outlast.store.fulltext import Indexed, forget_document, index_of
 from outlast.store.passages import Parsed, Passage, UnreadableDocumentError
+from outlast.store.root import within
 from outlast.store.schema import documents, passages
+from outlast.store.upsert import upsert
 
 # Raised whenever the same file would give other passages: libraries are built anew.
 FORMAT = 1
-
-INDEX_WORDS = """
-INSERT INTO passages_fts (rowid, library, title, heading, text) VALUES (?, ?, ?, ?, ?)
-"""
-FORGET_WORDS = """
-DELETE FROM passages_fts
-WHERE rowid IN (SELECT id FROM passages WHERE document_id = ?)
-"""
 
 # What one batch reads. A killed librarian reads at most this much again.
 BATCH_FILES = 64
@@ -76,11 +71,14 @@ class Batch:
     left: int
 
 
-def library_id(tenant: str, folder: Path) -> str:
+def library_id(tenant: str, folder: Path, *host: str) -> str:
     """
     The name of the index of *folder*: one word, the same on every run.
+
+    :param host: whose folder it is, where others may have another one of that path.
+    :raises OutsideError: when missions may not read that folder here.
     """
-    parts = (str(FORMAT), tenant, str(folder.resolve()))
+    parts = (str(FORMAT), tenant, str(within(folder).resolve()), *host)
     digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape"))
     return "l" + digest.hexdigest()[:20]
 
@@ -245,9 +243,6 @@ def _replace(connection: sa.Connection, entry: Entry) -> None:
     """
     Put one document in the place of what the index had under its path.
     """
-    old = connection.scalar(sa.select(documents.c.id).where(*_place(entry)))
-    if old is not None:
-        _delete(connection, old)
     row = {
         "library": entry.library,
         "path": entry.listed.path,
@@ -257,8 +252,18 @@ def _replace(connection: sa.Connection, entry: Entry) -> None:
         "title": entry.parsed.title if entry.parsed else "",
         "gap": entry.gap,
     }
-    added = connection.scalar(sa.insert(documents).returning(documents.c.id), row)
-    _insert(connection, int(added or 0), entry)
+    # Whoever else indexes the same document waits here until we are through.
+    placed = connection.scalar(_PLACED, row)
+    document = int(placed or 0)
+    forget_document(connection, document)
+    gone = sa.delete(passages).where(passages.c.document_id == document)
+    connection.execute(gone)
+    _insert(connection, document, entry)
+
+
+_PLACED = upsert(
+    documents, ["library", "path"], ["size", "mtime_ns", "digest", "title", "gap"]
+).returning(documents.c.id)
 
 
 def _place(entry: Entry) -> tuple[sa.ColumnElement[bool], ...]:
@@ -273,21 +278,19 @@ def _insert(connection: sa.Connection, document: int, entry: Entry) -> None:
     parsed = entry.parsed
     if parsed is None or not parsed.passages:
         return
-    last = connection.scalar(sa.select(sa.func.max(passages.c.id))) or 0
-    numbered = list(enumerate(parsed.passages, last + 1))
-    rows = [_row(number, document, each) for number, each in numbered]
-    connection.execute(sa.insert(passages), rows)
+    rows = [_row(document, each) for each in parsed.passages]
+    added = sa.insert(passages).returning(passages.c.id, sort_by_parameter_order=True)
+    numbers = connection.scalars(added, rows).all()
     title = f"{entry.listed.path} {parsed.title}"
     words = [
-        (number, entry.library, title, each.heading, each.text)
-        for number, each in numbered
+        Indexed(number, entry.library, title, each.heading, each.text)
+        for number, each in zip(numbers, parsed.passages, strict=True)
     ]
-    connection.exec_driver_sql(INDEX_WORDS, words)
+    index_of(connection).add(connection, words)
 
 
-def _row(number: int, document: int, passage: Passage) -> dict[str, object]:
+def _row(document: int, passage: Passage) -> dict[str, object]:
     return {
-        "id": number,
         "document_id": document,
         "line": passage.line,
         "lines": json.dumps(list(passage.lines)) if passage.lines else None,
@@ -303,5 +306,5 @@ def _remove(store: Store, ids: list[int]) -> None:
 
 
 def _delete(connection: sa.Connection, document: int) -> None:
-    connection.exec_driver_sql(FORGET_WORDS, (document,))
+    forget_document(connection, document)
     connection.execute(sa.delete(documents).where(documents.c.id == document))

@@ -9,10 +9,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from outlast.contracts.errors import OutsideError
 from outlast.store.html import parse_html
 from outlast.store.office import parse_docx, parse_pdf
 from outlast.store.passages import Parsed, Passage, UnreadableDocumentError
 from outlast.store.plaintext import parse_markdown, parse_text
+from outlast.store.root import within
 
 __all__ = ["SUFFIXES", "Parsed", "Passage", "UnreadableDocumentError", "load", "parse"]
 
@@ -46,13 +48,17 @@ def load(path: Path) -> bytes:
     """
     Read the file at *path*.
 
-    :raises UnreadableDocumentError: when it is away, locked or too large.
+    :raises UnreadableDocumentError: when it is away, locked, too large, or outside of
+        what missions may read here.
     """
     try:
-        if path.stat().st_size > LARGEST_BYTES:
+        file = within(path)
+        if file.stat().st_size > LARGEST_BYTES:
             megabytes = LARGEST_BYTES // (1024 * 1024)
             raise UnreadableDocumentError(f"is larger than {megabytes} MB")
-        return path.read_bytes()
+        return file.read_bytes()
+    except OutsideError:
+        raise UnreadableDocumentError("is outside OUTLAST_DOCUMENTS_ROOT") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UnreadableDocumentError(f"cannot be opened: {reason}") from None

@@ -1,9 +1,11 @@
 """
 What the store remembers, as tables. Times are seconds since 1970, UTC.
 
-SCHEMA grows with every change of these tables; a store with a higher number than
-the program knows is refused, never guessed at.
+SCHEMA grows with every change of these tables, which comes with a migration; a store
+with a higher number than the program knows is refused, never guessed at.
 """
+
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -15,45 +17,68 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    String,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
 )
 
 SCHEMA = 2
+# A release that knows this schema may go on with a store of ours: what it does not know
+# it does not need.
+OLDEST = 1
+
+
+class Words(TypeDecorator[str]):
+    """
+    Text that is sorted by its code points on every database, and holds no NUL, which
+    PostgreSQL cannot keep.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Any) -> Any:
+        collation = "C" if dialect.name == "postgresql" else None
+        return dialect.type_descriptor(Text(collation=collation))
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        if value is None or dialect.name != "postgresql":
+            return value
+        return value.replace("\0", "\ufffd")
+
 
 metadata = MetaData()
 
 meta = Table(
     "meta",
     metadata,
-    Column("key", String, primary_key=True),
-    Column("value", String, nullable=False),
+    Column("key", Words, primary_key=True),
+    Column("value", Words, nullable=False),
 )
 
 missions = Table(
     "missions",
     metadata,
-    Column("id", String, primary_key=True),
-    Column("tenant", String, nullable=False),
-    Column("digest", String, nullable=False),
-    Column("goal", Text, nullable=False),
-    Column("state", String, nullable=False),  # starting, accepted, or a final Status
+    Column("id", Words, primary_key=True),
+    Column("tenant", Words, nullable=False),
+    Column("digest", Words, nullable=False),
+    Column("goal", Words, nullable=False),
+    Column("state", Words, nullable=False),  # starting, accepted, or a final Status
     Column("accepted_at", Float, nullable=False),
     Column("finished_at", Float),
-    Column("report", Text),  # the Report as JSON, once finished
+    Column("report", Words),  # the Report as JSON, once finished
 )
 
 # The highest fence seen for a task: the one row that every guarded write holds.
 claims = Table(
     "claims",
     metadata,
-    Column("mission", String, primary_key=True),
-    Column("task", String, primary_key=True),
+    Column("mission", Words, primary_key=True),
+    Column("task", Words, primary_key=True),
     Column("round", Integer, nullable=False),
     Column("fence", BigInteger, nullable=False),
-    Column("route", String, nullable=False),
+    Column("route", Words, nullable=False),
     Column("attempt", Integer, nullable=False),  # of this round, from 1
     Column("failures", Integer, nullable=False),  # of this route in this round
 )
@@ -61,54 +86,54 @@ claims = Table(
 attempts = Table(
     "attempts",
     metadata,
-    Column("mission", String, primary_key=True),
-    Column("task", String, primary_key=True),
+    Column("mission", Words, primary_key=True),
+    Column("task", Words, primary_key=True),
     Column("fence", BigInteger, primary_key=True),
     Column("round", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
-    Column("route", String, nullable=False),
-    Column("host", String, nullable=False),
+    Column("route", Words, nullable=False),
+    Column("host", Words, nullable=False),
     Column("pid", Integer, nullable=False),
     Column("started_at", Float, nullable=False),
     Column("resumed_seq", Integer, nullable=False),  # 0: from the start
-    Column("noticed_by", String),  # what ended the attempt before this one
+    Column("noticed_by", Words),  # what ended the attempt before this one
     Column("after_s", Float),  # since the last sign of that attempt
     Column("ended_at", Float),
-    Column("ending", Text),
+    Column("ending", Words),
 )
 
 checkpoints = Table(
     "checkpoints",
     metadata,
-    Column("mission", String, primary_key=True),
-    Column("task", String, primary_key=True),
+    Column("mission", Words, primary_key=True),
+    Column("task", Words, primary_key=True),
     Column("round", Integer, nullable=False),
     Column("fence", BigInteger, nullable=False),
-    Column("checkpoint", Text, nullable=False),
+    Column("checkpoint", Words, nullable=False),
     Column("saved_at", Float, nullable=False),
 )
 
 results = Table(
     "results",
     metadata,
-    Column("mission", String, primary_key=True),
-    Column("task", String, primary_key=True),
+    Column("mission", Words, primary_key=True),
+    Column("task", Words, primary_key=True),
     Column("round", Integer, primary_key=True),
     Column("fence", BigInteger, nullable=False),
-    Column("answer", Text, nullable=False),
+    Column("answer", Words, nullable=False),
     Column("recorded_at", Float, nullable=False),
 )
 
 effects = Table(
     "effects",
     metadata,
-    Column("tenant", String, primary_key=True),
-    Column("key", String, primary_key=True),
-    Column("state", String, nullable=False),  # intended, applied
-    Column("content", Text, nullable=False),
-    Column("result", Text),
-    Column("mission", String, nullable=False),
-    Column("task", String, nullable=False),
+    Column("tenant", Words, primary_key=True),
+    Column("key", Words, primary_key=True),
+    Column("state", Words, nullable=False),  # intended, applied
+    Column("content", Words, nullable=False),
+    Column("result", Words),
+    Column("mission", Words, nullable=False),
+    Column("task", Words, nullable=False),
     Column("round", Integer, nullable=False),
     Column("fence", BigInteger, nullable=False),
     Column("applied", Integer, nullable=False, default=0),
@@ -121,8 +146,8 @@ effects = Table(
 blobs = Table(
     "blobs",
     metadata,
-    Column("mission", String, primary_key=True),
-    Column("digest", String, primary_key=True),
+    Column("mission", Words, primary_key=True),
+    Column("digest", Words, primary_key=True),
     Column("body", LargeBinary, nullable=False),
     Column("stored_at", Float, nullable=False),
 )
@@ -131,18 +156,18 @@ refusals = Table(
     "refusals",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("mission", String, nullable=False),
-    Column("task", String, nullable=False),
+    Column("mission", Words, nullable=False),
+    Column("task", Words, nullable=False),
     Column("fence", BigInteger, nullable=False),
-    Column("what", String, nullable=False),
+    Column("what", Words, nullable=False),
     Column("refused_at", Float, nullable=False),
 )
 
 spending = Table(
     "spending",
     metadata,
-    Column("mission", String, primary_key=True),
-    Column("task", String, primary_key=True),
+    Column("mission", Words, primary_key=True),
+    Column("task", Words, primary_key=True),
     Column("tokens", BigInteger, nullable=False),
     Column("cost", Float, nullable=False),
 )
@@ -151,13 +176,13 @@ documents = Table(
     "documents",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("library", String, nullable=False),
-    Column("path", String, nullable=False),  # below the library's folder, with "/"
+    Column("library", Words, nullable=False),
+    Column("path", Words, nullable=False),  # below the library's folder, with "/"
     Column("size", BigInteger, nullable=False),
     Column("mtime_ns", BigInteger, nullable=False),
-    Column("digest", String, nullable=False),  # sha256 of the file
-    Column("title", Text, nullable=False),
-    Column("gap", Text),  # why it could not be read
+    Column("digest", Words, nullable=False),  # sha256 of the file
+    Column("title", Words, nullable=False),
+    Column("gap", Words),  # why it could not be read
     UniqueConstraint("library", "path"),
 )
 
@@ -174,18 +199,18 @@ passages = Table(
         nullable=False,
     ),
     Column("line", Integer, nullable=False),  # from 1
-    Column("lines", Text),  # JSON: of each line of text, where they do not run on
-    Column("heading", Text, nullable=False),
-    Column("text", Text, nullable=False),
+    Column("lines", Words),  # JSON: of each line of text, where they do not run on
+    Column("heading", Words, nullable=False),
+    Column("text", Words, nullable=False),
 )
 
 batches = Table(
     "batches",
     metadata,
-    Column("id", String, primary_key=True),
-    Column("tenant", String, nullable=False),
-    Column("role", String, nullable=False),
-    Column("state", String, nullable=False),  # open, completed, cancelled
+    Column("id", Words, primary_key=True),
+    Column("tenant", Words, nullable=False),
+    Column("role", Words, nullable=False),
+    Column("state", Words, nullable=False),  # open, completed, cancelled
     Column("sealed", Boolean, nullable=False),  # no more items will come
     Column("total", Integer, nullable=False),  # also the number of the last item
     Column("accepted_at", Float, nullable=False),
@@ -195,10 +220,10 @@ batches = Table(
 items = Table(
     "items",
     metadata,
-    Column("batch", String, primary_key=True),
+    Column("batch", Words, primary_key=True),
     Column("item", Integer, primary_key=True),  # from 1
     Column("digest", LargeBinary, nullable=False),  # the same item twice is one
-    Column("body", Text, nullable=False),  # JSON
+    Column("body", Words, nullable=False),  # JSON
     UniqueConstraint("batch", "digest"),
     sqlite_with_rowid=False,
 )
@@ -206,10 +231,10 @@ items = Table(
 item_results = Table(
     "item_results",
     metadata,
-    Column("batch", String, primary_key=True),
+    Column("batch", Words, primary_key=True),
     Column("item", Integer, primary_key=True),
-    Column("result", Text, nullable=False),  # JSON
-    Column("degraded", Text),
+    Column("result", Words, nullable=False),  # JSON
+    Column("degraded", Words),
     sqlite_with_rowid=False,
 )
 
@@ -217,11 +242,11 @@ item_results = Table(
 item_troubles = Table(
     "item_troubles",
     metadata,
-    Column("batch", String, primary_key=True),
+    Column("batch", Words, primary_key=True),
     Column("item", Integer, primary_key=True),
     Column("failures", Integer, nullable=False),
     Column("deaths", Integer, nullable=False),
-    Column("cause", Text, nullable=False),
+    Column("cause", Words, nullable=False),
     Column("dead_at", Float),
     sqlite_with_rowid=False,
 )

@@ -1,33 +1,23 @@
 """
 Passages that share words with a question, best first by BM25.
 
-Whatever a user types is only words here: each is quoted before it becomes part of a
-query of the full-text index.
+Whatever a user types is only words here, which is all that a query is made of.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
 from outlast.store.database import Store
+from outlast.store.fulltext import Phrase, index_of
 from outlast.store.passages import Passage
 from outlast.store.schema import documents, passages
 from outlast.store.terms import words
 
-# What a word weighs by where it stands: file and title, heading, text. A heading says
-# what its passage is about, so a match there is worth several in the text.
-TITLE, HEADING, TEXT = 2.0, 3.0, 1.0
-
 # More words than this are no question; the rest is left out.
 MOST_WORDS = 64
-
-_MATCH = """
-SELECT rowid, bm25(passages_fts, 0.0, :title, :heading, :text) AS score
-FROM passages_fts WHERE passages_fts MATCH :query ORDER BY score, rowid LIMIT :limit
-"""
-_COUNT = "SELECT count(*) FROM passages_fts WHERE passages_fts MATCH :query"
 
 
 @dataclass(frozen=True)
@@ -63,14 +53,11 @@ def search(
 
     A text counts as its words; a phrase of several words matches them side by side.
     """
-    wanted = words(phrases) if isinstance(phrases, str) else phrases
-    query = _any_of(library, wanted)
-    if query is None:
+    wanted = _phrases(words(phrases) if isinstance(phrases, str) else phrases)
+    if not wanted:
         return []
-    values = {"title": TITLE, "heading": HEADING, "text": TEXT, "limit": limit}
     with store.read() as connection:
-        found = connection.execute(sa.text(_MATCH), {"query": query, **values})
-        scores = {number: -score for number, score in found}
+        scores = index_of(connection).best(connection, library, wanted, limit)
         return _hits(connection, scores)
 
 
@@ -78,10 +65,11 @@ def count(store: Store, library: str, phrases: Iterable[str]) -> int:
     """
     The number of passages of *library* that hold any of *phrases*, headings included.
     """
-    query = _any_of(library, phrases)
+    wanted = _phrases(phrases)
+    if not wanted:
+        return 0
     with store.read() as connection:
-        found = connection.scalar(sa.text(_COUNT), {"query": query}) if query else 0
-    return int(found or 0)
+        return index_of(connection).count(connection, library, wanted)
 
 
 def size(store: Store, library: str) -> int:
@@ -95,17 +83,12 @@ def size(store: Store, library: str) -> int:
     return int(found or 0)
 
 
-def _any_of(library: str, phrases: Iterable[str]) -> str | None:
+def _phrases(given: Iterable[str]) -> Sequence[Phrase]:
     """
-    A full-text query for any of *phrases* in *library*; None if they hold no word.
+    Split each of *given* into its words, leaving out what holds none or came before.
     """
-    split = (words(phrase) for phrase in phrases)
-    quoted = dict.fromkeys(f'"{" ".join(parts)}"' for parts in split if parts)
-    if not quoted:
-        return None
-    some = " OR ".join(list(quoted)[:MOST_WORDS])
-    (name,) = words(library)
-    return f'library : "{name}" AND {{title heading text}} : ({some})'
+    split = (tuple(words(phrase)) for phrase in given)
+    return list(dict.fromkeys(filter(None, split)))[:MOST_WORDS]
 
 
 def _hits(connection: sa.Connection, scores: dict[int, float]) -> list[Hit]:

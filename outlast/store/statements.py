@@ -7,24 +7,14 @@ where they say which row.
 """
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from outlast.store.schema import attempts, checkpoints, claims, results
+from outlast.store.upsert import insert, upsert
 
 MISSION: sa.BindParameter[str] = sa.bindparam("of_mission")
 TASK: sa.BindParameter[str] = sa.bindparam("of_task")
 ROUND: sa.BindParameter[int] = sa.bindparam("of_round")
 FENCE: sa.BindParameter[int] = sa.bindparam("of_fence")
-
-
-def upsert(table: sa.Table, key: list[str], values: list[str]) -> sa.Executable:
-    """
-    Make the statement that inserts a row of *table* or replaces its *values*.
-    """
-    row = insert(table).values({name: sa.bindparam(name) for name in [*key, *values]})
-    return row.on_conflict_do_update(
-        index_elements=key, set_={name: row.excluded[name] for name in values}
-    )
 
 
 def _of(table: sa.Table) -> sa.ColumnElement[bool]:

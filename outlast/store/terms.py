@@ -37,7 +37,8 @@ def stem(word: str) -> str:
     """
     The stem of one folded *word*.
     """
-    return str(_stemmer.stemWord(word))
+    # As the index does: of "s" nothing would be left.
+    return str(_stemmer.stemWord(word)) if len(word) > 2 else word
 
 
 def stems(text: str) -> list[str]:

@@ -14,20 +14,20 @@ from temporalio.worker import Worker
 
 from outlast.attempt.agent import Agent, crew
 from outlast.attempt.guard import Place
-from outlast.attempt.host import host
 from outlast.attempt.ledger import Ledger
 from outlast.contracts.models import (
-    ALONE_QUEUE,
     MISSIONS_QUEUE,
     Answer,
     Assignment,
     Mission,
     Report,
     Task,
+    alone_queue_of,
     queue_of,
 )
 from outlast.contracts.policies import SHIPPED, Policy
-from outlast.fleet.child import agent_worker, missions_worker
+from outlast.fleet.alone import Turn
+from outlast.fleet.child import agent_worker, alone_worker, missions_worker
 from outlast.runtime.settings import Settings
 from outlast.store.books import Books
 from outlast.store.database import Store
@@ -103,40 +103,32 @@ class Crew:
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
         """
-        Poll with one worker for missions and one for each role.
+        Poll with one worker for missions and two for each role.
         """
         chosen = Settings(slots=20, drain_s=0)
         with ThreadPoolExecutor() as threads:
             place = Place(Ledger(self.store), threads, SHIPPED.beat_s)
             workers = [missions_worker(self.client, self.store)]
+            turn = Turn()
             for role, agent in self.agents.items():
                 if role in self.raw:
-                    workers.append(self._raw_worker(role))
-                else:
-                    workers.append(agent_worker(self.client, place, agent, chosen))
-            workers.append(self._alone_worker(place, chosen))
+                    workers += self._raw_workers(role, turn)
+                    continue
+                given = (self.client, place, agent, chosen)
+                workers += [agent_worker(*given), alone_worker(*given, turn)]
             async with AsyncExitStack() as stack:
                 for worker in workers:
                     await stack.enter_async_context(worker)
                 yield
 
-    def _alone_worker(self, place: Place, chosen: Settings) -> Worker:
-        plays = [
-            self.raw.get(role) or host(agent, place)
-            for role, agent in self.agents.items()
+    def _raw_workers(self, role: str, turn: Turn) -> list[Worker]:
+        given: dict[str, Any] = {"activities": [self.raw[role]], "build_id": "test"}
+        alone: dict[str, Any] = {
+            "tuner": turn.tuner,
+            "interceptors": [turn],
+            "max_concurrent_activity_task_polls": 1,
+        }
+        return [
+            Worker(self.client, task_queue=queue_of(role), **given),
+            Worker(self.client, task_queue=alone_queue_of(role), **given, **alone),
         ]
-        return Worker(
-            self.client,
-            task_queue=ALONE_QUEUE,
-            activities=plays,
-            max_concurrent_activities=1,
-            build_id="test",
-        )
-
-    def _raw_worker(self, role: str) -> Worker:
-        return Worker(
-            self.client,
-            task_queue=queue_of(role),
-            activities=[self.raw[role]],
-            build_id="test",
-        )

@@ -17,7 +17,12 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from outlast.contracts.errors import CRASHED
-from outlast.contracts.models import ALONE_QUEUE, MISSIONS_QUEUE, Checkpoint, queue_of
+from outlast.contracts.models import (
+    MISSIONS_QUEUE,
+    Checkpoint,
+    alone_queue_of,
+    queue_of,
+)
 from outlast.contracts.policies import Policy
 from outlast.contracts.pool import (
     Batch,
@@ -30,8 +35,9 @@ from outlast.contracts.pool import (
     lease_type,
 )
 from outlast.fleet.child import missions_worker
+from outlast.store.bulk import settle
 from outlast.store.database import Store
-from outlast.store.items import SETTLE, Items
+from outlast.store.items import Items
 
 ROLE = "worker"
 BOUND_S = 30.0
@@ -153,7 +159,11 @@ class Pool:
         async def lease(lent: Lease) -> Worked:
             return await self._work(lent)
 
-        queues = {lease_queue_of(ROLE): 100, queue_of(ROLE): 100, ALONE_QUEUE: 1}
+        queues = {
+            lease_queue_of(ROLE): 100,
+            queue_of(ROLE): 100,
+            alone_queue_of(ROLE): 1,
+        }
         workers = [missions_worker(self.client, self.store)]
         for queue, most in queues.items():
             workers.append(
@@ -215,6 +225,6 @@ class Pool:
 
     def _settle(self, number: int) -> None:
         self.played[number] += 1
-        rows = json.dumps([[number, 2 * number, None]])
+        rows = [(number, json.dumps(2 * number), None)]
         with self.store.write(durable=False) as connection:
-            connection.execute(SETTLE, {"batch": self.name, "rows": rows})
+            settle(connection, self.name, rows)

@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from outlast.contracts.errors import CRASHED, DRAINED, FAILED, STALE
-from outlast.contracts.models import ALONE_QUEUE, queue_of
+from outlast.contracts.models import alone_queue_of, queue_of
 from outlast.contracts.pool import (
     FIRST_LEASE,
     LEASE_DEATHS,
@@ -136,7 +136,7 @@ async def test_an_item_that_kills_goes_alone_and_is_buried(
     assert waited == {
         (False, False): lease_queue_of("worker"),
         (False, True): queue_of("worker"),  # not behind all the others
-        (True, False): ALONE_QUEUE,
+        (True, False): alone_queue_of("worker"),
     }
 
 

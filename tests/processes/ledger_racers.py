@@ -30,7 +30,7 @@ class Race:
     Which tasks two processes race for, and where.
     """
 
-    path: Path
+    where: Path | str
     fencing: bool
     names: list[str]
 
@@ -54,7 +54,7 @@ def write_stale(race: Race, start: Barrier) -> None:
     """
     Hold each task's first claim, and go on writing while it is taken over.
     """
-    store = Store(race.path)
+    store = Store(race.where)
     ledger = Ledger(store, fencing=race.fencing)
     for name in race.names:
         claim = ledger.claim(assignment(name), "racer", STALE)
@@ -73,7 +73,7 @@ def take_over(race: Race, start: Barrier) -> None:
     """
     Claim each task a second time, and write what must stand from then on.
     """
-    store = Store(race.path)
+    store = Store(race.where)
     ledger = Ledger(store, fencing=race.fencing)
     for name in race.names:
         start.wait(BOUND_S)
@@ -84,12 +84,12 @@ def take_over(race: Race, start: Barrier) -> None:
     store.close()
 
 
-def spend(path: Path, name: str, times: int, start: Barrier) -> None:
+def spend(where: Path | str, name: str, times: int, start: Barrier) -> None:
     """
     Write *times* as fast as possible, in turns with nobody.
     """
     start.wait(BOUND_S)
-    store = Store(path)
+    store = Store(where)
     ledger = Ledger(store)
     claim = ledger.claim(assignment(name), "racer", FRESH)
     for number in range(times):

@@ -46,22 +46,22 @@ class Ended:
     refused: Counter[str]
 
 
-def race(path: Path, races: int, fencing: bool) -> Ended:
+def race(where: Path | str, races: int, fencing: bool) -> Ended:
     """
     Race a stale against a fresh attempt for each task, PAIRS at a time.
     """
-    Store(path).close()
+    Store(where).close()
     jobs = []
     for pair in range(PAIRS):
         names = [f"{pair}-{number}" for number in range(races)]
-        args = (Race(path, fencing, names), spawning.Barrier(2))
+        args = (Race(where, fencing, names), spawning.Barrier(2))
         jobs += [(write_stale, args), (take_over, args)]
     assert together(jobs) == [0] * len(jobs)
-    return ended(path)
+    return ended(where)
 
 
-def ended(path: Path) -> Ended:
-    store = Store(path)
+def ended(where: Path | str) -> Ended:
+    store = Store(where)
     with store.read() as connection:
         done = list(connection.scalars(sa.select(results.c.fence)))
         saved = list(connection.scalars(sa.select(checkpoints.c.fence)))
@@ -76,51 +76,50 @@ def ended(path: Path) -> Ended:
     )
 
 
-def test_no_stale_write_stands(tmp_path: Path) -> None:
+def test_no_stale_write_stands(where: Path | str) -> None:
     """
     After a later claim nothing of the earlier one stands, in 300 races, and the
     stale attempt was really refused in them.
     """
-    found = race(tmp_path / "store.db", RACES, fencing=True)
+    found = race(where, RACES, fencing=True)
     assert found.races == PAIRS * RACES
     assert (found.stale_results, found.stale_checkpoints) == (0, 0)
     assert set(found.refused) <= {"checkpoint", "result"}
     assert found.refused.total() > RACES / 2, "the races were hardly any"
 
 
-def test_without_fencing_stale_writes_stand(tmp_path: Path) -> None:
+def test_without_fencing_stale_writes_stand(where: Path | str) -> None:
     """
     The negative control: the same races catch it when the fence is off.
     """
-    found = race(tmp_path / "store.db", CONTROLS, fencing=False)
+    found = race(where, CONTROLS, fencing=False)
     assert found.races == PAIRS * CONTROLS
     assert found.stale_results > 0
     assert found.stale_checkpoints > 0
     assert not found.refused
 
 
-def test_writing_processes_do_not_lock_each_other_out(tmp_path: Path) -> None:
+def test_writing_processes_do_not_lock_each_other_out(where: Path | str) -> None:
     """
     Eight processes, from the creation of the store on: no error, each write counted.
     """
-    path = tmp_path / "store.db"
     start = spawning.Barrier(WRITERS)
     jobs = [
-        (spend, (path, f"w{number}", TRANSACTIONS, start)) for number in range(WRITERS)
+        (spend, (where, f"w{number}", TRANSACTIONS, start)) for number in range(WRITERS)
     ]
     assert together(jobs) == [0] * WRITERS
-    store = Store(path)
+    store = Store(where)
     ledger = Ledger(store)
     total = ledger.spend(ledger.claim(assignment("sum"), "racer", FRESH), 0, 0.0)
     store.close()
     assert total == (WRITERS * TRANSACTIONS, WRITERS * TRANSACTIONS / 2)
 
 
-def test_one_of_many_claims_wins(tmp_path: Path) -> None:
+def test_one_of_many_claims_wins(where: Path | str) -> None:
     """
     Two connections that claim with one fence never both hold it.
     """
-    first, second = Store(tmp_path / "store.db"), Store(tmp_path / "store.db")
+    first, second = Store(where), Store(where)
     Ledger(first).claim(assignment("a"), "racer", FRESH)
     with pytest.raises(StaleAttemptError, match=MISSION):
         Ledger(second).claim(assignment("a"), "racer", FRESH)

@@ -2,28 +2,32 @@
 Missions that began under an earlier build go on under this one.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from span_fakes import kept
 from temporalio import workflow
 from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer
+from temporalio.worker import Interceptor, Replayer
 
 from outlast.contracts.models import Mission, Report
 from outlast.contracts.pool import BatchReport, PoolState
 from outlast.fleet.child import runner
+from outlast.runtime.tracing import Tracing
 from workflows.pool import PoolWorkflow
 from workflows.supervisor import SupervisorWorkflow
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 
 
-def replayer(*kinds: type) -> Replayer:
+def replayer(*kinds: type, interceptors: Sequence[Interceptor] = ()) -> Replayer:
     return Replayer(
         workflows=list(kinds),
         workflow_runner=runner(),
         data_converter=pydantic_data_converter,
+        interceptors=interceptors,
     )
 
 
@@ -56,6 +60,19 @@ async def test_a_recorded_mission_replays(path: Path) -> None:
     both = replayer(SupervisorWorkflow, PoolWorkflow)
     result = await both.replay_workflow(history(path))
     assert result.replay_failure is None
+
+
+@pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
+async def test_traces_change_no_decision(path: Path) -> None:
+    """
+    What was recorded without them replays with them, and is not told once more.
+    """
+    with kept() as told:
+        tracing = Tracing(told.ours, always_create_workflow_spans=True)
+        both = replayer(SupervisorWorkflow, PoolWorkflow, interceptors=[tracing])
+        result = await both.replay_workflow(history(path))
+    assert result.replay_failure is None
+    assert told.names == []
 
 
 @workflow.defn(name="Supervisor", sandboxed=False)

@@ -82,8 +82,8 @@ class Shelf:
         """
         Record results as a lease does.
         """
-        rows = ",".join(f"[{n},{encode(value)},null]" for n, value in found.items())
-        self.ledger.settle(claim or self.claim(), f"[{rows}]", [], durable=True)
+        rows = [(n, encode(value), None) for n, value in found.items()]
+        self.ledger.settle(claim or self.claim(), rows, [], durable=True)
 
     def fail(self, number: int, cause: str = "ill", dead: bool = True) -> None:
         """

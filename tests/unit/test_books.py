@@ -22,6 +22,7 @@ from unit_fakes import (
 )
 
 import outlast.store.database
+import outlast.store.sqlite
 from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import BadInputError, StoreError
 from outlast.contracts.models import Checkpoint, Member, Status
@@ -462,7 +463,8 @@ def test_a_store_of_a_newer_release_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     Store(path).close()
     with sqlite3.connect(path) as raw:
-        raw.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
+        raw.execute("UPDATE alembic_version SET version_num = '99'")
+        raw.execute("UPDATE meta SET value = '99' WHERE key = 'oldest'")
     with pytest.raises(StoreError) as refusal:
         Store(path)
     assert "99" in told_in_one_sentence(refusal.value)
@@ -492,9 +494,9 @@ def test_a_locked_store_is_refused_and_works_again(
     A writer that waited too long is told so by a StoreError, not by the driver, and
     goes on when the lock is gone.
     """
-    monkeypatch.setattr(outlast.store.database, "BUSY_S", 0.05)
+    monkeypatch.setattr(outlast.store.sqlite, "BUSY_S", 0.05)
     store = Store(tmp_path / "store.db")
-    raw = sqlite3.connect(store.path, isolation_level=None)
+    raw = sqlite3.connect(store.place, isolation_level=None)
     raw.execute("BEGIN IMMEDIATE")
     try:
         with pytest.raises(StoreError) as refusal:

@@ -342,9 +342,8 @@ def test_the_reason_of_a_lesser_result_is_kept(ten: Shelf) -> None:
     """
     A degraded result says why; a whole one says nothing.
     """
-    ten.ledger.settle(
-        ten.claim(), '[[1,"x","half \\"of\\" it"],[2,"y",null]]', [], True
-    )
+    rows = [(1, '"x"', 'half "of" it'), (2, '"y"', None)]
+    ten.ledger.settle(ten.claim(), rows, [], True)
     assert list(ten.items.results(BATCH)) == [
         (1, '"x"', 'half "of" it'),
         (2, '"y"', None),
@@ -362,7 +361,7 @@ def test_the_first_result_stands(ten: Shelf) -> None:
 
 STALE: dict[str, Callable[[Shelf, Any], None]] = {
     "results": lambda shelf, claim: shelf.settle(1, 2, claim=claim),
-    "nothing": lambda shelf, claim: shelf.ledger.settle(claim, "[]", [], True),
+    "nothing": lambda shelf, claim: shelf.ledger.settle(claim, [], [], True),
     "trouble": lambda shelf, claim: shelf.ledger.trouble(claim, 1, 1, 0, "x", True),
 }
 

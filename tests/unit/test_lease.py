@@ -359,6 +359,7 @@ async def test_items_that_all_take_long_are_no_hangs(
     assert lender.shelf.results() == doubled(1, 2, 3, 4)
 
 
+@pytest.mark.parametrize("where", ["sqlite"], indirect=True)
 async def test_a_slow_store_is_no_hang(
     lender: Lender, store: Store, impatient: None
 ) -> None:
@@ -366,7 +367,7 @@ async def test_a_slow_store_is_no_hang(
     What waits for the store is not an item: however long another process writes, the
     lease goes on behind it.
     """
-    other = sqlite3.connect(store.path, isolation_level=None)
+    other = sqlite3.connect(store.place, isolation_level=None)
     held_for = 0
 
     async def play(given: Input, run: Run) -> int:
@@ -521,13 +522,14 @@ async def test_an_agent_that_takes_many_gets_many(lender: Lender) -> None:
     assert worked.settled == 25
 
 
-@pytest.mark.parametrize("agent", [Grouped(bad=7), Grouped(short=7)])
+@pytest.mark.parametrize("fault", [{"bad": 7}, {"short": 7}])
 async def test_of_a_group_that_fails_each_is_tried_alone(
-    lender: Lender, soon: list[int], agent: Grouped
+    lender: Lender, soon: list[int], fault: dict[str, int]
 ) -> None:
     """
     Only what fails alone is a failure: its neighbours are done.
     """
+    agent = Grouped(**fault)
     lender.policy = Policy(failures=2)
     lender.fill(numbered(20))
     await lender.work(agent.play, many=10)
@@ -743,7 +745,7 @@ async def test_a_lease_that_is_overtaken_writes_nothing_more(
     lender.fill(numbered(3))
 
     async def play(given: Input, run: Run) -> str:
-        if given["n"] == 2:
+        if given["n"] == 1:
             await lender.work(double, (1, 4))
         return "late"
 

@@ -38,6 +38,7 @@ def found(store: Store, folder: Path, words: str) -> list[str]:
     return [hit.document for hit in hits]
 
 
+@pytest.mark.parametrize("where", ["sqlite"], indirect=True)
 async def test_what_did_not_change_is_not_touched(store: Store, folder: Path) -> None:
     """
     A second run reads no file and opens no write transaction.

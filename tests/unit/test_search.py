@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from drills.postgres import Postgres
 from outlast.store.database import Store
 from outlast.store.library import library_id, update
 from outlast.store.search import MOST_WORDS, count, search, size
@@ -109,3 +110,32 @@ def test_nothing_that_can_be_typed_is_an_error(
     """
     search(store, library, typed)
     search(store, library, [typed])
+
+
+QUESTIONS = [
+    "backup",
+    "full backup of the vault",
+    "the max is rarely reached on tape",
+    ["max_connections", "full backup"],
+]
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=str)
+async def test_both_databases_find_and_score_alike(
+    postgres: Postgres, tmp_path: Path, question: str | list[str]
+) -> None:
+    """
+    A crew must say the same whichever it works on.
+    """
+    folder = folder_of(tmp_path / "documents", FILES)
+    name = library_id("tenant", folder)
+    told = []
+    for where in (tmp_path / "store.db", postgres.database()):
+        store = Store(where)
+        async for _ in update(store, name, folder):
+            pass
+        hits = search(store, name, question)
+        told.append([(hit.document, pytest.approx(hit.score)) for hit in hits])
+        store.close()
+    assert told[0] == told[1]
+    assert told[0]

@@ -36,7 +36,10 @@ from workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
 SAVED = Checkpoint(seq=7, route="worker", value={"done": 3})
 
 
-def ended_by(cause: BaseException | None) -> ActivityError:
+def ended_by(
+    cause: BaseException | None,
+    retry_state: RetryState = RetryState.NON_RETRYABLE_FAILURE,
+) -> ActivityError:
     """
     Make the error that the workflow sees.
     """
@@ -47,7 +50,7 @@ def ended_by(cause: BaseException | None) -> ActivityError:
         identity="1@host",
         activity_type="worker",
         activity_id="a#worker#1",
-        retry_state=RetryState.NON_RETRYABLE_FAILURE,
+        retry_state=retry_state,
     )
     error.__cause__ = cause
     return error
@@ -88,10 +91,56 @@ def test_a_crash_with_an_unreadable_beat_starts_from_what_is_known(details) -> N
     assert judge(lost(*details)) == expected
 
 
+def too_long(*details: object, retry_state: RetryState) -> ActivityError:
+    error = TimedOut(
+        "took too long",
+        type=TimeoutType.START_TO_CLOSE,
+        last_heartbeat_details=list(details),
+    )
+    return ended_by(error, retry_state)
+
+
+def test_an_attempt_over_its_limit_is_followed_by_another() -> None:
+    """
+    It goes on from the checkpoint that the server has.
+    """
+    beat = Beat(checkpoint=SAVED).model_dump(mode="json")
+    verdict = judge(too_long(beat, retry_state=RetryState.NON_RETRYABLE_FAILURE))
+    expected = Verdict(Next.AGAIN_TOO_LONG, "timed out: took too long", SAVED)
+    assert verdict == expected
+
+
+def test_an_attempt_over_its_limit_is_judged_as_it_was_dispatched() -> None:
+    """
+    A mission of the release before, where the server did the counting, replays: its
+    task took the next route when the server's retries were spent.
+    """
+    spent = too_long(retry_state=RetryState.MAXIMUM_ATTEMPTS_REACHED)
+    assert judge(spent).next is Next.NEXT_ROUTE
+
+
+def unread() -> ActivityError:
+    """
+    Make what is left when every worker that was asked could not read the task.
+    """
+    refused = ApplicationError("Failed decoding arguments")
+    sentence = "m was written by a newer release"
+    refused.__cause__ = ApplicationError(sentence, type="NewerStateError")
+    return ended_by(refused, RetryState.MAXIMUM_ATTEMPTS_REACHED)
+
+
+def test_what_workers_were_too_old_to_read_is_handed_on() -> None:
+    """
+    That they refused it is no failure of the agent's, which never saw it.
+    """
+    verdict = judge(unread())
+    assert verdict.next is Next.AGAIN_HANDED_ON
+    assert "m was written by a newer release" in verdict.cause
+
+
 @pytest.mark.parametrize(
     "kind",
     [
-        TimeoutType.START_TO_CLOSE,
         TimeoutType.SCHEDULE_TO_CLOSE,
         TimeoutType.SCHEDULE_TO_START,
         None,
@@ -173,11 +222,13 @@ def test_an_unknown_end_takes_the_next_route(cause) -> None:
     assert verdict.cause
 
 
-def test_the_server_leaves_lost_heartbeats_to_the_workflow() -> None:
+def test_the_server_leaves_timeouts_to_the_workflow() -> None:
     """
-    This type, exactly, is what the server names a heartbeat timeout.
+    These types, exactly, are what the server names a lost heartbeat and an attempt
+    over its limit.
     """
-    assert LEFT_TO_THE_WORKFLOW == ["TemporalTimeout:Heartbeat"]
+    kinds = ("Heartbeat", "StartToClose")
+    assert [f"TemporalTimeout:{kind}" for kind in kinds] == LEFT_TO_THE_WORKFLOW
 
 
 def test_the_kinds_of_errors_are_those_of_their_branches() -> None:
@@ -201,7 +252,7 @@ class Scripted(Pursuit):
     """
 
     def __init__(self, *ends: ActivityError | Answer, stopped: str | None = None):
-        crashes = Policy(crashes=2)
+        crashes = Policy(crashes=2, failures=3)
         given = assignment().model_copy(update={"policy": crashes})
         super().__init__(given, "worker", lambda: stopped)
         self.ends = list(ends)
@@ -311,7 +362,40 @@ async def test_being_handed_on_is_no_death() -> None:
     assert pursuit.given[-1].checkpoint == SAVED
 
 
-@pytest.mark.parametrize("end", [died(1), raised(DRAINED), raised(STALE)])
+LATE = too_long(retry_state=RetryState.NON_RETRYABLE_FAILURE)
+
+
+async def test_attempts_over_their_limit_use_up_the_failures() -> None:
+    """
+    Each leaves the task one failure less; the last one takes the next route.
+    """
+    pursuit = Scripted(LATE, LATE, LATE, DONE)
+    verdict = await pursuit.run()
+    assert isinstance(verdict, Verdict)
+    assert (verdict.next, verdict.attempts) == (Next.NEXT_ROUTE, 3)
+    assert [each.policy.failures for each in pursuit.given] == [3, 2, 1]
+
+
+async def test_an_attempt_over_its_limit_is_no_death() -> None:
+    """
+    It makes no suspect of the task.
+    """
+    pursuit = Scripted(died(2), LATE, LATE, DONE)
+    assert await pursuit.run() == DONE
+    assert pursuit.alone == [False] * 4
+
+
+async def test_being_refused_by_old_workers_costs_nothing() -> None:
+    """
+    However often it is refused, the task keeps its failures and its deaths.
+    """
+    pursuit = Scripted(*[unread()] * 20, DONE)
+    assert await pursuit.run() == DONE
+    assert pursuit.given[-1].policy == pursuit.given[0].policy
+    assert not any(pursuit.alone)
+
+
+@pytest.mark.parametrize("end", [died(1), raised(DRAINED), raised(STALE), LATE])
 async def test_nothing_is_dispatched_again_once_stopped(end: ActivityError) -> None:
     """
     A death while the mission is being stopped is a skipped task, and says why.

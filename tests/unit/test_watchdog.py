@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit_fakes import Clock
 
+from drills.real import wait_for
 from outlast.fleet.watchdog import (
     BUSY_LIMIT_S,
     BUSY_SHARE,
@@ -24,6 +25,7 @@ from outlast.fleet.watchdog import (
     Sight,
     Watchdog,
     see,
+    waits_for_cpu,
 )
 
 MB = 2**20
@@ -42,6 +44,7 @@ class Watched:
     ticks: bool = True
     share: float = 0.0
     stopped: bool = False
+    waits: bool = False  # for a processor
     memory_mb: int = 100
     tick: float = 0.0
     cpu_s: float = 50.0  # used before anybody looked: no excuse for silence now
@@ -51,7 +54,7 @@ class Watched:
         Let time pass, then look at it once.
         """
         sight = self._sight(after_s)
-        return self.watchdog.judge(self.clock.now, sight)
+        return self.watchdog.judge(self.clock.now, sight, lambda: self.waits)
 
     def worn(self, idle: bool, after_s: float = LOOK_S) -> bool:
         """
@@ -139,6 +142,15 @@ def test_what_is_silent_and_busy_gets_five_seconds(watched: Watched) -> None:
     A long call that burns its processor may come back.
     """
     watched.ticks, watched.share = False, 1.0
+    assert watched.dies_after() == one_look_past(BUSY_LIMIT_S)
+
+
+def test_what_is_starved_gets_five_seconds(watched: Watched) -> None:
+    """
+    On a crowded machine a healthy process burns nothing for a while either: killing
+    it makes the crowd worse.
+    """
+    watched.ticks, watched.waits = False, True
     assert watched.dies_after() == one_look_past(BUSY_LIMIT_S)
 
 
@@ -423,6 +435,27 @@ def test_a_process_is_seen_from_outside() -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     assert see(gone.pid, 5.0) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "waits"),
+    [("print(); input()", False), ("print()\nwhile True: pass", True)],
+)
+def test_a_process_that_wants_a_processor_is_seen(code: str, waits: bool) -> None:
+    """
+    A thread that could run shows, whether it gets its turn or not.
+    """
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    child = subprocess.Popen([sys.executable, "-uc", code], **pipes)
+    assert child.stdout is not None
+    try:
+        child.stdout.read(1)
+        wait_for(lambda: waits_for_cpu(child.pid) is waits, "it to settle")
+        assert all(waits_for_cpu(child.pid) is waits for _ in range(50))
+    finally:
+        child.kill()
+        child.communicate()
+    assert not waits_for_cpu(child.pid)
 
 
 def test_a_stopped_process_is_seen_to_be_stopped() -> None:

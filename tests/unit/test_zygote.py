@@ -290,6 +290,21 @@ def test_a_module_without_threads_is_safe(
     assert zygote.hears()["died"] == worker.pid
 
 
+def test_telemetry_leaves_forking_safe(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The zygote has what its workers need to send, and none of the threads that do.
+    """
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    zygote = start()
+    zygote.hears()
+    worker = zygote.fork()
+    assert worker.pid > 0
+    worker.channel.close()
+    assert zygote.hears()["died"] == worker.pid
+
+
 @pytest.mark.parametrize("source", [None, "1 / 0"], ids=["missing", "raising"])
 def test_a_module_that_cannot_be_imported_is_unusable(
     start: Start, module: Callable[[str], str], source: str | None

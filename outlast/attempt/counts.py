@@ -1,0 +1,68 @@
+"""
+What is counted of attempts. In a worker the fleet's parent is told, elsewhere nobody.
+
+Called from the event loop only.
+"""
+
+from typing import Protocol
+
+BEATS = "beats"  # signs of life that were sent
+PARKED = "parked"  # tasks that ended parked
+DEAD_TASKS = "dead_tasks"
+DEAD_ITEMS = "dead_items"
+
+# Said of an attempt that the server retries, where others carry a cause.
+FAILED_BEFORE = "the attempt before failed"
+
+
+class Counts(Protocol):
+    """
+    Where counts go.
+    """
+
+    def count(self, name: str) -> None:
+        """
+        Count one more of *name*.
+        """
+
+    def recovered(self, noticed_by: str, after_s: float) -> None:
+        """
+        Count that a task goes on after what *noticed_by* says, *after_s* after the
+        last sign of the attempt before.
+        """
+
+
+class Nobody:
+    """
+    Counts nothing.
+    """
+
+    def count(self, name: str) -> None:
+        pass
+
+    def recovered(self, noticed_by: str, after_s: float) -> None:
+        pass
+
+
+_listening: list[Counts] = [Nobody()]
+
+
+def listen(counts: Counts) -> None:
+    """
+    Have what happens in this process counted by *counts*.
+    """
+    _listening[0] = counts
+
+
+def count(name: str) -> None:
+    """
+    Count one more of *name*.
+    """
+    _listening[0].count(name)
+
+
+def recovered(noticed_by: str, after_s: float) -> None:
+    """
+    Count a recovery.
+    """
+    _listening[0].recovered(noticed_by, after_s)

@@ -1,0 +1,57 @@
+"""
+The builds side by side, for whoever upgrades: who has the new missions, who may stop.
+"""
+
+import json
+from dataclasses import asdict
+
+from temporalio.client import Client
+
+from outlast.runtime.builds import CURRENT, DRAINED, Build, builds, promote
+
+
+async def show_builds(client: Client, as_json: bool) -> None:
+    """
+    Print the builds, the newest first.
+    """
+    found = await builds(client)
+    if as_json:
+        print(json.dumps([asdict(each) for each in found]))
+        return
+    if not found:
+        print("no builds: no worker has polled with an OUTLAST_BUILD yet")
+        return
+    print(f"{'build':<24}{'status':<10}{'fleets':>7}{'under way':>11}")
+    for each in found:
+        counts = f"{_shown(each.fleets):>7}{_shown(each.under_way):>11}"
+        print(f"{each.build:<24}{each.status:<10}{counts}{_hint(each)}")
+
+
+async def promote_build(client: Client, build: str, as_json: bool) -> None:
+    """
+    Promote *build*, "" for workers without one, and say so.
+    """
+    before = await promote(client, build)
+    if as_json:
+        print(json.dumps({"current": build, "before": before}))
+        return
+    print(f"new missions begin on {_named(build)}; before: {_named(before)}")
+
+
+def _named(build: str) -> str:
+    return f"build {build}" if build else "workers without a build"
+
+
+def _shown(count: int | None) -> str:
+    return "?" if count is None else str(count)
+
+
+def _hint(build: Build) -> str:
+    """
+    Say what an operator may do now, or must.
+    """
+    if build.status == DRAINED and build.fleets:
+        return "  its fleets may stop"
+    if build.fleets == 0 and (build.under_way or build.status == CURRENT):
+        return f"  nobody polls: start a fleet with OUTLAST_BUILD={build.build}"
+    return ""

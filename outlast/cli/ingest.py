@@ -1,0 +1,79 @@
+"""
+Make a library of a folder that only the starter can read: its index in the store is
+all that workers elsewhere need.
+"""
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from outlast.cli.intake import check_folder, library_of
+from outlast.cli.missions import refuse_far_workers
+from outlast.runtime.settings import settings
+from outlast.store import library
+from outlast.store.database import Store
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """
+    What the store has of a folder; *gaps* of the documents could not be read.
+    """
+
+    library: str
+    documents: int
+    indexed: int  # new or changed
+    removed: int
+    gaps: int
+
+
+def show_ingested(documents: Path, as_json: bool) -> None:
+    """
+    Ingest a folder and print what missions call it.
+    """
+    done = ingest(check_folder(documents))
+    if as_json:
+        print(json.dumps(asdict(done)))
+        return
+    gaps = f", {done.gaps} of them could not be read" if done.gaps else ""
+    print(f"library {done.library}: {done.documents} documents{gaps}")
+
+
+def ingest_if_shared(documents: Path) -> None:
+    """
+    Ingest what a question is asked of, where other hosts' workers shall answer it.
+    """
+    if settings().database_url is not None:
+        ingest(check_folder(documents))
+
+
+def ingest(folder: Path) -> Ingested:
+    """
+    Bring the library of *folder* up to date, reading what is new or changed.
+
+    :raises BadInputError: when the workers cannot see the store.
+    """
+    refuse_far_workers()
+    store = Store(settings().store)
+    try:
+        return asyncio.run(_ingest(store, library_of(folder), folder))
+    finally:
+        store.close()
+
+
+async def _ingest(store: Store, name: str, folder: Path) -> Ingested:
+    indexed = removed = 0
+    async for batch in library.update(store, name, folder):
+        indexed += batch.indexed
+        removed += batch.removed
+        if batch.left:
+            print(f"ingesting {folder}: {batch.left} to go", file=sys.stderr)
+    return Ingested(
+        library=name,
+        documents=await store.run(library.documents_of, store, name),
+        indexed=indexed,
+        removed=removed,
+        gaps=len(await store.run(library.gaps, store, name)),
+    )

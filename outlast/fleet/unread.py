@@ -1,0 +1,40 @@
+"""
+State that this release is too old for: told in one sentence instead of tracebacks.
+
+Refusing it is the contracts' part (`State`) and keeping it for somebody else is the
+server's; both the SDK's failed tasks are left to say what an operator should do.
+"""
+
+import logging
+
+from outlast.contracts.errors import NewerStateError
+
+WORKFLOWS = "temporalio.worker._workflow_instance"
+ACTIVITIES = "temporalio.activity"
+
+
+def tell_plainly() -> None:
+    """
+    Have this process's log say in one line what was refused.
+    """
+    logging.getLogger(WORKFLOWS).addFilter(_plain)
+    logging.getLogger(ACTIVITIES).addFilter(_plain)
+
+
+def _plain(record: logging.LogRecord) -> bool:
+    refused = _refused(record)
+    if refused is not None:
+        record.msg, record.args = "state.refused: %s", (refused,)
+        record.exc_info = record.exc_text = None
+        return True
+    # We tell of every failed attempt ourselves, with one traceback instead of two.
+    return record.name != ACTIVITIES or record.levelno >= logging.ERROR
+
+
+def _refused(record: logging.LogRecord) -> NewerStateError | None:
+    error = record.exc_info[1] if record.exc_info else None
+    while error is not None:
+        if isinstance(error, NewerStateError):
+            return error
+        error = error.__cause__
+    return None

@@ -1,0 +1,58 @@
+"""
+The signs of life that workers give the server, every 2 s each.
+"""
+
+import time
+from collections.abc import AsyncIterator
+
+from temporalio.api.enums.v1 import WorkerStatus
+from temporalio.api.worker.v1 import WorkerHeartbeat
+from temporalio.api.workflowservice.v1 import ListWorkersRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from outlast.contracts.errors import UnavailableError
+
+PAGE = 1000
+# One that was silent for longer than three signs is not called live.
+SILENT_S = 6.0
+
+
+async def live_signs(client: Client, query: str = "") -> list[WorkerHeartbeat]:
+    """
+    List the last sign of each worker that gave one lately.
+
+    :param query: as ListWorkers takes it, for instance `TaskQueue = 'q'`.
+    :raises UnavailableError: when the server has no worker lists.
+    """
+    return [each async for each in _listed(client, query) if _is_live(each)]
+
+
+def silence_s(sign: WorkerHeartbeat) -> float:
+    """
+    Say how many seconds ago *sign* was given.
+    """
+    return max(0.0, time.time() - sign.heartbeat_time.ToNanoseconds() / 1e9)
+
+
+def _is_live(sign: WorkerHeartbeat) -> bool:
+    running = sign.status == WorkerStatus.WORKER_STATUS_RUNNING
+    return running and silence_s(sign) < SILENT_S
+
+
+async def _listed(client: Client, query: str) -> AsyncIterator[WorkerHeartbeat]:
+    request = ListWorkersRequest(
+        namespace=client.namespace, page_size=PAGE, query=query
+    )
+    while True:
+        try:
+            listed = await client.workflow_service.list_workers(request)
+        except RPCError as error:
+            raise UnavailableError(
+                f"this server lists no workers: {error.message}"
+            ) from None
+        for each in listed.workers_info:
+            yield each.worker_heartbeat
+        if not listed.next_page_token:
+            return
+        request.next_page_token = listed.next_page_token

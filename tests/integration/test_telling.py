@@ -1,0 +1,227 @@
+"""
+What missions tell of themselves through workflows and activities: spans and counts.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from small_crew import Crew, task
+from span_fakes import Kept, kept
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer
+
+from outlast import GiveUp, Run, Spread
+from outlast.attempt import counts
+from outlast.attempt.counts import BEATS, DEAD_ITEMS, DEAD_TASKS, FAILED_BEFORE, PARKED
+from outlast.attempt.guard import Place
+from outlast.attempt.ledger import Ledger
+from outlast.contracts.errors import ParkedError
+from outlast.contracts.models import Progress, Status
+from outlast.fleet.child import pool_worker, runner
+from outlast.fleet.tally import Outbox
+from outlast.runtime.settings import Settings
+from outlast.runtime.tracing import Tracing
+from workflows.supervisor import SupervisorWorkflow
+
+Input = dict[str, Any]
+
+
+@pytest.fixture
+def outbox() -> Iterator[Outbox]:
+    made = Outbox()
+    counts.listen(made)
+    yield made
+    counts.listen(counts.Nobody())
+
+
+@pytest.fixture
+def told() -> Iterator[Kept]:
+    with kept() as made:
+        yield made
+
+
+@pytest.fixture
+def traced(small_crew: Crew, told: Kept) -> Crew:
+    """
+    The crew with a client as telemetry makes it.
+    """
+    config = small_crew.client.config()
+    config["interceptors"] = [Tracing(told.ours)]
+    small_crew.client = Client(**config)
+    return small_crew
+
+
+async def spread(given: Input, run: Run) -> Spread:
+    return Spread(role="item", items=[{"n": 1}, {"n": 2}])
+
+
+async def test_a_mission_is_one_trace(traced: Crew, told: Kept) -> None:
+    """
+    From the starter through the workflow to the agent, and through a batch that it
+    has spread to that batch's effects; a query is nobody's news.
+    """
+
+    async def item(given: Input, run: Run) -> Any:
+        if given["n"] == 2:
+            return await run.once("effect", lambda key: 2)
+        return 1
+
+    traced.plays("spread", spread)
+    traced.plays("item", item)
+    place = Place(Ledger(traced.store), ThreadPoolExecutor())
+    leases = pool_worker(
+        traced.client, place, traced.agents["item"], Settings(drain_s=0)
+    )
+    with told.theirs.start_as_current_span("mission"):
+        async with traced.at_work(), leases:
+            handle = await traced.start(traced.mission(task("t", "spread")))
+            await handle.query("progress", result_type=Progress)
+            report = await handle.result()
+
+    assert report.status is Status.COMPLETED
+    assert told.line("invoke_agent spread") == [
+        "RunActivity:spread",
+        "StartActivity:spread",
+        "StartWorkflow:Supervisor",
+        "mission",
+    ]
+    above_the_lease = told.line("run.once")
+    assert above_the_lease[0].startswith("RunActivity:")
+    assert above_the_lease[2:] == [
+        "StartChildWorkflow:Pool",
+        "StartWorkflow:Supervisor",
+        "mission",
+    ]
+    assert told.attributes(above_the_lease[0])["outlast.mission"] == "m#t"
+    assert not [name for name in told.names if "Query" in name]
+    every = told.memory.get_finished_spans()
+    assert len({each.context.trace_id for each in every}) == 1
+
+
+async def test_a_traced_mission_replays_without_traces(
+    traced: Crew, told: Kept
+) -> None:
+    """
+    Telemetry may be switched off in mid-mission: its headers are no decision.
+    """
+
+    async def well(given: Input, run: Run) -> str:
+        return "well"
+
+    traced.plays("well", well)
+    with told.theirs.start_as_current_span("mission"):
+        async with traced.at_work():
+            handle = await traced.start(traced.mission(task("t", "well")))
+            await handle.result()
+    history = await handle.fetch_history()
+    assert "_tracer-data" in history.to_json()
+    plain = Replayer(
+        workflows=[SupervisorWorkflow],
+        workflow_runner=runner(),
+        data_converter=pydantic_data_converter,
+    )
+    assert (await plain.replay_workflow(history)).replay_failure is None
+
+
+async def test_every_attempt_is_told_apart(traced: Crew, told: Kept) -> None:
+    """
+    A retry is a span of its own below the same decision, and says that it is one.
+    """
+
+    async def fails_once(given: Input, run: Run) -> str:
+        if run.attempt == 1:
+            raise RuntimeError("once")
+        return "well"
+
+    traced.plays("flaky", fails_once)
+    with told.theirs.start_as_current_span("mission"):
+        await traced.run(task("t", "flaky"))
+
+    first, second = (
+        dict(each.attributes or {})
+        for each in told.memory.get_finished_spans()
+        if each.name == "RunActivity:flaky"
+    )
+    assert (first["outlast.attempt"], second["outlast.attempt"]) == (1, 2)
+    assert "outlast.noticed_by" not in first
+    assert second["outlast.noticed_by"] == FAILED_BEFORE
+
+
+async def test_without_a_starters_trace_a_workflow_tells_nothing(
+    traced: Crew, told: Kept
+) -> None:
+    """
+    Nothing of it would have a parent after a replay; each attempt is then a trace of
+    its own.
+    """
+
+    async def well(given: Input, run: Run) -> str:
+        return "well"
+
+    traced.plays("well", well)
+    config = traced.client.config()
+    plain = Client(**{**config, "interceptors": []})
+    async with traced.at_work():
+        traced.client = plain
+        handle = await traced.start(traced.mission(task("t", "well")))
+        await handle.result()
+    assert "RunActivity:well" in told.names
+    assert told.line("invoke_agent well") == ["RunActivity:well"]
+    assert not [name for name in told.names if "Workflow" in name]
+
+
+async def test_what_ends_badly_is_counted(small_crew: Crew, outbox: Outbox) -> None:
+    """
+    Retries after a failure, parked tasks, dead ones; whoever is well is in no count
+    but that of the beats.
+    """
+
+    async def fails_once(given: Input, run: Run) -> str:
+        if run.attempt == 1:
+            raise RuntimeError("once")
+        return "well"
+
+    async def hopeless(given: Input, run: Run) -> str:
+        raise GiveUp("hopeless")
+
+    async def unsure(given: Input, run: Run) -> str:
+        raise ParkedError("did it happen?")
+
+    for play in (fails_once, hopeless, unsure):
+        small_crew.plays(play.__name__, play)
+    await small_crew.run(
+        task("a", "fails_once"), task("b", "hopeless"), task("c", "unsure")
+    )
+
+    said = outbox.empty()
+    assert said["counts"].pop(BEATS) > 0
+    assert said["counts"] == {DEAD_TASKS: 1, PARKED: 1}
+    ((noticed_by, after_s),) = said["recovered"]
+    assert noticed_by == FAILED_BEFORE
+    assert 0 < after_s < 30
+
+
+async def test_dead_items_are_counted(small_crew: Crew, outbox: Outbox) -> None:
+    """
+    Each item that was given up, once.
+    """
+
+    async def item(given: Input, run: Run) -> int:
+        if given["n"] == 2:
+            raise GiveUp("not this one")
+        return 1
+
+    small_crew.plays("spread", spread)
+    small_crew.plays("item", item)
+    place = Place(Ledger(small_crew.store), ThreadPoolExecutor())
+    leases = pool_worker(
+        small_crew.client, place, small_crew.agents["item"], Settings(drain_s=0)
+    )
+    async with leases:
+        report = await small_crew.run(task("t", "spread"))
+
+    assert report.status is Status.DEGRADED
+    assert outbox.empty()["counts"][DEAD_ITEMS] == 1

@@ -1,0 +1,16 @@
+"""
+A rehearsal that opens a span of its own, as an agent with OpenTelemetry does.
+"""
+
+from opentelemetry import trace
+
+from activities.rehearsal import Script, rehearse
+from outlast import Run, agent
+
+tracer = trace.get_tracer("the agent's own")
+
+
+@agent("telling", version=1)
+async def tell(script: Script, run: Run) -> object:
+    with tracer.start_as_current_span("thinking"):
+        return await rehearse(script, run)
