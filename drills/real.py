@@ -52,6 +52,18 @@ class Home:
         self.server.process.kill()
         self.server.process.wait()
 
+    @contextmanager
+    def server_frozen(self) -> Iterator[None]:
+        """
+        Hold the server still for as long as the context lasts.
+        """
+        assert self.server.process is not None
+        self.server.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.server.process.send_signal(signal.SIGCONT)
+
     def fleet(self, processes: int = 2, *options: str) -> "Fleet":
         """
         Start a fleet and wait until all its workers poll.

@@ -16,13 +16,15 @@ from drills.real import Home, events, every, mission, wait_for
 STEPS = 10
 
 
-def rehearsals(log: Path, count: int, step_s: float = 1.0) -> list[dict[str, object]]:
+def rehearsals(
+    log: Path, count: int, step_s: float = 1.0, steps: int = STEPS
+) -> list[dict[str, object]]:
     return [
         {
             "id": f"r{number}",
             "role": "rehearse",
             "input": {
-                "steps": STEPS,
+                "steps": steps,
                 "step_seconds": step_s,
                 "log": str(log),
                 "effect": f"effect-{number}",
@@ -117,7 +119,7 @@ def test_a_woken_zombie_writes_nothing(
     home.extra["OUTLAST_FENCING"] = str(fencing)
     home.extra["OUTLAST_WATCHDOG"] = "false"  # it would kill what is frozen
     fleet = home.fleet(processes=1)
-    path = mission(tmp_path / "m.yaml", rehearsals(log, 1, 0.3), id="frozen")
+    path = mission(tmp_path / "m.yaml", rehearsals(log, 1, 0.3, steps=40), id="frozen")
     starter = home.begin("run", path, "--json")
     first = wait_for(lambda: events(log, "step"), "a first step")[0]
 
@@ -128,12 +130,19 @@ def test_a_woken_zombie_writes_nothing(
         "a step of the replacement",
     )
     frozen_at = len(events(log, "step", "effect", "end"))
-    os.kill(first["pid"], signal.SIGCONT)
-    assert starter.wait(timeout=60) == 0, starter.communicate()
 
-    after_waking = events(log, "step", "effect", "end")[frozen_at:]
-    late = [each for each in after_waking if each["pid"] == first["pid"]]
-    refused = home.starter("audit", "frozen", "--json").json["stale_refused"]
-    assert (late == []) is fencing
-    assert (refused > 0) is fencing
+    def late() -> list[dict[str, object]]:
+        after_waking = events(log, "step", "effect", "end")[frozen_at:]
+        return [each for each in after_waking if each["pid"] == first["pid"]]
+
+    def refused() -> int:
+        told: int = home.starter("audit", "frozen", "--json").json["stale_refused"]
+        return told
+
+    with home.server_frozen():  # else it would tell the zombie to stop
+        os.kill(first["pid"], signal.SIGCONT)
+        wait_for(refused if fencing else late, "the zombie's write")
+    assert starter.wait(timeout=60) == 0, starter.communicate()
+    assert (late() == []) is fencing
+    assert (refused() > 0) is fencing
     assert fleet.process.poll() is None
