@@ -89,13 +89,14 @@ class Postgres:
         self.sql(f"CREATE DATABASE {name}")
         return self.url(name)
 
-    def sql(self, statement: str) -> str:
+    def sql(self, statement: str, url: str | None = None) -> str:
         """
-        Run one statement; returns what it printed.
+        Run one statement, in the database at *url* if one is given; returns what it
+        printed.
         """
         psql = [str(self.programs / "psql"), "--no-psqlrc", "--quiet", "--tuples-only"]
         done = subprocess.run(
-            [*psql, "--no-align", "--command", statement, self.url()],
+            [*psql, "--no-align", "--command", statement, url or self.url()],
             capture_output=True,
             text=True,
             check=True,

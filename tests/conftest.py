@@ -14,6 +14,7 @@ import pytest
 from drills.postgres import Postgres, find_postgres
 from outlast.attempt.ledger import Ledger
 from outlast.store.database import Store
+from outlast.store.schema import meta, metadata
 
 # A loaded machine is slow, not wrong.
 hypothesis.settings.register_profile("outlast", deadline=None)
@@ -43,15 +44,40 @@ def postgres() -> Iterator[Postgres]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def built_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    A store in a file, to be copied: building one takes longer than most tests.
+    """
+    path = tmp_path_factory.mktemp("built") / "store.db"
+    Store(path).close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def built_database(postgres: Postgres) -> str:
+    """
+    A store in PostgreSQL, to be emptied for each test.
+    """
+    url = postgres.database()
+    Store(url).close()
+    return url
+
+
 @pytest.fixture(params=BOTH)
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     """
-    Where a store may be: a file, or a database of PostgreSQL.
+    Where a store may be, empty: a file, or a database of PostgreSQL.
     """
     if request.param == "sqlite":
-        return tmp_path / "store.db"
+        built: Path = request.getfixturevalue("built_file")
+        return shutil.copy(built, tmp_path / "store.db")
+    url: str = request.getfixturevalue("built_database")
     server: Postgres = request.getfixturevalue("postgres")
-    return server.database()
+    tables = [name for name in metadata.tables if name != meta.name]
+    emptied = ", ".join([*tables, "passages_fts"])
+    server.sql(f"TRUNCATE {emptied} RESTART IDENTITY CASCADE", url)
+    return url
 
 
 @pytest.fixture

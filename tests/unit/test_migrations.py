@@ -13,6 +13,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from unit_fakes import MISSION, mission, task, told_in_one_sentence
 
+from drills.postgres import Postgres
 from outlast.contracts.errors import StoreError
 from outlast.store import migrate
 from outlast.store.books import Books
@@ -22,6 +23,18 @@ from outlast.store.schema import SCHEMA, Words, metadata
 from outlast.store.sqlite import SqliteDatabase
 
 Where = Path | str
+BOTH = ("sqlite", "postgresql")
+
+
+@pytest.fixture(params=BOTH)
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Where:
+    """
+    A file that is not there yet, or a database without a table.
+    """
+    if request.param == "sqlite":
+        return tmp_path / "store.db"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.database()
 
 
 def database(where: Where) -> SqliteDatabase | PostgresDatabase:
