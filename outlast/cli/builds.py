@@ -52,6 +52,13 @@ def _hint(build: Build) -> str:
     """
     if build.status == DRAINED and build.fleets:
         return "  its fleets may stop"
+    return f"  {missing}" if (missing := wants(build)) else ""
+
+
+def wants(build: Build) -> str:
+    """
+    Say what to do where missions wait for *build* and nobody polls with it.
+    """
     if build.fleets == 0 and (build.under_way or build.status == CURRENT):
-        return f"  nobody polls: start a fleet with OUTLAST_BUILD={build.build}"
+        return f"nobody polls: start a fleet with OUTLAST_BUILD={build.build}"
     return ""

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from temporalio.client import Client
 
 from outlast.attempt.agent import load
+from outlast.cli.builds import wants
 from outlast.cli.edge import EXIT_FAILED
 from outlast.cli.missions import reach
 from outlast.cli.show import open_store
 from outlast.cli.wedged import wedged_cause
-from outlast.contracts.errors import OutlastError
+from outlast.contracts.errors import OutlastError, UnavailableError
 from outlast.contracts.policies import SHIPPED, UNTUNED, recovery
+from outlast.runtime.builds import builds
 from outlast.runtime.embedded import find_cli
 from outlast.runtime.settings import settings
 from outlast.runtime.start import tags_known
@@ -81,8 +83,22 @@ async def _server() -> list[Finding]:
     tags = await tags_known(client)
     told = "registered" if tags else "not registered: the Web UI shows no status column"
     found.append(Finding("search tags", True, told))
+    found.append(await _builds(client))
     found.append(await _wedged(client))
     return found
+
+
+async def _builds(client: Client) -> Finding:
+    """
+    Find builds that missions wait for while nobody polls with them.
+    """
+    try:
+        known = await builds(client)
+    except UnavailableError as error:
+        return Finding("builds", True, str(error))
+    missing = "; ".join(f"{each.build}: {wants(each)}" for each in known if wants(each))
+    told = ", ".join(f"{each.build} {each.status}" for each in known) or "none"
+    return Finding("builds", not missing, missing or told)
 
 
 async def _wedged(client: Client) -> Finding:

@@ -159,7 +159,7 @@ def new_id(stem: str) -> str:
     """
     safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in stem.lower())
     day = time.strftime("%Y%m%d-%H%M%S")
-    return f"{safe.strip('-')[:40] or 'mission'}-{day}-{secrets.token_hex(2)}"
+    return f"{safe.strip('-')[:40] or 'mission'}-{day}-{secrets.token_hex(4)}"
 
 
 def _deeper_than(value: Any, levels: int) -> bool:

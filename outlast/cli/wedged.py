@@ -3,6 +3,7 @@ Find missions whose workflow task fails again and again: they look like silence.
 """
 
 from temporalio.api.enums.v1 import EventType
+from temporalio.api.failure.v1 import Failure
 from temporalio.client import Client
 from temporalio.service import RPCError
 
@@ -23,7 +24,16 @@ async def wedged_cause(client: Client, mission: str) -> str | None:
         cause = ""
         async for event in handle.fetch_history_events():
             if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
-                cause = event.workflow_task_failed_event_attributes.failure.message
+                cause = _root(event.workflow_task_failed_event_attributes.failure)
     except RPCError:
         return None
     return f"workflow task failed {pending.attempt - 1} times: {cause or 'timed out'}"
+
+
+def _root(failure: Failure) -> str:
+    """
+    Read the message of what was first: what wraps it says only where.
+    """
+    while failure.HasField("cause"):
+        failure = failure.cause
+    return failure.message

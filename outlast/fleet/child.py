@@ -44,6 +44,7 @@ from outlast.contracts.pool import lease_queue_of
 from outlast.fleet.alone import Turn
 from outlast.fleet.kinds import TICK_S, Kind, identity_of, recorder_of, unended_of
 from outlast.fleet.recorder import Recorder
+from outlast.fleet.standing import warn_of_crowding
 from outlast.fleet.tally import TELL_S, Outbox
 from outlast.fleet.unread import tell_plainly
 from outlast.runtime import telemetry
@@ -264,6 +265,7 @@ def _workers(
     )
     if kind is Kind.ALONE:
         turn = Turn()
+        warn_of_crowding(chosen.build, len(agents))  # one process of a fleet is enough
         return [
             alone_worker(client, place, agent, chosen, turn)
             for agent in agents.values()

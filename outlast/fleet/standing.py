@@ -21,6 +21,14 @@ from outlast.runtime.builds import current_of, described, fleets, make_current
 logger = logging.getLogger("outlast.fleet")
 
 LOOK_S = 1.0
+# A fleet without a build that was silent for less is not taken for gone: it may be
+# starved, or its host's clock be wrong, and it would lose what it has under way.
+GONE_S = 60.0
+
+# Task queues that a server not told otherwise takes for one build; the workers on all
+# others poll in vain, and nobody is told.
+QUEUES_MOST = 100
+QUEUES_OF_A_ROLE = 3
 
 
 class Whose(Enum):
@@ -61,6 +69,20 @@ async def take_up(connect: Callable[[], Awaitable[Client]], build: str) -> None:
         await asyncio.sleep(LOOK_S)
 
 
+def warn_of_crowding(build: str, roles: int) -> None:
+    """
+    Say so when *build* plays more roles than a server may take.
+    """
+    queues = roles * QUEUES_OF_A_ROLE + 1
+    if build and queues > QUEUES_MOST:
+        logger.warning(
+            "build.crowded: %s roles have %s task queues, and a server takes %s of one "
+            "build unless its matching.maxTaskQueuesInDeploymentVersion is higher; "
+            "what comes to the others waits for ever",
+            *(roles, queues, QUEUES_MOST),
+        )
+
+
 @dataclass
 class _Standing:
     """
@@ -91,7 +113,7 @@ class _Standing:
         if found is None:
             return not self.build  # our workers' first poll makes it known
         current = current_of(found)
-        live = await fleets(self.client)
+        live = await fleets(self.client, within_s=GONE_S)
         match whose(self.build, current, live):
             case Whose.OURS:
                 return True

@@ -24,7 +24,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.errors import BadInputError, RefusedError, UnavailableError
 from outlast.contracts.models import MISSIONS_QUEUE
-from outlast.runtime.signs import live_signs
+from outlast.runtime.signs import SILENT_S, live_signs
 
 DEPLOYMENT = "outlast"
 
@@ -39,8 +39,11 @@ STATUS = {
     WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_DRAINED: DRAINED,
 }
 
-# A fleet that was started just before its promotion is listed after a sign or two.
-PATIENCE_S = 6.0
+# A fleet that was started just before its promotion is listed after a sign or two, and
+# the server knows all its queues only after a while: until then it refuses the build
+# where those that it misses are in use.
+LISTED_S = 6.0
+WHOLE_S = 30.0
 LOOK_S = 0.3
 
 Found = WorkerDeploymentInfo.WorkerDeploymentVersionSummary
@@ -87,16 +90,26 @@ async def promote(client: Client, build: str) -> str:
     :raises BadInputError: when no worker polls with it.
     :raises RefusedError: when the server refuses, in its words.
     """
-    deadline = time.monotonic() + PATIENCE_S
+    began = time.monotonic()
     while True:
-        live = await fleets(client)
-        found = await described(client)
-        polled = live is None or live[build]
-        if found is not None and polled and build in {"", *_ids(found)}:
-            return await make_current(client, build, found.conflict_token)
-        if time.monotonic() > deadline:
-            raise BadInputError(_nobody(build, live))
+        try:
+            return await _promote_now(client, build)
+        except (BadInputError, RefusedError) as error:
+            patience_s = WHOLE_S if isinstance(error, RefusedError) else LISTED_S
+            if time.monotonic() - began > patience_s:
+                raise
         await asyncio.sleep(LOOK_S)
+
+
+async def _promote_now(client: Client, build: str) -> str:
+    live = await fleets(client)
+    found = await described(client)
+    polled = live is None or live[build]
+    if polled and found is None and not build:
+        return ""  # they have them already
+    if not polled or found is None or build not in {"", *_ids(found)}:
+        raise BadInputError(_nobody(build, live))
+    return await make_current(client, build, found.conflict_token)
 
 
 async def make_current(client: Client, build: str, token: bytes) -> str:
@@ -117,9 +130,8 @@ async def make_current(client: Client, build: str, token: bytes) -> str:
         service = client.workflow_service
         done = await service.set_worker_deployment_current_version(request)
     except RPCError as error:
-        raise RefusedError(f"the server refuses build {build}: {error.message}") from (
-            error
-        )
+        named = f"build {build}" if build else "workers without a build"
+        raise RefusedError(f"the server refuses {named}: {error.message}") from error
     return done.previous_deployment_version.build_id
 
 
@@ -150,13 +162,13 @@ def current_of(found: DescribeWorkerDeploymentResponse) -> str:
     return routing.current_deployment_version.build_id
 
 
-async def fleets(client: Client) -> Counter[str] | None:
+async def fleets(client: Client, within_s: float = SILENT_S) -> Counter[str] | None:
     """
-    Count the live fleets by build, those without one under ""; None when the server
-    lists no workers.
+    Count the fleets that gave a sign lately by build, those without one under ""; None
+    when the server lists no workers.
     """
     try:
-        signs = await live_signs(client, f"TaskQueue = '{MISSIONS_QUEUE}'")
+        signs = await live_signs(client, f"TaskQueue = '{MISSIONS_QUEUE}'", within_s)
     except UnavailableError:
         return None
     return Counter(map(build_of, signs))

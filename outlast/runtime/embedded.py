@@ -34,9 +34,11 @@ DYNAMIC_CONFIG = [
     'history.timerProcessorMaxTimeShift="10ms"',
     "history.transferProcessorMaxPollRPS=2000",
     "history.timerProcessorMaxPollRPS=2000",
-    # A build that has nothing left under way would be called so 3 to 6 minutes later.
+    # A build that has nothing left under way would be called so minutes later.
     'matching.wv.VersionDrainageStatusVisibilityGracePeriod="5s"',
     'matching.wv.VersionDrainageStatusRefreshInterval="5s"',
+    # A role has three queues, and those past the limit would get nothing, in silence.
+    "matching.maxTaskQueuesInDeploymentVersion=1000",
 ]
 PRAGMAS = ("journal_mode=wal", "synchronous=1")
 SEARCH_ATTRIBUTES = ("OutlastStatus=Keyword", "OutlastTenant=Keyword")

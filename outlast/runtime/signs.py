@@ -18,14 +18,18 @@ PAGE = 1000
 SILENT_S = 6.0
 
 
-async def live_signs(client: Client, query: str = "") -> list[WorkerHeartbeat]:
+async def live_signs(
+    client: Client, query: str = "", within_s: float = SILENT_S
+) -> list[WorkerHeartbeat]:
     """
     List the last sign of each worker that gave one lately.
 
     :param query: as ListWorkers takes it, for instance `TaskQueue = 'q'`.
+    :param within_s: by its host's clock and by ours.
     :raises UnavailableError: when the server has no worker lists.
     """
-    return [each async for each in _listed(client, query) if _is_live(each)]
+    signs = [each async for each in _listed(client, query)]
+    return [each for each in signs if _is_live(each, within_s)]
 
 
 def silence_s(sign: WorkerHeartbeat) -> float:
@@ -35,9 +39,9 @@ def silence_s(sign: WorkerHeartbeat) -> float:
     return max(0.0, time.time() - sign.heartbeat_time.ToNanoseconds() / 1e9)
 
 
-def _is_live(sign: WorkerHeartbeat) -> bool:
+def _is_live(sign: WorkerHeartbeat, within_s: float) -> bool:
     running = sign.status == WorkerStatus.WORKER_STATUS_RUNNING
-    return running and silence_s(sign) < SILENT_S
+    return running and silence_s(sign) < within_s
 
 
 async def _listed(client: Client, query: str) -> AsyncIterator[WorkerHeartbeat]:

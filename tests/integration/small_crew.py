@@ -59,7 +59,10 @@ class Crew:
         self.agents[role] = Agent(role, 1, play, **more)
 
     def ends(
-        self, role: str, end: Callable[[Assignment], Coroutine[Any, Any, Answer]]
+        self,
+        role: str,
+        end: Callable[[Assignment], Coroutine[Any, Any, Answer]],
+        **more: Any,
     ) -> None:
         """
         Let the attempts of *role* end as *end* does, past every guard of ours.
@@ -67,7 +70,7 @@ class Crew:
 
         async def never(given: dict[str, Any], run: Any) -> None: ...
 
-        self.plays(role, never)
+        self.plays(role, never, **more)
         self.raw[role] = activity.defn(name=role)(end)
 
     def mission(self, *tasks: Task, **more: Any) -> Mission:
@@ -79,7 +82,7 @@ class Crew:
             **more,
         )
 
-    async def start(self, mission: Mission) -> WorkflowHandle[Any, Report]:
+    async def start(self, mission: Mission, **more: Any) -> WorkflowHandle[Any, Report]:
         books = Books(self.store)
         books.open(mission)
         handle: WorkflowHandle[Any, Report] = await self.client.start_workflow(
@@ -88,6 +91,7 @@ class Crew:
             id=mission.id,
             task_queue=MISSIONS_QUEUE,
             result_type=Report,
+            **more,
         )
         books.accept(mission.id)
         return handle

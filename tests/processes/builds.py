@@ -68,12 +68,13 @@ class Upgrade:
 
     def becomes(self, build: str, status: str) -> dict[str, Any]:
         """
-        Wait until *build* has *status*.
+        Wait until *build* has *status*, and a live fleet.
         """
 
         def look() -> dict[str, Any] | None:
             found = self.known().get(build)
-            return found if found and found["status"] == status else None
+            wanted = found and (found["status"], found["fleets"]) == (status, 1)
+            return found if wanted else None
 
         found: dict[str, Any] = wait_for(look, f"{build} being {status}")
         return found

@@ -1,45 +1,56 @@
 """
-Record histories of every workflow, one for each path that a mission can take.
+Record histories of missions, one for each path that a mission can take.
 
     python tests/replay/record.py        (against a development server of its own)
 
-Run it for a release, keep what it writes, and never record anew to make a test pass:
-a history that no longer replays is a mission of a user that no longer moves.
+Run it for a release and keep what it writes; what is there already stays as it is.
 """
 
 import asyncio
-import json
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent / "integration")]
 
+from keep import keep, kept  # noqa: E402
 from small_crew import Crew, task  # noqa: E402
 from temporalio import activity  # noqa: E402
 from temporalio.client import WorkflowHandle  # noqa: E402
+from temporalio.common import SearchAttributePair, TypedSearchAttributes  # noqa: E402
+from temporalio.exceptions import ApplicationError  # noqa: E402
 from test_supervisor import for_ever, hopeless, ill, well  # noqa: E402
 
-from outlast import FollowUps, Run  # noqa: E402
-from outlast.contracts.errors import ParkedError  # noqa: E402
+from outlast import FollowUps, Policy, Run, Spread  # noqa: E402
+from outlast.attempt.guard import Place  # noqa: E402
+from outlast.attempt.ledger import Ledger  # noqa: E402
+from outlast.contracts.errors import CRASHED, DRAINED, ParkedError  # noqa: E402
 from outlast.contracts.models import (  # noqa: E402
     Answer,
     Assignment,
     Checkpoint,
+    Limits,
     Mission,
     Progress,
     Report,
 )
+from outlast.fleet.child import pool_worker  # noqa: E402
 from outlast.runtime.connect import connect  # noqa: E402
 from outlast.runtime.embedded import Server, choose_ports  # noqa: E402
+from outlast.runtime.settings import Settings  # noqa: E402
+from outlast.runtime.start import STATUS, TENANT  # noqa: E402
 from outlast.store.database import Store  # noqa: E402
 
 Handle = WorkflowHandle[object, Report]
-HISTORIES = HERE / "histories"
-LOCAL = {"stackTrace", "identity"}
+
+TAGGED = TypedSearchAttributes(
+    [SearchAttributePair(STATUS, "running"), SearchAttributePair(TENANT, "default")]
+)
 
 
 async def plan(given: dict[str, object], run: Run) -> FollowUps:
@@ -51,6 +62,10 @@ async def unsure(given: dict[str, object], run: Run) -> None:
     raise ParkedError("did it happen?")
 
 
+async def spread(given: dict[str, object], run: Run) -> Spread:
+    return Spread(role="well", items=[{"n": n} for n in range(3)])
+
+
 async def dies_once(assignment: Assignment) -> Answer:
     if assignment.noticed_by is None:
         saved = Checkpoint(seq=1, route="fragile").model_dump(mode="json")
@@ -59,29 +74,50 @@ async def dies_once(assignment: Assignment) -> Answer:
     return Answer(digest="d", attempt=2)
 
 
+async def is_moved_once(assignment: Assignment) -> Answer:
+    if assignment.noticed_by is None:
+        raise reported(DRAINED, "the worker drained")
+    return Answer(digest="d", attempt=2)
+
+
+async def kills(assignment: Assignment) -> Answer:
+    raise reported(CRASHED, "exit report: killed by SIGKILL")
+
+
+def reported(kind: str, cause: str) -> ApplicationError:
+    saved = Checkpoint(seq=1, route="any").model_dump(mode="json")
+    return ApplicationError(cause, saved, 1, type=kind, non_retryable=True)
+
+
 def missions(crew: Crew) -> dict[str, Mission]:
-    return {
-        "graph": crew.mission(
+    endless = [task("a", "for_ever"), task("b", "well", needs=["a"])]
+    planned: dict[str, list[Any]] = {
+        "graph": [
             task("a", "well"),
             task("b", "well", needs=["a"]),
             task("c", "well", needs=["a"]),
-            id="graph",
-        ),
-        "failures": crew.mission(
+        ],
+        "failures": [
             task("sick", "ill"),
             task("after", "well", needs=["sick"]),
             task("extra", "hopeless", required=False),
             task("rerouted", "backed"),
-            id="failures",
-        ),
-        "follow-ups": crew.mission(task("p", "plan"), id="follow-ups"),
-        "death": crew.mission(task("t", "fragile"), id="death"),
-        "parked": crew.mission(task("t", "unsure"), id="parked"),
-        "paused": crew.mission(task("a", "well"), id="paused"),
-        "cancelled": crew.mission(
-            task("a", "for_ever"), task("b", "well", needs=["a"]), id="cancelled"
-        ),
+        ],
+        "follow-ups": [task("p", "plan")],
+        "death": [task("t", "fragile")],
+        "convicted": [task("t", "killer")],
+        "handed-on": [task("t", "mover")],
+        "too-long": [task("t", "slow")],
+        "parked": [task("t", "unsure")],
+        "paused": [task("a", "well")],
+        "tagged": endless,
+        "cancelled": endless,
+        "cancelled-from-outside": endless,
+        "spread": [task("s", "spread"), task("after", "well", needs=["s"])],
     }
+    made = {name: crew.mission(*tasks, id=name) for name, tasks in planned.items()}
+    late = Limits(deadline_s=1.0)
+    return {**made, "late": crew.mission(*endless, id="late", limits=late)}
 
 
 async def pause(handle: Handle) -> None:
@@ -89,15 +125,32 @@ async def pause(handle: Handle) -> None:
     await handle.execute_update("unpause")
 
 
-async def cancel(handle: Handle) -> None:
+async def runs(handle: Handle) -> None:
     while not (await handle.query("progress", result_type=Progress)).running:
         pass
+
+
+async def cancel(handle: Handle) -> None:
+    await runs(handle)
     await handle.execute_update("cancel", "recorded")
+
+
+async def pause_and_cancel(handle: Handle) -> None:
+    await runs(handle)
+    await pause(handle)
+    await cancel(handle)
+
+
+async def cancel_from_outside(handle: Handle) -> None:
+    await runs(handle)
+    await handle.cancel()
 
 
 BESIDES: dict[str, Callable[[Handle], Awaitable[None]]] = {
     "cancelled": cancel,
+    "cancelled-from-outside": cancel_from_outside,
     "paused": pause,
+    "tagged": pause_and_cancel,
 }
 
 
@@ -106,13 +159,32 @@ async def main() -> None:
         server = Server(Path(folder), *choose_ports(None, None))
         await server.start()
         try:
-            crew = Crew(await connect(server.address), Store(Path(folder) / "store.db"))
+            crew = Crew(
+                await connect(server.address, identity="recorder"),
+                Store(Path(folder) / "store.db"),
+            )
             await record(crew)
         finally:
             server.stop()
 
 
 async def record(crew: Crew) -> None:
+    cast(crew)
+    async with crew.at_work(), leases_at_work(crew):
+        for name, mission in missions(crew).items():
+            if name in kept():
+                continue
+            tags = TAGGED if name == "tagged" else None
+            handle = await crew.start(mission, search_attributes=tags)
+            if name in BESIDES:
+                await BESIDES[name](handle)
+            await handle.result()
+            await keep(name, handle)
+            if name == "spread":
+                await keep("spread-batch", crew.client.get_workflow_handle("spread#s"))
+
+
+def cast(crew: Crew) -> None:
     for role, play in {
         "well": well,
         "ill": ill,
@@ -120,30 +192,25 @@ async def record(crew: Crew) -> None:
         "plan": plan,
         "unsure": unsure,
         "for_ever": for_ever,
+        "spread": spread,
     }.items():
         crew.plays(role, play)
     crew.plays("backed", ill, fallbacks=("well",))
+    crew.plays("slow", for_ever, policy=Policy(attempt_limit_s=0.5, failures=2))
     crew.ends("fragile", dies_once)
-    HISTORIES.mkdir(exist_ok=True)
-    async with crew.at_work():
-        for name, mission in missions(crew).items():
-            handle = await crew.start(mission)
-            if name in BESIDES:
-                await BESIDES[name](handle)
-            report = await handle.result()
-            history = await handle.fetch_history()
-            kept = json.dumps(scrub(json.loads(history.to_json())), indent=1)
-            (HISTORIES / f"{name}.json").write_text(kept + "\n")
-            print(f"{name}: {report.status}, {len(history.events)} events")
+    crew.ends("mover", is_moved_once)
+    crew.ends("killer", kills)
 
 
-def scrub(value: Any) -> Any:
+@asynccontextmanager
+async def leases_at_work(crew: Crew) -> AsyncIterator[None]:
     """
-    Leave out what says where it was recorded; replay reads none of it.
+    Take leases of what is spread.
     """
-    if isinstance(value, dict):
-        return {key: scrub(each) for key, each in value.items() if key not in LOCAL}
-    return [scrub(each) for each in value] if isinstance(value, list) else value
+    with ThreadPoolExecutor() as threads:
+        place = Place(Ledger(crew.store), threads)
+        async with pool_worker(crew.client, place, crew.agents["well"], Settings()):
+            yield
 
 
 if __name__ == "__main__":

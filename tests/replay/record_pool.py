@@ -1,52 +1,138 @@
 """
-Record a history of the pool: a lease that dies, an item that goes alone and is buried,
-another one that survives there.
+Record histories of batches, one for each path that a batch can take.
 
     python tests/replay/record_pool.py   (against a development server of its own)
 
-What is there already is never recorded anew: see record.py.
+What is there already stays as it is: see keep.py.
 """
 
 import asyncio
-import json
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent / "integration")]
 
-from record import HISTORIES, scrub  # noqa: E402
-from small_pool import Pool  # noqa: E402
+from keep import keep, kept  # noqa: E402
+from small_pool import Handle, Pool, ended  # noqa: E402
+from temporalio.client import Client  # noqa: E402
 
+from outlast.contracts.errors import DRAINED, FAILED  # noqa: E402
+from outlast.contracts.pool import LEASE_S, RENEW_EVENTS  # noqa: E402
 from outlast.runtime.connect import connect  # noqa: E402
 from outlast.runtime.embedded import Server, choose_ports  # noqa: E402
 from outlast.store.database import Store  # noqa: E402
 
-NAME = "pool-death"
+
+async def death(pool: Pool) -> None:
+    """
+    A lease dies, an item goes alone and is buried, another one survives there.
+    """
+    pool.kills = {3: 99, 12: 2, 40: 1}
+    pool.fill(range(1, 61))
+    await ends(pool, await pool.start())
+
+
+async def drained(pool: Pool) -> None:
+    pool.ends = [ended(DRAINED, 3), ended(DRAINED)]
+    pool.fill(range(1, 31))
+    await ends(pool, await pool.start())
+
+
+async def failed(pool: Pool) -> None:
+    pool.ends = [ended(FAILED, cause="no such store")]
+    pool.fill(range(1, 61))
+    await ends(pool, await pool.start())
+
+
+async def fed(pool: Pool) -> None:
+    """
+    Items come while it runs, and at last no more.
+    """
+    pool.fill(range(1, 6), sealed=False)
+    handle = await pool.start()
+    await pool.until(handle, settled=5, leases=0)
+    pool.fill(range(6, 31), sealed=False)
+    await handle.signal("wake")
+    await pool.until(handle, settled=30, leases=0)
+    pool.items.seal(pool.name)
+    await handle.signal("wake")
+    await ends(pool, handle)
+
+
+async def cancelled(pool: Pool) -> None:
+    handle = await with_leases_out(pool)
+    await handle.execute_update("cancel", "recorded")
+    await ends(pool, handle)
+
+
+async def cancelled_from_outside(pool: Pool) -> None:
+    handle = await with_leases_out(pool)
+    await handle.cancel()
+    await ends(pool, handle)
+
+
+async def with_leases_out(pool: Pool) -> Handle:
+    pool.gate.clear()
+    pool.fill(range(1, 61))
+    handle = await pool.start()
+    while pool.now < 2:
+        await pool.progress(handle)
+    return handle
+
+
+async def renewed(pool: Pool) -> None:
+    """
+    So many leases that a second run goes on; both are kept.
+    """
+    pool.item_s = LEASE_S  # leases of one item
+    pool.kills = {20: 99}
+    pool.fill(range(1, RENEW_EVENTS // 3))  # of more than three events each
+    handle = await pool.start(lease_size=1)
+    first = handle.first_execution_run_id
+    await handle.result()
+    again = pool.client.get_workflow_handle(pool.name)
+    assert (await again.describe()).run_id != first, "one run was enough"
+    await keep(pool.name, pool.client.get_workflow_handle(pool.name, run_id=first))
+    await keep(f"{pool.name}-again", again)
+
+
+async def ends(pool: Pool, handle: Handle) -> None:
+    await handle.result()
+    await keep(pool.name, handle)
+
+
+PATHS: dict[str, Callable[[Pool], Awaitable[None]]] = {
+    "pool-death": death,
+    "pool-drained": drained,
+    "pool-failed": failed,
+    "pool-fed": fed,
+    "pool-cancelled": cancelled,
+    "pool-cancelled-from-outside": cancelled_from_outside,
+    "pool-renewed": renewed,
+}
 
 
 async def main() -> None:
-    path = HISTORIES / f"{NAME}.json"
-    if path.exists():
-        sys.exit(f"{path} is kept as it is")
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder), *choose_ports(None, None))
         await server.start()
         try:
-            client = await connect(server.address)
-            pool = Pool(client, Store(Path(folder) / "store.db"), name=NAME)
-            pool.kills = {3: 99, 12: 2, 40: 1}
-            pool.fill(range(1, 61))
-            async with pool.at_work():
-                handle = await pool.start()
-                report = await handle.result()
-                history = await handle.fetch_history()
+            client = await connect(server.address, identity="recorder")
+            for name in PATHS:
+                if name not in kept():
+                    await record(name, client, Store(Path(folder) / "store.db"))
         finally:
             server.stop()
-    kept = json.dumps(scrub(json.loads(history.to_json())), indent=1)
-    path.write_text(kept + "\n")
-    print(f"{NAME}: {report}, {len(history.events)} events")
+
+
+async def record(name: str, client: Client, store: Store) -> None:
+    pool = Pool(client, store, name=name)
+    async with pool.at_work():
+        await PATHS[name](pool)
+    store.close()
 
 
 if __name__ == "__main__":
