@@ -199,8 +199,8 @@ async def test_what_ends_badly_is_counted(small_crew: Crew, outbox: Outbox) -> N
     said = outbox.empty()
     assert said["counts"].pop(BEATS) > 0
     assert said["counts"] == {DEAD_TASKS: 1, PARKED: 1}
-    ((noticed_by, after_s),) = said["recovered"]
-    assert noticed_by == FAILED_BEFORE
+    # On a crowded machine a heartbeat may be lost besides.
+    (after_s,) = [s for by, s in said["recovered"] if by == FAILED_BEFORE]
     assert 0 < after_s < 30
 
 
