@@ -132,8 +132,9 @@ def test_a_woken_zombie_writes_nothing(
     frozen_at = len(events(log, "step", "effect", "end"))
 
     def late() -> list[dict[str, object]]:
+        # Of the frozen attempt: its process, once awake, may well be given a new one.
         after_waking = events(log, "step", "effect", "end")[frozen_at:]
-        return [each for each in after_waking if each["pid"] == first["pid"]]
+        return [each for each in after_waking if each["attempt"] == first["attempt"]]
 
     def refused() -> int:
         told: int = home.starter("audit", "frozen", "--json").json["stale_refused"]

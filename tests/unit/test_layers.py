@@ -178,6 +178,14 @@ with imports_passed_through():
     assert imported(source) == {"b.c", "e.f"}
 
 
+def test_no_two_test_files_share_a_name() -> None:
+    """
+    Test files are no packages: pytest would take one for the other.
+    """
+    names = [file.name for file in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
+
+
 @pytest.mark.parametrize("module", ["outlast", "workflows.supervisor"])
 def test_a_workflow_sandbox_does_not_load_the_store(module: str) -> None:
     """
