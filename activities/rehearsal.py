@@ -167,8 +167,10 @@ class Log:
             return
         with self._path.open("rb") as file:
             file.seek(max(0, self._path.stat().st_size - TAIL_BYTES))
-            lines = [line for line in file.read().splitlines() if line.endswith(b"}")]
-        events = [json.loads(line) for line in lines if line.startswith(b"{")]
+            lines = file.read().splitlines()
+        # Reading all of them as JSON would be most of what a recovery takes.
+        sought = f'"step": {step},'.encode()
+        events = [json.loads(each) for each in lines if _whole(each) and sought in each]
         mine = (("step", self._task, step) == _step_of(each) for each in events)
         if not any(mine):
             self.write("step", step=step)
@@ -194,6 +196,10 @@ class Log:
             "at": time.time(),
         }
         return json.dumps(line).encode() + b"\n"
+
+
+def _whole(line: bytes) -> bool:
+    return line.startswith(b"{") and line.endswith(b"}")
 
 
 def _step_of(event: dict[str, object]) -> tuple[object, ...]:
