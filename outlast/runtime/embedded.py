@@ -34,7 +34,7 @@ DYNAMIC_CONFIG = [
     'history.timerProcessorMaxTimeShift="10ms"',
     "history.transferProcessorMaxPollRPS=2000",
     "history.timerProcessorMaxPollRPS=2000",
-    # Else a worker that drains leaves open polls behind, which swallow what is handed on.
+    # Else the open polls of a draining worker swallow what is handed on.
     "frontend.enableCancelWorkerPollsOnShutdown=true",
     # A build that has nothing left under way would be called so minutes later.
     'matching.wv.VersionDrainageStatusVisibilityGracePeriod="5s"',
