@@ -192,8 +192,7 @@ class PoolWorkflow:
         stop = min(span.stop, span.start + size)
         if stop < span.stop:
             self.pending.appendleft(Span(start=stop, stop=span.stop))
-        lent = Span(start=span.start, stop=stop)
-        return Lease(batch=self.batch, span=lent, usual_s=self.usual_s)
+        return Lease(batch=self.batch, span=Span(start=span.start, stop=stop))
 
     def _start(self, lease: Lease) -> None:
         task = asyncio.create_task(self._pursue(lease))
@@ -273,9 +272,11 @@ class PoolWorkflow:
         )
 
     async def _dispatch(self, lease: Lease) -> Worked:
-        role = self.batch.role
+        # Each time anew: whoever goes alone or again may meet an item that hangs, and
+        # without a measure of it would wait for as long as the policy allows.
+        lease = lease.model_copy(update={"usual_s": self.usual_s})
         worked: Worked = await workflow.execute_activity(
-            lease_type(role),
+            lease_type(self.batch.role),
             lease,
             result_type=Worked,
             task_queue=_queue(lease),

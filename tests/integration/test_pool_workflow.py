@@ -152,6 +152,19 @@ async def test_an_item_that_survives_alone_is_done(pool: Pool) -> None:
     assert pool.played[5] == 1
 
 
+async def test_whoever_is_lent_knows_what_an_item_takes(pool: Pool) -> None:
+    """
+    As soon as a lease has told it: also an item alone and a lease that died, or one
+    that hangs would hold the other suspects up for as long as its policy allows.
+    """
+    pool.kills = {500: 99}
+    await pool.run(1_000)
+
+    suspects = [each.lease for each in pool.lent if 500 in each.numbers][1:]
+    assert [(lease.again, lease.alone) for lease in suspects][-1] == (False, True)
+    assert [lease.usual_s for lease in suspects] == [pool.item_s] * 3
+
+
 async def test_the_innocent_in_hand_are_not_buried(pool: Pool) -> None:
     """
     What was in hand beside a killer goes alone as well, and is done there.
