@@ -19,6 +19,7 @@ from outlast.attempt.spans import span
 from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
 from outlast.cli.intake import new_id
 from outlast.cli.missions import Options, reach, refuse_far_workers, with_client
+from outlast.cli.show import open_store
 from outlast.contracts.errors import BadInputError, RefusedError
 from outlast.contracts.pool import Batch, BatchReport
 from outlast.runtime import telemetry
@@ -34,9 +35,10 @@ from outlast.runtime.batch import (
 from outlast.runtime.connect import connect
 from outlast.runtime.settings import settings
 from outlast.runtime.use import used
+from outlast.store.batches import Batches, Entry
 from outlast.store.database import Store
 from outlast.store.folder import scan
-from outlast.store.items import Items
+from outlast.store.outcomes import Outcomes
 
 LOOK_S = 0.5
 LINE_S = 2.0
@@ -106,7 +108,7 @@ def conduct_batch(
     if not options.embedded:
         refuse_far_workers()
     stem = "batch" if where == "-" else Path(where).stem
-    store = Store(settings().store)
+    store = open_store()
     batch = resolve(role, name or new_id(stem), tenant, store)
     with ExitStack() as leaving:
         ready = leaving.enter_context(used(settings())) if options.embedded else None
@@ -132,8 +134,8 @@ async def _carry_out(
 ) -> BatchReport:
     telemetry.begin("starter")
     client = await connect(ready["address"]) if ready else await reach()
-    items = await asyncio.to_thread(open_batch, batch, store)
-    started = StartedBatch(batch, client, items)
+    await asyncio.to_thread(open_batch, batch, store)
+    started = StartedBatch(batch, client, store)
     print(f"batch {batch.id}", file=sys.stderr)
     told = {"outlast.mission": batch.id, "outlast.tenant": batch.tenant}
     with span("batch", told):
@@ -197,9 +199,8 @@ class Pace:
 
 
 def _line(started: StartedBatch, pace: Pace) -> str:
-    name = started.batch.id
-    count = started.items.count(name)
-    failing = started.items.failing(name)
+    name, batches = started.batch.id, Batches(started.store)
+    count, failing = batches.count(name), batches.failing(name)
     settled = count.done + count.dead
     rate = pace.take(settled)
     left = f", {(count.items - settled) / rate:,.0f} s left" if rate else ""
@@ -248,8 +249,9 @@ def show_results(batch: str) -> None:
     """
     Print the results there are, one JSON line an item, in the order of the items.
     """
-    items = known(batch)
-    for number, result, degraded in items.results(batch):
+    store = open_store()
+    known(batch, store)
+    for number, result, degraded in Outcomes(store).results(batch):
         more = f', "degraded": {json.dumps(degraded)}' if degraded else ""
         print(f'{{"item": {number}, "result": {result}{more}}}')
 
@@ -258,8 +260,10 @@ def show_dead_letters(batch: str | None, as_json: bool) -> None:
     """
     Print what was given up and why.
     """
-    items = known(batch) if batch else Items(Store(settings().store))
-    found = list(items.dead_letters(batch))
+    store = open_store()
+    if batch:
+        known(batch, store)
+    found = list(Outcomes(store).dead_letters(batch))
     if as_json:
         print(json.dumps([vars(each) for each in found], ensure_ascii=False))
         return
@@ -274,11 +278,10 @@ def redrive(batch: str, item: int | None, cause: str | None) -> None:
     Take dead letters back and have the pool work on them.
     """
     refuse_far_workers()
-    items = known(batch)
-    entry = items.find(batch)
-    assert entry is not None
-    again = resolve(entry.role, batch, entry.tenant, items.store)
-    count = items.redrive(batch, item, cause)
+    store = open_store()
+    entry = known(batch, store)
+    again = resolve(entry.role, batch, entry.tenant, store)
+    count = Outcomes(store).redrive(batch, item, cause)
     if not count:
         raise RefusedError(f"no dead letter of {batch!r} is meant by that")
     asyncio.run(with_client(lambda client: wake(client, again)))
@@ -289,16 +292,16 @@ def show_batch(batch: str, as_json: bool) -> None:
     """
     Print how far a batch is.
     """
-    items = known(batch)
-    entry, count = items.find(batch), items.count(batch)
-    assert entry is not None
+    store = open_store()
+    entry, batches = known(batch, store), Batches(store)
+    count = batches.count(batch)
     value = {
         "batch": batch,
         "status": entry.state,
         "items": count.items,
         "done": count.done,
         "dead": count.dead,
-        "failing": items.failing(batch),
+        "failing": batches.failing(batch),
     }
     if as_json:
         print(json.dumps(value))
@@ -311,16 +314,16 @@ def is_batch(name: str) -> bool:
     """
     Say whether *name* is a batch's.
     """
-    return Items(Store(settings().store)).find(name) is not None
+    return Batches(open_store()).find(name) is not None
 
 
-def known(batch: str) -> Items:
+def known(batch: str, store: Store) -> Entry:
     """
-    Open the books of *batch*.
+    Look *batch* up.
 
     :raises BadInputError: when there is no such batch.
     """
-    items = Items(Store(settings().store))
-    if items.find(batch) is None:
+    entry = Batches(store).find(batch)
+    if entry is None:
         raise BadInputError(f"no batch {batch!r} is in the store")
-    return items
+    return entry

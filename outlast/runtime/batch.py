@@ -29,6 +29,7 @@ from outlast.runtime.start import (
     HAND_OVER_LIMIT_S,
     refuse_too_many,
 )
+from outlast.store.batches import Batches
 from outlast.store.books import Books
 from outlast.store.database import Store
 from outlast.store.items import Items
@@ -144,7 +145,7 @@ class StartedBatch:
 
     batch: Batch
     client: Client
-    items: Items
+    store: Store
 
     @property
     def handle(self) -> WorkflowHandle[Any, BatchReport]:
@@ -167,11 +168,12 @@ class StartedBatch:
             if count > told and time.monotonic() - woken_at > WAKE_S:
                 await wake(self.client, self.batch)
                 told, woken_at = count, time.monotonic()
-        await asyncio.to_thread(self.items.seal, self.batch.id)
+        await asyncio.to_thread(Batches(self.store).seal, self.batch.id)
         await wake(self.client, self.batch)
 
     def _add(self, chunk: list[Given]) -> None:
-        self.items.add(self.batch.id, [(each.body, each.fault) for each in chunk])
+        rows = [(each.body, each.fault) for each in chunk]
+        Items(self.store).add(self.batch.id, rows)
 
     async def report(self) -> BatchReport:
         """
@@ -223,17 +225,16 @@ async def wake(client: Client, batch: Batch) -> None:
             return
 
 
-def open_batch(batch: Batch, store: Store) -> Items:
+def open_batch(batch: Batch, store: Store) -> None:
     """
     Enter *batch* in the store, or open it again for more items.
 
     :raises BadInputError: when too many missions and batches are open already.
     """
-    items = Items(store)
-    if items.find(batch.id) is None:
+    batches = Batches(store)
+    if batches.find(batch.id) is None:
         refuse_too_many(store)
-    items.open(batch)
-    return items
+    batches.open(batch)
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
