@@ -76,6 +76,8 @@ class Lent:
     dead: int = 0
     busy_s: float = 0.0
     _in_hand: dict[int, None] = field(default_factory=dict)
+    _stock: Stock = field(init=False)
+    _settling: Settling = field(init=False)
 
     def __post_init__(self) -> None:
         batch, span = self.lease.batch, self.lease.span
@@ -106,20 +108,12 @@ class Lent:
 
         :raises StaleAttemptError: when a later attempt has the lease.
         """
-        began, store = time.monotonic(), self.ledger.store
-        self.place.own(self.lease.batch.store)
-        self.claim = await store.run(
-            self.ledger.claim, self.assignment, self.agent.role, self.fence
-        )
-        describe(about(self.claim, self.agent.role))
-        self._settling = Settling(self.ledger, self.claim)
-        found = await store.run(self.ledger.found, self.lease)
-        self._began = found.begun
-        self._stock = Stock(self.ledger, self.lease, found.failures, self.agent.many)
+        began = time.monotonic()
+        claim = await self._begin()
         pulse = asyncio.ensure_future(self._pulse())
         try:
             await self._lanes.run()
-            self._settling.close(self.claim)
+            self._settling.close(claim)
         finally:
             pulse.cancel()
             self._threads.shutdown(wait=False)
@@ -128,6 +122,22 @@ class Lent:
         wall_s = time.monotonic() - began
         item_s = min(wall_s, self.busy_s) / max(1, self.settled)
         return Worked(settled=self.settled, dead=self.dead, item_s=item_s)
+
+    async def _begin(self) -> Claim:
+        """
+        Claim the lease and take over what an earlier one has left.
+        """
+        store = self.ledger.store
+        self.place.own(self.lease.batch.store)
+        self.claim = claim = await store.run(
+            self.ledger.claim, self.assignment, self.agent.role, self.fence
+        )
+        describe(about(claim, self.agent.role))
+        found = await store.run(self.ledger.found, self.lease)
+        self._began = found.begun
+        self._settling = Settling(self.ledger, claim)
+        self._stock = Stock(self.ledger, self.lease, found.failures, self.agent.many)
+        return claim
 
     async def _drive(self, lane: Lane) -> None:
         while group := await self._stock.take(self._tell):

@@ -18,7 +18,7 @@ from unit_fakes import Clock, contents, refused, told_in_one_sentence
 from outlast.attempt.guard import encode
 from outlast.contracts.errors import BadInputError, StaleAttemptError
 from outlast.contracts.pool import Burial, Span
-from outlast.runtime.batch import read_lines
+from outlast.runtime.source import read_lines
 from outlast.store.batches import Batches
 from outlast.store.books import Books
 from outlast.store.database import Store
