@@ -21,6 +21,7 @@ from outlast.contracts.pool import (
     lease_id,
     lease_type,
 )
+from outlast.store.batches import Batches
 from outlast.store.database import Store
 from outlast.store.items import Items
 
@@ -53,7 +54,7 @@ def keeping(store: Store) -> list[Activity]:
     """
     Make the activities that keep the books of batches in *store*.
     """
-    items = Items(store)
+    batches, items = Batches(store), Items(store)
 
     @activity.defn(name="survey")
     async def survey(batch: str, after: int) -> Survey:
@@ -66,6 +67,6 @@ def keeping(store: Store) -> list[Activity]:
 
     @activity.defn(name="close_batch")
     async def close(batch: str, cancelled: bool) -> BatchReport | None:
-        return await store.run(items.close, batch, cancelled)
+        return await store.run(batches.close, batch, cancelled)
 
     return [survey, bury, close]

@@ -20,14 +20,11 @@ with workflow.unsafe.imports_passed_through():
     from outlast.contracts.models import (
         CAUSE_CHARS,
         MISSIONS_QUEUE,
-        alone_queue_of,
-        queue_of,
         shorten,
     )
     from outlast.contracts.policies import (
         BACKOFF_CAP_S,
         BACKOFF_FIRST_S,
-        SHIPPED,
     )
     from outlast.contracts.pool import (
         FIRST_LEASE,
@@ -42,20 +39,16 @@ with workflow.unsafe.imports_passed_through():
         Span,
         Survey,
         Worked,
-        lease_queue_of,
-        lease_type,
         next_size,
     )
-    from workflows.dispatch import AGAIN, RETRIES
+    from workflows.dispatch import AGAIN
+    from workflows.loan import charge, convicted, dispatch, held
     from workflows.verdict import Next, Verdict, judge
 
 KEEPING_LIMIT = timedelta(seconds=60)
 KEEPING_ATTEMPTS = 2_000
-LEASE_LIMIT = timedelta(days=7)
 # Two leases of half of what is left end sooner than one of all of it.
 SHARE = 4
-# Deaths of an item, the last of them alone, after which it is given up.
-CONVICTED = 3
 
 
 @workflow.defn(name="Pool")
@@ -192,8 +185,7 @@ class PoolWorkflow:
         stop = min(span.stop, span.start + size)
         if stop < span.stop:
             self.pending.appendleft(Span(start=stop, stop=span.stop))
-        lent = Span(start=span.start, stop=stop)
-        return Lease(batch=self.batch, span=lent, usual_s=self.usual_s)
+        return Lease(batch=self.batch, span=Span(start=span.start, stop=stop))
 
     def _start(self, lease: Lease) -> None:
         task = asyncio.create_task(self._pursue(lease))
@@ -207,7 +199,10 @@ class PoolWorkflow:
         deaths = 0
         while not self.stopped:
             try:
-                worked: Worked = await self._dispatch(lease)
+                # Known anew each time: whoever goes alone or again may be an item that
+                # hangs, and unmeasured it has as long as the policy allows.
+                usual = {"usual_s": self.usual_s}
+                worked = await dispatch(lease.model_copy(update=usual))
             except ActivityError as error:
                 verdict = judge(error)
                 lease = lease.model_copy(update={"again": True})
@@ -215,37 +210,19 @@ class PoolWorkflow:
                 self._note(lease, worked)
                 return
             if verdict.next is Next.AGAIN_CRASHED:
-                lease = self._charge(lease, verdict)
-                if lease.alone and lease.deaths[lease.span.start] >= CONVICTED:
+                lease, alone = charge(lease, verdict)
+                for each in alone:
+                    self._start(each)
+                if convicted(lease):
                     await self._bury(lease, verdict)
                     return
-                deaths += not _held(verdict)
+                deaths += not held(verdict)
                 if deaths > LEASE_DEATHS:
                     self.failed = f"leases die again and again: {verdict.cause}"
             elif verdict.next not in (*AGAIN, Next.SKIP):
                 self.failed = verdict.cause
             if self.failed:
                 return
-
-    def _charge(self, lease: Lease, verdict: Verdict) -> Lease:
-        """
-        Count a death for each item that was in hand; one with enough of them goes on
-        alone, beside what is left of the lease.
-        """
-        deaths = dict(lease.deaths)
-        for item in _held(verdict):
-            deaths[item] = deaths.get(item, 0) + 1
-        skip = list(lease.skip)
-        if not lease.alone:
-            for item, count in list(deaths.items()):
-                if count >= self.batch.policy.crashes and item not in skip:
-                    skip.append(item)
-                    span = Span(start=item, stop=item + 1)
-                    alone = {item: deaths.pop(item)}
-                    self._start(
-                        Lease(batch=self.batch, span=span, deaths=alone, alone=True)
-                    )
-        return lease.model_copy(update={"deaths": deaths, "skip": skip})
 
     async def _bury(self, lease: Lease, verdict: Verdict) -> None:
         item = lease.span.start
@@ -266,26 +243,11 @@ class PoolWorkflow:
         self.dead += worked.dead
         if worked.settled and not lease.alone:
             self.size = next_size(self.size, worked.item_s)
-            self.usual_s = worked.item_s
+            self.usual_s = worked.item_s or self.usual_s  # 0 when all of it failed
         workflow.set_current_details(
             f"{self.settled} settled, {self.dead} dead letters, "
             f"leases of {self.size} items"
         )
-
-    async def _dispatch(self, lease: Lease) -> Worked:
-        role = self.batch.role
-        worked: Worked = await workflow.execute_activity(
-            lease_type(role),
-            lease,
-            result_type=Worked,
-            task_queue=_queue(lease),
-            summary=f"{lease.span.start} to {lease.span.stop - 1}",
-            heartbeat_timeout=timedelta(seconds=SHIPPED.heartbeat_timeout_s),
-            start_to_close_timeout=LEASE_LIMIT,
-            retry_policy=RETRIES,
-            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-        )
-        return worked
 
     async def _end(self) -> BatchReport:
         """
@@ -344,24 +306,3 @@ class PoolWorkflow:
             dead=self.dead,
             events=self._events(),
         )
-
-
-def _queue(lease: Lease) -> str:
-    """
-    Choose where a lease waits: one that was lent before takes a slot of the role's
-    tasks, of which every live worker has some, and is not behind all other leases.
-    """
-    role = lease.batch.role
-    if lease.alone:
-        return alone_queue_of(role)
-    return queue_of(role) if lease.again else lease_queue_of(role)
-
-
-def _held(verdict: Verdict) -> list[int]:
-    """
-    Read which items were in hand when a process died.
-    """
-    held = verdict.checkpoint.value if verdict.checkpoint else None
-    if verdict.overtaken or not isinstance(held, list):
-        return []
-    return [item for item in held if isinstance(item, int)]

@@ -42,6 +42,7 @@ from outlast.contracts.models import (
 )
 from outlast.contracts.policies import SHIPPED
 from outlast.contracts.pool import ITEM_BYTES, Batch
+from outlast.store.batches import Batches
 from outlast.store.items import Items
 
 
@@ -145,10 +146,11 @@ class Attempt:
         task = self.assignment.task.id
         name = batch_of(self.assignment.mission, task)
         bodies = [encode_item(each) for each in spread.items]
-        items = Items(self.place.ledger.store)
-        items.open(Batch(id=name, role=spread.role, tenant=self.assignment.tenant))
-        items.add(name, [(body, None) for body in bodies])
-        items.seal(name)
+        store = self.place.ledger.store
+        batches = Batches(store)
+        batches.open(Batch(id=name, role=spread.role, tenant=self.assignment.tenant))
+        Items(store).add(name, [(body, None) for body in bodies])
+        batches.seal(name)
         made = Spreading(batch=name, role=spread.role, items=len(bodies))
         answer, result = _answer(made, self.claim.attempt)
         return answer.model_copy(update={"spread": made}), result

@@ -33,7 +33,7 @@ from outlast.contracts.models import (
     Limits,
     shorten,
 )
-from outlast.store.items import Harvested, Items
+from outlast.store.outcomes import Harvested, Outcomes
 
 T = TypeVar("T")
 IfUnsure = Literal["repeat", "park"]
@@ -199,9 +199,9 @@ class Run:
         Read what became of the items of *batch*, in their order: with a result, or
         with the cause why there is none.
         """
-        items = Items(self._ledger.store)
+        outcomes = Outcomes(self._ledger.store)
         after = 0
-        while found := await items.store.run(items.harvest, batch, after):
+        while found := await outcomes.store.run(outcomes.harvest, batch, after):
             for each in found:
                 yield each
             after = found[-1].item

@@ -127,7 +127,7 @@ def results(batch: BatchId) -> None:
     """
     Print the results of BATCH there are so far, as JSON lines in item order.
     """
-    from outlast.cli.batches import show_results
+    from outlast.cli.outcomes import show_results
 
     show_results(batch)
 
@@ -140,7 +140,7 @@ def dead_letters(
     """
     List the items that were given up, and why.
     """
-    from outlast.cli.batches import show_dead_letters
+    from outlast.cli.outcomes import show_dead_letters
 
     show_dead_letters(batch, as_json)
 
@@ -156,7 +156,7 @@ def redrive(
     """
     Take dead letters of BATCH back and try them again.
     """
-    from outlast.cli.batches import redrive as again
+    from outlast.cli.outcomes import redrive as again
 
     again(batch, item, cause)
 
@@ -166,7 +166,7 @@ def status(mission: MissionId, as_json: Json = False) -> None:
     """
     Say how far MISSION, or a batch, is.
     """
-    from outlast.cli.batches import is_batch, show_batch
+    from outlast.cli.outcomes import is_batch, show_batch
     from outlast.cli.show import show_status
 
     if is_batch(mission):

@@ -1,12 +1,11 @@
 """
-The starter's verbs for batches: feed one and follow it, read what came of it.
+The starter's verb `batch`: feed one, follow it, and tell how it ended.
 """
 
 import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,80 +17,20 @@ from rich.console import Console
 from outlast.attempt.spans import span
 from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
 from outlast.cli.intake import new_id
-from outlast.cli.missions import Options, reach, refuse_far_workers, with_client
-from outlast.contracts.errors import BadInputError, RefusedError
+from outlast.cli.missions import Options, reach, refuse_far_workers
+from outlast.cli.show import open_store
 from outlast.contracts.pool import Batch, BatchReport
 from outlast.runtime import telemetry
-from outlast.runtime.batch import (
-    Given,
-    StartedBatch,
-    check,
-    open_batch,
-    read_lines,
-    resolve,
-    wake,
-)
+from outlast.runtime.batch import StartedBatch, open_batch, resolve
 from outlast.runtime.connect import connect
 from outlast.runtime.settings import settings
+from outlast.runtime.source import Source, source
 from outlast.runtime.use import used
+from outlast.store.batches import Batches
 from outlast.store.database import Store
-from outlast.store.folder import scan
-from outlast.store.items import Items
 
 LOOK_S = 0.5
 LINE_S = 2.0
-
-
-@dataclass(frozen=True)
-class Source:
-    """
-    Where items come from; *items* may be read more than once unless it is a pipe.
-    """
-
-    name: str
-    total: int | None  # None for a pipe: known when it ends
-    items: Callable[[], Iterator[Given]]
-
-
-def source(where: str) -> Source:
-    """
-    Find the items at *where*: a file of JSON lines, a folder, or - for standard input.
-
-    :raises BadInputError: naming the first line that is no item.
-    """
-    if where == "-":
-        name = "standard input"
-        return Source(name, None, lambda: read_lines(sys.stdin.buffer, name))
-    path = Path(where).expanduser()
-    if path.is_dir():
-        return _folder(path)
-    try:
-        with path.open("rb") as file:
-            total = check(read_lines(file, where))
-    except OSError as error:
-        raise BadInputError(f"{where} cannot be read: {error.strerror}") from None
-    if not total:
-        raise BadInputError(f"{where} holds no items")
-    return Source(where, total, lambda: _read_file(path))
-
-
-def _read_file(path: Path) -> Iterator[Given]:
-    with path.open("rb") as file:
-        yield from read_lines(file, str(path))
-
-
-def _folder(path: Path) -> Source:
-    """
-    Make each document below *path* an item.
-    """
-    try:
-        files = scan(path)
-    except OSError as error:
-        raise BadInputError(f"{path} cannot be read: {error.strerror}") from None
-    if not files:
-        raise BadInputError(f"{path} holds no document that can be read")
-    bodies = [json.dumps({"path": str(each.file)}) for each in files]
-    return Source(str(path), len(bodies), lambda: (Given(each) for each in bodies))
 
 
 def conduct_batch(
@@ -106,7 +45,7 @@ def conduct_batch(
     if not options.embedded:
         refuse_far_workers()
     stem = "batch" if where == "-" else Path(where).stem
-    store = Store(settings().store)
+    store = open_store()
     batch = resolve(role, name or new_id(stem), tenant, store)
     with ExitStack() as leaving:
         ready = leaving.enter_context(used(settings())) if options.embedded else None
@@ -132,8 +71,8 @@ async def _carry_out(
 ) -> BatchReport:
     telemetry.begin("starter")
     client = await connect(ready["address"]) if ready else await reach()
-    items = await asyncio.to_thread(open_batch, batch, store)
-    started = StartedBatch(batch, client, items)
+    await asyncio.to_thread(open_batch, batch, store)
+    started = StartedBatch(batch, client, store)
     print(f"batch {batch.id}", file=sys.stderr)
     told = {"outlast.mission": batch.id, "outlast.tenant": batch.tenant}
     with span("batch", told):
@@ -197,9 +136,8 @@ class Pace:
 
 
 def _line(started: StartedBatch, pace: Pace) -> str:
-    name = started.batch.id
-    count = started.items.count(name)
-    failing = started.items.failing(name)
+    name, batches = started.batch.id, Batches(started.store)
+    count, failing = batches.count(name), batches.failing(name)
     settled = count.done + count.dead
     rate = pace.take(settled)
     left = f", {(count.items - settled) / rate:,.0f} s left" if rate else ""
@@ -242,85 +180,3 @@ def _tell_interrupted(batch: Batch, given: Source) -> None:
         f"soon as workers run{goes_on}",
         file=sys.stderr,
     )
-
-
-def show_results(batch: str) -> None:
-    """
-    Print the results there are, one JSON line an item, in the order of the items.
-    """
-    items = known(batch)
-    for number, result, degraded in items.results(batch):
-        more = f', "degraded": {json.dumps(degraded)}' if degraded else ""
-        print(f'{{"item": {number}, "result": {result}{more}}}')
-
-
-def show_dead_letters(batch: str | None, as_json: bool) -> None:
-    """
-    Print what was given up and why.
-    """
-    items = known(batch) if batch else Items(Store(settings().store))
-    found = list(items.dead_letters(batch))
-    if as_json:
-        print(json.dumps([vars(each) for each in found], ensure_ascii=False))
-        return
-    for each in found:
-        print(f"{each.batch}  item {each.item}  {each.cause}")
-    if not found:
-        print("no dead letters")
-
-
-def redrive(batch: str, item: int | None, cause: str | None) -> None:
-    """
-    Take dead letters back and have the pool work on them.
-    """
-    refuse_far_workers()
-    items = known(batch)
-    entry = items.find(batch)
-    assert entry is not None
-    again = resolve(entry.role, batch, entry.tenant, items.store)
-    count = items.redrive(batch, item, cause)
-    if not count:
-        raise RefusedError(f"no dead letter of {batch!r} is meant by that")
-    asyncio.run(with_client(lambda client: wake(client, again)))
-    print(f"{batch}: {count} taken back; follow with: starter.py status {batch}")
-
-
-def show_batch(batch: str, as_json: bool) -> None:
-    """
-    Print how far a batch is.
-    """
-    items = known(batch)
-    entry, count = items.find(batch), items.count(batch)
-    assert entry is not None
-    value = {
-        "batch": batch,
-        "status": entry.state,
-        "items": count.items,
-        "done": count.done,
-        "dead": count.dead,
-        "failing": items.failing(batch),
-    }
-    if as_json:
-        print(json.dumps(value))
-    else:
-        left = f"{count.done:,} of {count.items:,} done, {count.dead:,} dead letters"
-        print(f"{batch}  {entry.state}  {left}")
-
-
-def is_batch(name: str) -> bool:
-    """
-    Say whether *name* is a batch's.
-    """
-    return Items(Store(settings().store)).find(name) is not None
-
-
-def known(batch: str) -> Items:
-    """
-    Open the books of *batch*.
-
-    :raises BadInputError: when there is no such batch.
-    """
-    items = Items(Store(settings().store))
-    if items.find(batch) is None:
-        raise BadInputError(f"no batch {batch!r} is in the store")
-    return items

@@ -14,9 +14,9 @@ from outlast.cli.wedged import wedged_cause
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Outcome, Report
 from outlast.runtime.settings import settings
+from outlast.store.batches import Batches
 from outlast.store.books import Books, Entry
 from outlast.store.database import Store
-from outlast.store.items import Items
 from outlast.store.schema import SCHEMA
 
 NO_ANSWER = "The mission ended without an answer."
@@ -150,7 +150,7 @@ def show_pruned(older_than_days: float, as_json: bool) -> None:
     Forget old missions and say which.
     """
     store, older_than_s = open_store(), older_than_days * 86_400
-    pruned = Books(store).prune(older_than_s) + Items(store).prune(older_than_s)
+    pruned = Books(store).prune(older_than_s) + Batches(store).prune(older_than_s)
     print(json.dumps({"pruned": pruned}) if as_json else f"{len(pruned)} forgotten")
 
 
@@ -158,11 +158,11 @@ def show_forgotten(mission: str) -> None:
     """
     Erase one mission and say so.
     """
-    batch = Items(open_store()).find(mission)
+    batch = Batches(open_store()).find(mission)
     if batch is not None:
         if batch.finished_at is None:
             raise BadInputError(f"{mission} is under way; cancel it first")
-        Items(open_store()).forget(mission)
+        Batches(open_store()).forget(mission)
         print(f"{mission}: forgotten")
         return
     entry = _entry(mission)

@@ -64,6 +64,11 @@ END_AFTER_S = 2.0
 # Without a parent a process that has not ended by then ends itself.
 ORPHAN_S = 1.0
 
+# How long a thread that computes keeps the interpreter from those that wait for it.
+# An attempt begins with a dozen calls of the database, and after each it waits so long
+# where another one computes: with the 5 ms of the interpreter 0.1 s and more.
+SWITCH_S = 0.0005
+
 # How often a store that is away is asked for.
 AGAIN_S = 0.2
 
@@ -92,6 +97,7 @@ def run(kind: Kind, channel: socket.socket) -> NoReturn:
     :param channel: to the parent: it hears our signs, and its end is our end.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, by SIGTERM
+    sys.setswitchinterval(SWITCH_S)
     logging.basicConfig(level=logging.WARNING, format="%(name)s %(message)s")
     tell_plainly()
     threading.Thread(target=_end_alone, args=(channel.dup(),), daemon=True).start()

@@ -3,14 +3,11 @@ Start a batch, feed it item by item, and wait for its end.
 """
 
 import asyncio
-import json
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, BinaryIO
+from typing import Any
 
 from pydantic import ValidationError
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
@@ -19,35 +16,24 @@ from temporalio.service import RPCError
 
 from outlast.attempt.agent import load
 from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
-from outlast.contracts.models import MISSIONS_QUEUE, shorten
+from outlast.contracts.models import MISSIONS_QUEUE
 from outlast.contracts.policies import SHIPPED
-from outlast.contracts.pool import ITEM_BYTES, Batch, BatchReport, PoolState
+from outlast.contracts.pool import Batch, BatchReport, PoolState
 from outlast.runtime.settings import settings
+from outlast.runtime.source import Coming, Given
 from outlast.runtime.start import (
     AGAIN_S,
     AWAY,
     HAND_OVER_LIMIT_S,
     refuse_too_many,
 )
+from outlast.store.batches import Batches
 from outlast.store.books import Books
 from outlast.store.database import Store
 from outlast.store.items import Items
 
-# Items that are written at once as they come in.
-CHUNK = 1_000
-# How long items wait for company, and how often the pool is told of new ones.
-LINGER_S = 0.1
+# How often the pool is told of new items.
 WAKE_S = 0.5
-
-
-@dataclass(frozen=True)
-class Given:
-    """
-    An item as it came: its canonical JSON, or why it is none.
-    """
-
-    body: str
-    fault: str | None = None
 
 
 def resolve(role: str, name: str, tenant: str, store: Store) -> Batch:
@@ -71,71 +57,6 @@ def resolve(role: str, name: str, tenant: str, store: Store) -> Batch:
         raise BadInputError(f"the batch's {fault['loc'][0]}: {fault['msg']}") from None
 
 
-def read_lines(file: BinaryIO, name: str) -> Iterator[Given]:
-    """
-    Read items from JSON lines, one after the other; blank lines are no items.
-    """
-    for number, line in enumerate(_lines(file), 1):
-        if line.strip():
-            yield _item(line, f"{name} line {number}")
-
-
-def check(items: Iterable[Given]) -> int:
-    """
-    Read all *items* once and count them.
-
-    :raises BadInputError: naming the line of the first that is none.
-    """
-    count = 0
-    for each in items:
-        if each.fault is not None:
-            raise BadInputError(each.fault)
-        count += 1
-    return count
-
-
-class _Coming:
-    """
-    Items as they come: read by a thread that nobody waits for, since a pipe may stay
-    silent for ever.
-    """
-
-    def __init__(self, given: Iterable[Given]) -> None:
-        self._queue: queue.Queue[Given | Exception | None] = queue.Queue(4 * CHUNK)
-        threading.Thread(target=self._read, args=(given,), daemon=True).start()
-        self._over = False
-
-    def _read(self, given: Iterable[Given]) -> None:
-        try:
-            for each in given:
-                self._queue.put(each)
-        except Exception as error:
-            self._queue.put(error)
-        self._queue.put(None)
-
-    def next(self) -> list[Given] | None:
-        """
-        Return what has come, at most a chunk of it; None at the end.
-
-        :raises OSError: when the source breaks.
-        """
-        found: list[Given] = []
-        deadline = time.monotonic() + LINGER_S
-        while len(found) < CHUNK and not self._over:
-            try:
-                wait_s = max(0.0, deadline - time.monotonic())
-                each = self._queue.get(timeout=wait_s)
-            except queue.Empty:
-                return found
-            if isinstance(each, Exception):
-                raise each
-            if each is None:
-                self._over = True
-            else:
-                found.append(each)
-        return None if self._over and not found else found
-
-
 @dataclass
 class StartedBatch:
     """
@@ -144,7 +65,7 @@ class StartedBatch:
 
     batch: Batch
     client: Client
-    items: Items
+    store: Store
 
     @property
     def handle(self) -> WorkflowHandle[Any, BatchReport]:
@@ -157,7 +78,7 @@ class StartedBatch:
         Put items into the store as they come, have the pool work on them meanwhile,
         and say when there are no more. *tell* hears how many have come.
         """
-        came = _Coming(given)
+        came = Coming(given)
         count, told, woken_at = 0, 0, 0.0
         while (chunk := await asyncio.to_thread(came.next)) is not None:
             if chunk:
@@ -167,11 +88,12 @@ class StartedBatch:
             if count > told and time.monotonic() - woken_at > WAKE_S:
                 await wake(self.client, self.batch)
                 told, woken_at = count, time.monotonic()
-        await asyncio.to_thread(self.items.seal, self.batch.id)
+        await asyncio.to_thread(Batches(self.store).seal, self.batch.id)
         await wake(self.client, self.batch)
 
     def _add(self, chunk: list[Given]) -> None:
-        self.items.add(self.batch.id, [(each.body, each.fault) for each in chunk])
+        rows = [(each.body, each.fault) for each in chunk]
+        Items(self.store).add(self.batch.id, rows)
 
     async def report(self) -> BatchReport:
         """
@@ -223,45 +145,13 @@ async def wake(client: Client, batch: Batch) -> None:
             return
 
 
-def open_batch(batch: Batch, store: Store) -> Items:
+def open_batch(batch: Batch, store: Store) -> None:
     """
     Enter *batch* in the store, or open it again for more items.
 
     :raises BadInputError: when too many missions and batches are open already.
     """
-    items = Items(store)
-    if items.find(batch.id) is None:
+    batches = Batches(store)
+    if batches.find(batch.id) is None:
         refuse_too_many(store)
-    items.open(batch)
-    return items
-
-
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """
-    Read lines of at most one item's size and a little more; the rest of a longer one
-    is left out.
-    """
-    whole = True
-    while line := file.readline(2 * ITEM_BYTES):
-        if whole:
-            yield line
-        whole = line.endswith(b"\n")
-
-
-def _item(line: bytes, place: str) -> Given:
-    if len(line.strip()) > ITEM_BYTES:
-        told = shorten(line.decode(errors="replace"), 200)
-        fault = f"{place}: an item of more than {ITEM_BYTES} bytes"
-        return Given(json.dumps(f"{place}: {told}"), fault)
-    try:
-        item = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        told = shorten(line.decode(errors="replace"), 200)
-        return Given(json.dumps(f"{place}: {told}"), f"{place}: no JSON: {error}")
-    if not isinstance(item, dict):
-        return Given(json.dumps(item), f"{place}: an item must be a JSON object")
-    try:
-        body = json.dumps(item, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except ValueError as error:
-        return Given(json.dumps(place), f"{place}: no JSON: {error}")
-    return Given(body)
+    batches.open(batch)

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Mission, Report, Status, batch_of
+from outlast.store.batches import erase
 from outlast.store.database import Store
-from outlast.store.items import erase
 from outlast.store.schema import (
     attempts,
     batches,

@@ -35,9 +35,11 @@ from outlast.contracts.pool import (
     lease_type,
 )
 from outlast.fleet.child import missions_worker
+from outlast.store.batches import Batches
 from outlast.store.bulk import settle
 from outlast.store.database import Store
 from outlast.store.items import Items
+from outlast.store.outcomes import Outcomes
 
 ROLE = "worker"
 BOUND_S = 30.0
@@ -96,14 +98,16 @@ class Pool:
 
     def __post_init__(self) -> None:
         self.batch = Batch(id=self.name, role=ROLE, policy=Policy(failures=2))
+        self.batches = Batches(self.store)
         self.items = Items(self.store)
-        self.items.open(self.batch)
+        self.outcomes = Outcomes(self.store)
+        self.batches.open(self.batch)
         self.gate.set()
 
     def fill(self, numbers: Iterable[int], sealed: bool = True) -> None:
         self.items.add(self.name, [(json.dumps({"n": n}), None) for n in numbers])
         if sealed:
-            self.items.seal(self.name)
+            self.batches.seal(self.name)
 
     async def start(self, **more: Any) -> Handle:
         handle: Handle = await self.client.start_workflow(
@@ -138,10 +142,10 @@ class Pool:
                     return found
 
     def results(self) -> set[int]:
-        return {number for number, _, _ in self.items.results(self.name)}
+        return {number for number, _, _ in self.outcomes.results(self.name)}
 
     def dead(self) -> dict[int, str]:
-        return {each.item: each.cause for each in self.items.dead_letters(self.name)}
+        return {each.item: each.cause for each in self.outcomes.dead_letters(self.name)}
 
     def alone(self) -> list[int]:
         """

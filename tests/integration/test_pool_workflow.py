@@ -47,7 +47,7 @@ async def test_every_item_is_lent_once(pool: Pool) -> None:
     assert Counter(n for each in pool.lent for n in each.numbers) == Counter(
         range(1, 301)
     )
-    found = pool.items.find(pool.name)
+    found = pool.batches.find(pool.name)
     assert found is not None
     assert found.state == "completed"
 
@@ -150,6 +150,21 @@ async def test_an_item_that_survives_alone_is_done(pool: Pool) -> None:
     assert (report.done, report.dead) == (60, 0)
     assert pool.alone() == [5]
     assert pool.played[5] == 1
+
+
+async def test_whoever_is_lent_knows_what_an_item_takes(pool: Pool) -> None:
+    """
+    As soon as a lease has told it: also an item alone and a lease that died, or one
+    that hangs would hold the other suspects up for as long as its policy allows.
+    """
+    pool.kills = {500: 99}
+    await pool.run(1_000)
+
+    assert pool.alone() == [500]
+    suspects = [
+        each.lease for each in pool.lent if each.lease.again or each.lease.alone
+    ]
+    assert [lease.usual_s for lease in suspects] == [pool.item_s] * 3
 
 
 async def test_the_innocent_in_hand_are_not_buried(pool: Pool) -> None:
@@ -338,7 +353,7 @@ async def test_items_that_come_while_it_runs_are_lent(pool: Pool) -> None:
         pool.fill(range(6, 31), sealed=False)
         await handle.signal("wake")
         await pool.until(handle, settled=30, leases=0)
-        pool.items.seal(pool.name)
+        pool.batches.seal(pool.name)
         await handle.signal("wake")
         report = await handle.result()
 
@@ -374,8 +389,8 @@ async def test_what_is_taken_back_while_it_runs_is_lent_again(pool: Pool) -> Non
     async with pool.at_work():
         handle = await pool.start()
         await pool.until(handle, dead=1, leases=0)
-        assert pool.items.redrive(pool.name, None, None) == 1
-        pool.items.seal(pool.name)
+        assert pool.outcomes.redrive(pool.name, None, None) == 1
+        pool.batches.seal(pool.name)
         await handle.signal("wake")
         report = await handle.result()
 
@@ -402,7 +417,7 @@ async def test_cancel_closes_the_batch_and_keeps_what_is_done(pool: Pool) -> Non
     assert report.cancelled
     assert (report.items, report.done) == (200, 8)
     assert pool.now == 0
-    found = pool.items.find(pool.name)
+    found = pool.batches.find(pool.name)
     assert found is not None
     assert found.state == "cancelled"
 
@@ -452,7 +467,7 @@ async def test_a_cancelled_batch_goes_on_when_it_is_opened_again(pool: Pool) -> 
         await pool.until(handle, settled=8, leases=0)
         await handle.execute_update("cancel", "enough")
         await handle.result()
-        pool.items.open(pool.batch)
+        pool.batches.open(pool.batch)
         pool.fill(range(9, 17))
         report = await (await pool.start()).result()
 

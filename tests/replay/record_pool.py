@@ -57,7 +57,7 @@ async def fed(pool: Pool) -> None:
     pool.fill(range(6, 31), sealed=False)
     await handle.signal("wake")
     await pool.until(handle, settled=30, leases=0)
-    pool.items.seal(pool.name)
+    pool.batches.seal(pool.name)
     await handle.signal("wake")
     await ends(pool, handle)
 

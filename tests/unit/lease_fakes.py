@@ -20,8 +20,10 @@ from outlast.attempt.ledger import Claim, Ledger
 from outlast.contracts.models import Assignment, Beat, Task
 from outlast.contracts.policies import Policy
 from outlast.contracts.pool import Batch, Lease, Span, Worked, lease_id
+from outlast.store.batches import Batches
 from outlast.store.database import Store
-from outlast.store.items import DeadLetter, Items
+from outlast.store.items import Items
+from outlast.store.outcomes import DeadLetter, Outcomes
 
 BATCH = "trial"
 BOUND_S = 20.0
@@ -56,9 +58,11 @@ class Shelf:
     fence: int = 0
 
     def __post_init__(self) -> None:
+        self.batches = Batches(self.store)
         self.items = Items(self.store)
+        self.outcomes = Outcomes(self.store)
         self.ledger = LeaseLedger(self.store)
-        self.items.open(batch(self.name))
+        self.batches.open(batch(self.name))
 
     def add(self, *bodies: Any, fault: str | None = None) -> None:
         self.items.add(self.name, [(canonical(body), fault) for body in bodies])
@@ -104,11 +108,11 @@ class Shelf:
         return [(span.start, span.stop) for span in found]
 
     def results(self) -> dict[int, Any]:
-        found = self.items.results(self.name)
+        found = self.outcomes.results(self.name)
         return {number: json.loads(text) for number, text, _ in found}
 
     def dead(self) -> dict[int, DeadLetter]:
-        return {each.item: each for each in self.items.dead_letters(self.name)}
+        return {each.item: each for each in self.outcomes.dead_letters(self.name)}
 
 
 @dataclass
@@ -158,7 +162,7 @@ class Lender:
         Lend the items of *span*, all there are when None.
         """
         self.fence += 1
-        found = self.shelf.items.find(self.shelf.name)
+        found = self.shelf.batches.find(self.shelf.name)
         assert found is not None
         start, stop = span or (1, found.total + 1)
         lease = Lease(

@@ -18,10 +18,11 @@ from unit_fakes import Clock, contents, refused, told_in_one_sentence
 from outlast.attempt.guard import encode
 from outlast.contracts.errors import BadInputError, StaleAttemptError
 from outlast.contracts.pool import Burial, Span
-from outlast.runtime.batch import read_lines
+from outlast.runtime.source import read_lines
+from outlast.store.batches import Batches
 from outlast.store.books import Books
 from outlast.store.database import Store
-from outlast.store.items import Added, Items
+from outlast.store.items import Added
 
 SPANS = "outlast.store.items.SURVEY_SPANS"
 LOOKED_AT = "outlast.store.items.SURVEY_ITEMS"
@@ -87,7 +88,7 @@ def ten(shelf: Shelf) -> Shelf:
 
 
 def counted(shelf: Shelf) -> tuple[int, int, int]:
-    found = shelf.items.count(shelf.name)
+    found = shelf.batches.count(shelf.name)
     return found.items, found.done, found.dead
 
 
@@ -143,7 +144,7 @@ def test_a_batch_is_for_one_agent(shelf: Shelf, store: Store) -> None:
     before = contents(store)
     for other in ({"role": "someone-else"}, {"tenant": "else"}):
         with pytest.raises(BadInputError) as refusal:
-            shelf.items.open(batch().model_copy(update=other))
+            shelf.batches.open(batch().model_copy(update=other))
         assert BATCH in told_in_one_sentence(refusal.value)
     assert contents(store) == before
 
@@ -154,11 +155,11 @@ def test_opening_again_takes_more_items(ten: Shelf) -> None:
     stays done.
     """
     ten.settle(*range(1, 11))
-    ten.items.seal(BATCH)
-    assert ten.items.close(BATCH, cancelled=False) is not None
-    ten.items.open(batch())
+    ten.batches.seal(BATCH)
+    assert ten.batches.close(BATCH, cancelled=False) is not None
+    ten.batches.open(batch())
     ten.add({"n": 11})
-    found = ten.items.find(BATCH)
+    found = ten.batches.find(BATCH)
     assert found is not None
     assert (found.state, found.sealed, found.finished_at) == ("open", False, None)
     assert ten.pending() == [(11, 12)]
@@ -171,7 +172,7 @@ def test_a_survey_of_what_is_fresh_is_one_span(ten: Shelf) -> None:
     found = ten.items.survey(BATCH, 0)
     assert found.pending == [Span(start=1, stop=11)]
     assert (found.up_to, found.items, found.sealed) == (10, 10, False)
-    ten.items.seal(BATCH)
+    ten.batches.seal(BATCH)
     assert ten.items.survey(BATCH, 0).sealed
 
 
@@ -322,7 +323,7 @@ def test_results_of_every_shape_come_back_to_the_byte(ten: Shelf, value: Any) ->
     What was written is what is printed.
     """
     ten.write({4: value})
-    assert list(ten.items.results(BATCH)) == [(4, encode(value), None)]
+    assert list(ten.outcomes.results(BATCH)) == [(4, encode(value), None)]
 
 
 @given_store
@@ -334,7 +335,7 @@ def test_any_results_come_back_to_the_byte(store: Store, values: list[Any]) -> N
     shelf = Shelf(store, next(fresh_name))
     shelf.add(*numbered(len(values)))
     shelf.write(dict(enumerate(values, 1)))
-    kept = [text for _, text, _ in shelf.items.results(shelf.name)]
+    kept = [text for _, text, _ in shelf.outcomes.results(shelf.name)]
     assert kept == [encode(value) for value in values]
 
 
@@ -344,7 +345,7 @@ def test_the_reason_of_a_lesser_result_is_kept(ten: Shelf) -> None:
     """
     rows = [(1, '"x"', 'half "of" it'), (2, '"y"', None)]
     ten.ledger.settle(ten.claim(), rows, [], True)
-    assert list(ten.items.results(BATCH)) == [
+    assert list(ten.outcomes.results(BATCH)) == [
         (1, '"x"', 'half "of" it'),
         (2, '"y"', None),
     ]
@@ -398,7 +399,7 @@ def test_failures_are_known_to_the_next_lease(ten: Shelf) -> None:
     ten.fail(7, dead=False)
     ten.ledger.trouble(ten.claim(), 3, 1, 0, "again", False)
     assert ten.items.troubles(BATCH, Span(start=1, stop=7)) == {3: 2}
-    assert ten.items.failing(BATCH) == 2
+    assert ten.batches.failing(BATCH) == 2
 
 
 def test_what_failed_and_was_done_then_is_no_trouble(ten: Shelf) -> None:
@@ -407,7 +408,7 @@ def test_what_failed_and_was_done_then_is_no_trouble(ten: Shelf) -> None:
     """
     ten.fail(3, dead=False)
     ten.settle(3)
-    assert ten.items.failing(BATCH) == 0
+    assert ten.batches.failing(BATCH) == 0
     assert ten.dead() == {}
     assert counted(ten) == (10, 1, 0)
 
@@ -430,11 +431,11 @@ def test_an_item_that_is_done_is_not_buried(ten: Shelf) -> None:
     counts once, or its batch could never be closed.
     """
     ten.settle(*range(1, 11))
-    ten.items.seal(BATCH)
+    ten.batches.seal(BATCH)
     ten.items.bury(Burial(batch=BATCH, item=3, deaths=3, cause="killed"))
     items, done, dead = counted(ten)
     assert done + dead == items
-    assert ten.items.close(BATCH, cancelled=False) is not None
+    assert ten.batches.close(BATCH, cancelled=False) is not None
 
 
 def test_a_dead_letter_gets_no_result(ten: Shelf) -> None:
@@ -442,12 +443,12 @@ def test_a_dead_letter_gets_no_result(ten: Shelf) -> None:
     A lease that comes late with a result of what was given up leaves one of the two.
     """
     late = ten.claim()
-    ten.items.seal(BATCH)
+    ten.batches.seal(BATCH)
     ten.items.bury(Burial(batch=BATCH, item=3, deaths=3, cause="killed"))
     ten.settle(*range(1, 11), claim=late)
     items, done, dead = counted(ten)
     assert done + dead == items
-    assert ten.items.close(BATCH, cancelled=False) is not None
+    assert ten.batches.close(BATCH, cancelled=False) is not None
 
 
 def test_a_batch_is_closed_when_nothing_is_left(store: Store) -> None:
@@ -456,17 +457,17 @@ def test_a_batch_is_closed_when_nothing_is_left(store: Store) -> None:
     """
     clock = Clock()
     shelf = Shelf(store)
-    shelf.items = Items(store, clock)
+    shelf.batches = Batches(store, clock)
     shelf.add(*numbered(3))
-    shelf.items.seal(BATCH)
+    shelf.batches.seal(BATCH)
     shelf.settle(1, 2)
     shelf.fail(3)
     clock.turn(5)
-    report = shelf.items.close(BATCH, cancelled=False)
+    report = shelf.batches.close(BATCH, cancelled=False)
     assert report is not None
     assert (report.items, report.done, report.dead) == (3, 2, 1)
     assert not report.cancelled
-    found = shelf.items.find(BATCH)
+    found = shelf.batches.find(BATCH)
     assert found is not None
     assert (found.state, found.finished_at) == ("completed", clock.now)
 
@@ -482,10 +483,10 @@ def test_a_batch_with_something_left_is_not_closed(ten: Shelf, left: str) -> Non
     if left == "one that failed":
         ten.fail(10, dead=False)
     if left != "unsealed":
-        ten.items.seal(BATCH)
-    before = ten.items.find(BATCH)
-    assert ten.items.close(BATCH, cancelled=False) is None
-    assert ten.items.find(BATCH) == before
+        ten.batches.seal(BATCH)
+    before = ten.batches.find(BATCH)
+    assert ten.batches.close(BATCH, cancelled=False) is None
+    assert ten.batches.find(BATCH) == before
 
 
 def test_a_cancelled_batch_is_closed_whatever_is_left(ten: Shelf) -> None:
@@ -493,11 +494,11 @@ def test_a_cancelled_batch_is_closed_whatever_is_left(ten: Shelf) -> None:
     What is done is kept and counted.
     """
     ten.settle(1, 2)
-    report = ten.items.close(BATCH, cancelled=True)
+    report = ten.batches.close(BATCH, cancelled=True)
     assert report is not None
     assert (report.items, report.done, report.dead) == (10, 2, 0)
     assert report.cancelled
-    found = ten.items.find(BATCH)
+    found = ten.batches.find(BATCH)
     assert found is not None
     assert found.state == "cancelled"
     assert len(ten.results()) == 2
@@ -510,9 +511,9 @@ def test_results_are_paged_in_order(ten: Shelf, page: int) -> None:
     """
     ten.settle(10, 2, 9)
     ten.settle(*range(1, 11))
-    found = [number for number, _, _ in ten.items.results(BATCH, page=page)]
+    found = [number for number, _, _ in ten.outcomes.results(BATCH, page=page)]
     assert found == list(range(1, 11))
-    after = [number for number, _, _ in ten.items.results(BATCH, after=7, page=page)]
+    after = [number for number, _, _ in ten.outcomes.results(BATCH, after=7, page=page)]
     assert after == [8, 9, 10]
 
 
@@ -527,7 +528,7 @@ def test_dead_letters_of_one_batch_or_of_all(ten: Shelf, store: Store) -> None:
     ten.fail(2)
     ten.fail(5, dead=False)
     assert list(ten.dead()) == [2, 8]
-    everywhere = [(each.batch, each.item) for each in ten.items.dead_letters()]
+    everywhere = [(each.batch, each.item) for each in ten.outcomes.dead_letters()]
     assert everywhere == [("other", 1), (BATCH, 2), (BATCH, 8)]
 
 
@@ -539,8 +540,8 @@ def failed(ten: Shelf) -> Shelf:
     ten.settle(*range(1, 7))
     for number, cause in {7: "a% fault", 8: "b fault", 9: "aX fault", 10: "b"}.items():
         ten.fail(number, cause)
-    ten.items.seal(BATCH)
-    assert ten.items.close(BATCH, cancelled=False) is not None
+    ten.batches.seal(BATCH)
+    assert ten.batches.close(BATCH, cancelled=False) is not None
     return ten
 
 
@@ -563,13 +564,13 @@ def test_dead_letters_are_taken_back(
     """
     All, or one, or by words of the cause; then they are to be done, from no failure.
     """
-    assert failed.items.redrive(BATCH, item, cause) == len(back)
+    assert failed.outcomes.redrive(BATCH, item, cause) == len(back)
     assert [number for number, _ in failed.read()] == back
     assert set(failed.dead()) == {7, 8, 9, 10} - set(back)
     assert failed.items.troubles(BATCH, Span(start=1, stop=11)).keys() >= set(
         failed.dead()
     )
-    found = failed.items.find(BATCH)
+    found = failed.batches.find(BATCH)
     assert found is not None
     assert (found.state == "open") is bool(back)
     assert failed.results().keys() == set(range(1, 7))
@@ -582,7 +583,7 @@ def test_redriving_leaves_other_batches_alone(failed: Shelf, store: Store) -> No
     other = Shelf(store, "other")
     other.add({"x": 1})
     other.fail(1)
-    failed.items.redrive(BATCH, None, None)
+    failed.outcomes.redrive(BATCH, None, None)
     assert list(other.dead()) == [1]
 
 
@@ -593,9 +594,9 @@ def test_a_forgotten_batch_is_gone(failed: Shelf, store: Store) -> None:
     other = Shelf(store, "other")
     other.add({"x": 1})
     other.settle(1)
-    assert failed.items.forget(BATCH)
-    assert not failed.items.forget(BATCH)
-    assert failed.items.find(BATCH) is None
+    assert failed.batches.forget(BATCH)
+    assert not failed.batches.forget(BATCH)
+    assert failed.batches.find(BATCH) is None
     left = contents(store)
     for table in ("batches", "items", "item_results", "item_troubles"):
         assert {row[0] for row in left[table]} <= {"other"}
@@ -612,10 +613,10 @@ def test_open_batches_count_as_under_way(ten: Shelf, store: Store) -> None:
     assert books.under_way() == 2
     ten.settle(*range(1, 10))
     ten.fail(10)
-    ten.items.seal(BATCH)
-    ten.items.close(BATCH, cancelled=False)
+    ten.batches.seal(BATCH)
+    ten.batches.close(BATCH, cancelled=False)
     assert books.under_way() == 1
-    ten.items.redrive(BATCH, None, None)
+    ten.outcomes.redrive(BATCH, None, None)
     assert books.under_way() == 2
 
 
@@ -624,9 +625,9 @@ def test_batches_are_listed_the_newest_first(store: Store) -> None:
     Each with its agent and how it stands.
     """
     clock = Clock()
-    items = Items(store, clock)
+    batches = Batches(store, clock)
     for name in ("a", "c", "b"):
         clock.turn(1)
-        items.open(batch(name))
-    assert [each.id for each in items.entries()] == ["b", "c", "a"]
-    assert items.find("nobody") is None
+        batches.open(batch(name))
+    assert [each.id for each in batches.entries()] == ["b", "c", "a"]
+    assert batches.find("nobody") is None

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,10 @@ from pydantic import BaseModel
 from unit_fakes import contents, refused
 
 from outlast.attempt.agent import Degraded
-from outlast.attempt.lease import LANES, READ_ITEMS, STALLS, UNWRITTEN_MOST
+from outlast.attempt.lanes import LANES, STALLS
 from outlast.attempt.run import Run
+from outlast.attempt.settling import UNWRITTEN_MOST
+from outlast.attempt.stock import READ_ITEMS
 from outlast.contracts.errors import GiveUp, ParkedError, StaleAttemptError, TryLater
 from outlast.contracts.models import RESULT_BYTES, Beat, FollowUps
 from outlast.contracts.policies import Policy
@@ -29,6 +32,7 @@ from outlast.store.database import Store
 from outlast.store.schema import effects
 
 LEASE = "outlast.attempt.lease"
+LANES_OF = "outlast.attempt.lanes"
 SOON_S = 0.01
 
 Input = dict[str, Any]
@@ -66,9 +70,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Take for a hang what is quiet for 0.15 s, and for waiting what takes 0.05 s.
     """
-    monkeypatch.setattr(f"{LEASE}.STALL_FLOOR_S", 0.15)
-    monkeypatch.setattr(f"{LEASE}.STALL_FACTOR", 0.0)
-    monkeypatch.setattr(f"{LEASE}.LANE_WAITS_S", 0.05)
+    monkeypatch.setattr(f"{LANES_OF}.STALL_FLOOR_S", 0.15)
+    monkeypatch.setattr(f"{LANES_OF}.STALL_FACTOR", 0.0)
+    monkeypatch.setattr(f"{LANES_OF}.LANE_WAITS_S", 0.05)
 
 
 async def double(given: Input, run: Run) -> int:
@@ -169,7 +173,7 @@ async def test_an_item_may_fail_for_a_while(lender: Lender, soon: list[int]) -> 
     worked = await lender.work(agent.play)
     assert lender.shelf.results() == doubled(1, 3) | {2: "done"}
     assert (worked.dead, lender.shelf.dead()) == (0, {})
-    assert lender.shelf.items.failing(lender.shelf.name) == 0
+    assert lender.shelf.batches.failing(lender.shelf.name) == 0
 
 
 async def test_others_go_on_while_a_failed_item_waits(
@@ -279,7 +283,7 @@ async def test_a_lesser_result_says_why(lender: Lender) -> None:
     """
     lender.fill(numbered(1))
     await lender.work(Played(_1=lambda run: Degraded("half", "no time")).play)
-    kept = list(lender.shelf.items.results(lender.shelf.name))
+    kept = list(lender.shelf.outcomes.results(lender.shelf.name))
     assert kept == [(1, '"half"', "no time")]
 
 
@@ -344,8 +348,8 @@ async def test_items_that_all_take_long_are_no_hangs(
     Where nothing is known yet of what an item takes, the policy's own patience holds:
     an agent that waits 4 s for a model is not taken for one that hangs.
     """
-    monkeypatch.setattr(f"{LEASE}.STALL_FLOOR_S", 0.1)
-    monkeypatch.setattr(f"{LEASE}.LANE_WAITS_S", 0.05)
+    monkeypatch.setattr(f"{LANES_OF}.STALL_FLOOR_S", 0.1)
+    monkeypatch.setattr(f"{LANES_OF}.LANE_WAITS_S", 0.05)
 
     async def slow(given: Input, run: Run) -> int:
         await asyncio.sleep(0.4)
@@ -399,7 +403,7 @@ async def test_lanes_open_while_items_wait_and_no_more_than_allowed(
     """
     Items that wait get company, up to the cap.
     """
-    monkeypatch.setattr(f"{LEASE}.LANE_WAITS_S", 0.01)
+    monkeypatch.setattr(f"{LANES_OF}.LANE_WAITS_S", 0.01)
     go = asyncio.Event()
     now = most = beaten = 0
 
@@ -558,7 +562,7 @@ async def test_what_is_in_hand_is_told_before_it_is_played(
     """
     A death is charged to the items that were in hand and to no other.
     """
-    monkeypatch.setattr(f"{LEASE}.LANE_WAITS_S", BOUND_S)
+    monkeypatch.setattr(f"{LANES_OF}.LANE_WAITS_S", BOUND_S)
     told: dict[int, list[int]] = {}
 
     async def play(given: Input, run: Run) -> int:
@@ -578,7 +582,7 @@ async def test_all_that_wait_are_in_hand(
     With several lanes the death may be anyone's: all of them are told, and the beat
     says the same.
     """
-    monkeypatch.setattr(f"{LEASE}.LANE_WAITS_S", 0.01)
+    monkeypatch.setattr(f"{LANES_OF}.LANE_WAITS_S", 0.01)
     go = asyncio.Event()
     begun: list[int] = []
 
@@ -827,7 +831,7 @@ async def test_results_are_written_while_the_lease_goes_on(
     """
     A death costs no more than one batch of writes: what is done is soon in the store.
     """
-    monkeypatch.setattr(f"{LEASE}.WRITE_AFTER_S", 0.01)
+    monkeypatch.setattr("outlast.attempt.settling.WRITE_AFTER_S", 0.01)
     seen = 0
 
     async def play(given: Input, run: Run) -> int:
@@ -839,6 +843,56 @@ async def test_results_are_written_while_the_lease_goes_on(
     lender.fill(numbered(60))
     await lender.work(play)
     assert seen >= 20
+
+
+@pytest.mark.parametrize("where", ["sqlite"], indirect=True)
+async def test_others_get_turns_while_items_compute(lender: Lender) -> None:
+    """
+    What takes ten turns of the loop, as the begin of another lease does, waits for a
+    few items that compute and not for a hundred.
+    """
+    played: list[int] = []
+
+    async def ten_turns() -> int:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return len(played)
+
+    async def burn(given: Input, run: Run) -> int:
+        played.append(given["n"])
+        if len(played) == 1:
+            beside.append(asyncio.ensure_future(ten_turns()))
+        until = time.monotonic() + 0.001
+        while time.monotonic() < until:
+            pass
+        return 2 * int(given["n"])
+
+    beside: list[asyncio.Future[int]] = []
+    lender.fill(numbered(200))
+    await lender.work(burn)
+    assert await beside[0] < 40
+
+
+async def test_results_are_written_while_all_lanes_wait(lender: Lender) -> None:
+    """
+    An item that takes long keeps nobody else's result out of the store.
+    """
+    go = asyncio.Event()
+
+    async def slow(run: Run) -> int:
+        await go.wait()
+        return 0
+
+    def look(beat: Beat) -> None:
+        if len(lender.shelf.results()) == 19:
+            go.set()
+
+    lender.on_beat = look
+    lender.fill(numbered(20))
+    agent = Played(_20=slow)
+    await lender.work(agent.play)
+    assert lender.shelf.results() == doubled(*range(1, 20)) | {20: 0}
+    assert agent.calls[20] == 1
 
 
 @pytest.mark.parametrize("depth", [150, 300, 900])

@@ -1,0 +1,125 @@
+"""
+The lanes of a lease: in each one item after another.
+
+When all of them wait for an item that takes its time another lane is opened, up to a
+few: agents that wait for a service get company, and an item that hangs holds nobody
+up.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from outlast.attempt.run import Run
+from outlast.contracts.errors import StalledError
+from outlast.contracts.policies import Policy
+
+T = TypeVar("T")
+
+LANES = 8
+LANE_WAITS_S = 0.2
+
+# An item that hangs among items which take a moment need not use up the patience of
+# its policy, which is made for the slow: what is usual here times this much, but
+# never less than the floor. It gets one more chance.
+# An agent that declares a stall_s of its own is taken at its word.
+STALL_FACTOR = 100.0
+STALL_FLOOR_S = 3.0
+STALLS = 2
+
+
+@dataclass(slots=True)
+class Lane:
+    """
+    One item after another, or a group of them for an agent that takes many.
+    """
+
+    task: "asyncio.Task[None] | None" = None
+    run: Run | None = None
+    since: float = 0.0
+    stalled: bool = False
+
+    async def watch(self, run: Run, playing: Awaitable[T]) -> T:
+        """
+        Await the agent, whose progress is looked at meanwhile.
+
+        :raises StalledError: when it made none for too long.
+        """
+        self.run = run
+        try:
+            return await playing
+        except asyncio.CancelledError:
+            if not self.stalled or self.task is None:
+                raise
+            self.task.uncancel()
+            waited = time.monotonic() - self.since
+            raise StalledError(f"no progress for {waited:.0f} s") from None
+        finally:
+            self.run, self.stalled = None, False
+
+    def end_stalled(self, now: float, patience_s: float) -> None:
+        """
+        End the agent's call if it has made no progress for longer than *patience_s*.
+        """
+        if self.run is None or self.stalled or self.task is None:
+            return
+        if now - max(self.since, self.run.progressed_at) > patience_s:
+            self.stalled = True
+            self.task.cancel()
+
+
+class Lanes:
+    """
+    All lanes of a lease, each driven by *drive* until there is nothing left to play.
+    """
+
+    def __init__(self, drive: Callable[[Lane], Coroutine[Any, Any, None]]) -> None:
+        self._drive = drive
+        self._open: list[Lane] = []
+
+    async def run(self) -> None:
+        """
+        Open the first one and wait for the end of all.
+        """
+        self._add()
+        while tasks := [lane.task for lane in self._open if lane.task is not None]:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                self._open = [lane for lane in self._open if lane.task is not task]
+                task.result()
+
+    def look(self, patience_s: float, more: bool) -> None:
+        """
+        End what stalls, and open a lane where all wait and there is *more* to play.
+        """
+        now = time.monotonic()
+        for lane in self._open:
+            lane.end_stalled(now, patience_s)
+        waits = [now - lane.since > LANE_WAITS_S for lane in self._open]
+        if all(waits) and len(waits) < LANES and more:
+            self._add()
+
+    def cancel(self) -> None:
+        """
+        End all that are still open.
+        """
+        for lane in self._open:
+            if lane.task is not None:
+                lane.task.cancel()
+
+    def _add(self) -> None:
+        lane = Lane(since=time.monotonic())
+        lane.task = asyncio.ensure_future(self._drive(lane))
+        self._open.append(lane)
+
+
+def patience_s(declared_s: float, usual_s: float) -> float:
+    """
+    Say for how long an item may show no progress, where its policy has *declared_s*
+    and an item takes *usual_s*, 0 when nobody knows.
+    """
+    if declared_s != Policy().stall_s or usual_s == 0:
+        return declared_s  # the agent knows best, or nobody knows
+    return min(declared_s, max(STALL_FLOOR_S, STALL_FACTOR * usual_s))

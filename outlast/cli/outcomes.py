@@ -1,0 +1,99 @@
+"""
+The starter's verbs for what came of a batch: results, dead letters and how to take them
+back.
+"""
+
+import asyncio
+import json
+
+from outlast.cli.missions import refuse_far_workers, with_client
+from outlast.cli.show import open_store
+from outlast.contracts.errors import BadInputError, RefusedError
+from outlast.runtime.batch import resolve, wake
+from outlast.store.batches import Batches, Entry
+from outlast.store.database import Store
+from outlast.store.outcomes import Outcomes
+
+
+def show_results(batch: str) -> None:
+    """
+    Print the results there are, one JSON line an item, in the order of the items.
+    """
+    store = open_store()
+    known(batch, store)
+    for number, result, degraded in Outcomes(store).results(batch):
+        more = f', "degraded": {json.dumps(degraded)}' if degraded else ""
+        print(f'{{"item": {number}, "result": {result}{more}}}')
+
+
+def show_dead_letters(batch: str | None, as_json: bool) -> None:
+    """
+    Print what was given up and why.
+    """
+    store = open_store()
+    if batch:
+        known(batch, store)
+    found = list(Outcomes(store).dead_letters(batch))
+    if as_json:
+        print(json.dumps([vars(each) for each in found], ensure_ascii=False))
+        return
+    for each in found:
+        print(f"{each.batch}  item {each.item}  {each.cause}")
+    if not found:
+        print("no dead letters")
+
+
+def redrive(batch: str, item: int | None, cause: str | None) -> None:
+    """
+    Take dead letters back and have the pool work on them.
+    """
+    refuse_far_workers()
+    store = open_store()
+    entry = known(batch, store)
+    again = resolve(entry.role, batch, entry.tenant, store)
+    count = Outcomes(store).redrive(batch, item, cause)
+    if not count:
+        raise RefusedError(f"no dead letter of {batch!r} is meant by that")
+    asyncio.run(with_client(lambda client: wake(client, again)))
+    print(f"{batch}: {count} taken back; follow with: starter.py status {batch}")
+
+
+def show_batch(batch: str, as_json: bool) -> None:
+    """
+    Print how far a batch is.
+    """
+    store = open_store()
+    entry, batches = known(batch, store), Batches(store)
+    count = batches.count(batch)
+    value = {
+        "batch": batch,
+        "status": entry.state,
+        "items": count.items,
+        "done": count.done,
+        "dead": count.dead,
+        "failing": batches.failing(batch),
+    }
+    if as_json:
+        print(json.dumps(value))
+    else:
+        left = f"{count.done:,} of {count.items:,} done, {count.dead:,} dead letters"
+        print(f"{batch}  {entry.state}  {left}")
+
+
+def is_batch(name: str) -> bool:
+    """
+    Say whether *name* is a batch's.
+    """
+    return Batches(open_store()).find(name) is not None
+
+
+def known(batch: str, store: Store) -> Entry:
+    """
+    Look *batch* up.
+
+    :raises BadInputError: when there is no such batch.
+    """
+    entry = Batches(store).find(batch)
+    if entry is None:
+        raise BadInputError(f"no batch {batch!r} is in the store")
+    return entry

@@ -1,0 +1,181 @@
+"""
+Where items come from: JSON lines in a file or through a pipe, or the documents of a
+folder. They are read one after the other, never all at once.
+"""
+
+import json
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from outlast.contracts.errors import BadInputError
+from outlast.contracts.models import shorten
+from outlast.contracts.pool import ITEM_BYTES
+from outlast.store.folder import scan
+
+# Items that are written at once as they come in, and how long they wait for company.
+CHUNK = 1_000
+LINGER_S = 0.1
+
+
+@dataclass(frozen=True)
+class Given:
+    """
+    An item as it came: its canonical JSON, or why it is none.
+    """
+
+    body: str
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """
+    Where items come from; *items* may be read more than once unless it is a pipe.
+    """
+
+    name: str
+    total: int | None  # None for a pipe: known when it ends
+    items: Callable[[], Iterator[Given]]
+
+
+def source(where: str) -> Source:
+    """
+    Find the items at *where*: a file of JSON lines, a folder, or - for standard input.
+
+    :raises BadInputError: naming the first line that is no item.
+    """
+    if where == "-":
+        name = "standard input"
+        return Source(name, None, lambda: read_lines(sys.stdin.buffer, name))
+    path = Path(where).expanduser()
+    if path.is_dir():
+        return _folder(path)
+    try:
+        with path.open("rb") as file:
+            total = check(read_lines(file, where))
+    except OSError as error:
+        raise BadInputError(f"{where} cannot be read: {error.strerror}") from None
+    if not total:
+        raise BadInputError(f"{where} holds no items")
+    return Source(where, total, lambda: _read_file(path))
+
+
+def _read_file(path: Path) -> Iterator[Given]:
+    with path.open("rb") as file:
+        yield from read_lines(file, str(path))
+
+
+def _folder(path: Path) -> Source:
+    """
+    Make each document below *path* an item.
+    """
+    try:
+        files = scan(path)
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror}") from None
+    if not files:
+        raise BadInputError(f"{path} holds no document that can be read")
+    bodies = [json.dumps({"path": str(each.file)}) for each in files]
+    return Source(str(path), len(bodies), lambda: (Given(each) for each in bodies))
+
+
+def read_lines(file: BinaryIO, name: str) -> Iterator[Given]:
+    """
+    Read items from JSON lines, one after the other; blank lines are no items.
+    """
+    for number, line in enumerate(_lines(file), 1):
+        if line.strip():
+            yield _item(line, f"{name} line {number}")
+
+
+def check(items: Iterable[Given]) -> int:
+    """
+    Read all *items* once and count them.
+
+    :raises BadInputError: naming the line of the first that is none.
+    """
+    count = 0
+    for each in items:
+        if each.fault is not None:
+            raise BadInputError(each.fault)
+        count += 1
+    return count
+
+
+class Coming:
+    """
+    Items as they come: read by a thread that nobody waits for, since a pipe may stay
+    silent for ever.
+    """
+
+    def __init__(self, given: Iterable[Given]) -> None:
+        self._queue: queue.Queue[Given | Exception | None] = queue.Queue(4 * CHUNK)
+        threading.Thread(target=self._read, args=(given,), daemon=True).start()
+        self._over = False
+
+    def _read(self, given: Iterable[Given]) -> None:
+        try:
+            for each in given:
+                self._queue.put(each)
+        except Exception as error:
+            self._queue.put(error)
+        self._queue.put(None)
+
+    def next(self) -> list[Given] | None:
+        """
+        Return what has come, at most a chunk of it; None at the end.
+
+        :raises OSError: when the source breaks.
+        """
+        found: list[Given] = []
+        deadline = time.monotonic() + LINGER_S
+        while len(found) < CHUNK and not self._over:
+            try:
+                wait_s = max(0.0, deadline - time.monotonic())
+                each = self._queue.get(timeout=wait_s)
+            except queue.Empty:
+                return found
+            if isinstance(each, Exception):
+                raise each
+            if each is None:
+                self._over = True
+            else:
+                found.append(each)
+        return None if self._over and not found else found
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """
+    Read lines of at most one item's size and a little more; the rest of a longer one
+    is left out.
+    """
+    whole = True
+    while line := file.readline(2 * ITEM_BYTES):
+        if whole:
+            yield line
+        whole = line.endswith(b"\n")
+
+
+def _item(line: bytes, place: str) -> Given:
+    if len(line.strip()) > ITEM_BYTES:
+        told = shorten(line.decode(errors="replace"), 200)
+        fault = f"{place}: an item of more than {ITEM_BYTES} bytes"
+        return Given(json.dumps(f"{place}: {told}"), fault)
+    try:
+        item = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        told = shorten(line.decode(errors="replace"), 200)
+        return Given(json.dumps(f"{place}: {told}"), f"{place}: no JSON: {error}")
+    if not isinstance(item, dict):
+        return Given(json.dumps(item), f"{place}: an item must be a JSON object")
+    try:
+        body = json.dumps(item, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        return Given(json.dumps(place), f"{place}: no JSON: {error}")
+    return Given(body)
