@@ -29,7 +29,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 )
 def test_what_decides_is_where_the_page_says(file: str, name: str) -> None:
     """
-    Each place in docs/failures.md is a file and, where one is named, a definition in it.
+    Each place in docs/failures.md is a file and, where named, a definition in it.
     """
     source = (ROOT / file).read_text()
     if name:
