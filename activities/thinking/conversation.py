@@ -6,12 +6,17 @@ what the tools said. The next attempt begins with the step in hand, so that no a
 paid for twice.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, JsonValue
-from pydantic_ai import Agent, AgentRun, CallToolsNode, ModelRequestNode
+from pydantic_ai import (
+    Agent,
+    AgentRun,
+    CallToolsNode,
+    ModelRequestNode,
+    ModelRetry,
+)
 from pydantic_ai.messages import (
     ModelMessage,
     ModelMessagesTypeAdapter,
@@ -26,6 +31,7 @@ from pydantic_graph import End
 
 from activities.thinking.models import model_of
 from activities.thinking.service import ask, connect, in_our_terms
+from activities.thinking.thought import Thought
 from outlast import Run
 
 T = TypeVar("T")
@@ -44,24 +50,7 @@ class Talk(BaseModel):
     messages: JsonValue = []
 
 
-@dataclass(frozen=True)
-class Thought(Generic[T]):
-    """
-    What to think about: *prompt* is the question with what is needed to answer it,
-    *shape* is what the answer must look like, and *tools* are all that can be done.
-
-    :param check: looks at an answer of the right shape; what it raises as ModelRetry
-        is sent back to the model.
-    """
-
-    instructions: str
-    prompt: str
-    shape: type[T]
-    tools: Sequence[Callable[..., Any]] = ()
-    check: Callable[[T], T] | None = None
-
-
-async def think(thought: Thought[T], run: Run) -> T:
+async def converse(thought: Thought[T], run: Run) -> T:
     """
     Answer *thought* with the model of this route, going on with what was saved.
 
@@ -125,8 +114,13 @@ def _agent(thought: Thought[T], name: str, repaired: int) -> Agent[None, T]:
         # One layer retries, and it is not the client library.
         model_settings=ModelSettings(max_retries=0),
     )
-    if thought.check is not None:
-        agent.output_validator(thought.check)
+
+    @agent.output_validator
+    def check(answer: T) -> T:
+        if wrong := thought.check(answer):
+            raise ModelRetry(wrong)
+        return answer
+
     return agent
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from activities.thinking.conversation import Thought, think
+from activities.thinking.thought import Thought, think
 from drills.scripted import BEHAVIOURS, TOKENS, Asked, Behaviour, Call, Service
 from outlast import GiveUp, Run, TryLater, testing
 from outlast.attempt import services
