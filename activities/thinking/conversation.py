@@ -6,7 +6,7 @@ what the tools said. The next attempt begins with the step in hand, so that no a
 paid for twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, JsonValue
@@ -16,6 +16,9 @@ from pydantic_ai import (
     CallToolsNode,
     ModelRequestNode,
     ModelRetry,
+    NativeOutput,
+    PromptedOutput,
+    ToolOutput,
 )
 from pydantic_ai.messages import (
     ModelMessage,
@@ -29,7 +32,7 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RunUsage, UsageLimits
 from pydantic_graph import End
 
-from activities.thinking.models import model_of
+from activities.thinking.models import model_of, output
 from activities.thinking.service import ask, connect, in_our_terms
 from activities.thinking.thought import Thought
 from outlast import Run
@@ -38,6 +41,12 @@ T = TypeVar("T")
 
 # How often an answer of the wrong form is sent back to be mended.
 REPAIRS = 2
+# How an answer of a form is asked for.
+SHAPED: dict[str, Callable[[Any], Any]] = {
+    "tool": ToolOutput,
+    "native": NativeOutput,
+    "prompted": PromptedOutput,
+}
 # Questions to the model in one conversation; one that needs more is lost in it.
 QUESTIONS = 20
 
@@ -107,7 +116,7 @@ async def _pay(answer: ModelMessage, run: Run) -> None:
 def _agent(thought: Thought[T], name: str, repaired: int) -> Agent[None, T]:
     agent: Agent[None, T] = Agent(
         connect(name),
-        output_type=thought.shape,
+        output_type=SHAPED[output()](thought.shape),
         instructions=thought.instructions,
         tools=thought.tools,
         retries=max(0, REPAIRS - repaired),

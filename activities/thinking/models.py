@@ -35,3 +35,11 @@ def silence_s() -> float:
     How long a model may say nothing, in seconds.
     """
     return float(os.environ.get("OUTLAST_MODEL_SILENCE_S") or SILENCE_S)
+
+
+def output() -> str:
+    """
+    How an answer of a form is asked for: by a `tool` call, by the service's own
+    (`native`) JSON schema, or in words (`prompted`).
+    """
+    return os.environ.get("OUTLAST_MODEL_OUTPUT") or "tool"

@@ -9,7 +9,7 @@ import os
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from dotenv import load_dotenv
 from pydantic import Field, SecretStr, ValidationError, model_validator
@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     fallback_model: str | None = None
     # How long a model may say nothing, before its first word and between two.
     model_silence_s: float = Field(default=SILENCE_S, gt=0, le=600)
+    # How it is asked for an answer of a form: most models know tools; llama.cpp and
+    # vLLM can hold any model to a JSON schema, "native"; "prompted" asks in words.
+    model_output: Literal["tool", "native", "prompted"] = "tool"
     # The name of the workers' build, where several run side by side for an upgrade:
     # missions stay on the build that began them. Empty where one is enough.
     build: str = Field(
