@@ -63,11 +63,13 @@ async def converse(thought: Thought[T], run: Run) -> T:
     """
     Answer *thought* with the model of this route, going on with what was saved.
 
+    :raises BudgetSpentError: when the mission's tokens or cost are spent.
     :raises TaskError: what the model's service made of it.
     """
     name = model_of(run.route)
     talk = await run.resume(Talk, Talk())
     history = ModelMessagesTypeAdapter.validate_python(talk.messages)
+    await run.spend()  # where all is spent already, nothing more is asked
     with in_our_terms(name):
         agent = _agent(thought, name, _repaired(history))
         asked = sum(isinstance(each, ModelResponse) for each in history)

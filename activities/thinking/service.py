@@ -101,7 +101,7 @@ def in_our_terms(name: str) -> Iterator[None]:
         raise _later(name, error) from error
     except UsageLimitExceeded as error:
         raise GiveUp(f"{name} comes to no end: {error}") from error
-    except (AgentRunError, ValueError) as error:
+    except AgentRunError as error:
         raise GiveUp(f"{name} gave no answer that can be used: {error}") from error
 
 

@@ -37,7 +37,7 @@ THINKING_CREW = [
     "activities.thinking.writing",
 ]
 # What their thoughts need: a second of imports, for those who play them alone.
-THINKING = "activities.thinking.conversation"
+THINKING = "activities.thinking.warm"
 
 
 class Settings(BaseSettings):

@@ -37,7 +37,7 @@ def test_whatever_a_small_model_says_no_invented_citation_survives(home: Home) -
     assert said.code == 0, said
     answer = said.json
     print(answer["answer"], answer["degraded"], f"{answer['seconds']} s", sep="\n")
-    assert answer["status"] == "completed"
+    assert answer["status"] in ("completed", "degraded")
     assert answer["answer"]
     for each in answer["citations"]:
         assert each["verified"]

@@ -3,19 +3,28 @@ Conversations with a scripted model: saved step by step, mended twice, bounded.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from unit_fakes import Stage
 
 from activities.thinking.thought import Thought, think
 from drills.scripted import BEHAVIOURS, TOKENS, Asked, Behaviour, Call, Service
 from outlast import GiveUp, Run, TryLater, testing
 from outlast.attempt import services
 from outlast.attempt.agent import Agent
+from outlast.attempt.ledger import Ledger
 from outlast.attempt.services import guarded
-from outlast.contracts.errors import ServiceError, ServiceOpenError, TaskError
+from outlast.contracts.errors import (
+    BudgetSpentError,
+    ServiceError,
+    ServiceOpenError,
+    TaskError,
+)
+from outlast.contracts.models import Limits
 
 MODEL = "openai-chat:scripted"
 SILENCE_S = 0.4
@@ -52,9 +61,10 @@ class Order(BaseModel):
     bill: str = "bill"
 
 
-def counter(acts: list[str]) -> Agent:
+def counter(acts: list[str], before: Callable[[int], None] = lambda _: None) -> Agent:
     """
-    An agent that counts with a model, and whose tool has an effect.
+    An agent that counts with a model, and whose tool has an effect; *before* comes
+    before that.
     """
 
     async def play(order: Order, run: Run) -> Sum:
@@ -63,6 +73,7 @@ def counter(acts: list[str]) -> Agent:
             return "seen"
 
         async def pay(number: int) -> str:
+            before(number)
             paid: str = await run.once(f"{order.bill}:{number}", lambda _: "paid")
             return paid
 
@@ -97,16 +108,24 @@ async def test_wherever_it_is_killed_nothing_is_asked_twice(
     assert [each.asked.turn for each in service.calls] == list(range(1, 11))
 
 
-async def test_the_decision_is_saved_before_its_tools_act(service: Service) -> None:
+async def test_the_decision_is_saved_before_its_tools_act(
+    service: Service, ledger: Ledger
+) -> None:
     """
-    Killed after the third answer and before its payment, the next attempt pays what
-    was decided and does not ask again.
+    An attempt that ends between the third answer and its payment: the next one pays
+    what was decided and does not ask again.
     """
-    acts: list[str] = []
-    ended = await testing.run(counter(acts), Order(), kill_after=5)
-    assert acts[:2] == ["look 1", "look 2"]
-    assert ended.effects[0] == "bill:3"
-    assert len(service.calls) == 10
+
+    def dies(number: int) -> None:
+        raise OSError("the payment service is away")
+
+    with ThreadPoolExecutor() as threads:
+        stage = Stage(ledger, threads)
+        with pytest.raises(OSError, match="away"):
+            await stage.play(counter([], dies).play, role="counter.model")
+        assert len(service.calls) == 3
+        await stage.play(counter([]).play, role="counter.model")
+    assert [each.asked.turn for each in service.calls] == list(range(1, 11))
 
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
@@ -147,10 +166,13 @@ async def test_a_pause_that_was_asked_for_is_the_delay(service: Service) -> None
     assert later.value.after.total_seconds() == 1.0
 
 
-async def test_the_client_tries_nothing_twice(service: Service) -> None:
+async def test_the_client_tries_nothing_twice(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     One layer retries, and it is not this one: one call for one attempt.
     """
+    monkeypatch.setenv("OUTLAST_MODEL_SILENCE_S", "5")  # time enough for a second one
     for behaviour in ("500", "429", "reset"):
         service.misbehave(behaviour)
         services.forget()
@@ -205,6 +227,22 @@ async def test_tokens_are_counted_once(
     monkeypatch.setattr(Run, "spend", heard)
     await testing.run(counter([]), Order(), kill_after=6)
     assert sum(spent) == 10 * TOKENS
+
+
+async def test_a_spent_budget_asks_no_model(
+    service: Service, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The answer that passes the limit is the last: no other route asks for more.
+    """
+    monkeypatch.setenv("OUTLAST_FALLBACK_MODEL", MODEL)
+    limits = Limits(tokens=TOKENS + 1)
+    with ThreadPoolExecutor() as threads:
+        stage = Stage(ledger, threads, limits=limits)
+        for route in ("counter.model", "counter.fallback-model"):
+            with pytest.raises(BudgetSpentError):
+                await stage.play(counter([]).play, role=route)
+    assert len(service.calls) == 2
 
 
 async def test_a_model_that_was_not_named_is_the_next_routes(

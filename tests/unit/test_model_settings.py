@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 from pydantic import ValidationError
@@ -72,10 +73,23 @@ def test_workers_import_what_thoughts_need_before_they_work() -> None:
     Else the first thought of each process would hold its event loop for a second.
     """
     imported, first, *_ = told(
-        LOADED.format(modules="played_modules"), OUTLAST_MODEL="openai:a"
+        LOADED.format(modules="played_modules"),
+        OUTLAST_MODEL="openai:a",
+        OPENAI_API_KEY="none",
     ).splitlines()
     assert imported == "True"
     assert first == "planner.model planner"
+
+
+def test_a_model_of_no_sort_is_refused_by_workers() -> None:
+    """
+    Before they work, and not by degrading every mission.
+    """
+    code = LOADED.format(modules="played_modules")
+    code = f"try:\n{indent(code, ' ')}\nexcept Exception as e: print(repr(e))"
+    said = told(code, OUTLAST_MODEL="nobody:nothing")
+    assert said.startswith("BadInputError")
+    assert "OUTLAST_MODEL: the model 'nobody:nothing' cannot be used" in said
 
 
 def test_a_fallback_needs_something_to_fall_back_from() -> None:
