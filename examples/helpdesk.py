@@ -100,7 +100,8 @@ async def helpdesk(ticket: Ticket, run: Run) -> Reply:
         prompt, message_history=history, deps=(ticket, run)
     ) as thread:
         async for node in thread:
-            if not isinstance(node, End):
+            # Not at the end: a history that is whole reads like one more question.
+            if thread.all_messages() and not isinstance(node, End):
                 await run.save(so_far(thread, node))
     assert thread.result is not None
     return thread.result.output

@@ -1,16 +1,15 @@
 """
 The guard on one outside service: what fails too often is left alone for a while.
 
-    closed     all calls go out; most of the last ones failed   -> open
-    open       none goes out; the rest is over                  -> half-open
-    half-open  one goes out, the probe; it succeeds             -> closed
-                                        it fails                -> open, twice as long
+    closed     all calls go out; a few in a row fail     -> open
+    open       none goes out; the rest is over           -> half-open
+    half-open  one goes out, the probe; it succeeds      -> closed
+                                        it fails         -> open, twice as long
 
 Pure, with an injected clock. Each call is told apart by the turn in which it went out,
 so that one which ends late says nothing about how the service is by then.
 """
 
-from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 
@@ -54,7 +53,7 @@ class Breaker:
         self._turned = turned
         self._bears = tolerance
         self._turn = 0
-        self._calls: deque[tuple[float, bool]] = deque(maxlen=tolerance.calls)
+        self._failed_at: list[float] = []  # in a row
         self._rest_s = tolerance.rest_s
         self._opened_at = 0.0
         self._probe_at: float | None = None
@@ -85,10 +84,10 @@ class Breaker:
             return
         if self.state is State.HALF_OPEN:
             self._probed(succeeded)
+        elif succeeded:
+            self._failed_at.clear()
         else:
-            self._calls.append((self._clock(), succeeded))
-            if self._sick():
-                self._open()
+            self._failed()
 
     def _probes(self, now: float) -> bool:
         """
@@ -105,15 +104,16 @@ class Breaker:
             self._rest_s = min(2 * self._rest_s, self._bears.rest_cap_s)
             self._open()
 
-    def _sick(self) -> bool:
-        since = self._clock() - self._bears.window_s
-        recent = [succeeded for at, succeeded in self._calls if at >= since]
-        failures = recent.count(False)
-        return failures >= self._bears.failures and 2 * failures >= len(recent)
+    def _failed(self) -> None:
+        now = self._clock()
+        since = now - self._bears.window_s
+        self._failed_at = [at for at in self._failed_at if at >= since] + [now]
+        if len(self._failed_at) >= self._bears.failures:
+            self._open()
 
     def _open(self) -> None:
         self._opened_at = self._clock()
-        self._calls.clear()
+        self._failed_at.clear()
         self._become(State.OPEN)
 
     def _become(self, state: State) -> None:

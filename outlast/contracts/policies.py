@@ -68,12 +68,11 @@ class Tolerance(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # The last calls that are looked at, if they are no older than the window.
-    calls: int = Field(default=20, ge=1)
-    window_s: float = Field(default=60.0, gt=0)
-    # It opens when so many of them, and at least half, have failed. Fewer takes a
-    # hiccup for a sickness, more lets every task find out by itself.
+    # So many failures in a row open it. Fewer takes a hiccup for a sickness, more lets
+    # every task find out by itself.
     failures: int = Field(default=3, ge=1)
+    # Older ones are forgotten. Shorter, and three silences of a model would never meet.
+    window_s: float = Field(default=300.0, gt=0)
     # How long nobody asks; twice as long after each probe that fails, up to the cap.
     # Longer spares the service, and tells later that it is well again.
     rest_s: float = Field(default=5.0, gt=0)

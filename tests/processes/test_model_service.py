@@ -124,10 +124,10 @@ def assert_answered_without(report: dict[str, Any], model: str) -> None:
     assert cited(report), "no answer"
 
 
-def cited(report: dict[str, Any]) -> list[dict[str, Any]]:
+def cited(report: dict[str, Any]) -> list[tuple[str, str]]:
     publish = next(each for each in report["tasks"] if each["id"] == "publish")
-    found: list[dict[str, Any]] = publish["result"]["citations"]
-    return found
+    found = publish["result"]["citations"]
+    return [(each["document"], each["quote"]) for each in found]
 
 
 def counting(asked: Asked) -> list[Call]:

@@ -69,11 +69,11 @@ def test_enough_failures_open_it(breaker: Breaker) -> None:
 
 def test_a_few_failures_among_many_calls_do_not(breaker: Breaker) -> None:
     """
-    A busy service may fail now and then.
+    A busy service may fail now and then, twice in a row too.
     """
     for _ in range(50):
         assert call(breaker, True)
-        assert call(breaker, True)
+        assert call(breaker, False)
         assert call(breaker, False)
     assert breaker.state is State.CLOSED
 

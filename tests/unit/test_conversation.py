@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from span_fakes import kept
 from unit_fakes import Stage
 
 from activities.thinking.thought import Thought, think
@@ -274,3 +275,25 @@ async def test_tools_are_those_that_were_given(
     with pytest.raises(GiveUp):
         await testing.run(ended, Order())
     assert len(service.calls) == 3
+
+
+async def test_each_question_is_a_span(service: Service) -> None:
+    """
+    In the conventions' names: who was asked, which model answered, and its tokens.
+    """
+    with kept() as told:
+        await testing.run(counter([]), Order())
+    asked = [
+        dict(each.attributes or {})
+        for each in told.memory.get_finished_spans()
+        if each.name == "chat scripted"
+    ]
+    assert len(asked) == 10
+    assert asked[0] == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai-chat",
+        "gen_ai.request.model": "scripted",
+        "gen_ai.response.model": "scripted",
+        "gen_ai.usage.input_tokens": TOKENS - TOKENS // 3,
+        "gen_ai.usage.output_tokens": TOKENS // 3,
+    }
