@@ -4,7 +4,7 @@ The planner: split a question into what can be looked up, and say who does what.
 
 from pydantic import JsonValue
 
-from activities.answering.handover import Index, Plan, Source
+from activities.answering.handover import Index, Part, Plan, Source
 from activities.answering.splitting import split
 from outlast import FollowUps, Run, Task, agent
 
@@ -21,9 +21,18 @@ async def planner(order: Order, run: Run) -> FollowUps:
     """
     Plan one research task for each part of the question, and what follows them.
     """
-    parts = {f"research-{at}": part for at, part in enumerate(split(order.question), 1)}
+    parts = split(order.question)
     run.say(f"{len(parts)} to look up")
-    plan = Plan(parts=parts)
+    return planned(order, parts)
+
+
+def planned(order: Order, parts: list[Part]) -> FollowUps:
+    """
+    The tasks that look into *parts* and finish the answer; who does them and where the
+    report goes is no matter of what was asked.
+    """
+    named = {f"research-{at}": part for at, part in enumerate(parts, 1)}
+    plan = Plan(parts=named)
     return FollowUps.of(plan, [*_research(order, plan), *_finish(order, plan)])
 
 

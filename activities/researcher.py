@@ -17,12 +17,22 @@ async def researcher(order: Order, run: Run) -> Research:
     """
     Look the sub-question up in the library that the librarian made.
     """
+    library = library_of(order)
+    run.say(f"looking up: {order.question}")
+    store = shared()
+    return await store.run(research, store, library, order)
+
+
+def library_of(order: Order) -> str:
+    """
+    The library that the librarian has made.
+
+    :raises GiveUp: when there is none.
+    """
     if not order.needs:
         raise GiveUp("there is no index to look anything up in")
-    run.say(f"looking up: {order.question}")
     (index,) = order.needs.values()
-    store = shared()
-    return await store.run(research, store, index.library, order)
+    return index.library
 
 
 def research(store: Store, library: str, part: Part) -> Research:

@@ -6,6 +6,8 @@ an ingested library there is no file here, so that the index decides.
 """
 
 import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from activities.answering.handover import (
@@ -34,23 +36,49 @@ class Order(Source):
     needs: dict[str, Draft]
 
 
+@dataclass(frozen=True)
+class Verified:
+    """
+    A draft's quotations, those that stand in their source and those that do not.
+    """
+
+    draft: Draft
+    standing: list[Citation]
+    dropped: list[Citation]
+
+
 @agent("reviewer", version=1)
 async def reviewer(order: Order, run: Run) -> Review | Degraded:
     """
-    Verify the draft against the documents.
+    Verify the draft against the documents. What a model has made of them cannot be
+    looked up there: without a model to judge it, the quotations speak for themselves.
+    """
+    return reviewed(await verify(order, run))
+
+
+async def verify(order: Order, run: Run) -> Verified:
+    """
+    Look every quotation of the draft up in its source.
     """
     (draft,) = order.needs.values()
     quoted = [each for part in draft.paragraphs for each in part.quotations]
-    verified: list[Citation] = []
+    standing: list[Citation] = []
     for each in quoted:
         run.say(f"verifying {each.place}")
         if await stands(order.documents, order.library or "", each):
-            verified.append(each)
-    dropped = [each for each in quoted if each not in verified]
-    review = _review(draft, verified, dropped)
-    if not dropped:
+            standing.append(each)
+    return Verified(draft, standing, [each for each in quoted if each not in standing])
+
+
+def reviewed(found: Verified, supported: Collection[str] = ()) -> Review | Degraded:
+    """
+    The answer as far as it stands, with the texts that are *supported* by quotations
+    which all stand.
+    """
+    review = _review(found, supported)
+    if not found.dropped:
         return review
-    places = ", ".join(each.place for each in dropped)
+    places = ", ".join(each.place for each in found.dropped)
     return Degraded(review, f"quotations not found in their source: {places}")
 
 
@@ -90,24 +118,28 @@ def _passages(file: Path) -> list[Passage]:
     return parse(file).passages
 
 
-def _review(draft: Draft, verified: list[Citation], dropped: list[Citation]) -> Review:
-    paragraphs = [_checked(each, verified) for each in draft.paragraphs]
+def _review(found: Verified, supported: Collection[str]) -> Review:
+    paragraphs = [_checked(each, found, supported) for each in found.draft.paragraphs]
     answer, citations = compose(paragraphs)
     return Review(
-        question=draft.question,
+        question=found.draft.question,
         answer=answer,
         citations=[each.model_copy(update={"verified": True}) for each in citations],
-        dropped=dropped,
+        dropped=found.dropped,
         answered=bool(citations),
     )
 
 
-def _checked(paragraph: Paragraph, verified: list[Citation]) -> Paragraph:
+def _checked(
+    paragraph: Paragraph, found: Verified, supported: Collection[str]
+) -> Paragraph:
     """
-    *paragraph* with its verified quotations alone.
+    *paragraph* with its verified quotations alone, and its text if that is supported.
     """
-    kept = [each for each in paragraph.quotations if each in verified]
+    kept = [each for each in paragraph.quotations if each in found.standing]
     note = paragraph.note
     if paragraph.quotations and not kept:
         note = f"{UNVERIFIED}: {paragraph.question}"
-    return Paragraph(question=paragraph.question, quotations=kept, note=note)
+    whole = kept == paragraph.quotations and paragraph.text in supported
+    text = paragraph.text if whole else ""
+    return Paragraph(question=paragraph.question, quotations=kept, note=note, text=text)

@@ -21,25 +21,33 @@ async def writer(order: Order, run: Run) -> Draft | Degraded:
     """
     Write a paragraph for each part of the question.
     """
-    draft = write(order)
-    lost = [
-        part.question for name, part in order.parts.items() if name not in order.needs
-    ]
-    run.say(f"{len(draft.paragraphs)} paragraphs")
-    return Degraded(draft, f"not looked up: {'; '.join(lost)}") if lost else draft
+    paragraphs = quoted(order)
+    run.say(f"{len(paragraphs)} paragraphs")
+    return drafted(order, paragraphs)
 
 
-def write(order: Order) -> Draft:
+def quoted(order: Order) -> list[Paragraph]:
     """
-    The paragraphs in the order of the parts; one note if no part has an answer.
+    What was found for each part, in their order, word for word.
     """
-    paragraphs = [
+    return [
         _paragraph(part, order.needs.get(name)) for name, part in order.parts.items()
     ]
+
+
+def drafted(order: Order, paragraphs: list[Paragraph]) -> Draft | Degraded:
+    """
+    The draft of *paragraphs*; one note if no part has an answer, and degraded if a
+    part was lost.
+    """
     if not any(each.quotations for each in paragraphs) and order.needs:
         paragraphs = [_nothing(order)]
     answer, _ = compose(paragraphs)
-    return Draft(question=order.question, paragraphs=paragraphs, answer=answer)
+    draft = Draft(question=order.question, paragraphs=paragraphs, answer=answer)
+    lost = [
+        part.question for name, part in order.parts.items() if name not in order.needs
+    ]
+    return Degraded(draft, f"not looked up: {'; '.join(lost)}") if lost else draft
 
 
 def _paragraph(part: Part, research: Research | None) -> Paragraph:

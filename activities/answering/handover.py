@@ -96,12 +96,14 @@ class Research(BaseModel):
 
 class Paragraph(BaseModel):
     """
-    The answer to one sub-question: quotations, or a note that there is none.
+    The answer to one sub-question: quotations, or a note that there is none; *text* is
+    what a model has made of the quotations.
     """
 
     question: str
     quotations: list[Citation] = []
     note: str = ""
+    text: str = ""
 
 
 class Draft(BaseModel):
@@ -154,6 +156,9 @@ def compose(paragraphs: list[Paragraph]) -> tuple[str, list[Citation]]:
 
 def _sentences(paragraph: Paragraph, citations: list[Citation]) -> str:
     quoted = paragraph.quotations
+    if quoted and paragraph.text:
+        marks = [f"[{citations.index(each) + 1}]" for each in quoted]
+        return " ".join([paragraph.text, *marks])
     return " ".join(f"{_sentence(q)} [{citations.index(q) + 1}]" for q in quoted)
 
 

@@ -41,6 +41,7 @@ class Agent:
     :param migrate: turns a checkpoint value of an older version into this one's.
     :param many: in the pool, takes a list of up to so many items at once and returns
         as many results; 0 for one ordinary call an item.
+    :param ahead_of: a role whose tasks come here first, before the agent that plays it.
     """
 
     role: str
@@ -50,6 +51,7 @@ class Agent:
     fallbacks: tuple[str, ...] = ()
     migrate: Migrate | None = None
     many: int = 0
+    ahead_of: str | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.play(*args, **kwargs)
@@ -94,7 +96,7 @@ class Agent:
 _loaded: dict[str, Agent] = {}
 
 
-def agent(
+def agent(  # noqa: PLR0913 - each is one word of the declaration
     role: str,
     *,
     version: int = 1,
@@ -102,6 +104,7 @@ def agent(
     fallbacks: tuple[str, ...] = (),
     migrate: Migrate | None = None,
     many: int = 0,
+    ahead_of: str | None = None,
 ) -> Callable[[Callable[..., Any]], Agent]:
     """
     Declare the decorated function as the one that plays *role*.
@@ -119,7 +122,7 @@ def agent(
                 f"two agents play {role!r}: {_where(other.play)} and {_where(play)}"
             )
         chosen = policy or Policy()
-        made = Agent(role, version, play, chosen, fallbacks, migrate, many)
+        made = Agent(role, version, play, chosen, fallbacks, migrate, many, ahead_of)
         _loaded[role] = made
         return made
 
@@ -153,7 +156,8 @@ def load(modules: list[str]) -> dict[str, Agent]:
 
 def playing(agents: dict[str, Agent], roles: list[str]) -> dict[str, Agent]:
     """
-    Keep those of *agents* that play *roles*; all of them where no role is named.
+    Keep those of *agents* that play *roles*, or go ahead of them; all of them where no
+    role is named.
 
     :raises BadInputError: when nobody plays one of *roles*, with those there are.
     """
@@ -163,14 +167,19 @@ def playing(agents: dict[str, Agent], roles: list[str]) -> dict[str, Agent]:
             f"no agent plays {', '.join(unknown)}; there are "
             f"{', '.join(sorted(agents))}"
         )
-    return {role: each for role, each in agents.items() if not roles or role in roles}
+    return {
+        role: each
+        for role, each in agents.items()
+        if not roles or role in roles or each.ahead_of in roles
+    }
 
 
 def crew(agents: dict[str, Agent]) -> dict[str, Member]:
     """
     Resolve the routes and policies of *agents*, as a mission carries them.
 
-    :raises BadInputError: when a fallback is played by nobody.
+    :raises BadInputError: when a fallback, or what an agent goes ahead of, is played
+        by nobody.
     """
     for each in agents.values():
         for fallback in each.fallbacks:
@@ -179,10 +188,24 @@ def crew(agents: dict[str, Agent]) -> dict[str, Member]:
                     f"agent {each.role!r} falls back to {fallback!r}, which no agent "
                     "plays"
                 )
+        if each.ahead_of is not None and each.ahead_of not in agents:
+            raise BadInputError(
+                f"agent {each.role!r} goes ahead of {each.ahead_of!r}, which no agent "
+                "plays"
+            )
     return {
-        role: Member(routes=[role, *each.fallbacks], policy=each.policy)
+        role: Member(routes=_routes(each, agents), policy=each.policy)
         for role, each in sorted(agents.items())
     }
+
+
+def _routes(agent: Agent, agents: dict[str, Agent]) -> list[str]:
+    """
+    Where tasks of *agent*'s role may run: ahead of it in the order of their loading,
+    itself, its fallbacks.
+    """
+    ahead = [role for role, each in agents.items() if each.ahead_of == agent.role]
+    return [*ahead, agent.role, *agent.fallbacks]
 
 
 def _import(module: str) -> None:

@@ -1,7 +1,7 @@
 """
 What is counted of attempts. In a worker the fleet's parent is told, elsewhere nobody.
 
-Called from the event loop only.
+Called from the event loop, but for breakers, whose services are asked in threads too.
 """
 
 from typing import Protocol
@@ -31,6 +31,11 @@ class Counts(Protocol):
         last sign of the attempt before.
         """
 
+    def breaker_turned(self, service: str, state: str) -> None:
+        """
+        Count that the breaker of *service* has become *state*.
+        """
+
 
 class Nobody:
     """
@@ -41,6 +46,9 @@ class Nobody:
         pass
 
     def recovered(self, noticed_by: str, after_s: float) -> None:
+        pass
+
+    def breaker_turned(self, service: str, state: str) -> None:
         pass
 
 
@@ -66,3 +74,10 @@ def recovered(noticed_by: str, after_s: float) -> None:
     Count a recovery.
     """
     _listening[0].recovered(noticed_by, after_s)
+
+
+def breaker_turned(service: str, state: str) -> None:
+    """
+    Count a breaker's change.
+    """
+    _listening[0].breaker_turned(service, state)

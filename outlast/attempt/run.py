@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractContextManager
 from typing import Any, Literal, TypeVar
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
@@ -17,6 +18,7 @@ from outlast.attempt.agent import Agent
 from outlast.attempt.fence import Claim
 from outlast.attempt.hands import NOBODY, Hand
 from outlast.attempt.ledger import APPLIED, INTENDED, Intent, Ledger
+from outlast.attempt.services import guarded
 from outlast.contracts.errors import (
     BudgetSpentError,
     CheckpointError,
@@ -72,6 +74,7 @@ class Run:
         self.round = claim.round
         self.attempt = claim.attempt
         self.key = f"{claim.mission}/{claim.task}/{claim.round}"
+        self.route = agent.role
         self._agent = agent
         self._claim = claim
         self._ledger = ledger
@@ -212,6 +215,15 @@ class Run:
         """
         self._said = shorten(event, SAID_CHARS)
         self.progressed_at = time.monotonic()
+
+    def service(self, name: str) -> AbstractContextManager[None]:
+        """
+        Ask the outside service *name* within this context, behind its breaker: what is
+        raised there counts against it, until it is left alone for a while.
+
+        :raises ServiceOpenError: when it is; the task takes its next route at once.
+        """
+        return guarded(name)
 
     def secret(self, name: str) -> str:
         """

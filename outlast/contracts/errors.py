@@ -14,10 +14,12 @@ Every error of Outlast, sorted by what the caller does next.
         ├── StalledError      retry: alive without progress for too long
         ├── ResultError       retry: what the agent returned cannot be kept
         ├── ExitedError       retry: the agent asked the process to exit
+        ├── ServiceError      retry: an outside service has failed
         ├── GiveUp            give up: no attempt can succeed, the task is a dead letter
         │   ├── BudgetSpentError
         │   ├── MissingSecretError
         │   ├── OutsideError     documents that missions may not read on this worker
+        │   ├── ServiceOpenError an outside service that is left alone for now
         │   └── CheckpointError  a checkpoint that this version cannot read
         └── ParkedError       escalate: a person must look before it may go on
 
@@ -126,6 +128,14 @@ class ExitedError(TaskError):
     kind = "Exited"
 
 
+class ServiceError(TaskError):
+    """
+    An outside service did not answer, or not with what it should.
+    """
+
+    kind = "Service"
+
+
 class GiveUp(TaskError):  # noqa: N818 - reads as what the agent says
     """
     No attempt can succeed: do not retry, take the next route or bury the task.
@@ -149,6 +159,12 @@ class MissingSecretError(GiveUp):
 class OutsideError(GiveUp):
     """
     Documents outside the one folder that missions may read on this worker.
+    """
+
+
+class ServiceOpenError(GiveUp):
+    """
+    The breaker of an outside service is open: whoever can do without it is asked.
     """
 
 

@@ -61,6 +61,35 @@ def backoff_s(failures: int, draw: float | None = None) -> float:
     return full - full * BACKOFF_JITTER * chance
 
 
+class Tolerance(BaseModel):
+    """
+    What the breaker of an outside service bears, and how long it lets it rest.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # So many failures in a row open it. Fewer takes a hiccup for a sickness, more lets
+    # every task find out by itself.
+    failures: int = Field(default=3, ge=1)
+    # Older ones are forgotten. Shorter, and three silences of a model would never meet.
+    window_s: float = Field(default=300.0, gt=0)
+    # How long nobody asks; twice as long after each probe that fails, up to the cap.
+    # Longer spares the service, and tells later that it is well again.
+    rest_s: float = Field(default=5.0, gt=0)
+    rest_cap_s: float = Field(default=60.0, gt=0)
+    # A probe that has not ended by then is given up, and another one may go.
+    probe_s: float = Field(default=120.0, gt=0)
+
+
+TOLERANCE = Tolerance()
+
+# A service that asks to be left alone for longer is taken for away: the next route.
+RETRY_AFTER_MOST_S = 30.0
+
+# How long a model may say nothing, before its first word and between two.
+SILENCE_S = 30.0
+
+
 class Timing(BaseModel):
     """
     The clocks of one configuration: server, workers and workflows, in seconds.

@@ -164,7 +164,7 @@ def _agents(chosen: Settings) -> dict[str, Agent]:
     """
     Load all agents and keep those whose roles this fleet plays.
     """
-    return playing(load(chosen.modules), chosen.role_names)
+    return playing(load(chosen.played_modules), chosen.role_names)
 
 
 async def _open_patiently(stop: asyncio.Event, chosen: Settings) -> Store | None:

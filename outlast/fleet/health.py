@@ -3,7 +3,8 @@ What the fleet says of itself over HTTP, on loopback unless told otherwise.
 
     GET /live     200 while the parent lives
     GET /ready    200 once all its processes poll, else 503
-    GET /health   JSON: each process with pid, kind, state, restarts, in hand, last sign
+    GET /health   JSON: each process with pid, kind, state, restarts, in hand, last
+                  sign, breakers
     GET /metrics  the same for Prometheus
 """
 
@@ -23,6 +24,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from outlast.attempt.breaker import State
 from outlast.attempt.counts import BEATS, DEAD_ITEMS, DEAD_TASKS, PARKED
 from outlast.contracts.errors import BadInputError
 from outlast.fleet.tally import BOUNDS_S
@@ -125,6 +127,7 @@ def families(snapshot: dict[str, Any]) -> Iterator[Metric]:
     dead.add_metric(["item"], counts[DEAD_ITEMS])
     yield dead
     yield from _recoveries(counts["recoveries"])
+    yield from _breakers(snapshot["processes"], counts["breakers"])
 
 
 def _processes(processes: list[dict[str, Any]]) -> Iterator[Metric]:
@@ -160,3 +163,27 @@ def _recoveries(recoveries: dict[str, dict[str, Any]]) -> Iterator[Metric]:
         seconds.add_metric([rung], [*zip(bounds, at_most, strict=True)], each["sum_s"])
     yield total
     yield seconds
+
+
+def _breakers(
+    processes: list[dict[str, Any]], turned: dict[str, dict[str, int]]
+) -> Iterator[Metric]:
+    changes = CounterMetricFamily(
+        "outlast_breaker_changes",
+        "breakers of outside services that became this state",
+        labels=["service", "state"],
+    )
+    for service, states in turned.items():
+        for state, count in states.items():
+            changes.add_metric([service, state], count)
+    resting = GaugeMetricFamily(
+        "outlast_breaker_resting",
+        "1 while the process leaves the service alone, but for a probe",
+        labels=["service", "pid"],
+    )
+    for each in processes:
+        for service, state in each["breakers"].items():
+            rests = float(state != State.CLOSED)
+            resting.add_metric([service, str(each["pid"])], rests)
+    yield changes
+    yield resting

@@ -208,7 +208,7 @@ class Fleet:
         child.killed_for, child.leave = None, asyncio.Event()
         child.ended = asyncio.Event()
         life = await self._nurseries[child.kind].birth(child.kind)
-        child.state, child.life = "starting", life
+        child.state, child.life, child.breakers = "starting", life, {}
         draining = asyncio.ensure_future(self._drain(child, life))
         code = await life.ended(lambda message: self._heard(child, message))
         draining.cancel()
@@ -244,6 +244,7 @@ class Fleet:
     def _heard(self, child: Child, message: dict[str, Any]) -> None:
         if "sign" not in message:
             self.tally.add(message)
+            child.breakers.update(message["breakers"])
             return
         child.state = message["sign"]
         if child.state == "drained":

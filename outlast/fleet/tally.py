@@ -6,7 +6,7 @@ not told yet is lost. The parent counts from its own start.
 """
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,6 +84,8 @@ class Outbox:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._recovered: list[tuple[str, float]] = []
+        # A queue, which threads may put into while it is emptied.
+        self._breakers: deque[tuple[str, str]] = deque()
 
     def count(self, name: str) -> None:
         self._counts[name] += 1
@@ -91,13 +93,21 @@ class Outbox:
     def recovered(self, noticed_by: str, after_s: float) -> None:
         self._recovered.append((noticed_by, after_s))
 
+    def breaker_turned(self, service: str, state: str) -> None:
+        self._breakers.append((service, state))
+
     def empty(self) -> dict[str, Any]:
         """
         Take out what has been counted since the last time; {} when that is nothing.
         """
-        if not self._counts and not self._recovered:
+        breakers = [self._breakers.popleft() for _ in range(len(self._breakers))]
+        if not (self._counts or self._recovered or breakers):
             return {}
-        told = {"counts": dict(self._counts), "recovered": self._recovered}
+        told = {
+            "counts": dict(self._counts),
+            "recovered": self._recovered,
+            "breakers": breakers,
+        }
         self._counts, self._recovered = Counter(), []
         return told
 
@@ -130,7 +140,8 @@ def _nowhere(rung: str, seconds: float) -> None:
 class Tally:
     """
     The parent's side. All names and rungs are there from the start, at zero: a page
-    that is read meanwhile never sees one come, and a rate has where to begin.
+    that is read meanwhile never sees one come, and a rate has where to begin. Services
+    come with the first change of their breaker.
 
     :param recovered: hears the rung and seconds of each recovery.
     """
@@ -139,6 +150,8 @@ class Tally:
     recoveries: dict[str, Seconds] = field(
         default_factory=lambda: {rung: Seconds() for rung in RUNGS}
     )
+    # By service and the state that its breakers became.
+    breakers: dict[str, Counter[str]] = field(default_factory=dict)
     recovered: Callable[[str, float], None] = _nowhere
 
     def add(self, told: dict[str, Any]) -> None:
@@ -147,6 +160,8 @@ class Tally:
         """
         for name, count in told["counts"].items():
             self.counts[name] += count
+        for service, state in told["breakers"]:
+            self.breakers.setdefault(service, Counter())[state] += 1
         for noticed_by, after_s in told["recovered"]:
             # The clocks of two hosts may differ.
             rung, seconds = rung_of(noticed_by), max(0.0, after_s)
@@ -165,4 +180,5 @@ class Tally:
             }
             for rung, seconds in self.recoveries.items()
         }
-        return {**self.counts, "recoveries": recoveries}
+        breakers = {service: dict(each) for service, each in self.breakers.items()}
+        return {**self.counts, "recoveries": recoveries, "breakers": breakers}

@@ -41,6 +41,7 @@ class Child:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     watchdog: Watchdog = field(default_factory=Watchdog)
     sight: Sight | None = None
+    breakers: dict[str, str] = field(default_factory=dict)  # states, by service
 
     @property
     def pid(self) -> int | None:
@@ -134,5 +135,6 @@ def shown(child: Child, home: Path) -> dict[str, Any]:
         "restarts": child.restarts,
         "in_hand": count_in_hand(recorder_of(home, child.pid or 0)),
         "last_sign_s": round(time.monotonic() - tick, 3) if tick else None,
+        "breakers": dict(child.breakers),
         "memory_mb": child.sight.memory_bytes >> 20 if child.sight else None,
     }

@@ -59,7 +59,7 @@ def _load_agents(kind: Kind) -> None:
         from outlast.attempt.agent import load, playing
         from outlast.runtime.settings import settings
 
-        playing(load(settings().modules), settings().role_names)
+        playing(load(settings().played_modules), settings().role_names)
 
 
 def _warm_up() -> None:

@@ -7,13 +7,16 @@ Where Temporal is, is not among them: that is the SDK's own configuration
 
 import os
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal, Self
 
 from dotenv import load_dotenv
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from outlast.contracts.errors import BadInputError
+from outlast.contracts.policies import SILENCE_S
 
 SHIPPED_CREW = [
     "activities.librarian",
@@ -25,6 +28,16 @@ SHIPPED_CREW = [
     "activities.support",
     "activities.writer",
 ]
+
+# The same trades, thinking with a model; they go ahead of those above.
+THINKING_CREW = [
+    "activities.thinking.planning",
+    "activities.thinking.researching",
+    "activities.thinking.reviewing",
+    "activities.thinking.writing",
+]
+# What their thoughts need: a second of imports, for those who play them alone.
+THINKING = "activities.thinking.warm"
 
 
 class Settings(BaseSettings):
@@ -60,6 +73,16 @@ class Settings(BaseSettings):
     open_most: int = Field(default=1000, ge=1)
     # Your own agents: modules or paths to .py files, separated by commas.
     agents: str = ""
+    # A model for the crew to think with, as pydantic-ai names it ("openai-chat:gpt-5"),
+    # its key and address by the provider's own variables; another one for when that is
+    # away. Without one the crew works by search and extraction.
+    model: str | None = None
+    fallback_model: str | None = None
+    # How long a model may say nothing, before its first word and between two.
+    model_silence_s: float = Field(default=SILENCE_S, gt=0, le=600)
+    # How it is asked for an answer of a form: most models know tools; llama.cpp and
+    # vLLM can hold any model to a JSON schema, "native"; "prompted" asks in words.
+    model_output: Literal["tool", "native", "prompted"] = "tool"
     # The name of the workers' build, where several run side by side for an upgrade:
     # missions stay on the build that began them. Empty where one is enough.
     build: str = Field(
@@ -97,7 +120,23 @@ class Settings(BaseSettings):
 
     @property
     def modules(self) -> list[str]:
-        return [*SHIPPED_CREW, *_parts(self.agents)]
+        thinking = THINKING_CREW if self.model else []
+        return [*SHIPPED_CREW, *thinking, *_parts(self.agents)]
+
+    @property
+    def played_modules(self) -> list[str]:
+        """
+        What workers import, who play the agents and do not only name them.
+        """
+        return [*self.modules, *([THINKING] if self.model else [])]
+
+    @model_validator(mode="after")
+    def _can_think(self) -> Self:
+        if self.fallback_model and not self.model:
+            raise ValueError("OUTLAST_FALLBACK_MODEL is for when OUTLAST_MODEL is away")
+        if self.model and find_spec("pydantic_ai") is None:
+            raise ValueError("OUTLAST_MODEL needs pip install 'outlast[models]'")
+        return self
 
     @property
     def role_names(self) -> list[str]:
@@ -120,8 +159,9 @@ def settings() -> Settings:
         return Settings()
     except ValidationError as error:
         fault = error.errors()[0]
+        told = fault["msg"].removeprefix("Value error, ")
         name = "OUTLAST_" + "_".join(str(part) for part in fault["loc"]).upper()
-        raise BadInputError(f"{name}: {fault['msg']}") from None
+        raise BadInputError(f"{name}: {told}" if fault["loc"] else told) from None
 
 
 def temporal_is_named() -> bool:

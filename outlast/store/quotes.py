@@ -6,6 +6,8 @@ there is of it here.
 """
 
 import json
+import re
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -14,17 +16,57 @@ from outlast.store.passages import Passage
 from outlast.store.schema import documents, passages
 
 
+@dataclass(frozen=True)
+class Place:
+    """
+    Where a document says something, in its own words.
+    """
+
+    line: int
+    words: str
+    title: str
+
+
 def holds(store: Store, library: str, document: str, line: int, quote: str) -> bool:
     """
     Whether *document* of *library* says *quote*, word for word, from *line* on.
     """
+    said = [each for each, _ in _said(store, library, document) if each.line <= line]
+    return bool(quote.strip()) and any(each.holds(quote, line) for each in said)
+
+
+def find(store: Store, library: str, document: str, quote: str) -> Place | None:
+    """
+    Where *document* of *library* says *quote*, however its lines are broken there; None
+    if it does not.
+    """
+    words = quote.split()
+    wanted = re.compile(r"\s+".join(map(re.escape, words)))
+    for passage, title in _said(store, library, document) if words else ():
+        if match := wanted.search(passage.text):
+            return Place(passage.line_of(match.start()), match[0], title)
+    return None
+
+
+def around(store: Store, library: str, document: str, line: int) -> list[Passage]:
+    """
+    The passages of *document* of *library* at and after *line*, in order.
+    """
+    said = [passage for passage, _ in _said(store, library, document)]
+    before = [each.line for each in said if each.line <= line]
+    return [each for each in said if each.line >= max(before, default=0)]
+
+
+def _said(store: Store, library: str, document: str) -> list[tuple[Passage, str]]:
+    """
+    The passages of *document*, in order, each with the document's title.
+    """
     columns = (passages.c.line, passages.c.heading, passages.c.text, passages.c.lines)
-    query = sa.select(*columns).select_from(passages.join(documents))
+    query = sa.select(*columns, documents.c.title).select_from(passages.join(documents))
     place = (documents.c.library == library, documents.c.path == document)
     with store.read() as connection:
-        rows = connection.execute(query.where(*place, passages.c.line <= line)).all()
-    said = [
-        Passage(at, heading, text, json.loads(lines) if lines else ())
-        for at, heading, text, lines in rows
+        rows = connection.execute(query.where(*place).order_by(passages.c.id)).all()
+    return [
+        (Passage(at, heading, text, json.loads(lines) if lines else ()), title)
+        for at, heading, text, lines, title in rows
     ]
-    return bool(quote.strip()) and any(each.holds(quote, line) for each in said)

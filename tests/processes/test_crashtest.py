@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from drills.real import ROOT
+
+FAR = "<the far side>"
 
 FORGETFUL = """
 from pydantic import BaseModel
@@ -81,3 +85,28 @@ def test_an_agent_that_is_not_there_gets_one_sentence(tmp_path: Path) -> None:
     ended = crashtest("examples/refunds.py:nobody", given)
     assert ended.returncode == 2
     assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("example", "given", "kills"),
+    [
+        ("helpdesk", {"order": "42", "text": "It is broken.", "payments": FAR}, 5),
+        ("triage", {"id": "7", "text": "The checkout is down.", "pages": FAR}, 4),
+    ],
+)
+def test_programs_of_other_frameworks_outlast_every_kill(
+    tmp_path: Path, example: str, given: dict[str, str], kills: int
+) -> None:
+    """
+    The pydantic-ai and the LangGraph example, killed after each save and around their
+    effect: the same result every time, and the far side was asked for one thing.
+    """
+    far = tmp_path / "far.jsonl"
+    path = tmp_path / "given.json"
+    path.write_text(json.dumps(given).replace(FAR, str(far)))
+
+    ended = crashtest(f"examples/{example}.py:{example}", path)
+
+    assert ended.returncode == 0, ended
+    assert f"{kills} kills, 0 ends that differ" in ended.stdout
+    assert len(far.read_text().splitlines()) == 1

@@ -134,9 +134,11 @@ def test_an_outbox_tells_each_thing_once() -> None:
     outbox.count(BEATS)
     outbox.count(BEATS)
     outbox.recovered("heartbeat timeout", 1.5)
+    outbox.breaker_turned("model", "open")
     assert outbox.empty() == {
         "counts": {BEATS: 2},
         "recovered": [("heartbeat timeout", 1.5)],
+        "breakers": [("model", "open")],
     }
     assert outbox.empty() == {}
 
@@ -147,7 +149,7 @@ def tally() -> Tally:
     What two workers have told.
     """
     made = Tally()
-    made.add({"counts": {BEATS: 3, PARKED: 1}, "recovered": []})
+    made.add({"counts": {BEATS: 3, PARKED: 1}, "recovered": [], "breakers": []})
     made.add(
         {
             "counts": {BEATS: 2, DEAD_TASKS: 4, DEAD_ITEMS: 5},
@@ -157,13 +159,20 @@ def tally() -> Tally:
                 ["heartbeat timeout", 1.7],
                 ["the worker drained", -0.2],
             ],
+            "breakers": [["model", "open"], ["model", "closed"], ["model", "open"]],
         }
     )
     return made
 
 
 def snapshot(tally: Tally) -> dict[str, Any]:
-    process = {"kind": "agents", "pid": 7, "state": "polling", "in_hand": 2}
+    process = {
+        "kind": "agents",
+        "pid": 7,
+        "state": "polling",
+        "in_hand": 2,
+        "breakers": {"model": "open", "payments": "closed"},
+    }
     return {
         "processes": [process],
         "restarts": 6,
@@ -195,6 +204,10 @@ def snapshot(tally: Tally) -> dict[str, Any]:
         'outlast_recovery_seconds_count{rung="heartbeat"} 1.0',
         'outlast_recovery_seconds_sum{rung="heartbeat"} 1.7',
         'outlast_recovery_seconds_sum{rung="drain"} 0.0',
+        'outlast_breaker_changes_total{service="model",state="open"} 2.0',
+        'outlast_breaker_changes_total{service="model",state="closed"} 1.0',
+        'outlast_breaker_resting{pid="7",service="model"} 1.0',
+        'outlast_breaker_resting{pid="7",service="payments"} 0.0',
     ],
 )
 def test_the_page_shows_what_was_told(tally: Tally, line: str) -> None:
@@ -211,7 +224,7 @@ def test_every_name_is_there_from_the_start() -> None:
     page = metrics(snapshot(Tally())).decode()
     for rung in RUNGS:
         assert f'outlast_recoveries_total{{rung="{rung}"}} 0.0' in page
-    assert set(Tally().shown()) == {*NAMES, "recoveries"}
+    assert set(Tally().shown()) == {*NAMES, "recoveries", "breakers"}
 
 
 def test_a_receiver_gets_the_same_numbers(
@@ -225,7 +238,8 @@ def test_a_receiver_gets_the_same_numbers(
     provider = MeterProvider([reader])
     monkeypatch.setattr(metrics_api, "get_meter", provider.get_meter)
     measure(lambda: snapshot(tally), tally)
-    tally.add({"counts": {BEATS: 1}, "recovered": [["heartbeat timeout", 1.2]]})
+    recovered = [["heartbeat timeout", 1.2]]
+    tally.add({"counts": {BEATS: 1}, "recovered": recovered, "breakers": []})
 
     found = numbers(reader)
     assert found["outlast_beats", ""] == 6

@@ -1,0 +1,108 @@
+"""
+A researcher that thinks: it searches and reads as it likes, and answers in quotations.
+
+What it quotes is looked up at once, for its place; what cannot be found is handed on as
+it was said, for the reviewer to drop and to name.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from activities.answering.handover import Citation, Research
+from activities.researcher import Order, library_of
+from activities.thinking.thought import Fence, Thought, ahead_of, think
+from outlast import Run
+from outlast.contracts.models import shorten
+from outlast.store import quotes, search
+from outlast.store.database import Store, shared
+
+MOST_QUOTATIONS = 6
+# Passages that one search or one look into a document shows.
+SHOWN = 6
+READ = 3
+
+INSTRUCTIONS = f"""
+You look a question up in a library of documents. Answer with at most {MOST_QUOTATIONS}
+quotations that answer it: whole sentences, copied word for word, each with the name of
+its document. Search again with other words when what you see does not answer. If the
+documents do not answer the question, return no quotation: never guess.
+"""
+
+
+class Quotation(BaseModel):
+    """
+    A sentence of a document, copied word for word.
+    """
+
+    document: Annotated[str, Field(min_length=1, max_length=500)]
+    quote: Annotated[str, Field(min_length=1, max_length=1500)]
+
+
+class Found(BaseModel):
+    """
+    What answers the question; nothing, where the documents do not.
+    """
+
+    quotations: list[Quotation] = Field(max_length=MOST_QUOTATIONS)
+
+
+async def look_up(order: Order, run: Run) -> Research:
+    """
+    Have the model look into the library that the librarian made.
+    """
+    library, store, fence = library_of(order), shared(), Fence.of(run)
+    find, read = _tools(store, library, fence)
+    asked = f"{order.question}\n\n{await find(f'{order.question} {order.context}')}"
+    instructions = f"{INSTRUCTIONS}\n{fence.rule}"
+    found = await think(Thought(instructions, asked, Found, (find, read)), run)
+    cited = [await store.run(_cite, store, library, each) for each in found.quotations]
+    findings = list({(each.place, each.quote): each for each in cited}.values())
+    return Research(question=order.question, answered=bool(findings), findings=findings)
+
+
+def _tools(
+    store: Store, library: str, fence: Fence
+) -> tuple[Callable[[str], Any], Callable[[str, int], Any]]:
+    """
+    All that the model can do: look.
+    """
+
+    async def find(query: str) -> str:
+        """
+        Search the library for passages that share words with the query.
+        """
+        hits = await store.run(search.search, store, library, query, SHOWN)
+        shown = [fence.around(hit.text, f"{hit.document}:{hit.line}") for hit in hits]
+        return "\n".join(shown) or "Nothing was found."
+
+    async def read(document: str, line: int) -> str:
+        """
+        Read on in a document from a line.
+        """
+        found = await store.run(quotes.around, store, library, document, line)
+        shown = [
+            fence.around(each.text, f"{document}:{each.line}") for each in found[:READ]
+        ]
+        return "\n".join(shown) or "There is no such document."
+
+    return find, read
+
+
+def _cite(store: Store, library: str, said: Quotation) -> Citation:
+    """
+    What the model has *said*, at its place if it has one.
+    """
+    # It was shown places as `document:line`, and may well name them so.
+    name, _, line = said.document.rpartition(":")
+    document = name if name and line.isdigit() else said.document
+    place = quotes.find(store, library, document, said.quote)
+    if place is None:
+        return Citation(document=shorten(document, 200), line=1, quote=said.quote)
+    return Citation(
+        document=document, line=place.line, quote=place.words, title=place.title
+    )
+
+
+ahead_of("researcher", look_up)

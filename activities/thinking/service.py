@@ -1,0 +1,122 @@
+"""
+One question to a model: behind its breaker, heard word by word, never tried twice.
+
+What goes wrong is put in an agent's terms here and nowhere else:
+
+    it asks for a pause (Retry-After)       -> TryLater; a long one: the next route
+    it is away, overloaded, resets, stalls  -> ServiceError, retried by the server
+    it refuses: key, quota, unknown model   -> GiveUp, the next route
+    it talks what cannot be read            -> GiveUp, the next route
+"""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from pydantic_ai import ModelRequestNode, UsageLimitExceeded
+from pydantic_ai.exceptions import (
+    AgentRunError,
+    ModelAPIError,
+    ModelQuotaExceededError,
+    ModelRequestRejectedError,
+    UserError,
+)
+from pydantic_ai.messages import ModelResponse
+from pydantic_ai.models import Model, infer_model
+from pydantic_graph import GraphRunContext
+
+from activities.thinking.models import silence_s
+from outlast import GiveUp, Run, TryLater
+from outlast.attempt import genai, spans
+from outlast.contracts.errors import ServiceError
+from outlast.contracts.policies import RETRY_AFTER_MOST_S
+
+Context = GraphRunContext[Any, Any]
+
+
+def connect(name: str) -> Model:
+    """
+    Make the client of the model *name*, as pydantic-ai names it.
+
+    :raises GiveUp: when there is none of this name, or its key is missing.
+    """
+    try:
+        return infer_model(name)
+    except (UserError, ImportError) as error:
+        raise GiveUp(f"the model {name!r} cannot be used: {error}") from None
+
+
+async def ask(
+    node: ModelRequestNode[Any, Any], context: Context, name: str, run: Run
+) -> None:
+    """
+    Have *node*'s question answered by the model *name*, telling *run* as words come.
+
+    :raises ServiceOpenError: when the model is left alone for now.
+    :raises TaskError: as the head of this page says.
+    """
+    provider, _, model = name.partition(":")
+    asked = {
+        genai.OPERATION_NAME: genai.CHAT,
+        genai.PROVIDER_NAME: provider,
+        genai.REQUEST_MODEL: model,
+    }
+    with spans.span(f"{genai.CHAT} {model}", asked):
+        with run.service(name), in_our_terms(name):
+            async with asyncio.timeout(silence_s()) as limit:
+                async with node.stream(context) as words:
+                    async for _ in _prompt(words, limit):
+                        run.say(f"{model} is answering")
+                    answer = words.response
+        spans.describe(_told(answer))
+
+
+async def _prompt(
+    words: AsyncIterable[Any], limit: asyncio.Timeout
+) -> AsyncIterator[Any]:
+    """
+    Pass *words* on, and move the *limit* with each of them.
+    """
+    now = asyncio.get_running_loop().time
+    async for word in words:
+        limit.reschedule(now() + silence_s())
+        yield word
+
+
+@contextmanager
+def in_our_terms(name: str) -> Iterator[None]:
+    """
+    Raise what the model *name* and its client raise as a TaskError.
+    """
+    try:
+        yield
+    except TimeoutError:
+        told = f"{name} said nothing for {silence_s():g} s"
+        raise ServiceError(told) from None
+    except (ModelRequestRejectedError, ModelQuotaExceededError) as error:
+        raise GiveUp(f"{name} refuses: {error}") from error
+    except ModelAPIError as error:
+        raise _later(name, error) from error
+    except UsageLimitExceeded as error:
+        raise GiveUp(f"{name} comes to no end: {error}") from error
+    except AgentRunError as error:
+        raise GiveUp(f"{name} gave no answer that can be used: {error}") from error
+
+
+def _later(name: str, error: ModelAPIError) -> Exception:
+    after = error.retry_after
+    if after is None:
+        return ServiceError(f"{name} failed: {error}")
+    if after > RETRY_AFTER_MOST_S:
+        return GiveUp(f"{name} asks to be left alone for {after:g} s")
+    return TryLater(timedelta(seconds=after), f"{name} asks to wait {after:g} s")
+
+
+def _told(answer: ModelResponse) -> spans.Attributes:
+    return {
+        genai.RESPONSE_MODEL: answer.model_name or "",
+        genai.INPUT_TOKENS: answer.usage.input_tokens,
+        genai.OUTPUT_TOKENS: answer.usage.output_tokens,
+    }

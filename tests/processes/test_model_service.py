@@ -1,0 +1,170 @@
+"""
+A crew that thinks with a model, while the model's service fails and heals and the
+processes that think are killed.
+"""
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drills.real import ROOT, Fleet, Home, mission, wait_for
+from drills.scripted import Asked, Call, Service
+from drills.thinker import FINAL, crew
+from outlast.contracts.policies import TOLERANCE
+
+QUESTION = "How long are driver positions kept?"
+MODEL = "openai-chat:scripted"
+THINKING = ("plan", "research-1", "write", "review")
+
+
+@pytest.fixture
+def service(home: Home) -> Iterator[Service]:
+    with Service(crew, seed=11) as made:
+        home.extra |= {
+            "OUTLAST_MODEL": MODEL,
+            "OUTLAST_MODEL_SILENCE_S": "1",
+            "OPENAI_BASE_URL": made.url,
+            "OPENAI_API_KEY": "none",
+        }
+        yield made
+
+
+def ask(home: Home, folder: Path) -> dict[str, Any]:
+    """
+    Ask the crew; returns the report, which there always is.
+    """
+    where = {"documents": str(ROOT / "examples/documents")}
+    plan = {**where, "question": QUESTION, "mission": "m", "reports": str(folder)}
+    tasks = [
+        {"id": "shelve", "role": "shelver", "input": where},
+        {"id": "index", "role": "librarian", "input": where, "needs": ["shelve"]},
+        {"id": "plan", "role": "planner", "input": plan, "needs": ["index"]},
+    ]
+    # A tenant of its own, as the same report is published once for each.
+    tenant = f"t-{time.monotonic_ns()}"
+    path = mission(folder / "ask.yaml", tasks, tenant=tenant)
+    said = home.starter("run", path, "--json")
+    assert said.code == 0, said
+    report: dict[str, Any] = said.json
+    return report
+
+
+def routes(report: dict[str, Any]) -> dict[str, str]:
+    return {each["id"]: each["route"] for each in report["tasks"]}
+
+
+def turned(fleet: Fleet) -> Counter[str]:
+    """
+    Count the changes of the model's breaker, by the state it became.
+    """
+    return Counter(fleet.health()["counts"]["breakers"].get(MODEL, {}))
+
+
+@pytest.mark.timeout(180)
+def test_a_sick_model_degrades_the_answer_and_a_healed_one_thinks_again(
+    home: Home, service: Service, tmp_path: Path
+) -> None:
+    """
+    Well: thought by the model. Sick in every way: an answer all the same, by its last
+    route, which says why. Healed: thought by the model again, with no more calls than
+    ever, and each change of the breaker is counted.
+    """
+    fleet = home.fleet(processes=1)
+    well = ask(home, tmp_path)
+    assert well["status"] == "completed", well
+    assert well["degraded"] == []
+    assert {routes(well)[task] for task in THINKING} == {
+        "planner.model",
+        "researcher.model",
+        "writer.model",
+        "reviewer.model",
+    }
+    steady = len(service.calls)
+    assert turned(fleet) == {}
+
+    service.misbehave("garbage", "empty", "schema")
+    confused = ask(home, tmp_path)
+    assert_answered_without(confused, MODEL)
+    assert turned(fleet) == {}, "what it says is no sickness"
+
+    service.misbehave("500", "reset", "429", "hang", "stall")
+    sick = ask(home, tmp_path)
+    assert_answered_without(sick, MODEL)
+    assert cited(sick) == cited(confused)
+    opened = wait_for(lambda: turned(fleet)["open"], "the breaker to open")
+
+    service.heal()
+    healed_at = time.monotonic()
+    # Nothing asks it now: the mission that comes after its rest is its probe.
+    time.sleep(TOLERANCE.rest_s * 2 ** (opened - 1) + 0.5)
+    again = ask(home, tmp_path)
+    assert again["degraded"] == [], again
+    assert routes(again) == routes(well)
+    after = [each for each in service.calls if each.at > healed_at]
+    assert len(after) <= 1.5 * steady
+    wait_for(lambda: turned(fleet)["closed"] == 1, "the change to be told")
+    changes = turned(fleet)
+    assert changes["open"] == changes["half_open"] >= 1
+
+
+def assert_answered_without(report: dict[str, Any], model: str) -> None:
+    """
+    By the last route of each trade that was to think, which is told with its reason.
+    """
+    assert report["status"] == "degraded", report
+    assert routes(report)["plan"] == "planner"
+    assert any(model in reason for reason in report["degraded"])
+    assert cited(report), "no answer"
+
+
+def cited(report: dict[str, Any]) -> list[tuple[str, str]]:
+    publish = next(each for each in report["tasks"] if each["id"] == "publish")
+    found = publish["result"]["citations"]
+    return [(each["document"], each["quote"]) for each in found]
+
+
+def counting(asked: Asked) -> list[Call]:
+    """
+    Nine calls of a tool, two of which act, then the answer.
+    """
+    if asked.turn == 10:
+        return [Call(FINAL, {"total": len(asked.told)})]
+    return [Call("pay" if asked.turn in (3, 6) else "look", {"number": asked.turn})]
+
+
+@pytest.mark.timeout(120)
+def test_a_killed_conversation_goes_on_with_its_next_step(
+    home: Home, service: Service, tmp_path: Path
+) -> None:
+    """
+    SIGKILL after the seventh of ten answers, once its tool is at work: the next attempt
+    asks for the eighth, no answer is paid for twice, each effect happens once.
+    """
+    log = tmp_path / "log"
+    service.script = counting
+    home.extra["OUTLAST_AGENTS"] = str(Path(__file__).parent / "counting_agent.py")
+    fleet = home.fleet(processes=2)
+    task = {"id": "count", "role": "counter.model", "input": {"log": str(log)}}
+    starter = home.begin("run", mission(tmp_path / "m.yaml", [task]), "--json")
+    wait_for(lambda: log.exists() and "look 7" in log.read_text(), "the seventh step")
+    assert [each.asked.turn for each in service.calls] == list(range(1, 8))
+
+    busy = [each for each in fleet.health()["processes"] if each["in_hand"]]
+    assert len(busy) == 1
+    os.kill(busy[0]["pid"], signal.SIGKILL)
+
+    out, err = starter.communicate(timeout=60)
+    assert starter.returncode == 0, err
+    (ended,) = json.loads(out)["tasks"]
+    assert ended["result"] == {"total": 9}
+    assert [each.asked.turn for each in service.calls] == list(range(1, 11))
+    lines = Counter(log.read_text().splitlines())
+    assert lines["pay 3"] == lines["pay 6"] == 1
+    assert lines["look 7"] == 2, "the fault hit another step"
