@@ -240,12 +240,10 @@ class Lent:
             return
         (item,) = group
         item.failures += 1
-        item.stalls += isinstance(error, StalledError)
-        final = (
-            isinstance(error, GiveUp | ParkedError)
-            or item.failures >= self.lease.batch.policy.failures
-            or item.stalls >= STALLS
-        )
+        most = self.lease.batch.policy.failures
+        if isinstance(error, StalledError):
+            most = min(most, STALLS)
+        final = isinstance(error, GiveUp | ParkedError) or item.failures >= most
         assert self.claim is not None
         await self.ledger.store.run(
             self.ledger.trouble,

@@ -321,6 +321,21 @@ async def test_a_hanging_item_holds_nobody_up(
     assert (worked.settled, worked.dead) == (20, 1)
 
 
+async def test_what_has_failed_before_hangs_but_once_more(
+    lender: Lender, soon: list[int], impatient: None
+) -> None:
+    """
+    Also in a lease that died: an item that hangs does not begin anew with each.
+    """
+    lender.beat_s = 0.05
+    lender.fill(numbered(5))
+    lender.shelf.fail(2, dead=False)
+    agent = Played(_2=for_ever)
+    await lender.work(agent.play)
+    assert agent.calls[2] == 1
+    assert "no progress" in lender.shelf.dead()[2].cause
+
+
 async def test_progress_is_patience(lender: Lender, impatient: None) -> None:
     """
     An item that says something is no hang, however long it takes.
