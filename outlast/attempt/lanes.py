@@ -98,9 +98,16 @@ class Lanes:
         now = time.monotonic()
         for lane in self._open:
             lane.end_stalled(now, patience_s)
-        waits = [now - lane.since > LANE_WAITS_S for lane in self._open]
-        if all(waits) and len(waits) < LANES and more:
+        if self.all_wait and len(self._open) < LANES and more:
             self._add()
+
+    @property
+    def all_wait(self) -> bool:
+        """
+        Whether each of them has been at the same item for a while.
+        """
+        now = time.monotonic()
+        return all(now - lane.since > LANE_WAITS_S for lane in self._open)
 
     def cancel(self) -> None:
         """

@@ -57,7 +57,7 @@ YIELD_TURNS = 5
 TOLD_ITEMS = 400
 
 
-@dataclass
+@dataclass(eq=False)
 class Lent:
     """
     A lease under way at *place*.
@@ -71,6 +71,7 @@ class Lent:
     place: Place
     send: Callable[[Beat], None] = lambda _: None
     hand: Hand = NOBODY
+    tell_waiting: Callable[[bool], None] = lambda _: None
     claim: Claim | None = None
     settled: int = 0
     dead: int = 0
@@ -274,6 +275,7 @@ class Lent:
                 said = f"{self.settled} settled"
                 self.send(Beat(checkpoint=self.checkpoint, said=said))
             self._lanes.look(self._patience(), self._stock.more)
+            self.tell_waiting(self._lanes.all_wait and not self._stock.more)
             self._settling.write_meanwhile()
             await asyncio.sleep(min(self.place.beat_s, LANE_WAITS_S))
 

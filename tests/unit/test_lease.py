@@ -28,6 +28,7 @@ from outlast.contracts.errors import GiveUp, ParkedError, StaleAttemptError, Try
 from outlast.contracts.models import RESULT_BYTES, Beat, FollowUps
 from outlast.contracts.policies import Policy
 from outlast.fleet.recorder import HALF_BYTES
+from outlast.fleet.room import Room
 from outlast.store.database import Store
 from outlast.store.schema import effects
 
@@ -441,6 +442,36 @@ async def test_lanes_open_while_items_wait_and_no_more_than_allowed(
     worked = await lender.work(waits)
     assert most == LANES
     assert worked.settled == 5 * LANES
+
+
+async def test_a_lease_that_only_waits_says_so(lender: Lender) -> None:
+    """
+    Once all that is left of it is in hand for a while, and not as long as there is
+    more to play: another lease may have its place then.
+    """
+    go = asyncio.Event()
+    told: list[tuple[bool, int]] = []
+
+    async def slow(run: Run) -> int:
+        await go.wait()
+        return 0
+
+    def tell(waits: bool) -> None:
+        told.append((waits, sum(agent.calls.values())))
+        room.tell(lent, waits)
+        if waits:
+            go.set()
+
+    room = Room(1)
+
+    lender.fill(numbered(20))
+    agent = Played(_2=slow)
+    lent = lender.lent(agent.play)
+    lent.tell_waiting = tell
+    async with asyncio.timeout(BOUND_S):
+        await lent.work()
+    assert {calls for waits, calls in told if waits} == {20}
+    assert {calls for waits, calls in told if not waits} >= {2}
 
 
 async def test_items_that_wait_for_nothing_have_one_lane(lender: Lender) -> None:
