@@ -3,6 +3,7 @@ The pool's activities: work through a lease, survey a batch, bury an item, close
 """
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from temporalio import activity
@@ -26,11 +27,13 @@ from outlast.store.database import Store
 from outlast.store.items import Items
 
 Activity = Callable[..., Coroutine[Any, Any, Any]]
+Tell = Callable[[object, bool], None]
 
 
-def lend(agent: Agent, place: Place) -> Activity:
+def lend(agent: Agent, place: Place, tell: Tell = lambda *_: None) -> Activity:
     """
-    Make the activity in which *agent* works through leases at *place*.
+    Make the activity in which *agent* works through leases at *place*; *tell* hears of
+    each whether it only waits.
     """
 
     @activity.defn(name=lease_type(agent.role))
@@ -45,7 +48,11 @@ def lend(agent: Agent, place: Place) -> Activity:
             agent.role,
             info.attempt,
         )
-        return await ended(lent, lent.work())
+        lent.tell_waiting = partial(tell, lent)
+        try:
+            return await ended(lent, lent.work())
+        finally:
+            tell(lent, False)
 
     return work
 

@@ -23,11 +23,12 @@ LANE_WAITS_S = 0.2
 
 # An item that hangs among items which take a moment need not use up the patience of
 # its policy, which is made for the slow: what is usual here times this much, but
-# never less than the floor. It gets one more chance.
+# never less than the floor. It gets one more chance unless it has failed before, in
+# this lease or in one that died: what hangs must not begin anew with every lease.
 # An agent that declares a stall_s of its own is taken at its word.
 STALL_FACTOR = 100.0
 STALL_FLOOR_S = 3.0
-STALLS = 2
+STALLS = 2  # failures of an item, the last of them a hang, that are enough
 
 
 @dataclass(slots=True)
@@ -97,9 +98,16 @@ class Lanes:
         now = time.monotonic()
         for lane in self._open:
             lane.end_stalled(now, patience_s)
-        waits = [now - lane.since > LANE_WAITS_S for lane in self._open]
-        if all(waits) and len(waits) < LANES and more:
+        if self.all_wait and len(self._open) < LANES and more:
             self._add()
+
+    @property
+    def all_wait(self) -> bool:
+        """
+        Whether each of them has been at the same item for a while.
+        """
+        now = time.monotonic()
+        return all(now - lane.since > LANE_WAITS_S for lane in self._open)
 
     def cancel(self) -> None:
         """

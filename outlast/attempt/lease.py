@@ -57,7 +57,7 @@ YIELD_TURNS = 5
 TOLD_ITEMS = 400
 
 
-@dataclass
+@dataclass(eq=False)
 class Lent:
     """
     A lease under way at *place*.
@@ -71,6 +71,7 @@ class Lent:
     place: Place
     send: Callable[[Beat], None] = lambda _: None
     hand: Hand = NOBODY
+    tell_waiting: Callable[[bool], None] = lambda _: None
     claim: Claim | None = None
     settled: int = 0
     dead: int = 0
@@ -240,12 +241,10 @@ class Lent:
             return
         (item,) = group
         item.failures += 1
-        item.stalls += isinstance(error, StalledError)
-        final = (
-            isinstance(error, GiveUp | ParkedError)
-            or item.failures >= self.lease.batch.policy.failures
-            or item.stalls >= STALLS
-        )
+        most = self.lease.batch.policy.failures
+        if isinstance(error, StalledError):
+            most = min(most, STALLS)
+        final = isinstance(error, GiveUp | ParkedError) or item.failures >= most
         assert self.claim is not None
         await self.ledger.store.run(
             self.ledger.trouble,
@@ -276,6 +275,7 @@ class Lent:
                 said = f"{self.settled} settled"
                 self.send(Beat(checkpoint=self.checkpoint, said=said))
             self._lanes.look(self._patience(), self._stock.more)
+            self.tell_waiting(self._lanes.all_wait and not self._stock.more)
             self._settling.write_meanwhile()
             await asyncio.sleep(min(self.place.beat_s, LANE_WAITS_S))
 

@@ -25,7 +25,6 @@ class Item:
     number: int
     body: str
     failures: int = 0
-    stalls: int = 0
     single: bool = False  # its group has failed
 
 

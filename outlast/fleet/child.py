@@ -44,6 +44,7 @@ from outlast.contracts.pool import lease_queue_of
 from outlast.fleet.alone import Turn
 from outlast.fleet.kinds import TICK_S, Kind, identity_of, recorder_of, unended_of
 from outlast.fleet.recorder import Recorder
+from outlast.fleet.room import Room
 from outlast.fleet.standing import warn_of_crowding
 from outlast.fleet.tally import TELL_S, Outbox
 from outlast.fleet.unread import tell_plainly
@@ -330,11 +331,12 @@ def pool_worker(client: Client, place: Place, agent: Agent, chosen: Settings) ->
     Make the worker that takes leases for *agent*: apart from its tasks, so that a
     huge batch is in no mission's way.
     """
+    room = Room(chosen.leases)
     return Worker(
         client,
         task_queue=lease_queue_of(agent.role),
-        activities=[lend(agent, place)],
-        max_concurrent_activities=chosen.leases,
+        activities=[lend(agent, place, room.tell)],
+        tuner=room.tuner,
         max_concurrent_activity_task_polls=1,
         graceful_shutdown_timeout=timedelta(seconds=chosen.drain_s),
         **_common(chosen.build),

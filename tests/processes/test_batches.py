@@ -415,6 +415,7 @@ def test_results_can_be_read_while_it_runs(ground: Ground) -> None:
     """
     ground.home.fleet(processes=2)
     running = ground.begin(ground.file(one_waits(60)), "reading")
+    wait_for(ground.calls, "the first item")
     some = wait_for(lambda: ground.results("reading"), "results")
     status = ground.status("reading")
     assert running.poll() is None
@@ -571,6 +572,7 @@ def test_a_cancelled_batch_says_so(ground: Ground) -> None:
     ground.home.fleet(processes=2)
     path = ground.file(one_waits(60))
     running = ground.begin(path, "ended")
+    wait_for(ground.calls, "the first item")
     wait_for(lambda: ground.results("ended"), "results")
     assert ground.home.starter("cancel", "ended").code == 0
     report = told(running, code=1)

@@ -28,6 +28,7 @@ from outlast.contracts.errors import GiveUp, ParkedError, StaleAttemptError, Try
 from outlast.contracts.models import RESULT_BYTES, Beat, FollowUps
 from outlast.contracts.policies import Policy
 from outlast.fleet.recorder import HALF_BYTES
+from outlast.fleet.room import Room
 from outlast.store.database import Store
 from outlast.store.schema import effects
 
@@ -321,6 +322,21 @@ async def test_a_hanging_item_holds_nobody_up(
     assert (worked.settled, worked.dead) == (20, 1)
 
 
+async def test_what_has_failed_before_hangs_but_once_more(
+    lender: Lender, soon: list[int], impatient: None
+) -> None:
+    """
+    Also in a lease that died: an item that hangs does not begin anew with each.
+    """
+    lender.beat_s = 0.05
+    lender.fill(numbered(5))
+    lender.shelf.fail(2, dead=False)
+    agent = Played(_2=for_ever)
+    await lender.work(agent.play)
+    assert agent.calls[2] == 1
+    assert "no progress" in lender.shelf.dead()[2].cause
+
+
 async def test_progress_is_patience(lender: Lender, impatient: None) -> None:
     """
     An item that says something is no hang, however long it takes.
@@ -426,6 +442,36 @@ async def test_lanes_open_while_items_wait_and_no_more_than_allowed(
     worked = await lender.work(waits)
     assert most == LANES
     assert worked.settled == 5 * LANES
+
+
+async def test_a_lease_that_only_waits_says_so(lender: Lender) -> None:
+    """
+    Once all that is left of it is in hand for a while, and not as long as there is
+    more to play: another lease may have its place then.
+    """
+    go = asyncio.Event()
+    told: list[tuple[bool, int]] = []
+
+    async def slow(run: Run) -> int:
+        await go.wait()
+        return 0
+
+    def tell(waits: bool) -> None:
+        told.append((waits, sum(agent.calls.values())))
+        room.tell(lent, waits)
+        if waits:
+            go.set()
+
+    room = Room(1)
+
+    lender.fill(numbered(20))
+    agent = Played(_2=slow)
+    lent = lender.lent(agent.play)
+    lent.tell_waiting = tell
+    async with asyncio.timeout(BOUND_S):
+        await lent.work()
+    assert {calls for waits, calls in told if waits} == {20}
+    assert {calls for waits, calls in told if not waits} >= {2}
 
 
 async def test_items_that_wait_for_nothing_have_one_lane(lender: Lender) -> None:
