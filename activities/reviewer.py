@@ -16,7 +16,7 @@ from activities.answering.handover import (
     Source,
     compose,
 )
-from outlast import Degraded, Run, agent
+from outlast import Redo, Run, agent
 from outlast.store import quotes
 from outlast.store.database import shared
 from outlast.store.parsing import UnreadableDocumentError, decoded, load, parse
@@ -35,11 +35,12 @@ class Order(Source):
 
 
 @agent("reviewer", version=1)
-async def reviewer(order: Order, run: Run) -> Review | Degraded:
+async def reviewer(order: Order, run: Run) -> Review | Redo:
     """
-    Verify the draft against the documents.
+    Verify the draft against the documents, and reject one that quotes what is not
+    there. When that has been said often enough, what could be verified stands.
     """
-    (draft,) = order.needs.values()
+    ((writing, draft),) = order.needs.items()
     quoted = [each for part in draft.paragraphs for each in part.quotations]
     verified: list[Citation] = []
     for each in quoted:
@@ -51,7 +52,8 @@ async def reviewer(order: Order, run: Run) -> Review | Degraded:
     if not dropped:
         return review
     places = ", ".join(each.place for each in dropped)
-    return Degraded(review, f"quotations not found in their source: {places}")
+    reason = f"quotations not found in their source: {places}"
+    return Redo.of(writing, reason, review)
 
 
 async def stands(folder: Path | None, library: str, citation: Citation) -> bool:

@@ -254,21 +254,6 @@ def show_results(batch: str) -> None:
         print(f'{{"item": {number}, "result": {result}{more}}}')
 
 
-def show_dead_letters(batch: str | None, as_json: bool) -> None:
-    """
-    Print what was given up and why.
-    """
-    items = known(batch) if batch else Items(Store(settings().store))
-    found = list(items.dead_letters(batch))
-    if as_json:
-        print(json.dumps([vars(each) for each in found], ensure_ascii=False))
-        return
-    for each in found:
-        print(f"{each.batch}  item {each.item}  {each.cause}")
-    if not found:
-        print("no dead letters")
-
-
 def redrive(batch: str, item: int | None, cause: str | None) -> None:
     """
     Take dead letters back and have the pool work on them.
