@@ -1,18 +1,85 @@
 """
-Closes a mission's books: the one write that the supervisor workflow asks for.
+Opens and closes the books of missions: the writes that the supervisor workflow asks
+for.
 """
 
+import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 from outlast.attempt.counts import DEAD_TASKS, PARKED, count
-from outlast.contracts.models import Report, Status
+from outlast.attempt.host import fence_of
+from outlast.attempt.ledger import Ledger
+from outlast.contracts.errors import BadInputError
+from outlast.contracts.models import (
+    SUMMARY_CHARS,
+    Answer,
+    Assignment,
+    Mission,
+    Report,
+    Status,
+    digest,
+    shorten,
+)
+from outlast.contracts.trees import MISSION_ROLE
 from outlast.store.books import Books
 from outlast.store.database import Store
 
 COUNTED = {Status.PARKED: PARKED, Status.DEAD: DEAD_TASKS}
+
+
+def books_of(store: Store) -> list[Callable[..., Coroutine[Any, Any, None]]]:
+    """
+    Make the activities that keep the missions' books in *store*.
+    """
+    made = (open_mission, reopen_mission, close_mission, record_report)
+    return [make(store) for make in made]
+
+
+def open_mission(store: Store) -> Callable[[Mission], Coroutine[Any, Any, None]]:
+    """
+    Make the activity that opens the books of a mission within another one.
+    """
+
+    @activity.defn(name="open_mission")
+    async def open_(mission: Mission) -> None:
+        books = Books(store)
+        try:
+            await store.run(books.open, mission)
+        except BadInputError as error:
+            raise ApplicationError(str(error), non_retryable=True) from None
+        await store.run(books.accept, mission.id)
+
+    return open_
+
+
+def record_report(
+    store: Store,
+) -> Callable[[Assignment, Report], Coroutine[Any, Any, None]]:
+    """
+    Make the activity that records a mission's report as the result of a task.
+    """
+
+    @activity.defn(name="record_report")
+    async def record(assignment: Assignment, report: Report) -> None:
+        info, ledger = activity.info(), Ledger(store)
+        fence = fence_of(info.current_attempt_scheduled_time, info.attempt)
+        result = {
+            "mission": report.mission,
+            "status": report.status,
+            "tasks": {each.id: each.status for each in report.tasks},
+        }
+        text = json.dumps(result)
+        answer = Answer(
+            digest=digest(text), attempt=1, summary=shorten(text, SUMMARY_CHARS)
+        )
+        claim = await store.run(ledger.claim, assignment, MISSION_ROLE, fence)
+        await store.run(ledger.record, claim, answer, json.loads(text))
+
+    return record
 
 
 def close_mission(store: Store) -> Callable[[Report], Coroutine[Any, Any, None]]:
@@ -28,3 +95,15 @@ def close_mission(store: Store) -> Callable[[Report], Coroutine[Any, Any, None]]
                 count(COUNTED[task.status])
 
     return close
+
+
+def reopen_mission(store: Store) -> Callable[[str], Coroutine[Any, Any, None]]:
+    """
+    Make the activity that notes in *store* that a mission goes on.
+    """
+
+    @activity.defn(name="reopen_mission")
+    async def reopen(mission: str) -> None:
+        await store.run(Books(store).reopen, mission)
+
+    return reopen

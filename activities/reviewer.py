@@ -18,7 +18,7 @@ from activities.answering.handover import (
     Source,
     compose,
 )
-from outlast import Degraded, Run, agent
+from outlast import Redo, Run, agent
 from outlast.store import quotes
 from outlast.store.database import shared
 from outlast.store.parsing import UnreadableDocumentError, decoded, load, parse
@@ -39,19 +39,22 @@ class Order(Source):
 @dataclass(frozen=True)
 class Verified:
     """
-    A draft's quotations, those that stand in their source and those that do not.
+    The quotations of the draft that the task *writing* has made: those that stand in
+    their source and those that do not.
     """
 
+    writing: str
     draft: Draft
     standing: list[Citation]
     dropped: list[Citation]
 
 
 @agent("reviewer", version=1)
-async def reviewer(order: Order, run: Run) -> Review | Degraded:
+async def reviewer(order: Order, run: Run) -> Review | Redo:
     """
-    Verify the draft against the documents. What a model has made of them cannot be
-    looked up there: without a model to judge it, the quotations speak for themselves.
+    Verify the draft against the documents, and reject one that quotes what is not
+    there. What a model has made of them cannot be looked up there: without a model to
+    judge it, the quotations speak for themselves.
     """
     return reviewed(await verify(order, run))
 
@@ -60,26 +63,29 @@ async def verify(order: Order, run: Run) -> Verified:
     """
     Look every quotation of the draft up in its source.
     """
-    (draft,) = order.needs.values()
+    ((writing, draft),) = order.needs.items()
     quoted = [each for part in draft.paragraphs for each in part.quotations]
     standing: list[Citation] = []
     for each in quoted:
         run.say(f"verifying {each.place}")
         if await stands(order.documents, order.library or "", each):
             standing.append(each)
-    return Verified(draft, standing, [each for each in quoted if each not in standing])
+    dropped = [each for each in quoted if each not in standing]
+    return Verified(writing, draft, standing, dropped)
 
 
-def reviewed(found: Verified, supported: Collection[str] = ()) -> Review | Degraded:
+def reviewed(found: Verified, supported: Collection[str] = ()) -> Review | Redo:
     """
     The answer as far as it stands, with the texts that are *supported* by quotations
-    which all stand.
+    which all stand. Where some do not, the draft is to be written again; when that has
+    been said often enough, what stands is the answer.
     """
     review = _review(found, supported)
     if not found.dropped:
         return review
     places = ", ".join(each.place for each in found.dropped)
-    return Degraded(review, f"quotations not found in their source: {places}")
+    reason = f"quotations not found in their source: {places}"
+    return Redo.of(found.writing, reason, review)
 
 
 async def stands(folder: Path | None, library: str, citation: Citation) -> bool:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from outlast.attempt.agent import Degraded, agent
     from outlast.attempt.run import Run
     from outlast.contracts.errors import GiveUp, TryLater
-    from outlast.contracts.models import FollowUps, Mission, Spread, Task
+    from outlast.contracts.models import FollowUps, Mission, Redo, Spread, Task
     from outlast.contracts.policies import Policy
     from outlast.runtime.start import start
 
@@ -22,6 +22,7 @@ __all__ = [
     "GiveUp",
     "Mission",
     "Policy",
+    "Redo",
     "Run",
     "Spread",
     "Task",
@@ -36,6 +37,7 @@ _HOMES = {
     "GiveUp": "outlast.contracts.errors",
     "Mission": "outlast.contracts.models",
     "Policy": "outlast.contracts.policies",
+    "Redo": "outlast.contracts.models",
     "Run": "outlast.attempt.run",
     "Spread": "outlast.contracts.models",
     "Task": "outlast.contracts.models",

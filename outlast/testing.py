@@ -33,6 +33,7 @@ class Ended:
     saves: int
     effects: list[str] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
+    rejected: str | None = None  # why another task is to be done again
 
 
 class Killed(BaseException):
@@ -110,6 +111,7 @@ class _Trial:
             saves=self._ledger.saves,
             effects=self._ledger.effects,
             degraded=answer.degraded,
+            rejected=answer.redo.reason if answer.redo else None,
         )
 
     async def _attempt(self, number: int) -> Answer:

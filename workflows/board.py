@@ -2,7 +2,7 @@
 How a mission looks in the Web UI while it runs: its current details, as Markdown.
 """
 
-from outlast.contracts.models import Outcome, Progress
+from outlast.contracts.models import Outcome, Progress, Running
 
 MARKS = {
     "done": "✅",
@@ -18,10 +18,16 @@ def board(progress: Progress) -> str:
     Draw the board: one row a task.
     """
     rows = [_settled(each) for each in progress.settled]
-    rows += [f"| ▶ | {each.id} | {each.route} | running |" for each in progress.running]
+    rows += [_running(each) for each in progress.running]
     rows += [f"| … | {task} | | waiting |" for task in progress.waiting]
     head = ["**paused**", ""] if progress.paused else []
     return "\n".join([*head, "| | task | role | |", "|-|-|-|-|", *rows])
+
+
+def _running(running: Running) -> str:
+    mark = MARKS["parked"] if running.waits else "▶"
+    told = running.waits or "running"
+    return f"| {mark} | {running.id} | {running.route} | {told} |"
 
 
 def _settled(outcome: Outcome) -> str:

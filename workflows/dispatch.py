@@ -30,6 +30,7 @@ from outlast.contracts.policies import (
     DISPATCH_TRIES,
     SHIPPED,
 )
+from workflows.routes import unplayed
 from workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
 
 # A task that is lost so often without a beat may be what freezes its hosts.
@@ -62,6 +63,31 @@ class Pursuit:
         self.deaths = 0  # since the last saved step
         self.lost = 0  # before they began
         self._stopped = stopped
+        self._attempt: workflow.ActivityHandle[Answer] | None = None
+        self._stranded = False
+
+    @property
+    def attempt_id(self) -> str:
+        """
+        Name the attempt that is under way.
+        """
+        return attempt_id(self.assignment.task.id, self.route, self.dispatches)
+
+    def strand(self) -> None:
+        """
+        Take the attempt back from a queue that nobody reads; a result that comes
+        meanwhile is kept.
+        """
+        if self._attempt is not None:
+            self._stranded = True
+            self._attempt.cancel()
+
+    def approve(self) -> None:
+        """
+        Let the effects of the next attempt happen.
+        """
+        approved = {"approved": True, "noticed_by": None}
+        self.assignment = self.assignment.model_copy(update=approved)
 
     async def run(self) -> Answer | Verdict:
         """
@@ -70,10 +96,13 @@ class Pursuit:
         """
         while True:
             self.dispatches += 1
+            self._stranded = False
             try:
                 return await self._dispatch()
             except ActivityError as error:
                 verdict = self._weigh(judge(error))
+            if self._stranded and verdict.next is Next.SKIP:
+                return Verdict(Next.REROUTE, unplayed(self.route))
             if verdict.next not in AGAIN:
                 return verdict
 
@@ -139,18 +168,19 @@ class Pursuit:
     async def _dispatch(self) -> Answer:
         task = self.assignment.task.id
         queue = alone_queue_of if self.suspect else queue_of
-        answer: Answer = await workflow.execute_activity(
+        self._attempt = workflow.start_activity(
             self.route,
             self.assignment,
             result_type=Answer,
             task_queue=queue(self.route),
-            activity_id=attempt_id(task, self.route, self.dispatches),
+            activity_id=self.attempt_id,
             summary=task,
             heartbeat_timeout=timedelta(seconds=SHIPPED.heartbeat_timeout_s),
             start_to_close_timeout=self.assignment.policy.attempt_limit,
             retry_policy=RETRIES,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
+        answer: Answer = await self._attempt
         return answer
 
 

@@ -6,72 +6,78 @@ An agent's crash is never the supervisor's crash.
 """
 
 import asyncio
-import contextlib
+from collections.abc import Iterable
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, SearchAttributeKey
+from temporalio.common import SearchAttributeKey
 
 with workflow.unsafe.imports_passed_through():
     from outlast.contracts.errors import BadInputError
     from outlast.contracts.models import (
         CAUSE_CHARS,
-        MISSIONS_QUEUE,
-        Answer,
-        Assignment,
+        Checkpoint,
         Mission,
         Outcome,
         Progress,
+        Redoing,
+        Redrive,
         Report,
-        Running,
-        Spreading,
         Status,
         Task,
         shorten,
     )
-    from outlast.contracts.plan import Plan, mission_status, settle
-    from outlast.contracts.policies import (
-        BACKOFF_CAP_S,
-        BACKOFF_FIRST_S,
-        SHIPPED,
-    )
-    from outlast.contracts.pool import Batch, BatchReport, PoolState
+    from outlast.contracts.orders import Decision, Sighting
+    from outlast.contracts.plan import ANSWERED, Plan, settle
     from workflows.board import board
-    from workflows.dispatch import Pursuit
-    from workflows.verdict import Next, Verdict
+    from workflows.closing import close_books, open_books, report_of
+    from workflows.people import Desk
+    from workflows.settling import Ground, Settling, Turn
 
 STATUS = SearchAttributeKey.for_keyword("OutlastStatus")
-
-# Closing the books waits for the store as long as it takes a person to mend it.
-BOOKS_ATTEMPTS = 2_000
-BOOKS_LIMIT = timedelta(seconds=30)
 
 
 @workflow.defn(name="Supervisor")
 class SupervisorWorkflow:
     """
-    One mission, from plan to report.
+    One mission, from plan to report; with a *past* it goes on where it had ended.
     """
 
     @workflow.init
     def __init__(self, mission: Mission) -> None:
         self.mission = mission
         self.plan = Plan(mission)
+        self.desk = Desk(self._show)
         self.paused = False
         self.stopped: str | None = None
         self.cancelled = False
-        self.running: dict[str, tuple[Running, asyncio.Task[None]]] = {}
+        self.reopening = 0
+        self.running: dict[str, tuple[Settling, asyncio.Task[None]]] = {}
+        self.carried: dict[str, Checkpoint] = {}
+        self.ground = Ground(
+            mission=mission,
+            plan=self.plan,
+            desk=self.desk,
+            stopped=lambda: self.stopped,
+            carried=self.carried,
+            show=self._show,
+        )
+        if mission.past is not None:
+            self.plan.take_up(mission.past)
+            self.carried.update(mission.past.redrive.checkpoints)
 
     @workflow.run
     async def run(self, mission: Mission) -> Report:
         try:
+            await open_books(mission)
             await self._carry_out()
         except asyncio.CancelledError:
             # Cancelled from outside: what is done is kept and reported all the same.
             self.cancelled = True
-            while not self.plan.settled:
+            while not self._settled():
                 await self._stop("cancelled")
-        report = self._report()
+        outcomes = list(self.plan.outcomes.values())
+        report = report_of(self.mission.id, outcomes, self.cancelled)
         await self._close_books(report)
         return report
 
@@ -81,8 +87,9 @@ class SupervisorWorkflow:
             mission=self.mission.id,
             paused=self.paused,
             waiting=[task.id for task in self.plan.waiting],
-            running=[running for running, _ in self.running.values()],
+            running=[settling.running for settling, _ in self.running.values()],
             settled=list(self.plan.outcomes.values()),
+            asked=list(self.desk.asked.values()),
         )
 
     @workflow.update
@@ -125,9 +132,67 @@ class SupervisorWorkflow:
     def _may_cancel(self, reason: str) -> None:
         self._must_be_open()
 
+    @workflow.update
+    async def approve(self, decision: Decision) -> None:
+        """
+        Let a task start, or its effects happen.
+        """
+        self.desk.say(decision.task, True, decision.reason)
+
+    @approve.validator
+    def _may_approve(self, decision: Decision) -> None:
+        self._must_be_open()
+        self.desk.must_wait(decision.task)
+
+    @workflow.update
+    async def reject(self, decision: Decision) -> None:
+        """
+        Skip a task that has asked for leave.
+        """
+        self.desk.say(decision.task, False, decision.reason)
+
+    @reject.validator
+    def _may_reject(self, decision: Decision) -> None:
+        self._must_be_open()
+        self.desk.must_wait(decision.task)
+
+    @workflow.update
+    async def redrive(self, redrive: Redrive) -> None:
+        """
+        Do tasks that were given up again, each from its last checkpoint.
+        """
+        self.carried.update(redrive.checkpoints)
+        await self._begin_again(redrive.tasks, "redriven")
+
+    @redrive.validator
+    def _may_redrive(self, redrive: Redrive) -> None:
+        self._must_be_open()
+        for task in redrive.tasks:
+            if self.reopening or not self.plan.given_up(task):
+                raise ValueError(f"task {task!r} has not been given up")
+
+    @workflow.update
+    async def reroute(self, sighting: Sighting) -> None:
+        """
+        Take tasks from queues that nobody reads, as a lookout has seen.
+        """
+        for settling, _ in self.running.values():
+            settling.heed(sighting)
+        self._show()
+
+    @reroute.validator
+    def _may_reroute(self, sighting: Sighting) -> None:
+        # In peace it is refused, and what is refused leaves no event.
+        turns = (settling.turn(sighting) for settling, _ in self.running.values())
+        if all(turn is Turn.KEEP for turn in turns):
+            raise ValueError("it changes nothing")
+
     def _must_be_open(self) -> None:
-        if self.plan.settled or self.stopped:
+        if self._settled() or self.stopped:
             raise ValueError("the mission has ended")
+
+    def _settled(self) -> bool:
+        return self.plan.settled and not self.reopening
 
     async def _carry_out(self) -> None:
         """
@@ -136,7 +201,7 @@ class SupervisorWorkflow:
         limit = timedelta(seconds=self.mission.limits.deadline_s)
         deadline = asyncio.create_task(workflow.sleep(limit, summary="deadline"))
         try:
-            while not self.plan.settled:
+            while not self._settled():
                 self._start_ready()
                 await workflow.wait_condition(
                     lambda: self._can_go_on() or deadline.done()
@@ -149,7 +214,7 @@ class SupervisorWorkflow:
             deadline.cancel()
 
     def _can_go_on(self) -> bool:
-        return bool(self.plan.settled or self.stopped or self._startable())
+        return bool(self._settled() or self.stopped or self._startable())
 
     def _startable(self) -> list[Task]:
         free = self.mission.limits.concurrency - len(self.running)
@@ -159,16 +224,10 @@ class SupervisorWorkflow:
     def _start_ready(self) -> None:
         for task in self._startable():
             self.plan.start(task)
-            running = Running(id=task.id, role=task.role, route=task.role)
-            self.running[task.id] = (running, asyncio.create_task(self._settle(task)))
+            settling = Settling(task, self.ground)
+            ending = asyncio.create_task(self._settle(settling))
+            self.running[task.id] = (settling, ending)
         self._show()
-
-    def _note_route(self, task: Task, route: str) -> None:
-        running, settling = self.running[task.id]
-        if running.route != route:
-            rerouted = running.model_copy(update={"route": route})
-            self.running[task.id] = (rerouted, settling)
-            self._show()
 
     async def _stop(self, reason: str) -> None:
         """
@@ -176,17 +235,27 @@ class SupervisorWorkflow:
         """
         self.stopped = reason
         self.plan.stop(reason)
-        settling = [settling for _, settling in self.running.values()]
-        for each in settling:
-            each.cancel()
-        await asyncio.gather(*settling, return_exceptions=True)
+        await self._end(list(self.running))
 
-    async def _settle(self, task: Task) -> None:
+    async def _end(self, tasks: Iterable[str]) -> None:
         """
-        Bring *task* to its end, whatever that is, and note it on the board.
+        Cancel those of *tasks* that run and wait until they have ended.
         """
+        ending = [self.running[task][1] for task in tasks if task in self.running]
+        for each in ending:
+            each.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+
+    async def _settle(self, settling: Settling) -> None:
+        """
+        Bring a task to its end, whatever that is, and note it on the board.
+        """
+        task = settling.task
+        outcome: Outcome | None
         try:
-            outcome = await self._try_routes(task)
+            outcome = await settling.run()
+            if settling.wants is not None and outcome.status in ANSWERED:
+                outcome = await self._redo(task, settling.wants, outcome)
         except asyncio.CancelledError:
             outcome = settle(task, Status.SKIPPED, self.stopped or "cancelled")
         except Exception as error:
@@ -194,134 +263,48 @@ class SupervisorWorkflow:
             workflow.logger.exception("task.unsettled")
             outcome = settle(task, Status.DEAD, shorten(repr(error), CAUSE_CHARS))
         del self.running[task.id]
-        self.plan.record(outcome)
+        if outcome is not None:
+            self.plan.record(outcome)
         self._show()
 
-    async def _try_routes(self, task: Task) -> Outcome:
+    async def _redo(
+        self, task: Task, wants: Redoing, outcome: Outcome
+    ) -> Outcome | None:
         """
-        Try *task* on each of its routes until one of them answers.
+        Have another task done again, and with it *task*; past the limit what stands
+        is taken, or a person must look.
         """
-        failures: list[str] = []
-        for route in self.mission.crew[task.role].routes:
-            self._note_route(task, route)
-            ended = await self._pursue(task, route)
-            if isinstance(ended, Answer):
-                if ended.spread is not None:
-                    failures += await self._work_through(ended.spread)
-                return self._answered(task, route, ended, failures)
-            last = ended
-            if self.stopped:
-                # Whatever it raised while it was being ended, it was ended by us.
-                return settle(task, Status.SKIPPED, self.stopped)
-            failures.append(f"{route}: {shorten(last.cause, CAUSE_CHARS)}")
-            if last.next is not Next.NEXT_ROUTE:
-                break
-        return _unanswered(task, route, last, failures)
-
-    async def _pursue(self, task: Task, route: str) -> Answer | Verdict:
-        assignment = Assignment(
-            mission=self.mission.id,
-            tenant=self.mission.tenant,
-            task=task,
-            store=self.mission.store,
-            needs=self.plan.needs_of(task),
-            policy=self.mission.crew[route].policy,
-            limits=self.mission.limits,
-        )
-        return await Pursuit(assignment, route, lambda: self.stopped).run()
-
-    async def _work_through(self, spread: Spreading) -> list[str]:
-        """
-        Have the pool work through what an agent has spread; returns what it lacks.
-        """
-        if spread.items == 0:
-            return []
-        if spread.role not in self.mission.crew:
-            return [f"nothing was worked through: no agent plays {spread.role!r}"]
-        batch = Batch(
-            id=spread.batch,
-            role=spread.role,
-            tenant=self.mission.tenant,
-            policy=self.mission.crew[spread.role].policy,
-            store=self.mission.store,
-        )
-        report: BatchReport = await workflow.execute_child_workflow(
-            "Pool",
-            PoolState(batch=batch),
-            id=batch.id,
-            result_type=BatchReport,
-            task_queue=MISSIONS_QUEUE,
-            task_timeout=timedelta(seconds=SHIPPED.workflow_task_s),
-            static_summary=f"{spread.items} items for {spread.role}",
-            cancellation_type=workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
-        )
-        if report.failed:
-            return [f"the pool gave up: {report.failed}"]
-        if not report.dead:
-            return []
-        told = f"starter.py dead-letters {batch.id}"
-        return [f"{report.dead} of {report.items} items are dead letters: {told}"]
-
-    def _answered(
-        self, task: Task, route: str, answer: Answer, failures: list[str]
-    ) -> Outcome:
-        """
-        Take the answer; follow-up tasks that do not fit make it a dead letter.
-        """
-        reasons = [*failures, *answer.degraded]
-        status = Status.DEGRADED if reasons else Status.DONE
+        told = f"{wants.task} rejected: {shorten(wants.reason, CAUSE_CHARS)}"
         try:
-            self.plan.extend(answer.follow_ups)
+            allowed = self.plan.ask_again(task.id, wants.task)
         except BadInputError as error:
-            status, reasons = Status.DEAD, [*reasons, f"its follow-up tasks: {error}"]
-        return Outcome(
-            id=task.id,
-            role=task.role,
-            route=route,
-            status=status,
-            attempts=answer.attempt,
-            required=task.required,
-            reasons=reasons,
-            summary=answer.summary,
-        )
+            reasons, status = [*outcome.reasons, f"its redo: {error}"], Status.DEAD
+            return outcome.model_copy(update={"status": status, "reasons": reasons})
+        if allowed:
+            await self._begin_again([wants.task], told, asker=task.id)
+            return None
+        status = Status.DEGRADED if wants.stands else Status.PARKED
+        reasons = [*outcome.reasons, f"{told} (round {self.plan.round(wants.task)})"]
+        return outcome.model_copy(update={"status": status, "reasons": reasons})
 
-    def _report(self) -> Report:
-        outcomes = list(self.plan.outcomes.values())
-        status = mission_status(outcomes)
-        if self.cancelled and status is not Status.COMPLETED:
-            status = Status.CANCELLED
-        lacking = [
-            f"{each.id}: {reason}"
-            for each in outcomes
-            if each.status is not Status.DONE
-            for reason in each.reasons
-        ]
-        return Report(
-            mission=self.mission.id, status=status, tasks=outcomes, degraded=lacking
-        )
+    async def _begin_again(
+        self, tasks: list[str], reason: str, asker: str | None = None
+    ) -> None:
+        """
+        End what depends on *tasks* and begin a new round of all of it.
+        """
+        self.reopening += 1
+        try:
+            await self._end(sorted(self.plan.after(tasks) - {asker}))
+            if not self.stopped:
+                self.plan.reopen(tasks, reason)
+        finally:
+            self.reopening -= 1
+        if self.stopped and asker:
+            raise asyncio.CancelledError
 
     async def _close_books(self, report: Report) -> None:
-        """
-        Write the end into the ledger, since the server's retention forgets.
-        """
-        closing = workflow.start_activity(
-            "close_mission",
-            report,
-            task_queue=MISSIONS_QUEUE,
-            summary=report.status,
-            heartbeat_timeout=BOOKS_LIMIT,
-            start_to_close_timeout=BOOKS_LIMIT,
-            retry_policy=RetryPolicy(
-                initial_interval=timedelta(seconds=BACKOFF_FIRST_S),
-                maximum_interval=timedelta(seconds=BACKOFF_CAP_S),
-                maximum_attempts=BOOKS_ATTEMPTS,
-            ),
-        )
-        while not closing.done():
-            # Cancelling a mission that is ending already must not lose its report.
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.shield(closing)
-        closing.result()
+        await close_books(report)
         self._show(report.status)
 
     def _show(self, status: str = "running") -> None:
@@ -333,14 +316,3 @@ class SupervisorWorkflow:
         tags = workflow.info().typed_search_attributes
         if tags.get(STATUS, shown) != shown:
             workflow.upsert_search_attributes([STATUS.value_set(shown)])
-
-
-def _unanswered(task: Task, route: str, last: Verdict, failures: list[str]) -> Outcome:
-    """
-    End a task that no route has answered: dead, unless it was parked or cancelled.
-    """
-    status = {Next.PARK: Status.PARKED, Next.SKIP: Status.SKIPPED}.get(
-        last.next, Status.DEAD
-    )
-    outcome = settle(task, status, *failures)
-    return outcome.model_copy(update={"route": route, "attempts": last.attempts})

@@ -8,7 +8,10 @@ How an attempt's end is read: the one place that turns a failure into what happe
                                     until the policy's failures are used up
     worker drained, or of a
     release too old to read it   -> the same task again at once, not counted
+    nobody plays its role        -> the next route, or it waits
     parked                       -> parked
+    a budget is spent            -> the next route, or the mission goes on without it
+    an effect needs approval     -> again from its checkpoint, once a person approves
     cancelled                    -> skipped
     anything else                -> the next route, or the task is dead
 """
@@ -31,6 +34,8 @@ from outlast.contracts.errors import (
     CRASHED,
     DRAINED,
     STALE,
+    ApprovalNeededError,
+    BudgetSpentError,
     NewerStateError,
     ParkedError,
 )
@@ -54,6 +59,9 @@ class Next(Enum):
     PARK = auto()
     SKIP = auto()
     NEXT_ROUTE = auto()
+    REROUTE = auto()
+    SPENT = auto()
+    ASK = auto()
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,8 @@ def _raised(error: ApplicationError) -> Verdict:
         # Overtaken, yet the server still waited for it: nobody else will report.
         STALE: Next.AGAIN_CRASHED,
         ParkedError.kind: Next.PARK,
+        BudgetSpentError.kind: Next.SPENT,
+        ApprovalNeededError.kind: Next.ASK,
     }.get(error.type or "", Next.NEXT_ROUTE)
     overtaken = error.type == STALE
     return Verdict(decided, error.message, checkpoint, attempts, overtaken=overtaken)

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from activities.answering.handover import Paragraph, Review
 from activities.reviewer import Order, Verified, reviewed, verify
 from activities.thinking.thought import Fence, Thought, ahead_of, think
-from outlast import Degraded, Run
+from outlast import Redo, Run
 
 INSTRUCTIONS = """
 You check numbered texts against the quotations below each. Name the numbers of those
@@ -25,7 +25,7 @@ class Judged(BaseModel):
     unsupported: list[int]
 
 
-async def review(order: Order, run: Run) -> Review | Degraded:
+async def judge(order: Order, run: Run) -> Review | Redo:
     """
     Verify the draft against the documents, then its texts against its quotations.
     """
@@ -37,7 +37,8 @@ async def review(order: Order, run: Run) -> Review | Degraded:
     asked = "\n\n".join(_shown(at, each, fence) for at, each in texts.items())
     judged = await think(Thought(f"{INSTRUCTIONS}\n{fence.rule}", asked, Judged), run)
     kept = [each for at, each in texts.items() if at not in judged.unsupported]
-    return _told(reviewed(found, [each.text for each in kept]), len(texts) - len(kept))
+    review = reviewed(found, [each.text for each in kept])
+    return _told(found, review, len(texts) - len(kept))
 
 
 def _texts(found: Verified) -> list[Paragraph]:
@@ -59,16 +60,17 @@ def _shown(at: int, paragraph: Paragraph, fence: Fence) -> str:
     )
 
 
-def _told(review: Review | Degraded, unsupported: int) -> Review | Degraded:
+def _told(found: Verified, review: Review | Redo, unsupported: int) -> Review | Redo:
     """
-    Say how many texts were left out, with what else is lacking.
+    Say how many texts were left out, with what else is lacking: the writer may do
+    better, and what stands is the answer when it does not.
     """
     if not unsupported:
         return review
     reason = f"{unsupported} texts said more than their quotations and were left out"
-    if isinstance(review, Degraded):
-        return Degraded(review.result, f"{review.reason}; {reason}")
-    return Degraded(review, reason)
+    if isinstance(review, Redo):
+        return review.model_copy(update={"reason": f"{review.reason}; {reason}"})
+    return Redo.of(found.writing, reason, review)
 
 
-ahead_of("reviewer", review)
+ahead_of("reviewer", judge)

@@ -50,6 +50,8 @@ async def write(order: Order, run: Run) -> Draft | Degraded:
     fence = Fence.of(run)
     instructions = f"{INSTRUCTIONS}\n{fence.rule}"
     asked = "\n\n".join(_shown(at, each, fence) for at, each in numbered.items())
+    if run.redo_reason:
+        asked += f"\n\nAn earlier text of yours was rejected: {run.redo_reason}"
     written = await think(
         Thought(instructions, asked, Written, check=lambda w: _wrong(w, numbered)), run
     )

@@ -34,6 +34,8 @@ from outlast.contracts.models import (
     Beat,
     Checkpoint,
     FollowUps,
+    Redo,
+    Redoing,
     Spread,
     Spreading,
     batch_of,
@@ -144,7 +146,7 @@ class Attempt:
         """
         assert self.claim is not None
         task = self.assignment.task.id
-        name = batch_of(self.assignment.mission, task)
+        name = batch_of(self.assignment.mission, task, self.assignment.round)
         bodies = [encode_item(each) for each in spread.items]
         store = self.place.ledger.store
         batches = Batches(store)
@@ -158,7 +160,7 @@ class Attempt:
     async def _play(self) -> Any:
         assert self.claim is not None
         ledger, assignment = self.place.ledger, self.assignment
-        run = Run(self.agent, self.claim, ledger, self.checkpoint, assignment.limits)
+        run = Run(self.agent, self.claim, ledger, self.checkpoint, assignment)
         run.tell(self.hand)
         given = self.agent.read(assignment.task.input, await self._needed())
         playing = asyncio.ensure_future(
@@ -272,7 +274,8 @@ def _answer(value: Any, attempt: int) -> tuple[Answer, JsonValue]:
         reasons = [shorten(value.reason, CAUSE_CHARS)]
         value = value.result
     follow_ups = value.tasks if isinstance(value, FollowUps) else []
-    if isinstance(value, FollowUps):
+    redo = _redoing(value) if isinstance(value, Redo) else None
+    if isinstance(value, FollowUps | Redo):
         value = value.result
     text = encode(value)
     result: JsonValue = json.loads(text)
@@ -282,5 +285,11 @@ def _answer(value: Any, attempt: int) -> tuple[Answer, JsonValue]:
         summary=shorten(text, SUMMARY_CHARS),
         degraded=reasons,
         follow_ups=follow_ups,
+        redo=redo,
     )
     return answer, result
+
+
+def _redoing(redo: Redo) -> Redoing:
+    reason, stands = shorten(redo.reason, CAUSE_CHARS), redo.result is not None
+    return Redoing(task=redo.task, reason=reason, stands=stands)

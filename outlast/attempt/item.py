@@ -12,12 +12,13 @@ from outlast.attempt.agent import Agent
 from outlast.attempt.fence import Claim
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.run import Run
-from outlast.contracts.models import Assignment, Checkpoint, Limits, Task
+from outlast.contracts.models import Assignment, Checkpoint, Task
 from outlast.contracts.pool import Batch
 
 T = TypeVar("T")
 
-LIMITS = Limits()
+# An item has no limits, approvals or rounds: one assignment does for all of them.
+PLAIN = Assignment(mission="item", tenant="item", task=Task(id="item", role="item"))
 NOTHING = Checkpoint()
 
 
@@ -29,7 +30,7 @@ class ItemRun(Run):
     def __init__(
         self, agent: Agent, ledger: Ledger, batch: Batch, claim: Claim
     ) -> None:
-        super().__init__(agent, claim, ledger, NOTHING, LIMITS)
+        super().__init__(agent, claim, ledger, NOTHING, PLAIN)
         self.begun = False
         self._batch = batch
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from pydantic import JsonValue
@@ -14,6 +15,7 @@ from outlast.attempt.fence import (
     Claim,
     Fence,
     key_of,
+    of,
     of_line,
     of_round,
     overtaken,
@@ -30,6 +32,7 @@ from outlast.store.statements import (
 )
 from outlast.store.upsert import enter, insert, upsert
 
+SPENT = sa.select(sa.func.sum(spending.c.tokens), sa.func.sum(spending.c.cost))
 KEEP = upsert(blobs, ["mission", "digest"], ["body", "stored_at"])
 
 INTENDED = "intended"
@@ -50,6 +53,24 @@ class Intent:
     result: JsonValue
     round: int
     proposed: bool  # whether the content is the one that this attempt proposed
+
+
+class Used(NamedTuple):
+    """
+    Tokens and cost.
+    """
+
+    tokens: int
+    cost: float
+
+
+class Spent(NamedTuple):
+    """
+    What the mission has spent in all, and the task of it.
+    """
+
+    mission: Used
+    task: Used
 
 
 @dataclass(frozen=True)
@@ -240,12 +261,12 @@ class Ledger(Fence):
 
         self._write(claim, "effect", put)
 
-    def spend(self, claim: Claim, tokens: int, cost: float) -> tuple[int, float]:
+    def spend(self, claim: Claim, tokens: int, cost: float) -> Spent:
         """
-        Add to what the task has spent; returns the mission's totals.
+        Add to what the task has spent; returns the totals.
         """
 
-        def put(connection: sa.Connection) -> tuple[int, float]:
+        def put(connection: sa.Connection) -> Spent:
             add = insert(spending).values(**key_of(claim), tokens=tokens, cost=cost)
             more = {
                 "tokens": spending.c.tokens + add.excluded.tokens,
@@ -253,13 +274,21 @@ class Ledger(Fence):
             }
             key = ["mission", "task"]
             connection.execute(add.on_conflict_do_update(index_elements=key, set_=more))
-            total = sa.select(
-                sa.func.sum(spending.c.tokens), sa.func.sum(spending.c.cost)
-            ).where(spending.c.mission == claim.mission)
-            spent = connection.execute(total).one()
-            return int(spent[0]), float(spent[1])
+            whole = connection.execute(
+                SPENT.where(spending.c.mission == claim.mission)
+            ).one()
+            own = connection.execute(SPENT.where(of(spending, claim))).one()
+            return Spent(Used(*whole), Used(*own))
 
         return self._write(claim, "spending", put)
+
+    def intended(self, claim: Claim, key: str) -> bool:
+        """
+        Say whether the effect has been begun, by whomever.
+        """
+        query = sa.select(effects.c.key).where(_effect(claim, key))
+        with self.store.read() as connection:
+            return connection.scalar(query) is not None
 
     def _first_intent(
         self, connection: sa.Connection, claim: Claim, key: str, content: str

@@ -17,9 +17,10 @@ from outlast.attempt import spans
 from outlast.attempt.agent import Agent
 from outlast.attempt.fence import Claim
 from outlast.attempt.hands import NOBODY, Hand
-from outlast.attempt.ledger import APPLIED, INTENDED, Intent, Ledger
+from outlast.attempt.ledger import APPLIED, INTENDED, Intent, Ledger, Used
 from outlast.attempt.services import guarded
 from outlast.contracts.errors import (
+    ApprovalNeededError,
     BudgetSpentError,
     CheckpointError,
     ExitedError,
@@ -29,10 +30,11 @@ from outlast.contracts.errors import (
     StaleAttemptError,
 )
 from outlast.contracts.models import (
+    CAUSE_CHARS,
     CHECKPOINT_BYTES,
+    Assignment,
     Beat,
     Checkpoint,
-    Limits,
     shorten,
 )
 from outlast.store.outcomes import Harvested, Outcomes
@@ -68,17 +70,18 @@ class Run:
         claim: Claim,
         ledger: Ledger,
         checkpoint: Checkpoint,
-        limits: Limits,
+        assignment: Assignment,
     ) -> None:
         self.tenant = claim.tenant
         self.round = claim.round
+        self.redo_reason = assignment.redo_reason
         self.attempt = claim.attempt
         self.key = f"{claim.mission}/{claim.task}/{claim.round}"
         self.route = agent.role
         self._agent = agent
         self._claim = claim
         self._ledger = ledger
-        self._limits = limits
+        self._assignment = assignment
         self._checkpoint = checkpoint
         self._said = ""
         self._hand: Hand = NOBODY
@@ -149,14 +152,28 @@ class Run:
         If an earlier attempt may or may not have acted, *if_unsure* decides:
         `repeat` (the far side honours the idempotency key) or `park`.
 
+        :raises ApprovalNeededError: when a person must approve the task's effects.
         :raises ParkedError: when a person must look first.
         :raises StaleAttemptError: when a later attempt has the task.
         """
         told = {"outlast.task": self._claim.task, "outlast.effect": key}
         with spans.span("run.once", told):
+            await self._approved(key, content)
             intent: Intent = await self._write(self._ledger.intend, key, content)
             spans.describe({"outlast.effect_found": intent.state or "new"})
             return await self._do_once(key, intent, act, content, if_unsure)
+
+    async def _approved(self, key: str, content: JsonValue) -> None:
+        """
+        Make sure that the effect may happen, or was begun when it might.
+        """
+        approval = self._assignment.task.approval
+        if approval is None or approval.before != "effect" or self._assignment.approved:
+            return
+        if await self._write(self._ledger.intended, key):
+            return
+        about = "" if content is None else f": {json.dumps(content)}"
+        raise ApprovalNeededError(shorten(f"effect {key!r}{about}", CAUSE_CHARS))
 
     async def _do_once(
         self,
@@ -185,17 +202,16 @@ class Run:
 
     async def spend(self, *, tokens: int = 0, cost: float = 0.0) -> None:
         """
-        Count what was used against the mission's limits.
+        Count what was used against the limits of the mission and of the task. Nothing
+        at all may be spent too: that asks whether anything is left.
 
         :raises BudgetSpentError: when one of them is passed.
         """
-        used, paid = await self._write(self._ledger.spend, tokens, cost)
+        spent = await self._write(self._ledger.spend, tokens, cost)
         spans.event("run.spent", {"outlast.tokens": tokens, "outlast.cost": cost})
-        limits = self._limits
-        if limits.tokens is not None and used > limits.tokens:
-            raise BudgetSpentError(f"{used} tokens used of {limits.tokens}")
-        if limits.cost is not None and paid > limits.cost:
-            raise BudgetSpentError(f"cost {paid:.2f} of {limits.cost:.2f} spent")
+        limits, budget = self._assignment.limits, self._assignment.task.budget
+        _within("the mission's", spent.mission, limits.tokens, limits.cost)
+        _within("the task's", spent.task, budget.tokens, budget.cost)
 
     async def harvest(self, batch: str) -> AsyncIterator[Harvested]:
         """
@@ -306,3 +322,10 @@ class Run:
                 f"version {self._agent.version} and migrates nothing"
             )
         return self._agent.migrate(saved, value)
+
+
+def _within(whose: str, used: Used, tokens: int | None, cost: float | None) -> None:
+    if tokens is not None and used.tokens > tokens:
+        raise BudgetSpentError(f"{used.tokens} tokens used of {whose} {tokens}")
+    if cost is not None and used.cost > cost:
+        raise BudgetSpentError(f"cost {used.cost:.2f} of {whose} {cost:.2f} spent")

@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 
 MissionId = Annotated[str, typer.Argument(help="the mission's id")]
+TaskId = Annotated[str, typer.Argument(help="the task's id")]
+Reason = Annotated[str, typer.Option(help="stands in the report")]
 Json = Annotated[
     bool, typer.Option("--json", help="one JSON object on standard output")
 ]
@@ -134,31 +136,63 @@ def results(batch: BatchId) -> None:
 
 @app.command("dead-letters")
 def dead_letters(
-    batch: Annotated[str | None, typer.Argument(help="of this batch only")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="of this mission or batch only")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """
-    List the items that were given up, and why.
+    List the tasks and items that were given up, and why.
     """
-    from outlast.cli.outcomes import show_dead_letters
+    from outlast.cli.letters import show_dead_letters
 
-    show_dead_letters(batch, as_json)
+    show_dead_letters(name, as_json)
+
+
+@app.command()
+def parked(
+    mission: Annotated[str | None, typer.Argument(help="of this mission only")] = None,
+    as_json: Json = False,
+) -> None:
+    """
+    List the tasks that wait, for a worker or a person, and what to do about it.
+    """
+    from outlast.cli.parked import show_parked
+
+    show_parked(mission, as_json)
 
 
 @app.command()
 def redrive(
-    batch: BatchId,
+    name: Annotated[str, typer.Argument(help="the id of a mission or a batch")],
+    task: Annotated[str | None, typer.Option(help="only this task")] = None,
     item: Annotated[int | None, typer.Option(help="only this item")] = None,
     cause: Annotated[
-        str | None, typer.Option(help="only those with these words in their cause")
+        str | None, typer.Option(help="only items with these words in their cause")
     ] = None,
 ) -> None:
     """
-    Take dead letters of BATCH back and try them again.
+    Try again what was given up, each task from its last checkpoint.
     """
-    from outlast.cli.outcomes import redrive as again
+    from outlast.cli.letters import redrive as again
 
-    again(batch, item, cause)
+    again(name, task, item, cause)
+
+
+@app.command()
+def approve(mission: MissionId, task: TaskId, reason: Reason = "") -> None:
+    """
+    Let TASK of MISSION start, or its effects happen.
+    """
+    _decide(mission, "approve", task, reason)
+
+
+@app.command()
+def reject(mission: MissionId, task: TaskId, reason: Reason = "") -> None:
+    """
+    Skip TASK of MISSION, which has asked for leave.
+    """
+    _decide(mission, "reject", task, reason)
 
 
 @app.command()
@@ -357,7 +391,13 @@ def forget(mission: MissionId) -> None:
     show_forgotten(mission)
 
 
-def _update(mission: str, name: str, *args: str) -> None:
+def _decide(mission: str, word: str, task: str, reason: str) -> None:
+    from outlast.contracts.orders import Decision
+
+    _update(mission, word, Decision(task=task, reason=reason))
+
+
+def _update(mission: str, name: str, *args: object) -> None:
     from outlast.cli.missions import update, with_client
 
     asyncio.run(with_client(lambda client: update(client, mission, name, *args)))

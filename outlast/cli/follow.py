@@ -141,6 +141,8 @@ class Lines:
     def show(self, view: View) -> None:
         for running in view.progress.running:
             self._once(running.id, "running", f"on {running.route}")
+            if running.waits:
+                self._once(running.id, "parked", running.waits)
             self._tell_unstarted(running.id, running.route, view)
         for outcome in view.progress.settled:
             self._once(outcome.id, outcome.status, _told(outcome))
@@ -181,9 +183,12 @@ class Board:
             state = f"[{colour}]{outcome.status}[/]"
             table.add_row(outcome.id, state, escape(_told(outcome)))
         for running in view.progress.running:
-            waits = running.id in view.unstarted
-            state = "waits for a worker" if waits else "running"
-            table.add_row(running.id, state, escape(view.said.get(running.id, "")))
+            unstarted = running.id in view.unstarted
+            state = "waits for a worker" if unstarted else "running"
+            said = view.said.get(running.id, "")
+            if running.waits:
+                state, said = "[magenta]parked[/]", running.waits
+            table.add_row(running.id, state, escape(said))
         for task in view.progress.waiting:
             table.add_row(task, "[dim]waiting[/]", "")
         if view.progress.paused:

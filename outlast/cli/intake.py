@@ -145,6 +145,9 @@ def build(content: dict[str, Any]) -> Mission:
     """
     if "crew" in content:
         raise BadInputError("crew is not for a mission file: the workers decide it")
+    for filled_in in ("past", "parent"):
+        if filled_in in content:
+            raise BadInputError(f"{filled_in} is not for a mission file")
     try:
         return Mission.model_validate(content)
     except ValidationError as error:

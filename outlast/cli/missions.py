@@ -117,7 +117,7 @@ def _address() -> str | None:
     return ready["address"] if ready else None
 
 
-async def update(client: Client, mission: str, name: str, *args: str) -> None:
+async def update(client: Client, mission: str, name: str, *args: Any) -> None:
     """
     Send an update to a running mission.
 

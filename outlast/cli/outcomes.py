@@ -1,6 +1,6 @@
 """
-The starter's verbs for what came of a batch: results, dead letters and how to take them
-back.
+The starter's verbs for what came of a batch: its results, how far it is, and how to
+take dead letters back.
 """
 
 import asyncio
@@ -24,23 +24,6 @@ def show_results(batch: str) -> None:
     for number, result, degraded in Outcomes(store).results(batch):
         more = f', "degraded": {json.dumps(degraded)}' if degraded else ""
         print(f'{{"item": {number}, "result": {result}{more}}}')
-
-
-def show_dead_letters(batch: str | None, as_json: bool) -> None:
-    """
-    Print what was given up and why.
-    """
-    store = open_store()
-    if batch:
-        known(batch, store)
-    found = list(Outcomes(store).dead_letters(batch))
-    if as_json:
-        print(json.dumps([vars(each) for each in found], ensure_ascii=False))
-        return
-    for each in found:
-        print(f"{each.batch}  item {each.item}  {each.cause}")
-    if not found:
-        print("no dead letters")
 
 
 def redrive(batch: str, item: int | None, cause: str | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from outlast.cli.follow import look
 from outlast.cli.missions import Conducted, reach
+from outlast.cli.parked import waiting
 from outlast.cli.report import write_report
 from outlast.cli.wedged import wedged_cause
 from outlast.contracts.errors import BadInputError
@@ -112,9 +113,11 @@ async def show_status(mission: str, as_json: bool) -> None:
     for each in view.progress.settled:
         print(f"{each.id:<16} {each.status}")
     for running in view.progress.running:
-        waits = running.id in view.unstarted
-        state = "waits for a worker" if waits else "running"
+        waits = "waits for a worker" if running.id in view.unstarted else "running"
+        state = f"parked: {running.waits}" if running.waits else waits
         print(f"{running.id:<16} {state}  {view.said.get(running.id, '')}")
+    for parked in waiting(view.progress):
+        print(f"{parked.task} waits: {parked.then}")
     for task in view.progress.waiting:
         print(f"{task:<16} waiting")
 

@@ -22,9 +22,10 @@ Every error of Outlast, sorted by what the caller does next.
         │   ├── ServiceOpenError an outside service that is left alone for now
         │   └── CheckpointError  a checkpoint that this version cannot read
         └── ParkedError       escalate: a person must look before it may go on
+            └── ApprovalNeededError  and says whether the effect may happen
 
 Temporal matches non-retryable types by exact class name, so `kind` carries the
-name of the branch, never that of a subclass.
+name of the branch, and that of a subclass only where the workflow decides otherwise.
 """
 
 from datetime import timedelta
@@ -146,8 +147,10 @@ class GiveUp(TaskError):  # noqa: N818 - reads as what the agent says
 
 class BudgetSpentError(GiveUp):
     """
-    The mission's tokens or cost are spent.
+    The tokens or cost of the mission or the task are spent.
     """
+
+    kind = "BudgetSpent"
 
 
 class MissingSecretError(GiveUp):
@@ -180,3 +183,11 @@ class ParkedError(TaskError):
     """
 
     kind = "Parked"
+
+
+class ApprovalNeededError(ParkedError):
+    """
+    An effect that a person has to approve before it happens.
+    """
+
+    kind = "ApprovalNeeded"

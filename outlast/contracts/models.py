@@ -8,7 +8,7 @@ Report that lists what it lacks and why. References travel, documents do not.
 import hashlib
 import json
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -42,17 +42,20 @@ Name = Annotated[
 ]
 
 
+# Before which a person may have to approve a task.
+Moment = Literal["start", "effect"]
+
 # A batch that a task has spread is named after both.
 BatchName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._#-]*$", max_length=210)
 ]
 
 
-def batch_of(mission: str, task: str) -> str:
+def batch_of(mission: str, task: str, round_: int = 1) -> str:
     """
-    Name the batch that a task spreads; no name of a user's holds a '#'.
+    Name the batch that a round of a task spreads; no name of a user's holds a '#'.
     """
-    return f"{mission}#{task}"
+    return f"{mission}#{task}" if round_ == 1 else f"{mission}#{task}#{round_}"
 
 
 def queue_of(role: str) -> str:
@@ -81,6 +84,14 @@ def task_of(attempt_id: str) -> str:
     Read the task back from an `attempt_id`.
     """
     return attempt_id.split("#", 1)[0]
+
+
+def route_of(attempt_id: str) -> str | None:
+    """
+    Read the route back; None where the activity is no attempt of a task.
+    """
+    parts = attempt_id.split("#")
+    return parts[1] if len(parts) == 3 else None
 
 
 class Contract(BaseModel):
@@ -132,6 +143,26 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Approval(Contract):
+    """
+    A person's leave that a task needs, and what its absence means after *within_s*.
+    """
+
+    before: Moment
+    within_s: float | None = Field(default=None, gt=0, le=30 * 86_400)
+    otherwise: Literal["approve", "reject"] = "reject"
+
+
+class Budget(Contract):
+    """
+    What one task may use, over all its attempts and rounds; its time is one round's.
+    """
+
+    tokens: int | None = Field(default=None, ge=0)
+    cost: float | None = Field(default=None, ge=0)
+    time_s: float | None = Field(default=None, gt=0, le=30 * 86_400)
+
+
 class Task(Contract):
     """
     One unit of agent work.
@@ -142,6 +173,8 @@ class Task(Contract):
     input: dict[str, JsonValue] = {}
     needs: list[Name] = []
     required: bool = True
+    approval: Approval | None = None
+    budget: Budget = Budget()
 
 
 class Limits(Contract):
@@ -155,6 +188,10 @@ class Limits(Contract):
     deadline_s: float = Field(default=86_400.0, gt=0, le=30 * 86_400)
     tokens: int | None = Field(default=None, ge=0)
     cost: float | None = Field(default=None, ge=0)
+    # How often agents may have one task done again before a person must look.
+    redos: int = Field(default=2, ge=0, le=20)
+    # How deep missions may lie within this one.
+    generations: int = Field(default=3, ge=0, le=10)
 
 
 class Member(Contract):
@@ -171,7 +208,7 @@ class Mission(State):
     One goal, its plan and its limits.
 
     *crew* and *store*, the id of the store that has the mission's books, are filled in
-    by the starter.
+    by the starter; one that is redriven after its end has a *past*.
     """
 
     id: Name
@@ -181,14 +218,17 @@ class Mission(State):
     tenant: Name = "default"
     crew: dict[Name, Member] = {}
     store: str = ""
+    past: "Past | None" = None
+    parent: str = ""  # the mission within which it lies
 
     def digest(self) -> str:
         """
         Identify what was asked: everything but the id and who is there to do it.
         """
         # By any release: what it calls its state is not what was asked.
-        untold = {"id", "crew", "store", "schema_number"}
-        asked = self.model_dump(mode="json", exclude=untold)
+        untold = {"id", "crew", "store", "schema_number", "past", "parent"}
+        # Without defaults: a field that a later release adds was not asked for.
+        asked = self.model_dump(mode="json", exclude=untold, exclude_defaults=True)
         return digest(json.dumps(asked, sort_keys=True))
 
 
@@ -228,6 +268,38 @@ class Assignment(State):
     limits: Limits = Limits()
     checkpoint: Checkpoint | None = None
     noticed_by: str | None = None  # what ended the attempt before this one
+    redo_reason: str | None = None  # why there is a round after the first
+    approved: bool = False  # a person has approved its effects
+
+
+class Redo(Contract):
+    """
+    An agent's word that *task*, which it depends on, must be done again.
+
+    :param result: what stands when that has been said too often; without one, a
+        person must look then.
+    """
+
+    task: Name
+    reason: str = Field(min_length=1)
+    result: JsonValue = None
+
+    @classmethod
+    def of(cls, task: str, reason: str, result: BaseModel) -> "Redo":
+        """
+        Wrap a result model.
+        """
+        return cls(task=task, reason=reason, result=result.model_dump(mode="json"))
+
+
+class Redoing(Contract):
+    """
+    What of a `Redo` travels: its result, if it *stands*, stays in the ledger.
+    """
+
+    task: Name
+    reason: str
+    stands: bool
 
 
 class FollowUps(Contract):
@@ -277,6 +349,7 @@ class Answer(Contract):
     degraded: list[str] = []
     follow_ups: list[Task] = []
     spread: Spreading | None = None
+    redo: Redoing | None = None
 
 
 class Outcome(Contract):
@@ -292,6 +365,10 @@ class Outcome(Contract):
     required: bool = True
     reasons: list[str] = []
     summary: str = ""
+    round: int = 1
+    # A budget was spent: what needs it goes on without it.
+    forgone: bool = False
+    approval: str = ""  # what a person, or the deadline, has said
 
 
 class Report(Contract):
@@ -313,6 +390,17 @@ class Running(Contract):
     id: Name
     role: Name
     route: Name
+    waits: str = ""  # parked: what for
+
+
+class Asked(Contract):
+    """
+    A task that waits for a person: *about* says for what.
+    """
+
+    id: Name
+    before: Moment
+    about: str = ""
 
 
 class Progress(Contract):
@@ -325,6 +413,30 @@ class Progress(Contract):
     waiting: list[Name]
     running: list[Running]
     settled: list[Outcome]
+    asked: list[Asked] = []
+
+
+class Redrive(Contract):
+    """
+    Tasks to be done again, each from the checkpoint that it came to.
+    """
+
+    tasks: list[Name] = Field(min_length=1)
+    checkpoints: dict[Name, Checkpoint] = Field(default={})
+
+
+class Past(Contract):
+    """
+    What a mission that goes on has behind it: its plan as it was in the end, how its
+    tasks ended, and what of that is redriven.
+
+    :param authors: who has asked for a task, where that was an agent.
+    """
+
+    tasks: list[Task]
+    authors: dict[Name, Name] = Field(default={})
+    outcomes: list[Outcome]
+    redrive: Redrive
 
 
 def digest(text: str) -> str:

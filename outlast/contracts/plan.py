@@ -1,21 +1,16 @@
 """
-A mission's tasks as a graph: what is wrong with it, and what may run next.
+A mission's tasks as a graph: what may run next, and what must be done again.
 
 Pure: the starter checks a mission with it before anything starts, the supervisor
 workflow keeps its state in it and checks an agent's follow-up tasks the same way.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import (
-    INPUT_BYTES,
-    Limits,
-    Mission,
-    Outcome,
-    Status,
-    Task,
-)
+from outlast.contracts.models import Mission, Outcome, Past, Status, Task
+from outlast.contracts.validity import check
 
 ANSWERED = {Status.DONE, Status.DEGRADED}
 
@@ -32,17 +27,91 @@ class Plan:
         self.tasks: dict[str, Task] = {}
         self.started: set[str] = set()
         self.outcomes: dict[str, Outcome] = {}
+        self.rounds: dict[str, int] = {}  # where there was more than one
+        self.reasons: dict[str, str] = {}  # why there was more than one
+        self._redone: Counter[str] = Counter()
+        self._authors: dict[str, str] = {}
+        self._withdrawn: dict[str, str] = {}  # tasks that their authors may repeat
         self.extend(mission.tasks)
 
-    def extend(self, tasks: Iterable[Task]) -> None:
+    def extend(self, tasks: Iterable[Task], author: str | None = None) -> None:
         """
-        Add *tasks*, all or none of them.
+        Add *tasks*, all or none of them, which the task *author* has asked for.
 
         :raises BadInputError: in one sentence, naming the task.
         """
         added = list(tasks)
         check(added, self.tasks, self.mission)
         self.tasks.update({task.id: task for task in added})
+        if author is not None:
+            self._authors.update({task.id: author for task in added})
+
+    def round(self, task: str) -> int:
+        """
+        Say which round of *task* this is, from 1.
+        """
+        return self.rounds.get(task, 1)
+
+    def ask_again(self, asker: str, target: str) -> bool:
+        """
+        Count that *asker* wants *target* done again; says whether it still may.
+
+        :raises BadInputError: when it does not depend on *target*.
+        """
+        if target not in self.tasks or asker not in self.after([target]):
+            raise BadInputError(f"{asker!r} does not depend on {target!r}")
+        self._redone[target] += 1
+        return self._redone[target] <= self.mission.limits.redos
+
+    def after(self, targets: Iterable[str]) -> set[str]:
+        """
+        Find *targets* and all that depends on them or was asked for by them.
+        """
+        found: set[str] = set()
+        wave = set(targets)
+        while wave:
+            found |= wave
+            wave = {
+                task.id
+                for task in self.tasks.values()
+                if found.intersection(task.needs) or self._authors.get(task.id) in found
+            } - found
+        return found
+
+    def given_up(self, task: str) -> bool:
+        """
+        Say whether *task* has ended without a result.
+        """
+        outcome = self.outcomes.get(task)
+        return outcome is not None and outcome.status not in ANSWERED
+
+    def take_up(self, past: Past) -> None:
+        """
+        Stand where the mission had ended, with its redriven tasks to be done again.
+        """
+        self.tasks = {task.id: task for task in past.tasks}
+        self._authors = dict(past.authors)
+        for outcome in past.outcomes:
+            self.outcomes[outcome.id] = outcome
+            self.started.add(outcome.id)
+            self.rounds[outcome.id] = outcome.round
+        self.reopen(past.redrive.tasks, "redriven")
+
+    def reopen(self, targets: list[str], reason: str) -> None:
+        """
+        Begin a new round of *targets* and of all that comes after them. What a redone
+        task had asked for it may ask for again.
+        """
+        again = self.after(targets)
+        for name in again:
+            if name in self.started:
+                self.rounds[name] = self.round(name) + 1
+                self.reasons[name] = reason
+            self.started.discard(name)
+            self.outcomes.pop(name, None)
+            if self._authors.get(name) in again:
+                self._withdrawn[name] = self._authors.pop(name)
+                del self.tasks[name]
 
     @property
     def settled(self) -> bool:
@@ -71,9 +140,12 @@ class Plan:
         self.started.add(outcome.id)
         self.outcomes[outcome.id] = outcome
         for task in self.waiting:
-            broken = self._broken_need(task)
-            if broken and task.id not in self.outcomes:
+            if task.id in self.outcomes:
+                continue
+            if broken := self._broken_need(task):
                 self.record(_without(task, broken))
+            elif lost := self._lost_need(task, outcome.id):
+                self.record(settle(task, Status.SKIPPED, f"needs {lost}, now no task"))
 
     def stop(self, reason: str) -> None:
         """
@@ -97,13 +169,22 @@ class Plan:
 
     def _broken_need(self, task: Task) -> Outcome | None:
         """
-        Find a required need that ended without a result.
+        Find a required need that ended without a result, and not for want of budget.
         """
         for need in task.needs:
             outcome = self.outcomes.get(need)
-            if outcome and outcome.required and outcome.status not in ANSWERED:
+            if outcome is None or outcome.forgone or not outcome.required:
+                continue
+            if outcome.status not in ANSWERED:
                 return outcome
         return None
+
+    def _lost_need(self, task: Task, author: str) -> str | None:
+        """
+        Find a need that *author*, done again, has not asked for again.
+        """
+        lost = (each for each in task.needs if each not in self.tasks)
+        return next((each for each in lost if self._withdrawn[each] == author), None)
 
 
 def settle(task: Task, status: Status, *reasons: str) -> Outcome:
@@ -132,7 +213,10 @@ def mission_status(outcomes: Iterable[Outcome]) -> Status:
     Say how a mission ended whose tasks ended like this.
     """
     ends = list(outcomes)
-    required = {each.status for each in ends if each.required}
+    needed = [each for each in ends if each.required]
+    if needed and all(each.forgone for each in needed):
+        return Status.FAILED  # there is nothing that it has come to
+    required = {each.status for each in needed if not each.forgone}
     if required & {Status.DEAD, Status.SKIPPED}:
         return Status.FAILED
     if Status.PARKED in required:
@@ -140,66 +224,3 @@ def mission_status(outcomes: Iterable[Outcome]) -> Status:
     if all(each.status is Status.DONE for each in ends):
         return Status.COMPLETED
     return Status.DEGRADED
-
-
-def check(added: list[Task], known: dict[str, Task], mission: Mission) -> None:
-    """
-    Check *added* tasks against those *known* and the mission's crew and limits.
-
-    :raises BadInputError: in one sentence, naming the task.
-    """
-    together = dict(known)
-    for task in added:
-        if task.id in together:
-            raise BadInputError(f"two tasks are called {task.id!r}")
-        together[task.id] = task
-    if len(together) > mission.limits.tasks:
-        raise BadInputError(
-            f"{len(together)} tasks are over the limit of {mission.limits.tasks}"
-        )
-    for task in added:
-        _check_task(task, together, mission)
-    _check_depth(together, mission.limits)
-
-
-def _check_task(task: Task, together: dict[str, Task], mission: Mission) -> None:
-    if task.role not in mission.crew:
-        known = ", ".join(sorted(mission.crew))
-        raise BadInputError(
-            f"task {task.id!r}: no agent plays {task.role!r}; the crew has: {known}"
-        )
-    for need in task.needs:
-        if need not in together:
-            raise BadInputError(f"task {task.id!r} needs {need!r}, which is no task")
-    try:
-        size = len(task.model_dump_json().encode())
-    except ValueError:
-        raise BadInputError(
-            f"task {task.id!r} holds text that is no UTF-8 and cannot travel"
-        ) from None
-    if size > INPUT_BYTES:
-        raise BadInputError(
-            f"task {task.id!r} has {size} bytes of input, over the cap of {INPUT_BYTES}"
-        )
-
-
-def _check_depth(together: dict[str, Task], limits: Limits) -> None:
-    """
-    Walk the graph in waves: what is left when no wave remains is a cycle.
-    """
-    left = dict(together)
-    done: set[str] = set()
-    depth = 0
-    while left:
-        wave = [task.id for task in left.values() if done.issuperset(task.needs)]
-        if not wave:
-            raise BadInputError(
-                "these tasks need each other in a circle: " + ", ".join(sorted(left))
-            )
-        done.update(wave)
-        left = {name: task for name, task in left.items() if name not in done}
-        depth += 1
-    if depth > limits.depth:
-        raise BadInputError(
-            f"a chain of {depth} tasks is over the limit of {limits.depth}"
-        )

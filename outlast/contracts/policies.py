@@ -113,6 +113,20 @@ class Timing(BaseModel):
     dispatch_s: float = 0.2
 
 
+# A worker tells the server so often that it lives. Less often, and the loss of a host
+# is seen later; the server's own minimum is 1 s.
+SIGN_S = 1.0
+# Without a new sign for so long a worker is taken for lost. Lower takes workers of a
+# busy machine for lost ones.
+SILENCE_S = 3.0
+# Without a worker for so long a role is taken for lost, and its waiting tasks are
+# re-routed. Lower re-routes while a single process is replaced.
+GONE_S = 1.4
+# Where no worker is older than this everything has just been started: roles that are
+# not there yet are waited for.
+BOOT_S = 6.0
+
+
 SHIPPED = Timing()
 UNTUNED = Timing(timer_slack_s=1.0)
 

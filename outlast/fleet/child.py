@@ -31,7 +31,7 @@ from temporalio.worker.workflow_sandbox import (
 )
 
 from activities.leases import keeping, lend
-from activities.registrar import close_mission
+from activities.registrar import books_of
 from outlast.attempt import counts
 from outlast.attempt.agent import Agent, load, playing
 from outlast.attempt.guard import Place
@@ -43,6 +43,7 @@ from outlast.contracts.policies import SHIPPED
 from outlast.contracts.pool import lease_queue_of
 from outlast.fleet.alone import Turn
 from outlast.fleet.kinds import TICK_S, Kind, identity_of, recorder_of, unended_of
+from outlast.fleet.lookout import Lookout
 from outlast.fleet.recorder import Recorder
 from outlast.fleet.room import Room
 from outlast.fleet.standing import warn_of_crowding
@@ -153,6 +154,8 @@ async def _serve(kind: Kind, channel: socket.socket) -> None:
     if client is not None and store is not None:
         share(store)
         workers = _workers(kind, client, store, agents, chosen, recorder)
+        if kind is Kind.WORKFLOWS:
+            watching.append(asyncio.ensure_future(Lookout(client, store).run()))
         await _work(workers, parent, stop, chosen.drain_s + END_AFTER_S)
     parent.post(outbox)
     recorder.drained()
@@ -292,7 +295,7 @@ def missions_worker(client: Client, store: Store, build: str = "") -> Worker:
         client,
         task_queue=MISSIONS_QUEUE,
         workflows=[SupervisorWorkflow, PoolWorkflow],
-        activities=[close_mission(store), *keeping(store)],
+        activities=[*books_of(store), *keeping(store)],
         workflow_runner=runner(),
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=SHIPPED.sticky_s),
         **_common(build),

@@ -16,6 +16,7 @@ from temporalio.envconfig import ClientConfig
 from temporalio.runtime import Runtime, TelemetryConfig
 
 from outlast.contracts.errors import BadInputError, UnavailableError
+from outlast.contracts.policies import SIGN_S
 from outlast.runtime import telemetry
 from outlast.runtime.settings import Settings
 
@@ -23,8 +24,9 @@ from outlast.runtime.settings import Settings
 # own 30 s and 15 s would leave a worker talking to nobody for most of a minute.
 KEEP_ALIVE = KeepAliveConfig(interval_millis=5_000, timeout_millis=5_000)
 
-# How often a worker tells the server that it lives; `starter.py doctor` lists them.
-WORKER_SIGN = timedelta(seconds=2)
+# How often a worker tells the server that it lives: `starter.py workers` lists them,
+# and the lookout takes a role for lost without such signs.
+WORKER_SIGN = timedelta(seconds=SIGN_S)
 
 ADDRESS = "localhost:7233"
 AGAIN_S = 0.2

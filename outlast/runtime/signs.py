@@ -1,5 +1,5 @@
 """
-The signs of life that workers give the server, every 2 s each.
+The signs of life that workers give the server, every second each.
 """
 
 import time
@@ -14,7 +14,7 @@ from temporalio.service import RPCError
 from outlast.contracts.errors import UnavailableError
 
 PAGE = 1000
-# One that was silent for longer than three signs is not called live.
+# One that was silent for longer than six signs is not called live.
 SILENT_S = 6.0
 
 
@@ -28,8 +28,16 @@ async def live_signs(
     :param within_s: by its host's clock and by ours.
     :raises UnavailableError: when the server has no worker lists.
     """
-    signs = [each async for each in _listed(client, query)]
-    return [each for each in signs if _is_live(each, within_s)]
+    return [each for each in await signs(client, query) if _is_live(each, within_s)]
+
+
+async def signs(client: Client, query: str = "") -> list[WorkerHeartbeat]:
+    """
+    List the last sign of each worker, also of those that are gone.
+
+    :raises UnavailableError: when the server has no worker lists.
+    """
+    return [each async for each in _listed(client, query)]
 
 
 def silence_s(sign: WorkerHeartbeat) -> float:

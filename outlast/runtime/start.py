@@ -145,7 +145,7 @@ async def _hand_over(client: Client, mission: Mission) -> None:
     Give the mission to the server, again and again while it is away: the id makes
     that safe.
     """
-    tags = await _tags(client, mission)
+    tags = await tags_of(client, mission)
     deadline = asyncio.get_running_loop().time() + HAND_OVER_LIMIT_S
     while True:
         try:
@@ -173,7 +173,7 @@ async def _hand_over(client: Client, mission: Mission) -> None:
             return
 
 
-async def _tags(client: Client, mission: Mission) -> TypedSearchAttributes | None:
+async def tags_of(client: Client, mission: Mission) -> TypedSearchAttributes | None:
     """
     Tag the mission for the Web UI, where the server knows our search attributes: a
     tag that it does not know would be refused.

@@ -11,7 +11,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Mission, Report, Status, batch_of
+from outlast.contracts.models import (
+    Answer,
+    Checkpoint,
+    Mission,
+    Report,
+    Status,
+    Task,
+    batch_of,
+)
 from outlast.store.batches import erase
 from outlast.store.database import Store
 from outlast.store.schema import (
@@ -131,6 +139,37 @@ class Books:
             )
             connection.execute(line.values(values))
 
+    def reopen(self, mission: str) -> None:
+        """
+        Note that a mission which had ended goes on.
+        """
+        values = {"state": ACCEPTED, "finished_at": None, "report": None}
+        with self._store.write() as connection:
+            line = sa.update(missions).where(missions.c.id == mission)
+            connection.execute(line.values(values))
+
+    def follow_ups(self, mission: str) -> dict[str, list[Task]]:
+        """
+        Read which tasks a mission's agents have asked for, by the task that did.
+        """
+        return {
+            task: Answer.model_validate(kept["answer"]).follow_ups
+            for task, kept in self._kept(mission).items()
+        }
+
+    def checkpoints(self, mission: str) -> dict[str, Checkpoint]:
+        """
+        Read the last checkpoint of each of a mission's tasks.
+        """
+        query = sa.select(checkpoints.c.task, checkpoints.c.checkpoint).where(
+            checkpoints.c.mission == mission
+        )
+        with self._store.read() as connection:
+            rows = connection.execute(query).all()
+        return {
+            row.task: Checkpoint.model_validate_json(row.checkpoint) for row in rows
+        }
+
     def find(self, mission: str) -> Entry | None:
         """
         Look one mission up.
@@ -147,6 +186,14 @@ class Books:
             query = query.where(missions.c.id == mission)
         with self._store.read() as connection:
             return [_entry(row) for row in connection.execute(query)]
+
+    def open_missions(self) -> list[str]:
+        """
+        List the missions that the server has and that have not ended, in a fixed order.
+        """
+        query = sa.select(missions.c.id).where(missions.c.state == ACCEPTED)
+        with self._store.read() as connection:
+            return list(connection.scalars(query.order_by(missions.c.id)))
 
     def under_way(self) -> int:
         """
@@ -167,6 +214,12 @@ class Books:
         """
         Read the results of a mission's tasks, of their last round, by task id.
         """
+        return {task: kept["result"] for task, kept in self._kept(mission).items()}
+
+    def _kept(self, mission: str) -> dict[str, Any]:
+        """
+        Read answer and result of each task's last round.
+        """
         query = (
             sa.select(results.c.task, results.c.answer)
             .where(results.c.mission == mission)
@@ -174,7 +227,7 @@ class Books:
         )
         with self._store.read() as connection:
             rows = connection.execute(query).all()
-        return {row.task: json.loads(row.answer)["result"] for row in rows}
+        return {row.task: json.loads(row.answer) for row in rows}
 
     def attempts(self, mission: str) -> list[dict[str, Any]]:
         """

@@ -20,6 +20,7 @@ from outlast.contracts.models import (
     Answer,
     Assignment,
     Mission,
+    Progress,
     Report,
     Task,
     alone_queue_of,
@@ -50,6 +51,7 @@ class Crew:
     agents: dict[str, Agent] = field(default_factory=dict)
     raw: dict[str, Play] = field(default_factory=dict)
     name: str = "m"  # of its missions: a server that lasts takes each id once
+    lost: set[str] = field(default_factory=set)  # roles that no worker plays
 
     def plays(self, role: str, play: Play, **more: Any) -> None:
         """
@@ -96,6 +98,9 @@ class Crew:
         books.accept(mission.id)
         return handle
 
+    async def progress(self, handle: WorkflowHandle[Any, Report]) -> Progress:
+        return await handle.query("progress", result_type=Progress)
+
     async def run(self, *tasks: Task, **more: Any) -> Report:
         """
         Run a mission of *tasks* to its report.
@@ -107,18 +112,28 @@ class Crew:
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
         """
-        Poll with one worker for missions and two for each role.
+        Poll with one worker for missions and two for each role that is not lost.
+        """
+        missions = missions_worker(self.client, self.store)
+        roles = [role for role in self.agents if role not in self.lost]
+        async with missions, self.playing(*roles):
+            yield
+
+    @asynccontextmanager
+    async def playing(self, *roles: str) -> AsyncIterator[None]:
+        """
+        Poll for *roles*.
         """
         chosen = Settings(slots=20, drain_s=0)
         with ThreadPoolExecutor() as threads:
             place = Place(Ledger(self.store), threads, SHIPPED.beat_s)
-            workers = [missions_worker(self.client, self.store)]
+            workers: list[Worker] = []
             turn = Turn()
-            for role, agent in self.agents.items():
+            for role in roles:
                 if role in self.raw:
                     workers += self._raw_workers(role, turn)
                     continue
-                given = (self.client, place, agent, chosen)
+                given = (self.client, place, self.agents[role], chosen)
                 workers += [agent_worker(*given), alone_worker(*given, turn)]
             async with AsyncExitStack() as stack:
                 for worker in workers:

@@ -138,7 +138,7 @@ async def test_the_reviewer_passes_what_stands_in_its_source(folder: Path) -> No
     )
     review = Review.model_validate(ended.result)
 
-    assert ended.degraded == []
+    assert ended.rejected is None
     assert [each.verified for each in review.citations] == [True, True]
 
 
@@ -167,7 +167,8 @@ async def test_the_reviewer_drops_what_does_not(
 
     assert review.answer == "The gate of Harle Quay is green. [1]"
     assert [each.document for each in review.dropped] == [wrong.document]
-    assert wrong.place in ended.degraded[0]
+    assert ended.rejected is not None
+    assert wrong.place in ended.rejected
 
 
 async def test_an_answer_without_a_verified_source_is_none(folder: Path) -> None:

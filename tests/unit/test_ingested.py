@@ -115,7 +115,7 @@ async def test_a_quotation_is_verified_in_the_store(library: str) -> None:
     )
     review = Review.model_validate(ended.result)
 
-    assert ended.degraded == []
+    assert ended.rejected is None
     assert [each.verified for each in review.citations] == [True, True]
 
 
@@ -143,7 +143,8 @@ async def test_what_the_store_does_not_hold_is_dropped(
     review = Review.model_validate(ended.result)
 
     assert [each.document for each in review.citations] == [GATE.document]
-    assert wrong.place in ended.degraded[0]
+    assert ended.rejected is not None
+    assert wrong.place in ended.rejected
 
 
 async def test_another_library_verifies_nothing(library: str) -> None:

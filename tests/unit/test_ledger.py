@@ -405,15 +405,16 @@ def test_a_death_is_no_failure(ledger: Ledger, store: Store) -> None:
 
 def test_spending_adds_up_over_a_mission(ledger: Ledger) -> None:
     """
-    Tokens and cost of all attempts and tasks of one mission, and of no other.
+    Tokens and cost of all attempts and tasks of one mission, and of no other; and
+    those of the one task.
     """
     first = claim(ledger, 1)
-    assert ledger.spend(first, 10, 0.5) == (10, 0.5)
-    assert ledger.spend(claim(ledger, 2), 5, 0.25) == (15, 0.75)
+    assert ledger.spend(first, 10, 0.5) == ((10, 0.5), (10, 0.5))
+    assert ledger.spend(claim(ledger, 2), 5, 0.25) == ((15, 0.75), (15, 0.75))
     sister = ledger.claim(assignment("sister"), ROLE, 1)
-    assert ledger.spend(sister, 1, 0.25) == (16, 1.0)
+    assert ledger.spend(sister, 1, 0.25) == ((16, 1.0), (1, 0.25))
     stranger = ledger.claim(assignment(of="other"), ROLE, 1)
-    assert ledger.spend(stranger, 1, 0.0) == (1, 0.0)
+    assert ledger.spend(stranger, 1, 0.0) == ((1, 0.0), (1, 0.0))
 
 
 def test_the_first_intent_fixes_the_content(ledger: Ledger, store: Store) -> None:

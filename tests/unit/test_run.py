@@ -492,7 +492,7 @@ async def test_a_spent_budget_ends_the_task(
         await stage.play(think)
     assert isinstance(refusal.value, GiveUp)
     used = stage.ledger.spend(stage.overtake(), 0, 0.0)
-    assert used == (spent.get("tokens", 0), spent.get("cost", 0.0))
+    assert used.mission == (spent.get("tokens", 0), spent.get("cost", 0.0))
 
 
 @pytest.mark.parametrize("limits", [Limits(), Limits(tokens=10, cost=1.0)], ids=str)

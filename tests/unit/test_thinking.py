@@ -21,7 +21,7 @@ from activities.librarian import librarian
 from activities.reviewer import reviewer
 from activities.thinking.planning import plan
 from activities.thinking.researching import look_up
-from activities.thinking.reviewing import review
+from activities.thinking.reviewing import judge
 from activities.thinking.writing import write
 from drills.scripted import Answer, Asked, Call, Service
 from drills.thinker import FINAL
@@ -182,7 +182,8 @@ async def test_an_invented_quotation_is_dropped_and_named(
     ]
     assert [each.place for each in reviewed.citations] == [GATE.place]
     assert "36" not in reviewed.answer
-    assert "backup.md:1" in ended.degraded[0]
+    assert ended.rejected is not None
+    assert "backup.md:1" in ended.rejected
 
 
 def needs(*findings: Citation) -> dict[str, Any]:
@@ -257,17 +258,17 @@ async def test_a_reviewer_leaves_out_what_is_not_supported(
     folder: Path, service: Service, unsupported: list[int], answer: str
 ) -> None:
     """
-    The quotations then speak for themselves, and the report says how many texts went.
+    The quotations then speak for themselves, and the writer is told how many texts went.
     """
     service.script = final(unsupported=unsupported)
     ended = await testing.run(
-        thinking("reviewer", review),
+        thinking("reviewer", judge),
         {"documents": str(folder)},
         needs=draft_of(ABOUT_BACKUPS, ABOUT_THE_GATE),
     )
     assert Review.model_validate(ended.result).answer == answer
     gone = len([at for at in unsupported if at < 3])
-    assert [reason[:7] for reason in ended.degraded] == [f"{gone} texts"] * bool(gone)
+    assert (ended.rejected or "")[:7] == (f"{gone} texts" if gone else "")
 
 
 async def test_a_text_on_an_invented_quotation_goes_with_it(
@@ -279,7 +280,7 @@ async def test_a_text_on_an_invented_quotation_goes_with_it(
     invented = KEPT.model_copy(update={"quote": "Backups are kept for ever."})
     paragraph = Paragraph(question="A?", quotations=[KEPT, invented], text="For ever.")
     ended = await testing.run(
-        thinking("reviewer", review),
+        thinking("reviewer", judge),
         {"documents": str(folder)},
         needs=draft_of(paragraph),
     )

@@ -1,0 +1,142 @@
+"""
+The starter's verbs for what was given up: list it with its cause, and do it again.
+"""
+
+import asyncio
+import json
+from dataclasses import asdict, dataclass
+
+from outlast.cli import outcomes
+from outlast.cli.follow import look
+from outlast.cli.missions import reach, refuse_far_workers, update
+from outlast.contracts.errors import BadInputError, UnavailableError
+from outlast.contracts.models import Outcome, Progress, Status
+from outlast.runtime.redrive import go_on, redriven
+from outlast.runtime.settings import settings
+from outlast.store.books import Books, Entry
+from outlast.store.database import Store
+from outlast.store.outcomes import Outcomes
+
+
+@dataclass(frozen=True)
+class Letter:
+    """
+    A task that was given up.
+
+    :param saved: the number of the last step that it had saved.
+    """
+
+    mission: str
+    task: str
+    role: str
+    cause: str
+    attempts: int
+    saved: int
+    redrive: str
+
+
+def show_dead_letters(name: str | None, as_json: bool) -> None:
+    """
+    Print the tasks and items that were given up, of one mission or batch or of all.
+    """
+    store = Store(settings().store)
+    tasks = [] if name and outcomes.is_batch(name) else _tasks(Books(store), name)
+    found = list(Outcomes(store).dead_letters(name))
+    if as_json:
+        told = [*map(asdict, tasks), *map(vars, found)]
+        print(json.dumps(told, ensure_ascii=False))
+        return
+    for letter in tasks:
+        print(f"{letter.mission}  task {letter.task}  {letter.cause}")
+        print(f"    after step {letter.saved}; again with: {letter.redrive}")
+    for each in found:
+        print(f"{each.batch}  item {each.item}  {each.cause}")
+    if not tasks and not found:
+        print("no dead letters")
+
+
+def redrive(name: str, task: str | None, item: int | None, cause: str | None) -> None:
+    """
+    Do again what a batch or a mission has given up.
+    """
+    refuse_far_workers()
+    if outcomes.is_batch(name):
+        if task is not None:
+            raise BadInputError(f"{name} is a batch: it has items, not tasks")
+        outcomes.redrive(name, item, cause)
+        return
+    if item is not None or cause is not None:
+        raise BadInputError(f"{name} is no batch: it has tasks, not items")
+    asyncio.run(_redrive_mission(name, task))
+
+
+async def _redrive_mission(mission: str, task: str | None) -> None:
+    books = Books(Store(settings().store))
+    entry = known(books, mission)
+    client = await reach()
+    if entry.report is not None:
+        again = redriven(books, mission, entry.report.tasks, task)
+        await go_on(client, books, entry.report, again)
+        print(f"{mission}: goes on with {', '.join(again.tasks)}")
+        print(f"follow with: starter.py status {mission}")
+        return
+    again = redriven(books, mission, (await progress(mission)).settled, task)
+    await update(client, mission, "redrive", again)
+
+
+def known(books: Books, mission: str) -> Entry:
+    """
+    Look *mission* up.
+
+    :raises BadInputError: when the ledger does not have it.
+    """
+    entry = books.find(mission)
+    if entry is None:
+        raise BadInputError(f"no mission or batch {mission!r} is in the store")
+    return entry
+
+
+async def progress(mission: str) -> Progress:
+    """
+    Ask a mission under way how far it is.
+
+    :raises UnavailableError: when no workflow process answers.
+    """
+    view = await look((await reach()).get_workflow_handle(mission))
+    if view is None:
+        raise UnavailableError(
+            f"{mission}: no workflow process answers; start workers with worker.py"
+        )
+    return view.progress
+
+
+def _tasks(books: Books, mission: str | None) -> list[Letter]:
+    entries = books.entries() if mission is None else [known(books, mission)]
+    return [
+        _letter(books, entry.id, outcome)
+        for entry in entries
+        for outcome in _settled(entry, asked=mission is not None)
+        if outcome.status is Status.DEAD
+    ]
+
+
+def _settled(entry: Entry, asked: bool) -> list[Outcome]:
+    """
+    The tasks of a mission that have ended; of one under way if it was *asked* for.
+    """
+    if entry.report is not None:
+        return entry.report.tasks
+    return asyncio.run(progress(entry.id)).settled if asked else []
+
+
+def _letter(books: Books, mission: str, outcome: Outcome) -> Letter:
+    saved = books.checkpoints(mission).get(outcome.id)
+    return Letter(
+        mission=mission,
+        task=outcome.id,
+        role=outcome.role,
+        cause="; ".join(outcome.reasons),
+        attempts=outcome.attempts,
+        saved=saved.seq if saved else 0,
+        redrive=f"starter.py redrive {mission} --task {outcome.id}",
+    )

@@ -1,0 +1,93 @@
+"""
+What becomes of a mission when its tokens, cost or time are spent.
+"""
+
+import pytest
+from small_crew import Crew, task
+from test_supervisor import Input, for_ever, outcome, well
+
+from outlast import Run
+from outlast.contracts.models import Budget, Limits, Status
+
+
+async def think(given: Input, run: Run) -> str:
+    await run.spend(tokens=60, cost=0.6)
+    return "thought"
+
+
+@pytest.fixture
+def thinkers(small_crew: Crew) -> Crew:
+    small_crew.plays("think", think)
+    small_crew.plays("well", well)
+    return small_crew
+
+
+@pytest.mark.parametrize("limits", [Limits(tokens=100), Limits(cost=1.0)], ids=str)
+async def test_a_mission_whose_budget_is_spent_ends_with_what_it_has(
+    thinkers: Crew, limits: Limits
+) -> None:
+    """
+    The task that has passed it is left out, what needs it runs without it, and the
+    report says so.
+    """
+    report = await thinkers.run(
+        task("a", "think"),
+        task("b", "think", needs=["a"]),
+        task("c", "well", needs=["a", "b"]),
+        limits=limits,
+    )
+
+    assert report.status is Status.DEGRADED
+    left_out = outcome(report, "b")
+    assert (left_out.status, left_out.forgone) == (Status.SKIPPED, True)
+    assert "of the mission's" in left_out.reasons[0]
+    assert outcome(report, "c").status is Status.DONE
+
+
+async def test_a_route_that_costs_nothing_is_taken_instead(thinkers: Crew) -> None:
+    """
+    A fallback may still answer when the budget of its role's is spent.
+    """
+    thinkers.plays("think", think, fallbacks=("well",))
+    report = await thinkers.run(task("t", "think", budget=Budget(tokens=50)))
+
+    assert outcome(report, "t").route == "well"
+    assert report.degraded == ["t: think: 60 tokens used of the task's 50"]
+
+
+async def test_a_task_has_a_budget_of_its_own(thinkers: Crew) -> None:
+    """
+    What its neighbours spend does not count.
+    """
+    report = await thinkers.run(
+        task("a", "think"),
+        task("b", "think"),
+        task("c", "think", budget=Budget(cost=0.5)),
+    )
+
+    ends = {each.id: each.status for each in report.tasks}
+    assert ends == {"a": Status.DONE, "b": Status.DONE, "c": Status.SKIPPED}
+    assert report.status is Status.DEGRADED
+
+
+async def test_a_task_that_takes_too_long_is_left_out(thinkers: Crew) -> None:
+    """
+    Its time is spent, however often it was dispatched; the others are not touched.
+    """
+    thinkers.plays("for_ever", for_ever)
+    report = await thinkers.run(
+        task("a", "for_ever", budget=Budget(time_s=0.5)),
+        task("b", "well", needs=["a"]),
+    )
+
+    assert report.status is Status.DEGRADED
+    assert report.degraded == ["a: its 0.5 s are spent"]
+    assert outcome(report, "b").status is Status.DONE
+
+
+async def test_a_mission_that_comes_to_nothing_has_failed(thinkers: Crew) -> None:
+    """
+    Where all that was required is forgone there is nothing to deliver.
+    """
+    report = await thinkers.run(task("a", "think"), limits=Limits(tokens=1))
+    assert report.status is Status.FAILED

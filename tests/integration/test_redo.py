@@ -1,0 +1,161 @@
+"""
+Work that is done again on purpose: rounds, their limit, and who must look then.
+"""
+
+import pytest
+from pydantic import BaseModel
+from small_crew import Crew, task
+from test_supervisor import Input, for_ever, outcome, well
+
+from outlast import FollowUps, Redo, Run
+from outlast.contracts.models import Limits, Status
+from outlast.store.books import Books
+
+
+class Draft(BaseModel):
+    needs: dict[str, str] = {}
+
+
+class Newsroom:
+    """
+    A writer whose drafts are numbered, and a reviewer who wants the *good*-th.
+    """
+
+    def __init__(self, crew: Crew, good: int, result: str | None = None) -> None:
+        self.crew, self.good, self.result = crew, good, result
+        self.reasons: list[str | None] = []
+        crew.plays("write", self.write)
+        crew.plays("review", self.review)
+        crew.plays("publish", self.publish)
+
+    async def write(self, given: Draft, run: Run) -> str:
+        self.reasons.append(run.redo_reason)
+        return f"draft {run.round}"
+
+    async def review(self, given: Draft, run: Run) -> str | Redo:
+        draft = given.needs["write"]
+        if draft == f"draft {self.good}":
+            return f"reviewed {draft}"
+        return Redo(task="write", reason=f"{draft} is poor", result=self.result)
+
+    async def publish(self, given: Draft, run: Run) -> str:
+        return f"published: {given.needs['review']}"
+
+    async def run(self, **more: object):
+        return await self.crew.run(
+            task("write", "write"),
+            task("review", "review", needs=["write"]),
+            task("publish", "publish", needs=["review"]),
+            **more,
+        )
+
+
+async def test_a_rejected_draft_is_written_again(small_crew: Crew) -> None:
+    """
+    With the reason; what follows is done on the new draft, and nothing is degraded.
+    """
+    room = Newsroom(small_crew, good=3)
+    report = await room.run()
+
+    assert report.status is Status.COMPLETED
+    assert room.reasons == [
+        None,
+        "write rejected: draft 1 is poor",
+        "write rejected: draft 2 is poor",
+    ]
+    assert outcome(report, "write").round == 3
+    found = Books(small_crew.store).results("m")
+    assert found["publish"] == "published: reviewed draft 3"
+
+
+async def test_past_the_limit_a_person_must_look(small_crew: Crew) -> None:
+    """
+    Two rounds more by default; then the reviewer's task is parked, with the reason.
+    """
+    room = Newsroom(small_crew, good=9)
+    report = await room.run()
+
+    assert report.status is Status.PARKED
+    assert len(room.reasons) == 3
+    review = outcome(report, "review")
+    assert review.status is Status.PARKED
+    assert review.reasons == ["write rejected: draft 3 is poor (round 3)"]
+    assert outcome(report, "publish").status is Status.PARKED
+
+
+async def test_past_the_limit_what_stands_is_taken(small_crew: Crew) -> None:
+    """
+    A rejection that comes with a result ends degraded, and what follows is done.
+    """
+    room = Newsroom(small_crew, good=9, result="the best there is")
+    report = await room.run(limits=Limits(redos=1))
+
+    assert report.status is Status.DEGRADED
+    assert report.degraded == ["review: write rejected: draft 2 is poor (round 2)"]
+    found = Books(small_crew.store).results("m")
+    assert found["publish"] == "published: the best there is"
+
+
+async def test_what_depends_on_a_redone_task_is_begun_again(small_crew: Crew) -> None:
+    """
+    Whatever has read the old draft is ended, wherever it is, and reads the new one.
+    """
+    room = Newsroom(small_crew, good=2)
+
+    async def slow(given: Draft, run: Run) -> str:
+        return await for_ever({}, run) if run.round == 1 else given.needs["write"]
+
+    small_crew.plays("slow", slow)
+    report = await small_crew.run(
+        task("write", "write"),
+        task("review", "review", needs=["write"]),
+        task("beside", "slow", needs=["write"]),
+        task("apart", "write"),
+    )
+
+    assert report.status is Status.COMPLETED
+    assert Books(small_crew.store).results("m")["beside"] == "draft 2"
+    assert room.reasons.count(None) == 2, "what does not depend on it is left alone"
+    assert outcome(report, "apart").round == 1
+
+
+async def test_a_redone_planner_plans_anew(small_crew: Crew) -> None:
+    """
+    The tasks that it had asked for are withdrawn unless it asks for them again.
+    """
+
+    async def plan(given: Input, run: Run) -> FollowUps:
+        names = ["old", "both"] if run.round == 1 else ["both", "new"]
+        tasks = [task(name, "well") for name in names]
+        ends = task("end", "judge", needs=["plan", "both"])
+        return FollowUps(result=run.round, tasks=[*tasks, ends])
+
+    async def judge(given: Input, run: Run) -> str | Redo:
+        return Redo(task="plan", reason="poor") if run.round == 1 else "good"
+
+    small_crew.plays("plan", plan)
+    small_crew.plays("judge", judge)
+    small_crew.plays("well", well)
+    report = await small_crew.run(task("plan", "plan"))
+
+    assert report.status is Status.COMPLETED
+    assert {each.id for each in report.tasks} == {"plan", "both", "new", "end"}
+
+
+@pytest.mark.parametrize("target", ["nothing", "apart"])
+async def test_only_what_a_task_depends_on_can_be_redone(
+    small_crew: Crew, target: str
+) -> None:
+    """
+    Anything else is a fault of the agent, named in its dead letter.
+    """
+
+    async def judge(given: Input, run: Run) -> Redo:
+        return Redo(task=target, reason="poor")
+
+    small_crew.plays("judge", judge)
+    small_crew.plays("well", well)
+    report = await small_crew.run(task("apart", "well"), task("j", "judge"))
+
+    assert outcome(report, "j").status is Status.DEAD
+    assert repr(target) in outcome(report, "j").reasons[0]

@@ -1,0 +1,123 @@
+"""
+Missions within missions, by child workflows.
+"""
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from small_crew import Crew, task
+from test_supervisor import Input, for_ever, hopeless, outcome, well
+
+from outlast import Redo, Run
+from outlast.contracts.errors import BadInputError
+from outlast.contracts.models import Limits, Status, Task
+from outlast.contracts.plan import Plan
+from outlast.store.books import Books
+
+
+def part(name: str, *tasks: Task, **more: Any) -> Task:
+    inner = [each.model_dump(mode="json") for each in tasks]
+    given = {"goal": "a part", "tasks": inner, **more.pop("given", {})}
+    return task(name, "mission", input=given, **more)
+
+
+class Needing(BaseModel):
+    needs: dict[str, Any] = {}
+
+
+async def test_a_task_may_be_a_mission(small_crew: Crew) -> None:
+    """
+    It is carried out by a child with books of its own, and its report is the result.
+    """
+
+    async def read(given: Needing, run: Run) -> Any:
+        return given.needs["p"]
+
+    small_crew.plays("well", well)
+    small_crew.plays("read", read)
+    report = await small_crew.run(
+        part("p", task("a", "well"), part("q", task("b", "well"))),
+        task("after", "read", needs=["p"]),
+    )
+
+    assert report.status is Status.COMPLETED
+    books = Books(small_crew.store)
+    assert books.results("m")["after"] == {
+        "mission": "m.p",
+        "status": "completed",
+        "tasks": {"a": "done", "q": "done"},
+    }
+    assert books.results("m.p.q") == {"b": "well"}
+    assert {each.state for each in books.entries()} == {"completed"}
+    assert books.audit().violations == []
+
+
+@pytest.mark.parametrize(
+    ("role", "status"), [("hopeless", Status.DEAD), ("judge", Status.PARKED)]
+)
+async def test_what_a_child_cannot_settle_comes_to_its_parent(
+    small_crew: Crew, role: str, status: Status
+) -> None:
+    """
+    A child that failed, or that a person must look at, ends its task so, with why.
+    """
+
+    async def judge(given: Input, run: Run) -> Redo:
+        return Redo(task="a", reason="poor")
+
+    small_crew.plays("well", well)
+    small_crew.plays("hopeless", hopeless)
+    small_crew.plays("judge", judge)
+    inner = [task("a", "well"), task("b", role, needs=["a"])]
+    report = await small_crew.run(part("p", *inner))
+
+    assert outcome(report, "p").status is status
+    assert "its mission m.p is" in outcome(report, "p").reasons[0]
+    assert any("b: " in reason for reason in outcome(report, "p").reasons)
+
+
+async def test_a_cancelled_mission_cancels_those_within(small_crew: Crew) -> None:
+    """
+    Each of them keeps what it has and closes its books.
+    """
+    small_crew.plays("for_ever", for_ever)
+    async with small_crew.at_work():
+        mission = small_crew.mission(part("p", task("a", "for_ever")))
+        handle = await small_crew.start(mission)
+        books = Books(small_crew.store)
+        while books.find("m.p") is None:
+            await small_crew.progress(handle)
+        child = small_crew.client.get_workflow_handle("m.p")
+        while not (await small_crew.progress(child)).running:
+            pass
+        await handle.execute_update("cancel", "enough")
+        report = await handle.result()
+
+    assert report.status is Status.CANCELLED
+    entry = books.find("m.p")
+    assert entry is not None
+    assert entry.state == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("given", "limits", "told"),
+    [
+        ({}, Limits(generations=0), "any deeper"),
+        ({"goal": ""}, Limits(), "goal"),
+        ({"tasks": []}, Limits(), "tasks"),
+        ({"tasks": [{"id": "x", "role": "nobody"}]}, Limits(), "'nobody'"),
+        ({"limits": {"tasks": 0}}, Limits(), "limits.tasks"),
+    ],
+)
+def test_a_mission_within_is_checked_before_anything_starts(
+    given: dict[str, Any], limits: Limits, told: str
+) -> None:
+    """
+    As whole as the one around it.
+    """
+    crew = Crew(None, None)  # type: ignore[arg-type]
+    crew.plays("well", well)
+    mission = crew.mission(part("p", task("a", "well"), given=given), limits=limits)
+    with pytest.raises(BadInputError, match=told):
+        Plan(mission)

@@ -1,0 +1,141 @@
+"""
+Which roles are played, as signs of life tell it.
+"""
+
+import pytest
+from temporalio.api.enums.v1 import WorkerStatus
+from temporalio.api.worker.v1 import WorkerHeartbeat
+from unit_fakes import Clock
+
+from outlast.contracts.models import queue_of
+from outlast.contracts.policies import BOOT_S, GONE_S, SIGN_S, SILENCE_S
+from outlast.fleet.lookout import Horizon, share
+
+RUNNING = WorkerStatus.WORKER_STATUS_RUNNING
+GOING = WorkerStatus.WORKER_STATUS_SHUTTING_DOWN
+STEP_S = 0.2
+
+
+def sign(role: str, at: float, born: float = 0.0, status: int = RUNNING, by: str = ""):
+    made = WorkerHeartbeat(
+        worker_instance_key=by or role, task_queue=queue_of(role), status=status
+    )
+    made.heartbeat_time.FromNanoseconds(int((at // SIGN_S) * SIGN_S * 1e9))
+    made.start_time.FromNanoseconds(int(born * 1e9))
+    return made
+
+
+class Sky:
+    """
+    A horizon looked at again and again while roles come and go.
+    """
+
+    def __init__(self, born: float = 0.0, skew_s: float = 0.0) -> None:
+        self.clock = Clock()
+        self.horizon = Horizon(self.clock)
+        self.born, self.skew_s = born, skew_s
+        self.last: dict[str, float] = {}  # signs of those that are silent
+
+    def watch(self, seconds: float, *roles: str, silent: tuple[str, ...] = ()) -> None:
+        """
+        Look for *seconds*: *roles* give signs, *silent* ones are listed all the same.
+        """
+        for role in silent:
+            self.last.setdefault(role, self.clock.now + self.skew_s)
+        for _ in range(int(seconds / STEP_S) + 1):
+            now = self.clock.now + self.skew_s
+            signs = [sign(role, now, self.born) for role in roles]
+            signs += [sign(role, self.last[role]) for role in silent]
+            self.horizon.look(signs)
+            self.clock.turn(STEP_S)
+
+
+@pytest.mark.parametrize("skew_s", [0.0, -500.0, 500.0])
+def test_a_role_that_gives_signs_is_played(skew_s: float) -> None:
+    """
+    For as long as its signs are new ones, whatever its host's clock says.
+    """
+    sky = Sky(skew_s=skew_s)
+    sky.watch(20, "writer", "editor")
+    assert not sky.horizon.gone("writer")
+    assert sky.horizon.live == ["editor", "writer"]
+
+
+def test_a_role_without_a_worker_is_gone_after_a_moment() -> None:
+    """
+    Not at once: its one process may be in the middle of being replaced.
+    """
+    sky = Sky()
+    sky.watch(10, "writer", "editor")
+    sky.watch(GONE_S - 2 * STEP_S, "editor")
+    assert not sky.horizon.gone("writer")
+    sky.watch(3 * STEP_S, "editor")
+    assert sky.horizon.gone("writer")
+    assert sky.horizon.live == ["editor"]
+
+
+def test_a_worker_that_is_listed_but_silent_is_lost() -> None:
+    """
+    A lost host says no farewell: its workers stay in the list.
+    """
+    sky = Sky()
+    sky.watch(10, "writer", "editor")
+    sky.watch(SILENCE_S - SIGN_S, "editor", silent=("writer",))
+    assert not sky.horizon.gone("writer")
+    sky.watch(2 * SIGN_S, "editor", silent=("writer",))
+    assert sky.horizon.gone("writer")
+
+
+def test_a_role_that_comes_back_is_played_at_once() -> None:
+    """
+    The first sign is enough.
+    """
+    sky = Sky()
+    sky.watch(10, "editor")
+    assert sky.horizon.gone("writer")
+    sky.watch(0, "editor", "writer")
+    assert not sky.horizon.gone("writer")
+
+
+def test_a_worker_that_shuts_down_counts_no_more() -> None:
+    """
+    It takes no further task.
+    """
+    sky = Sky()
+    sky.watch(10, "editor", "writer")
+    for _ in range(20):
+        leaving = sign("writer", sky.clock.now, status=GOING)
+        sky.horizon.look([sign("editor", sky.clock.now), leaving])
+        sky.clock.turn(STEP_S)
+    assert sky.horizon.gone("writer")
+
+
+def test_nothing_is_judged_while_everything_starts() -> None:
+    """
+    Where nobody is older than a fleet takes to start, a missing role may be coming.
+    """
+    sky = Sky(born=1_000.0)
+    sky.watch(BOOT_S - 1, "editor")
+    assert not sky.horizon.gone("writer")
+    sky.watch(3, "editor")
+    assert sky.horizon.gone("writer")
+
+
+def test_nothing_is_judged_where_nobody_is() -> None:
+    """
+    A fleet that is away as a whole is waited for.
+    """
+    sky = Sky()
+    sky.watch(10, "writer")
+    sky.watch(60)
+    assert not sky.horizon.gone("writer")
+
+
+def test_lookouts_share_the_missions() -> None:
+    """
+    Each mission has one lookout, and all of them one that is not listed yet.
+    """
+    missions = [f"m{at}" for at in range(7)]
+    shares = [share(missions, mine, ["b", "a", "c"]) for mine in "abc"]
+    assert sorted(each for one in shares for each in one) == missions
+    assert share(missions, "new", ["a", "b"]) == missions

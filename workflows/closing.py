@@ -1,0 +1,69 @@
+"""
+How a mission ends: its report, and the write that keeps it.
+"""
+
+import asyncio
+import contextlib
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+from outlast.contracts.models import MISSIONS_QUEUE, Mission, Outcome, Report, Status
+from outlast.contracts.plan import mission_status
+from outlast.contracts.policies import BACKOFF_CAP_S, BACKOFF_FIRST_S
+
+# Closing the books waits for the store as long as it takes a person to mend it.
+BOOKS_ATTEMPTS = 2_000
+BOOKS_LIMIT = timedelta(seconds=30)
+BOOKS: dict[str, Any] = {
+    "task_queue": MISSIONS_QUEUE,
+    "heartbeat_timeout": BOOKS_LIMIT,
+    "start_to_close_timeout": BOOKS_LIMIT,
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=BACKOFF_FIRST_S),
+        maximum_interval=timedelta(seconds=BACKOFF_CAP_S),
+        maximum_attempts=BOOKS_ATTEMPTS,
+    ),
+}
+
+
+def report_of(mission: str, outcomes: list[Outcome], cancelled: bool) -> Report:
+    """
+    Report how a mission ended, with what it lacks and why.
+    """
+    status = mission_status(outcomes)
+    if cancelled and status is not Status.COMPLETED:
+        status = Status.CANCELLED
+    lacking = [
+        f"{each.id}: {reason}"
+        for each in outcomes
+        if each.status is not Status.DONE
+        for reason in each.reasons
+    ]
+    return Report(mission=mission, status=status, tasks=outcomes, degraded=lacking)
+
+
+async def open_books(mission: Mission) -> None:
+    """
+    Note in the ledger that a mission begins within another, or that one goes on.
+    """
+    if mission.past is not None:
+        await workflow.execute_activity("reopen_mission", mission.id, **BOOKS)
+    elif mission.parent:
+        await workflow.execute_activity("open_mission", mission, **BOOKS)
+
+
+async def close_books(report: Report) -> None:
+    """
+    Write the end into the ledger, since the server's retention forgets.
+    """
+    closing = workflow.start_activity(
+        "close_mission", report, summary=report.status, **BOOKS
+    )
+    while not closing.done():
+        # Cancelling a mission that is ending already must not lose its report.
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(closing)
+    closing.result()

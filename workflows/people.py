@@ -1,0 +1,85 @@
+"""
+The desk: tasks that wait for a person's word, and what is taken for it at the deadline.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio import workflow
+
+from outlast.contracts.models import (
+    CAUSE_CHARS,
+    Approval,
+    Asked,
+    Moment,
+    Task,
+    shorten,
+)
+
+WORDS = {"approve": "approved", "reject": "rejected"}
+
+
+@dataclass(frozen=True)
+class Said:
+    """
+    What is to happen with a task, and by whose word.
+    """
+
+    approved: bool
+    told: str
+
+
+class Desk:
+    """
+    Where a mission's tasks ask for leave; *show* draws the board anew.
+    """
+
+    def __init__(self, show: Callable[[], None]) -> None:
+        self.asked: dict[str, Asked] = {}
+        self._show = show
+        self._said: dict[str, Said] = {}
+
+    async def ask(self, task: Task, before: Moment, about: str) -> Said:
+        """
+        Wait for a person's word on *task*, at most as long as its approval says.
+        """
+        terms = task.approval or Approval(before=before)
+        self.asked[task.id] = Asked(id=task.id, before=before, about=about)
+        self._show()
+        limit = None if terms.within_s is None else timedelta(seconds=terms.within_s)
+        try:
+            await workflow.wait_condition(
+                lambda: task.id in self._said,
+                timeout=limit,
+                timeout_summary=f"approval of {task.id}",
+            )
+            return self._said.pop(task.id)
+        except TimeoutError:
+            word = WORDS[terms.otherwise]
+            told = f"{word} by default: nobody answered within {limit}"
+            return Said(terms.otherwise == "approve", told)
+        finally:
+            del self.asked[task.id]
+            self._show()
+
+    def must_wait(self, task: str) -> None:
+        """
+        Make sure that *task* waits for a person's word.
+
+        :raises ValueError: when it does not, with those that do.
+        """
+        waiting = sorted(set(self.asked) - set(self._said))
+        if task not in waiting:
+            others = ", ".join(waiting) or "none"
+            raise ValueError(
+                f"task {task!r} waits for no approval; those that do: {others}"
+            )
+
+    def say(self, task: str, approved: bool, reason: str) -> None:
+        """
+        Take a person's word.
+        """
+        word = WORDS["approve" if approved else "reject"]
+        told = f"{word}: {shorten(reason, CAUSE_CHARS)}" if reason else word
+        self._said[task] = Said(approved, told)

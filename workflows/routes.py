@@ -1,0 +1,68 @@
+"""
+The routes of one task: which may still be tried, and why the others may not.
+
+A route that failed is over. One that nobody plays now is passed by, and may be taken
+again once somebody does.
+"""
+
+from collections.abc import Collection
+
+from outlast.contracts.models import CAUSE_CHARS, shorten
+
+
+class Routes:
+    """
+    The way of a task along *routes*.
+    """
+
+    def __init__(self, routes: list[str]) -> None:
+        self._routes = routes
+        self._failed: dict[str, str] = {}
+        self._unplayed: set[str] = set()
+        self.now = routes[0]
+
+    def fail(self, cause: str) -> None:
+        """
+        Give up the route that was tried last.
+        """
+        self._failed[self.now] = f"{self.now}: {shorten(cause, CAUSE_CHARS)}"
+
+    def pass_by(self, live: Collection[str]) -> None:
+        """
+        Note which routes nobody plays.
+        """
+        self._unplayed = {each for each in self._routes if each not in live}
+
+    def next(self, live: Collection[str] | None = None) -> str | None:
+        """
+        Name the first route that may be tried, of those that are *live*, if any is.
+        """
+        unplayed = self._unplayed if live is None else set(self._routes) - set(live)
+        left = (each for each in self._routes if each not in self._failed)
+        return next((each for each in left if each not in unplayed), None)
+
+    @property
+    def lacks(self) -> list[str]:
+        """
+        Say why the task is where it is and not on its first route.
+        """
+        ahead = self._routes[: self._routes.index(self.now)]
+        return [self._failed.get(each, unplayed(each)) for each in ahead]
+
+    @property
+    def causes(self) -> list[str]:
+        """
+        Say why no route is left.
+        """
+        return [
+            self._failed.get(each, unplayed(each))
+            for each in self._routes
+            if each in self._failed or each in self._unplayed
+        ]
+
+
+def unplayed(role: str) -> str:
+    """
+    Say that a role has no worker.
+    """
+    return f"{role}: no live worker plays it"

@@ -1,0 +1,290 @@
+"""
+One task on its way to an outcome: asked for, tried on its routes, answered.
+
+Nothing here ends the mission: whatever happens becomes the task's own outcome.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from temporalio.exceptions import ActivityError, ChildWorkflowError
+
+from outlast.contracts.errors import BadInputError
+from outlast.contracts.models import (
+    CAUSE_CHARS,
+    Answer,
+    Assignment,
+    Checkpoint,
+    Mission,
+    Moment,
+    Outcome,
+    Redoing,
+    Running,
+    Status,
+    Task,
+    shorten,
+)
+from outlast.contracts.orders import Sighting
+from outlast.contracts.plan import ANSWERED, Plan, settle
+from outlast.contracts.policies import Policy
+from outlast.contracts.trees import MISSION_ROLE
+from workflows.dispatch import Pursuit
+from workflows.people import Desk, Said
+from workflows.routes import Routes, unplayed
+from workflows.spreads import work_through
+from workflows.tree import ENDS, grow
+from workflows.verdict import Next, Verdict
+
+
+@dataclass(frozen=True)
+class Ground:
+    """
+    What the tasks of a mission have in common.
+
+    :param stopped: why the mission has been stopped, or None while it goes on.
+    :param carried: checkpoints from which redriven tasks go on.
+    :param show: draws the board anew.
+    """
+
+    mission: Mission
+    plan: Plan
+    desk: Desk
+    stopped: Callable[[], str | None]
+    carried: dict[str, Checkpoint]
+    show: Callable[[], None]
+
+
+class Turn(Enum):
+    """
+    What a sighting means for a task.
+    """
+
+    KEEP = auto()
+    MOVE = auto()  # to a route that is played
+    WAIT = auto()  # until somebody plays one
+    RESUME = auto()  # what it waited for is back
+    LEAVE = auto()  # it is optional: the mission goes on without it
+
+
+class Settling:
+    """
+    One round of *task* under way.
+    """
+
+    def __init__(self, task: Task, ground: Ground) -> None:
+        self.task = task
+        self.wants: Redoing | None = None
+        self._ground = ground
+        self._routes = Routes(_routes(task, ground.mission))
+        self._pursuit: Pursuit | None = None
+        # For this round alone.
+        self._carried = ground.carried.pop(task.id, None)
+        self._lacks: list[str] = []
+        self._waits = ""
+        self._approval = ""
+
+    @property
+    def running(self) -> Running:
+        """
+        Say where it is, for the board.
+        """
+        return Running(
+            id=self.task.id,
+            role=self.task.role,
+            route=self._routes.now,
+            waits=self._waits,
+        )
+
+    async def run(self) -> Outcome:
+        """
+        Bring the task to its end, whatever that is, within its time.
+        """
+        limit_s = self.task.budget.time_s
+        try:
+            async with asyncio.timeout(limit_s) as clock:
+                outcome = await self._end()
+        except TimeoutError:
+            return self._forgone(f"its {limit_s:g} s are spent")
+        if clock.expired() and outcome.status not in ANSWERED:
+            return self._forgone(f"its {limit_s:g} s are spent")
+        return outcome
+
+    def turn(self, sighting: Sighting) -> Turn:
+        """
+        Say what *sighting* means for this task.
+        """
+        pursuit = self._pursuit
+        if pursuit is None or pursuit.attempt_id not in sighting.stranded:
+            return Turn.RESUME if self._waits == self._unplayed else Turn.KEEP
+        if self._routes.next(sighting.live) is not None:
+            return Turn.MOVE
+        # Where nobody plays anything the whole fleet is away: that is waited for.
+        if not self.task.required and sighting.live:
+            return Turn.LEAVE
+        return Turn.KEEP if self._waits else Turn.WAIT
+
+    def heed(self, sighting: Sighting) -> None:
+        """
+        Do what *sighting* means for this task.
+        """
+        turn = self.turn(sighting)
+        if turn in (Turn.MOVE, Turn.LEAVE) and self._pursuit is not None:
+            self._routes.pass_by(sighting.live)
+            self._pursuit.strand()
+        elif turn is Turn.WAIT:
+            self._waits = self._unplayed
+        elif turn is Turn.RESUME:
+            self._waits = ""
+
+    @property
+    def _unplayed(self) -> str:
+        return unplayed(self._routes.now)
+
+    async def _end(self) -> Outcome:
+        approval = self.task.approval
+        if approval is not None and approval.before == "start":
+            said = await self._ask("start", "")
+            if not said.approved:
+                return self._settled(Status.SKIPPED, said.told)
+        if self.task.role == MISSION_ROLE:
+            return await self._by_a_mission()
+        return await self._try_routes()
+
+    async def _by_a_mission(self) -> Outcome:
+        """
+        Have a child mission carry the task out.
+        """
+        parent, assignment = self._ground.mission, self._assignment(MISSION_ROLE)
+        try:
+            report = await grow(assignment, parent)
+        except (ActivityError, ChildWorkflowError) as error:
+            if stopped := self._ground.stopped():
+                return self._settled(Status.SKIPPED, stopped)
+            cause = shorten(str(error.cause or error), CAUSE_CHARS)
+            return self._settled(Status.DEAD, f"its mission: {cause}")
+        status = ENDS[report.status]
+        told = [f"its mission {report.mission} is {report.status}", *report.degraded]
+        return self._settled(status, *([] if status is Status.DONE else told))
+
+    async def _try_routes(self) -> Outcome:
+        """
+        Try the task on each of its routes until one of them answers.
+        """
+        last: Verdict | None = None
+        while (route := self._routes.next()) is not None:
+            self._take(route)
+            ended = await self._pursue(route)
+            if isinstance(ended, Answer):
+                return await self._answered(ended)
+            last = ended
+            if stopped := self._ground.stopped():
+                # Whatever it raised while it was being ended, it was ended by us.
+                return self._settled(Status.SKIPPED, stopped)
+            if last.next is Next.REROUTE:
+                continue
+            self._routes.fail(last.cause)
+            if last.next not in (Next.NEXT_ROUTE, Next.SPENT):
+                break
+        return self._unanswered(last)
+
+    def _take(self, route: str) -> None:
+        moved = route != self._routes.now or self._waits
+        self._routes.now, self._waits = route, ""
+        if moved:
+            self._ground.show()
+
+    async def _pursue(self, route: str) -> Answer | Verdict:
+        """
+        Pursue the task on *route*, and again whenever a person has approved.
+        """
+        ground = self._ground
+        self._pursuit = Pursuit(self._assignment(route), route, ground.stopped)
+        while True:
+            ended = await self._pursuit.run()
+            if isinstance(ended, Answer) or ended.next is not Next.ASK:
+                return ended
+            said = await self._ask("effect", ended.cause)
+            if not said.approved:
+                return Verdict(Next.SKIP, said.told, attempts=ended.attempts)
+            self._pursuit.approve()
+
+    def _assignment(self, route: str) -> Assignment:
+        mission, plan, task = self._ground.mission, self._ground.plan, self.task
+        return Assignment(
+            mission=mission.id,
+            tenant=mission.tenant,
+            task=task,
+            store=mission.store,
+            round=plan.round(task.id),
+            needs=plan.needs_of(task),
+            policy=mission.crew[route].policy if route in mission.crew else Policy(),
+            limits=mission.limits,
+            checkpoint=self._carried,
+            redo_reason=plan.reasons.get(task.id),
+        )
+
+    async def _ask(self, before: Moment, about: str) -> Said:
+        """
+        Wait for a person's word; the board says so meanwhile.
+        """
+        self._waits = f"approval before its {before}"
+        try:
+            said = await self._ground.desk.ask(self.task, before, about)
+        finally:
+            self._waits = ""
+        self._approval = said.told
+        return said
+
+    async def _answered(self, answer: Answer) -> Outcome:
+        """
+        Take the answer; follow-up tasks that do not fit make it a dead letter.
+        """
+        if answer.spread is not None:
+            self._lacks = await work_through(answer.spread, self._ground.mission)
+        reasons = [*self._routes.lacks, *self._lacks, *answer.degraded]
+        status = Status.DEGRADED if reasons else Status.DONE
+        try:
+            self._ground.plan.extend(answer.follow_ups, author=self.task.id)
+        except BadInputError as error:
+            status, reasons = Status.DEAD, [*reasons, f"its follow-up tasks: {error}"]
+        else:
+            self.wants = answer.redo
+        told = {"attempts": answer.attempt, "summary": answer.summary}
+        return self._settled(status, *reasons).model_copy(update=told)
+
+    def _unanswered(self, last: Verdict | None) -> Outcome:
+        """
+        End a task that no route has answered: dead, unless it was parked, cancelled,
+        left out or forgone.
+        """
+        if last is None:
+            return self._settled(Status.SKIPPED, *self._routes.causes)
+        if last.next is Next.SPENT:
+            return self._forgone(*self._routes.causes)
+        status = {
+            Next.PARK: Status.PARKED,
+            Next.SKIP: Status.SKIPPED,
+            Next.REROUTE: Status.SKIPPED,
+        }.get(last.next, Status.DEAD)
+        outcome = self._settled(status, *self._routes.causes)
+        return outcome.model_copy(update={"attempts": last.attempts})
+
+    def _forgone(self, *reasons: str) -> Outcome:
+        outcome = self._settled(Status.SKIPPED, *reasons)
+        return outcome.model_copy(update={"forgone": True})
+
+    def _settled(self, status: Status, *reasons: str) -> Outcome:
+        told = {
+            "route": self._routes.now,
+            "round": self._ground.plan.round(self.task.id),
+            "approval": self._approval,
+        }
+        return settle(self.task, status, *reasons).model_copy(update=told)
+
+
+def _routes(task: Task, mission: Mission) -> list[str]:
+    if task.role == MISSION_ROLE:
+        return [MISSION_ROLE]
+    return mission.crew[task.role].routes

@@ -1,0 +1,50 @@
+"""
+A task that is a mission of its own: carried out by a child, kept in the same books.
+"""
+
+from datetime import timedelta
+
+from temporalio import workflow
+
+from outlast.contracts.models import (
+    MISSIONS_QUEUE,
+    Assignment,
+    Mission,
+    Report,
+    Status,
+    shorten,
+)
+from outlast.contracts.policies import SHIPPED
+from outlast.contracts.trees import child_of
+from workflows.closing import BOOKS
+
+ENDS = {
+    Status.COMPLETED: Status.DONE,
+    Status.DEGRADED: Status.DEGRADED,
+    Status.PARKED: Status.PARKED,  # what a child escalates its parent passes on
+    Status.CANCELLED: Status.SKIPPED,
+    Status.FAILED: Status.DEAD,
+}
+CANCELLATION = workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED
+
+
+async def grow(mission_task: Assignment, parent: Mission) -> Report:
+    """
+    Carry out the mission that a task stands for; its report is the task's result.
+    """
+    child = child_of(parent, mission_task.task, mission_task.round)
+    report: Report = await workflow.execute_child_workflow(
+        "Supervisor",
+        child,
+        id=child.id,
+        result_type=Report,
+        task_queue=MISSIONS_QUEUE,
+        task_timeout=timedelta(seconds=SHIPPED.workflow_task_s),
+        static_summary=shorten(child.goal, 200),
+        cancellation_type=CANCELLATION,
+        parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
+    )
+    await workflow.execute_activity(
+        "record_report", args=[mission_task, report], **BOOKS
+    )
+    return report
