@@ -136,7 +136,8 @@ def answer(store: Store, library: str, question: str) -> Draft:
     """
     parts = {f"research-{at}": part for at, part in enumerate(split(question), 1)}
     needs = {name: research(store, library, part) for name, part in parts.items()}
-    return writer.write(writer.Order(question=question, parts=parts, needs=needs))
+    order = writer.Order(question=question, parts=parts, needs=needs)
+    return writer.composed(order, writer.quoted(order))
 
 
 if __name__ == "__main__":
