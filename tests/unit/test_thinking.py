@@ -99,18 +99,36 @@ async def researched(folder: Path, service: Service, script: Any) -> Research:
     return Research.model_validate(ended.result)
 
 
+OWNER = "Who is the owner of the vault and where does it stand?"
+
+
+async def test_a_planner_that_asks_something_else_is_corrected(
+    service: Service,
+) -> None:
+    """
+    Twice; then the next route plans. No question of the user's is lost to nonsense.
+    """
+    service.script = final(questions=["Who owns it?", "1.1.1.1"])
+    order = {"question": OWNER, "documents": "/d", "mission": "m"}
+    index = {"library": "l", "documents": 1, "indexed": 1, "removed": 0}
+    with pytest.raises(GiveUp):
+        await testing.run(thinking("planner", _planned), order, needs={"index": index})
+    assert len(service.calls) == 3
+    assert any("has not asked: 1.1.1.1" in t for t in service.calls[1].asked.told)
+
+
 async def test_a_planner_asks_what_the_model_asks(service: Service) -> None:
     """
     The model says what to look up; who looks, writes and publishes where is fixed.
     """
     service.script = final(
-        questions=["Who owns it?", "Who  owns it?", "Where?"],
+        questions=["Who owns it?", "Who  owns it?", "Where does it stand?"],
         reports="/tmp/elsewhere",
         tasks=[{"id": "publish", "role": "mailroom"}],
     )
     ended = await testing.run(
         thinking("planner", _planned),
-        {"question": "Q?", "documents": "/d", "reports": "/r", "mission": "m"},
+        {"question": OWNER, "documents": "/d", "reports": "/r", "mission": "m"},
         needs={"index": {"library": "l", "documents": 1, "indexed": 1, "removed": 0}},
     )
     assert isinstance(ended.result, dict)
@@ -118,8 +136,8 @@ async def test_a_planner_asks_what_the_model_asks(service: Service) -> None:
     assert isinstance(tasks, list)
     assert [(t["role"], t["input"].get("question")) for t in tasks[:3]] == [
         ("researcher", "Who owns it?"),
-        ("researcher", "Where?"),
-        ("writer", "Q?"),
+        ("researcher", "Where does it stand?"),
+        ("writer", OWNER),
     ]
     assert tasks[-1]["input"] == {"mission": "m", "reports": "/r"}
 
@@ -171,11 +189,12 @@ async def test_an_invented_quotation_is_dropped_and_named(
     A changed word or a document that is not there: the reviewer drops it by name.
     """
     said = [
+        {"document": "gate.md", "quote": GATE.quote},
         {"document": "backup.md", "quote": "Backups are kept for 36 days."},
         {"document": "../../etc/passwd", "quote": "root"},
     ]
     found = await researched(folder, service, final(quotations=said))
-    paragraph = Paragraph(question="Q?", quotations=[*found.findings, GATE])
+    paragraph = Paragraph(question="Q?", quotations=found.findings)
     draft = Draft(question="Q?", paragraphs=[paragraph])
     ended = await testing.run(
         reviewer, {"documents": str(folder)}, needs={"write": draft.model_dump()}
@@ -187,7 +206,18 @@ async def test_an_invented_quotation_is_dropped_and_named(
     ]
     assert [each.place for each in reviewed.citations] == [GATE.place]
     assert "36" not in reviewed.answer
-    assert "backup.md:1" in ended.degraded[0]
+    assert "backup.md:0" in ended.degraded[0]
+
+
+async def test_nothing_but_inventions_is_the_next_routes(
+    folder: Path, service: Service
+) -> None:
+    """
+    Extraction may know better; what was invented is named as the reason.
+    """
+    said = [{"document": "https://example.org/x", "quote": "Backups are eternal."}]
+    with pytest.raises(GiveUp, match=r"no document says: https://example\.org/x"):
+        await researched(folder, service, final(quotations=said))
 
 
 def needs(*findings: Citation) -> dict[str, Any]:
