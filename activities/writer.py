@@ -37,23 +37,17 @@ def quoted(order: Order) -> list[Paragraph]:
 
 def drafted(order: Order, paragraphs: list[Paragraph]) -> Draft | Degraded:
     """
-    The draft of *paragraphs*, degraded if a part was lost.
-    """
-    draft = composed(order, paragraphs)
-    lost = [
-        part.question for name, part in order.parts.items() if name not in order.needs
-    ]
-    return Degraded(draft, f"not looked up: {'; '.join(lost)}") if lost else draft
-
-
-def composed(order: Order, paragraphs: list[Paragraph]) -> Draft:
-    """
-    The draft of *paragraphs*; one note if no part has an answer.
+    The draft of *paragraphs*; one note if no part has an answer, and degraded if a
+    part was lost.
     """
     if not any(each.quotations for each in paragraphs) and order.needs:
         paragraphs = [_nothing(order)]
     answer, _ = compose(paragraphs)
-    return Draft(question=order.question, paragraphs=paragraphs, answer=answer)
+    draft = Draft(question=order.question, paragraphs=paragraphs, answer=answer)
+    lost = [
+        part.question for name, part in order.parts.items() if name not in order.needs
+    ]
+    return Degraded(draft, f"not looked up: {'; '.join(lost)}") if lost else draft
 
 
 def _paragraph(part: Part, research: Research | None) -> Paragraph:

@@ -137,7 +137,9 @@ def answer(store: Store, library: str, question: str) -> Draft:
     parts = {f"research-{at}": part for at, part in enumerate(split(question), 1)}
     needs = {name: research(store, library, part) for name, part in parts.items()}
     order = writer.Order(question=question, parts=parts, needs=needs)
-    return writer.composed(order, writer.quoted(order))
+    draft = writer.drafted(order, writer.quoted(order))
+    assert isinstance(draft, Draft)  # degraded only where a part was lost
+    return draft
 
 
 if __name__ == "__main__":
