@@ -117,6 +117,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self._behaviours: tuple[Behaviour, ...] = ("ok",)
+        self._only: str | None = None
         self._dice = random.Random(self.seed)
         handler = type("Handler", (_Handler,), {"service": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -132,11 +133,12 @@ class Service:
         self._server.shutdown()
         self._server.server_close()
 
-    def misbehave(self, *behaviours: Behaviour) -> None:
+    def misbehave(self, *behaviours: Behaviour, only: str | None = None) -> None:
         """
-        Draw the behaviour of each call from now on from *behaviours*.
+        Draw the behaviour of each call from now on from *behaviours*; of calls of the
+        model *only*, where one is named.
         """
-        self._behaviours = behaviours
+        self._behaviours, self._only = behaviours, only
 
     def heal(self) -> None:
         """
@@ -148,7 +150,8 @@ class Service:
         """
         Note a call and draw its behaviour.
         """
-        behaviour = self._dice.choice(self._behaviours)
+        meant = self._only in (None, body["model"])
+        behaviour = self._dice.choice(self._behaviours) if meant else "ok"
         noted = Noted(time.monotonic(), Asked(body), behaviour)
         self.calls.append(noted)
         return noted

@@ -9,7 +9,7 @@ paid for twice.
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic_ai import (
     Agent,
     AgentRun,
@@ -36,6 +36,7 @@ from activities.thinking.models import model_of, output
 from activities.thinking.service import ask, connect, in_our_terms
 from activities.thinking.thought import Thought
 from outlast import Run
+from outlast.contracts.errors import CheckpointError
 
 T = TypeVar("T")
 
@@ -63,12 +64,12 @@ async def converse(thought: Thought[T], run: Run) -> T:
     """
     Answer *thought* with the model of this route, going on with what was saved.
 
+    :raises CheckpointError: when what was saved is no conversation to this release.
     :raises BudgetSpentError: when the mission's tokens or cost are spent.
     :raises TaskError: what the model's service made of it.
     """
     name = model_of(run.route)
-    talk = await run.resume(Talk, Talk())
-    history = ModelMessagesTypeAdapter.validate_python(talk.messages)
+    history = _history(await run.resume(Talk, Talk()))
     await run.spend()  # where all is spent already, nothing more is asked
     with in_our_terms(name):
         agent = _agent(thought, name, _repaired(history))
@@ -83,6 +84,16 @@ async def converse(thought: Thought[T], run: Run) -> T:
     assert thread.result is not None
     answer: T = thread.result.output
     return answer
+
+
+def _history(talk: Talk) -> list[ModelMessage]:
+    try:
+        return ModelMessagesTypeAdapter.validate_python(talk.messages)
+    except ValidationError as error:
+        fault = error.errors()[0]["msg"]
+        raise CheckpointError(
+            f"the saved conversation cannot be read: {fault}"
+        ) from None
 
 
 async def _follow(thread: AgentRun[Any, Any], name: str, run: Run) -> None:

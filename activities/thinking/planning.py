@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from activities.answering.handover import Part
+from activities.answering.questions import ask
 from activities.answering.splitting import MOST_PARTS
 from activities.planner import Order, planned
 from activities.thinking.thought import Thought, ahead_of, think
@@ -33,9 +34,32 @@ async def plan(order: Order, run: Run) -> FollowUps:
     """
     Plan one research task for each question that the model makes of the whole.
     """
-    found = await think(Thought(INSTRUCTIONS, order.question, Questions), run)
+    thought = Thought(
+        INSTRUCTIONS,
+        order.question,
+        Questions,
+        check=lambda made: _strays(order.question, made),
+    )
+    found = await think(thought, run)
     asked = dict.fromkeys(" ".join(each.split()) for each in found.questions)
     return planned(order, [Part(question=each) for each in asked if each])
+
+
+def _strays(question: str, made: Questions) -> str | None:
+    """
+    Say which of the questions has no word of *question*, if one has none: to that the
+    user wants no answer.
+    """
+    asked = _words(question)
+    for each in made.questions:
+        if asked and not asked & _words(each):
+            return f"the user has not asked: {each}"
+    return None
+
+
+def _words(question: str) -> set[str]:
+    stems = [term.stems for term in ask(question).terms]
+    return {word for phrases in stems for phrase in phrases for word in phrase}
 
 
 ahead_of("planner", plan)

@@ -1,8 +1,8 @@
 """
 A researcher that thinks: it searches and reads as it likes, and answers in quotations.
 
-What it quotes is looked up at once, for its place; what cannot be found is handed on as
-it was said, for the reviewer to drop and to name.
+What it quotes is looked up at once, for its place. What cannot be found is handed on as
+it was said, for the reviewer to drop and to name; if that is all, the next route looks.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from activities.answering.handover import Citation, Research
 from activities.researcher import Order, library_of
 from activities.thinking.thought import Fence, Thought, ahead_of, think
-from outlast import Run
+from outlast import GiveUp, Run
 from outlast.contracts.models import shorten
 from outlast.store import quotes, search
 from outlast.store.database import Store, shared
@@ -22,6 +22,8 @@ MOST_QUOTATIONS = 6
 # Passages that one search or one look into a document shows.
 SHOWN = 6
 READ = 3
+# The line of what no document says.
+NOWHERE = 0
 
 INSTRUCTIONS = f"""
 You look a question up in a library of documents. Answer with at most {MOST_QUOTATIONS}
@@ -51,6 +53,8 @@ class Found(BaseModel):
 async def look_up(order: Order, run: Run) -> Research:
     """
     Have the model look into the library that the librarian made.
+
+    :raises GiveUp: when no document says anything of what the model quotes.
     """
     library, store, fence = library_of(order), shared(), Fence.of(run)
     find, read = _tools(store, library, fence)
@@ -59,6 +63,9 @@ async def look_up(order: Order, run: Run) -> Research:
     found = await think(Thought(instructions, asked, Found, (find, read)), run)
     cited = [await store.run(_cite, store, library, each) for each in found.quotations]
     findings = list({(each.place, each.quote): each for each in cited}.values())
+    if findings and all(each.line == NOWHERE for each in findings):
+        named = ", ".join(each.document for each in findings)
+        raise GiveUp(f"the model quotes what no document says: {named}")
     return Research(question=order.question, answered=bool(findings), findings=findings)
 
 
@@ -99,7 +106,7 @@ def _cite(store: Store, library: str, said: Quotation) -> Citation:
     document = name if name and line.isdigit() else said.document
     place = quotes.find(store, library, document, said.quote)
     if place is None:
-        return Citation(document=shorten(document, 200), line=1, quote=said.quote)
+        return Citation(document=shorten(document, 200), line=NOWHERE, quote=said.quote)
     return Citation(
         document=document, line=place.line, quote=place.words, title=place.title
     )

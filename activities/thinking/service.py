@@ -10,7 +10,7 @@ What goes wrong is put in an agent's terms here and nowhere else:
 """
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -65,24 +65,27 @@ async def ask(
     }
     with spans.span(f"{genai.CHAT} {model}", asked):
         with run.service(name), in_our_terms(name):
-            async with asyncio.timeout(silence_s()) as limit:
-                async with node.stream(context) as words:
-                    async for _ in _prompt(words, limit):
-                        run.say(f"{model} is answering")
-                    answer = words.response
+            answer = await _hear(node, context, name, run)
         spans.describe(_told(answer))
 
 
-async def _prompt(
-    words: AsyncIterable[Any], limit: asyncio.Timeout
-) -> AsyncIterator[Any]:
+async def _hear(
+    node: ModelRequestNode[Any, Any], context: Context, name: str, run: Run
+) -> ModelResponse:
     """
-    Pass *words* on, and move the *limit* with each of them.
+    Hear the answer to its end, as long as no silence is too long.
     """
     now = asyncio.get_running_loop().time
-    async for word in words:
-        limit.reschedule(now() + silence_s())
-        yield word
+    try:
+        async with asyncio.timeout(silence_s()) as limit:
+            async with node.stream(context) as words:
+                async for _ in words:
+                    limit.reschedule(now() + silence_s())
+                    run.say(f"{name} is answering")
+                return words.response
+    except TimeoutError:
+        told = f"{name} said nothing for {silence_s():g} s"
+        raise ServiceError(told) from None
 
 
 @contextmanager
@@ -92,9 +95,6 @@ def in_our_terms(name: str) -> Iterator[None]:
     """
     try:
         yield
-    except TimeoutError:
-        told = f"{name} said nothing for {silence_s():g} s"
-        raise ServiceError(told) from None
     except (ModelRequestRejectedError, ModelQuotaExceededError) as error:
         raise GiveUp(f"{name} refuses: {error}") from error
     except ModelAPIError as error:

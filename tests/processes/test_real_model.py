@@ -26,6 +26,7 @@ def test_whatever_a_small_model_says_no_invented_citation_survives(home: Home) -
         home.extra |= {
             "OUTLAST_MODEL": "openai-chat:smollm2",
             "OUTLAST_MODEL_OUTPUT": "native",
+            "OUTLAST_MODEL_SILENCE_S": "120",  # questions wait for each other there
             "OPENAI_BASE_URL": url,
             "OPENAI_API_KEY": "none",
         }

@@ -21,6 +21,7 @@ from outlast.attempt.ledger import Ledger
 from outlast.attempt.services import guarded
 from outlast.contracts.errors import (
     BudgetSpentError,
+    CheckpointError,
     ServiceError,
     ServiceOpenError,
     TaskError,
@@ -95,7 +96,7 @@ async def test_a_conversation_ends_with_what_was_asked_for(service: Service) -> 
     assert ended.saves == 19
 
 
-@pytest.mark.parametrize("save", [1, 2, 5, 6, 11, 12, 13, 19])
+@pytest.mark.parametrize("save", [1, 5, 6, 12, 19])
 async def test_wherever_it_is_killed_nothing_is_asked_twice(
     service: Service, save: int
 ) -> None:
@@ -118,11 +119,11 @@ async def test_the_decision_is_saved_before_its_tools_act(
     """
 
     def dies(number: int) -> None:
-        raise OSError("the payment service is away")
+        raise TimeoutError("the payment service is away")
 
     with ThreadPoolExecutor() as threads:
         stage = Stage(ledger, threads)
-        with pytest.raises(OSError, match="away"):
+        with pytest.raises(TimeoutError, match="away"):
             await stage.play(counter([], dies).play, role="counter.model")
         assert len(service.calls) == 3
         await stage.play(counter([]).play, role="counter.model")
@@ -244,6 +245,26 @@ async def test_a_spent_budget_asks_no_model(
             with pytest.raises(BudgetSpentError):
                 await stage.play(counter([]).play, role=route)
     assert len(service.calls) == 2
+
+
+async def test_a_conversation_that_cannot_be_read_is_not_guessed_at(
+    service: Service, ledger: Ledger
+) -> None:
+    """
+    No attempt can mend what another release of pydantic-ai has written: the next route.
+    """
+    with ThreadPoolExecutor() as threads:
+        stage = Stage(ledger, threads)
+
+        async def elsewhere(order: Order, run: Run) -> None:
+            await run.save({"messages": [{"kind": "telepathy"}]})
+            raise OSError("killed")
+
+        with pytest.raises(OSError, match="killed"):
+            await stage.play(elsewhere, role="counter.model")
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            await stage.play(counter([]).play, role="counter.model")
+    assert service.calls == []
 
 
 async def test_a_model_that_was_not_named_is_the_next_routes(
