@@ -1,0 +1,384 @@
+"""
+One peer of the mesh, without any I/O: what happens goes in, what to do comes out.
+
+Each input returns the effects to carry out, in their order. A peer owns nothing before
+it has caught up; what it writes is durable before it is said or begun.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from outlast.contracts.errors import BadInputError, BadMessageError
+from outlast.contracts.models import Checkpoint, Mission, Report, Status
+from outlast.contracts.policies import (
+    MESH_COMPACT_S,
+    MESH_COPIES,
+    MESH_FORGET_S,
+    MESH_FROZEN_S,
+)
+from outlast.mesh.compaction import needless
+from outlast.mesh.effects import Announce, Effect, Record
+from outlast.mesh.events import (
+    AnyFact,
+    CheckpointSaved,
+    Key,
+    PartFinished,
+    PeerForgotten,
+    PeerJoined,
+    TaskAdopted,
+    event,
+    life_of,
+    origin_of,
+    peer_of,
+)
+from outlast.mesh.fitting import finish, fits, submission
+from outlast.mesh.gossip import Gossip
+from outlast.mesh.merge import Change, EventSet
+from outlast.mesh.messages import unpack
+from outlast.mesh.ownership import Presence, favourite, owner_of
+from outlast.mesh.progress import Progress
+from outlast.mesh.receipts import Receipts
+from outlast.mesh.runs import Runs
+from outlast.mesh.standing import Progressed, Standing, View
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """
+    The two clocks of a peer.
+
+    :param now_s: only goes forward, and goes on while the machine sleeps.
+    :param wall_s: seconds since 1970, for people.
+    """
+
+    now_s: Callable[[], float]
+    wall_s: Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """
+    What the shell shows of this peer: copies, taken at one moment.
+    """
+
+    ready: bool
+    live: list[Presence]
+    refused: dict[str, int]
+    unread: int
+    events: int
+    peers: list[str] = field(default_factory=list)
+
+
+class PeerCore:
+    """
+    The peer *me*, with the *log* that its earlier lives have left.
+
+    :param life: the wall clock's milliseconds at the start of this process: no two
+        lives of a peer have the same.
+    :raises BadInputError: from `submitted` and `forget` alone.
+    """
+
+    def __init__(
+        self,
+        me: Presence,
+        life: int,
+        log: EventSet,
+        clocks: Clocks,
+        draw: random.Random | None = None,
+    ) -> None:
+        lives = [life_of(each) for each in log.heads if peer_of(each) == me.name]
+        life = max([life, *(each + 1 for each in lives)])
+        self.me = me.model_copy(update={"ready": False})
+        self.log = log
+        self.view = View(log)
+        self._clocks = clocks
+        self._origin = origin_of(me.name, life)
+        self._gossip = Gossip(me.name, life, log, clocks.now_s, draw or random.Random())
+        self._runs = Runs(me.name)
+        self._progress = Progress()
+        self._receipts = Receipts()
+        self._live: dict[str, Presence] = {}
+        now_s = clocks.now_s()
+        self._input_s = now_s
+        self._compact_s = now_s + MESH_COMPACT_S
+        self._seen_s: dict[str, float] = {}
+        self._change = Change()
+        self._out: list[Effect] = []
+        self._pushed = 0  # of its own events
+
+    @property
+    def ready(self) -> bool:
+        """
+        Whether it has caught up, and may own tasks.
+        """
+        return self.me.ready
+
+    @property
+    def live(self) -> list[Presence]:
+        """
+        The peers that are alive as far as it knows, itself among them.
+        """
+        return [self._live[name] for name in sorted(self._live)] + [self.me]
+
+    def seen(self) -> Seen:
+        """
+        Show it as it is now.
+        """
+        return Seen(
+            ready=self.ready,
+            live=sorted(self.live, key=lambda each: each.name),
+            refused=dict(self._gossip.refused),
+            unread=self.view.unread,
+            events=len(self.log),
+            peers=sorted(self.view.peers),
+        )
+
+    def started(self) -> list[Effect]:
+        """
+        The first input: what earlier lives ran is held until it is known whose it is.
+        """
+        with self._input() as out:
+            out.append(Announce(False))
+            out.extend(self._runs.remember(self.view))
+            self._gossip.look()
+        return out
+
+    def submitted(self, mission: Mission, copies: int = MESH_COPIES) -> list[Effect]:
+        """
+        Somebody asks for *mission*. The same again joins the first.
+
+        :raises BadInputError: when its id was used for something else, or it is too
+            large to be sent.
+        """
+        fact = submission(mission, copies)
+        known = self.view.of(mission.id).submission
+        if known is not None and known.digest != fact.digest:
+            raise BadInputError(
+                f"mission {mission.id!r} exists with other content; choose another id"
+            )
+        with self._input() as out:
+            if known is None:
+                self._write(fact)
+            key = self.view.of(mission.id).submitted_as
+            assert key is not None
+            self._receipts.owe(mission.id, key, copies, self._input_s)
+        return out
+
+    def heard(self, peer: str, packed: bytes) -> list[Effect]:
+        """
+        *peer* says something. What cannot be read is counted in `refused`.
+        """
+        with self._input() as out:
+            try:
+                message = unpack(packed)
+            except BadMessageError:
+                self._gossip.refused["garbage"] += 1
+                return out
+            if message.sender != peer or peer == self.me.name:
+                self._gossip.refused["impostor"] += 1
+                return out
+            change, sends = self._gossip.hear(message)
+            self._follow(change)
+            out.extend(sends)
+        return out
+
+    def members(self, live: Iterable[Presence]) -> list[Effect]:
+        """
+        The membership shows who is alive; suspects are, until they are found dead.
+        """
+        with self._input() as out:
+            found = {each.name: each for each in live if each.name != self.me.name}
+            changed = found != self._live
+            self._live = found
+            out.extend(self._gossip.meet(found))
+            if changed:
+                self._settle(self.view.tasks)
+        return out
+
+    def tick(self) -> list[Effect]:
+        """
+        Time passes. Wanted every 0.1 s or so, at the latest every half MESH_FROZEN_S.
+        """
+        with self._input() as out:
+            self._write(*self._progress.due(self._input_s))
+            out.extend(self._gossip.tick())
+            self._keep_membership()
+            self._compact()
+        return out
+
+    def progressed(
+        self, task: str, epoch: int, part: str, round_: int, checkpoint: Checkpoint
+    ) -> list[Effect]:
+        """
+        The run of *task* in *epoch* has saved a checkpoint in *part*. One whose value
+        is too large to travel is of no use to others.
+        """
+        if checkpoint.blob is not None:
+            return []
+        told = {"task": task, "epoch": epoch, "part": part, "round": round_}
+        return self._reached(CheckpointSaved(**told, checkpoint=checkpoint))
+
+    def part_finished(
+        self, task: str, epoch: int, part: str, round_: int, answer: str
+    ) -> list[Effect]:
+        """
+        The run of *task* in *epoch* has a result for *part*, as the ledger's text.
+        """
+        told = {"task": task, "epoch": epoch, "part": part, "round": round_}
+        return self._reached(PartFinished(**told, answer=answer))
+
+    def finished(self, task: str, epoch: int, report: Report) -> list[Effect]:
+        """
+        The run of *task* in *epoch* has ended. A run that was cancelled because it is
+        somebody else's has no result; one that ended nevertheless is evidence.
+        """
+        with self._input() as out:
+            mine = self._runs.ended(task, epoch)
+            if not mine and report.status is Status.CANCELLED:
+                return out
+            knew = sorted(each.name for each in self.live)
+            end = finish(task, epoch, self.me.name, report, knew)
+            self._write(*self._progress.take(task), end)
+        return out
+
+    def forget(self, peer: str) -> list[Effect]:
+        """
+        Wait no longer for *peer*; if it returns, it joins again and rebuilds its log.
+
+        :raises BadInputError: when it is alive, or not of the mesh.
+        """
+        if peer in self._live or peer == self.me.name:
+            raise BadInputError(f"peer {peer!r} is alive: stop it first")
+        if peer not in self.view.peers:
+            raise BadInputError(f"there is no peer {peer!r} in this mesh")
+        with self._input() as out:
+            self._forget(peer)
+        return out
+
+    @contextmanager
+    def _input(self) -> Iterator[list[Effect]]:
+        """
+        Frame an input: look for a gap in time before it, and put what it has changed
+        before all that follows from it.
+        """
+        now_s = self._clocks.now_s()
+        self._out = []
+        if now_s - self._input_s > MESH_FROZEN_S:
+            self._look()
+        self._input_s = now_s
+        yield self._out
+        self._note_readiness()
+        self._out += self._receipts.ready(self._copies, now_s)
+        self._push()
+        if self._change:
+            self._out.insert(0, Record(self._change))
+            self._change = Change()
+
+    def _look(self) -> None:
+        """
+        Own nothing until it is known what happened meanwhile.
+        """
+        self._gossip.look()
+        self._note_readiness()
+
+    def _note_readiness(self) -> None:
+        ready = not self._gossip.behind
+        if ready is self.me.ready:
+            return
+        self.me = self.me.model_copy(update={"ready": ready})
+        self._out.append(Announce(ready))
+        if not ready:
+            self._out += self._runs.hold()
+            return
+        self._settle(self.view.tasks)
+
+    def _settle(self, tasks: Iterable[str]) -> None:
+        """
+        Take on what is this peer's, and let go of what is not.
+        """
+        for task in sorted(tasks):
+            standing = self.view.of(task)
+            if self.ready and standing.open and self._must_adopt(standing):
+                adopted = standing.adopted
+                epoch = adopted.epoch + 1 if adopted else 1
+                self._write(TaskAdopted(task=task, epoch=epoch, owner=self.me.name))
+            self._out += self._runs.settle(standing, self.ready)
+            if not standing.open:
+                self._progress.forget(task)
+
+    def _must_adopt(self, standing: Standing) -> bool:
+        assert standing.submission is not None
+        adopted = standing.adopted
+        roles = standing.submission.roles
+        owner = owner_of(standing.task, roles, adopted, self.live)
+        return owner == self.me.name and (adopted is None or adopted.owner != owner)
+
+    def _write(self, *facts: AnyFact) -> None:
+        """
+        Append *facts* to the log as this peer's next.
+        """
+        change = Change()
+        for fact in facts:
+            seq = self.log.heads.get(self._origin, 0) + 1
+            made = event(self._origin, seq, self._clocks.wall_s(), fact)
+            change.add(self.log.append(made))
+        self._follow(change)
+
+    def _follow(self, change: Change) -> None:
+        """
+        Let the view, and what hangs on it, follow the log.
+        """
+        self._change.add(change)
+        if change.dropped:
+            self.view = View(self.log)
+            self._settle(self.view.tasks)
+        else:
+            self._settle(self.view.fold(change.events))
+
+    def _push(self) -> None:
+        head = self.log.heads.get(self._origin, 0)
+        if head > self._pushed:
+            self._out += self._gossip.push(self._origin, self._pushed)
+            self._pushed = head
+
+    def _reached(self, fact: Progressed) -> list[Effect]:
+        with self._input() as out:
+            if (fact.task, fact.epoch) in self._runs and fits(fact):
+                self._progress.add(fact)
+        return out
+
+    def _copies(self, key: Key) -> int:
+        return self._gossip.copies(*key)
+
+    def _keep_membership(self) -> None:
+        """
+        Be of the mesh, and forget whom nobody has seen for a day.
+        """
+        if self.ready and self.me.name not in self.view.peers:
+            nth = self.view.joined(self.me.name) + 1
+            self._write(PeerJoined(peer=self.me.name, nth=nth))
+        self._seen_s.update(dict.fromkeys(self._live, self._input_s))
+        names = [each.name for each in self.live]
+        for peer in sorted(self.view.peers - set(names)):
+            away_s = self._input_s - self._seen_s.setdefault(peer, self._input_s)
+            mine = favourite(peer, names) == self.me.name
+            if self.ready and mine and away_s > MESH_FORGET_S:
+                self._forget(peer)
+
+    def _forget(self, peer: str) -> None:
+        self._write(PeerForgotten(peer=peer, nth=self.view.joined(peer)))
+
+    def _compact(self) -> None:
+        """
+        Drop what all that are of the mesh have seen passed.
+        """
+        if self._input_s < self._compact_s or not self.ready:
+            return
+        self._compact_s = self._input_s + MESH_COMPACT_S
+        others = (self.view.peers | set(self._live)) - {self.me.name}
+        known = [self._gossip.known.get(peer, {}) for peer in sorted(others)]
+        wall_s = self._clocks.wall_s()
+        keys = needless(self.log, [self.log.heads, *known], wall_s)
+        self._follow(self.log.drop(keys))
