@@ -44,6 +44,7 @@ class Gossip:
         self._rebuilt: dict[str, int] | None = None
         self._lives: dict[str, int] = {}
         self._asked_s: dict[str, float] = {}
+        self._under_way: dict[str, tuple[Vector, float]] = {}
         self._turns: list[str] = []
         self._next_round_s = clock()
 
@@ -65,6 +66,10 @@ class Gossip:
         Take over who is alive; who is new hears from this peer at once.
         """
         before, self.live = self.live, set(live)
+        # Who returns may have lost what it had.
+        self._lives = {
+            name: at for name, at in self._lives.items() if name in self.live
+        }
         return [Send(peer, self._digest()) for peer in sorted(self.live - before)]
 
     def tick(self) -> list[Send]:
@@ -100,7 +105,7 @@ class Gossip:
         if message.life < self._lives.get(message.sender, 0):
             self.refused["late"] += 1
             return Change(), []
-        if message.life > self._lives.get(message.sender, 0):
+        if message.life != self._lives.get(message.sender):
             self._lives[message.sender] = message.life
             self.known[message.sender] = {}
         match message:
@@ -185,10 +190,20 @@ class Gossip:
         if not rebuilding and not covers(heads, self._log.floors):
             return [Send(peer, Rebuild(**self._by))]
         spans, more = self._log.missing(heads, MESH_CHUNK_BYTES)
-        if not spans and not rebuilding:
+        if not (spans or rebuilding) or self._is_under_way(peer, heads):
             return []
+        sent = {span.origin: span.up_to for span in spans}
+        self._under_way[peer] = sent, self._clock()
         chunk = Events(spans=spans, more=more, rebuilding=rebuilding, **self._by)
         return [Send(peer, chunk)]
+
+    def _is_under_way(self, peer: str, heads: Vector) -> bool:
+        """
+        Whether the last chunk is still on its way: what was asked doubly, or was asked
+        before it came, must not begin a second row of chunks.
+        """
+        sent, at_s = self._under_way.get(peer, ({}, 0.0))
+        return not covers(heads, sent) and self._clock() < at_s + MESH_ASK_S
 
     def _rebuild(self, peer: str) -> list[Send]:
         """

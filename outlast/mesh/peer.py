@@ -12,36 +12,28 @@ from dataclasses import dataclass, field
 
 from outlast.contracts.errors import BadInputError, BadMessageError
 from outlast.contracts.models import Checkpoint, Mission, Report, Status
-from outlast.contracts.policies import (
-    MESH_COMPACT_S,
-    MESH_COPIES,
-    MESH_FORGET_S,
-    MESH_FROZEN_S,
-)
-from outlast.mesh.compaction import needless
+from outlast.contracts.policies import MESH_COPIES, MESH_FROZEN_S
 from outlast.mesh.effects import Announce, Effect, Record
 from outlast.mesh.events import (
     AnyFact,
     CheckpointSaved,
-    Key,
     PartFinished,
-    PeerForgotten,
-    PeerJoined,
     TaskAdopted,
-    event,
     life_of,
     origin_of,
     peer_of,
 )
 from outlast.mesh.fitting import finish, fits, submission
 from outlast.mesh.gossip import Gossip
+from outlast.mesh.journal import Journal
 from outlast.mesh.merge import Change, EventSet
 from outlast.mesh.messages import unpack
-from outlast.mesh.ownership import Presence, favourite, owner_of
+from outlast.mesh.ownership import Presence, owner_of
 from outlast.mesh.progress import Progress
 from outlast.mesh.receipts import Receipts
 from outlast.mesh.runs import Runs
 from outlast.mesh.standing import Progressed, Standing, View
+from outlast.mesh.upkeep import Upkeep
 
 
 @dataclass(frozen=True)
@@ -90,23 +82,26 @@ class PeerCore:
     ) -> None:
         lives = [life_of(each) for each in log.heads if peer_of(each) == me.name]
         life = max([life, *(each + 1 for each in lives)])
+        name = me.name
         self.me = me.model_copy(update={"ready": False})
         self.log = log
-        self.view = View(log)
         self._clocks = clocks
-        self._origin = origin_of(me.name, life)
-        self._gossip = Gossip(me.name, life, log, clocks.now_s, draw or random.Random())
-        self._runs = Runs(me.name)
+        self._journal = Journal(log, origin_of(name, life), clocks.wall_s)
+        self._gossip = Gossip(name, life, log, clocks.now_s, draw or random.Random())
+        self._upkeep = Upkeep(name, self._journal, self._gossip, clocks.wall_s)
+        self._runs = Runs(name)
         self._progress = Progress()
         self._receipts = Receipts()
         self._live: dict[str, Presence] = {}
-        now_s = clocks.now_s()
-        self._input_s = now_s
-        self._compact_s = now_s + MESH_COMPACT_S
-        self._seen_s: dict[str, float] = {}
-        self._change = Change()
+        self._input_s = clocks.now_s()
         self._out: list[Effect] = []
-        self._pushed = 0  # of its own events
+
+    @property
+    def view(self) -> View:
+        """
+        What its log adds up to.
+        """
+        return self._journal.view
 
     @property
     def ready(self) -> bool:
@@ -194,7 +189,7 @@ class PeerCore:
             self._live = found
             out.extend(self._gossip.meet(found))
             if changed:
-                self._settle(self.view.tasks)
+                self._settle_all()
         return out
 
     def tick(self) -> list[Effect]:
@@ -204,8 +199,9 @@ class PeerCore:
         with self._input() as out:
             self._write(*self._progress.due(self._input_s))
             out.extend(self._gossip.tick())
-            self._keep_membership()
-            self._compact()
+            if self.ready:
+                self._write(*self._upkeep.memberships(self._live, self._input_s))
+                self._follow(self._upkeep.compact(self._input_s))
         return out
 
     def progressed(
@@ -254,7 +250,7 @@ class PeerCore:
         if peer not in self.view.peers:
             raise BadInputError(f"there is no peer {peer!r} in this mesh")
         with self._input() as out:
-            self._forget(peer)
+            self._write(self._upkeep.forget(peer))
         return out
 
     @contextmanager
@@ -266,22 +262,19 @@ class PeerCore:
         now_s = self._clocks.now_s()
         self._out = []
         if now_s - self._input_s > MESH_FROZEN_S:
-            self._look()
+            # Somebody may have taken everything over meanwhile.
+            self._gossip.look()
+            self._note_readiness()
         self._input_s = now_s
         yield self._out
         self._note_readiness()
-        self._out += self._receipts.ready(self._copies, now_s)
-        self._push()
-        if self._change:
-            self._out.insert(0, Record(self._change))
-            self._change = Change()
-
-    def _look(self) -> None:
-        """
-        Own nothing until it is known what happened meanwhile.
-        """
-        self._gossip.look()
-        self._note_readiness()
+        self._out += self._receipts.ready(self._gossip.copies, now_s)
+        after = self._journal.unsent()
+        if after is not None:
+            self._out += self._gossip.push(self._journal.origin, after)
+        change = self._journal.take()
+        if change:
+            self._out.insert(0, Record(change))
 
     def _note_readiness(self) -> None:
         ready = not self._gossip.behind
@@ -289,10 +282,13 @@ class PeerCore:
             return
         self.me = self.me.model_copy(update={"ready": ready})
         self._out.append(Announce(ready))
-        if not ready:
+        if ready:
+            self._settle_all()
+        else:
             self._out += self._runs.hold()
-            return
-        self._settle(self.view.tasks)
+
+    def _settle_all(self) -> None:
+        self._settle(self.view.open | self._runs.tasks)
 
     def _settle(self, tasks: Iterable[str]) -> None:
         """
@@ -301,9 +297,7 @@ class PeerCore:
         for task in sorted(tasks):
             standing = self.view.of(task)
             if self.ready and standing.open and self._must_adopt(standing):
-                adopted = standing.adopted
-                epoch = adopted.epoch + 1 if adopted else 1
-                self._write(TaskAdopted(task=task, epoch=epoch, owner=self.me.name))
+                self._journal.write(self._adoption(standing))
             self._out += self._runs.settle(standing, self.ready)
             if not standing.open:
                 self._progress.forget(task)
@@ -315,70 +309,19 @@ class PeerCore:
         owner = owner_of(standing.task, roles, adopted, self.live)
         return owner == self.me.name and (adopted is None or adopted.owner != owner)
 
+    def _adoption(self, standing: Standing) -> TaskAdopted:
+        adopted = standing.adopted
+        epoch = adopted.epoch + 1 if adopted else 1
+        return TaskAdopted(task=standing.task, epoch=epoch, owner=self.me.name)
+
     def _write(self, *facts: AnyFact) -> None:
-        """
-        Append *facts* to the log as this peer's next.
-        """
-        change = Change()
-        for fact in facts:
-            seq = self.log.heads.get(self._origin, 0) + 1
-            made = event(self._origin, seq, self._clocks.wall_s(), fact)
-            change.add(self.log.append(made))
-        self._follow(change)
+        self._settle(self._journal.write(*facts))
 
     def _follow(self, change: Change) -> None:
-        """
-        Let the view, and what hangs on it, follow the log.
-        """
-        self._change.add(change)
-        if change.dropped:
-            self.view = View(self.log)
-            self._settle(self.view.tasks)
-        else:
-            self._settle(self.view.fold(change.events))
-
-    def _push(self) -> None:
-        head = self.log.heads.get(self._origin, 0)
-        if head > self._pushed:
-            self._out += self._gossip.push(self._origin, self._pushed)
-            self._pushed = head
+        self._settle(self._journal.follow(change))
 
     def _reached(self, fact: Progressed) -> list[Effect]:
         with self._input() as out:
             if (fact.task, fact.epoch) in self._runs and fits(fact):
                 self._progress.add(fact)
         return out
-
-    def _copies(self, key: Key) -> int:
-        return self._gossip.copies(*key)
-
-    def _keep_membership(self) -> None:
-        """
-        Be of the mesh, and forget whom nobody has seen for a day.
-        """
-        if self.ready and self.me.name not in self.view.peers:
-            nth = self.view.joined(self.me.name) + 1
-            self._write(PeerJoined(peer=self.me.name, nth=nth))
-        self._seen_s.update(dict.fromkeys(self._live, self._input_s))
-        names = [each.name for each in self.live]
-        for peer in sorted(self.view.peers - set(names)):
-            away_s = self._input_s - self._seen_s.setdefault(peer, self._input_s)
-            mine = favourite(peer, names) == self.me.name
-            if self.ready and mine and away_s > MESH_FORGET_S:
-                self._forget(peer)
-
-    def _forget(self, peer: str) -> None:
-        self._write(PeerForgotten(peer=peer, nth=self.view.joined(peer)))
-
-    def _compact(self) -> None:
-        """
-        Drop what all that are of the mesh have seen passed.
-        """
-        if self._input_s < self._compact_s or not self.ready:
-            return
-        self._compact_s = self._input_s + MESH_COMPACT_S
-        others = (self.view.peers | set(self._live)) - {self.me.name}
-        known = [self._gossip.known.get(peer, {}) for peer in sorted(others)]
-        wall_s = self._clocks.wall_s()
-        keys = needless(self.log, [self.log.heads, *known], wall_s)
-        self._follow(self.log.drop(keys))

@@ -36,11 +36,13 @@ class Receipts:
         """
         self._owed.append(Receipt(task, key, asked, now_s + MESH_ACK_S))
 
-    def ready(self, copies: Callable[[Key], int], now_s: float) -> list[Acknowledge]:
+    def ready(
+        self, copies: Callable[[str, int], int], now_s: float
+    ) -> list[Acknowledge]:
         """
         Take out those that have their *copies* or have waited long enough.
         """
-        counted = [(each, copies(each.key)) for each in self._owed]
+        counted = [(each, copies(*each.key)) for each in self._owed]
         told = [
             (each, count)
             for each, count in counted

@@ -27,6 +27,13 @@ class Runs:
         self._me = me
         self._in_hand: dict[str, InHand] = {}
 
+    @property
+    def tasks(self) -> set[str]:
+        """
+        The tasks of these runs.
+        """
+        return set(self._in_hand)
+
     def __contains__(self, run: tuple[str, int]) -> bool:
         task, epoch = run
         found = self._in_hand.get(task)
@@ -37,9 +44,16 @@ class Runs:
         Hold what earlier lives of this peer took on: its endpoint may still run it.
         """
         for task, standing in view.tasks.items():
-            mine = [epoch for epoch, owner in standing.adoptions if owner == self._me]
-            if mine:
-                self._in_hand[task] = InHand(max(mine), held=False)
+            adopted = {
+                epoch for epoch, owner in standing.adoptions if owner == self._me
+            }
+            ended = {
+                each.epoch
+                for each in standing.finishes.values()
+                if each.owner == self._me
+            }
+            if adopted and max(adopted) not in ended:
+                self._in_hand[task] = InHand(max(adopted), held=False)
         return self.hold()
 
     def hold(self) -> list[Hold]:

@@ -95,6 +95,7 @@ class View:
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.tasks: dict[Name, Standing] = {}
+        self.open: set[Name] = set()  # of them, those to be done
         self.unread = 0  # events that this release does not understand
         self._joined: dict[Name, int] = {}
         self._forgotten: dict[Name, int] = {}
@@ -121,7 +122,7 @@ class View:
         """
         Take *events* in; returns the tasks that they are about.
         """
-        touched = set()
+        touched: set[Name] = set()
         for each in events:
             fact = each.fact
             if fact is None:
@@ -130,16 +131,19 @@ class View:
             self._take(fact, each)
             if not isinstance(fact, PeerJoined | PeerForgotten):
                 touched.add(fact.task)
+        self.open -= touched
+        self.open |= {task for task in touched if self.tasks[task].open}
         return touched
 
     def of(self, task: Name) -> Standing:
         """
-        Return what is known of *task*, a blank where nothing is.
+        Look up what is known of *task*, a blank where nothing is.
         """
-        return self.tasks.setdefault(task, Standing(task))
+        found = self.tasks.get(task)
+        return Standing(task) if found is None else found
 
     def _about(self, task: Name, event: Event) -> Standing:
-        found = self.of(task)
+        found = self.tasks.setdefault(task, Standing(task))
         found.newest_s = max(found.newest_s, event.at_s)
         return found
 
