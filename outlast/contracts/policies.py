@@ -62,6 +62,9 @@ MESH_ACK_S = 2.0
 # Without a tick for this long a peer may have been declared dead (1.2 s at the
 # earliest): it holds its runs until it has looked.
 MESH_FROZEN_S = 1.0
+# Who was heard so lately is not taken for dead: less than the failure detection needs,
+# so that no death waits for it.
+MESH_HEARD_S = 1.0
 # How long a peer that starts or wakes waits for others to be seen, before it believes
 # that it is alone; each start costs it.
 MESH_SETTLE_S = 1.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from outlast.contracts.errors import BadInputError, BadMessageError
 from outlast.contracts.models import Checkpoint, Mission, Report, Status
-from outlast.contracts.policies import MESH_COPIES, MESH_FROZEN_S
+from outlast.contracts.policies import MESH_COPIES, MESH_FROZEN_S, MESH_HEARD_S
 from outlast.mesh.effects import Announce, Effect, Record
 from outlast.mesh.events import (
     AnyFact,
@@ -93,6 +93,8 @@ class PeerCore:
         self._progress = Progress()
         self._receipts = Receipts()
         self._live: dict[str, Presence] = {}
+        self._heard_s: dict[str, float] = {}
+        self._unsure: set[str] = set()  # tasks whose owner may be alive after all
         self._input_s = clocks.now_s()
         self._out: list[Effect] = []
 
@@ -174,6 +176,7 @@ class PeerCore:
             if message.sender != peer or peer == self.me.name:
                 self._gossip.refused["impostor"] += 1
                 return out
+            self._heard_s[peer] = self._input_s
             change, sends = self._gossip.hear(message)
             self._follow(change)
             out.extend(sends)
@@ -199,6 +202,8 @@ class PeerCore:
         with self._input() as out:
             self._write(*self._progress.due(self._input_s))
             out.extend(self._gossip.tick())
+            unsure, self._unsure = self._unsure, set()
+            self._settle(unsure)
             if self.ready:
                 self._write(*self._upkeep.memberships(self._live, self._input_s))
                 self._follow(self._upkeep.compact(self._input_s))
@@ -306,8 +311,19 @@ class PeerCore:
         assert standing.submission is not None
         adopted = standing.adopted
         roles = standing.submission.roles
-        owner = owner_of(standing.task, roles, adopted, self.live)
-        return owner == self.me.name and (adopted is None or adopted.owner != owner)
+        if owner_of(standing.task, roles, adopted, self.live) != self.me.name:
+            return False
+        if adopted is None:
+            return True
+        # When a split heals an owner is heard before the membership shows it.
+        if self._is_heard(adopted.owner):
+            self._unsure.add(standing.task)
+            return False
+        return adopted.owner != self.me.name
+
+    def _is_heard(self, peer: str) -> bool:
+        since_s = self._input_s - self._heard_s.get(peer, -MESH_HEARD_S)
+        return peer not in self._live and since_s < MESH_HEARD_S
 
     def _adoption(self, standing: Standing) -> TaskAdopted:
         adopted = standing.adopted

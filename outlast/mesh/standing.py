@@ -32,21 +32,46 @@ class Standing:
     """
     One task, as far as it is known here.
 
-    :param submitted_as: where in the log the submission that counts stands; None while
-        only its other events have arrived.
+    :param submissions: by where they stand in the log, each with its origin's time;
+        none while only the task's other events have arrived.
     :param parts: of each of the mission's tasks the furthest progress.
-    :param others: submissions of the same id with other content, which lost.
     """
 
     task: Name
-    submission: TaskSubmitted | None = None
-    submitted_as: Key | None = None
-    submitted_s: float = 0.0
+    submissions: dict[Key, tuple[float, TaskSubmitted]] = field(default_factory=dict)
     adoptions: set[tuple[int, str]] = field(default_factory=set)
     parts: dict[Name, Progressed] = field(default_factory=dict)
     finishes: dict[Key, TaskFinished] = field(default_factory=dict)
     newest_s: float = 0.0
-    others: set[Key] = field(default_factory=set)
+
+    @property
+    def submitted_as(self) -> Key | None:
+        """
+        Where the submission that counts stands: the earliest, where both sides of a
+        split were given the same id.
+        """
+        found = self.submissions
+        return min(found, key=lambda key: (found[key][0], *key), default=None)
+
+    @property
+    def submission(self) -> TaskSubmitted | None:
+        """
+        What is to be done.
+        """
+        key = self.submitted_as
+        return None if key is None else self.submissions[key][1]
+
+    @property
+    def others(self) -> set[Key]:
+        """
+        Submissions of the same id with other content, which lost.
+        """
+        standing = self.submission
+        return {
+            key
+            for key, (_, each) in self.submissions.items()
+            if standing and each.digest != standing.digest
+        }
 
     @property
     def adopted(self) -> Adoption | None:
@@ -76,7 +101,7 @@ class Standing:
         """
         Whether it is known what to do, and not yet done.
         """
-        return self.submission is not None and not self.finishes
+        return bool(self.submissions) and not self.finishes
 
 
 def furthest(progress: Progressed) -> tuple[int, int, int, str]:
@@ -153,18 +178,8 @@ class View:
 
     @_take.register
     def _(self, fact: TaskSubmitted, event: Event) -> None:
-        found = self._about(fact.task, event)
-        # The same id for other content, on both sides of a split: the earlier stands.
-        order = (event.at_s, *event.key)
-        if found.submitted_as is None:
-            earlier = True
-        else:
-            earlier = order < (found.submitted_s, *found.submitted_as)
-        if found.submission and found.submission.digest != fact.digest:
-            found.others.add(found.submitted_as if earlier else event.key)  # type: ignore[arg-type]
-        if earlier:
-            found.submission, found.submitted_as = fact, event.key
-            found.submitted_s = event.at_s
+        submissions = self._about(fact.task, event).submissions
+        submissions[event.key] = event.at_s, fact
 
     @_take.register
     def _(self, fact: TaskAdopted, event: Event) -> None:

@@ -23,7 +23,7 @@ from outlast.mesh.effects import (
     Send,
 )
 from outlast.mesh.events import CheckpointSaved, Event
-from outlast.mesh.merge import EventSet
+from outlast.mesh.merge import EventSet, covers
 from outlast.mesh.messages import pack
 from outlast.mesh.ownership import Presence
 from outlast.mesh.peer import Clocks, PeerCore
@@ -116,7 +116,10 @@ class Network:
         self.sent: Counter[str] = Counter()
         self.sent_bytes: Counter[str] = Counter()
         self.started_runs: list[tuple[float, str, str, int, int]] = []
-        self.owned_unready: list[tuple[float, str, str]] = []
+        self.steps: list[tuple[float, str, str, int]] = []
+        self.cancelled: list[Cancel] = []  # of what was running
+        self.blind: list[tuple[float, str, str]] = []  # runs begun unknowingly
+        self._told: dict[str, list[tuple[str, int, dict[str, int]]]] = {}
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._lost_s: dict[tuple[str, str], float] = {}
@@ -135,6 +138,7 @@ class Network:
         node.ready = node.frozen = False
         node.waiting.clear()
         clocks = Clocks(lambda: self.now_s, lambda: self.now_s + 1e9)
+        self._remember_what_others_know(name)
         node.core = PeerCore(
             Presence(name=name, roles=frozenset({ROLE})),
             int(self.now_s * 1000),
@@ -158,7 +162,8 @@ class Network:
     def wake(self, name: str) -> None:
         node = self.nodes[name]
         node.frozen = False
-        pending = list(node.waiting)
+        self._remember_what_others_know(name)
+        pending = [*node.waiting, lambda: self._tick(node)]  # both are overdue
         node.waiting.clear()
         self.draw.shuffle(pending)
         for act in pending:
@@ -187,6 +192,13 @@ class Network:
             act()
         self.now_s = end
 
+    def sleep(self, seconds: float) -> None:
+        """
+        Let *seconds* pass in which no machine runs.
+        """
+        self.now_s += seconds
+        self._queue = [(at_s + seconds, *rest) for at_s, *rest in self._queue]
+
     def run_until(self, met: Callable[[], bool], within_s: float) -> float:
         """
         Let time pass until *met*; returns how much it took.
@@ -206,10 +218,15 @@ class Network:
 
     def equal(self) -> bool:
         """
-        Whether all live peers have the same log.
+        Whether all live peers have the same log, save what some have compacted.
         """
-        first, *others = (core.log.heads for core in self.cores)
-        return all(heads == first for heads in others)
+        first, *others = (core.log for core in self.cores)
+        bodies = {each.key: each.body for each in first}
+        return all(
+            other.heads == first.heads
+            and all(bodies.get(each.key, each.body) == each.body for each in other)
+            for other in others
+        )
 
     def all_finished(self, tasks: Iterable[str]) -> bool:
         return all(
@@ -264,6 +281,7 @@ class Network:
             return
         work.going = False
         if isinstance(stop, Cancel):
+            self.cancelled.append(stop)
             del node.runs[stop.task]
 
     def _send(self, node: Node, send: Send) -> None:
@@ -290,8 +308,8 @@ class Network:
         return deliver
 
     def _run(self, node: Node, run: Run) -> None:
-        if not node.ready:
-            self.owned_unready.append((self.now_s, node.name, run.task))
+        if not self._is_in_the_know(node):
+            self.blind.append((self.now_s, node.name, run.task))
         part = run.parts.get("only")
         step = part.checkpoint.seq if isinstance(part, CheckpointSaved) else 0
         found = node.runs.get(run.task)
@@ -303,6 +321,32 @@ class Network:
         self.started_runs.append(note)
         self.at(STEP_S, self._stepping(node.name, run.task, run.epoch))
 
+    def _remember_what_others_know(self, name: str) -> None:
+        """
+        Who begins or wakes must know all this before it runs anything.
+        """
+        self._told[name] = [
+            (other.name, other.life, dict(other.core.log.heads))
+            for other in self.nodes.values()
+            if other.core is not None
+            and other.name != name
+            and self.reachable(name, other.name)
+        ]
+
+    def _is_in_the_know(self, node: Node) -> bool:
+        """
+        Whether *node* has what those had that it could have asked ever since.
+        """
+        assert node.core is not None
+        return all(
+            covers(node.core.log.heads, heads)
+            for other, life, heads in self._told[node.name]
+            if self.nodes[other].life == life
+            and self.nodes[other].up
+            and not self.nodes[other].frozen
+            and self.reachable(node.name, other)
+        )
+
     def _stepping(self, name: str, task: str, epoch: int) -> Callable[[], None]:
         def step() -> None:
             node = self.nodes[name]
@@ -313,6 +357,7 @@ class Network:
                 self.at(STEP_S, step)
                 return
             work.step += 1
+            self.steps.append((self.now_s, name, task, epoch))
             if work.step >= STEPS:
                 del node.runs[task]
                 report = Report(mission=task, status=Status.COMPLETED, tasks=[])
@@ -327,14 +372,14 @@ class Network:
     def _ticking(self, name: str) -> Callable[[], None]:
         def tick() -> None:
             self.at(TICK_S * self.draw.uniform(0.8, 1.2), tick)
-            node = self.nodes[name]
-            if node.core is None or node.frozen:
-                return
-            live = self._live(node)
-            self.carry_out(node, node.core.members(live))
-            self.carry_out(node, node.core.tick())
+            self._tick(self.nodes[name])
 
         return tick
+
+    def _tick(self, node: Node) -> None:
+        if node.core is not None and not node.frozen:
+            self.carry_out(node, node.core.members(self._live(node)))
+            self.carry_out(node, node.core.tick())
 
     def _live(self, node: Node) -> list[Presence]:
         """
