@@ -81,7 +81,7 @@ def owner_of(
     return favourite(task, (each.name for each in able if each.ready))
 
 
-def rank(finished: TaskFinished) -> tuple[int, int, int, str, str]:
+def rank(finished: TaskFinished) -> tuple[int, int, int, str]:
     """
     Order the results of one task, the one that stands first: the better ending, then
     the larger group, then the earlier epoch; the rest only makes it certain.
@@ -90,7 +90,7 @@ def rank(finished: TaskFinished) -> tuple[int, int, int, str, str]:
         ENDINGS.index(finished.status) if finished.status in ENDINGS else len(ENDINGS)
     )
     group = len(set(finished.knew))
-    return ending, -group, finished.epoch, finished.owner, finished.digest
+    return ending, -group, finished.epoch, finished.model_dump_json()
 
 
 def winner(finishes: Iterable[TaskFinished]) -> TaskFinished | None:
