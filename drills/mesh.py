@@ -50,7 +50,8 @@ class Peer:
         """
         self.home.mkdir(exist_ok=True)
         command = [*self.inside, sys.executable, "worker.py", "--json"]
-        command += ["--processes", "1", "--peer", self.name, "--bind", self.bind]
+        command += ["--processes", "1", "--roles", "rehearse"]
+        command += ["--peer", self.name, "--bind", self.bind]
         command += [part for each in self.seeds for part in ("--join", each)]
         with (self.home / "peer.log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -146,9 +147,10 @@ def peers(folder: Path, names: str, net: "Net | None" = None) -> list[Peer]:
         )
         for name in names
     ]
-    for each in made if net else []:
-        each.inside = net.inside(each.name)
-        each.extra = {"OUTLAST_MESH_KEY": net.key}
+    if net is not None:
+        for each in made:
+            each.inside = net.inside(each.name)
+            each.extra = {"OUTLAST_MESH_KEY": net.key}
     return made
 
 
@@ -211,7 +213,7 @@ class Net:
         """
         for number, part in enumerate(parts):
             for name in part:
-                _ip("link", "set", self._cable(name), "master", self._switch(number))
+                _ip("link", "set", self.cable(name), "master", self._switch(number))
 
     def heal(self) -> None:
         """
@@ -220,7 +222,7 @@ class Net:
         self.split(self.names)
 
     def _plug(self, name: str) -> None:
-        space, cable, end = self._space(name), self._cable(name), f"{self.tag}e{name}"
+        space, cable, end = self._space(name), self.cable(name), f"{self.tag}e{name}"
         _ip("netns", "add", space)
         _ip("link", "add", cable, "type", "veth", "peer", "name", end)
         _ip("link", "set", cable, "master", self._switch(0), "up")
@@ -236,7 +238,7 @@ class Net:
     def _space(self, name: str) -> str:
         return f"{self.tag}n{name}"
 
-    def _cable(self, name: str) -> str:
+    def cable(self, name: str) -> str:
         return f"{self.tag}c{name}"
 
     def _switch(self, part: int) -> str:

@@ -151,6 +151,10 @@ class SwimTiming(BaseModel):
     # A suspect has at least so many probes' time to contradict: 0.6 s, which a pause of
     # 0.3 s leaves room in. One more adds 0.2 s to every detection.
     suspicion: int = 3
+    # A peer whose own probes fail slows down by up to so many steps, rather than accuse
+    # others. More makes a loaded machine more patient, and one that is cut off from
+    # most of the mesh later to see it.
+    patience: int = 3
     # How long a dead peer's name is kept for its old address.
     reclaim_s: float = 10.0
     # How often two peers compare all they know of the members.

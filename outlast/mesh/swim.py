@@ -42,6 +42,7 @@ class Swim:
         self._silent: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsent = 0
+        self._deaths = 0
 
     async def start(self) -> None:
         """
@@ -135,6 +136,7 @@ class Swim:
             elif isinstance(event, kinship.NameConflict):
                 logger.error("mesh.name_conflict %s: %s", event.member, event)
             else:
+                self._deaths += isinstance(event, kinship.MemberDead)
                 yield Changed()
 
     def counts(self) -> dict[str, int]:
@@ -146,6 +148,7 @@ class Swim:
             "packets": told.packets_received,
             "sent": told.user_messages_sent,
             "heard": told.user_messages_received,
+            "deaths": self._deaths,
             "unsent": self._unsent + told.user_messages_dropped,
             "refused": told.decode_errors + told.decrypt_failures,
         }
@@ -230,6 +233,7 @@ def _config(place: Place, facts: Mapping[str, str]) -> kinship.Config:
             probe_timeout=SWIM.answer_s,
             gossip_interval=SWIM.gossip_s,
             suspicion_mult=SWIM.suspicion,
+            awareness_max=SWIM.patience,
             dead_reclaim=SWIM.reclaim_s,
             push_pull_interval=SWIM.push_pull_s,
             reconnect_interval=0,  # we do it, also for those that are long gone
