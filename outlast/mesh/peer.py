@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 
 from outlast.contracts.errors import BadInputError, BadMessageError
 from outlast.contracts.models import Checkpoint, Mission, Report, Status
-from outlast.contracts.policies import MESH_COPIES, MESH_FROZEN_S, MESH_HEARD_S
+from outlast.contracts.policies import MESH_COPIES, MESH_FROZEN_S
+from outlast.mesh.duty import Duty
 from outlast.mesh.effects import Announce, Effect, Record
 from outlast.mesh.events import (
     AnyFact,
     CheckpointSaved,
     PartFinished,
-    TaskAdopted,
     life_of,
     origin_of,
     peer_of,
@@ -28,11 +28,10 @@ from outlast.mesh.gossip import Gossip
 from outlast.mesh.journal import Journal
 from outlast.mesh.merge import Change, EventSet
 from outlast.mesh.messages import unpack
-from outlast.mesh.ownership import Presence, owner_of
+from outlast.mesh.ownership import Presence
 from outlast.mesh.progress import Progress
 from outlast.mesh.receipts import Receipts
-from outlast.mesh.runs import Runs
-from outlast.mesh.standing import Progressed, Standing, View
+from outlast.mesh.standing import Progressed, View
 from outlast.mesh.upkeep import Upkeep
 
 
@@ -89,12 +88,11 @@ class PeerCore:
         self._journal = Journal(log, origin_of(name, life), clocks.wall_s)
         self._gossip = Gossip(name, life, log, clocks.now_s, draw or random.Random())
         self._upkeep = Upkeep(name, self._journal, self._gossip, clocks.wall_s)
-        self._runs = Runs(name)
+        self._duty = Duty(name, self._journal, clocks.now_s)
         self._progress = Progress()
         self._receipts = Receipts()
-        self._live: dict[str, Presence] = {}
-        self._heard_s: dict[str, float] = {}
-        self._unsure: set[str] = set()  # tasks whose owner may be alive after all
+        self._others: dict[str, Presence] = {}
+        self._see(self.me)
         self._input_s = clocks.now_s()
         self._out: list[Effect] = []
 
@@ -117,7 +115,7 @@ class PeerCore:
         """
         The peers that are alive as far as it knows, itself among them.
         """
-        return [self._live[name] for name in sorted(self._live)] + [self.me]
+        return [self._duty.live[name] for name in sorted(self._duty.live)]
 
     def seen(self) -> Seen:
         """
@@ -125,7 +123,7 @@ class PeerCore:
         """
         return Seen(
             ready=self.ready,
-            live=sorted(self.live, key=lambda each: each.name),
+            live=self.live,
             refused=dict(self._gossip.refused),
             unread=self.view.unread,
             events=len(self.log),
@@ -138,7 +136,7 @@ class PeerCore:
         """
         with self._input() as out:
             out.append(Announce(False))
-            out.extend(self._runs.remember(self.view))
+            out.extend(self._duty.runs.remember(self.view))
             self._gossip.look()
         return out
 
@@ -176,7 +174,7 @@ class PeerCore:
             if message.sender != peer or peer == self.me.name:
                 self._gossip.refused["impostor"] += 1
                 return out
-            self._heard_s[peer] = self._input_s
+            self._duty.hear(peer)
             change, sends = self._gossip.hear(message)
             self._follow(change)
             out.extend(sends)
@@ -188,11 +186,12 @@ class PeerCore:
         """
         with self._input() as out:
             found = {each.name: each for each in live if each.name != self.me.name}
-            changed = found != self._live
-            self._live = found
+            changed = found != self._others
+            self._others = found
+            self._see(self.me)
             out.extend(self._gossip.meet(found))
             if changed:
-                self._settle_all()
+                out.extend(self._duty.settle_all())
         return out
 
     def tick(self) -> list[Effect]:
@@ -202,10 +201,9 @@ class PeerCore:
         with self._input() as out:
             self._write(*self._progress.due(self._input_s))
             out.extend(self._gossip.tick())
-            unsure, self._unsure = self._unsure, set()
-            self._settle(unsure)
+            out.extend(self._duty.settle_unsure())
             if self.ready:
-                self._write(*self._upkeep.memberships(self._live, self._input_s))
+                self._write(*self._upkeep.memberships(self._others, self._input_s))
                 self._follow(self._upkeep.compact(self._input_s))
         return out
 
@@ -236,10 +234,10 @@ class PeerCore:
         somebody else's has no result; one that ended nevertheless is evidence.
         """
         with self._input() as out:
-            mine = self._runs.ended(task, epoch)
+            mine = self._duty.runs.ended(task, epoch)
             if not mine and report.status is Status.CANCELLED:
                 return out
-            knew = sorted(each.name for each in self.live)
+            knew = [each.name for each in self.live]
             end = finish(task, epoch, self.me.name, report, knew)
             self._write(*self._progress.take(task), end)
         return out
@@ -250,7 +248,7 @@ class PeerCore:
 
         :raises BadInputError: when it is alive, or not of the mesh.
         """
-        if peer in self._live or peer == self.me.name:
+        if peer in self._duty.live:
             raise BadInputError(f"peer {peer!r} is alive: stop it first")
         if peer not in self.view.peers:
             raise BadInputError(f"there is no peer {peer!r} in this mesh")
@@ -285,50 +283,18 @@ class PeerCore:
         ready = not self._gossip.behind
         if ready is self.me.ready:
             return
-        self.me = self.me.model_copy(update={"ready": ready})
+        self._see(self.me.model_copy(update={"ready": ready}))
         self._out.append(Announce(ready))
-        if ready:
-            self._settle_all()
-        else:
-            self._out += self._runs.hold()
+        self._out += self._duty.settle_all() if ready else self._duty.runs.hold()
 
-    def _settle_all(self) -> None:
-        self._settle(self.view.open | self._runs.tasks)
+    def _see(self, me: Presence) -> None:
+        self.me = me
+        self._duty.live = {**self._others, me.name: me}
 
-    def _settle(self, tasks: Iterable[str]) -> None:
-        """
-        Take on what is this peer's, and let go of what is not.
-        """
-        for task in sorted(tasks):
-            standing = self.view.of(task)
-            if self.ready and standing.open and self._must_adopt(standing):
-                self._journal.write(self._adoption(standing))
-            self._out += self._runs.settle(standing, self.ready)
-            if not standing.open:
-                self._progress.forget(task)
-
-    def _must_adopt(self, standing: Standing) -> bool:
-        assert standing.submission is not None
-        adopted = standing.adopted
-        roles = standing.submission.roles
-        if owner_of(standing.task, roles, adopted, self.live) != self.me.name:
-            return False
-        if adopted is None:
-            return True
-        # When a split heals an owner is heard before the membership shows it.
-        if self._is_heard(adopted.owner):
-            self._unsure.add(standing.task)
-            return False
-        return adopted.owner != self.me.name
-
-    def _is_heard(self, peer: str) -> bool:
-        since_s = self._input_s - self._heard_s.get(peer, -MESH_HEARD_S)
-        return peer not in self._live and since_s < MESH_HEARD_S
-
-    def _adoption(self, standing: Standing) -> TaskAdopted:
-        adopted = standing.adopted
-        epoch = adopted.epoch + 1 if adopted else 1
-        return TaskAdopted(task=standing.task, epoch=epoch, owner=self.me.name)
+    def _settle(self, tasks: set[str]) -> None:
+        self._out += self._duty.settle(tasks)
+        for task in tasks - self.view.open:
+            self._progress.forget(task)
 
     def _write(self, *facts: AnyFact) -> None:
         self._settle(self._journal.write(*facts))
@@ -338,6 +304,6 @@ class PeerCore:
 
     def _reached(self, fact: Progressed) -> list[Effect]:
         with self._input() as out:
-            if (fact.task, fact.epoch) in self._runs and fits(fact):
+            if (fact.task, fact.epoch) in self._duty.runs and fits(fact):
                 self._progress.add(fact)
         return out

@@ -191,7 +191,8 @@ def test_a_peer_with_old_state_catches_up_before_it_owns(seed: int) -> None:
     net.run(net.draw.uniform(0, 8))
     net.latency_s = net.draw.choice([net.latency_s, (0.3, 0.9)])
     net.start("c", old)
-    names = tasks(5, "first") + tasks(10, "then")
+    net.submit("c", "early")
+    names = [*tasks(5, "first"), *tasks(10, "then"), "early"]
     net.run_until(lambda: net.all_finished(names), 30)
     net.run_until(net.equal, 5)
     agree(net, names)
