@@ -46,6 +46,16 @@ class CatchUp:
         if number == self.number:
             self._answers[peer] = heads
 
+    def owing(self, heads: Vector) -> list[str]:
+        """
+        Name the peers that have something which who has *heads* lacks.
+        """
+        return [
+            peer
+            for peer, answer in sorted(self._answers.items())
+            if not covers(heads, answer)
+        ]
+
     def done(self, heads: Vector, live: Iterable[str], now_s: float) -> bool:
         """
         Say whether who has *heads* knows what all that *live* know.

@@ -44,7 +44,7 @@ class Gossip:
         self._rebuilt: dict[str, int] | None = None
         self._lives: dict[str, int] = {}
         self._asked_s: dict[str, float] = {}
-        self._under_way: dict[str, tuple[Vector, float]] = {}
+        self._fed_s = clock()  # when the last events came
         self._turns: list[str] = []
         self._next_round_s = clock()
 
@@ -77,13 +77,7 @@ class Gossip:
         Ask on while catching up, and compare with one peer a round.
         """
         now_s = self._clock()
-        sends: list[Send] = []
-        if self.catching and self._rebuilt is None:
-            number = self.catching.number
-            asking = self.catching.to_ask(self.live, now_s)
-            sends += [Send(peer, self._full(ask=number)) for peer in asking]
-            if self.catching.done(self._log.heads, self.live, now_s):
-                self.catching = None
+        sends = self._catch_up(self.catching, now_s) if self.catching else []
         if now_s >= self._next_round_s:
             self._next_round_s = now_s + MESH_DIGEST_S
             sends += [Send(peer, self._digest()) for peer in self._turn()]
@@ -143,6 +137,23 @@ class Gossip:
         told = {"heads": dict(heads), "rebuilding": rebuilding, **more}
         return Digest(summary=summary(heads), **told, **self._by)
 
+    def _catch_up(self, catching: CatchUp, now_s: float) -> list[Send]:
+        """
+        Ask who has not answered, and go on asking where a chunk was lost.
+        """
+        sends: list[Send] = []
+        owing = sorted(self.live)
+        if self._rebuilt is None:
+            asking = catching.to_ask(self.live, now_s)
+            sends += [Send(peer, self._full(ask=catching.number)) for peer in asking]
+            if catching.done(self._log.heads, self.live, now_s):
+                self.catching = None
+            owing = [each for each in catching.owing(self._log.heads) if each in owing]
+        if owing and now_s >= self._fed_s + MESH_ASK_S:
+            self._fed_s = now_s
+            sends.append(Send(self._draw.choice(owing), self._full(answers=0)))
+        return sends
+
     def _hear_digest(self, said: Digest) -> list[Send]:
         same = said.summary == summary(self._log.heads)
         heads = dict(self._log.heads) if same else said.heads
@@ -164,6 +175,7 @@ class Gossip:
         gap = any(
             span.after > self._log.heads.get(span.origin, 0) for span in said.spans
         )
+        self._fed_s = self._clock()
         rebuilding = said.rebuilding and self._rebuilt is not None
         change = self._log.merge(said.spans, rebuilding)
         self._note(said.sender, {span.origin: span.up_to for span in said.spans})
@@ -190,20 +202,10 @@ class Gossip:
         if not rebuilding and not covers(heads, self._log.floors):
             return [Send(peer, Rebuild(**self._by))]
         spans, more = self._log.missing(heads, MESH_CHUNK_BYTES)
-        if not (spans or rebuilding) or self._is_under_way(peer, heads):
+        if not spans and not rebuilding:
             return []
-        sent = {span.origin: span.up_to for span in spans}
-        self._under_way[peer] = sent, self._clock()
         chunk = Events(spans=spans, more=more, rebuilding=rebuilding, **self._by)
         return [Send(peer, chunk)]
-
-    def _is_under_way(self, peer: str, heads: Vector) -> bool:
-        """
-        Whether the last chunk is still on its way: what was asked doubly, or was asked
-        before it came, must not begin a second row of chunks.
-        """
-        sent, at_s = self._under_way.get(peer, ({}, 0.0))
-        return not covers(heads, sent) and self._clock() < at_s + MESH_ASK_S
 
     def _rebuild(self, peer: str) -> list[Send]:
         """

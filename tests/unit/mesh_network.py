@@ -90,6 +90,7 @@ class Node:
     core: PeerCore | None = None
     life: int = 0
     frozen: bool = False
+    froze_s: float = 0.0
     waiting: list[Callable[[], None]] = field(default_factory=list)  # while frozen
     runs: dict[str, Work] = field(default_factory=dict)
     ready: bool = False
@@ -158,11 +159,14 @@ class Network:
 
     def freeze(self, name: str) -> None:
         self.nodes[name].frozen = True
+        self.nodes[name].froze_s = self.now_s
+        self._excuse(name)
 
     def wake(self, name: str) -> None:
         node = self.nodes[name]
         node.frozen = False
-        self._remember_what_others_know(name)
+        if self.now_s - node.froze_s >= DETECT_S:  # it may have been declared dead
+            self._remember_what_others_know(name)
         pending = [*node.waiting, lambda: self._tick(node)]  # both are overdue
         node.waiting.clear()
         self.draw.shuffle(pending)
@@ -173,6 +177,7 @@ class Network:
         for number, group in enumerate(groups):
             for name in group:
                 self.sides[name] = number
+        self._excuse()
 
     def heal(self) -> None:
         self.sides = dict.fromkeys(self.nodes, 0)
@@ -329,9 +334,21 @@ class Network:
             (other.name, other.life, dict(other.core.log.heads))
             for other in self.nodes.values()
             if other.core is not None
+            and not other.frozen
             and other.name != name
             and self.reachable(name, other.name)
         ]
+
+    def _excuse(self, away: str = "") -> None:
+        """
+        What cannot be asked for any more need not be known.
+        """
+        for name, told in self._told.items():
+            self._told[name] = [
+                each
+                for each in told
+                if each[0] != away and self.reachable(name, each[0])
+            ]
 
     def _is_in_the_know(self, node: Node) -> bool:
         """
@@ -341,10 +358,7 @@ class Network:
         return all(
             covers(node.core.log.heads, heads)
             for other, life, heads in self._told[node.name]
-            if self.nodes[other].life == life
-            and self.nodes[other].up
-            and not self.nodes[other].frozen
-            and self.reachable(node.name, other)
+            if self.nodes[other].life == life and self.nodes[other].up
         )
 
     def _stepping(self, name: str, task: str, epoch: int) -> Callable[[], None]:

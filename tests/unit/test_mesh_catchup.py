@@ -71,3 +71,14 @@ def test_one_that_stays_mute_does_not_stop_the_others() -> None:
     catching = asked("b")
     assert not catching.done({}, {"b"}, MESH_MUTE_S - 0.1)
     assert catching.done({}, {"b"}, MESH_MUTE_S)
+
+
+def test_it_knows_who_owes_it_something() -> None:
+    """
+    When a chunk is lost it is asked for again there, without waiting for a round.
+    """
+    catching = asked("b", "c")
+    catching.answer("b", 7, HAS)
+    catching.answer("c", 7, {})
+    assert catching.owing({}) == ["b"]
+    assert catching.owing(HAS) == []
