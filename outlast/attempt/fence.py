@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from outlast.attempt.permit import ANYTHING, Permits
 from outlast.contracts.errors import StaleAttemptError
 from outlast.contracts.models import Assignment
 from outlast.store.database import Store
@@ -64,9 +65,11 @@ class Fence:
         store: Store,
         fencing: bool = True,
         clock: Callable[[], float] = time.time,
+        permits: Permits = ANYTHING,
     ) -> None:
         self.store = store
         self.fencing = fencing
+        self.permits = permits
         self._clock = clock
 
     def claim(self, assignment: Assignment, route: str, fence: int) -> Claim:

@@ -213,6 +213,7 @@ async def call(agent: Agent, given: Any, run: Run, threads: Executor) -> Any:
 
     :raises ExitedError: when it asks the process to exit.
     """
+    await run.permitted()
     if agent.is_async:
         try:
             return await agent.play(given, run)

@@ -46,6 +46,9 @@ IfUnsure = Literal["repeat", "park"]
 ENVELOPE_BYTES = 1024
 SAID_CHARS = 200
 
+# How soon an attempt that the mesh holds goes on once it may.
+PERMITTED_S = 0.02
+
 
 def call_plainly(act: Callable[..., Any], *args: Any) -> Any:
     """
@@ -269,6 +272,14 @@ class Run:
         """
         return Beat(checkpoint=self._checkpoint, said=self._said)
 
+    async def permitted(self) -> None:
+        """
+        Wait until the mission may go on here; being held is no stall.
+        """
+        while not self._ledger.permits.allow(self._claim.mission):
+            self.progressed_at = time.monotonic()
+            await asyncio.sleep(PERMITTED_S)
+
     def close(self) -> None:
         """
         End the attempt's rights: a thread that lives on can write nothing more.
@@ -297,6 +308,7 @@ class Run:
         return await result if inspect.isawaitable(result) else result
 
     async def _write(self, method: Callable[..., T], *args: Any) -> T:
+        await self.permitted()
         if self._over:
             raise StaleAttemptError(f"{self.key}: this attempt is over")
         answer = await self._ledger.store.run(method, self._claim, *args)

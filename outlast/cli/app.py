@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from outlast.cli import mesh
 from outlast.cli.edge import run_command
 from outlast.contracts.errors import BadInputError
 
@@ -19,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run missions of agents that finish their work when anything fails.",
 )
+app.add_typer(mesh.app, name="mesh")
 
 MissionId = Annotated[str, typer.Argument(help="the mission's id")]
 TaskId = Annotated[str, typer.Argument(help="the task's id")]

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +18,11 @@ from outlast.fleet.parent import Fleet
 from outlast.fleet.watchdog import LEAST_FREEZE_S
 from outlast.runtime import telemetry
 from outlast.runtime.connect import refuse_two_hosts
-from outlast.runtime.settings import Settings, settings
+from outlast.runtime.settings import Settings, settings, temporal_is_named
+
+if TYPE_CHECKING:
+    from outlast.mesh.beside import Beside
+    from outlast.mesh.membership import Place
 
 LEAST_MEMORY_MB = 256  # an idle worker takes about 150
 
@@ -53,6 +57,15 @@ def work(
     memory_mb: Annotated[
         int | None, typer.Option(help="cap of one process; OUTLAST_MEMORY_MB, or 2048")
     ] = None,
+    peer: Annotated[
+        str | None, typer.Option(help="be the peer of this name in a mesh")
+    ] = None,
+    join: Annotated[
+        list[str] | None, typer.Option(help="HOST:PORT of another peer; repeatable")
+    ] = None,
+    bind: Annotated[
+        str, typer.Option(help="where this peer listens for others")
+    ] = "127.0.0.1:7946",
     as_json: Annotated[
         bool, typer.Option("--json", help="print one JSON line once all poll")
     ] = False,
@@ -73,37 +86,78 @@ def work(
         os.environ["OUTLAST_ROLES"] = roles  # the workers look there
     _join_own_stack(chosen)
     _refuse_what_cannot_work(chosen)
+    listen = health_host, health_port
+    place = None
+    if peer is not None:
+        from outlast.cli.peer import place_of
+
+        place = place_of(chosen, peer, bind, tuple(join or ()))
+        if not temporal_is_named():
+            raise typer.Exit(asyncio.run(_with_own_temporal(chosen, as_json)))
     telemetry.begin("fleet")
-    raise typer.Exit(asyncio.run(_keep(chosen, as_json, (health_host, health_port))))
+    raise typer.Exit(asyncio.run(_keep(chosen, as_json, listen, place)))
 
 
-async def _keep(chosen: Settings, as_json: bool, listen: tuple[str, int]) -> int:
+async def _with_own_temporal(chosen: Settings, as_json: bool) -> int:
+    from outlast.cli.peer import with_own_temporal
+    from outlast.cli.show import print_ready
+
+    def print_json(line: dict[str, Any]) -> None:
+        print(json.dumps(line), flush=True)
+
+    return await with_own_temporal(chosen, print_json if as_json else print_ready)
+
+
+async def _keep(
+    chosen: Settings,
+    as_json: bool,
+    listen: tuple[str, int],
+    place: "Place | None" = None,
+) -> int:
     logger = logging.getLogger("outlast.fleet")
     if not chosen.fencing:
         logger.warning("fencing.off: for tests only")
     if not chosen.watchdog:
         logger.warning("watchdog.off: a frozen process stays, for tests only")
     told = _tell_json if as_json else _tell
-    fleet = Fleet(chosen, lambda fleet: told(fleet, health))
-    health = Health(fleet.snapshot, *listen)
+    beside = None if place is None else _beside(place)
+    fleet = Fleet(chosen, lambda fleet: told(fleet, health, beside))
+    health = Health(lambda: _snapshot(fleet, beside), *listen)
     if telemetry.measures():
         from outlast.fleet.meters import measure
 
         measure(fleet.snapshot, fleet.tally)
     try:
+        if beside is not None:
+            await beside.start()
         return await fleet.run()
     finally:
+        if beside is not None:
+            await beside.stop()
         health.close()
 
 
-def _tell_json(fleet: Fleet, health: Health) -> None:
-    line = {"ready": True, **fleet.describe(), "health": health.url}
+def _snapshot(fleet: Fleet, beside: "Beside | None") -> dict[str, Any]:
+    mesh = {} if beside is None else {"mesh": beside.counts(fleet.home)}
+    return {**fleet.snapshot(), **mesh}
+
+
+def _beside(place: "Place") -> "Beside":
+    from outlast.mesh.beside import Beside
+
+    return Beside(place)
+
+
+def _tell_json(fleet: Fleet, health: Health, beside: "Beside | None") -> None:
+    peer = {} if beside is None else beside.describe()
+    line = {"ready": True, **fleet.describe(), **peer, "health": health.url}
     print(json.dumps(line), flush=True)
 
 
-def _tell(fleet: Fleet, health: Health) -> None:
+def _tell(fleet: Fleet, health: Health, beside: "Beside | None") -> None:
     pids = ", ".join(f"{child.kind} {child.pid}" for child in fleet.children)
-    print(f"workers poll: {pids}; {health.url}; Ctrl-C drains them", flush=True)
+    peer = f"peer {beside.place.name} at {beside.mesh}; " if beside else ""
+    print(f"{peer}workers poll: {pids}; {health.url}; Ctrl-C drains them", flush=True)
 
 
 def _refuse_what_cannot_work(chosen: Settings) -> None:
@@ -144,7 +198,6 @@ def _join_own_stack(chosen: Settings) -> None:
     Without a word from the environment, work for the stack that runs on this home:
     whoever listens at the usual address may be somebody else's, with another store.
     """
-    from outlast.runtime.settings import temporal_is_named
     from outlast.runtime.use import running
 
     ready = None if temporal_is_named() else running(chosen)

@@ -3,6 +3,7 @@ Every error of Outlast, sorted by what the caller does next.
 
     OutlastError
     ├── BadInputError         mend the input: one sentence, exit code 2, nothing started
+    ├── BadMessageError       count it and go on: what a peer said makes no sense
     ├── UnavailableError      try again later: something outside is away
     │   └── StoreError        the store cannot be opened or is too new
     │       └── StoreAwayError  its server does not answer, or ended the transaction
@@ -46,6 +47,12 @@ class OutlastError(Exception):
 class BadInputError(OutlastError):
     """
     What the user gave cannot be used; the message says what to change.
+    """
+
+
+class BadMessageError(OutlastError):
+    """
+    What another peer has sent cannot be read; nothing of it was taken.
     """
 
 

@@ -37,6 +37,7 @@ from outlast.attempt.agent import Agent, load, playing
 from outlast.attempt.guard import Place
 from outlast.attempt.host import closed, host
 from outlast.attempt.ledger import Ledger
+from outlast.attempt.permit import permits_of
 from outlast.contracts.errors import OutlastError, StoreAwayError
 from outlast.contracts.models import MISSIONS_QUEUE, alone_queue_of, queue_of
 from outlast.contracts.policies import SHIPPED
@@ -266,7 +267,8 @@ def _workers(
 ) -> list[Worker]:
     if kind is Kind.WORKFLOWS:
         return [missions_worker(client, store, chosen.build)]
-    ledger = Ledger(store, fencing=chosen.fencing)
+    permits = permits_of(home_of(chosen))
+    ledger = Ledger(store, fencing=chosen.fencing, permits=permits)
     ledger.warm_up()
     place = Place(
         ledger=ledger,

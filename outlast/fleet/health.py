@@ -128,6 +128,24 @@ def families(snapshot: dict[str, Any]) -> Iterator[Metric]:
     yield dead
     yield from _recoveries(counts["recoveries"])
     yield from _breakers(snapshot["processes"], counts["breakers"])
+    yield from _mesh(snapshot.get("mesh", {}))
+
+
+def _mesh(counts: dict[str, Any]) -> Iterator[Metric]:
+    """
+    Make the metrics of a peer; none while its gossip process does not answer.
+    """
+    if "members" not in counts:
+        return
+    for name, told in [
+        ("members", "peers alive as far as this one knows, itself included"),
+        ("away", "peers that the mesh waits for"),
+        ("events", "events in the log"),
+        ("runs", "tasks of the mesh in hand"),
+    ]:
+        yield GaugeMetricFamily(f"outlast_mesh_{name}", told, counts[name])
+    refused = "messages of peers that were not understood"
+    yield CounterMetricFamily("outlast_mesh_refused", refused, counts["refused"])
 
 
 def _processes(processes: list[dict[str, Any]]) -> Iterator[Metric]:

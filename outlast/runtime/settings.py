@@ -88,6 +88,9 @@ class Settings(BaseSettings):
     build: str = Field(
         default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=100
     )
+    # The key of the peer mesh, the same for all peers: 32 bytes in base64, as
+    # `starter.py mesh key` makes one. Without it peers meet on loopback only.
+    mesh_key: SecretStr | None = None
     # Off only to see in a test or drill what fencing prevents.
     fencing: bool = True
     # Off only to see in a test or drill what the watchdog prevents.

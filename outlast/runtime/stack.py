@@ -46,6 +46,7 @@ class Stack:
     ui_port: int | None = None
     processes: int | None = None
     until_unused: bool = False
+    fleet_options: tuple[str, ...] = ()
 
     async def run(self, announce: Any) -> int:
         """
@@ -107,6 +108,7 @@ class Stack:
         command = [sys.executable, str(ROOT / "worker.py"), "--json"]
         if self.processes is not None:
             command += ["--processes", str(self.processes)]
+        command += self.fleet_options
         return await asyncio.create_subprocess_exec(
             *command,
             stdout=asyncio.subprocess.PIPE,
@@ -176,7 +178,8 @@ async def _ready_line(
     if not reading.result():
         raise UnavailableError("the fleet did not start")
     line: dict[str, Any] = json.loads(reading.result())
-    return {name: line[name] for name in ("fleet", "workers", "health")}
+    told = ("fleet", "workers", "health", "peer", "mesh")
+    return {name: line[name] for name in told if name in line}
 
 
 async def _end_fleet(fleet: asyncio.subprocess.Process) -> None:

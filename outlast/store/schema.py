@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = 2
+SCHEMA = 3
 # A release that knows this schema may go on with a store of ours: what it does not know
 # it does not need.
 OLDEST = 1
@@ -249,6 +249,28 @@ item_troubles = Table(
     Column("cause", Words, nullable=False),
     Column("dead_at", Float),
     sqlite_with_rowid=False,
+)
+
+# The log of the mesh, as the peer has it: several peers may share a store.
+mesh_events = Table(
+    "mesh_events",
+    metadata,
+    Column("peer", Words, primary_key=True),
+    Column("origin", Words, primary_key=True),  # who wrote it, and in which life
+    Column("seq", BigInteger, primary_key=True),
+    Column("at_s", Float, nullable=False),
+    Column("body", Words, nullable=False),  # JSON
+)
+
+# Of each origin, up to where the peer has its events, and up to where some of them were
+# compacted away.
+mesh_origins = Table(
+    "mesh_origins",
+    metadata,
+    Column("peer", Words, primary_key=True),
+    Column("origin", Words, primary_key=True),
+    Column("head", BigInteger, nullable=False),
+    Column("floor", BigInteger, nullable=False),
 )
 
 Index("passages_by_document", passages.c.document_id)

@@ -1,0 +1,436 @@
+"""
+What the peer mesh does when peers die, freeze or are cut off, and what it costs.
+
+    python -m benchmarks.mesh [--only lost split slow quiet storm] [--trials 20]
+                              [--minutes 10] [--tasks 1000] [--seed N]
+
+Five peers, each a whole fleet with its own server, in network namespaces of their
+own, so it wants root and iproute2; peers speak encrypted. A death is SIGKILL of every
+process of a peer, its server too; a split is their cables on other switches. Exit code
+1 says that a bound was missed.
+"""
+
+import argparse
+import json
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from drills.mesh import Net, Peer, can_split, equal, peers, running, whole
+from drills.real import ROOT, events, wait_for
+from outlast.runtime.embedded import find_cli
+
+NAMES = "abcde"
+STEP_S = 0.1
+KNOW_BOUND_S = 2.0
+RUN_BOUND_S = 3.0
+HEAL_BOUND_S = 5.0
+PULSE_S = 0.3
+QUIET_S = 20.0
+STORM_EVERY_S = 5.0
+LONG_S = 300.0
+
+
+@dataclass
+class Row:
+    """
+    One figure with its bound, None for those that are only shown.
+    """
+
+    what: str
+    values: list[float]
+    bound: float | None = None
+    unit: str = "s"
+
+    @property
+    def p95(self) -> float:
+        ordered = sorted(self.values)
+        return ordered[max(0, int(len(ordered) * 0.95 + 0.5) - 1)]
+
+    @property
+    def held(self) -> bool:
+        return self.bound is None or self.p95 <= self.bound
+
+    def __str__(self) -> str:
+        median, worst = statistics.median(self.values), max(self.values)
+        bound = "" if self.bound is None else f"{self.bound:g} {self.unit}"
+        held = "" if self.held else "MISSED"
+        figures = f"{median:9.2f} {self.p95:9.2f} {worst:9.2f} {self.unit:10}"
+        return f"{self.what:48} {len(self.values):4} {figures} {bound:8} {held}"
+
+
+@dataclass
+class Bench:
+    """
+    The mesh under test and what was measured of it.
+    """
+
+    net: Net
+    peers: list[Peer]
+    folder: Path
+    dice: random.Random
+    rows: list[Row] = field(default_factory=list)
+    submitted: int = 0
+
+    def log(self, task: str) -> Path:
+        return self.folder / f"{task}.jsonl"
+
+    def submit(self, to: Peer, steps: int, step_s: float = STEP_S) -> str | None:
+        """
+        Hand in one rehearsal; returns its name once it is acknowledged.
+        """
+        self.submitted += 1
+        task = f"t{self.submitted}"
+        script = {"steps": steps, "step_seconds": step_s, "log": str(self.log(task))}
+        rehearsal = {"id": "r", "role": "rehearse", "input": script}
+        mission = {"id": task, "goal": "rehearse", "tasks": [rehearsal]}
+        return task if to.ask("submit", mission=mission, copies=2) else None
+
+    def at_work(self, count: int, steps: int) -> list[str]:
+        """
+        Hand in tasks and wait until each has gone a few steps.
+        """
+        found = [self.submit(self.dice.choice(self.peers), steps) for _ in range(count)]
+        tasks = [each for each in found if each]
+        for each in tasks:
+            wait_for(lambda each=each: len(events(self.log(each), "step")) > 5, each)
+        return tasks
+
+    def owner(self, task: str) -> Peer:
+        told = self.peers[0].ask("status", task=task)
+        return next(each for each in self.peers if each.name == told["owner"])
+
+    def done(self, tasks: list[str], by: list[Peer], limit_s: float = LONG_S) -> None:
+        """
+        Wait until all of *by* know a result of each task.
+        """
+
+        def settled() -> bool:
+            return all(set(tasks) <= finished(each) for each in by)
+
+        wait_for(settled, "all results", limit_s)
+
+    def healthy(self) -> None:
+        wait_for(lambda: whole(self.peers) and equal(self.peers), "a whole mesh", 120)
+
+    def add(self, what: str, values: list[float], *more: Any) -> None:
+        row = Row(what, values, *more)
+        self.rows.append(row)
+        print(row, flush=True)
+
+
+def finished(peer: Peer) -> set[str]:
+    told = peer.ask("status") or []
+    return {each["task"] for each in told if each["state"] == "completed"}
+
+
+def lost(bench: Bench, trials: int) -> None:
+    """
+    SIGKILL one peer whole, with work in hand.
+    """
+    known: list[float] = []
+    again: list[float] = []
+    redone: list[float] = []
+    for _ in range(trials):
+        (task,) = bench.at_work(1, steps=10_000)
+        peer = bench.owner(task)
+        others = [each for each in bench.peers if each is not peer]
+        time.sleep(bench.dice.uniform(0.0, 1.0))
+        killed_at = time.time()
+        peer.kill()
+        known += told_by(others, peer.name, killed_at)
+        start = wait_for(
+            lambda task=task, at=killed_at: [
+                each for each in events(bench.log(task), "start") if each["at"] > at
+            ],
+            "the task elsewhere",
+        )[0]
+        again.append(start["at"] - killed_at)
+        before = [e for e in events(bench.log(task), "step") if e["at"] <= killed_at]
+        redone.append(before[-1]["step"] - start["step"])
+        end(bench, task)
+        peer.begin()
+        peer.begun()
+        bench.healthy()
+    bench.add("a peer lost: each survivor knows", known, KNOW_BOUND_S)
+    bench.add("a peer lost: its task runs elsewhere", again, RUN_BOUND_S)
+    bench.add(f"  steps of {STEP_S:g} s done again", redone, None, "steps")
+
+
+def told_by(others: list[Peer], name: str, since: float) -> list[float]:
+    """
+    Measure when each of *others* no longer sees *name*.
+    """
+    waiting, found = list(others), []
+    deadline = time.monotonic() + 30
+    while waiting and time.monotonic() < deadline:
+        for each in list(waiting):
+            if name not in each.sees():
+                found.append(time.time() - since)
+                waiting.remove(each)
+        time.sleep(0.01)
+    assert not waiting, "a survivor never knew"
+    return found
+
+
+def end(bench: Bench, task: str) -> None:
+    """
+    Cancel the task where it runs: its steps are not what is measured.
+    """
+    told = bench.peers[0].ask("status", task=task) or bench.peers[1].ask(
+        "status", task=task
+    )
+    owner = next(each for each in bench.peers if each.name == told["owner"])
+    subprocess.run(
+        [
+            *owner.inside,
+            *(sys.executable, "starter.py", "cancel", f"{task}.{told['epoch']}"),
+        ],
+        cwd=ROOT,
+        env=owner.environment,
+        capture_output=True,
+        check=False,
+    )
+
+
+def split(bench: Bench, trials: int) -> None:
+    """
+    Cut the mesh into parts with work in hand, let each work on, and heal it.
+    """
+    for what, parts in (("3 and 2", ["abc", "de"]), ("five singles", list(NAMES))):
+        seconds = []
+        for _ in range(trials):
+            bench.healthy()
+            tasks = bench.at_work(3, steps=40)
+            bench.net.split(*parts)
+            own = [bench.submit(group(bench, part)[0], steps=5) for part in parts]
+            for part, task in zip(parts, own, strict=True):
+                assert task is not None
+                bench.done([*tasks, task], group(bench, part))
+            seconds.append(heal(bench, parts))
+            bench.done([*tasks, *filter(None, own)], bench.peers)
+            assert_one_standing(bench)
+        bench.add(f"split {what}, healed: all logs equal", seconds, HEAL_BOUND_S)
+
+
+def group(bench: Bench, names: str) -> list[Peer]:
+    return [each for each in bench.peers if each.name in names]
+
+
+def heal(bench: Bench, parts: list[str]) -> float:
+    """
+    Put the parts together in random order; returns how long all logs take to be equal
+    after the last.
+    """
+    order = bench.dice.sample(parts, len(parts))
+    for number in range(1, len(order)):
+        bench.net.split("".join(order[: number + 1]), *order[number + 1 :])
+        if number < len(order) - 1:
+            time.sleep(bench.dice.uniform(0.0, 1.0))
+    healed_at = time.monotonic()
+    wait_for(lambda: equal(bench.peers), "equal logs", 60)
+    return time.monotonic() - healed_at
+
+
+def assert_one_standing(bench: Bench) -> None:
+    first, *others = [each.ask("status") for each in bench.peers]
+    assert all(each == first for each in others), "peers disagree on what stands"
+
+
+def slow(bench: Bench, minutes: float) -> None:
+    """
+    Stop one peer for 0.3 s again and again, with hogs beside it, and count its deaths.
+    """
+    before = deaths(bench)
+    hogs = [hog() for _ in range(2)]
+    pulses, end_at = 0, time.monotonic() + minutes * 60
+    try:
+        while time.monotonic() < end_at:
+            with bench.peers[0].frozen():
+                time.sleep(PULSE_S)
+            pulses += 1
+            time.sleep(bench.dice.uniform(0.5, 1.5))
+    finally:
+        for each in hogs:
+            each.kill()
+    told = f"false deaths in {minutes:g} min, {pulses} pulses of 0.3 s, 2 hogs"
+    bench.add(told, [float(deaths(bench) - before)], 0, "deaths")
+
+
+def hog() -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", "while True: pass"])
+
+
+def deaths(bench: Bench) -> int:
+    return sum((each.ask("counts") or {"deaths": 0})["deaths"] for each in bench.peers)
+
+
+def quiet(bench: Bench) -> None:
+    """
+    Count what a server's histories grow by while nothing is asked for.
+    """
+    bench.healthy()
+    before = sum(map(history, bench.peers))
+    time.sleep(QUIET_S)
+    grown = sum(map(history, bench.peers)) - before
+    bench.add(f"history events in {QUIET_S:g} s of quiet", [grown], 0, "events")
+
+
+def history(peer: Peer) -> int:
+    listing = ["workflow", "list", "--address", "127.0.0.1:7233", "--output", "json"]
+    told = subprocess.run(
+        [*peer.inside, find_cli(), *listing, "--limit", "10000"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    found = json.loads(told or "[]")
+    return len(found) + sum(int(each.get("historyLength", 0)) for each in found)
+
+
+def cost(count: int, folder: Path) -> list[Row]:
+    """
+    Count what the gossip processes of *count* peers say in quiet, at their cables.
+    """
+    names = "abcdefghij"[:count]
+    with Net(names) as net, gossips(peers(folder, names, net)) as made:
+        wait_for(lambda: whole(made), "a whole mesh", 120)
+        time.sleep(10)  # what was learned has been told
+        before = [traffic(net, each) for each in names]
+        time.sleep(QUIET_S)
+        after = [traffic(net, each) for each in names]
+    pairs = list(zip(before, after, strict=True))
+    packets = [(late[0] - early[0]) / QUIET_S for early, late in pairs]
+    sent = [(late[1] - early[1]) / QUIET_S for early, late in pairs]
+    return [
+        Row(f"quiet, {count} peers: packets a peer sends", packets, None, "a second"),
+        Row(f"quiet, {count} peers: bytes a peer sends", sent, None, "a second"),
+    ]
+
+
+@contextmanager
+def gossips(made: list[Peer]) -> Iterator[list[Peer]]:
+    """
+    The gossip processes of peers alone, without their fleets and servers.
+    """
+    processes = []
+    for each in made:
+        each.home.mkdir(exist_ok=True)
+        joins = [part for seed in each.seeds for part in ("--join", seed)]
+        command = [*each.inside, sys.executable, "-m", "outlast.mesh.process"]
+        command += ["--peer", each.name, "--bind", each.bind, *joins]
+        with (each.home / "peer.log").open("ab") as log:
+            processes.append(
+                subprocess.Popen(
+                    command,
+                    cwd=ROOT,
+                    env={**each.environment, "TEMPORAL_ADDRESS": "127.0.0.1:1"},
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                )
+            )
+    try:
+        yield made
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def traffic(net: Net, name: str) -> tuple[int, int]:
+    """
+    Read how many packets and bytes *name* has sent, at the other end of its cable.
+    """
+    found = Path("/sys/class/net") / net.cable(name) / "statistics"
+    return tuple(
+        int((found / f"rx_{each}").read_text()) for each in ("packets", "bytes")
+    )  # type: ignore[return-value]
+
+
+def storm(bench: Bench, tasks: int) -> None:
+    """
+    Hand in many tasks to random peers while one after the other dies and returns.
+    """
+    began = time.monotonic()
+    accepted: list[str] = []
+    killed, down, next_s = 0, None, began + STORM_EVERY_S
+    while len(accepted) < tasks:
+        if time.monotonic() > next_s:
+            next_s = time.monotonic() + STORM_EVERY_S
+            if down is not None:
+                down.begin()
+                down.begun()
+            down = bench.dice.choice(bench.peers)
+            down.kill()
+            killed += 1
+        to = bench.dice.choice([each for each in bench.peers if each is not down])
+        with suppress(OSError):
+            task = bench.submit(to, steps=3, step_s=0.01)
+            accepted += [task] if task else []
+    if down is not None:
+        down.begin()
+        down.begun()
+    bench.done(accepted, bench.peers, limit_s=3600)
+    bench.healthy()
+    assert_one_standing(bench)
+    bench.add(
+        f"storm: seconds for {tasks} tasks, {killed} deaths and returns",
+        [time.monotonic() - began],
+    )
+
+
+def main() -> int:
+    reader = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    reader.add_argument("--only", nargs="*", default=[])
+    reader.add_argument("--trials", type=int, default=20)
+    reader.add_argument("--minutes", type=float, default=10.0)
+    reader.add_argument("--tasks", type=int, default=1000)
+    reader.add_argument("--seed", type=int, default=random.randrange(10_000))
+    told = reader.parse_args()
+    if not can_split():
+        print("this benchmark makes networks: run it as root on Linux, with iproute2")
+        return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    print(f"seed {told.seed}")
+    with tempfile.TemporaryDirectory(prefix="outlast-mesh-") as folder:
+        rows = measure(told, Path(folder))
+    return 0 if all(each.held for each in rows) else 1
+
+
+def measure(told: argparse.Namespace, folder: Path) -> list[Row]:
+    rows: list[Row] = []
+    wanted = told.only or ["lost", "split", "slow", "quiet", "storm"]
+    heading = f"{'':48} {'n':>4} {'median':>9} {'p95':>9} {'worst':>9} {'':10} bound"
+    print(heading)
+    if "quiet" in wanted:
+        for count in (3, 5, 10):
+            (folder / str(count)).mkdir()
+            found = cost(count, folder / str(count))
+            print(*found, sep="\n", flush=True)
+            rows += found
+    parts: dict[str, Callable[[Bench], None]] = {
+        "lost": lambda bench: lost(bench, told.trials),
+        "split": lambda bench: split(bench, max(1, told.trials // 5)),
+        "slow": lambda bench: slow(bench, told.minutes),
+        "quiet": quiet,
+        "storm": lambda bench: storm(bench, told.tasks),
+    }
+    with Net(NAMES) as net, running(peers(folder, NAMES, net)) as made:
+        bench = Bench(net, made, folder, random.Random(told.seed), rows)
+        for name in wanted:
+            parts[name](bench)
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

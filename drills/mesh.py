@@ -1,0 +1,298 @@
+"""
+Peers to break: each a whole fleet with its own home, server and gossip process.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from drills.real import ROOT, wait_for
+from outlast.contracts.errors import OutlastError
+from outlast.mesh.control import ask
+from outlast.runtime.embedded import free_port
+
+
+@dataclass
+class Peer:
+    """
+    One peer; *inside* is the command that its programs are run by, as for a namespace.
+    """
+
+    name: str
+    home: Path
+    bind: str
+    seeds: list[str]
+    extra: dict[str, str] = field(default_factory=dict)
+    inside: list[str] = field(default_factory=list)
+    process: subprocess.Popen[str] | None = None
+    ready: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """
+        What its programs are told; no Temporal, so it runs its own.
+        """
+        ours = {k: v for k, v in os.environ.items() if not k.startswith("TEMPORAL_")}
+        return {**ours, "OUTLAST_HOME": str(self.home), **self.extra}
+
+    def begin(self) -> None:
+        """
+        Start it, with one agent process.
+        """
+        self.home.mkdir(exist_ok=True)
+        command = [*self.inside, sys.executable, "worker.py", "--json"]
+        command += ["--processes", "1", "--roles", "rehearse"]
+        command += ["--peer", self.name, "--bind", self.bind]
+        command += [part for each in self.seeds for part in ("--join", each)]
+        with (self.home / "peer.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+
+    def begun(self) -> None:
+        """
+        Wait until it works.
+        """
+        assert self.process is not None
+        assert self.process.stdout is not None
+        self.ready = json.loads(self.process.stdout.readline())
+
+    def ask(self, what: str, **more: Any) -> Any:
+        """
+        Ask its gossip process; None when that does not answer.
+        """
+        with suppress(OutlastError):
+            return ask(self.home, {"ask": what, **more})
+        return None
+
+    def sees(self) -> set[str]:
+        """
+        Name the peers that are alive for it.
+        """
+        told = self.ask("members") or {"members": []}
+        return {each["peer"] for each in told["members"] if each["state"] != "away"}
+
+    def tree(self) -> list[int]:
+        """
+        List all its processes, its server among them.
+        """
+        return [] if self.process is None else family(self.process.pid)
+
+    def kill(self) -> None:
+        """
+        SIGKILL the whole of it at once.
+        """
+        pids = self.tree()
+        _signal(pids, signal.SIGSTOP)  # so that nobody answers for the first to die
+        _signal(pids, signal.SIGKILL)
+        if self.process is not None:
+            self.process.wait()
+            self.process = None
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """
+        Hold the whole of it still for as long as the context lasts.
+        """
+        pids = self.tree()
+        _signal(pids, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _signal(pids, signal.SIGCONT)
+
+
+def family(pid: int) -> list[int]:
+    """
+    List *pid* and all that descend from it.
+    """
+    children: dict[int, list[int]] = {}
+    for each in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            stat = (each / "stat").read_text().rpartition(")")[2].split()
+            children.setdefault(int(stat[1]), []).append(int(each.name))
+    found = [pid]
+    for each_pid in found:
+        found += children.get(each_pid, [])
+    return found
+
+
+def peers(folder: Path, names: str, net: "Net | None" = None) -> list[Peer]:
+    """
+    Make a peer for each of *names*, all of which have the first three as seeds: on
+    loopback, or each in its own part of *net*.
+    """
+    loopback = {name: f"127.0.0.1:{free_port()}" for name in names}
+    binds = loopback if net is None else {name: net.address(name) for name in names}
+    made = [
+        Peer(
+            name=name,
+            home=folder / name,
+            bind=binds[name],
+            seeds=[binds[each] for each in names[:3] if each != name],
+        )
+        for name in names
+    ]
+    if net is not None:
+        for each in made:
+            each.inside = net.inside(each.name)
+            each.extra = {"OUTLAST_MESH_KEY": net.key}
+    return made
+
+
+def can_split() -> bool:
+    """
+    Say whether networks can be made here: as root on Linux, with iproute2.
+    """
+    if not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("ip") is None:
+        return False
+    probe = f"ol{os.getpid()}"
+    made = subprocess.run(
+        ["ip", "link", "add", probe, "type", "bridge"], capture_output=True, check=False
+    )
+    if made.returncode == 0:
+        _ip("link", "del", probe)
+    return made.returncode == 0
+
+
+@dataclass
+class Net:
+    """
+    A network of namespaces, one a peer, that can be split into parts and healed.
+
+    Each peer hangs on a cable; a part of a split is a switch of its own.
+    """
+
+    names: str
+    key: str = field(default_factory=lambda: b64encode(os.urandom(32)).decode())
+    tag: str = field(default_factory=lambda: f"o{os.getpid() % 100_000:x}")
+
+    def __enter__(self) -> "Net":
+        for part in range(len(self.names)):
+            _ip("link", "add", self._switch(part), "type", "bridge")
+            _ip("link", "set", self._switch(part), "up")
+        for name in self.names:
+            self._plug(name)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in self.names:
+            _ip("netns", "del", self._space(name))
+        for part in range(len(self.names)):
+            _ip("link", "del", self._switch(part))
+
+    def inside(self, name: str) -> list[str]:
+        """
+        Say by which command a program runs where *name* is.
+        """
+        return ["ip", "netns", "exec", self._space(name)]
+
+    def address(self, name: str) -> str:
+        """
+        Say where *name* listens.
+        """
+        return f"10.213.0.{self.names.index(name) + 1}:7946"
+
+    def split(self, *parts: str) -> None:
+        """
+        Leave each of *parts* to itself.
+        """
+        for number, part in enumerate(parts):
+            for name in part:
+                _ip("link", "set", self.cable(name), "master", self._switch(number))
+
+    def heal(self) -> None:
+        """
+        Put all on one switch again.
+        """
+        self.split(self.names)
+
+    def _plug(self, name: str) -> None:
+        space, cable, end = self._space(name), self.cable(name), f"{self.tag}e{name}"
+        _ip("netns", "add", space)
+        _ip("link", "add", cable, "type", "veth", "peer", "name", end)
+        _ip("link", "set", cable, "master", self._switch(0), "up")
+        _ip("link", "set", end, "netns", space)
+        address = self.address(name).split(":")[0]
+        for command in (
+            ["addr", "add", f"{address}/24", "dev", end],
+            ["link", "set", end, "up"],
+            ["link", "set", "lo", "up"],
+        ):
+            _ip("-n", space, *command)
+
+    def _space(self, name: str) -> str:
+        return f"{self.tag}n{name}"
+
+    def cable(self, name: str) -> str:
+        return f"{self.tag}c{name}"
+
+    def _switch(self, part: int) -> str:
+        return f"{self.tag}s{part}"
+
+
+def _ip(*command: str) -> None:
+    subprocess.run(["ip", *command], check=True, capture_output=True)
+
+
+@contextmanager
+def running(made: list[Peer]) -> Iterator[list[Peer]]:
+    """
+    Have them run and all see each other; they are gone after it.
+    """
+    try:
+        for each in made:
+            each.begin()
+        for each in made:
+            each.begun()
+        wait_for(lambda: whole(made), "a whole mesh")
+        yield made
+    finally:
+        for each in made:
+            each.kill()
+
+
+def whole(made: list[Peer]) -> bool:
+    """
+    Say whether all see all others, caught up.
+    """
+    names = {each.name for each in made}
+    return all(
+        {one["peer"] for one in told["members"] if one["state"] == "ready"} == names
+        for told in (each.ask("members") or {"members": []} for each in made)
+    )
+
+
+def heads(made: list[Peer]) -> list[dict[str, int]]:
+    """
+    Read how far each peer's log goes.
+    """
+    return [(each.ask("counts") or {"heads": {}})["heads"] for each in made]
+
+
+def equal(made: list[Peer]) -> bool:
+    """
+    Say whether all logs are the same.
+    """
+    first, *others = heads(made)
+    return bool(first) and all(each == first for each in others)
+
+
+def _signal(pids: list[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)

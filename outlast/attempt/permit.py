@@ -1,0 +1,84 @@
+"""
+Whether a mission may go on here: the word of a peer's gossip, good for a second.
+
+A peer that was frozen or cut off wakes with agents in the middle of their work, and may
+own none of it any more. Until its gossip has looked around and said so again, nothing
+is begun, saved or done for what runs here in the name of the mesh. Missions that no
+mesh has handed out need no word.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from outlast.contracts.policies import PERMIT_S
+
+
+class Permits:
+    """
+    The word on each mission, as the time of a file in *folder*; None where no peer is.
+    """
+
+    def __init__(
+        self, folder: Path | None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._folder = folder
+        self._clock = clock
+
+    def allow(self, mission: str) -> bool:
+        """
+        Say whether *mission*, or the batch that it has spread, may go on.
+        """
+        if self._folder is None:
+            return True
+        try:
+            until = (self._folder / mission.split("#", 1)[0]).stat().st_mtime
+        except FileNotFoundError:
+            return True
+        # A clock that was set back does not make the word good for longer.
+        return 0 < until - self._clock() <= PERMIT_S
+
+    def enter(self, mission: str) -> None:
+        """
+        Have *mission* wait for our word, from before it begins.
+        """
+        assert self._folder is not None
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self._folder / mission).touch(mode=0o600)
+        self.withdraw(mission)
+
+    def grant(self, mission: str) -> None:
+        """
+        Let *mission* go on for a while from now.
+        """
+        self._set(mission, self._clock() + PERMIT_S)
+
+    def withdraw(self, mission: str) -> None:
+        """
+        Hold *mission* where it stands.
+        """
+        self._set(mission, 0)
+
+    def drop(self, mission: str) -> None:
+        """
+        Forget *mission*: nothing of it runs here any more.
+        """
+        assert self._folder is not None
+        (self._folder / mission).unlink(missing_ok=True)
+
+    def _set(self, mission: str, until: float) -> None:
+        assert self._folder is not None
+        with suppress(FileNotFoundError):
+            os.utime(self._folder / mission, (until, until))
+
+
+ANYTHING = Permits(None)
+
+
+def permits_of(home: Path) -> Permits:
+    """
+    Read the permits of the peer whose home this is, if it is one's.
+    """
+    return Permits(home / "mesh" / "runs")

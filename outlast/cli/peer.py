@@ -1,0 +1,47 @@
+"""
+A fleet that is a peer: its place in the mesh, and a Temporal of its own where none is
+named.
+"""
+
+import re
+import sys
+from typing import Any
+
+from outlast.contracts.errors import BadInputError
+from outlast.mesh.membership import Place
+from outlast.runtime.connect import on_loopback
+from outlast.runtime.settings import Settings
+from outlast.runtime.stack import Stack
+
+ADDRESS = re.compile(r"^(\[[0-9A-Fa-f:]+\]|[^:\s]+):\d{1,5}$")
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+
+
+def place_of(chosen: Settings, name: str, bind: str, seeds: tuple[str, ...]) -> Place:
+    """
+    Check where a peer wants to be, before anything starts.
+
+    :raises BadInputError: in one sentence.
+    """
+    if not NAME.match(name):
+        raise BadInputError(
+            f"--peer {name!r} is no name: up to 64 letters, digits, dots and dashes"
+        )
+    for option, address in [("--bind", bind), *(("--join", each) for each in seeds)]:
+        if not ADDRESS.match(address) or int(address.rpartition(":")[2]) > 65_535:
+            raise BadInputError(f"{option} {address} is not HOST:PORT")
+    if chosen.mesh_key is None and not on_loopback(bind):
+        raise BadInputError(
+            f"--bind {bind} is not on loopback, where peers speak encrypted only: set "
+            "OUTLAST_MESH_KEY, the same for all peers (starter.py mesh key makes one)"
+        )
+    key = None if chosen.mesh_key is None else chosen.mesh_key.get_secret_value()
+    return Place(name, bind, seeds, key)
+
+
+async def with_own_temporal(chosen: Settings, announce: Any) -> int:
+    """
+    Run this very command once more, beside an embedded server of its own.
+    """
+    stack = Stack(chosen, fleet_options=tuple(sys.argv[1:]))
+    return await stack.run(announce)

@@ -1,0 +1,121 @@
+"""
+The gossip process, as its fleet keeps it: started again whenever it dies.
+
+It reads the end of a pipe that only the fleet holds, so it never outlives it.
+"""
+
+import asyncio
+import json
+import logging
+import socket
+from pathlib import Path
+from typing import Any
+
+from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
+from outlast.contracts.policies import backoff_s
+from outlast.mesh.control import ask
+from outlast.mesh.membership import Place
+from outlast.mesh.process import BAD_INPUT, command
+
+logger = logging.getLogger("outlast.mesh")
+
+LEAVE_LIMIT_S = 4.0
+ASK_LIMIT_S = 0.5
+
+
+class Beside:
+    """
+    The gossip process of the peer at *place*.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.mesh = ""  # where it listens
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._pipe: socket.socket | None = None
+        self.restarts = 0
+
+    async def start(self) -> None:
+        """
+        Start it and wait until it has its place in the mesh.
+
+        :raises BadInputError: when it cannot have it.
+        """
+        await self._begin()
+        self._keeping = asyncio.create_task(self._keep())
+
+    def counts(self, home: Path) -> dict[str, Any]:
+        """
+        Ask it how it is, for /health; nothing where it does not answer.
+        """
+        try:
+            told: dict[str, Any] = ask(home, {"ask": "counts"}, ASK_LIMIT_S)
+        except OutlastError:
+            told = {}
+        told.pop("heads", None)
+        return {**self.describe(), **told, "restarts": self.restarts}
+
+    def describe(self) -> dict[str, Any]:
+        """
+        Say who and where it is, for the ready line.
+        """
+        return {"peer": self.place.name, "mesh": self.mesh}
+
+    async def stop(self) -> None:
+        """
+        Have it leave the mesh.
+        """
+        if self._keeping is not None:
+            self._keeping.cancel()
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), LEAVE_LIMIT_S)
+        except TimeoutError:
+            process.kill()
+
+    async def _begin(self) -> None:
+        ours, theirs = socket.socketpair()
+        self._process = await asyncio.create_subprocess_exec(
+            *command(self.place),
+            stdin=theirs.fileno(),
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C is for the fleet, which ends it
+        )
+        theirs.close()
+        self._pipe = ours
+        told = await self._told()
+        if "mesh" in told:
+            self.mesh = told["mesh"]
+            return
+        why = told.get("refused", "the gossip process did not start")
+        if await self._process.wait() == BAD_INPUT:
+            raise BadInputError(why)
+        raise UnavailableError(why)
+
+    async def _told(self) -> dict[str, str]:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        return dict(json.loads(line)) if line else {}
+
+    async def _keep(self) -> None:
+        """
+        Start it again whenever it dies, ever more slowly while it does not begin.
+        """
+        failures = 0
+        while True:
+            if failures == 0:
+                why = (await self._told()).get("refused", "it died")
+                logger.warning("gossip.died: %s", why)
+            self.restarts += 1
+            try:
+                await self._begin()
+                failures = 0
+            except (BadInputError, UnavailableError) as error:
+                failures += 1
+                logger.warning("gossip.refused: %s", error)
+                await asyncio.sleep(backoff_s(failures))

@@ -1,0 +1,251 @@
+"""
+The runs of a peer on its own Temporal: begun, held, gone on with, ended.
+
+Each is an ordinary mission, which survives whatever missions survive. Nothing of it
+happens without a permit, and a permit is never given for what the core has let go.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+
+from pydantic import ValidationError
+from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from outlast.attempt.permit import Permits
+from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
+from outlast.contracts.models import CAUSE_CHARS, Mission, Report, Status, shorten
+from outlast.contracts.policies import MESH_RUNS
+from outlast.mesh.effects import Run
+from outlast.mesh.events import run_id
+from outlast.mesh.handover import put
+from outlast.runtime.connect import configuration, connect_patiently
+from outlast.runtime.start import AGAIN_S, Started, refuse_too_many, start
+from outlast.store.books import Books
+from outlast.store.database import Store
+
+logger = logging.getLogger("outlast.mesh")
+
+Ended = Callable[[str, int, Report], None]
+
+ROOM_S = 1.0
+CANCEL_LIMIT_S = 10.0
+AWAY = "it went on elsewhere in the mesh"
+
+
+class Line:
+    """
+    The line to this peer's Temporal, made when it is first needed.
+    """
+
+    def __init__(self, peer: str) -> None:
+        self._identity = f"{os.getpid()}@{socket.gethostname()}:mesh-{peer}"
+        self._client: Client | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def client(self) -> Client:
+        """
+        Connect, however long nobody answers.
+        """
+        async with self._one_at_a_time:
+            if self._client is None:
+                never = asyncio.Event()
+                self._client = await connect_patiently(never, self._identity)
+            assert self._client is not None
+            return self._client
+
+    def place(self, store: str) -> str:
+        """
+        Name what the runs of this peer hang on: two peers that share it all have one
+        Temporal, and the *store* with its books.
+        """
+        found = configuration()
+        target, namespace = found["target_host"], found.get("namespace", "default")
+        return f"{target}/{namespace}/{store[:12]}"
+
+
+class Endpoint:
+    """
+    The runs in hand.
+
+    :param line: to the Temporal that they run on.
+    """
+
+    def __init__(self, store: Store, permits: Permits, line: Line) -> None:
+        self._store = store
+        self._books = Books(store)
+        self._permits = permits
+        self._line = line
+        self._ended: Ended = lambda *_: None
+        self._slots = asyncio.Semaphore(MESH_RUNS)
+        self._carried: dict[str, asyncio.Task[None]] = {}
+        self._begun: dict[str, tuple[str, int]] = {}
+        self._held: set[str] = set()
+        self._ending: set[asyncio.Task[None]] = set()
+
+    @property
+    def begun(self) -> dict[str, tuple[str, int]]:
+        """
+        The missions under way, with task and epoch of each.
+        """
+        return dict(self._begun)
+
+    @property
+    def load(self) -> int:
+        """
+        Count the runs in hand, those that wait included.
+        """
+        return len(self._carried)
+
+    def tell(self, ended: Ended) -> None:
+        """
+        Say who is to know how each run has ended that was not cancelled here.
+        """
+        self._ended = ended
+
+    def run(self, wanted: Run) -> None:
+        """
+        Begin the run, join it, or go on with it.
+        """
+        mission = run_id(wanted.task, wanted.epoch)
+        self._held.discard(mission)
+        if mission not in self._carried:
+            task = asyncio.ensure_future(self._carry(mission, wanted))
+            self._carried[mission] = task
+            task.add_done_callback(lambda done: self._let_go(mission, done))
+
+    def hold(self, task: str, epoch: int) -> None:
+        """
+        Let it stand where it is.
+        """
+        self._held.add(run_id(task, epoch))
+        self._permits.withdraw(run_id(task, epoch))
+
+    def cancel(self, task: str, epoch: int) -> None:
+        """
+        End the run: it is somebody else's, or done.
+        """
+        mission = run_id(task, epoch)
+        self.hold(task, epoch)
+        if mission in self._carried:
+            self._carried[mission].cancel()
+        ending = asyncio.ensure_future(self._end(mission))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+
+    def drop(self, task: str, epoch: int) -> None:
+        """
+        Leave the run to a peer that shares this endpoint.
+        """
+        mission = run_id(task, epoch)
+        if mission in self._carried:
+            self._carried[mission].cancel()
+        self._forget(mission)
+
+    def renew(self) -> None:
+        """
+        Give the word again that what is in hand may go on.
+        """
+        for mission in self._begun:
+            if mission not in self._held:
+                self._permits.grant(mission)
+
+    def hold_all(self) -> None:
+        """
+        Let all stand: this peer leaves.
+        """
+        for task, epoch in self._begun.values():
+            self.hold(task, epoch)
+
+    def _let_go(self, mission: str, done: "asyncio.Task[None]") -> None:
+        if self._carried.get(mission) is done:
+            del self._carried[mission]
+            self._begun.pop(mission, None)
+        if not done.cancelled() and done.exception() is not None:
+            logger.error("mesh.run_lost %s", mission, exc_info=done.exception())
+
+    async def _carry(self, mission: str, wanted: Run) -> None:
+        async with self._slots:
+            self._permits.enter(mission)
+            self._begun[mission] = wanted.task, wanted.epoch
+            report = await self._conduct(mission, wanted)
+        self._begun.pop(mission, None)
+        self._permits.drop(mission)
+        self._ended(wanted.task, wanted.epoch, report)
+
+    async def _conduct(self, mission: str, wanted: Run) -> Report:
+        try:
+            asked = Mission.model_validate({**wanted.mission, "id": mission})
+            started = await self._start(asked, wanted)
+            return await started.report()
+        except (OutlastError, ValidationError) as error:
+            # What cannot begin here has failed: it must not stay undecided.
+            cause = shorten(str(error), CAUSE_CHARS)
+            return Report(
+                mission=mission, status=Status.FAILED, tasks=[], degraded=[cause]
+            )
+
+    async def _start(self, mission: Mission, wanted: Run) -> Started:
+        """
+        Start the mission from where it was, however long the server is away.
+
+        :raises BadInputError: when it cannot be started here.
+        """
+        if wanted.epoch > 1:
+            # On an endpoint that peers share, the run of the dead one lives on.
+            await self._end(run_id(wanted.task, wanted.epoch - 1))
+        if await self._store.run(self._books.find, mission.id) is None:
+            await self._room()
+            parts = wanted.parts.values()
+            await self._store.run(put, self._store, mission.id, parts, time.time())
+        while True:
+            try:
+                client = await self._line.client()
+                return await start(mission, client=client, store=self._store)
+            except UnavailableError as error:
+                logger.warning("mesh.endpoint_away: %s", error)
+                await asyncio.sleep(AGAIN_S)
+
+    async def _room(self) -> None:
+        """
+        Wait while as many missions are open here as may be.
+        """
+        while True:
+            try:
+                return await self._store.run(refuse_too_many, self._store)
+            except BadInputError:
+                await asyncio.sleep(ROOM_S)
+
+    async def _end(self, mission: str) -> None:
+        """
+        Have *mission* end here, if it is under way, and wait until it has.
+        """
+        while await self._is_open(mission):
+            client = await self._line.client()
+            handle = client.get_workflow_handle(mission)
+            try:
+                async with asyncio.timeout(CANCEL_LIMIT_S):
+                    await handle.execute_update("cancel", args=[AWAY])
+            except WorkflowUpdateFailedError:
+                pass  # it has ended by itself, or is about to
+            except (RPCError, TimeoutError) as error:
+                if _is_unknown(error):
+                    break
+            await asyncio.sleep(AGAIN_S)
+        self._forget(mission)
+
+    def _forget(self, mission: str) -> None:
+        self._held.discard(mission)
+        self._permits.drop(mission)
+
+    async def _is_open(self, mission: str) -> bool:
+        entry = await self._store.run(self._books.find, mission)
+        return entry is not None and entry.finished_at is None
+
+
+def _is_unknown(error: BaseException) -> bool:
+    return isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND

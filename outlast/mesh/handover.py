@@ -1,0 +1,156 @@
+"""
+What a mission has done so far: read from one peer's ledger, put into another's.
+
+Progress travels as checkpoints and results only. What was put in is found by the
+mission's attempts as if they had left it there themselves.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from outlast.attempt.ledger import KEEP
+from outlast.contracts.models import CHECKPOINT_BYTES, Checkpoint
+from outlast.contracts.policies import MESH_EVENT_BYTES
+from outlast.mesh.events import CheckpointSaved, PartFinished
+from outlast.store.database import Store
+from outlast.store.schema import blobs, checkpoints, results
+from outlast.store.statements import RECORD, SAVE
+
+# A row that is written while we look has a time from before.
+MARGIN_S = 2.0
+INLINE_BYTES = CHECKPOINT_BYTES - 1024
+
+
+@dataclass(frozen=True)
+class Reached:
+    """
+    One part's progress: a checkpoint, or the text of its result.
+    """
+
+    mission: str
+    part: str
+    round: int
+    made: Checkpoint | str
+
+
+class Watch:
+    """
+    Looks for what missions have reached since the last look. Methods block.
+    """
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+        self._seen: dict[tuple[str, str], tuple[int, float]] = {}
+
+    def look(self, missions: list[str]) -> list[Reached]:
+        """
+        Collect what is new of *missions*.
+        """
+        if not missions:
+            self._seen.clear()
+            return []
+        since = self._clock() - MARGIN_S
+        with self._store.read() as connection:
+            found = [*self._saved(connection, missions, since)]
+            found += self._finished(connection, missions, since)
+        self._seen = {key: v for key, v in self._seen.items() if key[0] in missions}
+        return found
+
+    def _saved(
+        self, connection: sa.Connection, missions: list[str], since: float
+    ) -> Iterator[Reached]:
+        query = sa.select(checkpoints).where(
+            checkpoints.c.mission.in_(missions), checkpoints.c.saved_at >= since
+        )
+        for row in connection.execute(query):
+            checkpoint = Checkpoint.model_validate_json(row.checkpoint)
+            if self._is_new(row.mission, row.task, row.round, checkpoint.seq):
+                whole = _unfold(connection, row.mission, checkpoint)
+                yield Reached(row.mission, row.task, row.round, whole)
+
+    def _finished(
+        self, connection: sa.Connection, missions: list[str], since: float
+    ) -> Iterator[Reached]:
+        query = sa.select(results).where(
+            results.c.mission.in_(missions), results.c.recorded_at >= since
+        )
+        for row in connection.execute(query):
+            if _has_spread(row.answer):
+                continue  # its items are in this peer's store only
+            if self._is_new(row.mission, row.task, row.round, float("inf")):
+                yield Reached(row.mission, row.task, row.round, row.answer)
+
+    def _is_new(self, mission: str, part: str, round_: int, seq: float) -> bool:
+        last = self._seen.get((mission, part), (0, 0.0))
+        if (round_, seq) <= last:
+            return False
+        self._seen[mission, part] = round_, seq
+        return True
+
+
+def put(
+    store: Store,
+    mission: str,
+    parts: Iterable[CheckpointSaved | PartFinished],
+    now_s: float,
+) -> None:
+    """
+    Have *mission*, which has not begun here, go on from *parts*. Any attempt's fence is
+    higher than theirs, and its rounds start again at 1.
+    """
+    with store.write(durable=False) as connection:
+        for each in parts:
+            key = {"mission": mission, "task": each.part, "round": 1, "fence": 0}
+            if isinstance(each, PartFinished):
+                row = {**key, "answer": each.answer, "recorded_at": now_s}
+                connection.execute(RECORD, row)
+                continue
+            folded = _fold(connection, mission, each.checkpoint, now_s)
+            saved = {"checkpoint": folded.model_dump_json(), "saved_at": now_s}
+            connection.execute(SAVE, {**key, **saved})
+
+
+def _unfold(
+    connection: sa.Connection, mission: str, checkpoint: Checkpoint
+) -> Checkpoint:
+    """
+    Put a large value back into its checkpoint, if it can travel at all.
+    """
+    if checkpoint.blob is None:
+        return checkpoint
+    size = sa.func.length(blobs.c.body)
+    body = connection.scalar(
+        sa.select(blobs.c.body).where(
+            blobs.c.mission == mission,
+            blobs.c.digest == checkpoint.blob,
+            size <= MESH_EVENT_BYTES,
+        )
+    )
+    if body is None:
+        return checkpoint
+    return checkpoint.model_copy(update={"value": json.loads(body), "blob": None})
+
+
+def _fold(
+    connection: sa.Connection, mission: str, checkpoint: Checkpoint, now_s: float
+) -> Checkpoint:
+    """
+    Take a value that is too large for a heartbeat out of its checkpoint.
+    """
+    body = json.dumps(checkpoint.value).encode()
+    if len(body) <= INLINE_BYTES:
+        return checkpoint
+    digest = hashlib.sha256(body).hexdigest()
+    row = {"mission": mission, "digest": digest, "body": body, "stored_at": now_s}
+    connection.execute(KEEP, row)
+    return checkpoint.model_copy(update={"value": None, "blob": digest})
+
+
+def _has_spread(answer: str) -> bool:
+    return json.loads(answer)["answer"].get("spread") is not None

@@ -1,0 +1,147 @@
+"""
+The gossip process of a peer, beside its fleet: no agent shares it, so none blocks it.
+
+It takes its place in the mesh first, which refuses what cannot be, and imports what is
+heavy while its peers see it already. When its parent is gone it goes at once.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from outlast.contracts.errors import BadInputError, OutlastError
+from outlast.mesh.membership import Place
+from outlast.mesh.swim import Swim
+from outlast.runtime.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from outlast.mesh.shell import Shell
+
+BAD_INPUT = 2  # tells the parent that trying again changes nothing
+
+
+def main() -> NoReturn:
+    """
+    Be the gossip of a peer until told to stop, then end the process.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, by SIGTERM
+    logging.basicConfig(level=logging.INFO, format="%(name)s %(message)s")
+    for library in ("alembic", "temporalio"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    code = 1
+    try:
+        asyncio.run(_gossip(_place(sys.argv[1:])))
+        code = 0
+    except OutlastError as error:
+        _tell({"refused": str(error)})
+        code = BAD_INPUT if isinstance(error, BadInputError) else 1
+    except BaseException:
+        logging.getLogger("outlast.mesh").exception("gossip.failed")
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _tell(line: dict[str, str]) -> None:
+    """
+    Say *line* to the fleet.
+    """
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+async def _gossip(place: Place) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_reader(sys.stdin.fileno(), lambda: os._exit(1))  # nobody writes there
+    membership = Swim(place, {})
+    await membership.start()
+    _tell({"mesh": membership.address})
+    await _serve(membership, settings(), stop)
+
+
+async def _serve(membership: Swim, chosen: Settings, stop: asyncio.Event) -> None:
+    from outlast.mesh.control import Control
+    from outlast.mesh.desk import Desk
+
+    shell = await asyncio.to_thread(_put_together, membership, chosen)
+    await membership.tell(shell.facts)
+    control = Control(chosen.home, Desk(shell).answer)
+    await control.start()
+    running = asyncio.create_task(shell.run())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()
+        running.cancel()
+        await shell.leave()
+    finally:
+        control.close()
+
+
+def _put_together(membership: Swim, chosen: Settings) -> "Shell":
+    """
+    Load the agents and the log, and make the peer of them.
+
+    :raises BadInputError: when the agents cannot be loaded or a role is unknown.
+    """
+    from outlast.attempt.agent import load, playing
+    from outlast.attempt.permit import permits_of
+    from outlast.mesh.endpoint import Endpoint, Line
+    from outlast.mesh.log import EventLog
+    from outlast.mesh.ownership import Presence
+    from outlast.mesh.peer import Clocks, PeerCore
+    from outlast.mesh.shell import Shell
+    from outlast.runtime.locks import home_of
+    from outlast.store.database import Store
+
+    name = membership.place.name
+    roles = playing(load(chosen.modules), chosen.role_names)
+    store = Store(chosen.store)
+    me = Presence(name=name, roles=frozenset(roles))
+    log = EventLog(store, name).load()
+    core = PeerCore(me, int(time.time() * 1000), log, Clocks(_now_s, time.time))
+    permits = permits_of(home_of(chosen))
+    line = Line(name)
+    endpoint = Endpoint(store, permits, line)
+    return Shell(core, membership, store, endpoint, line.place(store.id))
+
+
+def _now_s() -> float:
+    """
+    Read the clock that goes on while the machine sleeps, where there is one.
+    """
+    boot = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boot is None else time.clock_gettime(boot)
+
+
+def command(place: Place) -> list[str]:
+    """
+    Say how a process is started that takes *place*. Its key is in the environment.
+    """
+    joins = [part for seed in place.seeds for part in ("--join", seed)]
+    module = [sys.executable, "-m", "outlast.mesh.process"]
+    return [*module, "--peer", place.name, "--bind", place.bind, *joins]
+
+
+def _place(arguments: list[str]) -> Place:
+    reader = argparse.ArgumentParser()
+    reader.add_argument("--peer", required=True)
+    reader.add_argument("--bind", required=True)
+    reader.add_argument("--join", action="append", default=[])
+    told = reader.parse_args(arguments)
+    key = settings().mesh_key
+    secret = None if key is None else key.get_secret_value()
+    return Place(told.peer, told.bind, tuple(told.join), secret)
+
+
+if __name__ == "__main__":
+    main()

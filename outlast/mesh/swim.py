@@ -1,0 +1,291 @@
+"""
+Membership by SWIM with Lifeguard, as the library kinship does it.
+
+Its protocol runs on a thread of its own, so nothing that this process does makes it
+look dead. A peer that was seen once, and every seed, is looked for again for ever.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from typing import Any
+
+import kinship
+
+from outlast.contracts.errors import BadInputError
+from outlast.contracts.policies import MESH_MESSAGE_BYTES, SWIM
+from outlast.mesh.membership import Changed, Happening, Heard, Member, Place
+from outlast.runtime.connect import on_loopback
+
+logger = logging.getLogger("outlast.mesh")
+
+# All peers of one machine come from one address.
+STREAMS = 256
+CONNECT_S = 0.5
+FACTS_BYTES = 900
+LEAVE_S = 1.0
+
+
+class Swim:
+    """
+    This peer's place in the mesh.
+    """
+
+    def __init__(self, place: Place, facts: Mapping[str, str]) -> None:
+        self.place = place
+        self._facts = dict(facts)
+        self._cluster = kinship.Cluster(_config(place, self._facts))
+        self._events: Any = None
+        self._known: dict[str, str] = {}  # where each peer was seen last
+        self._silent: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._unsent = 0
+        self._deaths = 0
+
+    async def start(self) -> None:
+        """
+        Take our place and begin to look for the others, for ever.
+
+        :raises BadInputError: when the place is taken, or the name is.
+        """
+        logging.getLogger("kinship").setLevel(logging.ERROR)  # we say it ourselves
+        kinship.log_to_python()
+        try:
+            await self._cluster.start()
+        except OSError as error:
+            raise BadInputError(
+                f"the mesh cannot listen on {self.place.bind}: {error}"
+            ) from None
+        self._events = self._cluster.events()
+        try:
+            await self._refuse_a_namesake()
+        except BadInputError:
+            await self._cluster.close()
+            raise
+        self._begin(self._keep_looking())
+
+    @property
+    def address(self) -> str:
+        """
+        Where this peer listens.
+        """
+        return self._cluster.local.addr
+
+    async def stop(self) -> None:
+        """
+        Tell the others that we leave.
+        """
+        for task in self._tasks:
+            task.cancel()
+        with contextlib.suppress(kinship.KinshipError):
+            await self._cluster.leave(LEAVE_S)
+            await self._cluster.close()
+
+    def members(self) -> list[Member]:
+        """
+        List the live peers, this one included.
+        """
+        live = [_member(each) for each in self._cluster.members()]
+        self._known.update({each.name: each.address for each in live})
+        return live
+
+    async def send(self, to: str, data: bytes) -> None:
+        """
+        Send *data* to the live peer *to*; whether it arrives is not known.
+        """
+        try:
+            await self._cluster.send(to, data)
+        except kinship.KinshipError:
+            self._unsent += 1
+
+    async def tell(self, facts: Mapping[str, str]) -> None:
+        """
+        Change what all others know of this peer.
+
+        :raises BadInputError: when it is more than a datagram holds.
+        """
+        changed = {**self._facts, **facts}
+        if changed == self._facts:
+            return
+        self._facts = changed
+        try:
+            await self._cluster.set_meta(changed)
+        except kinship.MetaTooLarge:
+            raise BadInputError(
+                f"what peer {self.place.name!r} tells of itself is over {FACTS_BYTES} "
+                "bytes: have it play fewer roles (--roles)"
+            ) from None
+        except kinship.KinshipClosed:
+            pass
+
+    async def forget(self, name: str) -> None:
+        """
+        Look no longer for the peer *name*.
+        """
+        self._known.pop(name, None)
+
+    async def happenings(self) -> AsyncIterator[Happening]:
+        """
+        Tell what happens from now on, until stopped. For one reader.
+        """
+        async for event in self._events:
+            if isinstance(event, kinship.UserMessage):
+                yield Heard(event.sender.name, event.data)
+            elif isinstance(event, kinship.NameConflict):
+                logger.error("mesh.name_conflict %s: %s", event.member, event)
+            else:
+                self._deaths += isinstance(event, kinship.MemberDead)
+                yield Changed()
+
+    def counts(self) -> dict[str, int]:
+        """
+        Count what was sent, heard and refused so far.
+        """
+        told = self._cluster.stats()
+        return {
+            "packets": told.packets_received,
+            "sent": told.user_messages_sent,
+            "heard": told.user_messages_received,
+            "deaths": self._deaths,
+            "unsent": self._unsent + told.user_messages_dropped,
+            "refused": told.decode_errors + told.decrypt_failures,
+        }
+
+    async def _keep_looking(self) -> None:
+        """
+        Join whoever is not there, also those who were: a mesh that was split heals.
+        """
+        while True:
+            for address in await self._absent():
+                self._begin(self._join(address))
+            await asyncio.sleep(SWIM.rejoin_s)
+
+    async def _absent(self) -> set[str]:
+        """
+        Say where nobody is alive of those that we look for.
+        """
+        live = {each.address for each in self.members()}
+        wanted = set(self._known.values())
+        for seed in self.place.seeds:
+            wanted |= await _resolve(seed)
+        return wanted - live
+
+    async def _join(self, address: str) -> None:
+        try:
+            await self._cluster.join([address])
+        except kinship.JoinError:
+            if address not in self._silent:
+                self._silent.add(address)
+                logger.warning(
+                    "mesh.silent: no peer answers at %s, tried again every %g s",
+                    address,
+                    SWIM.rejoin_s,
+                )
+        except kinship.KinshipClosed:
+            pass
+        else:
+            self._silent.discard(address)
+
+    async def _refuse_a_namesake(self) -> None:
+        """
+        Join once, and see whether a peer of our name is there already. That may be an
+        earlier life of ours, which the others still wait for: it does not answer.
+
+        :raises BadInputError: when it answers.
+        """
+        await asyncio.gather(*(self._join(each) for each in await self._absent()))
+        if not self._cluster.stats().name_conflicts:
+            return
+        async with asyncio.timeout(CONNECT_S):
+            async for event in self._events:
+                if isinstance(event, kinship.NameConflict):
+                    break
+        if await _answers(event.other_addr):
+            raise BadInputError(
+                f"another peer named {self.place.name!r} is alive at "
+                f"{event.other_addr}: choose another --peer"
+            )
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _config(place: Place, facts: Mapping[str, str]) -> kinship.Config:
+    """
+    Configure the library; without a key it speaks plainly, on loopback only.
+
+    :raises BadInputError: in one sentence.
+    """
+    _refuse_plain_speech(place)
+    preset = kinship.Config.local if place.key is None else kinship.Config.lan
+    keys = {} if place.key is None else {"keys": [place.key]}
+    try:
+        return preset(
+            name=place.name,
+            bind=place.bind,
+            cluster="outlast",
+            meta=dict(facts),
+            probe_interval=SWIM.probe_s,
+            probe_timeout=SWIM.answer_s,
+            gossip_interval=SWIM.gossip_s,
+            suspicion_mult=SWIM.suspicion,
+            awareness_max=SWIM.patience,
+            dead_reclaim=SWIM.reclaim_s,
+            push_pull_interval=SWIM.push_pull_s,
+            reconnect_interval=0,  # we do it, also for those that are long gone
+            tcp_timeout=SWIM.stream_s,
+            join_retries=1,
+            max_meta_bytes=FACTS_BYTES,
+            max_user_message=MESH_MESSAGE_BYTES,
+            max_inbound_streams=STREAMS,
+            max_inbound_streams_per_ip=STREAMS,
+            **keys,
+        )
+    except kinship.ConfigError as error:
+        raise BadInputError(f"the mesh cannot begin: {error}") from None
+
+
+def _refuse_plain_speech(place: Place) -> None:
+    if place.key is None and not on_loopback(place.bind):
+        raise BadInputError(
+            f"--bind {place.bind} is not on loopback, where peers speak encrypted "
+            "only: set OUTLAST_MESH_KEY, the same for all (starter.py mesh key)"
+        )
+
+
+def _member(raw: kinship.Member) -> Member:
+    return Member(raw.name, raw.addr, raw.meta)
+
+
+async def _resolve(address: str) -> set[str]:
+    """
+    Look up what *address* means now: kinship shows members by number.
+    """
+    host, _, port = address.rpartition(":")
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_DGRAM
+        )
+    except OSError:
+        return {address}  # joining it will fail, and say so
+    return {_shown(*where[:2]) for *_, where in found}
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except OSError:  # TimeoutError too
+        return False
+    writer.close()
+    return True

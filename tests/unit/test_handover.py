@@ -1,0 +1,157 @@
+"""
+Progress that leaves one peer's ledger and goes on in another's.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from unit_fakes import MISSION, Clock, Stage
+
+from outlast.attempt.ledger import Ledger
+from outlast.attempt.run import Run
+from outlast.contracts.models import CHECKPOINT_BYTES, Checkpoint, Spread
+from outlast.contracts.policies import MESH_EVENT_BYTES
+from outlast.mesh.events import CheckpointSaved, PartFinished
+from outlast.mesh.handover import MARGIN_S, Reached, Watch, put
+from outlast.store.database import Store
+
+
+class Notes(BaseModel):
+    lines: list[str] = []
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def here(store: Store, clock: Clock) -> Iterator[Stage]:
+    with ThreadPoolExecutor(2) as threads:
+        yield Stage(Ledger(store, clock=clock), threads)
+
+
+@pytest.fixture
+def there(tmp_path: Path, built_file: Path) -> Iterator[Stage]:
+    """
+    Another peer's ledger.
+    """
+    copy = tmp_path / "there.db"
+    copy.write_bytes(built_file.read_bytes())
+    store = Store(copy)
+    with ThreadPoolExecutor(2) as threads:
+        yield Stage(Ledger(store), threads)
+    store.close()
+
+
+@pytest.fixture
+def watch(here: Stage, clock: Clock) -> Watch:
+    return Watch(here.ledger.store, clock)
+
+
+async def break_after(stage: Stage, *saved: Notes) -> None:
+    async def play(given: dict[str, Any], run: Run) -> None:
+        for each in saved:
+            await run.save(each)
+        raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011 - the agent's own
+        await stage.play(play)
+
+
+async def notes(given: dict[str, Any], run: Run) -> list[str]:
+    return (await run.resume(Notes, Notes(lines=["nothing"]))).lines
+
+
+def hand_over(reached: Reached, there: Stage) -> None:
+    told = {"task": "job", "epoch": 1, "part": reached.part, "round": reached.round}
+    fact: CheckpointSaved | PartFinished
+    if isinstance(reached.made, Checkpoint):
+        fact = CheckpointSaved(**told, checkpoint=reached.made)
+    else:
+        fact = PartFinished(**told, answer=reached.made)
+    put(there.ledger.store, MISSION, [fact], now_s=1.0)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["short", "x" * CHECKPOINT_BYTES],
+    ids=["in the checkpoint", "beside it"],
+)
+async def test_a_task_goes_on_in_another_ledger(
+    here: Stage, there: Stage, watch: Watch, line: str
+) -> None:
+    """
+    From its last checkpoint, also where that is too large for a heartbeat.
+    """
+    await break_after(here, Notes(), Notes(lines=[line]))
+    (reached,) = watch.look([MISSION])
+    hand_over(reached, there)
+    await there.play(notes)
+    assert there.result() == [line]
+
+
+async def test_what_is_done_is_not_done_again(
+    here: Stage, there: Stage, watch: Watch
+) -> None:
+    """
+    A result is found where the task would have been played.
+    """
+    called = []
+
+    async def play(given: dict[str, Any], run: Run) -> str:
+        called.append(run.key)
+        return "done"
+
+    first = await here.play(play)
+    (reached,) = watch.look([MISSION])
+    hand_over(reached, there)
+    second = await there.play(play)
+    assert second.digest == first.digest
+    assert len(called) == 1
+    assert there.result() == "done"
+
+
+async def test_progress_is_told_once_and_the_newest_only(
+    here: Stage, watch: Watch, clock: Clock
+) -> None:
+    """
+    Nothing of what runs elsewhere, and nothing twice.
+    """
+    await break_after(here, Notes(lines=["1"]), Notes(lines=["1", "2"]))
+    assert watch.look(["other"]) == []
+    (first,) = watch.look([MISSION])
+    assert isinstance(first.made, Checkpoint)
+    assert first.made.seq == 2
+    assert watch.look([MISSION]) == []
+    clock.turn(MARGIN_S + 1)
+    await break_after(here, Notes(lines=["3"]))
+    (then,) = watch.look([MISSION])
+    assert isinstance(then.made, Checkpoint)
+    assert then.made.value == {"lines": ["3"]}
+
+
+async def test_what_is_too_large_to_travel_stays(here: Stage, watch: Watch) -> None:
+    """
+    Its checkpoint names a text that only this store has, which the core passes over.
+    """
+    await break_after(here, Notes(lines=["x" * (MESH_EVENT_BYTES + 1)]))
+    (reached,) = watch.look([MISSION])
+    assert isinstance(reached.made, Checkpoint)
+    assert reached.made.blob is not None
+
+
+async def test_a_spread_stays_too(here: Stage, watch: Watch) -> None:
+    """
+    Its items lie in this store alone, so its task is to be played again elsewhere.
+    """
+
+    async def play(given: dict[str, Any], run: Run) -> Spread:
+        return Spread(role="counter", items=[{"n": 1}])
+
+    await here.play(play)
+    assert watch.look([MISSION]) == []

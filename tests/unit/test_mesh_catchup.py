@@ -1,0 +1,84 @@
+"""
+What must be seen before a peer owns anything.
+"""
+
+from outlast.contracts.policies import MESH_ASK_S, MESH_MUTE_S, MESH_SETTLE_S
+from outlast.mesh.catchup import CatchUp
+
+HAS = {"b@1": 3}
+
+
+def asked(*peers: str, number: int = 7) -> CatchUp:
+    """
+    One that began at 0 and has asked.
+    """
+    catching = CatchUp(number, 0.0)
+    assert catching.to_ask(peers, 0.0) == sorted(peers)
+    return catching
+
+
+def test_all_that_live_must_have_answered() -> None:
+    """
+    Not the first only, and what each had must be here.
+    """
+    catching = asked("b", "c")
+    catching.answer("b", 7, HAS)
+    assert not catching.done(HAS, {"b", "c"}, MESH_SETTLE_S)
+    catching.answer("c", 7, {"c@1": 2})
+    assert not catching.done(HAS, {"b", "c"}, MESH_SETTLE_S)
+    assert catching.done({**HAS, "c@1": 2}, {"b", "c"}, MESH_SETTLE_S)
+
+
+def test_an_answer_to_an_earlier_question_does_not_count() -> None:
+    """
+    It may have waited in a socket for as long as this peer was frozen.
+    """
+    catching = asked("b")
+    catching.answer("b", 6, {})
+    assert not catching.done({}, {"b"}, MESH_SETTLE_S)
+
+
+def test_who_died_meanwhile_is_not_waited_for() -> None:
+    """
+    It cannot answer any more.
+    """
+    assert asked("b").done({}, set(), MESH_SETTLE_S)
+
+
+def test_alone_it_looks_around_first() -> None:
+    """
+    The others may not have been seen yet.
+    """
+    catching = CatchUp(7, 0.0)
+    assert not catching.done({}, set(), MESH_SETTLE_S / 2)
+    assert catching.done({}, set(), MESH_SETTLE_S)
+
+
+def test_who_does_not_answer_is_asked_again() -> None:
+    """
+    A question may be lost.
+    """
+    catching = asked("b", "c")
+    catching.answer("c", 7, {})
+    assert catching.to_ask({"b", "c"}, MESH_ASK_S / 2) == []
+    assert catching.to_ask({"b", "c"}, MESH_ASK_S) == ["b"]
+
+
+def test_one_that_stays_mute_does_not_stop_the_others() -> None:
+    """
+    It lives and speaks garbage: after a while the mesh works without its word.
+    """
+    catching = asked("b")
+    assert not catching.done({}, {"b"}, MESH_MUTE_S - 0.1)
+    assert catching.done({}, {"b"}, MESH_MUTE_S)
+
+
+def test_it_knows_who_owes_it_something() -> None:
+    """
+    When a chunk is lost it is asked for again there, without waiting for a round.
+    """
+    catching = asked("b", "c")
+    catching.answer("b", 7, HAS)
+    catching.answer("c", 7, {})
+    assert catching.owing({}) == ["b"]
+    assert catching.owing(HAS) == []

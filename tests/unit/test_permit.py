@@ -1,0 +1,151 @@
+"""
+The mesh's word on a mission: how long it is good, and what waits without it.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from unit_fakes import MISSION, Clock, Stage
+
+from outlast.attempt.ledger import Ledger
+from outlast.attempt.permit import Permits, permits_of
+from outlast.attempt.run import Run
+from outlast.contracts.policies import PERMIT_S
+from outlast.store.database import Store
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def permits(tmp_path: Path, clock: Clock) -> Permits:
+    return Permits(tmp_path / "runs", clock)
+
+
+def test_what_no_mesh_has_handed_out_needs_no_word(
+    permits: Permits, tmp_path: Path
+) -> None:
+    """
+    Missions of the starter go on, on a peer and on a fleet that is none.
+    """
+    assert permits.allow("mine")
+    assert permits_of(tmp_path).allow("mine")
+    permits.enter("theirs.1")
+    assert permits.allow("mine")
+
+
+def test_a_word_is_good_for_a_while(permits: Permits, clock: Clock) -> None:
+    """
+    A run waits for its first word, and again when the last one is old.
+    """
+    permits.enter("job.1")
+    assert not permits.allow("job.1")
+    permits.grant("job.1")
+    assert permits.allow("job.1")
+    clock.turn(PERMIT_S)
+    assert not permits.allow("job.1")
+    permits.grant("job.1")
+    assert permits.allow("job.1")
+
+
+def test_a_word_is_taken_back_at_once(permits: Permits) -> None:
+    """
+    And a run that has gone needs none any more.
+    """
+    permits.enter("job.1")
+    permits.grant("job.1")
+    permits.withdraw("job.1")
+    assert not permits.allow("job.1")
+    permits.drop("job.1")
+    assert permits.allow("job.1")
+
+
+def test_a_clock_that_is_set_back_makes_no_word_longer(
+    permits: Permits, clock: Clock
+) -> None:
+    """
+    A word from the future is none.
+    """
+    permits.enter("job.1")
+    permits.grant("job.1")
+    clock.turn(-3600)
+    assert not permits.allow("job.1")
+
+
+def test_the_batch_that_a_run_has_spread_hangs_on_its_word(permits: Permits) -> None:
+    """
+    Items are held with the mission that asked for them.
+    """
+    permits.enter("job.1")
+    assert not permits.allow("job.1#many")
+
+
+def test_words_are_kept_for_those_who_come_later(tmp_path: Path, clock: Clock) -> None:
+    """
+    A run of an earlier life is held, by whoever reads: its peer must look first.
+    """
+    Permits(tmp_path / "mesh" / "runs", clock).enter("job.1")
+    assert not permits_of(tmp_path).allow("job.1")
+
+
+@pytest.fixture
+def held(store: Store, permits: Permits) -> Iterator[Stage]:
+    """
+    A stage on which the trial mission is held.
+    """
+    permits.enter(MISSION)
+    with ThreadPoolExecutor(4) as threads:
+        yield Stage(Ledger(store, permits=permits), threads)
+
+
+async def test_nothing_begins_while_a_run_is_held(
+    held: Stage, permits: Permits
+) -> None:
+    """
+    The agent is called when the word has come, and being held is no stall.
+    """
+    called = asyncio.Event()
+
+    async def play(given: dict[str, Any], run: Run) -> str:
+        called.set()
+        return "done"
+
+    attempt = asyncio.create_task(held.play(play))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(called.wait(), 0.2)
+    permits.grant(MISSION)
+    await attempt
+    assert called.is_set()
+
+
+async def test_nothing_is_saved_or_done_while_a_run_is_held(
+    held: Stage, permits: Permits
+) -> None:
+    """
+    Held in the middle, an agent waits at its next save or effect.
+    """
+    acted: list[str] = []
+    midway = asyncio.Event()
+
+    async def play(given: dict[str, Any], run: Run) -> str:
+        permits.withdraw(MISSION)
+        midway.set()
+        await run.save({"step": 1})
+        await run.once("effect", acted.append)
+        return "done"
+
+    permits.grant(MISSION)
+    attempt = asyncio.create_task(held.play(play))
+    await midway.wait()
+    await asyncio.sleep(0.1)
+    assert not attempt.done()
+    assert acted == []
+    permits.grant(MISSION)
+    await attempt
+    assert len(acted) == 1
