@@ -23,12 +23,12 @@ LANE_WAITS_S = 0.2
 
 # An item that hangs among items which take a moment need not use up the patience of
 # its policy, which is made for the slow: what is usual here times this much, but
-# never less than the floor. It gets one more chance unless it has failed before, in
-# this lease or in one that died: what hangs must not begin anew with every lease.
+# never less than the floor. It gets one more chance unless it has been played before
+# in vain: what hangs must not begin anew with every lease that dies beside a killer.
 # An agent that declares a stall_s of its own is taken at its word.
 STALL_FACTOR = 100.0
 STALL_FLOOR_S = 3.0
-STALLS = 2  # failures of an item, the last of them a hang, that are enough
+STALLS = 2  # failures and deaths of an item, the last a hang, that are enough
 
 
 @dataclass(slots=True)

@@ -241,17 +241,19 @@ class Lent:
             return
         (item,) = group
         item.failures += 1
-        most = self.lease.batch.policy.failures
-        if isinstance(error, StalledError):
-            most = min(most, STALLS)
-        final = isinstance(error, GiveUp | ParkedError) or item.failures >= most
+        deaths = self.lease.deaths.get(item.number, 0)
+        final = (
+            isinstance(error, GiveUp | ParkedError)
+            or item.failures >= self.lease.batch.policy.failures
+            or (isinstance(error, StalledError) and item.failures + deaths >= STALLS)
+        )
         assert self.claim is not None
         await self.ledger.store.run(
             self.ledger.trouble,
             self.claim,
             item.number,
             item.failures,
-            self.lease.deaths.get(item.number, 0),
+            deaths,
             _told(error),
             final,
         )

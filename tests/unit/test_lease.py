@@ -322,17 +322,19 @@ async def test_a_hanging_item_holds_nobody_up(
     assert (worked.settled, worked.dead) == (20, 1)
 
 
-async def test_what_has_failed_before_hangs_but_once_more(
-    lender: Lender, soon: list[int], impatient: None
+@pytest.mark.parametrize("before", ["failed", "died"])
+async def test_what_was_played_in_vain_hangs_but_once_more(
+    lender: Lender, soon: list[int], impatient: None, before: str
 ) -> None:
     """
-    Also in a lease that died: an item that hangs does not begin anew with each.
+    An item that hangs does not begin anew with each lease that dies beside a killer.
     """
     lender.beat_s = 0.05
     lender.fill(numbered(5))
-    lender.shelf.fail(2, dead=False)
+    if before == "failed":
+        lender.shelf.fail(2, dead=False)
     agent = Played(_2=for_ever)
-    await lender.work(agent.play)
+    await lender.work(agent.play, deaths={2: 1} if before == "died" else {})
     assert agent.calls[2] == 1
     assert "no progress" in lender.shelf.dead()[2].cause
 
