@@ -97,7 +97,7 @@ def test_a_long_queue_on_live_workers_keeps_its_place(
     home.extra["OUTLAST_SLOTS"] = "1"
     home.fleet(1)
     course = Course(home, "queue", tmp_path)
-    course.begin({f"t{at}": {"steps": 3, "step_seconds": 0.5} for at in range(8)})
+    course.begin({f"t{at}": {"steps": 3, "step_seconds": 0.4} for at in range(7)})
     try:
         assert course.ends() == 0
     finally:
@@ -115,7 +115,7 @@ def test_every_worker_may_be_gone_for_a_while(home: Home, tmp_path: Path) -> Non
     """
     lost = home.fleet(2)
     course = Course(home, "away", tmp_path)
-    course.begin({name: {"steps": 30, "step_seconds": 0.1} for name in ("a", "b")})
+    course.begin({name: {"steps": 20, "step_seconds": 0.1} for name in ("a", "b")})
     course.past(5, "a")
     lose(lost)
     time.sleep(float(os.environ.get("OUTLAST_TEST_AWAY_S", "8")))
@@ -128,4 +128,4 @@ def test_every_worker_may_be_gone_for_a_while(home: Home, tmp_path: Path) -> Non
     assert (report["status"], report["degraded"]) == ("completed", [])
     for name in ("a", "b"):
         steps = [each["step"] for each in course.of(name, "step")]
-        assert sorted(steps) == list(range(1, 31))
+        assert sorted(steps) == list(range(1, 21))
