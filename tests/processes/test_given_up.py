@@ -26,7 +26,7 @@ async def digger(given: dict, run) -> str:
 
 @agent("payer")
 async def payer(given: dict, run) -> str:
-    return await run.once("pay:7", lambda key: "paid", content={"euros": 7})
+    return await run.once("pay:7", lambda key, content: "paid", content={"euros": 7})
 """
 
 pytestmark = pytest.mark.timeout(120)
@@ -49,7 +49,6 @@ def test_a_person_approves_and_redrives(home: Home, tmp_path: Path) -> None:
     path = mission(tmp_path / "yard.yaml", tasks, id="yard")
     starter = home.begin("run", path, "--json")
 
-    wait_for(lambda: home.starter("list", "--json").json, "the mission in the ledger")
     (parked,) = wait_for(lambda: home.starter("parked", "--json").json, "what waits")
     assert parked["waits"] == "approval before its effect: effect 'pay:7': " + (
         json.dumps({"euros": 7})
