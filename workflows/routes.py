@@ -23,8 +23,9 @@ class Routes:
 
     def fail(self, cause: str) -> None:
         """
-        Give up the route that was tried last.
+        Give up the route that was tried last; those that were passed by may be back.
         """
+        self._unplayed = set()
         self._failed[self.now] = f"{self.now}: {shorten(cause, CAUSE_CHARS)}"
 
     def pass_by(self, live: Collection[str]) -> None:

@@ -112,6 +112,7 @@ class Plan:
             if self._authors.get(name) in again:
                 self._withdrawn[name] = self._authors.pop(name)
                 del self.tasks[name]
+        self._settle_the_hopeless()
 
     @property
     def settled(self) -> bool:
@@ -139,12 +140,18 @@ class Plan:
         """
         self.started.add(outcome.id)
         self.outcomes[outcome.id] = outcome
+        self._settle_the_hopeless(outcome.id)
+
+    def _settle_the_hopeless(self, author: str | None = None) -> None:
+        """
+        Settle the waiting tasks that can no longer run; *author* has just ended.
+        """
         for task in self.waiting:
             if task.id in self.outcomes:
                 continue
             if broken := self._broken_need(task):
                 self.record(_without(task, broken))
-            elif lost := self._lost_need(task, outcome.id):
+            elif lost := self._lost_need(task, author):
                 self.record(settle(task, Status.SKIPPED, f"needs {lost}, now no task"))
 
     def stop(self, reason: str) -> None:
@@ -179,7 +186,7 @@ class Plan:
                 return outcome
         return None
 
-    def _lost_need(self, task: Task, author: str) -> str | None:
+    def _lost_need(self, task: Task, author: str | None) -> str | None:
         """
         Find a need that *author*, done again, has not asked for again.
         """

@@ -67,6 +67,7 @@ class Horizon:
         self._silent: set[str] = set()  # queues whose workers give no sign any more
         self._began = clock()
         self._steady = False
+        self.lookouts: list[str] = []  # those that look themselves, by identity
 
     def look(self, found: list[WorkerHeartbeat]) -> None:
         """
@@ -88,6 +89,9 @@ class Horizon:
         self._silent = {each.task_queue for each in running.values()}
         self._silent -= {each.task_queue for each in live}
         self._played |= {each.task_queue: now for each in live}
+        self.lookouts = [
+            each.worker_identity for each in live if each.task_queue == MISSIONS_QUEUE
+        ]
 
     def gone(self, role: str) -> bool:
         """
@@ -104,7 +108,9 @@ class Horizon:
         List the roles that are played.
         """
         start = queue_of("")
-        roles = [each.removeprefix(start) for each in self._played if start in each]
+        roles = [
+            each.removeprefix(start) for each in self._played if each.startswith(start)
+        ]
         return sorted(role for role in roles if not self.gone(role))
 
     def _seen(self, key: str, sign: WorkerHeartbeat, now: float) -> Seen:
@@ -172,11 +178,10 @@ class Lookout:
         """
         Look once: at the workers, then at the next few missions.
         """
-        found = await signs(self._client)
-        self._horizon.look(found)
+        self._horizon.look(await signs(self._client))
         missions = await self._store.run(self._books.open_missions)
         self._told = {each: self._told[each] for each in missions if each in self._told}
-        mine = share(missions, self._client.identity, _lookouts(found))
+        mine = share(missions, self._client.identity, self._horizon.lookouts)
         chosen = [mine[(self._turn + at) % len(mine)] for at in range(len(mine))]
         await asyncio.gather(*(self._glance(each) for each in chosen[:GLANCES]))
         self._turn += GLANCES
@@ -224,10 +229,6 @@ class Lookout:
         except (WorkflowUpdateFailedError, RPCError, TimeoutError):
             # It has ended, knows it already or does not answer: it is looked at again.
             logger.debug("sighting.refused %s", mission)
-
-
-def _lookouts(found: list[WorkerHeartbeat]) -> list[str]:
-    return [each.worker_identity for each in found if each.task_queue == MISSIONS_QUEUE]
 
 
 def _age_s(sign: WorkerHeartbeat) -> float:

@@ -26,19 +26,23 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes  # noqa
 from temporalio.exceptions import ApplicationError  # noqa: E402
 from test_supervisor import for_ever, hopeless, ill, well  # noqa: E402
 
-from outlast import FollowUps, Policy, Run, Spread  # noqa: E402
+from outlast import FollowUps, Policy, Redo, Run, Spread  # noqa: E402
 from outlast.attempt.guard import Place  # noqa: E402
 from outlast.attempt.ledger import Ledger  # noqa: E402
 from outlast.contracts.errors import CRASHED, DRAINED, ParkedError  # noqa: E402
 from outlast.contracts.models import (  # noqa: E402
     Answer,
+    Approval,
     Assignment,
+    Budget,
     Checkpoint,
     Limits,
     Mission,
     Progress,
     Report,
+    attempt_id,
 )
+from outlast.contracts.orders import Decision, Sighting  # noqa: E402
 from outlast.fleet.child import pool_worker  # noqa: E402
 from outlast.runtime.connect import connect  # noqa: E402
 from outlast.runtime.embedded import Server, choose_ports  # noqa: E402
@@ -47,6 +51,8 @@ from outlast.runtime.start import STATUS, TENANT  # noqa: E402
 from outlast.store.database import Store  # noqa: E402
 
 Handle = WorkflowHandle[object, Report]
+
+INNER: dict[str, Any] = {"goal": "a part", "tasks": [{"id": "a", "role": "well"}]}
 
 TAGGED = TypedSearchAttributes(
     [SearchAttributePair(STATUS, "running"), SearchAttributePair(TENANT, "default")]
@@ -64,6 +70,10 @@ async def unsure(given: dict[str, object], run: Run) -> None:
 
 async def spread(given: dict[str, object], run: Run) -> Spread:
     return Spread(role="well", items=[{"n": n} for n in range(3)])
+
+
+async def judge(given: dict[str, object], run: Run) -> Redo | str:
+    return Redo(task="a", reason="poor") if run.round == 1 else "good"
 
 
 async def dies_once(assignment: Assignment) -> Answer:
@@ -114,6 +124,11 @@ def missions(crew: Crew) -> dict[str, Mission]:
         "cancelled": endless,
         "cancelled-from-outside": endless,
         "spread": [task("s", "spread"), task("after", "well", needs=["s"])],
+        "redone": [task("a", "well"), task("b", "judge", needs=["a"])],
+        "approved": [task("a", "well", approval=Approval(before="start"))],
+        "rerouted": [task("a", "unplayed")],
+        "tree": [task("p", "mission", input=INNER)],
+        "timed-out": [task("a", "for_ever", budget=Budget(time_s=0.5))],
     }
     made = {name: crew.mission(*tasks, id=name) for name, tasks in planned.items()}
     late = Limits(deadline_s=1.0)
@@ -123,6 +138,18 @@ def missions(crew: Crew) -> dict[str, Mission]:
 async def pause(handle: Handle) -> None:
     await handle.execute_update("pause")
     await handle.execute_update("unpause")
+
+
+async def approve(handle: Handle) -> None:
+    while not (await handle.query("progress", result_type=Progress)).asked:
+        pass
+    await handle.execute_update("approve", Decision(task="a", reason="recorded"))
+
+
+async def reroute(handle: Handle) -> None:
+    await runs(handle)
+    seen = Sighting(stranded=[attempt_id("a", "unplayed", 1)], live=["well"])
+    await handle.execute_update("reroute", seen)
 
 
 async def runs(handle: Handle) -> None:
@@ -150,6 +177,8 @@ BESIDES: dict[str, Callable[[Handle], Awaitable[None]]] = {
     "cancelled": cancel,
     "cancelled-from-outside": cancel_from_outside,
     "paused": pause,
+    "approved": approve,
+    "rerouted": reroute,
     "tagged": pause_and_cancel,
 }
 
@@ -192,10 +221,13 @@ def cast(crew: Crew) -> None:
         "plan": plan,
         "unsure": unsure,
         "for_ever": for_ever,
+        "judge": judge,
         "spread": spread,
     }.items():
         crew.plays(role, play)
     crew.plays("backed", ill, fallbacks=("well",))
+    crew.plays("unplayed", well, fallbacks=("well",))
+    crew.lost = {"unplayed"}
     crew.plays("slow", for_ever, policy=Policy(attempt_limit_s=0.5, failures=2))
     crew.ends("fragile", dies_once)
     crew.ends("mover", is_moved_once)

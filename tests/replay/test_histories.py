@@ -17,6 +17,7 @@ from workflows.supervisor import SupervisorWorkflow
 
 NAMES = list(kept())
 MISSIONS = {
+    "approved",
     "cancelled",
     "cancelled-from-outside",
     "convicted",
@@ -28,9 +29,13 @@ MISSIONS = {
     "late",
     "parked",
     "paused",
+    "redone",
+    "rerouted",
     "spread",
     "tagged",
+    "timed-out",
     "too-long",
+    "tree",
 }
 BATCHES = {
     "pool-cancelled",

@@ -7,7 +7,7 @@ from temporalio.api.enums.v1 import WorkerStatus
 from temporalio.api.worker.v1 import WorkerHeartbeat
 from unit_fakes import Clock
 
-from outlast.contracts.models import queue_of
+from outlast.contracts.models import MISSIONS_QUEUE, queue_of
 from outlast.contracts.policies import BOOT_S, GONE_S, SIGN_S, SILENCE_S
 from outlast.fleet.lookout import Horizon, share
 
@@ -139,3 +139,19 @@ def test_lookouts_share_the_missions() -> None:
     shares = [share(missions, mine, ["b", "a", "c"]) for mine in "abc"]
     assert sorted(each for one in shares for each in one) == missions
     assert share(missions, "new", ["a", "b"]) == missions
+
+
+def test_a_lost_lookout_has_no_share() -> None:
+    """
+    Its missions are looked at by the others as soon as it is silent.
+    """
+    clock = Clock()
+    horizon = Horizon(clock)
+    made = [sign(name, 1_000.0) for name in ("a", "b")]
+    for each in made:
+        each.task_queue, each.worker_identity = MISSIONS_QUEUE, each.worker_instance_key
+    for _ in range(int(SILENCE_S / STEP_S) + 2):
+        horizon.look(made)
+        clock.turn(STEP_S)
+        made[0].heartbeat_time.FromNanoseconds(int(clock.now * 1e9))
+    assert horizon.lookouts == ["a"]

@@ -347,3 +347,41 @@ def test_a_mission_ends_as_its_tasks_did(required, optional, status: Status) -> 
     ends += [outcome(f"o{n}", end, required=False) for n, end in enumerate(optional)]
     assert mission_status(ends) is status
     assert mission_status(reversed(ends)) is status
+
+
+@given(graphs(), st.randoms(use_true_random=False), st.integers(0, 11))
+def test_a_redone_plan_settles_again(
+    tasks: list[Task], luck: random.Random, which: int
+) -> None:
+    """
+    Whatever is done again, each task has one outcome in the end, and those that do
+    not come after it keep theirs.
+    """
+    plan = Plan(mission(*tasks))
+    run(plan, luck)
+    target = tasks[which % len(tasks)].id
+    again, before = plan.after([target]), dict(plan.outcomes)
+    plan.reopen([target], "poor")
+    at_once = {plan.outcomes[name].status for name in again & set(plan.outcomes)}
+    assert at_once <= {Status.SKIPPED, Status.PARKED}, "for want of another need"
+    run(plan, luck)
+    assert plan.settled
+    for name in again:
+        assert plan.round(name) == 2
+    for name in set(before) - again:
+        assert plan.outcomes[name] == before[name]
+        assert plan.round(name) == 1
+
+
+def test_what_is_left_out_for_want_of_budget_breaks_nothing() -> None:
+    """
+    What needs it may run, unless nothing at all was come to.
+    """
+    plan = Plan(mission(task("a"), task("b", "a")))
+    forgone = outcome("a", Status.SKIPPED).model_copy(update={"forgone": True})
+    plan.start(plan.tasks["a"])
+    plan.record(forgone)
+    assert [each.id for each in plan.ready()] == ["b"]
+    done = outcome("b", Status.DONE)
+    assert mission_status([forgone, done]) is Status.DEGRADED
+    assert mission_status([forgone]) is Status.FAILED

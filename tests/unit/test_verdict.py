@@ -18,6 +18,7 @@ from outlast.contracts.errors import (
     DRAINED,
     FAILED,
     STALE,
+    ApprovalNeededError,
     BudgetSpentError,
     CheckpointError,
     GiveUp,
@@ -169,6 +170,8 @@ def test_a_cancelled_attempt_is_skipped() -> None:
         (DRAINED, Next.AGAIN_HANDED_ON),
         (STALE, Next.AGAIN_CRASHED),
         (ParkedError.kind, Next.PARK),
+        (BudgetSpentError.kind, Next.SPENT),
+        (ApprovalNeededError.kind, Next.ASK),
         (GiveUp.kind, Next.NEXT_ROUTE),
         (FAILED, Next.NEXT_ROUTE),
         ("ValueError", Next.NEXT_ROUTE),
@@ -233,11 +236,13 @@ def test_the_server_leaves_timeouts_to_the_workflow() -> None:
 
 def test_the_kinds_of_errors_are_those_of_their_branches() -> None:
     """
-    A subclass carries its branch's kind, since the server matches exact names.
+    A subclass carries its branch's kind, since the server matches exact names; those
+    about which the workflow decides otherwise have their own.
     """
-    for error in (GiveUp, BudgetSpentError, MissingSecretError, CheckpointError):
+    for error in (GiveUp, MissingSecretError, CheckpointError):
         assert error.kind == "GiveUp"
     own = [TaskError, TryLater, StalledError, ResultError, GiveUp, ParkedError]
+    own += [BudgetSpentError, ApprovalNeededError]
     kinds = [each.kind for each in own]
     assert len(set(kinds)) == len(kinds)
     assert not {DRAINED, STALE, FAILED} & set(kinds)
