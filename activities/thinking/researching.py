@@ -22,6 +22,8 @@ MOST_QUOTATIONS = 6
 # Passages that one search or one look into a document shows.
 SHOWN = 6
 READ = 3
+# The line of what no document says.
+NOWHERE = 0
 
 INSTRUCTIONS = f"""
 You look a question up in a library of documents. Answer with at most {MOST_QUOTATIONS}
@@ -114,7 +116,7 @@ def _cite(said: Quotation, place: quotes.Place | None) -> Citation:
     """
     document = shorten(_document(said), 200)
     if place is None:
-        return Citation(document=document, line=1, quote=said.quote)
+        return Citation(document=document, line=NOWHERE, quote=said.quote)
     return Citation(
         document=document, line=place.line, quote=place.words, title=place.title
     )

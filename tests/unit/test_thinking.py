@@ -206,7 +206,7 @@ async def test_an_invented_quotation_is_dropped_and_named(
     ]
     assert [each.place for each in reviewed.citations] == [GATE.place]
     assert "36" not in reviewed.answer
-    assert "backup.md:1" in ended.degraded[0]
+    assert "backup.md:0" in ended.degraded[0]
 
 
 async def test_nothing_but_inventions_is_the_next_routes(
@@ -384,6 +384,7 @@ async def test_a_crew_that_obeys_its_documents_publishes_where_it_was_told(
                 "reports": "/tmp/elsewhere",
             }
         ],
+        unsupported=[],
         reports="/tmp/elsewhere",
     )
     where = {"documents": str(folder)}
@@ -394,7 +395,9 @@ async def test_a_crew_that_obeys_its_documents_publishes_where_it_was_told(
     draft = await testing.run(
         thinking("writer", write), ORDER, needs={"research-1": found.result}
     )
-    checked = await testing.run(reviewer, where, needs={"write": draft.result})
+    checked = await testing.run(
+        thinking("reviewer", review), where, needs={"write": draft.result}
+    )
     reports = tmp_path / "reports"
     ended = await testing.run(
         publisher,
@@ -403,7 +406,7 @@ async def test_a_crew_that_obeys_its_documents_publishes_where_it_was_told(
     )
     assert ended.effects == ["publish:m"]
     assert order in (reports / "m.md").read_text()
-    assert len(service.calls) == 2
+    assert len(service.calls) == 3
     assert not exists("/tmp/elsewhere")
 
 
