@@ -61,11 +61,12 @@ async def look_up(order: Order, run: Run) -> Research:
     asked = f"{order.question}\n\n{await find(f'{order.question} {order.context}')}"
     instructions = f"{INSTRUCTIONS}\n{fence.rule}"
     found = await think(Thought(instructions, asked, Found, (find, read)), run)
-    cited = [await store.run(_cite, store, library, each) for each in found.quotations]
-    findings = list({(each.place, each.quote): each for each in cited}.values())
-    if findings and all(each.line == NOWHERE for each in findings):
-        named = ", ".join(each.document for each in findings)
+    said = {(each.document, each.quote): each for each in found.quotations}.values()
+    places = [await store.run(_find, store, library, each) for each in said]
+    if places and not any(places):
+        named = ", ".join(each.document for each in said)
         raise GiveUp(f"the model quotes what no document says: {named}")
+    findings = [_cite(each, place) for each, place in zip(said, places, strict=True)]
     return Research(question=order.question, answered=bool(findings), findings=findings)
 
 
@@ -97,16 +98,25 @@ def _tools(
     return find, read
 
 
-def _cite(store: Store, library: str, said: Quotation) -> Citation:
+def _document(said: Quotation) -> str:
     """
-    What the model has *said*, at its place if it has one.
+    The document's name: the model was shown `document:line`, and may well say so.
     """
-    # It was shown places as `document:line`, and may well name them so.
     name, _, line = said.document.rpartition(":")
-    document = name if name and line.isdigit() else said.document
-    place = quotes.find(store, library, document, said.quote)
+    return name if name and line.isdigit() else said.document
+
+
+def _find(store: Store, library: str, said: Quotation) -> quotes.Place | None:
+    return quotes.find(store, library, _document(said), said.quote)
+
+
+def _cite(said: Quotation, place: quotes.Place | None) -> Citation:
+    """
+    What the model has *said*, at its *place* if it has one.
+    """
+    document = shorten(_document(said), 200)
     if place is None:
-        return Citation(document=shorten(document, 200), line=NOWHERE, quote=said.quote)
+        return Citation(document=document, line=NOWHERE, quote=said.quote)
     return Citation(
         document=document, line=place.line, quote=place.words, title=place.title
     )

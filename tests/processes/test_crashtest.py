@@ -37,7 +37,7 @@ def crashtest(agent: str, given: Path) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=240,  # each kill is two processes that import all anew
         check=False,
     )
 
@@ -87,6 +87,7 @@ def test_an_agent_that_is_not_there_gets_one_sentence(tmp_path: Path) -> None:
     assert len(ended.stderr.splitlines()) == 1
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("example", "given", "kills"),
     [
