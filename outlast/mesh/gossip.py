@@ -132,10 +132,12 @@ class Gossip:
         return Digest(summary=summary(self._log.heads), **self._by)
 
     def _full(self, **more: Any) -> Digest:
-        rebuilding = self._rebuilt is not None
-        heads = self._log.heads if self._rebuilt is None else self._rebuilt
-        told = {"heads": dict(heads), "rebuilding": rebuilding, **more}
-        return Digest(summary=summary(heads), **told, **self._by)
+        if self._rebuilt is None:
+            return self._told(self._log.heads, **more)
+        return self._told(self._rebuilt, rebuilding=True, **more)
+
+    def _told(self, heads: Vector, **more: Any) -> Digest:
+        return Digest(summary=summary(heads), heads=dict(heads), **more, **self._by)
 
     def _catch_up(self, catching: CatchUp, now_s: float) -> list[Send]:
         """
@@ -162,8 +164,11 @@ class Gossip:
         if self.catching and said.answers is not None and heads is not None:
             self.catching.answer(said.sender, said.answers, heads)
         if said.ask is not None:
-            answer = [Send(said.sender, self._full(answers=said.ask))]
-            return answer + self._serve(said.sender, said.heads or {})
+            answer = self._told(self._log.heads, answers=said.ask)
+            return [
+                Send(said.sender, answer),
+                *self._serve(said.sender, said.heads or {}),
+            ]
         if heads is None:
             return [Send(said.sender, self._full())]
         sends = self._serve(said.sender, heads, rebuilding=said.rebuilding)
@@ -217,11 +222,13 @@ class Gossip:
         return [Send(peer, self._full())]
 
     def _rebuild_on(self, said: Events) -> list[Send]:
-        so_far = self._rebuilt or {}
+        so_far, gap = self._rebuilt or {}, False
         for span in said.spans:
             if span.after <= so_far.get(span.origin, 0):
                 so_far = join(so_far, {span.origin: span.up_to})
-        self._rebuilt = so_far if said.more else None
+            else:
+                gap = True
+        self._rebuilt = so_far if said.more or gap else None
         return [Send(said.sender, self._full())]
 
     def _may_ask(self, peer: str) -> bool:

@@ -141,7 +141,8 @@ def test_a_woken_peer_does_nothing_that_it_no_longer_owns(seed: int) -> None:
     """
     net = settled(seed=seed, loss=0.05)
     net.submit("a", "task")
-    net.run(1.0)
+    net.run_until(lambda: bool(net.running("task")), 5)
+    net.run(0.5)
     (owner,) = net.running("task")
     net.freeze(owner)
     net.run(10)
