@@ -45,6 +45,8 @@ def defined(tree: ast.AST, within: str = "") -> set[str]:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             found |= {node.name, f"{within}{node.name}"}
             found |= defined(node, f"{node.name}.")
+        elif isinstance(node, ast.Assign):
+            found |= {ast.unparse(target) for target in node.targets}
         else:
             found |= defined(node, within)
     return found
