@@ -30,7 +30,7 @@ from outlast.contracts.models import Limits
 
 MODEL = "openai-chat:scripted"
 SILENCE_S = 0.4
-BOUND_S = 8.0
+BOUND_S = 20.0
 
 
 class Sum(BaseModel):
@@ -54,7 +54,6 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
         monkeypatch.setenv("OPENAI_BASE_URL", made.url)
         monkeypatch.setenv("OPENAI_API_KEY", "none")
         monkeypatch.setenv("OUTLAST_MODEL", MODEL)
-        monkeypatch.setenv("OUTLAST_MODEL_SILENCE_S", str(SILENCE_S))
         yield made
     services.forget()
 
@@ -132,12 +131,14 @@ async def test_the_decision_is_saved_before_its_tools_act(
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
 async def test_each_misbehaviour_ends_within_a_bound(
-    service: Service, behaviour: Behaviour
+    service: Service, behaviour: Behaviour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     With the answer, or with the word that decides how its task goes on.
     """
     service.misbehave(behaviour)
+    if behaviour in ("hang", "stall"):  # others may be slow on a crowded machine
+        monkeypatch.setenv("OUTLAST_MODEL_SILENCE_S", str(SILENCE_S))
     began = time.monotonic()
     expected: dict[Behaviour, type[TaskError]] = {
         "429": TryLater,
@@ -168,13 +169,10 @@ async def test_a_pause_that_was_asked_for_is_the_delay(service: Service) -> None
     assert later.value.after.total_seconds() == 1.0
 
 
-async def test_the_client_tries_nothing_twice(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_client_tries_nothing_twice(service: Service) -> None:
     """
     One layer retries, and it is not this one: one call for one attempt.
     """
-    monkeypatch.setenv("OUTLAST_MODEL_SILENCE_S", "5")  # time enough for a second one
     for behaviour in ("500", "429", "reset"):
         service.misbehave(behaviour)
         services.forget()
