@@ -1,5 +1,5 @@
 """
-Whether a mission may go on here: the word of a peer's gossip, good for a second.
+Whether a mission may go on here: the word of a peer's gossip, good for a moment.
 
 A peer that was frozen or cut off wakes with agents in the middle of their work, and may
 own none of it any more. Until its gossip has looked around and said so again, nothing
@@ -37,8 +37,8 @@ class Permits:
             until = (self._folder / mission.split("#", 1)[0]).stat().st_mtime
         except FileNotFoundError:
             return True
-        # A clock that was set back does not make the word good for longer.
-        return 0 < until - self._clock() <= PERMIT_S
+        # A clock that was set back does not make the word good for much longer.
+        return 0 < until - self._clock() < 2 * PERMIT_S
 
     def enter(self, mission: str) -> None:
         """

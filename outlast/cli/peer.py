@@ -5,6 +5,7 @@ named.
 
 import re
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 from outlast.contracts.errors import BadInputError
@@ -23,6 +24,8 @@ def place_of(chosen: Settings, name: str, bind: str, seeds: tuple[str, ...]) -> 
 
     :raises BadInputError: in one sentence.
     """
+    if find_spec("kinship") is None:
+        raise BadInputError("a mesh needs kinship: pip install 'outlast[mesh]'")
     if not NAME.match(name):
         raise BadInputError(
             f"--peer {name!r} is no name: up to 64 letters, digits, dots and dashes"

@@ -59,9 +59,9 @@ MESH_DIGEST_S = 1.0
 # one may be lost for ever. How long it waits for them, before fewer are said.
 MESH_COPIES = 2
 MESH_ACK_S = 2.0
-# Without a tick for this long a peer may have been declared dead (1.2 s at the
+# Without a tick for this long a peer may have been declared dead (0.8 s at the
 # earliest): it holds its runs until it has looked.
-MESH_FROZEN_S = 1.0
+MESH_FROZEN_S = 0.7
 # Who was heard so lately is not taken for dead: less than the failure detection needs,
 # so that no death waits for it.
 MESH_HEARD_S = 1.0
@@ -170,7 +170,7 @@ UNTUNED = Timing(timer_slack_s=1.0)
 # How long a peer's word that a run may go on is good, and how often it is given again.
 # Shorter than the others need to declare the peer dead, so that one that was frozen
 # wakes without it; much shorter and a busy machine holds agents for nothing.
-PERMIT_S = 0.8
+PERMIT_S = 0.6
 MESH_TICK_S = 0.1
 # How often a peer looks for new checkpoints of its runs in its ledger.
 MESH_LOOK_S = 0.2

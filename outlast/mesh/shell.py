@@ -123,7 +123,7 @@ class Shell:
         self.endpoint.hold_all()
         await self._look_once()
         self._take(self.core.tick())
-        await self._carry_out_once(await self._effects.get())
+        await self._carry_out_once(self._gathered())
         if self._sends:
             await asyncio.wait(self._sends, timeout=1.0)
         await self.membership.stop()
@@ -138,9 +138,16 @@ class Shell:
     async def _carry_out(self) -> None:
         while True:
             effects = await self._effects.get()
-            while not self._effects.empty():
-                effects = effects + self._effects.get_nowait()
-            await self._carry_out_once(effects)
+            await self._carry_out_once(effects + self._gathered())
+
+    def _gathered(self) -> list[Effect]:
+        """
+        Take what has gathered, so that it becomes durable in one go.
+        """
+        gathered: list[Effect] = []
+        while not self._effects.empty():
+            gathered += self._effects.get_nowait()
+        return gathered
 
     async def _carry_out_once(self, effects: list[Effect]) -> None:
         """

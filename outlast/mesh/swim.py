@@ -40,6 +40,7 @@ class Swim:
         self._events: Any = None
         self._known: dict[str, str] = {}  # where each peer was seen last
         self._silent: set[str] = set()
+        self._conflicts: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsent = 0
         self._deaths = 0
@@ -134,10 +135,25 @@ class Swim:
             if isinstance(event, kinship.UserMessage):
                 yield Heard(event.sender.name, event.data)
             elif isinstance(event, kinship.NameConflict):
-                logger.error("mesh.name_conflict %s: %s", event.member, event)
+                self._tell_of(event)
             else:
                 self._deaths += isinstance(event, kinship.MemberDead)
                 yield Changed()
+
+    def _tell_of(self, conflict: kinship.NameConflict) -> None:
+        """
+        Say once of each place that its peer has another one's name: it is refused
+        there, unless a split kept both from knowing.
+        """
+        if conflict.other_addr not in self._conflicts:
+            self._conflicts.add(conflict.other_addr)
+            name, here = conflict.member.name, conflict.member.addr
+            logger.error(
+                "mesh.name_conflict: %s is at %s and at %s, which is ignored",
+                name,
+                here,
+                conflict.other_addr,
+            )
 
     def counts(self) -> dict[str, int]:
         """
