@@ -365,7 +365,7 @@ def migrate() -> None:
     """
     Bring the store's schema up to this release's, before its workers start.
     """
-    from outlast.cli.show import migrate_store
+    from outlast.cli.home import migrate_store
 
     migrate_store()
 

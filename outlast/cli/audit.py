@@ -9,8 +9,8 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.cli.edge import EXIT_FAILED
+from outlast.cli.home import open_store
 from outlast.cli.missions import reach
-from outlast.cli.show import open_store
 from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.store.books import Audit, Books
 

@@ -16,9 +16,9 @@ from rich.console import Console
 
 from outlast.attempt.spans import span
 from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
+from outlast.cli.home import open_store
 from outlast.cli.intake import new_id
 from outlast.cli.missions import Options, reach, refuse_far_workers
-from outlast.cli.show import open_store
 from outlast.contracts.pool import Batch, BatchReport
 from outlast.runtime import telemetry
 from outlast.runtime.batch import StartedBatch, open_batch, resolve

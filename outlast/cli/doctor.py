@@ -12,8 +12,8 @@ from temporalio.client import Client
 from outlast.attempt.agent import load
 from outlast.cli.builds import wants
 from outlast.cli.edge import EXIT_FAILED
+from outlast.cli.home import open_store
 from outlast.cli.missions import reach
-from outlast.cli.show import open_store
 from outlast.cli.wedged import wedged_cause
 from outlast.contracts.errors import OutlastError, UnavailableError
 from outlast.contracts.policies import SHIPPED, UNTUNED, recovery

@@ -7,7 +7,7 @@ import json
 import time
 from typing import Any
 
-from outlast.cli.show import open_store
+from outlast.cli.home import open_store
 from outlast.contracts.errors import BadInputError
 from outlast.store.books import Books
 

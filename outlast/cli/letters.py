@@ -8,13 +8,12 @@ from dataclasses import asdict, dataclass
 
 from outlast.cli import outcomes
 from outlast.cli.follow import look
+from outlast.cli.home import open_store
 from outlast.cli.missions import reach, refuse_far_workers, update
 from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.contracts.models import Outcome, Progress, Status
 from outlast.runtime.redrive import go_on, redriven
-from outlast.runtime.settings import settings
 from outlast.store.books import Books, Entry
-from outlast.store.database import Store
 from outlast.store.outcomes import Outcomes
 
 
@@ -39,7 +38,7 @@ def show_dead_letters(name: str | None, as_json: bool) -> None:
     """
     Print the tasks and items that were given up, of one mission or batch or of all.
     """
-    store = Store(settings().store)
+    store = open_store()
     tasks = [] if name and outcomes.is_batch(name) else _tasks(Books(store), name)
     found = list(Outcomes(store).dead_letters(name))
     if as_json:
@@ -71,7 +70,7 @@ def redrive(name: str, task: str | None, item: int | None, cause: str | None) ->
 
 
 async def _redrive_mission(mission: str, task: str | None) -> None:
-    books = Books(Store(settings().store))
+    books = Books(open_store())
     entry = known(books, mission)
     client = await reach()
     if entry.report is not None:

@@ -6,8 +6,8 @@ take dead letters back.
 import asyncio
 import json
 
+from outlast.cli.home import open_store
 from outlast.cli.missions import refuse_far_workers, with_client
-from outlast.cli.show import open_store
 from outlast.contracts.errors import BadInputError, RefusedError
 from outlast.runtime.batch import resolve, wake
 from outlast.store.batches import Batches, Entry

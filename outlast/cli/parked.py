@@ -6,12 +6,11 @@ import asyncio
 import json
 from dataclasses import asdict, dataclass
 
+from outlast.cli.home import open_store
 from outlast.cli.letters import known, progress
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.models import Progress, Status
-from outlast.runtime.settings import settings
 from outlast.store.books import Books, Entry
-from outlast.store.database import Store
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ def show_parked(mission: str | None, as_json: bool) -> None:
     """
     Print what waits, of one mission or of all.
     """
-    books = Books(Store(settings().store))
+    books = Books(open_store())
     entries = books.entries() if mission is None else [known(books, mission)]
     found = asyncio.run(_parked(entries))
     if as_json:

@@ -8,17 +8,15 @@ import time
 from typing import Any
 
 from outlast.cli.follow import look
+from outlast.cli.home import open_store
 from outlast.cli.missions import Conducted, reach
 from outlast.cli.parked import waiting
 from outlast.cli.report import write_report
 from outlast.cli.wedged import wedged_cause
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Outcome, Report
-from outlast.runtime.settings import settings
 from outlast.store.batches import Batches
 from outlast.store.books import Books, Entry
-from outlast.store.database import Store
-from outlast.store.schema import SCHEMA
 
 NO_ANSWER = "The mission ended without an answer."
 
@@ -185,21 +183,6 @@ def print_ready(line: dict[str, Any]) -> None:
     for worker in line["workers"]:
         print(f"worker     {worker['kind']} {worker['pid']}")
     print("Ctrl-C stops them; missions are kept.", flush=True)
-
-
-def open_store() -> Store:
-    """
-    Open the store of this home.
-    """
-    return Store(settings().store)
-
-
-def migrate_store() -> None:
-    """
-    Bring the store's schema up to this release's.
-    """
-    store = Store(settings().store, upgrade=True)
-    print(f"{store.place}: schema {SCHEMA}")
 
 
 def _entry(mission: str) -> Entry:

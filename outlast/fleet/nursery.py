@@ -23,8 +23,10 @@ logger = logging.getLogger("outlast.fleet")
 
 # After its channel has closed, a process is gone or about to be.
 GONE_LIMIT_S = 1.0
-# A fork takes milliseconds, being ready the imports of everything on a busy machine.
+# A fork takes milliseconds; being ready the imports of everything, which on a crowded
+# machine may wait for a processor most of the time.
 ANSWER_LIMIT_S = 20.0
+READY_LIMIT_S = 60.0
 
 
 @dataclass
@@ -181,7 +183,7 @@ class _Zygote:
         theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours)
         zygote = cls(process, sending, reader, writer)
-        await zygote._answer("ready")
+        await zygote._answer("ready", READY_LIMIT_S)
         return zygote
 
     async def fork(
@@ -201,9 +203,11 @@ class _Zygote:
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
 
-    async def _answer(self, wanted: str) -> dict[str, Any]:
+    async def _answer(
+        self, wanted: str, limit_s: float = ANSWER_LIMIT_S
+    ) -> dict[str, Any]:
         try:
-            answer = await asyncio.wait_for(self._answers.get(), ANSWER_LIMIT_S)
+            answer = await asyncio.wait_for(self._answers.get(), limit_s)
         except TimeoutError:
             # Frozen, and nothing watches it: it must hold up no birth and no stop.
             self.gone = True
