@@ -15,6 +15,9 @@ from drills.real import Fleet, Home, events, mission, wait_for
 from outlast.contracts.policies import BOOT_S
 
 AGENTS = """
+import asyncio
+from pathlib import Path
+
 from outlast import Policy, agent
 
 FAST = Policy(failures=2)

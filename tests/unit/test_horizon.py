@@ -82,7 +82,7 @@ def test_a_worker_that_is_listed_but_silent_is_lost() -> None:
     sky.watch(10, "writer", "editor")
     sky.watch(SILENCE_S - SIGN_S, "editor", silent=("writer",))
     assert not sky.horizon.gone("writer")
-    sky.watch(2 * SIGN_S, "editor", silent=("writer",))
+    sky.watch(SIGN_S + 2 * STEP_S, "editor", silent=("writer",))
     assert sky.horizon.gone("writer")
 
 
