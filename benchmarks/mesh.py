@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ HEAL_BOUND_S = 5.0
 PULSE_S = 0.3
 QUIET_S = 20.0
 STORM_EVERY_S = 5.0
+PACE_S = 0.05  # between two submissions, so that deaths come in their midst
 LONG_S = 300.0
 
 
@@ -374,9 +375,10 @@ def storm(bench: Bench, tasks: int) -> None:
             down.kill()
             killed += 1
         to = bench.dice.choice([each for each in bench.peers if each is not down])
-        with suppress(OSError):
-            task = bench.submit(to, steps=3, step_s=0.01)
-            accepted += [task] if task else []
+        task = bench.submit(to, steps=3, step_s=0.01)
+        accepted += [task] if task else []
+        time.sleep(PACE_S)
+    assert killed > 1, "the fault hardly fired"
     if down is not None:
         down.begin()
         down.begun()
