@@ -42,7 +42,7 @@ from outlast.attempt.hands import NOBODY
 from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.models import Limits, Mission, Report, Status, Task
-from outlast.fleet.child import agent_worker, missions_worker
+from outlast.fleet.hosting import agent_worker, missions_worker
 from outlast.fleet.kinds import Kind, identity_of
 from outlast.fleet.watchdog import TICKS_A_SECOND
 from outlast.runtime.connect import connect

@@ -28,7 +28,7 @@ from outlast.contracts.models import (
 )
 from outlast.contracts.policies import SHIPPED, Policy
 from outlast.fleet.alone import Turn
-from outlast.fleet.child import agent_worker, alone_worker, missions_worker
+from outlast.fleet.hosting import agent_worker, alone_worker, missions_worker
 from outlast.runtime.settings import Settings
 from outlast.store.books import Books
 from outlast.store.database import Store

@@ -34,7 +34,7 @@ from outlast.contracts.pool import (
     lease_queue_of,
     lease_type,
 )
-from outlast.fleet.child import missions_worker
+from outlast.fleet.hosting import missions_worker
 from outlast.store.batches import Batches
 from outlast.store.bulk import settle
 from outlast.store.database import Store

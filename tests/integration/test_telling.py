@@ -20,7 +20,7 @@ from outlast.attempt.guard import Place
 from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import ParkedError
 from outlast.contracts.models import Progress, Status
-from outlast.fleet.child import pool_worker, runner
+from outlast.fleet.hosting import pool_worker, runner
 from outlast.fleet.tally import Outbox
 from outlast.runtime.settings import Settings
 from outlast.runtime.tracing import Tracing

@@ -43,7 +43,7 @@ from outlast.contracts.models import (  # noqa: E402
     attempt_id,
 )
 from outlast.contracts.orders import Decision, Sighting  # noqa: E402
-from outlast.fleet.child import pool_worker  # noqa: E402
+from outlast.fleet.hosting import pool_worker  # noqa: E402
 from outlast.runtime.connect import connect  # noqa: E402
 from outlast.runtime.embedded import Server, choose_ports  # noqa: E402
 from outlast.runtime.settings import Settings  # noqa: E402

@@ -11,7 +11,7 @@ from temporalio.worker import Replayer
 
 from outlast.contracts.models import Mission, Report
 from outlast.contracts.pool import BatchReport, PoolState
-from outlast.fleet.child import runner
+from outlast.fleet.hosting import runner
 from workflows.pool import PoolWorkflow
 from workflows.supervisor import SupervisorWorkflow
 

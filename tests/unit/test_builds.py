@@ -10,7 +10,7 @@ from temporalio.api.deployment.v1 import WorkerDeploymentVersion
 from temporalio.api.worker.v1 import WorkerHeartbeat
 
 from outlast.cli.builds import _hint
-from outlast.fleet.child import BUILD_ID, _named
+from outlast.fleet.hosting import BUILD_ID, _named
 from outlast.fleet.standing import Whose, _anothers, warn_of_crowding, whose
 from outlast.runtime.builds import (
     CURRENT,
