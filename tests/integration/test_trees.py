@@ -2,6 +2,8 @@
 Missions within missions, by child workflows.
 """
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from test_supervisor import Input, for_ever, hopeless, outcome, well
 
 from outlast import Redo, Run
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Limits, Status, Task
+from outlast.contracts.models import Limits, Mission, Status, Task
 from outlast.contracts.plan import Plan
 from outlast.store.books import Books
 
@@ -121,3 +123,34 @@ def test_a_mission_within_is_checked_before_anything_starts(
     mission = crew.mission(part("p", task("a", "well"), given=given), limits=limits)
     with pytest.raises(BadInputError, match=told):
         Plan(mission)
+
+
+async def test_a_mission_that_is_cancelled_at_its_beginning_closes_its_books(
+    small_crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    What is just being opened is waited for: no books stay open for ever.
+    """
+    opening, go_on = asyncio.Event(), threading.Event()
+    loop, open_ = asyncio.get_running_loop(), Books.open
+
+    def slow(books: Books, mission: Mission) -> Any:
+        if mission.parent:
+            loop.call_soon_threadsafe(opening.set)
+            assert go_on.wait(30)
+        return open_(books, mission)
+
+    monkeypatch.setattr(Books, "open", slow)
+    small_crew.plays("for_ever", for_ever)
+    async with small_crew.at_work():
+        mission = small_crew.mission(part("p", task("a", "for_ever")))
+        handle = await small_crew.start(mission)
+        await opening.wait()
+        await handle.execute_update("cancel", "enough")
+        loop.call_later(1.0, go_on.set)
+        report = await handle.result()
+
+    assert outcome(report, "p").status is Status.SKIPPED
+    entry = Books(small_crew.store).find("m.p")
+    assert entry is not None
+    assert entry.state == "cancelled"
