@@ -406,3 +406,21 @@ def test_a_redriven_task_whose_need_was_withdrawn_is_skipped_again() -> None:
     plan.take_up(past)
     assert plan.settled
     assert plan.outcomes["orphan"].reasons == ["needs gone, now no task"]
+
+
+def test_what_needs_a_withdrawn_task_is_in_nobodys_way() -> None:
+    """
+    The author that is done again may ask for other tasks; what needs an old one is
+    skipped.
+    """
+    plan = Plan(mission(task("author"), task("other")))
+    for name, asked in [("author", task("old")), ("other", task("orphan", "old"))]:
+        plan.start(plan.tasks[name])
+        plan.extend([asked], author=name)
+        plan.record(outcome(name, Status.DONE))
+    plan.reopen(["author"], "poor")
+    plan.start(plan.tasks["author"])
+    plan.extend([task("new")], author="author")
+    plan.record(outcome("author", Status.DONE))
+    assert plan.outcomes["orphan"].reasons == ["needs old, now no task"]
+    assert [each.id for each in plan.ready()] == ["new"]
