@@ -3,7 +3,6 @@ How a mission ends: its report, and the write that keeps it.
 """
 
 import asyncio
-import contextlib
 from datetime import timedelta
 from typing import Any
 
@@ -50,9 +49,13 @@ async def open_books(mission: Mission) -> None:
     Note in the ledger that a mission begins within another, or that one goes on.
     """
     if mission.past is not None:
-        await workflow.execute_activity("reopen_mission", mission.id, **BOOKS)
+        opening = workflow.start_activity("reopen_mission", mission.id, **BOOKS)
     elif mission.parent:
-        await workflow.execute_activity("open_mission", mission, **BOOKS)
+        opening = workflow.start_activity("open_mission", mission, **BOOKS)
+    else:
+        return
+    if await _is_cancelled_before(opening):
+        raise asyncio.CancelledError
 
 
 async def close_books(report: Report) -> None:
@@ -62,8 +65,20 @@ async def close_books(report: Report) -> None:
     closing = workflow.start_activity(
         "close_mission", report, summary=report.status, **BOOKS
     )
-    while not closing.done():
-        # Cancelling a mission that is ending already must not lose its report.
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.shield(closing)
-    closing.result()
+    # Cancelling a mission that is ending already must not lose its report.
+    await _is_cancelled_before(closing)
+
+
+async def _is_cancelled_before(writing: workflow.ActivityHandle[Any]) -> bool:
+    """
+    Wait until something is written, whatever happens meanwhile; says whether the
+    mission was cancelled.
+    """
+    cancelled = False
+    while not writing.done():
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            cancelled = True
+    writing.result()
+    return cancelled

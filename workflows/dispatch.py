@@ -6,6 +6,7 @@ counted here, so that a killed process neither waits for a timer nor uses up wha
 task may fail.
 """
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -101,6 +102,9 @@ class Pursuit:
                 return await self._dispatch()
             except ActivityError as error:
                 verdict = self._weigh(judge(error))
+            if told_to_end():
+                why = self._stopped() or "cancelled"
+                return Verdict(Next.SKIP, why, attempts=self.dispatches)
             if self._stranded and verdict.next is Next.SKIP:
                 return Verdict(Next.REROUTE, unplayed(self.route))
             if verdict.next not in AGAIN:
@@ -182,6 +186,15 @@ class Pursuit:
         )
         answer: Answer = await self._attempt
         return answer
+
+
+def told_to_end() -> bool:
+    """
+    Say whether who asks has been cancelled. What it awaited may have ended otherwise
+    before it heard of that, and the cancellation comes but once.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _seq(checkpoint: Checkpoint) -> int:

@@ -45,6 +45,8 @@ class Desk:
         Wait for a person's word on *task*, at most as long as its approval says.
         """
         terms = task.approval or Approval(before=before)
+        # A word on an earlier question is none on this one.
+        self._said.pop(task.id, None)
         self.asked[task.id] = Asked(id=task.id, before=before, about=about)
         self._show()
         limit = None if terms.within_s is None else timedelta(seconds=terms.within_s)
@@ -56,6 +58,8 @@ class Desk:
             )
             return self._said.pop(task.id)
         except TimeoutError:
+            if task.id in self._said:  # in the last moment, and accepted
+                return self._said.pop(task.id)
             word = WORDS[terms.otherwise]
             told = f"{word} by default: nobody answered within {limit}"
             return Said(terms.otherwise == "approve", told)

@@ -7,7 +7,6 @@ that is lent again goes on where the dead one was.
 """
 
 import asyncio
-import contextlib
 from collections import deque
 from datetime import timedelta
 from typing import Any
@@ -287,9 +286,11 @@ class PoolWorkflow:
             ),
         )
         while not keeping.done():
-            # Cancelling a batch must not lose its count.
-            with contextlib.suppress(asyncio.CancelledError):
+            try:
                 await asyncio.shield(keeping)
+            except asyncio.CancelledError:
+                # Cancelling a batch must not lose its count.
+                self.stopped = self.stopped or "cancelled"
         return keeping.result()
 
     def _events(self) -> int:

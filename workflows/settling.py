@@ -30,7 +30,7 @@ from outlast.contracts.orders import Sighting
 from outlast.contracts.plan import ANSWERED, Plan, settle
 from outlast.contracts.policies import Policy
 from outlast.contracts.trees import MISSION_ROLE
-from workflows.dispatch import Pursuit
+from workflows.dispatch import Pursuit, told_to_end
 from workflows.people import Desk, Said
 from workflows.routes import Routes, unplayed
 from workflows.spreads import work_through
@@ -242,6 +242,8 @@ class Settling:
         Take the answer; follow-up tasks that do not fit make it a dead letter.
         """
         if answer.spread is not None:
+            if told_to_end():
+                raise asyncio.CancelledError
             self._lacks = await work_through(answer.spread, self._ground.mission)
         reasons = [*self._routes.lacks, *self._lacks, *answer.degraded]
         status = Status.DEGRADED if reasons else Status.DONE

@@ -31,6 +31,7 @@ with workflow.unsafe.imports_passed_through():
     from outlast.contracts.plan import ANSWERED, Plan, settle
     from workflows.board import board
     from workflows.closing import close_books, open_books, report_of
+    from workflows.dispatch import told_to_end
     from workflows.people import Desk
     from workflows.settling import Ground, Settling, Turn
 
@@ -51,7 +52,7 @@ class SupervisorWorkflow:
         self.paused = False
         self.stopped: str | None = None
         self.cancelled = False
-        self.reopening = 0
+        self.reopening: list[list[str]] = []  # tasks about to be done again
         self.running: dict[str, tuple[Settling, asyncio.Task[None]]] = {}
         self.carried: dict[str, Checkpoint] = {}
         self.ground = Ground(
@@ -218,8 +219,12 @@ class SupervisorWorkflow:
 
     def _startable(self) -> list[Task]:
         free = self.mission.limits.concurrency - len(self.running)
-        held = self.paused or self.stopped
-        return [] if held else self.plan.ready()[: max(free, 0)]
+        if self.paused or self.stopped:
+            return []
+        # What would read the old result waits for the new one.
+        held = self.plan.after([task for each in self.reopening for task in each])
+        ready = [task for task in self.plan.ready() if task.id not in held]
+        return ready[: max(free, 0)]
 
     def _start_ready(self) -> None:
         for task in self._startable():
@@ -255,6 +260,8 @@ class SupervisorWorkflow:
         try:
             outcome = await settling.run()
             if settling.wants is not None and outcome.status in ANSWERED:
+                if told_to_end():
+                    raise asyncio.CancelledError  # it is done again by another's word
                 outcome = await self._redo(task, settling.wants, outcome)
         except asyncio.CancelledError:
             outcome = settle(task, Status.SKIPPED, self.stopped or "cancelled")
@@ -293,13 +300,13 @@ class SupervisorWorkflow:
         """
         End what depends on *tasks* and begin a new round of all of it.
         """
-        self.reopening += 1
+        self.reopening.append(tasks)
         try:
             await self._end(sorted(self.plan.after(tasks) - {asker}))
             if not self.stopped:
                 self.plan.reopen(tasks, reason)
         finally:
-            self.reopening -= 1
+            self.reopening.remove(tasks)
         if self.stopped and asker:
             raise asyncio.CancelledError
 

@@ -35,7 +35,7 @@ class LeaseLedger(Ledger):
         """
         Look at *ledger* as a lease does.
         """
-        return cls(ledger.store, ledger.fencing)
+        return cls(ledger.store, ledger.fencing, ledger._clock, ledger.permits)
 
     @property
     def items(self) -> Items:

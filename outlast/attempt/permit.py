@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 
 from outlast.contracts.policies import PERMIT_S
@@ -29,12 +30,17 @@ class Permits:
 
     def allow(self, mission: str) -> bool:
         """
-        Say whether *mission*, or the batch that it has spread, may go on.
+        Say whether *mission* may go on: a run of the mesh, a mission within one, or
+        the batch that one of them has spread.
         """
         if self._folder is None:
             return True
+        names = accumulate(mission.split("#", 1)[0].split("."), "{}.{}".format)
+        return all(self._is_good(self._folder / each) for each in names)
+
+    def _is_good(self, word: Path) -> bool:
         try:
-            until = (self._folder / mission.split("#", 1)[0]).stat().st_mtime
+            until = word.stat().st_mtime
         except FileNotFoundError:
             return True
         # A clock that was set back does not make the word good for much longer.

@@ -191,7 +191,9 @@ class Plan:
         Find a need that *author*, done again, has not asked for again.
         """
         lost = (each for each in task.needs if each not in self.tasks)
-        return next((each for each in lost if self._withdrawn[each] == author), None)
+        # Of what was withdrawn before the mission's end no author is known any more.
+        whose = self._withdrawn.get
+        return next((each for each in lost if whose(each) in (None, author)), None)
 
 
 def settle(task: Task, status: Status, *reasons: str) -> Outcome:

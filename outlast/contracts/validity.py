@@ -56,7 +56,8 @@ def _check_depth(together: dict[str, Task], limits: Limits) -> None:
     Walk the graph in waves: what is left when no wave remains is a cycle.
     """
     left = dict(together)
-    done: set[str] = set()
+    # What was withdrawn by an author that is done again is waited for by nobody.
+    done = {need for task in left.values() for need in task.needs} - left.keys()
     depth = 0
     while left:
         wave = [task.id for task in left.values() if done.issuperset(task.needs)]

@@ -81,8 +81,8 @@ class Watch:
             results.c.mission.in_(missions), results.c.recorded_at >= since
         )
         for row in connection.execute(query):
-            if _has_spread(row.answer):
-                continue  # its items are in this peer's store only
+            if _stays(row.answer):
+                continue
             if self._is_new(row.mission, row.task, row.round, float("inf")):
                 yield Reached(row.mission, row.task, row.round, row.answer)
 
@@ -152,5 +152,10 @@ def _fold(
     return checkpoint.model_copy(update={"value": None, "blob": digest})
 
 
-def _has_spread(answer: str) -> bool:
-    return json.loads(answer)["answer"].get("spread") is not None
+def _stays(answer: str) -> bool:
+    """
+    Say whether a result is none elsewhere: the items that it has spread are in this
+    peer's store only, and what it has rejected may be done again by now.
+    """
+    told = json.loads(answer)["answer"]
+    return told.get("spread") is not None or told.get("redo") is not None

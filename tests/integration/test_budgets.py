@@ -2,12 +2,16 @@
 What becomes of a mission when its tokens, cost or time are spent.
 """
 
+import asyncio
+
 import pytest
 from small_crew import Crew, task
+from temporalio.exceptions import ApplicationError
 from test_supervisor import Input, for_ever, outcome, well
 
 from outlast import Run
-from outlast.contracts.models import Budget, Limits, Status
+from outlast.contracts.errors import CRASHED
+from outlast.contracts.models import Answer, Assignment, Budget, Limits, Status
 
 
 async def think(given: Input, run: Run) -> str:
@@ -91,3 +95,22 @@ async def test_a_mission_that_comes_to_nothing_has_failed(thinkers: Crew) -> Non
     """
     report = await thinkers.run(task("a", "think"), limits=Limits(tokens=1))
     assert report.status is Status.FAILED
+
+
+async def test_a_death_at_the_end_of_its_time_is_the_last(small_crew: Crew) -> None:
+    """
+    A task whose attempt dies before it hears that its time is spent is not begun again.
+    """
+    begun = 0
+
+    async def end(assignment: Assignment) -> Answer:
+        nonlocal begun
+        begun += 1
+        await asyncio.sleep(0.6)
+        raise ApplicationError("died", type=CRASHED, non_retryable=True)
+
+    small_crew.ends("dies", end)
+    report = await small_crew.run(task("t", "dies", budget=Budget(time_s=0.4)))
+
+    assert outcome(report, "t").forgone
+    assert begun == 1

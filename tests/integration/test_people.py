@@ -2,13 +2,17 @@
 Tasks that wait for a person: approved, rejected, or decided by the deadline.
 """
 
+import asyncio
+
 import pytest
 from small_crew import Crew, task
 from temporalio.client import WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
 from test_supervisor import Input, outcome, well
 
 from outlast import Run
-from outlast.contracts.models import Approval, Budget, Status
+from outlast.contracts.errors import ApprovalNeededError
+from outlast.contracts.models import Answer, Approval, Assignment, Budget, Status
 from outlast.contracts.orders import Decision
 from outlast.store.books import Books
 
@@ -175,3 +179,29 @@ async def test_the_time_of_a_task_runs_out_while_it_waits(small_crew: Crew) -> N
     assert report.status is Status.DEGRADED
     assert report.degraded == ["t: its 60 s are spent"]
     assert outcome(report, "u").status is Status.DONE
+
+
+async def test_a_mission_that_is_cancelled_asks_nobody(small_crew: Crew) -> None:
+    """
+    Also where an attempt asks for leave before it hears of its end.
+    """
+    playing, told = asyncio.Event(), asyncio.Event()
+
+    async def end(assignment: Assignment) -> Answer:
+        playing.set()
+        await told.wait()
+        raise ApplicationError(
+            "effect", type=ApprovalNeededError.kind, non_retryable=True
+        )
+
+    small_crew.ends("pay", end)
+    async with small_crew.at_work(), asyncio.timeout(30):
+        mission = small_crew.mission(task("t", "pay", approval=EFFECT))
+        handle = await small_crew.start(mission)
+        await playing.wait()
+        await handle.execute_update("cancel", "enough")
+        told.set()
+        report = await handle.result()
+
+    assert report.status is Status.CANCELLED
+    assert outcome(report, "t").reasons == ["enough"]

@@ -3,6 +3,7 @@ What the pool workflow does with every way in which a lease can end.
 """
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,11 +21,13 @@ from outlast.contracts.pool import (
     LEASE_DEATHS,
     LEASE_S,
     WINDOW,
+    Survey,
     lease_queue_of,
 )
 from outlast.runtime.connect import connect
 from outlast.runtime.embedded import Server
 from outlast.store.database import Store
+from outlast.store.items import Items
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -455,6 +458,33 @@ async def test_a_cancellation_from_outside_is_counted_too(pool: Pool) -> None:
 
     assert report.cancelled
     assert report.done == 8
+
+
+async def test_a_cancellation_while_the_books_are_read_is_heeded(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Whatever the workflow waits for when it comes: no item is begun any more.
+    """
+    reading, go_on = asyncio.Event(), threading.Event()
+    loop, survey = asyncio.get_running_loop(), Items.survey
+
+    def slow(items: Items, batch: str, after: int) -> Survey:
+        loop.call_soon_threadsafe(reading.set)
+        assert go_on.wait(30)
+        return survey(items, batch, after)
+
+    monkeypatch.setattr(Items, "survey", slow)
+    pool.fill(range(1, 201))
+    async with pool.at_work():
+        handle = await pool.start()
+        await reading.wait()
+        await handle.cancel()
+        loop.call_later(1.0, go_on.set)
+        report = await handle.result()
+
+    assert report.cancelled
+    assert report.done < 200
 
 
 async def test_a_cancelled_batch_goes_on_when_it_is_opened_again(pool: Pool) -> None:

@@ -2,6 +2,10 @@
 Work that is done again on purpose: rounds, their limit, and who must look then.
 """
 
+import asyncio
+from contextlib import suppress
+from typing import Any
+
 import pytest
 from pydantic import BaseModel
 from small_crew import Crew, task
@@ -159,3 +163,71 @@ async def test_only_what_a_task_depends_on_can_be_redone(
 
     assert outcome(report, "j").status is Status.DEAD
     assert repr(target) in outcome(report, "j").reasons[0]
+
+
+def rejecting(answer: str | Redo, within_s: float) -> Any:
+    """
+    Play a role that says *answer* in its first round, also when it was cancelled.
+    """
+
+    async def judge(given: Draft, run: Run) -> str | Redo:
+        if run.round > 1:
+            return "good"
+        loop = asyncio.get_running_loop()
+        end = loop.time() + within_s
+        while (left_s := end - loop.time()) > 0:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(left_s)
+        return answer
+
+    return judge
+
+
+async def test_two_reject_a_draft_in_the_same_moment(small_crew: Crew) -> None:
+    """
+    It is done again once, by the word of the first: neither waits for the other.
+    """
+    room = Newsroom(small_crew, good=2)
+    poor = Redo(task="write", reason="poor")
+    small_crew.plays("first", rejecting(poor, 0.2))
+    small_crew.plays("second", rejecting(poor, 0.6))
+    async with asyncio.timeout(30):
+        report = await small_crew.run(
+            task("write", "write"),
+            task("a", "first", needs=["write"]),
+            task("b", "second", needs=["write"]),
+        )
+
+    assert report.status is Status.COMPLETED
+    assert room.reasons == [None, "write rejected: poor"]
+
+
+async def test_nothing_begins_on_a_draft_that_is_rejected(small_crew: Crew) -> None:
+    """
+    A slot that is free while others are still being ended is not for those who would
+    read the old draft.
+    """
+
+    async def write(given: Draft, run: Run) -> str:
+        await asyncio.sleep(run.round - 1)
+        return f"draft {run.round}"
+
+    async def read(given: Draft, run: Run) -> str:
+        await asyncio.sleep(1.6)
+        return given.needs["write"]
+
+    small_crew.plays("write", write)
+    small_crew.plays("first", rejecting(Redo(task="write", reason="poor"), 0.2))
+    small_crew.plays("second", rejecting("good", 0.6))
+    small_crew.plays("third", rejecting("good", 1.8))
+    small_crew.plays("read", read)
+    roles = ["first", "second", "third", "read"]
+    report = await small_crew.run(
+        task("write", "write"),
+        *(task(role, role, needs=["write"]) for role in roles),
+        limits=Limits(concurrency=3),
+    )
+
+    assert report.status is Status.COMPLETED
+    assert Books(small_crew.store).results("m")["read"] == "draft 2"
+    assert outcome(report, "read").round == 1

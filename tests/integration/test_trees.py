@@ -2,17 +2,22 @@
 Missions within missions, by child workflows.
 """
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 from small_crew import Crew, task
+from temporalio.client import WorkflowHandle
+from temporalio.service import RPCError
 from test_supervisor import Input, for_ever, hopeless, outcome, well
 
-from outlast import Redo, Run
+from outlast import Redo, Run, Spread
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Limits, Status, Task
+from outlast.contracts.models import Limits, Mission, Status, Task
 from outlast.contracts.plan import Plan
+from outlast.contracts.pool import PoolProgress
 from outlast.store.books import Books
 
 
@@ -121,3 +126,73 @@ def test_a_mission_within_is_checked_before_anything_starts(
     mission = crew.mission(part("p", task("a", "well"), given=given), limits=limits)
     with pytest.raises(BadInputError, match=told):
         Plan(mission)
+
+
+async def test_a_mission_that_is_cancelled_at_its_beginning_closes_its_books(
+    small_crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    What is just being opened is waited for: no books stay open for ever.
+    """
+    opening, go_on = asyncio.Event(), threading.Event()
+    loop, open_ = asyncio.get_running_loop(), Books.open
+
+    def slow(books: Books, mission: Mission) -> Any:
+        if mission.parent:
+            loop.call_soon_threadsafe(opening.set)
+            assert go_on.wait(30)
+        return open_(books, mission)
+
+    monkeypatch.setattr(Books, "open", slow)
+    small_crew.plays("for_ever", for_ever)
+    async with small_crew.at_work():
+        mission = small_crew.mission(part("p", task("a", "for_ever")))
+        handle = await small_crew.start(mission)
+        await opening.wait()
+        await handle.execute_update("cancel", "enough")
+        loop.call_later(1.0, go_on.set)
+        report = await handle.result()
+
+    assert outcome(report, "p").status is Status.SKIPPED
+    entry = Books(small_crew.store).find("m.p")
+    assert entry is not None
+    assert entry.state == "cancelled"
+
+
+@pytest.mark.parametrize("whose", ["mission", "batch"])
+async def test_a_batch_that_is_cut_short_is_not_done(
+    small_crew: Crew, whose: str
+) -> None:
+    """
+    Its task is skipped with its mission, and degraded where only the batch was ended.
+    """
+
+    async def spread(given: Input, run: Run) -> Spread:
+        return Spread(role="spread", items=[{"n": 1}, {"n": 2}])
+
+    small_crew.plays("spread", spread)  # and nobody takes leases
+    async with small_crew.at_work():
+        handle = await small_crew.start(small_crew.mission(task("t", "spread")))
+        batch = small_crew.client.get_workflow_handle("m#t")
+        while not await has_lent(batch):
+            pass
+        ended = handle if whose == "mission" else batch
+        await ended.execute_update("cancel", "enough")
+        report = await handle.result()
+
+    if whose == "mission":
+        assert report.status is Status.CANCELLED
+        assert outcome(report, "t").status is Status.SKIPPED
+    else:
+        assert report.status is Status.DEGRADED
+        assert outcome(report, "t").reasons == [
+            "the pool was cancelled: 2 of 2 items are left"
+        ]
+
+
+async def has_lent(batch: WorkflowHandle[Any, Any]) -> bool:
+    try:
+        progress = await batch.query("progress", result_type=PoolProgress)
+    except RPCError:
+        return False  # it has not begun
+    return progress.leases > 0

@@ -13,7 +13,7 @@ from unit_fakes import MISSION, Clock, Stage
 
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.run import Run
-from outlast.contracts.models import CHECKPOINT_BYTES, Checkpoint, Spread
+from outlast.contracts.models import CHECKPOINT_BYTES, Checkpoint, Redo, Spread
 from outlast.contracts.policies import MESH_EVENT_BYTES
 from outlast.mesh.events import CheckpointSaved, PartFinished
 from outlast.mesh.handover import MARGIN_S, Reached, Watch, put
@@ -152,6 +152,18 @@ async def test_a_spread_stays_too(here: Stage, watch: Watch) -> None:
 
     async def play(given: dict[str, Any], run: Run) -> Spread:
         return Spread(role="counter", items=[{"n": 1}])
+
+    await here.play(play)
+    assert watch.look([MISSION]) == []
+
+
+async def test_a_rejection_stays_too(here: Stage, watch: Watch) -> None:
+    """
+    It was said of a draft that is written anew: elsewhere it would reject that one.
+    """
+
+    async def play(given: dict[str, Any], run: Run) -> Redo:
+        return Redo(task="write", reason="poor")
 
     await here.play(play)
     assert watch.look([MISSION]) == []

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lease_fakes import Lender, Shelf, numbered
 from unit_fakes import MISSION, Clock, Stage
 
+from outlast.attempt.guard import Place
+from outlast.attempt.lease import Lent
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.permit import Permits, permits_of
 from outlast.attempt.run import Run
@@ -86,6 +89,18 @@ def test_the_batch_that_a_run_has_spread_hangs_on_its_word(permits: Permits) -> 
     assert not permits.allow("job.1#many")
 
 
+def test_a_mission_within_a_run_hangs_on_its_word(permits: Permits) -> None:
+    """
+    However deep it lies, and with the batch that it has spread.
+    """
+    permits.enter("job.1")
+    assert not permits.allow("job.1.part")
+    assert not permits.allow("job.1.part.2.deeper#many")
+    assert permits.allow("job.12.part")
+    permits.grant("job.1")
+    assert permits.allow("job.1.part")
+
+
 def test_words_are_kept_for_those_who_come_later(tmp_path: Path, clock: Clock) -> None:
     """
     A run of an earlier life is held, by whoever reads: its peer must look first.
@@ -149,3 +164,30 @@ async def test_nothing_is_saved_or_done_while_a_run_is_held(
     permits.grant(MISSION)
     await attempt
     assert len(acted) == 1
+
+
+async def test_no_item_begins_while_its_run_is_held(
+    store: Store, permits: Permits
+) -> None:
+    """
+    The items of a lease wait as tasks do.
+    """
+    called = asyncio.Event()
+
+    async def play(given: dict[str, Any], run: Run) -> str:
+        called.set()
+        return "done"
+
+    with ThreadPoolExecutor(4) as threads:
+        lender = Lender(Shelf(store), threads)
+        lender.fill(numbered(1))
+        lent = lender.lent(play)
+        held = Place(Ledger(store, permits=permits), threads, 0.01)
+        permits.enter(lent.lease.batch.id)
+        work = asyncio.create_task(
+            Lent(lent.agent, lent.lease, lent.fence, held).work()
+        )
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(called.wait(), 0.2)
+        permits.grant(lent.lease.batch.id)
+        assert (await work).settled == 1

@@ -15,6 +15,8 @@ from outlast.contracts.models import (
     Limits,
     Member,
     Outcome,
+    Past,
+    Redrive,
     Status,
     Task,
 )
@@ -385,3 +387,40 @@ def test_what_is_left_out_for_want_of_budget_breaks_nothing() -> None:
     done = outcome("b", Status.DONE)
     assert mission_status([forgone, done]) is Status.DEGRADED
     assert mission_status([forgone]) is Status.FAILED
+
+
+def test_a_redriven_task_whose_need_was_withdrawn_is_skipped_again() -> None:
+    """
+    Also in a mission that had ended meanwhile, where nobody knows who had asked for it.
+    """
+    asked = mission(task("author"), task("other"))
+    orphan = task("orphan", "gone")
+    ends = [outcome("author", Status.DONE), outcome("other", Status.DONE)]
+    past = Past(
+        tasks=[*asked.tasks, orphan],
+        authors={"orphan": "other"},
+        outcomes=[*ends, outcome("orphan", Status.SKIPPED)],
+        redrive=Redrive(tasks=["orphan"]),
+    )
+    plan = Plan(asked)
+    plan.take_up(past)
+    assert plan.settled
+    assert plan.outcomes["orphan"].reasons == ["needs gone, now no task"]
+
+
+def test_what_needs_a_withdrawn_task_is_in_nobodys_way() -> None:
+    """
+    The author that is done again may ask for other tasks; what needs an old one is
+    skipped.
+    """
+    plan = Plan(mission(task("author"), task("other")))
+    for name, asked in [("author", task("old")), ("other", task("orphan", "old"))]:
+        plan.start(plan.tasks[name])
+        plan.extend([asked], author=name)
+        plan.record(outcome(name, Status.DONE))
+    plan.reopen(["author"], "poor")
+    plan.start(plan.tasks["author"])
+    plan.extend([task("new")], author="author")
+    plan.record(outcome("author", Status.DONE))
+    assert plan.outcomes["orphan"].reasons == ["needs old, now no task"]
+    assert [each.id for each in plan.ready()] == ["new"]
