@@ -17,7 +17,7 @@ from outlast.contracts.pool import Batch
 
 T = TypeVar("T")
 
-# An item has no limits, approvals or rounds: one assignment does for all of them.
+# An item has no limits or approvals: one assignment does for all of them.
 PLAIN = Assignment(mission="item", tenant="item", task=Task(id="item", role="item"))
 NOTHING = Checkpoint()
 
@@ -55,6 +55,7 @@ class ItemRun(Run):
             mission=batch.id,
             tenant=batch.tenant,
             task=Task(id=claim.task, role=batch.role),
+            round=claim.round,
         )
         found = await self._ledger.store.run(
             self._ledger.begin, assignment, batch.role, claim.fence, []

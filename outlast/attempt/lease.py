@@ -43,6 +43,7 @@ from outlast.contracts.models import (
     Checkpoint,
     FollowUps,
     Task,
+    round_of,
     shorten,
 )
 from outlast.contracts.policies import backoff_s
@@ -184,7 +185,8 @@ class Lent:
         batch = self.lease.batch
         attempt = 1 + item.failures + self.lease.deaths.get(item.number, 0)
         name = item_id(item.number)
-        claim = Claim(batch.id, batch.tenant, name, 1, self.fence, attempt)
+        round_ = round_of(batch.id)
+        claim = Claim(batch.id, batch.tenant, name, round_, self.fence, attempt)
         run = ItemRun(self.agent, self.ledger, batch, claim)
         run.begun = item.number in self._began | self._claimed
         return run

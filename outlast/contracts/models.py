@@ -58,6 +58,14 @@ def batch_of(mission: str, task: str, round_: int = 1) -> str:
     return f"{mission}#{task}" if round_ == 1 else f"{mission}#{task}#{round_}"
 
 
+def round_of(batch: str) -> int:
+    """
+    Read the round back from a `batch_of`; 1 where nobody has spread the batch.
+    """
+    parts = batch.split("#")
+    return int(parts[2]) if len(parts) == 3 and parts[2].isdecimal() else 1
+
+
 def queue_of(role: str) -> str:
     """
     Name the task queue on which workers that host *role* listen.

@@ -982,3 +982,24 @@ async def test_values_reach_the_agent_as_they_were_given(lender: Lender) -> None
     lender.fill(bodies)
     await lender.work(play)
     assert [json.loads(canonical(each)) for each in got] == bodies
+
+
+async def test_an_item_of_a_redone_spread_changes_no_effect(store: Store) -> None:
+    """
+    As in a task of its round: whoever would have it otherwise must look first.
+    """
+    acted: list[str] = []
+    with ThreadPoolExecutor(4) as threads:
+        for name, content in [("m#t", "old"), ("m#t#2", "new")]:
+
+            async def play(given: Input, run: Run, content: str = content) -> None:
+                await run.once(
+                    "pay", lambda _, told: acted.append(told), content=content
+                )
+
+            shelf = Shelf(store, name)
+            lender = Lender(shelf, threads)
+            lender.fill(numbered(1))
+            await lender.work(play)
+    assert acted == ["old"]
+    assert "stands with other content" in shelf.dead()[1].cause
