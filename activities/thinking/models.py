@@ -5,7 +5,7 @@ Which models there are to think with, by the environment of the worker.
 import os
 
 from outlast.contracts.errors import GiveUp
-from outlast.contracts.policies import SILENCE_S
+from outlast.contracts.policies import MODEL_SILENCE_S
 
 # By what a route's name ends with: `writer.model` thinks with OUTLAST_MODEL.
 VARIABLES = {"model": "OUTLAST_MODEL", "fallback-model": "OUTLAST_FALLBACK_MODEL"}
@@ -34,7 +34,7 @@ def silence_s() -> float:
     """
     How long a model may say nothing, in seconds.
     """
-    return float(os.environ.get("OUTLAST_MODEL_SILENCE_S") or SILENCE_S)
+    return float(os.environ.get("OUTLAST_MODEL_SILENCE_S") or MODEL_SILENCE_S)
 
 
 def output() -> str:

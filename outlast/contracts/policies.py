@@ -123,7 +123,7 @@ TOLERANCE = Tolerance()
 RETRY_AFTER_MOST_S = 30.0
 
 # How long a model may say nothing, before its first word and between two.
-SILENCE_S = 30.0
+MODEL_SILENCE_S = 30.0
 
 
 class Timing(BaseModel):

@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.policies import SILENCE_S
+from outlast.contracts.policies import MODEL_SILENCE_S
 
 SHIPPED_CREW = [
     "activities.librarian",
@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     model: str | None = None
     fallback_model: str | None = None
     # How long a model may say nothing, before its first word and between two.
-    model_silence_s: float = Field(default=SILENCE_S, gt=0, le=600)
+    model_silence_s: float = Field(default=MODEL_SILENCE_S, gt=0, le=600)
     # How it is asked for an answer of a form: most models know tools; llama.cpp and
     # vLLM can hold any model to a JSON schema, "native"; "prompted" asks in words.
     model_output: Literal["tool", "native", "prompted"] = "tool"

@@ -27,6 +27,7 @@ LAYERS = [
     {"outlast.contracts"},
 ]
 FACADE = "outlast"
+DEFINED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 
@@ -199,6 +200,19 @@ with imports_passed_through():
     import e.f
 """
     assert imported(source) == {"b.c", "e.f"}
+
+
+@pytest.mark.parametrize("module", modules())
+def test_no_name_is_given_twice(module: str) -> None:
+    """
+    A module's constants, classes and functions are defined once: of two with one name
+    the later would stand, in silence.
+    """
+    body = ast.parse(modules()[module].read_text()).body
+    named = [each.name for each in body if isinstance(each, DEFINED)]
+    assigned = [each.targets for each in body if isinstance(each, ast.Assign)]
+    names = [*named, *(ast.unparse(each) for targets in assigned for each in targets)]
+    assert sorted(names) == sorted(set(names))
 
 
 def test_no_two_test_files_share_a_name() -> None:
