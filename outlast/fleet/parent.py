@@ -37,8 +37,11 @@ KILL_AFTER_S = 4.0
 # Reports that wait for an absent server do not hold a stopping parent for long.
 REPORT_AT_END_S = 5.0
 
-# How long the process with the workflows stays for what the others hand on.
+# How long the process with the workflows stays for the others to hand on what they have,
+# and then for the workflow tasks that dispatch it again: one that is lost with its
+# process is seen by its timeout of 2 s only.
 HOLD_ON_S = 1.0
+DISPATCHED_S = 0.5
 
 # How long the next birth waits while others of its kind take over from the dead one.
 TAKE_OVER_S = 0.1
@@ -156,6 +159,7 @@ class Fleet:
         ended = asyncio.gather(*(each.ended.wait() for each in others))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ended, self.settings.drain_s + HOLD_ON_S)
+            await asyncio.wait_for(self._killing.wait(), DISPATCHED_S)
         for child in self.children:
             child.leave.set()
 
