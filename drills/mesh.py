@@ -96,7 +96,9 @@ class Peer:
         """
         SIGKILL its gossip process alone: its fleet and its server live on.
         """
-        gossips = [pid for pid in self.tree() if b"outlast.mesh.process" in _command(pid)]
+        gossips = [
+            pid for pid in self.tree() if b"outlast.mesh.process" in _command(pid)
+        ]
         assert gossips, f"peer {self.name} has no gossip process"
         _signal(gossips, signal.SIGKILL)
 
