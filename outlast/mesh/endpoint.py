@@ -14,7 +14,11 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
-from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.client import (
+    Client,
+    RPCTimeoutOrCancelledError,
+    WorkflowUpdateFailedError,
+)
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.attempt.permit import Permits
@@ -234,6 +238,10 @@ class Endpoint:
                     await handle.execute_update("cancel", args=[AWAY])
             except WorkflowUpdateFailedError:
                 pass  # it has ended by itself, or is about to
+            except RPCTimeoutOrCancelledError:
+                # The client's word for our limit, but also for our own cancellation.
+                if _is_cancelled():
+                    raise asyncio.CancelledError from None
             except (RPCError, TimeoutError) as error:
                 if _is_unknown(error):
                     break
@@ -252,6 +260,11 @@ class Endpoint:
 def _failed(mission: str, error: Exception) -> Report:
     cause = shorten(str(error), CAUSE_CHARS)
     return Report(mission=mission, status=Status.FAILED, tasks=[], degraded=[cause])
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _is_unknown(error: BaseException) -> bool:
