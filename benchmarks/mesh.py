@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.mesh_storm import weather
 from drills.mesh import Net, Peer, can_split, equal, peers, running, whole
 from drills.real import ROOT, events, wait_for
 from outlast.runtime.embedded import find_cli
@@ -36,8 +37,6 @@ RUN_BOUND_S = 3.0
 HEAL_BOUND_S = 5.0
 PULSE_S = 0.3
 QUIET_S = 20.0
-STORM_EVERY_S = 5.0
-PACE_S = 0.05  # between two submissions, so that deaths come in their midst
 LONG_S = 300.0
 
 
@@ -360,35 +359,20 @@ def traffic(net: Net, name: str) -> tuple[int, int]:
 
 def storm(bench: Bench, tasks: int) -> None:
     """
-    Hand in many tasks to random peers while one after the other dies and returns.
+    Hand in many of the lightest tasks, of one step without any work, to random peers
+    while one after the other dies and returns.
     """
-    began = time.monotonic()
-    accepted: list[str] = []
-    killed, down, next_s = 0, None, began + STORM_EVERY_S
-    while len(accepted) < tasks:
-        if time.monotonic() > next_s:
-            next_s = time.monotonic() + STORM_EVERY_S
-            if down is not None:
-                down.begin()
-                down.begun()
-            down = bench.dice.choice(bench.peers)
-            down.kill()
-            killed += 1
-        to = bench.dice.choice([each for each in bench.peers if each is not down])
-        task = bench.submit(to, steps=3, step_s=0.01)
-        accepted += [task] if task else []
-        time.sleep(PACE_S)
-    assert killed > 1, "the fault hardly fired"
-    if down is not None:
-        down.begin()
-        down.begun()
-    bench.done(accepted, bench.peers, limit_s=3600)
     bench.healthy()
-    assert_one_standing(bench)
-    bench.add(
-        f"storm: seconds for {tasks} tasks, {killed} deaths and returns",
-        [time.monotonic() - began],
+    told = weather(
+        bench.peers, lambda to: bench.submit(to, steps=1, step_s=0), tasks, bench.dice
     )
+    for task, stands in list(told.left.items())[:10]:
+        print(f"left: {task} {stands}", flush=True)
+    runs = [float(len(events(bench.log(task), "start"))) for task in told.tasks]
+    bench.add(f"storm: {tasks} tasks, {told.deaths} deaths", [told.seconds])
+    bench.add("  seconds until a peer is back", told.returns)
+    bench.add("  times that a task was begun", runs, None, "times")
+    bench.add("  tasks without one result", [len(told.left)], 0, "tasks")
 
 
 def main() -> int:

@@ -92,6 +92,16 @@ class Peer:
         """
         return [] if self.process is None else family(self.process.pid)
 
+    def kill_gossip(self) -> None:
+        """
+        SIGKILL its gossip process alone: its fleet and its server live on.
+        """
+        gossips = [
+            pid for pid in self.tree() if b"outlast.mesh.process" in _command(pid)
+        ]
+        assert gossips, f"peer {self.name} has no gossip process"
+        _signal(gossips, signal.SIGKILL)
+
     def kill(self) -> None:
         """
         SIGKILL the whole of it at once.
@@ -129,6 +139,13 @@ def family(pid: int) -> list[int]:
     for each_pid in found:
         found += children.get(each_pid, [])
     return found
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""  # it has gone
 
 
 def peers(folder: Path, names: str, net: "Net | None" = None) -> list[Peer]:

@@ -141,6 +141,7 @@ def _mesh(counts: dict[str, Any]) -> Iterator[Metric]:
         ("members", "peers alive as far as this one knows, itself included"),
         ("away", "peers that the mesh waits for"),
         ("events", "events in the log"),
+        ("open", "tasks of the mesh without a result, as far as this one knows"),
         ("runs", "tasks of the mesh in hand"),
     ]:
         yield GaugeMetricFamily(f"outlast_mesh_{name}", told, counts[name])

@@ -99,6 +99,7 @@ class Desk:
             "members": len(seen.live),
             "away": len(set(seen.peers) - {each.name for each in seen.live}),
             "events": seen.events,
+            "open": len(core.view.open),
             "runs": self._shell.endpoint.load,
             "refused": heard.pop("refused") + sum(seen.refused.values()),
             "unread": seen.unread,

@@ -13,7 +13,12 @@ import time
 from collections.abc import Callable
 
 from pydantic import ValidationError
-from temporalio.client import Client, WorkflowUpdateFailedError
+from sqlalchemy.exc import DBAPIError
+from temporalio.client import (
+    Client,
+    RPCTimeoutOrCancelledError,
+    WorkflowUpdateFailedError,
+)
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.attempt.permit import Permits
@@ -178,22 +183,28 @@ class Endpoint:
         self._ended(wanted.task, wanted.epoch, report)
 
     async def _conduct(self, mission: str, wanted: Run) -> Report:
-        try:
-            asked = Mission.model_validate({**wanted.mission, "id": mission})
-            started = await self._start(asked, wanted)
-            return await started.report()
-        except (OutlastError, ValidationError) as error:
-            # What cannot begin here has failed: it must not stay undecided.
-            cause = shorten(str(error), CAUSE_CHARS)
-            return Report(
-                mission=mission, status=Status.FAILED, tasks=[], degraded=[cause]
-            )
+        """
+        See it to its end, however long its server or store is away.
+        """
+        while True:
+            try:
+                asked = Mission.model_validate({**wanted.mission, "id": mission})
+                started = await self._start(asked, wanted)
+                return await started.report()
+            except (UnavailableError, DBAPIError) as error:
+                # The same again joins what was begun.
+                logger.warning("mesh.endpoint_away: %s", error)
+                await asyncio.sleep(AGAIN_S)
+            except (OutlastError, ValidationError) as error:
+                # What cannot begin here has failed: it must not stay undecided.
+                return _failed(mission, error)
 
     async def _start(self, mission: Mission, wanted: Run) -> Started:
         """
-        Start the mission from where it was, however long the server is away.
+        Start the mission from where it was, or join it.
 
         :raises BadInputError: when it cannot be started here.
+        :raises UnavailableError: when nobody takes it now.
         """
         if wanted.epoch > 1:
             # On an endpoint that peers share, the run of the dead one lives on.
@@ -202,13 +213,8 @@ class Endpoint:
             await self._room()
             parts = wanted.parts.values()
             await self._store.run(put, self._store, mission.id, parts, time.time())
-        while True:
-            try:
-                client = await self._line.client()
-                return await start(mission, client=client, store=self._store)
-            except UnavailableError as error:
-                logger.warning("mesh.endpoint_away: %s", error)
-                await asyncio.sleep(AGAIN_S)
+        client = await self._line.client()
+        return await start(mission, client=client, store=self._store)
 
     async def _room(self) -> None:
         """
@@ -232,6 +238,10 @@ class Endpoint:
                     await handle.execute_update("cancel", args=[AWAY])
             except WorkflowUpdateFailedError:
                 pass  # it has ended by itself, or is about to
+            except RPCTimeoutOrCancelledError:
+                # The client's word for our limit, but also for our own cancellation.
+                if _is_cancelled():
+                    raise asyncio.CancelledError from None
             except (RPCError, TimeoutError) as error:
                 if _is_unknown(error):
                     break
@@ -245,6 +255,16 @@ class Endpoint:
     async def _is_open(self, mission: str) -> bool:
         entry = await self._store.run(self._books.find, mission)
         return entry is not None and entry.finished_at is None
+
+
+def _failed(mission: str, error: Exception) -> Report:
+    cause = shorten(str(error), CAUSE_CHARS)
+    return Report(mission=mission, status=Status.FAILED, tasks=[], degraded=[cause])
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _is_unknown(error: BaseException) -> bool:

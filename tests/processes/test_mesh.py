@@ -146,6 +146,24 @@ def test_a_frozen_peer_wakes_and_does_nothing_it_no_longer_owns(mesh: Mesh) -> N
 
 
 @pytest.mark.timeout(120)
+def test_a_gossip_process_that_dies_is_started_again(mesh: Mesh) -> None:
+    """
+    Its fleet and server live on; meanwhile its runs stand still, so that the task ends
+    once wherever it goes on, and then it is of the mesh as before.
+    """
+    mesh.submit("hushed", steps=60)
+    mesh.steps("hushed", 5)
+    hushed = mesh.owner("hushed")
+    hushed.kill_gossip()
+    assert hushed.ask("counts") is None
+    mesh.completed("hushed", mesh.peers)
+    wait_for(lambda: whole(mesh.peers) and equal(mesh.peers), "a whole mesh")
+    assert len(events(mesh.log("hushed"), "end")) == 1
+    assert len(events(mesh.log("hushed"), "effect")) == 1
+    assert "gossip.died" in (hushed.home / "peer.log").read_text()
+
+
+@pytest.mark.timeout(120)
 def test_each_side_of_a_split_works_on_and_healed_one_result_stands(mesh: Mesh) -> None:
     """
     A peer cut off from the two others finishes what it knows, so do they; healed, all

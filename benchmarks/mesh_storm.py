@@ -1,0 +1,155 @@
+"""
+The storm: a mesh is given many tasks while one peer after the other dies and returns.
+
+Deaths keep their own pace and go on until the last task is done, however long a peer
+takes to return; most of the peers work at any time.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from drills.mesh import Peer, equal, whole
+from drills.real import wait_for
+
+EVERY_S = 5.0
+PACE_S = 0.05  # between two submissions, so that deaths come in their midst
+LOOK_S = 1.0
+LIMIT_S = 3600.0
+
+Submit = Callable[[Peer], str | None]
+
+
+@dataclass
+class Weathered:
+    """
+    What a storm has left behind.
+
+    :param returns: the seconds from each start of a peer until it works again.
+    :param left: the tasks without a completed result that all peers agree on, each
+        with how it stands where.
+    """
+
+    seconds: float
+    deaths: int
+    returns: list[float]
+    tasks: list[str]
+    left: dict[str, list[Any]] = field(default_factory=dict)
+
+
+class Deaths(threading.Thread):
+    """
+    Every 5 s one of *peers* is killed whole, and the one before it begins to return:
+    later where that takes longer, so that no more than two are away.
+    """
+
+    def __init__(self, peers: list[Peer], dice: random.Random) -> None:
+        super().__init__(daemon=True)
+        self.count = 0
+        self.returns: list[float] = []
+        self.away: list[Peer] = []
+        self._peers = peers
+        self._dice = dice
+        self._over = threading.Event()
+        self._error: Exception | None = None
+
+    @property
+    def up(self) -> list[Peer]:
+        """
+        The peers that can be asked.
+        """
+        away = list(self.away)
+        return [each for each in self._peers if each not in away]
+
+    def run(self) -> None:
+        try:
+            while not self._over.is_set():
+                self._round()
+            for each in list(self.away):
+                self._return(each)
+        except Exception as error:  # the edge of a thread: `end` raises it
+            self._error = error
+
+    def end(self) -> None:
+        """
+        Have all return.
+        """
+        self._over.set()
+        self.join()
+        if self._error is not None:
+            raise self._error
+
+    def _round(self) -> None:
+        before = list(self.away)
+        victim = self._dice.choice(self.up)
+        self.away.append(victim)
+        victim.kill()
+        self.count += 1
+        next_s = time.monotonic() + EVERY_S
+        for each in before:
+            self._return(each)
+        self._over.wait(max(0.0, next_s - time.monotonic()))
+
+    def _return(self, peer: Peer) -> None:
+        began = time.monotonic()
+        peer.begin()
+        peer.begun()
+        self.returns.append(time.monotonic() - began)
+        self.away.remove(peer)
+
+
+def weather(
+    peers: list[Peer], submit: Submit, count: int, dice: random.Random
+) -> Weathered:
+    """
+    Hand in *count* tasks to random *peers* under deaths, and wait for all of them.
+    """
+    began = time.monotonic()
+    deaths = Deaths(peers, dice)
+    deaths.start()
+    tasks = _hand_in(deaths, submit, count, dice)
+    _wait_until_done(deaths, began + LIMIT_S)
+    seconds = time.monotonic() - began
+    deaths.end()
+    wait_for(lambda: whole(peers) and equal(peers), "a whole mesh", 300)
+    told = Weathered(seconds, deaths.count, deaths.returns, tasks)
+    told.left = _left(peers, tasks)
+    return told
+
+
+def _hand_in(
+    deaths: Deaths, submit: Submit, count: int, dice: random.Random
+) -> list[str]:
+    accepted: list[str] = []
+    while len(accepted) < count and deaths.is_alive():
+        task = submit(dice.choice(deaths.up))
+        accepted += [task] if task else []
+        time.sleep(PACE_S)
+    return accepted
+
+
+def _wait_until_done(deaths: Deaths, deadline: float) -> None:
+    """
+    Wait until no peer that can be asked knows of anything to do. What some only think
+    is done is found later, among what is left.
+    """
+    while deaths.is_alive() and time.monotonic() < deadline:
+        time.sleep(LOOK_S)
+        told = [each.ask("counts") for each in deaths.up]
+        if all(each is not None and each["open"] == 0 for each in told):
+            return
+
+
+def _left(peers: list[Peer], tasks: list[str]) -> dict[str, list[Any]]:
+    told = [{each["task"]: each for each in peer.ask("status") or []} for peer in peers]
+    stands = {task: [by.get(task) for by in told] for task in tasks}
+    return {task: each for task, each in stands.items() if not _is_settled(each)}
+
+
+def _is_settled(told: list[dict[str, Any] | None]) -> bool:
+    first = told[0]
+    agreed = all(each == first for each in told)
+    return agreed and first is not None and first["state"] == "completed"

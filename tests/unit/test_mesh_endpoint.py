@@ -1,0 +1,136 @@
+"""
+What becomes of a run while what it hangs on is away.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
+from temporalio.client import Client, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.service import RPCError, RPCStatusCode
+
+from outlast.attempt.permit import Permits
+from outlast.contracts.errors import StoreAwayError
+from outlast.contracts.models import Mission, Report
+from outlast.mesh.effects import Run
+from outlast.mesh.endpoint import Endpoint, Line
+from outlast.store.books import Books
+from outlast.store.database import Store
+
+MISSION = {"goal": "rehearse", "tasks": [{"id": "r", "role": "rehearse"}]}
+LIMIT_S = 30.0
+
+
+class AwayOnce(Store):
+    """
+    A store that fails once by *error*.
+    """
+
+    def __init__(self, path: Path, error: Exception) -> None:
+        super().__init__(path)
+        self._errors = [error]
+
+    async def run(self, act: Callable[..., Any], *args: Any) -> Any:
+        if self._errors:
+            raise self._errors.pop()
+        return await super().run(act, *args)
+
+
+class Unanswered(Line):
+    """
+    A line to a server that has not come up yet.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("a")
+        self.asked = asyncio.Event()
+
+    async def client(self) -> Client:
+        self.asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StoreAwayError("its server does not answer"),
+        OperationalError("BEGIN IMMEDIATE", {}, Exception("database is locked")),
+    ],
+    ids=["away", "locked"],
+)
+async def test_a_run_outlives_its_store_being_away(
+    tmp_path: Path, error: Exception
+) -> None:
+    """
+    It is neither failed nor forgotten, but begun when the store answers.
+    """
+    store, line = AwayOnce(tmp_path / "outlast.db", error), Unanswered()
+    endpoint = Endpoint(store, Permits(tmp_path / "runs"), line)
+    ended: list[Report] = []
+    endpoint.tell(lambda task, epoch, report: ended.append(report))
+
+    endpoint.run(Run("job", 1, MISSION, {}))
+
+    await asyncio.wait_for(line.asked.wait(), LIMIT_S)
+    assert ended == []
+    assert endpoint.load == 1
+    endpoint.drop("job", 1)
+    store.close()
+
+
+class Overloaded(Line):
+    """
+    A line to a server that answers the first update too late, and then no longer has
+    the mission. It is its own client and handle.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("a")
+        self._answers: list[Exception] = [
+            RPCError("no such mission", RPCStatusCode.NOT_FOUND, b""),
+            WorkflowUpdateRPCTimeoutOrCancelledError(),
+        ]
+
+    async def client(self) -> Any:
+        return self
+
+    def get_workflow_handle(self, mission: str) -> Any:
+        return self
+
+    async def execute_update(self, update: str, args: list[str]) -> None:
+        raise self._answers.pop()
+
+
+class Noted(Permits):
+    """
+    Says when a run needs its word no more.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.dropped = asyncio.Event()
+
+    def drop(self, mission: str) -> None:
+        super().drop(mission)
+        self.dropped.set()
+
+
+async def test_a_run_is_ended_however_late_its_server_answers(
+    store: Store, tmp_path: Path
+) -> None:
+    """
+    What is no longer ours must not stand on our server, held for good.
+    """
+    Books(store).open(Mission.model_validate({**MISSION, "id": "job.1"}))
+    permits = Noted(tmp_path / "runs")
+    permits.enter("job.1")
+    endpoint = Endpoint(store, permits, Overloaded())
+
+    endpoint.cancel("job", 1)
+
+    await asyncio.wait_for(permits.dropped.wait(), LIMIT_S)
+    assert permits.allow("job.1")
