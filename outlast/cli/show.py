@@ -179,6 +179,8 @@ def print_ready(line: dict[str, Any]) -> None:
     """
     print(f"Temporal   {line['address']}")
     print(f"Web UI     {line['ui']}")
+    if "peer" in line:
+        print(f"peer       {line['peer']} at {line['mesh']}")
     print(f"health     {line['health']}")
     for worker in line["workers"]:
         print(f"worker     {worker['kind']} {worker['pid']}")
