@@ -26,6 +26,7 @@ from outlast.runtime.connect import connect, refuse_two_hosts
 from outlast.runtime.settings import settings, temporal_is_named
 from outlast.runtime.start import UNKNOWN_HERE, Started, resolve, start
 from outlast.runtime.use import running, used
+from outlast.store.batches import Batches
 from outlast.store.books import Books
 
 UPDATE_LIMIT_S = 10.0
@@ -157,8 +158,9 @@ async def update(client: Client, mission: str, name: str, *args: Any) -> None:
 
 
 def _why_unknown(mission: str) -> str:
-    entry = Books(open_store()).find(mission)
-    if entry is not None and entry.report is None:
+    store = open_store()
+    entry = Books(store).find(mission) or Batches(store).find(mission)
+    if entry is not None and entry.finished_at is None:
         return f"{mission}: {UNKNOWN_HERE}"
     return f"no mission {mission!r} is under way"
 

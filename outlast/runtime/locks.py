@@ -69,6 +69,11 @@ def lock(path: Path, how: int) -> int | None:
 def lock_port(port: int) -> int | None:
     """
     Lock *port* of this machine among all of this user's servers, as `lock` does.
+
+    :raises UnavailableError: when there is no place for locks.
     """
     name = f"outlast-{os.getuid()}-port-{port}.lock"
-    return lock(Path(tempfile.gettempdir()) / name, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        return lock(Path(tempfile.gettempdir()) / name, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise UnavailableError(f"port {port} cannot be claimed: {error}") from None
