@@ -18,11 +18,10 @@ from outlast.attempt.spans import span
 from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
 from outlast.cli.home import open_store
 from outlast.cli.intake import new_id
-from outlast.cli.missions import Options, reach, refuse_far_workers
+from outlast.cli.missions import Options, enter, refuse_far_workers
 from outlast.contracts.pool import Batch, BatchReport
 from outlast.runtime import telemetry
 from outlast.runtime.batch import StartedBatch, open_batch, resolve
-from outlast.runtime.connect import connect
 from outlast.runtime.settings import settings
 from outlast.runtime.source import Source, source
 from outlast.runtime.use import used
@@ -70,7 +69,7 @@ async def _carry_out(
     ready: dict[str, Any] | None,
 ) -> BatchReport:
     telemetry.begin("starter")
-    client = await connect(ready["address"]) if ready else await reach()
+    client = await enter(options, ready)
     await asyncio.to_thread(open_batch, batch, store)
     started = StartedBatch(batch, client, store)
     print(f"batch {batch.id}", file=sys.stderr)

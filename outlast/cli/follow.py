@@ -19,10 +19,10 @@ from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import WorkflowHandle, WorkflowQueryFailedError
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.models import Beat, Outcome, Progress, Report, task_of
-from outlast.runtime.start import Started
+from outlast.runtime.start import UNKNOWN_HERE, Started
 
 LOOK_S = 0.25
 LOOK_LIMIT_S = 2.0
@@ -104,6 +104,21 @@ async def look(handle: WorkflowHandle[Any, Any]) -> View | None:
         elif words := await _said(pending):
             said[task_of(pending.activity_id)] = words
     return View(progress, said, unstarted)
+
+
+async def why_silent(handle: WorkflowHandle[Any, Any]) -> str:
+    """
+    Say why a look at the mission has shown nothing, and what to do.
+    """
+    try:
+        async with asyncio.timeout(LOOK_LIMIT_S):
+            await handle.describe()
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return UNKNOWN_HERE
+    except TimeoutError:
+        pass
+    return "no workflow process answers; start workers with worker.py"
 
 
 async def _said(pending: PendingActivityInfo) -> str:

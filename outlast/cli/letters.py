@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from outlast.cli import outcomes
-from outlast.cli.follow import look
+from outlast.cli.follow import look, why_silent
 from outlast.cli.home import open_store
 from outlast.cli.missions import reach, refuse_far_workers, update
 from outlast.contracts.errors import BadInputError, UnavailableError
@@ -99,13 +99,13 @@ async def progress(mission: str) -> Progress:
     """
     Ask a mission under way how far it is.
 
-    :raises UnavailableError: when no workflow process answers.
+    :raises UnavailableError: when no workflow process answers, or the server does not
+        know it.
     """
-    view = await look((await reach()).get_workflow_handle(mission))
+    handle = (await reach()).get_workflow_handle(mission)
+    view = await look(handle)
     if view is None:
-        raise UnavailableError(
-            f"{mission}: no workflow process answers; start workers with worker.py"
-        )
+        raise UnavailableError(f"{mission}: {await why_silent(handle)}")
     return view.progress
 
 

@@ -46,6 +46,9 @@ def submit(
     if as_json:
         print(json.dumps(told))
         return
+    if "ended" in told:
+        print(f"{told['task']} has ended already: {told['ended']}")
+        return
     few = f", not {told['asked']}" if told["copies"] < told["asked"] else ""
     print(f"task {told['task']} is in {told['copies']} logs{few}")
 
@@ -112,7 +115,9 @@ def _tell_more(told: dict[str, Any]) -> None:
         how = "done" if reached["done"] else f"{reached['saves']} saves"
         print(f"  {part}  {how}, in epoch {reached['epoch']}")
     if told["knew"]:
-        print(f"  ended among {', '.join(told['knew'])}")
+        print(f"  known to {', '.join(told['knew'])} when it ended")
+    for reason in (told["report"] or {}).get("degraded", []):
+        print(f"  lacks: {reason}")
     for each in told["evidence"]:
         print(f"  also ended as {each['status']} with {each['owner']}, which lost")
 

@@ -18,13 +18,16 @@ from temporalio.service import RPCError, RPCStatusCode
 from outlast.attempt.spans import describe, span
 from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
 from outlast.cli.follow import follow, screen
+from outlast.cli.home import open_store
 from outlast.contracts.errors import BadInputError, RefusedError, UnavailableError
 from outlast.contracts.models import Mission, Report, Status
 from outlast.runtime import telemetry
 from outlast.runtime.connect import connect, refuse_two_hosts
 from outlast.runtime.settings import settings, temporal_is_named
-from outlast.runtime.start import Started, resolve, start
+from outlast.runtime.start import UNKNOWN_HERE, Started, resolve, start
 from outlast.runtime.use import running, used
+from outlast.store.batches import Batches
+from outlast.store.books import Books
 
 UPDATE_LIMIT_S = 10.0
 
@@ -94,13 +97,25 @@ async def with_client(act: Callable[[Client], Awaitable[Any]]) -> Any:
     return await act(await reach())
 
 
-async def reach() -> Client:
+async def reach(ready: dict[str, Any] | None = None) -> Client:
     """
-    Connect to the Temporal of the environment, else to the stack on this home.
+    Connect to the stack that says it is *ready*, else to the Temporal of the
+    environment, else to the stack on this home.
 
-    :raises UnavailableError: when neither answers.
+    :raises UnavailableError: when it does not answer.
     """
-    return await connect(_address())
+    return await connect(ready["address"] if ready else _address(), quiet=True)
+
+
+async def enter(options: Options, ready: dict[str, Any] | None) -> Client:
+    """
+    Connect to where new work goes, and say where: it may be somebody else's server.
+    """
+    client = await reach(ready)
+    if not (options.embedded or options.as_json):
+        target = client.service_client.config.target_host
+        print(f"on Temporal {target}", file=sys.stderr)
+    return client
 
 
 def refuse_far_workers() -> None:
@@ -132,7 +147,7 @@ async def update(client: Client, mission: str, name: str, *args: Any) -> None:
         raise RefusedError(f"{mission}: {error.cause}") from None
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
-            raise BadInputError(f"no mission {mission!r} is under way") from None
+            raise BadInputError(_why_unknown(mission)) from None
         raise UnavailableError(f"{mission}: {error.message}") from None
     except TimeoutError:
         raise UnavailableError(
@@ -142,12 +157,20 @@ async def update(client: Client, mission: str, name: str, *args: Any) -> None:
     print(f"{mission}: {name} done")
 
 
+def _why_unknown(mission: str) -> str:
+    store = open_store()
+    entry = Books(store).find(mission) or Batches(store).find(mission)
+    if entry is not None and entry.finished_at is None:
+        return f"{mission}: {UNKNOWN_HERE}"
+    return f"no mission {mission!r} is under way"
+
+
 async def _carry_out(
     mission: Mission, options: Options, ready: dict[str, Any] | None
 ) -> tuple[Started, Report]:
     _cancel_on_sigterm()
     telemetry.begin("starter")
-    client = await connect(ready["address"]) if ready else await reach()
+    client = await enter(options, ready)
     told = {"outlast.mission": mission.id, "outlast.tenant": mission.tenant}
     with span("mission", told):  # the root of its one trace
         started = await start(mission, client=client)

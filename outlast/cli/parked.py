@@ -53,7 +53,8 @@ async def _parked(entries: list[Entry]) -> list[Parked]:
         try:
             found += waiting(await progress(entry.id))
         except UnavailableError as error:
-            found.append(Parked(entry.id, "?", str(error), "start workers"))
+            then = f"starter.py status {entry.id}"
+            found.append(Parked(entry.id, "?", str(error), then))
     return found
 
 

@@ -7,7 +7,7 @@ import json
 import time
 from typing import Any
 
-from outlast.cli.follow import look
+from outlast.cli.follow import look, why_silent
 from outlast.cli.home import open_store
 from outlast.cli.missions import Conducted, reach
 from outlast.cli.parked import waiting
@@ -104,7 +104,7 @@ async def show_status(mission: str, as_json: bool) -> None:
     if wedged:
         print(f"WEDGED: {wedged}")
     if view is None:
-        print("no workflow process answers; start workers with worker.py")
+        print(await why_silent(handle))
         return
     if view.progress.paused:
         print("paused")
@@ -179,6 +179,8 @@ def print_ready(line: dict[str, Any]) -> None:
     """
     print(f"Temporal   {line['address']}")
     print(f"Web UI     {line['ui']}")
+    if "peer" in line:
+        print(f"peer       {line['peer']} at {line['mesh']}")
     print(f"health     {line['health']}")
     for worker in line["workers"]:
         print(f"worker     {worker['kind']} {worker['pid']}")

@@ -5,6 +5,7 @@ Every error of Outlast, sorted by what the caller does next.
     ├── BadInputError         mend the input: one sentence, exit code 2, nothing started
     ├── BadMessageError       count it and go on: what a peer said makes no sense
     ├── UnavailableError      try again later: something outside is away
+    │   ├── PortTakenError    try another port: somebody was faster to this one
     │   └── StoreError        the store cannot be opened or is too new
     │       └── StoreAwayError  its server does not answer, or ended the transaction
     ├── RefusedError          stop: somebody else is right
@@ -59,6 +60,12 @@ class BadMessageError(OutlastError):
 class UnavailableError(OutlastError):
     """
     Something outside is away; the message says what to do.
+    """
+
+
+class PortTakenError(UnavailableError):
+    """
+    A port that was free when it was chosen is somebody else's now.
     """
 
 

@@ -49,8 +49,10 @@ class Desk:
         except ValidationError as error:
             raise BadInputError(f"no mission: {error.errors()[0]['msg']}") from None
         asked = int(question.get("copies", MESH_COPIES))
+        ended = self._shell.core.view.of(mission.id).result
         copies = await self._shell.submit(resolve(mission), asked)
-        return {"task": mission.id, "copies": copies, "asked": asked}
+        told = {"task": mission.id, "copies": copies, "asked": asked}
+        return {**told, "ended": ended.status.value} if ended else told
 
     async def _members(self, question: Question) -> Any:
         core, found = self._shell.core, {}

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from outlast.contracts.errors import BadMessageError
 from outlast.contracts.models import Checkpoint, Mission, Report
 from outlast.contracts.policies import MESH_LOOK_S, MESH_TICK_S
+from outlast.mesh.diary import Diary
 from outlast.mesh.effects import (
     Acknowledge,
     Announce,
@@ -66,6 +67,7 @@ class Shell:
         self._place = place
         self._log = EventLog(store, core.me.name)
         self._watch = Watch(store)
+        self._diary = Diary(core.me.name)
         self._effects: asyncio.Queue[list[Effect]] = asyncio.Queue()
         self._waiting: dict[str, list[asyncio.Future[int]]] = {}
         self._sends: set[asyncio.Future[None]] = set()
@@ -163,6 +165,7 @@ class Shell:
             self._do(each)
 
     def _do(self, effect: Effect) -> None:
+        self._diary.note(effect)
         match effect:
             case Send():
                 self._send(effect)
@@ -220,6 +223,7 @@ class Shell:
 
     def _see_members(self) -> None:
         live = presences(self.membership.members())
+        self._diary.see(each.name for each in live)
         self._take(self.core.members(live))
 
     async def _tick(self) -> None:

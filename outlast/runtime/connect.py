@@ -13,7 +13,7 @@ from typing import Any
 from temporalio.client import Client, KeepAliveConfig
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
-from temporalio.runtime import Runtime, TelemetryConfig
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
 from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.contracts.policies import SIGN_S
@@ -31,13 +31,21 @@ WORKER_SIGN = timedelta(seconds=SIGN_S)
 ADDRESS = "localhost:7233"
 AGAIN_S = 0.2
 
+# As the SDK has it; and without its lines on calls that it tries again.
+LOUD = TelemetryFilter(core_level="WARN", other_level="ERROR").formatted()
+QUIET = f"{LOUD},temporalio_client::retry=off"
+
 logger = logging.getLogger("outlast.runtime")
 
 
-async def connect(address: str | None = None, identity: str | None = None) -> Client:
+async def connect(
+    address: str | None = None, identity: str | None = None, *, quiet: bool = False
+) -> Client:
     """
     Connect to *address*, or to where the TEMPORAL_* environment says.
 
+    :param quiet: for a process whose user is told in our own words that the server is
+        away; counts from the first connection of a process.
     :raises UnavailableError: when nobody answers there, with what to do.
     """
     config = configuration(address)
@@ -48,7 +56,7 @@ async def connect(address: str | None = None, identity: str | None = None) -> Cl
             **config,
             data_converter=pydantic_data_converter,
             keep_alive_config=KEEP_ALIVE,
-            runtime=_runtime(),
+            runtime=_runtime(quiet),
             interceptors=telemetry.interceptors(),
         )
     except (RuntimeError, OSError) as error:
@@ -150,9 +158,10 @@ def _loops(host: str) -> bool:
 _made: list[Runtime] = []
 
 
-def _runtime() -> Runtime:
+def _runtime(quiet: bool) -> Runtime:
     if not _made:
-        telemetry = TelemetryConfig()
+        logs = LoggingConfig(filter=QUIET if quiet else LOUD)
+        telemetry = TelemetryConfig(logging=logs)
         _made.append(
             Runtime(telemetry=telemetry, worker_heartbeat_interval=WORKER_SIGN)
         )

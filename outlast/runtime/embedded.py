@@ -2,10 +2,12 @@
 The embedded server: Temporal's own development server, one machine, no docker.
 
 Its state is one SQLite file, so it may be killed and started again; it is started
-again at once, on the same ports, whenever it dies unasked.
+again at once, on the same ports, whenever it dies unasked. Its ports are its own from
+before it starts until it is stopped: several started at once never share a server.
 """
 
 import asyncio
+import logging
 import os
 import random
 import re
@@ -15,10 +17,13 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from outlast.contracts.errors import BadInputError, UnavailableError
+from outlast.contracts.errors import BadInputError, PortTakenError, UnavailableError
+from outlast.runtime.locks import lock_port
+
+logger = logging.getLogger("outlast.runtime")
 
 HOST = "127.0.0.1"
 PORT = 7233
@@ -46,6 +51,10 @@ PRAGMAS = ("journal_mode=wal", "synchronous=1")
 SEARCH_ATTRIBUTES = ("OutlastStatus=Keyword", "OutlastTenant=Keyword")
 
 BOOT_LIMIT_S = 30.0
+# Who answers may be somebody who was faster: a server that lost the race to its port
+# has ended by then.
+SETTLED_S = 0.2
+PORT_TRIES = 5
 RESTART_PAUSE_S = 0.2
 RESTART_PAUSE_CAP_S = 5.0
 
@@ -60,6 +69,7 @@ class Server:
     port: int
     ui_port: int
     process: subprocess.Popen[bytes] | None = None
+    _claims: list[int] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -73,27 +83,16 @@ class Server:
         """
         Start it and wait until it listens.
 
-        :raises UnavailableError: when it does not.
+        :raises PortTakenError: when somebody else has one of its ports.
+        :raises UnavailableError: when it does not listen.
         """
-        log = self.home / "server.log"
-        if listens(self.port):
-            raise UnavailableError(f"port {self.port} is served by somebody else")
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                self._command(),
-                stdout=output,
-                stderr=output,
-                stdin=subprocess.DEVNULL,
-                # It will not start for a user without a name, as containers have.
-                env={"USER": "outlast", **os.environ},
-                start_new_session=True,  # a Ctrl-C is for us; it goes last
-            )
-        deadline = time.monotonic() + BOOT_LIMIT_S
-        while not listens(self.port):
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise UnavailableError(f"the embedded server did not start: see {log}")
-            await asyncio.sleep(0.02)
+        self._claim()
+        self._spawn()
+        try:
+            await self._listening()
+        except BaseException:
+            self._end()
+            raise
 
     async def keep(self) -> None:
         """
@@ -107,15 +106,71 @@ class Server:
             try:
                 await self.start()
                 pause = RESTART_PAUSE_S
-            except UnavailableError:
+            except UnavailableError as error:
+                logger.warning("server.not_started: %s", error)
                 # What cannot start is not mended by haste.
                 pause = min(pause * 2, RESTART_PAUSE_CAP_S)
                 await asyncio.sleep(pause)
 
     def stop(self) -> None:
         """
-        End it, politely first.
+        End it, politely first, and give its ports away.
         """
+        self._end()
+        while self._claims:
+            os.close(self._claims.pop())
+
+    def _claim(self) -> None:
+        ports = self.port, self.ui_port
+        if not self._claims:
+            claims = [lock_port(port) for port in ports]
+            self._claims += [claim for claim in claims if claim is not None]
+            if None in claims:
+                self.stop()
+                raise PortTakenError(f"another server begins on one of ports {ports}")
+        for port in ports:
+            if listens(port):
+                raise PortTakenError(f"port {port} is served by somebody else")
+
+    def _spawn(self) -> None:
+        with self._log.open("ab") as output:
+            self.process = subprocess.Popen(
+                self._command(),
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                # It will not start for a user without a name, as containers have.
+                env={"USER": "outlast", **os.environ},
+                start_new_session=True,  # a Ctrl-C is for us; it goes last
+            )
+
+    async def _listening(self) -> None:
+        deadline = time.monotonic() + BOOT_LIMIT_S
+        while not listens(self.port):
+            self._refuse_if_ended()
+            if time.monotonic() > deadline:
+                raise UnavailableError(self._not_started)
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(SETTLED_S)
+        self._refuse_if_ended()
+
+    def _refuse_if_ended(self) -> None:
+        assert self.process is not None
+        if self.process.poll() is None:
+            return
+        if listens(self.port) or listens(self.ui_port):
+            raise PortTakenError(f"somebody else was faster: see {self._log}")
+        raise UnavailableError(self._not_started)
+
+    @property
+    def _log(self) -> Path:
+        return self.home / "server.log"
+
+    @property
+    def _not_started(self) -> str:
+        return f"the embedded server did not start: see {self._log}"
+
+    def _end(self) -> None:
         process, self.process = self.process, None
         if process is None:
             return
@@ -138,6 +193,27 @@ class Server:
         for attribute in SEARCH_ATTRIBUTES:
             command += ["--search-attribute", attribute]
         return command
+
+
+async def start_server(home: Path, port: int | None, ui_port: int | None) -> Server:
+    """
+    Start a server on the ports that `choose_ports` gives, or on other ones where
+    somebody was faster to those.
+
+    :raises BadInputError: when an asked port is in use.
+    :raises UnavailableError: when none starts.
+    """
+    for tried in range(1, PORT_TRIES + 1):
+        server = Server(home, *choose_ports(port, ui_port))
+        try:
+            await server.start()
+        except BaseException as error:
+            server.stop()
+            if not isinstance(error, PortTakenError) or tried == PORT_TRIES:
+                raise
+        else:
+            return server
+    raise AssertionError("the last try returns or raises")
 
 
 def find_cli() -> str:
@@ -203,6 +279,10 @@ def _port(asked: int | None, usual: int, taken: set[int | None]) -> int:
 
 
 def _free(port: int) -> bool:
+    claim = lock_port(port)
+    if claim is None:
+        return False  # a server that begins does not listen yet
+    os.close(claim)
     with socket.socket() as probe:
         # As the server does it: a port that a dead one just left is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,14 +1,16 @@
 """
-The home and its two locks. The kernel drops a lock when its holder dies, so that
-nothing stale is ever left behind.
+The home and its two locks, and those of ports. The kernel drops a lock when its holder
+dies, so that nothing stale is ever left behind.
 
     stack.lock  held by whoever runs the embedded stack on this home
     users.lock  shared by everyone who uses it
+    a port's    held by whoever runs an embedded server there, on any home of this user
 """
 
 import contextlib
 import fcntl
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,3 +64,16 @@ def lock(path: Path, how: int) -> int | None:
         os.close(file)
         return None
     return file
+
+
+def lock_port(port: int) -> int | None:
+    """
+    Lock *port* of this machine among all of this user's servers, as `lock` does.
+
+    :raises UnavailableError: when there is no place for locks.
+    """
+    name = f"outlast-{os.getuid()}-port-{port}.lock"
+    try:
+        return lock(Path(tempfile.gettempdir()) / name, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise UnavailableError(f"port {port} cannot be claimed: {error}") from None

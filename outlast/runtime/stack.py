@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast.contracts.errors import UnavailableError
-from outlast.runtime.embedded import Server, choose_ports
+from outlast.runtime.embedded import Server, start_server
 from outlast.runtime.locks import STACK, USERS, held, home_of, lock
 from outlast.runtime.settings import Settings
 
@@ -62,7 +62,7 @@ class Stack:
                 return 0  # somebody was faster, and whoever wants us uses theirs
             if not mine:
                 return await _stay_with(home, announce, stop)
-            server = Server(home, *choose_ports(self.port, self.ui_port))
+            server = await start_server(home, self.port, self.ui_port)
             try:
                 return await self._serve(server, home, announce, stop)
             finally:
@@ -72,7 +72,6 @@ class Stack:
     async def _serve(
         self, server: Server, home: Path, announce: Any, stop: asyncio.Event
     ) -> int:
-        await server.start()
         keeping = asyncio.ensure_future(server.keep())
         announced = announce
         try:

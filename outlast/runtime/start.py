@@ -40,6 +40,7 @@ AWAY = {
     RPCStatusCode.INTERNAL,
 }
 AGAIN_S = 0.3
+UNKNOWN_HERE = "this server does not know it; start it again with the same id and file"
 # A mission that could not be handed over for so long is given back to the caller.
 HAND_OVER_LIMIT_S = 60.0
 
@@ -85,7 +86,9 @@ class Started:
             return None
         entry = self.books.find(self.id)
         if entry is None or entry.report is None:
-            raise OutlastError(f"mission {self.id}: {error.message}") from error
+            unknown = error.status is RPCStatusCode.NOT_FOUND
+            told = UNKNOWN_HERE if unknown else error.message
+            raise OutlastError(f"mission {self.id}: {told}") from error
         return entry.report
 
 

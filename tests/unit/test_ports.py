@@ -3,18 +3,34 @@ Where the embedded server listens, and that it is started again.
 """
 
 import asyncio
+import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from unit_fakes import told_in_one_sentence
 
-from outlast.contracts.errors import BadInputError, UnavailableError
+from outlast.contracts.errors import BadInputError, PortTakenError, UnavailableError
 from outlast.runtime import embedded
-from outlast.runtime.embedded import FREE_PORTS, HOST, Server, choose_ports, free_port
+from outlast.runtime.embedded import (
+    FREE_PORTS,
+    HOST,
+    Server,
+    choose_ports,
+    free_port,
+    start_server,
+)
+from outlast.runtime.locks import lock_port
 
-BOUND_S = 5.0
+BOUND_S = 20.0
+# Listens where the embedded server would, or fails as it does when it cannot.
+LISTENING = """
+import signal, socket, sys
+made = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+signal.pause()
+"""
 
 
 @pytest.fixture
@@ -224,3 +240,95 @@ async def test_a_server_does_not_take_somebody_else_for_itself(
     with pytest.raises(UnavailableError, match="somebody else"):
         await server.start()
     assert server.process is None
+
+
+@pytest.fixture
+def listening(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Has servers run a small program in the place of Temporal's.
+    """
+    monkeypatch.setattr(
+        Server,
+        "_command",
+        lambda server: [sys.executable, "-c", LISTENING, str(server.port)],
+    )
+
+
+async def test_of_several_started_at_once_each_has_a_server_of_its_own(
+    usual: tuple[int, int], listening: None, tmp_path: Path
+) -> None:
+    """
+    Whoever was not the first goes elsewhere, and takes no other's server for its own.
+    """
+    starting = [start_server(tmp_path, None, None) for _ in range(4)]
+    async with asyncio.timeout(BOUND_S):
+        servers = await asyncio.gather(*starting)
+    try:
+        ports = {port for each in servers for port in (each.port, each.ui_port)}
+        assert len(ports) == 2 * len(servers)
+        assert usual[0] in ports
+        alive = [each.process and each.process.poll() is None for each in servers]
+        assert all(alive)
+    finally:
+        for each in servers:
+            each.stop()
+
+
+async def test_a_port_is_chosen_again_once_its_server_is_stopped(
+    usual: tuple[int, int], listening: None, tmp_path: Path
+) -> None:
+    """
+    While a server lives, and while it is started again, its ports are nobody else's.
+    """
+    server = await start_server(tmp_path, None, None)
+    try:
+        assert server.process is not None
+        server.process.kill()
+        server.process.wait()
+        assert not set(usual) & set(choose_ports(None, None))
+    finally:
+        server.stop()
+    assert choose_ports(None, None) == usual
+
+
+async def test_an_asked_port_on_which_another_server_begins_is_refused(
+    usual: tuple[int, int], tmp_path: Path
+) -> None:
+    """
+    It does not listen yet, but it will before we do.
+    """
+    held = lock_port(usual[0])
+    assert held is not None
+    try:
+        with pytest.raises(BadInputError, match="in use"):
+            await start_server(tmp_path, usual[0], None)
+    finally:
+        os.close(held)
+
+
+class Late(Server):
+    """
+    A server that somebody overtakes while it boots, and that notices it after *boot*.
+    """
+
+    boot = "exit 1"
+
+    def _command(self) -> list[str]:
+        self.somebody = socket.create_server((HOST, self.port))
+        return ["sh", "-c", self.boot]
+
+
+@pytest.mark.parametrize("boot", ["exit 1", "sleep 0.05; exit 1"])
+async def test_a_server_that_was_overtaken_does_not_live_on_as_another(
+    tmp_path: Path, boot: str
+) -> None:
+    """
+    One that has ended has not started, whoever answers on its port.
+    """
+    server = Late(tmp_path, free_port(), free_port())
+    server.boot = boot
+    with pytest.raises(PortTakenError):
+        await server.start()
+    assert server.process is None
+    server.stop()
+    server.somebody.close()

@@ -1,0 +1,136 @@
+"""
+What the starter says where the server it found does not know the mission.
+"""
+
+from typing import Any
+
+import pytest
+from temporalio.service import RPCError, RPCStatusCode
+from unit_fakes import MISSION, mission, outcome, report, told_in_one_sentence
+
+from outlast.cli import missions
+from outlast.cli.follow import why_silent
+from outlast.cli.missions import Options, enter, update
+from outlast.contracts.errors import BadInputError, OutlastError
+from outlast.contracts.models import Status
+from outlast.runtime.start import UNKNOWN_HERE, Started
+from outlast.store.books import Books
+from outlast.store.database import Store
+
+WORKERS = "no workflow process answers; start workers with worker.py"
+
+
+class Config:
+    target_host = "127.0.0.1:7233"
+
+
+class Server:
+    """
+    A server, as client and as handle at once, that answers all with *status*.
+    """
+
+    config = Config()
+
+    def __init__(self, status: RPCStatusCode | None) -> None:
+        self._status = status
+
+    @property
+    def service_client(self) -> "Server":
+        return self
+
+    def get_workflow_handle(self, mission: str) -> "Server":
+        return self
+
+    async def describe(self) -> None:
+        if self._status is not None:
+            raise RPCError("workflow not found for ID", self._status, b"")
+
+    async def execute_update(self, name: str, args: list[Any]) -> None:
+        await self.describe()
+
+    result = describe
+
+
+def server(status: RPCStatusCode | None = RPCStatusCode.NOT_FOUND) -> Any:
+    return Server(status)
+
+
+@pytest.fixture
+def books(store: Store, monkeypatch: pytest.MonkeyPatch) -> Books:
+    monkeypatch.setattr(missions, "open_store", lambda: store)
+    found = Books(store)
+    found.open(mission(id=MISSION))
+    found.accept(MISSION)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (RPCStatusCode.NOT_FOUND, UNKNOWN_HERE),
+        (RPCStatusCode.UNAVAILABLE, WORKERS),
+        (None, WORKERS),
+    ],
+)
+async def test_silence_has_its_own_cause(
+    status: RPCStatusCode | None, told: str
+) -> None:
+    """
+    Workers are asked for only where they would help.
+    """
+    assert await why_silent(server(status)) == told
+
+
+async def test_an_order_to_a_mission_of_another_server_says_so(books: Books) -> None:
+    """
+    What the ledger has open and the server does not know is on another server.
+    """
+    with pytest.raises(BadInputError) as refusal:
+        await update(server(), MISSION, "cancel", "enough")
+    assert told_in_one_sentence(refusal.value) == f"{MISSION}: {UNKNOWN_HERE}"
+
+
+async def test_an_order_to_an_ended_mission_is_refused_as_before(books: Books) -> None:
+    """
+    Starting it again would be no help.
+    """
+    only = outcome("only", Status.DONE)
+    books.close(report(MISSION, Status.COMPLETED, only))
+    with pytest.raises(BadInputError, match="is under way"):
+        await update(server(), MISSION, "cancel", "enough")
+
+
+async def test_who_follows_a_mission_that_the_server_lost_is_told(books: Books) -> None:
+    """
+    Following ends in the same words.
+    """
+    with pytest.raises(OutlastError, match="start it again"):
+        await Started(MISSION, server(), books).report()
+
+
+@pytest.mark.parametrize(
+    ("embedded", "as_json", "told"),
+    [
+        (False, False, "on Temporal 127.0.0.1:7233\n"),
+        (True, False, ""),
+        (False, True, ""),
+    ],
+)
+async def test_new_work_says_where_it_goes(
+    embedded: bool,
+    as_json: bool,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """
+    A server that was found may be a stranger's; one's own and programs need no word.
+    """
+
+    async def reach(ready: object) -> Any:
+        return server()
+
+    monkeypatch.setattr(missions, "reach", reach)
+    await enter(Options(embedded, as_json, plain=True, strict=False), None)
+    said = capsys.readouterr()
+    assert (said.err, said.out) == (told, "")
