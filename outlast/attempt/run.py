@@ -24,6 +24,7 @@ from outlast.contracts.errors import (
     BudgetSpentError,
     CheckpointError,
     ExitedError,
+    HeldError,
     MissingSecretError,
     ParkedError,
     ResultError,
@@ -89,6 +90,7 @@ class Run:
         self._said = ""
         self._hand: Hand = NOBODY
         self._over = False
+        self._held_s = assignment.policy.held_s
         self.progressed_at = time.monotonic()
         self._wait: Callable[[Coroutine[Any, Any, Any]], Any] | None = None
 
@@ -275,9 +277,14 @@ class Run:
     async def permitted(self) -> None:
         """
         Wait until the mission may go on here; being held is no stall.
+
+        :raises HeldError: when that takes long: the attempt is handed on.
         """
+        since = time.monotonic()
         while not self._ledger.permits.allow(self._claim.mission):
             self.progressed_at = time.monotonic()
+            if self.progressed_at - since > self._held_s:
+                raise HeldError(f"{self.key}: held, its peer does not say go on")
             await asyncio.sleep(PERMITTED_S)
 
     def close(self) -> None:
