@@ -15,7 +15,7 @@ from pydantic import BaseModel, JsonValue
 from outlast.attempt.agent import Agent
 from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Attempt, Place
-from outlast.attempt.ledger import Ledger
+from outlast.attempt.ledger import NOTHING, Ledger, Spent, Used
 from outlast.contracts.models import Answer, Assignment, Checkpoint, Task
 from outlast.store.database import Store
 
@@ -130,11 +130,18 @@ class _KillingLedger(Ledger):
         self.effects: list[str] = []
         self.kill_after: int | None = None
 
-    def save(self, claim: Claim, checkpoint: Checkpoint, durable: bool) -> None:
-        super().save(claim, checkpoint, durable)
+    def save(
+        self,
+        claim: Claim,
+        checkpoint: Checkpoint,
+        durable: bool,
+        used: Used = NOTHING,
+    ) -> Spent | None:
+        spent = super().save(claim, checkpoint, durable, used)
         self.saves += 1
         if self.saves == self.kill_after:
             raise Killed
+        return spent
 
     def applied(self, claim: Claim, key: str, result: JsonValue) -> None:
         super().applied(claim, key, result)

@@ -3,7 +3,7 @@ A conversation with a model that goes on where it was, whatever kills its proces
 
 The history is saved after each step: the model's decision before its tools act, then
 what the tools said. The next attempt begins with the step in hand, so that no answer is
-paid for twice.
+paid for twice, and what was paid for is counted with it.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ from pydantic_ai.messages import (
     ToolReturnPart,
 )
 from pydantic_ai.settings import ModelSettings
-from pydantic_ai.usage import RunUsage, UsageLimits
+from pydantic_ai.usage import RequestUsage, RunUsage, UsageLimits
 from pydantic_graph import End
 
 from activities.thinking.models import model_of, output
@@ -106,24 +106,21 @@ async def _follow(thread: AgentRun[Any, Any], name: str, run: Run) -> None:
             await ask(node, thread.ctx, name, run)
         asked, node = node, await thread.next(node)
         if isinstance(asked, ModelRequestNode):
-            await _save(thread.all_messages(), run)
-            await _pay(thread.all_messages()[-1], run)
+            await _save(thread.all_messages(), run, thread.all_messages()[-1])
         elif isinstance(asked, CallToolsNode) and isinstance(node, ModelRequestNode):
             await _save([*thread.all_messages(), node.request], run)
 
 
-async def _save(messages: Sequence[ModelMessage], run: Run) -> None:
+async def _save(
+    messages: Sequence[ModelMessage], run: Run, answer: ModelMessage | None = None
+) -> None:
+    """
+    Save *messages*, and count what the *answer* that ends them has used.
+    """
     written = ModelMessagesTypeAdapter.dump_python(list(messages), mode="json")
-    await run.save(Talk(messages=written))
-
-
-async def _pay(answer: ModelMessage, run: Run) -> None:
-    """
-    Count what the answer has used, once it is saved: no attempt asks for it again.
-    """
-    assert isinstance(answer, ModelResponse)
-    cost = float(answer.usage.cost or 0)
-    await run.spend(tokens=answer.usage.total_tokens, cost=cost)
+    usage = answer.usage if isinstance(answer, ModelResponse) else RequestUsage()
+    cost = float(usage.cost or 0)
+    await run.save(Talk(messages=written), tokens=usage.total_tokens, cost=cost)
 
 
 def _agent(thought: Thought[T], name: str, repaired: int) -> Agent[None, T]:

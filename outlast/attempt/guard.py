@@ -143,8 +143,13 @@ class Attempt:
     def _spread(self, spread: Spread) -> tuple[Answer, JsonValue]:
         """
         Put the items where the pool finds them, before anybody is told of them.
+
+        :raises GiveUp: when their effects would happen without being asked for.
         """
         assert self.claim is not None
+        approval = self.assignment.task.approval
+        if approval is not None and approval.before == "effect":
+            raise GiveUp("a task whose effects a person must approve may not spread")
         task = self.assignment.task.id
         name = batch_of(self.assignment.mission, task, self.assignment.round)
         bodies = [encode_item(each) for each in spread.items]

@@ -3,7 +3,8 @@ An agent as a Temporal activity: the one place that knows how ends are reported.
 
     result, recorded            -> Answer
     GiveUp, Parked              -> not retryable, the workflow decides
-    worker draining             -> not retryable, the workflow hands the task on at once
+    worker draining, or held
+    by the mesh for long        -> not retryable, the workflow hands the task on at once
     anything raised             -> retried by the server after a jittered back-off,
                                    until the ledger counts the policy's failures
     the store is away           -> retried by the server, and not counted
@@ -34,6 +35,7 @@ from outlast.contracts.errors import (
     FAILED,
     STALE,
     GiveUp,
+    HeldError,
     OutlastError,
     ParkedError,
     StaleAttemptError,
@@ -175,6 +177,9 @@ async def _failed(attempt: Guarded, error: Exception) -> ApplicationError:
     if isinstance(error, StaleAttemptError):
         await _end(attempt, "refused: stale")
         return _error(attempt, str(error), STALE, final=True)
+    if isinstance(error, HeldError):
+        await _end(attempt, "handed on: held by the mesh")
+        return _error(attempt, str(error), DRAINED, final=True)
     if isinstance(error, GiveUp | ParkedError):
         await _end(attempt, cause)
         return _error(attempt, str(error), error.kind, final=True)

@@ -5,6 +5,7 @@ Most items neither save nor act, so an item claims its line in the ledger with i
 first write, under the fence of the lease that it came with.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -31,6 +32,7 @@ class ItemRun(Run):
         self, agent: Agent, ledger: Ledger, batch: Batch, claim: Claim
     ) -> None:
         super().__init__(agent, claim, ledger, NOTHING, PLAIN)
+        self._held_s = math.inf  # nothing presses: a lease may take days
         self.begun = False
         self._batch = batch
 

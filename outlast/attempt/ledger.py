@@ -64,6 +64,9 @@ class Used(NamedTuple):
     cost: float
 
 
+NOTHING = Used(0, 0.0)
+
+
 class Spent(NamedTuple):
     """
     What the mission has spent in all, and the task of it.
@@ -147,9 +150,16 @@ class Ledger(Fence):
         with self.store.read() as connection:
             return _saved(connection, claim)
 
-    def save(self, claim: Claim, checkpoint: Checkpoint, durable: bool) -> None:
+    def save(
+        self,
+        claim: Claim,
+        checkpoint: Checkpoint,
+        durable: bool,
+        used: Used = NOTHING,
+    ) -> Spent | None:
         """
-        Replace the task's checkpoint.
+        Replace the task's checkpoint and, in one go, count what getting there has
+        *used*; returns the totals if that was anything.
         """
         row = {
             **key_of(claim),
@@ -159,10 +169,11 @@ class Ledger(Fence):
             "saved_at": self._clock(),
         }
 
-        def put(connection: sa.Connection) -> None:
+        def put(connection: sa.Connection) -> Spent | None:
             connection.execute(SAVE, row)
+            return None if used == NOTHING else _charge(connection, claim, used)
 
-        self._write(claim, "checkpoint", put, durable)
+        return self._write(claim, "checkpoint", put, durable)
 
     def keep(self, claim: Claim, body: bytes, durable: bool) -> str:
         """
@@ -267,18 +278,7 @@ class Ledger(Fence):
         """
 
         def put(connection: sa.Connection) -> Spent:
-            add = insert(spending).values(**key_of(claim), tokens=tokens, cost=cost)
-            more = {
-                "tokens": spending.c.tokens + add.excluded.tokens,
-                "cost": spending.c.cost + add.excluded.cost,
-            }
-            key = ["mission", "task"]
-            connection.execute(add.on_conflict_do_update(index_elements=key, set_=more))
-            whole = connection.execute(
-                SPENT.where(spending.c.mission == claim.mission)
-            ).one()
-            own = connection.execute(SPENT.where(of(spending, claim))).one()
-            return Spent(Used(*whole), Used(*own))
+            return _charge(connection, claim, Used(tokens, cost))
 
         return self._write(claim, "spending", put)
 
@@ -310,6 +310,19 @@ class Ledger(Fence):
             "intended_at": self._clock(),
         }
         return enter(connection, effects, row)
+
+
+def _charge(connection: sa.Connection, claim: Claim, used: Used) -> Spent:
+    add = insert(spending).values(**key_of(claim), **used._asdict())
+    more = {
+        "tokens": spending.c.tokens + add.excluded.tokens,
+        "cost": spending.c.cost + add.excluded.cost,
+    }
+    key = ["mission", "task"]
+    connection.execute(add.on_conflict_do_update(index_elements=key, set_=more))
+    whole = connection.execute(SPENT.where(spending.c.mission == claim.mission)).one()
+    own = connection.execute(SPENT.where(of(spending, claim))).one()
+    return Spent(Used(*whole), Used(*own))
 
 
 class _Undo(Exception):  # noqa: N818 - nothing is wrong

@@ -46,6 +46,17 @@ class Permits:
         # A clock that was set back does not make the word good for much longer.
         return 0 < until - self._clock() < 2 * PERMIT_S
 
+    @property
+    def held(self) -> list[str]:
+        """
+        List the runs of the mesh that may not go on here now.
+        """
+        if self._folder is None or not self._folder.is_dir():
+            return []
+        return sorted(
+            each.name for each in self._folder.iterdir() if not self._is_good(each)
+        )
+
     def enter(self, mission: str) -> None:
         """
         Have *mission* wait for our word, from before it begins.

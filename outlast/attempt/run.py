@@ -17,13 +17,14 @@ from outlast.attempt import spans
 from outlast.attempt.agent import Agent
 from outlast.attempt.fence import Claim
 from outlast.attempt.hands import NOBODY, Hand
-from outlast.attempt.ledger import APPLIED, INTENDED, Intent, Ledger, Used
+from outlast.attempt.ledger import APPLIED, INTENDED, Intent, Ledger, Spent, Used
 from outlast.attempt.services import guarded
 from outlast.contracts.errors import (
     ApprovalNeededError,
     BudgetSpentError,
     CheckpointError,
     ExitedError,
+    HeldError,
     MissingSecretError,
     ParkedError,
     ResultError,
@@ -89,6 +90,7 @@ class Run:
         self._said = ""
         self._hand: Hand = NOBODY
         self._over = False
+        self._held_s = assignment.policy.held_s
         self.progressed_at = time.monotonic()
         self._wait: Callable[[Coroutine[Any, Any, Any]], Any] | None = None
 
@@ -110,11 +112,15 @@ class Run:
                 f"the checkpoint is no {kind.__name__}: {error.errors()[0]['msg']}"
             ) from None
 
-    async def save(self, value: Any, *, durable: bool = False) -> None:
+    async def save(
+        self, value: Any, *, durable: bool = False, tokens: int = 0, cost: float = 0.0
+    ) -> None:
         """
         Save progress: it survives the SIGKILL of the process, or, when *durable*,
-        the loss of power.
+        the loss of power. What it took is counted with it, as by `spend`: no death
+        comes between the two.
 
+        :raises BudgetSpentError: when, with this, a limit is passed; it is saved.
         :raises StaleAttemptError: when a later attempt has the task.
         """
         body = TypeAdapter(type(value)).dump_json(value)
@@ -131,11 +137,14 @@ class Run:
             value=inline,
             blob=blob,
         )
-        await self._write(self._ledger.save, checkpoint, durable)
+        used = Used(tokens, cost)
+        spent = await self._write(self._ledger.save, checkpoint, durable, used)
         self._hand.save(checkpoint.model_dump_json().encode())
         self._checkpoint = checkpoint
         told = {"outlast.seq": checkpoint.seq, "outlast.bytes": len(body)}
         spans.event("run.saved", told)
+        if spent is not None:
+            self._charged(used, spent)
 
     async def once(
         self,
@@ -211,7 +220,11 @@ class Run:
         :raises BudgetSpentError: when one of them is passed.
         """
         spent = await self._write(self._ledger.spend, tokens, cost)
-        spans.event("run.spent", {"outlast.tokens": tokens, "outlast.cost": cost})
+        self._charged(Used(tokens, cost), spent)
+
+    def _charged(self, used: Used, spent: Spent) -> None:
+        told = {"outlast.tokens": used.tokens, "outlast.cost": used.cost}
+        spans.event("run.spent", told)
         limits, budget = self._assignment.limits, self._assignment.task.budget
         _within("the mission's", spent.mission, limits.tokens, limits.cost)
         _within("the task's", spent.task, budget.tokens, budget.cost)
@@ -275,9 +288,14 @@ class Run:
     async def permitted(self) -> None:
         """
         Wait until the mission may go on here; being held is no stall.
+
+        :raises HeldError: when that takes long: the attempt is handed on.
         """
+        since = time.monotonic()
         while not self._ledger.permits.allow(self._claim.mission):
             self.progressed_at = time.monotonic()
+            if self.progressed_at - since > self._held_s:
+                raise HeldError(f"{self.key}: held, its peer does not say go on")
             await asyncio.sleep(PERMITTED_S)
 
     def close(self) -> None:

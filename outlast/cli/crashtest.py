@@ -23,7 +23,7 @@ from pydantic import JsonValue
 from outlast.attempt.agent import Agent, load
 from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Attempt, Place
-from outlast.attempt.ledger import APPLIED, Intent, Ledger
+from outlast.attempt.ledger import APPLIED, NOTHING, Intent, Ledger, Spent, Used
 from outlast.contracts.errors import BadInputError, TaskError
 from outlast.contracts.models import Assignment, Checkpoint, Task
 from outlast.store.database import Store, share
@@ -106,9 +106,16 @@ class DeadlyLedger(Ledger):
         self.points: list[str] = []
         self._deadly = deadly
 
-    def save(self, claim: Claim, checkpoint: Checkpoint, durable: bool) -> None:
-        super().save(claim, checkpoint, durable)
+    def save(
+        self,
+        claim: Claim,
+        checkpoint: Checkpoint,
+        durable: bool,
+        used: Used = NOTHING,
+    ) -> Spent | None:
+        spent = super().save(claim, checkpoint, durable, used)
         self._come_to(f"after save {checkpoint.seq}")
+        return spent
 
     def intend(self, claim: Claim, key: str, content: JsonValue) -> Intent:
         intent = super().intend(claim, key, content)

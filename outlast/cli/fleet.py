@@ -18,6 +18,7 @@ from outlast.fleet.parent import Fleet
 from outlast.fleet.watchdog import LEAST_FREEZE_S
 from outlast.runtime import telemetry
 from outlast.runtime.connect import refuse_two_hosts
+from outlast.runtime.locks import home_of
 from outlast.runtime.settings import Settings, settings, temporal_is_named
 
 if TYPE_CHECKING:
@@ -120,7 +121,9 @@ async def _keep(
     if not chosen.watchdog:
         logger.warning("watchdog.off: a frozen process stays, for tests only")
     told = _tell_json if as_json else _tell
-    beside = None if place is None else _beside(place)
+    beside = None if place is None else _beside(place, chosen)
+    if place is None:
+        _warn_of_held_runs(chosen)
     fleet = Fleet(chosen, lambda fleet: told(fleet, health, beside))
     health = Health(lambda: _snapshot(fleet, beside), *listen)
     if telemetry.measures():
@@ -138,14 +141,27 @@ async def _keep(
 
 
 def _snapshot(fleet: Fleet, beside: "Beside | None") -> dict[str, Any]:
-    mesh = {} if beside is None else {"mesh": beside.counts(fleet.home)}
+    mesh = {} if beside is None else {"mesh": beside.counts()}
     return {**fleet.snapshot(), **mesh}
 
 
-def _beside(place: "Place") -> "Beside":
+def _beside(place: "Place", chosen: Settings) -> "Beside":
     from outlast.mesh.beside import Beside
 
-    return Beside(place)
+    return Beside(place, home_of(chosen))
+
+
+def _warn_of_held_runs(chosen: Settings) -> None:
+    """
+    Say which runs of the mesh stand still here, for want of a peer that gives the word.
+    """
+    from outlast.attempt.permit import permits_of
+
+    if held := permits_of(home_of(chosen)).held:
+        logging.getLogger("outlast.fleet").warning(
+            "mesh.held: %s: held until this home's peer runs again (--peer)",
+            ", ".join(held),
+        )
 
 
 def _tell_json(fleet: Fleet, health: Health, beside: "Beside | None") -> None:

@@ -14,6 +14,7 @@ from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.contracts.models import Outcome, Progress, Status
 from outlast.runtime.redrive import go_on, redriven
 from outlast.store.books import Books, Entry
+from outlast.store.database import Store
 from outlast.store.outcomes import Outcomes
 
 
@@ -70,8 +71,11 @@ def redrive(name: str, task: str | None, item: int | None, cause: str | None) ->
 
 
 async def _redrive_mission(mission: str, task: str | None) -> None:
-    books = Books(open_store())
+    store = open_store()
+    books = Books(store)
     entry = known(books, mission)
+    if entry.report is not None:
+        _refuse_a_run_of_the_mesh(store, mission)
     client = await reach()
     if entry.report is not None:
         again = redriven(books, mission, entry.report.tasks, task)
@@ -81,6 +85,22 @@ async def _redrive_mission(mission: str, task: str | None) -> None:
         return
     again = redriven(books, mission, (await progress(mission)).settled, task)
     await update(client, mission, "redrive", again)
+
+
+def _refuse_a_run_of_the_mesh(store: Store, mission: str) -> None:
+    """
+    One that has ended is out of the mesh's hands: nobody would hold it, or hear of its
+    end.
+
+    :raises BadInputError: in one sentence.
+    """
+    from outlast.mesh.log import is_run
+
+    if is_run(store, mission):
+        raise BadInputError(
+            f"{mission} was run for the mesh, which would not hear of its new end: "
+            "submit the mission under another id with starter.py mesh submit"
+        )
 
 
 def known(books: Books, mission: str) -> Entry:

@@ -1,5 +1,6 @@
 """
 The starter's verb for what waits: for a worker, for a person's leave, or for a look.
+A batch waits where nobody plays its agent: then all of its items do.
 """
 
 import asyncio
@@ -8,15 +9,21 @@ from dataclasses import asdict, dataclass
 
 from outlast.cli.home import open_store
 from outlast.cli.letters import known, progress
+from outlast.cli.missions import reach
+from outlast.cli.workers import live_workers
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.models import Progress, Status
+from outlast.store.batches import OPEN, Batches
+from outlast.store.batches import Entry as Line
 from outlast.store.books import Books, Entry
+
+BACK = "goes on by itself as soon as a worker plays it"
 
 
 @dataclass(frozen=True)
 class Parked:
     """
-    A task that waits.
+    A task that waits, or a batch, which has none.
 
     :param then: what a person can do about it.
     """
@@ -31,20 +38,23 @@ def show_parked(mission: str | None, as_json: bool) -> None:
     """
     Print what waits, of one mission or of all.
     """
-    books = Books(open_store())
+    store = open_store()
+    books = Books(store)
     entries = books.entries() if mission is None else [known(books, mission)]
-    found = asyncio.run(_parked(entries))
+    batches = open_batches(Batches(store), mission)
+    found = asyncio.run(_parked(entries, batches))
     if as_json:
         print(json.dumps([asdict(each) for each in found], ensure_ascii=False))
         return
     for each in found:
-        print(f"{each.mission}  task {each.task}  waits: {each.waits}")
+        task = f"  task {each.task}" if each.task else ""
+        print(f"{each.mission}{task}  waits: {each.waits}")
         print(f"    {each.then}")
     if not found:
         print("nothing is parked")
 
 
-async def _parked(entries: list[Entry]) -> list[Parked]:
+async def _parked(entries: list[Entry], batches: list[Line]) -> list[Parked]:
     found: list[Parked] = []
     for entry in entries:
         if entry.report is not None:
@@ -55,7 +65,37 @@ async def _parked(entries: list[Entry]) -> list[Parked]:
         except UnavailableError as error:
             then = f"starter.py status {entry.id}"
             found.append(Parked(entry.id, "?", str(error), then))
-    return found
+    return found + await _unplayed(batches) if batches else found
+
+
+async def _unplayed(batches: list[Line]) -> list[Parked]:
+    try:
+        live = {each.role for each in await live_workers(await reach())}
+    except UnavailableError as error:
+        return [Parked(each.id, "", str(error), "start workers") for each in batches]
+    return unplayed_batches(batches, live)
+
+
+def open_batches(batches: Batches, mission: str | None) -> list[Line]:
+    """
+    List the batches under way: all, or those that *mission* has spread.
+    """
+    return [
+        each
+        for each in batches.entries()
+        if each.state == OPEN and (mission is None or each.id.split("#")[0] == mission)
+    ]
+
+
+def unplayed_batches(batches: list[Line], live: set[str]) -> list[Parked]:
+    """
+    List those of *batches* whose agent is none of the *live* roles.
+    """
+    return [
+        Parked(each.id, "", f"{each.role}: no live worker takes its items", BACK)
+        for each in batches
+        if each.role not in live
+    ]
 
 
 def _left(entry: Entry) -> list[Parked]:
@@ -88,6 +128,5 @@ def waiting(progress: Progress) -> list[Parked]:
             waits = f"{running.waits}: {about}" if about else running.waits
             found.append(Parked(progress.mission, running.id, waits, leave))
         elif running.waits:
-            back = "goes on by itself as soon as a worker plays it"
-            found.append(Parked(progress.mission, running.id, running.waits, back))
+            found.append(Parked(progress.mission, running.id, running.waits, BACK))
     return found

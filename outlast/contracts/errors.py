@@ -10,6 +10,7 @@ Every error of Outlast, sorted by what the caller does next.
     │       └── StoreAwayError  its server does not answer, or ended the transaction
     ├── RefusedError          stop: somebody else is right
     │   ├── StaleAttemptError a later attempt of the same task has claimed it
+    │   ├── HeldError         the mesh has not said for long that its run may go on
     │   └── NewerStateError   a later release has written it, and must read it
     └── TaskError             raised by or for an agent; decides how its task goes on
         ├── TryLater          retry, after the delay it names
@@ -36,7 +37,7 @@ from datetime import timedelta
 FAILED = "AgentFailed"  # raised something; retried by the server
 STALE = "StaleAttempt"  # overtaken; its successor is at work
 CRASHED = "WorkerCrashed"  # died with its process, as the fleet's parent says
-DRAINED = "WorkerDrained"  # handed on by a worker that is shutting down
+DRAINED = "WorkerDrained"  # handed on, by a worker that shuts down or is held
 
 
 class OutlastError(Exception):
@@ -90,6 +91,12 @@ class RefusedError(OutlastError):
 class StaleAttemptError(RefusedError):
     """
     A write by an attempt that a later one has overtaken; nothing was written.
+    """
+
+
+class HeldError(RefusedError):
+    """
+    A run of the mesh that has waited too long here for the word that it may go on.
     """
 
 

@@ -13,6 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from outlast.contracts.errors import BadInputError
 
+# How long an attempt may be held for want of the mesh's word. Longer uses up the
+# attempt limit, shorter fills the history of a run that is held for hours.
+HELD_S = 60.0
+
 
 class Policy(BaseModel):
     """
@@ -37,6 +41,14 @@ class Policy(BaseModel):
     @property
     def attempt_limit(self) -> timedelta:
         return timedelta(seconds=self.attempt_limit_s)
+
+    @property
+    def held_s(self) -> float:
+        """
+        How long an attempt waits for the mesh's word before it is handed on: its limit
+        goes on meanwhile, and being held is no failure.
+        """
+        return min(HELD_S, self.attempt_limit_s / 2)
 
 
 # The delay before a failed attempt is tried again: 0.2 s, then x3, at most 30 s.
@@ -172,6 +184,13 @@ UNTUNED = Timing(timer_slack_s=1.0)
 # wakes without it; much shorter and a busy machine holds agents for nothing.
 PERMIT_S = 0.6
 MESH_TICK_S = 0.1
+# A fleet asks its gossip process so often how it is, and kills one that hangs: that
+# has not answered so many times running, 20 s. Fewer kills one that is only slow on a
+# busy machine, or still imports; more lets its runs be held for longer.
+MESH_ANSWER_S = 2.0
+MESH_MISSES = 10
+# Before it has answered for the first time, so many more: it reads its whole log.
+MESH_BOOT_MISSES = 50
 # How often a peer looks for new checkpoints of its runs in its ledger.
 MESH_LOOK_S = 0.2
 # Runs that a peer has under way on its endpoint at once; the others wait their turn.

@@ -183,8 +183,13 @@ class Lookout:
         self._told = {each: self._told[each] for each in missions if each in self._told}
         mine = share(missions, self._client.identity, self._horizon.lookouts)
         chosen = [mine[(self._turn + at) % len(mine)] for at in range(len(mine))]
-        await asyncio.gather(*(self._glance(each) for each in chosen[:GLANCES]))
+        # Before they are looked at: one that cannot be seen is in no other's way.
         self._turn += GLANCES
+        glances = (self._glance(each) for each in chosen[:GLANCES])
+        found = await asyncio.gather(*glances, return_exceptions=True)
+        for each in found:
+            if each is not None:
+                raise each
 
     async def _glance(self, mission: str) -> None:
         """

@@ -37,9 +37,9 @@ KILL_AFTER_S = 4.0
 # Reports that wait for an absent server do not hold a stopping parent for long.
 REPORT_AT_END_S = 5.0
 
-# How long the process with the workflows stays for the others to hand on what they have,
-# and then for the workflow tasks that dispatch it again: one that is lost with its
-# process is seen by its timeout of 2 s only.
+# How long the process with the workflows stays for the others to hand on what they
+# have, and then for the workflow tasks that dispatch it again: one that is lost with
+# its process is seen by its timeout of 2 s only.
 HOLD_ON_S = 1.0
 DISPATCHED_S = 0.5
 

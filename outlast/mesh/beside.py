@@ -1,5 +1,6 @@
 """
-The gossip process, as its fleet keeps it: started again whenever it dies.
+The gossip process, as its fleet keeps it: started again whenever it dies, and killed
+when it hangs, for what it has in hand is held until somebody gives the word.
 
 It reads the end of a pipe that only the fleet holds, so it never outlives it.
 """
@@ -12,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
-from outlast.contracts.policies import backoff_s
+from outlast.contracts.policies import (
+    MESH_ANSWER_S,
+    MESH_BOOT_MISSES,
+    MESH_MISSES,
+    backoff_s,
+)
 from outlast.mesh.control import ask
 from outlast.mesh.membership import Place
 from outlast.mesh.process import BAD_INPUT, command
@@ -25,14 +31,20 @@ ASK_LIMIT_S = 0.5
 
 class Beside:
     """
-    The gossip process of the peer at *place*.
+    The gossip process of the peer at *place*, whose socket lies in *home*.
+
+    :param answer_s: how long it has for an answer, and how often it is asked.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(
+        self, place: Place, home: Path, answer_s: float = MESH_ANSWER_S
+    ) -> None:
         self.place = place
+        self._home = home
+        self._answer_s = answer_s
         self.mesh = ""  # where it listens
         self._process: asyncio.subprocess.Process | None = None
-        self._keeping: asyncio.Task[None] | None = None
+        self._keeping: list[asyncio.Task[None]] = []
         self._pipe: socket.socket | None = None
         self.restarts = 0
 
@@ -43,14 +55,16 @@ class Beside:
         :raises BadInputError: when it cannot have it.
         """
         await self._begin()
-        self._keeping = asyncio.create_task(self._keep())
+        self._keeping = [
+            asyncio.create_task(each()) for each in (self._keep, self._watch)
+        ]
 
-    def counts(self, home: Path) -> dict[str, Any]:
+    def counts(self) -> dict[str, Any]:
         """
         Ask it how it is, for /health; nothing where it does not answer.
         """
         try:
-            told: dict[str, Any] = ask(home, {"ask": "counts"}, ASK_LIMIT_S)
+            told: dict[str, Any] = ask(self._home, {"ask": "counts"}, ASK_LIMIT_S)
         except OutlastError:
             told = {}
         told.pop("heads", None)
@@ -66,8 +80,8 @@ class Beside:
         """
         Have it leave the mesh.
         """
-        if self._keeping is not None:
-            self._keeping.cancel()
+        for each in self._keeping:
+            each.cancel()
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -119,3 +133,29 @@ class Beside:
                 failures += 1
                 logger.warning("gossip.refused: %s", error)
                 await asyncio.sleep(backoff_s(failures))
+
+    async def _watch(self) -> None:
+        """
+        Kill it when it lives and does not answer. Answers are counted, not seconds, so
+        that a fleet which was frozen itself blames nobody.
+        """
+        misses, watched = -MESH_BOOT_MISSES, self._process
+        while True:
+            answers, _ = await asyncio.gather(
+                asyncio.to_thread(self._answers), asyncio.sleep(self._answer_s)
+            )
+            if watched is not self._process:
+                misses, watched = -MESH_BOOT_MISSES, self._process
+            misses = 0 if answers else misses + 1
+            if misses >= MESH_MISSES and watched and watched.returncode is None:
+                logger.warning("gossip.hangs: no answer to %d questions", MESH_MISSES)
+                watched.kill()
+
+    def _answers(self) -> bool:
+        try:
+            ask(self._home, {"ask": "counts"}, self._answer_s)
+        except UnavailableError:
+            return False
+        except BadInputError:
+            return True
+        return True

@@ -27,7 +27,7 @@ from outlast.contracts.models import CAUSE_CHARS, Mission, Report, Status, short
 from outlast.contracts.policies import MESH_RUNS
 from outlast.mesh.effects import Run
 from outlast.mesh.events import run_id
-from outlast.mesh.handover import put
+from outlast.mesh.handover import current, put
 from outlast.runtime.connect import configuration, connect_patiently
 from outlast.runtime.start import AGAIN_S, Started, refuse_too_many, start
 from outlast.store.books import Books
@@ -211,7 +211,7 @@ class Endpoint:
             await self._end(run_id(wanted.task, wanted.epoch - 1))
         if await self._store.run(self._books.find, mission.id) is None:
             await self._room()
-            parts = wanted.parts.values()
+            parts = current(wanted.parts.values(), mission.tasks)
             await self._store.run(put, self._store, mission.id, parts, time.time())
         client = await self._line.client()
         return await start(mission, client=client, store=self._store)

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from outlast.attempt.ledger import KEEP
-from outlast.contracts.models import CHECKPOINT_BYTES, Checkpoint
+from outlast.contracts.models import CHECKPOINT_BYTES, Checkpoint, Task
 from outlast.contracts.policies import MESH_EVENT_BYTES
-from outlast.mesh.events import CheckpointSaved, PartFinished
+from outlast.mesh.events import PartFinished
+from outlast.mesh.standing import Progressed
 from outlast.store.database import Store
 from outlast.store.schema import blobs, checkpoints, results
 from outlast.store.statements import RECORD, SAVE
@@ -94,10 +95,51 @@ class Watch:
         return True
 
 
+def current(parts: Iterable[Progressed], tasks: Iterable[Task]) -> list[Progressed]:
+    """
+    Leave out of *parts*, of a mission that was asked for *tasks*, what was made of
+    something that has been begun anew since: beside it the old would count as done.
+    """
+    found = list(parts)
+    sources = _sources(found, tasks)
+    reached = {each.part: (each.epoch, each.round) for each in found}
+    # This costs at most what would have been done again anyway. A task that an unknown
+    # author has asked for is done again too: its author is, and may ask otherwise.
+    return [
+        each
+        for each in found
+        if each.part in sources
+        and all(
+            reached.get(source, (0, 0)) <= reached[each.part]
+            for source in _behind(each.part, sources)
+        )
+    ]
+
+
+def _sources(parts: Iterable[Progressed], tasks: Iterable[Task]) -> dict[str, set[str]]:
+    """
+    List what each task is made of: its needs, and the task that has asked for it.
+    """
+    sources = {task.id: {*task.needs} for task in tasks}
+    for each in parts:
+        if isinstance(each, PartFinished):
+            asked = json.loads(each.answer)["answer"].get("follow_ups", [])
+            sources |= {task["id"]: {each.part, *task["needs"]} for task in asked}
+    return sources
+
+
+def _behind(part: str, sources: dict[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    wave = {part}
+    while wave := set().union(*(sources.get(each, ()) for each in wave)) - found:
+        found |= wave
+    return found
+
+
 def put(
     store: Store,
     mission: str,
-    parts: Iterable[CheckpointSaved | PartFinished],
+    parts: Iterable[Progressed],
     now_s: float,
 ) -> None:
     """

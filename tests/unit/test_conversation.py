@@ -27,6 +27,7 @@ from outlast.contracts.errors import (
     TaskError,
 )
 from outlast.contracts.models import Limits
+from outlast.store.database import Store
 
 MODEL = "openai-chat:scripted"
 SILENCE_S = 0.4
@@ -211,22 +212,37 @@ async def test_a_sick_model_is_left_alone(service: Service) -> None:
         pass
 
 
+class Mortal(Ledger):
+    """
+    A ledger that kills its caller right after the save *dies*.
+    """
+
+    dies = 0
+
+    def save(self, *args: Any) -> Any:
+        spent = super().save(*args)
+        self.dies -= 1
+        if self.dies == 0:
+            raise testing.Killed
+        return spent
+
+
+@pytest.mark.parametrize("save", [1, 6, 7, 19])
 async def test_tokens_are_counted_once(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    service: Service, store: Store, save: int
 ) -> None:
     """
-    What the service says each answer has cost, on both sides of a kill.
+    What the service says each answer has cost, wherever the kill comes.
     """
-    spent: list[int] = []
-    spend = Run.spend
-
-    async def heard(self: Run, *, tokens: int = 0, cost: float = 0.0) -> None:
-        spent.append(tokens)
-        await spend(self, tokens=tokens, cost=cost)
-
-    monkeypatch.setattr(Run, "spend", heard)
-    await testing.run(counter([]), Order(), kill_after=6)
-    assert sum(spent) == 10 * TOKENS
+    ledger = Mortal(store)
+    ledger.dies = save
+    with ThreadPoolExecutor() as threads:
+        stage = Stage(ledger, threads)
+        with pytest.raises(testing.Killed):
+            await stage.play(counter([]).play, role="counter.model")
+        await stage.play(counter([]).play, role="counter.model")
+        used = ledger.spend(stage.overtake(), 0, 0.0)
+    assert used.task.tokens == 10 * TOKENS
 
 
 async def test_a_spent_budget_asks_no_model(

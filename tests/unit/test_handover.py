@@ -2,6 +2,7 @@
 Progress that leaves one peer's ledger and goes on in another's.
 """
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,14 +10,14 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from unit_fakes import MISSION, Clock, Stage
+from unit_fakes import MISSION, Clock, Stage, task
 
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.run import Run
 from outlast.contracts.models import CHECKPOINT_BYTES, Checkpoint, Redo, Spread
 from outlast.contracts.policies import MESH_EVENT_BYTES
 from outlast.mesh.events import CheckpointSaved, PartFinished
-from outlast.mesh.handover import MARGIN_S, Reached, Watch, put
+from outlast.mesh.handover import MARGIN_S, Reached, Watch, current, put
 from outlast.store.database import Store
 
 
@@ -167,3 +168,46 @@ async def test_a_rejection_stays_too(here: Stage, watch: Watch) -> None:
 
     await here.play(play)
     assert watch.look([MISSION]) == []
+
+
+def part(
+    name: str, round_: int = 1, epoch: int = 1, done: bool = True, asks: str = ""
+) -> CheckpointSaved | PartFinished:
+    """
+    Make the progress of one part, which *asks* for a task that needs nothing.
+    """
+    told = {"task": "job", "epoch": epoch, "part": name, "round": round_}
+    if not done:
+        return CheckpointSaved(**told, checkpoint=Checkpoint(seq=1))
+    follow_ups = [task(asks).model_dump(mode="json")] if asks else []
+    answer = {"answer": {"follow_ups": follow_ups}, "result": None}
+    return PartFinished(**told, answer=json.dumps(answer))
+
+
+PLAN = [task("find"), task("write", "find"), task("check", "write"), task("aside")]
+
+
+@pytest.mark.parametrize(
+    ("parts", "stay"),
+    [
+        ([part("find"), part("write"), part("check")], {"find", "write", "check"}),
+        # find is done again in round 2: what was made of the first find is not current
+        ([part("find", 2), part("write"), part("aside")], {"find", "aside"}),
+        ([part("find", 2, done=False), part("check", done=False)], {"find"}),
+        ([part("find", 2), part("write", 2), part("check")], {"find", "write"}),
+        # another owner counts rounds from 1 again
+        ([part("find", 2), part("write", epoch=2)], {"find", "write"}),
+        ([part("find", epoch=2, done=False), part("write", 2)], {"find"}),
+        # what a redone task had asked for it may ask for again, or not
+        ([part("aside", asks="more"), part("more")], {"aside", "more"}),
+        ([part("aside", 2, asks="more"), part("more")], {"aside"}),
+        ([part("aside", 2, done=False), part("more")], {"aside"}),
+    ],
+)
+def test_what_was_made_of_a_redone_part_is_done_again(
+    parts: list[CheckpointSaved | PartFinished], stay: set[str]
+) -> None:
+    """
+    However far it lies behind, and its checkpoint too; what is current is kept.
+    """
+    assert {each.part for each in current(parts, PLAN)} == stay

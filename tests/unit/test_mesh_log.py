@@ -2,12 +2,18 @@
 The durable copy of the mesh's log, on both databases.
 """
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from unit_fakes import mission, outcome, report
 
-from outlast.mesh.events import PeerJoined, event
-from outlast.mesh.log import EventLog
+from outlast.cli import letters
+from outlast.contracts.errors import BadInputError
+from outlast.contracts.models import Status
+from outlast.mesh.events import PeerJoined, TaskAdopted, event
+from outlast.mesh.log import EventLog, is_run
 from outlast.mesh.merge import Change, EventSet
+from outlast.store.books import Books
 from outlast.store.database import Store
 
 
@@ -78,3 +84,37 @@ def test_any_text_survives(store: Store, body: str) -> None:
     change = log.append(event("a@1", 1, 0.0, fact))
     EventLog(store, peer).record(change)
     assert contents(EventLog(store, peer).load()) == contents(log)
+
+
+def adopt(store: Store, task: str, epoch: int) -> None:
+    log = EventSet()
+    fact = TaskAdopted(task=task, epoch=epoch, owner="a")
+    EventLog(store, "a").record(log.append(event("a@1", 1, 0.5, fact)))
+
+
+def test_the_log_knows_which_missions_are_runs(store: Store) -> None:
+    """
+    And the missions within one; a mission of the starter may be named like any of them.
+    """
+    assert not is_run(store, "job.2")
+    adopt(store, "job", 2)
+    assert is_run(store, "job.2")
+    assert is_run(store, "job.2.part")
+    for other in ("job", "job.1", "job.21", "other.2"):
+        assert not is_run(store, other)
+
+
+def test_a_run_that_has_ended_is_not_redriven(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It would go on without a permit, and the mesh would not hear of its end.
+    """
+    adopt(store, "job", 1)
+    books = Books(store)
+    books.open(mission(id="job.1"))
+    books.close(report("job.1", Status.FAILED, outcome("only", Status.DEAD)))
+    monkeypatch.setattr(letters, "open_store", lambda: store)
+    monkeypatch.setattr(letters, "refuse_far_workers", lambda: None)
+    with pytest.raises(BadInputError, match=r"job\.1 was run for the mesh"):
+        letters.redrive("job.1", None, None, None)

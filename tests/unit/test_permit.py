@@ -6,18 +6,24 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from lease_fakes import Lender, Shelf, numbered
+from temporalio.exceptions import ApplicationError
 from unit_fakes import MISSION, Clock, Stage
 
 from outlast.attempt.guard import Place
+from outlast.attempt.hands import NOBODY
+from outlast.attempt.host import ended
 from outlast.attempt.lease import Lent
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.permit import Permits, permits_of
 from outlast.attempt.run import Run
-from outlast.contracts.policies import PERMIT_S
+from outlast.contracts.errors import DRAINED, HeldError
+from outlast.contracts.models import Checkpoint
+from outlast.contracts.policies import HELD_S, PERMIT_S, Policy
 from outlast.store.database import Store
 
 
@@ -109,6 +115,19 @@ def test_words_are_kept_for_those_who_come_later(tmp_path: Path, clock: Clock) -
     assert not permits_of(tmp_path).allow("job.1")
 
 
+def test_what_stands_still_is_listed(permits: Permits, clock: Clock) -> None:
+    """
+    A fleet that is no peer says at its start which runs wait for one.
+    """
+    assert permits.held == []
+    for each in ("job.1", "job.2"):
+        permits.enter(each)
+    permits.grant("job.1")
+    assert permits.held == ["job.2"]
+    clock.turn(PERMIT_S)
+    assert permits.held == ["job.1", "job.2"]
+
+
 @pytest.fixture
 def held(store: Store, permits: Permits) -> Iterator[Stage]:
     """
@@ -164,6 +183,44 @@ async def test_nothing_is_saved_or_done_while_a_run_is_held(
     permits.grant(MISSION)
     await attempt
     assert len(acted) == 1
+
+
+async def test_what_is_held_for_long_is_handed_on(
+    held: Stage, permits: Permits
+) -> None:
+    """
+    Long before its attempt limit, which would count against its task.
+    """
+    held.policy = Policy(attempt_limit_s=0.2)
+
+    async def play(given: dict[str, Any], run: Run) -> str:
+        permits.withdraw(MISSION)
+        await run.save({"step": 1})
+        return "done"
+
+    permits.grant(MISSION)
+    with pytest.raises(HeldError):
+        await asyncio.wait_for(held.play(play), 20)
+    assert Policy().held_s == HELD_S < Policy().attempt_limit_s / 2
+
+
+async def test_being_handed_on_by_the_mesh_is_no_failure() -> None:
+    """
+    The workflow hears of it as of a worker that drains, which counts nothing.
+    """
+
+    async def held() -> None:
+        raise HeldError("held")
+
+    saved = Checkpoint(seq=3)
+    attempt: Any = SimpleNamespace(
+        claim=None, checkpoint=saved, hand=NOBODY, place=SimpleNamespace(ledger=None)
+    )
+    with pytest.raises(ApplicationError) as told:
+        await ended(attempt, held())
+    assert told.value.type == DRAINED
+    assert told.value.non_retryable
+    assert told.value.details[0] == saved.model_dump(mode="json")
 
 
 async def test_no_item_begins_while_its_run_is_held(

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from unit_fakes import (
     MISSION,
+    ROLE,
     TENANT,
     Stage,
     answer,
@@ -42,11 +43,14 @@ from outlast.contracts.models import (
     CHECKPOINT_BYTES,
     RESULT_BYTES,
     SUMMARY_CHARS,
+    Approval,
     Checkpoint,
     FollowUps,
     Limits,
+    Spread,
 )
 from outlast.contracts.policies import Policy
+from outlast.store.batches import Batches
 from outlast.store.database import Store
 from outlast.store.schema import effects
 
@@ -992,3 +996,38 @@ async def test_an_agent_knows_who_it_is(stage: Stage) -> None:
         (f"{MISSION}/only/1", TENANT, 1, 2),
         (f"{MISSION}/only/2", TENANT, 2, 1),
     ]
+
+
+async def test_what_needs_approval_may_not_spread(stage: Stage) -> None:
+    """
+    Nobody would be asked of its items' effects; not even a batch is opened.
+    """
+
+    async def play(given: dict[str, Any], run: Run) -> Spread:
+        return Spread(role=ROLE, items=[{"n": 1}])
+
+    with pytest.raises(GiveUp, match="may not spread"):
+        await stage.play(play, approval=Approval(before="effect"))
+    batches = Batches(stage.ledger.store)
+    assert batches.entries() == []
+    await stage.play(play, approval=Approval(before="start"))
+    assert len(batches.entries()) == 1
+
+
+async def test_what_a_step_took_is_counted_as_it_is_saved(stage: Stage) -> None:
+    """
+    Its save stands where that passes a limit, so that nothing is paid for again.
+    """
+    stage.limits = Limits(tokens=10)
+
+    async def play(given: dict[str, Any], run: Run) -> None:
+        await run.save({"step": 1}, tokens=10)
+        await run.save({"step": 2}, tokens=1)
+
+    with pytest.raises(BudgetSpentError):
+        await stage.play(play)
+    claim = stage.overtake()
+    saved = stage.ledger.resume(claim)
+    assert saved is not None
+    assert saved.value == {"step": 2}
+    assert stage.ledger.spend(claim, 0, 0.0).task.tokens == 11

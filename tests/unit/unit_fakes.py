@@ -16,6 +16,7 @@ from outlast.attempt.guard import Attempt, Place
 from outlast.attempt.ledger import Claim, Ledger
 from outlast.contracts.models import (
     Answer,
+    Approval,
     Assignment,
     Beat,
     Checkpoint,
@@ -139,6 +140,7 @@ class Stage:
         carried: Sequence[Checkpoint] = (),
         name: str = "only",
         store: str = "",
+        approval: Approval | None = None,
     ) -> Answer:
         """
         Play one attempt of the task *name* with the agent function *play*.
@@ -149,7 +151,13 @@ class Stage:
         asked = Assignment(
             mission=MISSION,
             tenant=TENANT,
-            task=Task(id=name, role=role, input=given or {}, needs=list(needs)),
+            task=Task(
+                id=name,
+                role=role,
+                input=given or {},
+                needs=list(needs),
+                approval=approval,
+            ),
             store=store,
             round=round_,
             needs=list(needs),
