@@ -2,6 +2,7 @@
 What the starter prints for a person: whole commands, counts, and what needs a look.
 """
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +17,15 @@ from outlast.cli import fleet
 from outlast.cli.audit import effect_lines
 from outlast.cli.batches import code
 from outlast.cli.explain import line
+from outlast.cli.missions import Conducted
 from outlast.cli.parked import choices
-from outlast.cli.show import outcome_line
+from outlast.cli.show import outcome_line, print_mission
 from outlast.cli.workers import Row, process_lines
 from outlast.contracts.errors import BadInputError, UnavailableError
-from outlast.contracts.models import Outcome
+from outlast.contracts.models import Mission, Outcome, Report, Status, Task
 from outlast.contracts.pool import BatchReport
+from outlast.runtime import use
+from outlast.runtime.settings import Settings
 from outlast.runtime.signs import signs
 
 ATTEMPT: dict[str, Any] = {
@@ -52,6 +56,22 @@ def test_a_persons_word_stands_beside_the_result() -> None:
     ended = Outcome.model_validate({**given, "approval": "approved: looks fine"})
     told = outcome_line(ended).split(maxsplit=2)
     assert told == ["b", "done", "approved: looks fine; paid"]
+
+
+@pytest.mark.parametrize(
+    ("stays", "told"),
+    [(True, "Web UI   http://ui"), (False, "stops with this command")],
+)
+def test_the_web_ui_stays_with_a_stack_that_was_there(
+    stays: bool, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    Only a server that this command has started ends with it.
+    """
+    mission = Mission(id="m", goal="g", tasks=[Task(id="b", role="r")])
+    report = Report(mission="m", status=Status.COMPLETED, tasks=[])
+    print_mission(Conducted(mission, report, {}, 1.0, ui="http://ui", ui_stays=stays))
+    assert told in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_a_question_to_a_person_is_no_error() -> None:
@@ -195,3 +215,21 @@ def test_a_place_in_the_mesh_is_only_for_a_peer(options: list[str]) -> None:
     with pytest.raises(BadInputError, match="add --peer NAME") as error:
         command(options, standalone_mode=False)
     told_in_one_sentence(error.value)
+
+
+def test_a_start_that_takes_a_while_is_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Whoever waits hears for what, and whoever ends the wait that nothing has begun.
+    """
+
+    def interrupted(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(use, "_start", interrupted)
+    heard: list[str] = []
+    chosen = Settings(home=tmp_path)
+    with pytest.raises(KeyboardInterrupt), use.used(chosen, heard.append):
+        pytest.fail("there is nothing to use")
+    assert heard == ["starting a server and workers …", "not started yet"]
