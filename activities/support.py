@@ -70,6 +70,7 @@ class Tally(BaseModel):
     for_a_person: list[str] = []
     not_answered: list[str] = []
     report: str = ""
+    summary: str = ""
 
 
 @agent("mailroom", version=1)
@@ -170,13 +171,17 @@ async def tally(order: Order, run: Run) -> Tally:
         else:
             told.posted += 1
     path = order.outbox / "tally.md"
-    told.report = await asyncio.to_thread(write, path, summary(told))
+    told.report = await asyncio.to_thread(write, path, page(told))
+    told.summary = (
+        f"{told.posted} of {told.tickets} answered; replies in {order.outbox}, "
+        f"the rest in {path}"
+    )
     told.for_a_person = told.for_a_person[:MOST_NAMED]
     told.not_answered = told.not_answered[:MOST_NAMED]
     return told
 
 
-def summary(told: Tally) -> str:
+def page(told: Tally) -> str:
     """
     The tally as Markdown.
     """

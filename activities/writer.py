@@ -65,5 +65,5 @@ def _nothing(order: Order) -> Paragraph:
     """
     missing = [word for each in order.needs.values() for word in each.missing]
     words = ", ".join(dict.fromkeys(missing))
-    searched = f" No passage about the rest of it speaks of: {words}." if words else ""
+    searched = f" The nearest passage does not speak of: {words}." if words else ""
     return Paragraph(question=order.question, note=f"{NOTHING}.{searched}")

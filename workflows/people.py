@@ -61,7 +61,8 @@ class Desk:
             if task.id in self._said:  # in the last moment, and accepted
                 return self._said.pop(task.id)
             word = WORDS[terms.otherwise]
-            told = f"{word} by default: nobody answered within {limit}"
+            waited = f"{terms.within_s or 0:g} s"
+            told = f"{word} by default: nobody answered within {waited}"
             return Said(terms.otherwise == "approve", told)
         finally:
             del self.asked[task.id]

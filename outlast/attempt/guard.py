@@ -288,12 +288,20 @@ def _answer(value: Any, attempt: int) -> tuple[Answer, JsonValue]:
     answer = Answer(
         digest=digest(text),
         attempt=attempt,
-        summary=shorten(text, SUMMARY_CHARS),
+        summary=shorten(_summary(result) or text, SUMMARY_CHARS),
         degraded=reasons,
         follow_ups=follow_ups,
         redo=redo,
     )
     return answer, result
+
+
+def _summary(result: JsonValue) -> str:
+    """
+    Read how a result sums itself up, in its field `summary`; "" when it does not.
+    """
+    told = result.get("summary") if isinstance(result, dict) else None
+    return told if isinstance(told, str) else ""
 
 
 def _redoing(redo: Redo) -> Redoing:

@@ -118,6 +118,8 @@ def batch(
 ) -> None:
     """
     Have one agent work through many items, each once, and follow it to its end.
+
+    Exits 1 when no item was done, 0 when some were, 3 with --strict when not all.
     """
     from outlast.cli.batches import conduct_batch
     from outlast.cli.missions import Options
@@ -320,7 +322,7 @@ def crashtest(
 @app.command()
 def workers(as_json: Json = False) -> None:
     """
-    List the live workers by role, host, load and last sign.
+    List the live workers with host, load, last sign and roles.
     """
     from outlast.cli.missions import with_client
     from outlast.cli.workers import show_workers

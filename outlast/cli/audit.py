@@ -4,14 +4,15 @@ Hold the ledger against what was promised, and against the server where it answe
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.cli.edge import EXIT_FAILED
-from outlast.cli.home import open_store
+from outlast.cli.home import entry_of, open_store
 from outlast.cli.missions import reach
-from outlast.contracts.errors import BadInputError, UnavailableError
+from outlast.contracts.errors import UnavailableError
 from outlast.store.books import Audit, Books
 
 HISTORY_EVENTS = 10_240
@@ -22,10 +23,9 @@ async def show_audit(mission: str | None, as_json: bool) -> int:
     """
     Print the audit; returns 1 where an invariant is broken.
     """
-    books = Books(open_store())
-    if mission is not None and books.find(mission) is None:
-        raise BadInputError(f"no mission {mission!r} is in the ledger")
-    audit = books.audit(mission)
+    if mission is not None:
+        entry_of(mission)
+    audit = Books(open_store()).audit(mission)
     audit.violations += await _ask_server(audit, mission)
     if as_json:
         print(json.dumps(asdict(audit)))
@@ -75,11 +75,32 @@ def _print(audit: Audit) -> None:
         f"open {len(audit.open)}; dead letters {audit.dead_lettered}"
     )
     print(f"attempts {audit.attempts}, stale writes refused {audit.stale_refused}")
-    for each in audit.effects:
-        diverged = each["diverged"]
-        other = f", other content refused {diverged} times" if diverged else ""
-        print(
-            f"effect {each['key']}: {each['state']}, applied {each['applied']}{other}"
-        )
+    for line in effect_lines(audit.effects):
+        print(line)
     for violation in audit.violations:
         print(f"BROKEN: {violation}")
+
+
+def effect_lines(effects: list[dict[str, Any]]) -> list[str]:
+    """
+    Count the effects that were applied once, and name each of the others.
+    """
+    others = [each for each in effects if not _is_plain(each)]
+    once = len(effects) - len(others)
+    if not others:
+        return [f"effects {len(effects)}: each applied once"] if effects else []
+    return [f"effects {len(effects)}: {once} applied once", *map(_effect, others)]
+
+
+def _is_plain(effect: dict[str, Any]) -> bool:
+    """
+    Say whether nothing can be said of *effect* but that it was applied once.
+    """
+    return (effect["applied"], effect["diverged"]) == (1, 0)
+
+
+def _effect(effect: dict[str, Any]) -> str:
+    diverged = effect["diverged"]
+    other = f", other content refused {diverged} times" if diverged else ""
+    told = f"{effect['state']}, applied {effect['applied']}"
+    return f"  effect {effect['key']}: {told}{other}"

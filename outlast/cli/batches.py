@@ -18,13 +18,11 @@ from outlast.attempt.spans import span
 from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
 from outlast.cli.home import open_store
 from outlast.cli.intake import new_id
-from outlast.cli.missions import Options, enter, refuse_far_workers
+from outlast.cli.missions import Options, enter, joined, refuse_far_workers
 from outlast.contracts.pool import Batch, BatchReport
 from outlast.runtime import telemetry
 from outlast.runtime.batch import StartedBatch, open_batch, resolve
-from outlast.runtime.settings import settings
 from outlast.runtime.source import Source, source
-from outlast.runtime.use import used
 from outlast.store.batches import Batches
 from outlast.store.database import Store
 
@@ -47,7 +45,7 @@ def conduct_batch(
     store = open_store()
     batch = resolve(role, name or new_id(stem), tenant, store)
     with ExitStack() as leaving:
-        ready = leaving.enter_context(used(settings())) if options.embedded else None
+        ready = joined(leaving) if options.embedded else None
         began = time.monotonic()
         try:
             report = asyncio.run(_carry_out(batch, given, store, options, ready))
@@ -56,9 +54,17 @@ def conduct_batch(
             raise typer.Exit(EXIT_INTERRUPTED) from None
     seconds = time.monotonic() - began
     _tell(report, seconds, options)
-    if report.cancelled:
-        raise typer.Exit(EXIT_FAILED)
-    raise typer.Exit(EXIT_DEGRADED if report.dead and options.strict else 0)
+    raise typer.Exit(code(report, options.strict))
+
+
+def code(report: BatchReport, strict: bool) -> int:
+    """
+    Say what *report* exits with: one without any result has failed, one with some is
+    like a mission that lacks something.
+    """
+    if report.cancelled or (report.items and not report.done):
+        return EXIT_FAILED
+    return EXIT_DEGRADED if report.dead and strict else 0
 
 
 async def _carry_out(

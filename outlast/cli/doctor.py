@@ -113,6 +113,6 @@ async def _wedged(client: Client) -> Finding:
 def _bounds() -> Iterator[str]:
     for tuned, untuned in zip(recovery(SHIPPED), recovery(UNTUNED), strict=True):
         yield (
-            f"  {tuned.fault:<36} {tuned.worst_s:4.2f} s / {untuned.worst_s:4.2f} s"
+            f"  {tuned.fault:<40} {tuned.worst_s:4.2f} s / {untuned.worst_s:4.2f} s"
             f"   ({tuned.by})"
         )

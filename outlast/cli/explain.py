@@ -7,9 +7,12 @@ import json
 import time
 from typing import Any
 
-from outlast.cli.home import open_store
-from outlast.contracts.errors import BadInputError
+from outlast.cli.home import entry_of, open_store
+from outlast.cli.show import state_word
+from outlast.contracts.errors import ApprovalNeededError
 from outlast.store.books import Books
+
+ASKS = f"{ApprovalNeededError.__name__}: "
 
 
 def show_story(mission: str, as_json: bool) -> None:
@@ -18,18 +21,18 @@ def show_story(mission: str, as_json: bool) -> None:
 
     :raises BadInputError: when the ledger does not know the mission.
     """
-    books = Books(open_store())
-    entry = books.find(mission)
-    if entry is None:
-        raise BadInputError(f"no mission {mission!r} is in the ledger")
-    attempts = books.attempts(mission)
+    entry = entry_of(mission)
+    attempts = Books(open_store()).attempts(mission)
     if as_json:
         print(json.dumps({"mission": mission, "attempts": attempts}))
         return
-    print(f"{mission}  {entry.state}  {entry.goal}")
+    print(f"{mission}  {state_word(entry)}  {entry.goal}")
     for attempt in attempts:
         print(line(attempt, entry.report is not None))
     if entry.report is not None:
+        for task in entry.report.tasks:
+            if task.approval:
+                print(f"{task.id} was {task.approval}")
         for reason in entry.report.degraded:
             print(f"lacks: {reason}")
 
@@ -53,6 +56,15 @@ def line(attempt: dict[str, Any], over: bool) -> str:
 
 def _ending(attempt: dict[str, Any], over: bool) -> str:
     if attempt["ended_at"] is None:
-        return "died" if over else "died, or runs still"
+        return "died" if over else "no end recorded yet"
     took = attempt["ended_at"] - attempt["started_at"]
-    return f"{attempt['ending']} after {took:.2f} s"
+    return f"{_told(attempt['ending'])} after {took:.2f} s"
+
+
+def _told(ending: str) -> str:
+    """
+    Tell a question to a person as one: the agent raises it, but nothing has failed.
+    """
+    if ending.startswith(ASKS):
+        return f"asks for approval of {ending.removeprefix(ASKS)}"
+    return ending

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from outlast.mesh.beside import Beside
     from outlast.mesh.membership import Place
 
+USUAL_BIND = "127.0.0.1:7946"
 LEAST_MEMORY_MB = 256  # an idle worker takes about 150
 
 app = typer.Typer(
@@ -65,8 +66,9 @@ def work(
         list[str] | None, typer.Option(help="HOST:PORT of another peer; repeatable")
     ] = None,
     bind: Annotated[
-        str, typer.Option(help="where this peer listens for others")
-    ] = "127.0.0.1:7946",
+        str | None,
+        typer.Option(help=f"where this peer listens for others; {USUAL_BIND}"),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="print one JSON line once all poll")
     ] = False,
@@ -74,6 +76,8 @@ def work(
     """
     Keep worker processes alive: one for workflows, the others for agents.
     """
+    if peer is None and (join or bind is not None):
+        raise BadInputError("--bind and --join are for a peer: add --peer NAME")
     logging.basicConfig(level=logging.INFO, format="%(name)s %(message)s")
     said = {
         "processes": None if processes is None else _at_least_one(processes),
@@ -92,7 +96,7 @@ def work(
     if peer is not None:
         from outlast.cli.peer import place_of
 
-        place = place_of(chosen, peer, bind, tuple(join or ()))
+        place = place_of(chosen, peer, bind or USUAL_BIND, tuple(join or ()))
         if not temporal_is_named():
             raise typer.Exit(asyncio.run(_with_own_temporal(chosen, as_json)))
     telemetry.begin("fleet")

@@ -2,7 +2,10 @@
 The store of this home, as the starter's verbs open it.
 """
 
+from outlast.contracts.errors import BadInputError
 from outlast.runtime.settings import settings
+from outlast.store.batches import Batches
+from outlast.store.books import Books, Entry
 from outlast.store.database import Store
 from outlast.store.schema import SCHEMA
 
@@ -12,6 +15,21 @@ def open_store() -> Store:
     Open the store of this home.
     """
     return Store(settings().store)
+
+
+def entry_of(mission: str) -> Entry:
+    """
+    Look *mission* up in the ledger.
+
+    :raises BadInputError: when it is not there; says so when it is a batch.
+    """
+    store = open_store()
+    entry = Books(store).find(mission)
+    if entry is not None:
+        return entry
+    if Batches(store).find(mission) is not None:
+        raise BadInputError(f"{mission!r} is a batch: starter.py status {mission}")
+    raise BadInputError(f"no mission {mission!r} is in the ledger")
 
 
 def migrate_store() -> None:

@@ -20,6 +20,8 @@ from outlast.store.library import library_id
 QUESTION_CHARS = 1000
 # JSON parsers stop at 200 levels, some of which our own models take.
 NESTING = 180
+# More faults than this are of one cause, and nobody reads them all.
+MOST_FAULTS = 5
 
 
 def question_mission(question: str, documents: Path, mission: str | None) -> Mission:
@@ -128,7 +130,7 @@ def parse(text: str, name: str) -> dict[str, Any]:
         raise BadInputError(f"{name} is nested too deeply") from None
     except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
         # PyYAML lets the errors of int, float and datetime through as they are.
-        told = shorten(str(error), 300)
+        told = _yaml_fault(error)
         raise BadInputError(f"{name} is not a mission in YAML: {told}") from None
     if not isinstance(content, dict):
         raise BadInputError(f"{name} must hold goal and tasks")
@@ -141,7 +143,7 @@ def build(content: dict[str, Any]) -> Mission:
     """
     Make a mission of *content*.
 
-    :raises BadInputError: naming the first field that does not fit.
+    :raises BadInputError: naming the fields that do not fit.
     """
     if "crew" in content:
         raise BadInputError("crew is not for a mission file: the workers decide it")
@@ -151,9 +153,32 @@ def build(content: dict[str, Any]) -> Mission:
     try:
         return Mission.model_validate(content)
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(str(part) for part in fault["loc"])
-        raise BadInputError(f"the mission's {place}: {fault['msg']}") from None
+        raise BadInputError(f"the mission's {_faults(error)}") from None
+
+
+def _faults(error: ValidationError) -> str:
+    """
+    Name all that does not fit: a key that is misspelt is a second fault, and the one
+    that explains the first.
+    """
+    told = [
+        f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}"
+        for each in error.errors()
+    ]
+    more = len(told) - MOST_FAULTS
+    return "; ".join(told[:MOST_FAULTS]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _yaml_fault(error: Exception) -> str:
+    """
+    Say what the parser cannot read and where, without its excerpt of the text.
+    """
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None)
+    if mark is None or problem is None:
+        return shorten(str(error), 300)
+    where = f"line {mark.line + 1}, column {mark.column + 1}"
+    return f"{shorten(problem, 200)} in {where}"
 
 
 def new_id(stem: str) -> str:

@@ -51,6 +51,7 @@ def show_dead_letters(name: str | None, as_json: bool) -> None:
         print(f"    after step {letter.saved}; again with: {letter.redrive}")
     for each in found:
         print(f"{each.batch}  item {each.item}  {each.cause}")
+        print(f"    again with: starter.py redrive {each.batch} --item {each.item}")
     if not tasks and not found:
         print("no dead letters")
 

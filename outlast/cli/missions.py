@@ -13,13 +13,14 @@ from typing import Any
 
 import typer
 from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.attempt.spans import describe, span
 from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
 from outlast.cli.follow import follow, screen
 from outlast.cli.home import open_store
-from outlast.contracts.errors import BadInputError, RefusedError, UnavailableError
+from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.contracts.models import Mission, Report, Status
 from outlast.runtime import telemetry
 from outlast.runtime.connect import connect, refuse_two_hosts
@@ -30,6 +31,14 @@ from outlast.store.batches import Batches
 from outlast.store.books import Books
 
 UPDATE_LIMIT_S = 10.0
+DONE = {
+    "approve": "approved",
+    "reject": "rejected",
+    "pause": "paused",
+    "unpause": "goes on",
+    "cancel": "cancelled",
+    "redrive": "redriven",
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ class Conducted:
     results: dict[str, Any]
     seconds: float
     ui: str | None
-    embedded: bool
+    ui_stays: bool = True  # when this command has ended
 
 
 Tell = Callable[[Conducted], None]
@@ -72,7 +81,7 @@ def conduct(mission: Mission, options: Options, as_json: Tell, as_text: Tell) ->
         refuse_far_workers()
     began = time.monotonic()
     with ExitStack() as leaving:
-        ready = leaving.enter_context(used(settings())) if options.embedded else None
+        ready = joined(leaving) if options.embedded else None
         try:
             started, report = asyncio.run(_carry_out(mission, options, ready))
         except (KeyboardInterrupt, asyncio.CancelledError):
@@ -84,10 +93,17 @@ def conduct(mission: Mission, options: Options, as_json: Tell, as_text: Tell) ->
             results=started.results(),
             seconds=round(time.monotonic() - began, 3),
             ui=_ui(ready, mission),
-            embedded=options.embedded,
+            ui_stays=ready is not None and not ready["started"],
         )
         (as_json if options.as_json else as_text)(conducted)
     raise typer.Exit(_code(report, options.strict))
+
+
+def joined(leaving: ExitStack) -> dict[str, Any]:
+    """
+    Use this home's stack until *leaving*; says so when one has to be started.
+    """
+    return leaving.enter_context(used(settings(), _note))
 
 
 async def with_client(act: Callable[[Client], Awaitable[Any]]) -> Any:
@@ -136,15 +152,15 @@ async def update(client: Client, mission: str, name: str, *args: Any) -> None:
     """
     Send an update to a running mission.
 
-    :raises RefusedError: when the mission refuses it, in its own words.
-    :raises BadInputError: when there is no such mission under way.
+    :raises BadInputError: when there is no such mission under way, or it refuses, in
+        its own words.
     """
     handle = client.get_workflow_handle(mission)
     try:
         async with asyncio.timeout(UPDATE_LIMIT_S):
             await handle.execute_update(name, args=list(args))
     except WorkflowUpdateFailedError as error:
-        raise RefusedError(f"{mission}: {error.cause}") from None
+        raise BadInputError(_words(error)) from None
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             raise BadInputError(_why_unknown(mission)) from None
@@ -154,7 +170,19 @@ async def update(client: Client, mission: str, name: str, *args: Any) -> None:
             f"{mission}: no workflow process answers within {UPDATE_LIMIT_S:g} s; "
             "start workers with worker.py"
         ) from None
-    print(f"{mission}: {name} done")
+    print(f"{mission}: {DONE[name]}")
+
+
+def _words(refused: WorkflowUpdateFailedError) -> str:
+    """
+    Read why an update was refused, without the type that the error travelled as.
+    """
+    cause = refused.cause
+    return cause.message if isinstance(cause, ApplicationError) else str(cause)
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _why_unknown(mission: str) -> str:

@@ -8,7 +8,7 @@ import json
 
 from outlast.cli.home import open_store
 from outlast.cli.missions import refuse_far_workers, with_client
-from outlast.contracts.errors import BadInputError, RefusedError
+from outlast.contracts.errors import BadInputError
 from outlast.runtime.batch import resolve, wake
 from outlast.store.batches import Batches, Entry
 from outlast.store.database import Store
@@ -29,6 +29,8 @@ def show_results(batch: str) -> None:
 def redrive(batch: str, item: int | None, cause: str | None) -> None:
     """
     Take dead letters back and have the pool work on them.
+
+    :raises BadInputError: when there is none such.
     """
     refuse_far_workers()
     store = open_store()
@@ -36,7 +38,7 @@ def redrive(batch: str, item: int | None, cause: str | None) -> None:
     again = resolve(entry.role, batch, entry.tenant, store)
     count = Outcomes(store).redrive(batch, item, cause)
     if not count:
-        raise RefusedError(f"no dead letter of {batch!r} is meant by that")
+        raise BadInputError(f"no dead letter of {batch!r} is meant by that")
     asyncio.run(with_client(lambda client: wake(client, again)))
     print(f"{batch}: {count} taken back; follow with: starter.py status {batch}")
 

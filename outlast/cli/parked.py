@@ -49,9 +49,19 @@ def show_parked(mission: str | None, as_json: bool) -> None:
     for each in found:
         task = f"  task {each.task}" if each.task else ""
         print(f"{each.mission}{task}  waits: {each.waits}")
-        print(f"    {each.then}")
+        print(f"    {choices(each.then)}")
     if not found:
         print("nothing is parked")
+
+
+def choices(then: str) -> str:
+    """
+    Spell out for a person what can be typed, one whole command for each choice.
+    """
+    if "approve|reject" not in then:
+        return then
+    words = [then.replace("approve|reject", each) for each in ("approve", "reject")]
+    return ", or ".join(words)
 
 
 async def _parked(entries: list[Entry], batches: list[Line]) -> list[Parked]:

@@ -8,15 +8,15 @@ import time
 from typing import Any
 
 from outlast.cli.follow import look, why_silent
-from outlast.cli.home import open_store
+from outlast.cli.home import entry_of, open_store
 from outlast.cli.missions import Conducted, reach
-from outlast.cli.parked import waiting
+from outlast.cli.parked import choices, waiting
 from outlast.cli.report import write_report
 from outlast.cli.wedged import wedged_cause
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Outcome, Report
 from outlast.store.batches import Batches
-from outlast.store.books import Books, Entry
+from outlast.store.books import ACCEPTED, Books, Entry
 
 NO_ANSWER = "The mission ended without an answer."
 
@@ -78,7 +78,7 @@ def print_mission(conducted: Conducted) -> None:
     Print a mission's end for a person.
     """
     for each in conducted.report.tasks:
-        print(f"{each.id:<16} {each.status:<9} {each.summary}")
+        print(outcome_line(each))
     _print_lacks(conducted.report)
     _print_end(conducted)
 
@@ -87,7 +87,7 @@ async def show_status(mission: str, as_json: bool) -> None:
     """
     Print how far a mission is, from the workflow, or from the ledger once it ended.
     """
-    entry = _entry(mission)
+    entry = entry_of(mission)
     if entry.report is not None:
         _print_ended(entry, as_json)
         return
@@ -100,7 +100,7 @@ async def show_status(mission: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(value))
         return
-    print(f"{mission}  {entry.state}  {entry.goal}")
+    print(f"{mission}  {state_word(entry)}  {entry.goal}")
     if wedged:
         print(f"WEDGED: {wedged}")
     if view is None:
@@ -109,15 +109,30 @@ async def show_status(mission: str, as_json: bool) -> None:
     if view.progress.paused:
         print("paused")
     for each in view.progress.settled:
-        print(f"{each.id:<16} {each.status}")
+        print(outcome_line(each))
     for running in view.progress.running:
         waits = "waits for a worker" if running.id in view.unstarted else "running"
         state = f"parked: {running.waits}" if running.waits else waits
         print(f"{running.id:<16} {state}  {view.said.get(running.id, '')}")
     for parked in waiting(view.progress):
-        print(f"{parked.task} waits: {parked.then}")
+        print(f"{parked.task} waits: {choices(parked.then)}")
     for task in view.progress.waiting:
         print(f"{task:<16} waiting")
+
+
+def outcome_line(outcome: Outcome) -> str:
+    """
+    Tell how a task ended: a person's word on it, then its result in short.
+    """
+    told = "; ".join(each for each in (outcome.approval, outcome.summary) if each)
+    return f"{outcome.id:<16} {outcome.status:<9} {told}".rstrip()
+
+
+def state_word(entry: Entry) -> str:
+    """
+    Say for a person how a mission is: accepted means that it runs.
+    """
+    return "running" if entry.state == ACCEPTED else entry.state
 
 
 def show_list(as_json: bool) -> None:
@@ -141,7 +156,7 @@ def show_list(as_json: bool) -> None:
         return
     for each in entries:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each.accepted_at))
-        print(f"{at}  {each.state:<10} {each.id}  {each.goal}")
+        print(f"{at}  {state_word(each):<10} {each.id}  {each.goal}")
     if not entries:
         print("no missions yet: try `make run`")
 
@@ -166,7 +181,7 @@ def show_forgotten(mission: str) -> None:
         Batches(open_store()).forget(mission)
         print(f"{mission}: forgotten")
         return
-    entry = _entry(mission)
+    entry = entry_of(mission)
     if entry.report is None:
         raise BadInputError(f"{mission} is under way; cancel it first")
     Books(open_store()).forget(mission)
@@ -185,13 +200,6 @@ def print_ready(line: dict[str, Any]) -> None:
     for worker in line["workers"]:
         print(f"worker     {worker['kind']} {worker['pid']}")
     print("Ctrl-C stops them; missions are kept.", flush=True)
-
-
-def _entry(mission: str) -> Entry:
-    entry = Books(open_store()).find(mission)
-    if entry is None:
-        raise BadInputError(f"no mission {mission!r} is in the ledger")
-    return entry
 
 
 def _published(conducted: Conducted) -> dict[str, Any]:
@@ -223,7 +231,7 @@ def _print_ended(entry: Entry, as_json: bool) -> None:
         return
     print(f"{entry.id}  {entry.state}  {entry.goal}")
     for each in entry.report.tasks:
-        print(f"{each.id:<16} {each.status}  {each.summary}")
+        print(outcome_line(each))
     _print_lacks(entry.report)
 
 
@@ -235,5 +243,7 @@ def _print_lacks(report: Report) -> None:
 def _print_end(conducted: Conducted) -> None:
     print(f"status   {conducted.report.status} in {conducted.seconds:.1f} s")
     print(f"story    starter.py explain {conducted.mission.id}")
-    if conducted.embedded:
+    if conducted.ui and conducted.ui_stays:
+        print(f"Web UI   {conducted.ui}")
+    elif conducted.ui:
         print("Web UI   stops with this command; look again with: make dev")

@@ -40,21 +40,39 @@ class Row:
 
 async def show_workers(client: Client, as_json: bool) -> None:
     """
-    Print the live workers.
+    Print the live workers: each process, or as JSON each of its queues.
     """
     rows = await live_workers(client)
     if as_json:
         print(json.dumps([asdict(row) for row in rows]))
         return
-    print(
-        f"{'role':<16}{'takes':<10}{'host':<20}{'pid':>8}"
-        f"{'in hand':>9}{'free':>6}{'last sign':>11}  build"
-    )
-    for row in rows:
-        load = f"{row.in_hand:>9}{row.free:>6}{row.last_sign_s:>9.1f} s  {row.build}"
-        print(f"{row.role:<16}{row.takes:<10}{row.host:<20}{row.pid:>8}{load}")
     if not rows:
         print("no live workers; start some with worker.py")
+        return
+    print(
+        f"{'host':<20}{'pid':>8}{'in hand':>9}{'last sign':>11}  {'build':<12}  roles"
+    )
+    for line in process_lines(rows):
+        print(line)
+
+
+def process_lines(rows: list[Row]) -> list[str]:
+    """
+    Tell each process in one line, with the roles that it plays.
+    """
+    processes: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        processes.setdefault((row.host, row.pid), []).append(row)
+    return [_process_line(each) for _, each in sorted(processes.items())]
+
+
+def _process_line(rows: list[Row]) -> str:
+    first = rows[0]
+    in_hand = sum(row.in_hand for row in rows)
+    last_sign_s = min(row.last_sign_s for row in rows)
+    roles = ", ".join(dict.fromkeys(row.role for row in rows))
+    load = f"{in_hand:>9}{last_sign_s:>9.1f} s"
+    return f"{first.host:<20}{first.pid:>8}{load}  {first.build or '-':<12}  {roles}"
 
 
 async def live_workers(client: Client) -> list[Row]:

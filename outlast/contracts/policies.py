@@ -250,7 +250,9 @@ def recovery(timing: Timing) -> list[Recovery]:
     in_hand = timing.workflow_task_s + timing.timer_slack_s + timing.dispatch_s
     retry = BACKOFF_FIRST_S + timing.timer_slack_s + timing.dispatch_s
     return [
-        Recovery("agent process or host lost", silence, "heartbeat_timeout_s"),
+        Recovery(
+            "agent process or host lost, unreported", silence, "heartbeat_timeout_s"
+        ),
         Recovery("agent process frozen", silence, "heartbeat_timeout_s"),
         Recovery("workflow process lost, idle", idle, "sticky_s"),
         Recovery("workflow process lost, task in hand", in_hand, "workflow_task_s"),

@@ -34,7 +34,8 @@ def _check_task(task: Task, together: dict[str, Task], mission: Mission) -> None
     elif task.role not in mission.crew:
         known = ", ".join(sorted(mission.crew))
         raise BadInputError(
-            f"task {task.id!r}: no agent plays {task.role!r}; the crew has: {known}"
+            f"task {task.id!r}: no agent plays {task.role!r}; the crew has: {known}; "
+            "set OUTLAST_AGENTS to the module that has it"
         )
     for need in task.needs:
         if need not in together:

@@ -45,7 +45,8 @@ def resolve(role: str, name: str, tenant: str, store: Store) -> Batch:
     agents = load(settings().modules)
     if role not in agents:
         raise BadInputError(
-            f"no agent plays {role!r}; there are {', '.join(sorted(agents))}"
+            f"no agent plays {role!r}; there are {', '.join(sorted(agents))}; "
+            "set OUTLAST_AGENTS to the module that has it"
         )
     if Books(store).find(name) is not None:
         raise BadInputError(f"{name!r} is a mission's id; choose another one")

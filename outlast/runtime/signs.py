@@ -9,7 +9,7 @@ from temporalio.api.enums.v1 import WorkerStatus
 from temporalio.api.worker.v1 import WorkerHeartbeat
 from temporalio.api.workflowservice.v1 import ListWorkersRequest
 from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.errors import UnavailableError
 
@@ -26,7 +26,7 @@ async def live_signs(
 
     :param query: as ListWorkers takes it, for instance `TaskQueue = 'q'`.
     :param within_s: by its host's clock and by ours.
-    :raises UnavailableError: when the server has no worker lists.
+    :raises UnavailableError: when the server gives no list of workers.
     """
     return [each for each in await signs(client, query) if _is_live(each, within_s)]
 
@@ -35,7 +35,7 @@ async def signs(client: Client, query: str = "") -> list[WorkerHeartbeat]:
     """
     List the last sign of each worker, also of those that are gone.
 
-    :raises UnavailableError: when the server has no worker lists.
+    :raises UnavailableError: when the server gives no list of workers.
     """
     return [each async for each in _listed(client, query)]
 
@@ -52,6 +52,15 @@ def _is_live(sign: WorkerHeartbeat, within_s: float) -> bool:
     return running and silence_s(sign) < within_s
 
 
+def _unread(error: RPCError) -> str:
+    """
+    Say whether a server is too old for lists of workers, or did not answer this once.
+    """
+    if error.status is RPCStatusCode.UNIMPLEMENTED:
+        return f"this server lists no workers: {error.message}"
+    return f"the list of workers could not be read ({error.message})"
+
+
 async def _listed(client: Client, query: str) -> AsyncIterator[WorkerHeartbeat]:
     request = ListWorkersRequest(
         namespace=client.namespace, page_size=PAGE, query=query
@@ -60,9 +69,7 @@ async def _listed(client: Client, query: str) -> AsyncIterator[WorkerHeartbeat]:
         try:
             listed = await client.workflow_service.list_workers(request)
         except RPCError as error:
-            raise UnavailableError(
-                f"this server lists no workers: {error.message}"
-            ) from None
+            raise UnavailableError(_unread(error)) from None
         for each in listed.workers_info:
             yield each.worker_heartbeat
         if not listed.next_page_token:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from outlast.runtime.settings import Settings
 from outlast.runtime.stack import READY, READY_LIMIT_S, ROOT, STOP_LIMIT_S
 
 LOOK_S = 0.05
+
+Tell = Callable[[str], None]
 
 
 def running(settings: Settings) -> dict[str, Any] | None:
@@ -38,24 +40,38 @@ def running(settings: Settings) -> dict[str, Any] | None:
     return found
 
 
-@contextlib.contextmanager
-def used(settings: Settings) -> Iterator[dict[str, Any]]:
+def say_nothing(_: str) -> None:
     """
-    Use the home's stack, starting one if there is none; yields its ready line.
+    Start without a word.
+    """
+
+
+@contextlib.contextmanager
+def used(settings: Settings, tell: Tell = say_nothing) -> Iterator[dict[str, Any]]:
+    """
+    Use the home's stack, starting one if there is none; yields its ready line, with
+    whether it was `started` here.
 
     What was started here is stopped on the way out, unless others use it still.
 
+    :param tell: hears what the wait is for, and when it is given up.
     :raises UnavailableError: when it cannot be started; says where its log lies.
     """
     home = home_of(settings)
     user = lock(home / USERS, fcntl.LOCK_SH)
     started: subprocess.Popen[bytes] | None = None
+    ready = None
     try:
         ready = running(settings)
         if ready is None:
+            tell("starting a server and workers …")
             started = _start(home)
             ready = _await_ready(settings, started, home)
-        yield ready
+        yield {**ready, "started": started is not None and started.poll() is None}
+    except KeyboardInterrupt:
+        if ready is None:
+            tell("not started yet")
+        raise
     finally:
         if user is not None:
             os.close(user)

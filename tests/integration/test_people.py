@@ -142,7 +142,7 @@ async def test_a_deadline_decides_as_declared(
     report = await small_crew.run(task("t", "pay", approval=approval))
 
     assert report.status is status
-    assert "by default: nobody answered within 1:00:00" in outcome(report, "t").approval
+    assert "by default: nobody answered within 3600 s" in outcome(report, "t").approval
 
 
 async def test_only_what_waits_can_be_approved(small_crew: Crew) -> None:

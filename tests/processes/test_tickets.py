@@ -100,6 +100,7 @@ def test_each_ticket_is_answered_once_while_all_around_dies(
 
 POISON = """
 import os, signal, time
+from outlast import Run, agent
 from outlast.store import parsing
 
 real = parsing.parse
@@ -112,6 +113,10 @@ def parse(file, data=None):
     return real(file, data)
 
 parsing.parse = parse
+
+@agent("poisoner")
+async def poisoner(given: dict, run: Run) -> None:
+    pass
 """
 
 

@@ -170,12 +170,30 @@ BAD_FIELDS = {
 @pytest.mark.parametrize("case", BAD_FIELDS)
 def test_a_field_that_does_not_fit_is_refused(tmp_path: Path, case: str) -> None:
     """
-    The sentence names the first such field.
+    The sentence names the first such field first.
     """
     text, field = BAD_FIELDS[case]
     told = file_refusal(tmp_path, text)
     assert told.startswith("the mission's ")
     assert field in told.split(":")[0]
+
+
+def test_a_misspelt_field_is_named_beside_the_one_it_leaves_out(tmp_path: Path) -> None:
+    """
+    All that does not fit is named: the second fault explains the first.
+    """
+    told = file_refusal(tmp_path, "goal: g\ntaks: []")
+    assert "tasks: Field required" in told
+    assert "taks: Extra inputs are not permitted" in told
+
+
+def test_of_many_faults_the_first_are_named(tmp_path: Path) -> None:
+    """
+    A file of another kind is still refused in a sentence that can be read.
+    """
+    text = "\n".join(f"key{number}: 1" for number in range(30))
+    told = file_refusal(tmp_path, text)
+    assert told.endswith("; and 27 more")
 
 
 BAD_PLANS = {
@@ -321,6 +339,14 @@ def test_what_is_no_yaml_is_refused(tmp_path: Path, text: str) -> None:
     The sentence has the parser's own words, on one line.
     """
     assert "not a mission in YAML" in file_refusal(tmp_path, text)
+
+
+def test_a_fault_in_yaml_is_placed(tmp_path: Path) -> None:
+    """
+    Line and column, without the parser's excerpt of the text.
+    """
+    told = file_refusal(tmp_path, "goal: g\ntasks: x: y")
+    assert told.endswith("mapping values are not allowed here in line 2, column 9")
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,10 @@ def test_an_unknown_role_is_refused() -> None:
     The sentence names the role and those that there are.
     """
     told = refusal(task("a", role="poet"), crew={ROLE: Member(routes=[ROLE])})
-    assert told == "task 'a': no agent plays 'poet'; the crew has: worker"
+    assert told == (
+        "task 'a': no agent plays 'poet'; the crew has: worker; "
+        "set OUTLAST_AGENTS to the module that has it"
+    )
 
 
 def test_two_tasks_of_one_name_are_refused() -> None:

@@ -82,7 +82,7 @@ def test_the_worst_recoveries_are_the_sum_of_what_is_waited_for() -> None:
     )
     worst = {each.fault: each.worst_s for each in recovery(timing)}
     assert worst == {
-        "agent process or host lost": 10.75,
+        "agent process or host lost, unreported": 10.75,
         "agent process frozen": 10.75,
         "workflow process lost, idle": 20.75,
         "workflow process lost, task in hand": 30.75,
@@ -121,7 +121,7 @@ def test_a_server_that_is_not_tuned_cannot_keep_it() -> None:
 @pytest.mark.parametrize(
     ("slow", "fault"),
     [
-        ({"heartbeat_timeout_s": 3.0}, "agent process or host lost"),
+        ({"heartbeat_timeout_s": 3.0}, "agent process or host lost, unreported"),
         ({"sticky_s": 10.0}, "workflow process lost, idle"),
         ({"workflow_task_s": 10.0}, "workflow process lost, task in hand"),
     ],

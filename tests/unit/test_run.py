@@ -886,6 +886,16 @@ async def test_an_answer_summarises_its_result(stage: Stage) -> None:
     assert answered.summary.startswith('["word')
 
 
+async def test_a_result_may_sum_itself_up(stage: Stage) -> None:
+    """
+    Its own words stand in the report, where a cut piece of JSON would.
+    """
+    told = {"posted": list(range(200)), "summary": "200 of 201 posted"}
+    answered = await stage.play(lambda given, run: told)
+    assert answered.summary == "200 of 201 posted"
+    assert stage.result() == told
+
+
 async def test_a_degraded_result_says_why(stage: Stage) -> None:
     """
     The reason travels, the result is kept bare.

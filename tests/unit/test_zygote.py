@@ -22,8 +22,15 @@ from outlast.fleet.zygote import threads
 ROOT = Path(__file__).parents[2]
 BOUND_S = 20.0
 
-QUIET = "from outlast import agent\n"
-THREADED = """
+QUIET = """
+from outlast import Run, agent
+
+@agent("quiet")
+async def quiet(given: dict, run: Run) -> None:
+    pass
+"""
+THREADED = f"""
+{QUIET}
 import threading
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 """
