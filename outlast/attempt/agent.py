@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
@@ -141,11 +140,11 @@ def load(modules: list[str]) -> dict[str, Agent]:
     """
     Import the modules that declare agents, by dotted name or path to a file.
 
-    :raises BadInputError: when one of them cannot be imported, or declares none.
+    :raises BadInputError: when one of them cannot be imported.
     """
     for module in modules:
         try:
-            _must_declare(_import(module), module)
+            _import(module)
         except BadInputError:
             raise
         except Exception as error:
@@ -209,33 +208,20 @@ def _routes(agent: Agent, agents: dict[str, Agent]) -> list[str]:
     return [*ahead, agent.role, *agent.fallbacks]
 
 
-def _must_declare(made: ModuleType, module: str) -> None:
-    """
-    Make sure that agents are in *made*, or in modules below or imported by it.
-
-    :raises BadInputError: when none is.
-    """
-    below = f"{made.__name__}."
-    places = [f"{each.play.__module__}." for each in _loaded.values()]
-    has = any(isinstance(each, Agent) for each in vars(made).values())
-    if not has and not any(each.startswith(below) for each in places):
-        raise BadInputError(f"no agent is declared in {module!r}: see @agent")
-
-
-def _import(module: str) -> ModuleType:
+def _import(module: str) -> None:
     if not module.endswith(".py"):
-        return importlib.import_module(module)
+        importlib.import_module(module)
+        return
     path = Path(module).resolve()
     name = f"outlast_agents_{path.stem}_{digest(str(path))[:8]}"
     if name in sys.modules:
-        return sys.modules[name]
+        return
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise BadInputError(f"there is no agent module at {module}")
     made = importlib.util.module_from_spec(spec)
     sys.modules[name] = made  # type hints are resolved through it
     spec.loader.exec_module(made)
-    return made
 
 
 def _where(play: Callable[..., Any]) -> str:
