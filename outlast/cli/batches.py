@@ -18,7 +18,7 @@ from outlast.attempt.spans import span
 from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
 from outlast.cli.home import open_store
 from outlast.cli.intake import new_id
-from outlast.cli.missions import Options, enter, joined, refuse_far_workers
+from outlast.cli.missions import Options, joined, reach, refuse_far_workers, tell_where
 from outlast.contracts.pool import Batch, BatchReport
 from outlast.runtime import telemetry
 from outlast.runtime.batch import StartedBatch, open_batch, resolve
@@ -75,8 +75,9 @@ async def _carry_out(
     ready: dict[str, Any] | None,
 ) -> BatchReport:
     telemetry.begin("starter")
-    client = await enter(options, ready)
+    client = await reach(ready)
     await asyncio.to_thread(open_batch, batch, store)
+    tell_where(client, options)
     started = StartedBatch(batch, client, store)
     print(f"batch {batch.id}", file=sys.stderr)
     told = {"outlast.mission": batch.id, "outlast.tenant": batch.tenant}

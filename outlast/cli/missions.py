@@ -123,15 +123,13 @@ async def reach(ready: dict[str, Any] | None = None) -> Client:
     return await connect(ready["address"] if ready else _address(), quiet=True)
 
 
-async def enter(options: Options, ready: dict[str, Any] | None) -> Client:
+def tell_where(client: Client, options: Options) -> None:
     """
-    Connect to where new work goes, and say where: it may be somebody else's server.
+    Say where new work has gone: it may be somebody else's server.
     """
-    client = await reach(ready)
     if not (options.embedded or options.as_json):
         target = client.service_client.config.target_host
         print(f"on Temporal {target}", file=sys.stderr)
-    return client
 
 
 def refuse_far_workers() -> None:
@@ -198,10 +196,11 @@ async def _carry_out(
 ) -> tuple[Started, Report]:
     _cancel_on_sigterm()
     telemetry.begin("starter")
-    client = await enter(options, ready)
+    client = await reach(ready)
     told = {"outlast.mission": mission.id, "outlast.tenant": mission.tenant}
     with span("mission", told):  # the root of its one trace
         started = await start(mission, client=client)
+        tell_where(client, options)
         with screen(options.plain or options.as_json) as shown:
             shown.note(f"mission {mission.id}")
             report = await follow(started, shown)

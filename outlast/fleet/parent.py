@@ -20,6 +20,7 @@ from typing import Any
 from outlast.contracts.errors import BadInputError
 from outlast.fleet.kinds import UNENDED, Kind, identity_of, recorder_of, unended_of
 from outlast.fleet.nursery import Life, Nursery
+from outlast.fleet.recorder import count_in_hand
 from outlast.fleet.report import Reporter
 from outlast.fleet.standing import take_up
 from outlast.fleet.tally import Tally
@@ -72,6 +73,7 @@ class Fleet:
         self._refused: BadInputError | None = None
         self._stopping = asyncio.Event()
         self._last: asyncio.Future[None] | None = None
+        self._hands_on = False
         self._killing = asyncio.Event()
         self._reports: set[asyncio.Task[Any]] = set()
         workflows, agents_too = Nursery(Kind.WORKFLOWS), Nursery(Kind.AGENTS)
@@ -145,6 +147,7 @@ class Fleet:
         if self._stopping.is_set():
             return
         self._stopping.set()
+        self._hands_on = any(self._has_in_hand(child) for child in self.children)
         for child in self.children:
             if child.kind is not Kind.WORKFLOWS:
                 child.leave.set()
@@ -159,9 +162,13 @@ class Fleet:
         ended = asyncio.gather(*(each.ended.wait() for each in others))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ended, self.settings.drain_s + HOLD_ON_S)
-            await asyncio.wait_for(self._killing.wait(), DISPATCHED_S)
+            if self._hands_on:
+                await asyncio.wait_for(self._killing.wait(), DISPATCHED_S)
         for child in self.children:
             child.leave.set()
+
+    def _has_in_hand(self, child: Child) -> bool:
+        return bool(count_in_hand(recorder_of(self.home, child.pid or 0)))
 
     def _signalled(self) -> None:
         if self._stopping.is_set():

@@ -10,7 +10,7 @@ from unit_fakes import MISSION, mission, outcome, report, told_in_one_sentence
 
 from outlast.cli import missions
 from outlast.cli.follow import why_silent
-from outlast.cli.missions import Options, enter, update
+from outlast.cli.missions import Options, tell_where, update
 from outlast.contracts.errors import BadInputError, OutlastError
 from outlast.contracts.models import Status
 from outlast.runtime.start import UNKNOWN_HERE, Started
@@ -116,21 +116,15 @@ async def test_who_follows_a_mission_that_the_server_lost_is_told(books: Books) 
         (False, True, ""),
     ],
 )
-async def test_new_work_says_where_it_goes(
+def test_new_work_says_where_it_goes(
     embedded: bool,
     as_json: bool,
     told: str,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """
     A server that was found may be a stranger's; one's own and programs need no word.
     """
-
-    async def reach(ready: object) -> Any:
-        return server()
-
-    monkeypatch.setattr(missions, "reach", reach)
-    await enter(Options(embedded, as_json, plain=True, strict=False), None)
+    tell_where(server(), Options(embedded, as_json, plain=True, strict=False))
     said = capsys.readouterr()
     assert (said.err, said.out) == (told, "")
