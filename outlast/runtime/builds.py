@@ -45,6 +45,9 @@ STATUS = {
 LISTED_S = 6.0
 WHOLE_S = 30.0
 LOOK_S = 0.3
+# While the workers of a new build make their queues known, the server answers that it
+# is asked too much; it says itself that this passes.
+CROWDED_S = 10.0
 
 Found = WorkerDeploymentInfo.WorkerDeploymentVersionSummary
 
@@ -144,14 +147,19 @@ async def described(client: Client) -> DescribeWorkerDeploymentResponse | None:
     request = DescribeWorkerDeploymentRequest(
         namespace=client.namespace, deployment_name=DEPLOYMENT
     )
-    try:
-        return await client.workflow_service.describe_worker_deployment(request)
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return None
-        raise UnavailableError(
-            f"this server cannot tell of builds: {error.message}"
-        ) from error
+    until = time.monotonic() + CROWDED_S
+    while True:
+        try:
+            return await client.workflow_service.describe_worker_deployment(request)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            crowded = error.status is RPCStatusCode.RESOURCE_EXHAUSTED
+            if not crowded or time.monotonic() > until:
+                raise UnavailableError(
+                    f"this server cannot tell of builds: {error.message}"
+                ) from error
+        await asyncio.sleep(LOOK_S)
 
 
 def current_of(found: DescribeWorkerDeploymentResponse) -> str:
