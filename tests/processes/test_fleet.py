@@ -168,9 +168,14 @@ def test_killers_take_no_innocent_along(standing: Standing, course: Course) -> N
             each for each in course.of(name, "start") if each["step"] == fatal - 1
         ]
         assert 2 <= len(at_fatal) <= 3
-    convicted_at = {course.of(name, "start")[-1]["pid"] for name in killers}
-    starts = [each for n in range(12) for each in course.of(f"t{n}", "start")]
-    shared = convicted_at & {each["pid"] for each in starts}
+    steps = [each for n in range(12) for each in course.of(f"t{n}", "step")]
+    last = [course.of(name, "start")[-1] for name in killers]
+    shared = [
+        (each, step)
+        for each in last
+        for step in steps
+        if step["pid"] == each["pid"] and step["at"] > each["at"]
+    ]
     assert not shared, "suspects do not run alone"
     for number in range(12):
         steps = Counter(each["step"] for each in course.of(f"t{number}", "step"))
