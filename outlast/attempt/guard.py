@@ -53,12 +53,15 @@ class Place:
     """
     Where attempts run: the books, the threads of plain agents, the pulse, and who is
     told what is in hand.
+
+    :param drain_s: how long an attempt may last in all once its worker drains.
     """
 
     ledger: Ledger
     threads: Executor
     beat_s: float = SHIPPED.beat_s
     hands: Hands = NOBODY
+    drain_s: float = 0.0
 
     def own(self, store: str) -> None:
         """

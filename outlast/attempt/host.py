@@ -17,6 +17,7 @@ its arrival is the proof of life.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
@@ -117,15 +118,31 @@ async def ended(attempt: Guarded, doing: Awaitable[T]) -> T:
     """
     Await the attempt's work and put its end in Temporal's terms.
     """
+    leaving = asyncio.ensure_future(
+        _leave(asyncio.current_task(), attempt.place.drain_s)
+    )
     try:
         return await doing
     except asyncio.CancelledError:
-        raise await _cancelled(attempt) from None
+        raise await _cancelled(attempt, leaving.done()) from None
     except Exception as error:
         # The process's edge towards the agent's code, which may raise anything.
         raise await _failed(attempt, error) from error
     finally:
+        leaving.cancel()
         attempt.hand.returned()
+
+
+async def _leave(work: asyncio.Task[Any] | None, short_s: float) -> None:
+    """
+    Cancel *work* when the worker drains, unless it is younger than a short attempt
+    lasts: then it has the rest of that time.
+    """
+    began = time.monotonic()
+    await activity.wait_for_worker_shutdown()
+    await asyncio.sleep(began + short_s - time.monotonic())
+    assert work is not None
+    work.cancel()
 
 
 def send(beat: Beat) -> None:
@@ -160,9 +177,9 @@ async def closed() -> None:
         await asyncio.wait(_closing)
 
 
-async def _cancelled(attempt: Guarded) -> BaseException:
+async def _cancelled(attempt: Guarded, left: bool) -> BaseException:
     details = activity.cancellation_details()
-    if details is not None and details.worker_shutdown:
+    if left or (details is not None and details.worker_shutdown):
         # Whoever takes over is waited for, the line in the books is not.
         closing = asyncio.ensure_future(_end(attempt, "handed on: the worker drained"))
         _closing.add(closing)

@@ -77,6 +77,7 @@ def hosted(
         ledger=ledger,
         threads=ThreadPoolExecutor(chosen.slots * 4, thread_name_prefix="agent"),
         hands=recorder,
+        drain_s=chosen.drain_s,
     )
     if kind is Kind.ALONE:
         turn = Turn()
