@@ -167,12 +167,9 @@ class Log:
             return
         with self._path.open("rb") as file:
             file.seek(max(0, self._path.stat().st_size - TAIL_BYTES))
-            lines = file.read().splitlines()
-        # Reading all of them as JSON would be most of what a recovery takes.
-        sought = f'"step": {step},'.encode()
-        events = [json.loads(each) for each in lines if _whole(each) and sought in each]
-        mine = (("step", self._task, step) == _step_of(each) for each in events)
-        if not any(mine):
+            tail = file.read()
+        # Reading it as JSON would be a good part of what a recovery takes.
+        if self._begun("step", task=self._task, step=step) not in tail:
             self.write("step", step=step)
 
     def write_effect(self, key: str) -> None:
@@ -188,22 +185,14 @@ class Log:
                 file.write(self._line("effect", key=key))
 
     def _line(self, event: str, **more: object) -> bytes:
-        line = {
-            "event": event,
-            **more,
-            "pid": os.getpid(),
-            "attempt": self._attempt,
-            "at": time.time(),
-        }
-        return json.dumps(line).encode() + b"\n"
+        by = {"pid": os.getpid(), "attempt": self._attempt, "at": time.time()}
+        return self._begun(event, **more) + json.dumps(by)[1:].encode() + b"\n"
 
-
-def _whole(line: bytes) -> bool:
-    return line.startswith(b"{") and line.endswith(b"}")
-
-
-def _step_of(event: dict[str, object]) -> tuple[object, ...]:
-    return event["event"], event.get("task"), event.get("step")
+    def _begun(self, event: str, **more: object) -> bytes:
+        """
+        Write how the line of an event begins, which tells it from all others.
+        """
+        return json.dumps({"event": event, **more})[:-1].encode() + b", "
 
 
 def _is_effect(line: bytes, key: str) -> bool:
