@@ -195,8 +195,8 @@ class _Zygote:
         except OSError as error:
             self.gone = True
             raise UnsafeError(f"the zygote is gone: {error}") from None
-        pid = int((await self._answer("forked"))["forked"])
-        return pid, self._deaths.setdefault(pid, _future())
+        answer = await self._answer("forked")
+        return int(answer["forked"]), answer["death"]
 
     def close(self) -> None:
         self._channel.close()
@@ -222,12 +222,16 @@ class _Zygote:
     async def _read(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
             message = json.loads(line)
-            if "died" not in message:
-                self._answers.put_nowait(message)
+            if "died" in message:
+                death = self._deaths.pop(message["died"], None)
+                if death is not None:  # else an agent's module had started it
+                    death.set_result(message["code"])
                 continue
-            death = self._deaths.setdefault(message["died"], _future())
-            if not death.done():
-                death.set_result(message["code"])
+            if "forked" in message:
+                # Not the death of an earlier process to which the kernel gave the
+                # same number.
+                message["death"] = self._deaths[message["forked"]] = _future()
+            self._answers.put_nowait(message)
         self.gone = True
         self._answers.put_nowait({})
         for pid, death in self._deaths.items():

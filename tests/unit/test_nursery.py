@@ -1,0 +1,70 @@
+"""
+The nursery's side of a zygote, with a zygote that the test speaks for.
+"""
+
+import asyncio
+import json
+import signal
+import socket
+from typing import Any
+
+from outlast.fleet.kinds import Kind
+from outlast.fleet.nursery import _Zygote
+
+PID = 4711
+
+
+class Told:
+    """
+    A zygote's end of the channel: it says what it is told to.
+    """
+
+    def __init__(self) -> None:
+        self.theirs, self.ours = socket.socketpair()
+        self.pid = 0
+
+    def say(self, **message: Any) -> None:
+        self.theirs.sendall(json.dumps(message).encode() + b"\n")
+
+    async def heard_by(self) -> _Zygote:
+        sending = self.ours.dup()
+        reader, writer = await asyncio.open_connection(sock=self.ours)
+        return _Zygote(_Process(), sending, reader, writer)  # type: ignore[arg-type]
+
+
+class _Process:
+    async def wait(self) -> int:
+        return 0
+
+
+async def test_a_number_given_again_is_another_process() -> None:
+    """
+    The kernel gives a dead worker's number to a later one, which lives.
+    """
+    told = Told()
+    zygote = await told.heard_by()
+    channel = told.theirs.dup()
+    told.say(forked=PID)
+    _, first = await zygote.fork(Kind.AGENTS, channel)
+    told.say(died=PID, code=-signal.SIGKILL)
+    told.say(forked=PID)
+    _, second = await zygote.fork(Kind.AGENTS, channel)
+    assert await first == -signal.SIGKILL
+    assert not second.done()
+    told.say(died=PID, code=0)
+    assert await second == 0
+    told.theirs.close()
+
+
+async def test_a_death_told_in_one_breath_with_the_birth_is_heard() -> None:
+    """
+    A worker that dies before anybody looks is dead, not forgotten.
+    """
+    told = Told()
+    zygote = await told.heard_by()
+    told.say(forked=PID)
+    told.say(died=PID, code=3)
+    told.say(died=PID + 1, code=0)  # what an agent's module has started
+    _, death = await zygote.fork(Kind.AGENTS, told.theirs.dup())
+    assert await death == 3
+    told.theirs.close()
