@@ -37,6 +37,7 @@ RUN_BOUND_S = 3.0
 HEAL_BOUND_S = 5.0
 PULSE_S = 0.3
 QUIET_S = 20.0
+FLAT_BOUND = 1.15
 LONG_S = 300.0
 
 
@@ -317,6 +318,18 @@ def cost(count: int, folder: Path) -> list[Row]:
     ]
 
 
+def growth(few: list[Row], many: list[Row]) -> list[Row]:
+    """
+    Compare what the peers of two meshes say in quiet.
+    """
+    found = []
+    for what, small, large in zip(("packets", "bytes"), few, many, strict=True):
+        ratio = statistics.median(large.values) / statistics.median(small.values)
+        told = f"quiet, {len(large.values)} peers to {len(small.values)}: {what}"
+        found.append(Row(told, [ratio], FLAT_BOUND, "times"))
+    return found
+
+
 @contextmanager
 def gossips(made: list[Peer]) -> Iterator[list[Peer]]:
     """
@@ -399,11 +412,14 @@ def measure(told: argparse.Namespace, folder: Path) -> list[Row]:
     heading = f"{'':48} {'n':>4} {'median':>9} {'p95':>9} {'worst':>9} {'':10} bound"
     print(heading)
     if "quiet" in wanted:
+        costs = []
         for count in (3, 5, 10):
             (folder / str(count)).mkdir()
-            found = cost(count, folder / str(count))
-            print(*found, sep="\n", flush=True)
-            rows += found
+            costs.append(cost(count, folder / str(count)))
+            print(*costs[-1], sep="\n", flush=True)
+        costs.append(growth(costs[0], costs[-1]))
+        print(*costs[-1], sep="\n", flush=True)
+        rows += [row for each in costs for row in each]
     parts: dict[str, Callable[[Bench], None]] = {
         "lost": lambda bench: lost(bench, told.trials),
         "split": lambda bench: split(bench, max(1, told.trials // 5)),

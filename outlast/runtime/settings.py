@@ -100,8 +100,8 @@ class Settings(BaseSettings):
     # Memory of one worker process above which it is killed; 0 for no cap. Above three
     # quarters of it the process is replaced once it has nothing in hand.
     memory_mb: int = Field(default=2048, ge=0)
-    # How long a stopping worker lets short attempts finish before it hands the others
-    # on. Longer finishes more of them here, shorter moves the long ones sooner.
+    # How long an attempt may last that a stopping worker lets finish; the others are
+    # handed on at once. Longer finishes more of them here.
     drain_s: float = Field(default=0.05, ge=0, le=600)
 
     @property
