@@ -1,8 +1,8 @@
 """
 What the peer mesh does when peers die, freeze or are cut off, and what it costs.
 
-    python -m benchmarks.mesh [--only lost split slow quiet storm] [--trials 20]
-                              [--minutes 10] [--tasks 1000] [--seed N]
+    python -m benchmarks.mesh [--only lost frozen split slow quiet storm]
+                              [--trials 20] [--minutes 10] [--tasks 1000] [--seed N]
 
 Five peers, each a whole fleet with its own server, in network namespaces of their
 own, so it wants root and iproute2; peers speak encrypted. A death is SIGKILL of every
@@ -11,24 +11,22 @@ process of a peer, its server too; a split is their cables on other switches. Ex
 """
 
 import argparse
-import json
 import random
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.mesh_quiet import QUIET_S, costs, history
 from benchmarks.mesh_storm import weather
+from benchmarks.rows import Row
 from drills.mesh import Net, Peer, can_split, equal, peers, running, whole
 from drills.real import ROOT, events, wait_for
-from outlast.runtime.embedded import find_cli
 
 NAMES = "abcde"
 STEP_S = 0.1
@@ -36,37 +34,9 @@ KNOW_BOUND_S = 2.0
 RUN_BOUND_S = 3.0
 HEAL_BOUND_S = 5.0
 PULSE_S = 0.3
-QUIET_S = 20.0
-FLAT_BOUND = 1.15
+FROZEN_S = 10.0
+WOKEN_S = 5.0  # a woken agent would have written fifty lines by then
 LONG_S = 300.0
-
-
-@dataclass
-class Row:
-    """
-    One figure with its bound, None for those that are only shown.
-    """
-
-    what: str
-    values: list[float]
-    bound: float | None = None
-    unit: str = "s"
-
-    @property
-    def p95(self) -> float:
-        ordered = sorted(self.values)
-        return ordered[max(0, int(len(ordered) * 0.95 + 0.5) - 1)]
-
-    @property
-    def held(self) -> bool:
-        return self.bound is None or self.p95 <= self.bound
-
-    def __str__(self) -> str:
-        median, worst = statistics.median(self.values), max(self.values)
-        bound = "" if self.bound is None else f"{self.bound:g} {self.unit}"
-        held = "" if self.held else "MISSED"
-        figures = f"{median:9.2f} {self.p95:9.2f} {worst:9.2f} {self.unit:10}"
-        return f"{self.what:48} {len(self.values):4} {figures} {bound:8} {held}"
 
 
 @dataclass
@@ -203,6 +173,32 @@ def end(bench: Bench, task: str) -> None:
     )
 
 
+def frozen(bench: Bench, trials: int) -> None:
+    """
+    Hold one peer still with work in hand, and see what it writes when it wakes.
+    """
+    late: list[float] = []
+    back: list[float] = []
+    for _ in range(trials):
+        (task,) = bench.at_work(1, steps=10_000)
+        peer = bench.owner(task)
+        frozen_at = time.time()
+        with peer.frozen():
+            time.sleep(FROZEN_S)
+        woken_at = time.time()
+        bench.healthy()
+        back.append(time.time() - woken_at)
+        time.sleep(WOKEN_S)
+        written = events(bench.log(task), "start", "step", "end")
+        ours = {each["pid"] for each in written if each["at"] < frozen_at}
+        stale = [e for e in written if e["at"] > woken_at and e["pid"] in ours]
+        assert any(frozen_at < each["at"] < woken_at for each in written)
+        late.append(float(len(stale)))
+        end(bench, task)
+    bench.add(f"a peer frozen for {FROZEN_S:g} s: lines it wrote woken", late, 0, "")
+    bench.add("  seconds until it is whole again", back)
+
+
 def split(bench: Bench, trials: int) -> None:
     """
     Cut the mesh into parts with work in hand, let each work on, and heal it.
@@ -286,90 +282,6 @@ def quiet(bench: Bench) -> None:
     bench.add(f"history events in {QUIET_S:g} s of quiet", [grown], 0, "events")
 
 
-def history(peer: Peer) -> int:
-    listing = ["workflow", "list", "--address", "127.0.0.1:7233", "--output", "json"]
-    told = subprocess.run(
-        [*peer.inside, find_cli(), *listing, "--limit", "10000"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    found = json.loads(told or "[]")
-    return len(found) + sum(int(each.get("historyLength", 0)) for each in found)
-
-
-def cost(count: int, folder: Path) -> list[Row]:
-    """
-    Count what the gossip processes of *count* peers say in quiet, at their cables.
-    """
-    names = "abcdefghij"[:count]
-    with Net(names) as net, gossips(peers(folder, names, net)) as made:
-        wait_for(lambda: whole(made), "a whole mesh", 120)
-        time.sleep(10)  # what was learned has been told
-        before = [traffic(net, each) for each in names]
-        time.sleep(QUIET_S)
-        after = [traffic(net, each) for each in names]
-    pairs = list(zip(before, after, strict=True))
-    packets = [(late[0] - early[0]) / QUIET_S for early, late in pairs]
-    sent = [(late[1] - early[1]) / QUIET_S for early, late in pairs]
-    return [
-        Row(f"quiet, {count} peers: packets a peer sends", packets, None, "a second"),
-        Row(f"quiet, {count} peers: bytes a peer sends", sent, None, "a second"),
-    ]
-
-
-def growth(few: list[Row], many: list[Row]) -> list[Row]:
-    """
-    Compare what the peers of two meshes say in quiet.
-    """
-    found = []
-    for what, small, large in zip(("packets", "bytes"), few, many, strict=True):
-        ratio = statistics.median(large.values) / statistics.median(small.values)
-        told = f"quiet, {len(large.values)} peers to {len(small.values)}: {what}"
-        found.append(Row(told, [ratio], FLAT_BOUND, "times"))
-    return found
-
-
-@contextmanager
-def gossips(made: list[Peer]) -> Iterator[list[Peer]]:
-    """
-    The gossip processes of peers alone, without their fleets and servers.
-    """
-    processes = []
-    for each in made:
-        each.home.mkdir(exist_ok=True)
-        joins = [part for seed in each.seeds for part in ("--join", seed)]
-        command = [*each.inside, sys.executable, "-m", "outlast.mesh.process"]
-        command += ["--peer", each.name, "--bind", each.bind, *joins]
-        with (each.home / "peer.log").open("ab") as log:
-            processes.append(
-                subprocess.Popen(
-                    command,
-                    cwd=ROOT,
-                    env={**each.environment, "TEMPORAL_ADDRESS": "127.0.0.1:1"},
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=log,
-                )
-            )
-    try:
-        yield made
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-
-
-def traffic(net: Net, name: str) -> tuple[int, int]:
-    """
-    Read how many packets and bytes *name* has sent, at the other end of its cable.
-    """
-    found = Path("/sys/class/net") / net.cable(name) / "statistics"
-    return tuple(
-        int((found / f"rx_{each}").read_text()) for each in ("packets", "bytes")
-    )  # type: ignore[return-value]
-
-
 def storm(bench: Bench, tasks: int) -> None:
     """
     Hand in many of the lightest tasks, of one step without any work, to random peers
@@ -408,20 +320,16 @@ def main() -> int:
 
 def measure(told: argparse.Namespace, folder: Path) -> list[Row]:
     rows: list[Row] = []
-    wanted = told.only or ["lost", "split", "slow", "quiet", "storm"]
+    wanted = told.only or ["lost", "frozen", "split", "slow", "quiet", "storm"]
     heading = f"{'':48} {'n':>4} {'median':>9} {'p95':>9} {'worst':>9} {'':10} bound"
     print(heading)
     if "quiet" in wanted:
-        costs = []
-        for count in (3, 5, 10):
-            (folder / str(count)).mkdir()
-            costs.append(cost(count, folder / str(count)))
-            print(*costs[-1], sep="\n", flush=True)
-        costs.append(growth(costs[0], costs[-1]))
-        print(*costs[-1], sep="\n", flush=True)
-        rows += [row for each in costs for row in each]
+        for row in costs(folder):
+            print(row, flush=True)
+            rows.append(row)
     parts: dict[str, Callable[[Bench], None]] = {
         "lost": lambda bench: lost(bench, told.trials),
+        "frozen": lambda bench: frozen(bench, max(1, told.trials // 5)),
         "split": lambda bench: split(bench, max(1, told.trials // 5)),
         "slow": lambda bench: slow(bench, told.minutes),
         "quiet": quiet,
