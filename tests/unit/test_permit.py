@@ -213,8 +213,9 @@ async def test_being_handed_on_by_the_mesh_is_no_failure() -> None:
         raise HeldError("held")
 
     saved = Checkpoint(seq=3)
+    place = SimpleNamespace(ledger=None, drain_s=0.0)
     attempt: Any = SimpleNamespace(
-        claim=None, checkpoint=saved, hand=NOBODY, place=SimpleNamespace(ledger=None)
+        claim=None, checkpoint=saved, hand=NOBODY, place=place
     )
     with pytest.raises(ApplicationError) as told:
         await ended(attempt, held())
