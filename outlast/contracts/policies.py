@@ -93,10 +93,11 @@ MESH_CHECKPOINTS = 20
 MESH_COMPACT_S = 60.0
 MESH_FORGET_S = 86_400.0
 MESH_KEEP_S = 7 * 86_400.0
-# What a chunk of events and a packed message may have. The transport takes 64 KiB.
+# What a chunk of events and an event may have, and a packed message: each start of a
+# peer stays in every digest for good, with ten bytes or so.
 MESH_CHUNK_BYTES = 32 * 1024
 MESH_EVENT_BYTES = 48 * 1024
-MESH_MESSAGE_BYTES = 60 * 1024
+MESH_MESSAGE_BYTES = 1024 * 1024
 MESH_UNPACKED_BYTES = 4 * 1024 * 1024
 
 
