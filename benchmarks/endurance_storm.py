@@ -22,7 +22,7 @@ from benchmarks.endurance_ground import (
     orphans,
 )
 from drills.real import Fleet
-from outlast.fleet.recorder import recorders
+from outlast.fleet.wreck import recorders
 
 IN_FLIGHT, STORM_PROCESSES = 4, 6
 # Each step saves, so that a task seldom dies twice at one: that would make a suspect.

@@ -79,6 +79,25 @@ def work(
     if peer is None and (join or bind is not None):
         raise BadInputError("--bind and --join are for a peer: add --peer NAME")
     logging.basicConfig(level=logging.INFO, format="%(name)s %(message)s")
+    chosen = _chosen(processes, memory_mb, single_host, watchdog)
+    if roles is not None:
+        os.environ["OUTLAST_ROLES"] = roles  # the workers look there
+    _join_own_stack(chosen)
+    _refuse_what_cannot_work(chosen)
+    place = None if peer is None else _place(chosen, peer, bind, join)
+    if place is not None and not temporal_is_named():
+        raise typer.Exit(asyncio.run(_with_own_temporal(chosen, as_json)))
+    telemetry.begin("fleet")
+    listen = health_host, health_port
+    raise typer.Exit(asyncio.run(_keep(chosen, as_json, listen, place)))
+
+
+def _chosen(
+    processes: int | None, memory_mb: int | None, single_host: bool, watchdog: bool
+) -> Settings:
+    """
+    Read the settings, the command line's words before those of the environment.
+    """
     said = {
         "processes": None if processes is None else _at_least_one(processes),
         "memory_mb": memory_mb,
@@ -86,21 +105,15 @@ def work(
         "watchdog": None if watchdog else False,
     }
     told = {name: value for name, value in said.items() if value is not None}
-    chosen = settings().model_copy(update=told)
-    if roles is not None:
-        os.environ["OUTLAST_ROLES"] = roles  # the workers look there
-    _join_own_stack(chosen)
-    _refuse_what_cannot_work(chosen)
-    listen = health_host, health_port
-    place = None
-    if peer is not None:
-        from outlast.cli.peer import place_of
+    return settings().model_copy(update=told)
 
-        place = place_of(chosen, peer, bind or USUAL_BIND, tuple(join or ()))
-        if not temporal_is_named():
-            raise typer.Exit(asyncio.run(_with_own_temporal(chosen, as_json)))
-    telemetry.begin("fleet")
-    raise typer.Exit(asyncio.run(_keep(chosen, as_json, listen, place)))
+
+def _place(
+    chosen: Settings, peer: str, bind: str | None, join: list[str] | None
+) -> "Place":
+    from outlast.cli.peer import place_of
+
+    return place_of(chosen, peer, bind or USUAL_BIND, tuple(join or ()))
 
 
 async def _with_own_temporal(chosen: Settings, as_json: bool) -> int:

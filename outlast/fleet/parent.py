@@ -19,13 +19,14 @@ from typing import Any
 
 from outlast.contracts.errors import BadInputError
 from outlast.fleet.kinds import UNENDED, Kind, identity_of, recorder_of, unended_of
-from outlast.fleet.nursery import Life, Nursery
-from outlast.fleet.recorder import count_in_hand
+from outlast.fleet.life import Life
+from outlast.fleet.nursery import Nursery
 from outlast.fleet.report import Reporter
 from outlast.fleet.standing import take_up
 from outlast.fleet.tally import Tally
 from outlast.fleet.watch import Child, Watch, shown
 from outlast.fleet.watchdog import Watchdog
+from outlast.fleet.wreck import count_in_hand
 from outlast.runtime import telemetry
 from outlast.runtime.connect import connect_patiently
 from outlast.runtime.locks import home_of

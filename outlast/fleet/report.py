@@ -19,7 +19,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.errors import CRASHED
 from outlast.fleet.mute import PAGE
-from outlast.fleet.recorder import InHand, Wreck, recorders, remove
+from outlast.fleet.wreck import InHand, Wreck, recorders, remove
 
 logger = logging.getLogger("outlast.fleet")
 

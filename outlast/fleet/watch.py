@@ -17,10 +17,10 @@ from temporalio.service import RPCError
 
 from outlast.fleet.budget import Budget
 from outlast.fleet.kinds import Kind, identity_of, recorder_of
+from outlast.fleet.life import Life
 from outlast.fleet.mute import LISTEN_S, Ear, hear
-from outlast.fleet.nursery import Life
-from outlast.fleet.recorder import count_in_hand, last_tick
 from outlast.fleet.watchdog import LOOK_S, Sight, Watchdog, see, waits_for_cpu
+from outlast.fleet.wreck import count_in_hand, last_tick
 
 logger = logging.getLogger("outlast.fleet")
 

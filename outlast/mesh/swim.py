@@ -8,23 +8,19 @@ look dead. A peer that was seen once, and every seed, is looked for again for ev
 import asyncio
 import contextlib
 import logging
-import socket
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any
 
 import kinship
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.policies import MESH_MESSAGE_BYTES, SWIM
+from outlast.contracts.policies import SWIM
+from outlast.mesh.addresses import CONNECT_S, answers, resolve
 from outlast.mesh.membership import Changed, Happening, Heard, Member, Place
-from outlast.runtime.connect import on_loopback
+from outlast.mesh.swim_config import FACTS_BYTES, configured
 
 logger = logging.getLogger("outlast.mesh")
 
-# All peers of one machine come from one address.
-STREAMS = 256
-CONNECT_S = 0.5
-FACTS_BYTES = 900
 LEAVE_S = 1.0
 
 
@@ -36,7 +32,7 @@ class Swim:
     def __init__(self, place: Place, facts: Mapping[str, str]) -> None:
         self.place = place
         self._facts = dict(facts)
-        self._cluster = kinship.Cluster(_config(place, self._facts))
+        self._cluster = kinship.Cluster(configured(place, self._facts))
         self._events: Any = None
         self._known: dict[str, str] = {}  # where each peer was seen last
         self._silent: set[str] = set()
@@ -185,7 +181,7 @@ class Swim:
         live = {each.address for each in self.members()}
         wanted = set(self._known.values())
         for seed in self.place.seeds:
-            wanted |= await _resolve(seed)
+            wanted |= await resolve(seed)
         return wanted - live
 
     async def _join(self, address: str) -> None:
@@ -218,7 +214,7 @@ class Swim:
             async for event in self._events:
                 if isinstance(event, kinship.NameConflict):
                     break
-        if await _answers(event.other_addr):
+        if await answers(event.other_addr):
             raise BadInputError(
                 f"another peer named {self.place.name!r} is alive at "
                 f"{event.other_addr}: choose another --peer"
@@ -230,78 +226,5 @@ class Swim:
         task.add_done_callback(self._tasks.discard)
 
 
-def _config(place: Place, facts: Mapping[str, str]) -> kinship.Config:
-    """
-    Configure the library; without a key it speaks plainly, on loopback only.
-
-    :raises BadInputError: in one sentence.
-    """
-    _refuse_plain_speech(place)
-    preset = kinship.Config.local if place.key is None else kinship.Config.lan
-    keys = {} if place.key is None else {"keys": [place.key]}
-    try:
-        return preset(
-            name=place.name,
-            bind=place.bind,
-            cluster="outlast",
-            meta=dict(facts),
-            probe_interval=SWIM.probe_s,
-            probe_timeout=SWIM.answer_s,
-            gossip_interval=SWIM.gossip_s,
-            suspicion_mult=SWIM.suspicion,
-            awareness_max=SWIM.patience,
-            dead_reclaim=SWIM.reclaim_s,
-            push_pull_interval=SWIM.push_pull_s,
-            reconnect_interval=0,  # we do it, also for those that are long gone
-            tcp_timeout=SWIM.stream_s,
-            join_retries=1,
-            max_meta_bytes=FACTS_BYTES,
-            max_user_message=MESH_MESSAGE_BYTES,
-            max_inbound_streams=STREAMS,
-            max_inbound_streams_per_ip=STREAMS,
-            **keys,
-        )
-    except kinship.ConfigError as error:
-        raise BadInputError(f"the mesh cannot begin: {error}") from None
-
-
-def _refuse_plain_speech(place: Place) -> None:
-    if place.key is None and not on_loopback(place.bind):
-        raise BadInputError(
-            f"--bind {place.bind} is not on loopback, where peers speak encrypted "
-            "only: set OUTLAST_MESH_KEY, the same for all (starter.py mesh key)"
-        )
-
-
 def _member(raw: kinship.Member) -> Member:
     return Member(raw.name, raw.addr, raw.meta)
-
-
-async def _resolve(address: str) -> set[str]:
-    """
-    Look up what *address* means now: kinship shows members by number.
-    """
-    host, _, port = address.rpartition(":")
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_DGRAM
-        )
-    except OSError:
-        return {address}  # joining it will fail, and say so
-    return {_shown(*where[:2]) for *_, where in found}
-
-
-def _shown(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-async def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        async with asyncio.timeout(CONNECT_S):
-            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-    except OSError:  # TimeoutError too
-        return False
-    writer.close()
-    return True

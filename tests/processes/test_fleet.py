@@ -24,8 +24,8 @@ from temporalio.client import Client
 
 from drills.real import ROOT, Fleet, Home, wait_for
 from outlast.fleet.parent import _cause
-from outlast.fleet.recorder import Wreck, recorders
 from outlast.fleet.report import Reporter
+from outlast.fleet.wreck import Wreck, recorders
 from outlast.runtime.connect import connect
 from outlast.runtime.embedded import Server, choose_ports
 

@@ -23,7 +23,7 @@ from courses import (
 )
 
 from drills.real import Fleet, wait_for
-from outlast.fleet.nursery import ANSWER_LIMIT_S
+from outlast.fleet.zygote_line import ANSWER_LIMIT_S
 
 MEMORY_MB = 400
 WORN_MB = 340  # above three quarters of it, and below all of it

@@ -9,7 +9,7 @@ import socket
 from typing import Any
 
 from outlast.fleet.kinds import Kind
-from outlast.fleet.nursery import _Zygote
+from outlast.fleet.zygote_line import ZygoteLine
 
 PID = 4711
 
@@ -26,10 +26,10 @@ class Told:
     def say(self, **message: Any) -> None:
         self.theirs.sendall(json.dumps(message).encode() + b"\n")
 
-    async def heard_by(self) -> _Zygote:
+    async def heard_by(self) -> ZygoteLine:
         sending = self.ours.dup()
         reader, writer = await asyncio.open_connection(sock=self.ours)
-        return _Zygote(_Process(), sending, reader, writer)  # type: ignore[arg-type]
+        return ZygoteLine(_Process(), sending, reader, writer)  # type: ignore[arg-type]
 
 
 class _Process:

@@ -33,8 +33,10 @@ from outlast.fleet.recorder import (
     HEAD_BYTES,
     RETURNED_FOR_S,
     SLOTS,
-    InHand,
     Recorder,
+)
+from outlast.fleet.wreck import (
+    InHand,
     Wreck,
     count_in_hand,
     last_tick,

@@ -16,7 +16,6 @@ from outlast.contracts.errors import CRASHED
 from outlast.fleet.health import metrics
 from outlast.fleet.meters import measure
 from outlast.fleet.parent import _cause
-from outlast.fleet.recorder import InHand
 from outlast.fleet.report import _crashed
 from outlast.fleet.tally import (
     DEADLINE,
@@ -35,6 +34,7 @@ from outlast.fleet.tally import (
     rung_of,
 )
 from outlast.fleet.watchdog import Sight, Watchdog
+from outlast.fleet.wreck import InHand
 from workflows.verdict import judge
 
 

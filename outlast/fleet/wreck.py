@@ -1,0 +1,161 @@
+"""
+What is left of a dead worker's flight recorder, and what a live one's shows.
+
+Only who holds the lock, which the kernel drops at death, may settle what lies in it.
+"""
+
+import fcntl
+import json
+import mmap
+import os
+import struct
+import time
+import zlib
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from outlast.contracts.models import Checkpoint
+from outlast.fleet.recorder import (
+    DRAINED_AT,
+    FILE_BYTES,
+    HALF_BYTES,
+    HALVES_AT,
+    HEAD_AT,
+    HEADER,
+    HEADER_BYTES,
+    IN_HAND,
+    RETURNED,
+    RETURNED_FOR_S,
+    SIZES,
+    SIZES_AT,
+    SLOT,
+    SLOT_BYTES,
+    SLOTS,
+)
+
+
+@dataclass(frozen=True)
+class InHand:
+    """
+    An attempt that a worker had in hand when it died.
+    """
+
+    token: bytes
+    mission: str
+    task: str
+    route: str
+    attempt: int
+    checkpoint: Checkpoint | None
+
+
+class Wreck:
+    """
+    The parent's side: what a dead worker's recorder says. It holds the file's lock for
+    as long as it lives, since the map keeps the file open.
+
+    :param clock: must be the worker's.
+    """
+
+    def __init__(self, body: mmap.mmap, clock: Callable[[], float] = time.monotonic):
+        self._body = body
+        self._clock = clock
+
+    @classmethod
+    def of(cls, path: Path) -> "Wreck | None":
+        """
+        Read the recorder at *path*; None while its worker lives, or without one.
+        """
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return cls(mmap.mmap(file, 0, prot=mmap.PROT_READ))
+        except (BlockingIOError, ValueError):
+            return None  # its worker lives, or died before it had made the file
+        finally:
+            os.close(file)
+
+    @property
+    def drained(self) -> bool:
+        """
+        Whether the worker had handed everything on: its end is no crash.
+        """
+        return len(self._body) == FILE_BYTES and bool(self._body[DRAINED_AT])
+
+    def in_hand(self) -> Iterator[InHand]:
+        """
+        Tell the attempts that nobody has reported, or perhaps nobody.
+        """
+        if len(self._body) != FILE_BYTES or self.drained:
+            return
+        for number in range(SLOTS):
+            at = HEADER_BYTES + number * SLOT_BYTES
+            state, valid, returned_at, size = SLOT.unpack_from(self._body, at)
+            late = self._clock() - returned_at > RETURNED_FOR_S
+            if state == IN_HAND or (state == RETURNED and not late):
+                yield self._slot(at, valid, size)
+
+    def _slot(self, at: int, valid: int, size: int) -> InHand:
+        head = json.loads(self._body[at + HEAD_AT : at + HEAD_AT + size])
+        token, mission, task, route, attempt = head
+        return InHand(
+            token=b64decode(token),
+            mission=mission,
+            task=task,
+            route=route,
+            attempt=attempt,
+            checkpoint=self._checkpoint(at, valid) or self._checkpoint(at, 1 - valid),
+        )
+
+    def _checkpoint(self, at: int, half: int) -> Checkpoint | None:
+        sizes = at + SIZES_AT + half * SIZES.size
+        size, checksum = SIZES.unpack_from(self._body, sizes)
+        start = at + HALVES_AT + half * HALF_BYTES
+        encoded = self._body[start : start + size]
+        if not size or zlib.crc32(encoded) != checksum:
+            return None
+        return Checkpoint.model_validate_json(encoded)
+
+
+def recorders(folder: Path) -> list[Path]:
+    """
+    List the recorders that lie in *folder*.
+    """
+    return sorted(folder.glob("*.rec"))
+
+
+def remove(path: Path) -> None:
+    """
+    Delete a recorder that has been settled.
+    """
+    path.unlink(missing_ok=True)
+
+
+def last_tick(path: Path) -> float | None:
+    """
+    Read when the worker's event loop turned last, in monotonic seconds.
+    """
+    try:
+        with path.open("rb") as file:
+            return float(HEADER.unpack(file.read(HEADER.size))[0])
+    except (OSError, struct.error):
+        return None
+
+
+def count_in_hand(path: Path) -> int:
+    """
+    Count the attempts that a live worker has in hand.
+    """
+    try:
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as m,
+        ):
+            states = (m[HEADER_BYTES + n * SLOT_BYTES] for n in range(SLOTS))
+            return sum(state == IN_HAND for state in states)
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,139 @@
+"""
+The parent's side of a zygote: it asks for births there and hears of deaths.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import sys
+from typing import Any
+
+from outlast.contracts.errors import BadInputError, OutlastError
+from outlast.fleet.kinds import Kind
+
+# A fork takes milliseconds; being ready the imports of everything, which on a crowded
+# machine may wait for a processor most of the time.
+ANSWER_LIMIT_S = 20.0
+READY_LIMIT_S = 60.0
+
+
+class UnsafeError(OutlastError):
+    """
+    Forking is not safe here.
+    """
+
+
+class ZygoteLine:
+    """
+    The parent's side of a zygote.
+    """
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        channel: socket.socket,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._process = process
+        self._writer = writer  # a stream closes when nobody holds its writer
+        self._channel = channel
+        self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._deaths: dict[int, asyncio.Future[int | None]] = {}
+        self._reading = asyncio.ensure_future(self._read(reader))
+        self.gone = False
+
+    @classmethod
+    async def start(cls, kind: Kind) -> "ZygoteLine":
+        ours, theirs = socket.socketpair()
+        sending = ours.dup()  # the stream owns the other one
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "outlast.fleet.zygote", kind),
+            stdin=theirs.fileno(),
+            stdout=2,  # standard output is the parent's, for its ready line
+        )
+        theirs.close()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        zygote = cls(process, sending, reader, writer)
+        await zygote._answer("ready", READY_LIMIT_S)
+        return zygote
+
+    async def fork(
+        self, kind: Kind, channel: socket.socket
+    ) -> tuple[int, "asyncio.Future[int | None]"]:
+        request = json.dumps({"kind": kind}).encode()
+        try:
+            socket.send_fds(self._channel, [request], [channel.fileno()])
+        except OSError as error:
+            self.gone = True
+            raise UnsafeError(f"the zygote is gone: {error}") from None
+        answer = await self._answer("forked")
+        return int(answer["forked"]), answer["death"]
+
+    def close(self) -> None:
+        self._channel.close()
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+
+    async def _answer(
+        self, wanted: str, limit_s: float = ANSWER_LIMIT_S
+    ) -> dict[str, Any]:
+        try:
+            answer = await asyncio.wait_for(self._answers.get(), limit_s)
+        except TimeoutError:
+            # Frozen, and nothing watches it: it must hold up no birth and no stop.
+            self.gone = True
+            self._process.kill()
+            raise UnsafeError("the zygote does not answer") from None
+        if "unusable" in answer:
+            raise BadInputError(str(answer["unusable"]))
+        if wanted not in answer:
+            raise UnsafeError(str(answer.get("unsafe", "the zygote died")))
+        return answer
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        while line := await reader.readline():
+            message = json.loads(line)
+            if "died" in message:
+                death = self._deaths.pop(message["died"], None)
+                if death is not None:  # else an agent's module had started it
+                    death.set_result(message["code"])
+                continue
+            if "forked" in message:
+                # Not the death of an earlier process to which the kernel gave the
+                # same number.
+                message["death"] = self._deaths[message["forked"]] = _future()
+            self._answers.put_nowait(message)
+        self.gone = True
+        self._answers.put_nowait({})
+        for pid, death in self._deaths.items():
+            _watch(pid, death)  # nobody reaps for us any more
+        await self._process.wait()
+
+
+def _watch(pid: int, death: "asyncio.Future[int | None]") -> None:
+    """
+    Resolve *death* when the process, which is not our child, ends; how is not known.
+    """
+    if death.done():
+        return
+    try:
+        file = os.pidfd_open(pid)
+    except ProcessLookupError:
+        death.set_result(None)
+        return
+    loop = asyncio.get_running_loop()
+
+    def ended() -> None:
+        loop.remove_reader(file)
+        os.close(file)
+        if not death.done():
+            death.set_result(None)
+
+    loop.add_reader(file, ended)
+
+
+def _future() -> "asyncio.Future[int | None]":
+    return asyncio.get_running_loop().create_future()
