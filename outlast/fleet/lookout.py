@@ -16,7 +16,11 @@ from dataclasses import dataclass, field
 from temporalio.api.enums.v1 import PendingActivityState, WorkerStatus
 from temporalio.api.worker.v1 import WorkerHeartbeat
 from temporalio.api.workflow.v1 import PendingActivityInfo
-from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.client import (
+    Client,
+    RPCTimeoutOrCancelledError,
+    WorkflowUpdateFailedError,
+)
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.errors import OutlastError
@@ -231,9 +235,21 @@ class Lookout:
         try:
             async with asyncio.timeout(TELL_LIMIT_S):
                 await handle.execute_update("reroute", sighting)
-        except (WorkflowUpdateFailedError, RPCError, TimeoutError):
+        except (
+            WorkflowUpdateFailedError,
+            RPCTimeoutOrCancelledError,  # what our own limit looks like, too
+            RPCError,
+            TimeoutError,
+        ):
+            if _is_cancelled():
+                raise asyncio.CancelledError from None
             # It has ended, knows it already or does not answer: it is looked at again.
             logger.debug("sighting.refused %s", mission)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _age_s(sign: WorkerHeartbeat) -> float:

@@ -47,7 +47,7 @@ def _is_passed(fact: AnyFact, standing: Standing) -> bool:
     """
     Whether *fact* is progress that later progress has passed.
     """
-    done = bool(standing.finishes)
+    done = standing.result is not None
     match fact:
         case CheckpointSaved():
             return done or standing.parts.get(fact.part) is not fact

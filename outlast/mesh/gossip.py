@@ -10,7 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from outlast.contracts.policies import MESH_ASK_S, MESH_CHUNK_BYTES, MESH_DIGEST_S
+from outlast.contracts.policies import (
+    MESH_ASK_S,
+    MESH_CHUNK_BYTES,
+    MESH_DIGEST_S,
+    MESH_MUTE_S,
+)
 from outlast.mesh.catchup import CatchUp
 from outlast.mesh.effects import Send
 from outlast.mesh.merge import Change, EventSet, Vector, covers, join, summary
@@ -42,6 +47,7 @@ class Gossip:
         self._draw = draw
         # Of a log that was compacted past this one: what has come of it so far.
         self._rebuilt: dict[str, int] | None = None
+        self._rebuilt_s = clock()  # when the last of it came
         self._lives: dict[str, int] = {}
         self._asked_s: dict[str, float] = {}
         self._fed_s = clock()  # when the last events came
@@ -109,10 +115,16 @@ class Gossip:
                 return self._hear_events(message)
             case Ack():
                 self._note(message.sender, message.heads)
-                has = self.known[message.sender]
-                return Change(), self._serve(message.sender, has, message.go_on)
+                return Change(), self._go_on(message)
             case Rebuild():
                 return Change(), self._rebuild(message.sender)
+
+    def _go_on(self, said: Ack) -> list[Send]:
+        has = self.known[said.sender]
+        if not covers(has, self._log.floors):
+            # An Ack names but a few origins: ask for all before it must rebuild.
+            return [Send(said.sender, self._digest())]
+        return self._serve(said.sender, has, said.go_on)
 
     def copies(self, origin: str, seq: int) -> int:
         """
@@ -144,6 +156,9 @@ class Gossip:
         Ask who has not answered, and go on asking where a chunk was lost.
         """
         sends: list[Send] = []
+        if self._rebuilt is not None and now_s > self._rebuilt_s + MESH_MUTE_S:
+            # Whoever served it is gone or mute: what there is must do.
+            self._rebuilt = None
         owing = sorted(self.live)
         if self._rebuilt is None:
             asking = catching.to_ask(self.live, now_s)
@@ -217,12 +232,13 @@ class Gossip:
         Begin with nothing, and keep what is here until the other's log speaks of it.
         """
         if self._rebuilt is None:
-            self._rebuilt = {}
+            self._rebuilt, self._rebuilt_s = {}, self._clock()
             self.look()
         return [Send(peer, self._full())]
 
     def _rebuild_on(self, said: Events) -> list[Send]:
         so_far, gap = self._rebuilt or {}, False
+        self._rebuilt_s = self._clock()
         for span in said.spans:
             if span.after <= so_far.get(span.origin, 0):
                 so_far = join(so_far, {span.origin: span.up_to})

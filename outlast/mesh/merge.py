@@ -204,15 +204,14 @@ class EventSet:
     def _span(self, origin: str, after: int, most_bytes: int, at_least: bool) -> Span:
         found: list[Event] = []
         held = self._events.get(origin, {})
-        up_to = after
-        for seq in range(after + 1, self.heads[origin] + 1):
-            each = held.get(seq)
-            if each is not None:
-                if each.size > most_bytes and (found or not at_least):
-                    break
-                most_bytes -= each.size
-                found.append(each)
-            up_to = seq
+        up_to = self.heads[origin]
+        for seq in sorted(each for each in held if each > after):
+            each = held[seq]
+            if each.size > most_bytes and (found or not at_least):
+                up_to = seq - 1
+                break
+            most_bytes -= each.size
+            found.append(each)
         return Span.model_construct(
             origin=origin, after=after, up_to=up_to, events=found
         )
@@ -228,9 +227,11 @@ class EventSet:
         self.heads[span.origin] = span.up_to
         change = Change(events=fresh, heads={span.origin: span.up_to})
         known = {each.seq for each in fresh}
-        holes = [seq for seq in range(head + 1, span.up_to + 1) if seq not in known]
-        if holes:
-            change.floors = {span.origin: holes[-1]}
+        hole = span.up_to
+        while hole in known:
+            hole -= 1
+        if hole > head:
+            change.floors = {span.origin: hole}
             self.floors = join(self.floors, change.floors)
         return change
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
 
-from outlast.contracts.models import Name
+from outlast.contracts.models import Name, Status
 from outlast.mesh.events import (
     AnyFact,
     CheckpointSaved,
@@ -84,9 +84,16 @@ class Standing:
     @property
     def result(self) -> TaskFinished | None:
         """
-        The one result that stands.
+        The one result that stands. A run that was cancelled while another peer had the
+        task in a later epoch was cancelled for that.
         """
-        return winner(self.finishes.values())
+        ended = self.finishes.values()
+        epochs = [*(epoch for epoch, _ in self.adoptions), *(f.epoch for f in ended)]
+        return winner(
+            each
+            for each in ended
+            if each.status is not Status.CANCELLED or each.epoch == max(epochs)
+        )
 
     @property
     def evidence(self) -> list[TaskFinished]:
@@ -101,7 +108,7 @@ class Standing:
         """
         Whether it is known what to do, and not yet done.
         """
-        return bool(self.submissions) and not self.finishes
+        return bool(self.submissions) and self.result is None
 
 
 def furthest(progress: Progressed) -> tuple[int, int, int, str]:
