@@ -52,11 +52,18 @@ class Permits:
         """
         List the runs of the mesh that may not go on here now.
         """
+        if self._folder is None:
+            return []
+        return [each for each in self.entered if not self._is_good(self._folder / each)]
+
+    @property
+    def entered(self) -> list[str]:
+        """
+        List the runs of the mesh that were begun here and not let go of.
+        """
         if self._folder is None or not self._folder.is_dir():
             return []
-        return sorted(
-            each.name for each in self._folder.iterdir() if not self._is_good(each)
-        )
+        return sorted(each.name for each in self._folder.iterdir())
 
     def enter(self, mission: str) -> None:
         """

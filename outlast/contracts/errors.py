@@ -52,6 +52,12 @@ class BadInputError(OutlastError):
     """
 
 
+class TooManyError(BadInputError):
+    """
+    As much is under way as may be: the same later is taken.
+    """
+
+
 class BadMessageError(OutlastError):
     """
     What another peer has sent cannot be read; nothing of it was taken.

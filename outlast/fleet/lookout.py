@@ -23,7 +23,6 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.contracts.errors import OutlastError
 from outlast.contracts.models import MISSIONS_QUEUE, queue_of, route_of
 from outlast.contracts.orders import Sighting
 from outlast.contracts.policies import BOOT_S, GONE_S, SILENCE_S
@@ -172,9 +171,9 @@ class Lookout:
             try:
                 await self.look()
                 self._blind = False
-            except (OutlastError, RPCError) as error:
+            except Exception as error:  # one that ended would be missed by nobody
                 if not self._blind:
-                    logger.warning("lookout.blind: %s", error)
+                    logger.warning("lookout.blind: %r", error)
                 self._blind = True
             await asyncio.sleep(LOOK_S)
 

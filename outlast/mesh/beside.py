@@ -6,9 +6,11 @@ It reads the end of a pipe that only the fleet holds, so it never outlives it.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,9 @@ logger = logging.getLogger("outlast.mesh")
 
 LEAVE_LIMIT_S = 4.0
 ASK_LIMIT_S = 0.5
+# It says that it has its place before it has read its log and its agents: one that
+# dies sooner has failed.
+STEADY_S = 10.0
 
 
 class Beside:
@@ -111,28 +116,43 @@ class Beside:
         raise UnavailableError(why)
 
     async def _told(self) -> dict[str, str]:
+        """
+        Read its next word, {} once it has ended; what agents print is none.
+        """
         assert self._process is not None
         assert self._process.stdout is not None
-        line = await self._process.stdout.readline()
-        return dict(json.loads(line)) if line else {}
+        while line := await self._process.stdout.readline():
+            with contextlib.suppress(ValueError, TypeError):
+                return dict(json.loads(line))
+        return {}
 
     async def _keep(self) -> None:
         """
-        Start it again whenever it dies, ever more slowly while it does not begin.
+        Start it again whenever it dies, ever more slowly while it does not live long.
         """
-        failures = 0
+        failures, begun = 0, True
         while True:
-            if failures == 0:
-                why = (await self._told()).get("refused", "it died")
-                logger.warning("gossip.died: %s", why)
+            if begun:
+                failures = await self._outlive(failures)
+            if failures:
+                await asyncio.sleep(backoff_s(failures))
             self.restarts += 1
             try:
                 await self._begin()
-                failures = 0
-            except (BadInputError, UnavailableError) as error:
-                failures += 1
+                begun = True
+            except (OutlastError, OSError) as error:
+                begun, failures = False, failures + 1
                 logger.warning("gossip.refused: %s", error)
-                await asyncio.sleep(backoff_s(failures))
+
+    async def _outlive(self, failures: int) -> int:
+        """
+        Wait until it has died; returns how often it has failed in a row by then.
+        """
+        began_s, why = time.monotonic(), "it died"
+        while told := await self._told():
+            why = told.get("refused", why)
+        logger.warning("gossip.died: %s", why)
+        return 0 if time.monotonic() - began_s > STEADY_S else failures + 1
 
     async def _watch(self) -> None:
         """

@@ -22,13 +22,13 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.attempt.permit import Permits
-from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
+from outlast.contracts.errors import OutlastError, TooManyError, UnavailableError
 from outlast.contracts.models import CAUSE_CHARS, Mission, Report, Status, shorten
 from outlast.contracts.policies import MESH_RUNS
 from outlast.mesh.effects import Run
 from outlast.mesh.events import run_id
 from outlast.mesh.handover import current, put
-from outlast.runtime.connect import configuration, connect_patiently
+from outlast.runtime.connect import configuration, connect_patiently, on_loopback
 from outlast.runtime.start import AGAIN_S, Started, refuse_too_many, start
 from outlast.store.books import Books
 from outlast.store.database import Store
@@ -70,7 +70,9 @@ class Line:
         """
         found = configuration()
         target, namespace = found["target_host"], found.get("namespace", "default")
-        return f"{target}/{namespace}/{store[:12]}"
+        # What listens on loopback is another one on each machine.
+        where = f"{socket.gethostname()}/" if on_loopback(target) else ""
+        return f"{where}{target}/{namespace}/{store[:12]}"
 
 
 class Endpoint:
@@ -138,9 +140,19 @@ class Endpoint:
         self.hold(task, epoch)
         if mission in self._carried:
             self._carried[mission].cancel()
-        ending = asyncio.ensure_future(self._end(mission))
+        ending = asyncio.ensure_future(self._end_patiently(mission))
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
+
+    def cancel_others(self, kept: set[tuple[str, int]]) -> None:
+        """
+        End what earlier lives of this peer began and nobody here remembers.
+        """
+        known = {run_id(task, epoch) for task, epoch in kept}
+        for mission in self._permits.entered:
+            if mission not in known:
+                task, _, epoch = mission.rpartition(".")
+                self.cancel(task, int(epoch))
 
     def drop(self, task: str, epoch: int) -> None:
         """
@@ -175,7 +187,6 @@ class Endpoint:
 
     async def _carry(self, mission: str, wanted: Run) -> None:
         async with self._slots:
-            self._permits.enter(mission)
             self._begun[mission] = wanted.task, wanted.epoch
             report = await self._conduct(mission, wanted)
         self._begun.pop(mission, None)
@@ -188,6 +199,7 @@ class Endpoint:
         """
         while True:
             try:
+                self._permits.enter(mission)
                 asked = Mission.model_validate({**wanted.mission, "id": mission})
                 started = await self._start(asked, wanted)
                 return await started.report()
@@ -195,20 +207,27 @@ class Endpoint:
                 # The same again joins what was begun.
                 logger.warning("mesh.endpoint_away: %s", error)
                 await asyncio.sleep(AGAIN_S)
+            except TooManyError:
+                await asyncio.sleep(ROOM_S)  # others were faster
             except (OutlastError, ValidationError) as error:
                 # What cannot begin here has failed: it must not stay undecided.
                 return _failed(mission, error)
+            except Exception:
+                # While its owner lives nobody else takes it: it must not be let go.
+                logger.exception("mesh.run_stumbled %s", mission)
+                await asyncio.sleep(ROOM_S)
 
     async def _start(self, mission: Mission, wanted: Run) -> Started:
         """
         Start the mission from where it was, or join it.
 
         :raises BadInputError: when it cannot be started here.
-        :raises UnavailableError: when nobody takes it now.
+        :raises UnavailableError: when nobody takes it now; TooManyError likewise.
         """
         if wanted.epoch > 1:
-            # On an endpoint that peers share, the run of the dead one lives on.
-            await self._end(run_id(wanted.task, wanted.epoch - 1))
+            # On an endpoint that peers share, the runs of the dead live on.
+            for epoch in range(1, wanted.epoch):
+                await self._end(run_id(wanted.task, epoch))
         if await self._store.run(self._books.find, mission.id) is None:
             await self._room()
             parts = current(wanted.parts.values(), mission.tasks)
@@ -223,7 +242,18 @@ class Endpoint:
         while True:
             try:
                 return await self._store.run(refuse_too_many, self._store)
-            except BadInputError:
+            except TooManyError:
+                await asyncio.sleep(ROOM_S)
+
+    async def _end_patiently(self, mission: str) -> None:
+        """
+        End it however long the store is away, and whatever is in the way.
+        """
+        while True:
+            try:
+                return await self._end(mission)
+            except Exception as error:
+                logger.warning("mesh.endpoint_away: %r", error)
                 await asyncio.sleep(ROOM_S)
 
     async def _end(self, mission: str) -> None:
@@ -244,6 +274,9 @@ class Endpoint:
                     raise asyncio.CancelledError from None
             except (RPCError, TimeoutError) as error:
                 if _is_unknown(error):
+                    # It would count as open for good.
+                    gone = Report(mission=mission, status=Status.CANCELLED, tasks=[])
+                    await self._store.run(self._books.close, gone)
                     break
             await asyncio.sleep(AGAIN_S)
         self._forget(mission)

@@ -121,7 +121,7 @@ class Gossip:
 
     def _go_on(self, said: Ack) -> list[Send]:
         has = self.known[said.sender]
-        if not covers(has, self._log.floors):
+        if said.go_on and not covers(has, self._log.floors):
             # An Ack names but a few origins: ask for all before it must rebuild.
             return [Send(said.sender, self._digest())]
         return self._serve(said.sender, has, said.go_on)

@@ -77,7 +77,10 @@ class Shell:
         """
         Keep the peer going. A log that cannot be written ends it.
         """
-        self._take(self.core.started())
+        held = self.core.started()
+        kept = {(each.task, each.epoch) for each in held if isinstance(each, Hold)}
+        self._take(held)
+        self.endpoint.cancel_others(kept)
         self._see_members()
         async with asyncio.TaskGroup() as together:
             for each in (self._carry_out, self._listen, self._tick, self._look):

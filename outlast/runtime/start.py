@@ -20,7 +20,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.attempt.agent import crew, load
-from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
+from outlast.contracts.errors import OutlastError, TooManyError, UnavailableError
 from outlast.contracts.models import MISSIONS_QUEUE, Mission, Report, shorten
 from outlast.contracts.plan import Plan
 from outlast.contracts.policies import SHIPPED
@@ -133,11 +133,11 @@ def refuse_too_many(store: Store) -> None:
     """
     Take no more work than somebody can be waiting for.
 
-    :raises BadInputError: past the configured number of open missions and batches.
+    :raises TooManyError: past the configured number of open missions and batches.
     """
     most, now = settings().open_most, Books(store).under_way()
     if now >= most:
-        raise BadInputError(
+        raise TooManyError(
             f"{now} missions and batches are open, and OUTLAST_OPEN_MOST is {most}: "
             "wait for some to end, or cancel them"
         )

@@ -16,8 +16,13 @@ from outlast.mesh.beside import Beside
 from outlast.mesh.control import Control
 from outlast.mesh.membership import Place
 
-# Says that it has its place, then nothing more; ends with its parent, as gossip does.
-MUTE = 'import sys; print(\'{"mesh": "here"}\', flush=True); sys.stdin.read()'
+# Says that it has its place, and what an agent's module prints, then nothing more; ends
+# with its parent, as gossip does.
+MUTE = """
+import sys
+print('{"mesh": "here"}', 7, "hello", sep="\\n", flush=True)
+sys.stdin.read()
+"""
 PLACE = Place("a", "127.0.0.1:0", (), None)
 ANSWER_S = 0.02
 BOUND_S = 30.0

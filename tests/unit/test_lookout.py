@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from temporalio.api.enums.v1 import WorkerStatus
+from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError, RPCStatusCode
 from unit_fakes import Clock, mission
 
+from outlast.contracts.orders import Sighting
 from outlast.fleet.lookout import GLANCES, Horizon, Lookout
 from outlast.store.books import Books
 from outlast.store.database import Store
@@ -82,3 +84,17 @@ async def test_a_lookout_says_that_it_could_not_see(store: Store) -> None:
     open_mission(store, "hidden")
     with pytest.raises(RPCError):
         await lookout(store, Server(unseen={"hidden"})).look()
+
+
+async def test_a_mission_that_does_not_answer_ends_no_lookout(store: Store) -> None:
+    """
+    The client's own word for a limit that has passed is no RPCError.
+    """
+
+    async def mute(*_: Any) -> None:
+        raise WorkflowUpdateRPCTimeoutOrCancelledError
+
+    handle = SimpleNamespace(execute_update=mute)
+    server = SimpleNamespace(get_workflow_handle=lambda _: handle)
+    sighting = Sighting(stranded=["t:worker:1"], live=[])
+    await lookout(store, server)._tell("m", sighting)

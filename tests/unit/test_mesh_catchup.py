@@ -2,8 +2,15 @@
 What must be seen before a peer owns anything.
 """
 
+import random
+
+from unit_fakes import Clock
+
 from outlast.contracts.policies import MESH_ASK_S, MESH_MUTE_S, MESH_SETTLE_S
 from outlast.mesh.catchup import CatchUp
+from outlast.mesh.gossip import Gossip
+from outlast.mesh.merge import EventSet
+from outlast.mesh.messages import Rebuild
 
 HAS = {"b@1": 3}
 
@@ -82,3 +89,21 @@ def test_it_knows_who_owes_it_something() -> None:
     catching.answer("c", 7, {})
     assert catching.owing({}) == ["b"]
     assert catching.owing(HAS) == []
+
+
+def test_a_rebuild_whose_partner_is_gone_ends() -> None:
+    """
+    Else this peer would hold all its work until somebody compacted came back.
+    """
+    clock = Clock()
+    gossip = Gossip("a", 1, EventSet(), clock, random.Random(1))
+    gossip.meet({"b"})
+    gossip.look()
+    gossip.hear(Rebuild(sender="b", life=1))
+    gossip.meet(set())
+    clock.turn(MESH_MUTE_S - 0.1)
+    gossip.tick()
+    assert gossip.behind
+    clock.turn(0.2)
+    gossip.tick()
+    assert not gossip.behind

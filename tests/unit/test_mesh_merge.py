@@ -314,3 +314,31 @@ def test_an_event_of_a_newer_release_is_carried_on() -> None:
     view = View(log)
     assert view.unread == 1
     assert view.tasks == {}
+
+
+def test_a_takeovers_cancellation_ends_no_task() -> None:
+    """
+    On a server that peers share, who takes a task over cancels the run before; its
+    owner, which does not know yet, hears of a mission that was cancelled.
+    """
+    end = {"status": Status.CANCELLED, "report": {}, "digest": "x", "knew": ["a"]}
+    cancelled = TaskFinished(task="one", epoch=1, owner="a", **end)
+    taken = [
+        TaskAdopted(task="one", epoch=1, owner="a"),
+        TaskAdopted(task="one", epoch=2, owner="b"),
+    ]
+    lines: list[tuple[str, AnyFact]] = [("a@1", cancelled)]
+    lines += [("b@1", each) for each in taken]
+    standing = View(numbered(lines, random.Random(1))).of("one")
+    assert standing.result is None
+    assert View(numbered(lines[:2], random.Random(1))).of("one").result == cancelled
+
+
+def test_a_span_over_endless_numbers_costs_nothing() -> None:
+    """
+    What was compacted away, or never was, is not counted through.
+    """
+    log = EventSet()
+    far = Span(origin="a@1", after=0, up_to=2**62, events=[])
+    assert log.merge([far]).floors == {"a@1": 2**62}
+    assert log.missing({"a@1": 1}, 1000)[0][0].up_to == 2**62
