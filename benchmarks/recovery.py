@@ -320,7 +320,9 @@ class Stock:
         return row
 
     def _once(self, row: Row, how: signal.Signals) -> None:
-        step = events(self.log, "step")[-1]
+        steps = reversed(events(self.log, "step"))
+        # A worker that was frozen may have had the last word before it was killed.
+        step = next(each for each in steps if each["pid"] in self.workers)
         began = time.time()
         os.kill(step["pid"], how)
         again = wait_for(
