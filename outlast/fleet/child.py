@@ -25,7 +25,7 @@ from temporalio.worker import Worker
 from outlast.attempt import counts
 from outlast.attempt.agent import Agent, load, playing
 from outlast.attempt.host import closed
-from outlast.contracts.errors import OutlastError, StoreAwayError
+from outlast.contracts.errors import BadInputError, OutlastError, StoreAwayError
 from outlast.fleet.hosting import hosted
 from outlast.fleet.kinds import TICK_S, Kind, identity_of, recorder_of, unended_of
 from outlast.fleet.lookout import Lookout
@@ -74,7 +74,7 @@ def run(kind: Kind, channel: socket.socket) -> NoReturn:
         code = 0
     except OutlastError as error:
         print(f"{kind}: {error}", file=sys.stderr)
-        code = BAD_INPUT
+        code = code_of(error)
     except BaseException:
         logger.exception("child.failed")
     finally:
@@ -82,6 +82,13 @@ def run(kind: Kind, channel: socket.socket) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def code_of(error: OutlastError) -> int:
+    """
+    Choose the exit code; a store that is away, for one, may be there the next time.
+    """
+    return BAD_INPUT if isinstance(error, BadInputError) else 1
 
 
 def _end_alone(channel: socket.socket) -> NoReturn:
