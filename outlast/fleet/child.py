@@ -125,7 +125,7 @@ async def _serve(kind: Kind, channel: socket.socket) -> None:
     client = await connect_patiently(stop, identity_of(pid, kind))
     if client is not None and store is not None:
         share(store)
-        workers = hosted(kind, client, store, agents, chosen, recorder)
+        workers = await hosted(kind, client, store, agents, chosen, recorder)
         if kind is Kind.WORKFLOWS:
             watching.append(asyncio.ensure_future(Lookout(client, store).run()))
         await _work(workers, parent, stop, chosen.drain_s + END_AFTER_S)
@@ -151,7 +151,7 @@ async def _open_patiently(stop: asyncio.Event, chosen: Settings) -> Store | None
     told = False
     while not stop.is_set():
         try:
-            return Store(chosen.store)
+            return await asyncio.to_thread(Store, chosen.store)  # the watchdog looks
         except StoreAwayError as error:
             if not told:
                 logger.warning("store.away: %s", error)
