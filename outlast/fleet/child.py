@@ -40,6 +40,7 @@ from outlast.store.database import Store, share
 from outlast.store.root import confine
 
 BAD_INPUT = 2  # tells the parent that trying again changes nothing
+UNFIT = 3  # tells it that a worker failed for good, as where its namespace is missing
 
 # After the drain time attempts have been cancelled; one that does not end is left.
 END_AFTER_S = 2.0
@@ -55,6 +56,12 @@ SWITCH_S = 0.0005
 AGAIN_S = 0.2
 
 logger = logging.getLogger("outlast.fleet")
+
+
+class UnfitError(OutlastError):
+    """
+    A worker has ended by itself, which it does only when it cannot go on.
+    """
 
 
 def run(kind: Kind, channel: socket.socket) -> NoReturn:
@@ -88,6 +95,8 @@ def code_of(error: OutlastError) -> int:
     """
     Choose the exit code; a store that is away, for one, may be there the next time.
     """
+    if isinstance(error, UnfitError):
+        return UNFIT
     return BAD_INPUT if isinstance(error, BadInputError) else 1
 
 
@@ -168,16 +177,27 @@ async def _work(
     Poll until told to stop, then drain within *limit_s*.
 
     :raises TimeoutError: when attempts do not end; they die with the process.
+    :raises UnfitError: when a worker has ended before that.
     """
     running = [asyncio.ensure_future(worker.run()) for worker in workers]
     parent.tell("polling")
     stopping = asyncio.ensure_future(stop.wait())
-    # A worker that ends by itself has failed for good: the fleet starts a new process.
     await asyncio.wait([stopping, *running], return_when=asyncio.FIRST_COMPLETED)
-    async with asyncio.timeout(limit_s):
-        await asyncio.gather(*(worker.shutdown() for worker in workers))
-        await asyncio.gather(*running)
-        await closed()
+    failed = not stop.is_set()
+    try:
+        async with asyncio.timeout(limit_s):
+            await asyncio.gather(*(worker.shutdown() for worker in workers))
+            await asyncio.gather(*running)
+            await closed()
+    finally:
+        if failed:
+            raise UnfitError(f"a worker has ended by itself: {_why(running)}")
+
+
+def _why(running: list[asyncio.Task[None]]) -> str:
+    ended = [each for each in running if each.done() and not each.cancelled()]
+    causes = [str(each.exception()) for each in ended if each.exception()]
+    return causes[0] if causes else "it does not say why"
 
 
 async def _tick(recorder: Recorder) -> None:

@@ -49,6 +49,7 @@ DISPATCHED_S = 0.5
 TAKE_OVER_S = 0.1
 
 BAD_INPUT = 2  # a child's word that trying again changes nothing
+UNFIT = 3  # its word that it said it polls, and then could not
 EXIT_CANNOT_START = 70  # EX_SOFTWARE, for systemd or compose to act on
 
 
@@ -225,7 +226,8 @@ class Fleet:
         draining.cancel()
         drained = child.state == "drained"
         # At once: else those that die together would each wait for the others' help.
-        child.died_young, child.state = child.state == "starting", "dead"
+        child.died_young = child.state == "starting" or code == UNFIT
+        child.state = "dead"
         child.ended.set()
         cause = child.killed_for or _cause(code)
         if not drained:
