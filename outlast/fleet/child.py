@@ -25,7 +25,7 @@ from temporalio.worker import Worker
 from outlast.attempt import counts
 from outlast.attempt.agent import Agent, load, playing
 from outlast.attempt.host import closed
-from outlast.contracts.errors import OutlastError, StoreAwayError
+from outlast.contracts.errors import BadInputError, OutlastError, StoreAwayError
 from outlast.fleet.hosting import hosted
 from outlast.fleet.kinds import TICK_S, Kind, identity_of, recorder_of, unended_of
 from outlast.fleet.lookout import Lookout
@@ -40,6 +40,7 @@ from outlast.store.database import Store, share
 from outlast.store.root import confine
 
 BAD_INPUT = 2  # tells the parent that trying again changes nothing
+UNFIT = 3  # tells it that a worker failed for good, as where its namespace is missing
 
 # After the drain time attempts have been cancelled; one that does not end is left.
 END_AFTER_S = 2.0
@@ -55,6 +56,12 @@ SWITCH_S = 0.0005
 AGAIN_S = 0.2
 
 logger = logging.getLogger("outlast.fleet")
+
+
+class UnfitError(OutlastError):
+    """
+    A worker has ended by itself, which it does only when it cannot go on.
+    """
 
 
 def run(kind: Kind, channel: socket.socket) -> NoReturn:
@@ -74,7 +81,7 @@ def run(kind: Kind, channel: socket.socket) -> NoReturn:
         code = 0
     except OutlastError as error:
         print(f"{kind}: {error}", file=sys.stderr)
-        code = BAD_INPUT
+        code = code_of(error)
     except BaseException:
         logger.exception("child.failed")
     finally:
@@ -82,6 +89,15 @@ def run(kind: Kind, channel: socket.socket) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def code_of(error: OutlastError) -> int:
+    """
+    Choose the exit code; a store that is away, for one, may be there the next time.
+    """
+    if isinstance(error, UnfitError):
+        return UNFIT
+    return BAD_INPUT if isinstance(error, BadInputError) else 1
 
 
 def _end_alone(channel: socket.socket) -> NoReturn:
@@ -118,7 +134,7 @@ async def _serve(kind: Kind, channel: socket.socket) -> None:
     client = await connect_patiently(stop, identity_of(pid, kind))
     if client is not None and store is not None:
         share(store)
-        workers = hosted(kind, client, store, agents, chosen, recorder)
+        workers = await hosted(kind, client, store, agents, chosen, recorder)
         if kind is Kind.WORKFLOWS:
             watching.append(asyncio.ensure_future(Lookout(client, store).run()))
         await _work(workers, parent, stop, chosen.drain_s + END_AFTER_S)
@@ -144,7 +160,7 @@ async def _open_patiently(stop: asyncio.Event, chosen: Settings) -> Store | None
     told = False
     while not stop.is_set():
         try:
-            return Store(chosen.store)
+            return await asyncio.to_thread(Store, chosen.store)  # the watchdog looks
         except StoreAwayError as error:
             if not told:
                 logger.warning("store.away: %s", error)
@@ -161,16 +177,27 @@ async def _work(
     Poll until told to stop, then drain within *limit_s*.
 
     :raises TimeoutError: when attempts do not end; they die with the process.
+    :raises UnfitError: when a worker has ended before that.
     """
     running = [asyncio.ensure_future(worker.run()) for worker in workers]
     parent.tell("polling")
     stopping = asyncio.ensure_future(stop.wait())
-    # A worker that ends by itself has failed for good: the fleet starts a new process.
     await asyncio.wait([stopping, *running], return_when=asyncio.FIRST_COMPLETED)
-    async with asyncio.timeout(limit_s):
-        await asyncio.gather(*(worker.shutdown() for worker in workers))
-        await asyncio.gather(*running)
-        await closed()
+    failed = not stop.is_set()
+    try:
+        async with asyncio.timeout(limit_s):
+            await asyncio.gather(*(worker.shutdown() for worker in workers))
+            await asyncio.gather(*running)
+            await closed()
+    finally:
+        if failed:
+            raise UnfitError(f"a worker has ended by itself: {_why(running)}")
+
+
+def _why(running: list[asyncio.Task[None]]) -> str:
+    ended = [each for each in running if each.done() and not each.cancelled()]
+    causes = [str(each.exception()) for each in ended if each.exception()]
+    return causes[0] if causes else "it does not say why"
 
 
 async def _tick(recorder: Recorder) -> None:

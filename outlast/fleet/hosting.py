@@ -55,7 +55,7 @@ PASSED_THROUGH = (
 )
 
 
-def hosted(
+async def hosted(
     kind: Kind,
     client: Client,
     store: Store,
@@ -72,7 +72,7 @@ def hosted(
         return [missions_worker(client, store, chosen.build)]
     permits = permits_of(home_of(chosen))
     ledger = Ledger(store, fencing=chosen.fencing, permits=permits)
-    ledger.warm_up()
+    await store.run(ledger.warm_up)  # a server may hold it up, and the loop must turn
     place = Place(
         ledger=ledger,
         threads=ThreadPoolExecutor(chosen.slots * 4, thread_name_prefix="agent"),

@@ -49,6 +49,7 @@ DISPATCHED_S = 0.5
 TAKE_OVER_S = 0.1
 
 BAD_INPUT = 2  # a child's word that trying again changes nothing
+UNFIT = 3  # its word that it said it polls, and then could not
 EXIT_CANNOT_START = 70  # EX_SOFTWARE, for systemd or compose to act on
 
 
@@ -196,9 +197,8 @@ class Fleet:
             if self._stopping.is_set():
                 return
             child.restarts += 1
-            if child.state == "starting":
+            if child.died_young:
                 await self._spare(child, code)
-            child.state = "dead"
 
     async def _spare(self, child: Child, code: int | None) -> None:
         """
@@ -224,9 +224,13 @@ class Fleet:
         draining = asyncio.ensure_future(self._drain(child, life))
         code = await life.ended(lambda message: self._heard(child, message))
         draining.cancel()
+        drained = child.state == "drained"
+        # At once: else those that die together would each wait for the others' help.
+        child.died_young = child.state == "starting" or code == UNFIT
+        child.state = "dead"
         child.ended.set()
         cause = child.killed_for or _cause(code)
-        if child.state != "drained":
+        if not drained:
             logger.warning("child.died %s %s: %s", child.kind, life.pid, cause)
         identity = identity_of(life.pid, child.kind)
         recorder = recorder_of(self.home, life.pid)

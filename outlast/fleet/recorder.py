@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from outlast.attempt.hands import NOBODY, Hand
+from outlast.contracts.errors import UnavailableError
 from outlast.contracts.models import CHECKPOINT_BYTES
 
 SLOTS = 128
@@ -61,7 +62,7 @@ class Recorder:
         self._clock = clock
         self._file = _own(path)
         os.ftruncate(self._file, 0)  # nothing of an earlier process with our pid
-        os.ftruncate(self._file, FILE_BYTES)
+        _fill(self._file, path.parent)
         self._map = mmap.mmap(self._file, FILE_BYTES)
         self._free = list(range(SLOTS))
         self._returned: list[tuple[float, int]] = []
@@ -123,6 +124,20 @@ class Recorder:
         Read the clock.
         """
         return self._clock()
+
+
+def _fill(file: int, folder: Path) -> None:
+    """
+    Have the disk's word for every page: a store to one that it has no room for would
+    be a SIGBUS.
+    """
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file, 0, FILE_BYTES)
+        else:
+            os.ftruncate(file, FILE_BYTES)
+    except OSError as error:
+        raise UnavailableError(f"no room for a recorder in {folder}: {error}") from None
 
 
 def _own(path: Path) -> int:

@@ -35,6 +35,7 @@ class Child:
     life: Life | None = None
     state: str = "starting"  # starting, polling, drained, dead
     budget: Budget = field(default_factory=Budget)
+    died_young: bool = False  # before its first poll
     restarts: int = 0
     killed_for: str | None = None
     leave: asyncio.Event = field(default_factory=asyncio.Event)

@@ -3,6 +3,7 @@ The flight recorder: what a dead worker had in hand is what its parent reads, wh
 in the writing it died.
 """
 
+import errno
 import fcntl
 import itertools
 import json
@@ -25,6 +26,7 @@ from hypothesis import strategies as st
 from unit_fakes import Clock
 
 from outlast.attempt.hands import NOBODY, Hand
+from outlast.contracts.errors import UnavailableError
 from outlast.contracts.models import CHECKPOINT_BYTES, Checkpoint
 from outlast.contracts.policies import SHIPPED
 from outlast.fleet import recorder as recorder_module
@@ -677,3 +679,19 @@ def await_lock(pid: int) -> None:
         if any("->" in line and f" {pid} " in line for line in waiting):
             return
     raise AssertionError("it does not wait for the lock")
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no word of the disk")
+def test_a_full_disk_is_said_before_anything_is_recorded(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    In a file with holes the first store to a page would be a SIGBUS.
+    """
+
+    def full(file: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UnavailableError, match="No space left"):
+        Recorder(path)

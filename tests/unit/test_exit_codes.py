@@ -1,0 +1,64 @@
+"""
+What a worker process says by its exit code.
+"""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from outlast.contracts.errors import (
+    BadInputError,
+    NewerStateError,
+    OutlastError,
+    StoreAwayError,
+    StoreError,
+)
+from outlast.fleet.child import BAD_INPUT, UNFIT, UnfitError, _work, code_of
+
+
+def test_bad_input_is_not_tried_again() -> None:
+    """
+    Its code makes the parent give up at once.
+    """
+    assert code_of(BadInputError("no such role")) == BAD_INPUT
+
+
+@pytest.mark.parametrize("kind", [StoreError, StoreAwayError, NewerStateError])
+def test_all_else_is_left_to_the_budget(kind: type[OutlastError]) -> None:
+    """
+    What may be over the next time must not end the fleet at the first.
+    """
+    assert code_of(kind("away")) == 1
+
+
+class Refused:
+    """
+    A worker whose namespace the server does not know.
+    """
+
+    async def run(self) -> None:
+        raise RuntimeError("Namespace nowhere is not found")
+
+    async def shutdown(self) -> None:
+        pass
+
+
+class Listener:
+    """
+    A parent that hears every sign.
+    """
+
+    def tell(self, sign: str) -> None:
+        pass
+
+
+async def test_a_worker_that_ends_by_itself_is_unfit() -> None:
+    """
+    It may have said that it polls: only its code tells the parent to charge it.
+    """
+    workers: Any = [Refused()]
+    parent: Any = Listener()
+    with pytest.raises(UnfitError, match="Namespace nowhere") as caught:
+        await _work(workers, parent, asyncio.Event(), 1.0)
+    assert code_of(caught.value) == UNFIT
