@@ -123,6 +123,7 @@ async def _serve(kind: Kind, channel: socket.socket) -> None:
     confine(chosen.documents_root)
     home, pid, outbox = home_of(chosen), os.getpid(), Outbox()
     recorder = Recorder(recorder_of(home, pid))
+    os.register_at_fork(after_in_child=recorder.let_go)
     telemetry.begin(kind, unended_of(home, pid))
     counts.listen(outbox)
     watching = [

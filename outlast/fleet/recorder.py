@@ -74,6 +74,14 @@ class Recorder:
         """
         struct.pack_into("<d", self._map, 0, self._clock())
 
+    def let_go(self) -> None:
+        """
+        Give up file and lock. For what an agent has forked, which would hold the lock
+        of a dead worker.
+        """
+        self._map.close()
+        os.close(self._file)
+
     def drained(self) -> None:
         """
         Say that nothing is left in hand: from here on a death is no crash.

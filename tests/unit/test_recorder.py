@@ -9,6 +9,7 @@ import itertools
 import json
 import mmap
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -695,3 +696,23 @@ def test_a_full_disk_is_said_before_anything_is_recorded(
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(UnavailableError, match="No space left"):
         Recorder(path)
+
+
+def test_what_an_agent_has_forked_holds_no_lock(tmp_path: Path) -> None:
+    """
+    The worker dies, its fork lives on: what the worker had in hand can be settled.
+    """
+    recorder = Recorder(tmp_path / "1.rec")
+    heard, said = os.pipe()
+    fork = os.fork()
+    if fork == 0:
+        recorder.let_go()  # as the worker's hook does after every fork
+        os.write(said, b"!")
+        signal.pause()
+    os.read(heard, 1)
+    recorder.let_go()  # as the kernel does at the worker's death
+    try:
+        assert Wreck.of(tmp_path / "1.rec") is not None
+    finally:
+        os.kill(fork, signal.SIGKILL)
+        os.waitpid(fork, 0)
