@@ -140,7 +140,7 @@ async def _wreck(recorder: Path) -> Wreck | None:
         if wreck is not None:
             return wreck
         await asyncio.sleep(0.001)
-    if recorder.exists():
+    if await asyncio.to_thread(recorder.exists):
         # Its attempts are left to their heartbeat timeouts.
         logger.warning("recorder.locked %s: somebody holds it still", recorder.name)
     return None
