@@ -14,10 +14,12 @@ from pathlib import Path
 from benchmarks.rows import Row
 from drills.mesh import Net, Peer, peers, whole
 from drills.real import ROOT, wait_for
+from outlast.contracts.policies import SWIM
 from outlast.runtime.embedded import find_cli
 
 COUNTS = (3, 5, 10)
-QUIET_S = 20.0
+# Two rounds of what peers compare least often: all that they know of the members.
+QUIET_S = 2 * SWIM.push_pull_s
 FLAT_BOUND = 1.15
 
 
@@ -106,7 +108,11 @@ def traffic(net: Net, name: str) -> tuple[int, int]:
 
 
 def history(peer: Peer) -> int:
-    listing = ["workflow", "list", "--address", "127.0.0.1:7233", "--output", "json"]
+    """
+    Count the workflows and their events on the server of *peer*.
+    """
+    address = json.loads((peer.home / "stack.json").read_text())["address"]
+    listing = ["workflow", "list", "--address", address, "--output", "json"]
     told = subprocess.run(
         [*peer.inside, find_cli(), *listing, "--limit", "10000"],
         capture_output=True,
