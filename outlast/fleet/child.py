@@ -27,7 +27,15 @@ from outlast.attempt.agent import Agent, load, playing
 from outlast.attempt.host import closed
 from outlast.contracts.errors import BadInputError, OutlastError, StoreAwayError
 from outlast.fleet.hosting import hosted
-from outlast.fleet.kinds import TICK_S, Kind, identity_of, recorder_of, unended_of
+from outlast.fleet.kinds import (
+    BAD_INPUT,
+    TICK_S,
+    UNFIT,
+    Kind,
+    identity_of,
+    recorder_of,
+    unended_of,
+)
 from outlast.fleet.lookout import Lookout
 from outlast.fleet.recorder import Recorder
 from outlast.fleet.tally import TELL_S, Outbox
@@ -38,9 +46,6 @@ from outlast.runtime.locks import home_of
 from outlast.runtime.settings import Settings, settings
 from outlast.store.database import Store, share
 from outlast.store.root import confine
-
-BAD_INPUT = 2  # tells the parent that trying again changes nothing
-UNFIT = 3  # tells it that a worker failed for good, as where its namespace is missing
 
 # After the drain time attempts have been cancelled; one that does not end is left.
 END_AFTER_S = 2.0

@@ -26,6 +26,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from outlast.contracts.models import MISSIONS_QUEUE, queue_of, route_of
 from outlast.contracts.orders import Sighting
 from outlast.contracts.policies import BOOT_S, GONE_S, SILENCE_S
+from outlast.runtime.connect import is_cancelled
 from outlast.runtime.signs import signs
 from outlast.store.books import Books
 from outlast.store.database import Store
@@ -240,15 +241,10 @@ class Lookout:
             RPCError,
             TimeoutError,
         ):
-            if _is_cancelled():
+            if is_cancelled():
                 raise asyncio.CancelledError from None
             # It has ended, knows it already or does not answer: it is looked at again.
             logger.debug("sighting.refused %s", mission)
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _age_s(sign: WorkerHeartbeat) -> float:

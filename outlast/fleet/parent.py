@@ -18,7 +18,15 @@ from collections.abc import Callable
 from typing import Any
 
 from outlast.contracts.errors import BadInputError
-from outlast.fleet.kinds import UNENDED, Kind, identity_of, recorder_of, unended_of
+from outlast.fleet.kinds import (
+    BAD_INPUT,
+    UNENDED,
+    UNFIT,
+    Kind,
+    identity_of,
+    recorder_of,
+    unended_of,
+)
 from outlast.fleet.life import Life
 from outlast.fleet.nursery import Nursery
 from outlast.fleet.report import Reporter
@@ -48,8 +56,6 @@ DISPATCHED_S = 0.5
 # How long the next birth waits while others of its kind take over from the dead one.
 TAKE_OVER_S = 0.1
 
-BAD_INPUT = 2  # a child's word that trying again changes nothing
-UNFIT = 3  # its word that it said it polls, and then could not
 EXIT_CANNOT_START = 70  # EX_SOFTWARE, for systemd or compose to act on
 
 

@@ -121,10 +121,13 @@ class Beside:
         """
         assert self._process is not None
         assert self._process.stdout is not None
-        while line := await self._process.stdout.readline():
-            with contextlib.suppress(ValueError, TypeError):
-                return dict(json.loads(line))
-        return {}
+        word: Any = None
+        while not (isinstance(word, dict) and word):
+            with contextlib.suppress(ValueError):
+                if not (line := await self._process.stdout.readline()):
+                    return {}
+                word = json.loads(line)
+        return word
 
     async def _keep(self) -> None:
         """

@@ -28,7 +28,12 @@ from outlast.contracts.policies import MESH_RUNS
 from outlast.mesh.effects import Run
 from outlast.mesh.events import run_id
 from outlast.mesh.handover import current, put
-from outlast.runtime.connect import configuration, connect_patiently, on_loopback
+from outlast.runtime.connect import (
+    configuration,
+    connect_patiently,
+    is_cancelled,
+    on_loopback,
+)
 from outlast.runtime.start import AGAIN_S, Started, refuse_too_many, start
 from outlast.store.books import Books
 from outlast.store.database import Store
@@ -150,8 +155,8 @@ class Endpoint:
         """
         known = {run_id(task, epoch) for task, epoch in kept}
         for mission in self._permits.entered:
-            if mission not in known:
-                task, _, epoch = mission.rpartition(".")
+            task, _, epoch = mission.rpartition(".")
+            if mission not in known and epoch.isdecimal():
                 self.cancel(task, int(epoch))
 
     def drop(self, task: str, epoch: int) -> None:
@@ -197,9 +202,12 @@ class Endpoint:
         """
         See it to its end, however long its server or store is away.
         """
+        entered = False
         while True:
             try:
-                self._permits.enter(mission)
+                if not entered:  # again would hold what goes on meanwhile
+                    self._permits.enter(mission)
+                    entered = True
                 asked = Mission.model_validate({**wanted.mission, "id": mission})
                 started = await self._start(asked, wanted)
                 return await started.report()
@@ -270,7 +278,7 @@ class Endpoint:
                 pass  # it has ended by itself, or is about to
             except RPCTimeoutOrCancelledError:
                 # The client's word for our limit, but also for our own cancellation.
-                if _is_cancelled():
+                if is_cancelled():
                     raise asyncio.CancelledError from None
             except (RPCError, TimeoutError) as error:
                 if _is_unknown(error):
@@ -293,11 +301,6 @@ class Endpoint:
 def _failed(mission: str, error: Exception) -> Report:
     cause = shorten(str(error), CAUSE_CHARS)
     return Report(mission=mission, status=Status.FAILED, tasks=[], degraded=[cause])
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _is_unknown(error: BaseException) -> bool:

@@ -166,3 +166,12 @@ def _runtime(quiet: bool) -> Runtime:
             Runtime(telemetry=telemetry, worker_heartbeat_interval=WORKER_SIGN)
         )
     return _made[0]
+
+
+def is_cancelled() -> bool:
+    """
+    Say whether the task under way is being cancelled: the client has one word for that
+    and for a limit that has passed.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

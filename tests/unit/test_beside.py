@@ -20,7 +20,7 @@ from outlast.mesh.membership import Place
 # with its parent, as gossip does.
 MUTE = """
 import sys
-print('{"mesh": "here"}', 7, "hello", sep="\\n", flush=True)
+print('{"mesh": "here"}', 7, [], {}, "hello", sep="\\n", flush=True)
 sys.stdin.read()
 """
 PLACE = Place("a", "127.0.0.1:0", (), None)

@@ -14,7 +14,8 @@ from outlast.contracts.errors import (
     StoreAwayError,
     StoreError,
 )
-from outlast.fleet.child import BAD_INPUT, UNFIT, UnfitError, _work, code_of
+from outlast.fleet.child import UnfitError, _work, code_of
+from outlast.fleet.kinds import BAD_INPUT, UNFIT
 
 
 def test_bad_input_is_not_tried_again() -> None:

@@ -134,3 +134,24 @@ async def test_a_run_is_ended_however_late_its_server_answers(
 
     await asyncio.wait_for(permits.dropped.wait(), LIMIT_S)
     assert permits.allow("job.1")
+    entry = Books(store).find("job.1")
+    assert entry is not None
+    assert entry.finished_at is not None, "it counts as open for good"
+
+
+async def test_what_nobody_remembers_is_ended_at_the_start(
+    store: Store, tmp_path: Path
+) -> None:
+    """
+    A cancellation that was under way at the death of the process before, for one.
+    """
+    permits = Noted(tmp_path / "runs")
+    for mission in ("kept.2", "kept.1"):
+        permits.enter(mission)
+    (tmp_path / "runs" / "no-run").touch()
+    endpoint = Endpoint(store, permits, Overloaded())
+
+    endpoint.cancel_others({("kept", 2)})
+
+    await asyncio.wait_for(permits.dropped.wait(), LIMIT_S)
+    assert permits.entered == ["kept.2", "no-run"]
