@@ -2,6 +2,7 @@
 A small crew played by plain functions, on workers inside the test's own process.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -34,6 +35,8 @@ from outlast.store.books import Books
 from outlast.store.database import Store
 
 Play = Callable[..., Any]
+
+BOUND_S = 30.0  # of every wait: a test that waits for ever is never red
 
 
 def task(name: str, role: str, **more: Any) -> Task:
@@ -100,6 +103,19 @@ class Crew:
 
     async def progress(self, handle: WorkflowHandle[Any, Report]) -> Progress:
         return await handle.query("progress", result_type=Progress)
+
+    async def until(
+        self,
+        handle: WorkflowHandle[Any, Report],
+        seen: Callable[[Progress], object],
+    ) -> Progress:
+        """
+        Ask for the progress until *seen* is true of it.
+        """
+        async with asyncio.timeout(BOUND_S):
+            while not seen(progress := await self.progress(handle)):
+                pass
+        return progress
 
     async def run(self, *tasks: Task, **more: Any) -> Report:
         """

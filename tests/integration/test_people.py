@@ -42,9 +42,8 @@ class Till:
 
 
 async def asked(crew: Crew, handle):
-    while not (found := (await crew.progress(handle)).asked):
-        pass
-    return found[0]
+    found = await crew.until(handle, lambda progress: progress.asked)
+    return found.asked[0]
 
 
 async def test_a_task_may_wait_for_leave_to_start(small_crew: Crew) -> None:

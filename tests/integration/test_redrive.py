@@ -121,16 +121,16 @@ async def test_an_open_mission_takes_a_redrive_as_an_update(small_crew: Crew) ->
     async with small_crew.at_work():
         tasks = [task("t", "patient"), task("long", "for_ever", required=False)]
         handle = await small_crew.start(small_crew.mission(*tasks))
-        while not (settled := (await small_crew.progress(handle)).settled):
-            pass
+        seen = await small_crew.until(handle, lambda progress: progress.settled)
         patient.well = True
-        redrive = redriven(Books(small_crew.store), "m", settled, None)
+        redrive = redriven(Books(small_crew.store), "m", seen.settled, None)
         await handle.execute_update("redrive", redrive)
-        while not any(
-            each.status is Status.DONE
-            for each in (await small_crew.progress(handle)).settled
-        ):
-            pass
+        await small_crew.until(
+            handle,
+            lambda progress: any(
+                each.status is Status.DONE for each in progress.settled
+            ),
+        )
         await handle.execute_update("cancel", "enough")
         report = await handle.result()
 

@@ -26,8 +26,7 @@ async def dispatched(crew: Crew, mission: Mission) -> Handle:
     Start *mission* and wait until its first task waits for a worker.
     """
     handle = await crew.start(mission)
-    while not (await crew.progress(handle)).running:
-        pass
+    await crew.until(handle, lambda progress: progress.running)
     return handle
 
 
@@ -186,8 +185,9 @@ async def test_a_lost_route_is_tried_again_when_the_others_fail(
         handle = await dispatched(routed, routed.mission(task("t", "first")))
         await handle.execute_update("reroute", sighting("second"))
         await tried.wait()
-        while (await routed.progress(handle)).running[0].route != "first":
-            pass
+        await routed.until(
+            handle, lambda progress: progress.running[0].route == "first"
+        )
         async with routed.playing("first"):
             report = await handle.result()
 

@@ -21,7 +21,6 @@ from outlast.contracts.models import (
     Checkpoint,
     Limits,
     Outcome,
-    Progress,
     Report,
     Status,
 )
@@ -253,9 +252,10 @@ async def test_a_paused_mission_starts_nothing_further(small_crew: Crew) -> None
     """
     Pause lets the running finish and holds the rest until unpause.
     """
-    go = asyncio.Event()
+    began, go = asyncio.Event(), asyncio.Event()
 
     async def gated(given: Input, run: Run) -> str:
+        began.set()
         await go.wait()
         return "done"
 
@@ -265,14 +265,12 @@ async def test_a_paused_mission_starts_nothing_further(small_crew: Crew) -> None
             task("a", "gated"), task("b", "gated", needs=["a"])
         )
         handle = await small_crew.start(mission)
+        await began.wait()  # a pause may arrive before the first task is started
         await handle.execute_update("pause")
         with pytest.raises(WorkflowUpdateFailedError):
             await handle.execute_update("pause")
         go.set()
-        while True:
-            progress = await handle.query("progress", result_type=Progress)
-            if progress.settled:
-                break
+        progress = await small_crew.until(handle, lambda progress: progress.settled)
         assert progress.paused
         assert progress.waiting == ["b"]
         assert progress.running == []
@@ -296,8 +294,7 @@ async def test_cancel_keeps_what_is_done(small_crew: Crew) -> None:
             task("c", "well", needs=["b"]),
         )
         handle = await small_crew.start(mission)
-        while not (await handle.query("progress", result_type=Progress)).settled:
-            pass
+        await small_crew.until(handle, lambda progress: progress.settled)
         await handle.execute_update("cancel", "no longer needed")
         report = await handle.result()
 
@@ -319,8 +316,7 @@ async def test_a_cancellation_from_outside_is_reported_too(small_crew: Crew) -> 
     small_crew.plays("for_ever", for_ever)
     async with small_crew.at_work():
         handle = await small_crew.start(small_crew.mission(task("a", "for_ever")))
-        while not (await handle.query("progress", result_type=Progress)).running:
-            pass
+        await small_crew.until(handle, lambda progress: progress.running)
         await handle.cancel()
         report = await handle.result()
 
@@ -395,8 +391,7 @@ async def test_a_cancelled_task_does_not_fall_back(lasting_crew: Crew) -> None:
     lasting_crew.plays("other", other)
     async with lasting_crew.at_work():
         handle = await lasting_crew.start(lasting_crew.mission(task("a", "unruly")))
-        while not tried:
-            await handle.query("progress", result_type=Progress)
+        await lasting_crew.until(handle, lambda progress: tried)
         await handle.execute_update("cancel", "enough")
         report = await handle.result()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from small_crew import Crew, task
+from small_crew import BOUND_S, Crew, task
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError
 from test_supervisor import Input, for_ever, hopeless, outcome, well
@@ -91,11 +91,9 @@ async def test_a_cancelled_mission_cancels_those_within(small_crew: Crew) -> Non
         mission = small_crew.mission(part("p", task("a", "for_ever")))
         handle = await small_crew.start(mission)
         books = Books(small_crew.store)
-        while books.find("m.p") is None:
-            await small_crew.progress(handle)
+        await small_crew.until(handle, lambda progress: books.find("m.p"))
         child = small_crew.client.get_workflow_handle("m.p")
-        while not (await small_crew.progress(child)).running:
-            pass
+        await small_crew.until(child, lambda progress: progress.running)
         await handle.execute_update("cancel", "enough")
         report = await handle.result()
 
@@ -174,8 +172,9 @@ async def test_a_batch_that_is_cut_short_is_not_done(
     async with small_crew.at_work():
         handle = await small_crew.start(small_crew.mission(task("t", "spread")))
         batch = small_crew.client.get_workflow_handle("m#t")
-        while not await has_lent(batch):
-            pass
+        async with asyncio.timeout(BOUND_S):
+            while not await has_lent(batch):
+                pass
         ended = handle if whose == "mission" else batch
         await ended.execute_update("cancel", "enough")
         report = await handle.result()
