@@ -241,6 +241,8 @@ class Fleet:
         identity = identity_of(life.pid, child.kind)
         recorder = recorder_of(self.home, life.pid)
         self._report(self.reporter.settle(recorder, cause))
+        if child.kind is Kind.WORKFLOWS and not drained:
+            self._report(self.reporter.free())
         self._report(self.reporter.strike_off(identity, cause))
         # After the report, which is waited for.
         unended = unended_of(self.home, life.pid)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from courses import Course, children, ended, endless, gone, noticed, whole, workers
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
 from drills.real import ROOT, Fleet, Home, wait_for
@@ -108,6 +109,34 @@ def test_a_frozen_process_is_killed(standing: Standing, course: Course) -> None:
     assert course.ends() == 0
     course.resumed_in_full("t")
     assert course.story()["t"][1]["noticed_by"].startswith("exit report: stopped for")
+
+
+def test_no_mission_waits_for_dead_workflows(
+    standing: Standing, course: Course
+) -> None:
+    """
+    SIGKILL of the process with the workflows while a task runs: the mission goes on
+    with another process, and not after a timeout of the dead one's queue.
+    """
+    course.begin({"t": {"steps": 40}})
+    course.past(1, "t")
+    (workflows,) = standing.fleet.pids("workflows")
+    os.kill(workflows, signal.SIGKILL)
+
+    assert course.ends() == 0
+    assert len(course.of("t", "start")) == 1
+    told = asyncio.run(history(standing.home, course.name))
+    assert EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED in told
+    assert EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT not in told
+
+
+async def history(home: Home, mission: str) -> list[EventType.ValueType]:
+    """
+    List the types of the mission's events.
+    """
+    client = await connect(home.server.address)
+    found = await client.get_workflow_handle(mission).fetch_history()
+    return [each.event_type for each in found.events]
 
 
 @pytest.mark.parametrize(
