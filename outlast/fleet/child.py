@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from temporalio.worker import Worker
@@ -36,6 +37,7 @@ from outlast.fleet.kinds import (
     recorder_of,
     unended_of,
 )
+from outlast.fleet.leaving import busy_queues, leave
 from outlast.fleet.lookout import Lookout
 from outlast.fleet.recorder import Recorder
 from outlast.fleet.tally import TELL_S, Outbox
@@ -143,7 +145,8 @@ async def _serve(kind: Kind, channel: socket.socket) -> None:
         workers = await hosted(kind, client, store, agents, chosen, recorder)
         if kind is Kind.WORKFLOWS:
             watching.append(asyncio.ensure_future(Lookout(client, store).run()))
-        await _work(workers, parent, stop, chosen.drain_s + END_AFTER_S)
+        runs, limit_s = recorder.path.parent, chosen.drain_s + END_AFTER_S
+        await _work(workers, parent, stop, limit_s, runs)
     parent.post(outbox)
     recorder.drained()
     parent.tell("drained")
@@ -177,11 +180,16 @@ async def _open_patiently(stop: asyncio.Event, chosen: Settings) -> Store | None
 
 
 async def _work(
-    workers: list[Worker], parent: "Parent", stop: asyncio.Event, limit_s: float
+    workers: list[Worker],
+    parent: "Parent",
+    stop: asyncio.Event,
+    limit_s: float,
+    runs: Path,
 ) -> None:
     """
     Poll until told to stop, then drain within *limit_s*.
 
+    :param runs: the folder of our recorder and those of the processes beside us.
     :raises TimeoutError: when attempts do not end; they die with the process.
     :raises UnfitError: when a worker has ended before that.
     """
@@ -192,7 +200,7 @@ async def _work(
     failed = not stop.is_set()
     try:
         async with asyncio.timeout(limit_s):
-            await asyncio.gather(*(worker.shutdown() for worker in workers))
+            await leave(workers, set() if failed else busy_queues(runs))
             await asyncio.gather(*running)
             await closed()
     finally:

@@ -13,8 +13,10 @@ import time
 import zlib
 from base64 import b64decode
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from outlast.contracts.models import Checkpoint
 from outlast.fleet.recorder import (
@@ -34,6 +36,8 @@ from outlast.fleet.recorder import (
     SLOT_BYTES,
     SLOTS,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -94,14 +98,13 @@ class Wreck:
             return
         for number in range(SLOTS):
             at = HEADER_BYTES + number * SLOT_BYTES
-            state, valid, returned_at, size = SLOT.unpack_from(self._body, at)
+            state, valid, returned_at, _ = SLOT.unpack_from(self._body, at)
             late = self._clock() - returned_at > RETURNED_FOR_S
             if state == IN_HAND or (state == RETURNED and not late):
-                yield self._slot(at, valid, size)
+                yield self._slot(at, valid)
 
-    def _slot(self, at: int, valid: int, size: int) -> InHand:
-        head = json.loads(self._body[at + HEAD_AT : at + HEAD_AT + size])
-        token, mission, task, route, attempt = head
+    def _slot(self, at: int, valid: int) -> InHand:
+        token, mission, task, route, attempt = _head(self._body, at)
         return InHand(
             token=b64decode(token),
             mission=mission,
@@ -150,12 +153,45 @@ def count_in_hand(path: Path) -> int:
     """
     Count the attempts that a live worker has in hand.
     """
+    return _seen(path, lambda body: len(_taken(body)), 0)
+
+
+def roles_in_hand(path: Path) -> set[str]:
+    """
+    Tell which roles a live worker plays for what it has in hand.
+    """
+    return _seen(path, lambda body: set(_roles(body)), set())
+
+
+def _seen(path: Path, read: Callable[[mmap.mmap], T], otherwise: T) -> T:
+    """
+    Read the recorder at *path* without its lock.
+    """
     try:
         with (
             path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as m,
+            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as body,
         ):
-            states = (m[HEADER_BYTES + n * SLOT_BYTES] for n in range(SLOTS))
-            return sum(state == IN_HAND for state in states)
-    except (OSError, ValueError):
-        return 0
+            return read(body)
+    except (OSError, ValueError, IndexError):
+        return otherwise  # its worker has not begun to write it, or it is gone
+
+
+def _taken(body: mmap.mmap) -> list[int]:
+    slots = (HEADER_BYTES + number * SLOT_BYTES for number in range(SLOTS))
+    return [at for at in slots if body[at] == IN_HAND]
+
+
+def _roles(body: mmap.mmap) -> Iterator[str]:
+    for at in _taken(body):
+        with suppress(ValueError):  # its worker is just writing another one there
+            yield _head(body, at)[3]
+
+
+def _head(body: mmap.mmap, at: int) -> list[Any]:
+    """
+    Read who has the slot at *at*: token, mission, task, route, attempt.
+    """
+    size = SLOT.unpack_from(body, at)[3]
+    found: list[Any] = json.loads(body[at + HEAD_AT : at + HEAD_AT + size])
+    return found

@@ -1,0 +1,92 @@
+"""
+In which order a process leaves its queues, and which it takes for busy.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from outlast.contracts.models import alone_queue_of, queue_of
+from outlast.contracts.pool import lease_queue_of
+from outlast.fleet import leaving
+from outlast.fleet.leaving import busy_queues, leave
+from outlast.fleet.recorder import Recorder
+
+LONG_S = 60.0  # nobody waits for it
+
+
+class Reader:
+    """
+    Reads a queue until it is told not to.
+    """
+
+    def __init__(self, queue: str, left: list[str]) -> None:
+        self.task_queue = queue
+        self._left = left
+
+    async def shutdown(self) -> None:
+        self._left.append(self.task_queue)
+
+
+@pytest.fixture
+def left() -> list[str]:
+    """
+    The queues that have been left, in order.
+    """
+    return []
+
+
+@pytest.fixture
+def readers(left: list[str]) -> list[Reader]:
+    return [Reader(queue, left) for queue in ("idle", "busy", "quiet", "full")]
+
+
+async def test_what_is_handed_on_goes_first(
+    readers: list[Reader], left: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A queue that has nothing in hand is left after all those that have.
+    """
+    monkeypatch.setattr(leaving, "LATER_S", 0.0)
+    await leave(readers, {"busy", "full"})
+
+    assert left == ["busy", "full", "idle", "quiet"]
+
+
+async def test_where_nothing_is_in_hand_nobody_waits(
+    readers: list[Reader], left: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A fleet without work ends at once.
+    """
+    monkeypatch.setattr(leaving, "LATER_S", LONG_S)
+    await leave(readers, set())
+
+    assert left == ["idle", "busy", "quiet", "full"]
+
+
+def test_a_role_is_busy_if_any_process_beside_has_it_in_hand(tmp_path: Path) -> None:
+    """
+    With all its queues, so that its workers leave together; and it no longer is when
+    what they had has returned.
+    """
+    ours, theirs = (Recorder(tmp_path / f"{pid}.rec") for pid in (1, 2))
+    hand = ours.take(b"token", "m", "t", "writer", 1)
+    theirs.take(b"token", "m", "u", "reviewer", 1)
+
+    named = (queue_of, lease_queue_of, alone_queue_of)
+    both = {name(role) for role in ("writer", "reviewer") for name in named}
+    assert busy_queues(tmp_path) == both
+    hand.returned()
+    assert busy_queues(tmp_path) == {name("reviewer") for name in named}
+
+
+def test_what_cannot_be_read_is_nobodys(tmp_path: Path) -> None:
+    """
+    A recorder that was just created, or removed since, keeps no one from leaving.
+    """
+    (tmp_path / "1.rec").touch()
+    (tmp_path / "2.rec").write_bytes(b"short")
+
+    assert busy_queues(tmp_path) == set()
+    assert busy_queues(tmp_path / "none") == set()
