@@ -295,6 +295,7 @@ def storm(bench: Bench, tasks: int) -> None:
         print(f"left: {task} {stands}", flush=True)
     runs = [float(len(events(bench.log(task), "start"))) for task in told.tasks]
     bench.add(f"storm: {tasks} tasks, {told.deaths} deaths", [told.seconds])
+    bench.add("  seconds between two deaths", told.gaps)
     bench.add("  seconds until a peer is back", told.returns)
     bench.add("  times that a task was begun", runs, None, "times")
     bench.add("  tasks without one result", [len(told.left)], 0, "tasks")

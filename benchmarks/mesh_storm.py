@@ -2,7 +2,7 @@
 The storm: a mesh is given many tasks while one peer after the other dies and returns.
 
 Deaths keep their own pace and go on until the last task is done, however long a peer
-takes to return; most of the peers work at any time.
+takes to return; where that is long, only two of them may be at work.
 """
 
 import random
@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from drills.mesh import Peer, equal, whole
 from drills.real import wait_for
 
 EVERY_S = 5.0
+FEWEST = 2  # so many work at any time
 PACE_S = 0.05  # between two submissions, so that deaths come in their midst
 LOOK_S = 1.0
 LIMIT_S = 3600.0
@@ -28,6 +30,7 @@ class Weathered:
     """
     What a storm has left behind.
 
+    :param gaps: the seconds between two deaths.
     :param returns: the seconds from each start of a peer until it works again.
     :param left: the tasks without a completed result that all peers agree on, each
         with how it stands where.
@@ -35,6 +38,7 @@ class Weathered:
 
     seconds: float
     deaths: int
+    gaps: list[float]
     returns: list[float]
     tasks: list[str]
     left: dict[str, list[Any]] = field(default_factory=dict)
@@ -42,18 +46,19 @@ class Weathered:
 
 class Deaths(threading.Thread):
     """
-    Every 5 s one of *peers* is killed whole, and the one before it begins to return:
-    later where that takes longer, so that no more than two are away.
+    Every 5 s one of *peers* is killed whole, and begins to return 5 s later, however
+    long others take; later only where fewer than two would be left.
     """
 
     def __init__(self, peers: list[Peer], dice: random.Random) -> None:
         super().__init__(daemon=True)
-        self.count = 0
+        self.at: list[float] = []  # when each was, in seconds of the monotonic clock
         self.returns: list[float] = []
         self.away: list[Peer] = []
         self._peers = peers
         self._dice = dice
         self._over = threading.Event()
+        self._returning: list[threading.Thread] = []
         self._error: Exception | None = None
 
     @property
@@ -66,10 +71,9 @@ class Deaths(threading.Thread):
 
     def run(self) -> None:
         try:
-            while not self._over.is_set():
-                self._round()
-            for each in list(self.away):
-                self._return(each)
+            while not self._over.wait(self._pause_s()):
+                if len(self.up) > FEWEST:
+                    self._kill(self._dice.choice(self.up))
         except Exception as error:  # the edge of a thread: `end` raises it
             self._error = error
 
@@ -78,25 +82,32 @@ class Deaths(threading.Thread):
         Have all return.
         """
         self._over.set()
-        self.join()
+        for each in [self, *self._returning]:
+            each.join()
         if self._error is not None:
             raise self._error
 
-    def _round(self) -> None:
-        before = list(self.away)
-        victim = self._dice.choice(self.up)
+    def _pause_s(self) -> float:
+        due = self.at[-1] + EVERY_S if self.at else 0.0
+        return max(0.1, due - time.monotonic())
+
+    def _kill(self, victim: Peer) -> None:
         self.away.append(victim)
+        self.at.append(time.monotonic())
         victim.kill()
-        self.count += 1
-        next_s = time.monotonic() + EVERY_S
-        for each in before:
-            self._return(each)
-        self._over.wait(max(0.0, next_s - time.monotonic()))
+        returning = threading.Thread(target=self._return, args=[victim], daemon=True)
+        self._returning.append(returning)
+        returning.start()
 
     def _return(self, peer: Peer) -> None:
+        self._over.wait(EVERY_S)
         began = time.monotonic()
-        peer.begin()
-        peer.begun()
+        try:
+            peer.begin()
+            peer.begun()
+        except Exception as error:  # the edge of a thread: `end` raises it
+            self._error = error
+            return
         self.returns.append(time.monotonic() - began)
         self.away.remove(peer)
 
@@ -115,7 +126,8 @@ def weather(
     seconds = time.monotonic() - began
     deaths.end()
     wait_for(lambda: whole(peers) and equal(peers), "a whole mesh", 300)
-    told = Weathered(seconds, deaths.count, deaths.returns, tasks)
+    gaps = [later - earlier for earlier, later in pairwise(deaths.at)]
+    told = Weathered(seconds, len(deaths.at), gaps, deaths.returns, tasks)
     told.left = _left(peers, tasks)
     return told
 
