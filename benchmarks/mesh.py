@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.mesh_quiet import QUIET_S, costs, history
-from benchmarks.mesh_storm import weather
+from benchmarks.mesh_storm import EVERY_S, weather
 from benchmarks.rows import Row
 from drills.mesh import Net, Peer, can_split, equal, peers, running, whole
 from drills.real import ROOT, events, wait_for
@@ -295,7 +295,7 @@ def storm(bench: Bench, tasks: int) -> None:
         print(f"left: {task} {stands}", flush=True)
     runs = [float(len(events(bench.log(task), "start"))) for task in told.tasks]
     bench.add(f"storm: {tasks} tasks, {told.deaths} deaths", [told.seconds])
-    bench.add("  seconds between two deaths", told.gaps)
+    bench.add("  seconds between two deaths", told.gaps, 1.2 * EVERY_S)
     bench.add("  seconds until a peer is back", told.returns)
     bench.add("  times that a task was begun", runs, None, "times")
     bench.add("  tasks without one result", [len(told.left)], 0, "tasks")

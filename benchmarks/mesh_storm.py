@@ -18,7 +18,7 @@ from drills.real import wait_for
 
 EVERY_S = 5.0
 FEWEST = 2  # so many work at any time
-PACE_S = 0.05  # between two submissions, so that deaths come in their midst
+PACE_S = 0.25  # between two submissions, so that deaths come in their midst
 LOOK_S = 1.0
 LIMIT_S = 3600.0
 
