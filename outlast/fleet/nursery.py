@@ -12,7 +12,7 @@ import sys
 from outlast.contracts.errors import BadInputError
 from outlast.fleet.kinds import Kind
 from outlast.fleet.life import Life
-from outlast.fleet.zygote_line import UnsafeError, ZygoteLine
+from outlast.fleet.zygote_line import UnbornError, UnsafeError, ZygoteLine
 
 logger = logging.getLogger("outlast.fleet")
 
@@ -34,7 +34,14 @@ class Nursery:
         Start a worker of *kind*.
 
         :raises BadInputError: when what it should import cannot be used.
+        :raises UnbornError: when there is no room for it; there may be later.
         """
+        try:
+            return await self._birth(kind)
+        except OSError as error:  # of processes or open files the kernel has no more
+            raise UnbornError(str(error)) from None
+
+    async def _birth(self, kind: Kind) -> Life:
         ours, theirs = socket.socketpair()
         reader, writer = await asyncio.open_connection(sock=ours)
         try:

@@ -35,6 +35,7 @@ from outlast.fleet.tally import Tally
 from outlast.fleet.watch import Child, Watch, shown
 from outlast.fleet.watchdog import Watchdog
 from outlast.fleet.wreck import count_in_hand
+from outlast.fleet.zygote_line import UnbornError
 from outlast.runtime import telemetry
 from outlast.runtime.connect import connect_patiently
 from outlast.runtime.locks import home_of
@@ -200,6 +201,9 @@ class Fleet:
                 self._refused = error
                 self.stop()
                 return
+            except UnbornError as error:
+                logger.warning("child.unborn %s: %s", child.kind, error)
+                code, child.died_young = None, True
             if self._stopping.is_set():
                 return
             child.restarts += 1
@@ -227,6 +231,7 @@ class Fleet:
         child.ended = asyncio.Event()
         life = await self._nurseries[child.kind].birth(child.kind)
         child.state, child.life, child.breakers = "starting", life, {}
+        child.born_at = time.monotonic()
         draining = asyncio.ensure_future(self._drain(child, life))
         code = await life.ended(lambda message: self._heard(child, message))
         draining.cancel()

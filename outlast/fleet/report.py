@@ -35,6 +35,10 @@ LOCK_LIMIT_S = 1.0
 # has told the server already.
 REPORT_LIMIT_S = 600.0
 AGAIN_S = 0.2
+# Workers without a parent drain, or are killed, within less. Those that live on are of
+# another fleet.
+ADOPTION_S = 15.0
+ADOPT_AGAIN_S = 0.5
 STRIKE_OFF_S = 1.0
 
 # Open missions that are freed of a dead worker; any others go on after the timeout of
@@ -84,12 +88,19 @@ class Reporter:
 
     async def adopt(self, folder: Path) -> int:
         """
-        Settle the recorders that an earlier parent has left, if their workers are
-        dead; returns how many attempts were reported.
+        Settle the recorders that an earlier parent has left, each as soon as its
+        worker is dead; returns how many attempts were reported.
         """
-        left = [each for each in recorders(folder) if Wreck.of(each) is not None]
-        found = [await self.settle(each, "its fleet was lost") for each in left]
-        return sum(found)
+        left, found = recorders(folder), 0
+        deadline = time.monotonic() + ADOPTION_S
+        while True:
+            dead = [each for each in left if Wreck.of(each) is not None]
+            for each in dead:
+                found += await self.settle(each, "its fleet was lost")
+            left = [each for each in left if each not in dead and each.exists()]
+            if not left or time.monotonic() > deadline:
+                return found
+            await asyncio.sleep(ADOPT_AGAIN_S)
 
     async def _report(self, hand: InHand, cause: str) -> None:
         """

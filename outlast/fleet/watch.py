@@ -24,6 +24,10 @@ from outlast.fleet.wreck import count_in_hand, last_tick
 
 logger = logging.getLogger("outlast.fleet")
 
+# How long a worker may take until its loop turns: where it was not forked it imports
+# the agents first, which on a crowded machine has taken a minute.
+FIRST_SIGN_S = 120.0
+
 
 @dataclass
 class Child:
@@ -34,6 +38,7 @@ class Child:
     kind: Kind
     life: Life | None = None
     state: str = "starting"  # starting, polling, drained, dead
+    born_at: float = 0.0  # monotonic seconds
     budget: Budget = field(default_factory=Budget)
     died_young: bool = False  # before its first poll
     restarts: int = 0
@@ -81,7 +86,13 @@ class Watch:
         recorder = recorder_of(self._home, life.pid)
         tick = last_tick(recorder)
         child.sight = see(life.pid, tick) if tick is not None else None
-        if child.sight is None or child.killed_for:
+        if child.killed_for:
+            return
+        if child.sight is None:
+            if self._bites_the_silent and now - child.born_at > FIRST_SIGN_S:
+                self._bite(
+                    child, life, f"no sign for {FIRST_SIGN_S:g} s since its birth"
+                )
             return
         reason = child.watchdog.judge(now, child.sight, lambda: waits_for_cpu(life.pid))
         if reason and (self._bites_the_silent or "memory" in reason):

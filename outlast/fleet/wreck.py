@@ -6,6 +6,7 @@ Only who holds the lock, which the kernel drops at death, may settle what lies i
 
 import fcntl
 import json
+import logging
 import mmap
 import os
 import struct
@@ -37,6 +38,8 @@ from outlast.fleet.recorder import (
     SLOTS,
 )
 
+logger = logging.getLogger("outlast.fleet")
+
 T = TypeVar("T")
 
 
@@ -62,7 +65,9 @@ class Wreck:
     :param clock: must be the worker's.
     """
 
-    def __init__(self, body: mmap.mmap, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, body: mmap.mmap | bytes, clock: Callable[[], float] = time.monotonic
+    ):
         self._body = body
         self._clock = clock
 
@@ -77,9 +82,11 @@ class Wreck:
             return None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.fstat(file).st_size:
+                return cls(b"")  # its worker died before it had made it
             return cls(mmap.mmap(file, 0, prot=mmap.PROT_READ))
-        except (BlockingIOError, ValueError):
-            return None  # its worker lives, or died before it had made the file
+        except BlockingIOError:
+            return None  # its worker lives
         finally:
             os.close(file)
 
@@ -101,7 +108,11 @@ class Wreck:
             state, valid, returned_at, _ = SLOT.unpack_from(self._body, at)
             late = self._clock() - returned_at > RETURNED_FOR_S
             if state == IN_HAND or (state == RETURNED and not late):
-                yield self._slot(at, valid)
+                try:
+                    yield self._slot(at, valid)
+                except ValueError:
+                    # Not ours to guess: it is left to its heartbeat timeout.
+                    logger.exception("recorder.unreadable: slot %s", number)
 
     def _slot(self, at: int, valid: int) -> InHand:
         token, mission, task, route, attempt = _head(self._body, at)
@@ -188,7 +199,7 @@ def _roles(body: mmap.mmap) -> Iterator[str]:
             yield _head(body, at)[3]
 
 
-def _head(body: mmap.mmap, at: int) -> list[Any]:
+def _head(body: mmap.mmap | bytes, at: int) -> list[Any]:
     """
     Read who has the slot at *at*: token, mission, task, route, attempt.
     """

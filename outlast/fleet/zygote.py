@@ -140,7 +140,10 @@ class Zygote:
         if unsafe > 1:
             _tell(self._parent, {"unsafe": f"{unsafe} threads in the zygote"})
         else:
-            self._fork(Kind(json.loads(body)["kind"]), channels[0])
+            try:
+                self._fork(Kind(json.loads(body)["kind"]), channels[0])
+            except OSError as error:
+                _tell(self._parent, {"unborn": f"{error}"})
         os.close(channels[0])
         return True
 

@@ -25,6 +25,12 @@ class UnsafeError(OutlastError):
     """
 
 
+class UnbornError(OutlastError):
+    """
+    The machine has no room for another process just now.
+    """
+
+
 class ZygoteLine:
     """
     The parent's side of a zygote.
@@ -89,6 +95,8 @@ class ZygoteLine:
             raise UnsafeError("the zygote does not answer") from None
         if "unusable" in answer:
             raise BadInputError(str(answer["unusable"]))
+        if "unborn" in answer:
+            raise UnbornError(str(answer["unborn"]))
         if wanted not in answer:
             raise UnsafeError(str(answer.get("unsafe", "the zygote died")))
         return answer

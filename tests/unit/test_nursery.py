@@ -8,8 +8,10 @@ import signal
 import socket
 from typing import Any
 
+import pytest
+
 from outlast.fleet.kinds import Kind
-from outlast.fleet.zygote_line import ZygoteLine
+from outlast.fleet.zygote_line import UnbornError, ZygoteLine
 
 PID = 4711
 
@@ -67,4 +69,20 @@ async def test_a_death_told_in_one_breath_with_the_birth_is_heard() -> None:
     told.say(died=PID + 1, code=0)  # what an agent's module has started
     _, death = await zygote.fork(Kind.AGENTS, told.theirs.dup())
     assert await death == 3
+    told.theirs.close()
+
+
+async def test_no_room_for_a_fork_is_not_an_unsafe_zygote() -> None:
+    """
+    The next birth asks it again, where an unsafe one is left for good.
+    """
+    told = Told()
+    zygote = await told.heard_by()
+    channel = told.theirs.dup()
+    told.say(unborn="Resource temporarily unavailable")
+    with pytest.raises(UnbornError):
+        await zygote.fork(Kind.AGENTS, channel)
+    told.say(forked=PID)
+    pid, _ = await zygote.fork(Kind.AGENTS, channel)
+    assert pid == PID
     told.theirs.close()

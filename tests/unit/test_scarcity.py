@@ -1,0 +1,156 @@
+"""
+A fleet on a machine that gives it too little: no room for a process, a worker that
+never gets going, recorders that nobody can read.
+"""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outlast.contracts.models import Checkpoint
+from outlast.fleet import budget, report, watch
+from outlast.fleet.kinds import Kind
+from outlast.fleet.parent import EXIT_CANNOT_START, Fleet
+from outlast.fleet.recorder import HEAD_AT, Recorder
+from outlast.fleet.report import Reporter
+from outlast.fleet.watch import Child, Watch
+from outlast.fleet.wreck import Wreck
+from outlast.fleet.zygote_line import UnbornError
+from outlast.runtime.settings import Settings
+
+BOUND_S = 10.0
+
+
+class Crowded:
+    """
+    A nursery on a machine without room; *heard* is called at each try.
+    """
+
+    def __init__(self, heard: Any = lambda tries: None) -> None:
+        self.tries = 0
+        self._heard = heard
+
+    async def birth(self, kind: Kind) -> Any:
+        self.tries += 1
+        self._heard(self.tries)
+        raise UnbornError("Resource temporarily unavailable")
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    """
+    A fleet that connects to nothing and pauses for moments.
+    """
+    monkeypatch.setattr(budget, "PAUSE_FIRST_S", 0.001)
+    made = Fleet(Settings(home=tmp_path), lambda _: None)
+    made.children = made.children[:1]
+    return made
+
+
+def crowd(fleet: Fleet, nursery: Crowded) -> None:
+    fleet._nurseries = dict.fromkeys(Kind, nursery)  # type: ignore[arg-type]
+
+
+async def test_no_room_for_a_process_is_tried_again(fleet: Fleet) -> None:
+    """
+    It says nothing about the fleet, which goes on.
+    """
+    nursery = Crowded(lambda tries: fleet.stop() if tries == 3 else None)
+    crowd(fleet, nursery)
+    async with asyncio.timeout(BOUND_S):
+        assert await fleet.run() == 0
+    assert nursery.tries == 3
+
+
+async def test_no_room_for_long_is_given_up(fleet: Fleet) -> None:
+    """
+    With the code that escalates.
+    """
+    nursery = Crowded()
+    crowd(fleet, nursery)
+    async with asyncio.timeout(BOUND_S):
+        assert await fleet.run() == EXIT_CANNOT_START
+    assert nursery.tries == budget.LIMIT
+
+
+class Killed:
+    """
+    A worker's life that can be ended.
+    """
+
+    pid = os.getpid()
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+
+    def kill(self) -> None:
+        self.over.set()
+
+
+async def test_a_worker_that_never_gives_a_sign_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It has hung before it had a recorder: nothing else would ever notice.
+    """
+    monkeypatch.setattr(watch, "LOOK_S", 0.01)
+    life = Killed()
+    child = Child(Kind.AGENTS, life=life)  # type: ignore[arg-type]
+    looking = asyncio.ensure_future(Watch([child], tmp_path, bites=True).look())
+    child.born_at = time.monotonic()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(life.over.wait(), 0.1)
+    child.born_at -= watch.FIRST_SIGN_S
+    await asyncio.wait_for(life.over.wait(), BOUND_S)
+    looking.cancel()
+    assert child.killed_for is not None
+
+
+async def unreachable() -> Any:
+    raise AssertionError("there is nothing to report")
+
+
+async def test_a_worker_that_dies_later_is_adopted_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    When the new parent looks first, a worker of the old one may still live; and one
+    that died before it had made its recorder has left an empty file.
+    """
+    monkeypatch.setattr(report, "ADOPT_AGAIN_S", 0.01)
+    living = Recorder(tmp_path / "1.rec")
+    (tmp_path / "2.rec").touch()
+    adopting = asyncio.ensure_future(Reporter(unreachable).adopt(tmp_path))
+    async with asyncio.timeout(BOUND_S):
+        while (tmp_path / "2.rec").exists():  # noqa: ASYNC110 - a file has no event
+            await asyncio.sleep(0)
+    assert living.path.exists()
+    living.let_go()  # as the kernel does at its death
+    assert await asyncio.wait_for(adopting, BOUND_S) == 0
+    assert not living.path.exists()
+
+
+def test_one_unreadable_attempt_hides_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    A disk may lose a sector; what is beside it is reported.
+    """
+    recorder = Recorder(tmp_path / "1.rec")
+    hands = [recorder.take(b"token", "m", task, "worker", 1) for task in ("a", "b")]
+    for hand in hands:
+        hand.save(Checkpoint(seq=3).model_dump_json().encode())
+    at = hands[0]._at + HEAD_AT  # type: ignore[attr-defined]
+    recorder._map[at] = 0
+    recorder.let_go()
+
+    wreck = Wreck.of(tmp_path / "1.rec")
+    assert wreck is not None
+    assert [each.task for each in wreck.in_hand()] == ["b"]
+    assert "recorder.unreadable" in caplog.text
