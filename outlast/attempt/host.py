@@ -122,14 +122,16 @@ async def ended(attempt: Guarded, doing: Awaitable[T]) -> T:
         _leave(asyncio.current_task(), attempt.place.drain_s)
     )
     try:
-        return await doing
+        try:
+            return await doing
+        finally:
+            leaving.cancel()  # or it would cancel what tells of the end
     except asyncio.CancelledError:
         raise await _cancelled(attempt, leaving.done()) from None
     except Exception as error:
         # The process's edge towards the agent's code, which may raise anything.
         raise await _failed(attempt, error) from error
     finally:
-        leaving.cancel()
         attempt.hand.returned()
 
 

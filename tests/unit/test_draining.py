@@ -3,6 +3,7 @@ What a draining worker does with the attempts that it has in hand.
 """
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,11 +13,13 @@ from temporalio.testing import ActivityEnvironment
 
 from outlast import Run
 from outlast.attempt.agent import Agent
+from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Place
 from outlast.attempt.host import closed, host
 from outlast.attempt.ledger import Ledger
-from outlast.contracts.errors import DRAINED
+from outlast.contracts.errors import DRAINED, FAILED
 from outlast.contracts.models import Answer, Assignment, Task
+from outlast.store.database import Store
 
 LONG_S = 60.0  # nobody waits for it
 BOUND_S = 10.0
@@ -39,7 +42,7 @@ class Work:
 
 
 def attempted(
-    ledger: Ledger, work: Work, drain_s: float
+    ledger: Ledger, plays: Any, drain_s: float
 ) -> tuple[ActivityEnvironment, "asyncio.Future[Answer]"]:
     """
     Begin an attempt on a worker that lets those of less than *drain_s* finish.
@@ -47,7 +50,7 @@ def attempted(
     place = Place(ledger, ThreadPoolExecutor(1), drain_s=drain_s)
     worker = ActivityEnvironment()
     assignment = Assignment(mission="m", tenant="t", task=Task(id="t", role="work"))
-    play = host(Agent("work", 1, work.play), place)
+    play = host(Agent("work", 1, plays), place)
     return worker, asyncio.ensure_future(worker.run(play, assignment))
 
 
@@ -56,7 +59,7 @@ async def test_a_long_attempt_is_handed_on_at_once(ledger: Ledger) -> None:
     Whoever takes it over need not wait for what does not end soon anyway.
     """
     work = Work()
-    worker, attempt = attempted(ledger, work, drain_s=0.0)
+    worker, attempt = attempted(ledger, work.play, drain_s=0.0)
     await work.at_work.wait()
     worker.worker_shutdown()
     with pytest.raises(ApplicationError) as handed_on:
@@ -71,9 +74,48 @@ async def test_a_short_attempt_is_let_finish(ledger: Ledger) -> None:
     What ends within the drain time need not be done again elsewhere.
     """
     work = Work()
-    worker, attempt = attempted(ledger, work, drain_s=LONG_S)
+    worker, attempt = attempted(ledger, work.play, drain_s=LONG_S)
     await work.at_work.wait()
     worker.worker_shutdown()
     work.may_end.set()
     answer = await attempt
     assert ledger.result("m", "t") == (answer, "done")
+
+
+class Slow(Ledger):
+    """
+    A ledger whose store takes its time to count a failure.
+    """
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.counting = threading.Event()
+        self.may_count = threading.Event()
+
+    def failed(self, claim: Claim, cause: str) -> int:
+        self.counting.set()
+        assert self.may_count.wait(BOUND_S)
+        return super().failed(claim, cause)
+
+
+async def test_a_drain_does_not_change_an_end_that_is_being_noted(
+    ledger: Ledger,
+) -> None:
+    """
+    The agent has raised, the store is slow, and the worker drains meanwhile: what it
+    raised is what is reported.
+    """
+
+    async def raises(given: Any, run: Run) -> str:
+        raise ValueError("no such customer")
+
+    slow = Slow(ledger.store)
+    worker, attempt = attempted(slow, raises, drain_s=0.0)
+    await asyncio.to_thread(slow.counting.wait, BOUND_S)
+    worker.worker_shutdown()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    slow.may_count.set()
+    with pytest.raises(ApplicationError, match="no such customer") as told:
+        await asyncio.wait_for(attempt, BOUND_S)
+    assert told.value.type == FAILED
