@@ -82,7 +82,8 @@ class Deaths(threading.Thread):
         Have all return.
         """
         self._over.set()
-        for each in [self, *self._returning]:
+        self.join()
+        for each in self._returning:
             each.join()
         if self._error is not None:
             raise self._error

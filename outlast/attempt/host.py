@@ -19,6 +19,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -125,14 +126,25 @@ async def ended(attempt: Guarded, doing: Awaitable[T]) -> T:
         try:
             return await doing
         finally:
-            leaving.cancel()  # or it would cancel what tells of the end
+            leaving.cancel()
     except asyncio.CancelledError:
-        raise await _cancelled(attempt, leaving.done()) from None
+        raise await _in_full(_cancelled(attempt, leaving.done())) from None
     except Exception as error:
         # The process's edge towards the agent's code, which may raise anything.
-        raise await _failed(attempt, error) from error
+        raise await _in_full(_failed(attempt, error)) from error
     finally:
         attempt.hand.returned()
+
+
+async def _in_full(telling: Coroutine[Any, Any, T]) -> T:
+    """
+    Await what tells of an end, though the worker may cancel the attempt meanwhile.
+    """
+    told = asyncio.ensure_future(telling)
+    while not told.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(told)
+    return told.result()
 
 
 async def _leave(work: asyncio.Task[Any] | None, short_s: float) -> None:

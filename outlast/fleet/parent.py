@@ -29,7 +29,7 @@ from outlast.fleet.kinds import (
 )
 from outlast.fleet.life import Life
 from outlast.fleet.nursery import Nursery
-from outlast.fleet.report import Reporter
+from outlast.fleet.report import Reporter, orphaned
 from outlast.fleet.standing import take_up
 from outlast.fleet.tally import Tally
 from outlast.fleet.watch import Child, Watch, shown
@@ -47,6 +47,9 @@ logger = logging.getLogger("outlast.fleet")
 KILL_AFTER_S = 4.0
 # Reports that wait for an absent server do not hold a stopping parent for long.
 REPORT_AT_END_S = 5.0
+# Beyond their drain time workers without a parent are killed within less. Those that
+# live on are of another fleet.
+ADOPTION_S = 10.0
 
 # How long the process with the workflows stays for the others to hand on what they
 # have, and then for the workflow tasks that dispatch it again: one that is lost with
@@ -56,6 +59,9 @@ DISPATCHED_S = 0.5
 
 # How long the next birth waits while others of its kind take over from the dead one.
 TAKE_OVER_S = 0.1
+
+# How long a machine that has no room for another process is left alone.
+UNBORN_S = 1.0
 
 EXIT_CANNOT_START = 70  # EX_SOFTWARE, for systemd or compose to act on
 
@@ -101,10 +107,10 @@ class Fleet:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
-        self._report(self.reporter.adopt(self.home / "run"))
         for unended in (self.home / "run").glob(f"*{UNENDED}"):
             telemetry.end_for_dead(unended, "its fleet was lost")
         watching = [
+            asyncio.ensure_future(self._adopt()),
             asyncio.ensure_future(self.watch.look()),
             asyncio.ensure_future(self.watch.listen(self.reporter.client)),
             asyncio.ensure_future(take_up(self.reporter.client, self.settings.build)),
@@ -121,6 +127,14 @@ class Fleet:
         if self._refused is not None:
             raise self._refused
         return EXIT_CANNOT_START if self._failed else 0
+
+    async def _adopt(self) -> None:
+        """
+        Report what the workers of an earlier parent had in hand, as each of them dies.
+        """
+        limit_s = self.settings.drain_s + ADOPTION_S
+        async for recorder in orphaned(self.home / "run", limit_s):
+            self._report(self.reporter.settle(recorder, "its fleet was lost"))
 
     def describe(self) -> dict[str, Any]:
         """
@@ -203,12 +217,24 @@ class Fleet:
                 return
             except UnbornError as error:
                 logger.warning("child.unborn %s: %s", child.kind, error)
-                code, child.died_young = None, True
+                await self._wait_for_room(child)
+                continue
             if self._stopping.is_set():
                 return
             child.restarts += 1
             if child.died_young:
                 await self._spare(child, code)
+
+    async def _wait_for_room(self, child: Child) -> None:
+        """
+        Wait until the machine may have room for another process: as long as it takes
+        while others of the fleet work, else within the budget.
+        """
+        child.ended.set()
+        if any(each.polling for each in self.children):
+            await self._pause(UNBORN_S)
+        else:
+            await self._spare(child, None)
 
     async def _spare(self, child: Child, code: int | None) -> None:
         """
@@ -231,7 +257,7 @@ class Fleet:
         child.ended = asyncio.Event()
         life = await self._nurseries[child.kind].birth(child.kind)
         child.state, child.life, child.breakers = "starting", life, {}
-        child.born_at = time.monotonic()
+        child.born_at, child.signed = time.monotonic(), False
         draining = asyncio.ensure_future(self._drain(child, life))
         code = await life.ended(lambda message: self._heard(child, message))
         draining.cancel()
@@ -246,7 +272,7 @@ class Fleet:
         identity = identity_of(life.pid, child.kind)
         recorder = recorder_of(self.home, life.pid)
         self._report(self.reporter.settle(recorder, cause))
-        if child.kind is Kind.WORKFLOWS and not drained:
+        if child.kind is Kind.WORKFLOWS and not drained and not child.died_young:
             self._report(self.reporter.free())
         self._report(self.reporter.strike_off(identity, cause))
         # After the report, which is waited for.

@@ -9,7 +9,7 @@ made of the dead: whoever calls has killed first and holds the recorder's lock.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from temporalio.api.common.v1 import WorkflowExecution
@@ -35,10 +35,7 @@ LOCK_LIMIT_S = 1.0
 # has told the server already.
 REPORT_LIMIT_S = 600.0
 AGAIN_S = 0.2
-# Workers without a parent drain, or are killed, within less. Those that live on are of
-# another fleet.
-ADOPTION_S = 15.0
-ADOPT_AGAIN_S = 0.5
+LOOK_AGAIN_S = 0.5
 STRIKE_OFF_S = 1.0
 
 # Open missions that are freed of a dead worker; any others go on after the timeout of
@@ -85,22 +82,6 @@ class Reporter:
         await asyncio.gather(*(self._report(each, cause) for each in in_hand))
         remove(recorder)
         return len(in_hand)
-
-    async def adopt(self, folder: Path) -> int:
-        """
-        Settle the recorders that an earlier parent has left, each as soon as its
-        worker is dead; returns how many attempts were reported.
-        """
-        left, found = recorders(folder), 0
-        deadline = time.monotonic() + ADOPTION_S
-        while True:
-            dead = [each for each in left if Wreck.of(each) is not None]
-            for each in dead:
-                found += await self.settle(each, "its fleet was lost")
-            left = [each for each in left if each not in dead and each.exists()]
-            if not left or time.monotonic() > deadline:
-                return found
-            await asyncio.sleep(ADOPT_AGAIN_S)
 
     async def _report(self, hand: InHand, cause: str) -> None:
         """
@@ -149,8 +130,10 @@ class Reporter:
         except RPCError as error:
             logger.warning("missions.not_freed: %s", error.message)
         else:
-            failed = [each for each in freed if each is not None]
-            logger.info("missions.freed %s, failed %s", len(freed), failed[:1])
+            failed = [each for each in freed if each is not None and not _ended(each)]
+            logger.info("missions.freed %s", freed.count(None))
+            if failed:
+                logger.warning("missions.not_freed %s: %s", len(failed), failed[0])
 
     async def strike_off(self, identity: str, cause: str) -> None:
         """
@@ -177,6 +160,28 @@ class Reporter:
         except RPCError as error:
             # A server without worker lists forgets it by itself.
             logger.debug("worker.not_struck_off: %s", error.message)
+
+
+async def orphaned(folder: Path, limit_s: float) -> AsyncIterator[Path]:
+    """
+    Find the recorders in *folder* that an earlier parent has left, each as soon as
+    its worker is dead; not those of workers that live for longer than *limit_s*.
+    """
+    left, deadline = recorders(folder), time.monotonic() + limit_s
+    while left:
+        last = time.monotonic() > deadline
+        for each in left:
+            if Wreck.of(each) is not None:
+                left = [other for other in left if other != each]
+                yield each
+        left = [each for each in left if each.exists()]
+        if last:
+            return
+        await asyncio.sleep(LOOK_AGAIN_S)
+
+
+def _ended(error: BaseException) -> bool:
+    return isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND
 
 
 def _crashed(hand: InHand, cause: str) -> ApplicationError:

@@ -39,6 +39,7 @@ class Child:
     life: Life | None = None
     state: str = "starting"  # starting, polling, drained, dead
     born_at: float = 0.0  # monotonic seconds
+    signed: bool = False  # whether it has given a sign since
     budget: Budget = field(default_factory=Budget)
     died_young: bool = False  # before its first poll
     restarts: int = 0
@@ -86,10 +87,12 @@ class Watch:
         recorder = recorder_of(self._home, life.pid)
         tick = last_tick(recorder)
         child.sight = see(life.pid, tick) if tick is not None else None
+        child.signed = child.signed or tick is not None
         if child.killed_for:
             return
         if child.sight is None:
-            if self._bites_the_silent and now - child.born_at > FIRST_SIGN_S:
+            late = not child.signed and now - child.born_at > FIRST_SIGN_S
+            if late and self._bites_the_silent:
                 self._bite(
                     child, life, f"no sign for {FIRST_SIGN_S:g} s since its birth"
                 )

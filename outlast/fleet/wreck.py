@@ -42,6 +42,9 @@ logger = logging.getLogger("outlast.fleet")
 
 T = TypeVar("T")
 
+# So long a role counts as in hand after its last attempt has returned.
+LATELY_S = 1.0
+
 
 @dataclass(frozen=True)
 class InHand:
@@ -65,9 +68,7 @@ class Wreck:
     :param clock: must be the worker's.
     """
 
-    def __init__(
-        self, body: mmap.mmap | bytes, clock: Callable[[], float] = time.monotonic
-    ):
+    def __init__(self, body: mmap.mmap, clock: Callable[[], float] = time.monotonic):
         self._body = body
         self._clock = clock
 
@@ -83,7 +84,8 @@ class Wreck:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.fstat(file).st_size:
-                return cls(b"")  # its worker died before it had made it
+                remove(path)  # its worker died before it had made it
+                return None
             return cls(mmap.mmap(file, 0, prot=mmap.PROT_READ))
         except BlockingIOError:
             return None  # its worker lives
@@ -103,8 +105,7 @@ class Wreck:
         """
         if len(self._body) != FILE_BYTES or self.drained:
             return
-        for number in range(SLOTS):
-            at = HEADER_BYTES + number * SLOT_BYTES
+        for at in _slots():
             state, valid, returned_at, _ = SLOT.unpack_from(self._body, at)
             late = self._clock() - returned_at > RETURNED_FOR_S
             if state == IN_HAND or (state == RETURNED and not late):
@@ -112,7 +113,7 @@ class Wreck:
                     yield self._slot(at, valid)
                 except ValueError:
                     # Not ours to guess: it is left to its heartbeat timeout.
-                    logger.exception("recorder.unreadable: slot %s", number)
+                    logger.exception("recorder.unreadable: the slot at %s", at)
 
     def _slot(self, at: int, valid: int) -> InHand:
         token, mission, task, route, attempt = _head(self._body, at)
@@ -164,12 +165,13 @@ def count_in_hand(path: Path) -> int:
     """
     Count the attempts that a live worker has in hand.
     """
-    return _seen(path, lambda body: len(_taken(body)), 0)
+    return _seen(path, lambda body: sum(body[at] == IN_HAND for at in _slots()), 0)
 
 
 def roles_in_hand(path: Path) -> set[str]:
     """
-    Tell which roles a live worker plays for what it has in hand.
+    Tell which roles a live worker plays for what it has in hand, or has just handed
+    on.
     """
     return _seen(path, lambda body: set(_roles(body)), set())
 
@@ -184,22 +186,27 @@ def _seen(path: Path, read: Callable[[mmap.mmap], T], otherwise: T) -> T:
             mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as body,
         ):
             return read(body)
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError, IndexError, struct.error):
         return otherwise  # its worker has not begun to write it, or it is gone
 
 
-def _taken(body: mmap.mmap) -> list[int]:
-    slots = (HEADER_BYTES + number * SLOT_BYTES for number in range(SLOTS))
-    return [at for at in slots if body[at] == IN_HAND]
+def _slots() -> Iterator[int]:
+    """
+    Tell where the slots begin.
+    """
+    return (HEADER_BYTES + number * SLOT_BYTES for number in range(SLOTS))
 
 
 def _roles(body: mmap.mmap) -> Iterator[str]:
-    for at in _taken(body):
-        with suppress(ValueError):  # its worker is just writing another one there
-            yield _head(body, at)[3]
+    for at in _slots():
+        state, _, returned_at, _ = SLOT.unpack_from(body, at)
+        lately = time.monotonic() - returned_at < LATELY_S
+        if state == IN_HAND or (state == RETURNED and lately):
+            with suppress(ValueError):  # its worker is just writing another one there
+                yield _head(body, at)[3]
 
 
-def _head(body: mmap.mmap | bytes, at: int) -> list[Any]:
+def _head(body: mmap.mmap, at: int) -> list[Any]:
     """
     Read who has the slot at *at*: token, mission, task, route, attempt.
     """

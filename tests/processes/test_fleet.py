@@ -25,7 +25,7 @@ from temporalio.client import Client
 
 from drills.real import ROOT, Fleet, Home, wait_for
 from outlast.fleet.parent import _cause
-from outlast.fleet.report import Reporter
+from outlast.fleet.report import Reporter, orphaned
 from outlast.fleet.wreck import Wreck, recorders
 from outlast.runtime.connect import connect
 from outlast.runtime.embedded import Server, choose_ports
@@ -342,7 +342,12 @@ async def adopt(home: Home) -> int:
     async def to_server() -> Client:
         return await connect(home.server.address)
 
-    return await Reporter(to_server).adopt(home.path / "run")
+    reporter = Reporter(to_server)
+    found = [
+        await reporter.settle(each, "its fleet was lost")
+        async for each in orphaned(home.path / "run", 0)
+    ]
+    return sum(found)
 
 
 def test_a_fleet_without_its_zygotes_still_starts_workers(home: Home) -> None:

@@ -113,6 +113,7 @@ async def test_a_drain_does_not_change_an_end_that_is_being_noted(
     worker, attempt = attempted(slow, raises, drain_s=0.0)
     await asyncio.to_thread(slow.counting.wait, BOUND_S)
     worker.worker_shutdown()
+    worker.cancel()  # as the SDK does when the drain time is over
     for _ in range(5):
         await asyncio.sleep(0)
     slow.may_count.set()

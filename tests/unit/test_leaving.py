@@ -2,17 +2,20 @@
 In which order a process leaves its queues, and which it takes for busy.
 """
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from outlast.contracts.models import alone_queue_of, queue_of
 from outlast.contracts.pool import lease_queue_of
-from outlast.fleet import leaving
+from outlast.fleet import leaving, wreck
 from outlast.fleet.leaving import busy_queues, leave
 from outlast.fleet.recorder import Recorder
 
 LONG_S = 60.0  # nobody waits for it
+BOUND_S = 10.0
+MOMENT_S = 0.1
 
 
 class Reader:
@@ -47,9 +50,14 @@ async def test_what_is_handed_on_goes_first(
     """
     A queue that has nothing in hand is left after all those that have.
     """
+    monkeypatch.setattr(leaving, "LATER_S", LONG_S)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(leave(readers, {"busy", "full"}), MOMENT_S)
+    assert left == ["busy", "full"]
+
+    left.clear()
     monkeypatch.setattr(leaving, "LATER_S", 0.0)
     await leave(readers, {"busy", "full"})
-
     assert left == ["busy", "full", "idle", "quiet"]
 
 
@@ -60,12 +68,14 @@ async def test_where_nothing_is_in_hand_nobody_waits(
     A fleet without work ends at once.
     """
     monkeypatch.setattr(leaving, "LATER_S", LONG_S)
-    await leave(readers, set())
+    await asyncio.wait_for(leave(readers, set()), BOUND_S)
 
     assert left == ["idle", "busy", "quiet", "full"]
 
 
-def test_a_role_is_busy_if_any_process_beside_has_it_in_hand(tmp_path: Path) -> None:
+def test_a_role_is_busy_if_any_process_beside_has_it_in_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     With all its queues, so that its workers leave together; and it no longer is when
     what they had has returned.
@@ -77,7 +87,9 @@ def test_a_role_is_busy_if_any_process_beside_has_it_in_hand(tmp_path: Path) -> 
     named = (queue_of, lease_queue_of, alone_queue_of)
     both = {name(role) for role in ("writer", "reviewer") for name in named}
     assert busy_queues(tmp_path) == both
-    hand.returned()
+    hand.returned()  # and whoever looks a moment later leaves with the others
+    assert busy_queues(tmp_path) == both
+    monkeypatch.setattr(wreck, "LATELY_S", 0.0)
     assert busy_queues(tmp_path) == {name("reviewer") for name in named}
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from outlast.contracts.models import Checkpoint
-from outlast.fleet import budget, report, watch
+from outlast.fleet import budget, parent, report, watch
 from outlast.fleet.kinds import Kind
 from outlast.fleet.parent import EXIT_CANNOT_START, Fleet
 from outlast.fleet.recorder import HEAD_AT, Recorder
-from outlast.fleet.report import Reporter
+from outlast.fleet.report import orphaned
 from outlast.fleet.watch import Child, Watch
 from outlast.fleet.wreck import Wreck
 from outlast.fleet.zygote_line import UnbornError
@@ -48,35 +48,48 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     A fleet that connects to nothing and pauses for moments.
     """
     monkeypatch.setattr(budget, "PAUSE_FIRST_S", 0.001)
-    made = Fleet(Settings(home=tmp_path), lambda _: None)
-    made.children = made.children[:1]
-    return made
+    monkeypatch.setattr(parent, "UNBORN_S", 0.001)
+    return Fleet(Settings(home=tmp_path), lambda _: None)
 
 
 def crowd(fleet: Fleet, nursery: Crowded) -> None:
     fleet._nurseries = dict.fromkeys(Kind, nursery)  # type: ignore[arg-type]
 
 
-async def test_no_room_for_a_process_is_tried_again(fleet: Fleet) -> None:
+async def test_no_room_for_a_process_is_tried_again(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
-    It says nothing about the fleet, which goes on.
+    However often, while others of the fleet work.
     """
-    nursery = Crowded(lambda tries: fleet.stop() if tries == 3 else None)
+    many = 2 * budget.LIMIT
+    fleet.children = fleet.children[:2]
+    fleet.children[1].state = "polling"
+
+    async def works_on(child: Child) -> None:
+        await child.leave.wait()
+
+    keep = fleet._keep
+    monkeypatch.setattr(
+        fleet,
+        "_keep",
+        lambda child: works_on(child) if child.polling else keep(child),
+    )
+    nursery = Crowded(lambda tries: fleet.stop() if tries == many else None)
     crowd(fleet, nursery)
     async with asyncio.timeout(BOUND_S):
         assert await fleet.run() == 0
-    assert nursery.tries == 3
+    assert nursery.tries == many
 
 
-async def test_no_room_for_long_is_given_up(fleet: Fleet) -> None:
+async def test_no_room_for_anything_is_given_up(fleet: Fleet) -> None:
     """
-    With the code that escalates.
+    Where nobody works, with the code that escalates, and at once.
     """
     nursery = Crowded()
     crowd(fleet, nursery)
     async with asyncio.timeout(BOUND_S):
         assert await fleet.run() == EXIT_CANNOT_START
-    assert nursery.tries == budget.LIMIT
 
 
 class Killed:
@@ -107,13 +120,13 @@ async def test_a_worker_that_never_gives_a_sign_is_killed(
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(life.over.wait(), 0.1)
     child.born_at -= watch.FIRST_SIGN_S
+    child.signed = True  # as one that has lived, and whose recorder is gone
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(life.over.wait(), 0.1)
+    child.signed = False
     await asyncio.wait_for(life.over.wait(), BOUND_S)
     looking.cancel()
     assert child.killed_for is not None
-
-
-async def unreachable() -> Any:
-    raise AssertionError("there is nothing to report")
 
 
 async def test_a_worker_that_dies_later_is_adopted_too(
@@ -123,17 +136,23 @@ async def test_a_worker_that_dies_later_is_adopted_too(
     When the new parent looks first, a worker of the old one may still live; and one
     that died before it had made its recorder has left an empty file.
     """
-    monkeypatch.setattr(report, "ADOPT_AGAIN_S", 0.01)
+    monkeypatch.setattr(report, "LOOK_AGAIN_S", 0.01)
     living = Recorder(tmp_path / "1.rec")
     (tmp_path / "2.rec").touch()
-    adopting = asyncio.ensure_future(Reporter(unreachable).adopt(tmp_path))
+    found: list[Path] = []
+
+    async def adopt() -> None:
+        async for each in orphaned(tmp_path, BOUND_S):
+            found.append(each)
+
+    adopting = asyncio.ensure_future(adopt())
     async with asyncio.timeout(BOUND_S):
         while (tmp_path / "2.rec").exists():  # noqa: ASYNC110 - a file has no event
             await asyncio.sleep(0)
-    assert living.path.exists()
+    assert found == []
     living.let_go()  # as the kernel does at its death
-    assert await asyncio.wait_for(adopting, BOUND_S) == 0
-    assert not living.path.exists()
+    await asyncio.wait_for(adopting, BOUND_S)
+    assert found == [living.path]
 
 
 def test_one_unreadable_attempt_hides_no_other(
