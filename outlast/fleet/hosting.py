@@ -75,7 +75,7 @@ async def hosted(
     await store.run(ledger.warm_up)  # a server may hold it up, and the loop must turn
     place = Place(
         ledger=ledger,
-        threads=ThreadPoolExecutor(chosen.slots * 4, thread_name_prefix="agent"),
+        threads=_threads(chosen.slots, len(agents)),
         hands=recorder,
         drain_s=chosen.drain_s,
     )
@@ -91,6 +91,14 @@ async def hosted(
         for agent in agents.values()
         for make in (agent_worker, pool_worker)
     ]
+
+
+def _threads(slots: int, roles: int) -> ThreadPoolExecutor:
+    """
+    Make room for every attempt of all roles at once, and for as many threads again
+    that an agent has left hanging; a thread is made when it is needed.
+    """
+    return ThreadPoolExecutor(2 * slots * (roles + 1), thread_name_prefix="agent")
 
 
 def missions_worker(client: Client, store: Store, build: str = "") -> Worker:
