@@ -9,7 +9,6 @@ more slowly, and after a few times in a row the parent gives up, so that whoever
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -27,14 +26,13 @@ from outlast.fleet.kinds import (
     recorder_of,
     unended_of,
 )
-from outlast.fleet.life import Life
 from outlast.fleet.nursery import Nursery
 from outlast.fleet.report import Reporter, orphaned
 from outlast.fleet.standing import take_up
+from outlast.fleet.stopping import Stopping
 from outlast.fleet.tally import Tally
 from outlast.fleet.watch import Child, Watch, shown
 from outlast.fleet.watchdog import Watchdog
-from outlast.fleet.wreck import count_in_hand
 from outlast.fleet.zygote_line import UnbornError
 from outlast.runtime import telemetry
 from outlast.runtime.connect import connect_patiently
@@ -43,19 +41,11 @@ from outlast.runtime.settings import Settings
 
 logger = logging.getLogger("outlast.fleet")
 
-# What a child may take beyond its drain time before it is killed.
-KILL_AFTER_S = 4.0
 # Reports that wait for an absent server do not hold a stopping parent for long.
 REPORT_AT_END_S = 5.0
 # Beyond their drain time workers without a parent are killed within less. Those that
 # live on are of another fleet.
 ADOPTION_S = 10.0
-
-# How long the process with the workflows stays for the others to hand on what they
-# have, and then for the workflow tasks that dispatch it again: one that is lost with
-# its process is seen by its timeout of 2 s only.
-HOLD_ON_S = 1.0
-DISPATCHED_S = 0.5
 
 # How long the next birth waits while others of its kind take over from the dead one.
 TAKE_OVER_S = 0.1
@@ -81,15 +71,12 @@ class Fleet:
         self.children = [Child(Kind.WORKFLOWS), *agents, Child(Kind.ALONE)]
         self.reporter = Reporter(self._connect)
         self.watch = Watch(self.children, self.home, settings.watchdog)
+        self.stopping = Stopping(self.children, self.home, settings.drain_s)
         self.tally = Tally()
         self._ready = ready
         self._announced = False
         self._failed: str | None = None
         self._refused: BadInputError | None = None
-        self._stopping = asyncio.Event()
-        self._last: asyncio.Future[None] | None = None
-        self._hands_on = False
-        self._killing = asyncio.Event()
         self._reports: set[asyncio.Task[Any]] = set()
         workflows, agents_too = Nursery(Kind.WORKFLOWS), Nursery(Kind.AGENTS)
         self._nurseries = {
@@ -106,7 +93,7 @@ class Fleet:
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled)
+            loop.add_signal_handler(number, self.stopping.signalled)
         for unended in (self.home / "run").glob(f"*{UNENDED}"):
             telemetry.end_for_dead(unended, "its fleet was lost")
         watching = [
@@ -155,7 +142,7 @@ class Fleet:
             "fleet": os.getpid(),
             "build": self.settings.build,
             "ready": all(child.polling for child in self.children),
-            "stopping": self._stopping.is_set(),
+            "stopping": self.stopping.begun,
             "processes": [shown(child, self.home) for child in self.children],
             "restarts": sum(child.restarts for child in self.children),
             "reported": self.reporter.reported,
@@ -167,36 +154,7 @@ class Fleet:
         """
         Drain all children.
         """
-        if self._stopping.is_set():
-            return
-        self._stopping.set()
-        self._hands_on = any(self._has_in_hand(child) for child in self.children)
-        for child in self.children:
-            if child.kind is not Kind.WORKFLOWS:
-                child.leave.set()
-        self._last = asyncio.ensure_future(self._let_workflows_go())
-
-    async def _let_workflows_go(self) -> None:
-        """
-        Drain the process with the workflows when the others have handed on what they
-        had: it dispatches that again sooner than one which must replay them.
-        """
-        others = [each for each in self.children if each.kind is not Kind.WORKFLOWS]
-        ended = asyncio.gather(*(each.ended.wait() for each in others))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ended, self.settings.drain_s + HOLD_ON_S)
-            if self._hands_on:
-                await asyncio.wait_for(self._killing.wait(), DISPATCHED_S)
-        for child in self.children:
-            child.leave.set()
-
-    def _has_in_hand(self, child: Child) -> bool:
-        return bool(count_in_hand(recorder_of(self.home, child.pid or 0)))
-
-    def _signalled(self) -> None:
-        if self._stopping.is_set():
-            self._killing.set()  # the second one: whoever asks twice means now
-        self.stop()
+        self.stopping.begin()
 
     async def _connect(self) -> Any:
         never = asyncio.Event()
@@ -208,7 +166,7 @@ class Fleet:
         """
         Fill one place until the fleet stops.
         """
-        while not self._stopping.is_set():
+        while not self.stopping.begun:
             try:
                 code = await self._live(child)
             except BadInputError as error:
@@ -219,7 +177,7 @@ class Fleet:
                 logger.warning("child.unborn %s: %s", child.kind, error)
                 await self._wait_for_room(child)
                 continue
-            if self._stopping.is_set():
+            if self.stopping.begun:
                 return
             child.restarts += 1
             if child.died_young:
@@ -232,7 +190,7 @@ class Fleet:
         """
         child.ended.set()
         if any(each.polling for each in self.children):
-            await self._pause(UNBORN_S)
+            await self.stopping.sooner_than(UNBORN_S)
         else:
             await self._spare(child, None)
 
@@ -245,7 +203,7 @@ class Fleet:
         if code == BAD_INPUT or child.budget.spent:
             self._give_up(child, f"they die before they work, exit code {code}")
         else:
-            await self._pause(child.budget.pause_s)
+            await self.stopping.sooner_than(child.budget.pause_s)
 
     async def _live(self, child: Child) -> int | None:
         """
@@ -258,7 +216,7 @@ class Fleet:
         life = await self._nurseries[child.kind].birth(child.kind)
         child.state, child.life, child.breakers = "starting", life, {}
         child.born_at, child.signed = time.monotonic(), False
-        draining = asyncio.ensure_future(self._drain(child, life))
+        draining = asyncio.ensure_future(self.stopping.drain(child, life))
         code = await life.ended(lambda message: self._heard(child, message))
         draining.cancel()
         drained = child.state == "drained"
@@ -280,7 +238,7 @@ class Fleet:
         asyncio.get_running_loop().call_soon(telemetry.end_for_dead, unended, cause)
         if self._others_poll(child):
             # A newborn takes a core for a while, which whoever takes over needs more.
-            await self._pause(TAKE_OVER_S)
+            await self.stopping.sooner_than(TAKE_OVER_S)
         return code
 
     def _others_poll(self, child: Child) -> bool:
@@ -307,22 +265,6 @@ class Fleet:
         if not self._announced and all(each.polling for each in self.children):
             self._announced = True
             self._ready(self)
-
-    async def _drain(self, child: Child, life: Life) -> None:
-        """
-        Ask the process to end once it must leave, and kill it if it does not.
-        """
-        await child.leave.wait()
-        life.terminate()
-        limit = self.settings.drain_s + KILL_AFTER_S
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._killing.wait(), limit)
-        logger.warning("child.killed %s: it did not drain", life.pid)
-        life.kill()
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
 
     def _give_up(self, child: Child, why: str) -> None:
         if self._failed is None:

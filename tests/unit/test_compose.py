@@ -23,7 +23,7 @@ from composed import (
 from jsonschema import Draft202012Validator
 
 from outlast.cli import app
-from outlast.fleet import parent
+from outlast.fleet import parent, stopping
 from outlast.runtime.embedded import DYNAMIC_CONFIG, SEARCH_ATTRIBUTES
 from outlast.runtime.settings import Settings
 
@@ -226,8 +226,8 @@ def test_the_grace_fits_the_drain() -> None:
     first, then the workflows, then the last reports are made.
     """
     drain_s = Settings.model_fields["drain_s"].default
-    others = drain_s + parent.HOLD_ON_S
-    workflows = drain_s + parent.KILL_AFTER_S
+    others = drain_s + stopping.HOLD_ON_S
+    workflows = drain_s + stopping.KILL_AFTER_S
     needed_s = others + workflows + parent.REPORT_AT_END_S
     grace = services()["worker"]["stop_grace_period"]
     assert needed_s < int(grace.removesuffix("s")) < 3 * needed_s

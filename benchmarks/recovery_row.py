@@ -1,0 +1,80 @@
+"""
+The row of a fault in the table of recoveries.
+"""
+
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HEADING = (
+    f"{'fault':<44}{'n':>5}{'median':>9}{'p95':>9}{'worst':>9}{'lost':>6}"
+    f"{'bounds':>12}  {'':<8}what ended the attempt before the worst"
+)
+
+
+@dataclass(frozen=True)
+class Start:
+    """
+    The first line of an attempt at a task of *mission*.
+    """
+
+    mission: str
+    task: str
+    attempt: int
+
+    @classmethod
+    def of(cls, log: Path, line: dict[str, Any]) -> "Start":
+        """
+        Read it from a *line* of a rehearsal's *log*, which has its mission's name.
+        """
+        return cls(log.stem, line["task"], line["attempt"])
+
+
+@dataclass
+class Row:
+    """
+    One fault and what was measured.
+
+    :param worst: the attempt that took longest to begin.
+    :param cause: what ended the one before it.
+    """
+
+    fault: str
+    bound_median_s: float | None
+    bound_worst_s: float | None
+    seconds: list[float] = field(default_factory=list)
+    lost: int = 0
+    worst: Start | None = None
+    cause: str = ""
+
+    def add(self, seconds: float, start: Start) -> None:
+        """
+        Note that the trial took *seconds* until the attempt *start*.
+        """
+        if seconds > max(self.seconds, default=0.0):
+            self.worst = start
+        self.seconds.append(seconds)
+
+    @property
+    def held(self) -> bool:
+        ordered = sorted(self.seconds)
+        median = statistics.median(ordered)
+        p95 = ordered[int(len(ordered) * 0.95) - 1]
+        return (self.bound_median_s is None or median <= self.bound_median_s) and (
+            self.bound_worst_s is None or p95 <= self.bound_worst_s
+        )
+
+    def __str__(self) -> str:
+        ordered = sorted(self.seconds)
+        p95 = ordered[max(0, int(len(ordered) * 0.95) - 1)]
+        bounds = "/".join(
+            "-" if bound is None else f"{bound:g}"
+            for bound in (self.bound_median_s, self.bound_worst_s)
+        )
+        verdict = "ok" if self.held else "MISSED"
+        return (
+            f"{self.fault:<44}{len(ordered):>5}{statistics.median(ordered):>9.3f}"
+            f"{p95:>9.3f}{ordered[-1]:>9.3f}{self.lost:>6}{bounds:>12}"
+            f"  {verdict:<8}{self.cause}"
+        )

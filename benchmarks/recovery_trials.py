@@ -1,0 +1,304 @@
+"""
+Faults on real processes of a fleet, and how long until work goes on.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from temporalio.api.enums.v1 import EventType
+
+from benchmarks.recovery_row import Row, Start
+from drills.real import Fleet, Home, events, mission, wait_for
+from outlast.runtime import embedded
+from outlast.runtime.connect import connect
+
+STEP_S = 0.02
+CHAIN = 12  # tasks in a row, to watch a workflow at work
+STEPS = 100_000  # more than any trial needs; the mission is cancelled at the end
+SETTLE_S = (0.1, 0.4)  # between trials, at random: a fault hits any moment of a step
+
+
+class Trials:
+    """
+    A home with a server and a fleet, to break again and again.
+    """
+
+    def __init__(self, home: Home, folder: Path) -> None:
+        self.home = home
+        self.folder = folder
+        self.dice = random.Random(3)
+        self.count = 0
+
+    def kill(self, trials: int, at_once: int = 1) -> Row:
+        """
+        SIGKILL the process that has a task in hand, while *at_once* tasks run.
+        """
+        many = f", {at_once} tasks running" if at_once > 1 else ""
+        row = Row(f"SIGKILL of an agent process{many}", 0.06, 0.2)
+        with self.running(at_once) as log:
+            for _ in range(trials):
+                self._once(row, log, lambda pid: os.kill(pid, signal.SIGKILL))
+        return self._explained(row)
+
+    def freeze(self, trials: int) -> Row:
+        """
+        SIGSTOP.
+        """
+        row = Row("SIGSTOP of an agent process", None, 1.5)
+        with self.running(1) as log:
+            for _ in range(trials):
+                self._once(row, log, lambda pid: os.kill(pid, signal.SIGSTOP))
+        return self._explained(row)
+
+    def misbehave(self, how: str, trials: int, bound_s: float) -> Row:
+        """
+        Let the agent's own code be the fault.
+        """
+        row = Row(f"agent code: {how}", None, bound_s)
+        for _ in range(trials):
+            script = {
+                "steps": 8,
+                "step_seconds": STEP_S,
+                "misbehave": {"attempt": 1, "step": 5, "how": how},
+            }
+            log = self._begin([script])
+            second = wait_for(lambda log=log: _second(log), f"recovery from {how}")
+            fault_at = max(
+                each["at"] for each in events(log, "step") if each["attempt"] == 1
+            )
+            row.add(second["at"] - fault_at - STEP_S, Start.of(log, second))
+            row.lost += 4 - second["step"]
+            wait_for(lambda log=log: events(log, "end"), "its end")
+        return row
+
+    def lose_fleet(self, trials: int) -> Row:
+        """
+        SIGKILL a whole fleet, parent first, another fleet alive.
+        """
+        bound_s = 2.0 if embedded.DYNAMIC_CONFIG else 3.0  # stock timers fire 1 s late
+        row = Row("SIGKILL of a whole fleet, another alive", None, bound_s)
+        with self.running(1) as log:
+            for _ in range(trials):
+                if len(self.home.fleets) < 2:
+                    self.home.fleet(processes=3)
+                pid = _holder(log)
+                victim = next(
+                    each for each in self.home.fleets if pid in each.pids("agents")
+                )
+                self._once(row, log, partial(_slay_of, victim))
+                self.home.fleets.remove(victim)
+        return self._explained(row)
+
+    def lose_workflows(self, trials: int, step_s: float, kind: str) -> Row:
+        """
+        SIGKILL the workflow process while a chain of tasks of *step_s* runs; from the
+        kill, or from the end of the task under way, to the first line of the next.
+        """
+        bound = 2.5 if step_s == 0 else 0.6
+        row = Row(f"SIGKILL of a workflow process, {kind}", None, bound)
+        for _ in range(trials):
+            log = self._chain(step_s)
+            wait_for(partial(_ended, log, 3), "a chain")
+            time.sleep(step_s / 2)
+            (pid,) = self.home.fleets[0].pids("workflows")
+            began = time.time()
+            os.kill(pid, signal.SIGKILL)
+            start, since = self._next_start(log, began, step_s)
+            row.add(start["at"] - since, Start.of(log, start))
+            wait_for(
+                lambda log=log: len(events(log, "end")) >= CHAIN, "the chain's end"
+            )
+        assert row.worst is not None
+        row.cause = asyncio.run(self._waited_for(row.worst.mission))
+        return row
+
+    async def _waited_for(self, mission: str) -> str:
+        """
+        Tell what the mission's workflow went on after.
+        """
+        client = await connect(self.home.server.address)
+        told = await client.get_workflow_handle(mission).fetch_history()
+        late = EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT
+        timed_out = any(each.event_type == late for each in told.events)
+        return "a workflow task's timeout" if timed_out else "freed by the parent"
+
+    def _explained(self, row: Row) -> Row:
+        """
+        Ask the ledger what ended the attempt before the worst.
+        """
+        assert row.worst is not None
+        told = self.home.starter("explain", row.worst.mission, "--json")
+        row.cause = next(
+            str(each["noticed_by"])
+            for each in told.json["attempts"]
+            if (each["task"], each["attempt"]) == (row.worst.task, row.worst.attempt)
+        )
+        return row
+
+    def _next_start(
+        self, log: Path, began: float, step_s: float
+    ) -> tuple[dict[str, Any], float]:
+        """
+        Find the first task that starts after the kill and, for an idle workflow, after
+        the end of the one that was under way; and since when that was waited for.
+        """
+        since = began
+        if step_s:
+            since = wait_for(
+                lambda: [e["at"] for e in events(log, "end") if e["at"] > began],
+                "the task under way to end",
+            )[0]
+        starts = wait_for(
+            lambda: [e for e in events(log, "start") if e["at"] > since],
+            "the next task",
+        )
+        return starts[0], since
+
+    def _chain(self, step_s: float) -> Path:
+        self.count += 1
+        name = f"trial-{self.count}"
+        log = self.folder / f"{name}.jsonl"
+        script = {"steps": 1, "step_seconds": step_s, "log": str(log)}
+        tasks = [
+            {
+                "id": f"t{at}",
+                "role": "rehearse",
+                "input": script,
+                "needs": [f"t{at - 1}"] if at else [],
+            }
+            for at in range(CHAIN)
+        ]
+        limits = {"depth": CHAIN}
+        path = mission(self.folder / f"{name}.yaml", tasks, id=name, limits=limits)
+        follower = self.home.begin("run", path, "--json")
+        wait_for(lambda: events(log, "start"), "the chain to start")
+        follower.kill()
+        follower.wait()
+        return log
+
+    def drain(self, trials: int) -> Row:
+        """
+        SIGTERM a fleet with 20 attempts in hand, another fleet alive; from the signal
+        to each attempt's first line elsewhere.
+        """
+        row = Row("SIGTERM of a fleet, 20 attempts in hand", 0.3, None)
+        for _ in range(trials):
+            with self.running(20) as log:
+                victim, spare = self.home.fleets[0], self.home.fleet(processes=3)
+                began = time.time()
+                victim.process.terminate()
+                theirs = {each["pid"] for each in victim.health()["processes"]}
+                held = {
+                    each["task"]: each["pid"]
+                    for each in events(log, "start")
+                    if each["at"] < began
+                }
+                moving = {task for task, pid in held.items() if pid in theirs}
+                moved = wait_for(partial(_moved, log, began, moving), row.fault)
+                for each in moved:
+                    row.add(each["at"] - began, Start.of(log, each))
+                victim.process.wait(timeout=30)
+                self.home.fleets = [spare]
+        return self._explained(row)
+
+    @contextmanager
+    def running(self, tasks: int) -> Iterator[Path]:
+        """
+        Have endless tasks under way.
+        """
+        script = {"steps": STEPS, "step_seconds": STEP_S}
+        log = self._begin([script] * tasks)
+        try:
+            yield log
+        finally:
+            name = f"trial-{self.count}"
+            ended = self.home.starter("cancel", name)
+            assert ended.code == 0, ended
+
+    def _begin(self, scripts: list[dict[str, Any]]) -> Path:
+        self.count += 1
+        name = f"trial-{self.count}"
+        log = self.folder / f"{name}.jsonl"
+        tasks = [
+            {"id": f"t{at}", "role": "rehearse", "input": {**script, "log": str(log)}}
+            for at, script in enumerate(scripts)
+        ]
+        limits = {"concurrency": len(tasks)}
+        path = mission(self.folder / f"{name}.yaml", tasks, id=name, limits=limits)
+        follower = self.home.begin("run", path, "--json")
+        wait_for(lambda: len(events(log, "start")) >= len(scripts), "all to start")
+        follower.kill()  # it looks four times a second; the mission goes on without it
+        follower.wait()
+        return log
+
+    def _once(self, row: Row, log: Path, fault: Callable[[int], None]) -> None:
+        """
+        Inject *fault* into the holder of a task and time that task's next attempt.
+        """
+        time.sleep(self.dice.uniform(*SETTLE_S))
+        step = events(log, "step")[-1]
+        began = time.time()
+        fault(step["pid"])
+        again = wait_for(
+            lambda: [
+                each
+                for each in events(log, "start")
+                if each["at"] > began and each["task"] == step["task"]
+            ],
+            row.fault,
+        )[0]
+        steps = [
+            each["step"]
+            for each in events(log, "step")
+            if each["task"] == step["task"] and each["at"] <= again["at"]
+        ]
+        row.add(again["at"] - began, Start.of(log, again))
+        row.lost += max(0, max(steps) - again["step"])
+        wait_for(
+            lambda: [
+                each
+                for each in events(log, "step")
+                if each["at"] > again["at"] and each["task"] == step["task"]
+            ],
+            "a new step",
+        )
+
+
+def _second(log: Path) -> dict[str, Any] | None:
+    return next((each for each in events(log, "start") if each["attempt"] > 1), None)
+
+
+def _ended(log: Path, tasks: int) -> bool:
+    return len(events(log, "end")) >= tasks
+
+
+def _moved(log: Path, began: float, tasks: set[str]) -> list[dict[str, Any]] | None:
+    """
+    Find where each of *tasks* started again; None until all have.
+    """
+    again = {
+        each["task"]: each
+        for each in events(log, "start")
+        if each["at"] > began and each["task"] in tasks
+    }
+    return list(again.values()) if tasks and again.keys() == tasks else None
+
+
+def _holder(log: Path) -> int:
+    return int(events(log, "step")[-1]["pid"])
+
+
+def _slay_of(fleet: Fleet, _: int) -> None:
+    pids = [each["pid"] for each in fleet.health()["processes"]]
+    fleet.process.kill()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    fleet.process.wait()
