@@ -72,7 +72,8 @@ def _measure(
         "memory": lambda: on.misbehave("memory", long_trials, 1.5),
         "workflows-idle": lambda: on.lose_workflows(long_trials, 0.5, "idle"),
         "workflows": lambda: on.lose_workflows(long_trials, 0.0, "at work"),
-        "fleet": lambda: on.lose_fleet(long_trials),
+        "fleet": lambda: on.lose_fleet(long_trials, host_too=False),
+        "host": lambda: on.lose_fleet(long_trials, host_too=True),
         "drain": lambda: on.drain(max(1, long_trials // 5)),
     }
     stock = Stock(home.server.address, folder)

@@ -17,6 +17,7 @@ from temporalio.api.enums.v1 import EventType
 
 from benchmarks.recovery_row import Row, Start
 from drills.real import Fleet, Home, events, mission, wait_for
+from outlast.fleet.kinds import recorder_of
 from outlast.runtime import embedded
 from outlast.runtime.connect import connect
 
@@ -79,12 +80,14 @@ class Trials:
             wait_for(lambda log=log: events(log, "end"), "its end")
         return row
 
-    def lose_fleet(self, trials: int) -> Row:
+    def lose_fleet(self, trials: int, host_too: bool) -> Row:
         """
-        SIGKILL a whole fleet, parent first, another fleet alive.
+        SIGKILL a whole fleet, parent first, another fleet alive: in its home, or on
+        another host, so that nobody can read what its recorders say.
         """
         bound_s = 2.0 if embedded.DYNAMIC_CONFIG else 3.0  # stock timers fire 1 s late
-        row = Row("SIGKILL of a whole fleet, another alive", None, bound_s)
+        where = "on another host" if host_too else "beside it"
+        row = Row(f"SIGKILL of a whole fleet, another {where}", None, bound_s)
         with self.running(1) as log:
             for _ in range(trials):
                 if len(self.home.fleets) < 2:
@@ -93,7 +96,7 @@ class Trials:
                 victim = next(
                     each for each in self.home.fleets if pid in each.pids("agents")
                 )
-                self._once(row, log, partial(_slay_of, victim))
+                self._once(row, log, partial(self._slay, victim, host_too))
                 self.home.fleets.remove(victim)
         return self._explained(row)
 
@@ -239,6 +242,16 @@ class Trials:
         follower.wait()
         return log
 
+    def _slay(self, fleet: Fleet, host_too: bool, _: int) -> None:
+        pids = [each["pid"] for each in fleet.health()["processes"]]
+        fleet.process.kill()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        if host_too:
+            for pid in pids:
+                recorder_of(self.home.path, pid).unlink()
+        fleet.process.wait()
+
     def _once(self, row: Row, log: Path, fault: Callable[[int], None]) -> None:
         """
         Inject *fault* into the holder of a task and time that task's next attempt.
@@ -294,11 +307,3 @@ def _moved(log: Path, began: float, tasks: set[str]) -> list[dict[str, Any]] | N
 
 def _holder(log: Path) -> int:
     return int(events(log, "step")[-1]["pid"])
-
-
-def _slay_of(fleet: Fleet, _: int) -> None:
-    pids = [each["pid"] for each in fleet.health()["processes"]]
-    fleet.process.kill()
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-    fleet.process.wait()

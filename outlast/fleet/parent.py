@@ -14,6 +14,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from outlast.contracts.errors import BadInputError
@@ -43,9 +44,6 @@ logger = logging.getLogger("outlast.fleet")
 
 # Reports that wait for an absent server do not hold a stopping parent for long.
 REPORT_AT_END_S = 5.0
-# Beyond their drain time workers without a parent are killed within less. Those that
-# live on are of another fleet.
-ADOPTION_S = 10.0
 
 # How long the next birth waits while others of its kind take over from the dead one.
 TAKE_OVER_S = 0.1
@@ -78,6 +76,7 @@ class Fleet:
         self._failed: str | None = None
         self._refused: BadInputError | None = None
         self._reports: set[asyncio.Task[Any]] = set()
+        self._ours: set[Path] = set()  # recorders that we settle ourselves
         workflows, agents_too = Nursery(Kind.WORKFLOWS), Nursery(Kind.AGENTS)
         self._nurseries = {
             Kind.WORKFLOWS: workflows,
@@ -117,11 +116,13 @@ class Fleet:
 
     async def _adopt(self) -> None:
         """
-        Report what the workers of an earlier parent had in hand, as each of them dies.
+        Report what workers in our home had in hand whose own parent is dead; some of
+        them may have had workflows.
         """
-        limit_s = self.settings.drain_s + ADOPTION_S
-        async for recorder in orphaned(self.home / "run", limit_s):
-            self._report(self.reporter.settle(recorder, "its fleet was lost"))
+        async for lost in orphaned(self.home / "run", self._ours):
+            for recorder in lost:
+                self._report(self.reporter.settle(recorder, "its fleet was lost"))
+            self._report(self.reporter.free())
 
     def describe(self) -> dict[str, Any]:
         """
@@ -216,6 +217,8 @@ class Fleet:
         life = await self._nurseries[child.kind].birth(child.kind)
         child.state, child.life, child.breakers = "starting", life, {}
         child.born_at, child.signed = time.monotonic(), False
+        recorder = recorder_of(self.home, life.pid)
+        self._ours.add(recorder)
         draining = asyncio.ensure_future(self.stopping.drain(child, life))
         code = await life.ended(lambda message: self._heard(child, message))
         draining.cancel()
@@ -228,8 +231,8 @@ class Fleet:
         if not drained:
             logger.warning("child.died %s %s: %s", child.kind, life.pid, cause)
         identity = identity_of(life.pid, child.kind)
-        recorder = recorder_of(self.home, life.pid)
-        self._report(self.reporter.settle(recorder, cause))
+        settling = self._report(self.reporter.settle(recorder, cause))
+        settling.add_done_callback(lambda _: self._ours.discard(recorder))
         if child.kind is Kind.WORKFLOWS and not drained and not child.died_young:
             self._report(self.reporter.free())
         self._report(self.reporter.strike_off(identity, cause))

@@ -9,7 +9,7 @@ made of the dead: whoever calls has killed first and holds the recorder's lock.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from pathlib import Path
 
 from temporalio.api.common.v1 import WorkflowExecution
@@ -35,7 +35,7 @@ LOCK_LIMIT_S = 1.0
 # has told the server already.
 REPORT_LIMIT_S = 600.0
 AGAIN_S = 0.2
-LOOK_AGAIN_S = 0.5
+LOOK_AGAIN_S = 0.25
 STRIKE_OFF_S = 1.0
 
 # Open missions that are freed of a dead worker; any others go on after the timeout of
@@ -162,21 +162,19 @@ class Reporter:
             logger.debug("worker.not_struck_off: %s", error.message)
 
 
-async def orphaned(folder: Path, limit_s: float) -> AsyncIterator[Path]:
+async def orphaned(folder: Path, ours: Container[Path]) -> AsyncIterator[set[Path]]:
     """
-    Find the recorders in *folder* that an earlier parent has left, each as soon as
-    its worker is dead; not those of workers that live for longer than *limit_s*.
+    Find, without end, the recorders in *folder* that nobody settles: of dead workers
+    whose parent is dead too, or it would have done so between two looks. Those that
+    lie there at first are found at once; *ours* never.
     """
-    left, deadline = recorders(folder), time.monotonic() + limit_s
-    while left:
-        last = time.monotonic() > deadline
-        for each in left:
-            if Wreck.of(each) is not None:
-                left = [other for other in left if other != each]
-                yield each
-        left = [each for each in left if each.exists()]
-        if last:
-            return
+    before: set[Path] | None = None
+    while True:
+        strange = [each for each in recorders(folder) if each not in ours]
+        dead = {each for each in strange if Wreck.of(each) is not None}
+        if found := dead if before is None else dead & before:
+            yield found
+        before = dead
         await asyncio.sleep(LOOK_AGAIN_S)
 
 

@@ -90,10 +90,10 @@ class Stopping:
         had: it dispatches that again sooner than one which must replay them.
         """
         others = [each for each in self._children if each.kind is not Kind.WORKFLOWS]
-        ended = asyncio.gather(*(each.ended.wait() for each in others))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ended, self._drain_s + HOLD_ON_S)
-            if hand_on:
+        ended = [asyncio.ensure_future(each.ended.wait()) for each in others]
+        _, late = await asyncio.wait(ended, timeout=self._drain_s + HOLD_ON_S)
+        if hand_on and not late:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._at_once.wait(), DISPATCHED_S)
         for child in self._children:
             child.leave.set()

@@ -343,11 +343,13 @@ async def adopt(home: Home) -> int:
         return await connect(home.server.address)
 
     reporter = Reporter(to_server)
-    found = [
-        await reporter.settle(each, "its fleet was lost")
-        async for each in orphaned(home.path / "run", 0)
-    ]
-    return sum(found)
+    count = 0
+    async for lost in orphaned(home.path / "run", ours=[]):
+        for each in lost:
+            count += await reporter.settle(each, "its fleet was lost")
+        if not recorders(home.path / "run"):
+            break
+    return count
 
 
 def test_a_fleet_without_its_zygotes_still_starts_workers(home: Home) -> None:

@@ -133,17 +133,20 @@ async def test_a_worker_that_dies_later_is_adopted_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    When the new parent looks first, a worker of the old one may still live; and one
-    that died before it had made its recorder has left an empty file.
+    When a parent looks first, a worker of one that is lost may still live; one that
+    died before it had made its recorder has left an empty file. Its own are not for
+    adoption.
     """
     monkeypatch.setattr(report, "LOOK_AGAIN_S", 0.01)
-    living = Recorder(tmp_path / "1.rec")
+    living, ours = Recorder(tmp_path / "1.rec"), Recorder(tmp_path / "3.rec")
+    ours.let_go()  # dead, and about to be settled by its parent
     (tmp_path / "2.rec").touch()
     found: list[Path] = []
 
     async def adopt() -> None:
-        async for each in orphaned(tmp_path, BOUND_S):
-            found.append(each)
+        async for lost in orphaned(tmp_path, {ours.path}):
+            found.extend(lost)
+            return
 
     adopting = asyncio.ensure_future(adopt())
     async with asyncio.timeout(BOUND_S):
