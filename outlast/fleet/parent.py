@@ -27,6 +27,7 @@ from outlast.fleet.kinds import (
     recorder_of,
     unended_of,
 )
+from outlast.fleet.life import Life
 from outlast.fleet.nursery import Nursery
 from outlast.fleet.report import Reporter, orphaned
 from outlast.fleet.standing import take_up
@@ -217,32 +218,38 @@ class Fleet:
         life = await self._nurseries[child.kind].birth(child.kind)
         child.state, child.life, child.breakers = "starting", life, {}
         child.born_at, child.signed = time.monotonic(), False
-        recorder = recorder_of(self.home, life.pid)
-        self._ours.add(recorder)
+        self._ours.add(recorder_of(self.home, life.pid))
         draining = asyncio.ensure_future(self.stopping.drain(child, life))
         code = await life.ended(lambda message: self._heard(child, message))
         draining.cancel()
+        self._bury(child, life, code)
+        if self._others_poll(child):
+            # A newborn takes a core for a while, which whoever takes over needs more.
+            await self.stopping.sooner_than(TAKE_OVER_S)
+        return code
+
+    def _bury(self, child: Child, life: Life, code: int | None) -> None:
+        """
+        Note that the child's process is dead, and report what it had in hand.
+        """
         drained = child.state == "drained"
         # At once: else those that die together would each wait for the others' help.
         child.died_young = child.state == "starting" or code == UNFIT
         child.state = "dead"
         child.ended.set()
         cause = child.killed_for or _cause(code)
-        if not drained:
-            logger.warning("child.died %s %s: %s", child.kind, life.pid, cause)
-        identity = identity_of(life.pid, child.kind)
+        recorder = recorder_of(self.home, life.pid)
         settling = self._report(self.reporter.settle(recorder, cause))
         settling.add_done_callback(lambda _: self._ours.discard(recorder))
-        if child.kind is Kind.WORKFLOWS and not drained and not child.died_young:
-            self._report(self.reporter.free())
-        self._report(self.reporter.strike_off(identity, cause))
+        if not drained:  # else it has signed off by itself
+            logger.warning("child.died %s %s: %s", child.kind, life.pid, cause)
+            identity = identity_of(life.pid, child.kind)
+            self._report(self.reporter.strike_off(identity, cause))
+            if child.kind is Kind.WORKFLOWS and not child.died_young:
+                self._report(self.reporter.free())
         # After the report, which is waited for.
         unended = unended_of(self.home, life.pid)
         asyncio.get_running_loop().call_soon(telemetry.end_for_dead, unended, cause)
-        if self._others_poll(child):
-            # A newborn takes a core for a while, which whoever takes over needs more.
-            await self.stopping.sooner_than(TAKE_OVER_S)
-        return code
 
     def _others_poll(self, child: Child) -> bool:
         return any(

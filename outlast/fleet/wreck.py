@@ -43,7 +43,7 @@ logger = logging.getLogger("outlast.fleet")
 T = TypeVar("T")
 
 # So long a role counts as in hand after its last attempt has returned.
-LATELY_S = 1.0
+LATELY_S = 0.2
 
 
 @dataclass(frozen=True)
