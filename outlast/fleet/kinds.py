@@ -16,6 +16,7 @@ UNFIT = 3
 TICK_S = 0.1
 
 UNENDED = ".spans"
+RECORDER = ".rec"
 
 
 class Kind(StrEnum):
@@ -41,7 +42,7 @@ def recorder_of(home: Path, pid: int) -> Path:
     """
     Say where the flight recorder of the worker process *pid* lies.
     """
-    return home / "run" / f"{pid}.rec"
+    return home / "run" / f"{pid}{RECORDER}"
 
 
 def unended_of(home: Path, pid: int) -> Path:

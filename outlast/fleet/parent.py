@@ -20,6 +20,7 @@ from typing import Any
 from outlast.contracts.errors import BadInputError
 from outlast.fleet.kinds import (
     BAD_INPUT,
+    RECORDER,
     UNENDED,
     UNFIT,
     Kind,
@@ -51,6 +52,8 @@ TAKE_OVER_S = 0.1
 
 # How long a machine that has no room for another process is left alone.
 UNBORN_S = 1.0
+
+LOST = "its fleet was lost"
 
 EXIT_CANNOT_START = 70  # EX_SOFTWARE, for systemd or compose to act on
 
@@ -94,8 +97,6 @@ class Fleet:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.signalled)
-        for unended in (self.home / "run").glob(f"*{UNENDED}"):
-            telemetry.end_for_dead(unended, "its fleet was lost")
         watching = [
             asyncio.ensure_future(self._adopt()),
             asyncio.ensure_future(self.watch.look()),
@@ -117,13 +118,19 @@ class Fleet:
 
     async def _adopt(self) -> None:
         """
-        Report what workers in our home had in hand whose own parent is dead; some of
-        them may have had workflows.
+        Report what workers in our home had in hand whose own parent is dead. Which of
+        them had workflows nobody knows any more.
         """
+        await self.reporter.client()  # who has no server holds no lock
+        for unended in (self.home / "run").glob(f"*{UNENDED}"):
+            if not unended.with_suffix(RECORDER).exists():
+                telemetry.end_for_dead(unended, LOST)
         async for lost in orphaned(self.home / "run", self._ours):
             for recorder in lost:
-                self._report(self.reporter.settle(recorder, "its fleet was lost"))
-            self._report(self.reporter.free())
+                self._report(self.reporter.settle(recorder, LOST))
+                telemetry.end_for_dead(recorder.with_suffix(UNENDED), LOST)
+            if not all(lost.values()):
+                self._report(self.reporter.free())
 
     def describe(self) -> dict[str, Any]:
         """
@@ -188,10 +195,10 @@ class Fleet:
     async def _wait_for_room(self, child: Child) -> None:
         """
         Wait until the machine may have room for another process: as long as it takes
-        while others of the fleet work, else within the budget.
+        where the fleet has been whole and others of it work, else within the budget.
         """
         child.ended.set()
-        if any(each.polling for each in self.children):
+        if self._announced and any(each.polling for each in self.children):
             await self.stopping.sooner_than(UNBORN_S)
         else:
             await self._spare(child, None)

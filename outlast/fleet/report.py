@@ -162,17 +162,35 @@ class Reporter:
             logger.debug("worker.not_struck_off: %s", error.message)
 
 
-async def orphaned(folder: Path, ours: Container[Path]) -> AsyncIterator[set[Path]]:
+def _dead(folder: Path, ours: Container[Path]) -> dict[Path, bool]:
+    """
+    Look which recorders' workers are dead, and let go of their locks again; tells
+    whether each had drained.
+    """
+    try:
+        strange = [each for each in recorders(folder) if each not in ours]
+    except OSError as error:  # no open files left, for one: there will be again
+        logger.warning("recorders.unseen: %s", error)
+        return {}
+    wrecks = ((each, Wreck.of(each)) for each in strange)
+    return {each: wreck.drained for each, wreck in wrecks if wreck is not None}
+
+
+async def orphaned(
+    folder: Path, ours: Container[Path]
+) -> AsyncIterator[dict[Path, bool]]:
     """
     Find, without end, the recorders in *folder* that nobody settles: of dead workers
     whose parent is dead too, or it would have done so between two looks. Those that
     lie there at first are found at once; *ours* never.
+
+    Yields those found at one look, each with whether its worker had drained.
     """
-    before: set[Path] | None = None
+    before: dict[Path, bool] | None = None
     while True:
-        strange = [each for each in recorders(folder) if each not in ours]
-        dead = {each for each in strange if Wreck.of(each) is not None}
-        if found := dead if before is None else dead & before:
+        dead = _dead(folder, ours)
+        seen = dead if before is None else before
+        if found := {each: dead[each] for each in dead.keys() & seen.keys()}:
             yield found
         before = dead
         await asyncio.sleep(LOOK_AGAIN_S)
@@ -193,10 +211,10 @@ async def _wreck(recorder: Path) -> Wreck | None:
     deadline = time.monotonic() + LOCK_LIMIT_S
     while time.monotonic() < deadline:
         wreck = Wreck.of(recorder)
-        if wreck is not None:
+        if wreck is not None or not recorder.exists():  # noqa: ASYNC240 - a stat
             return wreck
         await asyncio.sleep(0.001)
     if await asyncio.to_thread(recorder.exists):
-        # Its attempts are left to their heartbeat timeouts.
+        # Whoever holds it reports them, or their heartbeat timeouts do.
         logger.warning("recorder.locked %s: somebody holds it still", recorder.name)
     return None

@@ -79,16 +79,16 @@ class Wreck:
         """
         try:
             file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
+        except OSError:
+            return None  # there is none, or no room for another open file
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.fstat(file).st_size:
-                remove(path)  # its worker died before it had made it
+                _remove_empty(path, file)
                 return None
             return cls(mmap.mmap(file, 0, prot=mmap.PROT_READ))
-        except BlockingIOError:
-            return None  # its worker lives
+        except OSError:
+            return None  # its worker lives, or the file cannot be read just now
         finally:
             os.close(file)
 
@@ -134,6 +134,16 @@ class Wreck:
         if not size or zlib.crc32(encoded) != checksum:
             return None
         return Checkpoint.model_validate_json(encoded)
+
+
+def _remove_empty(path: Path, file: int) -> None:
+    """
+    Remove the recorder of a worker that died before it had made it, and not what a
+    newborn has put in its place.
+    """
+    with suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(file), path.stat()):
+            remove(path)
 
 
 def recorders(folder: Path) -> list[Path]:

@@ -96,12 +96,24 @@ class Stack:
             line = await _ready_line(fleet, stop)
             if line is None:
                 return 0
+            if not line:
+                return await self._not_ready(fleet, announce)
             ready = {"ready": True, "address": server.address, "ui": server.ui}
             _write(home / READY, {**ready, **line})
             announce({**ready, **line})
             return await self._stay(fleet, home, stop)
         finally:
-            await _end_fleet(fleet)
+            await _end_fleet(fleet, STOP_LIMIT_S + 2 * self.settings.drain_s)
+
+    async def _not_ready(self, fleet: asyncio.subprocess.Process, announce: Any) -> int:
+        """
+        Return the exit code of a fleet that was killed before it was ready, after one
+        that had been; whatever else keeps it from starting would again.
+        """
+        code = await fleet.wait()
+        if code < 0 and announce is _say_nothing:
+            return code
+        raise UnavailableError("the fleet did not start")
 
     async def _start_fleet(self, server: Server) -> asyncio.subprocess.Process:
         command = [sys.executable, str(ROOT / "worker.py"), "--json"]
@@ -164,7 +176,7 @@ async def _ready_line(
     fleet: asyncio.subprocess.Process, stop: asyncio.Event
 ) -> dict[str, Any] | None:
     """
-    Read the fleet's ready line, or None when we were told to stop before.
+    Read the fleet's ready line; {} when it ended, or None when we were told to stop.
     """
     assert fleet.stdout is not None
     reading = asyncio.ensure_future(fleet.stdout.readline())
@@ -175,18 +187,18 @@ async def _ready_line(
         reading.cancel()
         return None
     if not reading.result():
-        raise UnavailableError("the fleet did not start")
+        return {}
     line: dict[str, Any] = json.loads(reading.result())
     told = ("fleet", "workers", "health", "peer", "mesh")
     return {name: line[name] for name in told if name in line}
 
 
-async def _end_fleet(fleet: asyncio.subprocess.Process) -> None:
+async def _end_fleet(fleet: asyncio.subprocess.Process, limit_s: float) -> None:
     if fleet.returncode is not None:
         return
     fleet.terminate()
     try:
-        await asyncio.wait_for(fleet.wait(), STOP_LIMIT_S)
+        await asyncio.wait_for(fleet.wait(), limit_s)
     except TimeoutError:
         fleet.kill()
         await fleet.wait()

@@ -76,7 +76,7 @@ def used(settings: Settings, tell: Tell = say_nothing) -> Iterator[dict[str, Any
         if user is not None:
             os.close(user)
         if started is not None:
-            _await_end(started, home)
+            _await_end(started, home, STOP_LIMIT_S + 2 * settings.drain_s)
 
 
 def _start(home: Path) -> subprocess.Popen[bytes]:
@@ -107,11 +107,11 @@ def _await_ready(
     raise UnavailableError(f"the embedded stack did not start: {last}")
 
 
-def _await_end(started: subprocess.Popen[bytes], home: Path) -> None:
+def _await_end(started: subprocess.Popen[bytes], home: Path, limit_s: float) -> None:
     """
     Wait until the stack is gone, unless somebody else still uses it.
     """
-    deadline = time.monotonic() + STOP_LIMIT_S
+    deadline = time.monotonic() + limit_s
     while started.poll() is None and time.monotonic() < deadline:
         if _others_use(home):
             return

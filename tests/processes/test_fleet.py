@@ -327,6 +327,27 @@ def test_what_a_lost_fleet_had_in_hand_is_adopted(own: Course) -> None:
     assert recorders(folder) == []
 
 
+def test_a_lost_fleet_is_adopted_by_the_one_beside_it(own: Course) -> None:
+    """
+    It runs already, and reports what the other had in hand before any heartbeat
+    timeout would.
+    """
+    lost = own.home.fleet(processes=1)
+    own.begin(endless(["t0", "t1"]))
+    for name in ("t0", "t1"):
+        own.past(1, name)
+    beside = own.home.fleet(processes=1)
+    kill_whole(lost)
+
+    for name in ("t0", "t1"):
+        assert own.second(name)["pid"] in workers(beside)
+        own.resumed_in_full(name)
+    assert noticed(own) == {"exit report: its fleet was lost"}
+    own.cancel()
+    assert beside.stop() == 0
+    assert recorders(own.home.path / "run") == []
+
+
 def kill_whole(fleet: Fleet) -> None:
     """
     SIGKILL a fleet, the parent first.

@@ -3,6 +3,7 @@ What a worker process says by its exit code.
 """
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +39,8 @@ class Refused:
     A worker whose namespace the server does not know.
     """
 
+    task_queue = "nowhere"
+
     async def run(self) -> None:
         raise RuntimeError("Namespace nowhere is not found")
 
@@ -54,12 +57,12 @@ class Listener:
         pass
 
 
-async def test_a_worker_that_ends_by_itself_is_unfit() -> None:
+async def test_a_worker_that_ends_by_itself_is_unfit(tmp_path: Path) -> None:
     """
     It may have said that it polls: only its code tells the parent to charge it.
     """
     workers: Any = [Refused()]
     parent: Any = Listener()
     with pytest.raises(UnfitError, match="Namespace nowhere") as caught:
-        await _work(workers, parent, asyncio.Event(), 1.0)
+        await _work(workers, parent, asyncio.Event(), 1.0, tmp_path)
     assert code_of(caught.value) == UNFIT

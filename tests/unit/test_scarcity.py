@@ -18,7 +18,7 @@ from outlast.fleet.parent import EXIT_CANNOT_START, Fleet
 from outlast.fleet.recorder import HEAD_AT, Recorder
 from outlast.fleet.report import orphaned
 from outlast.fleet.watch import Child, Watch
-from outlast.fleet.wreck import Wreck
+from outlast.fleet.wreck import Wreck, recorders
 from outlast.fleet.zygote_line import UnbornError
 from outlast.runtime.settings import Settings
 
@@ -65,6 +65,7 @@ async def test_no_room_for_a_process_is_tried_again(
     many = 2 * budget.LIMIT
     fleet.children = fleet.children[:2]
     fleet.children[1].state = "polling"
+    fleet._announced = True  # it has been whole
 
     async def works_on(child: Child) -> None:
         await child.leave.wait()
@@ -156,6 +157,30 @@ async def test_a_worker_that_dies_later_is_adopted_too(
     living.let_go()  # as the kernel does at its death
     await asyncio.wait_for(adopting, BOUND_S)
     assert found == [living.path]
+
+
+async def test_what_another_parent_settles_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It does so between two looks; only what lies there at both is adopted.
+    """
+    looks = 0
+
+    def look(folder: Path) -> list[Path]:
+        nonlocal looks
+        found = recorders(folder)
+        looks += bool(found)
+        return found
+
+    monkeypatch.setattr(report, "LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr(report, "recorders", look)
+    adopting = asyncio.ensure_future(anext(orphaned(tmp_path, set())))
+    await asyncio.sleep(0)  # the first look, at nothing
+    dead = Recorder(tmp_path / "1.rec")
+    dead.let_go()
+    assert await asyncio.wait_for(adopting, BOUND_S) == {dead.path: False}
+    assert looks == 2
 
 
 def test_one_unreadable_attempt_hides_no_other(
