@@ -9,11 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from drills.mesh import family
 from drills.real import ROOT, Home, Said, events, mission, wait_for
 from outlast.contracts.models import MISSIONS_QUEUE
 from outlast.runtime.connect import connect
@@ -197,6 +199,43 @@ def test_dev_serves_whoever_comes(environment: dict[str, str], tmp_path: Path) -
     first.terminate()
     assert first.wait(timeout=20) == 0
     assert processes_of(environment["OUTLAST_HOME"]) == []
+
+
+def test_dev_outlasts_one_dead_fleet_after_the_other(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """
+    Killed while it works, and its successor before it does: the server stays, and a
+    third fleet does what was asked for meanwhile.
+    """
+    dev = begin(environment, "dev", "--json", "--processes", "1")
+    assert dev.stdout is not None
+    first = json.loads(dev.stdout.readline())["fleet"]
+    path = mission(tmp_path / "m.yaml", [one_task()])
+
+    os.kill(first, signal.SIGKILL)
+    second = wait_for(lambda: fleets(dev.pid) - {first}, "the next fleet").pop()
+    os.kill(second, signal.SIGKILL)
+    ran = starter(environment, "run", path, "--embedded", "--json")
+    assert ran.code == 0, ran.err
+
+    assert dev.poll() is None
+    dev.terminate()
+    assert dev.wait(timeout=20) == 0
+    assert processes_of(environment["OUTLAST_HOME"]) == []
+
+
+def fleets(dev: int) -> set[int]:
+    """
+    Tell the fleets' parents among what *dev* has started.
+    """
+    found = set()
+    for pid in family(dev):
+        with suppress(OSError):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if b"worker.py" in command:
+                found.add(pid)
+    return found
 
 
 def one_task(**more: Any) -> dict[str, Any]:
