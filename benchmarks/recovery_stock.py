@@ -14,6 +14,10 @@ from benchmarks.recovery_row import Row
 from benchmarks.recovery_trials import STEP_S
 from drills.real import ROOT, events, wait_for
 
+# A frozen worker swallows one retry with each of its open polls, and after each the
+# server waits twice as long.
+LIMIT_S = 300.0
+
 
 class Stock:
     """
@@ -53,6 +57,7 @@ class Stock:
         again = wait_for(
             lambda: [each for each in events(self.log, "start") if each["at"] > began],
             row.fault,
+            LIMIT_S,
         )[0]
         done = [
             each["step"]

@@ -78,7 +78,7 @@ class Trials:
             row.add(second["at"] - fault_at - STEP_S, Start.of(log, second))
             row.lost += 4 - second["step"]
             wait_for(lambda log=log: events(log, "end"), "its end")
-        return row
+        return self._explained(row)
 
     def lose_fleet(self, trials: int, host_too: bool) -> Row:
         """

@@ -30,7 +30,8 @@ from outlast.fleet.kinds import (
 )
 from outlast.fleet.life import Life
 from outlast.fleet.nursery import Nursery
-from outlast.fleet.report import Reporter, orphaned
+from outlast.fleet.orphans import orphaned
+from outlast.fleet.report import Reporter
 from outlast.fleet.standing import take_up
 from outlast.fleet.stopping import Stopping
 from outlast.fleet.tally import Tally

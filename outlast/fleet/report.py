@@ -9,7 +9,7 @@ made of the dead: whoever calls has killed first and holds the recorder's lock.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from temporalio.api.common.v1 import WorkflowExecution
@@ -25,7 +25,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from outlast.contracts.errors import CRASHED
 from outlast.contracts.models import MISSIONS_QUEUE
 from outlast.fleet.mute import PAGE
-from outlast.fleet.wreck import InHand, Wreck, recorders, remove
+from outlast.fleet.wreck import InHand, Wreck, remove
 
 logger = logging.getLogger("outlast.fleet")
 
@@ -35,7 +35,6 @@ LOCK_LIMIT_S = 1.0
 # has told the server already.
 REPORT_LIMIT_S = 600.0
 AGAIN_S = 0.2
-LOOK_AGAIN_S = 0.25
 STRIKE_OFF_S = 1.0
 
 # Open missions that are freed of a dead worker; any others go on after the timeout of
@@ -160,40 +159,6 @@ class Reporter:
         except RPCError as error:
             # A server without worker lists forgets it by itself.
             logger.debug("worker.not_struck_off: %s", error.message)
-
-
-def _dead(folder: Path, ours: Container[Path]) -> dict[Path, bool]:
-    """
-    Look which recorders' workers are dead, and let go of their locks again; tells
-    whether each had drained.
-    """
-    try:
-        strange = [each for each in recorders(folder) if each not in ours]
-    except OSError as error:  # no open files left, for one: there will be again
-        logger.warning("recorders.unseen: %s", error)
-        return {}
-    wrecks = ((each, Wreck.of(each)) for each in strange)
-    return {each: wreck.drained for each, wreck in wrecks if wreck is not None}
-
-
-async def orphaned(
-    folder: Path, ours: Container[Path]
-) -> AsyncIterator[dict[Path, bool]]:
-    """
-    Find, without end, the recorders in *folder* that nobody settles: of dead workers
-    whose parent is dead too, or it would have done so between two looks. Those that
-    lie there at first are found at once; *ours* never.
-
-    Yields those found at one look, each with whether its worker had drained.
-    """
-    before: dict[Path, bool] | None = None
-    while True:
-        dead = _dead(folder, ours)
-        seen = dead if before is None else before
-        if found := {each: dead[each] for each in dead.keys() & seen.keys()}:
-            yield found
-        before = dead
-        await asyncio.sleep(LOOK_AGAIN_S)
 
 
 def _ended(error: BaseException) -> bool:

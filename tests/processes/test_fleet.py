@@ -24,8 +24,9 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
 from drills.real import ROOT, Fleet, Home, wait_for
+from outlast.fleet.orphans import orphaned
 from outlast.fleet.parent import _cause
-from outlast.fleet.report import Reporter, orphaned
+from outlast.fleet.report import Reporter
 from outlast.fleet.wreck import Wreck, recorders
 from outlast.runtime.connect import connect
 from outlast.runtime.embedded import Server, choose_ports

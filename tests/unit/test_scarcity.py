@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from outlast.contracts.models import Checkpoint
-from outlast.fleet import budget, parent, report, watch
+from outlast.fleet import budget, orphans, parent, watch
 from outlast.fleet.kinds import Kind
+from outlast.fleet.orphans import orphaned
 from outlast.fleet.parent import EXIT_CANNOT_START, Fleet
 from outlast.fleet.recorder import HEAD_AT, Recorder
-from outlast.fleet.report import orphaned
 from outlast.fleet.watch import Child, Watch
 from outlast.fleet.wreck import Wreck, recorders
 from outlast.fleet.zygote_line import UnbornError
@@ -138,7 +138,7 @@ async def test_a_worker_that_dies_later_is_adopted_too(
     died before it had made its recorder has left an empty file. Its own are not for
     adoption.
     """
-    monkeypatch.setattr(report, "LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr(orphans, "LOOK_AGAIN_S", 0.01)
     living, ours = Recorder(tmp_path / "1.rec"), Recorder(tmp_path / "3.rec")
     ours.let_go()  # dead, and about to be settled by its parent
     (tmp_path / "2.rec").touch()
@@ -173,8 +173,8 @@ async def test_what_another_parent_settles_is_left_to_it(
         looks += bool(found)
         return found
 
-    monkeypatch.setattr(report, "LOOK_AGAIN_S", 0.01)
-    monkeypatch.setattr(report, "recorders", look)
+    monkeypatch.setattr(orphans, "LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr(orphans, "recorders", look)
     adopting = asyncio.ensure_future(anext(orphaned(tmp_path, set())))
     await asyncio.sleep(0)  # the first look, at nothing
     dead = Recorder(tmp_path / "1.rec")

@@ -1,0 +1,51 @@
+"""
+What lost fleets have left in this home: recorders of dead workers, with no parent.
+
+Heartbeat timeouts would tell of their attempts too, a second later; where another fleet
+shares the home, its parent sees them first.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Container
+from pathlib import Path
+
+from outlast.fleet.wreck import Wreck, recorders
+
+logger = logging.getLogger("outlast.fleet")
+
+LOOK_AGAIN_S = 0.25
+
+
+async def orphaned(
+    folder: Path, ours: Container[Path]
+) -> AsyncIterator[dict[Path, bool]]:
+    """
+    Find, without end, the recorders in *folder* that nobody settles: of dead workers
+    whose parent is dead too, or it would have done so between two looks. Those that
+    lie there at first are found at once; *ours* never.
+
+    Yields those found at one look, each with whether its worker had drained.
+    """
+    before: dict[Path, bool] | None = None
+    while True:
+        dead = _dead(folder, ours)
+        seen = dead if before is None else before
+        if found := {each: dead[each] for each in dead.keys() & seen.keys()}:
+            yield found
+        before = dead
+        await asyncio.sleep(LOOK_AGAIN_S)
+
+
+def _dead(folder: Path, ours: Container[Path]) -> dict[Path, bool]:
+    """
+    Look which recorders' workers are dead, and let go of their locks again; tells
+    whether each had drained.
+    """
+    try:
+        strange = [each for each in recorders(folder) if each not in ours]
+    except OSError as error:  # no open files left, for one: there will be again
+        logger.warning("recorders.unseen: %s", error)
+        return {}
+    wrecks = ((each, Wreck.of(each)) for each in strange)
+    return {each: wreck.drained for each, wreck in wrecks if wreck is not None}
