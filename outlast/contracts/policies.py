@@ -257,7 +257,7 @@ def recovery(timing: Timing) -> list[Recovery]:
             "agent process or host lost, unreported", silence, "heartbeat_timeout_s"
         ),
         Recovery("agent process frozen", silence, "heartbeat_timeout_s"),
-        Recovery("workflow process lost, idle", idle, "sticky_s"),
+        Recovery("workflow process lost, unreported, idle", idle, "sticky_s"),
         Recovery("workflow process lost, task in hand", in_hand, "workflow_task_s"),
         Recovery("agent raised, first retry", retry, "BACKOFF_FIRST_S"),
     ]
