@@ -84,7 +84,7 @@ def test_the_worst_recoveries_are_the_sum_of_what_is_waited_for() -> None:
     assert worst == {
         "agent process or host lost, unreported": 10.75,
         "agent process frozen": 10.75,
-        "workflow process lost, idle": 20.75,
+        "workflow process lost, unreported, idle": 20.75,
         "workflow process lost, task in hand": 30.75,
         "agent raised, first retry": BACKOFF_FIRST_S + 0.75,
     }
@@ -122,7 +122,7 @@ def test_a_server_that_is_not_tuned_cannot_keep_it() -> None:
     ("slow", "fault"),
     [
         ({"heartbeat_timeout_s": 3.0}, "agent process or host lost, unreported"),
-        ({"sticky_s": 10.0}, "workflow process lost, idle"),
+        ({"sticky_s": 10.0}, "workflow process lost, unreported, idle"),
         ({"workflow_task_s": 10.0}, "workflow process lost, task in hand"),
     ],
 )
