@@ -127,11 +127,20 @@ class Fleet:
             if not unended.with_suffix(RECORDER).exists():
                 telemetry.end_for_dead(unended, LOST)
         async for lost in orphaned(self.home / "run", self._ours):
-            for recorder in lost:
-                self._report(self.reporter.settle(recorder, LOST))
-                telemetry.end_for_dead(recorder.with_suffix(UNENDED), LOST)
-            if not all(lost.values()):
-                self._report(self.reporter.free())
+            self._ours.update(lost)
+            self._report(self._take_over(lost))
+
+    async def _take_over(self, lost: dict[Path, bool]) -> None:
+        """
+        Report for another fleet's dead workers, each drained or not.
+        """
+        if not all(lost.values()):
+            # First: what is reported would wait for the dead one's queue.
+            await self.reporter.free()
+        for recorder in lost:
+            telemetry.end_for_dead(recorder.with_suffix(UNENDED), LOST)
+        await asyncio.gather(*(self.reporter.settle(each, LOST) for each in lost))
+        self._ours.difference_update(lost)
 
     def describe(self) -> dict[str, Any]:
         """

@@ -18,7 +18,7 @@ from outlast.fleet.orphans import orphaned
 from outlast.fleet.parent import EXIT_CANNOT_START, Fleet
 from outlast.fleet.recorder import HEAD_AT, Recorder
 from outlast.fleet.watch import Child, Watch
-from outlast.fleet.wreck import Wreck, recorders
+from outlast.fleet.wreck import Wreck, recorders, remove
 from outlast.fleet.zygote_line import UnbornError
 from outlast.runtime.settings import Settings
 
@@ -201,3 +201,47 @@ def test_one_unreadable_attempt_hides_no_other(
     assert wreck is not None
     assert [each.task for each in wreck.in_hand()] == ["b"]
     assert "recorder.unreadable" in caplog.text
+
+
+class Slow:
+    """
+    A reporter that takes its time to free missions; tells what it did.
+    """
+
+    def __init__(self) -> None:
+        self.did: list[str] = []
+        self.may_free = asyncio.Event()
+
+    async def client(self) -> None: ...
+
+    async def free(self) -> None:
+        self.did.append("free")
+        await self.may_free.wait()
+
+    async def settle(self, recorder: Path, cause: str) -> None:
+        self.did.append(f"settle {recorder.name}: {cause}")
+        remove(recorder)
+
+
+async def test_a_lost_fleet_is_taken_over_once(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Its missions are freed before its attempts are reported, which would wait for a
+    dead process else; and however long that takes, nobody begins it again.
+    """
+    monkeypatch.setattr(orphans, "LOOK_AGAIN_S", 0.001)
+    slow = Slow()
+    fleet.reporter = slow  # type: ignore[assignment]
+    dead = Recorder(fleet.home / "run" / "1.rec")
+    dead.let_go()
+    adopting = asyncio.ensure_future(fleet._adopt())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(adopting), 0.1)
+    assert slow.did == ["free"]
+    slow.may_free.set()
+    async with asyncio.timeout(BOUND_S):
+        while dead.path.exists():  # noqa: ASYNC110 - a file has no event
+            await asyncio.sleep(0)
+    adopting.cancel()
+    assert slow.did == ["free", "settle 1.rec: its fleet was lost"]
