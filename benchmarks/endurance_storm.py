@@ -31,6 +31,7 @@ STORM_TASKS, STORM_STEPS, STORM_STEP_S, STORM_EFFECT_S = 6, 20, 0.05, 0.02
 # every task would be a suspect. With fewer than two polling nobody makes progress.
 PACE_S = (0.1, 0.25)
 LEAST_POLLING = 2
+SEEN_S = 5.0
 SAMPLE_S = 0.25
 GROWTH_SHARE, GROWTH_MB = 0.10, 10.0
 # A stopped parent does not wait for its zygotes, which end within moments.
@@ -127,17 +128,19 @@ async def _keep_busy(on: Ground, number: int, over: asyncio.Event) -> None:
 
 
 async def _storm(on: Ground, fleet: Fleet, kills: int) -> None:
-    killed: set[int] = set()
-    began = time.monotonic()
-    while len(killed) < kills:
+    killed: dict[int, float] = {}  # pid: when last; the kernel gives each out again
+    began, count = time.monotonic(), 0
+    while count < kills:
         await asyncio.sleep(on.dice.uniform(*PACE_S))
-        # The parent may not have seen the last death yet.
-        polling = {*await asyncio.to_thread(fleet.pids, "agents")} - killed
+        # The parent may not have seen the last deaths yet.
+        lately = {pid for pid, at in killed.items() if time.monotonic() - at < SEEN_S}
+        polling = {*await asyncio.to_thread(fleet.pids, "agents")} - lately
         if len(polling) >= LEAST_POLLING:
             victim = on.dice.choice(sorted(polling))
             with suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
-                killed.add(victim)
+                killed[victim] = time.monotonic()
+                count += 1
     lasted = time.monotonic() - began
     on.findings.note(f"{kills} kills in {lasted:.0f} s, {kills / lasted:.1f} a second")
 
