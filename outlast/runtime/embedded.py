@@ -50,15 +50,6 @@ DYNAMIC_CONFIG = [
 PRAGMAS = ("journal_mode=wal", "synchronous=1")
 SEARCH_ATTRIBUTES = ("OutlastStatus=Keyword", "OutlastTenant=Keyword")
 
-# What the user's environment may say otherwise.
-DEFAULTS = {
-    # It will not start for a user without a name, as containers have.
-    "USER": "outlast",
-    # It collects its garbage less often, for about 90 MB: a collection takes 0.1 s of
-    # a core, which is what many recoveries take in all.
-    "GOGC": "400",
-}
-
 BOOT_LIMIT_S = 30.0
 # Who answers may be somebody who was faster: a server that lost the race to its port
 # has ended by then.
@@ -148,7 +139,8 @@ class Server:
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
-                env=DEFAULTS | os.environ,
+                # It will not start for a user without a name, as containers have.
+                env={"USER": "outlast", **os.environ},
                 start_new_session=True,  # a Ctrl-C is for us; it goes last
             )
 
