@@ -23,7 +23,6 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -33,16 +32,13 @@ from typing import NoReturn
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Worker
 
 from drills.real import ROOT, Home
 from outlast.attempt.agent import load
-from outlast.attempt.guard import Place
 from outlast.attempt.hands import NOBODY
-from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.models import Limits, Mission, Report, Status, Task
-from outlast.fleet.hosting import agent_worker, missions_worker
+from outlast.fleet.hosting import hosted
 from outlast.fleet.kinds import Kind, identity_of
 from outlast.fleet.watchdog import TICKS_A_SECOND
 from outlast.runtime.connect import connect
@@ -188,27 +184,15 @@ async def _serve(kind: Kind) -> None:
     store = Store(settings().store)
     share(store)
     client = await connect(identity=identity_of(os.getpid(), kind))
-    workers = _workers(kind, client, store)
+    chosen = settings()
+    agents = {} if kind is Kind.WORKFLOWS else load(chosen.modules)
+    # What the fleet's process of this kind makes, but with nobody to tell.
+    workers = await hosted(kind, client, store, agents, chosen, NOBODY)
     running = [asyncio.ensure_future(worker.run()) for worker in workers]
     print("polling", flush=True)
     await asyncio.to_thread(sys.stdin.read)
     await asyncio.gather(*(worker.shutdown() for worker in workers))
     await asyncio.gather(*running)
-
-
-def _workers(kind: Kind, client: Client, store: Store) -> list[Worker]:
-    """
-    Make what the fleet's process of *kind* makes, but with nobody to tell.
-    """
-    if kind is Kind.WORKFLOWS:
-        return [missions_worker(client, store)]
-    chosen = settings()
-    ledger = Ledger(store, fencing=chosen.fencing)
-    ledger.warm_up()
-    threads = ThreadPoolExecutor(chosen.slots * 4, thread_name_prefix="agent")
-    place = Place(ledger=ledger, threads=threads, hands=NOBODY)
-    agents = load(chosen.modules).values()
-    return [agent_worker(client, place, agent, chosen) for agent in agents]
 
 
 def do_mission(home: Home, steps: int) -> int:

@@ -21,6 +21,7 @@ from activities.leases import keeping, lend
 from activities.registrar import books_of
 from outlast.attempt.agent import Agent
 from outlast.attempt.guard import Place
+from outlast.attempt.hands import Hands
 from outlast.attempt.host import host
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.permit import permits_of
@@ -29,7 +30,6 @@ from outlast.contracts.policies import SHIPPED
 from outlast.contracts.pool import lease_queue_of
 from outlast.fleet.alone import Turn
 from outlast.fleet.kinds import Kind
-from outlast.fleet.recorder import Recorder
 from outlast.fleet.room import Room
 from outlast.fleet.standing import warn_of_crowding
 from outlast.runtime.builds import DEPLOYMENT
@@ -61,12 +61,12 @@ async def hosted(
     store: Store,
     agents: dict[str, Agent],
     chosen: Settings,
-    recorder: Recorder,
+    hands: Hands,
 ) -> list[Worker]:
     """
     Make the Temporal workers of a process of *kind*.
 
-    :param recorder: hears what each attempt has in hand.
+    :param hands: hears what each attempt has in hand.
     """
     if kind is Kind.WORKFLOWS:
         return [missions_worker(client, store, chosen.build)]
@@ -76,7 +76,7 @@ async def hosted(
     place = Place(
         ledger=ledger,
         threads=_threads(chosen.slots, len(agents)),
-        hands=recorder,
+        hands=hands,
         drain_s=chosen.drain_s,
     )
     if kind is Kind.ALONE:
