@@ -7,7 +7,7 @@ are left a moment later; what is taken from one of them meanwhile is drained in 
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -47,7 +47,7 @@ def busy_queues(folder: Path) -> set[str]:
     return {name(role) for role in roles for name in named}
 
 
-async def leave(workers: Iterable[Reading], busy: set[str]) -> None:
+async def leave(workers: Sequence[Reading], busy: set[str]) -> None:
     """
     Shut *workers* down, those of *busy* queues first.
     """
