@@ -52,8 +52,8 @@ AGENTS = 2  # processes for agents, on either side
 
 # A lap is one mission, as many tasks as the two processes have slots. The speed of a
 # machine that is shared drifts by a fifth within seconds: short laps in turn see the
-# same of it. All laps of one side of a pair take about 12 s of CPU.
-LAPS = 8
+# same of it. All laps of one side of a pair take about 30 s of CPU.
+LAPS = 16
 STEPS = 200
 WARM_LAPS, WARM_STEPS = 3, 40
 

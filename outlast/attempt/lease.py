@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from outlast.attempt.agent import Agent, Degraded
+from outlast.attempt.brisk import brisk
 from outlast.attempt.counts import DEAD_ITEMS, count
 from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Place, call, encode
@@ -110,6 +111,10 @@ class Lent:
 
         :raises StaleAttemptError: when a later attempt has the lease.
         """
+        with brisk():
+            return await self._work()
+
+    async def _work(self) -> Worked:
         began = time.monotonic()
         claim = await self._begin()
         pulse = asyncio.ensure_future(self._pulse())

@@ -8,6 +8,7 @@ attempts pending aborts.
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -40,7 +41,7 @@ from outlast.fleet.kinds import (
 from outlast.fleet.leaving import busy_queues, leave
 from outlast.fleet.lookout import Lookout
 from outlast.fleet.recorder import Recorder
-from outlast.fleet.tally import TELL_S, Outbox
+from outlast.fleet.tally import TELL_TICKS, Outbox
 from outlast.fleet.unread import tell_plainly
 from outlast.runtime import telemetry
 from outlast.runtime.connect import connect_patiently
@@ -53,11 +54,6 @@ from outlast.store.root import confine
 END_AFTER_S = 2.0
 # Without a parent a process that has not ended by then ends itself.
 ORPHAN_S = 1.0
-
-# How long a thread that computes keeps the interpreter from those that wait for it.
-# An attempt begins with a dozen calls of the database, and after each it waits so long
-# where another one computes: with the 5 ms of the interpreter 0.1 s and more.
-SWITCH_S = 0.0005
 
 # How often a store that is away is asked for.
 AGAIN_S = 0.2
@@ -78,7 +74,6 @@ def run(kind: Kind, channel: socket.socket) -> NoReturn:
     :param channel: to the parent: it hears our signs, and its end is our end.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, by SIGTERM
-    sys.setswitchinterval(SWITCH_S)
     logging.basicConfig(level=logging.WARNING, format="%(name)s %(message)s")
     tell_plainly()
     threading.Thread(target=_end_alone, args=(channel.dup(),), daemon=True).start()
@@ -135,8 +130,7 @@ async def _serve(kind: Kind, channel: socket.socket) -> None:
     counts.listen(outbox)
     watching = [
         asyncio.ensure_future(parent.watch(stop)),
-        asyncio.ensure_future(parent.keep_posted(outbox)),
-        asyncio.ensure_future(_tick(recorder)),
+        asyncio.ensure_future(_tick(recorder, parent, outbox)),
     ]
     store = await _open_patiently(stop, chosen)
     client = await connect_patiently(stop, identity_of(pid, kind))
@@ -214,12 +208,14 @@ def _why(running: list[asyncio.Task[None]]) -> str:
     return causes[0] if causes else "it does not say why"
 
 
-async def _tick(recorder: Recorder) -> None:
+async def _tick(recorder: Recorder, parent: "Parent", outbox: Outbox) -> None:
     """
-    Show the watchdog that the event loop turns.
+    Show the watchdog that the event loop turns, and keep the parent posted.
     """
-    while True:
+    for turn in itertools.count():
         recorder.tick()
+        if turn % TELL_TICKS == 0:
+            parent.post(outbox)
         await asyncio.sleep(TICK_S)
 
 
@@ -244,14 +240,6 @@ class Parent:
         """
         if told := outbox.empty():
             self.writer.write(json.dumps(told).encode() + b"\n")
-
-    async def keep_posted(self, outbox: Outbox) -> None:
-        """
-        Tell it again and again.
-        """
-        while True:
-            await asyncio.sleep(TELL_S)
-            self.post(outbox)
 
     async def watch(self, stop: asyncio.Event) -> None:
         """

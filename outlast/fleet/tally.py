@@ -21,8 +21,9 @@ from outlast.attempt.counts import (
 
 NAMES = (BEATS, PARKED, DEAD_TASKS, DEAD_ITEMS)
 
-# How often a worker tells.
-TELL_S = 0.2
+# A worker tells after so many ticks of its event loop: one timer wakes it less often
+# than two.
+TELL_TICKS = 2
 
 # Upper bounds of the recovery histogram, around the goals of each rung.
 BOUNDS_S = (0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)

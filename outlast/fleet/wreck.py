@@ -165,10 +165,15 @@ def last_tick(path: Path) -> float | None:
     Read when the worker's event loop turned last, in monotonic seconds.
     """
     try:
-        with path.open("rb") as file:
-            return float(HEADER.unpack(file.read(HEADER.size))[0])
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        return float(HEADER.unpack(os.read(file, HEADER.size))[0])
     except (OSError, struct.error):
         return None
+    finally:
+        os.close(file)
 
 
 def count_in_hand(path: Path) -> int:
