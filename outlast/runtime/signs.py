@@ -3,7 +3,6 @@ The signs of life that workers give the server, every second each.
 """
 
 import time
-from collections.abc import AsyncIterator
 
 from temporalio.api.enums.v1 import WorkerStatus
 from temporalio.api.worker.v1 import WorkerHeartbeat
@@ -37,7 +36,19 @@ async def signs(client: Client, query: str = "") -> list[WorkerHeartbeat]:
 
     :raises UnavailableError: when the server gives no list of workers.
     """
-    return [each async for each in _listed(client, query)]
+    request = ListWorkersRequest(
+        namespace=client.namespace, page_size=PAGE, query=query
+    )
+    found: list[WorkerHeartbeat] = []
+    while True:
+        try:
+            listed = await client.workflow_service.list_workers(request)
+        except RPCError as error:
+            raise UnavailableError(_unread(error)) from None
+        found += [each.worker_heartbeat for each in listed.workers_info]
+        if not listed.next_page_token:
+            return found
+        request.next_page_token = listed.next_page_token
 
 
 def silence_s(sign: WorkerHeartbeat) -> float:
@@ -59,19 +70,3 @@ def _unread(error: RPCError) -> str:
     if error.status is RPCStatusCode.UNIMPLEMENTED:
         return f"this server lists no workers: {error.message}"
     return f"the list of workers could not be read ({error.message})"
-
-
-async def _listed(client: Client, query: str) -> AsyncIterator[WorkerHeartbeat]:
-    request = ListWorkersRequest(
-        namespace=client.namespace, page_size=PAGE, query=query
-    )
-    while True:
-        try:
-            listed = await client.workflow_service.list_workers(request)
-        except RPCError as error:
-            raise UnavailableError(_unread(error)) from None
-        for each in listed.workers_info:
-            yield each.worker_heartbeat
-        if not listed.next_page_token:
-            return
-        request.next_page_token = listed.next_page_token
