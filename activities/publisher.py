@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from activities.answering.handover import Citation, Index, Publication, Review
 from outlast import Run, agent
-from outlast.contracts.models import Name
+from outlast.contracts.names import Name
 from outlast.store.passages import flat
 
 

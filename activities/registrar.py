@@ -14,16 +14,9 @@ from outlast.attempt.counts import DEAD_TASKS, PARKED, count
 from outlast.attempt.host import fence_of
 from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import (
-    SUMMARY_CHARS,
-    Answer,
-    Assignment,
-    Mission,
-    Report,
-    Status,
-    digest,
-    shorten,
-)
+from outlast.contracts.models import Answer, Assignment, Mission
+from outlast.contracts.reports import Report, Status
+from outlast.contracts.texts import SUMMARY_CHARS, digest, shorten
 from outlast.contracts.trees import MISSION_ROLE
 from outlast.store.books import Books
 from outlast.store.database import Store

@@ -17,7 +17,8 @@ from typing import Any
 from temporalio.client import Client
 
 from drills.real import Fleet, Home, events, wait_for
-from outlast.contracts.models import Mission, Outcome, Report, Status
+from outlast.contracts.models import Mission
+from outlast.contracts.reports import Outcome, Report, Status
 from outlast.runtime.connect import connect_patiently
 from outlast.runtime.embedded import Server, choose_ports
 from outlast.runtime.start import Started, start

@@ -14,41 +14,33 @@ fleet's agents) show that. Exit code 1 says that the bound was missed.
 
 import argparse
 import asyncio
-import os
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import NoReturn
 
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from drills.real import ROOT, Home
-from outlast.attempt.agent import load
-from outlast.attempt.hands import NOBODY
+from benchmarks.peace_sides import AGENTS, Parts, Start, bare, cpu_s, shipped
+from drills.real import Home
 from outlast.contracts.errors import UnavailableError
-from outlast.contracts.models import Limits, Mission, Report, Status, Task
-from outlast.fleet.hosting import hosted
-from outlast.fleet.kinds import Kind, identity_of
-from outlast.fleet.watchdog import TICKS_A_SECOND
+from outlast.contracts.models import Limits, Mission, Task
+from outlast.contracts.reports import Report, Status
 from outlast.runtime.connect import connect
 from outlast.runtime.embedded import BOOT_LIMIT_S, Server, choose_ports
 from outlast.runtime.settings import settings
 from outlast.runtime.start import start
-from outlast.store.database import Store, share
+from outlast.store.database import Store
 
 BOUND = 1.05  # the fleet's CPU seconds an attempt, over those without it
-AGENTS = 2  # processes for agents, on either side
 
 # A lap is one mission, as many tasks as the two processes have slots. The speed of a
 # machine that is shared drifts by a fifth within seconds: short laps in turn see the
@@ -61,10 +53,6 @@ SETTLE_S = 3.0  # what a newborn still does is not what it costs when idle
 IDLE_S = 10.0
 
 NAMESPACE_KEPT = timedelta(days=1)
-
-# Process ids by what they are part of.
-Parts = dict[str, list[int]]
-Start = Callable[[Home], AbstractContextManager[Parts]]
 
 
 @dataclass
@@ -102,41 +90,6 @@ class Side:
 
 
 @contextmanager
-def shipped(home: Home) -> Iterator[Parts]:
-    """
-    Have the fleet as it is shipped.
-    """
-    fleet = home.fleet(processes=AGENTS)
-    parent = fleet.process.pid
-    parts: Parts = {"parent": [parent], "zygotes": children_of(parent)}
-    for each in fleet.health()["processes"]:
-        parts.setdefault(each["kind"], []).append(each["pid"])
-    try:
-        yield parts
-    finally:
-        fleet.stop()
-        home.fleets.remove(fleet)
-
-
-@contextmanager
-def bare(home: Home) -> Iterator[Parts]:
-    """
-    Have the same workers and nothing else.
-    """
-    with ExitStack() as leaving:
-        started = [
-            (kind, leaving.enter_context(_bare_process(home, kind)))
-            for kind in (Kind.WORKFLOWS, *[Kind.AGENTS] * AGENTS)
-        ]
-        parts: Parts = {}
-        for kind, process in started:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "polling\n", f"{kind} did not start"
-            parts.setdefault(kind, []).append(process.pid)
-        yield parts
-
-
-@contextmanager
 def warm(start_side: Start, home: Home) -> Iterator[Side]:
     """
     Have a side whose every process has begun and ended attempts.
@@ -145,54 +98,6 @@ def warm(start_side: Start, home: Home) -> Iterator[Side]:
         for _ in range(WARM_LAPS):
             do_mission(home, WARM_STEPS)
         yield Side(home, parts)
-
-
-@contextmanager
-def _bare_process(home: Home, kind: Kind) -> Iterator[subprocess.Popen[str]]:
-    """
-    Start a worker that ends when its standard input does, so with us at the latest.
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.peace", "worker", kind],
-        cwd=ROOT,
-        env=home.environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        try:
-            process.communicate(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def work(kind: Kind) -> NoReturn:
-    """
-    Be a bare worker of *kind* until standard input ends. It ends as a worker of the
-    fleet does, by os._exit.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_serve(kind))
-    os._exit(0)
-
-
-async def _serve(kind: Kind) -> None:
-    store = Store(settings().store)
-    share(store)
-    client = await connect(identity=identity_of(os.getpid(), kind))
-    chosen = settings()
-    agents = {} if kind is Kind.WORKFLOWS else load(chosen.modules)
-    # What the fleet's process of this kind makes, but with nobody to tell.
-    workers = await hosted(kind, client, store, agents, chosen, NOBODY)
-    running = [asyncio.ensure_future(worker.run()) for worker in workers]
-    print("polling", flush=True)
-    await asyncio.to_thread(sys.stdin.read)
-    await asyncio.gather(*(worker.shutdown() for worker in workers))
-    await asyncio.gather(*running)
 
 
 def do_mission(home: Home, steps: int) -> int:
@@ -257,29 +162,6 @@ async def _healthy(address: str) -> Client:
                 return await connect(address)
             except UnavailableError:
                 await asyncio.sleep(0.1)
-
-
-def children_of(pid: int) -> list[int]:
-    """
-    List the processes that *pid* has started and that still run.
-    """
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for each in tasks for child in each.read_text().split()]
-
-
-def cpu_s(parts: Parts) -> dict[str, float]:
-    """
-    Read the CPU seconds, user and system, that each of *parts* has used so far.
-
-    :raises FileNotFoundError: when one of the processes is gone.
-    """
-    return {part: sum(map(_cpu_s_of, pids)) for part, pids in parts.items()}
-
-
-def _cpu_s_of(pid: int) -> float:
-    # The name in parentheses may hold spaces: what follows it does not.
-    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(stat[11]) + int(stat[12])) / TICKS_A_SECOND
 
 
 def main() -> int:
@@ -357,6 +239,4 @@ def _idle(home: Home) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["worker"]:
-        work(Kind(sys.argv[2]))
     sys.exit(main())

@@ -2,20 +2,25 @@
 The same fault on stock Temporal: no fleet, no ledger, a heartbeat timeout of 1 s.
 """
 
-import json
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from temporalio.client import Client
 
 from benchmarks.recovery_row import Row
 from benchmarks.recovery_trials import STEP_S
 from drills.real import ROOT, events, wait_for
+from drills.stock import QUEUE, Rehearsal
 
 # A frozen worker swallows one retry with each of its open polls, and after each the
-# server waits twice as long.
+# server waits twice as long. A dead one can hold up the next run's first task as well.
 LIMIT_S = 300.0
 
 
@@ -26,57 +31,71 @@ class Stock:
 
     def __init__(self, address: str, folder: Path) -> None:
         self.address = address
-        self.log = folder / "stock.jsonl"
+        self.folder = folder
         self.workers: dict[int, subprocess.Popen[bytes]] = {}
 
     def measure(self, trials: int, how: signal.Signals) -> Row:
         """
-        Kill or freeze the worker that has the activity in hand.
+        Kill or freeze the worker that has the activity in hand, in a run of its own
+        each time: in one run the server would wait twice as long after each.
         """
         row = Row(f"stock Temporal, heartbeat 1 s: {how.name}", None, None)
-        self.log = self.log.with_name(f"stock-{how.name}.jsonl")
         for _ in range(2):
-            self._start()
-        script = {"steps": 100_000, "step_seconds": STEP_S, "log": str(self.log)}
-        run = self._python("run", self.address, json.dumps(script))
-        wait_for(lambda: events(self.log, "step"), "stock Temporal to start")
-        for _ in range(trials):
-            self._once(row, how)
-        for process in [run, *self.workers.values()]:
-            process.kill()
-            process.wait()
-        self.workers.clear()
+            self._start_worker()
+        try:
+            for trial in range(trials):
+                log = self.folder / f"stock-{how.name}-{trial}.jsonl"
+                with self._running(log):
+                    self._lose(row, log, how)
+        finally:
+            for process in self.workers.values():
+                process.kill()
+                process.wait()
+            self.workers.clear()
         return row
 
-    def _once(self, row: Row, how: signal.Signals) -> None:
-        steps = reversed(events(self.log, "step"))
-        # A worker that was frozen may have had the last word before it was killed.
-        step = next(each for each in steps if each["pid"] in self.workers)
+    def _lose(self, row: Row, log: Path, how: signal.Signals) -> None:
+        wait_for(lambda: len(events(log, "step")) > 2, "stock to work", LIMIT_S)
+        pid = events(log, "step")[-1]["pid"]
         began = time.time()
-        os.kill(step["pid"], how)
-        again = wait_for(
-            lambda: [each for each in events(self.log, "start") if each["at"] > began],
-            row.fault,
-            LIMIT_S,
-        )[0]
+        os.kill(pid, how)
+        wait_for(lambda: len(events(log, "start")) > 1, row.fault, LIMIT_S)
+        again = events(log, "start")[1]
         done = [
-            each["step"]
-            for each in events(self.log, "step")
-            if each["at"] <= again["at"]
+            each["step"] for each in events(log, "step") if each["at"] <= again["at"]
         ]
         row.seconds.append(again["at"] - began)
         row.lost += max(0, max(done) - again["step"])
-        victim = self.workers.pop(step["pid"])
+        victim = self.workers.pop(pid)
         victim.kill()
         victim.wait()
-        self._start()
-        wait_for(lambda: events(self.log, "step")[-1]["at"] > again["at"], "a new step")
+        self._start_worker()
 
-    def _start(self) -> None:
-        process = self._python("worker", self.address)
+    @contextmanager
+    def _running(self, log: Path) -> Iterator[None]:
+        """
+        Have one activity run that ends when we do.
+        """
+        script = {"steps": 100_000, "step_seconds": STEP_S, "log": str(log)}
+
+        async def start() -> None:
+            client = await Client.connect(self.address)
+            await client.start_workflow(
+                Rehearsal.run, script, id=log.stem, task_queue=QUEUE
+            )
+
+        async def end() -> None:
+            client = await Client.connect(self.address)
+            await client.get_workflow_handle(log.stem).terminate()
+
+        asyncio.run(start())
+        try:
+            yield
+        finally:
+            asyncio.run(end())
+
+    def _start_worker(self) -> None:
+        command = [sys.executable, "-m", "drills.stock", "worker", self.address]
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
         self.workers[process.pid] = process
         time.sleep(2.5)  # it has no way to say that it polls
-
-    def _python(self, *args: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "drills.stock", *args]
-        return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)

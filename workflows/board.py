@@ -2,7 +2,7 @@
 How a mission looks in the Web UI while it runs: its current details, as Markdown.
 """
 
-from outlast.contracts.models import Outcome, Progress, Running
+from outlast.contracts.reports import Outcome, Progress, Running
 
 MARKS = {
     "done": "✅",

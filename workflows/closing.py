@@ -9,9 +9,11 @@ from typing import Any
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 
-from outlast.contracts.models import MISSIONS_QUEUE, Mission, Outcome, Report, Status
+from outlast.contracts.models import Mission
+from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.plan import mission_status
 from outlast.contracts.policies import BACKOFF_CAP_S, BACKOFF_FIRST_S
+from outlast.contracts.reports import Outcome, Report, Status
 
 # Closing the books waits for the store as long as it takes a person to mend it.
 BOOKS_ATTEMPTS = 2_000

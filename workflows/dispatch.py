@@ -14,16 +14,8 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError
 
-from outlast.contracts.models import (
-    CAUSE_CHARS,
-    Answer,
-    Assignment,
-    Checkpoint,
-    alone_queue_of,
-    attempt_id,
-    queue_of,
-    shorten,
-)
+from outlast.contracts.models import Answer, Assignment, Checkpoint
+from outlast.contracts.names import alone_queue_of, attempt_id, queue_of
 from outlast.contracts.policies import (
     BACKOFF_CAP_S,
     BACKOFF_FACTOR,
@@ -31,6 +23,7 @@ from outlast.contracts.policies import (
     DISPATCH_TRIES,
     SHIPPED,
 )
+from outlast.contracts.texts import CAUSE_CHARS, shorten
 from workflows.routes import unplayed
 from workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
 

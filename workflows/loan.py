@@ -7,7 +7,7 @@ from datetime import timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from outlast.contracts.models import alone_queue_of, queue_of
+    from outlast.contracts.names import alone_queue_of, queue_of
     from outlast.contracts.policies import SHIPPED
     from outlast.contracts.pool import (
         Lease,

@@ -8,14 +8,10 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-from outlast.contracts.models import (
-    CAUSE_CHARS,
-    Approval,
-    Asked,
-    Moment,
-    Task,
-    shorten,
-)
+from outlast.contracts.models import Approval, Task
+from outlast.contracts.names import Moment
+from outlast.contracts.reports import Asked
+from outlast.contracts.texts import CAUSE_CHARS, shorten
 
 WORDS = {"approve": "approved", "reject": "rejected"}
 

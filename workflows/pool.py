@@ -16,11 +16,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
-    from outlast.contracts.models import (
-        CAUSE_CHARS,
-        MISSIONS_QUEUE,
-        shorten,
-    )
+    from outlast.contracts.names import MISSIONS_QUEUE
     from outlast.contracts.policies import (
         BACKOFF_CAP_S,
         BACKOFF_FIRST_S,
@@ -40,6 +36,7 @@ with workflow.unsafe.imports_passed_through():
         Worked,
         next_size,
     )
+    from outlast.contracts.texts import CAUSE_CHARS, shorten
     from workflows.dispatch import AGAIN
     from workflows.loan import charge, convicted, dispatch, held
     from workflows.verdict import Next, Verdict, judge

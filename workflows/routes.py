@@ -7,7 +7,7 @@ again once somebody does.
 
 from collections.abc import Collection
 
-from outlast.contracts.models import CAUSE_CHARS, shorten
+from outlast.contracts.texts import CAUSE_CHARS, shorten
 
 
 class Routes:

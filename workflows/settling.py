@@ -13,22 +13,19 @@ from temporalio.exceptions import ActivityError, ChildWorkflowError
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import (
-    CAUSE_CHARS,
     Answer,
     Assignment,
     Checkpoint,
     Mission,
-    Moment,
-    Outcome,
     Redoing,
-    Running,
-    Status,
     Task,
-    shorten,
 )
+from outlast.contracts.names import Moment
 from outlast.contracts.orders import Sighting
 from outlast.contracts.plan import ANSWERED, Plan, settle
 from outlast.contracts.policies import Policy
+from outlast.contracts.reports import Outcome, Running, Status
+from outlast.contracts.texts import CAUSE_CHARS, shorten
 from outlast.contracts.trees import MISSION_ROLE
 from workflows.dispatch import Pursuit, told_to_end
 from workflows.people import Desk, Said

@@ -8,7 +8,8 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.exceptions import ChildWorkflowError
 
-from outlast.contracts.models import MISSIONS_QUEUE, Mission, Spreading
+from outlast.contracts.models import Mission, Spreading
+from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.policies import SHIPPED
 from outlast.contracts.pool import Batch, BatchReport, PoolState
 from workflows.dispatch import told_to_end

@@ -14,21 +14,11 @@ from temporalio.common import SearchAttributeKey
 
 with workflow.unsafe.imports_passed_through():
     from outlast.contracts.errors import BadInputError
-    from outlast.contracts.models import (
-        CAUSE_CHARS,
-        Checkpoint,
-        Mission,
-        Outcome,
-        Progress,
-        Redoing,
-        Redrive,
-        Report,
-        Status,
-        Task,
-        shorten,
-    )
+    from outlast.contracts.models import Checkpoint, Mission, Redoing, Redrive, Task
     from outlast.contracts.orders import Decision, Sighting
     from outlast.contracts.plan import ANSWERED, Plan, settle
+    from outlast.contracts.reports import Outcome, Progress, Report, Status
+    from outlast.contracts.texts import CAUSE_CHARS, shorten
     from workflows.board import board
     from workflows.closing import close_books, open_books, report_of
     from workflows.dispatch import told_to_end

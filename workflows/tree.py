@@ -6,15 +6,11 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-from outlast.contracts.models import (
-    MISSIONS_QUEUE,
-    Assignment,
-    Mission,
-    Report,
-    Status,
-    shorten,
-)
+from outlast.contracts.models import Assignment, Mission
+from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.policies import SHIPPED
+from outlast.contracts.reports import Report, Status
+from outlast.contracts.texts import shorten
 from outlast.contracts.trees import child_of
 from workflows.closing import BOOKS
 

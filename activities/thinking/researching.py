@@ -14,7 +14,7 @@ from activities.answering.handover import Citation, Research
 from activities.researcher import Order, library_of
 from activities.thinking.thought import Fence, Thought, ahead_of, think
 from outlast import GiveUp, Run
-from outlast.contracts.models import shorten
+from outlast.contracts.texts import shorten
 from outlast.store import quotes, search
 from outlast.store.database import Store, shared
 

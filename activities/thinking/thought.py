@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from activities.thinking.models import present
 from outlast import Policy, Run, agent
-from outlast.contracts.models import digest
+from outlast.contracts.texts import digest
 
 T = TypeVar("T")
 

@@ -15,8 +15,9 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from outlast.contracts.errors import BadInputError, GiveUp
-from outlast.contracts.models import Member, digest
+from outlast.contracts.models import Member
 from outlast.contracts.policies import Policy
+from outlast.contracts.texts import digest
 
 Migrate = Callable[[int, Any], Any]
 

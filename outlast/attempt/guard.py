@@ -26,9 +26,7 @@ from outlast.attempt.run import Run, call_plainly
 from outlast.attempt.spans import Attributes, about, describe, span
 from outlast.contracts.errors import ExitedError, GiveUp, ResultError, StalledError
 from outlast.contracts.models import (
-    CAUSE_CHARS,
     RESULT_BYTES,
-    SUMMARY_CHARS,
     Answer,
     Assignment,
     Beat,
@@ -38,12 +36,11 @@ from outlast.contracts.models import (
     Redoing,
     Spread,
     Spreading,
-    batch_of,
-    digest,
-    shorten,
 )
+from outlast.contracts.names import batch_of
 from outlast.contracts.policies import SHIPPED
 from outlast.contracts.pool import ITEM_BYTES, Batch
+from outlast.contracts.texts import CAUSE_CHARS, SUMMARY_CHARS, digest, shorten
 from outlast.store.batches import Batches
 from outlast.store.items import Items
 

@@ -44,15 +44,9 @@ from outlast.contracts.errors import (
     StoreAwayError,
     TryLater,
 )
-from outlast.contracts.models import (
-    CAUSE_CHARS,
-    Answer,
-    Assignment,
-    Beat,
-    Checkpoint,
-    shorten,
-)
+from outlast.contracts.models import Answer, Assignment, Beat, Checkpoint
 from outlast.contracts.policies import backoff_s
+from outlast.contracts.texts import CAUSE_CHARS, shorten
 
 logger = logging.getLogger("outlast.attempt")
 

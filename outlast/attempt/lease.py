@@ -37,18 +37,11 @@ from outlast.contracts.errors import (
     StalledError,
     TryLater,
 )
-from outlast.contracts.models import (
-    CAUSE_CHARS,
-    Assignment,
-    Beat,
-    Checkpoint,
-    FollowUps,
-    Task,
-    round_of,
-    shorten,
-)
+from outlast.contracts.models import Assignment, Beat, Checkpoint, FollowUps, Task
+from outlast.contracts.names import round_of
 from outlast.contracts.policies import backoff_s
 from outlast.contracts.pool import LEASE_TRIES, Lease, Worked, item_id, lease_id
+from outlast.contracts.texts import CAUSE_CHARS, shorten
 
 # Items that compute never wait for anything, and the event loop has beats to send and
 # other leases to begin, each of which takes a few turns of it.

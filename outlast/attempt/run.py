@@ -30,14 +30,8 @@ from outlast.contracts.errors import (
     ResultError,
     StaleAttemptError,
 )
-from outlast.contracts.models import (
-    CAUSE_CHARS,
-    CHECKPOINT_BYTES,
-    Assignment,
-    Beat,
-    Checkpoint,
-    shorten,
-)
+from outlast.contracts.models import CHECKPOINT_BYTES, Assignment, Beat, Checkpoint
+from outlast.contracts.texts import CAUSE_CHARS, shorten
 from outlast.store.outcomes import Harvested, Outcomes
 
 T = TypeVar("T")

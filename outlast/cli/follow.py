@@ -21,7 +21,9 @@ from temporalio.client import WorkflowHandle, WorkflowQueryFailedError
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.contracts.models import Beat, Outcome, Progress, Report, task_of
+from outlast.contracts.models import Beat
+from outlast.contracts.names import task_of
+from outlast.contracts.reports import Outcome, Progress, Report
 from outlast.runtime.start import UNKNOWN_HERE, Started
 
 LOOK_S = 0.25

@@ -12,7 +12,8 @@ import yaml
 from pydantic import JsonValue, ValidationError
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import MISSION_BYTES, Mission, Task, shorten
+from outlast.contracts.models import MISSION_BYTES, Mission, Task
+from outlast.contracts.texts import shorten
 from outlast.runtime.settings import settings
 from outlast.store.folder import scan
 from outlast.store.library import library_id

@@ -11,7 +11,7 @@ from outlast.cli.follow import look, why_silent
 from outlast.cli.home import open_store
 from outlast.cli.missions import reach, refuse_far_workers, update
 from outlast.contracts.errors import BadInputError, UnavailableError
-from outlast.contracts.models import Outcome, Progress, Status
+from outlast.contracts.reports import Outcome, Progress, Status
 from outlast.runtime.redrive import go_on, redriven
 from outlast.store.books import Books, Entry
 from outlast.store.database import Store

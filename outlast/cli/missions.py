@@ -21,7 +21,8 @@ from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
 from outlast.cli.follow import follow, screen
 from outlast.cli.home import open_store
 from outlast.contracts.errors import BadInputError, UnavailableError
-from outlast.contracts.models import Mission, Report, Status
+from outlast.contracts.models import Mission
+from outlast.contracts.reports import Report, Status
 from outlast.runtime import telemetry
 from outlast.runtime.connect import connect, refuse_two_hosts
 from outlast.runtime.settings import settings, temporal_is_named

@@ -12,7 +12,7 @@ from outlast.cli.letters import known, progress
 from outlast.cli.missions import reach
 from outlast.cli.workers import live_workers
 from outlast.contracts.errors import UnavailableError
-from outlast.contracts.models import Progress, Status
+from outlast.contracts.reports import Progress, Status
 from outlast.store.batches import OPEN, Batches
 from outlast.store.batches import Entry as Line
 from outlast.store.books import Books, Entry

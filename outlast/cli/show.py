@@ -14,7 +14,7 @@ from outlast.cli.parked import choices, waiting
 from outlast.cli.report import write_report
 from outlast.cli.wedged import wedged_cause
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Outcome, Report
+from outlast.contracts.reports import Outcome, Report
 from outlast.store.batches import Batches
 from outlast.store.books import ACCEPTED, Books, Entry
 

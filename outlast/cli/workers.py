@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from temporalio.api.worker.v1 import WorkerHeartbeat
 from temporalio.client import Client
 
-from outlast.contracts.models import MISSIONS_QUEUE, alone_queue_of, queue_of
+from outlast.contracts.names import MISSIONS_QUEUE, alone_queue_of, queue_of
 from outlast.contracts.pool import lease_queue_of
 from outlast.runtime.builds import build_of
 from outlast.runtime.signs import live_signs, silence_s

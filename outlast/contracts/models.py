@@ -1,32 +1,18 @@
 """
-What starter, workflows and agents say to each other.
-
-Nothing here is ever undecided: each task ends in one Status, each mission in a
-Report that lists what it lacks and why. References travel, documents do not.
+What starter, workflows and agents say to each other. References travel, documents do
+not.
 """
 
-import hashlib
 import json
-from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import BaseModel, Field, JsonValue
 
-from outlast.contracts.errors import NewerStateError
+from outlast.contracts.names import BatchName, Moment, Name
 from outlast.contracts.policies import Policy
-
-# What this release writes into state, and the highest that it reads. It grows when an
-# older release could no longer understand what a newer one has written.
-SCHEMA_NUMBER = 1
-
-MISSIONS_QUEUE = "outlast-missions"
+from outlast.contracts.reports import Outcome
+from outlast.contracts.state import Contract, State
+from outlast.contracts.texts import SUMMARY_CHARS, digest
 
 # Progress in a heartbeat. Temporal terminates a workflow whose pending heartbeats
 # grow past its state limit, so what is larger goes to the store.
@@ -34,121 +20,6 @@ CHECKPOINT_BYTES = 4 * 1024
 RESULT_BYTES = 64 * 1024
 INPUT_BYTES = 32 * 1024
 MISSION_BYTES = 1024 * 1024
-SUMMARY_CHARS = 200
-CAUSE_CHARS = 400
-
-Name = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
-]
-
-
-# Before which a person may have to approve a task.
-Moment = Literal["start", "effect"]
-
-# A batch that a task has spread is named after both.
-BatchName = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._#-]*$", max_length=210)
-]
-
-
-def batch_of(mission: str, task: str, round_: int = 1) -> str:
-    """
-    Name the batch that a round of a task spreads; no name of a user's holds a '#'.
-    """
-    return f"{mission}#{task}" if round_ == 1 else f"{mission}#{task}#{round_}"
-
-
-def round_of(batch: str) -> int:
-    """
-    Read the round back from a `batch_of`; 1 where nobody has spread the batch.
-    """
-    parts = batch.split("#")
-    return int(parts[2]) if len(parts) == 3 and parts[2].isdecimal() else 1
-
-
-def queue_of(role: str) -> str:
-    """
-    Name the task queue on which workers that host *role* listen.
-    """
-    return f"outlast-role-{role}"
-
-
-def alone_queue_of(role: str) -> str:
-    """
-    Name the task queue for tasks of *role* that are suspected of killing their process.
-    """
-    return f"outlast-alone-{role}"
-
-
-def attempt_id(task: str, route: str, dispatch: int) -> str:
-    """
-    Name a dispatch in the history; no name holds a '#'.
-    """
-    return f"{task}#{route}#{dispatch}"
-
-
-def task_of(attempt_id: str) -> str:
-    """
-    Read the task back from an `attempt_id`.
-    """
-    return attempt_id.split("#", 1)[0]
-
-
-def route_of(attempt_id: str) -> str | None:
-    """
-    Read the route back; None where the activity is no attempt of a task.
-    """
-    parts = attempt_id.split("#")
-    return parts[1] if len(parts) == 3 else None
-
-
-class Contract(BaseModel):
-    """
-    A value that crosses a process: frozen, and strangers are refused.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class State(Contract):
-    """
-    A value that may outlive the release that wrote it, in a history or on a queue.
-
-    This is the one place that refuses what a newer release has written: the decoding
-    fails, so the server keeps the task for a worker that can read it.
-    """
-
-    schema_number: int = Field(default=SCHEMA_NUMBER, ge=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_newer(cls, raw: Any) -> Any:
-        # Before any field: a newer release may have changed them all. No ValueError,
-        # which would be one fault among others.
-        number = raw.get("schema_number") if isinstance(raw, dict) else None
-        if isinstance(number, int) and number > SCHEMA_NUMBER:
-            name = raw.get("mission") or raw.get("id")
-            raise NewerStateError(
-                f"{name} was written by a newer release: its state has schema number "
-                f"{number}, this release reads up to {SCHEMA_NUMBER}; start workers of "
-                "the newer release and stop those of this one"
-            )
-        return raw
-
-
-class Status(StrEnum):
-    """
-    How a task or a mission ends.
-    """
-
-    DONE = "done"
-    DEGRADED = "degraded"
-    SKIPPED = "skipped"
-    PARKED = "parked"
-    DEAD = "dead"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
 
 
 class Approval(Contract):
@@ -178,8 +49,8 @@ class Task(Contract):
 
     id: Name
     role: Name
-    input: dict[str, JsonValue] = {}
-    needs: list[Name] = []
+    input: dict[str, JsonValue] = Field(default={})
+    needs: list[Name] = Field(default=[])
     required: bool = True
     approval: Approval | None = None
     budget: Budget = Budget()
@@ -224,7 +95,7 @@ class Mission(State):
     tasks: list[Task] = Field(min_length=1)
     limits: Limits = Limits()
     tenant: Name = "default"
-    crew: dict[Name, Member] = {}
+    crew: dict[Name, Member] = Field(default={})
     store: str = ""
     past: "Past | None" = None
     parent: str = ""  # the mission within which it lies
@@ -271,7 +142,7 @@ class Assignment(State):
     task: Task
     store: str = ""  # the id of the store with the mission's books
     round: int = 1
-    needs: list[Name] = []  # the tasks whose results are there
+    needs: list[Name] = Field(default=[])  # the tasks whose results are there
     policy: Policy = Policy()
     limits: Limits = Limits()
     checkpoint: Checkpoint | None = None
@@ -316,7 +187,7 @@ class FollowUps(Contract):
     """
 
     result: JsonValue = None
-    tasks: list[Task] = []
+    tasks: list[Task] = Field(default=[])
 
     @classmethod
     def of(cls, result: BaseModel, tasks: list[Task]) -> "FollowUps":
@@ -354,74 +225,10 @@ class Answer(Contract):
     digest: str
     attempt: int
     summary: str = Field(default="", max_length=SUMMARY_CHARS)
-    degraded: list[str] = []
-    follow_ups: list[Task] = []
+    degraded: list[str] = Field(default=[])
+    follow_ups: list[Task] = Field(default=[])
     spread: Spreading | None = None
     redo: Redoing | None = None
-
-
-class Outcome(Contract):
-    """
-    How one task ended. *route* is the role that really did it.
-    """
-
-    id: Name
-    role: Name
-    route: Name
-    status: Status
-    attempts: int = 0
-    required: bool = True
-    reasons: list[str] = []
-    summary: str = ""
-    round: int = 1
-    # A budget was spent: what needs it goes on without it.
-    forgone: bool = False
-    approval: str = ""  # what a person, or the deadline, has said
-
-
-class Report(Contract):
-    """
-    How a mission ended, with what it lacks and why.
-    """
-
-    mission: Name
-    status: Status
-    tasks: list[Outcome]
-    degraded: list[str] = []
-
-
-class Running(Contract):
-    """
-    A task that is under way.
-    """
-
-    id: Name
-    role: Name
-    route: Name
-    waits: str = ""  # parked: what for
-
-
-class Asked(Contract):
-    """
-    A task that waits for a person: *about* says for what.
-    """
-
-    id: Name
-    before: Moment
-    about: str = ""
-
-
-class Progress(Contract):
-    """
-    The answer to the query `progress`.
-    """
-
-    mission: Name
-    paused: bool
-    waiting: list[Name]
-    running: list[Running]
-    settled: list[Outcome]
-    asked: list[Asked] = []
 
 
 class Redrive(Contract):
@@ -445,19 +252,3 @@ class Past(Contract):
     authors: dict[Name, Name] = Field(default={})
     outcomes: list[Outcome]
     redrive: Redrive
-
-
-def digest(text: str) -> str:
-    """
-    Fingerprint *text*.
-    """
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-
-
-def shorten(text: str, most: int) -> str:
-    """
-    Cut *text* to one line of at most *most* characters.
-    """
-    # Half a character, as in a file name that is no UTF-8, could not be sent.
-    line = " ".join(text.encode(errors="replace").decode().split())
-    return line if len(line) <= most else line[: most - 1] + "…"

@@ -4,7 +4,8 @@ What is told to a mission under way.
 
 from pydantic import Field
 
-from outlast.contracts.models import Contract, Name
+from outlast.contracts.names import Name
+from outlast.contracts.state import Contract
 
 
 class Sighting(Contract):

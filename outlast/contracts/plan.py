@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Mission, Outcome, Past, Status, Task
+from outlast.contracts.models import Mission, Past, Task
+from outlast.contracts.reports import Outcome, Status
 from outlast.contracts.validity import check
 
 ANSWERED = {Status.DONE, Status.DEGRADED}

@@ -7,8 +7,9 @@ travels, and what a history holds, are ranges of numbers.
 
 from pydantic import Field
 
-from outlast.contracts.models import BatchName, Contract, Name, State
+from outlast.contracts.names import BatchName, Name
 from outlast.contracts.policies import Policy
+from outlast.contracts.state import Contract, State
 
 ITEM_BYTES = 32 * 1024
 

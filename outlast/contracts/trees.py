@@ -5,7 +5,8 @@ Missions within missions: a task of the role `mission` is one of its own.
 from pydantic import Field, ValidationError
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Contract, Limits, Mission, Task
+from outlast.contracts.models import Limits, Mission, Task
+from outlast.contracts.state import Contract
 
 MISSION_ROLE = "mission"
 

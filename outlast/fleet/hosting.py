@@ -25,7 +25,7 @@ from outlast.attempt.hands import Hands
 from outlast.attempt.host import host
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.permit import permits_of
-from outlast.contracts.models import MISSIONS_QUEUE, alone_queue_of, queue_of
+from outlast.contracts.names import MISSIONS_QUEUE, alone_queue_of, queue_of
 from outlast.contracts.policies import SHIPPED
 from outlast.contracts.pool import lease_queue_of
 from outlast.fleet.alone import Turn

@@ -23,7 +23,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.contracts.models import MISSIONS_QUEUE, queue_of, route_of
+from outlast.contracts.names import MISSIONS_QUEUE, queue_of, route_of
 from outlast.contracts.orders import Sighting
 from outlast.contracts.policies import BOOT_S, GONE_S, SILENCE_S
 from outlast.runtime.connect import is_cancelled

@@ -23,7 +23,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.errors import CRASHED
-from outlast.contracts.models import MISSIONS_QUEUE
+from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.fleet.mute import PAGE
 from outlast.fleet.wreck import InHand, Wreck, remove
 

@@ -23,8 +23,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.attempt.permit import Permits
 from outlast.contracts.errors import OutlastError, TooManyError, UnavailableError
-from outlast.contracts.models import CAUSE_CHARS, Mission, Report, Status, shorten
+from outlast.contracts.models import Mission
 from outlast.contracts.policies import MESH_RUNS
+from outlast.contracts.reports import Report, Status
+from outlast.contracts.texts import CAUSE_CHARS, shorten
 from outlast.mesh.effects import Run
 from outlast.mesh.events import run_id
 from outlast.mesh.handover import current, put

@@ -18,7 +18,10 @@ from pydantic import (
     ValidationError,
 )
 
-from outlast.contracts.models import Checkpoint, Contract, Name, Status
+from outlast.contracts.models import Checkpoint
+from outlast.contracts.names import Name
+from outlast.contracts.reports import Status
+from outlast.contracts.state import Contract
 
 Origin = Annotated[
     str,

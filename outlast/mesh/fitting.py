@@ -5,8 +5,11 @@ What the mesh can carry: an event must fit into one message.
 import zlib
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Mission, Name, Report, digest
+from outlast.contracts.models import Mission
+from outlast.contracts.names import Name
 from outlast.contracts.policies import MESH_EVENT_BYTES
+from outlast.contracts.reports import Report
+from outlast.contracts.texts import digest
 from outlast.mesh.events import AnyFact, TaskFinished, TaskSubmitted, dumped
 
 # A run's id is the mission's with its epoch, and is a name too.

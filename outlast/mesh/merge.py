@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from pydantic import Field, model_validator
 
-from outlast.contracts.models import Contract
+from outlast.contracts.state import Contract
 from outlast.mesh.events import Event, Key, Origin, Seq
 
 SPAN_BYTES = 100  # about what a span takes besides its events

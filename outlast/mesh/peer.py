@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from outlast.contracts.errors import BadInputError, BadMessageError
-from outlast.contracts.models import Checkpoint, Mission, Report, Status
+from outlast.contracts.models import Checkpoint, Mission
 from outlast.contracts.policies import MESH_COPIES, MESH_FROZEN_S
+from outlast.contracts.reports import Report, Status
 from outlast.mesh.duty import Duty
 from outlast.mesh.effects import Announce, Effect, Record
 from outlast.mesh.events import (

@@ -14,8 +14,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from outlast.contracts.errors import BadMessageError
-from outlast.contracts.models import Checkpoint, Mission, Report
+from outlast.contracts.models import Checkpoint, Mission
 from outlast.contracts.policies import MESH_LOOK_S, MESH_TICK_S
+from outlast.contracts.reports import Report
 from outlast.mesh.diary import Diary
 from outlast.mesh.effects import (
     Acknowledge,

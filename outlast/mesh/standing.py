@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
 
-from outlast.contracts.models import Name, Status
+from outlast.contracts.names import Name
+from outlast.contracts.reports import Status
 from outlast.mesh.events import (
     AnyFact,
     CheckpointSaved,

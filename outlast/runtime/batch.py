@@ -16,7 +16,7 @@ from temporalio.service import RPCError
 
 from outlast.attempt.agent import load
 from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
-from outlast.contracts.models import MISSIONS_QUEUE
+from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.policies import SHIPPED
 from outlast.contracts.pool import Batch, BatchReport, PoolState
 from outlast.runtime.settings import settings

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from outlast.attempt import spans
-from outlast.contracts.models import shorten
+from outlast.contracts.texts import shorten
 from outlast.runtime.telemetry import METRICS, TRACES
 from outlast.runtime.tracing import Told
 from outlast.runtime.unended import Unended, left_unended

@@ -11,17 +11,11 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
 from outlast.contracts.errors import BadInputError, RefusedError, UnavailableError
-from outlast.contracts.models import (
-    MISSIONS_QUEUE,
-    Mission,
-    Outcome,
-    Past,
-    Redrive,
-    Report,
-    Status,
-    shorten,
-)
+from outlast.contracts.models import Mission, Past, Redrive
+from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.policies import SHIPPED
+from outlast.contracts.reports import Outcome, Report, Status
+from outlast.contracts.texts import shorten
 from outlast.runtime.start import tags_of
 from outlast.store.books import Books
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import shorten
 from outlast.contracts.pool import ITEM_BYTES
+from outlast.contracts.texts import shorten
 from outlast.store.folder import scan
 
 # Items that are written at once as they come in, and how long they wait for company.

@@ -21,9 +21,12 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.attempt.agent import crew, load
 from outlast.contracts.errors import OutlastError, TooManyError, UnavailableError
-from outlast.contracts.models import MISSIONS_QUEUE, Mission, Report, shorten
+from outlast.contracts.models import Mission
+from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.plan import Plan
 from outlast.contracts.policies import SHIPPED
+from outlast.contracts.reports import Report
+from outlast.contracts.texts import shorten
 from outlast.runtime.connect import connect, refuse_two_hosts
 from outlast.runtime.settings import settings
 from outlast.store.books import Books

@@ -11,15 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import (
-    Answer,
-    Checkpoint,
-    Mission,
-    Report,
-    Status,
-    Task,
-    batch_of,
-)
+from outlast.contracts.models import Answer, Checkpoint, Mission, Task
+from outlast.contracts.names import batch_of
+from outlast.contracts.reports import Report, Status
 from outlast.store.batches import erase
 from outlast.store.database import Store
 from outlast.store.schema import (

@@ -16,18 +16,10 @@ from temporalio.worker import Worker
 from outlast.attempt.agent import Agent, crew
 from outlast.attempt.guard import Place
 from outlast.attempt.ledger import Ledger
-from outlast.contracts.models import (
-    MISSIONS_QUEUE,
-    Answer,
-    Assignment,
-    Mission,
-    Progress,
-    Report,
-    Task,
-    alone_queue_of,
-    queue_of,
-)
+from outlast.contracts.models import Answer, Assignment, Mission, Task
+from outlast.contracts.names import MISSIONS_QUEUE, alone_queue_of, queue_of
 from outlast.contracts.policies import SHIPPED, Policy
+from outlast.contracts.reports import Progress, Report
 from outlast.fleet.alone import Turn
 from outlast.fleet.hosting import agent_worker, alone_worker, missions_worker
 from outlast.runtime.settings import Settings

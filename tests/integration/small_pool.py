@@ -17,12 +17,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from outlast.contracts.errors import CRASHED
-from outlast.contracts.models import (
-    MISSIONS_QUEUE,
-    Checkpoint,
-    alone_queue_of,
-    queue_of,
-)
+from outlast.contracts.models import Checkpoint
+from outlast.contracts.names import MISSIONS_QUEUE, alone_queue_of, queue_of
 from outlast.contracts.policies import Policy
 from outlast.contracts.pool import (
     Batch,

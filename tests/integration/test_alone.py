@@ -12,7 +12,9 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from outlast.contracts.errors import CRASHED
-from outlast.contracts.models import Answer, Assignment, Status, alone_queue_of
+from outlast.contracts.models import Answer, Assignment
+from outlast.contracts.names import alone_queue_of
+from outlast.contracts.reports import Status
 
 ROLES = [f"role{number}" for number in range(5)]
 # A poll brings what waits for it well within this time; without a beat an attempt

@@ -11,7 +11,8 @@ from test_supervisor import Input, for_ever, outcome, well
 
 from outlast import Run
 from outlast.contracts.errors import CRASHED
-from outlast.contracts.models import Answer, Assignment, Budget, Limits, Status
+from outlast.contracts.models import Answer, Assignment, Budget, Limits
+from outlast.contracts.reports import Status
 
 
 async def think(given: Input, run: Run) -> str:

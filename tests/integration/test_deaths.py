@@ -8,7 +8,8 @@ import asyncio
 from small_crew import Crew, task
 from temporalio import activity
 
-from outlast.contracts.models import Answer, Assignment, Checkpoint, Status
+from outlast.contracts.models import Answer, Assignment, Checkpoint
+from outlast.contracts.reports import Status
 
 
 async def test_a_lost_heartbeat_goes_on_from_the_checkpoint(lasting_crew: Crew) -> None:

@@ -12,8 +12,9 @@ from test_supervisor import Input, outcome, well
 
 from outlast import Run
 from outlast.contracts.errors import ApprovalNeededError
-from outlast.contracts.models import Answer, Approval, Assignment, Budget, Status
+from outlast.contracts.models import Answer, Approval, Assignment, Budget
 from outlast.contracts.orders import Decision
+from outlast.contracts.reports import Status
 from outlast.store.books import Books
 
 START = Approval(before="start")

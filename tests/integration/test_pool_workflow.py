@@ -15,7 +15,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from outlast.contracts.errors import CRASHED, DRAINED, FAILED, STALE
-from outlast.contracts.models import alone_queue_of, queue_of
+from outlast.contracts.names import alone_queue_of, queue_of
 from outlast.contracts.pool import (
     FIRST_LEASE,
     LEASE_DEATHS,

@@ -12,7 +12,8 @@ from small_crew import Crew, task
 from test_supervisor import Input, for_ever, outcome, well
 
 from outlast import FollowUps, Redo, Run
-from outlast.contracts.models import Limits, Status
+from outlast.contracts.models import Limits
+from outlast.contracts.reports import Status
 from outlast.store.books import Books
 
 

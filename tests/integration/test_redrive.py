@@ -8,7 +8,7 @@ from test_supervisor import Input, for_ever, outcome, well
 
 from outlast import FollowUps, GiveUp, Run
 from outlast.contracts.errors import BadInputError, RefusedError
-from outlast.contracts.models import Report, Status
+from outlast.contracts.reports import Report, Status
 from outlast.runtime.redrive import go_on, redriven
 from outlast.store.books import Books
 

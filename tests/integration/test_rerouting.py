@@ -11,8 +11,10 @@ from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
 from test_supervisor import Input, hopeless, ill, outcome, well
 
 from outlast import Run
-from outlast.contracts.models import Mission, Report, Status, attempt_id
+from outlast.contracts.models import Mission
+from outlast.contracts.names import attempt_id
 from outlast.contracts.orders import Sighting
+from outlast.contracts.reports import Report, Status
 
 Handle = WorkflowHandle[Any, Report]
 

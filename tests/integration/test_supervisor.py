@@ -15,15 +15,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from outlast import Degraded, FollowUps, GiveUp, Run, TryLater
 from outlast.contracts.errors import DRAINED, ParkedError
-from outlast.contracts.models import (
-    Answer,
-    Assignment,
-    Checkpoint,
-    Limits,
-    Outcome,
-    Report,
-    Status,
-)
+from outlast.contracts.models import Answer, Assignment, Checkpoint, Limits
+from outlast.contracts.reports import Outcome, Report, Status
 from outlast.store.books import Books
 
 Input = dict[str, Any]

@@ -19,7 +19,7 @@ from outlast.attempt.counts import BEATS, DEAD_ITEMS, DEAD_TASKS, FAILED_BEFORE,
 from outlast.attempt.guard import Place
 from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import ParkedError
-from outlast.contracts.models import Progress, Status
+from outlast.contracts.reports import Progress, Status
 from outlast.fleet.hosting import pool_worker, runner
 from outlast.fleet.tally import Outbox
 from outlast.runtime.settings import Settings

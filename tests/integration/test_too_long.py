@@ -8,8 +8,9 @@ import asyncio
 from small_crew import Crew, task
 from temporalio import activity
 
-from outlast.contracts.models import Answer, Assignment, Checkpoint, Status
+from outlast.contracts.models import Answer, Assignment, Checkpoint
 from outlast.contracts.policies import Policy
+from outlast.contracts.reports import Status
 
 LIMITED = Policy(attempt_limit_s=0.5, failures=2)
 

@@ -15,9 +15,10 @@ from test_supervisor import Input, for_ever, hopeless, outcome, well
 
 from outlast import Redo, Run, Spread
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Limits, Mission, Status, Task
+from outlast.contracts.models import Limits, Mission, Task
 from outlast.contracts.plan import Plan
 from outlast.contracts.pool import PoolProgress
+from outlast.contracts.reports import Status
 from outlast.store.books import Books
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from drills.real import ROOT, Home, events, mission, wait_for
-from outlast.contracts.models import SCHEMA_NUMBER
+from outlast.contracts.state import SCHEMA_NUMBER
 
 pytestmark = pytest.mark.timeout(180)
 

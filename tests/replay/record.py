@@ -38,11 +38,10 @@ from outlast.contracts.models import (  # noqa: E402
     Checkpoint,
     Limits,
     Mission,
-    Progress,
-    Report,
-    attempt_id,
 )
+from outlast.contracts.names import attempt_id  # noqa: E402
 from outlast.contracts.orders import Decision, Sighting  # noqa: E402
+from outlast.contracts.reports import Progress, Report  # noqa: E402
 from outlast.fleet.hosting import pool_worker  # noqa: E402
 from outlast.runtime.connect import connect  # noqa: E402
 from outlast.runtime.embedded import Server, choose_ports  # noqa: E402

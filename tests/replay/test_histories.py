@@ -9,8 +9,9 @@ from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
-from outlast.contracts.models import Mission, Report
+from outlast.contracts.models import Mission
 from outlast.contracts.pool import BatchReport, PoolState
+from outlast.contracts.reports import Report
 from outlast.fleet.hosting import runner
 from workflows.pool import PoolWorkflow
 from workflows.supervisor import SupervisorWorkflow

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from outlast.contracts.models import Checkpoint, Mission, Report, Status, Task
+from outlast.contracts.models import Checkpoint, Mission, Task
+from outlast.contracts.reports import Report, Status
 from outlast.mesh.effects import (
     Acknowledge,
     Announce,

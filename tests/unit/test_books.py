@@ -25,7 +25,8 @@ import outlast.store.database
 import outlast.store.sqlite
 from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import BadInputError, StoreError
-from outlast.contracts.models import Checkpoint, Member, Status
+from outlast.contracts.models import Checkpoint, Member
+from outlast.contracts.reports import Status
 from outlast.store.books import ACCEPTED, STARTING, Books
 from outlast.store.database import Store, share, shared
 from outlast.store.schema import effects, metadata, missions

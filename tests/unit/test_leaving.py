@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast.contracts.models import alone_queue_of, queue_of
+from outlast.contracts.names import alone_queue_of, queue_of
 from outlast.contracts.pool import lease_queue_of
 from outlast.fleet import leaving, wreck
 from outlast.fleet.leaving import busy_queues, leave

@@ -14,7 +14,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.attempt.permit import Permits
 from outlast.contracts.errors import StoreAwayError
-from outlast.contracts.models import Mission, Report
+from outlast.contracts.models import Mission
+from outlast.contracts.reports import Report
 from outlast.mesh.effects import Run
 from outlast.mesh.endpoint import Endpoint, Line
 from outlast.store.books import Books

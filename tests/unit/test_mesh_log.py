@@ -9,7 +9,7 @@ from unit_fakes import mission, outcome, report
 
 from outlast.cli import letters
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Status
+from outlast.contracts.reports import Status
 from outlast.mesh.events import PeerJoined, TaskAdopted, event
 from outlast.mesh.log import EventLog, is_run
 from outlast.mesh.merge import Change, EventSet

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from outlast.contracts.models import Checkpoint, Status
+from outlast.contracts.models import Checkpoint
+from outlast.contracts.reports import Status
 from outlast.mesh.events import (
     AnyFact,
     CheckpointSaved,

@@ -11,7 +11,6 @@ from pydantic import TypeAdapter, ValidationError
 from unit_fakes import mission, task
 
 from outlast.contracts.models import (
-    SUMMARY_CHARS,
     Answer,
     Approval,
     Assignment,
@@ -22,17 +21,12 @@ from outlast.contracts.models import (
     Limits,
     Member,
     Mission,
-    Name,
-    Outcome,
-    Report,
     Task,
-    attempt_id,
-    digest,
-    queue_of,
-    shorten,
-    task_of,
 )
+from outlast.contracts.names import Name, attempt_id, queue_of, task_of
 from outlast.contracts.policies import Policy
+from outlast.contracts.reports import Outcome, Report
+from outlast.contracts.texts import SUMMARY_CHARS, digest, shorten
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", fullmatch=True)
 

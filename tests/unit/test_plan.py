@@ -10,17 +10,9 @@ from hypothesis import strategies as st
 from unit_fakes import ROLE, mission, outcome, task, told_in_one_sentence
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import (
-    INPUT_BYTES,
-    Limits,
-    Member,
-    Outcome,
-    Past,
-    Redrive,
-    Status,
-    Task,
-)
+from outlast.contracts.models import INPUT_BYTES, Limits, Member, Past, Redrive, Task
 from outlast.contracts.plan import ANSWERED, Plan, mission_status
+from outlast.contracts.reports import Outcome, Status
 
 ENDS = [Status.DONE, Status.DEGRADED, Status.SKIPPED, Status.PARKED, Status.DEAD]
 

@@ -22,8 +22,9 @@ from outlast.cli.parked import choices
 from outlast.cli.show import outcome_line, print_mission
 from outlast.cli.workers import Row, process_lines
 from outlast.contracts.errors import BadInputError, UnavailableError
-from outlast.contracts.models import Mission, Outcome, Report, Status, Task
+from outlast.contracts.models import Mission, Task
 from outlast.contracts.pool import BatchReport
+from outlast.contracts.reports import Outcome, Report, Status
 from outlast.runtime import use
 from outlast.runtime.settings import Settings
 from outlast.runtime.signs import signs

@@ -42,7 +42,6 @@ from outlast.contracts.errors import (
 from outlast.contracts.models import (
     CHECKPOINT_BYTES,
     RESULT_BYTES,
-    SUMMARY_CHARS,
     Approval,
     Checkpoint,
     FollowUps,
@@ -50,6 +49,7 @@ from outlast.contracts.models import (
     Spread,
 )
 from outlast.contracts.policies import Policy
+from outlast.contracts.texts import SUMMARY_CHARS
 from outlast.store.batches import Batches
 from outlast.store.database import Store
 from outlast.store.schema import effects

@@ -8,16 +8,10 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from unit_fakes import assignment, mission, task
 
-from outlast.contracts import models
 from outlast.contracts.errors import NewerStateError
-from outlast.contracts.models import (
-    SCHEMA_NUMBER,
-    Limits,
-    Mission,
-    State,
-    Task,
-)
+from outlast.contracts.models import Limits, Mission, Task
 from outlast.contracts.pool import Batch, Lease, PoolState, Span
+from outlast.contracts.state import SCHEMA_NUMBER, State
 
 BATCH = Batch(id="trial", role="worker")
 STATES: list[State] = [mission(), assignment(), BATCH]
@@ -68,7 +62,7 @@ def test_older_state_is_read(state: State, monkeypatch: pytest.MonkeyPatch) -> N
     The next release reads what this one has written, with and without a number.
     """
     told = state.model_dump(mode="json")
-    monkeypatch.setattr(models, "SCHEMA_NUMBER", SCHEMA_NUMBER + 1)
+    monkeypatch.setattr("outlast.contracts.state.SCHEMA_NUMBER", SCHEMA_NUMBER + 1)
     assert type(state).model_validate(told) == state
     del told["schema_number"]
     assert type(state).model_validate(told) == state
@@ -103,6 +97,6 @@ def test_a_mission_is_the_same_under_each_schema(
     )
     before = "8074af2cf2822b3f1c7c9860d588034c1a0d8544f82a07e930e898ce8488ae6b"
     assert asked.digest() == before
-    monkeypatch.setattr(models, "SCHEMA_NUMBER", SCHEMA_NUMBER + 1)
+    monkeypatch.setattr("outlast.contracts.state.SCHEMA_NUMBER", SCHEMA_NUMBER + 1)
     raised = asked.model_dump() | {"schema_number": SCHEMA_NUMBER + 1}
     assert Mission.model_validate(raised).digest() == before

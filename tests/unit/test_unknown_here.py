@@ -12,7 +12,7 @@ from outlast.cli import missions
 from outlast.cli.follow import why_silent
 from outlast.cli.missions import Options, tell_where, update
 from outlast.contracts.errors import BadInputError, OutlastError
-from outlast.contracts.models import Status
+from outlast.contracts.reports import Status
 from outlast.runtime.start import UNKNOWN_HERE, Started
 from outlast.store.books import Books
 from outlast.store.database import Store

@@ -23,12 +23,10 @@ from outlast.contracts.models import (
     Limits,
     Member,
     Mission,
-    Outcome,
-    Report,
-    Status,
     Task,
 )
 from outlast.contracts.policies import Policy
+from outlast.contracts.reports import Outcome, Report, Status
 from outlast.store.database import Store
 from outlast.store.schema import metadata
 
