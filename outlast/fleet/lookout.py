@@ -68,7 +68,7 @@ class Horizon:
         self._clock = clock
         self._workers: dict[str, Seen] = {}
         self._played: dict[str, float] = {}  # queue: when it was last
-        self._silent: set[str] = set()  # queues whose workers give no sign any more
+        self._silent: set[str] = set()  # queues whose last worker gives no sign
         self._began = clock()
         self._steady = False
         self.lookouts: list[str] = []  # those that look themselves, by identity
@@ -90,9 +90,15 @@ class Horizon:
             if now - self._workers[key].at <= SILENCE_S
         ]
         self._steady = any(_age_s(each) > BOOT_S for each in live)
-        self._silent = {each.task_queue for each in running.values()}
-        self._silent -= {each.task_queue for each in live}
         self._played |= {each.task_queue: now for each in live}
+        # Others may have played since a lost host's workers, which stay on the list for
+        # minutes, and have just signed off for whoever is about to give a first sign.
+        self._silent = {
+            each.task_queue
+            for key, each in running.items()
+            if now - self._workers[key].at > SILENCE_S
+            and self._played[each.task_queue] - self._workers[key].at <= SILENCE_S
+        }
         self.lookouts = [
             each.worker_identity for each in live if each.task_queue == MISSIONS_QUEUE
         ]

@@ -86,6 +86,26 @@ def test_a_worker_that_is_listed_but_silent_is_lost() -> None:
     assert sky.horizon.gone("writer")
 
 
+def test_a_lost_host_does_not_hurry_those_who_played_since() -> None:
+    """
+    Its workers are listed for minutes, in which others sign off while whoever takes
+    over has not given a first sign yet.
+    """
+    sky = Sky()
+    sky.watch(10, "writer", "editor")
+    lost = sign("writer", sky.clock.now, by="lost")
+    for _ in range(50):
+        signs = [sign(role, sky.clock.now) for role in ("writer", "editor")]
+        sky.horizon.look([*signs, lost])
+        sky.clock.turn(STEP_S)
+    for _ in range(int(GONE_S / STEP_S)):
+        sky.horizon.look([sign("editor", sky.clock.now), lost])
+        assert not sky.horizon.gone("writer")
+        sky.clock.turn(STEP_S)
+    sky.clock.turn(STEP_S)
+    assert sky.horizon.gone("writer")
+
+
 def test_a_role_that_comes_back_is_played_at_once() -> None:
     """
     The first sign is enough.
