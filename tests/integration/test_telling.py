@@ -11,7 +11,7 @@ from small_crew import Crew, task
 from span_fakes import Kept, kept
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from outlast import GiveUp, Run, Spread
 from outlast.attempt import counts
@@ -20,7 +20,7 @@ from outlast.attempt.guard import Place
 from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import ParkedError
 from outlast.contracts.reports import Progress, Status
-from outlast.fleet.hosting import pool_worker, runner
+from outlast.fleet.hosting import pool_worker
 from outlast.fleet.tally import Outbox
 from outlast.runtime.settings import Settings
 from outlast.runtime.tracing import Tracing
@@ -120,7 +120,7 @@ async def test_a_traced_mission_replays_without_traces(
     assert "_tracer-data" in history.to_json()
     plain = Replayer(
         workflows=[SupervisorWorkflow],
-        workflow_runner=runner(),
+        workflow_runner=UnsandboxedWorkflowRunner(),
         data_converter=pydantic_data_converter,
     )
     assert (await plain.replay_workflow(history)).replay_failure is None

@@ -7,12 +7,11 @@ from keep import kept, read
 from temporalio import workflow
 from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from outlast.contracts.models import Mission
 from outlast.contracts.pool import BatchReport, PoolState
 from outlast.contracts.reports import Report
-from outlast.fleet.hosting import runner
 from workflows.pool import PoolWorkflow
 from workflows.supervisor import SupervisorWorkflow
 
@@ -58,7 +57,7 @@ async def replay(name: str, *kinds: type) -> None:
     history = WorkflowHistory.from_json(name, read(kept()[name]))
     replayer = Replayer(
         workflows=list(kinds),
-        workflow_runner=runner(),
+        workflow_runner=UnsandboxedWorkflowRunner(),
         data_converter=pydantic_data_converter,
     )
     result = await replayer.replay_workflow(history)
@@ -80,7 +79,7 @@ async def test_a_recorded_path_replays(name: str) -> None:
     await replay(name, SupervisorWorkflow, PoolWorkflow)
 
 
-@workflow.defn(name="Supervisor", sandboxed=False)
+@workflow.defn(name="Supervisor")
 class Hesitant(SupervisorWorkflow):
     """
     A bad deploy: one more step before all others, unversioned.
@@ -92,7 +91,7 @@ class Hesitant(SupervisorWorkflow):
         return await super().run(mission)
 
 
-@workflow.defn(name="Pool", sandboxed=False)
+@workflow.defn(name="Pool")
 class Restless(PoolWorkflow):
     """
     The same of the pool.
@@ -113,7 +112,7 @@ async def test_a_further_step_is_noticed(name: str) -> None:
         await replay(name, Hesitant, Restless)
 
 
-@workflow.defn(name="Supervisor", sandboxed=False)
+@workflow.defn(name="Supervisor")
 class Forgetful(SupervisorWorkflow):
     """
     A bad deploy that shows at the very end: the books are not closed.

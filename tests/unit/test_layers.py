@@ -156,6 +156,42 @@ def test_workflows_import_nothing_that_acts(module: str) -> None:
     assert {each.split(".")[0] for each in imported(source)} <= allowed
 
 
+@pytest.mark.parametrize(
+    "module", [name for name in modules() if name.startswith("workflows")]
+)
+def test_workflows_call_nothing_that_acts(module: str) -> None:
+    """
+    What the allowed modules have of clocks, threads and files, and the built-ins; the
+    workflow's own clock is Temporal's.
+    """
+    source = modules()[module].read_text()
+    assert acts(source) == []
+
+
+def test_a_workflow_that_acts_would_be_noticed() -> None:
+    source = "datetime.now(UTC); open('x'); asyncio.to_thread(f); workflow.now()"
+    assert acts(source) == ["datetime.now", "open", "asyncio.to_thread"]
+
+
+def acts(source: str) -> list[str]:
+    """
+    List the calls in *source* that would not be the same in a replay.
+    """
+    of_modules = {"now", "today", "utcnow", "to_thread", "run_in_executor", "wait"}
+    built_in = {"open", "print", "input", "exec", "eval", "hash", "id", "__import__"}
+    called = [
+        ast.unparse(node.func)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+    ]
+    return [
+        each
+        for each in called
+        if each in built_in
+        or (each.split(".")[-1] in of_modules and not each.startswith("workflow."))
+    ]
+
+
 def test_every_module_has_its_layer() -> None:
     """
     A new folder must be put somewhere.
