@@ -4,6 +4,7 @@ The same fault on stock Temporal: no fleet, no ledger, a heartbeat timeout of 1 
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from temporalio.client import Client
 from benchmarks.recovery_row import Row
 from benchmarks.recovery_trials import STEP_S
 from drills.real import ROOT, events, wait_for
-from drills.stock import QUEUE, Rehearsal
+from drills.stock import HEARTBEAT_S, QUEUE, Rehearsal
 
 # A frozen worker swallows one retry with each of its open polls, and after each the
 # server waits twice as long. A dead one can hold up the next run's first task as well.
@@ -56,11 +57,15 @@ class Stock:
 
     def _lose(self, row: Row, log: Path, how: signal.Signals) -> None:
         wait_for(lambda: len(events(log, "step")) > 2, "stock to work", LIMIT_S)
+        time.sleep(random.uniform(0.0, HEARTBEAT_S))  # heartbeats have a rhythm
         pid = events(log, "step")[-1]["pid"]
         began = time.time()
         os.kill(pid, how)
-        wait_for(lambda: len(events(log, "start")) > 1, row.fault, LIMIT_S)
-        again = events(log, "start")[1]
+        again = wait_for(
+            lambda: [each for each in events(log, "start") if each["at"] > began],
+            row.fault,
+            LIMIT_S,
+        )[0]
         done = [
             each["step"] for each in events(log, "step") if each["at"] <= again["at"]
         ]

@@ -2,7 +2,7 @@
 Outlast: crews of agents that finish their work when anything fails.
 
 The names below are the whole public API. They are resolved when first used, since
-every workflow sandbox imports this package and must not load the store with it.
+workflows import this package and must not load the store with it.
 """
 
 from importlib import import_module

@@ -65,7 +65,8 @@ class PoolWorkflow:
         self.usual_s = 0.0
         self.sealed = False
         self.pending: deque[Span] = deque()
-        self.lent: set[asyncio.Task[None]] = set()
+        # No set: it would be cancelled in another order when it is replayed.
+        self.lent: dict[asyncio.Task[None], None] = {}
         self.woken = False
         self.stopped: str | None = None
         self.failed: str | None = None
@@ -185,8 +186,8 @@ class PoolWorkflow:
 
     def _start(self, lease: Lease) -> None:
         task = asyncio.create_task(self._pursue(lease))
-        self.lent.add(task)
-        task.add_done_callback(self.lent.discard)
+        self.lent[task] = None
+        task.add_done_callback(self.lent.pop)
 
     async def _pursue(self, lease: Lease) -> None:
         """

@@ -1,9 +1,10 @@
 """
 How long a thread that computes keeps the interpreter from those that wait for it.
 
-A lease begins with a dozen calls of the database, and after each it waits so long where
-another one computes: with the interpreter's own 5 ms that is 0.1 s and more. Shorter
-turns cost CPU, which is why they last no longer than a lease does.
+Whoever takes over from the dead asks the database first, a lease a dozen times, and
+after each answer waits so long where another one computes: with the interpreter's own
+5 ms that is 0.1 s and more. Shorter turns cost CPU, which is why they are for the
+beginning of an attempt and for the length of a lease.
 """
 
 import sys
@@ -11,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SWITCH_S = 0.0005
-USUAL_S = sys.getswitchinterval()
 
-_leases = 0
+_inside = 0
+_usual_s = 0.0
 
 
 @contextmanager
@@ -22,12 +23,14 @@ def brisk() -> Iterator[None]:
     Let the interpreter change hands often while in here, or another one is. For the
     event loop only.
     """
-    global _leases  # noqa: PLW0603 - one interval for all of a process
-    _leases += 1
-    sys.setswitchinterval(SWITCH_S)
+    global _inside, _usual_s  # noqa: PLW0603 - one interval for all of a process
+    if not _inside:
+        _usual_s = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_S)
+    _inside += 1
     try:
         yield
     finally:
-        _leases -= 1
-        if not _leases:
-            sys.setswitchinterval(USUAL_S)
+        _inside -= 1
+        if not _inside:
+            sys.setswitchinterval(_usual_s)

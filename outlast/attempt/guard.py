@@ -18,6 +18,7 @@ from pydantic import JsonValue, TypeAdapter
 
 from outlast.attempt import genai
 from outlast.attempt.agent import Agent, Degraded
+from outlast.attempt.brisk import brisk
 from outlast.attempt.counts import FAILED_BEFORE, recovered
 from outlast.attempt.fence import Claim
 from outlast.attempt.hands import NOBODY, Hand, Hands
@@ -108,9 +109,10 @@ class Attempt:
         """
         ledger, store = self.place.ledger, self.place.ledger.store
         self.place.own(self.assignment.store)
-        begun = await store.run(
-            ledger.begin, self.assignment, self.agent.role, self.fence, carried
-        )
+        with brisk():
+            begun = await store.run(
+                ledger.begin, self.assignment, self.agent.role, self.fence, carried
+            )
         self.claim, self.checkpoint = begun.claim, begun.checkpoint
         told = self._tell_begun(begun.claim)
         if begun.answer is not None:

@@ -98,8 +98,7 @@ def missions_worker(client: Client, store: Store, build: str = "") -> Worker:
         task_queue=MISSIONS_QUEUE,
         workflows=[SupervisorWorkflow, PoolWorkflow],
         activities=[*books_of(store), *keeping(store)],
-        # Its sandbox would have our own modules passed through, and guard nothing; they
-        # are held to determinism by what they import and by replay.
+        # Determinism is held by tests: see docs/decisions/0013.
         workflow_runner=UnsandboxedWorkflowRunner(),
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=SHIPPED.sticky_s),
         **_common(build),

@@ -9,6 +9,7 @@ writes no history, holds no mission open and may die at any time: another one lo
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -68,6 +69,7 @@ class Horizon:
         self._clock = clock
         self._workers: dict[str, Seen] = {}
         self._played: dict[str, float] = {}  # queue: when it was last
+        self._heard: dict[str, float] = {}  # queue: when its newest sign was new
         self._silent: set[str] = set()  # queues whose last worker gives no sign
         self._began = clock()
         self._steady = False
@@ -91,14 +93,7 @@ class Horizon:
         ]
         self._steady = any(_age_s(each) > BOOT_S for each in live)
         self._played |= {each.task_queue: now for each in live}
-        # Others may have played since a lost host's workers, which stay on the list for
-        # minutes, and have just signed off for whoever is about to give a first sign.
-        self._silent = {
-            each.task_queue
-            for key, each in running.items()
-            if now - self._workers[key].at > SILENCE_S
-            and self._played[each.task_queue] - self._workers[key].at <= SILENCE_S
-        }
+        self._silent = self._where_the_last_is_silent(running, now)
         self.lookouts = [
             each.worker_identity for each in live if each.task_queue == MISSIONS_QUEUE
         ]
@@ -122,6 +117,25 @@ class Horizon:
             each.removeprefix(start) for each in self._played if each.startswith(start)
         ]
         return sorted(role for role in roles if not self.gone(role))
+
+    def _where_the_last_is_silent(
+        self, running: dict[str, WorkerHeartbeat], now: float
+    ) -> set[str]:
+        """
+        Find the queues whose newest sign is old, and of one who has not signed off.
+
+        A lost host's workers stay on the list for minutes. Others may have played since
+        and have just signed off for whoever is about to give a first sign.
+        """
+        for key, each in running.items():
+            heard = self._heard.get(each.task_queue, -math.inf)
+            self._heard[each.task_queue] = max(heard, self._workers[key].at)
+        return {
+            each.task_queue
+            for key, each in running.items()
+            if now - self._workers[key].at > SILENCE_S
+            and self._workers[key].at >= self._heard[each.task_queue]
+        }
 
     def _seen(self, key: str, sign: WorkerHeartbeat, now: float) -> Seen:
         at = sign.heartbeat_time.ToNanoseconds()

@@ -7,7 +7,8 @@ from keep import kept, read
 from temporalio import workflow
 from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from outlast.contracts.models import Mission
 from outlast.contracts.pool import BatchReport, PoolState
@@ -16,6 +17,7 @@ from workflows.pool import PoolWorkflow
 from workflows.supervisor import SupervisorWorkflow
 
 NAMES = list(kept())
+SHIPPED = UnsandboxedWorkflowRunner()
 MISSIONS = {
     "approved",
     "cancelled",
@@ -50,14 +52,14 @@ BATCHES = {
 }
 
 
-async def replay(name: str, *kinds: type) -> None:
+async def replay(name: str, *kinds: type, runner: WorkflowRunner = SHIPPED) -> None:
     """
     Replay the kept history; raises where the workflow decides otherwise.
     """
     history = WorkflowHistory.from_json(name, read(kept()[name]))
     replayer = Replayer(
         workflows=list(kinds),
-        workflow_runner=UnsandboxedWorkflowRunner(),
+        workflow_runner=runner,
         data_converter=pydantic_data_converter,
     )
     result = await replayer.replay_workflow(history)
@@ -77,6 +79,15 @@ async def test_a_recorded_path_replays(name: str) -> None:
     Today's workflow decides as the one that was recorded.
     """
     await replay(name, SupervisorWorkflow, PoolWorkflow)
+
+
+@pytest.mark.parametrize("name", ["spread-batch", "pool-fed"])
+async def test_it_does_so_in_the_sandbox_too(name: str) -> None:
+    """
+    A worker of a user's own may have it, as is the SDK's rule.
+    """
+    sandbox = SandboxedWorkflowRunner()
+    await replay(name, SupervisorWorkflow, PoolWorkflow, runner=sandbox)
 
 
 @workflow.defn(name="Supervisor")

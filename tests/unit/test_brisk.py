@@ -1,5 +1,5 @@
 """
-The interpreter changes hands often while a lease is worked on, and not otherwise.
+The interpreter changes hands often while a lease is worked on or an attempt begins.
 """
 
 import asyncio
@@ -10,10 +10,22 @@ from typing import Any
 
 import pytest
 from lease_fakes import Lender, Shelf, numbered
+from unit_fakes import Stage
 
-from outlast.attempt.brisk import SWITCH_S, USUAL_S
+from outlast.attempt.brisk import SWITCH_S
+from outlast.attempt.ledger import Begun, Ledger
 from outlast.attempt.run import Run
 from outlast.store.database import Store
+
+OWN_S = 0.007  # what an agent may have set
+
+
+@pytest.fixture(autouse=True)
+def own_interval() -> Iterator[None]:
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(OWN_S)
+    yield
+    sys.setswitchinterval(usual_s)
 
 
 @pytest.fixture
@@ -38,7 +50,26 @@ async def test_only_while_the_last_of_the_leases_lasts(lender: Lender) -> None:
     first_is_done.set()
     await second
     assert seen == pytest.approx([SWITCH_S, SWITCH_S])
-    assert sys.getswitchinterval() == pytest.approx(USUAL_S)
+    assert sys.getswitchinterval() == pytest.approx(OWN_S, rel=1e-3)
+
+
+async def test_while_an_attempt_begins_and_not_while_it_lasts(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, seen = Ledger(store), []
+    begin = ledger.begin
+
+    def look(*args: Any) -> Begun:
+        seen.append(sys.getswitchinterval())
+        return begin(*args)
+
+    async def play(given: dict[str, Any], run: Run) -> None:
+        seen.append(sys.getswitchinterval())
+
+    monkeypatch.setattr(ledger, "begin", look)
+    with ThreadPoolExecutor() as threads:
+        await Stage(ledger, threads).play(play)
+    assert seen == pytest.approx([SWITCH_S, OWN_S], rel=1e-3)
 
 
 async def test_not_after_a_lease_that_was_ended(lender: Lender) -> None:
@@ -54,4 +85,4 @@ async def test_not_after_a_lease_that_was_ended(lender: Lender) -> None:
     lease.cancel()
     with pytest.raises(asyncio.CancelledError):
         await lease
-    assert sys.getswitchinterval() == pytest.approx(USUAL_S)
+    assert sys.getswitchinterval() == pytest.approx(OWN_S, rel=1e-3)
