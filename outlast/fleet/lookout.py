@@ -9,13 +9,11 @@ writes no history, holds no mission open and may die at any time: another one lo
 
 import asyncio
 import logging
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from temporalio.api.enums.v1 import PendingActivityState, WorkerStatus
-from temporalio.api.worker.v1 import WorkerHeartbeat
+from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import (
     Client,
@@ -24,9 +22,9 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.contracts.names import MISSIONS_QUEUE, queue_of, route_of
+from outlast.contracts.names import route_of
 from outlast.contracts.orders import Sighting
-from outlast.contracts.policies import BOOT_S, GONE_S, SILENCE_S
+from outlast.fleet.horizon import Clock, Horizon, share
 from outlast.runtime.connect import is_cancelled
 from outlast.runtime.signs import signs
 from outlast.store.books import Books
@@ -40,117 +38,6 @@ GLANCES = 10
 TELL_LIMIT_S = 3.0
 # What a mission was told is told again after so long, in case it was lost.
 AGAIN_S = 5.0
-
-Clock = Callable[[], float]
-
-
-@dataclass
-class Seen:
-    """
-    One worker as it was seen last.
-
-    :param sign: the time of its last sign, by its own clock.
-    :param at: when that sign was new, by ours.
-    """
-
-    sign: int
-    at: float
-
-
-class Horizon:
-    """
-    Which roles are played, judged by signs that go on coming.
-
-    Whether a sign is new is seen from the signs themselves, so that the clocks of the
-    workers' hosts may be wrong.
-    """
-
-    def __init__(self, clock: Clock = time.monotonic) -> None:
-        self._clock = clock
-        self._workers: dict[str, Seen] = {}
-        self._played: dict[str, float] = {}  # queue: when it was last
-        self._heard: dict[str, float] = {}  # queue: when its newest sign was new
-        self._silent: set[str] = set()  # queues whose last worker gives no sign
-        self._began = clock()
-        self._steady = False
-        self.lookouts: list[str] = []  # those that look themselves, by identity
-
-    def look(self, found: list[WorkerHeartbeat]) -> None:
-        """
-        Take in what the server lists now.
-        """
-        now = self._clock()
-        running = {
-            each.worker_instance_key: each
-            for each in found
-            if each.status == WorkerStatus.WORKER_STATUS_RUNNING
-        }
-        self._workers = {key: self._seen(key, running[key], now) for key in running}
-        live = [
-            each
-            for key, each in running.items()
-            if now - self._workers[key].at <= SILENCE_S
-        ]
-        self._steady = any(_age_s(each) > BOOT_S for each in live)
-        self._played |= {each.task_queue: now for each in live}
-        self._silent = self._where_the_last_is_silent(running, now)
-        self.lookouts = [
-            each.worker_identity for each in live if each.task_queue == MISSIONS_QUEUE
-        ]
-
-    def gone(self, role: str) -> bool:
-        """
-        Say whether nobody plays *role*, while somebody is there and has been for long
-        enough to say so.
-        """
-        queue = queue_of(role)
-        since_s = self._clock() - self._played.get(queue, self._began)
-        return self._steady and (queue in self._silent or since_s > GONE_S)
-
-    @property
-    def live(self) -> list[str]:
-        """
-        List the roles that are played.
-        """
-        start = queue_of("")
-        roles = [
-            each.removeprefix(start) for each in self._played if each.startswith(start)
-        ]
-        return sorted(role for role in roles if not self.gone(role))
-
-    def _where_the_last_is_silent(
-        self, running: dict[str, WorkerHeartbeat], now: float
-    ) -> set[str]:
-        """
-        Find the queues whose newest sign is old, and of one who has not signed off.
-
-        A lost host's workers stay on the list for minutes. Others may have played since
-        and have just signed off for whoever is about to give a first sign.
-        """
-        for key, each in running.items():
-            heard = self._heard.get(each.task_queue, -math.inf)
-            self._heard[each.task_queue] = max(heard, self._workers[key].at)
-        return {
-            each.task_queue
-            for key, each in running.items()
-            if now - self._workers[key].at > SILENCE_S
-            and self._workers[key].at >= self._heard[each.task_queue]
-        }
-
-    def _seen(self, key: str, sign: WorkerHeartbeat, now: float) -> Seen:
-        at = sign.heartbeat_time.ToNanoseconds()
-        before = self._workers.get(key)
-        return before if before and before.sign == at else Seen(at, now)
-
-
-def share(missions: list[str], mine: str, live: list[str]) -> list[str]:
-    """
-    Choose whose missions one lookout looks at: every so many-th, by its place among
-    the *live* ones; all of them where it is not listed yet.
-    """
-    if mine not in live:
-        return missions
-    return missions[sorted(live).index(mine) :: len(live)]
 
 
 @dataclass
@@ -182,27 +69,36 @@ class Lookout:
         self._horizon = horizon or Horizon(clock)
         self._told: dict[str, Told] = {}
         self._turn = 0
-        self._blind = False
 
     async def run(self) -> None:
         """
         Look until cancelled.
         """
+        # Apart: a mission that answers late must not keep us from seeing the workers.
+        await asyncio.gather(self._again(self.watch), self._again(self.visit))
+
+    async def _again(self, look: Callable[[], Awaitable[None]]) -> None:
+        blind = False
         while True:
             try:
-                await self.look()
-                self._blind = False
+                await look()
+                blind = False
             except Exception as error:  # one that ended would be missed by nobody
-                if not self._blind:
+                if not blind:
                     logger.warning("lookout.blind: %r", error)
-                self._blind = True
+                blind = True
             await asyncio.sleep(LOOK_S)
 
-    async def look(self) -> None:
+    async def watch(self) -> None:
         """
-        Look once: at the workers, then at the next few missions.
+        Look once at the workers' signs.
         """
         self._horizon.look(await signs(self._client))
+
+    async def visit(self) -> None:
+        """
+        Look once at the next few missions.
+        """
         missions = await self._store.run(self._books.open_missions)
         self._told = {each: self._told[each] for each in missions if each in self._told}
         mine = share(missions, self._client.identity, self._horizon.lookouts)
@@ -265,11 +161,3 @@ class Lookout:
                 raise asyncio.CancelledError from None
             # It has ended, knows it already or does not answer: it is looked at again.
             logger.debug("sighting.refused %s", mission)
-
-
-def _age_s(sign: WorkerHeartbeat) -> float:
-    """
-    Say how old the worker was when it gave the sign, by its own clock alone.
-    """
-    lived = sign.heartbeat_time.ToNanoseconds() - sign.start_time.ToNanoseconds()
-    return lived / 1e9

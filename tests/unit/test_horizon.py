@@ -9,7 +9,7 @@ from unit_fakes import Clock
 
 from outlast.contracts.names import MISSIONS_QUEUE, queue_of
 from outlast.contracts.policies import BOOT_S, GONE_S, SIGN_S, SILENCE_S
-from outlast.fleet.lookout import Horizon, share
+from outlast.fleet.horizon import LIVELY_S, Horizon, share
 
 RUNNING = WorkerStatus.WORKER_STATUS_RUNNING
 GOING = WorkerStatus.WORKER_STATUS_SHUTTING_DOWN
@@ -107,6 +107,71 @@ def test_a_lost_host_does_not_hurry_those_who_played_since(since_s: float) -> No
         sky.horizon.look([sign("editor", sky.clock.now), lost])
         sky.clock.turn(STEP_S)
     assert sky.horizon.gone("writer")
+
+
+def test_nothing_is_known_of_a_time_in_which_nobody_looked() -> None:
+    """
+    The server was away, and lists those first whose signs came first.
+    """
+    sky = Sky()
+    sky.watch(10, "writer", "editor")
+    sky.clock.turn(5.0)
+    assert not sky.horizon.gone("writer")
+    sky.watch(BOOT_S - 1, "editor")
+    assert not sky.horizon.gone("writer")
+    sky.watch(1, "editor", "writer")
+    assert not sky.horizon.gone("writer")
+
+
+def test_what_was_seen_is_soon_of_no_use() -> None:
+    sky = Sky()
+    sky.watch(10, "editor")
+    assert sky.horizon.gone("writer")
+    sky.clock.turn(2.0)
+    assert not sky.horizon.gone("writer")
+
+
+def test_one_who_has_just_begun_to_look_waits_for_those_who_start() -> None:
+    """
+    A host may have been lost and started anew, and its old workers be listed still.
+    """
+    sky = Sky()
+    sky.watch(SILENCE_S - STEP_S, "editor", silent=("reader",))
+    assert not sky.horizon.gone("writer")
+    assert sky.horizon.live == ["editor"]
+
+
+def test_no_task_is_sent_on_to_those_who_leave_too() -> None:
+    """
+    A process leaves its queues one after the other: who is not gone is not yet live.
+    """
+    sky = Sky()
+    sky.watch(10, "reader", "writer", "editor")
+    sky.watch(2 * STEP_S, "reader", "editor")
+    sky.watch(GONE_S - STEP_S, "reader")
+    assert sky.horizon.gone("writer")
+    assert not sky.horizon.gone("editor")
+    assert sky.horizon.live == ["reader"]
+
+
+def test_no_task_is_sent_on_to_those_who_were_never_heard() -> None:
+    """
+    To one who has just begun to look a lost host's workers are on the list, no more.
+    """
+    sky = Sky()
+    sky.watch(SIGN_S + STEP_S, "editor", silent=("reader",))
+    assert sky.horizon.live == ["editor"]
+
+
+def test_no_task_is_sent_on_to_those_of_whom_nothing_is_heard() -> None:
+    """
+    Two hosts may be lost together, and the one not be taken for lost yet.
+    """
+    sky = Sky()
+    sky.watch(10, "reader", "editor")
+    sky.watch(LIVELY_S + STEP_S, "reader", silent=("editor",))
+    assert not sky.horizon.gone("editor")
+    assert sky.horizon.live == ["reader"]
 
 
 def test_a_role_that_comes_back_is_played_at_once() -> None:

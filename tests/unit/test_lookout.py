@@ -13,7 +13,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from unit_fakes import Clock, mission
 
 from outlast.contracts.orders import Sighting
-from outlast.fleet.lookout import GLANCES, Horizon, Lookout
+from outlast.fleet.horizon import Horizon
+from outlast.fleet.lookout import GLANCES, Lookout
 from outlast.store.books import Books
 from outlast.store.database import Store
 
@@ -60,7 +61,7 @@ def open_mission(store: Store, name: str) -> None:
 async def look(watching: Lookout, times: int) -> None:
     for _ in range(times):
         try:
-            await watching.look()
+            await watching.visit()
         except RPCError:
             logging.info("blind")
 
@@ -83,7 +84,7 @@ async def test_a_lookout_says_that_it_could_not_see(store: Store) -> None:
     """
     open_mission(store, "hidden")
     with pytest.raises(RPCError):
-        await lookout(store, Server(unseen={"hidden"})).look()
+        await lookout(store, Server(unseen={"hidden"})).visit()
 
 
 async def test_a_mission_that_does_not_answer_ends_no_lookout(store: Store) -> None:
