@@ -2,11 +2,10 @@
 Which roles are played, judged by signs of life that go on coming. Pure.
 
 A role that is taken for lost though it is not costs its mission a degradation that
-nobody needed. So nothing is judged of a time in which nobody looked, while everything
-starts, or by workers of which nothing was heard but that they are on the list.
+nobody needed. So what is not sure is not told: while everything starts, after a time in
+which nobody looked, and of roles whose workers are neither heard nor gone.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,8 +16,13 @@ from temporalio.api.worker.v1 import WorkerHeartbeat
 from outlast.contracts.names import MISSIONS_QUEUE, queue_of
 from outlast.contracts.policies import BOOT_S, GONE_S, SIGN_S, SILENCE_S
 
-# What was seen is of use for so long; one who looks again after that begins anew.
-BLIND_S = GONE_S
+# A look stands for so long at most: what nobody sees does not count as absence.
+SEEN_S = 0.8
+# What was seen is of use for so long.
+STALE_S = GONE_S
+# One who could not look for so long begins anew: the server may have been away, and
+# lists at first only those whose signs came first.
+BLIND_S = SILENCE_S
 # A worker whose sign is older may be lost: no task is sent on to it.
 LIVELY_S = 2 * SIGN_S
 
@@ -31,7 +35,7 @@ class Seen:
     One worker as it was seen last.
 
     :param sign: the time of its last sign, by its own clock.
-    :param at: when that sign was new, by ours.
+    :param at: when that sign was new, in seen seconds.
     :param moved: whether it has given a sign since we saw it first.
     """
 
@@ -50,11 +54,12 @@ class Horizon:
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
-        self._begin(clock())
+        self._looked_at = clock()
+        self._begin()
         self.lookouts: list[str] = []  # those that look themselves, by identity
 
-    def _begin(self, now: float) -> None:
-        self._began = self._looked_at = now
+    def _begin(self) -> None:
+        self._seen_s = 0.0  # of the time since then; all that follows is in it
         self._workers: dict[str, Seen] = {}
         self._played: dict[str, float] = {}  # queue: when a worker of it was last live
         self._heard: dict[str, float] = {}  # queue: when its newest sign was new
@@ -66,29 +71,31 @@ class Horizon:
         """
         Take in what the server lists now.
         """
-        now = self._clock()
-        if now - self._looked_at > BLIND_S:
-            self._begin(now)  # its server may have been away, and lists few for a while
-        self._looked_at = now
         running = {
             each.worker_instance_key: each
             for each in found
             if each.status == WorkerStatus.WORKER_STATUS_RUNNING
         }
-        self._workers = {key: self._seen(key, running[key], now) for key in running}
+        since_s = self._clock() - self._looked_at
+        self._looked_at += since_s
+        strangers = bool(self._workers) and not self._workers.keys() & running.keys()
+        if since_s > BLIND_S or strangers:
+            self._begin()
+        self._seen_s += min(since_s, SEEN_S)
+        self._workers = {key: self._seen(key, running[key]) for key in running}
         live = {
             key: each
             for key, each in running.items()
-            if now - self._workers[key].at <= SILENCE_S
+            if self._silence_s(key) <= SILENCE_S
         }
-        self._played |= {each.task_queue: now for each in live.values()}
-        self._silent = self._where_the_last_is_silent(running, now)
-        moved = [each for key, each in live.items() if self._workers[key].moved]
-        self._steady = any(_age_s(each) > BOOT_S for each in moved)
+        self._played |= {each.task_queue: self._seen_s for each in live.values()}
+        self._silent = self._where_the_last_is_silent(running)
+        moved = {key: each for key, each in live.items() if self._workers[key].moved}
+        self._steady = any(_age_s(each) > BOOT_S for each in moved.values())
         self._lively = {
             each.task_queue
-            for each in moved
-            if now - self._workers[each.worker_instance_key].at <= LIVELY_S
+            for key, each in moved.items()
+            if self._silence_s(key) <= LIVELY_S
         }
         self.lookouts = [
             each.worker_identity
@@ -96,34 +103,43 @@ class Horizon:
             if each.task_queue == MISSIONS_QUEUE
         ]
 
+    @property
+    def sure(self) -> bool:
+        """
+        Say whether anything can be said: somebody is there, and has been for long
+        enough; so have we.
+        """
+        fresh = self._clock() - self._looked_at <= STALE_S
+        return fresh and self._steady and self._seen_s > BOOT_S
+
     def gone(self, role: str) -> bool:
         """
-        Say whether nobody plays *role*, while somebody is there and has been for long
-        enough to say so.
+        Say whether nobody plays *role*, for sure.
         """
-        if not self._steady or self._clock() - self._looked_at > BLIND_S:
-            return False
-        queue = queue_of(role)
-        if queue in self._silent:
-            return True
-        if queue not in self._played:  # it may be starting, as we have just done
-            return self._looked_at - self._began > BOOT_S
-        return self._looked_at - self._played[queue] > GONE_S
+        return self.sure and self._is_gone(queue_of(role))
+
+    def _is_gone(self, queue: str) -> bool:
+        since_s = self._seen_s - self._played.get(queue, 0.0)
+        return queue in self._silent or since_s > GONE_S
 
     @property
     def live(self) -> list[str]:
         """
         List the roles that are played, without doubt.
         """
-        start = queue_of("")
-        return sorted(
-            queue.removeprefix(start)
-            for queue in self._lively
-            if queue.startswith(start)
-        )
+        return sorted(map(_role_of, filter(_is_role, self._lively)))
+
+    @property
+    def doubtful(self) -> list[str]:
+        """
+        List the roles that may be played or not: what is said without them may be
+        wrong in a moment.
+        """
+        known = filter(_is_role, self._played.keys() - self._lively)
+        return sorted(_role_of(each) for each in known if not self._is_gone(each))
 
     def _where_the_last_is_silent(
-        self, running: dict[str, WorkerHeartbeat], now: float
+        self, running: dict[str, WorkerHeartbeat]
     ) -> set[str]:
         """
         Find the queues whose newest sign is old, and of one who has not signed off.
@@ -132,21 +148,24 @@ class Horizon:
         and have just signed off for whoever is about to give a first sign.
         """
         for key, each in running.items():
-            heard = self._heard.get(each.task_queue, -math.inf)
+            heard = self._heard.get(each.task_queue, 0.0)
             self._heard[each.task_queue] = max(heard, self._workers[key].at)
         return {
             each.task_queue
             for key, each in running.items()
-            if now - self._workers[key].at > SILENCE_S
+            if self._silence_s(key) > SILENCE_S
             and self._workers[key].at >= self._heard[each.task_queue]
         }
 
-    def _seen(self, key: str, sign: WorkerHeartbeat, now: float) -> Seen:
+    def _silence_s(self, key: str) -> float:
+        return self._seen_s - self._workers[key].at
+
+    def _seen(self, key: str, sign: WorkerHeartbeat) -> Seen:
         at = sign.heartbeat_time.ToNanoseconds()
         before = self._workers.get(key)
         if before is None:
-            return Seen(at, now)
-        return before if before.sign == at else Seen(at, now, moved=True)
+            return Seen(at, self._seen_s)
+        return before if before.sign == at else Seen(at, self._seen_s, moved=True)
 
 
 def share(missions: list[str], mine: str, live: list[str]) -> list[str]:
@@ -157,6 +176,14 @@ def share(missions: list[str], mine: str, live: list[str]) -> list[str]:
     if mine not in live:
         return missions
     return missions[sorted(live).index(mine) :: len(live)]
+
+
+def _is_role(queue: str) -> bool:
+    return queue.startswith(queue_of(""))
+
+
+def _role_of(queue: str) -> str:
+    return queue.removeprefix(queue_of(""))
 
 
 def _age_s(sign: WorkerHeartbeat) -> float:

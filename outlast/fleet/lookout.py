@@ -69,15 +69,18 @@ class Lookout:
         self._horizon = horizon or Horizon(clock)
         self._told: dict[str, Told] = {}
         self._turn = 0
+        self._looked = asyncio.Event()
 
     async def run(self) -> None:
         """
         Look until cancelled.
         """
         # Apart: a mission that answers late must not keep us from seeing the workers.
-        await asyncio.gather(self._again(self.watch), self._again(self.visit))
+        await asyncio.gather(self._again(self.watch, LOOK_S), self._again(self.visit))
 
-    async def _again(self, look: Callable[[], Awaitable[None]]) -> None:
+    async def _again(
+        self, look: Callable[[], Awaitable[None]], pause_s: float = 0.0
+    ) -> None:
         blind = False
         while True:
             try:
@@ -87,18 +90,21 @@ class Lookout:
                 if not blind:
                     logger.warning("lookout.blind: %r", error)
                 blind = True
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(pause_s)
 
     async def watch(self) -> None:
         """
         Look once at the workers' signs.
         """
         self._horizon.look(await signs(self._client))
+        self._looked.set()
 
     async def visit(self) -> None:
         """
-        Look once at the next few missions.
+        Look once at the next few missions, when the workers have been looked at.
         """
+        await self._looked.wait()
+        self._looked.clear()
         missions = await self._store.run(self._books.open_missions)
         self._told = {each: self._told[each] for each in missions if each in self._told}
         mine = share(missions, self._client.identity, self._horizon.lookouts)
@@ -108,7 +114,7 @@ class Lookout:
         glances = (self._glance(each) for each in chosen[:GLANCES])
         found = await asyncio.gather(*glances, return_exceptions=True)
         for each in found:
-            if each is not None:
+            if isinstance(each, Exception):
                 raise each
 
     async def _glance(self, mission: str) -> None:
@@ -126,6 +132,8 @@ class Lookout:
         stranded = sorted(
             each.activity_id for each in pending if self._is_stranded(each)
         )
+        if not self._horizon.sure or (stranded and self._horizon.doubtful):
+            return  # it would be told the contrary in a moment
         live = self._horizon.live if stranded else []
         sighting = Sighting(stranded=stranded, live=live)
         if self._is_news(mission, sighting):

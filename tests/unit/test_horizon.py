@@ -123,6 +123,39 @@ def test_nothing_is_known_of_a_time_in_which_nobody_looked() -> None:
     assert not sky.horizon.gone("writer")
 
 
+def test_a_server_that_lists_others_only_is_a_new_one() -> None:
+    """
+    It was away for too short a time to be noticed, and its list is in memory.
+    """
+    sky = Sky()
+    sky.watch(10, "writer", "editor")
+    sky.watch(GONE_S + STEP_S, "reader")
+    assert not sky.horizon.gone("writer")
+
+
+def test_who_can_look_but_rarely_sees_a_lost_role_later() -> None:
+    sky = Sky()
+    sky.watch(10, "writer", "editor")
+    for _ in range(2):
+        assert not sky.horizon.gone("writer")
+        sky.clock.turn(2.0)
+        sky.horizon.look([sign("editor", sky.clock.now)])
+    assert sky.horizon.gone("writer")
+
+
+def test_who_may_be_there_is_in_doubt() -> None:
+    """
+    Until it is heard again, or has been away for long enough.
+    """
+    sky = Sky()
+    sky.watch(10, "writer", "editor")
+    assert sky.horizon.doubtful == []
+    sky.watch(GONE_S - STEP_S, "editor")
+    assert sky.horizon.doubtful == ["writer"]
+    sky.watch(2 * STEP_S, "editor")
+    assert sky.horizon.doubtful == []
+
+
 def test_what_was_seen_is_soon_of_no_use() -> None:
     sky = Sky()
     sky.watch(10, "editor")

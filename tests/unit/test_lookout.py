@@ -2,23 +2,27 @@
 Whom a lookout looks at, and that what it cannot see is in nobody's way.
 """
 
+import asyncio
+import itertools
 import logging
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from temporalio.api.enums.v1 import WorkerStatus
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError, RPCStatusCode
 from unit_fakes import Clock, mission
 
+from outlast.contracts.names import attempt_id
 from outlast.contracts.orders import Sighting
 from outlast.fleet.horizon import Horizon
 from outlast.fleet.lookout import GLANCES, Lookout
 from outlast.store.books import Books
 from outlast.store.database import Store
 
-RUNNING = WorkerStatus.WORKER_STATUS_RUNNING
+BOUND_S = 20.0
 
 
 class Server:
@@ -61,6 +65,7 @@ def open_mission(store: Store, name: str) -> None:
 async def look(watching: Lookout, times: int) -> None:
     for _ in range(times):
         try:
+            await watching.watch()
             await watching.visit()
         except RPCError:
             logging.info("blind")
@@ -83,8 +88,89 @@ async def test_a_lookout_says_that_it_could_not_see(store: Store) -> None:
     After it has looked at all of them, so that the log has the cause.
     """
     open_mission(store, "hidden")
+    watching = lookout(store, Server(unseen={"hidden"}))
+    await watching.watch()
     with pytest.raises(RPCError):
-        await lookout(store, Server(unseen={"hidden"})).visit()
+        await watching.visit()
+
+
+class Doubtful(Horizon):
+    """
+    A horizon as it is told.
+    """
+
+    sure, doubtful = True, []  # type: ignore[assignment]
+
+    def gone(self, role: str) -> bool:
+        return self.sure
+
+
+async def test_what_is_not_sure_is_not_told(store: Store) -> None:
+    """
+    A mission would take its role for back, and a moment later for lost again.
+    """
+    open_mission(store, "waits")
+    told: list[list[str]] = []
+
+    async def describe() -> Any:
+        waiting = PendingActivityInfo(
+            activity_id=attempt_id("t", "worker", 1),
+            state=PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED,
+        )
+        raw = SimpleNamespace(pending_activities=[waiting])
+        return SimpleNamespace(raw_description=raw)
+
+    async def hear(_: str, sighting: Sighting) -> None:
+        told.append(sighting.stranded)
+
+    handle = SimpleNamespace(describe=describe, execute_update=hear)
+    server = Server(unseen=set())
+    server.get_workflow_handle = lambda _: handle  # type: ignore[method-assign]
+    clock = Clock()
+    horizon = Doubtful(clock)
+    watching = Lookout(server, store, clock, horizon)  # type: ignore[arg-type]
+    horizon.doubtful = ["reader"]  # type: ignore[misc]
+    await look(watching, 1)
+    assert told == []
+    horizon.doubtful = []  # type: ignore[misc]
+    await look(watching, 1)
+    assert told == [["t#worker#1"]]
+    horizon.sure = False  # type: ignore[misc]
+    await look(watching, 1)
+    assert len(told) == 1
+
+
+async def test_neither_loop_ends_with_an_error_or_waits_for_the_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    While a mission does not answer, the workers are looked at; and both end together.
+    """
+    monkeypatch.setattr("outlast.fleet.lookout.LOOK_S", 0.001)
+    open_mission(store, "mute")
+    looks = asyncio.Queue[int]()
+    numbers = itertools.count(1)
+    visited = asyncio.Event()
+
+    class Mute(Server):
+        async def list_workers(self, request: Any) -> Any:
+            looks.put_nowait(number := next(numbers))
+            if number == 2:
+                raise RPCError("internal", RPCStatusCode.INTERNAL, b"")
+            return await super().list_workers(request)
+
+        async def describe(self, mission: str) -> Any:
+            visited.set()
+            await asyncio.Event().wait()
+
+    running = asyncio.ensure_future(lookout(store, Mute(unseen=set())).run())
+    async with asyncio.timeout(BOUND_S):
+        await visited.wait()
+        while await looks.get() < 5:
+            pass
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
 
 
 async def test_a_mission_that_does_not_answer_ends_no_lookout(store: Store) -> None:
