@@ -58,11 +58,11 @@ def newer(tmp_path: Path) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=without)
     for name in ("starter.py", "worker.py"):
         shutil.copy(ROOT / name, folder)
-    models = folder / "outlast" / "contracts" / "models.py"
+    state = folder / "outlast" / "contracts" / "state.py"
     ours, theirs = (f"\nSCHEMA_NUMBER = {SCHEMA_NUMBER + n}\n" for n in (0, 1))
-    text = models.read_text()
+    text = state.read_text()
     assert text.count(ours) == 1
-    models.write_text(text.replace(ours, theirs))
+    state.write_text(text.replace(ours, theirs))
     return folder
 
 
