@@ -81,10 +81,10 @@ async def test_a_recorded_path_replays(name: str) -> None:
     await replay(name, SupervisorWorkflow, PoolWorkflow)
 
 
-@pytest.mark.parametrize("name", ["spread-batch", "pool-fed"])
+@pytest.mark.parametrize("name", ["spread", "spread-batch"])
 async def test_it_does_so_in_the_sandbox_too(name: str) -> None:
     """
-    A worker of a user's own may have it, as is the SDK's rule.
+    A mission and its batch: a worker of a user's own may have it, as is the SDK's rule.
     """
     sandbox = SandboxedWorkflowRunner()
     await replay(name, SupervisorWorkflow, PoolWorkflow, runner=sandbox)
