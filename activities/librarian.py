@@ -13,8 +13,8 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from activities.answering.handover import Gap, Index, Source
-from outlast import GiveUp, Run, Spread, agent
-from outlast.contracts.models import Spreading
+from outlast import Context, FanOut, GiveUp, agent
+from outlast.contracts.models import FanOutRef
 from outlast.contracts.policies import Policy
 from outlast.store import library
 from outlast.store.database import shared
@@ -33,7 +33,7 @@ class Folder(BaseModel):
 
 
 class Order(Source):
-    needs: dict[str, Spreading] = Field(default_factory=dict)
+    needs: dict[str, FanOutRef] = Field(default_factory=dict)
 
 
 class Shelved(BaseModel):
@@ -57,11 +57,11 @@ class Document(BaseModel):
 
 
 @agent("shelver", version=1)
-async def shelver(order: Folder, run: Run) -> Spread:
+async def shelver(order: Folder, ctx: Context) -> FanOut:
     """
     Find the documents that are new or changed, for the indexers.
     """
-    name = library.library_id(run.tenant, order.documents)
+    name = library.library_id(ctx.tenant, order.documents)
     try:
         _, changed = await library.compare(shared(), name, order.documents)
     except OSError as error:
@@ -72,11 +72,11 @@ async def shelver(order: Folder, run: Run) -> Spread:
         for each in changed
         if each.problem is None  # the librarian names what has a bad name
     ]
-    return Spread(role="indexer", items=items)
+    return FanOut(role="indexer", items=items)
 
 
-@agent("indexer", version=1, many=TOGETHER, policy=Policy(stall_s=PATIENCE_S))
-async def indexer(documents: list[Document], run: Run) -> list[int]:
+@agent("indexer", version=1, batch_size=TOGETHER, policy=Policy(stall_s=PATIENCE_S))
+async def indexer(documents: list[Document], ctx: Context) -> list[int]:
     """
     Read a few documents into the index.
     """
@@ -84,7 +84,7 @@ async def indexer(documents: list[Document], run: Run) -> list[int]:
     known = await store.run(library.known_files, store, name)
     entries = []
     for each in documents:
-        run.say(each.path)
+        ctx.emit(each.path)
         listed = look(each.folder, each.path)
         entry = await asyncio.to_thread(
             library.read, name, listed, known.get(each.path)
@@ -95,22 +95,22 @@ async def indexer(documents: list[Document], run: Run) -> list[int]:
 
 
 @agent("librarian", version=1)
-async def librarian(order: Order, run: Run) -> Index:
+async def librarian(order: Order, ctx: Context) -> Index:
     """
     Index what is left of the documents below the folder, and say what there is.
     """
     if order.documents is None:
         return await _ingested(order.library or "")
-    name = library.library_id(run.tenant, order.documents)
-    done = await run.resume(Shelved, Shelved())
+    name = library.library_id(ctx.tenant, order.documents)
+    done = await ctx.resume(Shelved, Shelved())
     for spread in order.needs.values():
-        await _take_in(name, spread, done, run)
+        await _take_in(name, spread, done, ctx)
     try:
         async for batch in library.update(shared(), name, order.documents):
             done.indexed += batch.indexed
             done.removed += batch.removed
-            await run.save(done)
-            run.say(f"indexed {done.indexed}, {batch.left} to go")
+            await ctx.save(done)
+            ctx.emit(f"indexed {done.indexed}, {batch.left} to go")
     except OSError as error:
         raise _unreadable(order.documents, error) from None
     return await _index(name, done)
@@ -129,13 +129,13 @@ async def _ingested(name: str) -> Index:
     return index
 
 
-async def _take_in(name: str, spread: Spreading, done: Shelved, run: Run) -> None:
+async def _take_in(name: str, spread: FanOutRef, done: Shelved, ctx: Context) -> None:
     """
     Count what the indexers have done, and leave out what they could not read.
     """
     store = shared()
     done.indexed = 0
-    async for each in run.harvest(spread.batch):
+    async for each in ctx.batch_results(spread.batch):
         if each.dead is None:
             done.indexed += 1
             continue

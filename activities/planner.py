@@ -6,7 +6,7 @@ from pydantic import JsonValue
 
 from activities.answering.handover import Index, Part, Plan, Source
 from activities.answering.splitting import split
-from outlast import FollowUps, Run, Task, agent
+from outlast import Context, FollowUps, Task, agent
 
 
 class Order(Source):
@@ -17,12 +17,12 @@ class Order(Source):
 
 
 @agent("planner", version=1)
-async def planner(order: Order, run: Run) -> FollowUps:
+async def planner(order: Order, ctx: Context) -> FollowUps:
     """
     Plan one research task for each part of the question, and what follows them.
     """
     parts = split(order.question)
-    run.say(f"{len(parts)} to look up")
+    ctx.emit(f"{len(parts)} to look up")
     return planned(order, parts)
 
 

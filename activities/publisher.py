@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from activities.answering.handover import Citation, Index, Publication, Review
-from outlast import Run, agent
+from outlast import Context, agent
 from outlast.contracts.names import Name
 from outlast.store.passages import flat
 
@@ -22,7 +22,7 @@ class Order(BaseModel):
 
 
 @agent("publisher", version=1)
-async def publisher(order: Order, run: Run) -> Publication:
+async def publisher(order: Order, ctx: Context) -> Publication:
     """
     Write the report; an attempt that comes after finds it written.
     """
@@ -31,8 +31,8 @@ async def publisher(order: Order, run: Run) -> Publication:
     written = None
     if order.reports is not None:
         path = order.reports / f"{order.mission}.md"
-        run.say(f"writing {path}")
-        written = await run.once(
+        ctx.emit(f"writing {path}")
+        written = await ctx.once(
             f"publish:{order.mission}",
             lambda _, text: asyncio.to_thread(write, path, text),
             content=report(review, index),

@@ -17,7 +17,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from outlast import Run, agent
+from outlast import Context, agent
 
 How = Literal[
     "raise", "crash", "segfault", "hang", "block", "burn", "memory", "garbage"
@@ -66,29 +66,29 @@ class Rehearsed(BaseModel):
 
 
 @agent("rehearse", version=1)
-async def rehearse(script: Script, run: Run) -> object:
+async def rehearse(script: Script, ctx: Context) -> object:
     """
     Play the script from the step after the last saved one.
     """
-    done = await run.resume(Rehearsed, Rehearsed())
-    log = Log(script.log, run)
+    done = await ctx.resume(Rehearsed, Rehearsed())
+    log = Log(script.log, ctx)
     log.mend(done.steps)
     log.write("start", step=done.steps)
     while done.steps < script.steps:
         step = done.steps + 1
         await asyncio.sleep(script.step_seconds)
         misbehaving = script.misbehave
-        if misbehaving and due(misbehaving, run.attempt, step):
+        if misbehaving and due(misbehaving, ctx.attempt, step):
             garbage = await misbehave(misbehaving.how)
             if garbage is not None:
                 return garbage
         done = Rehearsed(steps=step)
         # The save comes first: a stale attempt is refused there and writes no line.
-        await run.save(done)
+        await ctx.save(done)
         log.write("step", step=step)
-        run.say(f"step {step} of {script.steps}")
+        ctx.emit(f"step {step} of {script.steps}")
     if script.effect is not None:
-        await run.once(
+        await ctx.once(
             script.effect,
             lambda _: act(log, script),
             if_unsure="repeat",  # the log itself knows whether the line is there
@@ -145,10 +145,10 @@ class Log:
     The rehearsal's log, or nothing when there is no file.
     """
 
-    def __init__(self, path: Path | None, run: Run) -> None:
+    def __init__(self, path: Path | None, ctx: Context) -> None:
         self._path = path
-        self._task = run.key.split("/")[1]
-        self._attempt = run.attempt
+        self._task = ctx.key.split("/")[1]
+        self._attempt = ctx.attempt
 
     def write(self, event: str, **more: object) -> None:
         """

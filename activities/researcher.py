@@ -4,7 +4,7 @@ The researcher: find the sentences that answer one sub-question, or that none do
 
 from activities.answering.evidence import gather
 from activities.answering.handover import Citation, Index, Part, Research
-from outlast import GiveUp, Run, agent
+from outlast import Context, GiveUp, agent
 from outlast.store.database import Store, shared
 
 
@@ -13,12 +13,12 @@ class Order(Part):
 
 
 @agent("researcher", version=1)
-async def researcher(order: Order, run: Run) -> Research:
+async def researcher(order: Order, ctx: Context) -> Research:
     """
     Look the sub-question up in the library that the librarian made.
     """
     library = library_of(order)
-    run.say(f"looking up: {order.question}")
+    ctx.emit(f"looking up: {order.question}")
     store = shared()
     return await store.run(research, store, library, order)
 

@@ -18,7 +18,7 @@ from activities.answering.handover import (
     Source,
     compose,
 )
-from outlast import Redo, Run, agent
+from outlast import Context, Redo, agent
 from outlast.store import quotes
 from outlast.store.database import shared
 from outlast.store.parsing import UnreadableDocumentError, decoded, load, parse
@@ -50,16 +50,16 @@ class Verified:
 
 
 @agent("reviewer", version=1)
-async def reviewer(order: Order, run: Run) -> Review | Redo:
+async def reviewer(order: Order, ctx: Context) -> Review | Redo:
     """
     Verify the draft against the documents, and reject one that quotes what is not
     there. What a model has made of them cannot be looked up there: without a model to
     judge it, the quotations speak for themselves.
     """
-    return reviewed(await verify(order, run))
+    return reviewed(await verify(order, ctx))
 
 
-async def verify(order: Order, run: Run) -> Verified:
+async def verify(order: Order, ctx: Context) -> Verified:
     """
     Look every quotation of the draft up in its source.
     """
@@ -67,7 +67,7 @@ async def verify(order: Order, run: Run) -> Verified:
     quoted = [each for part in draft.paragraphs for each in part.quotations]
     standing: list[Citation] = []
     for each in quoted:
-        run.say(f"verifying {each.place}")
+        ctx.emit(f"verifying {each.place}")
         if await stands(order.documents, order.library or "", each):
             standing.append(each)
     dropped = [each for each in quoted if each not in standing]

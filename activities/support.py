@@ -17,8 +17,8 @@ from activities.answering.replies import questions, reply
 from activities.publisher import write
 from activities.researcher import research
 from activities.reviewer import stands
-from outlast import GiveUp, Run, Spread, agent
-from outlast.contracts.models import Spreading
+from outlast import Context, FanOut, GiveUp, agent
+from outlast.contracts.models import FanOutRef
 from outlast.store.database import shared
 from outlast.store.folder import scan
 from outlast.store.parsing import UnreadableDocumentError, decoded, load
@@ -57,7 +57,7 @@ class Answered(BaseModel):
 
 class Order(BaseModel):
     outbox: Path
-    needs: dict[str, Spreading]
+    needs: dict[str, FanOutRef]
 
 
 class Tally(BaseModel):
@@ -74,7 +74,7 @@ class Tally(BaseModel):
 
 
 @agent("mailroom", version=1)
-async def mailroom(job: Job, run: Run) -> Spread:
+async def mailroom(job: Job, ctx: Context) -> FanOut:
     """
     Find the tickets and give each to a clerk.
     """
@@ -84,16 +84,16 @@ async def mailroom(job: Job, run: Run) -> Spread:
     except OSError as error:
         reason = error.strerror or str(error)
         raise GiveUp(f"the tickets in {job.tickets} cannot be read: {reason}") from None
-    run.say(f"{len(files)} tickets")
+    ctx.emit(f"{len(files)} tickets")
     same = {"library": index.library, "outbox": str(job.outbox)}
     if job.handbook is not None:
         same["handbook"] = str(job.handbook)
     items = [{"ticket": str(each.file), **same} for each in files]
-    return Spread(role="clerk", items=items)
+    return FanOut(role="clerk", items=items)
 
 
 @agent("clerk", version=1)
-async def clerk(ticket: Ticket, run: Run) -> Answered:
+async def clerk(ticket: Ticket, ctx: Context) -> Answered:
     """
     Answer one ticket, or hand it to a person.
     """
@@ -110,7 +110,7 @@ async def clerk(ticket: Ticket, run: Run) -> Answered:
     why = await doubt(ticket, found)
     if why is not None:
         return Answered(ticket=name, why=why)
-    posted = await run.once(
+    posted = await ctx.once(
         f"reply:{name}",
         lambda key, body: asyncio.to_thread(post, ticket.outbox, key, body),
         content=reply(text, found),
@@ -153,13 +153,13 @@ def post(outbox: Path, key: str, body: str) -> str:
 
 
 @agent("tally", version=1)
-async def tally(order: Order, run: Run) -> Tally:
+async def tally(order: Order, ctx: Context) -> Tally:
     """
     Count what was posted and name what was not.
     """
     (spread,) = order.needs.values()
     told = Tally()
-    async for each in run.harvest(spread.batch):
+    async for each in ctx.batch_results(spread.batch):
         told.tickets += 1
         if each.dead is not None:
             ticket = Ticket.model_validate(each.input).ticket.stem

@@ -5,7 +5,7 @@ The writer: compose the answer from what was found, and say what was not.
 from pydantic import BaseModel
 
 from activities.answering.handover import Draft, Paragraph, Part, Research, compose
-from outlast import Degraded, Run, agent
+from outlast import Context, Degraded, agent
 
 NOTHING = "The documents do not answer this"
 
@@ -17,12 +17,12 @@ class Order(BaseModel):
 
 
 @agent("writer", version=1)
-async def writer(order: Order, run: Run) -> Draft | Degraded:
+async def writer(order: Order, ctx: Context) -> Draft | Degraded:
     """
     Write a paragraph for each part of the question.
     """
     paragraphs = quoted(order)
-    run.say(f"{len(paragraphs)} paragraphs")
+    ctx.emit(f"{len(paragraphs)} paragraphs")
     return drafted(order, paragraphs)
 
 

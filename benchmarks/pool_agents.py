@@ -22,7 +22,7 @@ from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from outlast import Run, agent
+from outlast import Context, agent
 
 WORK_S = 0.02
 TALLY_S = 0.001
@@ -45,7 +45,7 @@ class Number(BaseModel):
 
 
 @agent("double")
-async def double(item: Number, _: Run) -> int:
+async def double(item: Number, _: Context) -> int:
     """
     Do next to nothing: what is measured is the pool.
     """
@@ -53,7 +53,7 @@ async def double(item: Number, _: Run) -> int:
 
 
 @agent("work")
-async def work(item: Number, _: Run) -> int:
+async def work(item: Number, _: Context) -> int:
     """
     Use the processor between awaits, as an async agent may for a moment.
     """
@@ -62,7 +62,7 @@ async def work(item: Number, _: Run) -> int:
 
 
 @agent("work-plainly")
-def work_plainly(item: Number, _: Run) -> int:
+def work_plainly(item: Number, _: Context) -> int:
     """
     The same in a thread, where long work belongs.
     """
@@ -71,16 +71,16 @@ def work_plainly(item: Number, _: Run) -> int:
 
 
 @agent("save")
-async def save(item: Number, run: Run) -> int:
+async def save(item: Number, ctx: Context) -> int:
     """
     Save once, which claims the item a line in the ledger.
     """
-    await run.save(item.n)
+    await ctx.save(item.n)
     return 2 * item.n
 
 
 @agent("tally-work")
-async def tally_work(item: Number, _: Run) -> int:
+async def tally_work(item: Number, _: Context) -> int:
     """
     Note the play and use the processor for a moment.
     """
@@ -90,7 +90,7 @@ async def tally_work(item: Number, _: Run) -> int:
 
 
 @agent("tally-wait")
-async def tally_wait(item: Number, _: Run) -> int:
+async def tally_wait(item: Number, _: Context) -> int:
     """
     Note the play and wait for a moment, as for a fast service.
     """
@@ -100,7 +100,7 @@ async def tally_wait(item: Number, _: Run) -> int:
 
 
 @agent("moody")
-async def moody(item: Number, _: Run) -> int | str:
+async def moody(item: Number, _: Context) -> int | str:
     """
     Do next to nothing, unless the item is poison.
     """

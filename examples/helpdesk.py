@@ -25,7 +25,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_graph import End
 
-from outlast import Run, agent
+from outlast import Context, agent
 
 
 class Ticket(BaseModel):
@@ -67,19 +67,19 @@ def stand_in(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
 
 clerk = Agent(
     FunctionModel(stand_in),  # "openai:gpt-5", say
-    deps_type=tuple[Ticket, Run],
+    deps_type=tuple[Ticket, Context],
     output_type=Reply,
     instructions="Answer the customer. Refund what arrived broken.",
 )
 
 
 @clerk.tool
-async def refund(context: RunContext[tuple[Ticket, Run]], cents: int) -> str:
+async def refund(context: RunContext[tuple[Ticket, Context]], cents: int) -> str:
     """
     Pay cents back for the order.
     """
-    ticket, run = context.deps
-    receipt: str = await run.once(
+    ticket, ctx = context.deps
+    receipt: str = await ctx.once(
         f"refund:{ticket.order}",  # what it is: no model can pay an order twice
         lambda key, content: pay(ticket.payments, key, content),
         content={"order": ticket.order, "cents": cents},
@@ -89,20 +89,20 @@ async def refund(context: RunContext[tuple[Ticket, Run]], cents: int) -> str:
 
 
 @agent("helpdesk", version=1)
-async def helpdesk(ticket: Ticket, run: Run) -> Reply:
+async def helpdesk(ticket: Ticket, ctx: Context) -> Reply:
     """
     Converse to the end, going on with what was saved.
     """
-    talk = await run.resume(Talk, Talk())
+    talk = await ctx.resume(Talk, Talk())
     history = ModelMessagesTypeAdapter.validate_python(talk.messages)
     prompt = None if history else ticket.text
     async with clerk.iter(
-        prompt, message_history=history, deps=(ticket, run)
+        prompt, message_history=history, deps=(ticket, ctx)
     ) as thread:
         async for node in thread:
             # Not at the end: a history that is whole reads like one more question.
             if thread.all_messages() and not isinstance(node, End):
-                await run.save(so_far(thread, node))
+                await ctx.save(so_far(thread, node))
     assert thread.result is not None
     return thread.result.output
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from outlast import Run, agent
+from outlast import Context, agent
 
 
 class Line(BaseModel):
@@ -58,17 +58,17 @@ class Refunded(BaseModel):
 
 
 @agent("refunds", version=1)
-async def refund(order: Order, run: Run) -> Refunded:
+async def refund(order: Order, ctx: Context) -> Refunded:
     """
     Judge each line, then pay.
     """
-    done = await run.resume(Progress, Progress())
+    done = await ctx.resume(Progress, Progress())
     for line in order.lines[len(done.refunds) :]:
-        run.say(f"judging {line.article}")
+        ctx.emit(f"judging {line.article}")
         done.refunds.append(await judge(line, order.judging_s))
-        await run.save(done)
+        await ctx.save(done)
     cents = sum(done.refunds)
-    paid = await run.once(
+    paid = await ctx.once(
         f"refund:{order.id}",  # what it is, not where we are
         lambda key, content: pay(order.payments, key, content),
         content={"order": order.id, "cents": cents},

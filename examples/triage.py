@@ -5,7 +5,7 @@ A LangGraph program of your own, made to outlast its process.
         examples/missions/triage.yaml --embedded
 
 The graph's state is saved after each node; the next attempt takes it up behind the node
-that was saved last. Thread and run are named after `run.key`, so that every attempt is
+that was saved last. Thread and run are named after `ctx.key`, so that every attempt is
 the same thread to LangGraph and to whatever traces it.
 """
 
@@ -20,7 +20,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from pydantic import BaseModel, JsonValue
 
-from outlast import Run, agent
+from outlast import Context, agent
 
 
 class Alarm(BaseModel):
@@ -53,15 +53,15 @@ class Saved(BaseModel):
 
 
 @agent("triage", version=1)
-async def triage(alarm: Alarm, run: Run) -> dict[str, Any]:
+async def triage(alarm: Alarm, ctx: Context) -> dict[str, Any]:
     """
     Follow the graph to its end, going on behind the node that was saved last.
     """
-    graph = graph_of(alarm, run)
+    graph = graph_of(alarm, ctx)
     config = RunnableConfig(
-        configurable={"thread_id": run.key}, run_id=uuid5(NAMESPACE_OID, run.key)
+        configurable={"thread_id": ctx.key}, run_id=uuid5(NAMESPACE_OID, ctx.key)
     )
-    saved = await run.resume(Saved, Saved())
+    saved = await ctx.resume(Saved, Saved())
     given: State | None = {"text": alarm.text}
     if saved.node:
         await graph.aupdate_state(config, saved.state, as_node=saved.node)
@@ -69,15 +69,17 @@ async def triage(alarm: Alarm, run: Run) -> dict[str, Any]:
     state: dict[str, Any] = {"text": alarm.text, **saved.state}
     async for update in graph.astream(given, config, stream_mode="updates"):
         for node, change in update.items():
-            run.say(node)
+            ctx.emit(node)
             state |= change
-            await run.save(Saved(node=node, state=state))
+            await ctx.save(Saved(node=node, state=state))
     return state
 
 
-def graph_of(alarm: Alarm, run: Run) -> CompiledStateGraph[State, None, State, State]:
+def graph_of(
+    alarm: Alarm, ctx: Context
+) -> CompiledStateGraph[State, None, State, State]:
     """
-    The graph, whose nodes have *run* at hand: judge, then page or not.
+    The graph, whose nodes have *ctx* at hand: judge, then page or not.
     """
 
     async def judge(state: State) -> State:
@@ -87,7 +89,7 @@ def graph_of(alarm: Alarm, run: Run) -> CompiledStateGraph[State, None, State, S
         return {"severity": "high" if "down" in state["text"] else "low"}
 
     async def page(state: State) -> State:
-        paged = await run.once(
+        paged = await ctx.once(
             f"page:{alarm.id}",  # what it is: nobody is woken twice
             lambda key, content: send(alarm.pages, key, content),
             content={"alarm": alarm.id, "severity": state["severity"]},

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from outlast.attempt.agent import Degraded, agent
-    from outlast.attempt.run import Run
+    from outlast.attempt.context import Context
     from outlast.contracts.errors import GiveUp, TryLater
-    from outlast.contracts.models import FollowUps, Mission, Redo, Spread, Task
+    from outlast.contracts.models import FanOut, FollowUps, Mission, Redo, Task
     from outlast.contracts.policies import Policy
     from outlast.runtime.start import start
 
 __all__ = [
+    "Context",
     "Degraded",
+    "FanOut",
     "FollowUps",
     "GiveUp",
     "Mission",
     "Policy",
     "Redo",
-    "Run",
-    "Spread",
     "Task",
     "TryLater",
     "agent",
@@ -38,8 +38,8 @@ _HOMES = {
     "Mission": "outlast.contracts.models",
     "Policy": "outlast.contracts.policies",
     "Redo": "outlast.contracts.models",
-    "Run": "outlast.attempt.run",
-    "Spread": "outlast.contracts.models",
+    "Context": "outlast.attempt.context",
+    "FanOut": "outlast.contracts.models",
     "Task": "outlast.contracts.models",
     "TryLater": "outlast.contracts.errors",
     "agent": "outlast.attempt.agent",

@@ -28,9 +28,9 @@ from outlast.contracts.reports import Outcome, Running, Status
 from outlast.contracts.texts import CAUSE_CHARS, shorten
 from outlast.contracts.trees import MISSION_ROLE
 from workflows.dispatch import Pursuit, told_to_end
+from workflows.fan_out import run_fan_out
 from workflows.people import Desk, Said
 from workflows.routes import Routes, unplayed
-from workflows.spreads import work_through
 from workflows.tree import ENDS, grow
 from workflows.verdict import Next, Verdict
 
@@ -241,7 +241,7 @@ class Settling:
         if answer.spread is not None:
             if told_to_end():
                 raise asyncio.CancelledError
-            self._lacks = await work_through(answer.spread, self._ground.mission)
+            self._lacks = await run_fan_out(answer.spread, self._ground.mission)
         reasons = [*self._routes.lacks, *self._lacks, *answer.degraded]
         status = Status.DEGRADED if reasons else Status.DONE
         try:

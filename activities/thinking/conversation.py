@@ -35,7 +35,7 @@ from pydantic_graph import End
 from activities.thinking.models import model_of, output
 from activities.thinking.service import ask, connect, in_our_terms
 from activities.thinking.thought import Thought
-from outlast import Run
+from outlast import Context
 from outlast.contracts.errors import CheckpointError
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class Talk(BaseModel):
     messages: JsonValue = []
 
 
-async def converse(thought: Thought[T], run: Run) -> T:
+async def converse(thought: Thought[T], ctx: Context) -> T:
     """
     Answer *thought* with the model of this route, going on with what was saved.
 
@@ -68,9 +68,9 @@ async def converse(thought: Thought[T], run: Run) -> T:
     :raises BudgetSpentError: when the mission's tokens or cost are spent.
     :raises TaskError: what the model's service made of it.
     """
-    name = model_of(run.route)
-    history = _history(await run.resume(Talk, Talk()))
-    await run.spend()  # where all is spent already, nothing more is asked
+    name = model_of(ctx.route)
+    history = _history(await ctx.resume(Talk, Talk()))
+    await ctx.check_budget()  # where all is spent already, nothing more is asked
     with in_our_terms(name):
         agent = _agent(thought, name, _repaired(history))
         asked = sum(isinstance(each, ModelResponse) for each in history)
@@ -80,7 +80,7 @@ async def converse(thought: Thought[T], run: Run) -> T:
             usage=RunUsage(requests=asked),
             usage_limits=UsageLimits(request_limit=QUESTIONS),
         ) as thread:
-            await _follow(thread, name, run)
+            await _follow(thread, name, ctx)
     assert thread.result is not None
     answer: T = thread.result.output
     return answer
@@ -96,23 +96,23 @@ def _history(talk: Talk) -> list[ModelMessage]:
         ) from None
 
 
-async def _follow(thread: AgentRun[Any, Any], name: str, run: Run) -> None:
+async def _follow(thread: AgentRun[Any, Any], name: str, ctx: Context) -> None:
     """
     Take step after step to the end, and save after each.
     """
     node = thread.next_node
     while not isinstance(node, End):
         if isinstance(node, ModelRequestNode):
-            await ask(node, thread.ctx, name, run)
+            await ask(node, thread.ctx, name, ctx)
         asked, node = node, await thread.next(node)
         if isinstance(asked, ModelRequestNode):
-            await _save(thread.all_messages(), run, thread.all_messages()[-1])
+            await _save(thread.all_messages(), ctx, thread.all_messages()[-1])
         elif isinstance(asked, CallToolsNode) and isinstance(node, ModelRequestNode):
-            await _save([*thread.all_messages(), node.request], run)
+            await _save([*thread.all_messages(), node.request], ctx)
 
 
 async def _save(
-    messages: Sequence[ModelMessage], run: Run, answer: ModelMessage | None = None
+    messages: Sequence[ModelMessage], ctx: Context, answer: ModelMessage | None = None
 ) -> None:
     """
     Save *messages*, and count what the *answer* that ends them has used.
@@ -120,7 +120,7 @@ async def _save(
     written = ModelMessagesTypeAdapter.dump_python(list(messages), mode="json")
     usage = answer.usage if isinstance(answer, ModelResponse) else RequestUsage()
     cost = float(usage.cost or 0)
-    await run.save(Talk(messages=written), tokens=usage.total_tokens, cost=cost)
+    await ctx.save(Talk(messages=written), tokens=usage.total_tokens, cost=cost)
 
 
 def _agent(thought: Thought[T], name: str, repaired: int) -> Agent[None, T]:

@@ -10,8 +10,8 @@ from activities.answering.handover import Part
 from activities.answering.questions import ask
 from activities.answering.splitting import MOST_PARTS
 from activities.planner import Order, planned
-from activities.thinking.thought import Thought, ahead_of, think
-from outlast import FollowUps, Run
+from activities.thinking.thought import Thought, before, think
+from outlast import Context, FollowUps
 
 INSTRUCTIONS = f"""
 Split the user's question into at most {MOST_PARTS} questions that can be looked up in
@@ -30,7 +30,7 @@ class Questions(BaseModel):
     questions: list[Asked] = Field(min_length=1, max_length=MOST_PARTS)
 
 
-async def plan(order: Order, run: Run) -> FollowUps:
+async def plan(order: Order, ctx: Context) -> FollowUps:
     """
     Plan one research task for each question that the model makes of the whole.
     """
@@ -40,7 +40,7 @@ async def plan(order: Order, run: Run) -> FollowUps:
         Questions,
         check=lambda made: _strays(order.question, made),
     )
-    found = await think(thought, run)
+    found = await think(thought, ctx)
     asked = dict.fromkeys(" ".join(each.split()) for each in found.questions)
     return planned(order, [Part(question=each) for each in asked if each])
 
@@ -62,4 +62,4 @@ def _words(question: str) -> set[str]:
     return {word for phrases in stems for phrase in phrases for word in phrase}
 
 
-ahead_of("planner", plan)
+before("planner", plan)

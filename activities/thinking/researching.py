@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field
 
 from activities.answering.handover import Citation, Research
 from activities.researcher import Order, library_of
-from activities.thinking.thought import Fence, Thought, ahead_of, think
-from outlast import GiveUp, Run
+from activities.thinking.thought import Fence, Thought, before, think
+from outlast import Context, GiveUp
 from outlast.contracts.texts import shorten
 from outlast.store import quotes, search
 from outlast.store.database import Store, shared
@@ -50,17 +50,17 @@ class Found(BaseModel):
     quotations: list[Quotation] = Field(max_length=MOST_QUOTATIONS)
 
 
-async def look_up(order: Order, run: Run) -> Research:
+async def look_up(order: Order, ctx: Context) -> Research:
     """
     Have the model look into the library that the librarian made.
 
     :raises GiveUp: when no document says anything of what the model quotes.
     """
-    library, store, fence = library_of(order), shared(), Fence.of(run)
+    library, store, fence = library_of(order), shared(), Fence.of(ctx)
     find, read = _tools(store, library, fence)
     asked = f"{order.question}\n\n{await find(f'{order.question} {order.context}')}"
     instructions = f"{INSTRUCTIONS}\n{fence.rule}"
-    found = await think(Thought(instructions, asked, Found, (find, read)), run)
+    found = await think(Thought(instructions, asked, Found, (find, read)), ctx)
     said = {(each.document, each.quote): each for each in found.quotations}.values()
     places = [await store.run(_find, store, library, each) for each in said]
     if places and not any(places):
@@ -122,4 +122,4 @@ def _cite(said: Quotation, place: quotes.Place | None) -> Citation:
     )
 
 
-ahead_of("researcher", look_up)
+before("researcher", look_up)

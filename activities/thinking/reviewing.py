@@ -7,8 +7,8 @@ from pydantic import BaseModel
 
 from activities.answering.handover import Paragraph, Review
 from activities.reviewer import Order, Verified, reviewed, verify
-from activities.thinking.thought import Fence, Thought, ahead_of, think
-from outlast import Redo, Run
+from activities.thinking.thought import Fence, Thought, before, think
+from outlast import Context, Redo
 
 INSTRUCTIONS = """
 You check numbered texts against the quotations below each. Name the numbers of those
@@ -25,17 +25,17 @@ class Judged(BaseModel):
     unsupported: list[int]
 
 
-async def judge(order: Order, run: Run) -> Review | Redo:
+async def judge(order: Order, ctx: Context) -> Review | Redo:
     """
     Verify the draft against the documents, then its texts against its quotations.
     """
-    found = await verify(order, run)
+    found = await verify(order, ctx)
     texts = dict(enumerate(_texts(found), 1))
     if not texts:
         return reviewed(found)
-    fence = Fence.of(run)
+    fence = Fence.of(ctx)
     asked = "\n\n".join(_shown(at, each, fence) for at, each in texts.items())
-    judged = await think(Thought(f"{INSTRUCTIONS}\n{fence.rule}", asked, Judged), run)
+    judged = await think(Thought(f"{INSTRUCTIONS}\n{fence.rule}", asked, Judged), ctx)
     kept = [each for at, each in texts.items() if at not in judged.unsupported]
     review = reviewed(found, [each.text for each in kept])
     return _told(found, review, len(texts) - len(kept))
@@ -73,4 +73,4 @@ def _told(found: Verified, review: Review | Redo, unsupported: int) -> Review | 
     return Redo.of(found.writing, reason, review)
 
 
-ahead_of("reviewer", judge)
+before("reviewer", judge)

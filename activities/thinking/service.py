@@ -28,12 +28,12 @@ from pydantic_ai.models import Model, infer_model
 from pydantic_graph import GraphRunContext
 
 from activities.thinking.models import silence_s
-from outlast import GiveUp, Run, TryLater
+from outlast import Context, GiveUp, TryLater
 from outlast.attempt import genai, spans
 from outlast.contracts.errors import ServiceError
 from outlast.contracts.policies import RETRY_AFTER_MOST_S
 
-Context = GraphRunContext[Any, Any]
+Graph = GraphRunContext[Any, Any]
 
 
 def connect(name: str) -> Model:
@@ -49,12 +49,12 @@ def connect(name: str) -> Model:
 
 
 async def ask(
-    node: ModelRequestNode[Any, Any], context: Context, name: str, run: Run
+    node: ModelRequestNode[Any, Any], graph: Graph, name: str, ctx: Context
 ) -> None:
     """
-    Have *node*'s question answered by the model *name*, telling *run* as words come.
+    Have *node*'s question answered by the model *name*, emitting as words come.
 
-    :raises ServiceOpenError: when the model is left alone for now.
+    :raises CircuitOpenError: when the model is left alone for now.
     :raises TaskError: as the head of this page says.
     """
     provider, _, model = name.partition(":")
@@ -64,13 +64,13 @@ async def ask(
         genai.REQUEST_MODEL: model,
     }
     with spans.span(f"{genai.CHAT} {model}", asked):
-        with run.service(name), in_our_terms(name):
-            answer = await _hear(node, context, name, run)
+        with ctx.service(name), in_our_terms(name):
+            answer = await _hear(node, graph, name, ctx)
         spans.describe(_told(answer))
 
 
 async def _hear(
-    node: ModelRequestNode[Any, Any], context: Context, name: str, run: Run
+    node: ModelRequestNode[Any, Any], graph: Graph, name: str, ctx: Context
 ) -> ModelResponse:
     """
     Hear the answer to its end, as long as no silence is too long.
@@ -78,10 +78,10 @@ async def _hear(
     now = asyncio.get_running_loop().time
     try:
         async with asyncio.timeout(silence_s()) as limit:
-            async with node.stream(context) as words:
+            async with node.stream(graph) as words:
                 async for _ in words:
                     limit.reschedule(now() + silence_s())
-                    run.say(f"{name} is answering")
+                    ctx.emit(f"{name} is answering")
                 return words.response
     except TimeoutError:
         told = f"{name} said nothing for {silence_s():g} s"

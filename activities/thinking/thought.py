@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from activities.thinking.models import present
-from outlast import Policy, Run, agent
+from outlast import Context, Policy, agent
 from outlast.contracts.texts import digest
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class Thought(Generic[T]):
     check: Callable[[T], str | None] = lambda _: None
 
 
-async def think(thought: Thought[T], run: Run) -> T:
+async def think(thought: Thought[T], ctx: Context) -> T:
     """
     Answer *thought* with the model of this route, going on with what was saved.
 
@@ -41,15 +41,15 @@ async def think(thought: Thought[T], run: Run) -> T:
     """
     from activities.thinking.conversation import converse
 
-    return await converse(thought, run)
+    return await converse(thought, ctx)
 
 
-def ahead_of(role: str, play: Callable[..., Any]) -> None:
+def before(role: str, play: Callable[..., Any]) -> None:
     """
     Have *play* go ahead of the agent of *role*, once for each model that there is.
     """
     for ending in present():
-        agent(f"{role}.{ending}", ahead_of=role, policy=PATIENT)(play)
+        agent(f"{role}.{ending}", before=role, policy=PATIENT)(play)
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ class Fence:
     mark: str
 
     @classmethod
-    def of(cls, run: Run) -> "Fence":
+    def of(cls, ctx: Context) -> "Fence":
         """
         The fence of this task, the same on every attempt.
         """
-        return cls(f"quoted-{digest(run.key)[:8]}")
+        return cls(f"quoted-{digest(ctx.key)[:8]}")
 
     @property
     def rule(self) -> str:

@@ -8,9 +8,9 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from activities.answering.handover import Draft, Paragraph
-from activities.thinking.thought import Fence, Thought, ahead_of, think
+from activities.thinking.thought import Fence, Thought, before, think
 from activities.writer import Order, drafted, quoted
-from outlast import Degraded, Run
+from outlast import Context, Degraded
 
 INSTRUCTIONS = """
 You answer questions from numbered quotations. For each numbered question write one
@@ -39,7 +39,7 @@ class Written(BaseModel):
     paragraphs: list[Text]
 
 
-async def write(order: Order, run: Run) -> Draft | Degraded:
+async def write(order: Order, ctx: Context) -> Draft | Degraded:
     """
     Have the model write on what was found; where nothing was, there is nothing to say.
     """
@@ -47,13 +47,13 @@ async def write(order: Order, run: Run) -> Draft | Degraded:
     numbered = {at: each for at, each in enumerate(paragraphs, 1) if each.quotations}
     if not numbered:
         return drafted(order, paragraphs)
-    fence = Fence.of(run)
+    fence = Fence.of(ctx)
     instructions = f"{INSTRUCTIONS}\n{fence.rule}"
     asked = "\n\n".join(_shown(at, each, fence) for at, each in numbered.items())
-    if run.redo_reason:
-        asked += f"\n\nAn earlier text of yours was rejected: {run.redo_reason}"
+    if ctx.redo_reason:
+        asked += f"\n\nAn earlier text of yours was rejected: {ctx.redo_reason}"
     written = await think(
-        Thought(instructions, asked, Written, check=lambda w: _wrong(w, numbered)), run
+        Thought(instructions, asked, Written, check=lambda w: _wrong(w, numbered)), ctx
     )
     said = {each.question: each for each in written.paragraphs}
     texts = [_with(each, said.get(at)) for at, each in enumerate(paragraphs, 1)]
@@ -93,4 +93,4 @@ def _with(paragraph: Paragraph, said: Text | None) -> Paragraph:
     return paragraph.model_copy(update={"quotations": used, "text": text})
 
 
-ahead_of("writer", write)
+before("writer", write)

@@ -37,12 +37,12 @@ class Agent:
     """
     A role and how it is played.
 
-    :param play: `(input, run) -> result`, async, or plain and then run in a thread.
+    :param play: `(input, ctx) -> result`, async, or plain and then run in a thread.
     :param version: of the agent's checkpoints; raise it when their shape changes.
     :param migrate: turns a checkpoint value of an older version into this one's.
-    :param many: in the pool, takes a list of up to so many items at once and returns
-        as many results; 0 for one ordinary call an item.
-    :param ahead_of: a role whose tasks come here first, before the agent that plays it.
+    :param batch_size: in the pool, takes a list of up to so many items at once and
+        returns as many results; 0 for one ordinary call an item.
+    :param before: a role whose tasks come here first, before the agent that plays it.
     """
 
     role: str
@@ -51,8 +51,8 @@ class Agent:
     policy: Policy = field(default_factory=Policy)
     fallbacks: tuple[str, ...] = ()
     migrate: Migrate | None = None
-    many: int = 0
-    ahead_of: str | None = None
+    batch_size: int = 0
+    before: str | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.play(*args, **kwargs)
@@ -104,26 +104,28 @@ def agent(  # noqa: PLR0913 - each is one word of the declaration
     policy: Policy | None = None,
     fallbacks: tuple[str, ...] = (),
     migrate: Migrate | None = None,
-    many: int = 0,
-    ahead_of: str | None = None,
+    batch_size: int = 0,
+    before: str | None = None,
 ) -> Callable[[Callable[..., Any]], Agent]:
     """
     Declare the decorated function as the one that plays *role*.
 
     :raises BadInputError: when another function plays it already, or when it does
-        not take an input and a run.
+        not take an input and a context.
     """
 
     def declare(play: Callable[..., Any]) -> Agent:
         if len(inspect.signature(play).parameters) != 2:
-            raise BadInputError(f"agent {role!r} must take two arguments: input, run")
+            raise BadInputError(f"agent {role!r} must take two arguments: input, ctx")
         other = _loaded.get(role)
         if other is not None and _where(other.play) != _where(play):
             raise BadInputError(
                 f"two agents play {role!r}: {_where(other.play)} and {_where(play)}"
             )
         chosen = policy or Policy()
-        made = Agent(role, version, play, chosen, fallbacks, migrate, many, ahead_of)
+        made = Agent(
+            role, version, play, chosen, fallbacks, migrate, batch_size, before
+        )
         _loaded[role] = made
         return made
 
@@ -171,7 +173,7 @@ def playing(agents: dict[str, Agent], roles: list[str]) -> dict[str, Agent]:
     return {
         role: each
         for role, each in agents.items()
-        if not roles or role in roles or each.ahead_of in roles
+        if not roles or role in roles or each.before in roles
     }
 
 
@@ -189,9 +191,9 @@ def crew(agents: dict[str, Agent]) -> dict[str, Member]:
                     f"agent {each.role!r} falls back to {fallback!r}, which no agent "
                     "plays"
                 )
-        if each.ahead_of is not None and each.ahead_of not in agents:
+        if each.before is not None and each.before not in agents:
             raise BadInputError(
-                f"agent {each.role!r} goes ahead of {each.ahead_of!r}, which no agent "
+                f"agent {each.role!r} goes ahead of {each.before!r}, which no agent "
                 "plays"
             )
     return {
@@ -205,7 +207,7 @@ def _routes(agent: Agent, agents: dict[str, Agent]) -> list[str]:
     Where tasks of *agent*'s role may run: ahead of it in the order of their loading,
     itself, its fallbacks.
     """
-    ahead = [role for role, each in agents.items() if each.ahead_of == agent.role]
+    ahead = [role for role, each in agents.items() if each.before == agent.role]
     return [*ahead, agent.role, *agent.fallbacks]
 
 

@@ -19,11 +19,11 @@ from pydantic import JsonValue, TypeAdapter
 from outlast.attempt import genai
 from outlast.attempt.agent import Agent, Degraded
 from outlast.attempt.brisk import brisk
+from outlast.attempt.context import Context, call_plainly
 from outlast.attempt.counts import FAILED_BEFORE, recovered
 from outlast.attempt.fence import Claim
 from outlast.attempt.hands import NOBODY, Hand, Hands
 from outlast.attempt.ledger import Ledger
-from outlast.attempt.run import Run, call_plainly
 from outlast.attempt.spans import Attributes, about, describe, span
 from outlast.contracts.errors import ExitedError, GiveUp, ResultError, StalledError
 from outlast.contracts.models import (
@@ -32,11 +32,11 @@ from outlast.contracts.models import (
     Assignment,
     Beat,
     Checkpoint,
+    FanOut,
+    FanOutRef,
     FollowUps,
     Redo,
     Redoing,
-    Spread,
-    Spreading,
 )
 from outlast.contracts.names import batch_of
 from outlast.contracts.policies import SHIPPED
@@ -121,7 +121,7 @@ class Attempt:
             self.hand.save(self.checkpoint.model_dump_json().encode())
         with span(f"{genai.INVOKE_AGENT} {self.agent.role}", told):
             value = await self._play()
-        if isinstance(value, Spread):
+        if isinstance(value, FanOut):
             answer, result = await store.run(self._spread, value)
         else:
             answer, result = _answer(value, self.claim.attempt)
@@ -142,7 +142,7 @@ class Attempt:
         describe(whose)
         return {**whose, **genai.invoking(self.agent.role, self.agent.version)}
 
-    def _spread(self, spread: Spread) -> tuple[Answer, JsonValue]:
+    def _spread(self, spread: FanOut) -> tuple[Answer, JsonValue]:
         """
         Put the items where the pool finds them, before anybody is told of them.
 
@@ -160,14 +160,14 @@ class Attempt:
         batches.open(Batch(id=name, role=spread.role, tenant=self.assignment.tenant))
         Items(store).add(name, [(body, None) for body in bodies])
         batches.seal(name)
-        made = Spreading(batch=name, role=spread.role, items=len(bodies))
+        made = FanOutRef(batch=name, role=spread.role, items=len(bodies))
         answer, result = _answer(made, self.claim.attempt)
         return answer.model_copy(update={"spread": made}), result
 
     async def _play(self) -> Any:
         assert self.claim is not None
         ledger, assignment = self.place.ledger, self.assignment
-        run = Run(self.agent, self.claim, ledger, self.checkpoint, assignment)
+        run = Context(self.agent, self.claim, ledger, self.checkpoint, assignment)
         run.tell(self.hand)
         given = self.agent.read(assignment.task.input, await self._needed())
         playing = asyncio.ensure_future(
@@ -188,13 +188,13 @@ class Attempt:
             self.checkpoint = run.beat.checkpoint
             run.close()
 
-    async def _pulse(self, run: Run, playing: "asyncio.Future[Any]") -> None:
+    async def _pulse(self, ctx: Context, playing: "asyncio.Future[Any]") -> None:
         """
         Beat while the event loop lives; end the agent when it makes no progress.
         """
         while True:
-            self._send(run.beat)
-            if time.monotonic() - run.progressed_at > self.assignment.policy.stall_s:
+            self._send(ctx.beat)
+            if time.monotonic() - ctx.progressed_at > self.assignment.policy.stall_s:
                 self._stalled = True
                 playing.cancel()
                 return
@@ -214,26 +214,26 @@ class Attempt:
         return found
 
 
-async def call(agent: Agent, given: Any, run: Run, threads: Executor) -> Any:
+async def call(agent: Agent, given: Any, ctx: Context, threads: Executor) -> Any:
     """
     Call the agent's function, a plain one in one of *threads*.
 
     :raises ExitedError: when it asks the process to exit.
     """
-    await run.permitted()
+    await ctx.permitted()
     if agent.is_async:
         try:
-            return await agent.play(given, run)
+            return await agent.play(given, ctx)
         except SystemExit as end:
             raise ExitedError(f"the agent called exit({end.code})") from end
     loop = asyncio.get_running_loop()
-    run.wait_with(
+    ctx.wait_with(
         lambda promise: asyncio.run_coroutine_threadsafe(promise, loop).result()
     )
     # A thread has no context of its own: spans that begin there are below ours.
     here = contextvars.copy_context()
     return await loop.run_in_executor(
-        threads, here.run, call_plainly, agent.play, given, run
+        threads, here.run, call_plainly, agent.play, given, ctx
     )
 
 

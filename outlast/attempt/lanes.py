@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from outlast.attempt.run import Run
+from outlast.attempt.context import Context
 from outlast.contracts.errors import StalledError
 from outlast.contracts.policies import Policy
 
@@ -38,17 +38,17 @@ class Lane:
     """
 
     task: "asyncio.Task[None] | None" = None
-    run: Run | None = None
+    run: Context | None = None
     since: float = 0.0
     stalled: bool = False
 
-    async def watch(self, run: Run, playing: Awaitable[T]) -> T:
+    async def watch(self, ctx: Context, playing: Awaitable[T]) -> T:
         """
         Await the agent, whose progress is looked at meanwhile.
 
         :raises StalledError: when it made none for too long.
         """
-        self.run = run
+        self.run = ctx
         try:
             return await playing
         except asyncio.CancelledError:

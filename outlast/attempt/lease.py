@@ -22,7 +22,7 @@ from outlast.attempt.counts import DEAD_ITEMS, count
 from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Place, call, encode
 from outlast.attempt.hands import NOBODY, Hand
-from outlast.attempt.item import ItemRun
+from outlast.attempt.item_context import ItemContext
 from outlast.attempt.lanes import LANE_WAITS_S, LANES, STALLS, Lane, Lanes, patience_s
 from outlast.attempt.leaseledger import LeaseLedger
 from outlast.attempt.settling import Settling
@@ -136,7 +136,9 @@ class Lent:
         found = await store.run(self.ledger.found, self.lease)
         self._began = found.begun
         self._settling = Settling(self.ledger, claim)
-        self._stock = Stock(self.ledger, self.lease, found.failures, self.agent.many)
+        self._stock = Stock(
+            self.ledger, self.lease, found.failures, self.agent.batch_size
+        )
         return claim
 
     async def _drive(self, lane: Lane) -> None:
@@ -179,21 +181,21 @@ class Lent:
             self._threads.shutdown(wait=False)
             self._threads = ThreadPoolExecutor(LANES, thread_name_prefix="item")
 
-    def _run_of(self, item: Item) -> ItemRun:
+    def _run_of(self, item: Item) -> ItemContext:
         batch = self.lease.batch
         attempt = 1 + item.failures + self.lease.deaths.get(item.number, 0)
         name = item_id(item.number)
         round_ = round_of(batch.id)
         claim = Claim(batch.id, batch.tenant, name, round_, self.fence, attempt)
-        run = ItemRun(self.agent, self.ledger, batch, claim)
+        run = ItemContext(self.agent, self.ledger, batch, claim)
         run.begun = item.number in self._began | self._claimed
         return run
 
-    async def _call(self, group: list[Item], run: ItemRun) -> list[Any]:
-        many = self.agent.many > 0
+    async def _call(self, group: list[Item], ctx: ItemContext) -> list[Any]:
+        many = self.agent.batch_size > 0
         bodies = [_decoded(item) for item in group]
         given = self.agent.read(bodies if many else bodies[0], {})
-        value = await call(self.agent, given, run, self._threads)
+        value = await call(self.agent, given, ctx, self._threads)
         if not many:
             return [value]
         if not isinstance(value, list) or len(value) != len(group):
@@ -212,13 +214,13 @@ class Lent:
         numbers = ",".join(map(str, islice(self._in_hand, TOLD_ITEMS)))
         self.hand.save(b'{"value":[%s]}' % numbers.encode())
 
-    def _let_go(self, group: list[Item], run: ItemRun) -> None:
+    def _let_go(self, group: list[Item], ctx: ItemContext) -> None:
         for item in group:
             self._in_hand.pop(item.number, None)
-        if run.begun:
+        if ctx.begun:
             self._claimed.add(group[0].number)
-            self._settling.close(run.claim)
-        run.close()
+            self._settling.close(ctx.claim)
+        ctx.close()
 
     def _settle(self, item: Item, value: Any) -> None:
         reason: str | None = None

@@ -13,9 +13,9 @@ from threading import Lock
 from outlast.attempt.breaker import Breaker, State
 from outlast.attempt.counts import breaker_turned
 from outlast.contracts.errors import (
+    CircuitOpenError,
     OutlastError,
     ServiceError,
-    ServiceOpenError,
     TryLater,
 )
 
@@ -31,13 +31,13 @@ def guarded(service: str) -> Iterator[None]:
     What is raised counts as its failure, but for an agent's own word: a GiveUp says
     that the service has answered.
 
-    :raises ServiceOpenError: when the service is left alone for now.
+    :raises CircuitOpenError: when the service is left alone for now.
     """
     with _lock:
         breaker = _breakers.setdefault(service, _make(service))
         turn = breaker.admit()
     if turn is None:
-        raise ServiceOpenError(f"{service} fails and is left alone for now")
+        raise CircuitOpenError(f"{service} fails and is left alone for now")
     succeeded: bool | None = None
     try:
         yield

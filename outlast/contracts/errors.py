@@ -22,7 +22,7 @@ Every error of Outlast, sorted by what the caller does next.
         │   ├── BudgetSpentError
         │   ├── MissingSecretError
         │   ├── OutsideError     documents that missions may not read on this worker
-        │   ├── ServiceOpenError an outside service that is left alone for now
+        │   ├── CircuitOpenError an outside service that is left alone for now
         │   └── CheckpointError  a checkpoint that this version cannot read
         └── ParkedError       escalate: a person must look before it may go on
             └── ApprovalNeededError  and says whether the effect may happen
@@ -192,7 +192,7 @@ class OutsideError(GiveUp):
     """
 
 
-class ServiceOpenError(GiveUp):
+class CircuitOpenError(GiveUp):
     """
     The breaker of an outside service is open: whoever can do without it is asked.
     """

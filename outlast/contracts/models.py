@@ -197,7 +197,7 @@ class FollowUps(Contract):
         return cls(result=result.model_dump(mode="json"), tasks=tasks)
 
 
-class Spread(Contract):
+class FanOut(Contract):
     """
     An agent's result that many items are to be worked through by *role*, in the pool;
     its task ends when they are.
@@ -207,7 +207,7 @@ class Spread(Contract):
     items: list[dict[str, JsonValue]]
 
 
-class Spreading(Contract):
+class FanOutRef(Contract):
     """
     The batch that an agent has spread; as its task's result, for those that need it.
     """
@@ -227,7 +227,7 @@ class Answer(Contract):
     summary: str = Field(default="", max_length=SUMMARY_CHARS)
     degraded: list[str] = Field(default=[])
     follow_ups: list[Task] = Field(default=[])
-    spread: Spreading | None = None
+    spread: FanOutRef | None = None
     redo: Redoing | None = None
 
 

@@ -196,7 +196,7 @@ def _fold(
 
 def _stays(answer: str) -> bool:
     """
-    Say whether a result is none elsewhere: the items that it has spread are in this
+    Say whether a result is none elsewhere: the items that it has fanned out are in this
     peer's store only, and what it has rejected may be done again by now.
     """
     told = json.loads(answer)["answer"]

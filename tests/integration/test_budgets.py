@@ -9,14 +9,14 @@ from small_crew import Crew, task
 from temporalio.exceptions import ApplicationError
 from test_supervisor import Input, for_ever, outcome, well
 
-from outlast import Run
+from outlast import Context
 from outlast.contracts.errors import CRASHED
 from outlast.contracts.models import Answer, Assignment, Budget, Limits
 from outlast.contracts.reports import Status
 
 
-async def think(given: Input, run: Run) -> str:
-    await run.spend(tokens=60, cost=0.6)
+async def think(given: Input, ctx: Context) -> str:
+    await ctx.record_usage(tokens=60, cost=0.6)
     return "thought"
 
 

@@ -10,7 +10,7 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from test_supervisor import Input, outcome, well
 
-from outlast import Run
+from outlast import Context
 from outlast.contracts.errors import ApprovalNeededError
 from outlast.contracts.models import Answer, Approval, Assignment, Budget
 from outlast.contracts.orders import Decision
@@ -31,11 +31,11 @@ class Till:
         self.steps = 0
         crew.plays("pay", self.pay)
 
-    async def pay(self, given: Input, run: Run) -> str:
-        if not await run.resume(int, 0):
+    async def pay(self, given: Input, ctx: Context) -> str:
+        if not await ctx.resume(int, 0):
             self.steps += 1
-            await run.save(1)
-        await run.once("pay:7", self.act, content={"euros": 7})
+            await ctx.save(1)
+        await ctx.once("pay:7", self.act, content={"euros": 7})
         return "paid"
 
     def act(self, key: str, content: object) -> None:

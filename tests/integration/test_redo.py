@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from small_crew import Crew, task
 from test_supervisor import Input, for_ever, outcome, well
 
-from outlast import FollowUps, Redo, Run
+from outlast import Context, FollowUps, Redo
 from outlast.contracts.models import Limits
 from outlast.contracts.reports import Status
 from outlast.store.books import Books
@@ -33,17 +33,17 @@ class Newsroom:
         crew.plays("review", self.review)
         crew.plays("publish", self.publish)
 
-    async def write(self, given: Draft, run: Run) -> str:
-        self.reasons.append(run.redo_reason)
-        return f"draft {run.round}"
+    async def write(self, given: Draft, ctx: Context) -> str:
+        self.reasons.append(ctx.redo_reason)
+        return f"draft {ctx.round}"
 
-    async def review(self, given: Draft, run: Run) -> str | Redo:
+    async def review(self, given: Draft, ctx: Context) -> str | Redo:
         draft = given.needs["write"]
         if draft == f"draft {self.good}":
             return f"reviewed {draft}"
         return Redo(task="write", reason=f"{draft} is poor", result=self.result)
 
-    async def publish(self, given: Draft, run: Run) -> str:
+    async def publish(self, given: Draft, ctx: Context) -> str:
         return f"published: {given.needs['review']}"
 
     async def run(self, **more: object):
@@ -107,8 +107,8 @@ async def test_what_depends_on_a_redone_task_is_begun_again(small_crew: Crew) ->
     """
     room = Newsroom(small_crew, good=2)
 
-    async def slow(given: Draft, run: Run) -> str:
-        return await for_ever({}, run) if run.round == 1 else given.needs["write"]
+    async def slow(given: Draft, ctx: Context) -> str:
+        return await for_ever({}, ctx) if ctx.round == 1 else given.needs["write"]
 
     small_crew.plays("slow", slow)
     report = await small_crew.run(
@@ -129,14 +129,14 @@ async def test_a_redone_planner_plans_anew(small_crew: Crew) -> None:
     The tasks that it had asked for are withdrawn unless it asks for them again.
     """
 
-    async def plan(given: Input, run: Run) -> FollowUps:
-        names = ["old", "both"] if run.round == 1 else ["both", "new"]
+    async def plan(given: Input, ctx: Context) -> FollowUps:
+        names = ["old", "both"] if ctx.round == 1 else ["both", "new"]
         tasks = [task(name, "well") for name in names]
         ends = task("end", "judge", needs=["plan", "both"])
-        return FollowUps(result=run.round, tasks=[*tasks, ends])
+        return FollowUps(result=ctx.round, tasks=[*tasks, ends])
 
-    async def judge(given: Input, run: Run) -> str | Redo:
-        return Redo(task="plan", reason="poor") if run.round == 1 else "good"
+    async def judge(given: Input, ctx: Context) -> str | Redo:
+        return Redo(task="plan", reason="poor") if ctx.round == 1 else "good"
 
     small_crew.plays("plan", plan)
     small_crew.plays("judge", judge)
@@ -155,7 +155,7 @@ async def test_only_what_a_task_depends_on_can_be_redone(
     Anything else is a fault of the agent, named in its dead letter.
     """
 
-    async def judge(given: Input, run: Run) -> Redo:
+    async def judge(given: Input, ctx: Context) -> Redo:
         return Redo(task=target, reason="poor")
 
     small_crew.plays("judge", judge)
@@ -171,8 +171,8 @@ def rejecting(answer: str | Redo, within_s: float) -> Any:
     Play a role that says *answer* in its first round, also when it was cancelled.
     """
 
-    async def judge(given: Draft, run: Run) -> str | Redo:
-        if run.round > 1:
+    async def judge(given: Draft, ctx: Context) -> str | Redo:
+        if ctx.round > 1:
             return "good"
         loop = asyncio.get_running_loop()
         end = loop.time() + within_s
@@ -209,11 +209,11 @@ async def test_nothing_begins_on_a_draft_that_is_rejected(small_crew: Crew) -> N
     read the old draft.
     """
 
-    async def write(given: Draft, run: Run) -> str:
-        await asyncio.sleep(run.round - 1)
-        return f"draft {run.round}"
+    async def write(given: Draft, ctx: Context) -> str:
+        await asyncio.sleep(ctx.round - 1)
+        return f"draft {ctx.round}"
 
-    async def read(given: Draft, run: Run) -> str:
+    async def read(given: Draft, ctx: Context) -> str:
         await asyncio.sleep(1.6)
         return given.needs["write"]
 

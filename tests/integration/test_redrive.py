@@ -6,7 +6,7 @@ import pytest
 from small_crew import Crew, task
 from test_supervisor import Input, for_ever, outcome, well
 
-from outlast import FollowUps, GiveUp, Run
+from outlast import Context, FollowUps, GiveUp
 from outlast.contracts.errors import BadInputError, RefusedError
 from outlast.contracts.reports import Report, Status
 from outlast.runtime.redrive import go_on, redriven
@@ -24,14 +24,14 @@ class Patient:
         crew.plays("patient", self.play)
         crew.plays("well", well)
 
-    async def play(self, given: Input, run: Run) -> str:
-        done = await run.resume(int, 0)
+    async def play(self, given: Input, ctx: Context) -> str:
+        done = await ctx.resume(int, 0)
         for step in range(done + 1, 4):
             if step == 3 and not self.well:
                 raise GiveUp("the source is away")
             self.steps.append(step)
-            await run.save(step)
-        return f"after {run.round}"
+            await ctx.save(step)
+        return f"after {ctx.round}"
 
 
 async def again(crew: Crew, report: Report, name: str | None = None) -> Report:
@@ -98,7 +98,7 @@ async def test_what_agents_had_asked_for_is_still_in_the_plan(small_crew: Crew) 
     """
     patient = Patient(small_crew)
 
-    async def plan(given: Input, run: Run) -> FollowUps:
+    async def plan(given: Input, ctx: Context) -> FollowUps:
         return FollowUps(tasks=[task("t", "patient"), task("u", "well", needs=["t"])])
 
     small_crew.plays("plan", plan)

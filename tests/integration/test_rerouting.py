@@ -10,7 +10,7 @@ from small_crew import Crew, task
 from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
 from test_supervisor import Input, hopeless, ill, outcome, well
 
-from outlast import Run
+from outlast import Context
 from outlast.contracts.models import Mission
 from outlast.contracts.names import attempt_id
 from outlast.contracts.orders import Sighting
@@ -178,9 +178,9 @@ async def test_a_lost_route_is_tried_again_when_the_others_fail(
     routed.lost = {"first"}
     tried = asyncio.Event()
 
-    async def fails(given: Input, run: Run) -> str:
+    async def fails(given: Input, ctx: Context) -> str:
         tried.set()
-        return await play(given, run)
+        return await play(given, ctx)
 
     routed.plays("second", fails)
     async with routed.at_work():

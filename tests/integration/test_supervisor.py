@@ -13,7 +13,7 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from outlast import Degraded, FollowUps, GiveUp, Run, TryLater
+from outlast import Context, Degraded, FollowUps, GiveUp, TryLater
 from outlast.contracts.errors import DRAINED, ParkedError
 from outlast.contracts.models import Answer, Assignment, Checkpoint, Limits
 from outlast.contracts.reports import Outcome, Report, Status
@@ -22,19 +22,19 @@ from outlast.store.books import Books
 Input = dict[str, Any]
 
 
-async def well(given: Input, run: Run) -> str:
+async def well(given: Input, ctx: Context) -> str:
     return "well"
 
 
-async def ill(given: Input, run: Run) -> str:
+async def ill(given: Input, ctx: Context) -> str:
     raise RuntimeError("ill")
 
 
-async def hopeless(given: Input, run: Run) -> str:
+async def hopeless(given: Input, ctx: Context) -> str:
     raise GiveUp("hopeless")
 
 
-async def for_ever(given: Input, run: Run) -> str:
+async def for_ever(given: Input, ctx: Context) -> str:
     await asyncio.Event().wait()
     return "never"
 
@@ -53,7 +53,7 @@ async def test_results_flow_along_the_graph(small_crew: Crew) -> None:
     A task gets the results of the tasks that it needs, by their ids.
     """
 
-    async def add(given: Summing, run: Run) -> int:
+    async def add(given: Summing, ctx: Context) -> int:
         return given.add + sum(given.needs.values())
 
     small_crew.plays("add", add)
@@ -136,7 +136,7 @@ async def test_an_agent_may_say_that_its_result_is_less_than_asked(
     A degraded result is kept, with its reason.
     """
 
-    async def half(given: Input, run: Run) -> Degraded:
+    async def half(given: Input, ctx: Context) -> Degraded:
         return Degraded("half", "the other half is missing")
 
     small_crew.plays("half", half)
@@ -153,8 +153,8 @@ async def test_a_service_that_asks_for_an_hour_gets_it(
     TryLater's delay is the time until the next attempt.
     """
 
-    async def busy(given: Input, run: Run) -> str:
-        if run.attempt == 1:
+    async def busy(given: Input, ctx: Context) -> str:
+        if ctx.attempt == 1:
             raise TryLater(timedelta(hours=1))
         return "done"
 
@@ -171,7 +171,7 @@ async def test_follow_up_tasks_run(small_crew: Crew) -> None:
     Tasks that an agent returns join the plan.
     """
 
-    async def plan(given: Input, run: Run) -> FollowUps:
+    async def plan(given: Input, ctx: Context) -> FollowUps:
         return FollowUps(result="planned", tasks=[task("more", "well")])
 
     small_crew.plays("plan", plan)
@@ -188,7 +188,7 @@ async def test_follow_up_tasks_that_do_not_fit_are_refused_whole(
     A plan with an unknown need makes its author a dead letter and adds nothing.
     """
 
-    async def plan(given: Input, run: Run) -> FollowUps:
+    async def plan(given: Input, ctx: Context) -> FollowUps:
         added = [task("fine", "well"), task("lost", "well", needs=["nowhere"])]
         return FollowUps(tasks=added)
 
@@ -228,7 +228,7 @@ async def test_what_a_person_must_see_is_parked(small_crew: Crew) -> None:
     A parked task parks what needs it, and the mission.
     """
 
-    async def unsure(given: Input, run: Run) -> str:
+    async def unsure(given: Input, ctx: Context) -> str:
         raise ParkedError("did it happen?")
 
     small_crew.plays("unsure", unsure)
@@ -247,7 +247,7 @@ async def test_a_paused_mission_starts_nothing_further(small_crew: Crew) -> None
     """
     began, go = asyncio.Event(), asyncio.Event()
 
-    async def gated(given: Input, run: Run) -> str:
+    async def gated(given: Input, ctx: Context) -> str:
         began.set()
         await go.wait()
         return "done"
@@ -322,7 +322,7 @@ async def test_the_deadline_ends_a_mission(small_crew: Crew) -> None:
     Past its deadline a mission is reported with what it has.
     """
 
-    async def busy(given: Input, run: Run) -> str:
+    async def busy(given: Input, ctx: Context) -> str:
         raise TryLater(timedelta(days=2))
 
     small_crew.plays("busy", busy)
@@ -344,7 +344,7 @@ async def test_no_more_tasks_run_at_once_than_the_mission_allows(
     """
     now, most = 0, 0
 
-    async def counted(given: Input, run: Run) -> str:
+    async def counted(given: Input, ctx: Context) -> str:
         nonlocal now, most
         now += 1
         most = max(most, now)
@@ -369,14 +369,14 @@ async def test_a_cancelled_task_does_not_fall_back(lasting_crew: Crew) -> None:
     """
     tried: list[str] = []
 
-    async def unruly(given: Input, run: Run) -> str:
+    async def unruly(given: Input, ctx: Context) -> str:
         tried.append("unruly")
         try:
             await asyncio.Event().wait()
         finally:
             raise RuntimeError("cleanup failed")
 
-    async def other(given: Input, run: Run) -> str:
+    async def other(given: Input, ctx: Context) -> str:
         tried.append("other")
         return "done"
 
@@ -402,7 +402,7 @@ async def test_follow_ups_that_come_while_a_mission_ends_are_skipped(
     """
     begun = asyncio.Event()
 
-    async def stubborn(given: Input, run: Run) -> FollowUps:
+    async def stubborn(given: Input, ctx: Context) -> FollowUps:
         begun.set()
         try:
             await asyncio.Event().wait()

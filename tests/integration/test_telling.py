@@ -13,7 +13,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
-from outlast import GiveUp, Run, Spread
+from outlast import Context, FanOut, GiveUp
 from outlast.attempt import counts
 from outlast.attempt.counts import BEATS, DEAD_ITEMS, DEAD_TASKS, FAILED_BEFORE, PARKED
 from outlast.attempt.guard import Place
@@ -54,8 +54,8 @@ def traced(small_crew: Crew, told: Kept) -> Crew:
     return small_crew
 
 
-async def spread(given: Input, run: Run) -> Spread:
-    return Spread(role="item", items=[{"n": 1}, {"n": 2}])
+async def spread(given: Input, ctx: Context) -> FanOut:
+    return FanOut(role="item", items=[{"n": 1}, {"n": 2}])
 
 
 async def test_a_mission_is_one_trace(traced: Crew, told: Kept) -> None:
@@ -64,9 +64,9 @@ async def test_a_mission_is_one_trace(traced: Crew, told: Kept) -> None:
     has spread to that batch's effects; a query is nobody's news.
     """
 
-    async def item(given: Input, run: Run) -> Any:
+    async def item(given: Input, ctx: Context) -> Any:
         if given["n"] == 2:
-            return await run.once("effect", lambda key: 2)
+            return await ctx.once("effect", lambda key: 2)
         return 1
 
     traced.plays("spread", spread)
@@ -88,7 +88,7 @@ async def test_a_mission_is_one_trace(traced: Crew, told: Kept) -> None:
         "StartWorkflow:Supervisor",
         "mission",
     ]
-    above_the_lease = told.line("run.once")
+    above_the_lease = told.line("ctx.once")
     assert above_the_lease[0].startswith("RunActivity:")
     assert above_the_lease[2:] == [
         "StartChildWorkflow:Pool",
@@ -108,7 +108,7 @@ async def test_a_traced_mission_replays_without_traces(
     Telemetry may be switched off in mid-mission: its headers are no decision.
     """
 
-    async def well(given: Input, run: Run) -> str:
+    async def well(given: Input, ctx: Context) -> str:
         return "well"
 
     traced.plays("well", well)
@@ -131,8 +131,8 @@ async def test_every_attempt_is_told_apart(traced: Crew, told: Kept) -> None:
     A retry is a span of its own below the same decision, and says that it is one.
     """
 
-    async def fails_once(given: Input, run: Run) -> str:
-        if run.attempt == 1:
+    async def fails_once(given: Input, ctx: Context) -> str:
+        if ctx.attempt == 1:
             raise RuntimeError("once")
         return "well"
 
@@ -158,7 +158,7 @@ async def test_without_a_starters_trace_a_workflow_tells_nothing(
     its own.
     """
 
-    async def well(given: Input, run: Run) -> str:
+    async def well(given: Input, ctx: Context) -> str:
         return "well"
 
     traced.plays("well", well)
@@ -179,15 +179,15 @@ async def test_what_ends_badly_is_counted(small_crew: Crew, outbox: Outbox) -> N
     but that of the beats.
     """
 
-    async def fails_once(given: Input, run: Run) -> str:
-        if run.attempt == 1:
+    async def fails_once(given: Input, ctx: Context) -> str:
+        if ctx.attempt == 1:
             raise RuntimeError("once")
         return "well"
 
-    async def hopeless(given: Input, run: Run) -> str:
+    async def hopeless(given: Input, ctx: Context) -> str:
         raise GiveUp("hopeless")
 
-    async def unsure(given: Input, run: Run) -> str:
+    async def unsure(given: Input, ctx: Context) -> str:
         raise ParkedError("did it happen?")
 
     for play in (fails_once, hopeless, unsure):
@@ -209,7 +209,7 @@ async def test_dead_items_are_counted(small_crew: Crew, outbox: Outbox) -> None:
     Each item that was given up, once.
     """
 
-    async def item(given: Input, run: Run) -> int:
+    async def item(given: Input, ctx: Context) -> int:
         if given["n"] == 2:
             raise GiveUp("not this one")
         return 1

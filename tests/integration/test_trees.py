@@ -13,7 +13,7 @@ from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError
 from test_supervisor import Input, for_ever, hopeless, outcome, well
 
-from outlast import Redo, Run, Spread
+from outlast import Context, FanOut, Redo
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Limits, Mission, Task
 from outlast.contracts.plan import Plan
@@ -37,7 +37,7 @@ async def test_a_task_may_be_a_mission(small_crew: Crew) -> None:
     It is carried out by a child with books of its own, and its report is the result.
     """
 
-    async def read(given: Needing, run: Run) -> Any:
+    async def read(given: Needing, ctx: Context) -> Any:
         return given.needs["p"]
 
     small_crew.plays("well", well)
@@ -69,7 +69,7 @@ async def test_what_a_child_cannot_settle_comes_to_its_parent(
     A child that failed, or that a person must look at, ends its task so, with why.
     """
 
-    async def judge(given: Input, run: Run) -> Redo:
+    async def judge(given: Input, ctx: Context) -> Redo:
         return Redo(task="a", reason="poor")
 
     small_crew.plays("well", well)
@@ -166,8 +166,8 @@ async def test_a_batch_that_is_cut_short_is_not_done(
     Its task is skipped with its mission, and degraded where only the batch was ended.
     """
 
-    async def spread(given: Input, run: Run) -> Spread:
-        return Spread(role="spread", items=[{"n": 1}, {"n": 2}])
+    async def spread(given: Input, ctx: Context) -> FanOut:
+        return FanOut(role="spread", items=[{"n": 1}, {"n": 2}])
 
     small_crew.plays("spread", spread)  # and nobody takes leases
     async with small_crew.at_work():

@@ -12,25 +12,25 @@ AGENTS = """
 import asyncio
 
 from activities.rehearsal import Log, Script, rehearse
-from outlast import Run, Spread, agent
+from outlast import Context, FanOut, agent
 
 BUILD = "{build}"
 
 
 @agent("teller")
-async def tell(script: Script, run: Run) -> str:
-    Log(script.log, run).write("code", build=BUILD)
-    await rehearse(script, run)
+async def tell(script: Script, ctx: Context) -> str:
+    Log(script.log, ctx).write("code", build=BUILD)
+    await rehearse(script, ctx)
     while not script.log.with_suffix(".open").exists():
-        run.say("waits")
+        ctx.emit("waits")
         await asyncio.sleep(0.05)
     return BUILD
 
 
 @agent("spreader")
-async def spread(script: Script, run: Run) -> Spread:
+async def spread(script: Script, ctx: Context) -> FanOut:
     item = script.model_dump(mode="json", exclude_unset=True)
-    return Spread(role="teller", items=[{{**item, "steps": n}} for n in range(5)])
+    return FanOut(role="teller", items=[{{**item, "steps": n}} for n in range(5)])
 """
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from activities.thinking.thought import Thought, think
-from outlast import Run, agent
+from outlast import Context, agent
 
 
 class Order(BaseModel):
@@ -21,7 +21,7 @@ class Counted(BaseModel):
 
 
 @agent("counter.model")
-async def count(order: Order, run: Run) -> Counted:
+async def count(order: Order, ctx: Context) -> Counted:
     """
     Count.
     """
@@ -32,12 +32,12 @@ async def count(order: Order, run: Run) -> Counted:
 
     async def look(number: int) -> str:
         note(f"look {number}")
-        if number == 7 and run.attempt == 1:
+        if number == 7 and ctx.attempt == 1:
             await asyncio.sleep(60)
         return "seen"
 
     async def pay(number: int) -> str:
-        await run.once(f"{run.key}:{number}", lambda key: note(f"pay {number}"))
+        await ctx.once(f"{ctx.key}:{number}", lambda key: note(f"pay {number}"))
         return "paid"
 
-    return await think(Thought("Count.", "How many?", Counted, (look, pay)), run)
+    return await think(Thought("Count.", "How many?", Counted, (look, pay)), ctx)

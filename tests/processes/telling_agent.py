@@ -5,12 +5,12 @@ A rehearsal that opens a span of its own, as an agent with OpenTelemetry does.
 from opentelemetry import trace
 
 from activities.rehearsal import Script, rehearse
-from outlast import Run, agent
+from outlast import Context, agent
 
 tracer = trace.get_tracer("the agent's own")
 
 
 @agent("telling", version=1)
-async def tell(script: Script, run: Run) -> object:
+async def tell(script: Script, ctx: Context) -> object:
     with tracer.start_as_current_span("thinking"):
-        return await rehearse(script, run)
+        return await rehearse(script, ctx)

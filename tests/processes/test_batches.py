@@ -30,7 +30,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from outlast import Run, agent
+from outlast import Context, agent
 
 HERE = Path(__file__).parent
 
@@ -41,7 +41,7 @@ def log(line: str) -> None:
 
 
 @agent("small")
-async def small(given: dict[str, Any], run: Run) -> Any:
+async def small(given: dict[str, Any], ctx: Context) -> Any:
     log(f"{given['n']}")
     await asyncio.sleep(given.get("s", 0))
     if not (HERE / "mended").exists():
@@ -56,7 +56,7 @@ async def small(given: dict[str, Any], run: Run) -> Any:
                 return "x" * 3_000_000
             case "wait":
                 while not (HERE / "mended").exists():
-                    run.say("waiting")
+                    ctx.emit("waiting")
                     await asyncio.sleep(0.05)
     return {"n": given["n"], "double": 2 * given["n"]}
 """

@@ -15,18 +15,18 @@ FAR = "<the far side>"
 
 FORGETFUL = """
 from pydantic import BaseModel
-from outlast import Run, agent
+from outlast import Context, agent
 
 class Given(BaseModel):
     n: int
 
 @agent("forgetful")
-async def forgetful(given: Given, run: Run) -> int:
-    done = await run.resume(int, 0)
+async def forgetful(given: Given, ctx: Context) -> int:
+    done = await ctx.resume(int, 0)
     counted = 0
     for number in range(done, given.n):
         counted += 1
-        await run.save(number + 1)
+        await ctx.save(number + 1)
     return counted
 """
 

@@ -14,19 +14,19 @@ from pathlib import Path
 from outlast import GiveUp, agent
 
 @agent("digger")
-async def digger(given: dict, run) -> str:
-    done = await run.resume(int, 0)
+async def digger(given: dict, ctx) -> str:
+    done = await ctx.resume(int, 0)
     for step in range(done + 1, 4):
         if step == 3 and not Path(given["key"]).exists():
             raise GiveUp("the gate is locked")
         with open(given["log"], "a") as log:
             print(step, file=log)
-        await run.save(step)
+        await ctx.save(step)
     return "dug"
 
 @agent("payer")
-async def payer(given: dict, run) -> str:
-    return await run.once("pay:7", lambda key, content: "paid", content={"euros": 7})
+async def payer(given: dict, ctx) -> str:
+    return await ctx.once("pay:7", lambda key, content: "paid", content={"euros": 7})
 """
 
 pytestmark = pytest.mark.timeout(120)

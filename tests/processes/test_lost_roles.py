@@ -23,11 +23,11 @@ from outlast import Policy, agent
 FAST = Policy(failures=2)
 
 @agent("scholar", fallbacks=("reader",), policy=FAST)
-async def scholar(given: dict, run) -> str:
+async def scholar(given: dict, ctx) -> str:
     return "by the scholar"
 
 @agent("reader", policy=FAST)
-async def reader(given: dict, run) -> str:
+async def reader(given: dict, ctx) -> str:
     if "begun" in given:
         Path(given["begun"]).touch()
         await asyncio.sleep(0.5)

@@ -18,12 +18,12 @@ pytestmark = pytest.mark.timeout(180)
 # One failure that counts would be its end.
 BRITTLE = """
 from activities.rehearsal import Script, rehearse
-from outlast import Policy, Run, agent
+from outlast import Policy, Context, agent
 
 
 @agent("brittle", policy=Policy(failures=1, crashes=1))
-async def play(script: Script, run: Run) -> object:
-    return await rehearse(script, run)
+async def play(script: Script, ctx: Context) -> object:
+    return await rehearse(script, ctx)
 """
 REFUSED = "state.refused: upgraded was written by a newer release"
 

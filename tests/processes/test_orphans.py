@@ -36,7 +36,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from outlast import Run, agent
+from outlast import Context, agent
 
 KEPT: list[bytes] = []
 
@@ -46,7 +46,7 @@ def taken_mb() -> int:
 
 
 @agent("hoard")
-async def hoard(given: dict[str, Any], run: Run) -> int:
+async def hoard(given: dict[str, Any], ctx: Context) -> int:
     while taken_mb() < {WORN_MB}:
         KEPT.append(b"x" * 2**22)
     await asyncio.sleep(1.0)
@@ -59,14 +59,14 @@ import threading
 import time
 from typing import Any
 
-from outlast import Run, agent
+from outlast import Context, agent
 
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 time.sleep(2.0)
 
 
 @agent("slow")
-async def slow(given: dict[str, Any], run: Run) -> str:
+async def slow(given: dict[str, Any], ctx: Context) -> str:
     return "done"
 """
 

@@ -100,7 +100,7 @@ def test_each_ticket_is_answered_once_while_all_around_dies(
 
 POISON = """
 import os, signal, time
-from outlast import Run, agent
+from outlast import Context, agent
 from outlast.store import parsing
 
 real = parsing.parse
@@ -115,7 +115,7 @@ def parse(file, data=None):
 parsing.parse = parse
 
 @agent("poisoner")
-async def poisoner(given: dict, run: Run) -> None:
+async def poisoner(given: dict, ctx: Context) -> None:
     pass
 """
 

@@ -113,7 +113,7 @@ def test_a_mission_is_one_trace_through_five_processes(
     assert (trace.root.name, trace.root.pid) == ("mission", own.starter.pid)
     for pid in (killed, neighbour, second["pid"]):
         assert trace.line(trace.of("thinking", pid)) == LINE
-    assert trace.line(trace.of("run.once", neighbour))[1:] == LINE
+    assert trace.line(trace.of("ctx.once", neighbour))[1:] == LINE
     # The starter's board has asked all the time.
     assert not [each for each in trace.spans if "Query" in each.name]
     told_of_the_dead(trace, killed)
@@ -149,7 +149,7 @@ def told_of_the_second(trace: Trace, pid: int, step: int) -> None:
         assert 0 < said["outlast.after_s"] < 2
     thinking = trace.of("thinking", pid)
     assert thinking.error is None
-    assert thinking.events == ["run.saved"] * (30 - step)
+    assert thinking.events == ["ctx.saved"] * (30 - step)
 
 
 def counted(receiver: Receiver) -> None:

@@ -26,7 +26,7 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes  # noqa
 from temporalio.exceptions import ApplicationError  # noqa: E402
 from test_supervisor import for_ever, hopeless, ill, well  # noqa: E402
 
-from outlast import FollowUps, Policy, Redo, Run, Spread  # noqa: E402
+from outlast import Context, FanOut, FollowUps, Policy, Redo  # noqa: E402
 from outlast.attempt.guard import Place  # noqa: E402
 from outlast.attempt.ledger import Ledger  # noqa: E402
 from outlast.contracts.errors import CRASHED, DRAINED, ParkedError  # noqa: E402
@@ -58,21 +58,21 @@ TAGGED = TypedSearchAttributes(
 )
 
 
-async def plan(given: dict[str, object], run: Run) -> FollowUps:
+async def plan(given: dict[str, object], ctx: Context) -> FollowUps:
     more = [task("more", "well"), task("last", "well", needs=["more"])]
     return FollowUps(result="planned", tasks=more)
 
 
-async def unsure(given: dict[str, object], run: Run) -> None:
+async def unsure(given: dict[str, object], ctx: Context) -> None:
     raise ParkedError("did it happen?")
 
 
-async def spread(given: dict[str, object], run: Run) -> Spread:
-    return Spread(role="well", items=[{"n": n} for n in range(3)])
+async def spread(given: dict[str, object], ctx: Context) -> FanOut:
+    return FanOut(role="well", items=[{"n": n} for n in range(3)])
 
 
-async def judge(given: dict[str, object], run: Run) -> Redo | str:
-    return Redo(task="a", reason="poor") if run.round == 1 else "good"
+async def judge(given: dict[str, object], ctx: Context) -> Redo | str:
+    return Redo(task="a", reason="poor") if ctx.round == 1 else "good"
 
 
 async def dies_once(assignment: Assignment) -> Answer:

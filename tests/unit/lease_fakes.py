@@ -154,7 +154,7 @@ class Lender:
         play: Callable[..., Any],
         span: tuple[int, int] | None = None,
         *,
-        many: int = 0,
+        batch_size: int = 0,
         migrate: Migrate | None = None,
         **more: Any,
     ) -> Lent:
@@ -170,7 +170,9 @@ class Lender:
             span=Span(start=start, stop=stop),
             **more,
         )
-        agent = Agent(ROLE, 1, play, policy=self.policy, migrate=migrate, many=many)
+        agent = Agent(
+            ROLE, 1, play, policy=self.policy, migrate=migrate, batch_size=batch_size
+        )
         place = Place(Ledger(self.shelf.store), self.threads, self.beat_s)
         return Lent(agent, lease, self.fence, place, self._beat, self.hand)
 

@@ -14,9 +14,9 @@ from outlast.attempt import counts, services
 from outlast.attempt.breaker import Breaker, State
 from outlast.attempt.services import guarded
 from outlast.contracts.errors import (
+    CircuitOpenError,
     GiveUp,
     ServiceError,
-    ServiceOpenError,
     TaskError,
 )
 from outlast.contracts.policies import Tolerance
@@ -229,7 +229,7 @@ def test_an_open_service_makes_the_task_take_its_next_route(heard: Heard) -> Non
     """
     for error in (ServiceError("500"), OSError("reset"), TimeoutError()):
         fail("model", error)
-    with pytest.raises(ServiceOpenError) as refused, guarded("model"):
+    with pytest.raises(CircuitOpenError) as refused, guarded("model"):
         raise AssertionError("it was asked")
     with guarded("payments"):
         pass

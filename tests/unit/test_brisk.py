@@ -13,8 +13,8 @@ from lease_fakes import Lender, Shelf, numbered
 from unit_fakes import Stage
 
 from outlast.attempt.brisk import SWITCH_S
+from outlast.attempt.context import Context
 from outlast.attempt.ledger import Begun, Ledger
-from outlast.attempt.run import Run
 from outlast.store.database import Store
 
 OWN_S = 0.007  # what an agent may have set
@@ -40,7 +40,7 @@ async def test_only_while_the_last_of_the_leases_lasts(lender: Lender) -> None:
     seen: list[float] = []
     first_is_done = asyncio.Event()
 
-    async def look(given: dict[str, Any], run: Run) -> None:
+    async def look(given: dict[str, Any], ctx: Context) -> None:
         if given["n"] == 2:
             await first_is_done.wait()
         seen.append(sys.getswitchinterval())
@@ -63,7 +63,7 @@ async def test_while_an_attempt_begins_and_not_while_it_lasts(
         seen.append(sys.getswitchinterval())
         return begin(*args)
 
-    async def play(given: dict[str, Any], run: Run) -> None:
+    async def play(given: dict[str, Any], ctx: Context) -> None:
         seen.append(sys.getswitchinterval())
 
     monkeypatch.setattr(ledger, "begin", look)
@@ -76,7 +76,7 @@ async def test_not_after_a_lease_that_was_ended(lender: Lender) -> None:
     lender.fill(numbered(1))
     begun = asyncio.Event()
 
-    async def hang(given: dict[str, Any], run: Run) -> None:
+    async def hang(given: dict[str, Any], ctx: Context) -> None:
         begun.set()
         await asyncio.Event().wait()
 

@@ -14,7 +14,7 @@ from unit_fakes import Stage
 
 from activities.thinking.thought import Thought, think
 from drills.scripted import BEHAVIOURS, TOKENS, Asked, Behaviour, Call, Service
-from outlast import GiveUp, Run, TryLater, testing
+from outlast import Context, GiveUp, TryLater, testing
 from outlast.attempt import services
 from outlast.attempt.agent import Agent
 from outlast.attempt.ledger import Ledger
@@ -22,8 +22,8 @@ from outlast.attempt.services import guarded
 from outlast.contracts.errors import (
     BudgetSpentError,
     CheckpointError,
+    CircuitOpenError,
     ServiceError,
-    ServiceOpenError,
     TaskError,
 )
 from outlast.contracts.models import Limits
@@ -69,18 +69,18 @@ def counter(acts: list[str], before: Callable[[int], None] = lambda _: None) -> 
     before that.
     """
 
-    async def play(order: Order, run: Run) -> Sum:
+    async def play(order: Order, ctx: Context) -> Sum:
         async def look(number: int) -> str:
             acts.append(f"look {number}")
             return "seen"
 
         async def pay(number: int) -> str:
             before(number)
-            paid: str = await run.once(f"{order.bill}:{number}", lambda _: "paid")
+            paid: str = await ctx.once(f"{order.bill}:{number}", lambda _: "paid")
             return paid
 
         thought = Thought("Count.", "How many?", Sum, (look, pay))
-        return await think(thought, run)
+        return await think(thought, ctx)
 
     return Agent("counter.model", 1, play)
 
@@ -205,10 +205,10 @@ async def test_a_sick_model_is_left_alone(service: Service) -> None:
     for _ in range(3):
         with pytest.raises(ServiceError):
             await testing.run(counter([]), Order())
-    with pytest.raises(ServiceOpenError):
+    with pytest.raises(CircuitOpenError):
         await testing.run(counter([]), Order())
     assert len(service.calls) == 3
-    with pytest.raises(ServiceOpenError), guarded(MODEL):
+    with pytest.raises(CircuitOpenError), guarded(MODEL):
         pass
 
 
@@ -270,8 +270,8 @@ async def test_a_conversation_that_cannot_be_read_is_not_guessed_at(
     with ThreadPoolExecutor() as threads:
         stage = Stage(ledger, threads)
 
-        async def elsewhere(order: Order, run: Run) -> None:
-            await run.save({"messages": [{"kind": "telepathy"}]})
+        async def elsewhere(order: Order, ctx: Context) -> None:
+            await ctx.save({"messages": [{"kind": "telepathy"}]})
             raise OSError("killed")
 
         with pytest.raises(OSError, match="killed"):

@@ -123,7 +123,7 @@ async def test_the_planner_plans_a_task_for_each_part() -> None:
 
 
 class _Silent:
-    def say(self, event: str) -> None:
+    def emit(self, event: str) -> None:
         """
         Tell nobody.
         """

@@ -11,7 +11,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from outlast import Run
+from outlast import Context
 from outlast.attempt.agent import Agent
 from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Place
@@ -34,8 +34,8 @@ class Work:
         self.at_work = asyncio.Event()
         self.may_end = asyncio.Event()
 
-    async def play(self, given: Any, run: Run) -> str:
-        await run.save({"step": 1})
+    async def play(self, given: Any, ctx: Context) -> str:
+        await ctx.save({"step": 1})
         self.at_work.set()
         await self.may_end.wait()
         return "done"
@@ -106,7 +106,7 @@ async def test_a_drain_does_not_change_an_end_that_is_being_noted(
     raised is what is reported.
     """
 
-    async def raises(given: Any, run: Run) -> str:
+    async def raises(given: Any, ctx: Context) -> str:
         raise ValueError("no such customer")
 
     slow = Slow(ledger.store)

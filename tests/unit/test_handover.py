@@ -12,9 +12,9 @@ import pytest
 from pydantic import BaseModel
 from unit_fakes import MISSION, Clock, Stage, task
 
+from outlast.attempt.context import Context
 from outlast.attempt.ledger import Ledger
-from outlast.attempt.run import Run
-from outlast.contracts.models import CHECKPOINT_BYTES, Checkpoint, Redo, Spread
+from outlast.contracts.models import CHECKPOINT_BYTES, Checkpoint, FanOut, Redo
 from outlast.contracts.policies import MESH_EVENT_BYTES
 from outlast.mesh.events import CheckpointSaved, PartFinished
 from outlast.mesh.handover import MARGIN_S, Reached, Watch, current, put
@@ -55,17 +55,17 @@ def watch(here: Stage, clock: Clock) -> Watch:
 
 
 async def break_after(stage: Stage, *saved: Notes) -> None:
-    async def play(given: dict[str, Any], run: Run) -> None:
+    async def play(given: dict[str, Any], ctx: Context) -> None:
         for each in saved:
-            await run.save(each)
+            await ctx.save(each)
         raise OSError
 
     with pytest.raises(OSError):  # noqa: PT011 - the agent's own
         await stage.play(play)
 
 
-async def notes(given: dict[str, Any], run: Run) -> list[str]:
-    return (await run.resume(Notes, Notes(lines=["nothing"]))).lines
+async def notes(given: dict[str, Any], ctx: Context) -> list[str]:
+    return (await ctx.resume(Notes, Notes(lines=["nothing"]))).lines
 
 
 def hand_over(reached: Reached, there: Stage) -> None:
@@ -104,8 +104,8 @@ async def test_what_is_done_is_not_done_again(
     """
     called = []
 
-    async def play(given: dict[str, Any], run: Run) -> str:
-        called.append(run.key)
+    async def play(given: dict[str, Any], ctx: Context) -> str:
+        called.append(ctx.key)
         return "done"
 
     first = await here.play(play)
@@ -151,8 +151,8 @@ async def test_a_spread_stays_too(here: Stage, watch: Watch) -> None:
     Its items lie in this store alone, so its task is to be played again elsewhere.
     """
 
-    async def play(given: dict[str, Any], run: Run) -> Spread:
-        return Spread(role="counter", items=[{"n": 1}])
+    async def play(given: dict[str, Any], ctx: Context) -> FanOut:
+        return FanOut(role="counter", items=[{"n": 1}])
 
     await here.play(play)
     assert watch.look([MISSION]) == []
@@ -163,7 +163,7 @@ async def test_a_rejection_stays_too(here: Stage, watch: Watch) -> None:
     It was said of a draft that is written anew: elsewhere it would reject that one.
     """
 
-    async def play(given: dict[str, Any], run: Run) -> Redo:
+    async def play(given: dict[str, Any], ctx: Context) -> Redo:
         return Redo(task="write", reason="poor")
 
     await here.play(play)

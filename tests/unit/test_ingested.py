@@ -196,7 +196,7 @@ async def test_tickets_are_answered_from_an_ingested_handbook(
 
 
 class _Silent:
-    def say(self, event: str) -> None:
+    def emit(self, event: str) -> None:
         """
         Tell nobody.
         """

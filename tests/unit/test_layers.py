@@ -234,8 +234,8 @@ def test_every_module_has_its_layer() -> None:
     [
         ("outlast.contracts.models", "outlast.store.database"),
         ("outlast.store.books", "outlast.attempt.ledger"),
-        ("outlast.attempt.run", "activities.writer"),
-        ("workflows.supervisor", "outlast.attempt.run"),
+        ("outlast.attempt.context", "activities.writer"),
+        ("workflows.supervisor", "outlast.attempt.context"),
         ("workflows.supervisor", "outlast"),
         ("workflows.supervisor", "activities.writer"),
         ("activities.writer", "workflows.supervisor"),
@@ -308,7 +308,7 @@ def test_the_facade_resolves_each_of_its_names() -> None:
         "print(hasattr(outlast, 'Ledger'))"
     )
     names, more = told.strip().splitlines()
-    assert "Run" in names
+    assert "Context" in names
     assert "start" in names
     assert more == "False"
 

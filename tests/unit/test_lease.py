@@ -20,8 +20,8 @@ from pydantic import BaseModel
 from unit_fakes import contents, refused
 
 from outlast.attempt.agent import Degraded
+from outlast.attempt.context import Context
 from outlast.attempt.lanes import LANES, STALLS
-from outlast.attempt.run import Run
 from outlast.attempt.settling import UNWRITTEN_MOST
 from outlast.attempt.stock import READ_ITEMS
 from outlast.contracts.errors import GiveUp, ParkedError, StaleAttemptError, TryLater
@@ -76,7 +76,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{LANES_OF}.LANE_WAITS_S", 0.05)
 
 
-async def double(given: Input, run: Run) -> int:
+async def double(given: Input, ctx: Context) -> int:
     return 2 * int(given["n"])
 
 
@@ -95,23 +95,23 @@ class Played:
 
     @property
     def play(self) -> Any:
-        async def play(given: Input, run: Run) -> Any:
+        async def play(given: Input, ctx: Context) -> Any:
             number = given["n"]
             self.calls[number] += 1
             act = self.special.get(number)
             if act is None:
                 return 2 * number
-            found = act(run)
+            found = act(ctx)
             return await found if asyncio.iscoroutine(found) else found
 
         return play
 
 
-def ill(run: Run) -> None:
+def ill(ctx: Context) -> None:
     raise RuntimeError("ill")
 
 
-async def for_ever(run: Run) -> None:
+async def for_ever(ctx: Context) -> None:
     await asyncio.Event().wait()
 
 
@@ -164,7 +164,7 @@ async def test_an_item_may_fail_for_a_while(lender: Lender, soon: list[int]) -> 
     What succeeds in the end is done, and is no dead letter.
     """
 
-    def hiccup(run: Run) -> str:
+    def hiccup(ctx: Context) -> str:
         if agent.calls[2] < 4:
             raise OSError("hiccup")
         return "done"
@@ -186,7 +186,7 @@ async def test_others_go_on_while_a_failed_item_waits(
     monkeypatch.setattr(f"{LEASE}.backoff_s", lambda failures: 0.1)
     seen: list[int] = []
 
-    async def play(given: Input, run: Run) -> int:
+    async def play(given: Input, ctx: Context) -> int:
         seen.append(given["n"])
         if given["n"] == 1 and seen.count(1) == 1:
             raise RuntimeError
@@ -205,7 +205,7 @@ async def test_what_no_attempt_can_mend_is_tried_once(
     A dead letter at once, in the agent's words.
     """
 
-    def refuse(run: Run) -> None:
+    def refuse(ctx: Context) -> None:
         raise error
 
     lender.fill(numbered(3))
@@ -224,7 +224,7 @@ async def test_an_item_that_does_not_fit_its_agent_is_given_up(lender: Lender) -
     class Order(BaseModel):
         cents: int
 
-    async def play(given: Order, run: Run) -> int:
+    async def play(given: Order, ctx: Context) -> int:
         return given.cents
 
     lender.fill([{"cents": 1}, {"cents": "many"}, {"cents": 3}])
@@ -242,7 +242,7 @@ async def test_a_service_that_asks_for_time_gets_it(
     monkeypatch.setattr(f"{LEASE}.backoff_s", lambda failures: 3600.0)
     loop, at = asyncio.get_running_loop(), []
 
-    def busy(run: Run) -> str:
+    def busy(ctx: Context) -> str:
         at.append(loop.time())
         if len(at) == 1:
             raise TryLater(timedelta(seconds=0.2))
@@ -271,7 +271,7 @@ async def test_a_result_that_cannot_be_kept_is_a_dead_letter(
     """
     lender.policy = Policy(failures=2)
     lender.fill(numbered(3))
-    agent = Played(_2=lambda run: BAD_RESULTS[kind])
+    agent = Played(_2=lambda ctx: BAD_RESULTS[kind])
     await lender.work(agent.play)
     assert lender.shelf.results() == doubled(1, 3)
     assert agent.calls[2] == 2
@@ -283,7 +283,7 @@ async def test_a_lesser_result_says_why(lender: Lender) -> None:
     A degraded item is done, and its reason is kept.
     """
     lender.fill(numbered(1))
-    await lender.work(Played(_1=lambda run: Degraded("half", "no time")).play)
+    await lender.work(Played(_1=lambda ctx: Degraded("half", "no time")).play)
     kept = list(lender.shelf.outcomes.results(lender.shelf.name))
     assert kept == [(1, '"half"', "no time")]
 
@@ -295,7 +295,7 @@ async def test_an_agent_that_exits_ends_its_item_only(
     exit() in an agent is a failure like any other.
     """
 
-    def leave(run: Run) -> None:
+    def leave(ctx: Context) -> None:
         raise SystemExit(3)
 
     lender.policy = Policy(failures=2)
@@ -344,11 +344,11 @@ async def test_progress_is_patience(lender: Lender, impatient: None) -> None:
     An item that says something is no hang, however long it takes.
     """
 
-    async def slow(run: Run) -> str:
+    async def slow(ctx: Context) -> str:
         loop = asyncio.get_running_loop()
         until = loop.time() + 0.6
         while loop.time() < until:
-            run.say("still at it")
+            ctx.emit("still at it")
             await asyncio.sleep(0.01)
         return "done"
 
@@ -369,7 +369,7 @@ async def test_items_that_all_take_long_are_no_hangs(
     monkeypatch.setattr(f"{LANES_OF}.STALL_FLOOR_S", 0.1)
     monkeypatch.setattr(f"{LANES_OF}.LANE_WAITS_S", 0.05)
 
-    async def slow(given: Input, run: Run) -> int:
+    async def slow(given: Input, ctx: Context) -> int:
         await asyncio.sleep(0.4)
         return 2 * int(given["n"])
 
@@ -392,7 +392,7 @@ async def test_a_slow_store_is_no_hang(
     other = sqlite3.connect(store.place, isolation_level=None)
     held_for = 0
 
-    async def play(given: Input, run: Run) -> int:
+    async def play(given: Input, ctx: Context) -> int:
         if given["n"] == 1:
             other.execute("BEGIN IMMEDIATE")
         return 2 * int(given["n"])
@@ -425,7 +425,7 @@ async def test_lanes_open_while_items_wait_and_no_more_than_allowed(
     go = asyncio.Event()
     now = most = beaten = 0
 
-    async def waits(given: Input, run: Run) -> int:
+    async def waits(given: Input, ctx: Context) -> int:
         nonlocal now, most
         now += 1
         most = max(most, now)
@@ -454,7 +454,7 @@ async def test_a_lease_that_only_waits_says_so(lender: Lender) -> None:
     go = asyncio.Event()
     told: list[tuple[bool, int]] = []
 
-    async def slow(run: Run) -> int:
+    async def slow(ctx: Context) -> int:
         await go.wait()
         return 0
 
@@ -482,7 +482,7 @@ async def test_items_that_wait_for_nothing_have_one_lane(lender: Lender) -> None
     """
     now = most = 0
 
-    async def quick(given: Input, run: Run) -> int:
+    async def quick(given: Input, ctx: Context) -> int:
         nonlocal now, most
         now += 1
         most = max(most, now)
@@ -502,13 +502,13 @@ async def test_plain_agents_work_in_threads(lender: Lender, soon: list[int]) -> 
     home = threading.get_ident()
     seen: Counter[int] = Counter()
 
-    def plain(given: Input, run: Run) -> int:
+    def plain(given: Input, ctx: Context) -> int:
         assert threading.get_ident() != home
         seen[given["n"]] += 1
-        run.wait(run.save(given["n"]))
+        ctx.run_sync(ctx.save(given["n"]))
         if given["n"] == 2 and seen[2] == 1:
             raise RuntimeError("once")
-        return 2 * run.wait(run.resume(int, 0))
+        return 2 * ctx.run_sync(ctx.resume(int, 0))
 
     lender.fill(numbered(5))
     await lender.work(plain)
@@ -524,7 +524,7 @@ async def test_plain_items_that_hang_leave_threads_to_the_others(
     """
     go = threading.Event()
 
-    def plain(given: Input, run: Run) -> int:
+    def plain(given: Input, ctx: Context) -> int:
         if given["n"] > 32:
             go.wait(BOUND_S)
         return 2 * int(given["n"])
@@ -551,7 +551,7 @@ class Grouped:
 
     @property
     def play(self) -> Any:
-        async def play(given: list[Input], run: Run) -> list[int]:
+        async def play(given: list[Input], ctx: Context) -> list[int]:
             numbers = [each["n"] for each in given]
             self.groups.append(numbers)
             if self.bad in numbers:
@@ -568,7 +568,7 @@ async def test_an_agent_that_takes_many_gets_many(lender: Lender) -> None:
     """
     lender.fill(numbered(25))
     agent = Grouped()
-    worked = await lender.work(agent.play, many=10)
+    worked = await lender.work(agent.play, batch_size=10)
     assert [len(group) for group in agent.groups] == [10, 10, 5]
     assert lender.shelf.results() == doubled(*range(1, 26))
     assert worked.settled == 25
@@ -584,7 +584,7 @@ async def test_of_a_group_that_fails_each_is_tried_alone(
     agent = Grouped(**fault)
     lender.policy = Policy(failures=2)
     lender.fill(numbered(20))
-    await lender.work(agent.play, many=10)
+    await lender.work(agent.play, batch_size=10)
     assert lender.shelf.results() == doubled(*(set(range(1, 21)) - {7}))
     assert lender.shelf.dead()[7].failures == 2
     alone = [group for group in agent.groups if len(group) == 1]
@@ -600,7 +600,7 @@ async def test_after_a_death_a_group_is_played_singly(
     """
     lender.fill(numbered(5))
     agent = Grouped()
-    await lender.work(agent.play, many=10, **more)
+    await lender.work(agent.play, batch_size=10, **more)
     assert agent.groups == [[1], [2], [3], [4], [5]]
 
 
@@ -613,7 +613,7 @@ async def test_what_is_in_hand_is_told_before_it_is_played(
     monkeypatch.setattr(f"{LANES_OF}.LANE_WAITS_S", BOUND_S)
     told: dict[int, list[int]] = {}
 
-    async def play(given: Input, run: Run) -> int:
+    async def play(given: Input, ctx: Context) -> int:
         told[given["n"]] = lender.hand.told[-1]
         await asyncio.sleep(0)
         return 0
@@ -634,7 +634,7 @@ async def test_all_that_wait_are_in_hand(
     go = asyncio.Event()
     begun: list[int] = []
 
-    async def waits(given: Input, run: Run) -> int:
+    async def waits(given: Input, ctx: Context) -> int:
         begun.append(given["n"])
         assert sorted(lender.hand.told[-1]) == sorted(begun)
         await go.wait()
@@ -656,7 +656,7 @@ async def test_what_is_in_hand_always_fits_the_recorder(lender: Lender) -> None:
     """
     lender.fill(numbered(2_000))
     agent = Grouped()
-    await lender.work(agent.play, many=2_000)
+    await lender.work(agent.play, batch_size=2_000)
     assert lender.hand.largest <= HALF_BYTES
 
 
@@ -674,7 +674,7 @@ async def test_nothing_is_in_hand_once_it_is_done(
         if agent.calls[1] == 1 and agent.calls[3] == 1:
             seen.append(lender.hand.told[-1])
 
-    def once(run: Run) -> str:
+    def once(ctx: Context) -> str:
         if agent.calls[1] == 1:
             raise RuntimeError
         return "done"
@@ -717,10 +717,10 @@ async def test_progress_of_an_item_outlives_its_lease(
         acted.append(key)
         return "posted"
 
-    async def play(given: Input, run: Run) -> list[Any]:
-        before = await run.resume(list[int], [])
-        posted = await run.once(f"post:{given['n']}", act)
-        await run.save([*before, run.attempt])
+    async def play(given: Input, ctx: Context) -> list[Any]:
+        before = await ctx.resume(list[int], [])
+        posted = await ctx.once(f"post:{given['n']}", act)
+        await ctx.save([*before, ctx.attempt])
         saved.set()
         await asyncio.Event().wait()
         return posted
@@ -733,9 +733,9 @@ async def test_progress_of_an_item_outlives_its_lease(
     with suppress(asyncio.CancelledError):
         await first
 
-    async def again(given: Input, run: Run) -> list[Any]:
-        before = await run.resume(list[int], [])
-        return [before, await run.once(f"post:{given['n']}", act)]
+    async def again(given: Input, ctx: Context) -> list[Any]:
+        before = await ctx.resume(list[int], [])
+        return [before, await ctx.once(f"post:{given['n']}", act)]
 
     await lender.work(again, deaths={1: 1})
     assert lender.shelf.results() == {1: [[1], "posted"], 2: [[], "posted"]}
@@ -750,9 +750,9 @@ async def test_progress_of_an_item_outlives_its_failure(
     Within one lease: the next try goes on from what was saved.
     """
 
-    async def play(given: Input, run: Run) -> int:
-        done = await run.resume(int, 0)
-        await run.save(done + 1)
+    async def play(given: Input, ctx: Context) -> int:
+        done = await ctx.resume(int, 0)
+        await ctx.save(done + 1)
         if done < 2:
             raise RuntimeError("not yet")
         return done
@@ -796,7 +796,7 @@ async def test_a_lease_that_is_overtaken_writes_nothing_more(
     """
     lender.fill(numbered(3))
 
-    async def play(given: Input, run: Run) -> str:
+    async def play(given: Input, ctx: Context) -> str:
         if given["n"] == 1:
             await lender.work(double, (1, 4))
         return "late"
@@ -815,7 +815,7 @@ async def test_an_item_alone_and_the_rest_of_its_lease_are_no_rivals(
     """
     begun, go = asyncio.Event(), asyncio.Event()
 
-    async def play(given: Input, run: Run) -> int:
+    async def play(given: Input, ctx: Context) -> int:
         if given["n"] == 1:
             begun.set()
             await go.wait()
@@ -841,7 +841,7 @@ async def test_a_drained_lease_keeps_what_was_done(lender: Lender) -> None:
     lender.fill(numbered(10))
     begun = asyncio.Event()
 
-    async def play(given: Input, run: Run) -> int:
+    async def play(given: Input, ctx: Context) -> int:
         if given["n"] == 7:
             begun.set()
             await asyncio.Event().wait()
@@ -882,7 +882,7 @@ async def test_results_are_written_while_the_lease_goes_on(
     monkeypatch.setattr("outlast.attempt.settling.WRITE_AFTER_S", 0.01)
     seen = 0
 
-    async def play(given: Input, run: Run) -> int:
+    async def play(given: Input, ctx: Context) -> int:
         nonlocal seen
         await asyncio.sleep(0.002)
         seen = max(seen, len(contents(store)["item_results"]))
@@ -906,7 +906,7 @@ async def test_others_get_turns_while_items_compute(lender: Lender) -> None:
             await asyncio.sleep(0)
         return len(played)
 
-    async def burn(given: Input, run: Run) -> int:
+    async def burn(given: Input, ctx: Context) -> int:
         played.append(given["n"])
         if len(played) == 1:
             beside.append(asyncio.ensure_future(ten_turns()))
@@ -927,7 +927,7 @@ async def test_results_are_written_while_all_lanes_wait(lender: Lender) -> None:
     """
     go = asyncio.Event()
 
-    async def slow(run: Run) -> int:
+    async def slow(ctx: Context) -> int:
         await go.wait()
         return 0
 
@@ -976,7 +976,7 @@ async def test_values_reach_the_agent_as_they_were_given(lender: Lender) -> None
     bodies = [{"": 1}, {"a": 10**40}, {"a": "漢字 🙂"}, {"a": [None, {"b": 0.1}]}]
     got: list[Any] = []
 
-    async def play(given: Input, run: Run) -> None:
+    async def play(given: Input, ctx: Context) -> None:
         got.append(given)
 
     lender.fill(bodies)
@@ -992,8 +992,8 @@ async def test_an_item_of_a_redone_spread_changes_no_effect(store: Store) -> Non
     with ThreadPoolExecutor(4) as threads:
         for name, content in [("m#t", "old"), ("m#t#2", "new")]:
 
-            async def play(given: Input, run: Run, content: str = content) -> None:
-                await run.once(
+            async def play(given: Input, ctx: Context, content: str = content) -> None:
+                await ctx.once(
                     "pay", lambda _, told: acted.append(told), content=content
                 )
 

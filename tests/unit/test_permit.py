@@ -14,13 +14,13 @@ from lease_fakes import Lender, Shelf, numbered
 from temporalio.exceptions import ApplicationError
 from unit_fakes import MISSION, Clock, Stage
 
+from outlast.attempt.context import Context
 from outlast.attempt.guard import Place
 from outlast.attempt.hands import NOBODY
 from outlast.attempt.host import ended
 from outlast.attempt.lease import Lent
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.permit import Permits, permits_of
-from outlast.attempt.run import Run
 from outlast.contracts.errors import DRAINED, HeldError
 from outlast.contracts.models import Checkpoint
 from outlast.contracts.policies import HELD_S, PERMIT_S, Policy
@@ -146,7 +146,7 @@ async def test_nothing_begins_while_a_run_is_held(
     """
     called = asyncio.Event()
 
-    async def play(given: dict[str, Any], run: Run) -> str:
+    async def play(given: dict[str, Any], ctx: Context) -> str:
         called.set()
         return "done"
 
@@ -167,11 +167,11 @@ async def test_nothing_is_saved_or_done_while_a_run_is_held(
     acted: list[str] = []
     midway = asyncio.Event()
 
-    async def play(given: dict[str, Any], run: Run) -> str:
+    async def play(given: dict[str, Any], ctx: Context) -> str:
         permits.withdraw(MISSION)
         midway.set()
-        await run.save({"step": 1})
-        await run.once("effect", acted.append)
+        await ctx.save({"step": 1})
+        await ctx.once("effect", acted.append)
         return "done"
 
     permits.grant(MISSION)
@@ -193,9 +193,9 @@ async def test_what_is_held_for_long_is_handed_on(
     """
     held.policy = Policy(attempt_limit_s=0.2)
 
-    async def play(given: dict[str, Any], run: Run) -> str:
+    async def play(given: dict[str, Any], ctx: Context) -> str:
         permits.withdraw(MISSION)
-        await run.save({"step": 1})
+        await ctx.save({"step": 1})
         return "done"
 
     permits.grant(MISSION)
@@ -232,7 +232,7 @@ async def test_no_item_begins_while_its_run_is_held(
     """
     called = asyncio.Event()
 
-    async def play(given: dict[str, Any], run: Run) -> str:
+    async def play(given: dict[str, Any], ctx: Context) -> str:
         called.set()
         return "done"
 

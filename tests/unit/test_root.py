@@ -211,7 +211,7 @@ async def test_an_item_that_names_a_file_outside_is_given_up(
 
 
 class _Silent:
-    def say(self, event: str) -> None:
+    def emit(self, event: str) -> None:
         """
         Tell nobody.
         """

@@ -12,9 +12,9 @@ from unit_fakes import MISSION, ROLE, TENANT, Stage
 
 from outlast.attempt import genai
 from outlast.attempt.agent import Agent
+from outlast.attempt.context import Context
 from outlast.attempt.guard import Attempt, Place
 from outlast.attempt.ledger import Ledger
-from outlast.attempt.run import Run
 from outlast.contracts.errors import ParkedError
 from outlast.contracts.models import Assignment, Task
 
@@ -44,7 +44,7 @@ async def test_an_agents_call_is_a_span(stage: Stage, told: Kept) -> None:
     It says whose attempt it is, and in the conventions' names which agent is called.
     """
     with told.theirs.start_as_current_span("the activity's"):
-        await stage.play(lambda given, run: 1)
+        await stage.play(lambda given, ctx: 1)
     whose = {
         "outlast.mission": MISSION,
         "outlast.tenant": TENANT,
@@ -71,7 +71,7 @@ async def test_what_an_agent_raises_is_its_calls_error(
     The span fails with the words that the agent said.
     """
 
-    async def play(given: dict[str, Any], run: Run) -> None:
+    async def play(given: dict[str, Any], ctx: Context) -> None:
         raise BrokenError("no luck")
 
     with pytest.raises(BrokenError):
@@ -87,9 +87,9 @@ async def test_a_later_attempt_tells_what_it_goes_on_after(
     was.
     """
 
-    async def play(given: dict[str, Any], run: Run) -> None:
-        await run.save("one")
-        await run.save("two")
+    async def play(given: dict[str, Any], ctx: Context) -> None:
+        await ctx.save("one")
+        await ctx.save("two")
         raise BrokenError
 
     with pytest.raises(BrokenError):
@@ -97,7 +97,7 @@ async def test_a_later_attempt_tells_what_it_goes_on_after(
     told.memory.clear()
     task = Task(id="only", role=ROLE)
     again = Assignment(mission=MISSION, tenant=TENANT, task=task, noticed_by="a test")
-    agent = Agent(ROLE, 1, lambda given, run: 1)
+    agent = Agent(ROLE, 1, lambda given, ctx: 1)
     await Attempt(agent, again, 9, Place(stage.ledger, stage.threads)).run([])
 
     said = told.attributes(CALL)
@@ -112,24 +112,24 @@ async def test_an_effect_is_a_span(stage: Stage, told: Kept) -> None:
     It says what had been known of the effect; the far side's own span is below it.
     """
 
-    async def play(given: dict[str, Any], run: Run) -> Any:
+    async def play(given: dict[str, Any], ctx: Context) -> Any:
         async def act(key: str) -> int:
             with told.theirs.start_as_current_span("pay"):
                 return 7
 
-        return await run.once("refund:1", act)
+        return await ctx.once("refund:1", act)
 
     await stage.play(play, name="first")
-    assert told.attributes("run.once") == {
+    assert told.attributes("ctx.once") == {
         "outlast.task": "first",
         "outlast.effect": "refund:1",
         "outlast.effect_found": "new",
     }
-    assert (told.above("pay"), told.above("run.once")) == ("run.once", CALL)
+    assert (told.above("pay"), told.above("ctx.once")) == ("ctx.once", CALL)
 
     told.memory.clear()
     await stage.play(play, name="second")
-    assert told.attributes("run.once")["outlast.effect_found"] == "applied"
+    assert told.attributes("ctx.once")["outlast.effect_found"] == "applied"
     assert "pay" not in told.names
 
 
@@ -138,19 +138,19 @@ async def test_a_parked_effect_is_an_error(stage: Stage, told: Kept) -> None:
     Somebody must look: the trace shows where.
     """
 
-    async def play(given: dict[str, Any], run: Run) -> Any:
+    async def play(given: dict[str, Any], ctx: Context) -> Any:
         async def act(key: str) -> None:
             raise BrokenError
 
-        return await run.once("refund:1", act)
+        return await ctx.once("refund:1", act)
 
     with pytest.raises(BrokenError):
         await stage.play(play)
     told.memory.clear()
     with pytest.raises(ParkedError):
         await stage.play(play)
-    assert told.attributes("run.once")["outlast.effect_found"] == "intended"
-    assert "was begun" in str(told.the("run.once").status.description)
+    assert told.attributes("ctx.once")["outlast.effect_found"] == "intended"
+    assert "was begun" in str(told.the("ctx.once").status.description)
 
 
 async def test_saves_and_spending_are_events(stage: Stage, told: Kept) -> None:
@@ -158,14 +158,18 @@ async def test_saves_and_spending_are_events(stage: Stage, told: Kept) -> None:
     Each with its number, on the span in which the agent was.
     """
 
-    async def play(given: dict[str, Any], run: Run) -> None:
-        await run.save("one")
-        await run.spend(tokens=3)
-        await run.save("two")
+    async def play(given: dict[str, Any], ctx: Context) -> None:
+        await ctx.save("one")
+        await ctx.record_usage(tokens=3)
+        await ctx.save("two")
 
     await stage.play(play)
     events = told.the(CALL).events
-    assert [each.name for each in events] == ["run.saved", "run.spent", "run.saved"]
+    assert [each.name for each in events] == [
+        "ctx.saved",
+        "ctx.usage_recorded",
+        "ctx.saved",
+    ]
     assert [dict(each.attributes or {}).get("outlast.seq") for each in events] == [
         1,
         None,
@@ -186,18 +190,18 @@ async def test_an_agents_own_spans_are_below_ours(
         with told.theirs.start_as_current_span("act"):
             return 1
 
-    async def play(given: dict[str, Any], run: Run) -> Any:
+    async def play(given: dict[str, Any], ctx: Context) -> Any:
         with told.theirs.start_as_current_span("mine"):
-            return await run.once("it", act)
+            return await ctx.once("it", act)
 
-    def play_plainly(given: dict[str, Any], run: Run) -> Any:
+    def play_plainly(given: dict[str, Any], ctx: Context) -> Any:
         with told.theirs.start_as_current_span("mine"):
-            return run.wait(run.once("it", act))
+            return ctx.run_sync(ctx.once("it", act))
 
     await stage.play(play_plainly if plain else play)
     assert told.above("mine") == CALL
-    assert told.above("run.once") == "mine"
-    assert told.above("act") == "run.once"
+    assert told.above("ctx.once") == "mine"
+    assert told.above("act") == "ctx.once"
     assert (
         len({each.context.trace_id for each in told.memory.get_finished_spans()}) == 1
     )
@@ -208,7 +212,7 @@ async def test_a_question_to_a_model_has_names(stage: Stage, told: Kept) -> None
     An agent that thinks with a model finds ours for its own span.
     """
 
-    async def play(given: dict[str, Any], run: Run) -> None:
+    async def play(given: dict[str, Any], ctx: Context) -> None:
         asked = {genai.OPERATION_NAME: genai.CHAT, genai.REQUEST_MODEL: "m-1"}
         with told.theirs.start_as_current_span("chat m-1", attributes=asked) as chat:
             chat.set_attribute(genai.INPUT_TOKENS, 12)
@@ -228,9 +232,9 @@ async def test_without_telemetry_nothing_is_told(stage: Stage) -> None:
     The same attempt runs the same where nobody listens.
     """
 
-    async def play(given: dict[str, Any], run: Run) -> Any:
-        await run.save("one")
-        return await run.once("it", lambda key: key)
+    async def play(given: dict[str, Any], ctx: Context) -> Any:
+        await ctx.save("one")
+        return await ctx.once("it", lambda key: key)
 
     await stage.play(play)
     assert stage.result() == f"{TENANT}:it"

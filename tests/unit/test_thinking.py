@@ -424,8 +424,8 @@ def test_models_go_ahead_of_the_trades_they_play() -> None:
         each.role: each
         for each in [
             Agent("writer", 1, write),
-            Agent("writer.model", 1, write, ahead_of="writer"),
-            Agent("writer.fallback-model", 1, write, ahead_of="writer"),
+            Agent("writer.model", 1, write, before="writer"),
+            Agent("writer.fallback-model", 1, write, before="writer"),
             Agent("publisher", 1, write),
         ]
     }

@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[2]
 BOUND_S = 20.0
 
 QUIET = """
-from outlast import Run, agent
+from outlast import Context, agent
 
 @agent("quiet")
-async def quiet(given: dict, run: Run) -> None:
+async def quiet(given: dict, ctx: Context) -> None:
     pass
 """
 THREADED = f"""

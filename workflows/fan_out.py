@@ -8,14 +8,14 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.exceptions import ChildWorkflowError
 
-from outlast.contracts.models import Mission, Spreading
+from outlast.contracts.models import FanOutRef, Mission
 from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.policies import SHIPPED
 from outlast.contracts.pool import Batch, BatchReport, PoolState
 from workflows.dispatch import told_to_end
 
 
-async def work_through(spread: Spreading, mission: Mission) -> list[str]:
+async def run_fan_out(spread: FanOutRef, mission: Mission) -> list[str]:
     """
     Have the pool work through what an agent has spread; returns what it lacks.
 

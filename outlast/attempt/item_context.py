@@ -1,5 +1,5 @@
 """
-One item of a batch, as its agent sees it: a Run that costs nothing until it is used.
+One item of a batch, as its agent sees it: a Context that costs nothing until used.
 
 Most items neither save nor act, so an item claims its line in the ledger with its
 first write, under the fence of the lease that it came with.
@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from outlast.attempt.agent import Agent
+from outlast.attempt.context import Context
 from outlast.attempt.fence import Claim
 from outlast.attempt.ledger import Ledger
-from outlast.attempt.run import Run
 from outlast.contracts.models import Assignment, Checkpoint, Task
 from outlast.contracts.pool import Batch
 
@@ -23,7 +23,7 @@ PLAIN = Assignment(mission="item", tenant="item", task=Task(id="item", role="ite
 NOTHING = Checkpoint()
 
 
-class ItemRun(Run):
+class ItemContext(Context):
     """
     The run of the item that *claim* names; its attempt counts failures and deaths.
     """

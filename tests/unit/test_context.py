@@ -27,8 +27,8 @@ from unit_fakes import (
 )
 
 from outlast.attempt.agent import Degraded
+from outlast.attempt.context import SAID_CHARS, Context
 from outlast.attempt.ledger import Ledger
-from outlast.attempt.run import SAID_CHARS, Run
 from outlast.contracts.errors import (
     BudgetSpentError,
     CheckpointError,
@@ -44,9 +44,9 @@ from outlast.contracts.models import (
     RESULT_BYTES,
     Approval,
     Checkpoint,
+    FanOut,
     FollowUps,
     Limits,
-    Spread,
 )
 from outlast.contracts.policies import Policy
 from outlast.contracts.texts import SUMMARY_CHARS
@@ -73,13 +73,13 @@ def stage(ledger: Ledger) -> Iterator[Stage]:
         yield Stage(ledger, threads)
 
 
-async def save_and_break(given: dict[str, Any], run: Run) -> None:
-    await run.save(Notes(lines=["one", "two"]))
+async def save_and_break(given: dict[str, Any], ctx: Context) -> None:
+    await ctx.save(Notes(lines=["one", "two"]))
     raise BrokenError
 
 
-async def notes(given: dict[str, Any], run: Run) -> list[str]:
-    return (await run.resume(Notes, Notes(lines=["nothing"]))).lines
+async def notes(given: dict[str, Any], ctx: Context) -> list[str]:
+    return (await ctx.resume(Notes, Notes(lines=["nothing"]))).lines
 
 
 # The right store
@@ -94,7 +94,7 @@ async def test_a_mission_of_another_store_is_given_up(
     """
     before = contents(store)
 
-    async def never(given: dict[str, Any], run: Run) -> None:
+    async def never(given: dict[str, Any], ctx: Context) -> None:
         raise AssertionError("it was played")
 
     with pytest.raises(GiveUp) as refusal:
@@ -179,9 +179,9 @@ async def test_the_newest_checkpoint_is_resumed(
     Of the store's and those that travelled, the one with most saves counts.
     """
 
-    async def save_twice(given: dict[str, Any], run: Run) -> None:
-        await run.save(Notes())
-        await save_and_break(given, run)
+    async def save_twice(given: dict[str, Any], ctx: Context) -> None:
+        await ctx.save(Notes())
+        await save_and_break(given, ctx)
 
     with pytest.raises(BrokenError):
         await stage.play(save_twice)
@@ -202,9 +202,9 @@ async def test_saves_count_on_over_attempts(stage: Stage) -> None:
     assert saved.seq == 3
 
 
-async def resume_and_save(given: dict[str, Any], run: Run) -> None:
-    await run.resume(Notes, Notes())
-    await run.save(Notes())
+async def resume_and_save(given: dict[str, Any], ctx: Context) -> None:
+    await ctx.resume(Notes, Notes())
+    await ctx.save(Notes())
     raise BrokenError
 
 
@@ -237,8 +237,8 @@ async def test_a_checkpoint_of_another_shape_is_refused(stage: Stage) -> None:
     What does not validate is never half read, and never retried.
     """
 
-    async def save_number(given: dict[str, Any], run: Run) -> None:
-        await run.save(7)
+    async def save_number(given: dict[str, Any], ctx: Context) -> None:
+        await ctx.save(7)
         raise BrokenError
 
     with pytest.raises(BrokenError):
@@ -256,18 +256,18 @@ async def test_large_progress_goes_to_the_store(stage: Stage, durable: bool) -> 
     """
     line = "x" * 100_000
 
-    async def save_much(given: dict[str, Any], run: Run) -> None:
-        await run.save(Notes(lines=[line]), durable=durable)
-        assert run.beat.checkpoint.blob is not None
-        assert len(run.beat.model_dump_json()) < CHECKPOINT_BYTES
+    async def save_much(given: dict[str, Any], ctx: Context) -> None:
+        await ctx.save(Notes(lines=[line]), durable=durable)
+        assert ctx.beat.checkpoint.blob is not None
+        assert len(ctx.beat.model_dump_json()) < CHECKPOINT_BYTES
         raise BrokenError
 
     with pytest.raises(BrokenError):
         await stage.play(save_much)
     resumed = []
 
-    async def look(given: dict[str, Any], run: Run) -> None:
-        resumed.append(await run.resume(Notes, Notes()))
+    async def look(given: dict[str, Any], ctx: Context) -> None:
+        resumed.append(await ctx.resume(Notes, Notes()))
 
     await stage.play(look)
     assert resumed == [Notes(lines=[line])]
@@ -282,10 +282,10 @@ async def test_a_beat_is_never_larger_than_the_cap(
     Checkpoint, envelope and what was said last fit into 4 KiB, in bytes.
     """
 
-    async def save(given: dict[str, Any], run: Run) -> None:
-        run.say(letter * 1_000)
-        await run.save(letter * (size // len(letter.encode())))
-        assert len(to_json(run.beat.model_dump(mode="json"))) <= CHECKPOINT_BYTES
+    async def save(given: dict[str, Any], ctx: Context) -> None:
+        ctx.emit(letter * 1_000)
+        await ctx.save(letter * (size // len(letter.encode())))
+        assert len(to_json(ctx.beat.model_dump(mode="json"))) <= CHECKPOINT_BYTES
 
     await stage.play(save)
 
@@ -308,9 +308,9 @@ async def test_an_effect_is_done_once_over_attempts(stage: Stage) -> None:
     """
     acted: list[str] = []
 
-    async def pay(given: dict[str, Any], run: Run) -> str:
-        paid = await run.once("pay:17", lambda key: acted.append(key) or "receipt")
-        if run.attempt == 1:
+    async def pay(given: dict[str, Any], ctx: Context) -> str:
+        paid = await ctx.once("pay:17", lambda key: acted.append(key) or "receipt")
+        if ctx.attempt == 1:
             raise BrokenError
         return paid
 
@@ -321,18 +321,18 @@ async def test_an_effect_is_done_once_over_attempts(stage: Stage) -> None:
     assert acted == [f"{TENANT}:pay:17"]
 
 
-async def begin(given: dict[str, Any], run: Run) -> Any:
+async def begin(given: dict[str, Any], ctx: Context) -> Any:
     """
     Act in a way that may or may not have happened.
     """
 
     async def act(key: str) -> str:
         given["acted"].append(key)
-        if run.attempt == 1:
+        if ctx.attempt == 1:
             raise BrokenError
         return "done"
 
-    return await run.once("k", act, if_unsure=given["if_unsure"])
+    return await ctx.once("k", act, if_unsure=given["if_unsure"])
 
 
 async def test_an_unsure_effect_is_repeated_when_that_is_safe(stage: Stage) -> None:
@@ -341,8 +341,8 @@ async def test_an_unsure_effect_is_repeated_when_that_is_safe(stage: Stage) -> N
     """
     acted: list[str] = []
 
-    async def play(given: dict[str, Any], run: Run) -> Any:
-        return await begin({"acted": acted, "if_unsure": "repeat"}, run)
+    async def play(given: dict[str, Any], ctx: Context) -> Any:
+        return await begin({"acted": acted, "if_unsure": "repeat"}, ctx)
 
     with pytest.raises(BrokenError):
         await stage.play(play)
@@ -357,8 +357,8 @@ async def test_an_unsure_effect_parks_otherwise(stage: Stage) -> None:
     """
     acted: list[str] = []
 
-    async def play(given: dict[str, Any], run: Run) -> Any:
-        return await begin({"acted": acted, "if_unsure": "park"}, run)
+    async def play(given: dict[str, Any], ctx: Context) -> Any:
+        return await begin({"acted": acted, "if_unsure": "park"}, ctx)
 
     with pytest.raises(BrokenError):
         await stage.play(play)
@@ -373,15 +373,15 @@ async def test_the_content_that_stands_is_acted_on(stage: Stage) -> None:
     """
     acted: list[Any] = []
 
-    async def pay(given: dict[str, Any], run: Run) -> Any:
+    async def pay(given: dict[str, Any], ctx: Context) -> Any:
         def act(key: str, content: Any) -> Any:
             acted.append(content)
-            if run.attempt == 1:
+            if ctx.attempt == 1:
                 raise BrokenError
             return content
 
-        content = {"cents": run.attempt}
-        return await run.once("k", act, content=content, if_unsure="repeat")
+        content = {"cents": ctx.attempt}
+        return await ctx.once("k", act, content=content, if_unsure="repeat")
 
     with pytest.raises(BrokenError):
         await stage.play(pay)
@@ -398,9 +398,9 @@ async def test_a_redo_that_would_change_an_effect_parks(
     What is applied stands; only the same content may be asked for again.
     """
 
-    async def pay(given: dict[str, Any], run: Run) -> Any:
-        content = run.round if changes else 1
-        return await run.once("k", lambda key, content: content, content=content)
+    async def pay(given: dict[str, Any], ctx: Context) -> Any:
+        content = ctx.round if changes else 1
+        return await ctx.once("k", lambda key, content: content, content=content)
 
     await stage.play(pay)
     if changes:
@@ -418,8 +418,8 @@ async def test_an_effect_whose_result_is_no_json_has_happened(
     What was done is in the books as done, whatever it returned: never done again.
     """
 
-    async def pay(given: dict[str, Any], run: Run) -> Any:
-        return await run.once("k", lambda key: object(), if_unsure="repeat")
+    async def pay(given: dict[str, Any], ctx: Context) -> Any:
+        return await ctx.once("k", lambda key: object(), if_unsure="repeat")
 
     with pytest.raises(Exception, match="JSON"):
         await stage.play(pay)
@@ -439,8 +439,8 @@ async def test_what_is_said_travels_with_the_next_beat(stage: Stage) -> None:
     heard = asyncio.Event()
     stage.on_beat = lambda beat: heard.set() if beat.said == "half way" else None
 
-    async def talk(given: dict[str, Any], run: Run) -> None:
-        run.say("half  way\n")
+    async def talk(given: dict[str, Any], ctx: Context) -> None:
+        ctx.emit("half  way\n")
         await asyncio.wait_for(heard.wait(), BOUND_S)
 
     await stage.play(talk)
@@ -451,10 +451,10 @@ async def test_what_is_said_is_shortened(stage: Stage) -> None:
     One line of bounded length, whatever the agent says.
     """
 
-    async def talk(given: dict[str, Any], run: Run) -> None:
-        run.say("word\n" * 1_000)
-        assert len(run.beat.said) <= SAID_CHARS
-        assert "\n" not in run.beat.said
+    async def talk(given: dict[str, Any], ctx: Context) -> None:
+        ctx.emit("word\n" * 1_000)
+        assert len(ctx.beat.said) <= SAID_CHARS
+        assert "\n" not in ctx.beat.said
 
     await stage.play(talk)
 
@@ -464,9 +464,9 @@ async def test_what_is_said_can_be_sent(stage: Stage) -> None:
     Live words are lossy: half a character in them must not end the attempt.
     """
 
-    async def talk(given: dict[str, Any], run: Run) -> None:
-        run.say("reading caf\udce9.txt")
-        to_json(run.beat.model_dump(mode="json"))
+    async def talk(given: dict[str, Any], ctx: Context) -> None:
+        ctx.emit("reading caf\udce9.txt")
+        to_json(ctx.beat.model_dump(mode="json"))
 
     await stage.play(talk)
 
@@ -489,8 +489,8 @@ async def test_a_spent_budget_ends_the_task(
     """
     stage.limits = limits
 
-    async def think(given: dict[str, Any], run: Run) -> None:
-        await run.spend(**spent)
+    async def think(given: dict[str, Any], ctx: Context) -> None:
+        await ctx.record_usage(**spent)
 
     with pytest.raises(BudgetSpentError) as refusal:
         await stage.play(think)
@@ -506,9 +506,9 @@ async def test_a_budget_may_be_used_up(stage: Stage, limits: Limits) -> None:
     """
     stage.limits = limits
 
-    async def think(given: dict[str, Any], run: Run) -> None:
-        await run.spend(tokens=4, cost=0.5)
-        await run.spend(tokens=6, cost=0.5)
+    async def think(given: dict[str, Any], ctx: Context) -> None:
+        await ctx.record_usage(tokens=4, cost=0.5)
+        await ctx.record_usage(tokens=6, cost=0.5)
 
     await stage.play(think)
 
@@ -523,9 +523,9 @@ async def test_a_secret_is_read_on_the_worker(
     monkeypatch.setenv("OUTLAST_SECRET_BANK", "open-sesame")
     seen: list[str] = []
 
-    async def play(given: dict[str, Any], run: Run) -> None:
-        seen.append(run.secret("bank"))
-        await run.save("step")
+    async def play(given: dict[str, Any], ctx: Context) -> None:
+        seen.append(ctx.secret("bank"))
+        await ctx.save("step")
 
     await stage.play(play)
     assert seen == ["open-sesame"]
@@ -541,8 +541,8 @@ async def test_a_missing_secret_ends_the_task(
     """
     monkeypatch.delenv("OUTLAST_SECRET_BANK", raising=False)
 
-    async def play(given: dict[str, Any], run: Run) -> str:
-        return run.secret("bank")
+    async def play(given: dict[str, Any], ctx: Context) -> str:
+        return ctx.secret("bank")
 
     with pytest.raises(MissingSecretError, match="OUTLAST_SECRET_BANK"):
         await stage.play(play)
@@ -553,15 +553,15 @@ async def test_a_missing_secret_ends_the_task(
 
 async def test_a_plain_agent_waits_for_its_promises(stage: Stage) -> None:
     """
-    A function without `async` saves, resumes and acts once through `run.wait`.
+    A function without `async` saves, resumes and acts once through `ctx.run_sync`.
     """
 
-    def play(given: dict[str, Any], run: Run) -> Any:
-        before = run.wait(run.resume(Notes, Notes()))
-        run.wait(run.save(Notes(lines=["plain"])))
+    def play(given: dict[str, Any], ctx: Context) -> Any:
+        before = ctx.run_sync(ctx.resume(Notes, Notes()))
+        ctx.run_sync(ctx.save(Notes(lines=["plain"])))
         if not before.lines:
             raise BrokenError
-        return [*before.lines, run.wait(run.once("k", lambda key: "acted"))]
+        return [*before.lines, ctx.run_sync(ctx.once("k", lambda key: "acted"))]
 
     with pytest.raises(BrokenError):
         await stage.play(play)
@@ -574,8 +574,8 @@ async def test_an_async_agent_awaits_instead(stage: Stage) -> None:
     To wait on the event loop's own thread would never end; it is refused.
     """
 
-    async def play(given: dict[str, Any], run: Run) -> None:
-        run.wait(run.save("x"))
+    async def play(given: dict[str, Any], ctx: Context) -> None:
+        ctx.run_sync(ctx.save("x"))
 
     with pytest.raises(RuntimeError, match="await it instead"):
         await stage.play(play)
@@ -588,12 +588,12 @@ async def test_a_plain_agents_effect_does_not_stop_the_beats(stage: Stage) -> No
     """
     beaten = threading.Event()
 
-    def play(given: dict[str, Any], run: Run) -> bool:
+    def play(given: dict[str, Any], ctx: Context) -> bool:
         def act(key: str) -> bool:
             stage.on_beat = lambda beat: beaten.set()
             return beaten.wait(1.0)
 
-        return bool(run.wait(run.once("k", act)))
+        return bool(ctx.run_sync(ctx.once("k", act)))
 
     await stage.play(play)
     assert stage.result() is True
@@ -610,8 +610,8 @@ async def test_a_plain_agents_effect_may_be_async(stage: Stage) -> None:
         acted.append(key)
         return "receipt"
 
-    def play(given: dict[str, Any], run: Run) -> Any:
-        return run.wait(run.once("k", act))
+    def play(given: dict[str, Any], ctx: Context) -> Any:
+        return ctx.run_sync(ctx.once("k", act))
 
     await stage.play(play)
     assert acted == [f"{TENANT}:k"]
@@ -631,11 +631,11 @@ async def test_an_effect_that_exits_is_a_failure(
     def act(key: str) -> None:
         raise end
 
-    async def acts(given: dict[str, Any], run: Run) -> Any:
-        return await run.once("k", act)
+    async def acts(given: dict[str, Any], ctx: Context) -> Any:
+        return await ctx.once("k", act)
 
-    def acts_plainly(given: dict[str, Any], run: Run) -> Any:
-        return run.wait(run.once("k", act))
+    def acts_plainly(given: dict[str, Any], ctx: Context) -> Any:
+        return ctx.run_sync(ctx.once("k", act))
 
     async def beside() -> BaseException:
         with pytest.raises(Exception) as failure:  # noqa: PT011 - any, but a stall
@@ -655,7 +655,7 @@ async def test_a_plain_agent_may_run_out_of_items(stage: Stage) -> None:
     """
     stage.policy = Policy(stall_s=0.3)
 
-    def play(given: dict[str, Any], run: Run) -> Any:
+    def play(given: dict[str, Any], ctx: Context) -> Any:
         return next(iter([]))
 
     with pytest.raises(Exception, match=r"(?i)stopiteration|raised"):
@@ -671,10 +671,10 @@ async def test_an_agent_that_exits_does_not_end_the_process(
     the event loop and the attempts beside it live on.
     """
 
-    async def exits(given: dict[str, Any], run: Run) -> None:
+    async def exits(given: dict[str, Any], ctx: Context) -> None:
         raise SystemExit(3)
 
-    def exits_plainly(given: dict[str, Any], run: Run) -> None:
+    def exits_plainly(given: dict[str, Any], ctx: Context) -> None:
         raise SystemExit(3)
 
     async def beside() -> None:
@@ -694,17 +694,17 @@ async def test_a_run_that_is_over_refuses(stage: Stage) -> None:
     """
     A thread or task that lives on after its attempt can write nothing more.
     """
-    kept: list[Run] = []
+    kept: list[Context] = []
 
-    async def play(given: dict[str, Any], run: Run) -> None:
-        kept.append(run)
-        await run.save(Notes(lines=["last"]))
+    async def play(given: dict[str, Any], ctx: Context) -> None:
+        kept.append(ctx)
+        await ctx.save(Notes(lines=["last"]))
 
     await stage.play(play)
     for write in (
         kept[0].save("late"),
         kept[0].once("late", lambda key: pytest.fail("it acted")),
-        kept[0].spend(tokens=1),
+        kept[0].record_usage(tokens=1),
     ):
         with pytest.raises(StaleAttemptError, match="over"):
             await write
@@ -720,11 +720,11 @@ async def test_an_overtaken_attempt_learns_it_at_its_next_write(
     Whoever is overtaken in the middle writes nothing more, its result neither.
     """
 
-    async def save(given: dict[str, Any], run: Run) -> None:
+    async def save(given: dict[str, Any], ctx: Context) -> None:
         stage.overtake()
-        await run.save("late")
+        await ctx.save("late")
 
-    async def answers(given: dict[str, Any], run: Run) -> str:
+    async def answers(given: dict[str, Any], ctx: Context) -> str:
         stage.overtake()
         return "late"
 
@@ -743,7 +743,7 @@ async def test_an_attempt_that_comes_too_late_does_not_play(stage: Stage) -> Non
     stage.overtake()
     stage.fence = 0
     with pytest.raises(StaleAttemptError):
-        await stage.play(lambda given, run: pytest.fail("it played"))
+        await stage.play(lambda given, ctx: pytest.fail("it played"))
 
 
 async def test_recorded_work_is_not_done_again(stage: Stage) -> None:
@@ -751,8 +751,8 @@ async def test_recorded_work_is_not_done_again(stage: Stage) -> None:
     An attempt that is repeated because its report was lost finds its answer.
     """
 
-    async def play(given: dict[str, Any], run: Run) -> int:
-        return run.attempt
+    async def play(given: dict[str, Any], ctx: Context) -> int:
+        return ctx.attempt
 
     first = await stage.play(play)
     again = await stage.play(play)
@@ -769,10 +769,10 @@ async def test_an_agent_without_progress_is_ended(stage: Stage, plain: bool) -> 
     stage.policy = Policy(stall_s=0.15)
     freed = threading.Event()
 
-    async def hang(given: dict[str, Any], run: Run) -> None:
+    async def hang(given: dict[str, Any], ctx: Context) -> None:
         await asyncio.Event().wait()
 
-    def hang_plainly(given: dict[str, Any], run: Run) -> None:
+    def hang_plainly(given: dict[str, Any], ctx: Context) -> None:
         freed.wait(BOUND_S)
 
     try:
@@ -791,15 +791,15 @@ async def test_progress_puts_the_stall_limit_off(stage: Stage) -> None:
     beaten = asyncio.Event()
     stage.on_beat = lambda _: beaten.set()
 
-    async def work(given: dict[str, Any], run: Run) -> int:
+    async def work(given: dict[str, Any], ctx: Context) -> int:
         loop = asyncio.get_running_loop()
         steps, end = 0, loop.time() + 0.6
         while loop.time() < end:
             steps += 1
             if steps % 2:
-                run.say(f"step {steps}")
+                ctx.emit(f"step {steps}")
             else:
-                await run.save(steps)
+                await ctx.save(steps)
             beaten.clear()
             await asyncio.wait_for(beaten.wait(), BOUND_S)
         return steps
@@ -814,7 +814,7 @@ async def test_a_cancelled_attempt_ends_as_cancelled(stage: Stage) -> None:
     """
     began, heard = asyncio.Event(), asyncio.Event()
 
-    async def hang(given: dict[str, Any], run: Run) -> None:
+    async def hang(given: dict[str, Any], ctx: Context) -> None:
         began.set()
         try:
             await asyncio.Event().wait()
@@ -836,7 +836,7 @@ async def test_a_result_at_the_cap_is_kept(stage: Stage) -> None:
     """
     The cap is inclusive.
     """
-    await stage.play(lambda given, run: "x" * (RESULT_BYTES - 2))
+    await stage.play(lambda given, ctx: "x" * (RESULT_BYTES - 2))
     assert len(json.dumps(stage.result())) == RESULT_BYTES
 
 
@@ -845,7 +845,7 @@ async def test_a_result_over_the_cap_is_refused(stage: Stage) -> None:
     It says how large it is and what to do; nothing is recorded.
     """
     with pytest.raises(ResultError, match=f"{RESULT_BYTES + 1} bytes.*store it"):
-        await stage.play(lambda given, run: "x" * (RESULT_BYTES - 1))
+        await stage.play(lambda given, ctx: "x" * (RESULT_BYTES - 1))
     assert stage.ledger.result(MISSION, "only") is None
 
 
@@ -865,7 +865,7 @@ async def test_a_result_that_is_no_json_is_refused(stage: Stage, make) -> None:
     What cannot be kept is the agent's failure, in one sentence.
     """
     with pytest.raises(ResultError, match="no JSON") as refusal:
-        await stage.play(lambda given, run: make())
+        await stage.play(lambda given, ctx: make())
     assert "\n" not in str(refusal.value)
 
 
@@ -873,7 +873,7 @@ async def test_a_model_is_a_result(stage: Stage) -> None:
     """
     Models and what holds them are kept as JSON.
     """
-    await stage.play(lambda given, run: {"notes": [Notes(lines=["one"])]})
+    await stage.play(lambda given, ctx: {"notes": [Notes(lines=["one"])]})
     assert stage.result() == {"notes": [{"lines": ["one"]}]}
 
 
@@ -881,7 +881,7 @@ async def test_an_answer_summarises_its_result(stage: Stage) -> None:
     """
     What travels is short; the result stays in the ledger.
     """
-    answered = await stage.play(lambda given, run: ["word " * 100])
+    answered = await stage.play(lambda given, ctx: ["word " * 100])
     assert len(answered.summary) <= SUMMARY_CHARS
     assert answered.summary.startswith('["word')
 
@@ -891,7 +891,7 @@ async def test_a_result_may_sum_itself_up(stage: Stage) -> None:
     Its own words stand in the report, where a cut piece of JSON would.
     """
     told = {"posted": list(range(200)), "summary": "200 of 201 posted"}
-    answered = await stage.play(lambda given, run: told)
+    answered = await stage.play(lambda given, ctx: told)
     assert answered.summary == "200 of 201 posted"
     assert stage.result() == told
 
@@ -900,7 +900,7 @@ async def test_a_degraded_result_says_why(stage: Stage) -> None:
     """
     The reason travels, the result is kept bare.
     """
-    answered = await stage.play(lambda given, run: Degraded([1], "two were missing"))
+    answered = await stage.play(lambda given, ctx: Degraded([1], "two were missing"))
     assert answered.degraded == ["two were missing"]
     assert stage.result() == [1]
 
@@ -909,7 +909,7 @@ async def test_a_degraded_reason_is_bounded(stage: Stage) -> None:
     """
     Reasons stand in histories and reports: one of a megabyte must not travel.
     """
-    answered = await stage.play(lambda given, run: Degraded(1, "x" * 1_000_000))
+    answered = await stage.play(lambda given, ctx: Degraded(1, "x" * 1_000_000))
     assert len(answered.model_dump_json()) < RESULT_BYTES
 
 
@@ -919,7 +919,7 @@ async def test_follow_up_tasks_travel_beside_the_result(stage: Stage) -> None:
     """
     tasks = [task("next")]
     follow_ups = FollowUps.of(Notes(lines=["planned"]), tasks)
-    answered = await stage.play(lambda given, run: Degraded(follow_ups, "thin"))
+    answered = await stage.play(lambda given, ctx: Degraded(follow_ups, "thin"))
     assert answered.follow_ups == tasks
     assert answered.degraded == ["thin"]
     assert stage.result() == {"lines": ["planned"]}
@@ -930,8 +930,8 @@ async def test_follow_up_tasks_come_again_with_a_recorded_answer(stage: Stage) -
     A lost report does not lose the tasks that were planned in it.
     """
     play = FollowUps(result=1, tasks=[task("next")])
-    await stage.play(lambda given, run: play)
-    again = await stage.play(lambda given, run: pytest.fail("it played again"))
+    await stage.play(lambda given, ctx: play)
+    again = await stage.play(lambda given, ctx: pytest.fail("it played again"))
     assert again.follow_ups == [task("next")]
 
 
@@ -943,7 +943,7 @@ class Wanted(BaseModel):
     needs: dict[str, Any] = {}
 
 
-async def echo(wanted: Wanted, run: Run) -> Any:
+async def echo(wanted: Wanted, ctx: Context) -> Any:
     return wanted.model_dump()
 
 
@@ -964,7 +964,7 @@ async def test_needs_are_not_forced_on_who_does_not_ask(stage: Stage) -> None:
     """
     claim = stage.ledger.claim(assignment("a"), "worker", 1)
     stage.ledger.record(claim, answer(), 1)
-    await stage.play(lambda given, run: given, {"topic": "x"}, needs=["a"])
+    await stage.play(lambda given, ctx: given, {"topic": "x"}, needs=["a"])
     assert stage.result() == {"topic": "x"}
 
 
@@ -994,8 +994,8 @@ async def test_an_agent_knows_who_it_is(stage: Stage) -> None:
     """
     seen: list[Any] = []
 
-    async def look(given: dict[str, Any], run: Run) -> None:
-        seen.append((run.key, run.tenant, run.round, run.attempt))
+    async def look(given: dict[str, Any], ctx: Context) -> None:
+        seen.append((ctx.key, ctx.tenant, ctx.round, ctx.attempt))
         raise BrokenError
 
     for round_ in (1, 1, 2):
@@ -1013,8 +1013,8 @@ async def test_what_needs_approval_may_not_spread(stage: Stage) -> None:
     Nobody would be asked of its items' effects; not even a batch is opened.
     """
 
-    async def play(given: dict[str, Any], run: Run) -> Spread:
-        return Spread(role=ROLE, items=[{"n": 1}])
+    async def play(given: dict[str, Any], ctx: Context) -> FanOut:
+        return FanOut(role=ROLE, items=[{"n": 1}])
 
     with pytest.raises(GiveUp, match="may not spread"):
         await stage.play(play, approval=Approval(before="effect"))
@@ -1030,9 +1030,9 @@ async def test_what_a_step_took_is_counted_as_it_is_saved(stage: Stage) -> None:
     """
     stage.limits = Limits(tokens=10)
 
-    async def play(given: dict[str, Any], run: Run) -> None:
-        await run.save({"step": 1}, tokens=10)
-        await run.save({"step": 2}, tokens=1)
+    async def play(given: dict[str, Any], ctx: Context) -> None:
+        await ctx.save({"step": 1}, tokens=10)
+        await ctx.save({"step": 2}, tokens=1)
 
     with pytest.raises(BudgetSpentError):
         await stage.play(play)

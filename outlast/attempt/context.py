@@ -55,11 +55,12 @@ def call_plainly(act: Callable[..., Any], *args: Any) -> Any:
         raise ExitedError(f"the agent raised {type(end).__name__}({end})") from end
 
 
-class Run:
+class Context:
     """
     One attempt, as its agent sees it.
 
-    In a plain (not async) agent, wrap what must be awaited: `run.wait(run.save(x))`.
+    In a plain (not async) agent, wrap what must be awaited:
+    `ctx.run_sync(ctx.save(x))`.
     """
 
     def __init__(
@@ -111,8 +112,8 @@ class Run:
     ) -> None:
         """
         Save progress: it survives the SIGKILL of the process, or, when *durable*,
-        the loss of power. What it took is counted with it, as by `spend`: no death
-        comes between the two.
+        the loss of power. What it took is counted with it, as by `record_usage`: no
+        death comes between the two.
 
         :raises BudgetSpentError: when, with this, a limit is passed; it is saved.
         :raises StaleAttemptError: when a later attempt has the task.
@@ -136,7 +137,7 @@ class Run:
         self._hand.save(checkpoint.model_dump_json().encode())
         self._checkpoint = checkpoint
         told = {"outlast.seq": checkpoint.seq, "outlast.bytes": len(body)}
-        spans.event("run.saved", told)
+        spans.event("ctx.saved", told)
         if spent is not None:
             self._charged(used, spent)
 
@@ -163,7 +164,7 @@ class Run:
         :raises StaleAttemptError: when a later attempt has the task.
         """
         told = {"outlast.task": self._claim.task, "outlast.effect": key}
-        with spans.span("run.once", told):
+        with spans.span("ctx.once", told):
             await self._approved(key, content)
             intent: Intent = await self._write(self._ledger.intend, key, content)
             spans.describe({"outlast.effect_found": intent.state or "new"})
@@ -206,10 +207,17 @@ class Run:
         await self._write(self._ledger.applied, key, kept)
         return result
 
-    async def spend(self, *, tokens: int = 0, cost: float = 0.0) -> None:
+    async def check_budget(self) -> None:
         """
-        Count what was used against the limits of the mission and of the task. Nothing
-        at all may be spent too: that asks whether anything is left.
+        Make sure that the mission and the task have some of their budgets left.
+
+        :raises BudgetSpentError: when one of them is passed.
+        """
+        await self.record_usage()
+
+    async def record_usage(self, *, tokens: int = 0, cost: float = 0.0) -> None:
+        """
+        Count what was used against the limits of the mission and of the task.
 
         :raises BudgetSpentError: when one of them is passed.
         """
@@ -218,12 +226,12 @@ class Run:
 
     def _charged(self, used: Used, spent: Spent) -> None:
         told = {"outlast.tokens": used.tokens, "outlast.cost": used.cost}
-        spans.event("run.spent", told)
+        spans.event("ctx.usage_recorded", told)
         limits, budget = self._assignment.limits, self._assignment.task.budget
         _within("the mission's", spent.mission, limits.tokens, limits.cost)
         _within("the task's", spent.task, budget.tokens, budget.cost)
 
-    async def harvest(self, batch: str) -> AsyncIterator[Harvested]:
+    async def batch_results(self, batch: str) -> AsyncIterator[Harvested]:
         """
         Read what became of the items of *batch*, in their order: with a result, or
         with the cause why there is none.
@@ -235,7 +243,7 @@ class Run:
                 yield each
             after = found[-1].item
 
-    def say(self, event: str) -> None:
+    def emit(self, event: str) -> None:
         """
         Tell whoever follows what is going on; lossy, never in history.
         """
@@ -247,7 +255,7 @@ class Run:
         Ask the outside service *name* within this context, behind its breaker: what is
         raised there counts against it, until it is left alone for a while.
 
-        :raises ServiceOpenError: when it is; the task takes its next route at once.
+        :raises CircuitOpenError: when it is; the task takes its next route at once.
         """
         return guarded(name)
 
@@ -262,13 +270,13 @@ class Run:
             raise MissingSecretError(f"this worker has no {variable}")
         return os.environ[variable]
 
-    def wait(self, promise: Coroutine[Any, Any, T]) -> T:
+    def run_sync(self, promise: Coroutine[Any, Any, T]) -> T:
         """
         Await *promise* from a plain agent's thread.
         """
         if self._wait is None:
             promise.close()
-            raise RuntimeError("run.wait is for plain agents; await it instead")
+            raise RuntimeError("ctx.run_sync is for plain agents; await it instead")
         answer: T = self._wait(promise)
         return answer
 
