@@ -3,39 +3,36 @@ What an agent is given besides its input: memory that outlives it, and done-once
 """
 
 import asyncio
-import inspect
 import json
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractContextManager
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue
 
 from outlast.attempt import spans
 from outlast.attempt.agent import Agent
+from outlast.attempt.effects import Effects, IfUnsure
 from outlast.attempt.fence import Claim
+from outlast.attempt.gate import Gate
 from outlast.attempt.hands import NOBODY, Hand
-from outlast.attempt.ledger import APPLIED, INTENDED, Intent, Ledger, Spent, Used
+from outlast.attempt.ledger import Ledger, Spent, Used
+from outlast.attempt.progress import decoded, encoded
 from outlast.attempt.services import guarded
 from outlast.contracts.errors import (
-    ApprovalNeededError,
     BudgetSpentError,
     CheckpointError,
-    ExitedError,
     HeldError,
     MissingSecretError,
-    ParkedError,
-    ResultError,
     StaleAttemptError,
 )
 from outlast.contracts.models import CHECKPOINT_BYTES, Assignment, Beat, Checkpoint
-from outlast.contracts.texts import CAUSE_CHARS, shorten
+from outlast.contracts.texts import shorten
 from outlast.store.outcomes import Harvested, Outcomes
 
 T = TypeVar("T")
-IfUnsure = Literal["repeat", "park"]
 
 # What a beat carries besides the value: seq, version, field names, the said line.
 ENVELOPE_BYTES = 1024
@@ -43,16 +40,6 @@ SAID_CHARS = 200
 
 # How soon an attempt that the mesh holds goes on once it may.
 PERMITTED_S = 0.02
-
-
-def call_plainly(act: Callable[..., Any], *args: Any) -> Any:
-    """
-    Call *act* in a thread; what no future can carry becomes a failure like any other.
-    """
-    try:
-        return act(*args)
-    except (SystemExit, StopIteration) as end:
-        raise ExitedError(f"the agent raised {type(end).__name__}({end})") from end
 
 
 class Context:
@@ -84,7 +71,8 @@ class Context:
         self._checkpoint = checkpoint
         self._said = ""
         self._hand: Hand = NOBODY
-        self._over = False
+        self.gate = Gate()
+        self._effects = Effects(claim, assignment, ledger, self._write)
         self._held_s = assignment.policy.held_s
         self.progressed_at = time.monotonic()
         self._wait: Callable[[Coroutine[Any, Any, Any]], Any] | None = None
@@ -100,12 +88,7 @@ class Context:
         value = await self._saved_value()
         if self._checkpoint.version != self._agent.version:
             value = self._migrated(value)
-        try:
-            return TypeAdapter(kind).validate_python(value)
-        except ValidationError as error:
-            raise CheckpointError(
-                f"the checkpoint is no {kind.__name__}: {error.errors()[0]['msg']}"
-            ) from None
+        return decoded(kind, value)
 
     async def save(
         self, value: Any, *, durable: bool = False, tokens: int = 0, cost: float = 0.0
@@ -118,7 +101,7 @@ class Context:
         :raises BudgetSpentError: when, with this, a limit is passed; it is saved.
         :raises StaleAttemptError: when a later attempt has the task.
         """
-        body = TypeAdapter(type(value)).dump_json(value)
+        body = encoded(value)
         inline: JsonValue = None
         blob: str | None = None
         if len(body) > CHECKPOINT_BYTES - ENVELOPE_BYTES:
@@ -163,49 +146,7 @@ class Context:
         :raises ParkedError: when a person must look first.
         :raises StaleAttemptError: when a later attempt has the task.
         """
-        told = {"outlast.task": self._claim.task, "outlast.effect": key}
-        with spans.span("ctx.once", told):
-            await self._approved(key, content)
-            intent: Intent = await self._write(self._ledger.intend, key, content)
-            spans.describe({"outlast.effect_found": intent.state or "new"})
-            return await self._do_once(key, intent, act, content, if_unsure)
-
-    async def _approved(self, key: str, content: JsonValue) -> None:
-        """
-        Make sure that the effect may happen, or was begun when it might.
-        """
-        approval = self._assignment.task.approval
-        if approval is None or approval.before != "effect" or self._assignment.approved:
-            return
-        if await self._write(self._ledger.intended, key):
-            return
-        about = "" if content is None else f": {json.dumps(content)}"
-        raise ApprovalNeededError(shorten(f"effect {key!r}{about}", CAUSE_CHARS))
-
-    async def _do_once(
-        self,
-        key: str,
-        intent: Intent,
-        act: Callable[..., Any],
-        content: JsonValue,
-        if_unsure: IfUnsure,
-    ) -> Any:
-        if intent.state == APPLIED:
-            if not intent.proposed and self.round > intent.round:
-                raise ParkedError(f"effect {key!r} stands with other content")
-            return intent.result
-        if intent.state == INTENDED and if_unsure == "park":
-            raise ParkedError(f"effect {key!r} was begun and may have happened")
-        stands = () if content is None else (intent.content,)
-        result = await self._act(act, f"{self.tenant}:{key}", *stands)
-        try:
-            kept: JsonValue = json.loads(TypeAdapter(Any).dump_json(result))
-        except ValueError:
-            # It has happened, whatever it returned: that is what must be known.
-            await self._write(self._ledger.applied, key, None)
-            raise ResultError(f"effect {key!r} returned what is no JSON") from None
-        await self._write(self._ledger.applied, key, kept)
-        return result
+        return await self._effects.once(key, act, content, if_unsure)
 
     async def check_budget(self) -> None:
         """
@@ -304,7 +245,7 @@ class Context:
         """
         End the attempt's rights: a thread that lives on can write nothing more.
         """
-        self._over = True
+        self.gate.end_by(StaleAttemptError(f"{self.key}: this attempt is over"))
 
     def tell(self, hand: Hand) -> None:
         """
@@ -317,20 +258,11 @@ class Context:
         Say how a plain agent's thread waits for the event loop.
         """
         self._wait = wait
-
-    async def _act(self, act: Callable[..., Any], *args: Any) -> Any:
-        if self._wait is not None:
-            # A plain agent acts in a thread, as it does everything: a slow act must
-            # not hold the event loop, whose beats are those of all its neighbours.
-            result = await asyncio.to_thread(call_plainly, act, *args)
-        else:
-            result = act(*args)
-        return await result if inspect.isawaitable(result) else result
+        self._effects.threaded = True
 
     async def _write(self, method: Callable[..., T], *args: Any) -> T:
         await self.permitted()
-        if self._over:
-            raise StaleAttemptError(f"{self.key}: this attempt is over")
+        self.gate.check()
         answer = await self._ledger.store.run(method, self._claim, *args)
         self.progressed_at = time.monotonic()
         return answer

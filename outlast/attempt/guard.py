@@ -19,8 +19,9 @@ from pydantic import JsonValue, TypeAdapter
 from outlast.attempt import genai
 from outlast.attempt.agent import Agent, Degraded
 from outlast.attempt.brisk import brisk
-from outlast.attempt.context import Context, call_plainly
+from outlast.attempt.context import Context
 from outlast.attempt.counts import FAILED_BEFORE, recovered
+from outlast.attempt.effects import call_plainly
 from outlast.attempt.fence import Claim
 from outlast.attempt.hands import NOBODY, Hand, Hands
 from outlast.attempt.ledger import Ledger

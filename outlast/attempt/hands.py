@@ -21,6 +21,17 @@ class Hand(Protocol):
         Note that the attempt is over, though the server may not know it yet.
         """
 
+    def leaked(self) -> None:
+        """
+        Note that the attempt is over for its mission, while its code, which could not
+        be ended, still runs here.
+        """
+
+    def unleaked(self) -> None:
+        """
+        Note that the leaked code has ended after all.
+        """
+
 
 class Hands(Protocol):
     """
@@ -54,6 +65,12 @@ class Nobody:
         pass
 
     def returned(self) -> None:
+        pass
+
+    def leaked(self) -> None:
+        pass
+
+    def unleaked(self) -> None:
         pass
 
 

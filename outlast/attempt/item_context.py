@@ -65,6 +65,6 @@ class ItemContext(Context):
         self._checkpoint = found.checkpoint
 
     async def _write(self, method: Callable[..., T], *args: Any) -> T:
-        if not self.begun and not self._over:
+        if not self.begun and self.gate.signal is None:
             await self.begin()
         return await super()._write(method, *args)

@@ -1,5 +1,5 @@
 """
-What was already done or paid for: progress, results, effects, spending.
+What was already done or paid for: progress, results, spending.
 """
 
 import hashlib
@@ -11,9 +11,9 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from pydantic import JsonValue
 
+from outlast.attempt.effect_ledger import EffectLedger
 from outlast.attempt.fence import (
     Claim,
-    Fence,
     key_of,
     of,
     of_line,
@@ -21,7 +21,7 @@ from outlast.attempt.fence import (
     overtaken,
 )
 from outlast.contracts.models import Answer, Assignment, Checkpoint, Task
-from outlast.store.schema import blobs, effects, spending
+from outlast.store.schema import blobs, spending
 from outlast.store.statements import (
     LAST_RESULT,
     RECORD,
@@ -30,29 +30,10 @@ from outlast.store.statements import (
     SAVE,
     SAVED,
 )
-from outlast.store.upsert import enter, insert, upsert
+from outlast.store.upsert import insert, upsert
 
 SPENT = sa.select(sa.func.sum(spending.c.tokens), sa.func.sum(spending.c.cost))
 KEEP = upsert(blobs, ["mission", "digest"], ["body", "stored_at"])
-
-INTENDED = "intended"
-APPLIED = "applied"
-
-
-@dataclass(frozen=True)
-class Intent:
-    """
-    What the ledger knows of an effect before the attempt acts.
-
-    :param content: the content that stands, which may not be the one proposed.
-    :param state: None for a fresh intent, else what an earlier attempt left.
-    """
-
-    content: JsonValue
-    state: str | None
-    result: JsonValue
-    round: int
-    proposed: bool  # whether the content is the one that this attempt proposed
 
 
 class Used(NamedTuple):
@@ -87,9 +68,10 @@ class Begun:
     answer: Answer | None
 
 
-class Ledger(Fence):
+class Ledger(EffectLedger):
     """
-    Progress, results, effects and spending of attempts, each written under its claim.
+    Progress, results and spending of attempts, each written under its claim, with
+    their effects beside them.
     """
 
     def begin(
@@ -231,47 +213,6 @@ class Ledger(Fence):
 
         self._write(claim, "result", put)
 
-    def intend(self, claim: Claim, key: str, content: JsonValue) -> Intent:
-        """
-        Write down an effect before it happens. The first intent fixes the content.
-        """
-        proposed = json.dumps(content, sort_keys=True)
-
-        def put(connection: sa.Connection) -> Intent:
-            if self._first_intent(connection, claim, key, proposed):
-                return Intent(content, None, None, claim.round, True)
-            found = connection.execute(
-                sa.select(effects).where(_effect(claim, key))
-            ).one()
-            same = found.content == proposed
-            if not same:
-                diverged = sa.update(effects).where(_effect(claim, key))
-                connection.execute(diverged.values(diverged=effects.c.diverged + 1))
-            result = json.loads(found.result) if found.result is not None else None
-            return Intent(
-                json.loads(found.content), found.state, result, found.round, same
-            )
-
-        return self._write(claim, "intent", put)
-
-    def applied(self, claim: Claim, key: str, result: JsonValue) -> None:
-        """
-        Record that an effect has happened, with what it returned.
-        """
-        values = {
-            "state": APPLIED,
-            "result": json.dumps(result),
-            "applied": effects.c.applied + 1,
-            "applied_at": self._clock(),
-            "fence": claim.fence,
-        }
-
-        def put(connection: sa.Connection) -> None:
-            happened = sa.update(effects).where(_effect(claim, key))
-            connection.execute(happened.values(values))
-
-        self._write(claim, "effect", put)
-
     def spend(self, claim: Claim, tokens: int, cost: float) -> Spent:
         """
         Add to what the task has spent; returns the totals.
@@ -281,35 +222,6 @@ class Ledger(Fence):
             return _charge(connection, claim, Used(tokens, cost))
 
         return self._write(claim, "spending", put)
-
-    def intended(self, claim: Claim, key: str) -> bool:
-        """
-        Say whether the effect has been begun, by whomever.
-        """
-        query = sa.select(effects.c.key).where(_effect(claim, key))
-        with self.store.read() as connection:
-            return connection.scalar(query) is not None
-
-    def _first_intent(
-        self, connection: sa.Connection, claim: Claim, key: str, content: str
-    ) -> bool:
-        """
-        Write the intent unless there is one; says whether it was written.
-        """
-        row = {
-            "tenant": claim.tenant,
-            "key": key,
-            "state": INTENDED,
-            "content": content,
-            "mission": claim.mission,
-            "task": claim.task,
-            "round": claim.round,
-            "fence": claim.fence,
-            "applied": 0,
-            "diverged": 0,
-            "intended_at": self._clock(),
-        }
-        return enter(connection, effects, row)
 
 
 def _charge(connection: sa.Connection, claim: Claim, used: Used) -> Spent:
@@ -339,7 +251,3 @@ def _kept(row: str) -> tuple[Answer, JsonValue]:
 def _saved(connection: sa.Connection, claim: Claim) -> Checkpoint | None:
     found = connection.scalar(SAVED, of_round(claim))
     return Checkpoint.model_validate_json(found) if found else None
-
-
-def _effect(claim: Claim, key: str) -> sa.ColumnElement[bool]:
-    return sa.and_(effects.c.tenant == claim.tenant, effects.c.key == key)

@@ -21,9 +21,10 @@ from typing import Any
 from pydantic import JsonValue
 
 from outlast.attempt.agent import Agent, load
+from outlast.attempt.effect_ledger import APPLIED, Intent
 from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Attempt, Place
-from outlast.attempt.ledger import APPLIED, NOTHING, Intent, Ledger, Spent, Used
+from outlast.attempt.ledger import NOTHING, Ledger, Spent, Used
 from outlast.contracts.errors import BadInputError, TaskError
 from outlast.contracts.models import Assignment, Checkpoint, Task
 from outlast.store.database import Store, share

@@ -200,3 +200,9 @@ class Slot:
         struct.pack_into("<d", self._map, self._at + RETURNED_AT, self._recorder.now())
         struct.pack_into("<B", self._map, self._at, RETURNED)
         self._recorder.give_back(self._number)
+
+    def leaked(self) -> None:
+        pass
+
+    def unleaked(self) -> None:
+        pass

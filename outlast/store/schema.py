@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = 3
+SCHEMA = 4
 # A release that knows this schema may go on with a store of ours: what it does not know
 # it does not need.
 OLDEST = 1

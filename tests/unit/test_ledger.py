@@ -19,7 +19,8 @@ from unit_fakes import (
     told_in_one_sentence,
 )
 
-from outlast.attempt.ledger import APPLIED, INTENDED, Claim, Ledger
+from outlast.attempt.effect_ledger import APPLIED, INTENDED
+from outlast.attempt.ledger import Claim, Ledger
 from outlast.contracts.errors import StaleAttemptError
 from outlast.contracts.models import Checkpoint
 from outlast.store.database import Store
