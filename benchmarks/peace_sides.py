@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from drills.real import ROOT, Home
-from outlast.attempt.agent import load
+from outlast.attempt.agent_loading import load
 from outlast.attempt.hands import NOBODY
 from outlast.fleet.hosting import hosted
 from outlast.fleet.kinds import Kind, identity_of

@@ -20,7 +20,8 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from outlast.attempt.agent import Agent, load
+from outlast.attempt.agent import Agent
+from outlast.attempt.agent_loading import load
 from outlast.attempt.effect_ledger import APPLIED, Intent
 from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Attempt, Place

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from temporalio.client import Client
 
-from outlast.attempt.agent import load
+from outlast.attempt.agent_loading import load
 from outlast.cli.builds import wants
 from outlast.cli.edge import EXIT_FAILED
 from outlast.cli.home import open_store

@@ -25,7 +25,8 @@ from typing import NoReturn
 from temporalio.worker import Worker
 
 from outlast.attempt import counts
-from outlast.attempt.agent import Agent, load, playing
+from outlast.attempt.agent import Agent
+from outlast.attempt.agent_loading import load, playing
 from outlast.attempt.host import closed
 from outlast.contracts.errors import BadInputError, OutlastError, StoreAwayError
 from outlast.fleet.hosting import hosted

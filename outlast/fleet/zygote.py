@@ -56,7 +56,7 @@ def main(kind: Kind) -> None:
 
 def _load_agents(kind: Kind) -> None:
     if kind is not Kind.WORKFLOWS:
-        from outlast.attempt.agent import load, playing
+        from outlast.attempt.agent_loading import load, playing
         from outlast.runtime.settings import settings
 
         playing(load(settings().played_modules), settings().role_names)

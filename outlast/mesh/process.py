@@ -93,7 +93,7 @@ def _put_together(membership: Swim, chosen: Settings) -> "Shell":
 
     :raises BadInputError: when the agents cannot be loaded or a role is unknown.
     """
-    from outlast.attempt.agent import load, playing
+    from outlast.attempt.agent_loading import load, playing
     from outlast.attempt.permit import permits_of
     from outlast.mesh.endpoint import Endpoint, Line
     from outlast.mesh.log import EventLog

@@ -19,7 +19,7 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.attempt.agent import crew, load
+from outlast.attempt.agent_loading import crew, load
 from outlast.contracts.errors import OutlastError, TooManyError, UnavailableError
 from outlast.contracts.models import Mission
 from outlast.contracts.names import MISSIONS_QUEUE

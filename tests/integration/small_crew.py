@@ -13,7 +13,8 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
-from outlast.attempt.agent import Agent, crew
+from outlast.attempt.agent import Agent
+from outlast.attempt.agent_loading import crew
 from outlast.attempt.guard import Place
 from outlast.attempt.ledger import Ledger
 from outlast.contracts.models import Answer, Assignment, Mission, Task

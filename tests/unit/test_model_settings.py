@@ -35,7 +35,7 @@ def told(code: str, **environment: str) -> str:
 
 LOADED = """
 import sys
-from outlast.attempt.agent import crew, load
+from outlast.attempt.agent_loading import crew, load
 from outlast.runtime.settings import settings
 made = crew(load(settings().{modules}))
 print("pydantic_ai" in sys.modules)

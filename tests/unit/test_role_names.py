@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from unit_fakes import told_in_one_sentence
 
-from outlast.attempt.agent import Agent, playing
+from outlast.attempt.agent import Agent
+from outlast.attempt.agent_loading import playing
 from outlast.contracts.errors import BadInputError
 from outlast.runtime.settings import Settings
 

@@ -28,7 +28,8 @@ from drills.scripted import Answer, Asked, Call, Service
 from drills.thinker import FINAL
 from outlast import FollowUps, testing
 from outlast.attempt import services
-from outlast.attempt.agent import Agent, crew
+from outlast.attempt.agent import Agent
+from outlast.attempt.agent_loading import crew
 from outlast.contracts.errors import GiveUp
 from outlast.store import database
 from outlast.store.database import Store
