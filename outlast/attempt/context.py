@@ -75,7 +75,7 @@ class Context:
         self._effects = Effects(claim, assignment, ledger, self._write)
         self._held_s = assignment.policy.held_s
         self.progressed_at = time.monotonic()
-        self._wait: Callable[[Coroutine[Any, Any, Any]], Any] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def resume(self, kind: type[T], default: T) -> T:
         """
@@ -213,13 +213,19 @@ class Context:
 
     def run_sync(self, promise: Coroutine[Any, Any, T]) -> T:
         """
-        Await *promise* from a plain agent's thread.
+        Await *promise* from a thread: a plain agent's, or one in which an async agent
+        or its framework calls a plain tool.
+
+        :raises RuntimeError: on the event loop's own thread, which would wait for
+            itself for ever.
         """
-        if self._wait is None:
+        if self._loop is None or _running_loop() is self._loop:
             promise.close()
-            raise RuntimeError("ctx.run_sync is for plain agents; await it instead")
-        answer: T = self._wait(promise)
-        return answer
+            raise RuntimeError(
+                "ctx.run_sync was called on the event loop's own thread, which would "
+                "wait for itself for ever: await it instead"
+            )
+        return asyncio.run_coroutine_threadsafe(promise, self._loop).result()
 
     @property
     def beat(self) -> Beat:
@@ -253,12 +259,11 @@ class Context:
         """
         self._hand = hand
 
-    def wait_with(self, wait: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+    def run_on(self, loop: asyncio.AbstractEventLoop) -> None:
         """
-        Say how a plain agent's thread waits for the event loop.
+        Say on which event loop `run_sync` has its promises awaited.
         """
-        self._wait = wait
-        self._effects.threaded = True
+        self._loop = loop
 
     async def _write(self, method: Callable[..., T], *args: Any) -> T:
         await self.permitted()
@@ -286,6 +291,13 @@ class Context:
                 f"version {self._agent.version} and migrates nothing"
             )
         return self._agent.migrate(saved, value)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _within(whose: str, used: Used, tokens: int | None, cost: float | None) -> None:

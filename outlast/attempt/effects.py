@@ -5,7 +5,6 @@ Intent, act with an idempotency key, record. A crash between the first and the l
 leaves the effect unsure, and `if_unsure` decides.
 """
 
-import asyncio
 import inspect
 import json
 from collections.abc import Awaitable, Callable
@@ -17,6 +16,7 @@ from outlast.attempt import spans
 from outlast.attempt.effect_ledger import APPLIED, INTENDED, Intent
 from outlast.attempt.fence import Claim
 from outlast.attempt.ledger import Ledger
+from outlast.attempt.threads import in_thread
 from outlast.contracts.errors import (
     ApprovalNeededError,
     ExitedError,
@@ -31,6 +31,8 @@ IfUnsure = Literal["repeat", "park"]
 # Runs a method of the ledger with the claim and what else it takes, if the attempt may
 # still write.
 Write = Callable[..., Awaitable[Any]]
+
+IN_A_THREAD = "in a thread; make it `async def`, or return a coroutine to await"
 
 
 def call_plainly(act: Callable[..., Any], *args: Any) -> Any:
@@ -53,7 +55,6 @@ class Effects:
     def __init__(
         self, claim: Claim, assignment: Assignment, ledger: Ledger, write: Write
     ) -> None:
-        self.threaded = False  # a plain agent's acts run in threads, as it does
         self._claim = claim
         self._assignment = assignment
         self._ledger = ledger
@@ -114,10 +115,18 @@ class Effects:
         return result
 
     async def _act(self, act: Callable[..., Any], *args: Any) -> Any:
-        if self.threaded:
-            # A plain agent acts in a thread, as it does everything: a slow act must
-            # not hold the event loop, whose beats are those of all its neighbours.
-            result = await asyncio.to_thread(call_plainly, act, *args)
-        else:
-            result = act(*args)
+        """
+        Call *act*: a plain function in a thread, since a slow one must not hold the
+        event loop, whose heartbeats are those of all its neighbours.
+        """
+        if inspect.iscoroutinefunction(act):
+            return await act(*args)
+        try:
+            result = await in_thread(call_plainly, act, *args)
+        except RuntimeError as error:
+            if "event loop" not in str(error):
+                raise
+            raise RuntimeError(
+                f"{error}: a plain act is called {IN_A_THREAD}"
+            ) from error
         return await result if inspect.isawaitable(result) else result

@@ -222,15 +222,13 @@ async def call(agent: Agent, given: Any, ctx: Context, threads: Executor) -> Any
     :raises ExitedError: when it asks the process to exit.
     """
     await ctx.permitted()
+    loop = asyncio.get_running_loop()
+    ctx.run_on(loop)
     if agent.is_async:
         try:
             return await agent.play(given, ctx)
         except SystemExit as end:
             raise ExitedError(f"the agent called exit({end.code})") from end
-    loop = asyncio.get_running_loop()
-    ctx.wait_with(
-        lambda promise: asyncio.run_coroutine_threadsafe(promise, loop).result()
-    )
     # A thread has no context of its own: spans that begin there are below ours.
     here = contextvars.copy_context()
     return await loop.run_in_executor(

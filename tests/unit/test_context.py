@@ -569,36 +569,6 @@ async def test_a_plain_agent_waits_for_its_promises(stage: Stage) -> None:
     assert stage.result() == ["plain", "acted"]
 
 
-async def test_an_async_agent_awaits_instead(stage: Stage) -> None:
-    """
-    To wait on the event loop's own thread would never end; it is refused.
-    """
-
-    async def play(given: dict[str, Any], ctx: Context) -> None:
-        ctx.run_sync(ctx.save("x"))
-
-    with pytest.raises(RuntimeError, match="await it instead"):
-        await stage.play(play)
-
-
-async def test_a_plain_agents_effect_does_not_stop_the_beats(stage: Stage) -> None:
-    """
-    A plain agent acts in its thread: a slow act must not hold the event loop, whose
-    beats are those of all its neighbours.
-    """
-    beaten = threading.Event()
-
-    def play(given: dict[str, Any], ctx: Context) -> bool:
-        def act(key: str) -> bool:
-            stage.on_beat = lambda beat: beaten.set()
-            return beaten.wait(1.0)
-
-        return bool(ctx.run_sync(ctx.once("k", act)))
-
-    await stage.play(play)
-    assert stage.result() is True
-
-
 async def test_a_plain_agents_effect_may_be_async(stage: Stage) -> None:
     """
     What it acts with is awaited, also for a plain agent: an effect that was never
