@@ -2,14 +2,18 @@
 An agent: a role, the function that plays it, and the register of those declared here.
 """
 
-import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, get_type_hints
+from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, ValidationError
 
+from outlast.attempt import agent_function
+from outlast.attempt.agent_input import AgentInput, first_fault
+from outlast.attempt.agent_options import fault_of_options, fault_of_role
 from outlast.contracts.errors import BadInputError, GiveUp
 from outlast.contracts.policies import Policy
 
@@ -24,6 +28,28 @@ class Degraded:
 
     result: Any
     reason: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.reason, str) or not self.reason.strip():
+            raise TypeError(
+                f"Degraded(result, reason): the reason is a text, not {self.reason!r}"
+            )
+
+
+@dataclass(frozen=True)
+class Declared:
+    """
+    Where an agent is declared, and in whose namespace: a file that is imported as two
+    modules has one place and two namespaces.
+    """
+
+    file: str
+    line: int
+    namespace: dict[str, Any] = field(repr=False)
+
+    @property
+    def place(self) -> str:
+        return agent_function.place(self.file, self.line)
 
 
 @dataclass(frozen=True)
@@ -47,13 +73,35 @@ class Agent:
     migrate: Migrate | None = None
     batch_size: int = 0
     before: str | None = None
+    declared: Declared | None = field(default=None, compare=False, repr=False)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.play(*args, **kwargs)
 
     @cached_property
     def is_async(self) -> bool:
-        return inspect.iscoroutinefunction(self.play)
+        return agent_function.is_async(self.play)
+
+    @cached_property
+    def input(self) -> AgentInput:
+        """
+        The type of its first argument.
+
+        :raises BadInputError: when nothing of that type can be made of a task's input.
+        """
+        try:
+            given, _ = agent_function.hints_of(self.play)
+            return AgentInput(given, many=self.batch_size > 0)
+        except NameError as error:
+            raise self.unfit(
+                f"the type of its input is not to be found: {error}; define or import "
+                "it in the module itself, not only where types are checked"
+            ) from error
+        except TypeError as error:
+            raise self.unfit(
+                f"its input: {error}; use a BaseModel, a dataclass, a TypedDict or a "
+                "dict"
+            ) from error
 
     def read(self, given: Any, needs: dict[str, JsonValue]) -> Any:
         """
@@ -63,29 +111,27 @@ class Agent:
 
         :raises GiveUp: when the input does not fit, which no retry can mend.
         """
-        values = {**given, "needs": needs} if self._takes_needs else given
         try:
-            return self._input.validate_python(values)
+            return self.input.read(given, needs)
         except ValidationError as error:
-            raise GiveUp(f"{self.role} cannot use its input: {_first(error)}") from None
+            raise GiveUp(
+                f"{self.role} cannot use its input: {first_fault(error)}"
+            ) from None
 
-    @cached_property
-    def _input_type(self) -> Any:
-        first = next(iter(inspect.signature(self.play).parameters))
-        return get_type_hints(self.play).get(first, dict[str, Any])
+    def unfit(self, why: str) -> BadInputError:
+        """
+        Make the error that says where the agent is declared and what is wrong there.
+        """
+        return BadInputError(f"{self.place}: agent {self.role!r}: {why}")
 
-    @cached_property
-    def _input(self) -> TypeAdapter[Any]:
-        return TypeAdapter(self._input_type)
-
-    @cached_property
-    def _takes_needs(self) -> bool:
-        wanted = self._input_type
-        return (
-            inspect.isclass(wanted)
-            and issubclass(wanted, BaseModel)
-            and "needs" in wanted.model_fields
-        )
+    @property
+    def place(self) -> str:
+        """
+        Where it is declared, or else where its function is written.
+        """
+        if self.declared is not None:
+            return self.declared.place
+        return agent_function.place_of(self.play)
 
 
 _loaded: dict[str, Agent] = {}
@@ -96,7 +142,7 @@ def agent(  # noqa: PLR0913 - each is one word of the declaration
     *,
     version: int = 1,
     policy: Policy | None = None,
-    fallbacks: tuple[str, ...] = (),
+    fallbacks: tuple[str, ...] | list[str] = (),
     migrate: Migrate | None = None,
     batch_size: int = 0,
     before: str | None = None,
@@ -104,26 +150,75 @@ def agent(  # noqa: PLR0913 - each is one word of the declaration
     """
     Declare the decorated function as the one that plays *role*.
 
-    :raises BadInputError: when another function plays it already, or when it does
-        not take an input and a context.
+    :raises BadInputError: when an option cannot be, when the function does not take an
+        input and a context, or when another one plays the role already.
     """
+    options: dict[str, Any] = {
+        "version": version,
+        "policy": policy,
+        "fallbacks": fallbacks,
+        "migrate": migrate,
+        "batch_size": batch_size,
+        "before": before,
+    }
+    wrong = fault_of_role(role)
+    if wrong is not None:
+        raise BadInputError(f"{_here().place}: agent: {wrong}")
 
     def declare(play: Callable[..., Any]) -> Agent:
-        if len(inspect.signature(play).parameters) != 2:
-            raise BadInputError(f"agent {role!r} must take two arguments: input, ctx")
-        other = _loaded.get(role)
-        if other is not None and _where(other.play) != _where(play):
-            raise BadInputError(
-                f"two agents play {role!r}: {_where(other.play)} and {_where(play)}"
-            )
-        chosen = policy or Policy()
-        made = Agent(
-            role, version, play, chosen, fallbacks, migrate, batch_size, before
-        )
+        declared = _here()
+        inner = play.play if isinstance(play, Agent) else play  # declared twice
+        fault = fault_of_options(role, options) or agent_function.fault_of(inner)
+        if fault is not None:
+            raise BadInputError(f"{declared.place}: agent {role!r}: {fault}")
+        chosen = {**options, "policy": policy or Policy(), "fallbacks": (*fallbacks,)}
+        made = Agent(role=role, play=inner, declared=declared, **chosen)
+        _refuse_another(made)
         _loaded[role] = made
         return made
 
     return declare
+
+
+def _here() -> Declared:
+    """
+    Note who calls `agent`, or the decorator that it returns.
+    """
+    frame = sys._getframe(2)
+    file = str(Path(frame.f_code.co_filename).resolve())
+    return Declared(file, frame.f_lineno, frame.f_globals)
+
+
+def _refuse_another(made: Agent) -> None:
+    """
+    Let one role have one function; the same one, imported under two names or again, is
+    no other.
+
+    :raises BadInputError: naming where both are declared.
+    """
+    other = _loaded.get(made.role)
+    if other is None or other.play is made.play or _same(other, made):
+        return
+    raise BadInputError(
+        f"two agents play {made.role!r}: {other.place} and {made.place}; "
+        "give one of them another role"
+    )
+
+
+def _same(one: Agent, other: Agent) -> bool:
+    """
+    True if both come of one declaration in one file, though it was imported as two
+    modules, or again.
+    """
+    if agent_function.origin(one.play) != agent_function.origin(other.play):
+        return False
+    assert one.declared is not None
+    assert other.declared is not None
+    if one.declared.namespace is not other.declared.namespace:
+        return one.place == other.place
+    # One module: a function without a memory of its own is the same when it is written
+    # in the same place, which is how a reloaded one looks.
+    return all(agent_function.is_bare(each.play) for each in (one, other))
 
 
 def loaded() -> dict[str, Agent]:
@@ -131,16 +226,3 @@ def loaded() -> dict[str, Agent]:
     List the agents of this process by role.
     """
     return dict(_loaded)
-
-
-def _where(play: Callable[..., Any]) -> str:
-    return f"{play.__module__}.{play.__qualname__}"
-
-
-def _first(error: ValidationError) -> str:
-    """
-    Say the first fault of a validation in one line.
-    """
-    fault = error.errors()[0]
-    place = ".".join(str(part) for part in fault["loc"]) or "input"
-    return f"{place}: {fault['msg']}"

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from outlast.attempt.agent import Agent, loaded
+from outlast.attempt.agent_check import check
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Member
 from outlast.contracts.texts import digest
@@ -28,7 +29,9 @@ def load(modules: list[str]) -> dict[str, Agent]:
             # The module is the user's: whatever it raises is its own fault.
             cause = f"{type(error).__name__}: {error}"
             raise BadInputError(f"agents in {module!r} cannot load: {cause}") from error
-    return loaded()
+    found = loaded()
+    check(found.values())
+    return found
 
 
 def playing(agents: dict[str, Agent], roles: list[str]) -> dict[str, Agent]:

@@ -32,12 +32,19 @@ name of the branch, and that of a subclass only where the workflow decides other
 """
 
 from datetime import timedelta
+from numbers import Real
+from typing import Any
+
+from outlast.contracts.texts import shorten
 
 # The kinds that travel through Temporal, besides each TaskError's own.
 FAILED = "AgentFailed"  # raised something; retried by the server
 STALE = "StaleAttempt"  # overtaken; its successor is at work
 CRASHED = "WorkerCrashed"  # died with its process, as the fleet's parent says
 DRAINED = "WorkerDrained"  # handed on, by a worker that shuts down or is held
+
+# A mission lasts no longer, and neither does the delay that an agent asks for.
+LATEST_S = 30 * 86_400
 
 
 class OutlastError(Exception):
@@ -127,9 +134,51 @@ class TryLater(TaskError):  # noqa: N818 - reads as what the agent says
 
     kind = "TryLater"
 
-    def __init__(self, after: timedelta, reason: str = "asked to try later") -> None:
-        super().__init__(reason)
-        self.after = after
+    def __init__(
+        self, after: timedelta | float, reason: str = "asked to try later"
+    ) -> None:
+        """
+        :param after: a timedelta, or seconds.
+        :raises TypeError, ValueError: when it is neither, negative or over 30 days.
+        """
+        super().__init__(words_of(reason))
+        self.after = _delay(after)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As it was made: it may be raised in a process that the agent has started.
+        return type(self), (self.after, str(self))
+
+
+def _delay(after: timedelta | float) -> timedelta:
+    """
+    Read a delay in seconds. What is no delay is refused here, in the agent's own line:
+    it would be a mystery to the server's client.
+    """
+    if isinstance(after, timedelta):
+        after = after.total_seconds()
+    if isinstance(after, bool) or not isinstance(after, Real):
+        raise TypeError(
+            f"TryLater(after): seconds or a timedelta, not {type(after).__name__}"
+        )
+    if not 0 <= after <= LATEST_S:  # nan neither
+        raise ValueError(
+            f"TryLater(after): from 0 to {LATEST_S} seconds (30 days), not "
+            f"{shorten(str(after), 30)}"
+        )
+    return timedelta(seconds=float(after))
+
+
+def words_of(reason: object) -> str:
+    """
+    Put a reason in words: a text as it is, an error by its own or by its name.
+    """
+    if reason is None or isinstance(reason, str):
+        return reason or ""
+    try:
+        told = str(reason)
+    except Exception:
+        told = ""
+    return told or type(reason).__name__
 
 
 class StalledError(TaskError):
@@ -170,6 +219,10 @@ class GiveUp(TaskError):  # noqa: N818 - reads as what the agent says
     """
 
     kind = "GiveUp"
+
+    def __init__(self, *reasons: object) -> None:
+        told = ", ".join(filter(None, map(words_of, reasons)))
+        super().__init__(told or "the agent gave no reason")
 
 
 class BudgetSpentError(GiveUp):

@@ -8,9 +8,10 @@ from pydantic import StringConstraints
 
 MISSIONS_QUEUE = "outlast-missions"
 
-Name = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
-]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+NAME_CHARS = 100
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_CHARS)]
 
 # A batch that a task has spread is named after both.
 BatchName = Annotated[

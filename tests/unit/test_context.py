@@ -908,6 +908,10 @@ async def test_follow_up_tasks_come_again_with_a_recorded_answer(stage: Stage) -
 # Input
 
 
+class Topical(BaseModel):
+    topic: str
+
+
 class Wanted(BaseModel):
     topic: str
     needs: dict[str, Any] = {}
@@ -930,12 +934,26 @@ async def test_results_of_needs_are_delivered(stage: Stage) -> None:
 
 async def test_needs_are_not_forced_on_who_does_not_ask(stage: Stage) -> None:
     """
-    An agent without that field gets its input as it was given.
+    An agent whose input has no such field gets its input as it was given.
+    """
+
+    async def echo_topic(given: Topical, ctx: Any) -> Any:
+        return given.model_dump()
+
+    claim = stage.ledger.claim(assignment("a"), "worker", 1)
+    stage.ledger.record(claim, answer(), 1)
+    await stage.play(echo_topic, {"topic": "x"}, needs=["a"])
+    assert stage.result() == {"topic": "x"}
+
+
+async def test_a_dict_has_the_needs_under_their_name(stage: Stage) -> None:
+    """
+    An agent that takes a dict finds the results of needed tasks in it.
     """
     claim = stage.ledger.claim(assignment("a"), "worker", 1)
     stage.ledger.record(claim, answer(), 1)
     await stage.play(lambda given, ctx: given, {"topic": "x"}, needs=["a"])
-    assert stage.result() == {"topic": "x"}
+    assert stage.result() == {"topic": "x", "needs": {"a": 1}}
 
 
 async def test_a_need_without_a_result_ends_the_task(stage: Stage) -> None:

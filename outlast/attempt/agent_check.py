@@ -1,0 +1,76 @@
+"""
+What is checked of agents once their modules are imported, and of what they are given
+before anything starts.
+"""
+
+import inspect
+import typing
+from collections.abc import Iterable
+from typing import Any, get_origin
+
+from outlast.attempt.agent import Agent
+from outlast.attempt.agent_function import hints_of
+from outlast.attempt.agent_input import MOST_FAULTS, name_of
+from outlast.attempt.context import Context
+from outlast.contracts.models import Task
+
+
+def check(agents: Iterable[Agent]) -> None:
+    """
+    Resolve the types that each of *agents* takes.
+
+    :raises BadInputError: naming the first agent whose input cannot be read, or whose
+        second argument is no context.
+    """
+    for each in agents:
+        _refuse_contexts(each)
+        assert each.input is not None
+
+
+def _refuse_contexts(agent: Agent) -> None:
+    try:
+        given, ctx = hints_of(agent.play)
+    except NameError:
+        return  # told by its input
+    if inspect.isclass(given) and issubclass(given, Context):
+        raise agent.unfit("its input comes first and the context second: swap them")
+    if not _may_be_context(ctx):
+        raise agent.unfit(
+            f"its second argument is the Context, and is annotated as {name_of(ctx)}"
+        )
+
+
+def _may_be_context(hint: Any) -> bool:
+    kind = get_origin(hint) or hint
+    if hint is inspect.Parameter.empty or not inspect.isclass(kind):
+        return True
+    if issubclass(kind, Context) or getattr(kind, "_is_protocol", False):
+        return True
+    return issubclass(Context, kind) or kind is typing.Any
+
+
+def fault_of_task(agent: Agent, task: Task) -> str | None:
+    """
+    Say why *agent* cannot take *task*, in one sentence; None when it can.
+    """
+    faults = fault_of_input(agent, task.input)
+    if faults is not None:
+        return f"task {task.id!r}: the input of {agent.role!r} does not fit: {faults}"
+    if task.needs and not agent.input.takes_needs:
+        return (
+            f"task {task.id!r}: it needs {', '.join(task.needs)}, and the input of "
+            f"{agent.role!r} has no field `needs` for their results ({agent.place}): "
+            "add `needs: dict[str, ...]` to it"
+        )
+    return None
+
+
+def fault_of_input(agent: Agent, given: Any) -> str | None:
+    """
+    Say what of a task's or an item's input *agent* cannot read; None when it can.
+    """
+    faults = agent.input.faults(given)
+    if not faults:
+        return None
+    more = len(faults) - MOST_FAULTS
+    return "; ".join(faults[:MOST_FAULTS]) + (f"; and {more} more" if more > 0 else "")

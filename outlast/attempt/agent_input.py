@@ -1,0 +1,278 @@
+"""
+What an agent takes as its input: read from a task, and checked before it starts.
+"""
+
+import dataclasses
+import difflib
+import functools
+import inspect
+import re
+import types
+from collections.abc import Iterator, Mapping
+from typing import (
+    Annotated,
+    Any,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
+
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+)
+
+NEEDS = "needs"
+# More faults than this are of one cause, and nobody reads them all.
+MOST_FAULTS = 3
+# Whether a path exists is known to the worker, which may be another host.
+WORKERS_OWN = ("path_not_file", "path_not_directory", "path_not_exists")
+# No task's input is one of these: it is an object with fields.
+NO_OBJECTS = (str, bytes, int, float, bool, list, tuple, set, frozenset, type(None))
+
+Place = tuple[int | str, ...]
+
+
+class AgentInput:
+    """
+    The type of an agent's first argument; without one, a dict of whatever it is given.
+
+    :param many: the agent takes a list of items at once.
+    :raises TypeError: when nothing of this type can be made of a task's input.
+    """
+
+    def __init__(self, hint: Any, many: bool = False) -> None:
+        self._many = many
+        self._hint = dict[str, Any] if hint is inspect.Parameter.empty else hint
+        listed = (get_origin(_bare(self._hint)) or _bare(self._hint)) is list
+        if many and not (listed or _is_open(self._hint)):
+            raise TypeError(f"with batch_size it takes a list, not {name_of(hint)}")
+        if not many and (get_origin(self._hint) or self._hint) in NO_OBJECTS:
+            raise TypeError(
+                f"a task's input is an object with fields, not {name_of(hint)}"
+            )
+        try:
+            self._adapter: TypeAdapter[Any] = TypeAdapter(self._hint)
+            self._adapter.rebuild(raise_errors=True)
+        except Exception as error:
+            raise TypeError(f"{name_of(hint)} cannot be read: {_why(error)}") from error
+        self.takes_needs = not many and _takes_needs(self._hint)
+        # Nothing is to be checked where everything fits.
+        self.is_open = _is_open(self._hint)
+
+    def read(self, given: Any, needs: dict[str, JsonValue]) -> Any:
+        """
+        Make the argument of a task's input; results of needed tasks fill its `needs`.
+
+        :raises ValidationError: when it does not fit.
+        """
+        if self.takes_needs and (needs or not self.is_open):
+            given = {**given, NEEDS: needs}
+        return self._adapter.validate_python(given)
+
+    def faults(self, given: Any) -> list[str]:
+        """
+        Say what of a task's or an item's input does not fit, a phrase each. Results of
+        needed tasks are not there yet.
+        """
+        if self.is_open:
+            return []
+        lead = 1 if self._many else 0
+        whole: Any = [given] if self._many else given
+        if self.takes_needs:
+            whole = {**given, NEEDS: {}}
+        try:
+            value = self._adapter.validate_python(whole)
+        except ValidationError as error:
+            return self._misfits(error, lead)
+        except Exception:
+            return []  # a validator of the user's; the attempt says how it fails
+        unknown = _unknown(value, whole, (), self._hint)
+        return [_told_unknown(loc[lead:], known) for loc, known in unknown]
+
+    def _misfits(self, error: ValidationError, lead: int) -> list[str]:
+        told = []
+        for each in error.errors(include_url=False, include_context=False):
+            place = each["loc"][lead:]
+            wanted = each["loc"][-1:] == (NEEDS,) or NEEDS in each["loc"][:2]
+            if (wanted and self.takes_needs) or each["type"] in WORKERS_OWN:
+                continue
+            if each["type"] == "extra_forbidden":
+                told.append(_told_unknown(place, sorted(_names_in(self._hint))))
+            else:
+                told.append(f"{_dotted(place)}: {each['msg']}")
+        return told
+
+
+def first_fault(error: ValidationError) -> str:
+    """
+    Say the first fault of a validation in one line.
+    """
+    fault = error.errors()[0]
+    return f"{_dotted(fault['loc'])}: {fault['msg']}"
+
+
+def name_of(hint: Any) -> str:
+    """
+    Name a type as it is written.
+    """
+    return hint.__name__ if inspect.isclass(hint) else str(hint).replace("typing.", "")
+
+
+def _why(error: Exception) -> str:
+    """
+    Say which type cannot be read, of those that an input is made of.
+    """
+    if isinstance(error, NameError):  # as pydantic's own is, for a field's type
+        return f"{error.name!r} is not defined where its type is written"
+    inner = re.search(r"schema for <class '([^']+)'>", str(error))
+    if inner:
+        return f"nothing in JSON becomes a {inner[1]}"
+    return f"{type(error).__name__} when its type is read"
+
+
+def _bare(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def _members(hint: Any) -> list[Any]:
+    """
+    List the types that *hint* may be, without what annotates them.
+    """
+    hint = _bare(hint)
+    if get_origin(hint) in (Union, types.UnionType):
+        return [one for each in get_args(hint) for one in _members(each)]
+    return [hint]
+
+
+def _is_open(hint: Any) -> bool:
+    """
+    True if every object fits: a dict of anything.
+    """
+    hint = _bare(hint)
+    if hint in (Any, object, dict, Mapping):
+        return True
+    values = get_args(hint)
+    is_map = get_origin(hint) in (dict, Mapping)
+    return is_map and len(values) == 2 and values[1] in (Any, object, JsonValue)
+
+
+def _takes_needs(hint: Any) -> bool:
+    return any(
+        _is_open(each) or NEEDS in _names_in(each) or _is_extensible(each)
+        for each in _members(hint)
+    )
+
+
+def _names_in(hint: Any) -> set[str]:
+    return {
+        name
+        for each in _members(hint)
+        for names in _fields(each).values()
+        for name in names
+    }
+
+
+@functools.cache
+def _fields(kind: Any) -> dict[str, tuple[str, ...]]:
+    """
+    List the fields of a model, dataclass or TypedDict, each with the keys that fill it;
+    none where *kind* is something else.
+    """
+    if is_typeddict(kind):
+        return {name: (name,) for name in get_type_hints(kind)}
+    described = getattr(kind, "__pydantic_fields__", None) or {}
+    if not described and dataclasses.is_dataclass(kind):
+        return {name: (name,) for name in kind.__dataclass_fields__}
+    config = getattr(kind, "model_config", getattr(kind, "__pydantic_config__", {}))
+    by_name = config.get("populate_by_name") or config.get("validate_by_name")
+    return {
+        name: _keys(name, field.validation_alias or field.alias, bool(by_name))
+        for name, field in described.items()
+    }
+
+
+def _keys(name: str, alias: Any, by_name: bool) -> tuple[str, ...]:
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    firsts = [
+        each.path[0] if isinstance(each, AliasPath) else each
+        for each in choices
+        if each is not None
+    ]
+    if by_name or not firsts:
+        firsts.append(name)
+    return tuple(str(each) for each in firsts)
+
+
+@functools.cache
+def _is_extensible(kind: Any) -> bool:
+    """
+    True if other keys than the fields' may mean something: extras are allowed, or a
+    validator of the whole input may read them.
+    """
+    config = getattr(kind, "model_config", getattr(kind, "__pydantic_config__", {}))
+    if config.get("extra") == "allow":
+        return True
+    decorators = getattr(kind, "__pydantic_decorators__", None)
+    if decorators is None:
+        return False
+    return any(
+        each.info.mode in ("before", "wrap")
+        for each in decorators.model_validators.values()
+    )
+
+
+def _unknown(
+    value: Any, given: Any, at: Place, hint: Any = None
+) -> Iterator[tuple[Place, list[str]]]:
+    """
+    Find the keys of *given* that *value*, which was made of it, has no field for: each
+    with its place and the keys that there are.
+    """
+    if isinstance(given, dict):
+        kind: Any = hint if is_typeddict(hint) else type(value)
+        fields = _fields(kind)
+        if fields:
+            yield from _unknown_in(kind, fields, value, given, at)
+        elif isinstance(value, Mapping):
+            for key in given.keys() & value.keys():
+                yield from _unknown(value[key], given[key], (*at, key))
+    elif isinstance(given, list) and isinstance(value, list | tuple):
+        for number, (one, other) in enumerate(zip(value, given, strict=False)):
+            yield from _unknown(one, other, (*at, number))
+
+
+def _unknown_in(
+    kind: Any,
+    fields: dict[str, tuple[str, ...]],
+    value: Any,
+    given: dict[str, Any],
+    at: Place,
+) -> Iterator[tuple[Place, list[str]]]:
+    known = {key for keys in fields.values() for key in keys}
+    if not _is_extensible(kind):
+        for key in given:
+            if key not in known:
+                yield (*at, key), sorted(known)
+    for name, keys in fields.items():
+        inner = getattr(value, name, None)
+        for key in keys:
+            if key in given:
+                yield from _unknown(inner, given[key], (*at, key))
+
+
+def _told_unknown(place: Place, known: list[str]) -> str:
+    near = difflib.get_close_matches(str(place[-1]), known, n=1)
+    if near:
+        return f"{_dotted(place)}: no such field; did you mean {near[0]}?"
+    there = ", ".join(known) or "none"
+    return f"{_dotted(place)}: no such field; there are {there}"
+
+
+def _dotted(place: Place) -> str:
+    return ".".join(str(part) for part in place) or "input"

@@ -1,0 +1,120 @@
+"""
+The options of `@agent`: each with what it must be, said in one phrase.
+
+A mistake here is found when the module is imported: `fallbacks="abc"` would otherwise
+be three roles, and a policy in a dict nobody's.
+"""
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+from outlast.contracts.names import NAME_CHARS, NAME_PATTERN
+from outlast.contracts.policies import Policy
+
+# Items of one call; all of them are tried alone when it fails.
+MOST_AT_ONCE = 10_000
+
+
+def fault_of_role(role: Any) -> str | None:
+    """
+    Say why *role* cannot be a role's name; None when it can.
+    """
+    if callable(role):
+        return 'it needs a role: @agent("refunds")'
+    if not isinstance(role, str):
+        return f'a role is a text, as in @agent("refunds"), not {role!r}'
+    if len(role) > NAME_CHARS or not re.fullmatch(NAME_PATTERN, role):
+        return (
+            f"the role {role[:NAME_CHARS]!r} has up to {NAME_CHARS} letters, digits, "
+            "'.', '_' and '-', and begins with a letter or digit"
+        )
+    return None
+
+
+def fault_of_options(role: str, options: dict[str, Any]) -> str | None:
+    """
+    Say which of an agent's *options* cannot be, and what to write; None when all can.
+    """
+    for name, value in options.items():
+        fault = OPTIONS[name](value)
+        if fault is not None:
+            return fault
+    for name in ("fallbacks", "before"):
+        named = options.get(name) or ()
+        if role in ([named] if isinstance(named, str) else named):
+            return f"{name} names the agent's own role"
+    return None
+
+
+def _version(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        return f"version is a whole number from 1 on, not {value!r}"
+    return None
+
+
+def _policy(value: Any) -> str | None:
+    if value is None or isinstance(value, Policy):
+        return None
+    shown = "Policy(failures=2)"
+    if isinstance(value, dict):
+        shown = f"Policy({', '.join(f'{key}={each!r}' for key, each in value.items())})"
+    return f"policy is a Policy, not {type(value).__name__}: write policy={shown}"
+
+
+def _fallbacks(value: Any) -> str | None:
+    if isinstance(value, str):
+        return f"fallbacks is a tuple of roles: write fallbacks=({value!r},)"
+    if not isinstance(value, tuple | list):
+        return f"fallbacks is a tuple of roles, not {type(value).__name__}"
+    for each in value:
+        if not isinstance(each, str) or fault_of_role(each):
+            return f"fallbacks holds {each!r}, which is no role"
+    if len(set(value)) < len(value):
+        return "fallbacks names a role twice"
+    return None
+
+
+def _migrate(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not callable(value):
+        return f"migrate is a function of (version, value), not {value!r}"
+    if inspect.iscoroutinefunction(value):
+        return "migrate is a plain function: what it returns is the progress itself"
+    try:
+        inspect.signature(value).bind(1, None)
+    except TypeError:
+        return f"migrate is called with (version, value), and takes {_bare(value)}"
+    except ValueError:
+        return None  # written in C: nobody can tell
+    return None
+
+
+def _bare(function: Callable[..., Any]) -> str:
+    return f"({', '.join(inspect.signature(function).parameters)})"
+
+
+def _batch_size(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return f"batch_size is a whole number, not {value!r}"
+    if not 0 <= value <= MOST_AT_ONCE:
+        return f"batch_size is from 0 to {MOST_AT_ONCE}, not {value}"
+    return None
+
+
+def _before(value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and fault_of_role(value) is None):
+        return None
+    return f"before is a role, not {value!r}"
+
+
+OPTIONS: dict[str, Callable[[Any], str | None]] = {
+    "version": _version,
+    "policy": _policy,
+    "fallbacks": _fallbacks,
+    "migrate": _migrate,
+    "batch_size": _batch_size,
+    "before": _before,
+}
