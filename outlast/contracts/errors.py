@@ -32,7 +32,6 @@ name of the branch, and that of a subclass only where the workflow decides other
 """
 
 from datetime import timedelta
-from numbers import Real
 from typing import Any
 
 from outlast.contracts.texts import shorten
@@ -156,7 +155,7 @@ def _delay(after: timedelta | float) -> timedelta:
     """
     if isinstance(after, timedelta):
         after = after.total_seconds()
-    if isinstance(after, bool) or not isinstance(after, Real):
+    if isinstance(after, bool) or not isinstance(after, int | float):
         raise TypeError(
             f"TryLater(after): seconds or a timedelta, not {type(after).__name__}"
         )
