@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from activities.answering.handover import Citation, Index, Publication, Review
 from outlast import Context, agent
 from outlast.contracts.names import Name
+from outlast.contracts.texts import markdown, markdown_name
 from outlast.store.passages import flat
 
 
@@ -69,11 +70,13 @@ def report(review: Review, index: Index) -> str:
     """
     The report as Markdown: the answer first, then where it comes from.
     """
-    places = [f"[{at}] {each.place}" for at, each in enumerate(review.citations, 1)]
+    places = [
+        f"[{at}] {markdown(each.place)}" for at, each in enumerate(review.citations, 1)
+    ]
     parts = [
-        review.answer,
+        markdown(review.answer),
         "\n".join(f"{place}  " for place in places),
-        f"# {review.question}",
+        f"# {markdown(flat(review.question))}",
         _sources(review.citations),
         _gaps(index),
         _dropped(review.dropped),
@@ -83,7 +86,8 @@ def report(review: Review, index: Index) -> str:
 
 def _sources(citations: list[Citation]) -> str:
     entries = [
-        f"{at}. {each.title}, `{each.place}`:\n\n   > {flat(each.quote)}"
+        f"{at}. {markdown(flat(each.title))}, {markdown_name(each.place)}:"
+        f"\n\n   > {markdown(flat(each.quote))}"
         for at, each in enumerate(citations, 1)
     ]
     return "\n\n".join(["## Sources", *entries]) if entries else ""
@@ -93,7 +97,10 @@ def _gaps(index: Index) -> str:
     if not index.gaps_total:
         return f"{index.documents} documents were read, all of them completely."
     read = index.documents - index.gaps_total
-    lines = [f"- `{each.document}` {each.reason}" for each in index.gaps]
+    lines = [
+        f"- {markdown_name(each.document)} {markdown(flat(each.reason))}"
+        for each in index.gaps
+    ]
     if (more := index.gaps_total - len(lines)) > 0:
         lines.append(f"- and {more} more")
     head = (
@@ -103,6 +110,9 @@ def _gaps(index: Index) -> str:
 
 
 def _dropped(dropped: list[Citation]) -> str:
-    lines = [f"- `{each.place}`: {flat(each.quote)}" for each in dropped]
+    lines = [
+        f"- {markdown_name(each.place)}: {markdown(flat(each.quote))}"
+        for each in dropped
+    ]
     head = "## Dropped\n\nThese quotations were not found in their source:"
     return "\n".join([head, "", *lines]) if lines else ""

@@ -19,9 +19,11 @@ from activities.researcher import research
 from activities.reviewer import stands
 from outlast import Context, FanOut, GiveUp, agent
 from outlast.contracts.models import FanOutRef
+from outlast.contracts.texts import markdown
 from outlast.store.database import shared
 from outlast.store.folder import scan
 from outlast.store.parsing import UnreadableDocumentError, decoded, load
+from outlast.store.passages import flat
 
 # A report that names more tickets than this is read by nobody.
 MOST_NAMED = 200
@@ -186,8 +188,8 @@ def page(told: Tally) -> str:
     The tally as Markdown.
     """
     head = f"# {told.posted} of {told.tickets} tickets answered"
-    people = [f"- {each}" for each in told.for_a_person]
-    lost = [f"- {each}" for each in told.not_answered]
+    people = [f"- {markdown(flat(each))}" for each in told.for_a_person]
+    lost = [f"- {markdown(flat(each))}" for each in told.not_answered]
     parts = [head]
     if people:
         parts.append("\n".join(["## For a person", "", *people]))

@@ -3,6 +3,7 @@ How a mission looks in the Web UI while it runs: its current details, as Markdow
 """
 
 from outlast.contracts.reports import Outcome, Progress, Running
+from outlast.contracts.texts import markdown_cell
 
 MARKS = {
     "done": "✅",
@@ -26,11 +27,10 @@ def board(progress: Progress) -> str:
 
 def _running(running: Running) -> str:
     mark = MARKS["parked"] if running.waits else "▶"
-    told = running.waits or "running"
+    told = markdown_cell(running.waits or "running")
     return f"| {mark} | {running.id} | {running.route} | {told} |"
 
 
 def _settled(outcome: Outcome) -> str:
-    told = "; ".join(outcome.reasons) or outcome.status.value
-    told = told.replace("|", "\\|")
+    told = markdown_cell("; ".join(outcome.reasons) or outcome.status.value)
     return f"| {MARKS[outcome.status]} | {outcome.id} | {outcome.route} | {told} |"

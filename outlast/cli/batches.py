@@ -16,12 +16,14 @@ from rich.console import Console
 
 from outlast.attempt.spans import span
 from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
+from outlast.cli.follow import shown
 from outlast.cli.home import open_store
 from outlast.cli.intake import new_id
 from outlast.cli.missions import Options, joined, reach, refuse_far_workers, tell_where
 from outlast.contracts.pool import Batch, BatchReport
 from outlast.runtime import telemetry
 from outlast.runtime.batch import StartedBatch, open_batch, resolve
+from outlast.runtime.screen import terminal_of
 from outlast.runtime.source import Source, source
 from outlast.store.batches import Batches
 from outlast.store.database import Store
@@ -98,7 +100,7 @@ async def _follow(
     """
     Say how far the batch is until it ends.
     """
-    console = Console(stderr=True)
+    console = Console(file=terminal_of(sys.stderr))
     live = console.is_terminal and not (options.plain or options.as_json)
     every = LOOK_S if live else LINE_S
     pace = Pace()
@@ -110,7 +112,7 @@ async def _follow(
             began = time.monotonic()
             line = await asyncio.to_thread(_line, started, pace)
             if live:
-                console.print(line, end="\r", highlight=False, overflow="ellipsis")
+                console.print(shown(line), end="\r", overflow="ellipsis")
             else:
                 print(line, file=sys.stderr, flush=True)
             # Counting a million takes a while: never more than a tenth of the time.

@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 
 from outlast.contracts.errors import OutlastError, RefusedError
 from outlast.runtime import telemetry
+from outlast.runtime.screen import ended, guard_streams
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -25,10 +26,8 @@ def run_command(app: typer.Typer) -> None:
     """
     Run *app* and exit with the code that its end deserves.
     """
-    code = _run(app)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()  # whoever read it may be gone
+    guard_streams()
+    code = _flushed(_run(app))
     telemetry.end()
     os._exit(code)  # a client's threads may not survive the interpreter's teardown
 
@@ -42,7 +41,21 @@ def _run(app: typer.Typer) -> int:
         print(f"error: {error.format_message()} (see --help)", file=sys.stderr)
         return EXIT_BAD_INPUT
     except BrokenPipeError:
-        return EXIT_FAILED
+        return EXIT_FAILED  # of another than standard output, whose reader may leave
     except OutlastError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED if isinstance(error, RefusedError) else EXIT_BAD_INPUT
+
+
+def _flushed(code: int) -> int:
+    """
+    Write what is still to be written; a disk that is full, for one, is a failure.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    failed = ended(sys.stdout)
+    if failed is None or isinstance(failed, BrokenPipeError):
+        return code  # a reader who left, as `head` does, has seen enough
+    print(f"error: the output cannot be written: {failed}", file=sys.stderr, flush=True)
+    return code or EXIT_FAILED

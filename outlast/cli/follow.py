@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import WorkflowHandle, WorkflowQueryFailedError
@@ -24,6 +24,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from outlast.contracts.models import Beat
 from outlast.contracts.names import task_of
 from outlast.contracts.reports import Outcome, Progress, Report
+from outlast.contracts.texts import visible_line
+from outlast.runtime.screen import terminal_of
 from outlast.runtime.start import UNKNOWN_HERE, Started
 
 LOOK_S = 0.25
@@ -198,14 +200,14 @@ class Board:
         for outcome in view.progress.settled:
             colour = COLOURS[outcome.status]
             state = f"[{colour}]{outcome.status}[/]"
-            table.add_row(outcome.id, state, escape(_told(outcome)))
+            table.add_row(outcome.id, state, shown(_told(outcome)))
         for running in view.progress.running:
             unstarted = running.id in view.unstarted
             state = "waits for a worker" if unstarted else "running"
             said = view.said.get(running.id, "")
             if running.waits:
                 state, said = "[magenta]parked[/]", running.waits
-            table.add_row(running.id, state, escape(said))
+            table.add_row(running.id, state, shown(said))
         for task in view.progress.waiting:
             table.add_row(task, "[dim]waiting[/]", "")
         if view.progress.paused:
@@ -213,7 +215,7 @@ class Board:
         self._live.update(table, refresh=True)
 
     def note(self, text: str) -> None:
-        self._live.console.print(text)
+        self._live.console.print(shown(text))
 
 
 @contextmanager
@@ -221,12 +223,25 @@ def screen(plain: bool) -> Iterator[Screen]:
     """
     Choose where to show: a board on a terminal, lines when *plain* or without one.
     """
-    console = Console(stderr=True)
+    console = Console(file=terminal_of(sys.stderr))
     if plain or not console.is_terminal:
         yield Lines()
         return
-    with Live(console=console, auto_refresh=False) as live:
+    # Not redirected: what is written beside it goes through the safe stream.
+    with Live(
+        console=console,
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as live:
         yield Board(live)
+
+
+def shown(text: str) -> Text:
+    """
+    Make *text* a line of a live display: no markup, and nothing a terminal obeys.
+    """
+    return Text(visible_line(text))
 
 
 def _told(outcome: Outcome) -> str:

@@ -44,7 +44,7 @@ def show_dead_letters(name: str | None, as_json: bool) -> None:
     found = list(Outcomes(store).dead_letters(name))
     if as_json:
         told = [*map(asdict, tasks), *map(vars, found)]
-        print(json.dumps(told, ensure_ascii=False))
+        print(json.dumps(told))
         return
     for letter in tasks:
         print(f"{letter.mission}  task {letter.task}  {letter.cause}")

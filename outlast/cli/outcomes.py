@@ -5,11 +5,14 @@ take dead letters back.
 
 import asyncio
 import json
+import re
+import sys
 
 from outlast.cli.home import open_store
 from outlast.cli.missions import refuse_far_workers, with_client
 from outlast.contracts.errors import BadInputError
 from outlast.runtime.batch import resolve, wake
+from outlast.runtime.screen import ended
 from outlast.store.batches import Batches, Entry
 from outlast.store.database import Store
 from outlast.store.outcomes import Outcomes
@@ -23,7 +26,19 @@ def show_results(batch: str) -> None:
     known(batch, store)
     for number, result, degraded in Outcomes(store).results(batch):
         more = f', "degraded": {json.dumps(degraded)}' if degraded else ""
-        print(f'{{"item": {number}, "result": {result}{more}}}')
+        print(f'{{"item": {number}, "result": {ascii_json(result)}{more}}}')
+        if ended(sys.stdout):
+            return
+
+
+def ascii_json(text: str) -> str:
+    """
+    Write the letters of the JSON *text* that not every terminal or pipe can take as
+    their numbers; its numbers stay as they are written.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return re.sub(r"[^ -~]", lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def redrive(batch: str, item: int | None, cause: str | None) -> None:

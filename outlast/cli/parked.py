@@ -44,7 +44,7 @@ def show_parked(mission: str | None, as_json: bool) -> None:
     batches = open_batches(Batches(store), mission)
     found = asyncio.run(_parked(entries, batches))
     if as_json:
-        print(json.dumps([asdict(each) for each in found], ensure_ascii=False))
+        print(json.dumps([asdict(each) for each in found]))
         return
     for each in found:
         task = f"  task {each.task}" if each.task else ""

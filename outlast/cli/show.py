@@ -37,7 +37,7 @@ def answer_json(conducted: Conducted) -> None:
         "seconds": conducted.seconds,
         "ui": conducted.ui,
     }
-    print(json.dumps(value, ensure_ascii=False))
+    print(json.dumps(value))
 
 
 def print_answer(conducted: Conducted) -> None:
@@ -70,7 +70,7 @@ def mission_json(conducted: Conducted) -> None:
         "seconds": conducted.seconds,
         "ui": conducted.ui,
     }
-    print(json.dumps(value, ensure_ascii=False))
+    print(json.dumps(value))
 
 
 def print_mission(conducted: Conducted) -> None:

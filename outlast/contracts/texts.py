@@ -1,11 +1,31 @@
 """
-Texts: their fingerprints, and how much of one travels.
+Texts: their fingerprints, how much of one travels, and how one is shown so that
+nothing obeys it.
 """
 
 import hashlib
+import re
 
 SUMMARY_CHARS = 200
 CAUSE_CHARS = 400
+# Of what is longer no more is looked at: one line of it needs no five megabytes.
+READ_CHARS = 16_384
+
+# What a terminal, a log viewer or a page obeys instead of showing it: the control
+# characters (with DEL and C1, where 0x9b alone begins an escape sequence), what turns
+# the direction of writing, and halves of characters, which cannot be written at all.
+_OBEYED = (
+    "\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff"
+)
+_IN_TEXT = re.compile(f"[{_OBEYED}]")
+_IN_LINE = re.compile(f"[\\t\\n\\u2028\\u2029{_OBEYED}]")
+
+# What begins HTML in Markdown, and an image, which is fetched from wherever it lies.
+_MARKUP = {
+    re.compile(r"&(?=#?\w+;)"): "&amp;",
+    re.compile(r"<(?=[A-Za-z/!?])"): "&lt;",
+    re.compile(r"!\["): r"!\\[",
+}
 
 
 def digest(text: str) -> str:
@@ -17,8 +37,55 @@ def digest(text: str) -> str:
 
 def shorten(text: str, most: int) -> str:
     """
-    Cut *text* to one line of at most *most* characters.
+    Cut *text* to one line of at most *most* characters that can be shown anywhere.
     """
     # Half a character, as in a file name that is no UTF-8, could not be sent.
-    line = " ".join(text.encode(errors="replace").decode().split())
+    whole = text[: most + READ_CHARS].encode(errors="replace").decode()
+    line = visible_line(" ".join(whole.split()))
     return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def visible(text: str) -> str:
+    """
+    Write out what a terminal would obey, as in `\\x1b`; lines and tabs stay.
+    """
+    return _IN_TEXT.sub(_written_out, text)
+
+
+def visible_line(text: str) -> str:
+    """
+    Write out what a terminal would obey, ends of lines and tabs too.
+    """
+    return _IN_LINE.sub(_written_out, text)
+
+
+def markdown(text: str) -> str:
+    """
+    Make *text* safe in a Markdown page: HTML and images are shown as they are written.
+    """
+    text = visible(text)
+    for pattern, shown in _MARKUP.items():
+        text = pattern.sub(shown, text)
+    return text
+
+
+def markdown_cell(text: str) -> str:
+    """
+    Make *text* one cell of a Markdown table.
+    """
+    return markdown(" ".join(text.split())).replace("|", "\\|")
+
+
+def markdown_name(text: str) -> str:
+    """
+    Set a name, as of a file, in a Markdown page as code.
+    """
+    name = visible_line(text)
+    if "`" in name or markdown(name) != name:
+        return markdown(name).replace("`", "\\`")  # nothing is escaped within code
+    return f"`{name}`"
+
+
+def _written_out(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

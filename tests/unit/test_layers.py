@@ -165,7 +165,7 @@ def test_contracts_import_nothing_that_acts(module: str) -> None:
     Workflows use them. What draws by chance is for activities alone.
     """
     allowed = {"collections", "dataclasses", "datetime", "enum", "hashlib", "json"}
-    allowed |= {"outlast", "pydantic", "typing"}
+    allowed |= {"outlast", "pydantic", "re", "typing"}
     if module == "outlast.contracts.policies":
         allowed.add("random")  # backoff_s, which no workflow calls
     source = modules()[module].read_text()

@@ -26,7 +26,7 @@ from outlast.contracts.models import (
 from outlast.contracts.names import Name, attempt_id, queue_of, task_of
 from outlast.contracts.policies import Policy
 from outlast.contracts.reports import Outcome, Report
-from outlast.contracts.texts import SUMMARY_CHARS, digest, shorten
+from outlast.contracts.texts import SUMMARY_CHARS, digest, shorten, visible_line
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", fullmatch=True)
 
@@ -212,12 +212,13 @@ def test_each_role_has_a_queue_of_its_own() -> None:
 @given(st.text(), st.integers(1, 50))
 def test_a_shortened_text_is_one_line_within_its_limit(text: str, most: int) -> None:
     """
-    Never longer than asked, never two lines, and whole where it fits.
+    Never longer than asked, never two lines, nothing a terminal obeys, and whole where
+    it fits.
     """
     short = shorten(text, most)
     assert len(short) <= most
     assert len(short.splitlines()) <= 1
-    line = " ".join(text.split())
+    line = visible_line(" ".join(text.split()))
     assert short == line or (len(line) > most and short.endswith("…"))
 
 
