@@ -85,13 +85,15 @@ class Fence:
             raise overtaken(assignment)
         return claim
 
-    def failed(self, claim: Claim, ending: str) -> int:
+    def failed(self, claim: Claim, ending: str, trace: str = "") -> int:
         """
         Close the attempt's line as failed; returns its route's failures in this round.
+
+        :param trace: the traceback of what the agent raised.
         """
 
         def put(connection: sa.Connection) -> int:
-            self._close_line(connection, claim, ending, self._clock())
+            self._close_line(connection, claim, ending, self._clock(), trace)
             count = sa.update(claims).where(of(claims, claim))
             connection.execute(count.values(failures=claims.c.failures + 1))
             return int(
@@ -101,12 +103,12 @@ class Fence:
 
         return self._write(claim, "failure", put)
 
-    def ended(self, claim: Claim, ending: str) -> None:
+    def ended(self, claim: Claim, ending: str, trace: str = "") -> None:
         """
         Close the attempt's line for any other reason, stale or not.
         """
         with self.store.write(durable=False) as connection:
-            self._close_line(connection, claim, ending, self._clock())
+            self._close_line(connection, claim, ending, self._clock(), trace)
 
     def _take(
         self,
@@ -205,9 +207,14 @@ class Fence:
         )
 
     def _close_line(
-        self, connection: sa.Connection, claim: Claim, ending: str, now: float
+        self,
+        connection: sa.Connection,
+        claim: Claim,
+        ending: str,
+        now: float,
+        trace: str = "",
     ) -> None:
-        how = {"now": now, "how": ending}
+        how = {"now": now, "how": ending, "trace": trace or None}
         connection.execute(CLOSE_LINE, {**of_line(claim), **how})
 
 

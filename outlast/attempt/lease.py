@@ -24,7 +24,7 @@ from outlast.attempt.guard import Place, call, encode
 from outlast.attempt.hands import NOBODY, Hand
 from outlast.attempt.item_context import ItemContext
 from outlast.attempt.lanes import LANE_WAITS_S, LANES, STALLS, Lane, Lanes, patience_s
-from outlast.attempt.leaseledger import LeaseLedger
+from outlast.attempt.leaseledger import ItemFailure, LeaseLedger
 from outlast.attempt.settling import Settling
 from outlast.attempt.spans import about, describe
 from outlast.attempt.stock import Item, Stock
@@ -250,15 +250,8 @@ class Lent:
             or (isinstance(error, StalledError) and item.failures + deaths >= STALLS)
         )
         assert self.claim is not None
-        await self.ledger.store.run(
-            self.ledger.trouble,
-            self.claim,
-            item.number,
-            item.failures,
-            deaths,
-            _told(error),
-            final,
-        )
+        failure = ItemFailure(item.number, item.failures, deaths, _told(error), final)
+        await self.ledger.store.run(self.ledger.trouble, self.claim, failure)
         if final:
             self.settled += 1
             self.dead += 1

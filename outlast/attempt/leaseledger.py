@@ -25,6 +25,22 @@ class Found:
     begun: set[int]
 
 
+@dataclass(frozen=True)
+class ItemFailure:
+    """
+    How an item has failed, with the failures and process deaths that it has had.
+
+    :param trace: the traceback of what its agent raised.
+    """
+
+    item: int
+    failures: int
+    deaths: int
+    cause: str
+    dead: bool
+    trace: str = ""
+
+
 class LeaseLedger(Ledger):
     """
     The ledger with the items beside it.
@@ -72,26 +88,19 @@ class LeaseLedger(Ledger):
 
         self._write(claim, "items", put, durable)
 
-    def trouble(
-        self,
-        claim: Claim,
-        item: int,
-        failures: int,
-        deaths: int,
-        cause: str,
-        dead: bool,
-    ) -> None:
+    def trouble(self, claim: Claim, failure: ItemFailure) -> None:
         """
-        Note that an item has failed, for good when *dead*.
+        Note that an item has failed, for good when it is dead.
 
         :raises StaleAttemptError: when a later attempt has the lease.
         """
         row = {
             "batch": claim.mission,
-            "item": item,
-            "failures": failures,
-            "deaths": deaths,
-            "cause": cause,
-            "dead_at": self._clock() if dead else None,
+            "item": failure.item,
+            "failures": failure.failures,
+            "deaths": failure.deaths,
+            "cause": failure.cause,
+            "traceback": failure.trace or None,
+            "dead_at": self._clock() if failure.dead else None,
         }
         self._write(claim, "items", lambda connection: connection.execute(trouble(row)))

@@ -31,6 +31,9 @@ Json = Annotated[
 Embedded = Annotated[
     bool, typer.Option(help="use, or start, the embedded server and workers")
 ]
+Traces = Annotated[
+    bool, typer.Option("--traces", help="with the tracebacks of what agents raised")
+]
 BatchId = Annotated[str, typer.Argument(help="the batch's id")]
 BatchName = Annotated[
     str | None,
@@ -143,6 +146,7 @@ def dead_letters(
     name: Annotated[
         str | None, typer.Argument(help="of this mission or batch only")
     ] = None,
+    traces: Traces = False,
     as_json: Json = False,
 ) -> None:
     """
@@ -150,7 +154,7 @@ def dead_letters(
     """
     from outlast.cli.letters import show_dead_letters
 
-    show_dead_letters(name, as_json)
+    show_dead_letters(name, as_json, traces)
 
 
 @app.command()
@@ -263,13 +267,13 @@ def audit(
 
 
 @app.command()
-def explain(mission: MissionId, as_json: Json = False) -> None:
+def explain(mission: MissionId, traces: Traces = False, as_json: Json = False) -> None:
     """
     Tell the story of MISSION, one line an attempt.
     """
     from outlast.cli.explain import show_story
 
-    show_story(mission, as_json)
+    show_story(mission, as_json, traces)
 
 
 @app.command()

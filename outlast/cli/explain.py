@@ -5,6 +5,7 @@ that took, and at which step it went on.
 
 import json
 import time
+from textwrap import indent
 from typing import Any
 
 from outlast.cli.home import entry_of, open_store
@@ -15,20 +16,25 @@ from outlast.store.books import Books
 ASKS = f"{ApprovalNeededError.__name__}: "
 
 
-def show_story(mission: str, as_json: bool) -> None:
+def show_story(mission: str, as_json: bool, traces: bool = False) -> None:
     """
     Print the story.
 
+    :param traces: with the traceback of each attempt that raised.
     :raises BadInputError: when the ledger does not know the mission.
     """
     entry = entry_of(mission)
     attempts = Books(open_store()).attempts(mission)
+    if not traces:
+        attempts = [{**each, "traceback": None} for each in attempts]
     if as_json:
         print(json.dumps({"mission": mission, "attempts": attempts}))
         return
     print(f"{mission}  {state_word(entry)}  {entry.goal}")
     for attempt in attempts:
         print(line(attempt, entry.report is not None))
+        if attempt["traceback"]:
+            print(indent(attempt["traceback"].rstrip(), "    "))
     if entry.report is not None:
         for task in entry.report.tasks:
             if task.approval:

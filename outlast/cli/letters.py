@@ -5,6 +5,8 @@ The starter's verbs for what was given up: list it with its cause, and do it aga
 import asyncio
 import json
 from dataclasses import asdict, dataclass
+from textwrap import indent
+from typing import Any
 
 from outlast.cli import outcomes
 from outlast.cli.follow import look, why_silent
@@ -15,7 +17,7 @@ from outlast.contracts.reports import Outcome, Progress, Status
 from outlast.runtime.redrive import go_on, redriven
 from outlast.store.books import Books, Entry
 from outlast.store.database import Store
-from outlast.store.outcomes import Outcomes
+from outlast.store.outcomes import DeadLetter, Outcomes
 
 
 @dataclass(frozen=True)
@@ -35,15 +37,18 @@ class Letter:
     redrive: str
 
 
-def show_dead_letters(name: str | None, as_json: bool) -> None:
+def show_dead_letters(name: str | None, as_json: bool, traces: bool = False) -> None:
     """
     Print the tasks and items that were given up, of one mission or batch or of all.
+
+    :param traces: with the tracebacks of items; those of tasks are in their missions'
+        stories.
     """
     store = open_store()
     tasks = [] if name and outcomes.is_batch(name) else _tasks(Books(store), name)
     found = list(Outcomes(store).dead_letters(name))
     if as_json:
-        told = [*map(asdict, tasks), *map(vars, found)]
+        told = [*map(asdict, tasks), *(item_json(each, traces) for each in found)]
         print(json.dumps(told))
         return
     for letter in tasks:
@@ -52,8 +57,20 @@ def show_dead_letters(name: str | None, as_json: bool) -> None:
     for each in found:
         print(f"{each.batch}  item {each.item}  {each.cause}")
         print(f"    again with: starter.py redrive {each.batch} --item {each.item}")
+        if traces and each.traceback:
+            print(indent(each.traceback.rstrip(), "    "))
     if not tasks and not found:
         print("no dead letters")
+
+
+def item_json(letter: DeadLetter, traces: bool) -> dict[str, Any]:
+    """
+    Tell a dead letter to a program, with its traceback where that was asked for.
+    """
+    told = asdict(letter)
+    if not traces:
+        del told["traceback"]
+    return told
 
 
 def redrive(name: str, task: str | None, item: int | None, cause: str | None) -> None:

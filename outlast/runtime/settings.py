@@ -91,6 +91,8 @@ class Settings(BaseSettings):
     # The key of the peer mesh, the same for all peers: 32 bytes in base64, as
     # `starter.py mesh key` makes one. Without it peers meet on loopback only.
     mesh_key: SecretStr | None = None
+    # From which level on the log has what agents log; of libraries it has warnings.
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     # Off only to see in a test or drill what fencing prevents.
     fencing: bool = True
     # Off only to see in a test or drill what the watchdog prevents.

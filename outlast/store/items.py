@@ -141,6 +141,7 @@ class Items:
             "deaths": burial.deaths,
             "cause": burial.cause,
             "dead_at": self._clock(),
+            "traceback": None,
         }
         result = sa.select(item_results.c.item).where(
             item_results.c.batch == burial.batch, item_results.c.item == burial.item
@@ -169,6 +170,7 @@ def trouble(row: dict[str, Any]) -> sa.Executable:
         "deaths": _larger(item_troubles.c.deaths, fresh.excluded.deaths),
         "cause": fresh.excluded.cause,
         "dead_at": fresh.excluded.dead_at,
+        "traceback": fresh.excluded.traceback,
     }
     return fresh.on_conflict_do_update(index_elements=["batch", "item"], set_=more)
 

@@ -26,6 +26,7 @@ class DeadLetter:
     cause: str
     failures: int
     deaths: int
+    traceback: str | None = None  # of what its agent raised last
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ class Outcomes:
                     row.cause,
                     row.failures,
                     row.deaths,
+                    row.traceback,
                 )
 
     def redrive(self, batch: str, item: int | None, cause: str | None) -> int:

@@ -100,6 +100,7 @@ attempts = Table(
     Column("after_s", Float),  # since the last sign of that attempt
     Column("ended_at", Float),
     Column("ending", Words),
+    Column("traceback", Words),  # of what the agent raised, bounded
 )
 
 checkpoints = Table(
@@ -248,6 +249,7 @@ item_troubles = Table(
     Column("deaths", Integer, nullable=False),
     Column("cause", Words, nullable=False),
     Column("dead_at", Float),
+    Column("traceback", Words),  # of the last failure, bounded
     sqlite_with_rowid=False,
 )
 

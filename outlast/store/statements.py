@@ -78,7 +78,11 @@ RESUMED = sa.update(attempts).where(_LINE).values(resumed_seq=sa.bindparam("seq"
 CLOSE_LINE = (
     sa.update(attempts)
     .where(_LINE, attempts.c.ended_at.is_(None))
-    .values(ended_at=sa.bindparam("now"), ending=sa.bindparam("how"))
+    .values(
+        ended_at=sa.bindparam("now"),
+        ending=sa.bindparam("how"),
+        traceback=sa.bindparam("trace"),
+    )
 )
 
 # When an attempt of a round last saved, and last started or ended.

@@ -15,7 +15,7 @@ from unit_fakes import ROLE, TENANT
 from outlast.attempt.agent import Agent, Migrate
 from outlast.attempt.guard import Place, encode
 from outlast.attempt.lease import Lent
-from outlast.attempt.leaseledger import LeaseLedger
+from outlast.attempt.leaseledger import ItemFailure, LeaseLedger
 from outlast.attempt.ledger import Claim, Ledger
 from outlast.contracts.models import Assignment, Beat, Task
 from outlast.contracts.policies import Policy
@@ -93,7 +93,7 @@ class Shelf:
         """
         Note an item's second failure.
         """
-        self.ledger.trouble(self.claim(), number, 2, 0, cause, dead)
+        self.ledger.trouble(self.claim(), ItemFailure(number, 2, 0, cause, dead))
 
     def read(self, start: int = 1, stop: int = 1_000_000, most: int = 1_000) -> Any:
         """

@@ -16,6 +16,7 @@ from pydantic_core import from_json
 from unit_fakes import Clock, contents, refused, told_in_one_sentence
 
 from outlast.attempt.guard import encode
+from outlast.attempt.leaseledger import ItemFailure
 from outlast.contracts.errors import BadInputError, StaleAttemptError
 from outlast.contracts.pool import Burial, Span
 from outlast.runtime.source import read_lines
@@ -363,7 +364,9 @@ def test_the_first_result_stands(ten: Shelf) -> None:
 STALE: dict[str, Callable[[Shelf, Any], None]] = {
     "results": lambda shelf, claim: shelf.settle(1, 2, claim=claim),
     "nothing": lambda shelf, claim: shelf.ledger.settle(claim, [], [], True),
-    "trouble": lambda shelf, claim: shelf.ledger.trouble(claim, 1, 1, 0, "x", True),
+    "trouble": lambda shelf, claim: shelf.ledger.trouble(
+        claim, ItemFailure(1, 1, 0, "x", True)
+    ),
 }
 
 
@@ -397,7 +400,7 @@ def test_failures_are_known_to_the_next_lease(ten: Shelf) -> None:
     """
     ten.fail(3, dead=False)
     ten.fail(7, dead=False)
-    ten.ledger.trouble(ten.claim(), 3, 1, 0, "again", False)
+    ten.ledger.trouble(ten.claim(), ItemFailure(3, 1, 0, "again", False))
     assert ten.items.troubles(BATCH, Span(start=1, stop=7)) == {3: 2}
     assert ten.batches.failing(BATCH) == 2
 

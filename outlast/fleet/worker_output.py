@@ -1,0 +1,142 @@
+"""
+What a worker process prints and logs: whole lines, each with the attempt that it comes
+from, without control characters and secrets.
+
+    [m1/refund #2] shop.agents asking the bank
+
+Several attempts print at once, and `print` writes a line in pieces: a line waits here,
+apart for each attempt and thread, until it is whole or is flushed.
+"""
+
+import io
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Collection
+
+from outlast.attempt.log_context import AttemptName, logging_attempt, name_records
+from outlast.attempt.secrets import mask
+from outlast.attempt.user_code import is_users
+from outlast.runtime.screen import SafeStream
+
+# A line that grows past this is written in pieces.
+LINE_CHARS = 16_384
+# A progress bar ends its lines so: each is one of the log.
+_ENDS = re.compile(r"\r\n|\n|\r")
+
+Writer = tuple[AttemptName | None, int]
+
+
+class WorkerStream(SafeStream):
+    """
+    Standard output or error of a worker. It is no terminal, so that libraries send it
+    no colours.
+    """
+
+    def __init__(self, terminal: io.TextIOWrapper) -> None:
+        super().__init__(terminal)
+        self.reconfigure(line_buffering=True)
+        self._renew()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        """
+        Begin anew, also in a process that an agent forks: another thread of ours may
+        have held the lock.
+        """
+        self._begun: dict[Writer, str] = {}
+        # Re-entrant: a signal handler may print while a line is written.
+        self._lock = threading.RLock()
+
+    def isatty(self) -> bool:
+        return False
+
+    def write(self, text: str, /) -> int:
+        writer = logging_attempt(), threading.get_ident()
+        with self._lock:
+            *lines, rest = _ENDS.split(self._begun.pop(writer, "") + text)
+            for line in lines:
+                self._write_line(writer, line)
+            if len(rest) > LINE_CHARS:
+                self._write_line(writer, rest)
+            elif rest:
+                self._begun[writer] = rest
+        return len(text)
+
+    def flush(self) -> None:
+        writer = logging_attempt(), threading.get_ident()
+        with self._lock:
+            if rest := self._begun.pop(writer, ""):
+                self._write_line(writer, rest)
+            super().flush()
+
+    def finish(self) -> None:
+        """
+        Write what attempts have begun and not ended, before the process ends.
+        """
+        with self._lock:
+            for writer, rest in self._begun.items():
+                self._write_line(writer, rest)
+            self._begun.clear()
+            super().flush()
+
+    def _write_line(self, writer: Writer, line: str) -> None:
+        attempt, _ = writer
+        prefix = f"[{attempt}] " if attempt else ""
+        super().write(f"{prefix}{mask(line)}\n")
+
+
+class FromUsersCode(logging.Filter):
+    """
+    Let through what users' modules log from *level* on, and of libraries, which have
+    much to say, what is at least a warning.
+
+    :param packages: of agents that are installed as a library.
+    """
+
+    def __init__(self, level: int, packages: Collection[str] = ()) -> None:
+        super().__init__()
+        self._level = level
+        self._packages = frozenset(packages)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.WARNING:
+            return True
+        mine = record.name.split(".")[0] in self._packages or is_users(record.pathname)
+        return mine and record.levelno >= self._level
+
+
+def tell_attempts(level: str, modules: Collection[str]) -> None:
+    """
+    Have this worker print and log so, before it imports an agent. A module of agents
+    that sets logging up for itself, with `force=True`, has it its way.
+
+    :param level: from which on agents' log records are written, as logging names it.
+    :param modules: of the agents.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        # The zygote has done so already for a worker that it forks.
+        if isinstance(stream, io.TextIOWrapper) and not isinstance(stream, SafeStream):
+            stream.flush()
+            setattr(sys, name, WorkerStream(stream))
+    name_records()
+    number = logging.getLevelNamesMapping()[level]
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(name)s %(message)s"))
+    names = [each.split(".")[0] for each in modules if not each.endswith(".py")]
+    handler.addFilter(FromUsersCode(number, names))
+    logging.basicConfig(level=min(number, logging.WARNING), handlers=[handler])
+
+
+def finish_output() -> None:
+    """
+    Write what is left of this worker's output.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, WorkerStream):
+            stream.finish()
+        elif stream is not None:
+            stream.flush()
