@@ -15,15 +15,15 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
-from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import WorkflowHandle, WorkflowQueryFailedError
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
+from outlast.cli.pending import Unstarted, unstarted_of
 from outlast.contracts.models import Beat
 from outlast.contracts.names import task_of
-from outlast.contracts.reports import Outcome, Progress, Report
+from outlast.contracts.reports import Outcome, Progress, Report, Running
 from outlast.contracts.texts import visible_line
 from outlast.runtime.screen import terminal_of
 from outlast.runtime.start import UNKNOWN_HERE, Started
@@ -40,17 +40,19 @@ COLOURS = {
     "parked": "magenta",
     "dead": "red",
 }
+LIVE_COLOURS = {"parked": "magenta", "retries": "yellow"}
 
 
 @dataclass(frozen=True)
 class View:
     """
-    What can be seen now: the progress, what attempts say, what waits for a worker.
+    What can be seen now: the progress, what attempts say, and the tasks without an
+    attempt at work.
     """
 
     progress: Progress
     said: dict[str, str] = field(default_factory=dict)
-    unstarted: set[str] = field(default_factory=set)
+    unstarted: dict[str, Unstarted] = field(default_factory=dict)
 
 
 class Screen(Protocol):
@@ -101,12 +103,13 @@ async def look(handle: WorkflowHandle[Any, Any]) -> View | None:
     except (RPCError, WorkflowQueryFailedError, TimeoutError):
         return None
     said: dict[str, str] = {}
-    unstarted: set[str] = set()
+    unstarted: dict[str, Unstarted] = {}
     for pending in described.raw_description.pending_activities:
-        if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
-            unstarted.add(task_of(pending.activity_id))
+        task = task_of(pending.activity_id)
+        if found := await unstarted_of(pending, time.time()):
+            unstarted[task] = found
         elif words := await _said(pending):
-            said[task_of(pending.activity_id)] = words
+            said[task] = words
     return View(progress, said, unstarted)
 
 
@@ -154,7 +157,7 @@ class Lines:
     """
 
     def __init__(self) -> None:
-        self._told: set[tuple[str, str]] = set()
+        self._told: set[tuple[str, ...]] = set()
         self._waiting_since: dict[str, float] = {}
 
     def show(self, view: View) -> None:
@@ -162,26 +165,30 @@ class Lines:
             self._once(running.id, "running", f"on {running.route}")
             if running.waits:
                 self._once(running.id, "parked", running.waits)
-            self._tell_unstarted(running.id, running.route, view)
+            self._tell_unstarted(running.id, view)
         for outcome in view.progress.settled:
             self._once(outcome.id, outcome.status, _told(outcome))
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    def _tell_unstarted(self, task: str, route: str, view: View) -> None:
-        if task not in view.unstarted:
+    def _tell_unstarted(self, task: str, view: View) -> None:
+        waits = view.unstarted.get(task)
+        if waits is None or waits.backs_off:
             self._waiting_since.pop(task, None)
-        elif (
-            time.monotonic() - self._waiting_since.setdefault(task, time.monotonic())
-            > PATIENCE_S
-        ):
-            told = f"for a worker that plays {route}; start one with worker.py"
-            self._once(task, "waits", told)
+        if waits is None:
+            return
+        if waits.backs_off:
+            self._once(task, "retries", waits.told, waits.attempt)
+            return
+        since = self._waiting_since.setdefault(task, time.monotonic())
+        if time.monotonic() - since > PATIENCE_S:
+            self._once(task, "waits", waits.told, waits.attempt)
 
-    def _once(self, task: str, state: str, more: str) -> None:
-        if (task, state) not in self._told:
-            self._told.add((task, state))
+    def _once(self, task: str, state: str, more: str, attempt: int = 0) -> None:
+        told = (task, state, str(attempt))
+        if told not in self._told:
+            self._told.add(told)
             self.note(f"{task:<16} {state:<9} {more}".rstrip())
 
 
@@ -202,11 +209,9 @@ class Board:
             state = f"[{colour}]{outcome.status}[/]"
             table.add_row(outcome.id, state, shown(_told(outcome)))
         for running in view.progress.running:
-            unstarted = running.id in view.unstarted
-            state = "waits for a worker" if unstarted else "running"
-            said = view.said.get(running.id, "")
-            if running.waits:
-                state, said = "[magenta]parked[/]", running.waits
+            state, said = doing(running, view)
+            if state in LIVE_COLOURS:
+                state = f"[{LIVE_COLOURS[state]}]{state}[/]"
             table.add_row(running.id, state, shown(said))
         for task in view.progress.waiting:
             table.add_row(task, "[dim]waiting[/]", "")
@@ -216,6 +221,17 @@ class Board:
 
     def note(self, text: str) -> None:
         self._live.console.print(shown(text))
+
+
+def doing(running: Running, view: View) -> tuple[str, str]:
+    """
+    Tell how a task is that has not ended, in a word, and what there is to say of it.
+    """
+    if running.waits:
+        return "parked", running.waits
+    if waits := view.unstarted.get(running.id):
+        return "retries" if waits.backs_off else "waits", waits.told
+    return "running", view.said.get(running.id, "")
 
 
 @contextmanager

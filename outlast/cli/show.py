@@ -7,7 +7,7 @@ import json
 import time
 from typing import Any
 
-from outlast.cli.follow import look, why_silent
+from outlast.cli.follow import doing, look, why_silent
 from outlast.cli.home import entry_of, open_store
 from outlast.cli.missions import Conducted, reach
 from outlast.cli.parked import choices, waiting
@@ -97,6 +97,9 @@ async def show_status(mission: str, as_json: bool) -> None:
     value: dict[str, Any] = {"mission": mission, "status": entry.state}
     value["wedged"] = wedged
     value["progress"] = view.progress.model_dump(mode="json") if view else None
+    value["unstarted"] = (
+        {task: each.told for task, each in view.unstarted.items()} if view else {}
+    )
     if as_json:
         print(json.dumps(value))
         return
@@ -111,9 +114,8 @@ async def show_status(mission: str, as_json: bool) -> None:
     for each in view.progress.settled:
         print(outcome_line(each))
     for running in view.progress.running:
-        waits = "waits for a worker" if running.id in view.unstarted else "running"
-        state = f"parked: {running.waits}" if running.waits else waits
-        print(f"{running.id:<16} {state}  {view.said.get(running.id, '')}")
+        state, said = doing(running, view)
+        print(f"{running.id:<16} {state:<9} {said}".rstrip())
     for parked in waiting(view.progress):
         print(f"{parked.task} waits: {choices(parked.then)}")
     for task in view.progress.waiting:

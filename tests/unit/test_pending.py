@@ -1,0 +1,120 @@
+"""
+A back-off is told from a wait for a worker, with what it is after.
+"""
+
+import pytest
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import ApplicationError
+
+from outlast.cli.follow import Lines, View, doing
+from outlast.cli.pending import unstarted, unstarted_of
+from outlast.contracts.reports import Progress, Running
+
+CAUSE = "ConnectionError: refused (agents.py:14 in refund: requests.get(url))"
+SCHEDULED = PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
+NOW = 1_000.0
+
+
+async def pending(
+    details: list[object] | None = None, due_at: float = 0.0
+) -> PendingActivityInfo:
+    """
+    Make what the server tells of an attempt that it will start; with *details* the one
+    before has failed.
+    """
+    made = PendingActivityInfo(activity_id="pay/x", state=SCHEDULED, attempt=2)
+    made.activity_type.name = "payer"
+    made.next_attempt_schedule_time.FromMicroseconds(int(due_at * 1e6))
+    if details is not None:
+        error = ApplicationError(CAUSE, *details, type="AgentFailed")
+        await pydantic_data_converter.encode_failure(error, made.last_failure)
+    return made
+
+
+async def test_a_back_off_says_when_and_after_what() -> None:
+    """
+    With the ledger's number: the server's begins again with every dispatch.
+    """
+    told = await unstarted_of(await pending([{}, 6], NOW + 12), NOW)
+    assert told is not None
+    assert told.backs_off
+    assert told.told == f"attempt 7 in 12 s, after {CAUSE}"
+
+
+async def test_one_that_is_due_waits_for_a_worker() -> None:
+    """
+    And still says what it is after, and what to do.
+    """
+    told = await unstarted_of(await pending([{}, 1], NOW - 3), NOW)
+    assert told is not None
+    assert not told.backs_off
+    assert told.told.startswith(f"for a free worker of role payer, after {CAUSE}; ")
+    assert "worker.py starts one" in told.told
+
+
+@pytest.mark.parametrize("details", [[], ["odd"], [{}, 0]])
+async def test_without_our_number_the_servers_will_do(details: list[object]) -> None:
+    """
+    As of a failure that the SDK has reported.
+    """
+    told = await unstarted_of(await pending(details, NOW + 1), NOW)
+    assert told is not None
+    assert told.attempt == 2
+
+
+async def test_a_first_attempt_waits_for_a_worker() -> None:
+    """
+    It is after nothing.
+    """
+    told = await unstarted_of(await pending(), NOW)
+    assert told is not None
+    assert told.told.startswith("for a free worker of role payer; ")
+
+
+async def test_what_is_at_work_waits_for_nothing() -> None:
+    """
+    Whatever came before it.
+    """
+    at_work = await pending([{}, 1], NOW)
+    at_work.state = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+    assert await unstarted_of(at_work, NOW) is None
+
+
+def test_plain_lines_tell_each_attempt_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """
+    Not four times a second.
+    """
+    lines = Lines()
+    for attempt, left_s in ((2, 0.9), (2, 0.6), (3, 4.2), (3, 3.9)):
+        lines.show(view(unstarted("payer", attempt, "ValueError: x", left_s)))
+    told = [each for each in capsys.readouterr().err.splitlines() if "retries" in each]
+    assert [each.split(maxsplit=2)[2] for each in told] == [
+        "attempt 2 at once, after ValueError: x",
+        "attempt 3 in 4 s, after ValueError: x",
+    ]
+
+
+def test_the_word_for_how_a_task_is() -> None:
+    """
+    What a person has to do comes first.
+    """
+    waits = unstarted("payer", 1, "", 0)
+    assert doing(RUNNING, view(waits))[0] == "waits"
+    assert doing(RUNNING, view(unstarted("payer", 2, "x", 9)))[0] == "retries"
+    assert doing(RUNNING, View(PROGRESS, {"pay": "step 3"})) == ("running", "step 3")
+    parked = RUNNING.model_copy(update={"waits": "approval"})
+    assert doing(parked, view(waits)) == ("parked", "approval")
+
+
+RUNNING = Running(id="pay", role="payer", route="payer")
+PROGRESS = Progress(
+    mission="m", paused=False, waiting=[], running=[RUNNING], settled=[]
+)
+
+
+def view(waits: object) -> View:
+    return View(PROGRESS, {}, {"pay": waits})  # type: ignore[dict-item]
