@@ -296,6 +296,7 @@ def dev(
     if processes is not None and not 1 <= processes <= 64:
         raise BadInputError(f"--processes {processes} is not between 1 and 64")
     stack = Stack(settings(), port, ui_port, processes, until_unused)
+    stack.reloads = not until_unused  # whom others start has nobody who edits it
     announce = _print_json if as_json else print_ready
     raise typer.Exit(asyncio.run(stack.run(announce)))
 

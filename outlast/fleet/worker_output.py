@@ -37,8 +37,8 @@ class WorkerStream(SafeStream):
 
     def __init__(self, terminal: io.TextIOWrapper) -> None:
         super().__init__(terminal)
-        self.reconfigure(line_buffering=True)
         self._renew()
+        self.reconfigure(line_buffering=True)
         os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
@@ -102,10 +102,8 @@ class FromUsersCode(logging.Filter):
         self._packages = frozenset(packages)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno >= logging.WARNING:
-            return True
         mine = record.name.split(".")[0] in self._packages or is_users(record.pathname)
-        return mine and record.levelno >= self._level
+        return record.levelno >= (self._level if mine else logging.WARNING)
 
 
 def tell_attempts(level: str, modules: Collection[str]) -> None:

@@ -126,7 +126,11 @@ class Settings(BaseSettings):
     @property
     def modules(self) -> list[str]:
         thinking = THINKING_CREW if self.model else []
-        return [*SHIPPED_CREW, *thinking, *_parts(self.agents)]
+        return [*SHIPPED_CREW, *thinking, *self.users_modules]
+
+    @property
+    def users_modules(self) -> list[str]:
+        return _parts(self.agents)
 
     @property
     def played_modules(self) -> list[str]:

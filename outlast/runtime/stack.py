@@ -15,13 +15,15 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from outlast.contracts.errors import UnavailableError
 from outlast.runtime.embedded import Server, start_server
 from outlast.runtime.locks import STACK, USERS, held, home_of, lock
+from outlast.runtime.reload import changes, why_not_loadable
 from outlast.runtime.settings import Settings
 
 logger = logging.getLogger("outlast.runtime")
@@ -47,6 +49,9 @@ class Stack:
     processes: int | None = None
     until_unused: bool = False
     fleet_options: tuple[str, ...] = ()
+    reloads: bool = False  # when agents' files change
+    _health_port: int | None = field(default=None, init=False)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     async def run(self, announce: Any) -> int:
         """
@@ -72,18 +77,37 @@ class Stack:
     async def _serve(
         self, server: Server, home: Path, announce: Any, stop: asyncio.Event
     ) -> int:
-        keeping = asyncio.ensure_future(server.keep())
+        beside = [asyncio.ensure_future(server.keep())]
+        if self.reloads:
+            beside.append(asyncio.ensure_future(self._watch_agents()))
         announced = announce
         try:
             while True:
                 code = await self._with_fleet(server, home, announced, stop)
+                if self._changed.is_set() and not stop.is_set():
+                    self._changed.clear()
+                    announced = _Reloaded()
+                    continue
                 if code >= 0 or stop.is_set():
                     return code
                 # Killed: the next one settles what it has left behind.
                 logger.warning("fleet.died: killed by signal %s", -code)
                 announced = _say_nothing
         finally:
-            keeping.cancel()
+            for each in beside:
+                each.cancel()
+
+    async def _watch_agents(self) -> None:
+        """
+        Have the fleet start anew when agents' files have changed and can be loaded.
+        """
+        async for files in changes(self.settings.users_modules):
+            names = ", ".join(each.name for each in files)
+            if why := await why_not_loadable():
+                _note(f"{names} changed, not loaded: {why}; the workers before go on")
+                continue
+            _note(f"{names} changed: the workers drain and start anew with it")
+            self._changed.set()
 
     async def _with_fleet(
         self, server: Server, home: Path, announce: Any, stop: asyncio.Event
@@ -97,7 +121,8 @@ class Stack:
             if line is None:
                 return 0
             if not line:
-                return await self._not_ready(fleet, announce)
+                return await self._not_ready(fleet, announce, stop)
+            self._health_port = urlsplit(line["health"]).port
             ready = {"ready": True, "address": server.address, "ui": server.ui}
             _write(home / READY, {**ready, **line})
             announce({**ready, **line})
@@ -105,20 +130,29 @@ class Stack:
         finally:
             await _end_fleet(fleet, STOP_LIMIT_S + 2 * self.settings.drain_s)
 
-    async def _not_ready(self, fleet: asyncio.subprocess.Process, announce: Any) -> int:
+    async def _not_ready(
+        self, fleet: asyncio.subprocess.Process, announce: Any, stop: asyncio.Event
+    ) -> int:
         """
         Return the exit code of a fleet that was killed before it was ready, after one
-        that had been; whatever else keeps it from starting would again.
+        that had been; whatever else keeps it from starting would again, unless a file
+        of agents is mended.
         """
         code = await fleet.wait()
         if code < 0 and announce is _say_nothing:
             return code
+        if isinstance(announce, _Reloaded):
+            _note("the workers do not start with it: mend the file; missions wait")
+            await _first_of(self._changed, stop)
+            return 0
         raise UnavailableError("the fleet did not start")
 
     async def _start_fleet(self, server: Server) -> asyncio.subprocess.Process:
         command = [sys.executable, str(ROOT / "worker.py"), "--json"]
         if self.processes is not None:
             command += ["--processes", str(self.processes)]
+        if self._health_port is not None:  # where the fleet before it was asked
+            command += ["--health-port", str(self._health_port)]
         command += self.fleet_options
         return await asyncio.create_subprocess_exec(
             *command,
@@ -132,10 +166,11 @@ class Stack:
         self, fleet: asyncio.subprocess.Process, home: Path, stop: asyncio.Event
     ) -> int:
         """
-        Stay until a signal, until nobody uses the stack, or until the fleet ends.
+        Stay until a signal, until nobody uses the stack, until the fleet ends, or until
+        there is another one to start.
         """
         gone = asyncio.ensure_future(fleet.wait())
-        while not stop.is_set() and not gone.done():
+        while not (stop.is_set() or gone.done() or self._changed.is_set()):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), LOOK_S)
             if self.until_unused:
@@ -144,6 +179,30 @@ class Stack:
                 if unused is not None:
                     return 0
         return fleet.returncode or 0
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(each.wait()) for each in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for each in waits:
+        each.cancel()
+
+
+class _Reloaded:
+    """
+    Announces a fleet that has started anew.
+    """
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def __call__(self, _: object) -> None:
+        _note(f"reloaded in {time.monotonic() - self._since:.1f} s")
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(f"{text}\n")  # what `dev` says of itself
+    sys.stderr.flush()
 
 
 def _say_nothing(_: object) -> None:
