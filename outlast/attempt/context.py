@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import JsonValue
 
-from outlast.attempt import spans
+from outlast.attempt import secrets, spans
 from outlast.attempt.agent import Agent
 from outlast.attempt.effects import Effects, IfUnsure
 from outlast.attempt.fence import Claim
@@ -206,7 +206,7 @@ class Context:
 
         :raises MissingSecretError: when the worker was not given it.
         """
-        variable = f"OUTLAST_SECRET_{name.upper()}"
+        variable = f"{secrets.PREFIX}{name.upper()}"
         if variable not in os.environ:
             raise MissingSecretError(f"this worker has no {variable}")
         return os.environ[variable]

@@ -18,6 +18,13 @@ LEAST_CHARS = 4
 LEAST_LINE_CHARS = 16
 
 
+def is_secret(variable: str) -> bool:
+    """
+    Say whether a *variable* of the environment has a secret of agents.
+    """
+    return variable.startswith(PREFIX)
+
+
 def mask(text: str, environment: Mapping[str, str] = os.environ) -> str:
     """
     Replace the values of secrets in *text*, also as `repr` writes them.
@@ -40,7 +47,7 @@ def _hidden(environment: Mapping[str, str]) -> list[str]:
     List what must not be read anywhere, the longest first.
     """
     found: set[str] = set()
-    for name in [each for each in environment if each.startswith(PREFIX)]:
+    for name in filter(is_secret, environment):
         value = environment[name].strip()
         if len(value) >= LEAST_CHARS:
             found |= {value, repr(value)[1:-1]}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 from outlast.contracts.errors import BadInputError, OutlastError
 from outlast.mesh.membership import Place
 from outlast.mesh.swim import Swim
+from outlast.runtime.screen import guard_streams
 from outlast.runtime.settings import Settings, settings
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def main() -> NoReturn:
     Be the gossip of a peer until told to stop, then end the process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, by SIGTERM
+    guard_streams()
     logging.basicConfig(level=logging.INFO, format="%(name)s %(message)s")
     for library in ("alembic", "temporalio"):
         logging.getLogger(library).setLevel(logging.WARNING)

@@ -20,6 +20,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from outlast.attempt.secrets import is_secret
 from outlast.contracts.errors import BadInputError, PortTakenError, UnavailableError
 from outlast.runtime.locks import lock_port
 
@@ -139,8 +140,7 @@ class Server:
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
-                # It will not start for a user without a name, as containers have.
-                env={"USER": "outlast", **os.environ},
+                env=_environment(),
                 start_new_session=True,  # a Ctrl-C is for us; it goes last
             )
 
@@ -291,6 +291,15 @@ def _free(port: int) -> bool:
         except OSError:
             return False
     return not listens(port)
+
+
+def _environment() -> dict[str, str]:
+    """
+    What the server is given of ours: no secrets of agents, and a user's name, without
+    which it will not start, as in containers.
+    """
+    ours = {name: os.environ[name] for name in os.environ if not is_secret(name)}
+    return {"USER": "outlast", **ours}
 
 
 def _recent(cli: str) -> bool:

@@ -26,7 +26,7 @@ from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.plan import Plan
 from outlast.contracts.policies import SHIPPED
 from outlast.contracts.reports import Report
-from outlast.contracts.texts import shorten
+from outlast.contracts.texts import markdown, shorten
 from outlast.runtime.connect import connect, refuse_two_hosts
 from outlast.runtime.settings import settings
 from outlast.store.books import Books
@@ -163,7 +163,7 @@ async def _hand_over(client: Client, mission: Mission) -> None:
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 task_timeout=timedelta(seconds=SHIPPED.workflow_task_s),
-                static_summary=shorten(mission.goal, 200),
+                static_summary=markdown(shorten(mission.goal, 200)),
                 search_attributes=tags,
             )
         except WorkflowAlreadyStartedError:

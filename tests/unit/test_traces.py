@@ -14,6 +14,7 @@ from outlast.attempt.secrets import MASK, mask, masked
 from outlast.attempt.traces import TRACE_BYTES, place_of, trace_of, with_place
 from outlast.attempt.user_code import is_ours, is_users
 from outlast.contracts.texts import CAUSE_CHARS, visible
+from outlast.runtime import embedded
 
 
 class UnprintableError(Exception):
@@ -257,3 +258,17 @@ def test_long_text_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setenv("OUTLAST_SECRET_PAY", "hunter2")
     assert "hunter2" not in masked("x" * 5_000_000 + "hunter2", 400)
+
+
+def test_the_temporal_server_is_given_no_secrets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    It is another program, which has no use for them.
+    """
+    monkeypatch.setenv("OUTLAST_SECRET_PAY", "hunter2")
+    monkeypatch.setenv("OTHER", "x")
+    given = embedded._environment()
+    assert "hunter2" not in given.values()
+    assert given["OTHER"] == "x"
+    assert given["USER"]
