@@ -21,7 +21,6 @@ from outlast.contracts.policies import (
     BACKOFF_FACTOR,
     BACKOFF_FIRST_S,
     DISPATCH_TRIES,
-    SHIPPED,
 )
 from outlast.contracts.texts import CAUSE_CHARS, shorten
 from workflows.routes import unplayed
@@ -49,7 +48,11 @@ class Pursuit:
     """
 
     def __init__(
-        self, assignment: Assignment, route: str, stopped: Callable[[], str | None]
+        self,
+        assignment: Assignment,
+        route: str,
+        stopped: Callable[[], str | None],
+        heartbeat_timeout_s: float,
     ) -> None:
         self.assignment = assignment
         self.route = route
@@ -57,6 +60,7 @@ class Pursuit:
         self.deaths = 0  # since the last saved step
         self.lost = 0  # before they began
         self._stopped = stopped
+        self._heartbeat_timeout_s = heartbeat_timeout_s
         self._attempt: workflow.ActivityHandle[Answer] | None = None
         self._stranded = False
 
@@ -172,7 +176,7 @@ class Pursuit:
             task_queue=queue(self.route),
             activity_id=self.attempt_id,
             summary=task,
-            heartbeat_timeout=timedelta(seconds=SHIPPED.heartbeat_timeout_s),
+            heartbeat_timeout=timedelta(seconds=self._heartbeat_timeout_s),
             start_to_close_timeout=self.assignment.policy.attempt_limit,
             retry_policy=RETRIES,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,

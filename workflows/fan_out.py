@@ -31,6 +31,7 @@ async def run_fan_out(spread: FanOutRef, mission: Mission) -> list[str]:
         tenant=mission.tenant,
         policy=mission.crew[spread.role].policy,
         store=mission.store,
+        heartbeat_timeout_s=mission.heartbeat_timeout_s,
     )
     try:
         return _lacks(await _pool(batch, spread.items))

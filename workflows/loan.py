@@ -8,7 +8,6 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from outlast.contracts.names import alone_queue_of, queue_of
-    from outlast.contracts.policies import SHIPPED
     from outlast.contracts.pool import (
         Lease,
         Span,
@@ -36,7 +35,7 @@ async def dispatch(lease: Lease) -> Worked:
         result_type=Worked,
         task_queue=_queue(lease),
         summary=f"{lease.span.start} to {lease.span.stop - 1}",
-        heartbeat_timeout=timedelta(seconds=SHIPPED.heartbeat_timeout_s),
+        heartbeat_timeout=timedelta(seconds=lease.batch.heartbeat_timeout_s),
         start_to_close_timeout=LEASE_LIMIT,
         retry_policy=RETRIES,
         cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,

@@ -197,7 +197,12 @@ class Settling:
         Pursue the task on *route*, and again whenever a person has approved.
         """
         ground = self._ground
-        self._pursuit = Pursuit(self._assignment(route), route, ground.stopped)
+        self._pursuit = Pursuit(
+            self._assignment(route),
+            route,
+            ground.stopped,
+            ground.mission.heartbeat_timeout_s,
+        )
         while True:
             ended = await self._pursuit.run()
             if isinstance(ended, Answer) or ended.next is not Next.ASK:

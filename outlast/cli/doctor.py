@@ -16,7 +16,7 @@ from outlast.cli.home import open_store
 from outlast.cli.missions import reach
 from outlast.cli.wedged import wedged_cause
 from outlast.contracts.errors import OutlastError, UnavailableError
-from outlast.contracts.policies import SHIPPED, UNTUNED, recovery
+from outlast.contracts.policies import STOCK_TIMER_SLACK_S, recovery
 from outlast.runtime.builds import builds
 from outlast.runtime.embedded import find_cli
 from outlast.runtime.settings import settings
@@ -111,7 +111,9 @@ async def _wedged(client: Client) -> Finding:
 
 
 def _bounds() -> Iterator[str]:
-    for tuned, untuned in zip(recovery(SHIPPED), recovery(UNTUNED), strict=True):
+    timing = settings().timing
+    stock = timing.model_copy(update={"timer_slack_s": STOCK_TIMER_SLACK_S})
+    for tuned, untuned in zip(recovery(timing), recovery(stock), strict=True):
         yield (
             f"  {tuned.fault:<40} {tuned.worst_s:4.2f} s / {untuned.worst_s:4.2f} s"
             f"   ({tuned.by})"

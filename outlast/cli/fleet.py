@@ -5,6 +5,7 @@ The command line of worker.py.
 import asyncio
 import json
 import logging
+import math
 import os
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,10 +13,9 @@ import typer
 
 from outlast.cli.edge import run_command
 from outlast.contracts.errors import BadInputError
+from outlast.contracts.policies import check
 from outlast.fleet.health import Health
-from outlast.fleet.kinds import TICK_S
 from outlast.fleet.parent import Fleet
-from outlast.fleet.watchdog import LEAST_FREEZE_S
 from outlast.runtime import telemetry
 from outlast.runtime.connect import refuse_two_hosts
 from outlast.runtime.locks import home_of
@@ -219,11 +219,10 @@ def _refuse_impossible_memory(chosen: Settings) -> None:
 
 
 def _refuse_impossible_freeze(chosen: Settings) -> None:
-    if chosen.freeze_s < LEAST_FREEZE_S:
-        raise BadInputError(
-            f"OUTLAST_FREEZE_S={chosen.freeze_s:g} would kill healthy processes, which "
-            f"give a sign every {TICK_S:g} s: choose at least {LEAST_FREEZE_S:g}"
-        )
+    try:
+        check(chosen.timing, math.inf)
+    except BadInputError as error:
+        raise BadInputError(f"OUTLAST_FREEZE_S={chosen.freeze_s:g}: {error}") from None
 
 
 def _join_own_stack(chosen: Settings) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, JsonValue
 
 from outlast.contracts.names import BatchName, Moment, Name
-from outlast.contracts.policies import Policy
+from outlast.contracts.policies import SHIPPED, Policy
 from outlast.contracts.reports import Outcome
 from outlast.contracts.state import Contract, State
 from outlast.contracts.texts import SUMMARY_CHARS, digest
@@ -86,8 +86,9 @@ class Mission(State):
     """
     One goal, its plan and its limits.
 
-    *crew* and *store*, the id of the store that has the mission's books, are filled in
-    by the starter; one that is redriven after its end has a *past*.
+    *crew*, *heartbeat_timeout_s* and *store*, the id of the store that has the
+    mission's books, are filled in by the starter; one that is redriven after its end
+    has a *past*.
     """
 
     id: Name
@@ -97,6 +98,8 @@ class Mission(State):
     tenant: Name = "default"
     crew: dict[Name, Member] = Field(default={})
     store: str = ""
+    # Of its attempts, by how many hosts the store serves: see `timing_of`.
+    heartbeat_timeout_s: float = SHIPPED.heartbeat_timeout_s
     past: "Past | None" = None
     parent: str = ""  # the mission within which it lies
 
@@ -106,6 +109,7 @@ class Mission(State):
         """
         # By any release: what it calls its state is not what was asked.
         untold = {"id", "crew", "store", "schema_number", "past", "parent"}
+        untold |= {"heartbeat_timeout_s"}
         # Without defaults: a field that a later release adds was not asked for.
         asked = self.model_dump(mode="json", exclude=untold, exclude_defaults=True)
         return digest(json.dumps(asked, sort_keys=True))

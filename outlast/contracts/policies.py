@@ -141,16 +141,35 @@ MODEL_SILENCE_S = 30.0
 
 class Timing(BaseModel):
     """
-    The clocks of one configuration: server, workers and workflows, in seconds.
+    The clocks of one configuration: server, workers and workflows, in seconds. `check`
+    refuses one that contradicts itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # No sign of life for this long and the attempt is given to somebody else. Lower
-    # takes busy processes for dead ones, higher lets a lost host wait.
-    heartbeat_timeout_s: float = 1.5
-    # A live attempt's sign. A third of the timeout, so that two may be lost.
+    # No sign of life for this long and the attempt is given to another process: the
+    # last rung, for a lost host. Longer than a worker may be silent, so that working
+    # hard is never taken for being lost; higher lets a lost host wait.
+    heartbeat_timeout_s: float = 12.0
+    # A live attempt's sign. At most half of the timeout, so that one may be lost.
     beat_s: float = 0.5
+    # How often a worker's event loop shows the watchdog that it turns.
+    tick_s: float = 0.1
+    # How often the parent looks. Less often, and every watchdog kill comes later.
+    look_s: float = 0.1
+    # From the decision to kill a process until its attempts are reported.
+    kill_s: float = 0.1
+    # A stopped process is killed after this: its open polls swallow the retries of its
+    # own tasks. Some ticks at least, or the healthy would be killed.
+    stopped_limit_s: float = 1.0
+    # A blocked event loop is reported after this, with the stack of what blocks it.
+    blocked_told_s: float = 1.0
+    # A loop that is blocked without using a processor, or has used so many seconds of
+    # one, is killed. Lower kills blocking clients and long calls into C that would
+    # have come back, higher holds up the neighbours of one that does not.
+    blocked_limit_s: float = 5.0
+    # The same where the machine has had no processor to give: slow, not hung.
+    starved_limit_s: float = 10.0
     # How long a dead workflow process is waited for before another one takes over.
     sticky_s: float = 0.2
     # A workflow task in the hands of a dead process. Lower than a long history's
@@ -160,6 +179,46 @@ class Timing(BaseModel):
     timer_slack_s: float = 0.01
     # From the decision to the next attempt's first line, on a machine that is busy.
     dispatch_s: float = 0.2
+
+    @property
+    def silence_s(self) -> float:
+        """
+        The longest that a worker may be silent before its death is reported.
+        """
+        limit_s = max(self.stopped_limit_s, self.starved_limit_s)
+        return limit_s + self.tick_s + self.look_s + self.kill_s
+
+    @property
+    def parent_beats(self) -> bool:
+        """
+        Whether the fleet's parent must send the heartbeats of a silent worker, because
+        the timeout is shorter than the silence that the watchdog allows.
+        """
+        return self.heartbeat_timeout_s <= self.silence_s
+
+
+# Whatever the server was told, a worker's SDK cancels an attempt by itself so long
+# after a heartbeat timeout in which the attempt has sent nothing.
+SDK_GRACE_S = 5.0
+# Ticks that a process which is not stopped may be late with before it counts as silent.
+LEAST_TICKS = 5
+
+# With the store in a file all processes are on one host: nothing but that host can be
+# lost, and then nobody is left to wait for its timeout.
+SHIPPED = Timing()
+# With PostgreSQL a lost host is noticed by the heartbeat timeout alone, which therefore
+# is shorter than the watchdog's limits: the parent sends the heartbeats of workers that
+# are silent, for as long as the SDK bears it.
+SEVERAL_HOSTS = Timing(heartbeat_timeout_s=1.5, starved_limit_s=6.0)
+STOCK_TIMER_SLACK_S = 1.0
+UNTUNED = Timing(timer_slack_s=STOCK_TIMER_SLACK_S)
+
+
+def timing_of(one_host: bool) -> Timing:
+    """
+    Choose the clocks by whether the store serves one host or several.
+    """
+    return SHIPPED if one_host else SEVERAL_HOSTS
 
 
 # A worker tells the server so often that it lives. Less often, and the loss of a host
@@ -174,10 +233,6 @@ GONE_S = 1.4
 # Where no worker is older than this everything has just been started: roles that are
 # not there yet are waited for.
 BOOT_S = 6.0
-
-
-SHIPPED = Timing()
-UNTUNED = Timing(timer_slack_s=1.0)
 
 
 # How long a peer's word that a run may go on is good, and how often it is given again.
@@ -237,29 +292,54 @@ SWIM = SwimTiming()
 class Recovery:
     """
     The worst seconds from a fault to new progress, and the setting it hangs on.
+
+    :param patient: the fault looks like slow work, which is given its time: no target
+        is set for it.
     """
 
     fault: str
     worst_s: float
     by: str
+    patient: bool = False
 
 
 def recovery(timing: Timing) -> list[Recovery]:
     """
     Predict the worst recovery of each fault under *timing*.
     """
-    silence = timing.heartbeat_timeout_s + timing.timer_slack_s + timing.dispatch_s
-    idle = timing.sticky_s + timing.timer_slack_s + timing.dispatch_s
-    in_hand = timing.workflow_task_s + timing.timer_slack_s + timing.dispatch_s
-    retry = BACKOFF_FIRST_S + timing.timer_slack_s + timing.dispatch_s
+    after = timing.timer_slack_s + timing.dispatch_s
+    killed = timing.tick_s + timing.look_s + timing.kill_s + timing.dispatch_s
+    one_host = not timing.parent_beats  # and nobody is left when that is lost
     return [
+        Recovery("agent process killed", timing.dispatch_s, "dispatch_s"),
         Recovery(
-            "agent process or host lost, unreported", silence, "heartbeat_timeout_s"
+            "agent process frozen", timing.stopped_limit_s + killed, "stopped_limit_s"
         ),
-        Recovery("agent process frozen", silence, "heartbeat_timeout_s"),
-        Recovery("workflow process lost, unreported, idle", idle, "sticky_s"),
-        Recovery("workflow process lost, task in hand", in_hand, "workflow_task_s"),
-        Recovery("agent raised, first retry", retry, "BACKOFF_FIRST_S"),
+        Recovery(
+            "event loop blocked",
+            timing.blocked_limit_s + killed,
+            "blocked_limit_s",
+            patient=True,
+        ),
+        Recovery(
+            "host lost, or its link",
+            timing.heartbeat_timeout_s + after,
+            "heartbeat_timeout_s",
+            patient=one_host,
+        ),
+        Recovery(
+            "workflow process lost, unreported, idle",
+            timing.sticky_s + after,
+            "sticky_s",
+        ),
+        Recovery(
+            "workflow process lost, task in hand",
+            timing.workflow_task_s + after,
+            "workflow_task_s",
+        ),
+        Recovery(
+            "agent raised, first retry", BACKOFF_FIRST_S + after, "BACKOFF_FIRST_S"
+        ),
     ]
 
 
@@ -269,14 +349,63 @@ def check(timing: Timing, target_s: float) -> None:
 
     :raises BadInputError: in one sentence.
     """
-    if timing.beat_s * 2 > timing.heartbeat_timeout_s:
-        raise BadInputError(
-            f"a beat every {timing.beat_s:g} s leaves no room for a lost one within a "
-            f"heartbeat timeout of {timing.heartbeat_timeout_s:g} s"
-        )
-    worst = max(recovery(timing), key=lambda each: each.worst_s)
+    for contradiction in (_of_beats(timing), _of_limits(timing), _of_silence(timing)):
+        if contradiction:
+            raise BadInputError(contradiction)
+    bound = [each for each in recovery(timing) if not each.patient]
+    worst = max(bound, key=lambda each: each.worst_s)
     if worst.worst_s > target_s:
         raise BadInputError(
             f"{worst.fault}: recovery may take {worst.worst_s:.2f} s, over the target "
             f"of {target_s:g} s; lower {worst.by}"
         )
+
+
+def _of_beats(timing: Timing) -> str | None:
+    if timing.beat_s * 2 <= timing.heartbeat_timeout_s:
+        return None
+    return (
+        f"a beat every {timing.beat_s:g} s leaves no room for a lost one within a "
+        f"heartbeat timeout of {timing.heartbeat_timeout_s:g} s"
+    )
+
+
+def _of_limits(timing: Timing) -> str | None:
+    least_s = LEAST_TICKS * timing.tick_s
+    for name in ("stopped_limit_s", "blocked_told_s"):
+        if getattr(timing, name) < least_s:
+            return (
+                f"{name} of {getattr(timing, name):g} s would take healthy processes "
+                f"for silent ones, which give a sign every {timing.tick_s:g} s: choose "
+                f"at least {least_s:g}"
+            )
+    if timing.blocked_told_s <= timing.blocked_limit_s <= timing.starved_limit_s:
+        return None
+    return (
+        f"the limits of a silent worker do not grow: told after "
+        f"{timing.blocked_told_s:g} s, killed after {timing.blocked_limit_s:g} s when "
+        f"blocked and {timing.starved_limit_s:g} s when starved"
+    )
+
+
+def _of_silence(timing: Timing) -> str | None:
+    """
+    Say how a worker that works hard would be taken for a lost host.
+    """
+    if not timing.parent_beats:
+        return None
+    first_s = timing.blocked_told_s + timing.tick_s + timing.look_s
+    if first_s > timing.heartbeat_timeout_s:
+        return (
+            f"a heartbeat timeout of {timing.heartbeat_timeout_s:g} s ends attempts of "
+            f"a silent worker before its parent sends heartbeats for it, {first_s:g} s "
+            "after its last: raise heartbeat_timeout_s or lower blocked_told_s"
+        )
+    bearable_s = timing.heartbeat_timeout_s + SDK_GRACE_S
+    if timing.silence_s < bearable_s:
+        return None
+    return (
+        f"a worker may be silent for {timing.silence_s:g} s, and {bearable_s:g} s "
+        "after its last heartbeat its attempts are cancelled whatever it does: lower "
+        "a limit of its silence, as OUTLAST_FREEZE_S, or raise heartbeat_timeout_s"
+    )

@@ -8,7 +8,7 @@ travels, and what a history holds, are ranges of numbers.
 from pydantic import Field
 
 from outlast.contracts.names import BatchName, Name
-from outlast.contracts.policies import Policy
+from outlast.contracts.policies import SHIPPED, Policy
 from outlast.contracts.state import Contract, State
 
 ITEM_BYTES = 32 * 1024
@@ -68,6 +68,7 @@ class Batch(State):
     tenant: Name = "default"
     policy: Policy = Policy()
     store: str = ""
+    heartbeat_timeout_s: float = SHIPPED.heartbeat_timeout_s  # see `Mission`
 
 
 class Span(Contract):

@@ -41,6 +41,7 @@ def child_of(mission: Mission, task: Task, round_: int = 1) -> Mission:
             tenant=mission.tenant,
             crew=mission.crew,
             store=mission.store,
+            heartbeat_timeout_s=mission.heartbeat_timeout_s,
             parent=mission.id,
         )
     except ValidationError as error:

@@ -6,14 +6,15 @@ import socket
 from enum import StrEnum
 from pathlib import Path
 
+from outlast.contracts.policies import SHIPPED
+
 # What a child tells its parent by its exit code: trying again changes nothing; or it
 # had said that it polls and then could not, as where its namespace is missing.
 BAD_INPUT = 2
 UNFIT = 3
 
-# How often a worker's event loop shows that it turns; the watchdog's limits are far
-# above.
-TICK_S = 0.1
+# How often a worker's event loop shows that it turns.
+TICK_S = SHIPPED.tick_s
 
 UNENDED = ".spans"
 RECORDER = ".rec"

@@ -229,7 +229,7 @@ class Fleet:
         Start the child's process, stay with it until it is dead, then report what it
         had in hand.
         """
-        child.watchdog = Watchdog(self.settings.memory_cap, self.settings.freeze_s)
+        child.watchdog = Watchdog(self.settings.memory_cap, self.settings.timing)
         child.killed_for, child.leave = None, asyncio.Event()
         child.ended = asyncio.Event()
         life = await self._nurseries[child.kind].birth(child.kind)

@@ -1,9 +1,11 @@
 """
 The watchdog: when a live process is as good as dead. Pure, but for reading /proc.
 
-Two limits on silence: a process that is stopped or does nothing is dead after one
-second; one that burns CPU, or waits for some on a crowded machine, gets five.
-Two on memory: above the cap it is killed, above the soft limit it is worn and is
+Its limits on silence are those of `Timing`: a stopped process is killed after a second;
+one whose event loop is blocked is reported after a second and killed after five, of the
+clock when it does nothing, of the processor when it computes, later where the machine
+has none to give.
+Two limits on memory: above the cap it is killed, above the soft limit it is worn and is
 replaced when it has nothing in hand, or at the latest after half a minute.
 """
 
@@ -11,20 +13,17 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-# Kill what is frozen: left alone its open polls swallow the retries of its own tasks.
-IDLE_LIMIT_S = 1.0
-# A long regular expression in a thread has held a healthy event loop for 2 s.
-BUSY_LIMIT_S = 5.0
-# A limit below some ticks of the event loop would kill the healthy.
-LEAST_FREEZE_S = 0.5
+from outlast.contracts.policies import SHIPPED, Timing
+
 # Share of the memory cap from which on a process is worn, and how long it may stay so.
 SOFT_SHARE = 0.75
 BORN_SHARE = 1.25
 WORN_LIMIT_S = 30.0
 # From this share of a core on, a silent process is busy.
 BUSY_SHARE = 0.2
-# How often the parent looks, and how late it may be to trust what it sees.
-LOOK_S = 0.1
+# How often the parent looks.
+LOOK_S = SHIPPED.look_s
+# How late the parent may look and trust what it sees.
 LATE_S = 0.5
 
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
@@ -49,11 +48,11 @@ class Watchdog:
     Judges one process from look to look.
 
     :param memory_cap: bytes above which it is killed, 0 for none.
-    :param freeze_s: how long it may be silent without using CPU.
+    :param timing: how long it may be silent.
     """
 
     memory_cap: int = 0
-    freeze_s: float = IDLE_LIMIT_S
+    timing: Timing = SHIPPED
     _worn_at: float | None = None
     _born_bytes: int | None = None
     _tick: float = 0.0
@@ -77,15 +76,29 @@ class Watchdog:
             self._tick, self._since, self._cpu_s = sight.tick, now, sight.cpu_s
         if self.memory_cap and sight.memory_bytes > self.memory_cap:
             return f"memory over the cap of {self.memory_cap // 2**20} MB"
-        silence = now - self._since
-        if silence <= self.freeze_s:
-            return None
+        return self._silent_for_too_long(sight, self.silence_s, waits)
+
+    @property
+    def silence_s(self) -> float:
+        """
+        How long it had been silent when it was looked at last.
+        """
+        return self._looked_at - self._since
+
+    def _silent_for_too_long(
+        self, sight: Sight, silence: float, waits: Callable[[], bool]
+    ) -> str | None:
+        timing = self.timing
         if sight.stopped:
-            return f"stopped for {silence:.1f} s"
-        if sight.cpu_s - self._cpu_s < BUSY_SHARE * silence and not waits():
-            return f"silent and idle for {silence:.1f} s"
-        if silence > BUSY_LIMIT_S:
+            over = silence > timing.stopped_limit_s
+            return f"stopped for {silence:.1f} s" if over else None
+        if silence <= timing.blocked_limit_s:
+            return None
+        used_s = sight.cpu_s - self._cpu_s
+        if used_s >= timing.blocked_limit_s or silence > timing.starved_limit_s:
             return f"silent and busy for {silence:.1f} s"
+        if used_s < BUSY_SHARE * silence and not waits():
+            return f"silent and idle for {silence:.1f} s"
         return None
 
     def worn(self, now: float, sight: Sight, idle: Callable[[], bool]) -> bool:

@@ -17,7 +17,7 @@ from temporalio.service import RPCError
 from outlast.attempt.agent_loading import load
 from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
 from outlast.contracts.names import MISSIONS_QUEUE
-from outlast.contracts.policies import SHIPPED
+from outlast.contracts.policies import SHIPPED, timing_of
 from outlast.contracts.pool import Batch, BatchReport, PoolState
 from outlast.runtime.settings import settings
 from outlast.runtime.source import Coming, Given
@@ -52,7 +52,14 @@ def resolve(role: str, name: str, tenant: str, store: Store) -> Batch:
         raise BadInputError(f"{name!r} is a mission's id; choose another one")
     policy = agents[role].policy
     try:
-        return Batch(id=name, role=role, tenant=tenant, policy=policy, store=store.id)
+        return Batch(
+            id=name,
+            role=role,
+            tenant=tenant,
+            policy=policy,
+            store=store.id,
+            heartbeat_timeout_s=timing_of(store.one_host).heartbeat_timeout_s,
+        )
     except ValidationError as error:
         fault = error.errors()[0]
         raise BadInputError(f"the batch's {fault['loc'][0]}: {fault['msg']}") from None

@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.policies import MODEL_SILENCE_S
+from outlast.contracts.policies import MODEL_SILENCE_S, SHIPPED, Timing, timing_of
 
 SHIPPED_CREW = [
     "activities.librarian",
@@ -97,8 +97,8 @@ class Settings(BaseSettings):
     fencing: bool = True
     # Off only to see in a test or drill what the watchdog prevents.
     watchdog: bool = True
-    # How long a worker process may give no sign and use no CPU before it is killed.
-    freeze_s: float = Field(default=1.0, gt=0, le=60)
+    # How long a stopped worker process is left before it is killed.
+    freeze_s: float = Field(default=SHIPPED.stopped_limit_s, gt=0, le=60)
     # Memory of one worker process above which it is killed; 0 for no cap. Above three
     # quarters of it the process is replaced once it has nothing in hand.
     memory_mb: int = Field(default=2048, ge=0)
@@ -109,6 +109,14 @@ class Settings(BaseSettings):
     @property
     def memory_cap(self) -> int:
         return self.memory_mb * 2**20
+
+    @property
+    def timing(self) -> Timing:
+        """
+        The clocks that the store and the user's patience ask for.
+        """
+        shipped = timing_of(one_host=self.database_url is None)
+        return shipped.model_copy(update={"stopped_limit_s": self.freeze_s})
 
     @property
     def store(self) -> Path | str:

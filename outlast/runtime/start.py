@@ -24,7 +24,7 @@ from outlast.contracts.errors import OutlastError, TooManyError, UnavailableErro
 from outlast.contracts.models import Mission
 from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.plan import Plan
-from outlast.contracts.policies import SHIPPED
+from outlast.contracts.policies import SHIPPED, timing_of
 from outlast.contracts.reports import Report
 from outlast.contracts.texts import markdown, shorten
 from outlast.runtime.connect import connect, refuse_two_hosts
@@ -121,7 +121,9 @@ async def start(
         refuse_two_hosts(settings())
     client = client or await connect()
     store = store or Store(settings().store)
-    resolved = resolved.model_copy(update={"store": store.id})
+    clocks = timing_of(store.one_host)
+    found = {"store": store.id, "heartbeat_timeout_s": clocks.heartbeat_timeout_s}
+    resolved = resolved.model_copy(update=found)
     books = Books(store)
     if books.find(resolved.id) is None:
         refuse_too_many(store)

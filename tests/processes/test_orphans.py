@@ -132,7 +132,6 @@ def test_a_blocked_worker_does_not_outlive_its_parent(own: Course, how: str) -> 
     Its event loop cannot see that the parent is gone, and no watchdog is left: it ends
     itself within 6 s, like its neighbours, and the next fleet finishes the mission.
     """
-    own.home.extra["OUTLAST_FREEZE_S"] = "30"  # nobody else ends it before
     lost = own.home.fleet(processes=2)
     misdeed = {"attempt": 1, "step": 4, "how": how}
     names = ["stuck", "well"]

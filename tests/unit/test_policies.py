@@ -12,6 +12,8 @@ from outlast.contracts.policies import (
     BACKOFF_CAP_S,
     BACKOFF_FACTOR,
     BACKOFF_FIRST_S,
+    SDK_GRACE_S,
+    SEVERAL_HOSTS,
     SHIPPED,
     UNTUNED,
     Timing,
@@ -75,6 +77,8 @@ def test_the_worst_recoveries_are_the_sum_of_what_is_waited_for() -> None:
     """
     timing = Timing(
         heartbeat_timeout_s=10.0,
+        stopped_limit_s=2.0,
+        blocked_limit_s=4.0,
         sticky_s=20.0,
         workflow_task_s=30.0,
         timer_slack_s=0.5,
@@ -82,8 +86,10 @@ def test_the_worst_recoveries_are_the_sum_of_what_is_waited_for() -> None:
     )
     worst = {each.fault: each.worst_s for each in recovery(timing)}
     assert worst == {
-        "agent process or host lost, unreported": 10.75,
-        "agent process frozen": 10.75,
+        "agent process killed": 0.25,
+        "agent process frozen": pytest.approx(2.0 + 0.3 + 0.25),
+        "event loop blocked": pytest.approx(4.0 + 0.3 + 0.25),
+        "host lost, or its link": 10.75,
         "workflow process lost, unreported, idle": 20.75,
         "workflow process lost, task in hand": 30.75,
         "agent raised, first retry": BACKOFF_FIRST_S + 0.75,
@@ -103,11 +109,13 @@ def test_each_recovery_names_the_setting_that_it_hangs_on(fault) -> None:
     assert after[fault.fault] == pytest.approx(fault.worst_s + 1)
 
 
-def test_the_shipped_configuration_keeps_its_promise() -> None:
+@pytest.mark.parametrize("timing", [SHIPPED, SEVERAL_HOSTS], ids=["file", "postgresql"])
+def test_the_shipped_configurations_keep_their_promise(timing: Timing) -> None:
     """
-    What we ship recovers within 2.5 s from every fault.
+    What we ship does not contradict itself, and recovers within 2.5 s from every fault
+    that does not look like slow work.
     """
-    check(SHIPPED, TARGET_S)
+    check(timing, TARGET_S)
 
 
 def test_a_server_that_is_not_tuned_cannot_keep_it() -> None:
@@ -121,7 +129,7 @@ def test_a_server_that_is_not_tuned_cannot_keep_it() -> None:
 @pytest.mark.parametrize(
     ("slow", "fault"),
     [
-        ({"heartbeat_timeout_s": 3.0}, "agent process or host lost, unreported"),
+        ({"stopped_limit_s": 3.0}, "agent process frozen"),
         ({"sticky_s": 10.0}, "workflow process lost, unreported, idle"),
         ({"workflow_task_s": 10.0}, "workflow process lost, task in hand"),
     ],
@@ -145,27 +153,87 @@ def test_a_beat_without_room_for_a_lost_one_is_refused(beat_s: float) -> None:
     Two beats must fit into the heartbeat timeout, however generous the target is.
     """
     with pytest.raises(BadInputError) as refusal:
-        check(SHIPPED.model_copy(update={"beat_s": beat_s}), 3600)
+        check(SEVERAL_HOSTS.model_copy(update={"beat_s": beat_s}), 3600)
     told = told_in_one_sentence(refusal.value)
     assert f"{beat_s:g} s" in told
     assert "1.5 s" in told
 
 
-@given(st.floats(0.1, 60), st.floats(0.01, 60), st.floats(0.1, 60), st.floats(0.1, 60))
-def test_what_passes_the_check_recovers_in_time(
-    timeout: float, beat: float, sticky: float, target: float
+def test_a_lost_host_is_noticed_in_time_where_another_can_go_on() -> None:
+    """
+    With PostgreSQL that is part of the promise; with a file nobody is left anyway.
+    """
+    slow = {"heartbeat_timeout_s": 3.0}
+    with pytest.raises(BadInputError, match="host lost"):
+        check(SEVERAL_HOSTS.model_copy(update=slow), TARGET_S)
+
+
+def test_with_a_file_working_hard_is_never_taken_for_being_lost() -> None:
+    """
+    The heartbeat timeout is the last rung: a process that the watchdog would let live
+    keeps its attempts without anybody's help.
+    """
+    assert not SHIPPED.parent_beats
+    assert SHIPPED.heartbeat_timeout_s > SHIPPED.silence_s > SHIPPED.blocked_limit_s
+
+
+def test_with_several_hosts_the_parent_sends_heartbeats_for_the_silent() -> None:
+    """
+    The stated exception: the timeout is shorter than the watchdog's limits.
+    """
+    assert SEVERAL_HOSTS.parent_beats
+    assert SEVERAL_HOSTS.silence_s < SEVERAL_HOSTS.heartbeat_timeout_s + SDK_GRACE_S
+
+
+@pytest.mark.parametrize(
+    ("timing", "change", "words"),
+    [
+        (SHIPPED, {"stopped_limit_s": 0.4}, "give a sign every 0.1 s"),
+        (SHIPPED, {"blocked_told_s": 0.4}, "give a sign every 0.1 s"),
+        (SHIPPED, {"blocked_limit_s": 11.0}, "do not grow"),
+        (SHIPPED, {"blocked_told_s": 6.0}, "do not grow"),
+        (SHIPPED, {"starved_limit_s": 60.0}, "cancelled whatever it does"),
+        (SHIPPED, {"stopped_limit_s": 60.0}, "OUTLAST_FREEZE_S"),
+        (SEVERAL_HOSTS, {"starved_limit_s": 6.5}, "cancelled whatever it does"),
+        (SEVERAL_HOSTS, {"blocked_told_s": 1.4}, "before its parent sends"),
+    ],
+)
+def test_a_contradiction_is_refused(
+    timing: Timing, change: dict[str, float], words: str
 ) -> None:
     """
-    Whatever is not refused meets its target in each fault and survives a lost beat.
+    However generous the target is, in one sentence that says what to change.
     """
-    timing = Timing(heartbeat_timeout_s=timeout, beat_s=beat, sticky_s=sticky)
+    with pytest.raises(BadInputError) as refusal:
+        check(timing.model_copy(update=change), 3600)
+    assert words in told_in_one_sentence(refusal.value)
+
+
+short, long = st.floats(0.1, 20), st.floats(0.1, 60)
+timings = st.builds(
+    Timing,
+    heartbeat_timeout_s=long,
+    beat_s=st.floats(0.01, 60),
+    sticky_s=long,
+    blocked_told_s=short,
+    stopped_limit_s=short,
+    blocked_limit_s=short,
+    starved_limit_s=short,
+)
+
+
+@given(timings, long)
+def test_what_passes_the_check_keeps_every_rule(timing: Timing, target: float) -> None:
+    """
+    Whatever is not refused meets its target, survives a lost beat, and takes no live
+    process for a lost host.
+    """
     try:
         check(timing, target)
     except BadInputError:
-        assert (
-            beat * 2 > timeout
-            or max(each.worst_s for each in recovery(timing)) > target
-        )
-    else:
-        assert beat * 2 <= timeout
-        assert all(each.worst_s <= target for each in recovery(timing))
+        return
+    assert timing.beat_s * 2 <= timing.heartbeat_timeout_s
+    assert all(each.worst_s <= target for each in recovery(timing) if not each.patient)
+    limits = timing.stopped_limit_s, timing.blocked_limit_s, timing.starved_limit_s
+    grace_s = SDK_GRACE_S if timing.parent_beats else 0.0
+    assert max(limits) < timing.heartbeat_timeout_s + grace_s

@@ -312,7 +312,7 @@ def test_what_has_returned_is_kept_longer_than_a_heartbeat_timeout() -> None:
     Long enough that nobody waits for a timeout, not so long that a death reports
     minutes of work that was answered long ago.
     """
-    assert 2 * SHIPPED.heartbeat_timeout_s < RETURNED_FOR_S <= 30.0
+    assert SHIPPED.heartbeat_timeout_s < RETURNED_FOR_S <= 30.0
 
 
 def test_what_is_in_hand_stays_reportable_for_ever(path: Path) -> None:

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from unit_fakes import Clock
 
 from drills.real import wait_for
+from outlast.contracts.policies import SHIPPED, Timing
 from outlast.fleet.watchdog import (
-    BUSY_LIMIT_S,
     BUSY_SHARE,
-    IDLE_LIMIT_S,
     LATE_S,
     LOOK_S,
     SOFT_SHARE,
@@ -29,6 +28,10 @@ from outlast.fleet.watchdog import (
 )
 
 MB = 2**20
+
+STOPPED_S = SHIPPED.stopped_limit_s
+BLOCKED_S = SHIPPED.blocked_limit_s
+STARVED_S = SHIPPED.starved_limit_s
 
 
 @dataclass
@@ -115,7 +118,7 @@ def test_what_is_stopped_dies_after_a_second(watched: Watched) -> None:
     Its open polls would swallow the retries of its own tasks.
     """
     watched.ticks, watched.stopped = False, True
-    assert watched.dies_after() == one_look_past(IDLE_LIMIT_S)
+    assert watched.dies_after() == one_look_past(STOPPED_S)
 
 
 def test_what_is_stopped_dies_however_busy_it_was(watched: Watched) -> None:
@@ -129,12 +132,12 @@ def test_what_is_stopped_dies_however_busy_it_was(watched: Watched) -> None:
     assert "stopped" in (watched.look() or "")
 
 
-def test_what_is_silent_and_idle_dies_after_a_second(watched: Watched) -> None:
+def test_what_is_silent_and_idle_gets_five_seconds(watched: Watched) -> None:
     """
-    A blocked event loop that waits for something comes back too late.
+    A blocking client in an async agent comes back; what hangs does not.
     """
     watched.ticks = False
-    assert watched.dies_after() == one_look_past(IDLE_LIMIT_S)
+    assert watched.dies_after() == one_look_past(BLOCKED_S)
 
 
 def test_what_is_silent_and_busy_gets_five_seconds(watched: Watched) -> None:
@@ -142,16 +145,27 @@ def test_what_is_silent_and_busy_gets_five_seconds(watched: Watched) -> None:
     A long call that burns its processor may come back.
     """
     watched.ticks, watched.share = False, 1.0
-    assert watched.dies_after() == one_look_past(BUSY_LIMIT_S)
+    assert watched.dies_after() == one_look_past(BLOCKED_S)
 
 
-def test_what_is_starved_gets_five_seconds(watched: Watched) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_what_is_starved_gets_ten_seconds(watched: Watched, share: float) -> None:
     """
-    On a crowded machine a healthy process burns nothing for a while either: killing
+    On a crowded machine a healthy process burns little for a while either: killing
     it makes the crowd worse.
     """
-    watched.ticks, watched.waits = False, True
-    assert watched.dies_after() == one_look_past(BUSY_LIMIT_S)
+    watched.ticks, watched.waits, watched.share = False, True, share
+    assert watched.dies_after() == one_look_past(STARVED_S)
+
+
+def test_a_long_call_gets_its_five_seconds_of_a_crowded_processor(
+    watched: Watched,
+) -> None:
+    """
+    Three seconds of work take six where two others want the processor too.
+    """
+    watched.ticks, watched.share = False, 0.6
+    assert watched.dies_after() == one_look_past(BLOCKED_S / 0.6)
 
 
 def test_what_comes_back_in_time_starts_anew(watched: Watched) -> None:
@@ -160,26 +174,26 @@ def test_what_comes_back_in_time_starts_anew(watched: Watched) -> None:
     """
     for _ in range(5):
         watched.ticks, watched.share = False, 1.0
-        assert watched.lives(BUSY_LIMIT_S - 0.2)
+        assert watched.lives(BLOCKED_S - 0.2)
         watched.ticks, watched.share = True, 0.0
         assert watched.lives(0.2)
     watched.ticks = False
-    assert watched.dies_after() == one_look_past(IDLE_LIMIT_S)
+    assert watched.dies_after() == one_look_past(BLOCKED_S)
 
 
 def test_what_falls_idle_within_its_silence_dies(watched: Watched) -> None:
     """
-    A busy beginning does not excuse an idle silence for the whole five seconds.
+    A busy beginning does not excuse an idle silence for the whole ten seconds.
     """
     watched.ticks, watched.share = False, 1.0
     assert watched.lives(0.5)
     watched.share = 0.0
-    assert watched.dies_after() < BUSY_LIMIT_S - 1.0
+    assert watched.dies_after() < BLOCKED_S + 1.0
 
 
 @pytest.mark.parametrize(
     ("share", "limit_s"),
-    [(BUSY_SHARE - 0.05, IDLE_LIMIT_S), (BUSY_SHARE + 0.05, BUSY_LIMIT_S)],
+    [(BUSY_SHARE - 0.05, BLOCKED_S), (BUSY_SHARE + 0.05, STARVED_S)],
 )
 def test_a_fifth_of_a_core_makes_it_busy(
     watched: Watched, share: float, limit_s: float
@@ -198,7 +212,7 @@ def test_processor_time_before_the_silence_is_no_excuse(watched: Watched) -> Non
     watched.share = 1.0
     assert watched.lives(30.0)
     watched.ticks, watched.share = False, 0.0
-    assert watched.dies_after() == one_look_past(IDLE_LIMIT_S)
+    assert watched.dies_after() == one_look_past(BLOCKED_S)
 
 
 @pytest.mark.parametrize("away_s", [LATE_S + 0.01, 2.0, 3600.0])
@@ -208,7 +222,7 @@ def test_a_parent_that_was_late_forgives(watched: Watched, away_s: float) -> Non
     """
     watched.ticks, watched.stopped = False, True
     assert watched.look(away_s) is None
-    assert watched.dies_after() == one_look_past(IDLE_LIMIT_S)
+    assert watched.dies_after() == one_look_past(STOPPED_S)
 
 
 def test_a_parent_that_is_late_again_and_again_forgives_each_time(
@@ -225,7 +239,7 @@ def test_a_parent_that_is_hardly_late_does_not_forgive(watched: Watched) -> None
     """
     Looks up to LATE_S apart are trusted.
     """
-    watched.ticks = False
+    watched.ticks, watched.stopped = False, True
     looks = [watched.look(LATE_S - 0.01) for _ in range(4)]
     assert [each is not None for each in looks] == [False, False, True, True]
 
@@ -236,7 +250,7 @@ def test_the_first_look_forgives(watched: Watched) -> None:
     """
     fresh = Watched(ticks=False, stopped=True)
     assert fresh.look(1_000.0) is None
-    assert fresh.dies_after() == one_look_past(IDLE_LIMIT_S)
+    assert fresh.dies_after() == one_look_past(STOPPED_S)
 
 
 def test_memory_over_the_cap_dies_at_once() -> None:
@@ -357,39 +371,34 @@ def test_without_a_cap_nothing_is_worn() -> None:
 
 
 @pytest.mark.parametrize("freeze_s", [0.5, 3.0, 10.0])
-@pytest.mark.parametrize("stopped", [True, False], ids=["stopped", "idle"])
-def test_how_long_it_may_be_silent_can_be_chosen(
-    freeze_s: float, stopped: bool
-) -> None:
+def test_how_long_it_may_be_stopped_can_be_chosen(freeze_s: float) -> None:
     """
-    What a user sets holds for what is stopped and for what does nothing.
+    That is the user's to say; what blocks keeps its own limit.
     """
-    watched = Watched(Watchdog(freeze_s=freeze_s))
+    watched = Watched(Watchdog(timing=Timing(stopped_limit_s=freeze_s)))
     assert watched.lives(3.0)
-    watched.ticks, watched.stopped = False, stopped
+    watched.ticks, watched.stopped = False, True
     assert watched.dies_after() == one_look_past(freeze_s)
 
 
-@pytest.mark.parametrize(
-    ("freeze_s", "limit_s"), [(0.5, BUSY_LIMIT_S), (3.0, BUSY_LIMIT_S), (10.0, 10.0)]
-)
-def test_the_busy_never_get_less_time_than_the_idle(
-    freeze_s: float, limit_s: float
-) -> None:
+def test_how_long_it_was_silent_is_known(watched: Watched) -> None:
     """
-    Their five seconds stay, unless the user is more patient than that.
+    From look to look: it is told before it is killed.
     """
-    watched = Watched(Watchdog(freeze_s=freeze_s))
-    assert watched.lives(3.0)
-    watched.ticks, watched.share = False, 1.0
-    assert watched.dies_after() == one_look_past(limit_s)
+    assert watched.watchdog.silence_s == 0.0
+    watched.ticks = False
+    assert watched.lives(2.0)
+    assert watched.watchdog.silence_s == pytest.approx(2.0, abs=LOOK_S * 1.5)
+    watched.ticks = True
+    assert watched.lives(LOOK_S)
+    assert watched.watchdog.silence_s == 0.0
 
 
 @pytest.mark.parametrize(
     ("stopped", "share", "words"),
     [
         (True, 0.0, "stopped for 1."),
-        (False, 0.0, "silent and idle for 1."),
+        (False, 0.0, "silent and idle for 5."),
         (False, 1.0, "silent and busy for 5."),
     ],
 )
@@ -418,7 +427,7 @@ def test_nothing_dies_within_a_second_of_its_last_tick(
     for after_s, ticks, share, stopped in course:
         watched.ticks, watched.share, watched.stopped = ticks, share, stopped
         if watched.look(after_s) is not None:
-            assert watched.clock.now - watched.tick > IDLE_LIMIT_S
+            assert watched.clock.now - watched.tick > STOPPED_S
 
 
 def test_a_process_is_seen_from_outside() -> None:
