@@ -37,11 +37,13 @@ from outlast.fleet.kinds import (
     Kind,
     identity_of,
     recorder_of,
+    stack_of,
     unended_of,
 )
 from outlast.fleet.leaving import busy_queues, leave
 from outlast.fleet.lookout import Lookout
 from outlast.fleet.recorder import Recorder
+from outlast.fleet.stacks import write_on_signal
 from outlast.fleet.tally import TELL_TICKS, Outbox
 from outlast.fleet.unread import tell_plainly
 from outlast.runtime import telemetry
@@ -125,6 +127,7 @@ async def _serve(kind: Kind, channel: socket.socket) -> None:
     agents = {} if kind is Kind.WORKFLOWS else _agents(chosen)
     confine(chosen.documents_root)
     home, pid, outbox = home_of(chosen), os.getpid(), Outbox()
+    write_on_signal(stack_of(home, pid))
     recorder = Recorder(recorder_of(home, pid))
     os.register_at_fork(after_in_child=recorder.let_go)
     telemetry.begin(kind, unended_of(home, pid))

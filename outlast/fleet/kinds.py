@@ -18,6 +18,7 @@ TICK_S = SHIPPED.tick_s
 
 UNENDED = ".spans"
 RECORDER = ".rec"
+STACK = ".stack"
 
 
 class Kind(StrEnum):
@@ -44,6 +45,13 @@ def recorder_of(home: Path, pid: int) -> Path:
     Say where the flight recorder of the worker process *pid* lies.
     """
     return home / "run" / f"{pid}{RECORDER}"
+
+
+def stack_of(home: Path, pid: int) -> Path:
+    """
+    Say where the worker process *pid* writes its stacks when its parent asks.
+    """
+    return home / "run" / f"{pid}{STACK}"
 
 
 def unended_of(home: Path, pid: int) -> Path:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast.contracts.errors import BadInputError
+from outlast.fleet.blockage import Blockage
 from outlast.fleet.kinds import (
     BAD_INPUT,
     RECORDER,
@@ -230,6 +231,7 @@ class Fleet:
         had in hand.
         """
         child.watchdog = Watchdog(self.settings.memory_cap, self.settings.timing)
+        child.blockage = Blockage()
         child.killed_for, child.leave = None, asyncio.Event()
         child.ended = asyncio.Event()
         life = await self._nurseries[child.kind].birth(child.kind)

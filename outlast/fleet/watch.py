@@ -15,8 +15,9 @@ from typing import Any
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from outlast.fleet.blockage import Blockage
 from outlast.fleet.budget import Budget
-from outlast.fleet.kinds import Kind, identity_of, recorder_of
+from outlast.fleet.kinds import Kind, identity_of, recorder_of, stack_of
 from outlast.fleet.life import Life
 from outlast.fleet.mute import LISTEN_S, Ear, hear
 from outlast.fleet.watchdog import LOOK_S, Sight, Watchdog, see, waits_for_cpu
@@ -47,6 +48,7 @@ class Child:
     leave: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     watchdog: Watchdog = field(default_factory=Watchdog)
+    blockage: Blockage = field(default_factory=Blockage)
     sight: Sight | None = None
     breakers: dict[str, str] = field(default_factory=dict)  # states, by service
 
@@ -98,8 +100,11 @@ class Watch:
                 )
             return
         reason = child.watchdog.judge(now, child.sight, lambda: waits_for_cpu(life.pid))
+        if not child.sight.stopped:
+            stack = stack_of(self._home, life.pid)
+            child.blockage.look(life.pid, stack, child.watchdog, recorder)
         if reason and (self._bites_the_silent or "memory" in reason):
-            self._bite(child, life, reason)
+            self._bite(child, life, child.blockage.explained(reason))
         elif self._worn(child, now, child.sight, recorder):
             logger.info("child.worn %s %s: replaced", child.kind, life.pid)
             child.leave.set()
@@ -150,6 +155,7 @@ def shown(child: Child, home: Path) -> dict[str, Any]:
         "restarts": child.restarts,
         "in_hand": count_in_hand(recorder_of(home, child.pid or 0)),
         "last_sign_s": round(time.monotonic() - tick, 3) if tick else None,
+        "blocked": child.blockage.told or None,
         "breakers": dict(child.breakers),
         "memory_mb": child.sight.memory_bytes >> 20 if child.sight else None,
     }

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from outlast.contracts.models import Checkpoint
+from outlast.fleet.kinds import STACK
 from outlast.fleet.recorder import (
     DRAINED_AT,
     FILE_BYTES,
@@ -155,8 +156,9 @@ def recorders(folder: Path) -> list[Path]:
 
 def remove(path: Path) -> None:
     """
-    Delete a recorder that has been settled.
+    Delete a recorder that has been settled, and the stacks beside it.
     """
+    path.with_suffix(STACK).unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 
 
@@ -188,7 +190,14 @@ def roles_in_hand(path: Path) -> set[str]:
     Tell which roles a live worker plays for what it has in hand, or has just handed
     on.
     """
-    return _seen(path, lambda body: set(_roles(body)), set())
+    return _seen(path, lambda body: {head[3] for head in _lately(body)}, set())
+
+
+def names_in_hand(path: Path) -> list[str]:
+    """
+    Name the tasks that a live worker has in hand, or has just handed on.
+    """
+    return _seen(path, lambda body: [f"{h[1]}/{h[2]}" for h in _lately(body)], [])
 
 
 def _seen(path: Path, read: Callable[[mmap.mmap], T], otherwise: T) -> T:
@@ -212,13 +221,13 @@ def _slots() -> Iterator[int]:
     return (HEADER_BYTES + number * SLOT_BYTES for number in range(SLOTS))
 
 
-def _roles(body: mmap.mmap) -> Iterator[str]:
+def _lately(body: mmap.mmap) -> Iterator[list[Any]]:
     for at in _slots():
         state, _, returned_at, _ = SLOT.unpack_from(body, at)
         lately = time.monotonic() - returned_at < LATELY_S
         if state == IN_HAND or (state == RETURNED and lately):
             with suppress(ValueError):  # its worker is just writing another one there
-                yield _head(body, at)[3]
+                yield _head(body, at)
 
 
 def _head(body: mmap.mmap, at: int) -> list[Any]:
