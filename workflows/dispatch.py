@@ -21,6 +21,7 @@ from outlast.contracts.policies import (
     BACKOFF_FACTOR,
     BACKOFF_FIRST_S,
     DISPATCH_TRIES,
+    SHIPPED,
 )
 from outlast.contracts.texts import CAUSE_CHARS, shorten
 from workflows.routes import unplayed
@@ -52,7 +53,7 @@ class Pursuit:
         assignment: Assignment,
         route: str,
         stopped: Callable[[], str | None],
-        heartbeat_timeout_s: float,
+        heartbeat_timeout_s: float = SHIPPED.heartbeat_timeout_s,
     ) -> None:
         self.assignment = assignment
         self.route = route

@@ -33,6 +33,7 @@ from temporalio.exceptions import TimeoutError as TimedOut
 from outlast.contracts.errors import (
     CRASHED,
     DRAINED,
+    NEVER_STARTED,
     STALE,
     ApprovalNeededError,
     BudgetSpentError,
@@ -113,6 +114,7 @@ def _raised(error: ApplicationError) -> Verdict:
         return Verdict(Next.AGAIN_HANDED_ON, f"not read: {error.cause}")
     decided = {
         CRASHED: Next.AGAIN_CRASHED,
+        NEVER_STARTED: Next.AGAIN_CRASHED,
         DRAINED: Next.AGAIN_HANDED_ON,
         # Overtaken, yet the server still waited for it: nobody else will report.
         STALE: Next.AGAIN_CRASHED,
@@ -120,8 +122,14 @@ def _raised(error: ApplicationError) -> Verdict:
         BudgetSpentError.kind: Next.SPENT,
         ApprovalNeededError.kind: Next.ASK,
     }.get(error.type or "", Next.NEXT_ROUTE)
-    overtaken = error.type == STALE
-    return Verdict(decided, error.message, checkpoint, attempts, overtaken=overtaken)
+    return Verdict(
+        decided,
+        error.message,
+        checkpoint,
+        attempts,
+        unbegun=error.type == NEVER_STARTED,
+        overtaken=error.type == STALE,
+    )
 
 
 def _unread(error: ApplicationError) -> bool:

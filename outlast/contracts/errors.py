@@ -40,6 +40,8 @@ from outlast.contracts.texts import shorten
 FAILED = "AgentFailed"  # raised something; retried by the server
 STALE = "StaleAttempt"  # overtaken; its successor is at work
 CRASHED = "WorkerCrashed"  # died with its process, as the fleet's parent says
+# Held by the server for a worker that died before it had begun with it.
+NEVER_STARTED = "NeverStarted"
 DRAINED = "WorkerDrained"  # handed on, by a worker that shuts down or is held
 
 # A mission lasts no longer, and neither does the delay that an agent asks for.

@@ -37,7 +37,14 @@ def identity_of(pid: int, kind: Kind) -> str:
     """
     Name a worker process as the server lists it.
     """
-    return f"{pid}@{socket.gethostname()}:{kind}"
+    return f"{worker_of(pid)}{kind}"
+
+
+def worker_of(pid: int) -> str:
+    """
+    Say how the identity of the worker process *pid* begins, whatever its kind.
+    """
+    return f"{pid}@{socket.gethostname()}:"
 
 
 def recorder_of(home: Path, pid: int) -> Path:

@@ -28,6 +28,7 @@ from outlast.fleet.kinds import (
     identity_of,
     recorder_of,
     unended_of,
+    worker_of,
 )
 from outlast.fleet.life import Life
 from outlast.fleet.nursery import Nursery
@@ -140,7 +141,11 @@ class Fleet:
             await self.reporter.free()
         for recorder in lost:
             telemetry.end_for_dead(recorder.with_suffix(UNENDED), LOST)
-        await asyncio.gather(*(self.reporter.settle(each, LOST) for each in lost))
+        settling = (
+            self.reporter.settle_all(each, worker_of(int(each.stem)), LOST, drained)
+            for each, drained in lost.items()
+        )
+        await asyncio.gather(*settling)
         self._ours.difference_update(lost)
 
     def describe(self) -> dict[str, Any]:
@@ -258,7 +263,9 @@ class Fleet:
         child.ended.set()
         cause = child.killed_for or _cause(code)
         recorder = recorder_of(self.home, life.pid)
-        settling = self._report(self.reporter.settle(recorder, cause))
+        settling = self._report(
+            self.reporter.settle_all(recorder, worker_of(life.pid), cause, drained)
+        )
         settling.add_done_callback(lambda _: self._ours.discard(recorder))
         if not drained:  # else it has signed off by itself
             logger.warning("child.died %s %s: %s", child.kind, life.pid, cause)

@@ -23,8 +23,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.errors import CRASHED
-from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.fleet.mute import PAGE
+from outlast.fleet.unstarted import ASKED_AFTER_S, OPEN_MISSIONS, end_unstarted
 from outlast.fleet.wreck import InHand, Wreck, remove
 
 logger = logging.getLogger("outlast.fleet")
@@ -41,8 +41,6 @@ STRIKE_OFF_S = 1.0
 # its queue, which on a server with stock timers may come a second late.
 FREED = 100
 FREED_AT_A_TIME = 8
-
-OPEN_MISSIONS = f"TaskQueue = '{MISSIONS_QUEUE}' AND ExecutionStatus = 'Running'"
 
 Connect = Callable[[], Awaitable[Client]]
 
@@ -68,6 +66,19 @@ class Reporter:
             if self._client is None:
                 self._client = await self._connect()
         return self._client
+
+    async def settle_all(
+        self, recorder: Path, worker: str, cause: str, drained: bool = False
+    ) -> None:
+        """
+        Report what the dead *worker* had in hand, then end what the server holds for
+        it besides, once and at once for one that has *drained*.
+        """
+        await self.settle(recorder, cause)
+        after_s = (0.0,) if drained else ASKED_AFTER_S
+        self.reported += await end_unstarted(
+            await self.client(), worker, cause, after_s
+        )
 
     async def settle(self, recorder: Path, cause: str) -> int:
         """

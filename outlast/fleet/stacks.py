@@ -17,37 +17,27 @@ import sysconfig
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-
-import outlast
 
 # Signals that agents are unlikely to take; 0 where there is no watchdog either.
 MAIN_THREAD = signal.SIGRTMAX - 7 if hasattr(signal, "SIGRTMAX") else 0
 ALL_THREADS = signal.SIGRTMAX - 6 if hasattr(signal, "SIGRTMAX") else 0
 
-# A dump takes a millisecond or two; a process that is stopped never writes one.
-DUMP_LIMIT_S = 0.05
+# A dump takes a millisecond or two, on a crowded machine more; nobody waits for it.
+DUMP_LIMIT_S = 0.5
 DUMP_LOOK_S = 0.002
 DUMP_BYTES = 256 * 1024
 LINE_BYTES = 400
 
 _FRAME = re.compile(r'^  File "(.+)", line (\d+) in (.+)$')
 _CALL = re.compile(r"([A-Za-z_][\w.]*)\(")
-_OURS = str(Path(outlast.__file__).parent)
+_OURS = str(Path(__file__).parents[1])
 _STDLIB = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
 _INSTALLED = re.compile(r".*/(?:site|dist)-packages/([^/]+)")
 # Innermost calls that let go of the interpreter: who is in one does not hold it.
-_WAITS = {
-    "time.sleep",
-    "wait",
-    "acquire",
-    "select",
-    "recv",
-    "recv_into",
-    "read",
-    "join",
-}
-_WAITS |= {"result", "get", "_wait_for_tstate_lock", "poll", "accept", "connect"}
+_WAITS = {"time.sleep", "wait", "acquire", "join", "result", "get", "select", "poll"}
+_WAITS |= {"recv", "recv_into", "read", "accept", "connect", "_wait_for_tstate_lock"}
 
 
 @dataclass(frozen=True)
@@ -90,8 +80,8 @@ class Blocker:
         where = f"for {seconds:.1f} s in `{self.call}` ({self.place})"
         if self.in_loop:
             return (
-                f"`{self.agent}` blocked its event loop {where}: make the agent a plain "
-                "`def`, or await an async client"
+                f"`{self.agent}` blocked its event loop {where}: make the agent a "
+                "plain `def`, or await an async client"
             )
         return (
             f"`{self.agent}` kept the interpreter {where}, and with it its whole "
@@ -140,11 +130,9 @@ def _installed(stack: Stack) -> list[int]:
     """
     Find the frames of agents that are installed as a library: of what ours call.
     """
-    calls = (
-        (at, frame) for at, frame in enumerate(stack[:-1]) if _plays(stack[at + 1])
-    )
-    for at, frame in calls:
-        if found := _INSTALLED.match(frame.file):
+    for at, frame in enumerate(stack[:-1]):
+        found = _INSTALLED.match(frame.file)
+        if found and _plays(stack[at + 1]):
             root = found[0]
             return [i for i in range(at + 1) if stack[i].file.startswith(root)]
     return []
@@ -166,17 +154,16 @@ def _called(frame: Frame, callee: Frame | None) -> str:
     for root in _STDLIB:
         if callee.file.startswith(root):
             module = callee.file.removeprefix(root).strip("/").removesuffix(".py")
-            return f"{module.removesuffix('/__init__').replace('/', '.')}.{callee.function}"
+            module = module.removesuffix("/__init__").replace("/", ".")
+            return f"{module}.{callee.function}"
     return callee.function
 
 
 def _by_source(frame: Frame) -> str:
     try:
         with Path(frame.file).open("rb") as file:
-            lines = (
-                line for number, line in enumerate(file, 1) if number == frame.line
-            )
-            text = next(lines, b"")[:LINE_BYTES].decode(errors="replace").strip()
+            line = next(islice(file, frame.line - 1, None), b"")[:LINE_BYTES]
+            text = line.decode(errors="replace").strip()
     except OSError:
         text = ""
     if text.startswith(("import ", "from ")):

@@ -218,7 +218,10 @@ class Slow:
         self.did.append("free")
         await self.may_free.wait()
 
-    async def settle(self, recorder: Path, cause: str) -> None:
+    async def settle_all(
+        self, recorder: Path, worker: str, cause: str, drained: bool
+    ) -> None:
+        assert worker.startswith("1@")
         self.did.append(f"settle {recorder.name}: {cause}")
         remove(recorder)
 

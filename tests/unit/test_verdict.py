@@ -17,6 +17,7 @@ from unit_fakes import answer, assignment
 from outlast.contracts.errors import (
     DRAINED,
     FAILED,
+    NEVER_STARTED,
     STALE,
     ApprovalNeededError,
     BudgetSpentError,
@@ -169,6 +170,7 @@ def test_a_cancelled_attempt_is_skipped() -> None:
     [
         (DRAINED, Next.AGAIN_HANDED_ON),
         (STALE, Next.AGAIN_CRASHED),
+        (NEVER_STARTED, Next.AGAIN_CRASHED),
         (ParkedError.kind, Next.PARK),
         (BudgetSpentError.kind, Next.SPENT),
         (ApprovalNeededError.kind, Next.ASK),
@@ -184,8 +186,14 @@ def test_each_kind_of_error_decides_what_happens_next(kind, then: Next) -> None:
     One line for each kind, with cause, checkpoint and number of attempts.
     """
     verdict = judge(raised(kind, SAVED.model_dump(mode="json"), 4))
-    overtaken = kind == STALE
-    assert verdict == Verdict(then, "what it said", SAVED, 4, overtaken=overtaken)
+    assert verdict == Verdict(
+        then,
+        "what it said",
+        SAVED,
+        4,
+        unbegun=kind == NEVER_STARTED,
+        overtaken=kind == STALE,
+    )
 
 
 @pytest.mark.parametrize("kind", [DRAINED, STALE, FAILED])
