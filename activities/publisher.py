@@ -2,7 +2,6 @@
 The publisher: write the report as one Markdown file, once for each mission.
 """
 
-import asyncio
 import os
 import tempfile
 from pathlib import Path
@@ -34,9 +33,10 @@ async def publisher(order: Order, ctx: Context) -> Publication:
         path = order.reports / f"{order.mission}.md"
         ctx.emit(f"writing {path}")
         written = await ctx.once(
-            f"publish:{order.mission}",
-            lambda _, text: asyncio.to_thread(write, path, text),
-            content=report(review, index),
+            f"publish:{ctx.round}",  # a new round has something new to say
+            lambda _, text: write(path, text),
+            content=str(path),
+            payload=report(review, index),
             if_unsure="repeat",  # the same file with the same text
         )
     return Publication(

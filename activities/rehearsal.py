@@ -91,6 +91,7 @@ async def rehearse(script: Script, ctx: Context) -> object:
         await ctx.once(
             script.effect,
             lambda _: act(log, script),
+            content=None,
             if_unsure="repeat",  # the log itself knows whether the line is there
         )
     log.write("end", step=done.steps)

@@ -19,7 +19,7 @@ from activities.researcher import research
 from activities.reviewer import stands
 from outlast import Context, FanOut, GiveUp, agent
 from outlast.contracts.models import FanOutRef
-from outlast.contracts.texts import markdown
+from outlast.contracts.texts import digest, markdown, shorten
 from outlast.store.database import shared
 from outlast.store.folder import scan
 from outlast.store.parsing import UnreadableDocumentError, decoded, load
@@ -27,6 +27,7 @@ from outlast.store.passages import flat
 
 # A report that names more tickets than this is read by nobody.
 MOST_NAMED = 200
+MOST_SHOWN = 100
 
 
 class Job(BaseModel):
@@ -112,11 +113,15 @@ async def clerk(ticket: Ticket, ctx: Context) -> Answered:
     why = await doubt(ticket, found)
     if why is not None:
         return Answered(ticket=name, why=why)
+    mark = digest(text)[:16]
+    place = ticket.outbox / f"{name}-{mark[:8]}.txt"
     posted = await ctx.once(
-        f"reply:{name}",
-        lambda key, body: asyncio.to_thread(post, ticket.outbox, key, body),
-        content=reply(text, found),
+        f"reply:{mark}:{shorten(name, MOST_SHOWN)}",  # the ticket, wherever it lies
+        lambda key, body: post(place, key, body),
+        content=None,  # the key tells it all
+        payload=reply(text, found),
         if_unsure="repeat",  # post() honours the key
+        scope="tenant",  # in no mission is a ticket answered again
     )
     return Answered(ticket=name, posted=posted)
 
@@ -138,18 +143,16 @@ async def doubt(ticket: Ticket, found: list[Research]) -> str | None:
     return None
 
 
-def post(outbox: Path, key: str, body: str) -> str:
+def post(path: Path, key: str, body: str) -> str:
     """
-    Put a reply into the outbox, once for each *key*; returns where it lies.
+    Put a reply into the outbox at *path*, once for each *key*; returns where it lies.
 
     This is the place of a mail or ticket system: one call, with the idempotency key.
     """
-    name = key.rsplit(":", 1)[-1]
-    path = outbox / f"{name}.txt"
     if not path.exists():
         write(path, body)
         line = json.dumps({"key": key, "path": str(path)}).encode() + b"\n"
-        with (outbox / "posted.jsonl").open("ab", buffering=0) as log:
+        with (path.parent / "posted.jsonl").open("ab", buffering=0) as log:
             log.write(line)
     return str(path)
 

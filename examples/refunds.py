@@ -74,7 +74,6 @@ async def refund(order: Order, ctx: Context) -> Refunded:
         content={"order": order.id, "cents": cents},
         if_unsure="repeat",  # pay() honours the key, so asking twice is safe
     )
-    # What was paid, which is not what we think now if somebody paid before us.
     return Refunded(order=order.id, **paid)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, JsonValue
 
 from outlast.attempt.agent import Agent
+from outlast.attempt.effect_identity import Proposal
 from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Attempt, Place
 from outlast.attempt.ledger import NOTHING, Ledger, Spent, Used
@@ -143,9 +144,11 @@ class _KillingLedger(Ledger):
             raise Killed
         return spent
 
-    def applied(self, claim: Claim, key: str, result: JsonValue) -> None:
-        super().applied(claim, key, result)
-        self.effects.append(key)
+    def applied(
+        self, claim: Claim, proposal: Proposal, number: int, result: JsonValue
+    ) -> None:
+        super().applied(claim, proposal, number, result)
+        self.effects.append(proposal.key)
 
     def give(self, need: str, result: JsonValue) -> None:
         """

@@ -81,12 +81,12 @@ class Pursuit:
             self._stranded = True
             self._attempt.cancel()
 
-    def approve(self) -> None:
+    def approve(self, approved: list[str], skipped: list[str]) -> None:
         """
-        Let the effects of the next attempt happen.
+        Let effects of the next attempt happen, or have earlier ones stand for them.
         """
-        approved = {"approved": True, "noticed_by": None}
-        self.assignment = self.assignment.model_copy(update=approved)
+        allowed = {"approved": [*approved], "skipped": [*skipped], "noticed_by": None}
+        self.assignment = self.assignment.model_copy(update=allowed)
 
     async def run(self) -> Answer | Verdict:
         """

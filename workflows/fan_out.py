@@ -12,10 +12,11 @@ from outlast.contracts.models import FanOutRef, Mission
 from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.policies import SHIPPED
 from outlast.contracts.pool import Batch, BatchReport, PoolState
+from outlast.contracts.scopes import Scope
 from workflows.dispatch import told_to_end
 
 
-async def run_fan_out(spread: FanOutRef, mission: Mission) -> list[str]:
+async def run_fan_out(spread: FanOutRef, mission: Mission, scope: Scope) -> list[str]:
     """
     Have the pool work through what an agent has spread; returns what it lacks.
 
@@ -32,6 +33,7 @@ async def run_fan_out(spread: FanOutRef, mission: Mission) -> list[str]:
         policy=mission.crew[spread.role].policy,
         store=mission.store,
         heartbeat_timeout_s=mission.heartbeat_timeout_s,
+        scope=scope,
     )
     try:
         return _lacks(await _pool(batch, spread.items))

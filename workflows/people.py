@@ -2,14 +2,16 @@
 The desk: tasks that wait for a person's word, and what is taken for it at the deadline.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from temporalio import workflow
 
+from outlast.contracts.approvals import WantedEffect, request_id
 from outlast.contracts.models import Approval, Task
 from outlast.contracts.names import Moment
+from outlast.contracts.orders import Decision
 from outlast.contracts.reports import Asked
 from outlast.contracts.texts import CAUSE_CHARS, shorten
 
@@ -24,6 +26,7 @@ class Said:
 
     approved: bool
     told: str
+    skips: bool = False  # earlier effects stand for those that are wanted now
 
 
 class Desk:
@@ -36,14 +39,26 @@ class Desk:
         self._show = show
         self._said: dict[str, Said] = {}
 
-    async def ask(self, task: Task, before: Moment, about: str) -> Said:
+    async def ask(
+        self,
+        task: Task,
+        before: Moment,
+        about: str,
+        wanted: Sequence[WantedEffect] = (),
+    ) -> Said:
         """
         Wait for a person's word on *task*, at most as long as its approval says.
         """
         terms = task.approval or Approval(before=before)
         # A word on an earlier question is none on this one.
         self._said.pop(task.id, None)
-        self.asked[task.id] = Asked(id=task.id, before=before, about=about)
+        self.asked[task.id] = Asked(
+            id=task.id,
+            before=before,
+            about=about,
+            effects=list(wanted),
+            request=request_id(wanted),
+        )
         self._show()
         limit = None if terms.within_s is None else timedelta(seconds=terms.within_s)
         try:
@@ -64,23 +79,38 @@ class Desk:
             del self.asked[task.id]
             self._show()
 
-    def must_wait(self, task: str) -> None:
+    def must_wait(self, decision: Decision) -> None:
         """
-        Make sure that *task* waits for a person's word.
+        Make sure that a task waits for this decision of a person.
 
         :raises ValueError: when it does not, with those that do.
         """
+        task = decision.task
         waiting = sorted(set(self.asked) - set(self._said))
         if task not in waiting:
             others = ", ".join(waiting) or "none"
             raise ValueError(
                 f"task {task!r} waits for no approval; those that do: {others}"
             )
+        asked = self.asked[task]
+        if decision.request not in ("", asked.request):
+            raise ValueError(
+                f"task {task!r} wants other effects approved now than you have seen: "
+                "look at them again"
+            )
+        if decision.skip and not any(each.recorded for each in asked.effects):
+            raise ValueError(
+                f"task {task!r} wants no effect that has an earlier one: approve or "
+                "reject it"
+            )
 
-    def say(self, task: str, approved: bool, reason: str) -> None:
+    def say(self, decision: Decision, approved: bool) -> None:
         """
-        Take a person's word.
+        Take a person's decision.
         """
         word = WORDS["approve" if approved else "reject"]
-        told = f"{word}: {shorten(reason, CAUSE_CHARS)}" if reason else word
-        self._said[task] = Said(approved, told)
+        if decision.skip:
+            word = "approved without the changed effects"
+        reason = shorten(decision.reason, CAUSE_CHARS)
+        told = f"{word}: {reason}" if reason else word
+        self._said[decision.task] = Said(approved, told, decision.skip)

@@ -5,12 +5,13 @@ Nothing here ends the mission: whatever happens becomes the task's own outcome.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from temporalio.exceptions import ActivityError, ChildWorkflowError
 
+from outlast.contracts.approvals import MOST_APPROVED, WantedEffect
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import (
     Answer,
@@ -81,6 +82,8 @@ class Settling:
         self._lacks: list[str] = []
         self._waits = ""
         self._approval = ""
+        self._approved: list[str] = []  # effects, by digest
+        self._skipped: list[str] = []
 
     @property
     def running(self) -> Running:
@@ -207,10 +210,16 @@ class Settling:
             ended = await self._pursuit.run()
             if isinstance(ended, Answer) or ended.next is not Next.ASK:
                 return ended
-            said = await self._ask("effect", ended.cause)
+            if len(self._approved) + len(self._skipped) >= MOST_APPROVED:
+                why = f"it wants more than {MOST_APPROVED} effects approved"
+                return Verdict(Next.NEXT_ROUTE, why, attempts=ended.attempts)
+            said = await self._ask("effect", ended.cause, ended.wanted)
             if not said.approved:
                 return Verdict(Next.SKIP, said.told, attempts=ended.attempts)
-            self._pursuit.approve()
+            for each in ended.wanted:
+                skips = said.skips and each.recorded
+                (self._skipped if skips else self._approved).append(each.digest)
+            self._pursuit.approve(self._approved, self._skipped)
 
     def _assignment(self, route: str) -> Assignment:
         mission, plan, task = self._ground.mission, self._ground.plan, self.task
@@ -225,15 +234,20 @@ class Settling:
             limits=mission.limits,
             checkpoint=self._carried,
             redo_reason=plan.reasons.get(task.id),
+            scope=mission.logical,
+            approved=self._approved,
+            skipped=self._skipped,
         )
 
-    async def _ask(self, before: Moment, about: str) -> Said:
+    async def _ask(
+        self, before: Moment, about: str, wanted: Sequence[WantedEffect] = ()
+    ) -> Said:
         """
         Wait for a person's word; the board says so meanwhile.
         """
         self._waits = f"approval before its {before}"
         try:
-            said = await self._ground.desk.ask(self.task, before, about)
+            said = await self._ground.desk.ask(self.task, before, about, wanted)
         finally:
             self._waits = ""
         self._approval = said.told
@@ -246,7 +260,9 @@ class Settling:
         if answer.spread is not None:
             if told_to_end():
                 raise asyncio.CancelledError
-            self._lacks = await run_fan_out(answer.spread, self._ground.mission)
+            mission, task = self._ground.mission, self.task.id
+            scope = mission.logical.within(task, self._ground.plan.round(task))
+            self._lacks = await run_fan_out(answer.spread, mission, scope)
         reasons = [*self._routes.lacks, *self._lacks, *answer.degraded]
         status = Status.DEGRADED if reasons else Status.DONE
         try:

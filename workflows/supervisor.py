@@ -128,24 +128,24 @@ class SupervisorWorkflow:
         """
         Let a task start, or its effects happen.
         """
-        self.desk.say(decision.task, True, decision.reason)
+        self.desk.say(decision, True)
 
     @approve.validator
     def _may_approve(self, decision: Decision) -> None:
         self._must_be_open()
-        self.desk.must_wait(decision.task)
+        self.desk.must_wait(decision)
 
     @workflow.update
     async def reject(self, decision: Decision) -> None:
         """
         Skip a task that has asked for leave.
         """
-        self.desk.say(decision.task, False, decision.reason)
+        self.desk.say(decision, False)
 
     @reject.validator
     def _may_reject(self, decision: Decision) -> None:
         self._must_be_open()
-        self.desk.must_wait(decision.task)
+        self.desk.must_wait(decision)
 
     @workflow.update
     async def redrive(self, redrive: Redrive) -> None:

@@ -30,6 +30,7 @@ from temporalio.exceptions import (
 )
 from temporalio.exceptions import TimeoutError as TimedOut
 
+from outlast.contracts.approvals import WantedEffect
 from outlast.contracts.errors import (
     CRASHED,
     DRAINED,
@@ -77,6 +78,7 @@ class Verdict:
     attempts: int = 0
     unbegun: bool = False  # no beat ever came of it
     overtaken: bool = False  # it did not die: a later one has the task
+    wanted: Sequence[WantedEffect] = ()  # what a person is asked about
 
 
 def judge(error: ActivityError) -> Verdict:
@@ -129,7 +131,21 @@ def _raised(error: ApplicationError) -> Verdict:
         attempts,
         unbegun=error.type == NEVER_STARTED,
         overtaken=error.type == STALE,
+        wanted=_wanted(error.details) if decided is Next.ASK else (),
     )
+
+
+def _wanted(details: Sequence[object]) -> Sequence[WantedEffect]:
+    """
+    Read the effects that an attempt wants approved.
+    """
+    match details:
+        case [_, _, list(wanted), *_]:
+            try:
+                return [WantedEffect.model_validate(each) for each in wanted]
+            except ValidationError:
+                return ()
+    return ()
 
 
 def _unread(error: ApplicationError) -> bool:

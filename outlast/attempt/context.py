@@ -14,7 +14,8 @@ from pydantic import JsonValue
 
 from outlast.attempt import secrets, spans
 from outlast.attempt.agent import Agent
-from outlast.attempt.effects import Effects, IfUnsure
+from outlast.attempt.effect_identity import IfUnsure, ScopeName, propose
+from outlast.attempt.effects import Effects, permission_of
 from outlast.attempt.fence import Claim
 from outlast.attempt.gate import Gate
 from outlast.attempt.hands import NOBODY, Hand
@@ -50,6 +51,8 @@ class Context:
     `ctx.run_sync(ctx.save(x))`.
     """
 
+    _can_ask = True  # a person, about its effects
+
     def __init__(
         self,
         agent: Agent,
@@ -72,7 +75,10 @@ class Context:
         self._said = ""
         self._hand: Hand = NOBODY
         self.gate = Gate()
-        self._effects = Effects(claim, assignment, ledger, self._write)
+        permission = permission_of(assignment, self._can_ask)
+        self._effects = Effects(
+            claim, permission, ledger, self.gate, self._write, self._note
+        )
         self._held_s = assignment.policy.held_s
         self.progressed_at = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -129,24 +135,36 @@ class Context:
         key: str,
         act: Callable[..., Any],
         *,
-        content: JsonValue = None,
+        content: JsonValue,
+        payload: JsonValue = None,
         if_unsure: IfUnsure = "park",
+        scope: ScopeName = "mission",
     ) -> Any:
         """
-        Do *act* once for *key* within the tenant, over all attempts and missions.
+        Do *act* once for *key* and *content*, over all attempts, and all rounds and
+        tasks of the mission; where it has happened, return what it returned.
 
-        *act* is called with an idempotency key and, when *content* is given, with the
-        content that stands: the first intent fixes it, whoever thinks of another one
-        later gets the recorded. It may be async; what it returns must be JSON.
+        *content* says what makes it this effect and no other (order, recipient,
+        amount): it must come out the same in every attempt. None says that the key
+        tells it all. *payload* is what is sent where that is worded anew each time: the
+        first one of a round is kept, and later attempts send that one.
+
+        *act* is called with an idempotency key and, where there is something to send,
+        with the payload that was kept, or else the content. It may be async; what it
+        returns must be JSON.
 
         If an earlier attempt may or may not have acted, *if_unsure* decides:
-        `repeat` (the far side honours the idempotency key) or `park`.
+        `repeat` (the far side honours the idempotency key) or `park`. With the scope
+        `tenant` the key is one for all missions of the tenant.
 
-        :raises ApprovalNeededError: when a person must approve the task's effects.
+        :raises ApprovalNeededError: when a person must approve it first.
+        :raises EffectConflictError: when the key has another content in this round.
+        :raises GiveUp: when key, content or payload cannot be kept.
         :raises ParkedError: when a person must look first.
         :raises StaleAttemptError: when a later attempt has the task.
         """
-        return await self._effects.once(key, act, content, if_unsure)
+        proposal = propose(key, content, payload, if_unsure, scope)
+        return await self._effects.once(proposal, act)
 
     async def check_budget(self) -> None:
         """
@@ -268,6 +286,12 @@ class Context:
     async def _write(self, method: Callable[..., T], *args: Any) -> T:
         await self.permitted()
         self.gate.check()
+        return await self._note(method, *args)
+
+    async def _note(self, method: Callable[..., T], *args: Any) -> T:
+        """
+        Write what has happened, also once a signal was raised.
+        """
         answer = await self._ledger.store.run(method, self._claim, *args)
         self.progressed_at = time.monotonic()
         return answer

@@ -1,35 +1,70 @@
 """
-Effects in the ledger: intended, then applied, each written under a claim.
+Effects in the ledger: decided on, intended, then applied, each under a claim.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import sqlalchemy as sa
 from pydantic import JsonValue
 
-from outlast.attempt.fence import Claim, Fence
+from outlast.attempt.effect_decision import (
+    APPLIED,
+    ASKED,
+    INTENDED,
+    SKIPPED,
+    WRITES,
+    Action,
+    Asker,
+    Decision,
+    Row,
+    decide,
+)
+from outlast.attempt.effect_identity import Proposal
+from outlast.attempt.fence import Claim, Fence, superseded
+from outlast.store.effects import CHANGED, FOUND, READ, lives
 from outlast.store.schema import effects
 from outlast.store.upsert import enter
 
-INTENDED = "intended"
-APPLIED = "applied"
+# An effect that no attempt limit ends is waited for so long.
+PATIENCE_S = 900.0
+
+ROW = [field_.name for field_ in Row.__dataclass_fields__.values()]
+MINE = sa.and_(
+    CHANGED,
+    effects.c.mission == sa.bindparam("of_mission"),
+    effects.c.task == sa.bindparam("of_task"),
+    effects.c.fence == sa.bindparam("of_fence"),
+    effects.c.state == INTENDED,
+)
 
 
 @dataclass(frozen=True)
-class Intent:
+class Permission:
     """
-    What the ledger knows of an effect before the attempt acts.
+    What a person has allowed an attempt, and what it may do of it now.
 
-    :param content: the content that stands, which may not be the one proposed.
-    :param state: None for a fresh intent, else what an earlier attempt left.
+    :param needs_approval: whether its effects need a person's approval.
+    :param may_act: False once the attempt is about to end: then it may only ask.
+    :param patience_s: how long after its intent an effect may be under way.
     """
 
-    content: JsonValue
-    state: str | None
-    result: JsonValue
-    round: int
-    proposed: bool  # whether the content is the one that this attempt proposed
+    needs_approval: bool = False
+    can_ask: bool = True
+    approved: frozenset[str] = field(default=frozenset())
+    skipped: frozenset[str] = field(default=frozenset())
+    may_act: bool = True
+    patience_s: float = PATIENCE_S
+
+    def asking(self) -> "Permission":
+        """
+        The same for an attempt that is about to end.
+        """
+        return replace(self, may_act=False)
+
+
+FREE = Permission()
 
 
 class EffectLedger(Fence):
@@ -37,76 +72,191 @@ class EffectLedger(Fence):
     What attempts have done to the world, or were about to do.
     """
 
-    def intend(self, claim: Claim, key: str, content: JsonValue) -> Intent:
+    def intend(
+        self, claim: Claim, proposal: Proposal, permission: Permission = FREE
+    ) -> Decision:
         """
-        Write down an effect before it happens. The first intent fixes the content.
+        Decide on an effect and write down what is about to happen, in one go.
         """
-        proposed = json.dumps(content, sort_keys=True)
 
-        def put(connection: sa.Connection) -> Intent:
-            if self._first_intent(connection, claim, key, proposed):
-                return Intent(content, None, None, claim.round, True)
-            found = connection.execute(
-                sa.select(effects).where(_effect(claim, key))
-            ).one()
-            same = found.content == proposed
-            if not same:
-                diverged = sa.update(effects).where(_effect(claim, key))
-                connection.execute(diverged.values(diverged=effects.c.diverged + 1))
-            result = json.loads(found.result) if found.result is not None else None
-            return Intent(
-                json.loads(found.content), found.state, result, found.round, same
-            )
+        def put(connection: sa.Connection) -> Decision:
+            while True:
+                decision = self._decide(connection, claim, proposal, permission)
+                if decision.action in WRITES and not permission.may_act:
+                    return decision
+                if self._put(connection, claim, proposal, decision):
+                    return decision
 
         return self._write(claim, "intent", put)
 
-    def applied(self, claim: Claim, key: str, result: JsonValue) -> None:
+    def applied(
+        self, claim: Claim, proposal: Proposal, number: int, result: JsonValue
+    ) -> None:
         """
         Record that an effect has happened, with what it returned.
+
+        :raises StaleAttemptError: when another attempt has taken it over.
         """
         values = {
             "state": APPLIED,
             "result": json.dumps(result),
             "applied": effects.c.applied + 1,
             "applied_at": self._clock(),
-            "fence": claim.fence,
+        }
+        where = {
+            **_of(claim, proposal, number),
+            "of_mission": claim.mission,
+            "of_task": claim.task,
+            "of_fence": claim.fence,
         }
 
-        def put(connection: sa.Connection) -> None:
-            happened = sa.update(effects).where(_effect(claim, key))
-            connection.execute(happened.values(values))
+        def put(connection: sa.Connection) -> bool:
+            happened = sa.update(effects).where(MINE).values(values)
+            if connection.execute(happened, where).rowcount == 1:
+                return True
+            self._refuse(connection, claim.mission, claim.task, claim.fence, "effect")
+            return False
 
-        self._write(claim, "effect", put)
+        if not self._write(claim, "effect", put):
+            raise superseded(claim, "effect")
 
-    def intended(self, claim: Claim, key: str) -> bool:
-        """
-        Say whether the effect has been begun, by whomever.
-        """
-        query = sa.select(effects.c.key).where(_effect(claim, key))
-        with self.store.read() as connection:
-            return connection.scalar(query) is not None
-
-    def _first_intent(
-        self, connection: sa.Connection, claim: Claim, key: str, content: str
+    def under_way(
+        self, claim: Claim, proposal: Proposal, row: Row, patience_s: float = PATIENCE_S
     ) -> bool:
         """
-        Write the intent unless there is one; says whether it was written.
+        Say whether the effect *row* is still being done by the same attempt.
         """
-        row = {
-            "tenant": claim.tenant,
-            "key": key,
-            "state": INTENDED,
-            "content": content,
+        with self.store.read() as connection:
+            found = connection.execute(READ, _key(claim, proposal)).mappings()
+            now = next((each for each in found if each["number"] == row.number), None)
+            if now is None or (now["state"], now["fence"]) != (INTENDED, row.fence):
+                return False
+            return self._lives(connection, claim, row, patience_s)
+
+    def _decide(
+        self,
+        connection: sa.Connection,
+        claim: Claim,
+        proposal: Proposal,
+        permission: Permission,
+    ) -> Decision:
+        found = connection.execute(FOUND, _key(claim, proposal)).mappings()
+        rows = [Row(**{name: each[name] for name in ROW}) for each in found]
+        asker = Asker(
+            mission=claim.mission,
+            task=claim.task,
+            logical=claim.logical.path,
+            turn=claim.logical.turn(claim.round),
+            scope=_scope(claim, proposal),
+            needs_approval=permission.needs_approval,
+            can_ask=permission.can_ask,
+            approved=permission.approved,
+            skipped=permission.skipped,
+        )
+        patience_s = permission.patience_s
+        return decide(
+            rows,
+            proposal,
+            asker,
+            lambda row: self._lives(connection, claim, row, patience_s),
+        )
+
+    def _lives(
+        self, connection: sa.Connection, claim: Claim, row: Row, patience_s: float
+    ) -> bool:
+        owner = (row.mission, row.task, row.fence)
+        if owner == (claim.mission, claim.task, claim.fence):
+            return False  # it has returned to the agent since, without a record
+        if self._clock() - row.intended_at > patience_s:
+            return False
+        return lives(connection, *owner)
+
+    def _put(
+        self,
+        connection: sa.Connection,
+        claim: Claim,
+        proposal: Proposal,
+        decision: Decision,
+    ) -> bool:
+        """
+        Write what the decision says; False if somebody else has written meanwhile.
+        """
+        row, number = decision.row, decision.number
+        match decision.action:
+            case Action.ACT | Action.ASK:
+                state = INTENDED if decision.action is Action.ACT else ASKED
+                values = self._intent(claim, proposal, decision, state)
+                if decision.fresh:
+                    place = _place(claim, proposal, number)
+                    return enter(connection, effects, {**place, **values})
+            case Action.REPEAT:
+                values = self._owner(claim)
+            case Action.SKIP:
+                assert row is not None
+                values = {"state": SKIPPED, "result": row.result}
+            case Action.CONFLICT:
+                assert row is not None
+                values = {"conflicts": effects.c.conflicts + 1}
+                number = row.number
+            case _:
+                return True
+        change = sa.update(effects).where(CHANGED).values(values)
+        connection.execute(change, _of(claim, proposal, number))
+        return True
+
+    def _intent(
+        self, claim: Claim, proposal: Proposal, decision: Decision, state: str
+    ) -> dict[str, Any]:
+        return {
+            **self._owner(claim),
+            "state": state,
+            "identity": proposal.identity,
+            "payload": decision.payload,
+            "logical": claim.logical.path,
+            "turn": claim.logical.turn(claim.round),
+        }
+
+    def _owner(self, claim: Claim) -> dict[str, Any]:
+        return {
             "mission": claim.mission,
             "task": claim.task,
             "round": claim.round,
             "fence": claim.fence,
-            "applied": 0,
-            "diverged": 0,
+            "attempt": claim.attempt,
             "intended_at": self._clock(),
         }
-        return enter(connection, effects, row)
 
 
-def _effect(claim: Claim, key: str) -> sa.ColumnElement[bool]:
-    return sa.and_(effects.c.tenant == claim.tenant, effects.c.key == key)
+def idempotency_key(claim: Claim, proposal: Proposal, number: int) -> str:
+    """
+    Name the effect for the far side: the same over all attempts, and no other's.
+
+    No tenant or scope holds a ":", and no scope an "@".
+    """
+    again = f"@{number}" if number > 1 else ""
+    return f"{claim.tenant}:{_scope(claim, proposal)}{again}:{proposal.key}"
+
+
+def _place(claim: Claim, proposal: Proposal, number: int) -> dict[str, Any]:
+    return {
+        "tenant": claim.tenant,
+        "scope": _scope(claim, proposal),
+        "key": proposal.key,
+        "number": number,
+    }
+
+
+def _scope(claim: Claim, proposal: Proposal) -> str:
+    return "" if proposal.scope == "tenant" else claim.logical.path
+
+
+def _key(claim: Claim, proposal: Proposal) -> dict[str, Any]:
+    return {
+        "of_tenant": claim.tenant,
+        "of_scope": _scope(claim, proposal),
+        "of_key": proposal.key,
+    }
+
+
+def _of(claim: Claim, proposal: Proposal, number: int) -> dict[str, Any]:
+    return {**_key(claim, proposal), "of_number": number}

@@ -5,32 +5,48 @@ Intent, act with an idempotency key, record. A crash between the first and the l
 leaves the effect unsure, and `if_unsure` decides.
 """
 
+import asyncio
 import inspect
 import json
-from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import JsonValue, TypeAdapter
 
 from outlast.attempt import spans
-from outlast.attempt.effect_ledger import APPLIED, INTENDED, Intent
+from outlast.attempt.effect_decision import APPLIED, INTENDED, Action, Decision, Row
+from outlast.attempt.effect_identity import Proposal
+from outlast.attempt.effect_ledger import Permission, idempotency_key
 from outlast.attempt.fence import Claim
+from outlast.attempt.gate import Gate
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.threads import in_thread
+from outlast.contracts.approvals import wanted_effect
 from outlast.contracts.errors import (
     ApprovalNeededError,
+    EffectConflictError,
     ExitedError,
+    OutlastError,
     ParkedError,
     ResultError,
 )
 from outlast.contracts.models import Assignment
-from outlast.contracts.texts import CAUSE_CHARS, shorten
-
-IfUnsure = Literal["repeat", "park"]
+from outlast.contracts.texts import shorten
 
 # Runs a method of the ledger with the claim and what else it takes, if the attempt may
 # still write.
 Write = Callable[..., Awaitable[Any]]
+
+# How soon the end of an effect that another attempt does is looked for, and at most.
+LOOK_S = 0.05
+LOOK_MOST_S = 1.0
+SHOWN_CHARS = 80
+
+# Whether this is within the act of an effect.
+_within_act: ContextVar[bool] = ContextVar("within_act", default=False)
 
 IN_A_THREAD = "in a thread; make it `async def`, or return a coroutine to await"
 
@@ -45,74 +61,199 @@ def call_plainly(act: Callable[..., Any], *args: Any) -> Any:
         raise ExitedError(f"the agent raised {type(end).__name__}({end})") from end
 
 
+@dataclass(eq=False)
+class _Call:
+    """
+    A call of `once` under way, and the error with which it has ended.
+    """
+
+    proposal: Proposal
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    error: BaseException | None = None
+
+
 class Effects:
     """
     The effects of one attempt.
 
     :param write: has the ledger write, under the attempt's claim.
+    :param note: the same for what has happened, also once a signal was raised.
     """
 
     def __init__(
-        self, claim: Claim, assignment: Assignment, ledger: Ledger, write: Write
+        self,
+        claim: Claim,
+        permission: Permission,
+        ledger: Ledger,
+        gate: Gate,
+        write: Write,
+        note: Write,
     ) -> None:
         self._claim = claim
-        self._assignment = assignment
         self._ledger = ledger
+        self._gate = gate
         self._write = write
+        self._note = note
+        self._calls = 0
+        self._quiet = asyncio.Event()  # no call is under way
+        self._permission = permission
+        self._under_way: dict[tuple[str, str], _Call] = {}  # by scope and key
 
-    async def once(
-        self,
-        key: str,
-        act: Callable[..., Any],
-        content: JsonValue,
-        if_unsure: IfUnsure,
-    ) -> Any:
+    async def once(self, proposal: Proposal, act: Callable[..., Any]) -> Any:
         """
-        Do *act* once for *key*: see `Context.once`.
+        Do *act* once for *proposal*: see `Context.once`.
         """
-        told = {"outlast.task": self._claim.task, "outlast.effect": key}
+        told = {"outlast.task": self._claim.task, "outlast.effect": proposal.key}
         with spans.span("ctx.once", told):
-            await self._approved(key, content)
-            intent: Intent = await self._write(self._ledger.intend, key, content)
-            spans.describe({"outlast.effect_found": intent.state or "new"})
-            return await self._do_once(key, intent, act, content, if_unsure)
+            try:
+                with self._gate.acting(), self._counted():
+                    return await self._in_turn(proposal, act)
+            except ApprovalNeededError:
+                if not _within_act.get():
+                    # Those that were begun at the same time ask too, or end their acts.
+                    await self._quiet.wait()
+                raise
 
-    async def _approved(self, key: str, content: JsonValue) -> None:
-        """
-        Make sure that the effect may happen, or was begun when it might.
-        """
-        approval = self._assignment.task.approval
-        if approval is None or approval.before != "effect" or self._assignment.approved:
-            return
-        if await self._write(self._ledger.intended, key):
-            return
-        about = "" if content is None else f": {json.dumps(content)}"
-        raise ApprovalNeededError(shorten(f"effect {key!r}{about}", CAUSE_CHARS))
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._calls += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._quiet.set()
 
-    async def _do_once(
-        self,
-        key: str,
-        intent: Intent,
-        act: Callable[..., Any],
-        content: JsonValue,
-        if_unsure: IfUnsure,
+    async def _in_turn(self, proposal: Proposal, act: Callable[..., Any]) -> Any:
+        """
+        Do it when no other call of this attempt is about the same key.
+        """
+        slot = proposal.scope, proposal.key
+        while (first := self._under_way.get(slot)) is not None:
+            await first.ended.wait()
+            same = first.proposal.identity == proposal.identity
+            if isinstance(first.error, Exception) and same and _parks(proposal):
+                # It may have happened: what the first caller was told is true here too.
+                raise first.error
+        call = self._under_way[slot] = _Call(proposal)
+        try:
+            return await self._do_once(proposal, act)
+        except BaseException as error:
+            call.error = error
+            raise
+        finally:
+            del self._under_way[slot]
+            call.ended.set()
+
+    async def _do_once(self, proposal: Proposal, act: Callable[..., Any]) -> Any:
+        """
+        Do what the ledger decides.
+
+        :raises OutlastError: the signal by which the attempt ends, where it must.
+        """
+        while True:
+            found = await self._intend(proposal)
+            row = found.row
+            spans.describe({"outlast.effect_found": _found(found)})
+            match found.action:
+                case Action.ACT | Action.REPEAT:
+                    return await self._do(proposal, found, act)
+                case Action.RETURN | Action.SKIP if row is not None:
+                    return json.loads(row.result) if row.result is not None else None
+                case Action.WAIT if row is not None:
+                    await self._other_end(proposal, row)
+                case Action.ASK:
+                    raise self._ask(proposal, found)
+                case Action.CONFLICT if row is not None:
+                    why = self._conflict(proposal, row)
+                    raise self._gate.end_by(EffectConflictError(why))
+                case _:
+                    raise self._gate.end_by(ParkedError(_unsure(proposal, row)))
+
+    async def _intend(self, proposal: Proposal) -> Decision:
+        """
+        Have the ledger decide; one that is asked for while the attempt ends to ask a
+        person is asked with it.
+        """
+        signal = self._gate.signal
+        if not isinstance(signal, ApprovalNeededError) or signal.full:
+            decided: Decision = await self._write(
+                self._ledger.intend, proposal, self._permission
+            )
+            return decided
+        asking = self._permission.asking()
+        store, ledger = self._ledger.store, self._ledger
+        found = await store.run(ledger.intend, self._claim, proposal, asking)
+        if found.action is not Action.ASK:
+            raise signal
+        return found
+
+    async def _do(
+        self, proposal: Proposal, found: Decision, act: Callable[..., Any]
     ) -> Any:
-        if intent.state == APPLIED:
-            if not intent.proposed and self._claim.round > intent.round:
-                raise ParkedError(f"effect {key!r} stands with other content")
-            return intent.result
-        if intent.state == INTENDED and if_unsure == "park":
-            raise ParkedError(f"effect {key!r} was begun and may have happened")
-        stands = () if content is None else (intent.content,)
-        result = await self._act(act, f"{self._claim.tenant}:{key}", *stands)
+        """
+        Act, and record what came of it.
+        """
+        named = idempotency_key(self._claim, proposal, found.number)
+        sent = proposal.identity if found.payload is None else found.payload
+        args = () if sent == "null" else (json.loads(sent),)
+        within = _within_act.set(True)
+        try:
+            result = await self._act(act, named, *args)
+        finally:
+            _within_act.reset(within)
+        applied, number = self._ledger.applied, found.number
         try:
             kept: JsonValue = json.loads(TypeAdapter(Any).dump_json(result))
         except ValueError:
             # It has happened, whatever it returned: that is what must be known.
-            await self._write(self._ledger.applied, key, None)
-            raise ResultError(f"effect {key!r} returned what is no JSON") from None
-        await self._write(self._ledger.applied, key, kept)
+            await self._note(applied, proposal, number, None)
+            told = f"effect {proposal.key!r} returned what is no JSON"
+            raise ResultError(told) from None
+        await self._note(applied, proposal, number, kept)
         return result
+
+    async def _other_end(self, proposal: Proposal, row: Row) -> None:
+        """
+        Wait until the attempt that does the effect *row* has ended it, or itself.
+        """
+        ledger, patience_s = self._ledger, self._permission.patience_s
+        pause_s = LOOK_S
+        while await self._write(ledger.under_way, proposal, row, patience_s):
+            await asyncio.sleep(pause_s)
+            pause_s = min(LOOK_MOST_S, pause_s * 1.5)
+
+    def _ask(self, proposal: Proposal, found: Decision) -> OutlastError:
+        """
+        Have the attempt end to ask a person; returns what to raise.
+        """
+        signal = self._gate.end_by(ApprovalNeededError())
+        if isinstance(signal, ApprovalNeededError):
+            row = found.row
+            wanted = wanted_effect(
+                proposal.key,
+                proposal.identity,
+                found.mark,
+                "" if row is None else row.identity,
+                row is not None and row.happened,
+            )
+            signal.want(wanted)
+        return signal
+
+    def _conflict(self, proposal: Proposal, row: Row) -> str:
+        claim = self._claim
+        did = {APPLIED: "done", INTENDED: "begun"}.get(row.state, "asked for")
+        theirs, ours = (
+            shorten(each, SHOWN_CHARS) for each in (row.identity, proposal.identity)
+        )
+        return (
+            f"effect {_short(proposal)} was {did} by {row.mission}/{row.task} (round "
+            f"{row.turn}, attempt {row.attempt}) with content {theirs}; "
+            f"{claim.mission}/{claim.task} (round {claim.logical.turn(claim.round)}, "
+            f"attempt {claim.attempt}) wants it with {ours}: give another effect "
+            "another key"
+        )
 
     async def _act(self, act: Callable[..., Any], *args: Any) -> Any:
         """
@@ -130,3 +271,40 @@ class Effects:
                 f"{error}: a plain act is called {IN_A_THREAD}"
             ) from error
         return await result if inspect.isawaitable(result) else result
+
+
+def permission_of(assignment: Assignment, can_ask: bool) -> Permission:
+    """
+    Say what a person has allowed the attempt; *can_ask* whether one can be asked more.
+    """
+    approval = assignment.task.approval
+    return Permission(
+        needs_approval=approval is not None and approval.before == "effect",
+        can_ask=can_ask,
+        approved=frozenset(assignment.approved),
+        skipped=frozenset(assignment.skipped),
+        patience_s=assignment.policy.attempt_limit_s,
+    )
+
+
+def _parks(proposal: Proposal) -> bool:
+    return proposal.if_unsure == "park"
+
+
+def _found(found: Decision) -> str:
+    row = found.row
+    known = found.action not in (Action.ACT, Action.ASK) and row is not None
+    return row.state if known and row is not None else "new"
+
+
+def _short(proposal: Proposal) -> str:
+    return repr(shorten(proposal.key, SHOWN_CHARS))
+
+
+def _unsure(proposal: Proposal, row: Row | None) -> str:
+    key = _short(proposal)
+    who = "" if row is None else f" by {row.mission}/{row.task}, attempt {row.attempt}"
+    return (
+        f"effect {key} was begun{who} and may have happened: find out, then "
+        f"starter.py settle {key} --happened RESULT, or --did-not-happen"
+    )

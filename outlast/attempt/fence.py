@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from outlast.attempt.permit import ANYTHING, Permits
 from outlast.contracts.errors import StaleAttemptError
 from outlast.contracts.models import Assignment
+from outlast.contracts.scopes import Scope
 from outlast.store.database import Store
 from outlast.store.schema import claims, refusals
 from outlast.store.statements import (
@@ -50,6 +51,14 @@ class Claim:
     fence: int
     attempt: int
     after_s: float | None = field(default=None, compare=False)
+    scope: Scope | None = field(default=None, compare=False)
+
+    @property
+    def logical(self) -> Scope:
+        """
+        The logical mission to which the keys of its effects belong.
+        """
+        return self.scope or Scope(path=self.mission)
 
 
 class Fence:
@@ -132,7 +141,15 @@ class Fence:
         if row is None:
             self._refuse(connection, mission, task, fence, "claim")
             return None
-        claim = Claim(mission, assignment.tenant, task, assignment.round, fence, row[0])
+        claim = Claim(
+            mission=mission,
+            tenant=assignment.tenant,
+            task=task,
+            round=assignment.round,
+            fence=fence,
+            attempt=row[0],
+            scope=assignment.scope,
+        )
         after_s = self._open_line(connection, claim, assignment, route)
         return replace(claim, after_s=after_s)
 
@@ -184,10 +201,7 @@ class Fence:
             if self._holds(connection, claim):
                 return act(connection)
             self._refuse(connection, claim.mission, claim.task, claim.fence, what)
-        raise StaleAttemptError(
-            f"{claim.mission}/{claim.task}: {what} refused, a later attempt has "
-            "claimed the task"
-        )
+        raise superseded(claim, what)
 
     def _holds(self, connection: sa.Connection, claim: Claim) -> bool:
         mine = of_line(claim) if self.fencing else of_task(claim)
@@ -224,6 +238,16 @@ def overtaken(assignment: Assignment) -> StaleAttemptError:
     """
     name = f"{assignment.mission}/{assignment.task.id}"
     return StaleAttemptError(f"{name}: a later attempt has claimed it")
+
+
+def superseded(claim: Claim, what: str) -> StaleAttemptError:
+    """
+    Say that a write of *what* was refused.
+    """
+    return StaleAttemptError(
+        f"{claim.mission}/{claim.task}: {what} refused, a later attempt has "
+        "claimed the task"
+    )
 
 
 def key_of(claim: Claim) -> dict[str, Any]:

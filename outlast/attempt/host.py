@@ -36,6 +36,7 @@ from outlast.contracts.errors import (
     DRAINED,
     FAILED,
     STALE,
+    ApprovalNeededError,
     GiveUp,
     HeldError,
     OutlastError,
@@ -207,7 +208,7 @@ async def _failed(attempt: Guarded, error: Exception) -> ApplicationError:
         return _error(attempt, str(error), DRAINED, final=True)
     if isinstance(error, GiveUp | ParkedError):
         await _end(attempt, cause)
-        return _error(attempt, str(error), error.kind, final=True)
+        return _error(attempt, str(error), error.kind, final=True, told=_wanted(error))
     if isinstance(error, StoreAwayError):
         # No fault of the agent's, and there is nowhere to count it.
         return _error(attempt, cause, FAILED, False, timedelta(seconds=backoff_s(1)))
@@ -269,18 +270,29 @@ async def _count(attempt: Guarded, cause: str) -> int:
         return activity.info().attempt
 
 
+def _wanted(error: Exception) -> tuple[Any, ...]:
+    """
+    List the effects that a person is to approve, as a detail for the workflow.
+    """
+    if not isinstance(error, ApprovalNeededError):
+        return ()
+    return ([each.model_dump(mode="json") for each in error.wanted],)
+
+
 def _error(
     attempt: Guarded,
     message: str,
     kind: str,
     final: bool,
     delay: timedelta | None = None,
+    told: tuple[Any, ...] = (),
 ) -> ApplicationError:
     number = attempt.claim.attempt if attempt.claim else 0
     return ApplicationError(
         message,
         attempt.checkpoint.model_dump(mode="json"),
         number,
+        *told,
         type=kind,
         non_retryable=final,
         next_retry_delay=delay,

@@ -28,6 +28,8 @@ class ItemContext(Context):
     The run of the item that *claim* names; its attempt counts failures and deaths.
     """
 
+    _can_ask = False  # nobody could approve one item among thousands
+
     def __init__(
         self, agent: Agent, ledger: Ledger, batch: Batch, claim: Claim
     ) -> None:

@@ -186,7 +186,15 @@ class Lent:
         attempt = 1 + item.failures + self.lease.deaths.get(item.number, 0)
         name = item_id(item.number)
         round_ = round_of(batch.id)
-        claim = Claim(batch.id, batch.tenant, name, round_, self.fence, attempt)
+        claim = Claim(
+            batch.id,
+            batch.tenant,
+            name,
+            round_,
+            self.fence,
+            attempt,
+            scope=batch.logical,
+        )
         run = ItemContext(self.agent, self.ledger, batch, claim)
         run.begun = item.number in self._began | self._claimed
         return run

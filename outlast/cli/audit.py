@@ -96,11 +96,11 @@ def _is_plain(effect: dict[str, Any]) -> bool:
     """
     Say whether nothing can be said of *effect* but that it was applied once.
     """
-    return (effect["applied"], effect["diverged"]) == (1, 0)
+    return (effect["applied"], effect["conflicts"]) == (1, 0)
 
 
 def _effect(effect: dict[str, Any]) -> str:
-    diverged = effect["diverged"]
-    other = f", other content refused {diverged} times" if diverged else ""
+    conflicts = effect["conflicts"]
+    other = f", other content refused {conflicts} times" if conflicts else ""
     told = f"{effect['state']}, applied {effect['applied']}"
     return f"  effect {effect['key']}: {told}{other}"

@@ -22,7 +22,9 @@ from pydantic import JsonValue
 
 from outlast.attempt.agent import Agent
 from outlast.attempt.agent_loading import load
-from outlast.attempt.effect_ledger import APPLIED, Intent
+from outlast.attempt.effect_decision import WRITES, Decision
+from outlast.attempt.effect_identity import Proposal
+from outlast.attempt.effect_ledger import FREE, Permission
 from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Attempt, Place
 from outlast.attempt.ledger import NOTHING, Ledger, Spent, Used
@@ -119,15 +121,19 @@ class DeadlyLedger(Ledger):
         self._come_to(f"after save {checkpoint.seq}")
         return spent
 
-    def intend(self, claim: Claim, key: str, content: JsonValue) -> Intent:
-        intent = super().intend(claim, key, content)
-        if intent.state != APPLIED:
-            self._come_to(f"before effect {key}")
-        return intent
+    def intend(
+        self, claim: Claim, proposal: Proposal, permission: Permission = FREE
+    ) -> Decision:
+        decision = super().intend(claim, proposal, permission)
+        if decision.action in WRITES:
+            self._come_to(f"before effect {proposal.key}")
+        return decision
 
-    def applied(self, claim: Claim, key: str, result: JsonValue) -> None:
-        self._come_to(f"between effect {key} and its record")
-        super().applied(claim, key, result)
+    def applied(
+        self, claim: Claim, proposal: Proposal, number: int, result: JsonValue
+    ) -> None:
+        self._come_to(f"between effect {proposal.key} and its record")
+        super().applied(claim, proposal, number, result)
 
     def _come_to(self, point: str) -> None:
         self.points.append(point)

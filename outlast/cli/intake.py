@@ -148,7 +148,7 @@ def build(content: dict[str, Any]) -> Mission:
     """
     if "crew" in content:
         raise BadInputError("crew is not for a mission file: the workers decide it")
-    for filled_in in ("past", "parent"):
+    for filled_in in ("past", "parent", "scope"):
         if filled_in in content:
             raise BadInputError(f"{filled_in} is not for a mission file")
     try:

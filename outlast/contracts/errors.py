@@ -23,6 +23,7 @@ Every error of Outlast, sorted by what the caller does next.
         │   ├── MissingSecretError
         │   ├── OutsideError     documents that missions may not read on this worker
         │   ├── CircuitOpenError an outside service that is left alone for now
+        │   ├── EffectConflictError  another effect stands under its key
         │   └── CheckpointError  a checkpoint that this version cannot read
         └── ParkedError       escalate: a person must look before it may go on
             └── ApprovalNeededError  and says whether the effect may happen
@@ -32,9 +33,15 @@ name of the branch, and that of a subclass only where the workflow decides other
 """
 
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from outlast.contracts.texts import shorten
+from outlast.contracts.texts import CAUSE_CHARS, shorten
+
+if TYPE_CHECKING:
+    from outlast.contracts.approvals import WantedEffect
+
+# Effects that one person is asked about at once.
+MOST_ASKED = 20
 
 # The kinds that travel through Temporal, besides each TaskError's own.
 FAILED = "AgentFailed"  # raised something; retried by the server
@@ -252,6 +259,12 @@ class CircuitOpenError(GiveUp):
     """
 
 
+class EffectConflictError(GiveUp):
+    """
+    An effect whose key has another one in the same round: what was meant is not known.
+    """
+
+
 class CheckpointError(GiveUp):
     """
     Saved progress that this version of the agent cannot read.
@@ -268,7 +281,30 @@ class ParkedError(TaskError):
 
 class ApprovalNeededError(ParkedError):
     """
-    An effect that a person has to approve before it happens.
+    Effects that a person has to approve before they happen: all that the attempt has
+    asked for until it ends.
     """
 
     kind = "ApprovalNeeded"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wanted: list[WantedEffect] = []
+
+    @property
+    def full(self) -> bool:
+        """
+        Whether no person can read more at once.
+        """
+        return len(self.wanted) >= MOST_ASKED
+
+    def want(self, effect: "WantedEffect") -> None:
+        """
+        Add an effect, once, as long as there is room.
+        """
+        if effect not in self.wanted and not self.full:
+            self.wanted.append(effect)
+
+    def __str__(self) -> str:
+        told = "; ".join(each.about for each in self.wanted)
+        return shorten(told, CAUSE_CHARS)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, JsonValue
 from outlast.contracts.names import BatchName, Moment, Name
 from outlast.contracts.policies import SHIPPED, Policy
 from outlast.contracts.reports import Outcome
+from outlast.contracts.scopes import Scope
 from outlast.contracts.state import Contract, State
 from outlast.contracts.texts import SUMMARY_CHARS, digest
 
@@ -102,13 +103,21 @@ class Mission(State):
     heartbeat_timeout_s: float = SHIPPED.heartbeat_timeout_s
     past: "Past | None" = None
     parent: str = ""  # the mission within which it lies
+    scope: Scope | None = None  # where its effects' keys belong; None: its own id
+
+    @property
+    def logical(self) -> Scope:
+        """
+        The logical mission that this one carries out.
+        """
+        return self.scope or Scope(path=self.id)
 
     def digest(self) -> str:
         """
         Identify what was asked: everything but the id and who is there to do it.
         """
         # By any release: what it calls its state is not what was asked.
-        untold = {"id", "crew", "store", "schema_number", "past", "parent"}
+        untold = {"id", "crew", "store", "schema_number", "past", "parent", "scope"}
         untold |= {"heartbeat_timeout_s"}
         # Without defaults: a field that a later release adds was not asked for.
         asked = self.model_dump(mode="json", exclude=untold, exclude_defaults=True)
@@ -152,7 +161,9 @@ class Assignment(State):
     checkpoint: Checkpoint | None = None
     noticed_by: str | None = None  # what ended the attempt before this one
     redo_reason: str | None = None  # why there is a round after the first
-    approved: bool = False  # a person has approved its effects
+    scope: Scope | None = None  # where its effects' keys belong; None: its mission
+    approved: list[str] = Field(default=[])  # effects, by digest
+    skipped: list[str] = Field(default=[])  # effects for which an earlier one stands
 
 
 class Redo(Contract):

@@ -20,8 +20,13 @@ class Sighting(Contract):
 
 class Decision(Contract):
     """
-    A person's word on a task that waits for it.
+    A person's decision on a task that waits for it.
+
+    :param request: what was asked, as they have seen it; "" for whatever it is.
+    :param skip: approve it, and let earlier effects stand for those that have changed.
     """
 
     task: Name
     reason: str = ""
+    request: str = ""
+    skip: bool = False

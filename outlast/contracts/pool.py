@@ -9,6 +9,7 @@ from pydantic import Field
 
 from outlast.contracts.names import BatchName, Name
 from outlast.contracts.policies import SHIPPED, Policy
+from outlast.contracts.scopes import Scope, batch_scope
 from outlast.contracts.state import Contract, State
 
 ITEM_BYTES = 32 * 1024
@@ -69,6 +70,14 @@ class Batch(State):
     policy: Policy = Policy()
     store: str = ""
     heartbeat_timeout_s: float = SHIPPED.heartbeat_timeout_s  # see `Mission`
+    scope: Scope | None = None  # where its effects' keys belong; None: the batch alone
+
+    @property
+    def logical(self) -> Scope:
+        """
+        The logical mission whose items these are.
+        """
+        return self.scope or batch_scope(self.id)
 
 
 class Span(Contract):

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from outlast.contracts.approvals import WantedEffect
 from outlast.contracts.names import Moment, Name
 from outlast.contracts.state import Contract
 
@@ -72,11 +73,15 @@ class Running(Contract):
 class Asked(Contract):
     """
     A task that waits for a person: *about* says for what.
+
+    :param request: names what is asked, so that an answer is to what was seen.
     """
 
     id: Name
     before: Moment
     about: str = ""
+    effects: list[WantedEffect] = Field(default=[])
+    request: str = ""
 
 
 class Progress(Contract):

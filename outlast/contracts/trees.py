@@ -43,6 +43,7 @@ def child_of(mission: Mission, task: Task, round_: int = 1) -> Mission:
             store=mission.store,
             heartbeat_timeout_s=mission.heartbeat_timeout_s,
             parent=mission.id,
+            scope=mission.logical.within(task.id, round_),
         )
     except ValidationError as error:
         fault = error.errors()[0]

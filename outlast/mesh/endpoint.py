@@ -26,6 +26,7 @@ from outlast.contracts.errors import OutlastError, TooManyError, UnavailableErro
 from outlast.contracts.models import Mission
 from outlast.contracts.policies import MESH_RUNS
 from outlast.contracts.reports import Report, Status
+from outlast.contracts.scopes import Scope
 from outlast.contracts.texts import CAUSE_CHARS, shorten
 from outlast.mesh.effects import Run
 from outlast.mesh.events import run_id
@@ -210,7 +211,7 @@ class Endpoint:
                 if not entered:  # again would hold what goes on meanwhile
                     self._permits.enter(mission)
                     entered = True
-                asked = Mission.model_validate({**wanted.mission, "id": mission})
+                asked = _mission(mission, wanted)
                 started = await self._start(asked, wanted)
                 return await started.report()
             except (UnavailableError, DBAPIError) as error:
@@ -298,6 +299,14 @@ class Endpoint:
     async def _is_open(self, mission: str) -> bool:
         entry = await self._store.run(self._books.find, mission)
         return entry is not None and entry.finished_at is None
+
+
+def _mission(id_: str, wanted: Run) -> Mission:
+    """
+    Make the mission of one epoch: in each of them its effects are those of the task.
+    """
+    scope = Scope(path=wanted.task)
+    return Mission.model_validate({**wanted.mission, "id": id_, "scope": scope})
 
 
 def _failed(mission: str, error: Exception) -> Report:

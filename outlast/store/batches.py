@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.pool import Batch, BatchReport
 from outlast.store.database import Store
+from outlast.store.effects import of_mission
 from outlast.store.schema import (
     attempts,
     batches,
@@ -177,7 +178,7 @@ class Batches:
         Erase a batch and its effects; returns whether there was one.
         """
         with self.store.write() as connection:
-            connection.execute(sa.delete(effects).where(effects.c.mission == batch))
+            connection.execute(sa.delete(effects).where(of_mission(batch)))
             return erase(connection, batch)
 
     def prune(self, older_than_s: float) -> list[str]:

@@ -16,6 +16,7 @@ from outlast.contracts.names import batch_of
 from outlast.contracts.reports import Report, Status
 from outlast.store.batches import erase
 from outlast.store.database import Store
+from outlast.store.effects import of_mission
 from outlast.store.schema import (
     attempts,
     batches,
@@ -275,7 +276,7 @@ class Books:
         """
         known = self.find(mission) is not None
         with self._store.write() as connection:
-            connection.execute(sa.delete(effects).where(effects.c.mission == mission))
+            connection.execute(sa.delete(effects).where(of_mission(mission)))
         self._delete(mission)
         return known
 
@@ -335,12 +336,12 @@ def _effects(
         effects.c.key,
         effects.c.state,
         effects.c.applied,
-        effects.c.diverged,
+        effects.c.conflicts,
         effects.c.mission,
         effects.c.task,
     ).order_by(effects.c.intended_at)
     if mission is not None:
-        query = query.where(effects.c.mission == mission)
+        query = query.where(of_mission(mission))
     for row in connection.execute(query).mappings():
         yield dict(row)
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
 SCHEMA = 4
 # A release that knows this schema may go on with a store of ours: what it does not know
 # it does not need.
-OLDEST = 1
+OLDEST = 4
 
 
 class Words(TypeDecorator[str]):
@@ -129,18 +129,26 @@ effects = Table(
     "effects",
     metadata,
     Column("tenant", Words, primary_key=True),
+    Column("scope", Words, primary_key=True),  # of the logical mission; "": the tenant
     Column("key", Words, primary_key=True),
-    Column("state", Words, nullable=False),  # intended, applied
-    Column("content", Words, nullable=False),
+    Column("number", Integer, primary_key=True),  # above 1: allowed by a person
+    Column("state", Words, nullable=False),  # see attempt/effect_decision.py
+    Column("identity", Words, nullable=False),  # the content, as canonical JSON
+    Column("payload", Words),  # what is sent, where that is not the content
     Column("result", Words),
     Column("mission", Words, nullable=False),
     Column("task", Words, nullable=False),
     Column("round", Integer, nullable=False),
+    Column("logical", Words, nullable=False),  # the mission's scope
+    Column("turn", Words, nullable=False),  # round, with those of the missions around
     Column("fence", BigInteger, nullable=False),
+    Column("attempt", Integer, nullable=False),
     Column("applied", Integer, nullable=False, default=0),
-    Column("diverged", Integer, nullable=False, default=0),
+    Column("conflicts", Integer, nullable=False, default=0),
     Column("intended_at", Float, nullable=False),
     Column("applied_at", Float),
+    Column("settled_by", Words),  # the person who said what had become of it
+    Column("settled_at", Float),
 )
 
 # Large progress; the checkpoint carries its digest.

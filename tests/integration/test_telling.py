@@ -66,7 +66,7 @@ async def test_a_mission_is_one_trace(traced: Crew, told: Kept) -> None:
 
     async def item(given: Input, ctx: Context) -> Any:
         if given["n"] == 2:
-            return await ctx.once("effect", lambda key: 2)
+            return await ctx.once("effect", lambda key: 2, content=None)
         return 1
 
     traced.plays("spread", spread)

@@ -37,7 +37,9 @@ async def count(order: Order, ctx: Context) -> Counted:
         return "seen"
 
     async def pay(number: int) -> str:
-        await ctx.once(f"{ctx.key}:{number}", lambda key: note(f"pay {number}"))
+        await ctx.once(
+            f"{ctx.key}:{number}", lambda key: note(f"pay {number}"), content=None
+        )
         return "paid"
 
     return await think(Thought("Count.", "How many?", Counted, (look, pay)), ctx)

@@ -20,6 +20,7 @@ from outlast.attempt.ledger import Claim, Ledger
 from outlast.contracts.models import Assignment, Beat, Task
 from outlast.contracts.policies import Policy
 from outlast.contracts.pool import Batch, Lease, Span, Worked, lease_id
+from outlast.contracts.scopes import Scope
 from outlast.store.batches import Batches
 from outlast.store.database import Store
 from outlast.store.items import Items
@@ -145,6 +146,7 @@ class Lender:
     beat_s: float = 0.01
     hand: Heard = field(default_factory=Heard)
     fence: int = 1_000
+    scope: Scope | None = None
 
     def fill(self, bodies: Iterable[Any]) -> None:
         self.shelf.add(*bodies)
@@ -166,7 +168,7 @@ class Lender:
         assert found is not None
         start, stop = span or (1, found.total + 1)
         lease = Lease(
-            batch=batch(self.shelf.name, policy=self.policy),
+            batch=batch(self.shelf.name, policy=self.policy, scope=self.scope),
             span=Span(start=start, stop=stop),
             **more,
         )

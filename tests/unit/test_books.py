@@ -23,12 +23,14 @@ from unit_fakes import (
 
 import outlast.store.database
 import outlast.store.sqlite
+from outlast.attempt.effect_identity import Proposal
 from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import BadInputError, StoreError
 from outlast.contracts.models import Checkpoint, Member
 from outlast.contracts.reports import Status
 from outlast.store.books import ACCEPTED, STARTING, Books
 from outlast.store.database import Store, share, shared
+from outlast.store.effects import EffectBooks
 from outlast.store.schema import effects, metadata, missions
 
 DAY_S = 86_400
@@ -62,8 +64,8 @@ def work(ledger: Ledger, name: str, effect: str) -> None:
     ledger.save(claim, Checkpoint(seq=1, route="worker"), False)
     ledger.keep(claim, b"large", False)
     ledger.spend(claim, 1, 0.1)
-    ledger.intend(claim, effect, None)
-    ledger.applied(claim, effect, "done")
+    ledger.intend(claim, Proposal(effect))
+    ledger.applied(claim, Proposal(effect), 1, "done")
     ledger.record(claim, answer(), "result")
     with pytest.raises(Exception, match="later attempt"):
         ledger.claim(assignment(of=name), "worker", 1)
@@ -339,8 +341,8 @@ def test_effects_stay_when_missions_are_pruned(
     left = {name for name, rows in contents(store, "meta").items() if rows}
     assert left == {"effects", "missions"}
     assert books.find("old") is None
-    later = ledger.claim(assignment(of="later"), "worker", 1)
-    assert ledger.intend(later, "refund:17", None).state == "applied"
+    (entry,) = EffectBooks(store).entries("old")
+    assert (entry.key, entry.state) == ("refund:17", "applied")
 
 
 def test_a_forgotten_mission_leaves_its_id_alone(

@@ -309,7 +309,9 @@ async def test_an_effect_is_done_once_over_attempts(stage: Stage) -> None:
     acted: list[str] = []
 
     async def pay(given: dict[str, Any], ctx: Context) -> str:
-        paid = await ctx.once("pay:17", lambda key: acted.append(key) or "receipt")
+        paid = await ctx.once(
+            "pay:17", lambda key: acted.append(key) or "receipt", content=None
+        )
         if ctx.attempt == 1:
             raise BrokenError
         return paid
@@ -318,7 +320,7 @@ async def test_an_effect_is_done_once_over_attempts(stage: Stage) -> None:
         await stage.play(pay)
     await stage.play(pay)
     assert stage.result() == "receipt"
-    assert acted == [f"{TENANT}:pay:17"]
+    assert acted == [f"{TENANT}:{MISSION}:pay:17"]
 
 
 async def begin(given: dict[str, Any], ctx: Context) -> Any:
@@ -332,7 +334,7 @@ async def begin(given: dict[str, Any], ctx: Context) -> Any:
             raise BrokenError
         return "done"
 
-    return await ctx.once("k", act, if_unsure=given["if_unsure"])
+    return await ctx.once("k", act, if_unsure=given["if_unsure"], content=None)
 
 
 async def test_an_unsure_effect_is_repeated_when_that_is_safe(stage: Stage) -> None:
@@ -348,7 +350,7 @@ async def test_an_unsure_effect_is_repeated_when_that_is_safe(stage: Stage) -> N
         await stage.play(play)
     await stage.play(play)
     assert stage.result() == "done"
-    assert acted == [f"{TENANT}:k"] * 2
+    assert acted == [f"{TENANT}:{MISSION}:k"] * 2
 
 
 async def test_an_unsure_effect_parks_otherwise(stage: Stage) -> None:
@@ -367,50 +369,6 @@ async def test_an_unsure_effect_parks_otherwise(stage: Stage) -> None:
     assert len(acted) == 1
 
 
-async def test_the_content_that_stands_is_acted_on(stage: Stage) -> None:
-    """
-    An attempt that thinks of other content acts with that of the first intent.
-    """
-    acted: list[Any] = []
-
-    async def pay(given: dict[str, Any], ctx: Context) -> Any:
-        def act(key: str, content: Any) -> Any:
-            acted.append(content)
-            if ctx.attempt == 1:
-                raise BrokenError
-            return content
-
-        content = {"cents": ctx.attempt}
-        return await ctx.once("k", act, content=content, if_unsure="repeat")
-
-    with pytest.raises(BrokenError):
-        await stage.play(pay)
-    await stage.play(pay)
-    assert acted == [{"cents": 1}, {"cents": 1}]
-    assert stage.result() == {"cents": 1}
-
-
-@pytest.mark.parametrize("changes", [True, False])
-async def test_a_redo_that_would_change_an_effect_parks(
-    stage: Stage, changes: bool
-) -> None:
-    """
-    What is applied stands; only the same content may be asked for again.
-    """
-
-    async def pay(given: dict[str, Any], ctx: Context) -> Any:
-        content = ctx.round if changes else 1
-        return await ctx.once("k", lambda key, content: content, content=content)
-
-    await stage.play(pay)
-    if changes:
-        with pytest.raises(ParkedError, match="other content"):
-            await stage.play(pay, round_=2)
-    else:
-        await stage.play(pay, round_=2)
-        assert stage.result() == 1
-
-
 async def test_an_effect_whose_result_is_no_json_has_happened(
     stage: Stage, store: Store
 ) -> None:
@@ -419,7 +377,9 @@ async def test_an_effect_whose_result_is_no_json_has_happened(
     """
 
     async def pay(given: dict[str, Any], ctx: Context) -> Any:
-        return await ctx.once("k", lambda key: object(), if_unsure="repeat")
+        return await ctx.once(
+            "k", lambda key: object(), if_unsure="repeat", content=None
+        )
 
     with pytest.raises(Exception, match="JSON"):
         await stage.play(pay)
@@ -561,7 +521,10 @@ async def test_a_plain_agent_waits_for_its_promises(stage: Stage) -> None:
         ctx.run_sync(ctx.save(Notes(lines=["plain"])))
         if not before.lines:
             raise BrokenError
-        return [*before.lines, ctx.run_sync(ctx.once("k", lambda key: "acted"))]
+        return [
+            *before.lines,
+            ctx.run_sync(ctx.once("k", lambda key: "acted", content=None)),
+        ]
 
     with pytest.raises(BrokenError):
         await stage.play(play)
@@ -581,10 +544,10 @@ async def test_a_plain_agents_effect_may_be_async(stage: Stage) -> None:
         return "receipt"
 
     def play(given: dict[str, Any], ctx: Context) -> Any:
-        return ctx.run_sync(ctx.once("k", act))
+        return ctx.run_sync(ctx.once("k", act, content=None))
 
     await stage.play(play)
-    assert acted == [f"{TENANT}:k"]
+    assert acted == [f"{TENANT}:{MISSION}:k"]
     assert stage.result() == "receipt"
 
 
@@ -602,10 +565,10 @@ async def test_an_effect_that_exits_is_a_failure(
         raise end
 
     async def acts(given: dict[str, Any], ctx: Context) -> Any:
-        return await ctx.once("k", act)
+        return await ctx.once("k", act, content=None)
 
     def acts_plainly(given: dict[str, Any], ctx: Context) -> Any:
-        return ctx.run_sync(ctx.once("k", act))
+        return ctx.run_sync(ctx.once("k", act, content=None))
 
     async def beside() -> BaseException:
         with pytest.raises(Exception) as failure:  # noqa: PT011 - any, but a stall
@@ -673,7 +636,7 @@ async def test_a_run_that_is_over_refuses(stage: Stage) -> None:
     await stage.play(play)
     for write in (
         kept[0].save("late"),
-        kept[0].once("late", lambda key: pytest.fail("it acted")),
+        kept[0].once("late", lambda key: pytest.fail("it acted"), content=None),
         kept[0].record_usage(tokens=1),
     ):
         with pytest.raises(StaleAttemptError, match="over"):

@@ -76,7 +76,9 @@ def counter(acts: list[str], before: Callable[[int], None] = lambda _: None) -> 
 
         async def pay(number: int) -> str:
             before(number)
-            paid: str = await ctx.once(f"{order.bill}:{number}", lambda _: "paid")
+            paid: str = await ctx.once(
+                f"{order.bill}:{number}", lambda _: "paid", content=None
+            )
             return paid
 
         thought = Thought("Count.", "How many?", Sum, (look, pay))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from unit_fakes import task
 
+from outlast.contracts.orders import Decision
 from workflows import people
 from workflows.people import Desk
 
@@ -23,7 +24,7 @@ def answer(
         if until():
             return
         if word:
-            desk.say("t", True, "fine")
+            desk.say(Decision(task="t", reason="fine"), approved=True)
         raise end
 
     monkeypatch.setattr(people.workflow, "wait_condition", wait_condition)

@@ -27,6 +27,7 @@ from outlast.attempt.stock import READ_ITEMS
 from outlast.contracts.errors import GiveUp, ParkedError, StaleAttemptError, TryLater
 from outlast.contracts.models import RESULT_BYTES, Beat, FollowUps
 from outlast.contracts.policies import Policy
+from outlast.contracts.scopes import Scope
 from outlast.fleet.recorder import HALF_BYTES
 from outlast.fleet.room import Room
 from outlast.store.database import Store
@@ -719,7 +720,7 @@ async def test_progress_of_an_item_outlives_its_lease(
 
     async def play(given: Input, ctx: Context) -> list[Any]:
         before = await ctx.resume(list[int], [])
-        posted = await ctx.once(f"post:{given['n']}", act)
+        posted = await ctx.once(f"post:{given['n']}", act, content=None)
         await ctx.save([*before, ctx.attempt])
         saved.set()
         await asyncio.Event().wait()
@@ -735,11 +736,11 @@ async def test_progress_of_an_item_outlives_its_lease(
 
     async def again(given: Input, ctx: Context) -> list[Any]:
         before = await ctx.resume(list[int], [])
-        return [before, await ctx.once(f"post:{given['n']}", act)]
+        return [before, await ctx.once(f"post:{given['n']}", act, content=None)]
 
     await lender.work(again, deaths={1: 1})
     assert lender.shelf.results() == {1: [[1], "posted"], 2: [[], "posted"]}
-    assert acted == ["acme:post:1", "acme:post:2"]
+    assert acted == ["acme:#trial:post:1", "acme:#trial:post:2"]
     assert len(contents(store)[effects.name]) == 2
 
 
@@ -986,11 +987,11 @@ async def test_values_reach_the_agent_as_they_were_given(lender: Lender) -> None
 
 async def test_an_item_of_a_redone_spread_changes_no_effect(store: Store) -> None:
     """
-    As in a task of its round: whoever would have it otherwise must look first.
+    No person can be asked about one item: it is a dead letter that says why.
     """
     acted: list[str] = []
     with ThreadPoolExecutor(4) as threads:
-        for name, content in [("m#t", "old"), ("m#t#2", "new")]:
+        for round_, name, content in [(1, "m#t", "old"), (2, "m#t#2", "new")]:
 
             async def play(given: Input, ctx: Context, content: str = content) -> None:
                 await ctx.once(
@@ -998,8 +999,8 @@ async def test_an_item_of_a_redone_spread_changes_no_effect(store: Store) -> Non
                 )
 
             shelf = Shelf(store, name)
-            lender = Lender(shelf, threads)
+            lender = Lender(shelf, threads, scope=Scope(path="m").within("t", round_))
             lender.fill(numbered(1))
             await lender.work(play)
     assert acted == ["old"]
-    assert "stands with other content" in shelf.dead()[1].cause
+    assert "was done by m#t/item-000000001" in shelf.dead()[1].cause

@@ -2,7 +2,9 @@
 The ledger: who may write, what is counted, and what is done once.
 """
 
+import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -19,10 +21,13 @@ from unit_fakes import (
     told_in_one_sentence,
 )
 
-from outlast.attempt.effect_ledger import APPLIED, INTENDED
+from outlast.attempt.effect_decision import INTENDED, Action, Decision
+from outlast.attempt.effect_identity import Proposal
+from outlast.attempt.effect_ledger import Permission, idempotency_key
 from outlast.attempt.ledger import Claim, Ledger
 from outlast.contracts.errors import StaleAttemptError
 from outlast.contracts.models import Checkpoint
+from outlast.contracts.scopes import Scope
 from outlast.store.database import Store
 from outlast.store.schema import attempts, effects
 
@@ -38,12 +43,15 @@ WRITES: dict[str, tuple[str, Write]] = {
     ),
     "keep": ("checkpoint", lambda ledger, claim: ledger.keep(claim, b"large", False)),
     "record": ("result", lambda ledger, claim: ledger.record(claim, answer(), "stale")),
-    "intend": ("intent", lambda ledger, claim: ledger.intend(claim, "new", "stale")),
+    "intend": ("intent", lambda ledger, claim: ledger.intend(claim, Proposal("new"))),
     "intend again": (
         "intent",
-        lambda ledger, claim: ledger.intend(claim, "old", "other"),
+        lambda ledger, claim: ledger.intend(claim, Proposal("old", "1")),
     ),
-    "applied": ("effect", lambda ledger, claim: ledger.applied(claim, "old", "stale")),
+    "applied": (
+        "effect",
+        lambda ledger, claim: ledger.applied(claim, Proposal("old"), 1, "stale"),
+    ),
     "spend": ("spending", lambda ledger, claim: ledger.spend(claim, 5, 5.0)),
     "failed": ("failure", lambda ledger, claim: ledger.failed(claim, "stale")),
 }
@@ -230,7 +238,7 @@ def test_a_stale_write_is_refused(ledger: Ledger, store: Store, kind: str) -> No
     """
     what, write = WRITES[kind]
     stale = claim(ledger, 1)
-    ledger.intend(stale, "old", "first")
+    ledger.intend(stale, Proposal("old"))
     claim(ledger, 2)
     before = contents(store, "refusals")
     with pytest.raises(StaleAttemptError) as refusal:
@@ -249,7 +257,7 @@ def test_the_holder_of_the_claim_may_write(
     """
     claim(ledger, 1)
     holder = claim(ledger, 2)
-    ledger.intend(holder, "old", "first")
+    ledger.intend(holder, Proposal("old"))
     before = contents(store)
     WRITES[kind][1](ledger, holder)
     assert contents(store) != before
@@ -418,27 +426,28 @@ def test_spending_adds_up_over_a_mission(ledger: Ledger) -> None:
     assert ledger.spend(stranger, 1, 0.0) == ((1, 0.0), (1, 0.0))
 
 
-def test_the_first_intent_fixes_the_content(ledger: Ledger, store: Store) -> None:
-    """
-    A later attempt that thinks of other content gets the recorded one, counted.
-    """
-    fresh = ledger.intend(claim(ledger, 1), "refund:17", {"cents": 500})
-    assert (fresh.state, fresh.content, fresh.proposed) == (None, {"cents": 500}, True)
-    other = ledger.intend(claim(ledger, 2), "refund:17", {"cents": 700})
-    assert (other.state, other.proposed) == (INTENDED, False)
-    assert other.content == {"cents": 500}
-    assert effect(store, "refund:17")["diverged"] == 1
+# Effects
 
 
-def test_the_same_content_in_another_order_is_the_same(
-    ledger: Ledger, store: Store
-) -> None:
+def begun(ledger: Ledger, fence: int, key: str = "k", **more: Any) -> Claim:
     """
-    What is meant counts, not how it is written.
+    Leave an effect of an attempt with that fence begun.
     """
-    ledger.intend(claim(ledger, 1), "k", {"a": 1, "b": 2})
-    assert ledger.intend(claim(ledger, 2), "k", {"b": 2, "a": 1}).proposed
-    assert effect(store, "k")["diverged"] == 0
+    mine = claim(ledger, fence)
+    decision = ledger.intend(mine, Proposal(key, **more))
+    assert decision.action is Action.ACT
+    return mine
+
+
+def test_the_first_intent_pins_the_payload(ledger: Ledger, store: Store) -> None:
+    """
+    A later attempt that words it anew sends what was kept.
+    """
+    begun(ledger, 1, payload='"Dear Ann"')
+    reworded = Proposal("k", payload='"Hi Ann"', if_unsure="repeat")
+    decision = ledger.intend(claim(ledger, 2), reworded)
+    assert (decision.action, decision.payload) == (Action.REPEAT, '"Dear Ann"')
+    assert effect(store, "k")["fence"] == 2
 
 
 @pytest.mark.parametrize("result", [None, "paid", {"id": 7}])
@@ -448,31 +457,199 @@ def test_an_applied_effect_is_returned(
     """
     Who comes later gets what it returned, and it is applied once.
     """
-    first = claim(ledger, 1)
-    ledger.intend(first, "k", None)
-    ledger.applied(first, "k", result)
-    later = ledger.intend(claim(ledger, 2), "k", None)
-    assert (later.state, later.result) == (APPLIED, result)
+    ledger.applied(begun(ledger, 1), Proposal("k"), 1, result)
+    later = ledger.intend(claim(ledger, 2), Proposal("k"))
+    assert later.action is Action.RETURN
+    assert json.loads(later.row.result) == result
     assert effect(store, "k")["applied"] == 1
 
 
-def test_an_effect_is_the_same_in_every_mission_of_a_tenant(ledger: Ledger) -> None:
-    """
-    It is keyed by what it is, within the tenant.
-    """
-    first = claim(ledger, 1)
-    ledger.intend(first, "k", None)
-    ledger.applied(first, "k", "done")
-    sister = ledger.claim(assignment(of="other"), ROLE, 1)
-    assert ledger.intend(sister, "k", None).state == APPLIED
-    elsewhere = assignment(of="third").model_copy(update={"tenant": "somebody"})
-    stranger = ledger.claim(elsewhere, ROLE, 1)
-    assert ledger.intend(stranger, "k", None).state is None
+def elsewhere(ledger: Ledger, of: str, task: str = "only", **more: Any) -> Claim:
+    asked = assignment(task, of=of).model_copy(update=more)
+    return ledger.claim(asked, ROLE, 1)
 
 
-def test_an_intent_remembers_its_round(ledger: Ledger) -> None:
+def test_a_key_belongs_to_its_logical_mission(ledger: Ledger) -> None:
     """
-    A redo can tell that the effect is of an earlier round.
+    Not to another mission's or tenant's, but to all that one runs as: its tasks, and
+    what is made under another id.
     """
-    ledger.intend(claim(ledger, 1), "k", None)
-    assert ledger.intend(claim(ledger, 2, round_=2), "k", None).round == 1
+    scope = Scope(path="root")
+    first = elsewhere(ledger, "root.1", scope=scope)
+    ledger.intend(first, Proposal("k"))
+    ledger.applied(first, Proposal("k"), 1, "done")
+
+    def found(of: Claim) -> Action:
+        return ledger.intend(of, Proposal("k")).action
+
+    assert found(elsewhere(ledger, "root.1", "b", scope=scope)) is Action.RETURN
+    assert found(elsewhere(ledger, "root.2", scope=scope)) is Action.RETURN
+    assert found(elsewhere(ledger, "other")) is Action.ACT
+    assert (
+        found(elsewhere(ledger, "root.1.x", scope=scope.within("x", 1))) is Action.ACT
+    )
+    assert found(elsewhere(ledger, "root", tenant="z", scope=scope)) is Action.ACT
+
+
+def test_a_key_of_the_tenant_is_one_for_all_missions(ledger: Ledger) -> None:
+    """
+    And another one than the missions' own.
+    """
+    shared = Proposal("k", scope="tenant")
+    first = elsewhere(ledger, "one")
+    ledger.intend(first, shared)
+    ledger.applied(first, shared, 1, "done")
+    other = elsewhere(ledger, "two")
+    assert ledger.intend(other, shared).action is Action.RETURN
+    assert ledger.intend(other, Proposal("k")).action is Action.ACT
+    changed = Proposal("k", "1", scope="tenant")
+    assert ledger.intend(other, changed).action is Action.CONFLICT
+
+
+def test_idempotency_keys_differ_by_all_that_tells_effects_apart() -> None:
+    """
+    Also where names and keys look like the parts of others.
+    """
+    claims = [
+        Claim("m", tenant, "t", 1, 1, 1, scope=Scope(path=path))
+        for tenant in ("a", "b")
+        for path in ("m", "m/t", "#m")
+    ]
+    proposals = [
+        Proposal(key, scope=scope)
+        for key in ("k", "m:k", ":k", "@2:k")
+        for scope in ("mission", "tenant")
+    ]
+    cases = [(c, p, n) for c in claims for p in proposals for n in (1, 2)]
+    made = {idempotency_key(*case) for case in cases}
+    tenants = 2 * 4 * 2  # a tenant's own are the same in each of its missions
+    missions = len(claims) * 4 * 2
+    assert len(made) == tenants + missions
+
+
+def sister(ledger: Ledger, fence: int = 1) -> Claim:
+    return ledger.claim(assignment("sister"), ROLE, fence)
+
+
+def test_an_effect_under_way_is_waited_for_until_it_ends(ledger: Ledger) -> None:
+    """
+    By another task: while its attempt is the last one and has no end on record.
+    """
+    owner = begun(ledger, 1)
+    mine, proposal = sister(ledger), Proposal("k", if_unsure="repeat")
+    decision = ledger.intend(mine, proposal)
+    assert decision.action is Action.WAIT
+    assert ledger.under_way(mine, proposal, decision.row)
+    ledger.ended(owner, "cancelled")
+    assert not ledger.under_way(mine, proposal, decision.row)
+    assert ledger.intend(mine, proposal).action is Action.REPEAT
+
+
+def test_a_dead_attempt_s_effect_is_not_waited_for(store: Store) -> None:
+    """
+    Neither one whose task has a later attempt, nor one that nobody ends.
+    """
+    clock = Clock()
+    ledger = Ledger(store, clock=clock)
+    begun(ledger, 1)
+    mine = sister(ledger)
+    assert ledger.intend(mine, Proposal("k")).action is Action.WAIT
+    clock.turn(1000)
+    assert ledger.intend(mine, Proposal("k")).action is Action.PARK
+    patient = Permission(patience_s=2000)
+    assert ledger.intend(mine, Proposal("k"), patient).action is Action.WAIT
+    claim(ledger, 2)
+    assert ledger.intend(mine, Proposal("k"), patient).action is Action.PARK
+
+
+def test_who_lost_an_effect_cannot_record_it(ledger: Ledger, store: Store) -> None:
+    """
+    One that was repeated by another task is recorded by that one alone.
+    """
+    owner = begun(ledger, 1)
+    ledger.ended(owner, "cancelled")
+    mine, proposal = sister(ledger), Proposal("k", if_unsure="repeat")
+    ledger.intend(mine, proposal)
+    ledger.applied(mine, proposal, 1, "done")
+    with pytest.raises(StaleAttemptError):
+        ledger.applied(owner, proposal, 1, "again")
+    assert effect(store, "k")["applied"] == 1
+    assert refused(store) == ["effect"]
+
+
+def test_two_that_ask_at_the_same_moment_do_not_both_act(ledger: Ledger) -> None:
+    """
+    The database decides, whoever is first; also who repeats an unsure one.
+    """
+    owner = ledger.claim(assignment("owner"), ROLE, 1)
+    with ThreadPoolExecutor(2) as threads:
+        for number in range(20):
+            proposal = Proposal(f"k{number}", if_unsure="repeat")
+            askers = [claim(ledger, number + 1), sister(ledger, number + 1)]
+            found = list(threads.map(ledger.intend, askers, [proposal] * 2))
+            assert {each.action for each in found} == {Action.ACT, Action.WAIT}
+            unsure = Proposal(f"unsure{number}", if_unsure="repeat")
+            ledger.intend(owner, unsure)
+        ledger.ended(owner, "cancelled")
+        for number in range(20):
+            unsure = Proposal(f"unsure{number}", if_unsure="repeat")
+            found = list(threads.map(ledger.intend, askers, [unsure] * 2))
+            assert {each.action for each in found} == {Action.REPEAT, Action.WAIT}
+
+
+def test_a_question_is_written_down_and_its_payload_pinned(
+    ledger: Ledger, store: Store
+) -> None:
+    """
+    What a person has approved is sent, however it is worded in the next attempt.
+    """
+    asks = Permission(needs_approval=True)
+    asked = ledger.intend(claim(ledger, 1), Proposal("k", payload='"Dear"'), asks)
+    assert asked.action is Action.ASK
+    allowed = Permission(needs_approval=True, approved=frozenset([asked.mark]))
+    mine = claim(ledger, 2)
+    decision = ledger.intend(mine, Proposal("k", payload='"Hi"'), allowed)
+    assert (decision.action, decision.payload) == (Action.ACT, '"Dear"')
+    assert effect(store, "k")["state"] == INTENDED
+
+
+def test_an_attempt_that_ends_may_ask_and_not_act(ledger: Ledger, store: Store) -> None:
+    """
+    Nothing is written of what it would have done.
+    """
+    decision: Decision = ledger.intend(
+        claim(ledger, 1), Proposal("k"), Permission(may_act=False)
+    )
+    assert decision.action is Action.ACT
+    assert contents(store)["effects"] == []
+
+
+def test_a_changed_effect_of_a_later_round_is_done_or_skipped(
+    ledger: Ledger, store: Store
+) -> None:
+    """
+    As a person says: done, it has another idempotency key; skipped, the earlier one's
+    result is its own, and both are known from then on.
+    """
+    ledger.applied(begun(ledger, 1), Proposal("k"), 1, "first")
+
+    def asked(fence: int, identity: str, **allowed: Any) -> tuple[Claim, Decision]:
+        mine = claim(ledger, fence, round_=2)
+        found = ledger.intend(mine, Proposal("k", identity), Permission(**allowed))
+        return mine, found
+
+    _, first = asked(2, "1")
+    assert (first.action, first.number) == (Action.ASK, 2)
+    mine, done = asked(3, "1", approved=frozenset([first.mark]))
+    assert (done.action, done.number) == (Action.ACT, 2)
+    ledger.applied(mine, Proposal("k", "1"), 2, "second")
+    assert asked(4, "null")[1].row.result == '"first"'
+    assert asked(5, "1")[1].row.result == '"second"'
+    assert asked(6, "2")[1].action is Action.CONFLICT
+    ledger.intend(claim(ledger, 7, round_=3), Proposal("k", "2"))
+    third = ledger.intend(claim(ledger, 8, round_=3), Proposal("k", "2"))
+    skip = Permission(skipped=frozenset([third.mark]))
+    skipped = ledger.intend(claim(ledger, 9, round_=3), Proposal("k", "2"), skip)
+    assert (skipped.action, skipped.row.result) == (Action.SKIP, '"second"')
+    again = ledger.intend(claim(ledger, 10, round_=3), Proposal("k", "2"))
+    assert (again.action, again.row.result) == (Action.RETURN, '"second"')

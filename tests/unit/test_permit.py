@@ -171,7 +171,7 @@ async def test_nothing_is_saved_or_done_while_a_run_is_held(
         permits.withdraw(MISSION)
         midway.set()
         await ctx.save({"step": 1})
-        await ctx.once("effect", acted.append)
+        await ctx.once("effect", acted.append, content=None)
         return "done"
 
     permits.grant(MISSION)

@@ -44,9 +44,9 @@ ATTEMPT: dict[str, Any] = {
 }
 
 
-def effect(key: str, applied: int = 1, diverged: int = 0) -> dict[str, Any]:
+def effect(key: str, applied: int = 1, conflicts: int = 0) -> dict[str, Any]:
     state = "applied" if applied else "intended"
-    return {"key": key, "state": state, "applied": applied, "diverged": diverged}
+    return {"key": key, "state": state, "applied": applied, "conflicts": conflicts}
 
 
 def test_a_persons_word_stands_beside_the_result() -> None:
@@ -112,7 +112,7 @@ def test_effects_are_counted_and_exceptions_named() -> None:
     assert effect_lines(well) == ["effects 31: each applied once"]
 
     odd = [effect("unsure", applied=0), effect("twice", applied=2)]
-    odd.append(effect("other", diverged=3))
+    odd.append(effect("other", conflicts=3))
     head, *named = effect_lines(well + odd)
 
     assert head == "effects 34: 31 applied once"

@@ -117,7 +117,7 @@ async def test_an_effect_is_a_span(stage: Stage, told: Kept) -> None:
             with told.theirs.start_as_current_span("pay"):
                 return 7
 
-        return await ctx.once("refund:1", act)
+        return await ctx.once("refund:1", act, content=None)
 
     await stage.play(play, name="first")
     assert told.attributes("ctx.once") == {
@@ -142,7 +142,7 @@ async def test_a_parked_effect_is_an_error(stage: Stage, told: Kept) -> None:
         async def act(key: str) -> None:
             raise BrokenError
 
-        return await ctx.once("refund:1", act)
+        return await ctx.once("refund:1", act, content=None)
 
     with pytest.raises(BrokenError):
         await stage.play(play)
@@ -192,11 +192,11 @@ async def test_an_agents_own_spans_are_below_ours(
 
     async def play(given: dict[str, Any], ctx: Context) -> Any:
         with told.theirs.start_as_current_span("mine"):
-            return await ctx.once("it", act)
+            return await ctx.once("it", act, content=None)
 
     def play_plainly(given: dict[str, Any], ctx: Context) -> Any:
         with told.theirs.start_as_current_span("mine"):
-            return ctx.run_sync(ctx.once("it", act))
+            return ctx.run_sync(ctx.once("it", act, content=None))
 
     await stage.play(play_plainly if plain else play)
     assert told.above("mine") == CALL
@@ -234,7 +234,7 @@ async def test_without_telemetry_nothing_is_told(stage: Stage) -> None:
 
     async def play(given: dict[str, Any], ctx: Context) -> Any:
         await ctx.save("one")
-        return await ctx.once("it", lambda key: key)
+        return await ctx.once("it", lambda key: key, content=None)
 
     await stage.play(play)
-    assert stage.result() == f"{TENANT}:it"
+    assert stage.result() == f"{TENANT}:{MISSION}:it"

@@ -139,6 +139,8 @@ class Stage:
         name: str = "only",
         store: str = "",
         approval: Approval | None = None,
+        approved: Sequence[str] = (),
+        skipped: Sequence[str] = (),
     ) -> Answer:
         """
         Play one attempt of the task *name* with the agent function *play*.
@@ -161,6 +163,8 @@ class Stage:
             needs=list(needs),
             policy=self.policy,
             limits=self.limits,
+            approved=list(approved),
+            skipped=list(skipped),
         )
         agent = Agent(role, version, play, migrate=migrate)
         place = Place(self.ledger, self.threads, self.beat_s)

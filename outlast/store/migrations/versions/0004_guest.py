@@ -2,18 +2,86 @@
 What agents' code may do: effects with an identity, and what was seen of a failure.
 """
 
+import json
+
 import sqlalchemy as sa
 from alembic import op
 
 revision = "4"
 down_revision = "3"
 
+metadata = sa.MetaData()
+
+
+def words() -> sa.Text:
+    """
+    Text sorted by its code points.
+    """
+    return sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
+effects = sa.Table(
+    "effects",
+    metadata,
+    sa.Column("tenant", words(), primary_key=True),
+    sa.Column("scope", words(), primary_key=True),
+    sa.Column("key", words(), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("state", words(), nullable=False),
+    sa.Column("identity", words(), nullable=False),
+    sa.Column("payload", words()),
+    sa.Column("result", words()),
+    sa.Column("mission", words(), nullable=False),
+    sa.Column("task", words(), nullable=False),
+    sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("logical", words(), nullable=False),
+    sa.Column("turn", words(), nullable=False),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("applied", sa.Integer, nullable=False),
+    sa.Column("conflicts", sa.Integer, nullable=False),
+    sa.Column("intended_at", sa.Float, nullable=False),
+    sa.Column("applied_at", sa.Float),
+    sa.Column("settled_by", words()),
+    sa.Column("settled_at", sa.Float),
+    sa.Index("effects_by_mission", "mission"),
+)
+
 
 def upgrade() -> None:
     _add_tracebacks()
+    _move_effects(op.get_bind())
 
 
 def _add_tracebacks() -> None:
-    text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
     for table in ("attempts", "item_troubles"):
-        op.add_column(table, sa.Column("traceback", text))
+        op.add_column(table, sa.Column("traceback", words()))
+
+
+def _move_effects(connection: sa.Connection) -> None:
+    """
+    Give the effects that were the tenant's to the missions that did them.
+    """
+    rows = connection.execute(sa.text("SELECT * FROM effects")).mappings().all()
+    op.drop_table("effects")
+    metadata.create_all(connection, [effects])
+    if rows:
+        connection.execute(sa.insert(effects), [_moved_effect(row) for row in rows])
+
+
+def _moved_effect(row: sa.RowMapping) -> dict[str, object]:
+    gone = ("content", "diverged")
+    content = json.loads(row["content"])
+    identity = json.dumps(
+        content, sort_keys=True, ensure_ascii=False, separators=(",", ":")
+    )
+    return {
+        **{name: value for name, value in row.items() if name not in gone},
+        "scope": row["mission"],
+        "number": 1,
+        "identity": identity.encode(errors="replace").decode(),
+        "logical": row["mission"],
+        "turn": str(row["round"]),
+        "attempt": 0,
+        "conflicts": row["diverged"],
+    }

@@ -1,0 +1,67 @@
+"""
+Effects that a person is asked about: what travels of them, bounded in bytes.
+"""
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from outlast.contracts.state import Contract
+from outlast.contracts.texts import digest, shorten
+
+# Approvals of one round of a task: each is in the history of its later dispatches.
+MOST_APPROVED = 500
+KEY_SHOWN = 120
+CONTENT_SHOWN = 240
+DIGEST_CHARS = 32
+
+
+class WantedEffect(Contract):
+    """
+    One effect that an attempt wants approved.
+
+    :param digest: of its key, identity and pinned payload: what an approval holds for.
+    :param content: its identity, as JSON and shortened.
+    :param before: that of the effect which stood under this key before, or "".
+    :param recorded: whether that one has a result, which can stand for this one's.
+    """
+
+    digest: str = Field(max_length=DIGEST_CHARS)
+    key: str
+    content: str
+    before: str = ""
+    recorded: bool = False
+
+    @property
+    def about(self) -> str:
+        """
+        Say in one line what is asked.
+        """
+        changed = ""
+        if self.before:
+            was = "was done with" if self.recorded else "was asked with"
+            changed = f" (it {was} {self.before})"
+        content = "" if self.content == "null" else f": {self.content}"
+        return f"effect {self.key!r}{content}{changed}"
+
+
+def wanted_effect(
+    key: str, identity: str, mark: str, before: str = "", recorded: bool = False
+) -> WantedEffect:
+    """
+    Make what travels of an effect, each part cut to what is shown.
+    """
+    return WantedEffect(
+        digest=mark,
+        key=shorten(key, KEY_SHOWN),
+        content=shorten(identity, CONTENT_SHOWN),
+        before=shorten(before, CONTENT_SHOWN),
+        recorded=recorded,
+    )
+
+
+def request_id(wanted: Sequence[WantedEffect]) -> str:
+    """
+    Name a request, so that a person's answer is to what they have seen.
+    """
+    return digest("".join(each.digest for each in wanted))[:8] if wanted else ""

@@ -1,0 +1,407 @@
+"""
+What an agent does to the world, through `ctx.once`.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from unit_fakes import MISSION, TENANT, Stage, contents, told_in_one_sentence
+
+from outlast import Context, GiveUp
+from outlast.attempt.ledger import Ledger
+from outlast.contracts.approvals import KEY_SHOWN, WantedEffect
+from outlast.contracts.errors import (
+    MOST_ASKED,
+    ApprovalNeededError,
+    EffectConflictError,
+    ParkedError,
+)
+from outlast.contracts.models import Approval
+from outlast.store.books import Books
+from outlast.store.database import Store
+from outlast.store.schema import effects
+
+BEFORE = Approval(before="effect")
+Play = Callable[[dict[str, Any], Context], Any]
+
+
+class BrokenError(Exception):
+    pass
+
+
+@pytest.fixture
+def stage(ledger: Ledger) -> Iterator[Stage]:
+    with ThreadPoolExecutor(4) as threads:
+        yield Stage(ledger, threads)
+
+
+def applied(store: Store) -> dict[str, int]:
+    with store.read() as connection:
+        rows = connection.execute(
+            sa.select(effects.c.key, sa.func.sum(effects.c.applied)).group_by(
+                effects.c.key
+            )
+        )
+        return dict(row for row in rows.tuples())
+
+
+async def test_a_payload_is_sent_as_it_was_first_worded(stage: Stage) -> None:
+    """
+    The identity is what counts, and a later attempt's words are not sent.
+    """
+    sent: list[tuple[str, Any]] = []
+
+    async def mail(given: dict[str, Any], ctx: Context) -> Any:
+        def act(key: str, body: str) -> str:
+            sent.append((key, body))
+            if ctx.attempt == 1:
+                raise BrokenError
+            return body
+
+        return await ctx.once(
+            "mail",
+            act,
+            content={"to": "ann"},
+            payload=f"Dear Ann, {ctx.attempt}",
+            if_unsure="repeat",
+        )
+
+    with pytest.raises(BrokenError):
+        await stage.play(mail)
+    await stage.play(mail)
+    assert sent == [(f"{TENANT}:{MISSION}:mail", "Dear Ann, 1")] * 2
+    assert stage.result() == "Dear Ann, 1"
+
+
+async def test_what_is_sent_is_the_content_where_no_payload_is_given(
+    stage: Stage,
+) -> None:
+    """
+    And nothing where there is neither; what is given is JSON.
+    """
+    sent: list[tuple[Any, ...]] = []
+
+    async def play(given: dict[str, Any], ctx: Context) -> None:
+        def act(key: str, *rest: Any) -> None:
+            sent.append(rest)
+
+        await ctx.once("a", act, content=None)
+        await ctx.once("b", act, content={"to": ("ann", 1)})
+        await ctx.once("c", act, content=None, payload=[1])
+
+    await stage.play(play)
+    assert sent == [(), ({"to": ["ann", 1]},), ([1],)]
+
+
+async def test_content_must_be_said(stage: Stage) -> None:
+    """
+    None, where the key tells all.
+    """
+
+    async def play(given: dict[str, Any], ctx: Context) -> None:
+        await ctx.once("a", lambda key: None)  # type: ignore[call-arg]
+
+    with pytest.raises(TypeError, match="content"):
+        await stage.play(play)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("if_unsure", ["repeat", "park"])
+async def test_one_key_at_the_same_moment_acts_once(
+    stage: Stage, store: Store, if_unsure: Any, plain: bool
+) -> None:
+    """
+    As a model asks for one tool twice in a turn: the others get the first one's result.
+    """
+    acted: list[str] = []
+
+    async def act(key: str, _: Any) -> int:
+        acted.append(key)
+        await asyncio.sleep(0.02)
+        return len(acted)
+
+    def act_plainly(key: str, _: Any) -> int:
+        acted.append(key)
+        return len(acted)
+
+    async def play(given: dict[str, Any], ctx: Context) -> list[int]:
+        does = act_plainly if plain else act
+        calls = [ctx.once("k", does, content=1, if_unsure=if_unsure) for _ in range(5)]
+        return list(await asyncio.gather(*calls))
+
+    await stage.play(play)
+    assert stage.result() == [1] * 5
+    assert applied(store) == {"k": 1}
+    assert Books(store).audit().violations == []
+
+
+@pytest.mark.parametrize("if_unsure", ["repeat", "park"])
+async def test_two_tasks_that_want_one_effect_act_once(
+    stage: Stage, store: Store, if_unsure: Any
+) -> None:
+    """
+    The second waits for the first one's end and returns its result.
+    """
+    acting, waited = asyncio.Event(), asyncio.Event()
+    acted: list[str] = []
+
+    async def act(key: str, content: Any) -> str:
+        acted.append(key)
+        acting.set()
+        await waited.wait()
+        return f"receipt {len(acted)}"
+
+    async def play(given: dict[str, Any], ctx: Context) -> Any:
+        return await ctx.once("pay", act, content={"c": 1}, if_unsure=if_unsure)
+
+    first = asyncio.ensure_future(stage.play(play, name="a"))
+    await acting.wait()
+    second = asyncio.ensure_future(stage.play(play, name="b"))
+    done, _ = await asyncio.wait({second}, timeout=0.2)
+    assert not done, "it did not wait"
+    waited.set()
+    await asyncio.gather(first, second)
+    assert [stage.result("a"), stage.result("b")] == ["receipt 1"] * 2
+    assert applied(store) == {"pay": 1}
+
+
+@pytest.mark.parametrize(("if_unsure", "acts"), [("repeat", 2), ("park", 1)])
+async def test_who_waited_for_what_failed_does_not_act_blindly(
+    stage: Stage, if_unsure: Any, acts: int
+) -> None:
+    """
+    It repeats where the far side knows the key; else it is told what the first one was.
+    """
+    acted: list[str] = []
+
+    async def act(key: str, content: Any) -> str:
+        acted.append(key)
+        await asyncio.sleep(0)
+        if len(acted) == 1:
+            raise BrokenError
+        return "paid"
+
+    async def play(given: dict[str, Any], ctx: Context) -> Any:
+        calls = [ctx.once("k", act, content=1, if_unsure=if_unsure) for _ in range(2)]
+        told = await asyncio.gather(*calls, return_exceptions=True)
+        return [str(each) or type(each).__name__ for each in told]
+
+    await stage.play(play)
+    second = "paid" if if_unsure == "repeat" else "BrokenError"
+    assert stage.result() == ["BrokenError", second]
+    assert len(set(acted)) == 1
+    assert len(acted) == acts
+
+
+async def test_another_effect_under_one_key_is_a_conflict(
+    stage: Stage, store: Store
+) -> None:
+    """
+    It names both and who did which, does nothing, and the books show it.
+    """
+    paid: list[Any] = []
+
+    async def play(given: dict[str, Any], ctx: Context) -> Any:
+        to = {"to": given["to"]}
+        return await ctx.once("refund", lambda _, c: paid.append(c), content=to)
+
+    await stage.play(play, {"to": "alice"}, name="a")
+    with pytest.raises(EffectConflictError) as refusal:
+        await stage.play(play, {"to": "bob"}, name="b")
+    told = told_in_one_sentence(refusal.value)
+    for part in ("'refund'", f"{MISSION}/a", f"{MISSION}/b", "alice", "bob"):
+        assert part in told
+    assert isinstance(refusal.value, GiveUp)
+    assert paid == [{"to": "alice"}]
+    assert Books(store).audit().effects[0]["conflicts"] == 1
+
+
+async def test_another_attempt_cannot_change_an_effect(stage: Stage) -> None:
+    """
+    Neither silently nor by repeating: what it was is known.
+    """
+
+    async def pay(given: dict[str, Any], ctx: Context) -> Any:
+        def act(key: str, content: Any) -> Any:
+            raise BrokenError
+
+        return await ctx.once("k", act, content=ctx.attempt, if_unsure="repeat")
+
+    with pytest.raises(BrokenError):
+        await stage.play(pay)
+    with pytest.raises(EffectConflictError, match="was begun"):
+        await stage.play(pay)
+
+
+async def test_a_redo_that_would_change_an_effect_asks_a_person(
+    stage: Stage, store: Store
+) -> None:
+    """
+    The same content is returned; another one is shown with what it was.
+    """
+
+    async def pay(given: dict[str, Any], ctx: Context) -> Any:
+        content = given["content"]
+        return await ctx.once("k", lambda key, content: content, content=content)
+
+    await stage.play(pay, {"content": 1})
+    await stage.play(pay, {"content": 1}, round_=2)
+    with pytest.raises(ApprovalNeededError) as asked:
+        await stage.play(pay, {"content": 2}, round_=3)
+    (wanted,) = asked.value.wanted
+    assert (wanted.content, wanted.before, wanted.recorded) == ("2", "1", True)
+    await stage.play(pay, {"content": 2}, round_=3, skipped=[wanted.digest])
+    assert stage.result() == 1
+
+
+async def ask(stage: Stage, play: Play, **more: Any) -> list[WantedEffect]:
+    with pytest.raises(ApprovalNeededError) as asked:
+        await stage.play(play, approval=BEFORE, **more)
+    return asked.value.wanted
+
+
+async def test_an_approval_holds_for_one_effect(stage: Stage) -> None:
+    """
+    A rewording does not ask again, another content does, once, and says what it was.
+    """
+    sent: list[Any] = []
+
+    async def mail(given: dict[str, Any], ctx: Context) -> None:
+        words = f"attempt {ctx.attempt}"
+        cents = given["cents"]
+        await ctx.once("k", lambda _, b: sent.append(b), content=cents, payload=words)
+
+    (ten,) = await ask(stage, mail, given={"cents": 10})
+    assert ten.content == "10"
+    (million,) = await ask(stage, mail, given={"cents": 10**6}, approved=[ten.digest])
+    assert (million.content, million.before) == ("1000000", "10")
+    assert sent == []
+    allowed = [ten.digest, million.digest]
+    await stage.play(mail, {"cents": 10**6}, approval=BEFORE, approved=allowed)
+    assert sent == ["attempt 2"]
+
+
+async def test_all_that_is_wanted_at_once_is_asked_at_once(stage: Stage) -> None:
+    """
+    Also by calls that begin when another one has asked, or in an except clause.
+    """
+    acted: list[str] = []
+
+    async def play(given: dict[str, Any], ctx: Context) -> None:
+        async def pay(number: int) -> None:
+            await asyncio.sleep(0)
+            await ctx.once(f"pay:{number}", acted.append, content=None)
+
+        try:
+            await asyncio.gather(*map(pay, range(3)))
+        except Exception:
+            await pay(3)
+
+    wanted = await ask(stage, play)
+    assert {each.key for each in wanted} == {f"pay:{n}" for n in range(4)}
+    assert acted == []
+    allowed = [each.digest for each in wanted if each.key in ("pay:0", "pay:1")]
+    more = await ask(stage, play, approved=allowed)
+    assert {each.key for each in more} == {"pay:2", "pay:3"}
+
+
+async def test_an_act_under_way_is_recorded_when_another_call_asks(
+    stage: Stage, store: Store
+) -> None:
+    """
+    Ended in the middle it would be unsure.
+    """
+    asked = asyncio.Event()
+
+    async def slow(key: str) -> str:
+        await asked.wait()
+        await asyncio.sleep(0.05)
+        return "done"
+
+    async def play(given: dict[str, Any], ctx: Context) -> None:
+        async def change() -> None:
+            await asyncio.sleep(0.05)
+            asked.set()
+            await ctx.once("b", lambda key, _: None, content=2)
+
+        await asyncio.gather(ctx.once("a", slow, content=None), change())
+
+    async def before(given: dict[str, Any], ctx: Context) -> None:
+        await ctx.once("b", lambda key, _: None, content=1)
+
+    await stage.play(before)
+    with pytest.raises(ApprovalNeededError):
+        await stage.play(play, round_=2)
+    assert applied(store) == {"a": 1, "b": 1}
+
+
+async def test_what_a_person_is_asked_is_bounded(stage: Stage, store: Store) -> None:
+    """
+    In number and in length; what is beyond is asked the next time.
+    """
+
+    async def play(given: dict[str, Any], ctx: Context) -> None:
+        calls = [
+            ctx.once(f"{n:03d}" + "k" * 400, lambda *_: None, content="x" * 9000)
+            for n in range(MOST_ASKED + 5)
+        ]
+        await asyncio.gather(*calls)
+
+    wanted = await ask(stage, play)
+    assert len(wanted) == MOST_ASKED
+    assert max(len(each.key) for each in wanted) == KEY_SHOWN
+    assert sum(len(each.model_dump_json()) for each in wanted) < 16 * 1024
+    more = await ask(stage, play, approved=[each.digest for each in wanted])
+    assert len(more) == 5
+
+
+async def test_a_refused_effect_leaves_nothing_behind(
+    stage: Stage, store: Store
+) -> None:
+    """
+    It ends the task for good, and nothing was written.
+    """
+
+    async def play(given: dict[str, Any], ctx: Context) -> None:
+        await ctx.once("k", lambda *_: None, content="half \ud83d")
+
+    with pytest.raises(GiveUp, match="surrogate"):
+        await stage.play(play)
+    assert contents(store)["effects"] == []
+
+
+async def test_a_call_within_an_act_is_no_deadlock(stage: Stage) -> None:
+    """
+    What it asks for ends the act around it.
+    """
+
+    async def play(given: dict[str, Any], ctx: Context) -> None:
+        async def outer(key: str) -> None:
+            await ctx.once("inner", lambda key: None, content=None)
+
+        await ctx.once("outer", outer, content=None)
+
+    (outer,) = await ask(stage, play)
+    (inner,) = await ask(stage, play, approved=[outer.digest])
+    assert inner.key == "inner"
+
+
+async def test_an_unsure_effect_says_how_it_is_settled(stage: Stage) -> None:
+    """
+    With a command that can be pasted.
+    """
+
+    async def play(given: dict[str, Any], ctx: Context) -> None:
+        def act(key: str) -> None:
+            raise BrokenError
+
+        await ctx.once("k", act, content=None)
+
+    with pytest.raises(BrokenError):
+        await stage.play(play)
+    with pytest.raises(ParkedError, match=r"starter\.py settle 'k' --happened RESULT"):
+        await stage.play(play)
