@@ -97,13 +97,13 @@ async def test_an_effect_waits_for_leave_and_goes_on_from_there(
             small_crew.mission(task("t", "pay", approval=EFFECT))
         )
         waiting = await asked(small_crew, handle)
-        assert waiting.about == "effect 'pay:7': {\"euros\": 7}"
+        assert waiting.about == "effect 'pay:7': {\"euros\":7}"
         assert till.paid == []
         await handle.execute_update("approve", Decision(task="t"))
         report = await handle.result()
 
     assert report.status is Status.COMPLETED
-    assert till.paid == ["default:pay:7"]
+    assert till.paid == ["default:m:pay:7"]
     assert till.steps == 1
 
 
