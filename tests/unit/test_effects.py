@@ -41,9 +41,9 @@ def stage(ledger: Ledger) -> Iterator[Stage]:
 
 def applied(store: Store) -> dict[str, int]:
     with store.read() as connection:
-        count = sa.func.sum(effects.c.applied)
+        count = sa.func.sum(effects.c.applied).label("times")
         query = sa.select(effects.c.key, count).group_by(effects.c.key)
-        return {key: times for key, times in connection.execute(query)}
+        return {row.key: row.times for row in connection.execute(query)}
 
 
 async def test_a_payload_is_sent_as_it_was_first_worded(stage: Stage) -> None:
