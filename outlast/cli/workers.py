@@ -1,17 +1,24 @@
 """
 The live workers, as the server lists them: by role and what they take of it, host,
-load and last sign.
+load and last sign; of those of this home, the attempts whose code still runs there
+though they are over.
 """
 
 import json
+import socket
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from temporalio.api.worker.v1 import WorkerHeartbeat
 from temporalio.client import Client
 
 from outlast.contracts.names import MISSIONS_QUEUE, alone_queue_of, queue_of
 from outlast.contracts.pool import lease_queue_of
+from outlast.fleet.kinds import recorder_of
+from outlast.fleet.wreck import Leaked, leaked
 from outlast.runtime.builds import build_of
+from outlast.runtime.locks import home_of
+from outlast.runtime.settings import settings
 from outlast.runtime.signs import live_signs, silence_s
 
 # What a role's queues are called, by how the name of each begins.
@@ -36,6 +43,8 @@ class Row:
     in_hand: int
     free: int
     last_sign_s: float
+    # Of its role in its process, where that is of this home.
+    leaked: tuple[Leaked, ...] = ()
 
 
 async def show_workers(client: Client, as_json: bool) -> None:
@@ -63,7 +72,23 @@ def process_lines(rows: list[Row]) -> list[str]:
     processes: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         processes.setdefault((row.host, row.pid), []).append(row)
-    return [_process_line(each) for _, each in sorted(processes.items())]
+    return [
+        line
+        for _, each in sorted(processes.items())
+        for line in (_process_line(each), *_leaked_lines(each))
+    ]
+
+
+def _leaked_lines(rows: list[Row]) -> list[str]:
+    """
+    Tell which attempts have leaked in a process; it is replaced when it is idle.
+    """
+    found = dict.fromkeys(each for row in rows for each in row.leaked)
+    return [
+        f"{'leaked':>28}  {each.mission}/{each.task}, attempt {each.attempt} by "
+        f"{each.role}: it is over, its code still runs"
+        for each in found
+    ]
 
 
 def _process_line(rows: list[Row]) -> str:
@@ -81,24 +106,28 @@ async def live_workers(client: Client) -> list[Row]:
 
     :raises UnavailableError: when the server has no worker lists.
     """
-    rows = [_row(sign) for sign in await live_signs(client)]
+    home = home_of(settings())
+    rows = [_row(sign, home) for sign in await live_signs(client)]
     return sorted(rows, key=lambda row: (row.role, row.takes, row.host, row.pid))
 
 
-def _row(sign: WorkerHeartbeat) -> Row:
+def _row(sign: WorkerHeartbeat, home: Path) -> Row:
     slots = sign.activity_task_slots_info
     if sign.task_queue == MISSIONS_QUEUE:
         slots = sign.workflow_task_slots_info
     role, takes = _played(sign.task_queue)
+    host, pid = sign.host_info.host_name, int(sign.host_info.process_id or 0)
+    ours = leaked(recorder_of(home, pid)) if host == socket.gethostname() else []
     return Row(
         role=role,
         takes=takes,
-        host=sign.host_info.host_name,
-        pid=int(sign.host_info.process_id or 0),
+        host=host,
+        pid=pid,
         build=build_of(sign),
         in_hand=slots.current_used_slots,
         free=slots.current_available_slots,
         last_sign_s=round(silence_s(sign), 1),
+        leaked=tuple(each for each in ours if each.role == role),
     )
 
 

@@ -3,8 +3,8 @@ What the fleet says of itself over HTTP, on loopback unless told otherwise.
 
     GET /live     200 while the parent lives
     GET /ready    200 once all its processes poll, else 503
-    GET /health   JSON: each process with pid, kind, state, restarts, in hand, last
-                  sign, breakers
+    GET /health   JSON: each process with pid, kind, state, restarts, in hand, leaked,
+                  last sign, breakers
     GET /metrics  the same for Prometheus
 """
 
@@ -156,12 +156,19 @@ def _processes(processes: list[dict[str, Any]]) -> Iterator[Metric]:
     hand = GaugeMetricFamily(
         "outlast_attempts_in_hand", "attempts at work", labels=["kind", "pid"]
     )
+    leaked = GaugeMetricFamily(
+        "outlast_attempts_leaked",
+        "calls that still run though their attempts are over",
+        labels=["kind", "pid"],
+    )
     for each in processes:
         labels = [each["kind"], str(each["pid"])]
+        leaked.add_metric(labels, float(sum(one["calls"] for one in each["leaked"])))
         up.add_metric(labels, float(each["state"] == "polling"))
         hand.add_metric(labels, float(each["in_hand"]))
     yield up
     yield hand
+    yield leaked
 
 
 def _recoveries(recoveries: dict[str, dict[str, Any]]) -> Iterator[Metric]:

@@ -30,6 +30,7 @@ from outlast.fleet.kinds import (
     unended_of,
     worker_of,
 )
+from outlast.fleet.leaks import Leaks
 from outlast.fleet.life import Life
 from outlast.fleet.nursery import Nursery
 from outlast.fleet.orphans import orphaned
@@ -237,6 +238,7 @@ class Fleet:
         """
         child.watchdog = Watchdog(self.settings.memory_cap, self.settings.timing)
         child.blockage = Blockage()
+        child.leaks = Leaks(alone=child.kind is Kind.ALONE)
         child.killed_for, child.leave = None, asyncio.Event()
         child.ended = asyncio.Event()
         life = await self._nurseries[child.kind].birth(child.kind)

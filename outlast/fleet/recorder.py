@@ -6,6 +6,9 @@ happens to the process. A checkpoint is written to the half of its slot that is 
 valid, then the slot's counter is moved on: a death in the middle leaves the earlier
 one. The worker holds an exclusive lock on the file, which the kernel drops at death;
 only who gets the lock may settle what lies in it.
+
+An attempt that is over while its code still runs has leaked: its slot keeps its names
+until that code ends, so that people see who it is and the parent recycles the process.
 """
 
 import fcntl
@@ -34,14 +37,14 @@ FREE, IN_HAND, RETURNED = 0, 1, 2
 # an attempt to its heartbeat timeout: what has returned stays reportable this long.
 RETURNED_FOR_S = 15.0
 
-# header: tick in monotonic seconds, drained, slots
-HEADER = struct.Struct("<d?I")
-DRAINED_AT = 8
-# slot: state, which half is valid, returned at, length of head; then length and
-# checksum of each half; then the head and the halves themselves
-SLOT = struct.Struct("<BBdI")
+# header: tick in monotonic seconds, drained, calls that have leaked
+HEADER = struct.Struct("<d?H")
+DRAINED_AT, LEAKED_AT = 8, 9
+# slot: state, which half is valid, returned at, length of head, calls that have leaked;
+# then length and checksum of each half; then the head and the halves themselves
+SLOT = struct.Struct("<BBdIH")
 SIZES = struct.Struct("<II")
-VALID_AT, RETURNED_AT = 1, 2
+VALID_AT, RETURNED_AT, SLOT_LEAKED_AT = 1, 2, 14
 SIZES_AT = SLOT.size
 HEAD_AT = SIZES_AT + 2 * SIZES.size
 HALVES_AT = HEAD_AT + HEAD_BYTES
@@ -65,7 +68,8 @@ class Recorder:
         _fill(self._file, path.parent)
         self._map = mmap.mmap(self._file, FILE_BYTES)
         self._free = list(range(SLOTS))
-        self._returned: list[tuple[float, int]] = []
+        self._returned: list[tuple[float, Slot]] = []
+        self._leaked = 0
         self.tick()
 
     def tick(self) -> None:
@@ -105,23 +109,39 @@ class Recorder:
             return NOBODY
         at = HEADER_BYTES + number * SLOT_BYTES
         # The state is taken away first and given last: what can be read is complete.
-        SLOT.pack_into(self._map, at, FREE, 0, 0.0, len(head))
+        SLOT.pack_into(self._map, at, FREE, 0, 0.0, len(head), 0)
         self._map[at + SIZES_AT : at + HEAD_AT] = bytes(2 * SIZES.size)
         self._map[at + HEAD_AT : at + HEAD_AT + len(head)] = head
         struct.pack_into("<B", self._map, at, IN_HAND)
         return Slot(self._map, at, number, self)
 
-    def give_back(self, number: int) -> None:
+    def give_back(self, slot: "Slot") -> None:
         """
         Remember that the slot may be used again once nobody needs it.
         """
-        self._returned.append((self._clock(), number))
+        self._returned.append((self._clock(), slot))
+
+    def keep(self, slot: "Slot") -> bool:
+        """
+        Keep what was given back; False when another attempt has it by now.
+        """
+        kept = [each for each in self._returned if each[1] is not slot]
+        found = len(kept) < len(self._returned)
+        self._returned = kept
+        return found
+
+    def leak(self, change: int) -> None:
+        """
+        Count the calls that still run in this process though their attempts are over.
+        """
+        self._leaked += change
+        struct.pack_into("<H", self._map, LEAKED_AT, self._leaked)
 
     def _claim(self) -> int | None:
         while self._returned and self._old(self._returned[0][0]):
-            self._free.append(self._returned.pop(0)[1])
+            self._free.append(self._returned.pop(0)[1].number)
         if not self._free and self._returned:
-            self._free.append(self._returned.pop(0)[1])
+            self._free.append(self._returned.pop(0)[1].number)
         return self._free.pop() if self._free else None
 
     def _old(self, returned_at: float) -> bool:
@@ -163,7 +183,7 @@ def _own(path: Path) -> int:
 
 class Slot:
     """
-    One attempt's place in the recorder.
+    One attempt's place in the recorder. For its event loop only.
     """
 
     def __init__(
@@ -171,10 +191,11 @@ class Slot:
     ) -> None:
         self._map = mapped
         self._at = at
-        self._number = number
+        self.number = number
         self._recorder = recorder
         self._half = 0
         self._over = False
+        self._leaked = 0
 
     def save(self, encoded: bytes) -> None:
         """
@@ -192,17 +213,36 @@ class Slot:
 
     def returned(self) -> None:
         """
-        Say that the function has returned; the server may not know it yet.
+        Say that the attempt is over; the server may not know it yet.
         """
         if self._over:
             return
         self._over = True
         struct.pack_into("<d", self._map, self._at + RETURNED_AT, self._recorder.now())
         struct.pack_into("<B", self._map, self._at, RETURNED)
-        self._recorder.give_back(self._number)
+        if not self._leaked:
+            self._recorder.give_back(self)
 
     def leaked(self) -> None:
-        pass
+        """
+        Count a call of the attempt that runs on after it; a lease may have several.
+        """
+        first_late = self._over and not self._leaked
+        if first_late and not self._recorder.keep(self):
+            return  # the slot is another's by now
+        self._leak(1)
 
     def unleaked(self) -> None:
-        pass
+        """
+        Count out a call that has ended after all.
+        """
+        if not self._leaked:
+            return
+        self._leak(-1)
+        if self._over and not self._leaked:
+            self._recorder.give_back(self)
+
+    def _leak(self, change: int) -> None:
+        self._leaked += change
+        struct.pack_into("<H", self._map, self._at + SLOT_LEAKED_AT, self._leaked)
+        self._recorder.leak(change)

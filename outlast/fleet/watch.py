@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from temporalio.service import RPCError
 from outlast.fleet.blockage import Blockage
 from outlast.fleet.budget import Budget
 from outlast.fleet.kinds import Kind, identity_of, recorder_of, stack_of
+from outlast.fleet.leaks import Leaks
 from outlast.fleet.life import Life
 from outlast.fleet.mute import LISTEN_S, Ear, hear
 from outlast.fleet.watchdog import LOOK_S, Sight, Watchdog, see, waits_for_cpu
-from outlast.fleet.wreck import count_in_hand, last_tick
+from outlast.fleet.wreck import count_in_hand, count_leaked, last_tick, leaked
 
 logger = logging.getLogger("outlast.fleet")
 
@@ -49,6 +50,7 @@ class Child:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     watchdog: Watchdog = field(default_factory=Watchdog)
     blockage: Blockage = field(default_factory=Blockage)
+    leaks: Leaks = field(default_factory=Leaks)
     sight: Sight | None = None
     breakers: dict[str, str] = field(default_factory=dict)  # states, by service
 
@@ -108,11 +110,25 @@ class Watch:
         elif self._worn(child, now, child.sight, recorder):
             logger.info("child.worn %s %s: replaced", child.kind, life.pid)
             child.leave.set()
+        elif self._leaking(child, now, recorder):
+            told = ", ".join(f"{each.mission}/{each.task}" for each in leaked(recorder))
+            logger.warning(
+                "child.leaked %s %s: replaced, since what was ended still runs in it: "
+                "%s; await something that can be cancelled, or ask ctx.cancelled",
+                *(child.kind, life.pid, told),
+            )
+            child.leave.set()
 
     def _worn(self, child: Child, now: float, sight: Sight, recorder: Path) -> bool:
         serving = child.polling and not child.leave.is_set()
         return serving and child.watchdog.worn(
             now, sight, lambda: not count_in_hand(recorder)
+        )
+
+    def _leaking(self, child: Child, now: float, recorder: Path) -> bool:
+        serving = child.polling and not child.leave.is_set()
+        return serving and child.leaks.recycle(
+            now, count_leaked(recorder), lambda: not count_in_hand(recorder)
         )
 
     async def listen(self, client: Callable[[], Awaitable[Client]]) -> None:
@@ -148,12 +164,14 @@ def shown(child: Child, home: Path) -> dict[str, Any]:
     Say how *child* is, as `GET /health` shows it.
     """
     tick = child.sight.tick if child.sight else None
+    recorder = recorder_of(home, child.pid or 0)
     return {
         "pid": child.pid,
         "kind": child.kind,
         "state": child.state,
         "restarts": child.restarts,
-        "in_hand": count_in_hand(recorder_of(home, child.pid or 0)),
+        "in_hand": count_in_hand(recorder),
+        "leaked": [asdict(each) for each in leaked(recorder)],
         "last_sign_s": round(time.monotonic() - tick, 3) if tick else None,
         "blocked": child.blockage.told or None,
         "breakers": dict(child.breakers),

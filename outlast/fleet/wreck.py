@@ -61,6 +61,21 @@ class InHand:
     checkpoint: Checkpoint | None
 
 
+@dataclass(frozen=True)
+class Leaked:
+    """
+    An attempt that is over for its mission while its code still runs in a live worker.
+
+    :param calls: how many of its calls do; a lease may have several.
+    """
+
+    mission: str
+    task: str
+    role: str
+    attempt: int
+    calls: int
+
+
 class Wreck:
     """
     The parent's side: what a dead worker's recorder says. It holds the file's lock for
@@ -107,7 +122,7 @@ class Wreck:
         if len(self._body) != FILE_BYTES or self.drained:
             return
         for at in _slots():
-            state, valid, returned_at, _ = SLOT.unpack_from(self._body, at)
+            state, valid, returned_at, _, _ = SLOT.unpack_from(self._body, at)
             late = self._clock() - returned_at > RETURNED_FOR_S
             if state == IN_HAND or (state == RETURNED and not late):
                 try:
@@ -185,6 +200,31 @@ def count_in_hand(path: Path) -> int:
     return _seen(path, lambda body: sum(body[at] == IN_HAND for at in _slots()), 0)
 
 
+def count_leaked(path: Path) -> int:
+    """
+    Count the calls that still run in a live worker though their attempts are over.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return 0
+    try:
+        return int(HEADER.unpack(os.read(file, HEADER.size))[2])
+    except (OSError, struct.error):
+        return 0
+    finally:
+        os.close(file)
+
+
+def leaked(path: Path) -> list[Leaked]:
+    """
+    Tell whose code still runs in a live worker though the attempt is over.
+    """
+    if not count_leaked(path):
+        return []
+    return _seen(path, lambda body: list(_leaked(body)), [])
+
+
 def roles_in_hand(path: Path) -> set[str]:
     """
     Tell which roles a live worker plays for what it has in hand, or has just handed
@@ -223,11 +263,20 @@ def _slots() -> Iterator[int]:
 
 def _lately(body: mmap.mmap) -> Iterator[list[Any]]:
     for at in _slots():
-        state, _, returned_at, _ = SLOT.unpack_from(body, at)
+        state, _, returned_at, _, _ = SLOT.unpack_from(body, at)
         lately = time.monotonic() - returned_at < LATELY_S
         if state == IN_HAND or (state == RETURNED and lately):
             with suppress(ValueError):  # its worker is just writing another one there
                 yield _head(body, at)
+
+
+def _leaked(body: mmap.mmap) -> Iterator[Leaked]:
+    for at in _slots():
+        calls = SLOT.unpack_from(body, at)[4]
+        if calls:
+            with suppress(ValueError):  # its worker is just writing another one there
+                _, mission, task, role, attempt = _head(body, at)
+                yield Leaked(mission, task, role, attempt, calls)
 
 
 def _head(body: mmap.mmap, at: int) -> list[Any]:

@@ -40,9 +40,12 @@ from outlast.fleet.recorder import (
 )
 from outlast.fleet.wreck import (
     InHand,
+    Leaked,
     Wreck,
     count_in_hand,
+    count_leaked,
     last_tick,
+    leaked,
     recorders,
     remove,
 )
@@ -525,6 +528,63 @@ def test_what_is_returned_is_no_longer_counted_in_hand(path: Path) -> None:
     hands[0].returned()
     assert count_in_hand(path) == 2
     assert len(left(path)) == 3
+
+
+def test_what_leaks_is_over_and_still_named(path: Path) -> None:
+    """
+    A leaked attempt is not in hand and grows old like any that returned, but its names
+    are read until its code ends, however many attempts come after it.
+    """
+    clock = Clock()
+    recorder = Recorder(path, clock)
+    gone = recorder.take(b"token", "m", "t", "worker", 2)
+    gone.leaked()
+    gone.returned()
+    clock.turn(RETURNED_FOR_S + 1)
+    for number in range(3 * SLOTS):
+        take(recorder, number).returned()
+    assert count_in_hand(path) == 0
+    assert "t" not in {each.task for each in left(path, clock)}
+    assert leaked(path) == [Leaked("m", "t", "worker", 2, calls=1)]
+    gone.unleaked()
+    assert leaked(path) == []
+    assert count_leaked(path) == 0
+    for number in range(SLOTS):
+        assert take(recorder, number) is not NOBODY
+
+
+def test_a_lease_leaks_several_calls(path: Path) -> None:
+    """
+    Items share the slot of their lease, which is kept until the last of them ends.
+    """
+    recorder = Recorder(path)
+    lease, other = take(recorder, 1), take(recorder, 2)
+    for hand in (lease, lease, other):
+        hand.leaked()
+    lease.returned()
+    assert count_leaked(path) == 3
+    lease.unleaked()
+    assert {each.task: each.calls for each in leaked(path)} == {"t1": 1, "t2": 1}
+    lease.unleaked()
+    lease.unleaked()  # once too often
+    assert {each.task: each.calls for each in leaked(path)} == {"t2": 1}
+
+
+def test_what_is_found_to_leak_late_takes_no_other_attempts_slot(path: Path) -> None:
+    """
+    Code that turns out to run on after its attempt has returned keeps the slot, unless
+    another attempt has it by then.
+    """
+    recorder = Recorder(path)
+    hands = [take(recorder, number) for number in range(SLOTS)]
+    hands[0].returned()
+    hands[0].leaked()
+    assert [each.task for each in leaked(path)] == ["t0"]
+    assert take(recorder, SLOTS) is NOBODY
+    hands[1].returned()
+    assert take(recorder, SLOTS) is not NOBODY
+    hands[1].leaked()
+    assert [each.task for each in leaked(path)] == ["t0"]
 
 
 def test_settled_recorders_are_gone(path: Path) -> None:

@@ -171,6 +171,7 @@ def snapshot(tally: Tally) -> dict[str, Any]:
         "pid": 7,
         "state": "polling",
         "in_hand": 2,
+        "leaked": [{"mission": "m", "task": "t", "calls": 3}],
         "breakers": {"model": "open", "payments": "closed"},
     }
     return {
@@ -187,6 +188,7 @@ def snapshot(tally: Tally) -> dict[str, Any]:
     [
         'outlast_process_polling{kind="agents",pid="7"} 1.0',
         'outlast_attempts_in_hand{kind="agents",pid="7"} 2.0',
+        'outlast_attempts_leaked{kind="agents",pid="7"} 3.0',
         "outlast_restarts_total 6.0",
         "outlast_attempts_reported_total 2.0",
         "outlast_watchdog_bites_total 1.0",
