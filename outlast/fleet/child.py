@@ -29,11 +29,12 @@ from outlast.attempt.agent import Agent
 from outlast.attempt.agent_loading import load, playing
 from outlast.attempt.host import closed
 from outlast.contracts.errors import BadInputError, OutlastError, StoreAwayError
+from outlast.fleet.forked import release_in_forked
 from outlast.fleet.hosting import hosted
 from outlast.fleet.kinds import (
-    BAD_INPUT,
+    DRAIN,
     TICK_S,
-    UNFIT,
+    Ending,
     Kind,
     identity_of,
     recorder_of,
@@ -42,6 +43,7 @@ from outlast.fleet.kinds import (
 )
 from outlast.fleet.leaving import busy_queues, leave
 from outlast.fleet.lookout import Lookout
+from outlast.fleet.offspring import carry
 from outlast.fleet.recorder import Recorder
 from outlast.fleet.stacks import write_on_signal
 from outlast.fleet.tally import TELL_TICKS, Outbox
@@ -57,6 +59,9 @@ from outlast.store.root import confine
 END_AFTER_S = 2.0
 # Without a parent a process that has not ended by then ends itself.
 ORPHAN_S = 1.0
+
+# The parent reads all the time, unless it is frozen.
+LAST_WORDS_S = 1.0
 
 # How often a store that is away is asked for.
 AGAIN_S = 0.2
@@ -76,33 +81,54 @@ def run(kind: Kind, channel: socket.socket) -> NoReturn:
 
     :param channel: to the parent: it hears our signs, and its end is our end.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, by SIGTERM
+    # The parent decides. Not ignored, which what an agent starts would inherit.
+    signal.signal(signal.SIGINT, lambda *_: None)
     logging.basicConfig(level=logging.WARNING, format="%(name)s %(message)s")
     tell_plainly()
-    threading.Thread(target=_end_alone, args=(channel.dup(),), daemon=True).start()
+    watched, last = channel.dup(), channel.dup()  # the event loop closes its own
+    threading.Thread(target=_end_alone, args=(watched,), daemon=True).start()
+    try:
+        asyncio.run(_live(kind, channel, [channel, watched, last]))
+    finally:
+        os._exit(1)
+
+
+async def _live(kind: Kind, channel: socket.socket, ends: list[socket.socket]) -> None:
+    """
+    Serve, then end the process. Not by asyncio.run, which waits for threads and for
+    tasks that swallow their cancellation.
+
+    :param ends: all of our ends of *channel*; the last one is nobody else's.
+    """
     code = 1
     try:
-        asyncio.run(_serve(kind, channel))
+        await _serve(kind, channel, ends)
         code = 0
     except OutlastError as error:
         print(f"{kind}: {error}", file=sys.stderr)
-        code = code_of(error)
+        say_why(ends[-1], error)
     except BaseException:
         logger.exception("child.failed")
     finally:
         telemetry.end()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # an agent has closed it
+                stream.flush()
         os._exit(code)
 
 
-def code_of(error: OutlastError) -> int:
+def say_why(channel: socket.socket, error: OutlastError) -> None:
     """
-    Choose the exit code; a store that is away, for one, may be there the next time.
+    Tell the parent why we end; a store that is away, for one, may be there the next
+    time.
     """
+    ending = Ending.BAD_INPUT if isinstance(error, BadInputError) else Ending.FAILED
     if isinstance(error, UnfitError):
-        return UNFIT
-    return BAD_INPUT if isinstance(error, BadInputError) else 1
+        ending = Ending.UNFIT
+    line = json.dumps({"ending": ending, "why": str(error)}).encode() + b"\n"
+    channel.settimeout(LAST_WORDS_S)
+    with contextlib.suppress(OSError):  # it is gone, or does not listen
+        channel.sendall(line)
 
 
 def _end_alone(channel: socket.socket) -> NoReturn:
@@ -118,7 +144,7 @@ def _end_alone(channel: socket.socket) -> NoReturn:
     raise AssertionError
 
 
-async def _serve(kind: Kind, channel: socket.socket) -> None:
+async def _serve(kind: Kind, channel: socket.socket, ends: list[socket.socket]) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     parent = Parent(*await asyncio.open_connection(sock=channel))
@@ -129,7 +155,7 @@ async def _serve(kind: Kind, channel: socket.socket) -> None:
     home, pid, outbox = home_of(chosen), os.getpid(), Outbox()
     write_on_signal(stack_of(home, pid))
     recorder = Recorder(recorder_of(home, pid))
-    os.register_at_fork(after_in_child=recorder.let_go)
+    release_in_forked(ends, recorder.let_go)
     telemetry.begin(kind, unended_of(home, pid))
     counts.listen(outbox)
     watching = [
@@ -247,12 +273,14 @@ class Parent:
 
     async def watch(self, stop: asyncio.Event) -> None:
         """
-        Stop when the parent is gone.
+        Stop when the parent asks for it, or is gone.
         """
         with contextlib.suppress(OSError):
-            await self.reader.read()
+            while await self.reader.readline() not in (DRAIN, b""):
+                pass
         stop.set()
 
 
 if __name__ == "__main__":
+    carry(int(sys.argv[3]))
     run(Kind(sys.argv[1]), socket.socket(fileno=int(sys.argv[2])))

@@ -8,17 +8,23 @@ from pathlib import Path
 
 from outlast.contracts.policies import SHIPPED
 
-# What a child tells its parent by its exit code: trying again changes nothing; or it
-# had said that it polls and then could not, as where its namespace is missing.
-BAD_INPUT = 2
-UNFIT = 3
-
 # How often a worker's event loop shows that it turns.
 TICK_S = SHIPPED.tick_s
 
 UNENDED = ".spans"
 RECORDER = ".rec"
 STACK = ".stack"
+
+
+class Ending(StrEnum):
+    """
+    Why a worker ends by itself, as it says over its channel. Its exit code says
+    nothing of the kind: agents call os._exit with codes of their own.
+    """
+
+    BAD_INPUT = "bad input"  # trying again changes nothing
+    UNFIT = "unfit"  # it had polled and then could not: its namespace is missing
+    FAILED = "failed"
 
 
 class Kind(StrEnum):
@@ -67,6 +73,10 @@ def unended_of(home: Path, pid: int) -> Path:
     """
     return home / "run" / f"{pid}{UNENDED}"
 
+
+# What the parent writes into a worker's channel to have it drained; SIGTERM may be the
+# agents' own.
+DRAIN = b"drain\n"
 
 _WORKER = ("outlast.fleet.child", "temporalio.worker", "temporalio.contrib.pydantic")
 

@@ -11,8 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from outlast.fleet.kinds import DRAIN
+
 # After its channel has closed, a process is gone or about to be.
 GONE_LIMIT_S = 1.0
+# What one that has exited by itself has said is in the channel already; something that
+# it forked may hold the channel open.
+LAST_WORDS_S = 0.1
 
 
 @dataclass
@@ -38,15 +43,23 @@ class Life:
             # Its channel closed. Kill before anything is reported of it.
             self.kill()
             await asyncio.wait([self.death], timeout=GONE_LIMIT_S)
+        elif (self.death.result() or 0) >= 0:
+            await asyncio.wait([hearing], timeout=LAST_WORDS_S)
         hearing.cancel()
         self.channel.close()
         return self.death.result() if self.death.done() else None
 
-    def terminate(self) -> None:
+    def drain(self, by_signal: bool) -> None:
         """
         Ask it to drain.
+
+        :param by_signal: too, as long as no agent can have taken SIGTERM for itself:
+            one that still imports its agents does not listen.
         """
-        self._signal(signal.SIGTERM)
+        with contextlib.suppress(OSError):
+            self.channel.write(DRAIN)
+        if by_signal:
+            self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """

@@ -12,7 +12,13 @@ import sys
 from outlast.contracts.errors import BadInputError
 from outlast.fleet.kinds import Kind
 from outlast.fleet.life import Life
-from outlast.fleet.zygote_line import UnbornError, UnsafeError, ZygoteLine
+from outlast.fleet.offspring import Workers, new_mark
+from outlast.fleet.zygote_line import (
+    UnbornError,
+    UnsafeError,
+    ZygoteLine,
+    await_death,
+)
 
 logger = logging.getLogger("outlast.fleet")
 
@@ -25,6 +31,7 @@ class Nursery:
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self.forks = sys.platform == "linux"
+        self.workers = Workers()  # started by exec, or left by a dead zygote
         self._zygote: ZygoteLine | None = None
         self._unusable: BadInputError | None = None
         self._one_at_a_time = asyncio.Lock()
@@ -77,27 +84,47 @@ class Nursery:
                 logger.warning("zygote.unsafe: workers start by exec: %s", error)
                 self.forks = False
                 self.close()
-        return await _exec(kind, channel)
+        return await self._exec(kind, channel)
 
     async def _ready_zygote(self) -> ZygoteLine:
         if self._unusable is not None:
             raise self._unusable  # known from the birth before: it takes seconds
         if self._zygote is None or self._zygote.gone:
             try:
-                self._zygote = await ZygoteLine.start(self.kind)
+                self._zygote = await ZygoteLine.start(self.kind, self.workers)
             except BadInputError as error:
                 self._unusable = error
                 raise
         return self._zygote
 
+    async def _exec(
+        self, kind: Kind, channel: socket.socket
+    ) -> tuple[int, "asyncio.Future[int | None]"]:
+        mark = new_mark()
+        module = ("-m", "outlast.fleet.child")
+        command = [sys.executable, *module, kind, str(channel.fileno()), str(mark)]
+        if sys.platform != "linux":
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                pass_fds=[channel.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=2,
+            )
+            return process.pid, asyncio.ensure_future(process.wait())
+        # Not asyncio's, which reaps it while what it has started still runs.
+        pid = _spawn(command, channel)
+        self.workers.add(pid, mark)
+        death = asyncio.get_running_loop().create_future()
+        await_death(pid, death, self.workers)
+        return pid, death
 
-async def _exec(
-    kind: Kind, channel: socket.socket
-) -> tuple[int, "asyncio.Future[int | None]"]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "outlast.fleet.child", kind, str(channel.fileno())),
-        pass_fds=[channel.fileno()],
-        stdin=subprocess.DEVNULL,
-        stdout=2,
+
+def _spawn(command: list[str], channel: socket.socket) -> int:
+    """
+    Start a worker that inherits *channel*; returns its pid, for the caller to reap.
+    """
+    process = subprocess.Popen(
+        command, pass_fds=[channel.fileno()], stdin=subprocess.DEVNULL, stdout=2
     )
-    return process.pid, asyncio.ensure_future(process.wait())
+    process.returncode = 0  # else its destructor would have it reaped elsewhere
+    return process.pid

@@ -20,10 +20,9 @@ from typing import Any
 from outlast.contracts.errors import BadInputError
 from outlast.fleet.blockage import Blockage
 from outlast.fleet.kinds import (
-    BAD_INPUT,
     RECORDER,
     UNENDED,
-    UNFIT,
+    Ending,
     Kind,
     identity_of,
     recorder_of,
@@ -33,6 +32,7 @@ from outlast.fleet.kinds import (
 from outlast.fleet.leaks import Leaks
 from outlast.fleet.life import Life
 from outlast.fleet.nursery import Nursery
+from outlast.fleet.offspring import become_subreaper
 from outlast.fleet.orphans import orphaned
 from outlast.fleet.report import Reporter
 from outlast.fleet.standing import take_up
@@ -101,6 +101,8 @@ class Fleet:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.signalled)
+        become_subreaper()  # of workers started by exec, or left by a dead zygote
+        loop.add_signal_handler(signal.SIGCHLD, self._reap_strays)
         watching = [
             asyncio.ensure_future(self._adopt()),
             asyncio.ensure_future(self.watch.look()),
@@ -119,6 +121,10 @@ class Fleet:
         if self._refused is not None:
             raise self._refused
         return EXIT_CANNOT_START if self._failed else 0
+
+    def _reap_strays(self) -> None:
+        for nursery in set(self._nurseries.values()):
+            nursery.workers.reap_strays()
 
     async def _adopt(self) -> None:
         """
@@ -226,8 +232,9 @@ class Fleet:
         not charged here but to the attempts in hand.
         """
         child.budget.charge(time.monotonic())
-        if code == BAD_INPUT or child.budget.spent:
-            self._give_up(child, f"they die before they work, exit code {code}")
+        if child.ending is Ending.BAD_INPUT or child.budget.spent:
+            why = child.last_words or _cause(code)
+            self._give_up(child, f"they die before they work: {why}")
         else:
             await self.stopping.sooner_than(child.budget.pause_s)
 
@@ -240,6 +247,7 @@ class Fleet:
         child.blockage = Blockage()
         child.leaks = Leaks(alone=child.kind is Kind.ALONE)
         child.killed_for, child.leave = None, asyncio.Event()
+        child.ending, child.last_words = None, ""
         child.ended = asyncio.Event()
         life = await self._nurseries[child.kind].birth(child.kind)
         child.state, child.life, child.breakers = "starting", life, {}
@@ -260,13 +268,16 @@ class Fleet:
         """
         drained = child.state == "drained"
         # At once: else those that die together would each wait for the others' help.
-        child.died_young = child.state == "starting" or code == UNFIT
+        child.died_young = child.state == "starting" or child.ending is Ending.UNFIT
         child.state = "dead"
         child.ended.set()
         cause = child.killed_for or _cause(code)
         recorder = recorder_of(self.home, life.pid)
+        handed_on = child.leave.is_set() and code == -signal.SIGTERM
         settling = self._report(
-            self.reporter.settle_all(recorder, worker_of(life.pid), cause, drained)
+            self.reporter.settle_all(
+                *(recorder, worker_of(life.pid), cause, drained, handed_on)
+            )
         )
         settling.add_done_callback(lambda _: self._ours.discard(recorder))
         if not drained:  # else it has signed off by itself
@@ -293,9 +304,12 @@ class Fleet:
         return task
 
     def _heard(self, child: Child, message: dict[str, Any]) -> None:
-        if "sign" not in message:
+        if "counts" in message:
             self.tally.add(message)
             child.breakers.update(message["breakers"])
+            return
+        if "ending" in message:
+            child.ending, child.last_words = Ending(message["ending"]), message["why"]
             return
         child.state = message["sign"]
         if child.state == "drained":

@@ -22,7 +22,7 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.contracts.errors import CRASHED
+from outlast.contracts.errors import CRASHED, DRAINED
 from outlast.fleet.mute import PAGE
 from outlast.fleet.unstarted import ASKED_AFTER_S, OPEN_MISSIONS, end_unstarted
 from outlast.fleet.wreck import InHand, Wreck, remove
@@ -68,19 +68,27 @@ class Reporter:
         return self._client
 
     async def settle_all(
-        self, recorder: Path, worker: str, cause: str, drained: bool = False
+        self,
+        recorder: Path,
+        worker: str,
+        cause: str,
+        drained: bool = False,
+        handed_on: bool = False,
     ) -> None:
         """
         Report what the dead *worker* had in hand, then end what the server holds for
         it besides, once and at once for one that has *drained*.
+
+        :param handed_on: it was asked to leave, and an agent's handler of that signal
+            ended it: no crash of its attempts.
         """
-        await self.settle(recorder, cause)
+        await self.settle(recorder, cause, handed_on)
         after_s = (0.0,) if drained else ASKED_AFTER_S
         self.reported += await end_unstarted(
             await self.client(), worker, cause, after_s
         )
 
-    async def settle(self, recorder: Path, cause: str) -> int:
+    async def settle(self, recorder: Path, cause: str, handed_on: bool = False) -> int:
         """
         Report every attempt that *recorder* has in hand, then remove it; returns how
         many there were.
@@ -89,16 +97,18 @@ class Reporter:
         if wreck is None:
             return 0
         in_hand = list(wreck.in_hand())
-        await asyncio.gather(*(self._report(each, cause) for each in in_hand))
+        errors = [
+            _handed_on(each) if handed_on else _crashed(each, cause) for each in in_hand
+        ]
+        await asyncio.gather(*map(self._report, in_hand, errors))
         remove(recorder)
         return len(in_hand)
 
-    async def _report(self, hand: InHand, cause: str) -> None:
+    async def _report(self, hand: InHand, error: ApplicationError) -> None:
         """
         End one attempt; again and again while the server is away.
         """
         deadline = time.monotonic() + REPORT_LIMIT_S
-        error = _crashed(hand, cause)
         while time.monotonic() < deadline:
             try:
                 client = await self.client()
@@ -110,7 +120,7 @@ class Reporter:
                 await asyncio.sleep(AGAIN_S)
             else:
                 self.reported += 1
-                told = (hand.mission, hand.task, hand.attempt, cause)
+                told = (hand.mission, hand.task, hand.attempt, error.message)
                 logger.info("attempt.reported %s/%s attempt %s: %s", *told)
                 return
 
@@ -177,10 +187,16 @@ def _ended(error: BaseException) -> bool:
 
 
 def _crashed(hand: InHand, cause: str) -> ApplicationError:
+    return _ending(hand, f"exit report: {cause}", CRASHED)
+
+
+def _handed_on(hand: InHand) -> ApplicationError:
+    return _ending(hand, "the worker drained", DRAINED)
+
+
+def _ending(hand: InHand, message: str, kind: str) -> ApplicationError:
     saved = hand.checkpoint.model_dump(mode="json") if hand.checkpoint else None
-    return ApplicationError(
-        f"exit report: {cause}", saved, hand.attempt, type=CRASHED, non_retryable=True
-    )
+    return ApplicationError(message, saved, hand.attempt, type=kind, non_retryable=True)
 
 
 async def _wreck(recorder: Path) -> Wreck | None:

@@ -77,7 +77,7 @@ class Stopping:
         Ask the child's process to end once it must leave, and kill it if it does not.
         """
         await child.leave.wait()
-        life.terminate()
+        life.drain(by_signal=child.state == "starting")
         with contextlib.suppress(TimeoutError):
             limit_s = self._drain_s + KILL_AFTER_S
             await asyncio.wait_for(self._at_once.wait(), limit_s)

@@ -17,7 +17,7 @@ from temporalio.service import RPCError
 
 from outlast.fleet.blockage import Blockage
 from outlast.fleet.budget import Budget
-from outlast.fleet.kinds import Kind, identity_of, recorder_of, stack_of
+from outlast.fleet.kinds import Ending, Kind, identity_of, recorder_of, stack_of
 from outlast.fleet.leaks import Leaks
 from outlast.fleet.life import Life
 from outlast.fleet.mute import LISTEN_S, Ear, hear
@@ -46,6 +46,8 @@ class Child:
     died_young: bool = False  # before its first poll
     restarts: int = 0
     killed_for: str | None = None
+    ending: Ending | None = None  # as it said itself
+    last_words: str = ""
     leave: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     watchdog: Watchdog = field(default_factory=Watchdog)

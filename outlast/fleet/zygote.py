@@ -22,6 +22,7 @@ from pathlib import Path
 
 from outlast.contracts.errors import OutlastError
 from outlast.fleet.kinds import PRELOADED, Kind
+from outlast.fleet.offspring import Workers, become_subreaper, carry, new_mark
 from outlast.runtime import telemetry
 
 TASKS = Path("/proc/self/task")
@@ -50,6 +51,7 @@ def main(kind: Kind) -> None:
     except OutlastError as error:
         _tell(parent, {"unusable": str(error)})
         return
+    become_subreaper()
     gc.freeze()  # what is shared stays shared: no collection writes to it
     Zygote(parent).serve()
 
@@ -90,7 +92,7 @@ class Zygote:
 
     def __init__(self, parent: socket.socket) -> None:
         self._parent = parent
-        self._workers: set[int] = set()
+        self._workers = Workers()
         self._woken, waker = os.pipe()
         os.set_blocking(waker, False)
         self._waker = waker
@@ -125,6 +127,8 @@ class Zygote:
                 os.read(self._woken, 4096)
         for pid in self._workers:
             os.kill(pid, signal.SIGKILL)
+        for pid in self._workers:
+            self._workers.bury(pid)
 
     def _answer(self) -> bool:
         """
@@ -148,11 +152,13 @@ class Zygote:
         return True
 
     def _fork(self, kind: Kind, channel: int) -> None:
+        mark = new_mark()
         pid = os.fork()
         if pid == 0:
+            carry(mark)
             self._become(kind, channel)
-        self._workers.add(pid)
-        _tell(self._parent, {"forked": pid})
+        self._workers.add(pid, mark)
+        _tell(self._parent, {"forked": pid, "mark": mark})
 
     def _become(self, kind: Kind, channel: int) -> None:
         """
@@ -169,16 +175,12 @@ class Zygote:
 
     def _reap(self) -> bool:
         """
-        Tell of every death; returns whether workers are left.
+        Tell of every death, once all that the worker had started is dead too; returns
+        whether workers are left.
         """
-        while self._workers:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return True
-            self._workers.discard(pid)
-            code = os.waitstatus_to_exitcode(status)
+        for pid, code in self._workers.bury_dead():
             _tell(self._parent, {"died": pid, "code": code})
-        return False
+        return bool(self._workers)
 
 
 def threads() -> int:

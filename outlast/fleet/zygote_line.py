@@ -12,6 +12,7 @@ from typing import Any
 
 from outlast.contracts.errors import BadInputError, OutlastError
 from outlast.fleet.kinds import Kind
+from outlast.fleet.offspring import Workers
 
 # A fork takes milliseconds; being ready the imports of everything, which on a crowded
 # machine may wait for a processor most of the time.
@@ -34,6 +35,8 @@ class UnbornError(OutlastError):
 class ZygoteLine:
     """
     The parent's side of a zygote.
+
+    :param workers: takes over its workers when it dies: then they are ours.
     """
 
     def __init__(
@@ -42,7 +45,10 @@ class ZygoteLine:
         channel: socket.socket,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        workers: Workers,
     ) -> None:
+        self._workers = workers
+        self._marks: dict[int, int] = {}
         self._process = process
         self._writer = writer  # a stream closes when nobody holds its writer
         self._channel = channel
@@ -52,7 +58,7 @@ class ZygoteLine:
         self.gone = False
 
     @classmethod
-    async def start(cls, kind: Kind) -> "ZygoteLine":
+    async def start(cls, kind: Kind, workers: Workers) -> "ZygoteLine":
         ours, theirs = socket.socketpair()
         sending = ours.dup()  # the stream owns the other one
         process = await asyncio.create_subprocess_exec(
@@ -62,7 +68,7 @@ class ZygoteLine:
         )
         theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours)
-        zygote = cls(process, sending, reader, writer)
+        zygote = cls(process, sending, reader, writer, workers)
         await zygote._answer("ready", READY_LIMIT_S)
         return zygote
 
@@ -105,40 +111,45 @@ class ZygoteLine:
         while line := await reader.readline():
             message = json.loads(line)
             if "died" in message:
+                self._marks.pop(message["died"], None)
                 death = self._deaths.pop(message["died"], None)
-                if death is not None:  # else an agent's module had started it
+                if death is not None:
                     death.set_result(message["code"])
                 continue
             if "forked" in message:
                 # Not the death of an earlier process to which the kernel gave the
                 # same number.
                 message["death"] = self._deaths[message["forked"]] = _future()
+                self._marks[message["forked"]] = message["mark"]
             self._answers.put_nowait(message)
         self.gone = True
         self._answers.put_nowait({})
         for pid, death in self._deaths.items():
-            _watch(pid, death)  # nobody reaps for us any more
+            self._workers.add(pid, self._marks[pid])
+            await_death(pid, death, self._workers)
         await self._process.wait()
 
 
-def _watch(pid: int, death: "asyncio.Future[int | None]") -> None:
+def await_death(
+    pid: int, death: "asyncio.Future[int | None]", workers: Workers
+) -> None:
     """
-    Resolve *death* when the process, which is not our child, ends; how is not known.
+    Resolve *death* when the process has ended and what it had started is dead too;
+    with None where it is not our child, and how it ended is not known.
     """
-    if death.done():
-        return
     try:
         file = os.pidfd_open(pid)
     except ProcessLookupError:
-        death.set_result(None)
+        death.set_result(workers.bury(pid))
         return
     loop = asyncio.get_running_loop()
 
     def ended() -> None:
         loop.remove_reader(file)
         os.close(file)
+        code = workers.bury(pid)
         if not death.done():
-            death.set_result(None)
+            death.set_result(code)
 
     loop.add_reader(file, ended)
 

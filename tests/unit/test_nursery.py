@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from outlast.fleet.kinds import Kind
+from outlast.fleet.offspring import Workers
 from outlast.fleet.zygote_line import UnbornError, ZygoteLine
 
 PID = 4711
@@ -31,7 +32,7 @@ class Told:
     async def heard_by(self) -> ZygoteLine:
         sending = self.ours.dup()
         reader, writer = await asyncio.open_connection(sock=self.ours)
-        return ZygoteLine(_Process(), sending, reader, writer)  # type: ignore[arg-type]
+        return ZygoteLine(_Process(), sending, reader, writer, Workers())  # type: ignore[arg-type]
 
 
 class _Process:
@@ -46,10 +47,10 @@ async def test_a_number_given_again_is_another_process() -> None:
     told = Told()
     zygote = await told.heard_by()
     channel = told.theirs.dup()
-    told.say(forked=PID)
+    told.say(forked=PID, mark=1)
     _, first = await zygote.fork(Kind.AGENTS, channel)
     told.say(died=PID, code=-signal.SIGKILL)
-    told.say(forked=PID)
+    told.say(forked=PID, mark=1)
     _, second = await zygote.fork(Kind.AGENTS, channel)
     assert await first == -signal.SIGKILL
     assert not second.done()
@@ -64,9 +65,9 @@ async def test_a_death_told_in_one_breath_with_the_birth_is_heard() -> None:
     """
     told = Told()
     zygote = await told.heard_by()
-    told.say(forked=PID)
+    told.say(forked=PID, mark=1)
     told.say(died=PID, code=3)
-    told.say(died=PID + 1, code=0)  # what an agent's module has started
+    told.say(died=PID + 1, code=0)  # of which nobody here knows
     _, death = await zygote.fork(Kind.AGENTS, told.theirs.dup())
     assert await death == 3
     told.theirs.close()
@@ -82,7 +83,7 @@ async def test_no_room_for_a_fork_is_not_an_unsafe_zygote() -> None:
     told.say(unborn="Resource temporarily unavailable")
     with pytest.raises(UnbornError):
         await zygote.fork(Kind.AGENTS, channel)
-    told.say(forked=PID)
+    told.say(forked=PID, mark=1)
     pid, _ = await zygote.fork(Kind.AGENTS, channel)
     assert pid == PID
     told.theirs.close()

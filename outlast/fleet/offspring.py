@@ -1,0 +1,210 @@
+"""
+What worker processes have started: found, killed and reaped once the worker is dead.
+
+A process group does not hold it together, since MCP's own stdio client starts a new
+session, nor does the environment, which that client clears. So each worker carries a
+mark that everything below it inherits, through fork, exec, new sessions and double
+forks: its soft limit of a resource that Linux has not used since 2.4. The process that
+spawns workers is a subreaper: what loses its parent below a worker becomes its child.
+"""
+
+import contextlib
+import ctypes
+import logging
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+if sys.platform == "linux":
+    import resource
+
+logger = logging.getLogger("outlast.fleet")
+
+PR_SET_CHILD_SUBREAPER = 36
+RLIMIT_LOCKS = 10  # of file locks; the module has no name for it
+MARK_BITS = 62  # a limit has 64, and all of them set mean none
+
+# The next attempt waits for it. What is killed is dead within milliseconds, unless it
+# hangs in the kernel.
+END_LIMIT_S = 0.1
+END_LOOK_S = 0.001
+
+PROC = Path("/proc")
+
+
+def become_subreaper() -> bool:
+    """
+    Be the parent of what loses its own below us; False where there is no such thing.
+    """
+    if sys.platform != "linux":
+        return False
+    done: int = ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    return done == 0
+
+
+def new_mark() -> int:
+    """
+    Make a mark that no other process of this machine has.
+    """
+    return secrets.randbits(MARK_BITS)
+
+
+def carry(mark: int) -> None:
+    """
+    Carry *mark* from here on, as does all that this process will start.
+    """
+    if sys.platform != "linux":
+        return
+    try:
+        _, most = resource.getrlimit(RLIMIT_LOCKS)
+        resource.setrlimit(RLIMIT_LOCKS, (mark, most))
+    except (OSError, ValueError) as error:
+        logger.warning(
+            "offspring.unmarked: what agents start outlives a killed worker: %s", error
+        )
+
+
+class Workers:
+    """
+    The workers that this process has spawned, by pid with their marks.
+    """
+
+    def __init__(self) -> None:
+        self._marks: dict[int, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._marks)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(list(self._marks))
+
+    def add(self, pid: int, mark: int) -> None:
+        self._marks[pid] = mark
+
+    def bury(self, pid: int) -> int | None:
+        """
+        End what the worker *pid*, which is dead or about to be, has started, then reap
+        it: until then its number is nobody else's. Returns its exit code, None where
+        another is its parent.
+        """
+        mark = self._marks.pop(pid, None)
+        with contextlib.suppress(ChildProcessError):  # what it loses becomes ours first
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        if mark is not None and (left := end_marked(mark)):
+            logger.warning("offspring.left of worker %s: %s do not end", pid, left)
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        except ChildProcessError:
+            return None
+
+    def bury_dead(self) -> Iterator[tuple[int, int | None]]:
+        """
+        Bury the workers that have died, each with its exit code; reaps everything else
+        that has.
+        """
+        while (ended := _peek()) is not None:
+            if ended in self._marks:
+                yield ended, self.bury(ended)
+            else:
+                _reap(ended)
+
+    def reap_strays(self) -> None:
+        """
+        Reap what workers have started and lost, and nothing else.
+        """
+        marks = set(self._marks.values())
+        for pid in children():
+            if pid not in self._marks and mark_of(pid) in marks and _over(pid):
+                _reap(pid)
+
+
+def end_marked(mark: int) -> list[int]:
+    """
+    Kill all that carries *mark* and wait until it is dead, also what is forked
+    meanwhile; returns the pids of what does not end in time.
+
+    Its dead worker's children are ours by now, so that there is nothing where none of
+    our children carries the mark.
+    """
+    deadline = time.monotonic() + END_LIMIT_S
+    ours = [pid for pid in children() if mark_of(pid) == mark]
+    found = _alive(mark) if any(not _over(pid) for pid in ours) else []
+    while found and time.monotonic() < deadline:
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(END_LOOK_S)
+        found = _alive(mark)
+    return found
+
+
+def mark_of(pid: int) -> int | None:
+    """
+    Read the mark of the process *pid*, also of one that is dead and not reaped.
+    """
+    try:
+        return int(resource.prlimit(pid, RLIMIT_LOCKS)[0])
+    except OSError:
+        return None  # it is gone, or another user's
+
+
+def children() -> list[int]:
+    """
+    List the children of this process, by whichever of its threads.
+    """
+    found: list[int] = []
+    for thread in os.listdir("/proc/self/task"):
+        try:
+            told = (PROC / "self" / "task" / thread / "children").read_text()
+        except OSError:
+            return [pid for pid in _pids() if _parent_of(pid) == os.getpid()]
+        found += map(int, told.split())
+    return found
+
+
+def _alive(mark: int) -> list[int]:
+    return [pid for pid in _pids() if mark_of(pid) == mark and not _over(pid)]
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir(PROC) if name.isdigit()]
+
+
+def _over(pid: int) -> bool:
+    return _stat(pid)[0] in "ZX"
+
+
+def _parent_of(pid: int) -> int:
+    return int(_stat(pid)[1])
+
+
+def _stat(pid: int) -> list[str]:
+    """
+    Read state, parent and what follows of a process; as dead where it is gone.
+    """
+    try:
+        told = (PROC / str(pid) / "stat").read_bytes()
+    except OSError:
+        return ["X", "0"]
+    # The name in parentheses may hold spaces: what follows it does not.
+    return told.rpartition(b")")[2].decode().split()
+
+
+def _peek() -> int | None:
+    """
+    Tell a child that has ended, and leave it unreaped.
+    """
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return found.si_pid if found is not None else None
+
+
+def _reap(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
