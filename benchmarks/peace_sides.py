@@ -108,7 +108,7 @@ async def _serve(kind: Kind) -> None:
     chosen = settings()
     agents = {} if kind is Kind.WORKFLOWS else load(chosen.modules)
     # What the fleet's process of this kind makes, but with nobody to tell.
-    workers = await hosted(kind, client, store, agents, chosen, NOBODY)
+    workers = (await hosted(kind, client, store, agents, chosen, NOBODY)).workers
     running = [asyncio.ensure_future(worker.run()) for worker in workers]
     print("polling", flush=True)
     await asyncio.to_thread(sys.stdin.read)

@@ -13,7 +13,7 @@ from pydantic import JsonValue, ValidationError
 
 from outlast.attempt import agent_function
 from outlast.attempt.agent_input import AgentInput, first_fault
-from outlast.attempt.agent_options import fault_of_options, fault_of_role
+from outlast.attempt.agent_options import Isolation, fault_of_options, fault_of_role
 from outlast.contracts.errors import BadInputError, GiveUp
 from outlast.contracts.policies import Policy
 
@@ -63,6 +63,9 @@ class Agent:
     :param batch_size: in the pool, takes a list of up to so many items at once and
         returns as many results; 0 for one ordinary call an item.
     :param before: a role whose tasks come here first, before the agent that plays it.
+    :param isolation: "shared" where its attempts share processes and their modules'
+        globals with others, "process" where each has a process to itself.
+    :param slots: attempts of it at a time in one process, 0 for as many as there are.
     """
 
     role: str
@@ -73,10 +76,26 @@ class Agent:
     migrate: Migrate | None = None
     batch_size: int = 0
     before: str | None = None
+    isolation: Isolation = "shared"
+    slots: int = 0
     declared: Declared | None = field(default=None, compare=False, repr=False)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.play(*args, **kwargs)
+
+    @property
+    def isolated(self) -> bool:
+        """
+        Whether each of its attempts has a process to itself.
+        """
+        return self.isolation == "process"
+
+    @property
+    def one_by_one(self) -> bool:
+        """
+        Whether a lease plays its items one after another.
+        """
+        return self.isolated or self.slots > 0
 
     @cached_property
     def is_async(self) -> bool:
@@ -146,6 +165,8 @@ def agent(  # noqa: PLR0913 - each is one word of the declaration
     migrate: Migrate | None = None,
     batch_size: int = 0,
     before: str | None = None,
+    isolation: Isolation = "shared",
+    slots: int = 0,
 ) -> Callable[[Callable[..., Any]], Agent]:
     """
     Declare the decorated function as the one that plays *role*.
@@ -160,6 +181,8 @@ def agent(  # noqa: PLR0913 - each is one word of the declaration
         "migrate": migrate,
         "batch_size": batch_size,
         "before": before,
+        "isolation": isolation,
+        "slots": slots,
     }
     wrong = fault_of_role(role)
     if wrong is not None:

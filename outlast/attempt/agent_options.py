@@ -8,10 +8,12 @@ be three roles, and a policy in a dict nobody's.
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 from outlast.contracts.names import NAME_CHARS, NAME_PATTERN
 from outlast.contracts.policies import Policy
+
+Isolation = Literal["shared", "process"]
 
 # Items of one call; all of them are tried alone when it fails.
 MOST_AT_ONCE = 10_000
@@ -45,6 +47,9 @@ def fault_of_options(role: str, options: dict[str, Any]) -> str | None:
         named = options.get(name) or ()
         if role in ([named] if isinstance(named, str) else named):
             return f"{name} names the agent's own role"
+    slots = options.get("slots", 0)
+    if options.get("isolation") == "process" and slots > 1:
+        return f'slots={slots} contradicts isolation="process", which is one at a time'
     return None
 
 
@@ -110,6 +115,18 @@ def _before(value: Any) -> str | None:
     return f"before is a role, not {value!r}"
 
 
+def _isolation(value: Any) -> str | None:
+    if value in get_args(Isolation):
+        return None
+    return f'isolation is "shared" or "process", not {value!r}'
+
+
+def _slots(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        return f"slots is a number of attempts at a time, not {value!r}"
+    return None
+
+
 OPTIONS: dict[str, Callable[[Any], str | None]] = {
     "version": _version,
     "policy": _policy,
@@ -117,4 +134,6 @@ OPTIONS: dict[str, Callable[[Any], str | None]] = {
     "migrate": _migrate,
     "batch_size": _batch_size,
     "before": _before,
+    "isolation": _isolation,
+    "slots": _slots,
 }

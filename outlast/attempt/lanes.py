@@ -74,10 +74,15 @@ class Lane:
 class Lanes:
     """
     All lanes of a lease, each driven by *drive* until there is nothing left to play.
+
+    :param most: lanes at a time.
     """
 
-    def __init__(self, drive: Callable[[Lane], Coroutine[Any, Any, None]]) -> None:
+    def __init__(
+        self, drive: Callable[[Lane], Coroutine[Any, Any, None]], most: int = LANES
+    ) -> None:
         self._drive = drive
+        self._most = most
         self._open: list[Lane] = []
 
     async def run(self) -> None:
@@ -98,7 +103,7 @@ class Lanes:
         now = time.monotonic()
         for lane in self._open:
             lane.end_stalled(now, patience_s)
-        if self.all_wait and len(self._open) < LANES and more:
+        if self.all_wait and len(self._open) < self._most and more:
             self._add()
 
     @property

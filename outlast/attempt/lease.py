@@ -89,7 +89,7 @@ class Lent:
         self._claimed: set[int] = set()  # by this one
         self._threads = ThreadPoolExecutor(LANES, thread_name_prefix="item")
         self._yielded_at = time.monotonic()
-        self._lanes = Lanes(self._drive)
+        self._lanes = Lanes(self._drive, 1 if self.agent.one_by_one else LANES)
 
     @property
     def checkpoint(self) -> Checkpoint:

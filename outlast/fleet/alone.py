@@ -1,9 +1,10 @@
 """
-One suspect at a time, of whatever role.
+How many attempts a process takes at a time: one suspect of whatever role, one attempt
+in a process of its own, or as many as an agent allows.
 
 Each role has a queue of its own for suspects, since not every fleet plays every role.
 A process with two of them in hand could not tell which one killed it: it polls only
-while it has none, and hands on at once what a poll that was under way brings besides.
+while it has room, and hands on at once what a poll that was under way brings besides.
 """
 
 import asyncio
@@ -30,17 +31,23 @@ ONE = FixedSizeSlotSupplier(1)  # of what these workers never have
 
 class Turn(Interceptor):
     """
-    The turn to play, which all workers of a process share and one attempt has.
+    The places for attempts that workers of a process share.
+
+    :param places: attempts at a time.
+    :param once: whether a place that was taken is never free again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, places: int = 1, once: bool = False) -> None:
+        self._places = places
+        self._once = once
         self._free = asyncio.Event()
-        self._free.set()
+        self.played = asyncio.Event()  # an attempt is over
+        self._look()
 
     @property
     def tuner(self) -> WorkerTuner:
         """
-        What keeps a worker from polling while somebody has the turn.
+        What keeps a worker from polling while no place is free.
         """
         return WorkerTuner.create_composite(
             workflow_supplier=ONE,
@@ -49,37 +56,60 @@ class Turn(Interceptor):
             nexus_supplier=ONE,
         )
 
+    def take(self) -> bool:
+        """
+        Take a place; False where none is free.
+        """
+        if not self._places:
+            return False
+        self._places -= 1
+        self._look()
+        return True
+
+    def give_back(self) -> None:
+        """
+        Free the place of an attempt that is over.
+        """
+        self.played.set()
+        if not self._once:
+            self._places += 1
+            self._look()
+
     def intercept_activity(
         self,
         next: ActivityInboundInterceptor,  # noqa: A002 - as the SDK has it
     ) -> ActivityInboundInterceptor:
-        return _Taking(next, self._free)
+        return _Taking(next, self)
+
+    def _look(self) -> None:
+        (self._free.set if self._places else self._free.clear)()
 
 
 class _Taking(ActivityInboundInterceptor):
     """
-    Takes the turn for the length of an attempt, or hands the attempt on.
+    Takes a place for the length of an attempt, or hands the attempt on.
     """
 
-    def __init__(self, after: ActivityInboundInterceptor, free: asyncio.Event) -> None:
+    def __init__(self, after: ActivityInboundInterceptor, turn: Turn) -> None:
         super().__init__(after)
-        self._free = free
+        self._turn = turn
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
-        if not self._free.is_set():
+        if not self._turn.take():
             raise ApplicationError(
-                "another suspect is in hand", type=DRAINED, non_retryable=True
+                "the process has no room for another attempt",
+                type=DRAINED,
+                non_retryable=True,
             )
-        self._free.clear()
         try:
             return await super().execute_activity(input)
         finally:
-            self._free.set()
+            self._turn.give_back()
 
 
 class _WhileFree(CustomSlotSupplier):
     """
-    Gives a slot, before each poll, as soon as nobody has the turn.
+    Gives a slot, before each poll, as soon as a place is free.
     """
 
     def __init__(self, free: asyncio.Event) -> None:
@@ -90,7 +120,7 @@ class _WhileFree(CustomSlotSupplier):
         return SlotPermit()
 
     def try_reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit | None:
-        return None  # suspects are polled for
+        return None  # what comes is polled for
 
     def mark_slot_used(self, ctx: SlotMarkUsedContext) -> None: ...
 

@@ -22,15 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from temporalio.worker import Worker
-
 from outlast.attempt import counts
 from outlast.attempt.agent import Agent
 from outlast.attempt.agent_loading import load, playing
 from outlast.attempt.host import closed
 from outlast.contracts.errors import BadInputError, OutlastError, StoreAwayError
 from outlast.fleet.forked import release_in_forked
-from outlast.fleet.hosting import hosted
+from outlast.fleet.hosting import Hosted, hosted
 from outlast.fleet.kinds import (
     DRAIN,
     TICK_S,
@@ -117,18 +115,23 @@ async def _live(kind: Kind, channel: socket.socket, ends: list[socket.socket]) -
         os._exit(code)
 
 
+def ending_of(error: OutlastError) -> Ending:
+    """
+    Say why we end; a store that is away, for one, may be there the next time.
+    """
+    if isinstance(error, UnfitError):
+        return Ending.UNFIT
+    return Ending.BAD_INPUT if isinstance(error, BadInputError) else Ending.FAILED
+
+
 def say_why(channel: socket.socket, error: OutlastError) -> None:
     """
-    Tell the parent why we end; a store that is away, for one, may be there the next
-    time.
+    Tell the parent why we end.
     """
-    ending = Ending.BAD_INPUT if isinstance(error, BadInputError) else Ending.FAILED
-    if isinstance(error, UnfitError):
-        ending = Ending.UNFIT
-    line = json.dumps({"ending": ending, "why": str(error)}).encode() + b"\n"
+    told = {"ending": ending_of(error), "why": str(error)}
     channel.settimeout(LAST_WORDS_S)
     with contextlib.suppress(OSError):  # it is gone, or does not listen
-        channel.sendall(line)
+        channel.sendall(json.dumps(told).encode() + b"\n")
 
 
 def _end_alone(channel: socket.socket) -> NoReturn:
@@ -166,16 +169,24 @@ async def _serve(kind: Kind, channel: socket.socket, ends: list[socket.socket]) 
     client = await connect_patiently(stop, identity_of(pid, kind))
     if client is not None and store is not None:
         share(store)
-        workers = await hosted(kind, client, store, agents, chosen, recorder)
+        hosting = await hosted(kind, client, store, agents, chosen, recorder)
+        parent.tell_hosted(hosting)
         if kind is Kind.WORKFLOWS:
             watching.append(asyncio.ensure_future(Lookout(client, store).run()))
+        if hosting.played is not None:
+            watching.append(asyncio.ensure_future(_stop_after(hosting.played, stop)))
         runs, limit_s = recorder.path.parent, chosen.drain_s + END_AFTER_S
-        await _work(workers, parent, stop, limit_s, runs)
+        await _work(hosting, parent, stop, limit_s, runs)
     parent.post(outbox)
     recorder.drained()
     parent.tell("drained")
     for each in watching:
         each.cancel()
+
+
+async def _stop_after(played: asyncio.Event, stop: asyncio.Event) -> None:
+    await played.wait()
+    stop.set()
 
 
 def _agents(chosen: Settings) -> dict[str, Agent]:
@@ -204,7 +215,7 @@ async def _open_patiently(stop: asyncio.Event, chosen: Settings) -> Store | None
 
 
 async def _work(
-    workers: list[Worker],
+    hosting: Hosted,
     parent: "Parent",
     stop: asyncio.Event,
     limit_s: float,
@@ -217,6 +228,7 @@ async def _work(
     :raises TimeoutError: when attempts do not end; they die with the process.
     :raises UnfitError: when a worker has ended before that.
     """
+    workers, played = hosting.workers, hosting.played
     running = [asyncio.ensure_future(worker.run()) for worker in workers]
     parent.tell("polling")
     stopping = asyncio.ensure_future(stop.wait())
@@ -224,7 +236,8 @@ async def _work(
     failed = not stop.is_set()
     try:
         async with asyncio.timeout(limit_s):
-            await leave(workers, set() if failed else busy_queues(runs))
+            at_once = failed or (played is not None and played.is_set())
+            await leave(workers, set() if at_once else busy_queues(runs))
             await asyncio.gather(*running)
             await closed()
     finally:
@@ -263,6 +276,13 @@ class Parent:
         Give a sign, one JSON line.
         """
         self.writer.write(json.dumps({"sign": sign}).encode() + b"\n")
+
+    def tell_hosted(self, hosting: Hosted) -> None:
+        """
+        Say what we host, before we say that we poll.
+        """
+        told = {"isolated": hosting.isolated, "polls": hosting.polls}
+        self.writer.write(json.dumps(told).encode() + b"\n")
 
     def post(self, outbox: Outbox) -> None:
         """

@@ -2,11 +2,15 @@
 What a worker process hosts: the Temporal workers of each kind, with their queues.
 
 Agents never share a process with workflows, and each role has three queues: its tasks,
-its leases, and those of its tasks that are suspected of killing their process.
+its leases, and those of its tasks that are suspected of killing their process. Agents
+that asked for isolation="process" are played in processes of their own kind only.
 """
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 from temporalio.client import Client
@@ -43,6 +47,20 @@ from workflows.supervisor import SupervisorWorkflow
 BUILD_ID = "outlast"
 
 
+@dataclass(frozen=True)
+class Hosted:
+    """
+    :param isolated: roles of this fleet whose attempts have a process to themselves.
+    :param polls: whether any of the workers polls.
+    :param played: set once the process has played the one attempt that it may.
+    """
+
+    workers: list[Worker]
+    isolated: int = 0
+    polls: bool = True
+    played: asyncio.Event | None = None
+
+
 async def hosted(
     kind: Kind,
     client: Client,
@@ -50,14 +68,14 @@ async def hosted(
     agents: dict[str, Agent],
     chosen: Settings,
     hands: Hands,
-) -> list[Worker]:
+) -> Hosted:
     """
     Make the Temporal workers of a process of *kind*.
 
     :param hands: hears what each attempt has in hand.
     """
     if kind is Kind.WORKFLOWS:
-        return [missions_worker(client, store, chosen.build)]
+        return Hosted([missions_worker(client, store, chosen.build)])
     permits = permits_of(home_of(chosen))
     ledger = Ledger(store, fencing=chosen.fencing, permits=permits)
     await store.run(ledger.warm_up)  # a server may hold it up, and the loop must turn
@@ -67,18 +85,23 @@ async def hosted(
         hands=hands,
         drain_s=chosen.drain_s,
     )
+    shared = [each for each in agents.values() if not each.isolated]
+    isolated = [each for each in agents.values() if each.isolated]
+    given = (client, place)
+    if kind is Kind.ISOLATED:
+        turn = Turn(once=True)
+        made = [isolated_workers(*given, each, chosen, turn) for each in isolated]
+        workers = list(chain.from_iterable(made))
+        return Hosted(workers, len(isolated), played=turn.played)
     if kind is Kind.ALONE:
         turn = Turn()
         warn_of_crowding(chosen.build, len(agents))  # one process of a fleet is enough
-        return [
-            alone_worker(client, place, agent, chosen, turn)
-            for agent in agents.values()
-        ]
-    return [
-        make(client, place, agent, chosen)
-        for agent in agents.values()
-        for make in (agent_worker, pool_worker)
-    ]
+        workers = [alone_worker(*given, each, chosen, turn) for each in shared]
+        workers += [sign_worker(*given, each, chosen) for each in isolated]
+    else:
+        made = [shared_workers(*given, each, chosen) for each in shared]
+        workers = list(chain.from_iterable(made))
+    return Hosted(workers, len(isolated), polls=bool(shared))
 
 
 def _threads(slots: int, roles: int) -> ThreadPoolExecutor:
@@ -105,6 +128,46 @@ def missions_worker(client: Client, store: Store, build: str = "") -> Worker:
     )
 
 
+def shared_workers(
+    client: Client, place: Place, agent: Agent, chosen: Settings
+) -> list[Worker]:
+    """
+    Make the workers that play *agent* beside other attempts.
+    """
+    if not agent.slots:
+        return [
+            agent_worker(client, place, agent, chosen),
+            pool_worker(client, place, agent, chosen),
+        ]
+    # A lease takes one place as a task does, and plays one item after another.
+    turn = Turn(places=min(agent.slots, chosen.slots))
+    return [
+        turn_worker(client, place, agent, chosen, turn, name(agent.role))
+        for name in (queue_of, lease_queue_of)
+    ]
+
+
+def isolated_workers(
+    client: Client, place: Place, agent: Agent, chosen: Settings, turn: Turn
+) -> list[Worker]:
+    """
+    Make the workers of a process that plays one attempt, when it is *agent*'s *turn*.
+    """
+    return [
+        turn_worker(client, place, agent, chosen, turn, name(agent.role))
+        for name in (queue_of, lease_queue_of, alone_queue_of)
+    ]
+
+
+def sign_worker(client: Client, place: Place, agent: Agent, chosen: Settings) -> Worker:
+    """
+    Make the worker that never polls: the server lists it, also while the processes
+    that play *agent* come and go, so that nobody takes its role for unserved.
+    """
+    never = Turn(places=0)
+    return turn_worker(client, place, agent, chosen, never, queue_of(agent.role))
+
+
 def agent_worker(
     client: Client, place: Place, agent: Agent, chosen: Settings
 ) -> Worker:
@@ -117,10 +180,7 @@ def agent_worker(
         # Leases too: one that was lent before waits here.
         activities=[host(agent, place), lend(agent, place)],
         max_concurrent_activities=chosen.slots,
-        # A poll that dies with its process can swallow a task: hold only one.
-        max_concurrent_activity_task_polls=1,
-        graceful_shutdown_timeout=timedelta(seconds=chosen.drain_s),
-        **_common(chosen.build),
+        **_polling(chosen),
     )
 
 
@@ -135,9 +195,7 @@ def pool_worker(client: Client, place: Place, agent: Agent, chosen: Settings) ->
         task_queue=lease_queue_of(agent.role),
         activities=[lend(agent, place, room.tell)],
         tuner=room.tuner,
-        max_concurrent_activity_task_polls=1,
-        graceful_shutdown_timeout=timedelta(seconds=chosen.drain_s),
-        **_common(chosen.build),
+        **_polling(chosen),
     )
 
 
@@ -147,16 +205,38 @@ def alone_worker(
     """
     Make the worker that plays *agent* for suspects, when it is its *turn*.
     """
+    queue = alone_queue_of(agent.role)
+    return turn_worker(client, place, agent, chosen, turn, queue)
+
+
+def turn_worker(
+    client: Client,
+    place: Place,
+    agent: Agent,
+    chosen: Settings,
+    turn: Turn,
+    queue: str,
+) -> Worker:
+    """
+    Make the worker that plays what comes to *queue*, as long as *turn* has a place.
+    """
     return Worker(
         client,
-        task_queue=alone_queue_of(agent.role),
+        task_queue=queue,
         activities=[host(agent, place), lend(agent, place)],
         tuner=turn.tuner,
         interceptors=[turn],
-        max_concurrent_activity_task_polls=1,
-        graceful_shutdown_timeout=timedelta(seconds=chosen.drain_s),
-        **_common(chosen.build),
+        **_polling(chosen),
     )
+
+
+def _polling(chosen: Settings) -> dict[str, Any]:
+    return {
+        # A poll that dies with its process can swallow a task: hold only one.
+        "max_concurrent_activity_task_polls": 1,
+        "graceful_shutdown_timeout": timedelta(seconds=chosen.drain_s),
+        **_common(chosen.build),
+    }
 
 
 def _common(build: str) -> dict[str, Any]:

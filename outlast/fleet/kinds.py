@@ -37,6 +37,8 @@ class Kind(StrEnum):
     AGENTS = "agents"
     # One attempt at a time, of tasks that are suspected of killing their process.
     ALONE = "alone"
+    # One attempt in all, of an agent that asked for isolation="process".
+    ISOLATED = "isolated"
 
 
 def identity_of(pid: int, kind: Kind) -> str:

@@ -65,7 +65,7 @@ EXIT_CANNOT_START = 70  # EX_SOFTWARE, for systemd or compose to act on
 class Fleet:
     """
     The worker processes of one host: one for workflows, one for suspects, the others
-    for agents.
+    for agents, and where an agent asks for it as many for one attempt each.
 
     :param ready: called once, when all of them poll.
     """
@@ -90,7 +90,9 @@ class Fleet:
             Kind.WORKFLOWS: workflows,
             Kind.AGENTS: agents_too,
             Kind.ALONE: agents_too,
+            Kind.ISOLATED: agents_too,
         }
+        self._keeping: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
         """
@@ -110,7 +112,14 @@ class Fleet:
             asyncio.ensure_future(take_up(self.reporter.client, self.settings.build)),
         ]
         try:
-            await asyncio.gather(*(self._keep(child) for child in self.children))
+            self._fill(self.children)
+            while self._keeping:
+                done, _ = await asyncio.wait(
+                    self._keeping, return_when=asyncio.FIRST_COMPLETED
+                )
+                self._keeping -= done
+                for each in done:
+                    each.result()
             if self._reports:
                 await asyncio.wait(self._reports, timeout=REPORT_AT_END_S)
         finally:
@@ -121,6 +130,19 @@ class Fleet:
         if self._refused is not None:
             raise self._refused
         return EXIT_CANNOT_START if self._failed else 0
+
+    def _fill(self, places: list[Child]) -> None:
+        self._keeping |= {asyncio.ensure_future(self._keep(each)) for each in places}
+
+    def _isolate(self) -> None:
+        """
+        Add the processes that play one attempt each, once.
+        """
+        if self.stopping.begun or self.children[-1].kind is Kind.ISOLATED:
+            return
+        places = [Child(Kind.ISOLATED) for _ in range(self.settings.processes)]
+        self.children += places
+        self._fill(places)
 
     def _reap_strays(self) -> None:
         for nursery in set(self._nurseries.values()):
@@ -162,7 +184,8 @@ class Fleet:
         workers = [
             {"pid": child.pid, "kind": child.kind}
             for child in self.children
-            if child.kind is not Kind.ALONE  # it serves suspects only: see /health
+            # The others serve suspects, or end with their first attempt: see /health.
+            if child.kind in (Kind.WORKFLOWS, Kind.AGENTS)
         ]
         return {"fleet": os.getpid(), "workers": workers}
 
@@ -211,7 +234,7 @@ class Fleet:
                 continue
             if self.stopping.begun:
                 return
-            child.restarts += 1
+            child.restarts += not child.over
             if child.died_young:
                 await self._spare(child, code)
 
@@ -245,7 +268,7 @@ class Fleet:
         """
         child.watchdog = Watchdog(self.settings.memory_cap, self.settings.timing)
         child.blockage = Blockage()
-        child.leaks = Leaks(alone=child.kind is Kind.ALONE)
+        child.leaks = Leaks(alone=child.kind in (Kind.ALONE, Kind.ISOLATED))
         child.killed_for, child.leave = None, asyncio.Event()
         child.ending, child.last_words = None, ""
         child.ended = asyncio.Event()
@@ -257,7 +280,7 @@ class Fleet:
         code = await life.ended(lambda message: self._heard(child, message))
         draining.cancel()
         self._bury(child, life, code)
-        if self._others_poll(child):
+        if not child.over and self._others_poll(child):
             # A newborn takes a core for a while, which whoever takes over needs more.
             await self.stopping.sooner_than(TAKE_OVER_S)
         return code
@@ -268,6 +291,7 @@ class Fleet:
         """
         drained = child.state == "drained"
         # At once: else those that die together would each wait for the others' help.
+        child.over = drained and child.kind is Kind.ISOLATED
         child.died_young = child.state == "starting" or child.ending is Ending.UNFIT
         child.state = "dead"
         child.ended.set()
@@ -307,6 +331,11 @@ class Fleet:
         if "counts" in message:
             self.tally.add(message)
             child.breakers.update(message["breakers"])
+            return
+        if "isolated" in message:
+            child.polls = message["polls"]
+            if message["isolated"]:
+                self._isolate()
             return
         if "ending" in message:
             child.ending, child.last_words = Ending(message["ending"]), message["why"]

@@ -44,8 +44,10 @@ class Child:
     signed: bool = False  # whether it has given a sign since
     budget: Budget = field(default_factory=Budget)
     died_young: bool = False  # before its first poll
+    over: bool = False  # it has played its one attempt, and ended as it should
     restarts: int = 0
     killed_for: str | None = None
+    polls: bool = True  # False where all agents are isolated
     ending: Ending | None = None  # as it said itself
     last_words: str = ""
     leave: asyncio.Event = field(default_factory=asyncio.Event)
@@ -143,7 +145,7 @@ class Watch:
             lives = {
                 identity_of(child.life.pid, child.kind): child
                 for child in self._children
-                if child.life is not None and child.polling
+                if child.life is not None and child.polling and child.polls
             }
             try:
                 heard = await hear(await client(), set(lives))

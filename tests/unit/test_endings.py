@@ -1,5 +1,5 @@
 """
-What a worker process says by its exit code.
+Why a worker process ends by itself, as it tells its parent.
 """
 
 import asyncio
@@ -15,15 +15,16 @@ from outlast.contracts.errors import (
     StoreAwayError,
     StoreError,
 )
-from outlast.fleet.child import UnfitError, _work, code_of
-from outlast.fleet.kinds import BAD_INPUT, UNFIT
+from outlast.fleet.child import UnfitError, _work, ending_of
+from outlast.fleet.hosting import Hosted
+from outlast.fleet.kinds import Ending
 
 
 def test_bad_input_is_not_tried_again() -> None:
     """
-    Its code makes the parent give up at once.
+    The parent gives up at once.
     """
-    assert code_of(BadInputError("no such role")) == BAD_INPUT
+    assert ending_of(BadInputError("no such role")) is Ending.BAD_INPUT
 
 
 @pytest.mark.parametrize("kind", [StoreError, StoreAwayError, NewerStateError])
@@ -31,7 +32,7 @@ def test_all_else_is_left_to_the_budget(kind: type[OutlastError]) -> None:
     """
     What may be over the next time must not end the fleet at the first.
     """
-    assert code_of(kind("away")) == 1
+    assert ending_of(kind("away")) is Ending.FAILED
 
 
 class Refused:
@@ -59,10 +60,10 @@ class Listener:
 
 async def test_a_worker_that_ends_by_itself_is_unfit(tmp_path: Path) -> None:
     """
-    It may have said that it polls: only its code tells the parent to charge it.
+    It may have said that it polls: only what it says tells the parent to charge it.
     """
     workers: Any = [Refused()]
     parent: Any = Listener()
     with pytest.raises(UnfitError, match="Namespace nowhere") as caught:
-        await _work(workers, parent, asyncio.Event(), 1.0, tmp_path)
-    assert code_of(caught.value) == UNFIT
+        await _work(Hosted(workers), parent, asyncio.Event(), 1.0, tmp_path)
+    assert ending_of(caught.value) is Ending.UNFIT
