@@ -2,14 +2,17 @@
 Examine this machine, the store and the server, and predict the recoveries.
 """
 
+import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from temporalio.client import Client
 
 from outlast.attempt.agent_loading import load
+from outlast.attempt.shared_globals import Written, written_globals
 from outlast.cli.builds import wants
 from outlast.cli.edge import EXIT_FAILED
 from outlast.cli.home import open_store
@@ -33,6 +36,7 @@ class Finding:
     what: str
     well: bool
     told: str
+    warning: bool = False  # something to know, and nothing that must be mended
 
 
 async def examine(as_json: bool) -> int:
@@ -41,15 +45,55 @@ async def examine(as_json: bool) -> int:
     """
     findings = [_try("python", _python), _try("server binary", find_cli)]
     findings += [_try("store", _store), _try("agents", _agents)]
+    findings += shared_globals()
     findings += await _server()
     if as_json:
         print(json.dumps({"findings": [vars(each) for each in findings]}))
     else:
         for each in findings:
-            print(f"{'ok ' if each.well else 'BAD'}  {each.what:<14} {each.told}")
+            print(f"{_mark(each):<4} {each.what:<14} {each.told}")
         print("\npredicted worst recovery, on servers as we start them / untuned:")
         print("\n".join(_bounds()))
     return 0 if all(each.well for each in findings) else EXIT_FAILED
+
+
+def _mark(finding: Finding) -> str:
+    if finding.warning:
+        return "warn"
+    return "ok" if finding.well else "BAD"
+
+
+def shared_globals() -> Iterator[Finding]:
+    """
+    Warn of the globals that functions of agents' modules write, one line each: attempts
+    that share a process share them.
+    """
+    try:
+        agents = load(settings().modules).values()
+    except OutlastError:
+        return  # told already
+    modules = {
+        inspect.unwrap(each.play).__module__ for each in agents if not each.isolated
+    }
+    for file in sorted(filter(None, map(_file_of, modules))):
+        for each in _written(Path(file)):
+            told = (
+                f"{file}:{each.line}: {each.name} is written by a function, and shared "
+                "by all attempts in a process: keep it in ctx or in variables of the "
+                'attempt, or declare the agent with isolation="process"'
+            )
+            yield Finding("shared global", True, told, warning=True)
+
+
+def _written(file: Path) -> list[Written]:
+    try:
+        return written_globals(file.read_text(errors="replace"))
+    except (OSError, SyntaxError, ValueError):
+        return []  # it was loaded from elsewhere, as from an archive
+
+
+def _file_of(module: str) -> str | None:
+    return getattr(sys.modules.get(module), "__file__", None)
 
 
 def _try(what: str, look: Callable[[], str]) -> Finding:
