@@ -298,11 +298,13 @@ class Fleet:
         cause = child.killed_for or _cause(code)
         recorder = recorder_of(self.home, life.pid)
         handed_on = child.leave.is_set() and code == -signal.SIGTERM
-        settling = self._report(
-            self.reporter.settle_all(
-                *(recorder, worker_of(life.pid), cause, drained, handed_on)
+        if child.over:  # too often to ask the server about every open mission
+            settling = self._report(self.reporter.settle(recorder, cause))
+        else:
+            worker = worker_of(life.pid)
+            settling = self._report(
+                self.reporter.settle_all(recorder, worker, cause, drained, handed_on)
             )
-        )
         settling.add_done_callback(lambda _: self._ours.discard(recorder))
         if not drained:  # else it has signed off by itself
             logger.warning("child.died %s %s: %s", child.kind, life.pid, cause)
