@@ -9,6 +9,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, JsonValue
 
@@ -16,8 +17,8 @@ from outlast.attempt.agent import Agent
 from outlast.attempt.effect_identity import Proposal
 from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Attempt, Place
-from outlast.attempt.ledger import NOTHING, Ledger, Spent, Used
-from outlast.contracts.models import Answer, Assignment, Checkpoint, Task
+from outlast.attempt.ledger import Ledger, Saved
+from outlast.contracts.models import Answer, Assignment, Task
 from outlast.store.database import Store
 
 MISSION = "rehearsal"
@@ -131,18 +132,12 @@ class _KillingLedger(Ledger):
         self.effects: list[str] = []
         self.kill_after: int | None = None
 
-    def save(
-        self,
-        claim: Claim,
-        checkpoint: Checkpoint,
-        durable: bool,
-        used: Used = NOTHING,
-    ) -> Spent | None:
-        spent = super().save(claim, checkpoint, durable, used)
+    def save(self, *args: Any) -> Saved:
+        saved = super().save(*args)
         self.saves += 1
         if self.saves == self.kill_after:
             raise Killed
-        return spent
+        return saved
 
     def applied(
         self, claim: Claim, proposal: Proposal, number: int, result: JsonValue

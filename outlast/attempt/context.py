@@ -3,11 +3,13 @@ What an agent is given besides its input: memory that outlives it, and done-once
 """
 
 import asyncio
+import hashlib
 import json
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractContextManager
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeVar
 
 from pydantic import JsonValue
@@ -72,6 +74,7 @@ class Context:
         self._ledger = ledger
         self._assignment = assignment
         self._checkpoint = checkpoint
+        self._turn = asyncio.Lock()
         self._said = ""
         self._hand: Hand = NOBODY
         self.gate = Gate()
@@ -111,7 +114,7 @@ class Context:
         inline: JsonValue = None
         blob: str | None = None
         if len(body) > CHECKPOINT_BYTES - ENVELOPE_BYTES:
-            blob = await self._write(self._ledger.keep, body, durable)
+            blob = hashlib.sha256(body).hexdigest()
         else:
             inline = json.loads(body)
         checkpoint = Checkpoint(
@@ -122,10 +125,14 @@ class Context:
             blob=blob,
         )
         used = Used(tokens, cost)
-        spent = await self._write(self._ledger.save, checkpoint, durable, used)
-        self._hand.save(checkpoint.model_dump_json().encode())
-        self._checkpoint = checkpoint
-        told = {"outlast.seq": checkpoint.seq, "outlast.bytes": len(body)}
+        apart = body if blob else None
+        saved, spent = await self._write_in_turn(
+            self._ledger.save, checkpoint, durable, used, apart
+        )
+        if saved.seq > self._checkpoint.seq:  # or a save beside it was written later
+            self._hand.save(saved.model_dump_json().encode())
+            self._checkpoint = saved
+        told = {"outlast.seq": saved.seq, "outlast.bytes": len(body)}
         spans.event("ctx.saved", told)
         if spent is not None:
             self._charged(used, spent)
@@ -284,8 +291,7 @@ class Context:
         self._loop = loop
 
     async def _write(self, method: Callable[..., T], *args: Any) -> T:
-        await self.permitted()
-        self.gate.check()
+        await self._may_write()
         return await self._note(method, *args)
 
     async def _note(self, method: Callable[..., T], *args: Any) -> T:
@@ -296,12 +302,36 @@ class Context:
         self.progressed_at = time.monotonic()
         return answer
 
+    async def _may_write(self) -> None:
+        await self.permitted()
+        self.gate.check()
+
+    async def _write_in_turn(self, method: Callable[..., T], *args: Any) -> T:
+        """
+        Write behind all that was to be written before, also behind a write whose
+        caller was cancelled: of saves at the same moment the last is to be resumed.
+        """
+        await self._turn.acquire()
+        writing: Future[T] | None = None
+        try:
+            await self._may_write()
+            writing = self._ledger.store.submit(method, self._claim, *args)
+            answer = await asyncio.wrap_future(writing)
+        finally:
+            if writing is None or writing.done():
+                self._turn.release()
+            else:
+                _after(writing, self._turn.release)
+        self.progressed_at = time.monotonic()
+        return answer
+
     async def _saved_value(self) -> JsonValue:
         blob = self._checkpoint.blob
         if blob is None:
             return self._checkpoint.value
         store = self._ledger.store
-        body = await store.run(self._ledger.fetch, self._claim.mission, blob)
+        whose = (self._claim.mission, self._claim.task)
+        body = await store.run(self._ledger.fetch, *whose, blob)
         if body is None:
             raise CheckpointError(f"large progress {blob[:12]} is not in the store")
         value: JsonValue = json.loads(body)
@@ -322,6 +352,19 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def _after(writing: Future[Any], act: Callable[[], None]) -> None:
+    """
+    Do *act* on this event loop once *writing*, in a thread, has ended.
+    """
+    loop = asyncio.get_running_loop()
+
+    def ended(_: Future[Any]) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(act)
+
+    writing.add_done_callback(ended)
 
 
 def _within(whose: str, used: Used, tokens: int | None, cost: float | None) -> None:

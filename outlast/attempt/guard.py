@@ -120,13 +120,17 @@ class Attempt:
             return begun.answer
         if self.checkpoint.seq:
             self.hand.save(self.checkpoint.model_dump_json().encode())
-        with span(f"{genai.INVOKE_AGENT} {self.agent.role}", told):
-            value = await self._play()
-        if isinstance(value, FanOut):
-            answer, result = await store.run(self._spread, value)
-        else:
-            answer, result = _answer(value, self.claim.attempt)
-        await store.run(ledger.record, self.claim, answer, result)
+        try:
+            with span(f"{genai.INVOKE_AGENT} {self.agent.role}", told):
+                value = await self._play()
+            if isinstance(value, FanOut):
+                answer, result = await store.run(self._spread, value)
+            else:
+                answer, result = _answer(value, self.claim.attempt)
+            await store.run(ledger.record, self.claim, answer, result)
+        finally:
+            if self.checkpoint.blob is not None:
+                store.shrink_soon()
         return answer
 
     def _tell_begun(self, claim: Claim) -> Attributes:

@@ -5,9 +5,8 @@ Most items neither save nor act, so an item claims its line in the ledger with i
 first write, under the fence of the lease that it came with.
 """
 
+import asyncio
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar
 
 from outlast.attempt.agent import Agent
 from outlast.attempt.context import Context
@@ -15,8 +14,6 @@ from outlast.attempt.fence import Claim
 from outlast.attempt.ledger import Ledger
 from outlast.contracts.models import Assignment, Checkpoint, Task
 from outlast.contracts.pool import Batch
-
-T = TypeVar("T")
 
 # An item has no limits or approvals: one assignment does for all of them.
 PLAIN = Assignment(mission="item", tenant="item", task=Task(id="item", role="item"))
@@ -36,6 +33,7 @@ class ItemContext(Context):
         super().__init__(agent, claim, ledger, NOTHING, PLAIN)
         self._held_s = math.inf  # nothing presses: a lease may take days
         self.begun = False
+        self._beginning = asyncio.Lock()
         self._batch = batch
 
     @property
@@ -52,7 +50,8 @@ class ItemContext(Context):
         self.begun = True
         claim, batch = self._claim, self._batch
         if again:
-            saved = await self._ledger.store.run(self._ledger.resume, claim)
+            role = self._agent.role
+            saved = await self._ledger.store.run(self._ledger.resume, claim, role)
             self._checkpoint = saved or NOTHING
             return
         assignment = Assignment(
@@ -66,7 +65,9 @@ class ItemContext(Context):
         )
         self._checkpoint = found.checkpoint
 
-    async def _write(self, method: Callable[..., T], *args: Any) -> T:
-        if not self.begun and self.gate.signal is None:
-            await self.begin()
-        return await super()._write(method, *args)
+    async def _may_write(self) -> None:
+        if not self.begun or self._beginning.locked():
+            async with self._beginning:  # writes at the same moment need one claim
+                if not self.begun and self.gate.signal is None:
+                    await self.begin()
+        await super()._may_write()

@@ -2,7 +2,6 @@
 What was already done or paid for: progress, results, spending.
 """
 
-import hashlib
 import json
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,11 +17,15 @@ from outlast.attempt.fence import (
     of,
     of_line,
     of_round,
+    of_task,
     overtaken,
 )
 from outlast.contracts.models import Answer, Assignment, Checkpoint, Task
-from outlast.store.schema import blobs, spending
+from outlast.store.checkpoints import checkpoint_of, row_of
+from outlast.store.schema import spending
 from outlast.store.statements import (
+    BODY,
+    DROP_BODY,
     LAST_RESULT,
     RECORD,
     RESULT,
@@ -30,10 +33,9 @@ from outlast.store.statements import (
     SAVE,
     SAVED,
 )
-from outlast.store.upsert import insert, upsert
+from outlast.store.upsert import insert
 
 SPENT = sa.select(sa.func.sum(spending.c.tokens), sa.func.sum(spending.c.cost))
-KEEP = upsert(blobs, ["mission", "digest"], ["body", "stored_at"])
 
 
 class Used(NamedTuple):
@@ -55,6 +57,15 @@ class Spent(NamedTuple):
 
     mission: Used
     task: Used
+
+
+class Saved(NamedTuple):
+    """
+    A checkpoint as it was numbered, and the totals where something was *spent*.
+    """
+
+    checkpoint: Checkpoint
+    spent: Spent | None
 
 
 @dataclass(frozen=True)
@@ -117,20 +128,17 @@ class Ledger(EffectLedger):
         if done is not None:
             self._close_line(connection, claim, "already done", self._clock())
             return Begun(claim, Checkpoint(), _kept(done)[0])
-        saved = _saved(connection, claim)
-        known = [*carried, saved] if saved else carried
-        mine = [each for each in known if each.route == route]
-        newest = max(mine, key=lambda each: each.seq, default=Checkpoint())
+        newest = _newest(connection, claim, route, carried)
         if newest.seq:
             connection.execute(RESUMED, {**of_line(claim), "seq": newest.seq})
         return Begun(claim, newest, None)
 
-    def resume(self, claim: Claim) -> Checkpoint | None:
+    def resume(self, claim: Claim, route: str) -> Checkpoint | None:
         """
-        Read the last checkpoint of the claim's round.
+        Read the last checkpoint of *route* in the claim's round.
         """
         with self.store.read() as connection:
-            return _saved(connection, claim)
+            return _saved(connection, claim, route)
 
     def save(
         self,
@@ -138,47 +146,34 @@ class Ledger(EffectLedger):
         checkpoint: Checkpoint,
         durable: bool,
         used: Used = NOTHING,
-    ) -> Spent | None:
+        body: bytes | None = None,
+    ) -> Saved:
         """
-        Replace the task's checkpoint and, in one go, count what getting there has
-        *used*; returns the totals if that was anything.
-        """
-        row = {
-            **key_of(claim),
-            "round": claim.round,
-            "fence": claim.fence,
-            "checkpoint": checkpoint.model_dump_json(),
-            "saved_at": self._clock(),
-        }
+        Replace the task's checkpoint, with its *body* where that is too large to
+        travel, and count what getting there has *used*, in one go.
 
-        def put(connection: sa.Connection) -> Spent | None:
-            connection.execute(SAVE, row)
-            return None if used == NOTHING else _charge(connection, claim, used)
+        It gets its number here, under the lock: *checkpoint*'s own, or the next one
+        where a save beside it has taken that.
+        """
+        row = {**key_of(claim), "round": claim.round, "fence": claim.fence}
+        row |= {**row_of(checkpoint), "body": body}
+
+        def put(connection: sa.Connection) -> Saved:
+            if body is not None:
+                whose = {**of_task(claim), "of_route": checkpoint.route}
+                connection.execute(DROP_BODY, whose)
+            seq = connection.scalar(SAVE, {**row, "saved_at": self._clock()})
+            spent = None if used == NOTHING else _charge(connection, claim, used)
+            return Saved(checkpoint.model_copy(update={"seq": seq}), spent)
 
         return self._write(claim, "checkpoint", put, durable)
 
-    def keep(self, claim: Claim, body: bytes, durable: bool) -> str:
+    def fetch(self, mission: str, task: str, digest: str) -> bytes | None:
         """
-        Store progress that is too large to travel; returns its digest.
+        Read progress that was too large to travel.
         """
-        digest = hashlib.sha256(body).hexdigest()
-        row = {"mission": claim.mission, "digest": digest, "body": body}
-
-        def put(connection: sa.Connection) -> None:
-            connection.execute(KEEP, {**row, "stored_at": self._clock()})
-
-        self._write(claim, "checkpoint", put, durable)
-        return digest
-
-    def fetch(self, mission: str, digest: str) -> bytes | None:
-        """
-        Read large progress back.
-        """
-        query = sa.select(blobs.c.body).where(
-            blobs.c.mission == mission, blobs.c.digest == digest
-        )
         with self.store.read() as connection:
-            return connection.scalar(query)
+            return _body(connection, mission, task, digest)
 
     def answered(self, claim: Claim) -> tuple[Answer, JsonValue] | None:
         """
@@ -248,6 +243,38 @@ def _kept(row: str) -> tuple[Answer, JsonValue]:
     return Answer.model_validate(kept["answer"]), kept["result"]
 
 
-def _saved(connection: sa.Connection, claim: Claim) -> Checkpoint | None:
-    found = connection.scalar(SAVED, of_round(claim))
-    return Checkpoint.model_validate_json(found) if found else None
+def _newest(
+    connection: sa.Connection, claim: Claim, route: str, carried: list[Checkpoint]
+) -> Checkpoint:
+    """
+    Choose where an attempt goes on: the store's checkpoint, unless one that travelled
+    is newer and all of it is here.
+    """
+    saved = _saved(connection, claim, route)
+    mine = [each for each in carried if each.route == route]
+    newest = max(mine, key=lambda each: each.seq, default=Checkpoint())
+    if saved is None:
+        return newest
+    if newest.seq <= saved.seq or not _is_whole(connection, claim, newest):
+        return saved
+    return newest
+
+
+def _is_whole(connection: sa.Connection, claim: Claim, checkpoint: Checkpoint) -> bool:
+    # A database that was not told to be durable may have lost the last body.
+    digest = checkpoint.blob
+    found = digest is None or _body(connection, claim.mission, claim.task, digest)
+    return bool(found)
+
+
+def _saved(connection: sa.Connection, claim: Claim, route: str) -> Checkpoint | None:
+    whose = {**of_round(claim), "of_route": route}
+    found = connection.execute(SAVED, whose).first()
+    return None if found is None else checkpoint_of(found)
+
+
+def _body(
+    connection: sa.Connection, mission: str, task: str, digest: str
+) -> bytes | None:
+    which = {"of_mission": mission, "of_task": task, "of_digest": digest}
+    return connection.scalar(BODY, which)

@@ -27,9 +27,9 @@ from outlast.attempt.effect_identity import Proposal
 from outlast.attempt.effect_ledger import FREE, Permission
 from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Attempt, Place
-from outlast.attempt.ledger import NOTHING, Ledger, Spent, Used
+from outlast.attempt.ledger import Ledger, Saved
 from outlast.contracts.errors import BadInputError, TaskError
-from outlast.contracts.models import Assignment, Checkpoint, Task
+from outlast.contracts.models import Assignment, Task
 from outlast.store.database import Store, share
 
 MISSION = "crashtest"
@@ -110,16 +110,10 @@ class DeadlyLedger(Ledger):
         self.points: list[str] = []
         self._deadly = deadly
 
-    def save(
-        self,
-        claim: Claim,
-        checkpoint: Checkpoint,
-        durable: bool,
-        used: Used = NOTHING,
-    ) -> Spent | None:
-        spent = super().save(claim, checkpoint, durable, used)
-        self._come_to(f"after save {checkpoint.seq}")
-        return spent
+    def save(self, *args: Any) -> Saved:
+        saved = super().save(*args)
+        self._come_to(f"after save {saved.checkpoint.seq}")
+        return saved
 
     def intend(
         self, claim: Claim, proposal: Proposal, permission: Permission = FREE

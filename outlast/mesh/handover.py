@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from outlast.attempt.ledger import KEEP
 from outlast.contracts.models import CHECKPOINT_BYTES, Checkpoint, Task
 from outlast.contracts.policies import MESH_EVENT_BYTES
 from outlast.mesh.events import PartFinished
 from outlast.mesh.standing import Progressed
+from outlast.store.checkpoints import checkpoint_of, row_of
 from outlast.store.database import Store
-from outlast.store.schema import blobs, checkpoints, results
+from outlast.store.schema import checkpoints, results
 from outlast.store.statements import RECORD, SAVE
 
 # A row that is written while we look has a time from before.
@@ -66,13 +66,16 @@ class Watch:
     def _saved(
         self, connection: sa.Connection, missions: list[str], since: float
     ) -> Iterator[Reached]:
-        query = sa.select(checkpoints).where(
+        body = checkpoints.c.body
+        told = [each for each in checkpoints.c if each is not body]
+        # What does not fit into an event is not even read.
+        fits = sa.func.length(body) <= MESH_EVENT_BYTES
+        query = sa.select(*told, sa.case((fits, body)).label("body")).where(
             checkpoints.c.mission.in_(missions), checkpoints.c.saved_at >= since
         )
-        for row in connection.execute(query):
-            checkpoint = Checkpoint.model_validate_json(row.checkpoint)
-            if self._is_new(row.mission, row.task, row.round, checkpoint.seq):
-                whole = _unfold(connection, row.mission, checkpoint)
+        for row in connection.execute(query.order_by(checkpoints.c.seq)):
+            if self._is_new(row.mission, row.task, row.round, row.seq):
+                whole = _unfold(checkpoint_of(row), row.body)
                 yield Reached(row.mission, row.task, row.round, whole)
 
     def _finished(
@@ -153,45 +156,29 @@ def put(
                 row = {**key, "answer": each.answer, "recorded_at": now_s}
                 connection.execute(RECORD, row)
                 continue
-            folded = _fold(connection, mission, each.checkpoint, now_s)
-            saved = {"checkpoint": folded.model_dump_json(), "saved_at": now_s}
+            folded, body = _fold(each.checkpoint)
+            saved = {**row_of(folded), "body": body, "saved_at": now_s}
             connection.execute(SAVE, {**key, **saved})
 
 
-def _unfold(
-    connection: sa.Connection, mission: str, checkpoint: Checkpoint
-) -> Checkpoint:
+def _unfold(checkpoint: Checkpoint, body: bytes | None) -> Checkpoint:
     """
     Put a large value back into its checkpoint, if it can travel at all.
     """
-    if checkpoint.blob is None:
-        return checkpoint
-    size = sa.func.length(blobs.c.body)
-    body = connection.scalar(
-        sa.select(blobs.c.body).where(
-            blobs.c.mission == mission,
-            blobs.c.digest == checkpoint.blob,
-            size <= MESH_EVENT_BYTES,
-        )
-    )
     if body is None:
         return checkpoint
     return checkpoint.model_copy(update={"value": json.loads(body), "blob": None})
 
 
-def _fold(
-    connection: sa.Connection, mission: str, checkpoint: Checkpoint, now_s: float
-) -> Checkpoint:
+def _fold(checkpoint: Checkpoint) -> tuple[Checkpoint, bytes | None]:
     """
     Take a value that is too large for a heartbeat out of its checkpoint.
     """
     body = json.dumps(checkpoint.value).encode()
     if len(body) <= INLINE_BYTES:
-        return checkpoint
+        return checkpoint, None
     digest = hashlib.sha256(body).hexdigest()
-    row = {"mission": mission, "digest": digest, "body": body, "stored_at": now_s}
-    connection.execute(KEEP, row)
-    return checkpoint.model_copy(update={"value": None, "blob": digest})
+    return checkpoint.model_copy(update={"value": None, "blob": digest}), body
 
 
 def _stays(answer: str) -> bool:

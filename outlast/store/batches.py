@@ -15,7 +15,6 @@ from outlast.store.effects import of_mission
 from outlast.store.schema import (
     attempts,
     batches,
-    blobs,
     checkpoints,
     claims,
     effects,
@@ -201,7 +200,7 @@ def erase(connection: sa.Connection, batch: str) -> bool:
     """
     for table in (items, item_results, item_troubles):
         connection.execute(sa.delete(table).where(table.c.batch == batch))
-    for table in (attempts, blobs, checkpoints, claims, refusals, spending):
+    for table in (attempts, checkpoints, claims, refusals, spending):
         connection.execute(sa.delete(table).where(table.c.mission == batch))
     gone = connection.execute(sa.delete(batches).where(batches.c.id == batch))
     return bool(gone.rowcount)

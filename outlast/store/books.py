@@ -15,12 +15,12 @@ from outlast.contracts.models import Answer, Checkpoint, Mission, Task
 from outlast.contracts.names import batch_of
 from outlast.contracts.reports import Report, Status
 from outlast.store.batches import erase
+from outlast.store.checkpoints import checkpoint_of
 from outlast.store.database import Store
 from outlast.store.effects import of_mission
 from outlast.store.schema import (
     attempts,
     batches,
-    blobs,
     checkpoints,
     claims,
     effects,
@@ -34,7 +34,7 @@ from outlast.store.upsert import enter
 STARTING = "starting"
 ACCEPTED = "accepted"
 FORGOTTEN = "forgotten"
-OF_A_MISSION = (attempts, blobs, checkpoints, claims, refusals, results, spending)
+OF_A_MISSION = (attempts, checkpoints, claims, refusals, results, spending)
 
 
 @dataclass(frozen=True)
@@ -156,14 +156,12 @@ class Books:
         """
         Read the last checkpoint of each of a mission's tasks.
         """
-        query = sa.select(checkpoints.c.task, checkpoints.c.checkpoint).where(
-            checkpoints.c.mission == mission
-        )
+        told = [each for each in checkpoints.c if each is not checkpoints.c.body]
+        query = sa.select(*told).where(checkpoints.c.mission == mission)
+        query = query.order_by(checkpoints.c.saved_at)  # the last route's stays
         with self._store.read() as connection:
             rows = connection.execute(query).all()
-        return {
-            row.task: Checkpoint.model_validate_json(row.checkpoint) for row in rows
-        }
+        return {row.task: checkpoint_of(row) for row in rows}
 
     def find(self, mission: str) -> Entry | None:
         """

@@ -6,8 +6,8 @@ No I/O other than the database's happens inside a transaction.
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 from uuid import uuid4
@@ -49,6 +49,11 @@ class Database(Protocol):
         One write transaction that no other change of the schema runs beside.
         """
 
+    def shrink(self) -> None:
+        """
+        Take up no more room than the rows do, where that is ours to see to.
+        """
+
     def close(self) -> None:
         """
         Give everything back.
@@ -84,8 +89,15 @@ class Store:
         """
         Run *act* on the store's own threads, so that the event loop never waits.
         """
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: act(*args, **kwargs))
+        return await asyncio.wrap_future(self.submit(act, *args, **kwargs))
+
+    def submit(
+        self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """
+        Begin to run *act*; it goes on though nobody waits for it any more.
+        """
+        return self._threads.submit(act, *args, **kwargs)
 
     def read(self) -> AbstractContextManager[sa.Connection]:
         """
@@ -98,6 +110,14 @@ class Store:
         One write transaction; *durable* also survives the loss of power.
         """
         return self._database.writing(durable)
+
+    def shrink_soon(self) -> None:
+        """
+        Give back the room of what was replaced, behind everything that waits to be
+        read or written. When that cannot be now, a later one does it.
+        """
+        with suppress(RuntimeError):  # closed meanwhile
+            self.submit(self._database.shrink)
 
     def close(self) -> None:
         """

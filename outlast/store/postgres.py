@@ -106,6 +106,11 @@ class PostgresDatabase:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATING)))
             yield connection
 
+    def shrink(self) -> None:
+        """
+        Do nothing: the server sees to its files itself.
+        """
+
     def close(self) -> None:
         """
         Give the connections back.

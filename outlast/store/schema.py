@@ -103,14 +103,21 @@ attempts = Table(
     Column("traceback", Words),  # of what the agent raised, bounded
 )
 
+# The newest progress of a task, of each route that it was tried on: a save replaces the
+# one before, with its body.
 checkpoints = Table(
     "checkpoints",
     metadata,
     Column("mission", Words, primary_key=True),
     Column("task", Words, primary_key=True),
+    Column("route", Words, primary_key=True),
     Column("round", Integer, nullable=False),
     Column("fence", BigInteger, nullable=False),
-    Column("checkpoint", Words, nullable=False),
+    Column("seq", Integer, nullable=False),  # counts the round's saves
+    Column("version", Integer, nullable=False),  # of the agent
+    Column("value", Words),  # JSON
+    Column("digest", Words),  # of the body, which is too large to travel
+    Column("body", LargeBinary),  # JSON
     Column("saved_at", Float, nullable=False),
 )
 
@@ -149,16 +156,6 @@ effects = Table(
     Column("applied_at", Float),
     Column("settled_by", Words),  # the person who said what had become of it
     Column("settled_at", Float),
-)
-
-# Large progress; the checkpoint carries its digest.
-blobs = Table(
-    "blobs",
-    metadata,
-    Column("mission", Words, primary_key=True),
-    Column("digest", Words, primary_key=True),
-    Column("body", LargeBinary, nullable=False),
-    Column("stored_at", Float, nullable=False),
 )
 
 refusals = Table(

@@ -78,6 +78,18 @@ class SqliteDatabase:
         with self.writing(durable=True) as connection:
             yield connection
 
+    def shrink(self) -> None:
+        """
+        Move the log into the file and cut it off, unless somebody uses it now.
+        """
+        with self._lock:
+            driver: Any = self._connection.connection.driver_connection
+            driver.execute("PRAGMA busy_timeout=0")
+            try:
+                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                driver.execute(f"PRAGMA busy_timeout={int(BUSY_S * 1000)}")
+
     def close(self) -> None:
         """
         Give the file back.
@@ -92,8 +104,9 @@ class SqliteDatabase:
         try:
             with self._connection.begin():
                 yield self._connection
-        except sa.exc.DatabaseError as error:
-            raise StoreError(f"the store at {self.place}: {error.orig}") from error
+        except (sa.exc.DatabaseError, sqlite3.Error) as error:
+            cause = getattr(error, "orig", error)
+            raise StoreError(f"the store at {self.place}: {cause}") from error
 
     def _synchronize(self, durable: bool) -> None:
         if durable is not self._durable:
@@ -120,15 +133,17 @@ def _engine(path: Path) -> sa.Engine:
 
     @event.listens_for(engine, "begin")
     def begun(connection: sa.Connection) -> None:
+        # By the driver itself: a tenth of what it costs through the expressions' layer.
+        driver: Any = connection.connection.driver_connection
         options = connection.get_execution_options()
         if options.get("begin") != "BEGIN IMMEDIATE":
-            connection.exec_driver_sql("BEGIN")
+            driver.execute("BEGIN")
             return
-        connection.exec_driver_sql("PRAGMA busy_timeout=0")
+        driver.execute("PRAGMA busy_timeout=0")
         try:
-            _patiently(lambda: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+            _patiently(lambda: driver.execute("BEGIN IMMEDIATE"))
         finally:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout={int(BUSY_S * 1000)}")
+            driver.execute(f"PRAGMA busy_timeout={int(BUSY_S * 1000)}")
 
     return engine
 

@@ -6,6 +6,8 @@ attempt that takes over from a dead one is waited for. Parameters are named `of_
 where they say which row.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from outlast.store.schema import attempts, checkpoints, claims, results
@@ -86,18 +88,58 @@ CLOSE_LINE = (
 )
 
 # When an attempt of a round last saved, and last started or ended.
-LAST_SAVED = sa.select(checkpoints.c.saved_at).where(
+LAST_SAVED = sa.select(sa.func.max(checkpoints.c.saved_at)).where(
     _of(checkpoints), checkpoints.c.round == ROUND
 )
 LAST_LINE = sa.select(
     sa.func.max(sa.func.coalesce(attempts.c.ended_at, attempts.c.started_at))
 ).where(_of(attempts), attempts.c.round == ROUND)
 
-SAVE = upsert(
-    checkpoints, ["mission", "task"], ["round", "fence", "checkpoint", "saved_at"]
+
+def _saving() -> sa.Executable:
+    """
+    Number a save within the statement that writes it: what the attempt believes to be
+    the next number is the lowest it gets, for a save beside it may have taken that.
+    """
+    key = ["mission", "task", "route"]
+    rest = ["round", "fence", "version", "value", "digest", "body", "saved_at"]
+    earlier = sa.select(sa.func.max(checkpoints.c.seq) + 1).where(
+        checkpoints.c.mission == sa.bindparam("mission"),
+        checkpoints.c.task == sa.bindparam("task"),
+        checkpoints.c.round == sa.bindparam("round"),
+        checkpoints.c.seq >= sa.bindparam("seq"),
+    )
+    number = sa.func.coalesce(earlier.scalar_subquery(), sa.bindparam("seq"))
+    row: dict[str, Any] = {name: sa.bindparam(name) for name in [*key, *rest]}
+    fresh = insert(checkpoints).values({**row, "seq": number})
+    saved = fresh.on_conflict_do_update(
+        index_elements=key,
+        set_={name: fresh.excluded[name] for name in [*rest, "seq"]},
+    )
+    return saved.returning(checkpoints.c.seq)
+
+
+# Returns the number. Its row lock is the claim's: see HOLD.
+SAVE = _saving()
+SAVED = sa.select(
+    checkpoints.c.seq,
+    checkpoints.c.route,
+    checkpoints.c.version,
+    checkpoints.c.value,
+    checkpoints.c.digest,
+).where(
+    _of(checkpoints),
+    checkpoints.c.round == ROUND,
+    checkpoints.c.route == sa.bindparam("of_route"),
 )
-SAVED = sa.select(checkpoints.c.checkpoint).where(
-    _of(checkpoints), checkpoints.c.round == ROUND
+# The room of the body before becomes that of the next one, within one transaction.
+DROP_BODY = (
+    sa.update(checkpoints)
+    .where(_of(checkpoints), checkpoints.c.route == sa.bindparam("of_route"))
+    .values(body=None)
+)
+BODY = sa.select(checkpoints.c.body).where(
+    _of(checkpoints), checkpoints.c.digest == sa.bindparam("of_digest")
 )
 
 RECORD = upsert(

@@ -24,7 +24,7 @@ from unit_fakes import (
 import outlast.store.database
 import outlast.store.sqlite
 from outlast.attempt.effect_identity import Proposal
-from outlast.attempt.ledger import Ledger
+from outlast.attempt.ledger import NOTHING, Ledger
 from outlast.contracts.errors import BadInputError, StoreError
 from outlast.contracts.models import Checkpoint, Member
 from outlast.contracts.reports import Status
@@ -61,8 +61,7 @@ def work(ledger: Ledger, name: str, effect: str) -> None:
     Leave something of a mission in each table.
     """
     claim = ledger.claim(assignment(of=name), "worker", 1)
-    ledger.save(claim, Checkpoint(seq=1, route="worker"), False)
-    ledger.keep(claim, b"large", False)
+    ledger.save(claim, Checkpoint(seq=1, route="worker"), False, NOTHING, b"large")
     ledger.spend(claim, 1, 0.1)
     ledger.intend(claim, Proposal(effect))
     ledger.applied(claim, Proposal(effect), 1, "done")

@@ -197,7 +197,7 @@ async def test_saves_count_on_over_attempts(stage: Stage) -> None:
     for _ in range(3):
         with pytest.raises(BrokenError):
             await stage.play(resume_and_save)
-    saved = stage.ledger.resume(stage.overtake())
+    saved = stage.ledger.resume(stage.overtake(), "worker")
     assert saved is not None
     assert saved.seq == 3
 
@@ -641,7 +641,7 @@ async def test_a_run_that_is_over_refuses(stage: Stage) -> None:
     ):
         with pytest.raises(StaleAttemptError, match="over"):
             await write
-    saved = stage.ledger.resume(stage.overtake())
+    saved = stage.ledger.resume(stage.overtake(), "worker")
     assert saved is not None
     assert saved.value == {"lines": ["last"]}
 
@@ -988,7 +988,7 @@ async def test_what_a_step_took_is_counted_as_it_is_saved(stage: Stage) -> None:
     with pytest.raises(BudgetSpentError):
         await stage.play(play)
     claim = stage.overtake()
-    saved = stage.ledger.resume(claim)
+    saved = stage.ledger.resume(claim, "worker")
     assert saved is not None
     assert saved.value == {"step": 2}
     assert stage.ledger.spend(claim, 0, 0.0).task.tokens == 11

@@ -763,6 +763,20 @@ async def test_progress_of_an_item_outlives_its_failure(
     assert lender.shelf.results() == {1: 2, 2: 2}
 
 
+async def test_first_saves_of_an_item_at_the_same_moment(lender: Lender) -> None:
+    """
+    The item is claimed by the first of them, and none is refused.
+    """
+
+    async def play(given: Input, ctx: Context) -> int:
+        await asyncio.gather(*(ctx.save(number) for number in range(5)))
+        return ctx.beat.checkpoint.seq
+
+    lender.fill(numbered(2))
+    await lender.work(play)
+    assert lender.shelf.results() == {1: 5, 2: 5}
+
+
 async def test_items_that_save_nothing_cost_no_line(
     lender: Lender, store: Store
 ) -> None:

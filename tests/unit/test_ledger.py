@@ -24,7 +24,7 @@ from unit_fakes import (
 from outlast.attempt.effect_decision import INTENDED, Action, Decision
 from outlast.attempt.effect_identity import Proposal
 from outlast.attempt.effect_ledger import Permission, idempotency_key
-from outlast.attempt.ledger import Claim, Ledger
+from outlast.attempt.ledger import NOTHING, Claim, Ledger
 from outlast.contracts.errors import StaleAttemptError
 from outlast.contracts.models import Checkpoint
 from outlast.contracts.scopes import Scope
@@ -34,6 +34,7 @@ from outlast.store.schema import attempts, effects
 Write = Callable[[Ledger, Claim], Any]
 
 SAVED = Checkpoint(seq=3, route=ROLE, value={"done": 3})
+LARGE = Checkpoint(seq=3, route=ROLE, blob="digest")
 
 WRITES: dict[str, tuple[str, Write]] = {
     "save": ("checkpoint", lambda ledger, claim: ledger.save(claim, SAVED, False)),
@@ -41,7 +42,10 @@ WRITES: dict[str, tuple[str, Write]] = {
         "checkpoint",
         lambda ledger, claim: ledger.save(claim, SAVED, True),
     ),
-    "keep": ("checkpoint", lambda ledger, claim: ledger.keep(claim, b"large", False)),
+    "large save": (
+        "checkpoint",
+        lambda ledger, claim: ledger.save(claim, LARGE, False, NOTHING, b"large"),
+    ),
     "record": ("result", lambda ledger, claim: ledger.record(claim, answer(), "stale")),
     "intend": ("intent", lambda ledger, claim: ledger.intend(claim, Proposal("new"))),
     "intend again": (
@@ -346,21 +350,56 @@ def test_a_checkpoint_is_resumed_in_its_own_round_only(ledger: Ledger) -> None:
     An attempt goes on where its round was; a redo starts from the beginning.
     """
     first = claim(ledger, 1)
-    assert ledger.resume(first) is None
+    assert ledger.resume(first, ROLE) is None
     ledger.save(first, SAVED, False)
-    assert ledger.resume(claim(ledger, 2)) == SAVED
-    assert ledger.resume(claim(ledger, 3, round_=2)) is None
+    assert ledger.resume(claim(ledger, 2), ROLE) == SAVED
+    assert ledger.resume(claim(ledger, 3, round_=2), ROLE) is None
 
 
 def test_the_last_save_replaces_the_one_before(ledger: Ledger) -> None:
     """
-    There is one checkpoint a task.
+    There is one checkpoint a task and route, with its body; it is numbered as it is
+    written, over all routes of the round.
     """
     holder = claim(ledger, 1)
-    ledger.save(holder, SAVED, False)
-    later = SAVED.model_copy(update={"seq": 4})
-    ledger.save(holder, later, True)
-    assert ledger.resume(holder) == later
+    large = LARGE.model_copy(update={"seq": 1, "blob": "one"})
+    for number, digest in enumerate(["one", "two"], 1):
+        named = large.model_copy(update={"blob": digest})
+        saved, _ = ledger.save(holder, named, True, NOTHING, digest.encode())
+        assert saved == named.model_copy(update={"seq": number})
+        assert ledger.resume(holder, ROLE) == saved
+    assert ledger.fetch(MISSION, "only", "one") is None
+    assert ledger.fetch(MISSION, "only", "two") == b"two"
+    other = Checkpoint(seq=1, route="fallback", value=[1])
+    assert ledger.save(holder, other, False).checkpoint.seq == 3
+    assert ledger.resume(holder, ROLE) == saved
+
+
+def test_what_travelled_counts_on(ledger: Ledger) -> None:
+    """
+    An attempt that went on from a checkpoint that the store has lost saves the next
+    number, not one that would lose against it.
+    """
+    holder = claim(ledger, 1)
+    carried = SAVED.model_copy(update={"seq": 7})
+    assert ledger.save(holder, carried, False).checkpoint.seq == 7
+
+
+@pytest.mark.parametrize(
+    ("seq", "blob", "expected"),
+    [(3, None, 3), (4, None, 4), (4, "lost", 3), (2, None, 3)],
+    ids=["a tie", "newer", "newer, but its body is lost", "older"],
+)
+def test_the_store_s_checkpoint_stands_unless_a_whole_newer_one_came(
+    ledger: Ledger, seq: int, blob: str | None, expected: int
+) -> None:
+    """
+    What travelled may be older than it seems, or name what was lost.
+    """
+    ledger.save(claim(ledger, 1), SAVED, False)
+    carried = Checkpoint(seq=seq, route=ROLE, value={"carried": 1}, blob=blob)
+    begun = ledger.begin(assignment(), ROLE, 2, [carried])
+    assert begun.checkpoint == (SAVED if expected == 3 else carried)
 
 
 def test_the_save_an_attempt_went_on_from_is_noted(
@@ -376,15 +415,15 @@ def test_the_save_an_attempt_went_on_from_is_noted(
 
 def test_large_progress_is_kept_and_fetched(ledger: Ledger) -> None:
     """
-    It is found by its digest within its mission; the same body twice is one.
+    It is found by its digest within its task.
     """
     holder = claim(ledger, 1)
     body = bytes(range(256)) * 400
-    digest = ledger.keep(holder, body, False)
-    assert ledger.keep(holder, body, True) == digest
-    assert ledger.fetch(MISSION, digest) == body
-    assert ledger.fetch("other", digest) is None
-    assert ledger.fetch(MISSION, "unknown") is None
+    ledger.save(holder, LARGE, False, NOTHING, body)
+    assert ledger.fetch(MISSION, "only", "digest") == body
+    assert ledger.fetch("other", "only", "digest") is None
+    assert ledger.fetch(MISSION, "other", "digest") is None
+    assert ledger.fetch(MISSION, "only", "unknown") is None
 
 
 def test_failures_are_counted_for_each_route_of_a_round(ledger: Ledger) -> None:

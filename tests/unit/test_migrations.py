@@ -14,7 +14,9 @@ from alembic.migration import MigrationContext
 from unit_fakes import MISSION, mission, task, told_in_one_sentence
 
 from drills.postgres import Postgres
+from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import StoreError
+from outlast.contracts.models import Checkpoint
 from outlast.store import migrate
 from outlast.store.books import Books
 from outlast.store.database import Store
@@ -123,6 +125,31 @@ def test_every_older_schema_goes_up(where: Where, number: int) -> None:
     assert books.open(mission(task("a"), id="new")) is None
     store.close()
     assert differences(where) == []
+
+
+def test_progress_goes_up_with_its_large_values(where: Where) -> None:
+    """
+    Until schema 3 these lay in a table of their own.
+    """
+    build(where, 3)
+    small = Checkpoint(seq=2, route="worker", version=3, value={"n": 1})
+    large = Checkpoint(seq=4, route="worker", blob="d" * 64)
+    made = database(where)
+    with made.migrating() as connection:
+        for task_, saved in {"small": small, "large": large}.items():
+            connection.execute(
+                sa.text("INSERT INTO checkpoints VALUES (:m, :t, 1, 5, :saved, 9.5)"),
+                {"m": MISSION, "t": task_, "saved": saved.model_dump_json()},
+            )
+        connection.execute(
+            sa.text("INSERT INTO blobs VALUES (:m, :digest, :body, 9.0)"),
+            {"m": MISSION, "digest": large.blob, "body": b"[1]"},
+        )
+    made.close()
+    store = Store(where, upgrade=True)
+    assert Books(store).checkpoints(MISSION) == {"small": small, "large": large}
+    assert Ledger(store).fetch(MISSION, "large", large.blob or "") == b"[1]"
+    store.close()
 
 
 @pytest.mark.parametrize("where", ["sqlite"], indirect=True)

@@ -48,9 +48,27 @@ effects = sa.Table(
 )
 
 
+checkpoints = sa.Table(
+    "checkpoints",
+    metadata,
+    sa.Column("mission", words(), primary_key=True),
+    sa.Column("task", words(), primary_key=True),
+    sa.Column("route", words(), primary_key=True),
+    sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("value", words()),
+    sa.Column("digest", words()),
+    sa.Column("body", sa.LargeBinary),
+    sa.Column("saved_at", sa.Float, nullable=False),
+)
+
+
 def upgrade() -> None:
     _add_tracebacks()
     _move_effects(op.get_bind())
+    _move_progress(op.get_bind())
 
 
 def _add_tracebacks() -> None:
@@ -84,4 +102,30 @@ def _moved_effect(row: sa.RowMapping) -> dict[str, object]:
         "turn": str(row["round"]),
         "attempt": 0,
         "conflicts": row["diverged"],
+    }
+
+
+def _move_progress(connection: sa.Connection) -> None:
+    old = "SELECT c.*, b.body FROM checkpoints c LEFT JOIN blobs b"
+    join = "b.mission = c.mission AND c.checkpoint LIKE '%' || b.digest || '%'"
+    rows = connection.execute(sa.text(f"{old} ON {join}")).mappings().all()
+    op.drop_table("checkpoints")
+    op.drop_table("blobs")
+    metadata.create_all(connection, [checkpoints])
+    if rows:
+        moved = [_moved_progress(row) for row in rows]
+        connection.execute(sa.insert(checkpoints), moved)
+
+
+def _moved_progress(row: sa.RowMapping) -> dict[str, object]:
+    kept = ("mission", "task", "round", "fence", "saved_at", "body")
+    saved = json.loads(row["checkpoint"])
+    value = saved["value"]
+    return {
+        **{name: row[name] for name in kept},
+        "route": saved["route"],
+        "seq": saved["seq"],
+        "version": saved["version"],
+        "value": None if value is None else json.dumps(value),
+        "digest": saved["blob"],
     }
