@@ -14,6 +14,7 @@ from pydantic import JsonValue, ValidationError
 from outlast.attempt import agent_function
 from outlast.attempt.agent_input import AgentInput, first_fault
 from outlast.attempt.agent_options import Isolation, fault_of_options, fault_of_role
+from outlast.attempt.codec import Codec
 from outlast.contracts.errors import BadInputError, GiveUp
 from outlast.contracts.policies import Policy
 
@@ -136,6 +137,13 @@ class Agent:
             raise GiveUp(
                 f"{self.role} cannot use its input: {first_fault(error)}"
             ) from None
+
+    @cached_property
+    def codec(self) -> Codec:
+        """
+        How what it saves and returns is written.
+        """
+        return Codec()
 
     def unfit(self, why: str) -> BadInputError:
         """

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import json
 import re
 import types
 from collections.abc import Iterator, Mapping
@@ -73,7 +74,23 @@ class AgentInput:
         """
         if self.takes_needs and (needs or not self.is_open):
             given = {**given, NEEDS: needs}
-        return self._adapter.validate_python(given)
+        return self._made(given)
+
+    def _made(self, values: Any) -> Any:
+        """
+        Read *values* as what they are, JSON: bytes, dates under strict and others come
+        back as they were written. By alias or, as results are written, by name.
+        """
+        both: dict[str, Any] = {"by_alias": True, "by_name": True}
+        if self.is_open:
+            return self._adapter.validate_python(values, **both)
+        try:
+            return self._adapter.validate_json(json.dumps(values), **both)
+        except ValidationError as error:
+            if error.errors()[0]["type"] != "json_invalid":
+                raise
+        # Half a surrogate pair, which JSON has not.
+        return self._adapter.validate_python(values, **both)
 
     def faults(self, given: Any) -> list[str]:
         """
@@ -87,7 +104,7 @@ class AgentInput:
         if self.takes_needs:
             whole = {**given, NEEDS: {}}
         try:
-            value = self._adapter.validate_python(whole)
+            value = self._made(whole)
         except ValidationError as error:
             return self._misfits(error, lead)
         except Exception:
@@ -255,13 +272,14 @@ def _unknown_in(
     at: Place,
 ) -> Iterator[tuple[Place, list[str]]]:
     known = {key for keys in fields.values() for key in keys}
+    read = known | fields.keys()
     if not _is_extensible(kind):
         for key in given:
-            if key not in known:
+            if key not in read:
                 yield (*at, key), sorted(known)
     for name, keys in fields.items():
         inner = getattr(value, name, None)
-        for key in keys:
+        for key in {*keys, name}:
             if key in given:
                 yield from _unknown(inner, given[key], (*at, key))
 

@@ -12,17 +12,19 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeVar
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from outlast.attempt import secrets, spans
 from outlast.attempt.agent import Agent
+from outlast.attempt.agent_input import first_fault
+from outlast.attempt.codec import LossError
 from outlast.attempt.effect_identity import IfUnsure, ScopeName, propose
 from outlast.attempt.effects import Effects, permission_of
 from outlast.attempt.fence import Claim
+from outlast.attempt.floats import restored
 from outlast.attempt.gate import Gate
 from outlast.attempt.hands import NOBODY, Hand
 from outlast.attempt.ledger import Ledger, Spent, Used
-from outlast.attempt.progress import decoded, encoded
 from outlast.attempt.services import guarded
 from outlast.contracts.errors import (
     BudgetSpentError,
@@ -75,6 +77,7 @@ class Context:
         self._assignment = assignment
         self._checkpoint = checkpoint
         self._turn = asyncio.Lock()
+        self._kind: Any = None  # what progress is resumed as
         self._said = ""
         self._hand: Hand = NOBODY
         self.gate = Gate()
@@ -92,12 +95,19 @@ class Context:
 
         :raises CheckpointError: when this version of the agent cannot read it.
         """
+        self._kind = kind
         if self._checkpoint.seq == 0:
             return default
-        value = await self._saved_value()
-        if self._checkpoint.version != self._agent.version:
-            value = self._migrated(value)
-        return decoded(kind, value)
+        body = await self._saved_body()
+        try:
+            if self._checkpoint.version != self._agent.version:
+                return self._migrated(kind, body)
+            return self._agent.codec.read(kind, body)
+        except ValidationError as error:
+            name = getattr(kind, "__name__", str(kind))
+            raise CheckpointError(
+                f"the checkpoint is no {name}: {first_fault(error)}"
+            ) from None
 
     async def save(
         self, value: Any, *, durable: bool = False, tokens: int = 0, cost: float = 0.0
@@ -108,9 +118,14 @@ class Context:
         death comes between the two.
 
         :raises BudgetSpentError: when, with this, a limit is passed; it is saved.
+        :raises CheckpointError: when `resume` would not give it back as it is; the
+            sentence names the field.
         :raises StaleAttemptError: when a later attempt has the task.
         """
-        body = encoded(value)
+        try:
+            body = self._agent.codec.progress(value, self._kind)
+        except LossError as loss:
+            raise CheckpointError(f"not saved, for it would be lost: {loss}") from None
         inline: JsonValue = None
         blob: str | None = None
         if len(body) > CHECKPOINT_BYTES - ENVELOPE_BYTES:
@@ -325,26 +340,27 @@ class Context:
         self.progressed_at = time.monotonic()
         return answer
 
-    async def _saved_value(self) -> JsonValue:
+    async def _saved_body(self) -> bytes:
         blob = self._checkpoint.blob
         if blob is None:
-            return self._checkpoint.value
-        store = self._ledger.store
+            return json.dumps(self._checkpoint.value).encode()
         whose = (self._claim.mission, self._claim.task)
+        store = self._ledger.store
         body = await store.run(self._ledger.fetch, *whose, blob)
         if body is None:
             raise CheckpointError(f"large progress {blob[:12]} is not in the store")
-        value: JsonValue = json.loads(body)
-        return value
+        return body
 
-    def _migrated(self, value: JsonValue) -> Any:
+    def _migrated(self, kind: type[T], body: bytes) -> T:
         saved = self._checkpoint.version
         if self._agent.migrate is None:
             raise CheckpointError(
                 f"the checkpoint is of version {saved}, agent {self._agent.role!r} is "
                 f"version {self._agent.version} and migrates nothing"
             )
-        return self._agent.migrate(saved, value)
+        value = self._agent.migrate(saved, restored(json.loads(body)))
+        read: T = TypeAdapter(kind).validate_python(value, by_alias=True, by_name=True)
+        return read
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

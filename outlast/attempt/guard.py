@@ -14,15 +14,17 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import JsonValue, TypeAdapter
+from pydantic import JsonValue
 
 from outlast.attempt import genai
 from outlast.attempt.agent import Agent, Degraded
 from outlast.attempt.brisk import brisk
+from outlast.attempt.codec import Codec, LossError
 from outlast.attempt.context import Context
 from outlast.attempt.counts import FAILED_BEFORE, recovered
 from outlast.attempt.effects import call_plainly
 from outlast.attempt.fence import Claim
+from outlast.attempt.floats import restored, tagged
 from outlast.attempt.hands import NOBODY, Hand, Hands
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.spans import Attributes, about, describe, span
@@ -126,7 +128,7 @@ class Attempt:
             if isinstance(value, FanOut):
                 answer, result = await store.run(self._spread, value)
             else:
-                answer, result = _answer(value, self.claim.attempt)
+                answer, result = _answer(value, self.claim.attempt, self.agent.codec)
             await store.run(ledger.record, self.claim, answer, result)
         finally:
             if self.checkpoint.blob is not None:
@@ -166,7 +168,7 @@ class Attempt:
         Items(store).add(name, [(body, None) for body in bodies])
         batches.seal(name)
         made = FanOutRef(batch=name, role=spread.role, items=len(bodies))
-        answer, result = _answer(made, self.claim.attempt)
+        answer, result = _answer(made, self.claim.attempt, self.agent.codec)
         return answer.model_copy(update={"spread": made}), result
 
     async def _play(self) -> Any:
@@ -215,7 +217,7 @@ class Attempt:
             result = await store.run(ledger.result, self.assignment.mission, need)
             if result is None:
                 raise GiveUp(f"the result of {need!r} is not in the ledger")
-            found[need] = result[1]
+            found[need] = restored(result[1])
         return found
 
 
@@ -240,19 +242,17 @@ async def call(agent: Agent, given: Any, ctx: Context, threads: Executor) -> Any
     )
 
 
-_ANY: TypeAdapter[Any] = TypeAdapter(Any)
-
-
-def encode(value: Any) -> str:
+def encode(value: Any, codec: Codec) -> str:
     """
     Write a result as JSON.
 
-    :raises ResultError: when it is none or over the cap.
+    :raises ResultError: when what needs it would not get it as it is, or when it is
+        over the cap.
     """
     try:
-        body = _ANY.dump_json(value)
-    except ValueError as error:
-        raise ResultError(f"the result is no JSON: {error}") from None
+        body = codec.result(value)
+    except LossError as loss:
+        raise ResultError(f"the result cannot be kept: {loss}") from None
     if len(body) > RESULT_BYTES:
         raise ResultError(
             f"a result of {len(body)} bytes is over the cap of {RESULT_BYTES}: store "
@@ -267,13 +267,13 @@ def encode_item(item: dict[str, JsonValue]) -> str:
 
     :raises ResultError: when it is over the cap.
     """
-    body = json.dumps(item, sort_keys=True, separators=(",", ":"))
+    body = json.dumps(tagged(item), sort_keys=True, separators=(",", ":"))
     if len(body) > ITEM_BYTES:
         raise ResultError(f"an item of {len(body)} bytes is over {ITEM_BYTES}")
     return body
 
 
-def _answer(value: Any, attempt: int) -> tuple[Answer, JsonValue]:
+def _answer(value: Any, attempt: int, codec: Codec) -> tuple[Answer, JsonValue]:
     """
     Split what an agent returned into the answer that travels and the result that
     stays.
@@ -288,7 +288,7 @@ def _answer(value: Any, attempt: int) -> tuple[Answer, JsonValue]:
     redo = _redoing(value) if isinstance(value, Redo) else None
     if isinstance(value, FollowUps | Redo):
         value = value.result
-    text = encode(value)
+    text = encode(value, codec)
     result: JsonValue = json.loads(text)
     answer = Answer(
         digest=digest(text),

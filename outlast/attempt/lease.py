@@ -20,6 +20,7 @@ from outlast.attempt.agent import Agent, Degraded
 from outlast.attempt.brisk import brisk
 from outlast.attempt.counts import DEAD_ITEMS, count
 from outlast.attempt.fence import Claim
+from outlast.attempt.floats import restored
 from outlast.attempt.guard import Place, call, encode
 from outlast.attempt.hands import NOBODY, Hand
 from outlast.attempt.item_context import ItemContext
@@ -35,6 +36,7 @@ from outlast.contracts.errors import (
     ResultError,
     StaleAttemptError,
     StalledError,
+    TaskError,
     TryLater,
 )
 from outlast.contracts.models import Assignment, Beat, Checkpoint, FollowUps, Task
@@ -207,7 +209,7 @@ class Lent:
         if not many:
             return [value]
         if not isinstance(value, list) or len(value) != len(group):
-            raise ResultError(f"{len(group)} items need a list of as many results")
+            raise TaskError(f"{len(group)} items need a list of as many results")
         return value
 
     def _hold(self, group: list[Item]) -> None:
@@ -236,7 +238,7 @@ class Lent:
             raise ResultError("an item's agent cannot ask for follow-up tasks")
         if isinstance(value, Degraded):
             reason, value = shorten(value.reason, CAUSE_CHARS), value.result
-        text = encode(value)
+        text = encode(value, self.agent.codec)
         self._settling.add((item.number, text, reason))
         self.settled += 1
 
@@ -297,7 +299,7 @@ def _decoded(item: Item) -> JsonValue:
         body: JsonValue = json.loads(item.body)
     except (ValueError, RecursionError) as error:
         raise GiveUp(f"the item cannot be read: {error}") from None
-    return body
+    return restored(body)
 
 
 def _told(error: Exception) -> str:

@@ -15,7 +15,6 @@ Every error of Outlast, sorted by what the caller does next.
     └── TaskError             raised by or for an agent; decides how its task goes on
         ├── TryLater          retry, after the delay it names
         ├── StalledError      retry: alive without progress for too long
-        ├── ResultError       retry: what the agent returned cannot be kept
         ├── ExitedError       retry: the agent asked the process to exit
         ├── ServiceError      retry: an outside service has failed
         ├── GiveUp            give up: no attempt can succeed, the task is a dead letter
@@ -24,7 +23,8 @@ Every error of Outlast, sorted by what the caller does next.
         │   ├── OutsideError     documents that missions may not read on this worker
         │   ├── CircuitOpenError an outside service that is left alone for now
         │   ├── EffectConflictError  another effect stands under its key
-        │   └── CheckpointError  a checkpoint that this version cannot read
+        │   ├── CheckpointError  progress that this version cannot read, or would lose
+        │   └── ResultError      what was returned cannot be kept: it is paid for, once
         └── ParkedError       escalate: a person must look before it may go on
             └── ApprovalNeededError  and says whether the effect may happen
 
@@ -197,14 +197,6 @@ class StalledError(TaskError):
     kind = "Stalled"
 
 
-class ResultError(TaskError):
-    """
-    A result that is no JSON or over the cap. The next one may be better.
-    """
-
-    kind = "Result"
-
-
 class ExitedError(TaskError):
     """
     An agent that calls exit ends its attempt, not the process with its neighbours.
@@ -267,7 +259,15 @@ class EffectConflictError(GiveUp):
 
 class CheckpointError(GiveUp):
     """
-    Saved progress that this version of the agent cannot read.
+    Saved progress that this version of the agent cannot read, or that would not come
+    back as it is.
+    """
+
+
+class ResultError(GiveUp):
+    """
+    A result that is no JSON, would not reach others as it is, or is over the cap. It is
+    paid for, and another try would have to be paid for as well.
     """
 
 

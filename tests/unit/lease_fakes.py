@@ -13,6 +13,7 @@ from typing import Any
 from unit_fakes import ROLE, TENANT
 
 from outlast.attempt.agent import Agent, Migrate
+from outlast.attempt.codec import Codec
 from outlast.attempt.guard import Place, encode
 from outlast.attempt.lease import Lent
 from outlast.attempt.leaseledger import ItemFailure, LeaseLedger
@@ -87,7 +88,7 @@ class Shelf:
         """
         Record results as a lease does.
         """
-        rows = [(n, encode(value), None) for n, value in found.items()]
+        rows = [(n, encode(value, Codec()), None) for n, value in found.items()]
         self.ledger.settle(claim or self.claim(), rows, [], durable=True)
 
     def fail(self, number: int, cause: str = "ill", dead: bool = True) -> None:

@@ -15,6 +15,7 @@ from lease_fakes import BATCH, Shelf, batch, canonical, numbered
 from pydantic_core import from_json
 from unit_fakes import Clock, contents, refused, told_in_one_sentence
 
+from outlast.attempt.codec import Codec
 from outlast.attempt.guard import encode
 from outlast.attempt.leaseledger import ItemFailure
 from outlast.contracts.errors import BadInputError, StaleAttemptError
@@ -324,7 +325,7 @@ def test_results_of_every_shape_come_back_to_the_byte(ten: Shelf, value: Any) ->
     What was written is what is printed.
     """
     ten.write({4: value})
-    assert list(ten.outcomes.results(BATCH)) == [(4, encode(value), None)]
+    assert list(ten.outcomes.results(BATCH)) == [(4, encode(value, Codec()), None)]
 
 
 @given_store
@@ -337,7 +338,7 @@ def test_any_results_come_back_to_the_byte(store: Store, values: list[Any]) -> N
     shelf.add(*numbered(len(values)))
     shelf.write(dict(enumerate(values, 1)))
     kept = [text for _, text, _ in shelf.outcomes.results(shelf.name)]
-    assert kept == [encode(value) for value in values]
+    assert kept == [encode(value, Codec()) for value in values]
 
 
 def test_the_reason_of_a_lesser_result_is_kept(ten: Shelf) -> None:

@@ -268,14 +268,14 @@ async def test_a_result_that_cannot_be_kept_is_a_dead_letter(
     lender: Lender, soon: list[int], kind: str
 ) -> None:
     """
-    After the policy's tries, with a cause of its own; its neighbours are done.
+    At once, for it is paid for; with a cause of its own, and its neighbours are done.
     """
     lender.policy = Policy(failures=2)
     lender.fill(numbered(3))
     agent = Played(_2=lambda ctx: BAD_RESULTS[kind])
     await lender.work(agent.play)
     assert lender.shelf.results() == doubled(1, 3)
-    assert agent.calls[2] == 2
+    assert agent.calls[2] == 1
     assert lender.shelf.dead()[2].cause
 
 

@@ -247,9 +247,9 @@ def test_the_kinds_of_errors_are_those_of_their_branches() -> None:
     A subclass carries its branch's kind, since the server matches exact names; those
     about which the workflow decides otherwise have their own.
     """
-    for error in (GiveUp, MissingSecretError, CheckpointError):
+    for error in (GiveUp, MissingSecretError, CheckpointError, ResultError):
         assert error.kind == "GiveUp"
-    own = [TaskError, TryLater, StalledError, ResultError, GiveUp, ParkedError]
+    own = [TaskError, TryLater, StalledError, GiveUp, ParkedError]
     own += [BudgetSpentError, ApprovalNeededError]
     kinds = [each.kind for each in own]
     assert len(set(kinds)) == len(kinds)
