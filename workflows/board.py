@@ -2,8 +2,11 @@
 How a mission looks in the Web UI while it runs: its current details, as Markdown.
 """
 
-from outlast.contracts.reports import Outcome, Progress, Running
+from outlast.contracts.reports import Asked, Outcome, Progress, Running
 from outlast.contracts.texts import markdown_cell
+
+# What a person is asked, at most: the page has no room for more.
+MOST_LINES = 40
 
 MARKS = {
     "done": "✅",
@@ -22,7 +25,28 @@ def board(progress: Progress) -> str:
     rows += [_running(each) for each in progress.running]
     rows += [f"| … | {task} | | waiting |" for task in progress.waiting]
     head = ["**paused**", ""] if progress.paused else []
-    return "\n".join([*head, "| | task | role | |", "|-|-|-|-|", *rows])
+    asked = [line for each in progress.asked for line in _asked(progress.mission, each)]
+    if len(asked) > MOST_LINES:
+        asked = [
+            *asked[:MOST_LINES],
+            f"- and more: `starter.py parked {progress.mission}`",
+        ]
+    return "\n".join([*head, "| | task | role | |", "|-|-|-|-|", *rows, *asked])
+
+
+def _asked(mission: str, asked: Asked) -> list[str]:
+    """
+    List the effects that a person is asked about, and the command that answers.
+    """
+    answer = f"{mission} {asked.id}"
+    if asked.request:
+        answer += f" --request {asked.request}"
+    return [
+        "",
+        f"**{asked.id}** waits for approval before its {asked.before}: "
+        f"`starter.py approve {answer}` or `reject`",
+        *(f"- {markdown_cell(each.about)}" for each in asked.effects),
+    ]
 
 
 def _running(running: Running) -> str:

@@ -245,7 +245,8 @@ class Settling:
         """
         Wait for a person's word; the board says so meanwhile.
         """
-        self._waits = f"approval before its {before}"
+        told = f"approval before its {before}"
+        self._waits = f"{told}: {about}" if about else told
         try:
             said = await self._ground.desk.ask(self.task, before, about, wanted)
         finally:

@@ -8,6 +8,7 @@ leaves the effect unsure, and `if_unsure` decides.
 import asyncio
 import inspect
 import json
+import shlex
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -302,9 +303,9 @@ def _short(proposal: Proposal) -> str:
 
 
 def _unsure(proposal: Proposal, row: Row | None) -> str:
-    key = _short(proposal)
+    key, named = _short(proposal), shlex.quote(shorten(proposal.key, 2 * SHOWN_CHARS))
     who = "" if row is None else f" by {row.mission}/{row.task}, attempt {row.attempt}"
     return (
         f"effect {key} was begun{who} and may have happened: find out, then "
-        f"starter.py settle {key} --happened RESULT, or --did-not-happen"
+        f"starter.py settle {named} --happened RESULT, or --did-not-happen"
     )

@@ -25,6 +25,9 @@ app.add_typer(mesh.app, name="mesh")
 MissionId = Annotated[str, typer.Argument(help="the mission's id")]
 TaskId = Annotated[str, typer.Argument(help="the task's id")]
 Reason = Annotated[str, typer.Option(help="stands in the report")]
+Request = Annotated[
+    str, typer.Option(help="what you have seen, refused if it is another by now")
+]
 Json = Annotated[
     bool, typer.Option("--json", help="one JSON object on standard output")
 ]
@@ -188,19 +191,71 @@ def redrive(
 
 
 @app.command()
-def approve(mission: MissionId, task: TaskId, reason: Reason = "") -> None:
+def approve(
+    mission: MissionId,
+    task: TaskId,
+    reason: Reason = "",
+    request: Request = "",
+    skip: Annotated[
+        bool, typer.Option(help="leave changed effects out: the earlier ones stand")
+    ] = False,
+) -> None:
     """
-    Let TASK of MISSION start, or its effects happen.
+    Let TASK of MISSION start, or the effects happen that it has asked about.
     """
-    _decide(mission, "approve", task, reason)
+    from outlast.contracts.orders import Decision
+
+    decision = Decision(task=task, reason=reason, request=request, skip=skip)
+    _update(mission, "approve", decision)
 
 
 @app.command()
-def reject(mission: MissionId, task: TaskId, reason: Reason = "") -> None:
+def reject(
+    mission: MissionId, task: TaskId, reason: Reason = "", request: Request = ""
+) -> None:
     """
-    Skip TASK of MISSION, which has asked for leave.
+    Skip TASK of MISSION, which has asked for approval.
     """
-    _decide(mission, "reject", task, reason)
+    from outlast.contracts.orders import Decision
+
+    decision = Decision(task=task, reason=reason, request=request)
+    _update(mission, "reject", decision)
+
+
+@app.command()
+def effects(
+    mission: Annotated[
+        str | None, typer.Argument(help="of this mission or batch only")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """
+    List what agents have done to the world, by whom, and what of it is unsure.
+    """
+    from outlast.cli.effects import show_effects
+
+    show_effects(mission, as_json)
+
+
+@app.command()
+def settle(
+    key: Annotated[str, typer.Argument(help="the effect's key")],
+    happened: Annotated[
+        str | None, typer.Option(metavar="RESULT", help="what it returned, as JSON")
+    ] = None,
+    did_not_happen: Annotated[
+        bool, typer.Option("--did-not-happen", help="it may be done again")
+    ] = False,
+    mission: Annotated[
+        str | None, typer.Option(help="where several have such a key")
+    ] = None,
+) -> None:
+    """
+    Say what became of an effect that was begun and may have happened.
+    """
+    from outlast.cli.effects import settle as settle_effect
+
+    settle_effect(key, mission, happened, did_not_happen)
 
 
 @app.command()
@@ -398,12 +453,6 @@ def forget(mission: MissionId) -> None:
     from outlast.cli.show import show_forgotten
 
     show_forgotten(mission)
-
-
-def _decide(mission: str, word: str, task: str, reason: str) -> None:
-    from outlast.contracts.orders import Decision
-
-    _update(mission, word, Decision(task=task, reason=reason))
 
 
 def _update(mission: str, name: str, *args: object) -> None:

@@ -5,14 +5,14 @@ A batch waits where nobody plays its agent: then all of its items do.
 
 import asyncio
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from outlast.cli.home import open_store
 from outlast.cli.letters import known, progress
 from outlast.cli.missions import reach
 from outlast.cli.workers import live_workers
 from outlast.contracts.errors import UnavailableError
-from outlast.contracts.reports import Progress, Status
+from outlast.contracts.reports import Asked, Progress, Running, Status
 from outlast.store.batches import OPEN, Batches
 from outlast.store.batches import Entry as Line
 from outlast.store.books import Books, Entry
@@ -26,12 +26,16 @@ class Parked:
     A task that waits, or a batch, which has none.
 
     :param then: what a person can do about it.
+    :param effects: what it wants approved, one line each.
+    :param skips: whether earlier effects can stand for some of them.
     """
 
     mission: str
     task: str
     waits: str
     then: str
+    effects: list[str] = field(default_factory=list)
+    skips: bool = False
 
 
 def show_parked(mission: str | None, as_json: bool) -> None:
@@ -49,9 +53,22 @@ def show_parked(mission: str | None, as_json: bool) -> None:
     for each in found:
         task = f"  task {each.task}" if each.task else ""
         print(f"{each.mission}{task}  waits: {each.waits}")
-        print(f"    {choices(each.then)}")
+        for told in each.effects:
+            print(f"    {told}")
+        print(f"    {commands(each)}")
     if not found:
         print("nothing is parked")
+
+
+def commands(parked: Parked) -> str:
+    """
+    Spell out all that can be typed about what waits.
+    """
+    told = choices(parked.then)
+    if not parked.skips:
+        return told
+    skip = parked.then.replace("approve|reject", "approve")
+    return f"{told}, or {skip} --skip (the earlier effect stands)"
 
 
 def choices(then: str) -> str:
@@ -133,10 +150,25 @@ def waiting(progress: Progress) -> list[Parked]:
     found = []
     for running in progress.running:
         if running.id in asked:
-            about = asked[running.id].about
-            leave = f"starter.py approve|reject {progress.mission} {running.id}"
-            waits = f"{running.waits}: {about}" if about else running.waits
-            found.append(Parked(progress.mission, running.id, waits, leave))
+            found.append(_asking(progress.mission, running, asked[running.id]))
         elif running.waits:
             found.append(Parked(progress.mission, running.id, running.waits, BACK))
     return found
+
+
+def _asking(mission: str, running: Running, asked: Asked) -> Parked:
+    """
+    What a task asks a person, with the command that answers what was seen.
+    """
+    then = f"starter.py approve|reject {mission} {running.id}"
+    if asked.request:
+        then += f" --request {asked.request}"
+    several = len(asked.effects) > 1
+    return Parked(
+        mission=mission,
+        task=running.id,
+        waits=running.waits,
+        then=then,
+        effects=[each.about for each in asked.effects] if several else [],
+        skips=any(each.recorded for each in asked.effects),
+    )

@@ -10,11 +10,11 @@ from typing import Any
 from outlast.cli.follow import doing, look, why_silent
 from outlast.cli.home import entry_of, open_store
 from outlast.cli.missions import Conducted, reach
-from outlast.cli.parked import choices, waiting
+from outlast.cli.parked import commands, waiting
 from outlast.cli.report import write_report
 from outlast.cli.wedged import wedged_cause
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.reports import Outcome, Report
+from outlast.contracts.reports import Outcome, Progress, Report
 from outlast.store.batches import Batches
 from outlast.store.books import ACCEPTED, Books, Entry
 
@@ -116,10 +116,19 @@ async def show_status(mission: str, as_json: bool) -> None:
     for running in view.progress.running:
         state, said = doing(running, view)
         print(f"{running.id:<16} {state:<9} {said}".rstrip())
-    for parked in waiting(view.progress):
-        print(f"{parked.task} waits: {choices(parked.then)}")
+    _print_parked(view.progress)
     for task in view.progress.waiting:
         print(f"{task:<16} waiting")
+
+
+def _print_parked(progress: Progress) -> None:
+    """
+    Print what a person can do about each task that waits.
+    """
+    for parked in waiting(progress):
+        for told in parked.effects:
+            print(f"{parked.task:<16} {told}")
+        print(f"{parked.task} waits: {commands(parked)}")
 
 
 def outcome_line(outcome: Outcome) -> str:

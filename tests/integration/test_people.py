@@ -3,6 +3,7 @@ Tasks that wait for a person: approved, rejected, or decided by the deadline.
 """
 
 import asyncio
+from typing import Any
 
 import pytest
 from small_crew import Crew, task
@@ -10,9 +11,9 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from test_supervisor import Input, outcome, well
 
-from outlast import Context
+from outlast import Context, GiveUp, Redo
 from outlast.contracts.errors import ApprovalNeededError
-from outlast.contracts.models import Answer, Approval, Assignment, Budget
+from outlast.contracts.models import Answer, Approval, Assignment, Budget, Redrive
 from outlast.contracts.orders import Decision
 from outlast.contracts.reports import Status
 from outlast.store.books import Books
@@ -205,3 +206,127 @@ async def test_a_mission_that_is_cancelled_asks_nobody(small_crew: Crew) -> None
 
     assert report.status is Status.CANCELLED
     assert outcome(report, "t").reasons == ["enough"]
+
+
+class Cashier:
+    """
+    An agent that pays several bills at once, each worded anew in every attempt.
+    """
+
+    def __init__(self, crew: Crew, cents: dict[str, list[int]]) -> None:
+        self.cents = cents  # of each bill, by attempt
+        self.paid: list[tuple[str, object]] = []
+        self.attempts = 0
+        crew.plays("pay", self.pay)
+
+    async def pay(self, given: Input, ctx: Context) -> str:
+        self.attempts += 1
+
+        async def pay(bill: str) -> None:
+            by_attempt = self.cents[bill]
+            cents = by_attempt[min(self.attempts, len(by_attempt)) - 1]
+            words = f"{bill} of attempt {self.attempts}"
+            await ctx.once(bill, self.act, content={"cents": cents}, payload=words)
+
+        await asyncio.gather(*map(pay, self.cents))
+        if ctx.round == 1 and given.get("dies"):
+            raise GiveUp("no more")
+        return "paid"
+
+    def act(self, key: str, words: object) -> str:
+        self.paid.append((key, words))
+        return f"receipt for {words}"
+
+
+async def test_what_is_approved_is_what_happens(small_crew: Crew) -> None:
+    """
+    All effects of a gather are asked at once, words may change, content may not: that
+    is asked again, with what it was, and an answer to the old question is refused.
+    """
+    till = Cashier(small_crew, {"a": [10], "b": [20, 9_000_000]})
+    async with small_crew.at_work():
+        handle = await small_crew.start(
+            small_crew.mission(task("t", "pay", approval=EFFECT))
+        )
+        first = await asked(small_crew, handle)
+        assert {each.key for each in first.effects} == {"a", "b"}
+        yes = Decision(task="t", request=first.request)
+        await handle.execute_update("approve", yes)
+        found = await small_crew.until(
+            handle, lambda p: p.asked and p.asked[0].request != first.request
+        )
+        (changed,) = found.asked[0].effects
+        assert (changed.content, changed.before) == (
+            '{"cents":9000000}',
+            '{"cents":20}',
+        )
+        with pytest.raises(WorkflowUpdateFailedError) as refusal:
+            await handle.execute_update("approve", yes)
+        assert "than you have seen" in str(refusal.value.cause)
+        with pytest.raises(WorkflowUpdateFailedError) as refusal:
+            await handle.execute_update("approve", Decision(task="t", skip=True))
+        assert "no effect that has an earlier one" in str(refusal.value.cause)
+        await handle.execute_update("approve", Decision(task="t"))
+        report = await handle.result()
+
+    assert report.status is Status.COMPLETED
+    assert till.paid == [
+        ("default:m:a", "a of attempt 1"),
+        ("default:m:b", "b of attempt 2"),
+    ]
+
+
+@pytest.mark.parametrize("skip", [True, False])
+async def test_a_changed_effect_of_a_redriven_task_is_asked_about(
+    small_crew: Crew, skip: bool
+) -> None:
+    """
+    Also where no approval was declared: it is done as well, or the earlier one stands.
+    """
+    till = Cashier(small_crew, {"a": [10, 11]})
+
+    async def wait(given: Input, ctx: Context) -> None:
+        await asyncio.Event().wait()
+
+    small_crew.plays("wait", wait)
+    async with small_crew.at_work():
+        dies = task("t", "pay", input={"dies": True})
+        handle = await small_crew.start(small_crew.mission(dies, task("u", "wait")))
+        await small_crew.until(handle, lambda p: p.settled)
+        await handle.execute_update("redrive", Redrive(tasks=["t"]))
+        (changed,) = (await asked(small_crew, handle)).effects
+        assert (changed.before, changed.recorded) == ('{"cents":10}', True)
+        await handle.execute_update("approve", Decision(task="t", skip=skip))
+        await small_crew.until(handle, lambda p: p.settled)
+        await handle.execute_update("cancel", "enough")
+        report = await handle.result()
+
+    assert outcome(report, "t").status is Status.DONE
+    paid = ["default:m:a"] if skip else ["default:m:a", "default:m@2:a"]
+    assert [key for key, _ in till.paid] == paid
+    assert Books(small_crew.store).audit().violations == []
+
+
+async def test_a_child_mission_done_again_does_not_repeat_its_effects(
+    small_crew: Crew,
+) -> None:
+    """
+    Its second round is another mission, and logically the same one.
+    """
+    till = Cashier(small_crew, {"a": [10]})
+    small_crew.plays("well", well)
+
+    async def judge(given: Input, ctx: Context) -> Any:
+        if ctx.round == 1:
+            return Redo(task="t", reason="once more")
+        return "fine"
+
+    small_crew.plays("judge", judge)
+    inner = {"goal": "pay", "tasks": [{"id": "x", "role": "pay"}]}
+    report = await small_crew.run(
+        task("t", "mission", input=inner), task("j", "judge", needs=["t"])
+    )
+
+    assert report.status is Status.COMPLETED
+    assert till.attempts == 2
+    assert till.paid == [("default:m/t:a", "a of attempt 1")]

@@ -4,10 +4,13 @@ What the starter says of batches that nobody works on.
 
 import pytest
 
-from outlast.cli.parked import open_batches, unplayed_batches
+from outlast.cli.parked import commands, open_batches, unplayed_batches, waiting
+from outlast.contracts.approvals import wanted_effect
 from outlast.contracts.pool import Batch
+from outlast.contracts.reports import Asked, Progress, Running
 from outlast.store.batches import Batches
 from outlast.store.database import Store
+from workflows.board import board
 
 
 @pytest.fixture
@@ -36,3 +39,47 @@ def test_asked_for_one_mission_its_batches_are_told(batches: Batches) -> None:
     batches.seal("m#t")
     batches.close("m#t", cancelled=True)
     assert {each.id for each in open_batches(batches, "m")} == {"m#u"}
+
+
+def test_what_a_task_asks_is_told_with_its_answers() -> None:
+    """
+    Each effect, what it was before, and whole commands that answer what was seen.
+    """
+    new = wanted_effect("mail", '"ann"', "1")
+    changed = wanted_effect("pay", "2", "2", before="1", recorded=True)
+    asked = Asked(id="t", before="effect", effects=[new, changed], request="abc")
+    running = Running(id="t", role="r", route="r", waits="approval before its effect")
+    progress = Progress(
+        mission="m",
+        paused=False,
+        waiting=[],
+        running=[running],
+        settled=[],
+        asked=[asked],
+    )
+    (parked,) = waiting(progress)
+    assert parked.effects == [
+        "effect 'mail': \"ann\"",
+        "effect 'pay': 2 (it was done with 1)",
+    ]
+    approve = "starter.py approve m t --request abc"
+    for command in (approve, approve.replace("approve", "reject"), f"{approve} --skip"):
+        assert command in commands(parked)
+    shown = board(progress)
+    assert f"`{approve}`" in shown
+    assert "effect 'pay': 2 (it was done with 1)" in shown
+
+
+def test_the_board_has_a_bound() -> None:
+    """
+    However many tasks ask for however much.
+    """
+    effects = [
+        wanted_effect("k" * 999, "c" * 999, str(n), "b" * 999) for n in range(20)
+    ]
+    asked = [Asked(id=f"t{n}", before="effect", effects=effects) for n in range(100)]
+    progress = Progress(
+        mission="m", paused=False, waiting=[], running=[], settled=[], asked=asked
+    )
+    assert len(board(progress)) < 32 * 1024
+    assert "starter.py parked m" in board(progress)

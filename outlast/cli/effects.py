@@ -1,0 +1,114 @@
+"""
+The starter's verbs for effects: list them, and say what became of an unsure one.
+"""
+
+import getpass
+import json
+import shlex
+import socket
+import time
+from contextlib import suppress
+from dataclasses import asdict
+
+from pydantic import JsonValue
+
+from outlast.cli.home import open_store
+from outlast.contracts.errors import BadInputError
+from outlast.contracts.texts import shorten
+from outlast.store.batches import Batches
+from outlast.store.books import Books
+from outlast.store.database import Store
+from outlast.store.effects import EffectBooks, Entry
+
+SHOWN_CHARS = 120
+RESULT_BYTES = 64 * 1024
+
+
+def show_effects(mission: str | None, as_json: bool) -> None:
+    """
+    Print the effects of one mission, with those of all that it has made, or of all.
+    """
+    store = open_store()
+    entries = EffectBooks(store).entries(mission)
+    if mission is not None and not entries:
+        _known(store, mission)
+    if as_json:
+        told = [{**asdict(each), "unsure": each.unsure} for each in entries]
+        print(json.dumps(told, ensure_ascii=False))
+        return
+    for each in entries:
+        for line in lines(each):
+            print(line)
+    if not entries:
+        print("no effects")
+
+
+def _known(store: Store, mission: str) -> None:
+    if Books(store).find(mission) is None and Batches(store).find(mission) is None:
+        raise BadInputError(f"no mission or batch {mission!r} is in the ledger")
+
+
+def lines(entry: Entry) -> list[str]:
+    """
+    Tell one effect: what and how it is, who did it and when; and how it is settled.
+    """
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.intended_at))
+    who = f"{entry.mission}/{entry.task} round {entry.turn} attempt {entry.attempt}"
+    told = [
+        f"{at}  {_state(entry):<9} {shorten(entry.key, SHOWN_CHARS)}  "
+        f"{shorten(entry.content, SHOWN_CHARS)}",
+        f"    by {who}, scope {entry.scope or f'tenant {entry.tenant}'}",
+    ]
+    if entry.settled_by is not None and entry.settled_at is not None:
+        then = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.settled_at))
+        told.append(f"    settled by {entry.settled_by} at {then}")
+    if entry.unsure:
+        settle = f"starter.py settle {shlex.quote(entry.key)} --mission {entry.mission}"
+        told.append(f"    find out, then: {settle} --happened RESULT")
+        told.append(f"    or: {settle} --did-not-happen")
+    return told
+
+
+def settle(
+    key: str, mission: str | None, happened: str | None, did_not_happen: bool
+) -> None:
+    """
+    Record whether an unsure effect has happened, and say how its task goes on.
+
+    :raises BadInputError: when it is not unsure, or both or neither was said.
+    """
+    if (happened is None) != did_not_happen:
+        raise BadInputError("say --happened RESULT, or --did-not-happen")
+    result = None if happened is None else read_result(happened)
+    who = f"{getpass.getuser()}@{socket.gethostname()}"
+    books = EffectBooks(open_store())
+    entry = books.settle(key, mission, happened is not None, result, who)
+    word = "did not happen" if did_not_happen else "happened"
+    print(f"effect {shorten(key, SHOWN_CHARS)!r} {word}, says {who}")
+    print(f"go on with: starter.py redrive {entry.mission} --task {entry.task}")
+
+
+def read_result(text: str) -> JsonValue:
+    """
+    Read what an effect returned: JSON, or else a text.
+
+    :raises BadInputError: when it cannot be kept.
+    """
+    if len(text.encode(errors="replace")) > RESULT_BYTES:
+        raise BadInputError(f"the result is over the cap of {RESULT_BYTES} bytes")
+    value: JsonValue = text
+    with suppress(ValueError, RecursionError):
+        value = json.loads(text, parse_constant=_refused)
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise BadInputError("the result holds half a character: replace it") from None
+    return value
+
+
+def _refused(constant: str) -> JsonValue:
+    raise ValueError(constant)  # NaN and the infinities are a text then
+
+
+def _state(entry: Entry) -> str:
+    return "unsure" if entry.unsure else entry.state
