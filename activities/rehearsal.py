@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from outlast import Context, agent
 
@@ -54,6 +54,8 @@ class Script(BaseModel):
     # How long the far side takes to answer once the effect has happened.
     effect_seconds: float = Field(default=0.0, ge=0, le=3600)
     misbehave: Misbehave | None = None
+    # What came before it, whose results it does not use.
+    needs: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class Rehearsed(BaseModel):

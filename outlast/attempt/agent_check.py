@@ -5,14 +5,18 @@ before anything starts.
 
 import inspect
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_origin
+
+from pydantic import ValidationError
 
 from outlast.attempt.agent import Agent
 from outlast.attempt.agent_function import hints_of
 from outlast.attempt.agent_input import MOST_FAULTS, name_of
 from outlast.attempt.context import Context
-from outlast.contracts.models import Task
+from outlast.contracts.errors import BadInputError, GiveUp
+from outlast.contracts.models import FanOut, FollowUps, Task
+from outlast.contracts.trees import MISSION_ROLE, Part
 
 
 def check(agents: Iterable[Agent]) -> None:
@@ -47,6 +51,54 @@ def _may_be_context(hint: Any) -> bool:
     if issubclass(kind, Context) or getattr(kind, "_is_protocol", False):
         return True
     return issubclass(Context, kind) or kind is typing.Any
+
+
+def refuse_misfits(tasks: Iterable[Task], agents: Mapping[str, Agent]) -> None:
+    """
+    Check what each of *tasks*, also of missions within, gives to the agent of its role,
+    where that is one of *agents*. What its fallbacks take is their attempt's business.
+
+    :raises BadInputError: naming the first task that does not fit, and its field.
+    """
+    for task in _flat(tasks):
+        agent = agents.get(task.role)
+        fault = fault_of_task(agent, task) if agent else None
+        if fault is not None:
+            raise BadInputError(fault)
+
+
+def refuse_bad_work(value: Any, agents: Mapping[str, Agent]) -> None:
+    """
+    Check the tasks and items that an agent's result asks for, as a mission's are before
+    it starts.
+
+    :raises GiveUp: naming what does not fit; no attempt more would ask better.
+    """
+    if isinstance(value, FollowUps):
+        try:
+            refuse_misfits(value.tasks, agents)
+        except BadInputError as error:
+            raise GiveUp(f"it asks for {error}") from None
+    if isinstance(value, FanOut) and value.role in agents:
+        for number, item in enumerate(value.items, 1):
+            fault = fault_of_input(agents[value.role], item)
+            if fault is not None:
+                raise GiveUp(f"its item {number} for {value.role!r}: {fault}")
+
+
+def _flat(tasks: Iterable[Task]) -> Iterator[Task]:
+    """
+    List *tasks* and those of the missions that they stand for.
+    """
+    waiting = list(tasks)
+    while waiting:
+        task = waiting.pop(0)
+        yield task
+        if task.role == MISSION_ROLE:
+            try:
+                waiting.extend(Part.model_validate(task.input).tasks)
+            except ValidationError:
+                continue  # the plan's check says so
 
 
 def fault_of_task(agent: Agent, task: Task) -> str | None:

@@ -17,16 +17,18 @@ from typing import (
     get_args,
     get_origin,
     get_type_hints,
-    is_typeddict,
 )
 
 from pydantic import (
     AliasChoices,
     AliasPath,
     JsonValue,
+    PydanticUserError,
+    RootModel,
     TypeAdapter,
     ValidationError,
 )
+from typing_extensions import is_typeddict
 
 NEEDS = "needs"
 # More faults than this are of one cause, and nobody reads them all.
@@ -150,6 +152,8 @@ def _why(error: Exception) -> str:
     inner = re.search(r"schema for <class '([^']+)'>", str(error))
     if inner:
         return f"nothing in JSON becomes a {inner[1]}"
+    if isinstance(error, PydanticUserError):
+        return str(error).splitlines()[0].rstrip(".")
     return f"{type(error).__name__} when its type is read"
 
 
@@ -251,7 +255,9 @@ def _unknown(
     Find the keys of *given* that *value*, which was made of it, has no field for: each
     with its place and the keys that there are.
     """
-    if isinstance(given, dict):
+    if isinstance(value, RootModel):
+        yield from _unknown(value.root, given, at)
+    elif isinstance(given, dict):
         kind: Any = hint if is_typeddict(hint) else type(value)
         fields = _fields(kind)
         if fields:

@@ -8,12 +8,14 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
 
+from outlast.attempt.agent_check import fault_of_input
 from outlast.attempt.spans import span
 from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
 from outlast.cli.follow import shown
@@ -22,7 +24,7 @@ from outlast.cli.intake import new_id
 from outlast.cli.missions import Options, joined, reach, refuse_far_workers, tell_where
 from outlast.contracts.pool import Batch, BatchReport
 from outlast.runtime import telemetry
-from outlast.runtime.batch import StartedBatch, open_batch, resolve
+from outlast.runtime.batch import StartedBatch, agent_of, open_batch, resolve
 from outlast.runtime.screen import terminal_of
 from outlast.runtime.source import Source, source
 from outlast.store.batches import Batches
@@ -40,7 +42,8 @@ def conduct_batch(
 
     :raises BadInputError: before anything is started.
     """
-    given = source(where)
+    agent = agent_of(role)
+    given = source(where, partial(fault_of_input, agent))
     if not options.embedded:
         refuse_far_workers()
     stem = "batch" if where == "-" else Path(where).stem

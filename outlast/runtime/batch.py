@@ -14,6 +14,7 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError
 
+from outlast.attempt.agent import Agent
 from outlast.attempt.agent_loading import load
 from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
 from outlast.contracts.names import MISSIONS_QUEUE
@@ -36,11 +37,11 @@ from outlast.store.items import Items
 WAKE_S = 0.5
 
 
-def resolve(role: str, name: str, tenant: str, store: Store) -> Batch:
+def agent_of(role: str) -> Agent:
     """
-    Make the batch of *name* for the agent that plays *role*.
+    Find the agent that plays *role*.
 
-    :raises BadInputError: when no agent plays it, or the id is a mission's.
+    :raises BadInputError: when there is none.
     """
     agents = load(settings().modules)
     if role not in agents:
@@ -48,9 +49,18 @@ def resolve(role: str, name: str, tenant: str, store: Store) -> Batch:
             f"no agent plays {role!r}; there are {', '.join(sorted(agents))}; "
             "set OUTLAST_AGENTS to the module that has it"
         )
+    return agents[role]
+
+
+def resolve(role: str, name: str, tenant: str, store: Store) -> Batch:
+    """
+    Make the batch of *name* for the agent that plays *role*.
+
+    :raises BadInputError: when no agent plays it, or the id is a mission's.
+    """
+    policy = agent_of(role).policy
     if Books(store).find(name) is not None:
         raise BadInputError(f"{name!r} is a mission's id; choose another one")
-    policy = agents[role].policy
     try:
         return Batch(
             id=name,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.pool import ITEM_BYTES
@@ -21,6 +21,8 @@ from outlast.store.folder import scan
 # Items that are written at once as they come in, and how long they wait for company.
 CHUNK = 1_000
 LINGER_S = 0.1
+
+FaultOf = Callable[[Any], str | None]
 
 
 @dataclass(frozen=True)
@@ -44,21 +46,23 @@ class Source:
     items: Callable[[], Iterator[Given]]
 
 
-def source(where: str) -> Source:
+def source(where: str, fault_of: FaultOf = lambda _: None) -> Source:
     """
     Find the items at *where*: a file of JSON lines, a folder, or - for standard input.
 
-    :raises BadInputError: naming the first line that is no item.
+    :param fault_of: says why an item does not fit its agent. What comes through a pipe
+        is a dead letter then, since others may be at work already.
+    :raises BadInputError: naming the first line that is no item, or does not fit.
     """
     if where == "-":
         name = "standard input"
-        return Source(name, None, lambda: read_lines(sys.stdin.buffer, name))
+        return Source(name, None, lambda: read_lines(sys.stdin.buffer, name, fault_of))
     path = Path(where).expanduser()
     if path.is_dir():
-        return _folder(path)
+        return _folder(path, fault_of)
     try:
         with path.open("rb") as file:
-            total = check(read_lines(file, where))
+            total = check(read_lines(file, where, fault_of))
     except OSError as error:
         raise BadInputError(f"{where} cannot be read: {error.strerror}") from None
     if not total:
@@ -71,7 +75,7 @@ def _read_file(path: Path) -> Iterator[Given]:
         yield from read_lines(file, str(path))
 
 
-def _folder(path: Path) -> Source:
+def _folder(path: Path, fault_of: FaultOf) -> Source:
     """
     Make each document below *path* an item.
     """
@@ -81,17 +85,25 @@ def _folder(path: Path) -> Source:
         raise BadInputError(f"{path} cannot be read: {error.strerror}") from None
     if not files:
         raise BadInputError(f"{path} holds no document that can be read")
-    bodies = [json.dumps({"path": str(each.file)}) for each in files]
+    items = [{"path": str(each.file)} for each in files]
+    fault = fault_of(items[0])
+    if fault is not None:
+        raise BadInputError(
+            f"the documents of {path} become items, each a path: {fault}"
+        )
+    bodies = [json.dumps(each) for each in items]
     return Source(str(path), len(bodies), lambda: (Given(each) for each in bodies))
 
 
-def read_lines(file: BinaryIO, name: str) -> Iterator[Given]:
+def read_lines(
+    file: BinaryIO, name: str, fault_of: FaultOf = lambda _: None
+) -> Iterator[Given]:
     """
     Read items from JSON lines, one after the other; blank lines are no items.
     """
     for number, line in enumerate(_lines(file), 1):
         if line.strip():
-            yield _item(line, f"{name} line {number}")
+            yield _item(line, f"{name} line {number}", fault_of)
 
 
 def check(items: Iterable[Given]) -> int:
@@ -162,7 +174,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
         whole = line.endswith(b"\n")
 
 
-def _item(line: bytes, place: str) -> Given:
+def _item(line: bytes, place: str, fault_of: FaultOf) -> Given:
     if len(line.strip()) > ITEM_BYTES:
         told = shorten(line.decode(errors="replace"), 200)
         fault = f"{place}: an item of more than {ITEM_BYTES} bytes"
@@ -178,4 +190,5 @@ def _item(line: bytes, place: str) -> Given:
         body = json.dumps(item, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except ValueError as error:
         return Given(json.dumps(place), f"{place}: no JSON: {error}")
-    return Given(body)
+    misfit = fault_of(item)
+    return Given(body, None if misfit is None else f"{place}: {misfit}")

@@ -19,6 +19,7 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from outlast.attempt.agent_check import refuse_misfits
 from outlast.attempt.agent_loading import crew, load
 from outlast.contracts.errors import OutlastError, TooManyError, UnavailableError
 from outlast.contracts.models import Mission
@@ -97,12 +98,15 @@ class Started:
 
 def resolve(mission: Mission) -> Mission:
     """
-    Put the crew's routes into *mission* and check it whole, before anything starts.
+    Put the crew's routes into *mission* and check it whole, before anything starts:
+    the plan, and each task's input against the type that its agent takes.
 
     :raises BadInputError: in one sentence.
     """
-    resolved = mission.model_copy(update={"crew": crew(load(settings().modules))})
+    agents = load(settings().modules)
+    resolved = mission.model_copy(update={"crew": crew(agents)})
     Plan(resolved)
+    refuse_misfits(resolved.tasks, agents)
     return resolved
 
 
