@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from outlast.attempt.guard import encode
 from outlast.attempt.leaseledger import ItemFailure
 from outlast.contracts.errors import BadInputError, StaleAttemptError
 from outlast.contracts.pool import Burial, Span
-from outlast.runtime.source import read_lines
+from outlast.runtime.source import read_lines, source
 from outlast.store.batches import Batches
 from outlast.store.books import Books
 from outlast.store.database import Store
@@ -635,3 +636,42 @@ def test_batches_are_listed_the_newest_first(store: Store) -> None:
         batches.open(batch(name))
     assert [each.id for each in batches.entries()] == ["b", "c", "a"]
     assert batches.find("nobody") is None
+
+
+def no_more_than_two(item: dict[str, int]) -> str | None:
+    """
+    Fit an agent that cannot count.
+    """
+    return None if item["n"] <= 2 else "n: too many"
+
+
+def test_an_item_that_does_not_fit_is_refused_with_its_line(tmp_path: Path) -> None:
+    """
+    Before anything of a file is fed.
+    """
+    path = tmp_path / "items.jsonl"
+    path.write_text('{"n": 1}\n\n{"n": 3}\n{"n": 2}\n')
+    with pytest.raises(BadInputError, match=r"items\.jsonl line 3: n: too many"):
+        source(str(path), no_more_than_two)
+    assert source(str(path)).total == 3
+
+
+def test_an_item_of_a_pipe_that_does_not_fit_is_a_dead_letter(shelf: Shelf) -> None:
+    """
+    Others may be at work already; no attempt sees it.
+    """
+    pipe = io.BytesIO(b'{"n": 1}\n{"n": 3}\n{"n": 2}\n')
+    taken = list(read_lines(pipe, "pipe", no_more_than_two))
+    shelf.items.add(BATCH, [(each.body, each.fault) for each in taken])
+    assert {number: each.cause for number, each in shelf.dead().items()} == {
+        2: "pipe line 2: n: too many"
+    }
+
+
+def test_a_folder_is_refused_where_its_agent_takes_no_documents(tmp_path: Path) -> None:
+    """
+    Its items hold a path each.
+    """
+    (tmp_path / "a.txt").write_text("text")
+    with pytest.raises(BadInputError, match="a path: path: no such field"):
+        source(str(tmp_path), lambda item: "path: no such field")
