@@ -252,6 +252,9 @@ def bad_missions() -> dict[str, str]:
         "unknown need": json.dumps({"goal": "g", "tasks": [one_task(needs=["x"])]}),
         "duplicate": json.dumps({"goal": "g", "tasks": [one_task(), one_task()]}),
         "over a cap": json.dumps({"goal": "g", "tasks": many}),
+        "unfit input": json.dumps(
+            {"goal": "g", "tasks": [one_task(input={"step": 1})]}
+        ),
         "wrong type": json.dumps({"goal": "g", "tasks": "none"}),
         "bomb": bomb,
         "no yaml": "goal: [",
