@@ -177,6 +177,7 @@ def write_on_signal(path: Path) -> None:
     Have this process write its stacks to *path* when its parent asks. The file comes
     last: a signal that is not registered yet would kill.
     """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.unlink(missing_ok=True)
     if not MAIN_THREAD:
         return

@@ -157,7 +157,7 @@ import agents
 from outlast.fleet.stacks import write_on_signal
 
 async def main():
-    asyncio.get_running_loop().call_later(0.1, Path(sys.argv[1] + ".ready").touch)
+    asyncio.get_running_loop().call_later(0.1, Path(sys.argv[3], "ready").touch)
     write_on_signal(Path(sys.argv[1]))
     await asyncio.sleep(0.2)
     if sys.argv[2] == "thread":
@@ -186,11 +186,11 @@ def adds():
 @contextmanager
 def silent(folder: Path, how: str) -> Iterator[tuple[int, Path]]:
     (folder / "agents.py").write_text(AGENTS)
-    stack = folder / "1.stack"
+    stack = folder / "run" / "1.stack"  # the first to write there
     command = [sys.executable, "-c", WORKER, str(stack), how, str(folder)]
     with subprocess.Popen(command, cwd=ROOT) as process:
         try:
-            wait_for(Path(f"{stack}.ready").exists, "its loop", limit_s=20.0)
+            wait_for((folder / "ready").exists, "its loop", limit_s=20.0)
             yield process.pid, stack
         finally:
             process.kill()
