@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from outlast.attempt.agent import Degraded, agent
     from outlast.attempt.context import Context
+    from outlast.attempt.worker_start import on_worker_start
     from outlast.contracts.errors import GiveUp, TryLater
     from outlast.contracts.models import FanOut, FollowUps, Mission, Redo, Task
     from outlast.contracts.policies import Policy
@@ -28,6 +29,7 @@ __all__ = [
     "Task",
     "TryLater",
     "agent",
+    "on_worker_start",
     "start",
 ]
 
@@ -43,6 +45,7 @@ _HOMES = {
     "Task": "outlast.contracts.models",
     "TryLater": "outlast.contracts.errors",
     "agent": "outlast.attempt.agent",
+    "on_worker_start": "outlast.attempt.worker_start",
     "start": "outlast.runtime.start",
 }
 

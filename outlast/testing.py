@@ -18,6 +18,7 @@ from outlast.attempt.effect_identity import Proposal
 from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Attempt, Place
 from outlast.attempt.ledger import Ledger, Saved
+from outlast.attempt.worker_start import open_all
 from outlast.contracts.models import Answer, Assignment, Task
 from outlast.store.database import Store
 
@@ -117,6 +118,7 @@ class _Trial:
         )
 
     async def _attempt(self, number: int) -> Answer:
+        await open_all()  # each attempt stands for a process of its own
         attempt = Attempt(self._agent, self._assignment, number, self._place)
         return await attempt.run([])
 

@@ -2,16 +2,11 @@
 Import the modules that declare agents, and resolve who plays which role.
 """
 
-import importlib
-import importlib.util
-import sys
-from pathlib import Path
-
 from outlast.attempt.agent import Agent, loaded
 from outlast.attempt.agent_check import check
+from outlast.attempt.importing import import_agents
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Member
-from outlast.contracts.texts import digest
 
 
 def load(modules: list[str]) -> dict[str, Agent]:
@@ -21,14 +16,7 @@ def load(modules: list[str]) -> dict[str, Agent]:
     :raises BadInputError: when one of them cannot be imported.
     """
     for module in modules:
-        try:
-            _import(module)
-        except BadInputError:
-            raise
-        except Exception as error:
-            # The module is the user's: whatever it raises is its own fault.
-            cause = f"{type(error).__name__}: {error}"
-            raise BadInputError(f"agents in {module!r} cannot load: {cause}") from error
+        import_agents(module)
     found = loaded()
     check(found.values())
     return found
@@ -86,19 +74,3 @@ def _routes(agent: Agent, agents: dict[str, Agent]) -> list[str]:
     """
     ahead = [role for role, each in agents.items() if each.before == agent.role]
     return [*ahead, agent.role, *agent.fallbacks]
-
-
-def _import(module: str) -> None:
-    if not module.endswith(".py"):
-        importlib.import_module(module)
-        return
-    path = Path(module).resolve()
-    name = f"outlast_agents_{path.stem}_{digest(str(path))[:8]}"
-    if name in sys.modules:
-        return
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise BadInputError(f"there is no agent module at {module}")
-    made = importlib.util.module_from_spec(spec)
-    sys.modules[name] = made  # type hints are resolved through it
-    spec.loader.exec_module(made)

@@ -3,7 +3,6 @@ The starter's verb `batch`: feed one, follow it, and tell how it ended.
 """
 
 import asyncio
-import json
 import sys
 import time
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ from rich.console import Console
 
 from outlast.attempt.agent_check import fault_of_input
 from outlast.attempt.spans import span
+from outlast.cli.answer import answer, keep_for_answer
 from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
 from outlast.cli.follow import shown
 from outlast.cli.home import open_store
@@ -42,6 +42,8 @@ def conduct_batch(
 
     :raises BadInputError: before anything is started.
     """
+    if options.as_json:
+        keep_for_answer()
     agent = agent_of(role)
     given = source(where, partial(fault_of_input, agent))
     if not options.embedded:
@@ -169,7 +171,7 @@ def _tell(report: BatchReport, seconds: float, options: Options) -> None:
         "events_per_item": round(report.events / settled, 4),
     }
     if options.as_json:
-        print(json.dumps({**value, "cancelled": report.cancelled}))
+        answer({**value, "cancelled": report.cancelled})
         return
     ended = "cancelled" if report.cancelled else "finished"
     print(

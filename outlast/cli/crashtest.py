@@ -28,6 +28,7 @@ from outlast.attempt.effect_ledger import FREE, Permission
 from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Attempt, Place
 from outlast.attempt.ledger import Ledger, Saved
+from outlast.attempt.worker_start import open_all
 from outlast.contracts.errors import BadInputError, TaskError
 from outlast.contracts.models import Assignment, Task
 from outlast.store.database import Store, share
@@ -138,6 +139,7 @@ class DeadlyLedger(Ledger):
 async def _attempt(
     agent: Agent, given: dict[str, Any], store: Path, fence: int, deadly: int
 ) -> dict[str, Any]:
+    await open_all()
     ledger = DeadlyLedger(Store(store), deadly)
     share(ledger.store)
     task = Task(id=agent.role, role=agent.role, input=given)

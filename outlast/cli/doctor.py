@@ -3,7 +3,6 @@ Examine this machine, the store and the server, and predict the recoveries.
 """
 
 import inspect
-import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from temporalio.client import Client
 
 from outlast.attempt.agent_loading import load
 from outlast.attempt.shared_globals import Written, written_globals
+from outlast.cli.answer import answer, keep_for_answer
 from outlast.cli.builds import wants
-from outlast.cli.edge import EXIT_FAILED
+from outlast.cli.edge import EXIT_BAD_INPUT, EXIT_FAILED
 from outlast.cli.home import open_store
 from outlast.cli.missions import reach
 from outlast.cli.wedged import wedged_cause
@@ -25,6 +25,8 @@ from outlast.runtime.embedded import find_cli
 from outlast.runtime.settings import settings
 from outlast.runtime.start import tags_known
 from outlast.store.books import Books
+
+AGENTS = "agents"
 
 
 @dataclass(frozen=True)
@@ -41,20 +43,26 @@ class Finding:
 
 async def examine(as_json: bool) -> int:
     """
-    Print what was found; returns 1 where something is not well.
+    Print what was found; returns 1 where something is not well, 2 where that is the
+    agents.
     """
+    if as_json:
+        keep_for_answer()
     findings = [_try("python", _python), _try("server binary", find_cli)]
-    findings += [_try("store", _store), _try("agents", _agents)]
+    findings += [_try("store", _store), _try(AGENTS, _agents)]
     findings += shared_globals()
     findings += await _server()
     if as_json:
-        print(json.dumps({"findings": [vars(each) for each in findings]}))
+        answer({"findings": [vars(each) for each in findings]})
     else:
         for each in findings:
             print(f"{_mark(each):<4} {each.what:<14} {each.told}")
         print("\npredicted worst recovery, on servers as we start them / untuned:")
         print("\n".join(_bounds()))
-    return 0 if all(each.well for each in findings) else EXIT_FAILED
+    if all(each.well for each in findings):
+        return 0
+    usable = all(each.well for each in findings if each.what == AGENTS)
+    return EXIT_FAILED if usable else EXIT_BAD_INPUT
 
 
 def _mark(finding: Finding) -> str:

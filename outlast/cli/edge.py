@@ -12,6 +12,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
+from outlast.cli.answer import answering
 from outlast.contracts.errors import OutlastError, RefusedError
 from outlast.runtime import telemetry
 from outlast.runtime.screen import ended, guard_streams
@@ -51,10 +52,10 @@ def _flushed(code: int) -> int:
     """
     Write what is still to be written; a disk that is full, for one, is a failure.
     """
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (answering(), sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
-    failed = ended(sys.stdout)
+    failed = ended(answering())
     if failed is None or isinstance(failed, BrokenPipeError):
         return code  # a reader who left, as `head` does, has seen enough
     print(f"error: the output cannot be written: {failed}", file=sys.stderr, flush=True)

@@ -152,6 +152,8 @@ async def _keep(
             await beside.start()
         return await fleet.run()
     finally:
+        if as_json and (failure := fleet.failure()):
+            print(json.dumps({"ready": False, **failure}), flush=True)
         if beside is not None:
             await beside.stop()
         health.close()

@@ -17,6 +17,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.attempt.spans import describe, span
+from outlast.cli.answer import keep_for_answer
 from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
 from outlast.cli.follow import follow, screen
 from outlast.cli.home import open_store
@@ -77,6 +78,8 @@ def conduct(mission: Mission, options: Options, as_json: Tell, as_text: Tell) ->
 
     :raises BadInputError: before anything is started.
     """
+    if options.as_json:
+        keep_for_answer()
     resolve(mission)
     if not options.embedded:
         refuse_far_workers()

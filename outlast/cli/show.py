@@ -7,6 +7,7 @@ import json
 import time
 from typing import Any
 
+from outlast.cli.answer import answer
 from outlast.cli.follow import doing, look, why_silent
 from outlast.cli.home import entry_of, open_store
 from outlast.cli.missions import Conducted, reach
@@ -37,7 +38,7 @@ def answer_json(conducted: Conducted) -> None:
         "seconds": conducted.seconds,
         "ui": conducted.ui,
     }
-    print(json.dumps(value))
+    answer(value)
 
 
 def print_answer(conducted: Conducted) -> None:
@@ -70,7 +71,7 @@ def mission_json(conducted: Conducted) -> None:
         "seconds": conducted.seconds,
         "ui": conducted.ui,
     }
-    print(json.dumps(value))
+    answer(value)
 
 
 def print_mission(conducted: Conducted) -> None:

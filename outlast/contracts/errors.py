@@ -8,6 +8,7 @@ Every error of Outlast, sorted by what the caller does next.
     │   ├── PortTakenError    try another port: somebody was faster to this one
     │   └── StoreError        the store cannot be opened or is too new
     │       └── StoreAwayError  its server does not answer, or ended the transaction
+    ├── WorkerStartError      start again, a few times: what agents open failed
     ├── RefusedError          stop: somebody else is right
     │   ├── StaleAttemptError a later attempt of the same task has claimed it
     │   ├── HeldError         the mesh has not said for long that its run may go on
@@ -100,6 +101,12 @@ class StoreError(UnavailableError):
 class StoreAwayError(StoreError):
     """
     The store's server is away for now: the same may be done again later.
+    """
+
+
+class WorkerStartError(OutlastError):
+    """
+    A function under `@on_worker_start` has failed: its worker cannot work.
     """
 
 

@@ -26,7 +26,13 @@ from outlast.attempt import counts
 from outlast.attempt.agent import Agent
 from outlast.attempt.agent_loading import load, playing
 from outlast.attempt.host import closed
-from outlast.contracts.errors import BadInputError, OutlastError, StoreAwayError
+from outlast.attempt.worker_start import open_all, unfinished
+from outlast.contracts.errors import (
+    BadInputError,
+    OutlastError,
+    StoreAwayError,
+    WorkerStartError,
+)
 from outlast.fleet.forked import release_in_forked
 from outlast.fleet.hosting import Hosted, hosted
 from outlast.fleet.kinds import (
@@ -43,6 +49,7 @@ from outlast.fleet.leaving import busy_queues, leave
 from outlast.fleet.lookout import Lookout
 from outlast.fleet.offspring import carry
 from outlast.fleet.recorder import Recorder
+from outlast.fleet.spares import stand_by
 from outlast.fleet.stacks import write_on_signal
 from outlast.fleet.tally import TELL_TICKS, Outbox
 from outlast.fleet.unread import tell_plainly
@@ -57,6 +64,9 @@ from outlast.store.root import confine
 END_AFTER_S = 2.0
 # Without a parent a process that has not ended by then ends itself.
 ORPHAN_S = 1.0
+
+# What agents open when their worker starts, all of it.
+START_LIMIT_S = 60.0
 
 # The parent reads all the time, unless it is frozen.
 LAST_WORDS_S = 1.0
@@ -81,30 +91,45 @@ def run(kind: Kind, channel: socket.socket) -> NoReturn:
     """
     # The parent decides. Not ignored, which what an agent starts would inherit.
     signal.signal(signal.SIGINT, lambda *_: None)
-    logging.basicConfig(level=logging.WARNING, format="%(name)s %(message)s")
-    tell_plainly()
+    begin_log()
     watched, last = channel.dup(), channel.dup()  # the event loop closes its own
     threading.Thread(target=_end_alone, args=(watched,), daemon=True).start()
+    agents: dict[str, Agent] = {}
     try:
-        asyncio.run(_live(kind, channel, [channel, watched, last]))
+        # Before the watchdog looks at us: an import may take its time.
+        agents = {} if kind is Kind.WORKFLOWS else _agents(settings())
+    except OutlastError as error:
+        end_for(error, kind, last)
+    try:
+        asyncio.run(_live(kind, agents, [channel, watched, last]))
     finally:
         os._exit(1)
 
 
-async def _live(kind: Kind, channel: socket.socket, ends: list[socket.socket]) -> None:
+def begin_log() -> None:
+    """
+    Set up this process's log: before agents are imported, in a worker as in its zygote.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(name)s %(message)s")
+    tell_plainly()
+
+
+async def _live(
+    kind: Kind, agents: dict[str, Agent], ends: list[socket.socket]
+) -> None:
     """
     Serve, then end the process. Not by asyncio.run, which waits for threads and for
     tasks that swallow their cancellation.
 
-    :param ends: all of our ends of *channel*; the last one is nobody else's.
+    :param ends: all of our ends of the parent's channel; the first one is the event
+        loop's, the last one is nobody else's.
     """
     code = 1
     try:
-        await _serve(kind, channel, ends)
+        await _serve(kind, agents, ends)
         code = 0
     except OutlastError as error:
-        print(f"{kind}: {error}", file=sys.stderr)
-        say_why(ends[-1], error)
+        end_for(error, kind, ends[-1])
     except BaseException:
         logger.exception("child.failed")
     finally:
@@ -113,6 +138,16 @@ async def _live(kind: Kind, channel: socket.socket, ends: list[socket.socket]) -
             with contextlib.suppress(OSError, ValueError):  # an agent has closed it
                 stream.flush()
         os._exit(code)
+
+
+def end_for(error: OutlastError, kind: Kind, channel: socket.socket) -> NoReturn:
+    """
+    End the process for *error*, and say so in the log and to the parent.
+    """
+    print(f"{kind}: {error}", file=sys.stderr, flush=True)
+    say_why(channel, error)
+    telemetry.end()
+    os._exit(1)
 
 
 def ending_of(error: OutlastError) -> Ending:
@@ -147,13 +182,15 @@ def _end_alone(channel: socket.socket) -> NoReturn:
     raise AssertionError
 
 
-async def _serve(kind: Kind, channel: socket.socket, ends: list[socket.socket]) -> None:
+async def _serve(
+    kind: Kind, agents: dict[str, Agent], ends: list[socket.socket]
+) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    parent = Parent(*await asyncio.open_connection(sock=channel))
+    parent = Parent(*await asyncio.open_connection(sock=ends[0]))
     chosen = settings()
-    # Before the watchdog looks at us: an import may take its time, and hold the loop.
-    agents = {} if kind is Kind.WORKFLOWS else _agents(chosen)
+    if kind is not Kind.WORKFLOWS:
+        await _open_for_agents(kind, stop, ends[-1])
     confine(chosen.documents_root)
     home, pid, outbox = home_of(chosen), os.getpid(), Outbox()
     recorder = Recorder(recorder_of(home, pid))  # it makes the folder
@@ -182,6 +219,34 @@ async def _serve(kind: Kind, channel: socket.socket, ends: list[socket.socket]) 
     parent.tell("drained")
     for each in watching:
         each.cancel()
+
+
+async def _open_for_agents(
+    kind: Kind, stop: asyncio.Event, channel: socket.socket
+) -> None:
+    """
+    Have what is under `@on_worker_start` called, here where agents will run, and before
+    the watchdog looks at us: connecting may take its time, and hold the loop.
+
+    :raises WorkerStartError: when it fails.
+    """
+
+    def end() -> NoReturn:
+        end_for(WorkerStartError(unfinished(START_LIMIT_S)), kind, channel)
+
+    late = threading.Timer(START_LIMIT_S, end)  # also where it holds the loop
+    late.daemon = True
+    late.start()
+    opening = asyncio.ensure_future(open_all())
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([opening, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if opening.done():
+            opening.result()
+    finally:
+        late.cancel()
+        opening.cancel()
+        stopping.cancel()
 
 
 async def _stop_after(played: asyncio.Event, stop: asyncio.Event) -> None:
@@ -303,4 +368,5 @@ class Parent:
 
 if __name__ == "__main__":
     carry(int(sys.argv[3]))
-    run(Kind(sys.argv[1]), socket.socket(fileno=int(sys.argv[2])))
+    line = socket.socket(fileno=int(sys.argv[2]))
+    run(stand_by(Kind(sys.argv[1]), line), line)

@@ -1,6 +1,6 @@
 """
-Where worker processes come from: forked from a zygote, or started anew where forking
-is not safe.
+Where worker processes come from: forked from a zygote, or, where forking is not safe,
+started anew and kept warm as spares.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from outlast.contracts.errors import BadInputError
 from outlast.fleet.kinds import Kind
 from outlast.fleet.life import Life
 from outlast.fleet.offspring import Workers, new_mark
+from outlast.fleet.spares import Spares
 from outlast.fleet.zygote_line import (
     UnbornError,
     UnsafeError,
@@ -35,6 +36,7 @@ class Nursery:
         self._zygote: ZygoteLine | None = None
         self._unusable: BadInputError | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._spares = Spares(self._executed)
 
     async def birth(self, kind: Kind) -> Life:
         """
@@ -49,11 +51,50 @@ class Nursery:
             raise UnbornError(str(error)) from None
 
     async def _birth(self, kind: Kind) -> Life:
+        life = await self._forked(kind) if self.forks else None
+        return life or await self._spares.take(kind)
+
+    async def _forked(self, kind: Kind) -> Life | None:
+        """
+        Fork a worker; None where that is not safe.
+        """
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        forked = None
+        try:
+            async with self._one_at_a_time:
+                forked = await self._fork(kind, theirs)
+        finally:
+            theirs.close()
+            if forked is None:
+                writer.close()
+        return Life(forked[0], reader, writer, forked[1]) if forked else None
+
+    async def _fork(
+        self, kind: Kind, channel: socket.socket
+    ) -> tuple[int, "asyncio.Future[int | None]"] | None:
+        if not self.forks:
+            return None  # as the birth before ours has found
+        try:
+            zygote = await self._ready_zygote()
+            return await zygote.fork(kind, channel)
+        except UnsafeError as error:
+            logger.warning("zygote.unsafe: workers start by exec: %s", error)
+            self.forks = False
+            self._close_zygote()
+            return None
+
+    async def _executed(self) -> Life:
+        """
+        Start a process that imports everything and stands by.
+        """
         ours, theirs = socket.socketpair()
         reader, writer = await asyncio.open_connection(sock=ours)
         try:
-            async with self._one_at_a_time:
-                pid, death = await self._start(kind, theirs)
+            pid, death = await self._exec(self.kind, theirs)
+        except BaseException:
+            writer.close()
+            raise
         finally:
             theirs.close()
         return Life(pid, reader, writer, death)
@@ -68,23 +109,14 @@ class Nursery:
 
     def close(self) -> None:
         """
-        Let the zygote go; workers that are left have channels of their own.
+        Let zygote and spare go; workers that are left have channels of their own.
         """
+        self._close_zygote()
+        self._spares.close()
+
+    def _close_zygote(self) -> None:
         if self._zygote is not None:
             self._zygote.close()
-
-    async def _start(
-        self, kind: Kind, channel: socket.socket
-    ) -> tuple[int, "asyncio.Future[int | None]"]:
-        if self.forks:
-            try:
-                zygote = await self._ready_zygote()
-                return await zygote.fork(kind, channel)
-            except UnsafeError as error:
-                logger.warning("zygote.unsafe: workers start by exec: %s", error)
-                self.forks = False
-                self.close()
-        return await self._exec(kind, channel)
 
     async def _ready_zygote(self) -> ZygoteLine:
         if self._unusable is not None:

@@ -148,6 +148,17 @@ class Fleet:
         for nursery in set(self._nurseries.values()):
             nursery.workers.reap_strays()
 
+    def failure(self) -> dict[str, str]:
+        """
+        Say why it cannot begin, where it has never been whole: `refused` is what its
+        user can mend, `failed` all else.
+        """
+        if self._announced:
+            return {}
+        if self._refused is not None:
+            return {"refused": str(self._refused)}
+        return {"failed": self._failed} if self._failed is not None else {}
+
     async def _adopt(self) -> None:
         """
         Report what workers in our home had in hand whose own parent is dead. Which of
@@ -352,7 +363,7 @@ class Fleet:
     def _give_up(self, child: Child, why: str) -> None:
         if self._failed is None:
             logger.error("fleet.gave_up on %s processes: %s", child.kind, why)
-            self._failed = why
+            self._failed = f"it gave up on {child.kind} processes: {why}"
         self.stop()
 
 

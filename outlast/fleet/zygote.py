@@ -2,8 +2,9 @@
 A process that has imported everything and does nothing: workers are forked from it.
 
 Forking a worker takes milliseconds where a new interpreter needs two seconds of
-imports. It is safe only while there is one thread and no Temporal client, so both are
-looked at before every fork; where that fails, the parent starts workers by exec.
+imports. It is safe only while there is one thread, no Temporal client, and nothing that
+the agents' modules have opened: what an import leaves is looked at after it, threads
+before every fork; where that fails, the parent starts workers by exec.
 """
 
 import contextlib
@@ -14,16 +15,15 @@ import select
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
-from importlib import import_module
 from pathlib import Path
 
 from outlast.contracts.errors import OutlastError
-from outlast.fleet.kinds import PRELOADED, Kind
+from outlast.fleet.kinds import Kind
+from outlast.fleet.leftovers import Leftovers
 from outlast.fleet.offspring import Workers, become_subreaper, carry, new_mark
-from outlast.runtime import telemetry
+from outlast.fleet.warm import warm
 
 TASKS = Path("/proc/self/task")
 
@@ -42,47 +42,18 @@ def main(kind: Kind) -> None:
     # Else every worker would hold our end of the channel open after our death.
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    left = Leftovers()
     try:
-        for module in PRELOADED[kind]:
-            import_module(module)
-        telemetry.preload()
-        _load_agents(kind)
-        _warm_up()
+        warm(kind, lambda message: _tell(parent, message), left.watch)
     except OutlastError as error:
         _tell(parent, {"unusable": str(error)})
         return
+    if left.found:
+        _tell(parent, {"unsafe": "; ".join(left.found)})
+        return
     become_subreaper()
     gc.freeze()  # what is shared stays shared: no collection writes to it
-    Zygote(parent).serve()
-
-
-def _load_agents(kind: Kind) -> None:
-    if kind is not Kind.WORKFLOWS:
-        from outlast.attempt.agent_loading import load, playing
-        from outlast.runtime.settings import settings
-
-        playing(load(settings().played_modules), settings().role_names)
-
-
-def _warm_up() -> None:
-    """
-    Go through an attempt's books once, so that no worker's first attempt waits for
-    statements to be compiled.
-    """
-    from outlast.attempt.ledger import Ledger
-    from outlast.contracts.models import Answer, Assignment, Checkpoint, Task
-    from outlast.store.database import Store
-
-    task = Task(id="warm", role="warm")
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder) / "store.db")
-        ledger = Ledger(store)
-        assignment = Assignment(mission="warm", tenant="warm", task=task)
-        claim = ledger.begin(assignment, "warm", 1, [Checkpoint(seq=1)]).claim
-        ledger.save(claim, Checkpoint(seq=2, route="warm"), durable=False)
-        claim = ledger.begin(assignment, "warm", 2, []).claim
-        ledger.record(claim, Answer(digest="", attempt=1), None)
-        store.close()
+    Zygote(parent, left).serve()
 
 
 class Zygote:
@@ -90,8 +61,9 @@ class Zygote:
     Forks on request, tells of every birth and death, ends with its parent.
     """
 
-    def __init__(self, parent: socket.socket) -> None:
+    def __init__(self, parent: socket.socket, left: Leftovers) -> None:
         self._parent = parent
+        self._left = left
         self._workers = Workers()
         self._woken, waker = os.pipe()
         os.set_blocking(waker, False)
@@ -169,6 +141,7 @@ class Zygote:
         for file in (self._woken, self._waker):
             os.close(file)
         self._parent.close()
+        self._left.reseed()
         from outlast.fleet.child import run
 
         run(kind, socket.socket(fileno=channel))
@@ -199,3 +172,4 @@ def _tell(parent: socket.socket, message: dict[str, object]) -> None:
 
 if __name__ == "__main__":
     main(Kind(sys.argv[1]))
+    os._exit(0)  # a module's threads may not end

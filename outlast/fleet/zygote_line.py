@@ -13,11 +13,10 @@ from typing import Any
 from outlast.contracts.errors import BadInputError, OutlastError
 from outlast.fleet.kinds import Kind
 from outlast.fleet.offspring import Workers
+from outlast.fleet.spares import WARM_LIMIT_S, exited, stuck
 
-# A fork takes milliseconds; being ready the imports of everything, which on a crowded
-# machine may wait for a processor most of the time.
+# A fork takes milliseconds.
 ANSWER_LIMIT_S = 20.0
-READY_LIMIT_S = 60.0
 
 
 class UnsafeError(OutlastError):
@@ -55,7 +54,7 @@ class ZygoteLine:
         self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._deaths: dict[int, asyncio.Future[int | None]] = {}
         self._reading = asyncio.ensure_future(self._read(reader))
-        self.gone = False
+        self.gone = self.stuck = False
 
     @classmethod
     async def start(cls, kind: Kind, workers: Workers) -> "ZygoteLine":
@@ -69,8 +68,34 @@ class ZygoteLine:
         theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours)
         zygote = cls(process, sending, reader, writer, workers)
-        await zygote._answer("ready", READY_LIMIT_S)
+        try:
+            await zygote._ready()
+        except BaseException:
+            zygote.close()
+            raise
         return zygote
+
+    async def _ready(self) -> None:
+        """
+        Wait until it has imported everything.
+
+        :raises BadInputError: when it cannot, or an import holds it or ends it.
+        :raises UnsafeError: when what was imported is not to be forked.
+        """
+        importing: str | None = None
+        while True:
+            try:
+                told = await self._answer(("ready", "importing"), WARM_LIMIT_S)
+            except UnsafeError as error:
+                code = self._process.returncode
+                if importing is not None and self.stuck:
+                    raise BadInputError(stuck(importing)) from error
+                if importing is not None and code is not None and code >= 0:
+                    raise BadInputError(exited(importing, code)) from error
+                raise
+            if "ready" in told:
+                return
+            importing = told["importing"]
 
     async def fork(
         self, kind: Kind, channel: socket.socket
@@ -81,7 +106,7 @@ class ZygoteLine:
         except OSError as error:
             self.gone = True
             raise UnsafeError(f"the zygote is gone: {error}") from None
-        answer = await self._answer("forked")
+        answer = await self._answer(("forked",))
         return int(answer["forked"]), answer["death"]
 
     def close(self) -> None:
@@ -90,20 +115,20 @@ class ZygoteLine:
             self._process.terminate()
 
     async def _answer(
-        self, wanted: str, limit_s: float = ANSWER_LIMIT_S
+        self, wanted: tuple[str, ...], limit_s: float = ANSWER_LIMIT_S
     ) -> dict[str, Any]:
         try:
             answer = await asyncio.wait_for(self._answers.get(), limit_s)
         except TimeoutError:
             # Frozen, and nothing watches it: it must hold up no birth and no stop.
-            self.gone = True
+            self.gone = self.stuck = True
             self._process.kill()
             raise UnsafeError("the zygote does not answer") from None
         if "unusable" in answer:
             raise BadInputError(str(answer["unusable"]))
         if "unborn" in answer:
             raise UnbornError(str(answer["unborn"]))
-        if wanted not in answer:
+        if not answer.keys() & set(wanted):
             raise UnsafeError(str(answer.get("unsafe", "the zygote died")))
         return answer
 
@@ -123,11 +148,11 @@ class ZygoteLine:
                 self._marks[message["forked"]] = message["mark"]
             self._answers.put_nowait(message)
         self.gone = True
-        self._answers.put_nowait({})
         for pid, death in self._deaths.items():
             self._workers.add(pid, self._marks[pid])
             await_death(pid, death, self._workers)
         await self._process.wait()
+        self._answers.put_nowait({})
 
 
 def await_death(

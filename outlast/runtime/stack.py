@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from outlast.contracts.errors import UnavailableError
+from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.runtime.embedded import Server, start_server
 from outlast.runtime.locks import STACK, USERS, held, home_of, lock
 from outlast.runtime.reload import changes, why_not_loadable
@@ -120,8 +120,8 @@ class Stack:
             line = await _ready_line(fleet, stop)
             if line is None:
                 return 0
-            if not line:
-                return await self._not_ready(fleet, announce, stop)
+            if "fleet" not in line:
+                return await self._not_ready(fleet, announce, stop, line)
             self._health_port = urlsplit(line["health"]).port
             ready = {"ready": True, "address": server.address, "ui": server.ui}
             _write(home / READY, {**ready, **line})
@@ -131,7 +131,11 @@ class Stack:
             await _end_fleet(fleet, STOP_LIMIT_S + 2 * self.settings.drain_s)
 
     async def _not_ready(
-        self, fleet: asyncio.subprocess.Process, announce: Any, stop: asyncio.Event
+        self,
+        fleet: asyncio.subprocess.Process,
+        announce: Any,
+        stop: asyncio.Event,
+        said: dict[str, Any],
     ) -> int:
         """
         Return the exit code of a fleet that was killed before it was ready, after one
@@ -145,7 +149,10 @@ class Stack:
             _note("the workers do not start with it: mend the file; missions wait")
             await _first_of(self._changed, stop)
             return 0
-        raise UnavailableError("the fleet did not start")
+        if "refused" in said:
+            raise BadInputError(said["refused"])
+        why = said.get("failed", f"exit code {code}")
+        raise UnavailableError(f"the fleet did not start: {why}")
 
     async def _start_fleet(self, server: Server) -> asyncio.subprocess.Process:
         command = [sys.executable, str(ROOT / "worker.py"), "--json"]
@@ -235,7 +242,8 @@ async def _ready_line(
     fleet: asyncio.subprocess.Process, stop: asyncio.Event
 ) -> dict[str, Any] | None:
     """
-    Read the fleet's ready line; {} when it ended, or None when we were told to stop.
+    Read the fleet's ready line, or why it cannot be ready; {} when it ended, or None
+    when we were told to stop.
     """
     assert fleet.stdout is not None
     reading = asyncio.ensure_future(fleet.stdout.readline())
@@ -248,7 +256,7 @@ async def _ready_line(
     if not reading.result():
         return {}
     line: dict[str, Any] = json.loads(reading.result())
-    told = ("fleet", "workers", "health", "peer", "mesh")
+    told = ("fleet", "workers", "health", "peer", "mesh", "refused", "failed")
     return {name: line[name] for name in told if name in line}
 
 

@@ -103,7 +103,7 @@ def _await_ready(
             break
         time.sleep(LOOK_S)
     told = (home / "stack.log").read_text(errors="replace").strip().splitlines()
-    last = told[-1] if told else "it said nothing"
+    last = told[-1].removeprefix("error: ") if told else "it said nothing"
     raise UnavailableError(f"the embedded stack did not start: {last}")
 
 

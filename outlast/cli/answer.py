@@ -1,0 +1,49 @@
+"""
+The one JSON object of a command with --json, whatever else its process prints.
+
+A command that imports agents' modules cannot know what these print, then or later from
+a thread of theirs. It keeps standard output for its answer; all else that is written
+there goes to standard error.
+"""
+
+import io
+import json
+import os
+import sys
+from typing import Any, TextIO
+
+from outlast.runtime.screen import SafeStream
+
+STDOUT, STDERR = 1, 2
+
+_kept: list[TextIO] = []
+
+
+def keep_for_answer() -> None:
+    """
+    Keep standard output for the answer, from now on.
+    """
+    if _kept or not isinstance(sys.stdout, io.TextIOWrapper):
+        return  # closed, or captured by a test
+    sys.stdout.flush()
+    kept = open(  # noqa: SIM115 - for as long as the process lives
+        os.dup(STDOUT), "w", encoding=sys.stdout.encoding, errors="replace"
+    )
+    # The old one too: it would close the descriptor with itself.
+    _kept.extend([SafeStream(kept), sys.stdout])
+    os.dup2(STDERR, STDOUT)
+    sys.stdout = sys.stderr
+
+
+def answering() -> TextIO:
+    """
+    Find the stream that the answer goes to.
+    """
+    return _kept[0] if _kept else sys.stdout
+
+
+def answer(value: Any) -> None:
+    """
+    Print *value* as one JSON object.
+    """
+    print(json.dumps(value), file=answering(), flush=True)
