@@ -182,6 +182,7 @@ def write_on_signal(path: Path) -> None:
     if not MAIN_THREAD:
         return
     made = path.with_suffix(".new")
+    made.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     file = os.open(made, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
     faulthandler.register(MAIN_THREAD, file=file, all_threads=False)
     faulthandler.register(ALL_THREADS, file=file, all_threads=True)
