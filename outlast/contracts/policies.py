@@ -196,6 +196,14 @@ class Timing(BaseModel):
         """
         return self.heartbeat_timeout_s <= self.silence_s
 
+    @property
+    def parent_beats_after_s(self) -> float:
+        """
+        After how long a silence the parent begins with that: no healthy worker is so
+        late.
+        """
+        return LEAST_TICKS * self.tick_s
+
 
 # Whatever the server was told, a worker's SDK cancels an attempt by itself so long
 # after a heartbeat timeout in which the attempt has sent nothing.
@@ -394,12 +402,13 @@ def _of_silence(timing: Timing) -> str | None:
     """
     if not timing.parent_beats:
         return None
-    first_s = timing.blocked_told_s + timing.tick_s + timing.look_s
-    if first_s > timing.heartbeat_timeout_s:
+    looks_s = timing.tick_s + timing.look_s
+    first_s = timing.beat_s + timing.parent_beats_after_s + looks_s
+    if first_s >= timing.heartbeat_timeout_s:
         return (
             f"a heartbeat timeout of {timing.heartbeat_timeout_s:g} s ends attempts of "
             f"a silent worker before its parent sends heartbeats for it, {first_s:g} s "
-            "after its last: raise heartbeat_timeout_s or lower blocked_told_s"
+            "after its last: raise heartbeat_timeout_s or lower beat_s"
         )
     bearable_s = timing.heartbeat_timeout_s + SDK_GRACE_S
     if timing.silence_s < bearable_s:

@@ -35,6 +35,7 @@ from outlast.fleet.nursery import Nursery
 from outlast.fleet.offspring import become_subreaper
 from outlast.fleet.orphans import orphaned
 from outlast.fleet.report import Reporter
+from outlast.fleet.silent_beats import SilentBeats
 from outlast.fleet.standing import take_up
 from outlast.fleet.stopping import Stopping
 from outlast.fleet.tally import Tally
@@ -105,9 +106,10 @@ class Fleet:
             loop.add_signal_handler(number, self.stopping.signalled)
         become_subreaper()  # of workers started by exec, or left by a dead zygote
         loop.add_signal_handler(signal.SIGCHLD, self._reap_strays)
+        beats = SilentBeats(self.settings.timing, self.reporter.client)
         watching = [
             asyncio.ensure_future(self._adopt()),
-            asyncio.ensure_future(self.watch.look()),
+            asyncio.ensure_future(self.watch.look(beats)),
             asyncio.ensure_future(self.watch.listen(self.reporter.client)),
             asyncio.ensure_future(take_up(self.reporter.client, self.settings.build)),
         ]

@@ -21,6 +21,7 @@ from outlast.fleet.kinds import Ending, Kind, identity_of, recorder_of, stack_of
 from outlast.fleet.leaks import Leaks
 from outlast.fleet.life import Life
 from outlast.fleet.mute import LISTEN_S, Ear, hear
+from outlast.fleet.silent_beats import SilentBeats
 from outlast.fleet.watchdog import LOOK_S, Sight, Watchdog, see, waits_for_cpu
 from outlast.fleet.wreck import count_in_hand, count_leaked, last_tick, leaked
 
@@ -80,15 +81,19 @@ class Watch:
         self._bites_the_silent = bites
         self.bites = 0
 
-    async def look(self) -> None:
+    async def look(self, beats: SilentBeats) -> None:
         """
-        Kill what is silent or too large, replace what is worn.
+        Kill what is silent or too large, replace what is worn; send *beats* for what
+        is silent and may live.
         """
         while True:
             await asyncio.sleep(LOOK_S)
             for child in self._children:
                 if child.life is not None and child.state in ("starting", "polling"):
                     self._look(child, child.life)
+                    recorder = recorder_of(self._home, child.life.pid)
+                    silent_s = child.watchdog.silence_s
+                    beats.look(time.monotonic(), silent_s, recorder)
 
     def _look(self, child: Child, life: Life) -> None:
         now = time.monotonic()

@@ -131,6 +131,16 @@ class Wreck:
                     # Not ours to guess: it is left to its heartbeat timeout.
                     logger.exception("recorder.unreadable: the slot at %s", at)
 
+    def working_on(self) -> Iterator[InHand]:
+        """
+        Tell the attempts that have not returned.
+        """
+        for at in _slots():
+            state, valid, *_ = SLOT.unpack_from(self._body, at)
+            if state == IN_HAND:
+                with suppress(ValueError):  # its worker is just writing it
+                    yield self._slot(at, valid)
+
     def _slot(self, at: int, valid: int) -> InHand:
         token, mission, task, route, attempt = _head(self._body, at)
         return InHand(
@@ -223,6 +233,13 @@ def leaked(path: Path) -> list[Leaked]:
     if not count_leaked(path):
         return []
     return _seen(path, lambda body: list(_leaked(body)), [])
+
+
+def attempts_in_hand(path: Path) -> list[InHand]:
+    """
+    Read the attempts that a live worker has in hand.
+    """
+    return _seen(path, lambda body: list(Wreck(body).working_on()), [])
 
 
 def roles_in_hand(path: Path) -> set[str]:

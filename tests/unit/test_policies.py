@@ -195,7 +195,8 @@ def test_with_several_hosts_the_parent_sends_heartbeats_for_the_silent() -> None
         (SHIPPED, {"starved_limit_s": 60.0}, "cancelled whatever it does"),
         (SHIPPED, {"stopped_limit_s": 60.0}, "OUTLAST_FREEZE_S"),
         (SEVERAL_HOSTS, {"starved_limit_s": 6.5}, "cancelled whatever it does"),
-        (SEVERAL_HOSTS, {"blocked_told_s": 1.4}, "before its parent sends"),
+        (SEVERAL_HOSTS, {"heartbeat_timeout_s": 1.1}, "before its parent sends"),
+        (SEVERAL_HOSTS, {"tick_s": 0.15}, "before its parent sends"),
     ],
 )
 def test_a_contradiction_is_refused(

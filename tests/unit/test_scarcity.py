@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from outlast.contracts.models import Checkpoint
+from outlast.contracts.policies import SHIPPED
 from outlast.fleet import budget, orphans, parent, watch
 from outlast.fleet.kinds import Kind
 from outlast.fleet.orphans import orphaned
 from outlast.fleet.parent import EXIT_CANNOT_START, Fleet
 from outlast.fleet.recorder import HEAD_AT, Recorder
+from outlast.fleet.silent_beats import SilentBeats
 from outlast.fleet.watch import Child, Watch
 from outlast.fleet.wreck import Wreck, recorders, remove
 from outlast.fleet.zygote_line import UnbornError
@@ -116,7 +118,8 @@ async def test_a_worker_that_never_gives_a_sign_is_killed(
     monkeypatch.setattr(watch, "LOOK_S", 0.01)
     life = Killed()
     child = Child(Kind.AGENTS, life=life)  # type: ignore[arg-type]
-    looking = asyncio.ensure_future(Watch([child], tmp_path, bites=True).look())
+    beats = SilentBeats(SHIPPED, Slow().client)  # type: ignore[arg-type]
+    looking = asyncio.ensure_future(Watch([child], tmp_path, bites=True).look(beats))
     child.born_at = time.monotonic()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(life.over.wait(), 0.1)
