@@ -39,7 +39,8 @@ def lend(agent: Agent, place: Place, tell: Tell = lambda *_: None) -> Activity:
     @activity.defn(name=lease_type(agent.role))
     async def work(lease: Lease) -> Worked:
         info = activity.info()
-        fence = fence_of(info.current_attempt_scheduled_time, info.attempt)
+        scheduled = info.current_attempt_scheduled_time
+        fence = fence_of(scheduled, info.attempt, lease.floor)
         lent = Lent(agent, lease, fence, place, send)
         lent.hand = place.hands.take(
             info.task_token,

@@ -121,8 +121,9 @@ class Pursuit:
             return self._use_up(verdict)
         if verdict.next is not Next.AGAIN_CRASHED:
             return verdict
-        if verdict.unbegun and self.lost < LOST_LIMIT:
-            # A poll that died with its process had swallowed the task: no blame.
+        if (verdict.unbegun or verdict.overtaken) and self.lost < LOST_LIMIT:
+            # A poll that died with its process had swallowed the task, or a later
+            # attempt has it, as after the server's clock was set back: no blame.
             self.lost += 1
             return verdict
         convicted = self.suspect and self._saved == before
@@ -149,6 +150,7 @@ class Pursuit:
         """
         known = [self.assignment.checkpoint, verdict.checkpoint]
         told = {
+            "floor": max(self.assignment.floor, verdict.floor),
             "noticed_by": shorten(verdict.cause, CAUSE_CHARS),
             # One that ended before it had resumed reports an empty checkpoint.
             "checkpoint": max(filter(None, known), key=_seq, default=None),

@@ -202,7 +202,8 @@ class PoolWorkflow:
                 worked = await dispatch(lease.model_copy(update=usual))
             except ActivityError as error:
                 verdict = judge(error)
-                lease = lease.model_copy(update={"again": True})
+                floor = max(lease.floor, verdict.floor)
+                lease = lease.model_copy(update={"again": True, "floor": floor})
             else:
                 self._note(lease, worked)
                 return

@@ -78,6 +78,7 @@ class Verdict:
     attempts: int = 0
     unbegun: bool = False  # no beat ever came of it
     overtaken: bool = False  # it did not die: a later one has the task
+    floor: int = 0  # the fence of that one
     wanted: Sequence[WantedEffect] = ()  # what a person is asked about
 
 
@@ -131,8 +132,19 @@ def _raised(error: ApplicationError) -> Verdict:
         attempts,
         unbegun=error.type == NEVER_STARTED,
         overtaken=error.type == STALE,
+        floor=_floor(error.details) if error.type == STALE else 0,
         wanted=_wanted(error.details) if decided is Next.ASK else (),
     )
+
+
+def _floor(details: Sequence[object]) -> int:
+    """
+    Read the fence that has refused an attempt.
+    """
+    match details:
+        case [_, _, int(floor), *_]:
+            return floor
+    return 0
 
 
 def _wanted(details: Sequence[object]) -> Sequence[WantedEffect]:

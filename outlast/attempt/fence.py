@@ -91,8 +91,26 @@ class Fence:
         with self.store.write(durable=False) as connection:
             claim = self._take(connection, assignment, route, fence)
         if claim is None:
-            raise overtaken(assignment)
+            raise self.overtaken(assignment)
         return claim
+
+    def overtaken(self, assignment: Assignment) -> StaleAttemptError:
+        """
+        Make the error that says that the claim was refused, and by which fence.
+        """
+        mission, task = assignment.mission, assignment.task.id
+        return StaleAttemptError(
+            f"{mission}/{task}: a later attempt has claimed it",
+            self._highest(mission, task),
+        )
+
+    def _highest(self, mission: str, task: str) -> int:
+        """
+        Read the fence that holds the task; 0 when there is none.
+        """
+        which = sa.and_(claims.c.mission == mission, claims.c.task == task)
+        with self.store.read() as connection:
+            return connection.scalar(sa.select(claims.c.fence).where(which)) or 0
 
     def failed(self, claim: Claim, ending: str, trace: str = "") -> int:
         """
@@ -201,7 +219,7 @@ class Fence:
             if self._holds(connection, claim):
                 return act(connection)
             self._refuse(connection, claim.mission, claim.task, claim.fence, what)
-        raise superseded(claim, what)
+        raise superseded(claim, what, self._highest(claim.mission, claim.task))
 
     def _holds(self, connection: sa.Connection, claim: Claim) -> bool:
         mine = of_line(claim) if self.fencing else of_task(claim)
@@ -232,21 +250,14 @@ class Fence:
         connection.execute(CLOSE_LINE, {**of_line(claim), **how})
 
 
-def overtaken(assignment: Assignment) -> StaleAttemptError:
-    """
-    Say that the claim was refused.
-    """
-    name = f"{assignment.mission}/{assignment.task.id}"
-    return StaleAttemptError(f"{name}: a later attempt has claimed it")
-
-
-def superseded(claim: Claim, what: str) -> StaleAttemptError:
+def superseded(claim: Claim, what: str, highest: int = 0) -> StaleAttemptError:
     """
     Say that a write of *what* was refused.
     """
     return StaleAttemptError(
         f"{claim.mission}/{claim.task}: {what} refused, a later attempt has "
-        "claimed the task"
+        "claimed the task",
+        highest,
     )
 
 

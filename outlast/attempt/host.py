@@ -73,15 +73,17 @@ class Guarded(Protocol):
         """
 
 
-def fence_of(scheduled: datetime, attempt: int) -> int:
+def fence_of(scheduled: datetime, attempt: int, floor: int = 0) -> int:
     """
     Order attempts by the server's clock, then by number, in one 63-bit integer.
 
-    The attempt number alone starts again at 1 on a reset, a route or a new run.
+    The attempt number alone starts again at 1 on a reset, a route or a new run. A clock
+    that was set back decides nothing: the attempt that it makes the ledger refuse
+    reports the fence there, and the next one comes after that *floor*.
     """
     # In integers throughout: a float has no room for microseconds since 1970.
     microseconds = (scheduled - EPOCH) // timedelta(microseconds=1)
-    return microseconds << 10 | min(attempt, 1023)
+    return max(microseconds << 10 | min(attempt, 1023), floor + attempt)
 
 
 def host(
@@ -94,7 +96,8 @@ def host(
     @activity.defn(name=agent.role)
     async def play(assignment: Assignment) -> Answer:
         info = activity.info()
-        fence = fence_of(info.current_attempt_scheduled_time, info.attempt)
+        scheduled = info.current_attempt_scheduled_time
+        fence = fence_of(scheduled, info.attempt, assignment.floor)
         attempt = Attempt(agent, assignment, fence, place, send)
         attempt.retried = info.attempt > 1
         # Before anything else: a death from here on is reported by the parent.
@@ -202,7 +205,7 @@ async def _failed(attempt: Guarded, error: Exception) -> ApplicationError:
     cause = _told(error)
     if isinstance(error, StaleAttemptError):
         await _end(attempt, "refused: stale")
-        return _error(attempt, str(error), STALE, final=True)
+        return _stale(attempt, error)
     if isinstance(error, HeldError):
         await _end(attempt, "handed on: held by the mesh")
         return _error(attempt, str(error), DRAINED, final=True)
@@ -215,7 +218,7 @@ async def _failed(attempt: Guarded, error: Exception) -> ApplicationError:
     try:
         failures = await _count(attempt, cause)
     except StaleAttemptError as stale:
-        return _error(attempt, str(stale), STALE, final=True)
+        return _stale(attempt, stale)
     told = (attempt.assignment.mission, attempt.assignment.task.id, cause)
     logger.warning("attempt.failed %s/%s: %s", *told, exc_info=not _ours(error))
     final = failures >= attempt.assignment.policy.failures
@@ -277,6 +280,14 @@ def _wanted(error: Exception) -> tuple[Any, ...]:
     if not isinstance(error, ApprovalNeededError):
         return ()
     return ([each.model_dump(mode="json") for each in error.wanted],)
+
+
+def _stale(attempt: Guarded, error: StaleAttemptError) -> ApplicationError:
+    """
+    Report which fence has refused the attempt: should the server still wait for it, the
+    next one is ordered after that, whatever the clocks say.
+    """
+    return _error(attempt, str(error), STALE, final=True, told=(error.highest,))
 
 
 def _error(

@@ -18,7 +18,6 @@ from outlast.attempt.fence import (
     of_line,
     of_round,
     of_task,
-    overtaken,
 )
 from outlast.contracts.models import Answer, Assignment, Checkpoint, Task
 from outlast.store.checkpoints import checkpoint_of, row_of
@@ -98,7 +97,7 @@ class Ledger(EffectLedger):
             claim = self._take(connection, assignment, route, fence)
             if claim is not None:
                 return self._go_on(connection, claim, route, carried)
-        raise overtaken(assignment)
+        raise self.overtaken(assignment)
 
     def warm_up(self) -> None:
         """

@@ -118,8 +118,14 @@ class RefusedError(OutlastError):
 
 class StaleAttemptError(RefusedError):
     """
-    A write by an attempt that a later one has overtaken; nothing was written.
+    A write by an attempt that a later one has superseded; nothing was written.
+
+    :param highest: the fence of the later one, 0 where nobody has looked.
     """
+
+    def __init__(self, reason: str, highest: int = 0) -> None:
+        super().__init__(reason)
+        self.highest = highest
 
 
 class HeldError(RefusedError):

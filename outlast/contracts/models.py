@@ -158,6 +158,8 @@ class Assignment(State):
     needs: list[Name] = Field(default=[])  # the tasks whose results are there
     policy: Policy = Policy()
     limits: Limits = Limits()
+    # The highest fence that has refused an attempt: the next one comes after it.
+    floor: int = 0
     checkpoint: Checkpoint | None = None
     noticed_by: str | None = None  # what ended the attempt before this one
     redo_reason: str | None = None  # why there is a round after the first

@@ -114,6 +114,9 @@ class Lease(Contract):
     deaths: dict[int, int] = Field(default={})
     alone: bool = False
     again: bool = False  # lent before, to a worker that did not finish it
+    floor: int = (
+        0  # the highest fence that has refused it; the next attempt's is higher
+    )
     usual_s: float = 0.0  # what an item has taken so far, 0 when nobody knows
 
     @property

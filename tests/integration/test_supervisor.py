@@ -7,8 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from pydantic import BaseModel
-from small_crew import Crew, task
+from small_crew import BOUND_S, Crew, task
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
@@ -16,8 +17,10 @@ from temporalio.testing import WorkflowEnvironment
 from outlast import Context, Degraded, FollowUps, GiveUp, TryLater
 from outlast.contracts.errors import DRAINED, ParkedError
 from outlast.contracts.models import Answer, Assignment, Checkpoint, Limits
+from outlast.contracts.policies import Policy
 from outlast.contracts.reports import Outcome, Report, Status
 from outlast.store.books import Books
+from outlast.store.schema import claims, refusals
 
 Input = dict[str, Any]
 
@@ -164,6 +167,44 @@ async def test_a_service_that_asks_for_an_hour_gets_it(
 
     assert report.status is Status.COMPLETED
     assert await time.get_current_time() - began >= timedelta(hours=1)
+
+
+async def test_a_server_clock_that_was_set_back_stops_nothing(
+    small_crew: Crew,
+) -> None:
+    """
+    What the ledger holds is an hour ahead of the next attempts: the first of them
+    learns it, and is no failure and no death.
+    """
+    seen = []
+
+    async def later(given: Input, ctx: Context) -> str:
+        seen.append(ctx.attempt)
+        saved = await ctx.resume(int, 0)
+        if saved < 2:
+            await ctx.save(saved + 1)
+            raise TryLater(30)
+        return "done"
+
+    def set_back(connection: sa.Connection) -> int:
+        ahead = sa.update(claims).where(claims.c.failures == 1)
+        ahead = ahead.values(fence=claims.c.fence + (3_600_000_000 << 10))
+        return connection.execute(ahead).rowcount
+
+    small_crew.plays("later", later, policy=Policy(failures=3, crashes=1))
+    async with small_crew.at_work(), asyncio.timeout(BOUND_S):
+        handle = await small_crew.start(small_crew.mission(task("t", "later")))
+        moved = 0
+        while not moved:
+            await small_crew.progress(handle)
+            with small_crew.store.write() as connection:
+                moved = set_back(connection)
+        report = await handle.result()
+
+    assert report.status is Status.COMPLETED
+    assert seen == [1, 2, 3]
+    with small_crew.store.read() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(refusals)) == 1
 
 
 async def test_follow_up_tasks_run(small_crew: Crew) -> None:

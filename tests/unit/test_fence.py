@@ -64,3 +64,15 @@ def test_a_fence_is_the_same_in_every_time_zone(
     """
     moved = scheduled.astimezone(timezone(timedelta(hours=hours)))
     assert fence_of(moved, attempt) == fence_of(scheduled, attempt)
+
+
+@given(moments, st.integers(1, 1000), st.integers(0, 2**62))
+def test_a_fence_is_above_the_one_that_has_refused(
+    scheduled: datetime, attempt: int, floor: int
+) -> None:
+    """
+    Whatever the server's clock says, and each attempt after it comes later still.
+    """
+    found = fence_of(scheduled, attempt, floor)
+    assert floor < found < 2**63
+    assert found < fence_of(scheduled, attempt + 1, floor)
