@@ -3,9 +3,15 @@ Try an agent without a server: run it, kill it after a save, run it again.
 
     ended = await outlast.testing.run(refund, {"id": "17", "lines": []}, kill_after=2)
     assert ended.attempts == 2 and ended.result == "refunded"
+    assert ended.findings == []
+
+Mistakes that show only when something fails are told as warnings too: a signal of the
+context that was swallowed, progress that would not come back, a blocked event loop, a
+call that was never awaited.
 """
 
 import tempfile
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +22,11 @@ from pydantic import BaseModel, JsonValue
 from outlast.attempt.agent import Agent
 from outlast.attempt.effect_identity import Proposal
 from outlast.attempt.fence import Claim
+from outlast.attempt.findings import Findings
 from outlast.attempt.guard import Attempt, Place
 from outlast.attempt.ledger import Ledger, Saved
 from outlast.attempt.worker_start import open_all
-from outlast.contracts.models import Answer, Assignment, Task
+from outlast.contracts.models import Answer, Approval, Assignment, Limits, Task
 from outlast.store.database import Store
 
 MISSION = "rehearsal"
@@ -37,6 +44,13 @@ class Ended:
     effects: list[str] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
     rejected: str | None = None  # why another task is to be done again
+    findings: list[str] = field(default_factory=list)  # mistakes, a sentence each
+
+
+class AgentWarning(UserWarning):
+    """
+    A mistake of the agent that shows only when something fails.
+    """
 
 
 class Killed(BaseException):
@@ -51,6 +65,8 @@ async def run(
     kill_after: int | None = None,
     *,
     needs: dict[str, JsonValue] | None = None,
+    approval: Approval | None = None,
+    limits: Limits | None = None,
 ) -> Ended:
     """
     Run *agent* on the input *task*; with *kill_after*, end its first attempt right
@@ -60,16 +76,46 @@ async def run(
     a store that is thrown away. A kill is an exception here; `worker.py` shows what a
     real one does.
 
+    With an *approval* before effects the attempt must end by ApprovalNeededError, and
+    past the *limits* by BudgetSpentError: so a test sees whether the agent lets them
+    pass.
+
     :raises ValueError: when the agent ended before it saved so often: nothing was
         tried then.
     """
+    findings = Findings(agent)
+    asked = _assignment(agent, task, needs or {})
+    if limits is not None:
+        asked = asked.model_copy(update={"limits": limits})
+    if approval is not None:
+        whole = asked.task.model_copy(update={"approval": approval})
+        asked = asked.model_copy(update={"task": whole})
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as threads:
         store = Store(Path(folder) / "store.db")
         try:
-            trial = _Trial(store, threads, agent, task, needs or {})
+            trial = _Trial(store, threads, findings, asked, needs or {})
             return await trial.run(kill_after)
+        except BaseException as error:
+            for each in findings.told:
+                error.add_note(each)
+            raise
         finally:
             store.close()
+            for each in findings.told:
+                warnings.warn(each, AgentWarning, stacklevel=2)
+
+
+def _assignment(
+    agent: Agent, task: BaseModel | dict[str, JsonValue], needs: dict[str, JsonValue]
+) -> Assignment:
+    given = task.model_dump(mode="json") if isinstance(task, BaseModel) else task
+    return Assignment(
+        mission=MISSION,
+        tenant="default",
+        task=Task(id=agent.role, role=agent.role, input=given, needs=list(needs)),
+        needs=list(needs),
+        policy=agent.policy,
+    )
 
 
 class _Trial:
@@ -77,21 +123,15 @@ class _Trial:
         self,
         store: Store,
         threads: ThreadPoolExecutor,
-        agent: Agent,
-        task: BaseModel | dict[str, JsonValue],
+        findings: Findings,
+        assignment: Assignment,
         needs: dict[str, JsonValue],
     ) -> None:
-        given = task.model_dump(mode="json") if isinstance(task, BaseModel) else task
         self._ledger = _KillingLedger(store)
         self._place = Place(self._ledger, threads)
-        self._agent = agent
-        self._assignment = Assignment(
-            mission=MISSION,
-            tenant="default",
-            task=Task(id=agent.role, role=agent.role, input=given, needs=list(needs)),
-            needs=list(needs),
-            policy=agent.policy,
-        )
+        self._findings = findings
+        self._agent = findings.agent
+        self._assignment = assignment
         self._needs = needs
 
     async def run(self, kill_after: int | None) -> Ended:
@@ -115,12 +155,14 @@ class _Trial:
             effects=self._ledger.effects,
             degraded=answer.degraded,
             rejected=answer.redo.reason if answer.redo else None,
+            findings=self._findings.told,
         )
 
     async def _attempt(self, number: int) -> Answer:
         await open_all()  # each attempt stands for a process of its own
         attempt = Attempt(self._agent, self._assignment, number, self._place)
-        return await attempt.run([])
+        async with self._findings:
+            return await attempt.run([])
 
 
 class _KillingLedger(Ledger):

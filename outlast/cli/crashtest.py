@@ -26,15 +26,20 @@ from outlast.attempt.effect_decision import WRITES, Decision
 from outlast.attempt.effect_identity import Proposal
 from outlast.attempt.effect_ledger import FREE, Permission
 from outlast.attempt.fence import Claim
+from outlast.attempt.findings import Findings
 from outlast.attempt.guard import Attempt, Place
 from outlast.attempt.ledger import Ledger, Saved
 from outlast.attempt.worker_start import open_all
 from outlast.contracts.errors import BadInputError, TaskError
-from outlast.contracts.models import Assignment, Task
+from outlast.contracts.models import Approval, Assignment, Task
 from outlast.store.database import Store, share
 
 MISSION = "crashtest"
 TRIAL_LIMIT_S = 300.0
+
+EFFECT = "before effect "
+# A trial whose effects nobody has approved: it must end by saying so.
+APPROVAL = -1
 
 
 @dataclass(frozen=True)
@@ -48,11 +53,13 @@ class Trial:
     result: JsonValue = None
     error: str | None = None
     points: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
 
 
 def crashtest(target: str, given: Path) -> int:
     """
-    Print how the agent *target* (MODULE:ROLE) ends from every point; 1 if it differs.
+    Print how the agent *target* (MODULE:ROLE) ends from every point, and the mistakes
+    that were seen; 1 if there are any, or if an end differs.
 
     :raises BadInputError: when there is no such agent or its input is no JSON object.
     """
@@ -60,24 +67,33 @@ def crashtest(target: str, given: Path) -> int:
     _find(target)
     clean = _trial(target, given, None)
     if clean.error:
-        raise BadInputError(f"without any kill the agent fails: {clean.error}")
+        found = "".join(f"; {each}" for each in clean.findings)
+        raise BadInputError(f"without any kill the agent fails: {clean.error}{found}")
     print(f"{'never killed':<44} ok   {_short(clean.result)}")
     differing = 0
+    findings = [*clean.findings]
+    if any(point.startswith(EFFECT) for point in clean.points):
+        findings += _trial(target, given, APPROVAL).findings
     for number, point in enumerate(clean.points, 1):
         ended = _trial(target, given, number)
         same = ended.result == clean.result and not ended.error
         differing += not same
+        findings += ended.findings
         told = "" if same else ended.error or _short(ended.result)
         print(f"killed {point:<37} {'same' if same else 'DIFFERS'} {told}".rstrip())
     print(f"{len(clean.points)} kills, {differing} ends that differ")
+    for finding in dict.fromkeys(findings):
+        print(f"mistake: {finding}")
     if not clean.points:
         print("the agent saves nothing and has no effects: a kill starts it anew")
-    return int(differing > 0)
+    return int(differing > 0 or bool(findings))
 
 
 def _trial(target: str, given: Path, point: int | None) -> Trial:
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder) / "store.db")
+        if point == APPROVAL:
+            return _run(target, given, store, "1", str(APPROVAL))
         if point is not None:
             first = _run(target, given, store, "1", str(point))
             if not first.killed:
@@ -98,7 +114,8 @@ def _run(target: str, given: Path, *rest: str) -> Trial:
         return Trial(
             False, error=f"exit code {ended.returncode}: {ended.stderr[-300:]}"
         )
-    return Trial(False, told["result"], told["error"], tuple(told["points"]))
+    points, findings = tuple(told["points"]), tuple(told["findings"])
+    return Trial(False, told["result"], told["error"], points, findings)
 
 
 class DeadlyLedger(Ledger):
@@ -121,7 +138,7 @@ class DeadlyLedger(Ledger):
     ) -> Decision:
         decision = super().intend(claim, proposal, permission)
         if decision.action in WRITES:
-            self._come_to(f"before effect {proposal.key}")
+            self._come_to(f"{EFFECT} {proposal.key}")
         return decision
 
     def applied(
@@ -140,22 +157,30 @@ async def _attempt(
     agent: Agent, given: dict[str, Any], store: Path, fence: int, deadly: int
 ) -> dict[str, Any]:
     await open_all()
+    findings = Findings(agent)
     ledger = DeadlyLedger(Store(store), deadly)
     share(ledger.store)
     task = Task(id=agent.role, role=agent.role, input=given)
+    if deadly == APPROVAL:
+        task = task.model_copy(update={"approval": Approval(before="effect")})
     assignment = Assignment(
         mission=MISSION, tenant="default", task=task, policy=agent.policy
     )
     with ThreadPoolExecutor() as threads:
-        attempt = Attempt(agent, assignment, fence, Place(ledger, threads))
+        attempt = Attempt(findings.agent, assignment, fence, Place(ledger, threads))
+        error: str | None = None
         try:
-            await attempt.run([])
-        except TaskError as error:
-            told = f"{type(error).__name__}: {error}"
-            return {"result": None, "error": told, "points": ledger.points}
+            async with findings:
+                await attempt.run([])
+        except TaskError as end:
+            error = f"{type(end).__name__}: {end}"
     found = ledger.result(MISSION, agent.role)
-    result = found[1] if found else None
-    return {"result": result, "error": None, "points": ledger.points}
+    return {
+        "result": found[1] if found and not error else None,
+        "error": error,
+        "points": ledger.points,
+        "findings": findings.told,
+    }
 
 
 def _find(target: str) -> Agent:
