@@ -8,6 +8,8 @@ type differ in what comes back of them.
 """
 
 import json
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -37,16 +39,24 @@ RESULT: tuple[Flags, ...] = ({}, {"serialize_as_any": True}, *PROGRESS)
 # and a larger one when it has doubled.
 LOOKED_BYTES = 3 * 1024
 
-_PLAIN = frozenset({str, int, bool, type(None), float})
+_TEXT = frozenset({str})
+_PLAIN = frozenset({str, int, bool, type(None)})
 _BARE: tuple[Any, ...] = (dict, list, Any, object)
 _CONFIG = ConfigDict(ser_json_inf_nan="constants")
 # Bytes of progress are read by the type that wrote them, a result's by others too.
 _PROGRESS_CONFIG = ConfigDict(
     ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants"
 )
-_TO_TAG = (b"NaN", b"Infinity", f'"{TAG}"'.encode())
+_CONSTANTS = (b"NaN", b"Infinity")
+_TAG = f'"{TAG}"'.encode()
 # Parts of a type that decide by the value what is written or read.
 _VARYING = {"any", "union", "is-instance", "is-subclass", "callable"}
+# Parts of a type within which there is no float of its own.
+_EVEN = {"model", "model-fields", "model-field", "dataclass", "dataclass-args"}
+_EVEN |= {"dataclass-field", "typed-dict", "typed-dict-field", "default", "nullable"}
+_EVEN |= {"definitions", "definition-ref", "list", "dict", "tuple", "set", "frozenset"}
+_EVEN |= {"tagged-union", "union", "str", "int", "bool", "none", "literal", "enum"}
+_EVEN |= {"datetime", "date", "time", "timedelta", "uuid", "url", "bytes", "decimal"}
 
 
 class LossError(Exception):
@@ -63,20 +73,28 @@ class Way:
 
     adapter: TypeAdapter[Any]
     varies: bool
+    may_be_odd: bool  # values may hold inf or nan
+    bare: bool  # it says nothing of what is in it
     flags: Flags | None = None
     seen: set[type] = field(default_factory=set)
     looked_bytes: int = 0
 
-    def dump(self, value: Any, flags: Flags) -> bytes:
+    def dump(self, value: Any, flags: Flags) -> tuple[bytes, bool]:
         """
-        Write *value*; inf and nan as tags.
+        Write *value*, with tags for inf and nan; says too whether it is nothing but
+        what JSON itself can say.
         """
         body = self.adapter.dump_json(value, by_alias=False, warnings=False, **flags)
-        if b"null" in body and not _is_native(value) and self._may_hide(value, flags):
-            return _written(self._tree(value, flags))
-        if any(name in body for name in _TO_TAG):
-            return _written(json.loads(body))
-        return body
+        native = self.bare and _is_native(value)
+        # To search a large text costs as much as to write it: only where it may be.
+        if self.may_be_odd and not native:
+            if b"null" in body and self._may_hide(value, flags):
+                return _written(self._tree(value, flags)), native
+            if any(name in body for name in _CONSTANTS):
+                return _written(json.loads(body)), native
+        if b"$" in body and _TAG in body:
+            body = _written(json.loads(body))
+        return body, native
 
     def read(self, body: bytes) -> Any:
         """
@@ -89,7 +107,7 @@ class Way:
         """
         Say whether the value is to be read back before it is kept.
         """
-        if type(value) not in self.seen:
+        if self.bare or type(value) not in self.seen:
             return True
         return self.varies and (size <= LOOKED_BYTES or size > 2 * self.looked_bytes)
 
@@ -148,17 +166,12 @@ class Codec:
         try:
             way = self._way(asked, ways)
             if way.flags is not None:
-                body = way.dump(value, way.flags)
-                if not self._must_look(way, asked, value, len(body)):
+                body, native = way.dump(value, way.flags)
+                if native or not way.must_look(value, len(body)):
                     return body
             return self._first_whole(way, value, kind, ways)
         except (ValueError, TypeError, RecursionError, PydanticUserError) as error:
             raise LossError(_unwritable(value, error)) from None
-
-    def _must_look(self, way: Way, asked: Any, value: Any, size: int) -> bool:
-        if asked in _BARE:
-            return not _is_native(value)
-        return way.must_look(value, size)
 
     def _first_whole(
         self, way: Way, value: Any, kind: Any, ways: tuple[Flags, ...]
@@ -168,7 +181,7 @@ class Codec:
         """
         loss: LossError | None = None
         for flags in ways:
-            body = way.dump(value, flags)
+            body, _ = way.dump(value, flags)
             try:
                 self._look(way, value, kind, body, ways)
             except LossError as error:
@@ -232,7 +245,7 @@ class Codec:
             inside = list(children(value))
         for name, each in inside:
             here = f"{path}.{name}" if path else str(name)
-            if type(each) in _PLAIN:
+            if type(each) in _PLAIN or type(each) is float:
                 continue
             if isinstance(each, dict | list | tuple | set | frozenset):
                 self._look_inside(each, here, ways)
@@ -261,7 +274,37 @@ def _made(kind: Any, ways: tuple[Flags, ...]) -> Way:
         if error.code != "type-adapter-config-unused":
             raise
         adapter = TypeAdapter(kind)
-    return Way(adapter, _varies(adapter.core_schema))
+    return _judged(adapter, kind in _BARE)
+
+
+def _judged(adapter: TypeAdapter[Any], bare: bool) -> Way:
+    parts = list(_parts(adapter.core_schema))
+    kinds = {each["type"] for each in parts}
+    varies = any(
+        each["type"] in ("model", "dataclass") and each["cls"].__subclasses__()
+        for each in parts
+    )
+    varies |= any(each.startswith("function") for each in kinds)
+    may_be_odd = not kinds <= _EVEN or any("extras_schema" in each for each in parts)
+    open_ = any(
+        (each.get("config") or {}).get("extra_fields_behavior") for each in parts
+    )
+    varies |= bool(kinds & _VARYING)
+    return Way(adapter, varies, may_be_odd or open_, bare)
+
+
+def _parts(schema: Any) -> Iterator[dict[str, Any]]:
+    """
+    List the parts that the schema of a type is made of.
+    """
+    if isinstance(schema, dict):
+        if isinstance(schema.get("type"), str):
+            yield schema
+        for each in schema.values():
+            yield from _parts(each)
+    elif isinstance(schema, list | tuple):
+        for each in schema:
+            yield from _parts(each)
 
 
 def _written(tree: Any) -> bytes:
@@ -271,34 +314,24 @@ def _written(tree: Any) -> bytes:
     return pydantic_core.to_json(tagged(tree))
 
 
-def _varies(schema: Any) -> bool:
-    """
-    Say whether what comes back may differ from value to value of a type.
-    """
-    if isinstance(schema, dict):
-        kind = schema.get("type")
-        if isinstance(kind, str) and (kind in _VARYING or kind.startswith("function")):
-            return True
-        if kind in ("model", "dataclass") and schema["cls"].__subclasses__():
-            return True
-        return any(_varies(each) for each in schema.values())
-    if isinstance(schema, list | tuple):
-        return any(_varies(each) for each in schema)
-    return False
-
-
 def _is_native(value: Any) -> bool:
     """
-    Say whether *value* is what JSON itself can say.
+    Say whether *value*, which has no circles, is what JSON itself can say.
     """
-    kind = type(value)
-    if kind is dict:
-        return all(type(key) is str for key in value) and all(
-            type(each) in _PLAIN or _is_native(each) for each in value.values()
-        )
-    if kind is list:
-        return all(type(each) in _PLAIN or _is_native(each) for each in value)
-    return kind in _PLAIN
+    rest = [value]
+    while rest:
+        each = rest.pop()
+        kind = type(each)
+        if kind is dict:
+            if not _TEXT.issuperset(map(type, each)):
+                return False
+            each, kind = list(each.values()), list
+        if kind is list:
+            if not _PLAIN.issuperset(map(type, each)):
+                rest += each
+        elif not (math.isfinite(each) if kind is float else kind in _PLAIN):
+            return False
+    return True
 
 
 def _lost(value: Any, found: Difference) -> str:
