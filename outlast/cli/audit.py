@@ -13,8 +13,10 @@ from outlast.cli.edge import EXIT_FAILED
 from outlast.cli.home import entry_of, open_store
 from outlast.cli.missions import reach
 from outlast.contracts.errors import UnavailableError
+from outlast.contracts.texts import shorten
 from outlast.store.books import Audit, Books
 
+KEY_CHARS = 120
 HISTORY_EVENTS = 10_240
 HISTORY_BYTES = 10 * 1024 * 1024
 
@@ -86,7 +88,7 @@ def effect_lines(effects: list[dict[str, Any]]) -> list[str]:
     Count the effects that were applied once, and name each of the others.
     """
     others = [each for each in effects if not _is_plain(each)]
-    once = len(effects) - len(others)
+    once = sum(each["applied"] == 1 for each in effects)
     if not others:
         return [f"effects {len(effects)}: each applied once"] if effects else []
     return [f"effects {len(effects)}: {once} applied once", *map(_effect, others)]
@@ -103,4 +105,5 @@ def _effect(effect: dict[str, Any]) -> str:
     conflicts = effect["conflicts"]
     other = f", other content refused {conflicts} times" if conflicts else ""
     told = f"{effect['state']}, applied {effect['applied']}"
-    return f"  effect {effect['key']}: {told}{other}"
+    who = f"{effect['mission']}/{effect['task']}"
+    return f"  effect {shorten(effect['key'], KEY_CHARS)} of {who}: {told}{other}"

@@ -211,7 +211,7 @@ class Endpoint:
                 if not entered:  # again would hold what goes on meanwhile
                     self._permits.enter(mission)
                     entered = True
-                asked = _mission(mission, wanted)
+                asked = mission_of(wanted)
                 started = await self._start(asked, wanted)
                 return await started.report()
             except (UnavailableError, DBAPIError) as error:
@@ -301,12 +301,12 @@ class Endpoint:
         return entry is not None and entry.finished_at is None
 
 
-def _mission(id_: str, wanted: Run) -> Mission:
+def mission_of(wanted: Run) -> Mission:
     """
     Make the mission of one epoch: in each of them its effects are those of the task.
     """
-    scope = Scope(path=wanted.task)
-    return Mission.model_validate({**wanted.mission, "id": id_, "scope": scope})
+    ours = {"id": run_id(wanted.task, wanted.epoch), "scope": Scope(path=wanted.task)}
+    return Mission.model_validate({**wanted.mission, **ours})
 
 
 def _failed(mission: str, error: Exception) -> Report:

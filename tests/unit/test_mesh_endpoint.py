@@ -17,7 +17,7 @@ from outlast.contracts.errors import StoreAwayError
 from outlast.contracts.models import Mission
 from outlast.contracts.reports import Report
 from outlast.mesh.effects import Run
-from outlast.mesh.endpoint import Endpoint, Line
+from outlast.mesh.endpoint import Endpoint, Line, mission_of
 from outlast.store.books import Books
 from outlast.store.database import Store
 
@@ -81,6 +81,15 @@ async def test_a_run_outlives_its_store_being_away(
     assert endpoint.load == 1
     endpoint.drop("job", 1)
     store.close()
+
+
+def test_each_epoch_is_the_same_logical_mission() -> None:
+    """
+    What one epoch has done to the world the next one does not repeat.
+    """
+    epochs = [mission_of(Run("job", epoch, MISSION, {})) for epoch in (1, 2)]
+    assert [each.id for each in epochs] == ["job.1", "job.2"]
+    assert {each.logical.path for each in epochs} == {"job"}
 
 
 class Overloaded(Line):

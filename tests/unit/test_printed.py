@@ -46,7 +46,8 @@ ATTEMPT: dict[str, Any] = {
 
 def effect(key: str, applied: int = 1, conflicts: int = 0) -> dict[str, Any]:
     state = "applied" if applied else "intended"
-    return {"key": key, "state": state, "applied": applied, "conflicts": conflicts}
+    who = {"mission": "m", "task": "t", "state": state}
+    return {"key": key, **who, "applied": applied, "conflicts": conflicts}
 
 
 def test_a_persons_word_stands_beside_the_result() -> None:
@@ -115,9 +116,9 @@ def test_effects_are_counted_and_exceptions_named() -> None:
     odd.append(effect("other", conflicts=3))
     head, *named = effect_lines(well + odd)
 
-    assert head == "effects 34: 31 applied once"
+    assert head == "effects 34: 32 applied once"
     keys = [each.split(":")[0].strip() for each in named]
-    assert keys == ["effect unsure", "effect twice", "effect other"]
+    assert keys == [f"effect {each} of m/t" for each in ("unsure", "twice", "other")]
 
 
 def test_a_process_is_one_line_with_its_roles() -> None:
