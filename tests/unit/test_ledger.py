@@ -649,7 +649,8 @@ def test_a_question_is_written_down_and_its_payload_pinned(
     mine = claim(ledger, 2)
     decision = ledger.intend(mine, Proposal("k", payload='"Hi"'), allowed)
     assert (decision.action, decision.payload) == (Action.ACT, '"Dear"')
-    assert effect(store, "k")["state"] == INTENDED
+    kept = effect(store, "k")
+    assert (kept["state"], kept["payload"]) == (INTENDED, '"Dear"')
 
 
 def test_an_attempt_that_ends_may_ask_and_not_act(ledger: Ledger, store: Store) -> None:
