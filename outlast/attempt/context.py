@@ -34,7 +34,6 @@ from outlast.contracts.errors import (
     StaleAttemptError,
 )
 from outlast.contracts.models import CHECKPOINT_BYTES, Assignment, Beat, Checkpoint
-from outlast.contracts.texts import shorten
 from outlast.store.outcomes import Harvested, Outcomes
 
 T = TypeVar("T")
@@ -228,7 +227,7 @@ class Context:
         """
         Tell whoever follows what is going on; lossy, never in history.
         """
-        self._said = shorten(event, SAID_CHARS)
+        self._said = secrets.masked(event, SAID_CHARS)
         self.progressed_at = time.monotonic()
 
     def service(self, name: str) -> AbstractContextManager[None]:

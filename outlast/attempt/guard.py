@@ -28,6 +28,8 @@ from outlast.attempt.fence import Claim
 from outlast.attempt.floats import restored, tagged
 from outlast.attempt.hands import NOBODY, Hand, Hands
 from outlast.attempt.ledger import Ledger
+from outlast.attempt.log_context import log_as
+from outlast.attempt.secrets import masked
 from outlast.attempt.spans import Attributes, about, describe, span
 from outlast.contracts.errors import ExitedError, GiveUp, ResultError, StalledError
 from outlast.contracts.models import (
@@ -45,7 +47,7 @@ from outlast.contracts.models import (
 from outlast.contracts.names import batch_of
 from outlast.contracts.policies import SHIPPED
 from outlast.contracts.pool import ITEM_BYTES, Batch
-from outlast.contracts.texts import CAUSE_CHARS, SUMMARY_CHARS, digest, shorten
+from outlast.contracts.texts import CAUSE_CHARS, SUMMARY_CHARS, digest
 from outlast.store.batches import Batches
 from outlast.store.items import Items
 
@@ -118,6 +120,7 @@ class Attempt:
                 ledger.begin, self.assignment, self.agent.role, self.fence, carried
             )
         self.claim, self.checkpoint = begun.claim, begun.checkpoint
+        log_as(begun.claim.mission, begun.claim.task, begun.claim.attempt)
         told = self._tell_begun(begun.claim)
         if begun.answer is not None:
             return begun.answer
@@ -285,7 +288,7 @@ def _answer(value: Any, attempt: int, codec: Codec) -> tuple[Answer, JsonValue]:
     """
     reasons: list[str] = []
     if isinstance(value, Degraded):
-        reasons = [shorten(value.reason, CAUSE_CHARS)]
+        reasons = [masked(value.reason, CAUSE_CHARS)]
         value = value.result
     follow_ups = value.tasks if isinstance(value, FollowUps) else []
     redo = _redoing(value) if isinstance(value, Redo) else None
@@ -296,7 +299,7 @@ def _answer(value: Any, attempt: int, codec: Codec) -> tuple[Answer, JsonValue]:
     answer = Answer(
         digest=digest(text),
         attempt=attempt,
-        summary=shorten(_summary(result) or text, SUMMARY_CHARS),
+        summary=masked(_summary(result) or text, SUMMARY_CHARS),
         degraded=reasons,
         follow_ups=follow_ups,
         redo=redo,
@@ -313,5 +316,5 @@ def _summary(result: JsonValue) -> str:
 
 
 def _redoing(redo: Redo) -> Redoing:
-    reason, stands = shorten(redo.reason, CAUSE_CHARS), redo.result is not None
+    reason, stands = masked(redo.reason, CAUSE_CHARS), redo.result is not None
     return Redoing(task=redo.task, reason=reason, stands=stands)

@@ -32,11 +32,14 @@ from outlast.attempt.counts import BEATS, count
 from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Attempt, Place
 from outlast.attempt.hands import Hand
+from outlast.attempt.secrets import masked
+from outlast.attempt.traces import tell
 from outlast.contracts.errors import (
     DRAINED,
     FAILED,
     STALE,
     ApprovalNeededError,
+    ExitedError,
     GiveUp,
     HeldError,
     OutlastError,
@@ -47,7 +50,7 @@ from outlast.contracts.errors import (
 )
 from outlast.contracts.models import Answer, Assignment, Beat, Checkpoint
 from outlast.contracts.policies import backoff_s
-from outlast.contracts.texts import CAUSE_CHARS, shorten
+from outlast.contracts.texts import CAUSE_CHARS
 
 logger = logging.getLogger("outlast.attempt")
 
@@ -208,30 +211,43 @@ async def _failed(attempt: Guarded, error: Exception) -> ApplicationError:
         return _stale(attempt, error)
     if isinstance(error, HeldError):
         await _end(attempt, "handed on: held by the mesh")
-        return _error(attempt, str(error), DRAINED, final=True)
+        return _error(attempt, masked(str(error), CAUSE_CHARS), DRAINED, final=True)
+    cause, trace = tell(error, cause)
     if isinstance(error, GiveUp | ParkedError):
-        await _end(attempt, cause)
-        return _error(attempt, str(error), error.kind, final=True, told=_wanted(error))
+        await _end(attempt, cause, trace)
+        _log(attempt, error, cause, trace)
+        return _error(
+            attempt,
+            masked(str(error), CAUSE_CHARS),
+            error.kind,
+            final=True,
+            told=_wanted(error),
+        )
     if isinstance(error, StoreAwayError):
         # No fault of the agent's, and there is nowhere to count it.
         return _error(attempt, cause, FAILED, False, timedelta(seconds=backoff_s(1)))
     try:
-        failures = await _count(attempt, cause)
+        failures = await _count(attempt, cause, trace)
     except StaleAttemptError as stale:
         return _stale(attempt, stale)
-    told = (attempt.assignment.mission, attempt.assignment.task.id, cause)
-    logger.warning("attempt.failed %s/%s: %s", *told, exc_info=not _ours(error))
+    _log(attempt, error, cause, trace)
     final = failures >= attempt.assignment.policy.failures
     later = error.after if isinstance(error, TryLater) else None
     delay = later or timedelta(seconds=backoff_s(failures))
     return _error(attempt, cause, FAILED, final, delay)
 
 
-def _ours(error: Exception) -> bool:
+def _log(attempt: Guarded, error: Exception, cause: str, trace: str) -> None:
     """
-    Say whether the error's words are enough: then nobody needs its traceback.
+    Log a failure, with its traceback unless it is an error of ours, whose words are
+    enough. A question to a person is no failure.
     """
-    return isinstance(error, OutlastError)
+    if isinstance(error, ParkedError):
+        return
+    whose = attempt.assignment.mission, attempt.assignment.task.id
+    ours = isinstance(error, OutlastError) and not isinstance(error, ExitedError)
+    more = "" if ours or not trace else f"\n{trace.rstrip()}"
+    logger.warning("attempt.failed %s/%s: %s%s", *whose, cause, more)
 
 
 def _told(error: Exception) -> str:
@@ -239,12 +255,12 @@ def _told(error: Exception) -> str:
     Put *error* in words, also one that cannot even be printed.
     """
     try:
-        return shorten(f"{type(error).__name__}: {error}", CAUSE_CHARS)
+        return masked(f"{type(error).__name__}: {error}", CAUSE_CHARS)
     except Exception as worse:
         return f"{type(error).__name__}, whose message raises {type(worse).__name__}"
 
 
-async def _end(attempt: Guarded, ending: str) -> None:
+async def _end(attempt: Guarded, ending: str, trace: str = "") -> None:
     """
     Close the attempt's line; the books must not change what becomes of the task.
     """
@@ -252,12 +268,12 @@ async def _end(attempt: Guarded, ending: str) -> None:
     if attempt.claim is None:
         return
     try:
-        await ledger.store.run(ledger.ended, attempt.claim, ending)
+        await ledger.store.run(ledger.ended, attempt.claim, ending, trace)
     except Exception:
         activity.logger.exception("attempt.unclosed")
 
 
-async def _count(attempt: Guarded, cause: str) -> int:
+async def _count(attempt: Guarded, cause: str, trace: str) -> int:
     """
     Count the failure in the ledger; when that fails too, by the server's number.
     """
@@ -265,7 +281,7 @@ async def _count(attempt: Guarded, cause: str) -> int:
     if attempt.claim is None:
         return activity.info().attempt
     try:
-        return await ledger.store.run(ledger.failed, attempt.claim, cause)
+        return await ledger.store.run(ledger.failed, attempt.claim, cause, trace)
     except StaleAttemptError:
         raise
     except Exception:

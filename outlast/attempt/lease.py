@@ -7,6 +7,7 @@ and to no other.
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,9 +27,12 @@ from outlast.attempt.hands import NOBODY, Hand
 from outlast.attempt.item_context import ItemContext
 from outlast.attempt.lanes import LANE_WAITS_S, LANES, STALLS, Lane, Lanes, patience_s
 from outlast.attempt.leaseledger import ItemFailure, LeaseLedger
+from outlast.attempt.log_context import log_as
+from outlast.attempt.secrets import masked
 from outlast.attempt.settling import Settling
 from outlast.attempt.spans import about, describe
 from outlast.attempt.stock import Item, Stock
+from outlast.attempt.traces import tell
 from outlast.contracts.errors import (
     GiveUp,
     OutlastError,
@@ -52,6 +56,9 @@ YIELD_TURNS = 5
 
 # As many numbers as a slot of the flight recorder holds.
 TOLD_ITEMS = 400
+
+
+logger = logging.getLogger("outlast.attempt")
 
 
 @dataclass(eq=False)
@@ -89,6 +96,7 @@ class Lent:
         )
         self._began: set[int] = set()  # by an earlier lease
         self._claimed: set[int] = set()  # by this one
+        self._logged: set[str] = set()  # causes whose traceback is in the log
         self._threads = ThreadPoolExecutor(LANES, thread_name_prefix="item")
         self._yielded_at = time.monotonic()
         self._lanes = Lanes(self._drive, 1 if self.agent.one_by_one else LANES)
@@ -157,6 +165,7 @@ class Lent:
         """
         lane.since = time.monotonic()
         run = self._run_of(group[0])
+        log_as(run.claim.mission, run.claim.task, run.claim.attempt)
         try:
             self._hold(group)
             if run.begun:
@@ -260,7 +269,9 @@ class Lent:
             or (isinstance(error, StalledError) and item.failures + deaths >= STALLS)
         )
         assert self.claim is not None
-        failure = ItemFailure(item.number, item.failures, deaths, _told(error), final)
+        cause, trace = tell(error, _told(error))
+        self._log(item, cause, trace)
+        failure = ItemFailure(item.number, item.failures, deaths, cause, final, trace)
         await self.ledger.store.run(self.ledger.trouble, self.claim, failure)
         if final:
             self.settled += 1
@@ -269,6 +280,16 @@ class Lent:
             return
         asked = error.after.total_seconds() if isinstance(error, TryLater) else None
         self._stock.put_off(item, asked or backoff_s(item.failures))
+
+    def _log(self, item: Item, cause: str, trace: str) -> None:
+        """
+        Log an item's failure, with its traceback where no item of the lease has failed
+        in the same way.
+        """
+        more = "" if cause in self._logged or not trace else f"\n{trace.rstrip()}"
+        self._logged.add(cause)
+        name = f"{self.lease.batch.id}/{item_id(item.number)}"
+        logger.warning("item.failed %s: %s%s", name, cause, more)
 
     async def _pulse(self) -> None:
         """
@@ -308,4 +329,4 @@ def _told(error: Exception) -> str:
     except Exception as worse:
         words = f"its message raises {type(worse).__name__}"
     kind = "" if isinstance(error, OutlastError) else f"{type(error).__name__}: "
-    return shorten(f"{kind}{words}", CAUSE_CHARS)
+    return masked(f"{kind}{words}", CAUSE_CHARS)

@@ -14,6 +14,7 @@ from types import CodeType, TracebackType
 
 from outlast.attempt.secrets import mask
 from outlast.attempt.user_code import is_ours, is_users
+from outlast.contracts.errors import ExitedError, OutlastError
 from outlast.contracts.texts import CAUSE_CHARS, READ_CHARS, shorten, visible
 
 # What the ledger keeps of one traceback, and the log shows: the innermost frames.
@@ -67,6 +68,21 @@ def place_of(error: BaseException) -> str:
             return _told(*mine[-1])
         told = told.__cause__ or told.__context__
     return ""
+
+
+def tell(error: Exception, cause: str) -> tuple[str, str]:
+    """
+    Put the place of *error* beside its *cause*, and read its traceback. Our own errors
+    are sentences for whoever reads them, and need no place.
+    """
+    if isinstance(error, ExitedError):
+        raised = error.__cause__ or error  # what the agent really did
+        trace = trace_of(raised)
+        return with_place(cause, trace.place), trace.text
+    trace = trace_of(error)
+    if isinstance(error, OutlastError):
+        return cause, trace.text if trace.place else ""
+    return with_place(cause, trace.place), trace.text
 
 
 def with_place(cause: str, place: str) -> str:

@@ -8,14 +8,14 @@ import time
 from typing import Any
 
 from outlast.cli.answer import answer
-from outlast.cli.follow import doing, look, why_silent
+from outlast.cli.follow import View, doing, look, why_silent
 from outlast.cli.home import entry_of, open_store
 from outlast.cli.missions import Conducted, reach
 from outlast.cli.parked import commands, waiting
 from outlast.cli.report import write_report
 from outlast.cli.wedged import wedged_cause
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.reports import Outcome, Progress, Report
+from outlast.contracts.reports import Outcome, Progress, Report, Status
 from outlast.store.batches import Batches
 from outlast.store.books import ACCEPTED, Books, Entry
 
@@ -110,16 +110,7 @@ async def show_status(mission: str, as_json: bool) -> None:
     if view is None:
         print(await why_silent(handle))
         return
-    if view.progress.paused:
-        print("paused")
-    for each in view.progress.settled:
-        print(outcome_line(each))
-    for running in view.progress.running:
-        state, said = doing(running, view)
-        print(f"{running.id:<16} {state:<9} {said}".rstrip())
-    _print_parked(view.progress)
-    for task in view.progress.waiting:
-        print(f"{task:<16} waiting")
+    _print_progress(view)
 
 
 def _print_parked(progress: Progress) -> None:
@@ -245,6 +236,22 @@ def _print_ended(entry: Entry, as_json: bool) -> None:
     for each in entry.report.tasks:
         print(outcome_line(each))
     _print_lacks(entry.report)
+
+
+def _print_progress(view: View) -> None:
+    if view.progress.paused:
+        print("paused")
+    for each in view.progress.settled:
+        print(outcome_line(each))
+        if each.status is not Status.DONE:
+            for reason in each.reasons:
+                print(f"  lacks: {each.id}: {reason}")
+    for running in view.progress.running:
+        state, said = doing(running, view)
+        print(f"{running.id:<16} {state:<9} {said}".rstrip())
+    _print_parked(view.progress)
+    for task in view.progress.waiting:
+        print(f"{task:<16} waiting")
 
 
 def _print_lacks(report: Report) -> None:

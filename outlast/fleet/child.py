@@ -53,6 +53,7 @@ from outlast.fleet.spares import stand_by
 from outlast.fleet.stacks import write_on_signal
 from outlast.fleet.tally import TELL_TICKS, Outbox
 from outlast.fleet.unread import tell_plainly
+from outlast.fleet.worker_output import finish_output, tell_attempts
 from outlast.runtime import telemetry
 from outlast.runtime.connect import connect_patiently
 from outlast.runtime.locks import home_of
@@ -110,7 +111,7 @@ def begin_log() -> None:
     """
     Set up this process's log: before agents are imported, in a worker as in its zygote.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(name)s %(message)s")
+    tell_attempts(settings().log_level, settings().users_modules)
     tell_plainly()
 
 
@@ -134,9 +135,7 @@ async def _live(
         logger.exception("child.failed")
     finally:
         telemetry.end()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):  # an agent has closed it
-                stream.flush()
+        finish_output()
         os._exit(code)
 
 

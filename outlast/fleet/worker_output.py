@@ -8,6 +8,7 @@ Several attempts print at once, and `print` writes a line in pieces: a line wait
 apart for each attempt and thread, until it is whole or is flushed.
 """
 
+import contextlib
 import io
 import logging
 import os
@@ -134,7 +135,8 @@ def finish_output() -> None:
     Write what is left of this worker's output.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, WorkerStream):
-            stream.finish()
-        elif stream is not None:
-            stream.flush()
+        with contextlib.suppress(OSError, ValueError):  # an agent has closed it
+            if isinstance(stream, WorkerStream):
+                stream.finish()
+            elif stream is not None:
+                stream.flush()
