@@ -47,6 +47,7 @@ from outlast.fleet.kinds import (
 )
 from outlast.fleet.leaving import busy_queues, leave
 from outlast.fleet.lookout import Lookout
+from outlast.fleet.model_clients import warm_clients
 from outlast.fleet.offspring import carry
 from outlast.fleet.recorder import Recorder
 from outlast.fleet.spares import stand_by
@@ -257,7 +258,9 @@ def _agents(chosen: Settings) -> dict[str, Agent]:
     """
     Load all agents and keep those whose roles this fleet plays.
     """
-    return playing(load(chosen.played_modules), chosen.role_names)
+    agents = playing(load(chosen.played_modules), chosen.role_names)
+    warm_clients()  # done already where we were forked
+    return agents
 
 
 async def _open_patiently(stop: asyncio.Event, chosen: Settings) -> Store | None:

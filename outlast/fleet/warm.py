@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast.fleet.kinds import PRELOADED, Kind
+from outlast.fleet.model_clients import warm_clients
 from outlast.runtime import telemetry
 
 Tell = Callable[[dict[str, Any]], None]
@@ -55,6 +56,7 @@ def _load_agents(tell: Tell, watch: Watch) -> None:
         with watch(module):
             agents = load([module])
     playing(agents, settings().role_names)
+    warm_clients()
 
 
 def _warm_up() -> None:

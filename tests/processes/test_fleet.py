@@ -145,7 +145,7 @@ async def history(home: Home, mission: str) -> list[EventType.ValueType]:
     ("how", "within_s", "cause"),
     [
         ("segfault", 1.0, "killed by SIGSEGV"),
-        ("block", 4.5, "silent and idle for"),
+        ("block", 9.0, "silent and idle for"),
         ("memory", 4.5, f"memory over the cap of {MEMORY_MB} MB"),
     ],
 )
