@@ -69,9 +69,11 @@ def keeping(store: Store) -> list[Activity]:
         return await store.run(items.survey, batch, after)
 
     @activity.defn(name="bury")
-    async def bury(burial: Burial) -> None:
-        await store.run(items.bury, burial)
-        count(DEAD_ITEMS)
+    async def bury(burial: Burial) -> bool:
+        buried = await store.run(items.bury, burial)
+        if buried:
+            count(DEAD_ITEMS)
+        return buried
 
     @activity.defn(name="close_batch")
     async def close(batch: str, cancelled: bool) -> BatchReport | None:

@@ -24,11 +24,11 @@ from outlast.store.database import Store
 COUNTED = {Status.PARKED: PARKED, Status.DEAD: DEAD_TASKS}
 
 
-def books_of(store: Store) -> list[Callable[..., Coroutine[Any, Any, None]]]:
+def books_of(store: Store) -> list[Callable[..., Coroutine[Any, Any, Any]]]:
     """
     Make the activities that keep the missions' books in *store*.
     """
-    made = (open_mission, reopen_mission, close_mission, record_report)
+    made = (open_mission, reopen_mission, close_mission, record_report, find_answer)
     return [make(store) for make in made]
 
 
@@ -78,6 +78,22 @@ def record_report(
         await store.run(ledger.record, claim, answer, json.loads(text))
 
     return record
+
+
+def find_answer(
+    store: Store,
+) -> Callable[[str, str, int], Coroutine[Any, Any, Answer | None]]:
+    """
+    Make the activity that looks up what stands as the answer of a task's round.
+    """
+
+    @activity.defn(name="find_answer")
+    async def find(mission: str, task: str, round_: int) -> Answer | None:
+        ledger = Ledger(store)
+        found = await store.run(ledger.result, mission, task, round_)
+        return found[0] if found else None
+
+    return find
 
 
 def close_mission(store: Store) -> Callable[[Report], Coroutine[Any, Any, None]]:

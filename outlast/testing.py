@@ -12,7 +12,6 @@ call that was never awaited.
 
 import tempfile
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,10 +89,10 @@ async def run(
     if approval is not None:
         whole = asked.task.model_copy(update={"approval": approval})
         asked = asked.model_copy(update={"task": whole})
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as threads:
+    with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store.db")
         try:
-            trial = _Trial(store, threads, findings, asked, needs or {})
+            trial = _Trial(store, findings, asked, needs or {})
             return await trial.run(kill_after)
         except BaseException as error:
             for each in findings.told:
@@ -122,13 +121,12 @@ class _Trial:
     def __init__(
         self,
         store: Store,
-        threads: ThreadPoolExecutor,
         findings: Findings,
         assignment: Assignment,
         needs: dict[str, JsonValue],
     ) -> None:
         self._ledger = _KillingLedger(store)
-        self._place = Place(self._ledger, threads)
+        self._place = Place(self._ledger)
         self._findings = findings
         self._agent = findings.agent
         self._assignment = assignment

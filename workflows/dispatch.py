@@ -24,6 +24,7 @@ from outlast.contracts.policies import (
     SHIPPED,
 )
 from outlast.contracts.texts import CAUSE_CHARS, shorten
+from workflows.closing import BOOKS
 from workflows.routes import unplayed
 from workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
 
@@ -37,6 +38,9 @@ RETRIES = RetryPolicy(
     maximum_attempts=DISPATCH_TRIES,
     non_retryable_error_types=LEFT_TO_THE_WORKFLOW,
 )
+
+# After these the task goes on, or nobody waits for its answer any more.
+UNASKED = {Next.ASK, Next.SKIP}
 
 AGAIN = {Next.AGAIN_CRASHED, Next.AGAIN_TOO_LONG, Next.AGAIN_HANDED_ON}
 
@@ -106,7 +110,21 @@ class Pursuit:
             if self._stranded and verdict.next is Next.SKIP:
                 return Verdict(Next.REROUTE, unplayed(self.route))
             if verdict.next not in AGAIN:
-                return verdict
+                return await self._last_look(verdict)
+
+    async def _last_look(self, verdict: Verdict) -> Answer | Verdict:
+        """
+        Ask the ledger before *verdict* ends the route: an attempt that finished is
+        done, whatever was heard of it.
+        """
+        if verdict.next in UNASKED:
+            return verdict
+        answer = await self._recorded()
+        if told_to_end():
+            return Verdict(
+                Next.SKIP, self._stopped() or "cancelled", attempts=self.dispatches
+            )
+        return answer or verdict
 
     def _weigh(self, verdict: Verdict) -> Verdict:
         """
@@ -169,6 +187,10 @@ class Pursuit:
         checkpoint = self.assignment.checkpoint
         return checkpoint.seq if checkpoint else 0
 
+    async def _recorded(self) -> Answer | None:
+        given = self.assignment
+        return await recorded(given.mission, given.task.id, given.round)
+
     async def _dispatch(self) -> Answer:
         task = self.assignment.task.id
         queue = alone_queue_of if self.suspect else queue_of
@@ -186,6 +208,24 @@ class Pursuit:
         )
         answer: Answer = await self._attempt
         return answer
+
+
+async def recorded(mission: str, task: str, round_: int) -> Answer | None:
+    """
+    Ask the ledger for the answer of the task's round; None when there is none, or when
+    we were cancelled meanwhile.
+    """
+    try:
+        found: Answer | None = await workflow.execute_activity(
+            "find_answer",
+            args=[mission, task, round_],
+            result_type=Answer | None,  # type: ignore[arg-type]
+            summary=task,
+            **BOOKS,
+        )
+    except ActivityError:
+        return None
+    return found
 
 
 def told_to_end() -> bool:

@@ -231,9 +231,9 @@ class PoolWorkflow:
             deaths=count,
             cause=f"its process died {count} times: {verdict.cause}",
         )
-        await self._keep("bury", burial)
+        buried = await self._keep("bury", burial, result=bool)
         self.settled += 1
-        self.dead += 1
+        self.dead += bool(buried)
 
     def _note(self, lease: Lease, worked: Worked) -> None:
         # All of it was left to do when it was lent first, whoever settled it since.

@@ -28,7 +28,7 @@ from outlast.contracts.policies import Policy
 from outlast.contracts.reports import Outcome, Running, Status
 from outlast.contracts.texts import CAUSE_CHARS, shorten
 from outlast.contracts.trees import MISSION_ROLE
-from workflows.dispatch import Pursuit, told_to_end
+from workflows.dispatch import Pursuit, recorded, told_to_end
 from workflows.fan_out import run_fan_out
 from workflows.people import Desk, Said
 from workflows.routes import Routes, unplayed
@@ -106,10 +106,20 @@ class Settling:
             async with asyncio.timeout(limit_s) as clock:
                 outcome = await self._end()
         except TimeoutError:
-            return self._forgone(f"its {limit_s:g} s are spent")
+            return await self._too_late()
         if clock.expired() and outcome.status not in ANSWERED:
-            return self._forgone(f"its {limit_s:g} s are spent")
+            return await self._too_late()
         return outcome
+
+    async def _too_late(self) -> Outcome:
+        """
+        Go on without the task, whose time is spent, unless it has finished after all.
+        """
+        mission, task = self._ground.mission.id, self.task.id
+        answer = await recorded(mission, task, self._ground.plan.round(task))
+        if answer is not None and answer.spread is None:
+            return await self._answered(answer)
+        return self._forgone(f"its {self.task.budget.time_s:g} s are spent")
 
     def turn(self, sighting: Sighting) -> Turn:
         """

@@ -7,9 +7,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, TypeVar
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
@@ -87,6 +87,16 @@ class Context:
         self._held_s = assignment.policy.held_s
         self.progressed_at = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._waits: set[asyncio.Task[Any]] = set()  # what threads wait for
+
+    @property
+    def cancelled(self) -> bool:
+        """
+        Whether the attempt is to end, for whatever reason. A plain agent, which nobody
+        can end, asks it in its loops, from any thread, and returns: what it returns
+        then counts for nothing.
+        """
+        return self.gate.ending
 
     async def resume(self, kind: type[T], default: T) -> T:
         """
@@ -94,6 +104,7 @@ class Context:
 
         :raises CheckpointError: when this version of the agent cannot read it.
         """
+        await self.gate.enter()
         self._kind = kind
         if self._checkpoint.seq == 0:
             return default
@@ -208,14 +219,18 @@ class Context:
         told = {"outlast.tokens": used.tokens, "outlast.cost": used.cost}
         spans.event("ctx.usage_recorded", told)
         limits, budget = self._assignment.limits, self._assignment.task.budget
-        _within("the mission's", spent.mission, limits.tokens, limits.cost)
-        _within("the task's", spent.task, budget.tokens, budget.cost)
+        try:
+            _within("the mission's", spent.mission, limits.tokens, limits.cost)
+            _within("the task's", spent.task, budget.tokens, budget.cost)
+        except BudgetSpentError as signal:
+            raise self.gate.end_by(signal) from None
 
     async def batch_results(self, batch: str) -> AsyncIterator[Harvested]:
         """
         Read what became of the items of *batch*, in their order: with a result, or
         with the cause why there is none.
         """
+        await self.gate.enter()
         outcomes = Outcomes(self._ledger.store)
         after = 0
         while found := await outcomes.store.run(outcomes.harvest, batch, after):
@@ -227,6 +242,7 @@ class Context:
         """
         Tell whoever follows what is going on; lossy, never in history.
         """
+        self.gate.check()
         self._said = secrets.masked(event, SAID_CHARS)
         self.progressed_at = time.monotonic()
 
@@ -235,8 +251,10 @@ class Context:
         Ask the outside service *name* within this context, behind its breaker: what is
         raised there counts against it, until it is left alone for a while.
 
-        :raises CircuitOpenError: when it is; the task takes its next route at once.
+        :raises CircuitOpenError: when it is: catch it to ask another service, or the
+            task takes its next route at once.
         """
+        self.gate.check()
         return guarded(name)
 
     def secret(self, name: str) -> str:
@@ -245,6 +263,7 @@ class Context:
 
         :raises MissingSecretError: when the worker was not given it.
         """
+        self.gate.check()
         variable = f"{secrets.PREFIX}{name.upper()}"
         if variable not in os.environ:
             raise MissingSecretError(f"this worker has no {variable}")
@@ -264,7 +283,20 @@ class Context:
                 "ctx.run_sync was called on the event loop's own thread, which would "
                 "wait for itself for ever: await it instead"
             )
-        return asyncio.run_coroutine_threadsafe(promise, self._loop).result()
+        waiting = self._awaited(promise)
+        return asyncio.run_coroutine_threadsafe(waiting, self._loop).result()
+
+    async def _awaited(self, promise: Coroutine[Any, Any, T]) -> T:
+        """
+        Await what a thread waits for, so that `end` can end it.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self._waits.add(task)
+        try:
+            return await promise
+        finally:
+            self._waits.discard(task)
 
     @property
     def beat(self) -> Beat:
@@ -283,14 +315,28 @@ class Context:
         while not self._ledger.permits.allow(self._claim.mission):
             self.progressed_at = time.monotonic()
             if self.progressed_at - since > self._held_s:
-                raise HeldError(f"{self.key}: held, its peer does not say go on")
+                held = HeldError(f"{self.key}: held, its peer does not say go on")
+                raise self.gate.end_by(held)
             await asyncio.sleep(PERMITTED_S)
+
+    def end(self) -> None:
+        """
+        Say to the agent that it is to end: by `cancelled`, and by ending what threads
+        of it wait for.
+        """
+        self.gate.ending = True
+        self._end_waits()
 
     def close(self) -> None:
         """
         End the attempt's rights: a thread that lives on can write nothing more.
         """
-        self.gate.end_by(StaleAttemptError(f"{self.key}: this attempt is over"))
+        self.gate.end(f"{self.key}: this attempt is over")
+        self._end_waits()
+
+    def _end_waits(self) -> None:
+        for wait in tuple(self._waits):
+            wait.cancel()
 
     def tell(self, hand: Hand) -> None:
         """
@@ -312,13 +358,28 @@ class Context:
         """
         Write what has happened, also once a signal was raised.
         """
-        answer = await self._ledger.store.run(method, self._claim, *args)
+        with self._signals():
+            answer = await self._ledger.store.run(method, self._claim, *args)
         self.progressed_at = time.monotonic()
         return answer
 
     async def _may_write(self) -> None:
         await self.permitted()
-        self.gate.check()
+        await self.gate.enter()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """
+        Make what the ledger refuses the signal that ends the attempt.
+        """
+        try:
+            yield
+        except StaleAttemptError as signal:
+            raise self.gate.end_by(signal) from None
+        except (Exception, asyncio.CancelledError):
+            raise
+        except BaseException as death:  # as tests put one into the ledger
+            raise self.gate.end_by(death, at_once=True) from None
 
     async def _write_in_turn(self, method: Callable[..., T], *args: Any) -> T:
         """
@@ -330,7 +391,8 @@ class Context:
         try:
             await self._may_write()
             writing = self._ledger.store.submit(method, self._claim, *args)
-            answer = await asyncio.wrap_future(writing)
+            with self._signals():
+                answer = await asyncio.wrap_future(writing)
         finally:
             if writing is None or writing.done():
                 self._turn.release()

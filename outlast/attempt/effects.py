@@ -21,6 +21,7 @@ from outlast.attempt import spans
 from outlast.attempt.effect_decision import APPLIED, INTENDED, Action, Decision, Row
 from outlast.attempt.effect_identity import Proposal
 from outlast.attempt.effect_ledger import Permission, idempotency_key
+from outlast.attempt.ends import call_plainly, failure_of
 from outlast.attempt.fence import Claim
 from outlast.attempt.gate import Gate
 from outlast.attempt.ledger import Ledger
@@ -29,16 +30,13 @@ from outlast.contracts.approvals import wanted_effect
 from outlast.contracts.errors import (
     ApprovalNeededError,
     EffectConflictError,
-    ExitedError,
-    OutlastError,
     ParkedError,
     ResultError,
 )
 from outlast.contracts.models import Assignment
 from outlast.contracts.texts import shorten
 
-# Runs a method of the ledger with the claim and what else it takes, if the attempt may
-# still write.
+# Runs a method of the ledger with the claim and what else it takes.
 Write = Callable[..., Awaitable[Any]]
 
 # How soon the end of an effect that another attempt does is looked for, and at most.
@@ -52,16 +50,6 @@ _within_act: ContextVar[bool] = ContextVar("within_act", default=False)
 IN_A_THREAD = "in a thread; make it `async def`, or return a coroutine to await"
 
 
-def call_plainly(act: Callable[..., Any], *args: Any) -> Any:
-    """
-    Call *act* in a thread; what no future can carry becomes a failure like any other.
-    """
-    try:
-        return act(*args)
-    except (SystemExit, StopIteration) as end:
-        raise ExitedError(f"the agent raised {type(end).__name__}({end})") from end
-
-
 @dataclass(eq=False)
 class _Call:
     """
@@ -69,6 +57,7 @@ class _Call:
     """
 
     proposal: Proposal
+    acting: bool = True  # or about to, rather than waiting for another attempt
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     error: BaseException | None = None
 
@@ -107,8 +96,7 @@ class Effects:
         told = {"outlast.task": self._claim.task, "outlast.effect": proposal.key}
         with spans.span("ctx.once", told):
             try:
-                with self._gate.acting(), self._counted():
-                    return await self._in_turn(proposal, act)
+                return await self._in_turn(proposal, act)
             except ApprovalNeededError:
                 if not _within_act.get():
                     # Those that were begun at the same time ask too, or end their acts.
@@ -138,22 +126,43 @@ class Effects:
                 # It may have happened: what the first caller was told is true here too.
                 raise first.error
         call = self._under_way[slot] = _Call(proposal)
+        doing = asyncio.ensure_future(self._in_full(call, act))
+        doing.add_done_callback(_heard)
         try:
-            return await self._do_once(proposal, act)
-        except BaseException as error:
-            call.error = error
+            return await asyncio.shield(doing)
+        except asyncio.CancelledError:
+            if not call.acting:
+                doing.cancel()
             raise
-        finally:
-            del self._under_way[slot]
-            call.ended.set()
 
-    async def _do_once(self, proposal: Proposal, act: Callable[..., Any]) -> Any:
+    async def _in_full(self, call: _Call, act: Callable[..., Any]) -> Any:
+        """
+        Do what must not be cut off, in a task of its own: when the caller is cancelled,
+        by a timeout for instance, an act that has begun is let finish and is recorded.
+        """
+        with self._gate.acting(), self._counted():
+            try:
+                return await self._do_once(call, act)
+            except (Exception, asyncio.CancelledError) as error:
+                call.error = error
+                raise
+            except BaseException as error:
+                # A task that ends by one would end the event loop with it.
+                call.error = failure_of(error)
+                raise call.error from error
+            finally:
+                del self._under_way[call.proposal.scope, call.proposal.key]
+                call.ended.set()
+
+    async def _do_once(self, call: _Call, act: Callable[..., Any]) -> Any:
         """
         Do what the ledger decides.
 
         :raises OutlastError: the signal by which the attempt ends, where it must.
         """
+        proposal = call.proposal
         while True:
+            call.acting = True
             found = await self._intend(proposal)
             row = found.row
             spans.describe({"outlast.effect_found": _found(found)})
@@ -163,6 +172,7 @@ class Effects:
                 case Action.RETURN | Action.SKIP if row is not None:
                     return json.loads(row.result) if row.result is not None else None
                 case Action.WAIT if row is not None:
+                    call.acting = False
                     await self._other_end(proposal, row)
                 case Action.ASK:
                     raise self._ask(proposal, found)
@@ -225,7 +235,7 @@ class Effects:
             await asyncio.sleep(pause_s)
             pause_s = min(LOOK_MOST_S, pause_s * 1.5)
 
-    def _ask(self, proposal: Proposal, found: Decision) -> OutlastError:
+    def _ask(self, proposal: Proposal, found: Decision) -> BaseException:
         """
         Have the attempt end to ask a person; returns what to raise.
         """
@@ -309,3 +319,11 @@ def _unsure(proposal: Proposal, row: Row | None) -> str:
         f"effect {key} was begun{who} and may have happened: find out, then "
         f"starter.py settle {named} --happened RESULT, or --did-not-happen"
     )
+
+
+def _heard(doing: "asyncio.Future[Any]") -> None:
+    """
+    Take note of how an effect has ended whose caller was cancelled.
+    """
+    if not doing.cancelled():
+        doing.exception()

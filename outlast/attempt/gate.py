@@ -8,40 +8,92 @@ ends by it.
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
-from outlast.contracts.errors import OutlastError
+from outlast.contracts.errors import StaleAttemptError
+
+# A refused call waits for a moment: an agent that catches the refusal and asks again
+# must not hold the event loop.
+REFUSED_S = 0.01
+
+
+def _nothing() -> None: ...
 
 
 class Gate:
     """
     The one place that says whether an attempt may go on. For its event loop only, but
-    for `check`, which any thread may call.
+    for `check` and `end_by`, which any thread may call.
     """
 
     def __init__(self) -> None:
-        self.signal: OutlastError | None = None
-        self._signalled = asyncio.Event()
+        self.signal: BaseException | None = None
+        self.ending = False  # the agent is to end; its context says so to it
+        self._over: str | None = None
+        self.at_once = False  # no act under way is waited for any more
         self._acting = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changed: Callable[[], None] = _nothing
+
+    @property
+    def idle(self) -> bool:
+        """
+        Whether no act is under way.
+        """
+        return not self._acting
+
+    @property
+    def closed(self) -> bool:
+        """
+        Whether the attempt is to end now: by a signal, and no act has to be let finish.
+        """
+        return self.signal is not None and (self.at_once or self.idle)
 
     def check(self) -> None:
         """
-        Refuse once a signal was raised.
+        Refuse once a signal was raised or the attempt is over.
         """
+        if self._over is not None:
+            raise StaleAttemptError(self._over)
         if self.signal is not None:
-            raise self.signal
+            # Without the traceback of the last time, which would grow with each.
+            raise self.signal.with_traceback(None)
 
-    def end_by(self, signal: OutlastError) -> OutlastError:
+    async def enter(self) -> None:
+        """
+        Refuse as `check` does, after a moment in which other tasks have their turn.
+        """
+        if self._over is not None or self.signal is not None:
+            await asyncio.sleep(REFUSED_S)
+        self.check()
+
+    def end_by(self, signal: BaseException, *, at_once: bool = False) -> BaseException:
         """
         Remember *signal*; the first one stands. Returns the one to raise.
+
+        :param at_once: no act under way is waited for any more.
         """
         if self.signal is None:
             self.signal = signal
-            self._signalled.set()
+        self.at_once |= at_once
+        self.ending = True
+        self._tell()
         return self.signal
+
+    def end(self, why: str) -> None:
+        """
+        Refuse every later call, since the attempt is over. Acts under way may still
+        write what they did, as long as the ledger takes it.
+        """
+        self._over = why
+        self.ending = True
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """
+        Have *changed* called, on this event loop, at each signal and each end of acts.
+        """
+        self._loop, self._changed = asyncio.get_running_loop(), changed
 
     @contextmanager
     def acting(self) -> Iterator[None]:
@@ -49,19 +101,22 @@ class Gate:
         Count an act under way: it is let finish, since cancelled it would be unsure.
         """
         self._acting += 1
-        self._idle.clear()
         try:
             yield
         finally:
             self._acting -= 1
             if not self._acting:
-                self._idle.set()
+                self._changed()
 
-    async def closed(self) -> OutlastError:
-        """
-        Wait until a signal was raised and no act is under way; returns the signal.
-        """
-        await self._signalled.wait()
-        await self._idle.wait()
-        assert self.signal is not None
-        return self.signal
+    def _tell(self) -> None:
+        if self._loop is None:
+            return
+        try:
+            here = asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            here = False
+        if here:
+            self._changed()
+            return
+        with suppress(RuntimeError):  # the loop is closed: its process ends
+            self._loop.call_soon_threadsafe(self._changed)

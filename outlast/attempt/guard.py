@@ -6,12 +6,10 @@ with what it raises. Nothing is reported that is not in the ledger first.
 """
 
 import asyncio
-import contextvars
 import json
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import JsonValue
@@ -23,15 +21,15 @@ from outlast.attempt.brisk import brisk
 from outlast.attempt.codec import Codec, LossError
 from outlast.attempt.context import Context
 from outlast.attempt.counts import FAILED_BEFORE, recovered
-from outlast.attempt.effects import call_plainly
 from outlast.attempt.fence import Claim
 from outlast.attempt.floats import restored, tagged
 from outlast.attempt.hands import NOBODY, Hand, Hands
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.log_context import log_as
+from outlast.attempt.playing import Playing
 from outlast.attempt.secrets import masked
 from outlast.attempt.spans import Attributes, about, describe, span
-from outlast.contracts.errors import ExitedError, GiveUp, ResultError, StalledError
+from outlast.contracts.errors import GiveUp, ResultError, StalledError
 from outlast.contracts.models import (
     RESULT_BYTES,
     Answer,
@@ -55,17 +53,17 @@ from outlast.store.items import Items
 @dataclass(frozen=True)
 class Place:
     """
-    Where attempts run: the books, the threads of plain agents, the pulse, and who is
-    told what is in hand.
+    Where attempts run: the books, the pulse, and who is told what is in hand.
 
     :param drain_s: how long an attempt may last in all once its worker drains.
+    :param left: the calls of agents that could not be ended and still run.
     """
 
     ledger: Ledger
-    threads: Executor
     beat_s: float = SHIPPED.beat_s
     hands: Hands = NOBODY
     drain_s: float = 0.0
+    left: set[Playing] = field(default_factory=set)
 
     def own(self, store: str) -> None:
         """
@@ -104,7 +102,6 @@ class Attempt:
         self.hand: Hand = NOBODY
         self.retried = False  # by the server: the attempt before it has raised
         self._send = beat
-        self._stalled = False
 
     async def run(self, carried: list[Checkpoint]) -> Answer:
         """
@@ -115,6 +112,10 @@ class Attempt:
         """
         ledger, store = self.place.ledger, self.place.ledger.store
         self.place.own(self.assignment.store)
+        # Before anything that may hold the event loop: an attempt that was never heard
+        # of is taken for one that has not begun.
+        known = max(carried, key=lambda each: each.seq, default=self.checkpoint)
+        self._send(Beat(checkpoint=known))
         with brisk():
             begun = await store.run(
                 ledger.begin, self.assignment, self.agent.role, self.fence, carried
@@ -180,37 +181,30 @@ class Attempt:
     async def _play(self) -> Any:
         assert self.claim is not None
         ledger, assignment = self.place.ledger, self.assignment
-        run = Context(self.agent, self.claim, ledger, self.checkpoint, assignment)
-        run.tell(self.hand)
-        given = self.agent.read(assignment.task.input, await self._needed())
-        playing = asyncio.ensure_future(
-            call(self.agent, given, run, self.place.threads)
-        )
-        pulse = asyncio.ensure_future(self._pulse(run, playing))
+        ctx = Context(self.agent, self.claim, ledger, self.checkpoint, assignment)
+        ctx.tell(self.hand)
+        pulse = asyncio.ensure_future(self._pulse(ctx))
         try:
-            return await playing
-        except asyncio.CancelledError:
-            if self._stalled:
-                raise StalledError(
-                    f"alive without progress for {assignment.policy.stall_s:g} s"
-                ) from None
-            raise
+            needed = await self._needed()
+            playing = Playing(self.agent, ctx, self.hand, self.place.left)
+            return await playing.result(
+                lambda agent: agent.read(assignment.task.input, needed)
+            )
         finally:
             pulse.cancel()
-            playing.cancel()
-            self.checkpoint = run.beat.checkpoint
-            run.close()
+            self.checkpoint = ctx.beat.checkpoint
+            ctx.close()
 
-    async def _pulse(self, ctx: Context, playing: "asyncio.Future[Any]") -> None:
+    async def _pulse(self, ctx: Context) -> None:
         """
         Beat while the event loop lives; end the agent when it makes no progress.
         """
+        stall_s = self.assignment.policy.stall_s
         while True:
             self._send(ctx.beat)
-            if time.monotonic() - ctx.progressed_at > self.assignment.policy.stall_s:
-                self._stalled = True
-                playing.cancel()
-                return
+            if time.monotonic() - ctx.progressed_at > stall_s:
+                stalled = StalledError(f"alive without progress for {stall_s:g} s")
+                ctx.gate.end_by(stalled, at_once=True)
             await asyncio.sleep(self.place.beat_s)
 
     async def _needed(self) -> dict[str, JsonValue]:
@@ -225,27 +219,6 @@ class Attempt:
                 raise GiveUp(f"the result of {need!r} is not in the ledger")
             found[need] = restored(result[1])
         return found
-
-
-async def call(agent: Agent, given: Any, ctx: Context, threads: Executor) -> Any:
-    """
-    Call the agent's function, a plain one in one of *threads*.
-
-    :raises ExitedError: when it asks the process to exit.
-    """
-    await ctx.permitted()
-    loop = asyncio.get_running_loop()
-    ctx.run_on(loop)
-    if agent.is_async:
-        try:
-            return await agent.play(given, ctx)
-        except SystemExit as end:
-            raise ExitedError(f"the agent called exit({end.code})") from end
-    # A thread has no context of its own: spans that begin there are below ours.
-    here = contextvars.copy_context()
-    return await loop.run_in_executor(
-        threads, here.run, call_plainly, agent.play, given, ctx
-    )
 
 
 def encode(value: Any, codec: Codec) -> str:

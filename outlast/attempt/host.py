@@ -2,7 +2,8 @@
 An agent as a Temporal activity: the one place that knows how ends are reported.
 
     result, recorded            -> Answer
-    GiveUp, Parked              -> not retryable, the workflow decides
+    GiveUp, Parked, a circuit
+    that is open                -> not retryable, the workflow decides
     worker draining, or held
     by the mesh for long        -> not retryable, the workflow hands the task on at once
     anything raised             -> retried by the server after a jittered back-off,
@@ -29,10 +30,10 @@ from temporalio.exceptions import ApplicationError
 
 from outlast.attempt.agent import Agent
 from outlast.attempt.counts import BEATS, count
+from outlast.attempt.ends import FINAL, failure_of, told, words_of
 from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Attempt, Place
 from outlast.attempt.hands import Hand
-from outlast.attempt.secrets import masked
 from outlast.attempt.traces import tell
 from outlast.contracts.errors import (
     DRAINED,
@@ -40,7 +41,6 @@ from outlast.contracts.errors import (
     STALE,
     ApprovalNeededError,
     ExitedError,
-    GiveUp,
     HeldError,
     OutlastError,
     ParkedError,
@@ -50,7 +50,6 @@ from outlast.contracts.errors import (
 )
 from outlast.contracts.models import Answer, Assignment, Beat, Checkpoint
 from outlast.contracts.policies import backoff_s
-from outlast.contracts.texts import CAUSE_CHARS
 
 logger = logging.getLogger("outlast.attempt")
 
@@ -130,9 +129,10 @@ async def ended(attempt: Guarded, doing: Awaitable[T]) -> T:
             leaving.cancel()
     except asyncio.CancelledError:
         raise await _in_full(_cancelled(attempt, leaving.done())) from None
-    except Exception as error:
-        # The process's edge towards the agent's code, which may raise anything.
-        raise await _in_full(_failed(attempt, error)) from error
+    except BaseException as error:
+        # The process's edge towards the agent's code, which may raise anything. What
+        # caused it stays here: it may be megabytes, or nothing that can be sent.
+        raise await _in_full(_failed(attempt, failure_of(error))) from None
     finally:
         attempt.hand.returned()
 
@@ -205,24 +205,18 @@ async def _cancelled(attempt: Guarded, left: bool) -> BaseException:
 
 
 async def _failed(attempt: Guarded, error: Exception) -> ApplicationError:
-    cause = _told(error)
+    cause, words = told(error), words_of(error)
     if isinstance(error, StaleAttemptError):
         await _end(attempt, "refused: stale")
         return _stale(attempt, error)
     if isinstance(error, HeldError):
         await _end(attempt, "handed on: held by the mesh")
-        return _error(attempt, masked(str(error), CAUSE_CHARS), DRAINED, final=True)
+        return _error(attempt, words, DRAINED, final=True)
     cause, trace = tell(error, cause)
-    if isinstance(error, GiveUp | ParkedError):
+    if isinstance(error, FINAL):
         await _end(attempt, cause, trace)
         _log(attempt, error, cause, trace)
-        return _error(
-            attempt,
-            masked(str(error), CAUSE_CHARS),
-            error.kind,
-            final=True,
-            told=_wanted(error),
-        )
+        return _error(attempt, words, error.kind, final=True, told=_wanted(error))
     if isinstance(error, StoreAwayError):
         # No fault of the agent's, and there is nowhere to count it.
         return _error(attempt, cause, FAILED, False, timedelta(seconds=backoff_s(1)))
@@ -248,16 +242,6 @@ def _log(attempt: Guarded, error: Exception, cause: str, trace: str) -> None:
     ours = isinstance(error, OutlastError) and not isinstance(error, ExitedError)
     more = "" if ours or not trace else f"\n{trace.rstrip()}"
     logger.warning("attempt.failed %s/%s: %s%s", *whose, cause, more)
-
-
-def _told(error: Exception) -> str:
-    """
-    Put *error* in words, also one that cannot even be printed.
-    """
-    try:
-        return masked(f"{type(error).__name__}: {error}", CAUSE_CHARS)
-    except Exception as worse:
-        return f"{type(error).__name__}, whose message raises {type(worse).__name__}"
 
 
 async def _end(attempt: Guarded, ending: str, trace: str = "") -> None:

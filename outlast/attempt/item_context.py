@@ -66,8 +66,9 @@ class ItemContext(Context):
         self._checkpoint = found.checkpoint
 
     async def _may_write(self) -> None:
+        await super()._may_write()
         if not self.begun or self._beginning.locked():
             async with self._beginning:  # writes at the same moment need one claim
-                if not self.begun and self.gate.signal is None:
-                    await self.begin()
-        await super()._may_write()
+                if not self.begun:
+                    with self._signals():
+                        await self.begin()

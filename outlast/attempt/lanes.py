@@ -8,15 +8,13 @@ up.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from outlast.attempt.context import Context
 from outlast.contracts.errors import StalledError
 from outlast.contracts.policies import Policy
-
-T = TypeVar("T")
 
 LANES = 8
 LANE_WAITS_S = 0.2
@@ -38,37 +36,25 @@ class Lane:
     """
 
     task: "asyncio.Task[None] | None" = None
-    run: Context | None = None
+    ctx: Context | None = None
     since: float = 0.0
-    stalled: bool = False
 
-    async def watch(self, ctx: Context, playing: Awaitable[T]) -> T:
+    def check(self) -> None:
         """
-        Await the agent, whose progress is looked at meanwhile.
-
-        :raises StalledError: when it made none for too long.
+        End here if the lane was cancelled: an item that had just ended is kept.
         """
-        self.run = ctx
-        try:
-            return await playing
-        except asyncio.CancelledError:
-            if not self.stalled or self.task is None:
-                raise
-            self.task.uncancel()
-            waited = time.monotonic() - self.since
-            raise StalledError(f"no progress for {waited:.0f} s") from None
-        finally:
-            self.run, self.stalled = None, False
+        if self.task is not None and self.task.cancelling():
+            raise asyncio.CancelledError
 
     def end_stalled(self, now: float, patience_s: float) -> None:
         """
         End the agent's call if it has made no progress for longer than *patience_s*.
         """
-        if self.run is None or self.stalled or self.task is None:
+        if self.ctx is None:
             return
-        if now - max(self.since, self.run.progressed_at) > patience_s:
-            self.stalled = True
-            self.task.cancel()
+        if now - max(self.since, self.ctx.progressed_at) > patience_s:
+            stalled = StalledError(f"no progress for {now - self.since:.0f} s")
+            self.ctx.gate.end_by(stalled, at_once=True)
 
 
 class Lanes:

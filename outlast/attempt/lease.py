@@ -10,7 +10,6 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -19,15 +18,18 @@ from pydantic import JsonValue
 
 from outlast.attempt.agent import Agent, Degraded
 from outlast.attempt.brisk import brisk
+from outlast.attempt.codec import Codec
 from outlast.attempt.counts import DEAD_ITEMS, count
+from outlast.attempt.ends import FINAL, failure_of, words_of
 from outlast.attempt.fence import Claim
 from outlast.attempt.floats import restored
-from outlast.attempt.guard import Place, call, encode
+from outlast.attempt.guard import Place, encode
 from outlast.attempt.hands import NOBODY, Hand
 from outlast.attempt.item_context import ItemContext
 from outlast.attempt.lanes import LANE_WAITS_S, LANES, STALLS, Lane, Lanes, patience_s
 from outlast.attempt.leaseledger import ItemFailure, LeaseLedger
 from outlast.attempt.log_context import log_as
+from outlast.attempt.playing import Playing
 from outlast.attempt.secrets import masked
 from outlast.attempt.settling import Settling
 from outlast.attempt.spans import about, describe
@@ -36,7 +38,6 @@ from outlast.attempt.traces import tell
 from outlast.contracts.errors import (
     GiveUp,
     OutlastError,
-    ParkedError,
     ResultError,
     StaleAttemptError,
     StalledError,
@@ -97,7 +98,6 @@ class Lent:
         self._began: set[int] = set()  # by an earlier lease
         self._claimed: set[int] = set()  # by this one
         self._logged: set[str] = set()  # causes whose traceback is in the log
-        self._threads = ThreadPoolExecutor(LANES, thread_name_prefix="item")
         self._yielded_at = time.monotonic()
         self._lanes = Lanes(self._drive, 1 if self.agent.one_by_one else LANES)
 
@@ -126,7 +126,6 @@ class Lent:
             self._settling.close(claim)
         finally:
             pulse.cancel()
-            self._threads.shutdown(wait=False)
             self._lanes.cancel()
             await self._settling.write(last=True)
         wall_s = time.monotonic() - began
@@ -154,6 +153,7 @@ class Lent:
     async def _drive(self, lane: Lane) -> None:
         while group := await self._stock.take(self._tell):
             await self._play(lane, group)
+            lane.check()
             if time.monotonic() - self._yielded_at > YIELD_AFTER_S:
                 for _ in range(YIELD_TURNS):
                     await asyncio.sleep(0)
@@ -164,35 +164,24 @@ class Lent:
         Play one item, or a group at once, and note what comes of it.
         """
         lane.since = time.monotonic()
-        run = self._run_of(group[0])
-        log_as(run.claim.mission, run.claim.task, run.claim.attempt)
+        ctx = self._context_of(group[0])
+        log_as(ctx.claim.mission, ctx.claim.task, ctx.claim.attempt)
         try:
             self._hold(group)
-            if run.begun:
-                await run.begin(again=group[0].number in self._claimed)
-            values = await lane.watch(run, self._call(group, run))
-            for item, value in zip(group, values, strict=True):
-                self._settle(item, value)
+            if ctx.begun:
+                await ctx.begin(again=group[0].number in self._claimed)
+            self._settle(group, await self._call(lane, group, ctx))
             self.busy_s += time.monotonic() - lane.since
-        except StaleAttemptError:
+        except (StaleAttemptError, asyncio.CancelledError):
             raise
-        except Exception as error:
+        except BaseException as error:
             # The edge towards the agent's code, which may raise anything.
-            await self._fail(group, error)
+            await self._fail(group, failure_of(error))
         finally:
-            self._let_go(group, run)
+            self._let_go(group, ctx)
         await self._settling.write_in_time()
 
-    def _replace_threads(self) -> None:
-        """
-        Leave a thread that hangs to itself: it cannot be ended, and the others must not
-        run out of threads.
-        """
-        if not self.agent.is_async:
-            self._threads.shutdown(wait=False)
-            self._threads = ThreadPoolExecutor(LANES, thread_name_prefix="item")
-
-    def _run_of(self, item: Item) -> ItemContext:
+    def _context_of(self, item: Item) -> ItemContext:
         batch = self.lease.batch
         attempt = 1 + item.failures + self.lease.deaths.get(item.number, 0)
         name = item_id(item.number)
@@ -206,15 +195,23 @@ class Lent:
             attempt,
             scope=batch.logical,
         )
-        run = ItemContext(self.agent, self.ledger, batch, claim)
-        run.begun = item.number in self._began | self._claimed
-        return run
+        ctx = ItemContext(self.agent, self.ledger, batch, claim)
+        ctx.begun = item.number in self._began | self._claimed
+        return ctx
 
-    async def _call(self, group: list[Item], ctx: ItemContext) -> list[Any]:
+    async def _call(self, lane: Lane, group: list[Item], ctx: ItemContext) -> list[Any]:
         many = self.agent.batch_size > 0
-        bodies = [_decoded(item) for item in group]
-        given = self.agent.read(bodies if many else bodies[0], {})
-        value = await call(self.agent, given, ctx, self._threads)
+
+        def read(agent: Agent) -> Any:
+            bodies = [_decoded(item) for item in group]
+            return agent.read(bodies if many else bodies[0], {})
+
+        playing = Playing(self.agent, ctx, self.hand, self.place.left)
+        lane.ctx = ctx
+        try:
+            value = await playing.result(read)
+        finally:
+            lane.ctx = None
         if not many:
             return [value]
         if not isinstance(value, list) or len(value) != len(group):
@@ -241,22 +238,22 @@ class Lent:
             self._settling.close(ctx.claim)
         ctx.close()
 
-    def _settle(self, item: Item, value: Any) -> None:
-        reason: str | None = None
-        if isinstance(value, FollowUps):
-            raise ResultError("an item's agent cannot ask for follow-up tasks")
-        if isinstance(value, Degraded):
-            reason, value = shorten(value.reason, CAUSE_CHARS), value.result
-        text = encode(value, self.agent.codec)
-        self._settling.add((item.number, text, reason))
-        self.settled += 1
+    def _settle(self, group: list[Item], values: list[Any]) -> None:
+        """
+        Have the results of *group* written: all of them, or none where one is refused.
+        """
+        rows = [
+            (item.number, *_kept(value, self.agent.codec))
+            for item, value in zip(group, values, strict=True)
+        ]
+        for row in rows:
+            self._settling.add(row)
+        self.settled += len(rows)
 
     async def _fail(self, group: list[Item], error: Exception) -> None:
         """
         Try again later, or give up; of a group each item is tried alone.
         """
-        if isinstance(error, StalledError):
-            self._replace_threads()
         if len(group) > 1:
             self._stock.put_back(group)
             return
@@ -264,7 +261,7 @@ class Lent:
         item.failures += 1
         deaths = self.lease.deaths.get(item.number, 0)
         final = (
-            isinstance(error, GiveUp | ParkedError)
+            isinstance(error, FINAL)
             or item.failures >= self.lease.batch.policy.failures
             or (isinstance(error, StalledError) and item.failures + deaths >= STALLS)
         )
@@ -323,10 +320,20 @@ def _decoded(item: Item) -> JsonValue:
     return restored(body)
 
 
+def _kept(value: Any, codec: Codec) -> tuple[str, str | None]:
+    """
+    Write what an item's agent returned as JSON, and say what it lacks.
+
+    :raises ResultError: when it cannot be kept.
+    """
+    reason: str | None = None
+    if isinstance(value, FollowUps):
+        raise ResultError("an item's agent cannot ask for follow-up tasks")
+    if isinstance(value, Degraded):
+        reason, value = shorten(value.reason, CAUSE_CHARS), value.result
+    return encode(value, codec), reason
+
+
 def _told(error: Exception) -> str:
-    try:
-        words = str(error)
-    except Exception as worse:
-        words = f"its message raises {type(worse).__name__}"
     kind = "" if isinstance(error, OutlastError) else f"{type(error).__name__}: "
-    return masked(f"{kind}{words}", CAUSE_CHARS)
+    return masked(f"{kind}{words_of(error)}", CAUSE_CHARS)

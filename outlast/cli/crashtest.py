@@ -6,14 +6,12 @@ at its point, the second goes on. The points are: after each save, after each ef
 was intended and before it happened, and after it happened and before it was recorded.
 """
 
-import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from outlast.attempt.ledger import Ledger, Saved
 from outlast.attempt.worker_start import open_all
 from outlast.contracts.errors import BadInputError, TaskError
 from outlast.contracts.models import Approval, Assignment, Task
+from outlast.runtime.event_loop import run_whole
 from outlast.store.database import Store, share
 
 MISSION = "crashtest"
@@ -166,14 +165,13 @@ async def _attempt(
     assignment = Assignment(
         mission=MISSION, tenant="default", task=task, policy=agent.policy
     )
-    with ThreadPoolExecutor() as threads:
-        attempt = Attempt(findings.agent, assignment, fence, Place(ledger, threads))
-        error: str | None = None
-        try:
-            async with findings:
-                await attempt.run([])
-        except TaskError as end:
-            error = f"{type(end).__name__}: {end}"
+    attempt = Attempt(findings.agent, assignment, fence, Place(ledger))
+    error: str | None = None
+    try:
+        async with findings:
+            await attempt.run([])
+    except TaskError as end:
+        error = f"{type(end).__name__}: {end}"
     found = ledger.result(MISSION, agent.role)
     return {
         "result": found[1] if found and not error else None,
@@ -222,7 +220,7 @@ def main(target: str, given: str, store: str, fence: str, deadly: str) -> None:
     Be one trial's process.
     """
     agent, value = _find(target), _read(Path(given))
-    told = asyncio.run(_attempt(agent, value, Path(store), int(fence), int(deadly)))
+    told = run_whole(_attempt(agent, value, Path(store), int(fence), int(deadly)))
     print(json.dumps(told), flush=True)
     os._exit(0)
 

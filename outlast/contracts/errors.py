@@ -16,13 +16,14 @@ Every error of Outlast, sorted by what the caller does next.
     └── TaskError             raised by or for an agent; decides how its task goes on
         ├── TryLater          retry, after the delay it names
         ├── StalledError      retry: alive without progress for too long
-        ├── ExitedError       retry: the agent asked the process to exit
+        ├── ExitedError       retry: the agent raised what ends processes, not attempts
         ├── ServiceError      retry: an outside service has failed
+        ├── CircuitOpenError  the next route: a service is left alone for now; an agent
+        │                     may catch it and ask another one
         ├── GiveUp            give up: no attempt can succeed, the task is a dead letter
         │   ├── BudgetSpentError
         │   ├── MissingSecretError
         │   ├── OutsideError     documents that missions may not read on this worker
-        │   ├── CircuitOpenError an outside service that is left alone for now
         │   ├── EffectConflictError  another effect stands under its key
         │   ├── CheckpointError  progress that this version cannot read, or would lose
         │   └── ResultError      what was returned cannot be kept: it is paid for, once
@@ -212,7 +213,8 @@ class StalledError(TaskError):
 
 class ExitedError(TaskError):
     """
-    An agent that calls exit ends its attempt, not the process with its neighbours.
+    An agent that exits, or raises anything else that is no Exception, ends its
+    attempt, not the process with its neighbours.
     """
 
     kind = "Exited"
@@ -224,6 +226,15 @@ class ServiceError(TaskError):
     """
 
     kind = "Service"
+
+
+class CircuitOpenError(TaskError):
+    """
+    The breaker of an outside service is open: an agent may catch it and ask another
+    service; else the task takes its next route at once.
+    """
+
+    kind = "CircuitOpen"
 
 
 class GiveUp(TaskError):  # noqa: N818 - reads as what the agent says
@@ -255,12 +266,6 @@ class MissingSecretError(GiveUp):
 class OutsideError(GiveUp):
     """
     Documents outside the one folder that missions may read on this worker.
-    """
-
-
-class CircuitOpenError(GiveUp):
-    """
-    The breaker of an outside service is open: whoever can do without it is asked.
     """
 
 

@@ -63,6 +63,12 @@ BACKOFF_JITTER = 0.5
 # old to read what they are given.
 DISPATCH_TRIES = 500
 
+# How long an agent that has to end may take to clean up, and an act under way to
+# finish, when its attempt was cancelled, has stalled or was ended by a signal. Then the
+# attempt is over without them. Longer delays a cancelled mission and a drain by a
+# thread that cannot be ended, shorter cuts off a client that closes its connections.
+END_GRACE_S = 1.0
+
 # The mesh. A peer compares its log with one other so often: higher and what was lost on
 # the way is missing for longer, lower and quiet costs more. Not felt otherwise, because
 # what is new is sent to everybody at once.

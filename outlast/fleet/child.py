@@ -57,6 +57,7 @@ from outlast.fleet.unread import tell_plainly
 from outlast.fleet.worker_output import finish_output, tell_attempts
 from outlast.runtime import telemetry
 from outlast.runtime.connect import connect_patiently
+from outlast.runtime.event_loop import run_whole
 from outlast.runtime.locks import home_of
 from outlast.runtime.settings import Settings, settings
 from outlast.store.database import Store, share
@@ -103,7 +104,7 @@ def run(kind: Kind, channel: socket.socket) -> NoReturn:
     except OutlastError as error:
         end_for(error, kind, last)
     try:
-        asyncio.run(_live(kind, agents, [channel, watched, last]))
+        run_whole(_live(kind, agents, [channel, watched, last]))
     finally:
         os._exit(1)
 

@@ -7,7 +7,6 @@ that asked for isolation="process" are played in processes of their own kind onl
 """
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain
@@ -81,7 +80,6 @@ async def hosted(
     await store.run(ledger.warm_up)  # a server may hold it up, and the loop must turn
     place = Place(
         ledger=ledger,
-        threads=_threads(chosen.slots, len(agents)),
         hands=hands,
         drain_s=chosen.drain_s,
     )
@@ -102,14 +100,6 @@ async def hosted(
         made = [shared_workers(*given, each, chosen) for each in shared]
         workers = list(chain.from_iterable(made))
     return Hosted(workers, len(isolated), polls=bool(shared))
-
-
-def _threads(slots: int, roles: int) -> ThreadPoolExecutor:
-    """
-    Make room for every attempt of all roles at once, and for as many threads again
-    that an agent has left hanging; a thread is made when it is needed.
-    """
-    return ThreadPoolExecutor(2 * slots * (roles + 1), thread_name_prefix="agent")
 
 
 def missions_worker(client: Client, store: Store, build: str = "") -> Worker:

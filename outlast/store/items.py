@@ -130,9 +130,10 @@ class Items:
             rows = connection.execute(query).all()
         return {row.item: row.failures for row in rows}
 
-    def bury(self, burial: Burial) -> None:
+    def bury(self, burial: Burial) -> bool:
         """
-        Give an item up that took its processes along.
+        Give an item up that took its processes along; False when it is done: it may
+        have died after its result was written.
         """
         row = {
             "batch": burial.batch,
@@ -148,9 +149,10 @@ class Items:
         )
         with self.store.write() as connection:
             hold(connection, burial.batch)
-            # It may have died after its result was written: then it is done.
-            if connection.scalar(result) is None:
+            done = connection.scalar(result) is not None
+            if not done:
                 connection.execute(trouble(row))
+        return not done
 
 
 def digest_of(body: str) -> bytes:

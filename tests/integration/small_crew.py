@@ -4,7 +4,6 @@ A small crew played by plain functions, on workers inside the test's own process
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -134,20 +133,19 @@ class Crew:
         Poll for *roles*.
         """
         chosen = Settings(slots=20, drain_s=0)
-        with ThreadPoolExecutor() as threads:
-            place = Place(Ledger(self.store), threads, SHIPPED.beat_s)
-            workers: list[Worker] = []
-            turn = Turn()
-            for role in roles:
-                if role in self.raw:
-                    workers += self._raw_workers(role, turn)
-                    continue
-                given = (self.client, place, self.agents[role], chosen)
-                workers += [agent_worker(*given), alone_worker(*given, turn)]
-            async with AsyncExitStack() as stack:
-                for worker in workers:
-                    await stack.enter_async_context(worker)
-                yield
+        place = Place(Ledger(self.store), SHIPPED.beat_s)
+        workers: list[Worker] = []
+        turn = Turn()
+        for role in roles:
+            if role in self.raw:
+                workers += self._raw_workers(role, turn)
+                continue
+            given = (self.client, place, self.agents[role], chosen)
+            workers += [agent_worker(*given), alone_worker(*given, turn)]
+        async with AsyncExitStack() as stack:
+            for worker in workers:
+                await stack.enter_async_context(worker)
+            yield
 
     def _raw_workers(self, role: str, turn: Turn) -> list[Worker]:
         given: dict[str, Any] = {"activities": [self.raw[role]], "build_id": "test"}

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from pydantic import BaseModel
 from small_crew import BOUND_S, Crew, task
+from temporalio import activity
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
@@ -443,15 +444,17 @@ async def test_follow_ups_that_come_while_a_mission_ends_are_skipped(
     """
     begun = asyncio.Event()
 
-    async def stubborn(given: Input, ctx: Context) -> FollowUps:
+    async def late(assignment: Assignment) -> Answer:
         begun.set()
         try:
-            await asyncio.Event().wait()
+            while True:
+                activity.heartbeat()
+                await asyncio.sleep(0.05)
         except asyncio.CancelledError:
-            return FollowUps(result="late", tasks=[task("more", "stubborn")])
-        raise AssertionError
+            more = [task("more", "stubborn")]
+            return Answer(digest="late", attempt=1, follow_ups=more)
 
-    small_crew.plays("stubborn", stubborn)
+    small_crew.ends("stubborn", late)
     async with small_crew.at_work():
         handle = await small_crew.start(small_crew.mission(task("a", "stubborn")))
         await begun.wait()

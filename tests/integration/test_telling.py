@@ -3,7 +3,6 @@ What missions tell of themselves through workflows and activities: spans and cou
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -71,7 +70,7 @@ async def test_a_mission_is_one_trace(traced: Crew, told: Kept) -> None:
 
     traced.plays("spread", spread)
     traced.plays("item", item)
-    place = Place(Ledger(traced.store), ThreadPoolExecutor())
+    place = Place(Ledger(traced.store))
     leases = pool_worker(
         traced.client, place, traced.agents["item"], Settings(drain_s=0)
     )
@@ -216,7 +215,7 @@ async def test_dead_items_are_counted(small_crew: Crew, outbox: Outbox) -> None:
 
     small_crew.plays("spread", spread)
     small_crew.plays("item", item)
-    place = Place(Ledger(small_crew.store), ThreadPoolExecutor())
+    place = Place(Ledger(small_crew.store))
     leases = pool_worker(
         small_crew.client, place, small_crew.agents["item"], Settings(drain_s=0)
     )

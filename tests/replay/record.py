@@ -10,7 +10,6 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -238,10 +237,9 @@ async def leases_at_work(crew: Crew) -> AsyncIterator[None]:
     """
     Take leases of what is spread.
     """
-    with ThreadPoolExecutor() as threads:
-        place = Place(Ledger(crew.store), threads)
-        async with pool_worker(crew.client, place, crew.agents["well"], Settings()):
-            yield
+    place = Place(Ledger(crew.store))
+    async with pool_worker(crew.client, place, crew.agents["well"], Settings()):
+        yield
 
 
 if __name__ == "__main__":

@@ -125,12 +125,19 @@ class Heard:
 
     told: list[list[int]] = field(default_factory=list)
     largest: int = 0
+    leaks: int = 0
 
     def save(self, encoded: bytes) -> None:
         self.largest = max(self.largest, len(encoded))
         self.told.append(json.loads(encoded)["value"])
 
     def returned(self) -> None: ...
+
+    def leaked(self) -> None:
+        self.leaks += 1
+
+    def unleaked(self) -> None:
+        self.leaks -= 1
 
 
 @dataclass
@@ -176,7 +183,7 @@ class Lender:
         agent = Agent(
             ROLE, 1, play, policy=self.policy, migrate=migrate, batch_size=batch_size
         )
-        place = Place(Ledger(self.shelf.store), self.threads, self.beat_s)
+        place = Place(Ledger(self.shelf.store), self.beat_s)
         return Lent(agent, lease, self.fence, place, self._beat, self.hand)
 
     async def work(

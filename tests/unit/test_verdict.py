@@ -22,6 +22,7 @@ from outlast.contracts.errors import (
     ApprovalNeededError,
     BudgetSpentError,
     CheckpointError,
+    CircuitOpenError,
     GiveUp,
     MissingSecretError,
     ParkedError,
@@ -249,7 +250,7 @@ def test_the_kinds_of_errors_are_those_of_their_branches() -> None:
     """
     for error in (GiveUp, MissingSecretError, CheckpointError, ResultError):
         assert error.kind == "GiveUp"
-    own = [TaskError, TryLater, StalledError, GiveUp, ParkedError]
+    own = [TaskError, TryLater, StalledError, CircuitOpenError, GiveUp, ParkedError]
     own += [BudgetSpentError, ApprovalNeededError]
     kinds = [each.kind for each in own]
     assert len(set(kinds)) == len(kinds)
@@ -271,6 +272,12 @@ class Scripted(Pursuit):
         self.ends = list(ends)
         self.given: list[Assignment] = []
         self.alone: list[bool] = []
+        self.asked = 0
+        self.in_ledger: Answer | None = None
+
+    async def _recorded(self) -> Answer | None:
+        self.asked += 1
+        return self.in_ledger
 
     async def _dispatch(self) -> Answer:
         self.given.append(self.assignment)
@@ -323,6 +330,38 @@ async def test_too_many_deaths_without_a_saved_step_take_the_next_route() -> Non
     assert verdict.cause.startswith("died 3 times at one step")
     assert verdict.attempts == 3
     assert pursuit.alone == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        [died(2), died(2), died(2)],
+        [raised(GiveUp.kind)],
+        [raised(FAILED)],
+        [raised(ParkedError.kind)],
+        [raised(BudgetSpentError.kind)],
+    ],
+    ids=["convicted", "given up", "failed", "parked", "spent"],
+)
+async def test_before_any_verdict_the_ledger_is_asked(ends) -> None:
+    """
+    A recorded result wins; without one the verdict stands, and is not asked for twice.
+    """
+    done = Scripted(*ends)
+    done.in_ledger = DONE
+    assert await done.run() == DONE
+    stands = Scripted(*ends)
+    assert isinstance(await stands.run(), Verdict)
+    assert (done.asked, stands.asked) == (1, 1)
+
+
+async def test_a_death_that_is_followed_by_another_try_asks_nobody() -> None:
+    """
+    The next attempt asks by itself as it begins, and nobody waits in between.
+    """
+    pursuit = Scripted(died(2), DONE)
+    await pursuit.run()
+    assert pursuit.asked == 0
 
 
 async def test_a_suspect_that_comes_further_alone_is_cleared() -> None:

@@ -3,6 +3,7 @@ Plain stand-ins of the unit tests: missions to make, a clock to turn, a stage to
 attempts on without a server.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -124,6 +125,8 @@ class Stage:
     limits: Limits = field(default_factory=Limits)
     on_beat: Callable[[Beat], None] = lambda _: None
     beat_s: float = 0.01
+    leaks: int = 0
+    unleaks: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def play(
         self,
@@ -167,8 +170,9 @@ class Stage:
             skipped=list(skipped),
         )
         agent = Agent(role, version, play, migrate=migrate)
-        place = Place(self.ledger, self.threads, self.beat_s)
+        place = Place(self.ledger, self.beat_s)
         attempt = Attempt(agent, asked, self.fence, place, self._beat)
+        attempt.hand = self
         return await attempt.run(list(carried))
 
     def result(self, name: str = "only") -> JsonValue:
@@ -185,6 +189,17 @@ class Stage:
         """
         self.fence += 1
         return self.ledger.claim(assignment(name), ROLE, self.fence)
+
+    def save(self, encoded: bytes) -> None: ...
+
+    def returned(self) -> None: ...
+
+    def leaked(self) -> None:
+        self.leaks += 1
+
+    def unleaked(self) -> None:
+        self.leaks -= 1
+        self.unleaks.set()
 
     def _beat(self, beat: Beat) -> None:
         self.beats.append(beat)

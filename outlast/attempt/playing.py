@@ -1,0 +1,159 @@
+"""
+One call of an agent's function, and the ways in which it ends.
+
+    it returns or raises          -> that, once what it has begun is done
+    a signal of the context       -> the signal, whatever it returned or raised
+    no progress for too long      -> StalledError, by the same way
+    we are cancelled ourselves    -> CancelledError: by the mission, or a drain
+
+The function runs as a task of its own, a plain one in a thread of its own, so that
+nothing it raises or cancels reaches us but through here. What does not end when it has
+to is left behind: its context refuses it everything, and its process is replaced.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from outlast.attempt.agent import Agent
+from outlast.attempt.context import Context
+from outlast.attempt.ends import call_plainly, failure_of
+from outlast.attempt.hands import Hand
+from outlast.attempt.threads import in_thread
+from outlast.contracts.policies import END_GRACE_S
+
+# After a signal an agent usually ends by itself, which needs no cancellation of what
+# it cleans up; what it asks a person for meanwhile is asked with the rest.
+LINGER_S = 0.05
+
+
+class Playing:
+    """
+    A call of *agent* under way, with what its *ctx* allows it.
+
+    :param hand: is told when the call is left behind, and when it has ended after all.
+    :param left: keeps what was left behind from being collected.
+    """
+
+    def __init__(
+        self, agent: Agent, ctx: Context, hand: Hand, left: set["Playing"]
+    ) -> None:
+        self._agent = agent
+        self._ctx = ctx
+        self._hand = hand
+        self._left = left
+        self._ended = False
+        self._ending = False
+        self._leaked = False
+        self._lingering: asyncio.TimerHandle | None = None
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    async def result(self, read: Callable[[Agent], Any]) -> Any:
+        """
+        Await what the agent makes of the input that *read* gives it.
+
+        :raises OutlastError: the signal that has ended it.
+        :raises CancelledError: when we are cancelled, and only then.
+        """
+        loop = asyncio.get_running_loop()
+        self._over = loop.create_future()
+        self._ctx.run_on(loop)
+        self._ctx.gate.watch(self._look)
+        self._task = loop.create_task(self._call(read))
+        cancelled = False
+        try:
+            await self._over
+        except asyncio.CancelledError:
+            cancelled = True
+        gate, by_itself = self._ctx.gate, self._ended
+        if cancelled or not (by_itself and gate.idle):
+            cancelled |= await self._end()
+        if gate.signal is not None:
+            raise gate.signal
+        if cancelled and not by_itself:
+            raise asyncio.CancelledError
+        if self._error is not None:
+            failure = failure_of(self._error)
+            raise failure from failure.__cause__
+        return self._value
+
+    async def _call(self, read: Callable[[Agent], Any]) -> None:
+        """
+        Note what comes of the call, and raise nothing: a task that exits would end the
+        event loop, and one that is looked at afterwards costs another turn of it.
+        """
+        try:
+            await self._ctx.permitted()
+            given = read(self._agent)
+            if self._agent.is_async:
+                self._value = await self._agent.play(given, self._ctx)
+            else:
+                self._value = await in_thread(
+                    call_plainly, self._agent.play, given, self._ctx
+                )
+        except BaseException as error:
+            self._error = error
+        self._done()
+
+    def _done(self, _: object = None) -> None:
+        if not self._ended:
+            self._ended = True
+            self._ctx.gate.end("this attempt is over")
+            self._look()
+
+    def _look(self) -> None:
+        """
+        Say that it is over, if by now it is.
+        """
+        gate = self._ctx.gate
+        quiet = self._ended and gate.idle
+        if self._leaked and quiet:
+            self._leaked = False
+            self._left.discard(self)
+            self._hand.unleaked()
+        if self._over.done():
+            return
+        closed = gate.closed and not self._ending
+        if quiet or (closed and gate.at_once):
+            self._over.set_result(None)
+        elif closed and self._lingering is None:
+            loop = asyncio.get_running_loop()
+            self._lingering = loop.call_later(LINGER_S, self._close)
+
+    def _close(self) -> None:
+        """
+        End an agent that has not ended by itself since it heard of the signal.
+        """
+        self._lingering = None
+        if self._ctx.gate.closed and not (self._ending or self._over.done()):
+            self._over.set_result(None)
+
+    async def _end(self) -> bool:
+        """
+        End the agent, and leave it behind when it does not end in time; True when we
+        were cancelled meanwhile.
+        """
+        self._ending = True
+        self._ctx.end()
+        if self._agent.is_async:
+            self._task.add_done_callback(self._done)  # it may not have begun
+            self._task.cancel()
+        cancelled = await self._quiet_within(END_GRACE_S)
+        if not (self._ended and self._ctx.gate.idle):
+            self._leaked = True
+            self._left.add(self)
+            self._hand.leaked()
+        return cancelled
+
+    async def _quiet_within(self, limit_s: float) -> bool:
+        loop = asyncio.get_running_loop()
+        until, cancelled = loop.time() + limit_s, False
+        self._over = loop.create_future()
+        self._look()
+        while not self._over.done() and (left_s := until - loop.time()) > 0:
+            try:
+                await asyncio.wait([self._over], timeout=left_s)
+            except asyncio.CancelledError:
+                cancelled = True
+        return cancelled
