@@ -23,6 +23,7 @@ from outlast.fleet.hosting import pool_worker
 from outlast.fleet.tally import Outbox
 from outlast.runtime.settings import Settings
 from outlast.runtime.tracing import Tracing
+from outlast.store.effects import EffectBooks
 from workflows.supervisor import SupervisorWorkflow
 
 Input = dict[str, Any]
@@ -98,6 +99,8 @@ async def test_a_mission_is_one_trace(traced: Crew, told: Kept) -> None:
     assert not [name for name in told.names if "Query" in name]
     every = told.memory.get_finished_spans()
     assert len({each.context.trace_id for each in every}) == 1
+    (effect,) = EffectBooks(traced.store).entries("m")
+    assert (effect.scope, effect.turn) == ("m/t", "1.1")  # not that of any batch
 
 
 async def test_a_traced_mission_replays_without_traces(
