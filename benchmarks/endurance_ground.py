@@ -183,8 +183,8 @@ class Ground:
 
     def tell_notices(self) -> None:
         """
-        Say what noticed the ends of attempts. A death between the poll and the first
-        record is in no recorder, so it is the heartbeat timeout that notices it.
+        Say what noticed the ends of attempts. One that died "before it began", between
+        the poll and the first record, is in no recorder: its parent asked the server.
         """
         told = [each for course in self.courses for each in course.attempts()]
         noticed = Counter(each["noticed_by"] for each in told if each["noticed_by"])

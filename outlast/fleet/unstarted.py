@@ -131,7 +131,7 @@ async def _error(
     beats = await client.data_converter.decode(activity.heartbeat_details.payloads)
     saved = _checkpoint(beats)
     return ApplicationError(
-        f"exit report: {cause}",
+        f"exit report: {cause}" if beats else f"exit report: {cause}, before it began",
         saved.model_dump(mode="json") if saved else None,
         activity.attempt,
         type=CRASHED if beats else NEVER_STARTED,
