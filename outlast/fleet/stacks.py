@@ -85,7 +85,7 @@ class Blocker:
             )
         return (
             f"`{self.agent}` kept the interpreter {where}, and with it its whole "
-            "process: call it in a subprocess"
+            'process: give the agent isolation="process", or call it in a subprocess'
         )
 
 
