@@ -31,8 +31,8 @@ OLDEST = 4
 
 class Words(TypeDecorator[str]):
     """
-    Text that is sorted by its code points on every database, and holds no NUL, which
-    PostgreSQL cannot keep.
+    Text that is sorted by its code points and holds no NUL, which PostgreSQL cannot
+    keep: alike on every database.
     """
 
     impl = Text
@@ -43,9 +43,7 @@ class Words(TypeDecorator[str]):
         return dialect.type_descriptor(Text(collation=collation))
 
     def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
-        if value is None or dialect.name != "postgresql":
-            return value
-        return value.replace("\0", "\ufffd")
+        return value.replace("\0", "\ufffd") if value else value
 
 
 metadata = MetaData()

@@ -31,6 +31,18 @@ async def forgetful(given: Given, ctx: Context) -> int:
 """
 
 
+TRUSTING = """
+from outlast import Context, agent
+
+@agent("trusting")
+async def trusting(given: dict, ctx: Context) -> str:
+    try:
+        return await ctx.once("mail:1", lambda key: "sent", content="mail 1")
+    except Exception:
+        return "told the model that it failed"
+"""
+
+
 def crashtest(agent: str, given: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "starter.py", "crashtest", agent, "--input", str(given)],
@@ -74,6 +86,22 @@ def test_an_agent_that_forgets_is_found_out(tmp_path: Path) -> None:
     assert ended.returncode == 1, ended
     assert "after save 1" in ended.stdout
     assert "DIFFERS" in ended.stdout
+
+
+def test_an_agent_that_swallows_a_signal_is_told(tmp_path: Path) -> None:
+    """
+    It ends the same from every kill; without a person's leave it would go on.
+    """
+    module = tmp_path / "trusting.py"
+    module.write_text(TRUSTING)
+    given = tmp_path / "given.json"
+    given.write_text("{}")
+
+    ended = crashtest(f"{module}:trusting", given)
+
+    assert ended.returncode == 1, ended
+    assert "2 kills, 0 ends that differ" in ended.stdout
+    assert "mistake: trusting caught ApprovalNeededError" in ended.stdout
 
 
 def test_an_agent_that_is_not_there_gets_one_sentence(tmp_path: Path) -> None:
