@@ -4,7 +4,7 @@ not.
 """
 
 import json
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, JsonValue
 
@@ -178,14 +178,14 @@ class Redo(Contract):
 
     task: Name
     reason: str = Field(min_length=1)
-    result: JsonValue = None
+    result: Any = None
 
     @classmethod
     def of(cls, task: str, reason: str, result: BaseModel) -> "Redo":
         """
         Wrap a result model.
         """
-        return cls(task=task, reason=reason, result=result.model_dump(mode="json"))
+        return cls(task=task, reason=reason, result=result)
 
 
 class Redoing(Contract):
@@ -203,7 +203,7 @@ class FollowUps(Contract):
     An agent's result together with tasks that shall follow it.
     """
 
-    result: JsonValue = None
+    result: Any = None
     tasks: list[Task] = Field(default=[])
 
     @classmethod
@@ -211,7 +211,7 @@ class FollowUps(Contract):
         """
         Wrap a result model.
         """
-        return cls(result=result.model_dump(mode="json"), tasks=tasks)
+        return cls(result=result, tasks=tasks)
 
 
 class FanOut(Contract):

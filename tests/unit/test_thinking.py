@@ -406,7 +406,7 @@ async def test_a_crew_that_obeys_its_documents_publishes_where_it_was_told(
         {"reports": str(reports), "mission": "m"},
         needs={"review": checked.result, **index},
     )
-    assert ended.effects == ["publish:m"]
+    assert ended.effects == ["publish:1"]
     assert order in (reports / "m.md").read_text()
     assert len(service.calls) == 3
     assert not exists("/tmp/elsewhere")
