@@ -16,7 +16,6 @@ from rich.console import Console
 
 from outlast.attempt.agent_check import fault_of_input
 from outlast.attempt.spans import span
-from outlast.cli.answer import answer, keep_for_answer
 from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
 from outlast.cli.follow import shown
 from outlast.cli.home import open_store
@@ -24,6 +23,7 @@ from outlast.cli.intake import new_id
 from outlast.cli.missions import Options, joined, reach, refuse_far_workers, tell_where
 from outlast.contracts.pool import Batch, BatchReport
 from outlast.runtime import telemetry
+from outlast.runtime.answer import answer, keep_for_answer
 from outlast.runtime.batch import StartedBatch, agent_of, open_batch, resolve
 from outlast.runtime.screen import terminal_of
 from outlast.runtime.source import Source, source

@@ -12,7 +12,6 @@ from temporalio.client import Client
 
 from outlast.attempt.agent_loading import load
 from outlast.attempt.shared_globals import Written, written_globals
-from outlast.cli.answer import answer, keep_for_answer
 from outlast.cli.builds import wants
 from outlast.cli.edge import EXIT_BAD_INPUT, EXIT_FAILED
 from outlast.cli.home import open_store
@@ -20,6 +19,7 @@ from outlast.cli.missions import reach
 from outlast.cli.wedged import wedged_cause
 from outlast.contracts.errors import OutlastError, UnavailableError
 from outlast.contracts.policies import STOCK_TIMER_SLACK_S, recovery
+from outlast.runtime.answer import answer, keep_for_answer
 from outlast.runtime.builds import builds
 from outlast.runtime.embedded import find_cli
 from outlast.runtime.settings import settings

@@ -12,9 +12,9 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from outlast.cli.answer import answering
 from outlast.contracts.errors import OutlastError, RefusedError
 from outlast.runtime import telemetry
+from outlast.runtime.answer import answering
 from outlast.runtime.screen import ended, guard_streams
 
 EXIT_FAILED = 1

@@ -17,7 +17,6 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.attempt.spans import describe, span
-from outlast.cli.answer import keep_for_answer
 from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
 from outlast.cli.follow import follow, screen
 from outlast.cli.home import open_store
@@ -25,6 +24,7 @@ from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.contracts.models import Mission
 from outlast.contracts.reports import Report, Status
 from outlast.runtime import telemetry
+from outlast.runtime.answer import keep_for_answer
 from outlast.runtime.connect import connect, refuse_two_hosts
 from outlast.runtime.settings import settings, temporal_is_named
 from outlast.runtime.start import UNKNOWN_HERE, Started, resolve, start

@@ -7,7 +7,6 @@ import json
 import time
 from typing import Any
 
-from outlast.cli.answer import answer
 from outlast.cli.follow import View, doing, look, why_silent
 from outlast.cli.home import entry_of, open_store
 from outlast.cli.missions import Conducted, reach
@@ -16,6 +15,7 @@ from outlast.cli.report import write_report
 from outlast.cli.wedged import wedged_cause
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.reports import Outcome, Progress, Report, Status
+from outlast.runtime.answer import answer
 from outlast.store.batches import Batches
 from outlast.store.books import ACCEPTED, Books, Entry
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from outlast.contracts.errors import BadInputError, OutlastError
 from outlast.fleet.kinds import Kind
-from outlast.fleet.life import Life
+from outlast.fleet.life import GONE_LIMIT_S, Life
 from outlast.fleet.warm import warm
 
 logger = logging.getLogger("outlast.fleet")
@@ -110,8 +110,10 @@ class Spares:
         except BaseException:
             life.kill()
             raise
-        code = await life.death
-        if module is not None and (code or 0) >= 0:
+        life.kill()  # its channel closed: it is gone or about to be
+        await asyncio.wait([life.death], timeout=GONE_LIMIT_S)
+        code = life.death.result() if life.death.done() else None
+        if module is not None and code is not None and code >= 0:
             raise BadInputError(exited(module, code))
         logger.warning("child.died_importing %s: exit code %s", module, code)
         return life

@@ -7,7 +7,6 @@ heavy while its peers see it already. When its parent is gone it goes at once.
 
 import argparse
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from outlast.contracts.errors import BadInputError, OutlastError
 from outlast.mesh.membership import Place
 from outlast.mesh.swim import Swim
+from outlast.runtime.answer import answer, keep_for_answer
 from outlast.runtime.screen import guard_streams
 from outlast.runtime.settings import Settings, settings
 
@@ -32,6 +32,7 @@ def main() -> NoReturn:
     Be the gossip of a peer until told to stop, then end the process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, by SIGTERM
+    keep_for_answer()  # agents' modules may print
     guard_streams()
     logging.basicConfig(level=logging.INFO, format="%(name)s %(message)s")
     for library in ("alembic", "temporalio"):
@@ -54,8 +55,7 @@ def _tell(line: dict[str, str]) -> None:
     """
     Say *line* to the fleet.
     """
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
+    answer(line)
 
 
 async def _gossip(place: Place) -> None:

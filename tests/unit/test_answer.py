@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 LOUD = """
 import os, subprocess, sys, threading, time
-from outlast.cli.answer import answer, keep_for_answer
+from outlast.runtime.answer import answer, keep_for_answer
 from outlast.runtime.screen import guard_streams
 guard_streams()
 keep_for_answer()

@@ -1,7 +1,8 @@
 """
-The one JSON object of a command with --json, whatever else its process prints.
+What a process says in JSON on standard output, whatever else is printed there: the one
+object of a command with --json, or lines for the process that started it.
 
-A command that imports agents' modules cannot know what these print, then or later from
+A process that imports agents' modules cannot know what these print, then or later from
 a thread of theirs. It keeps standard output for its answer; all else that is written
 there goes to standard error.
 """
@@ -44,6 +45,6 @@ def answering() -> TextIO:
 
 def answer(value: Any) -> None:
     """
-    Print *value* as one JSON object.
+    Print *value* as one line of JSON.
     """
     print(json.dumps(value), file=answering(), flush=True)
