@@ -48,7 +48,7 @@ from outlast.contracts.models import Assignment, Beat, Checkpoint, FollowUps, Ta
 from outlast.contracts.names import round_of
 from outlast.contracts.policies import backoff_s
 from outlast.contracts.pool import LEASE_TRIES, Lease, Worked, item_id, lease_id
-from outlast.contracts.texts import CAUSE_CHARS, shorten
+from outlast.contracts.texts import CAUSE_CHARS
 
 # Items that compute never wait for anything, and the event loop has beats to send and
 # other leases to begin, each of which takes a few turns of it.
@@ -330,7 +330,7 @@ def _kept(value: Any, codec: Codec) -> tuple[str, str | None]:
     if isinstance(value, FollowUps):
         raise ResultError("an item's agent cannot ask for follow-up tasks")
     if isinstance(value, Degraded):
-        reason, value = shorten(value.reason, CAUSE_CHARS), value.result
+        reason, value = masked(value.reason, CAUSE_CHARS), value.result
     return encode(value, codec), reason
 
 
