@@ -1,0 +1,65 @@
+"""
+Run the missions of a file and tell how each ended: one JSON object a line.
+
+A process of its own, since it imports the cases' agents. Calm missions are started at
+once; a mission that asks for approval is approved once it waits for it.
+"""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from outlast import Mission, start
+from outlast.contracts.orders import Decision
+from outlast.runtime.start import Started
+
+LIMIT_S = 60.0
+LOOK_S = 0.2
+
+
+async def play(mission: dict[str, Any]) -> dict[str, Any]:
+    """
+    Run one mission to its report.
+    """
+    asks = any("approval" in task for task in mission["tasks"])
+    started = await start(Mission.model_validate({"goal": "see", **mission}))
+    asked = await approved(started) if asks else None
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            report = await started.report()
+    except TimeoutError:
+        progress = await started.handle.query("progress")
+        return {"mission": mission["id"], "hung": progress}
+    told = report.model_dump(mode="json")
+    tasks = {each["id"]: each for each in told["tasks"]}
+    return {**told, "tasks": tasks, "results": started.results(), "asked": asked}
+
+
+async def approved(started: Started) -> Any:
+    """
+    Wait until a task asks for approval, approve it; returns what was asked.
+    """
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            progress = await started.handle.query("progress")
+            if progress["asked"]:
+                break
+            await asyncio.sleep(LOOK_S)
+    await asyncio.sleep(5 * LOOK_S)  # it goes on waiting, whatever the agent does
+    progress = await started.handle.query("progress")
+    for each in progress["asked"]:
+        await started.handle.execute_update("approve", Decision(task=each["id"]))
+    return progress["asked"]
+
+
+async def main(path: Path, one_by_one: bool) -> None:
+    missions = list(json.loads(path.read_text()).values())
+    for group in [[each] for each in missions] if one_by_one else [missions]:
+        for ended in await asyncio.gather(*map(play, group)):
+            print(json.dumps(ended), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2] == "rough"))
