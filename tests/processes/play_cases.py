@@ -54,12 +54,12 @@ async def approved(started: Started) -> Any:
     return progress["asked"]
 
 
-async def main(path: Path, one_by_one: bool) -> None:
-    missions = list(json.loads(path.read_text()).values())
+async def main(missions: list[dict[str, Any]], one_by_one: bool) -> None:
     for group in [[each] for each in missions] if one_by_one else [missions]:
         for ended in await asyncio.gather(*map(play, group)):
             print(json.dumps(ended), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2] == "rough"))
+    asked = list(json.loads(Path(sys.argv[1]).read_text()).values())
+    asyncio.run(main(asked, sys.argv[2] == "rough"))

@@ -2,7 +2,7 @@
 The guest: whatever an agent's code does, its task ends as its policy says, nothing
 happens twice, and its neighbours live.
 
-Each stack runs all missions of `case_missions` once; each test reads what became of one.
+Each stack runs all missions of `case_missions` once; each test reads how one ended.
 """
 
 import json
