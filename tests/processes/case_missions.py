@@ -1,8 +1,8 @@
 """
 The missions of the cases: what each asks for, beside which neighbours.
 
-`CALM` run at the same time on one stack. `ROUGH` block, compute, kill or leave processes
-behind, so that each has the stack to itself.
+The calm ones run at the same time on one stack. The rough ones block, compute, kill or
+leave processes behind, so that each has the stack to itself.
 """
 
 from typing import Any
