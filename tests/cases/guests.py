@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import ctypes
+import itertools
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ async def innocent(given: dict, ctx: Context) -> dict:
         await asyncio.sleep(0.1)
         done.append(time.time())
         await ctx.save(done)
-    gaps = [after - before for before, after in zip(done, done[1:], strict=False)]
+    gaps = [after - before for before, after in itertools.pairwise(done)]
     return {"attempt": ctx.attempt, "steps": len(done), "longest_gap_s": max(gaps)}
 
 
@@ -85,7 +86,7 @@ def hangs(given: dict, ctx: Context) -> dict:
     return {}
 
 
-@agent("leaves-a-process", policy=ONCE)
+@agent("leaves-a-process", policy=ONCE, isolation="process")
 async def leaves(given: dict, ctx: Context) -> dict:
     left = subprocess.Popen(["sleep", "1000"], start_new_session=True)
     Path(given["log"]).write_text(str(left.pid))
