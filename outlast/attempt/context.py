@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cached_property
 from typing import Any, TypeVar
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
@@ -80,14 +81,18 @@ class Context:
         self._said = ""
         self._hand: Hand = NOBODY
         self.gate = Gate()
-        permission = permission_of(assignment, self._can_ask)
-        self._effects = Effects(
-            claim, permission, ledger, self.gate, self._write, self._note
-        )
         self._held_s = assignment.policy.held_s
         self.progressed_at = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waits: set[asyncio.Task[Any]] = set()  # what threads wait for
+
+    @cached_property
+    def _effects(self) -> Effects:
+        # When the first one is wanted: most items of batches want none.
+        permission = permission_of(self._assignment, self._can_ask)
+        return Effects(
+            self._claim, permission, self._ledger, self.gate, self._write, self._note
+        )
 
     @property
     def cancelled(self) -> bool:

@@ -3,6 +3,7 @@ However an agent ends, its attempt ends as its policy says, and nobody else noti
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -460,6 +461,20 @@ async def test_a_plain_agent_is_told_that_it_is_to_end(stage: Stage) -> None:
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(asyncio.shield(playing), BOUND_S)
     assert stage.leaks == 0
+
+
+async def test_a_thread_is_used_again(stage: Stage) -> None:
+    """
+    By whoever comes next, also when it has waited for long; one that hangs never is.
+    """
+    idents: list[int] = []
+
+    def play(given: Any, ctx: Context) -> None:
+        idents.append(threading.get_ident())
+
+    for n in range(4):
+        await stage.play(play, name=f"task-{n}")
+    assert len(set(idents)) < 4
 
 
 async def test_forty_that_hang_starve_nobody(stage: Stage, held: Held) -> None:
