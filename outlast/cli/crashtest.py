@@ -137,7 +137,7 @@ class DeadlyLedger(Ledger):
     ) -> Decision:
         decision = super().intend(claim, proposal, permission)
         if decision.action in WRITES:
-            self._come_to(f"{EFFECT} {proposal.key}")
+            self._come_to(f"{EFFECT}{proposal.key}")
         return decision
 
     def applied(

@@ -37,7 +37,12 @@ from outlast import Context, agent
 @agent("trusting")
 async def trusting(given: dict, ctx: Context) -> str:
     try:
-        return await ctx.once("mail:1", lambda key: "sent", content="mail 1")
+        return await ctx.once(
+            "mail:1",
+            lambda key, sent: "sent",
+            content="mail 1",
+            if_unsure="repeat",
+        )
     except Exception:
         return "told the model that it failed"
 """

@@ -39,7 +39,7 @@ async def findings(play: Play, **more: Any) -> list[str]:
 
 async def good(given: dict[str, Any], ctx: Context) -> int:
     done = await ctx.resume(int, 0)
-    await ctx.once("mail:1", lambda key: "sent", content="mail 1")
+    await ctx.once("mail:1", lambda key, sent: "sent", content="mail 1")
     await asyncio.gather(ctx.save(done + 1), ctx.check_budget())
     return done
 
@@ -52,8 +52,8 @@ def good_plain(given: dict[str, Any], ctx: Context) -> int:
 
 async def in_group(given: dict[str, Any], ctx: Context) -> int:
     async with asyncio.TaskGroup() as group:
-        group.create_task(ctx.once("a", lambda key: 1, content="a"))
-        group.create_task(ctx.once("b", lambda key: 1, content="b"))
+        group.create_task(ctx.once("a", lambda key, sent: 1, content="a"))
+        group.create_task(ctx.once("b", lambda key, sent: 1, content="b"))
     return 1
 
 
@@ -63,11 +63,13 @@ async def test_nothing_is_found_of_an_agent_without_mistakes(
     play: Play, approval: Approval | None
 ) -> None:
     assert await findings(play, approval=approval) == []
+    if approval is None:
+        await outlast.testing.run(Agent("guest", 1, play), {})
 
 
 async def swallows(given: dict[str, Any], ctx: Context) -> str:
     try:
-        await ctx.once("mail:1", lambda key: "sent", content="mail 1")
+        await ctx.once("mail:1", lambda key, sent: "sent", content="mail 1")
     except Exception:
         return "gave the model the error"
     return "sent"
@@ -75,7 +77,7 @@ async def swallows(given: dict[str, Any], ctx: Context) -> str:
 
 def swallows_plain(given: dict[str, Any], ctx: Context) -> str:
     try:
-        ctx.run_sync(ctx.once("mail:1", lambda key: "sent", content="mail 1"))
+        ctx.run_sync(ctx.once("mail:1", lambda key, sent: "sent", content="mail 1"))
     except Exception:
         return "gave the model the error"
     return "sent"
@@ -84,7 +86,7 @@ def swallows_plain(given: dict[str, Any], ctx: Context) -> str:
 async def asks_again(given: dict[str, Any], ctx: Context) -> str:
     for number in range(20):
         try:
-            await ctx.once(f"mail:{number}", lambda key: "sent", content=number)
+            await ctx.once(f"mail:{number}", lambda key, sent: "sent", content=number)
         except Exception:
             continue
     return "sent"
