@@ -11,6 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\(([^)#\s]+)")
+# A link to a test has its name as title.
+TEST = re.compile(r'\]\((\S+\.py) "(\w+)"\)')
 # `file.py`, `name` or `Class.name`, as docs/failures.md says where something is decided
 PLACE = re.compile(r"`([\w/]+\.py)`(?:, `([\w.]+)`)?")
 
@@ -34,6 +36,17 @@ def test_what_decides_is_where_the_page_says(file: str, name: str) -> None:
     source = (ROOT / file).read_text()
     if name:
         assert name in defined(ast.parse(source))
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), TEST.findall((ROOT / "docs" / "your-code.md").read_text())
+)
+def test_what_your_code_may_do_is_tested(file: str, name: str) -> None:
+    """
+    Each line of docs/your-code.md names a test that there is.
+    """
+    source = (ROOT / "docs" / file).read_text()
+    assert name in defined(ast.parse(source))
 
 
 def defined(tree: ast.AST, within: str = "") -> set[str]:
