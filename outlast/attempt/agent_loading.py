@@ -52,15 +52,9 @@ def crew(agents: dict[str, Agent]) -> dict[str, Member]:
     for each in agents.values():
         for fallback in each.fallbacks:
             if fallback not in agents:
-                raise BadInputError(
-                    f"agent {each.role!r} falls back to {fallback!r}, which no agent "
-                    "plays"
-                )
+                raise each.unfit(f"it falls back to {fallback!r}, which no agent plays")
         if each.before is not None and each.before not in agents:
-            raise BadInputError(
-                f"agent {each.role!r} goes ahead of {each.before!r}, which no agent "
-                "plays"
-            )
+            raise each.unfit(f"it goes ahead of {each.before!r}, which no agent plays")
     return {
         role: Member(routes=_routes(each, agents), policy=each.policy)
         for role, each in sorted(agents.items())

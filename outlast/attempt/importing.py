@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+from pydantic import ValidationError
+
 from outlast.attempt.undisturbed import (
     Exited,
     Interrupted,
@@ -203,6 +205,12 @@ def _why(error: BaseException) -> str:
         return f"it waits for input when imported, and nobody is there to type{at}"
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg}{at}"
+    if isinstance(error, ValidationError):  # of a Policy(...), for instance
+        faults = error.errors(include_url=False, include_context=False)
+        told = "; ".join(
+            f"{each['loc'][-1]}: {each['msg']}" for each in faults if each["loc"]
+        )
+        return f"{error.title}: {told}{at}"
     return f"{type(error).__name__}{said(error)}{at}"
 
 

@@ -148,6 +148,8 @@ REFUSED = {
     "raise Odd": "Odd: (its text cannot be shown) ({file}:7)",
     "raise ValueError('a\\nb' * 999)": "ValueError: a b",
     "def": "SyntaxError: invalid syntax ({file}:7)",
+    "outlast.Policy(failures=0)": "Policy: failures: Input should be greater than or",
+    "outlast.Policy(limit=1)": "Policy: limit: Extra inputs are not permitted ({file}",
     "import nowhere": "ModuleNotFoundError: No module named 'nowhere' ({file}:7)",
     "json.loads('no')": "JSONDecodeError: Expecting value",
     "time.sleep(30)": "its import has not ended after 0.3 s ({file}:7); do slow work",
@@ -160,7 +162,7 @@ def test_a_module_is_refused_in_one_sentence(write: Write) -> None:
     It names the module and the line, whatever was raised, and the process goes on. The
     second time too: half a module would be taken for the whole.
     """
-    head = "import asyncio, json, os, sys, time\n\n\n\n\n"
+    head = "import asyncio, json, os, outlast, sys, time\n\n\n\n\n"
     odd = "class Odd(BaseException): __str__ = None\n"
     files = [write(f"{n}.py") for n in range(len(REFUSED))]
     for path, line in zip(files, REFUSED, strict=True):
