@@ -10,7 +10,7 @@ from typing import Any, get_origin
 
 from pydantic import ValidationError
 
-from outlast.attempt.agent import Agent
+from outlast.attempt.agent import Agent, Degraded
 from outlast.attempt.agent_function import hints_of
 from outlast.attempt.agent_input import MOST_FAULTS, name_of
 from outlast.attempt.context import Context
@@ -67,6 +67,14 @@ def refuse_misfits(tasks: Iterable[Task], agents: Mapping[str, Agent]) -> None:
             raise BadInputError(fault)
 
 
+def asks_for_work(value: Any) -> bool:
+    """
+    True if an agent's result asks for tasks or items.
+    """
+    bare = value.result if isinstance(value, Degraded) else value
+    return isinstance(bare, FollowUps | FanOut)
+
+
 def refuse_bad_work(value: Any, agents: Mapping[str, Agent]) -> None:
     """
     Check the tasks and items that an agent's result asks for, as a mission's are before
@@ -74,6 +82,7 @@ def refuse_bad_work(value: Any, agents: Mapping[str, Agent]) -> None:
 
     :raises GiveUp: naming what does not fit; no attempt more would ask better.
     """
+    value = value.result if isinstance(value, Degraded) else value
     if isinstance(value, FollowUps):
         try:
             refuse_misfits(value.tasks, agents)

@@ -26,6 +26,7 @@ from outlast.attempt.floats import restored
 from outlast.attempt.gate import Gate
 from outlast.attempt.hands import NOBODY, Hand
 from outlast.attempt.ledger import Ledger, Spent, Used
+from outlast.attempt.promises import Promises, promised
 from outlast.attempt.services import guarded
 from outlast.contracts.errors import (
     BudgetSpentError,
@@ -81,6 +82,7 @@ class Context:
         self._said = ""
         self._hand: Hand = NOBODY
         self.gate = Gate()
+        self.promises = Promises()
         self._held_s = assignment.policy.held_s
         self.progressed_at = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -103,6 +105,7 @@ class Context:
         """
         return self.gate.ending
 
+    @promised
     async def resume(self, kind: type[T], default: T) -> T:
         """
         Return what was saved last in this round, or *default*.
@@ -124,6 +127,7 @@ class Context:
                 f"the checkpoint is no {name}: {first_fault(error)}"
             ) from None
 
+    @promised
     async def save(
         self, value: Any, *, durable: bool = False, tokens: int = 0, cost: float = 0.0
     ) -> None:
@@ -167,6 +171,7 @@ class Context:
         if spent is not None:
             self._charged(used, spent)
 
+    @promised
     async def once(
         self,
         key: str,
@@ -203,6 +208,7 @@ class Context:
         proposal = propose(key, content, payload, if_unsure, scope)
         return await self._effects.once(proposal, act)
 
+    @promised
     async def check_budget(self) -> None:
         """
         Make sure that the mission and the task have some of their budgets left.
@@ -211,6 +217,7 @@ class Context:
         """
         await self.record_usage()
 
+    @promised
     async def record_usage(self, *, tokens: int = 0, cost: float = 0.0) -> None:
         """
         Count what was used against the limits of the mission and of the task.

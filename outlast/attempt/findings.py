@@ -6,7 +6,6 @@ context that notes what is done with it.
 """
 
 import asyncio
-import inspect
 import linecache
 import re
 import sys
@@ -20,6 +19,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from outlast.attempt.agent import Agent
+from outlast.attempt.agent_function import is_async
 from outlast.attempt.context import Context
 from outlast.attempt.user_code import is_ours, is_users
 from outlast.contracts.errors import (
@@ -50,7 +50,6 @@ class Findings:
         self.agent = self._watched(agent)
         self._role = agent.role
         self._blocked_s = blocked_s
-        self._unawaited: dict[int, tuple[str, Coroutine[Any, Any, Any]]] = {}
         self._signals: list[BaseException] = []
         self._signalled: set[Any] = set()  # tasks that were raised one
         self._went_on = False
@@ -81,13 +80,6 @@ class Findings:
         self._over.set()
         self._looking.join()
         self._ticking.cancel()
-        for place, promise in self._unawaited.values():
-            promise.close()
-            self.note(
-                f"{place} was called and never awaited, so it did nothing: write "
-                "`await` before it, or `ctx.run_sync(...)` around it in a plain agent"
-            )
-        self._unawaited.clear()
 
     def _watched(self, agent: Agent) -> Agent:
         """
@@ -119,23 +111,18 @@ class Findings:
         vars(watched).update(is_async=agent.is_async, input=agent.input)
         return watched
 
-    def call(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    def call(self, method: Callable[..., Any]) -> Callable[..., Any]:
         """
         Note what becomes of a call of the context's *method*.
         """
 
         def noting(*args: Any, **named: Any) -> Any:
             self._called(_where())
-            promise = method(*args, **named)
-            watched = self._awaited(promise)
-            place = f"`ctx.{name}(...)` at {_where()}"
-            self._unawaited[id(promise)] = place, promise
-            return watched
+            return self._awaited(method(*args, **named))
 
         return noting
 
     async def _awaited(self, promise: Coroutine[Any, Any, Any]) -> Any:
-        self._unawaited.pop(id(promise), None)
         try:
             return await promise
         except SIGNALS as signal:
@@ -221,10 +208,10 @@ class _Watched(Context):
 
     def __getattribute__(self, name: str) -> Any:
         found = super().__getattribute__(name)
-        if name.startswith("_") or not inspect.iscoroutinefunction(found):
+        if name.startswith("_") or not is_async(found):
             return found
         if not is_ours(sys._getframe(1).f_code.co_filename):
-            return super().__getattribute__("_findings").call(name, found)
+            return super().__getattribute__("_findings").call(found)
         return found
 
 

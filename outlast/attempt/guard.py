@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from outlast.attempt import genai
 from outlast.attempt.agent import Agent, Degraded, loaded
-from outlast.attempt.agent_check import refuse_bad_work
+from outlast.attempt.agent_check import asks_for_work, refuse_bad_work
 from outlast.attempt.brisk import brisk
 from outlast.attempt.codec import Codec, LossError
 from outlast.attempt.context import Context
@@ -130,7 +130,7 @@ class Attempt:
         try:
             with span(f"{genai.INVOKE_AGENT} {self.agent.role}", told):
                 value = await self._play()
-            if isinstance(value, FollowUps | FanOut):
+            if asks_for_work(value):
                 await store.run(refuse_bad_work, value, loaded())
             if isinstance(value, FanOut):
                 answer, result = await store.run(self._spread, value)

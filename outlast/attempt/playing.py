@@ -19,6 +19,7 @@ from outlast.attempt.agent import Agent
 from outlast.attempt.context import Context
 from outlast.attempt.ends import call_plainly, failure_of
 from outlast.attempt.hands import Hand
+from outlast.attempt.promises import returned
 from outlast.attempt.threads import in_thread
 from outlast.contracts.policies import END_GRACE_S
 
@@ -87,11 +88,12 @@ class Playing:
             await self._ctx.permitted()
             given = read(self._agent)
             if self._agent.is_async:
-                self._value = await self._agent.play(given, self._ctx)
+                value = self._agent.play(given, self._ctx)
             else:
-                self._value = await in_thread(
+                value = await in_thread(
                     call_plainly, self._agent.play, given, self._ctx
                 )
+            self._value = await returned(value, self._ctx.promises)
         except BaseException as error:
             self._error = error
         self._done()

@@ -24,6 +24,7 @@ Every error of Outlast, sorted by what the caller does next.
         │   ├── BudgetSpentError
         │   ├── MissingSecretError
         │   ├── OutsideError     documents that missions may not read on this worker
+        │   ├── UnawaitedError   a call of the context that nobody has awaited
         │   ├── EffectConflictError  another effect stands under its key
         │   ├── CheckpointError  progress that this version cannot read, or would lose
         │   └── ResultError      what was returned cannot be kept: it is paid for, once
@@ -163,7 +164,7 @@ class TryLater(TaskError):  # noqa: N818 - reads as what the agent says
         :param after: a timedelta, or seconds.
         :raises TypeError, ValueError: when it is neither, negative or over 30 days.
         """
-        super().__init__(words_of(reason))
+        super().__init__(_words(reason))
         self.after = _delay(after)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -190,7 +191,7 @@ def _delay(after: timedelta | float) -> timedelta:
     return timedelta(seconds=float(after))
 
 
-def words_of(reason: object) -> str:
+def _words(reason: object) -> str:
     """
     Put a reason in words: a text as it is, an error by its own or by its name.
     """
@@ -245,7 +246,7 @@ class GiveUp(TaskError):  # noqa: N818 - reads as what the agent says
     kind = "GiveUp"
 
     def __init__(self, *reasons: object) -> None:
-        told = ", ".join(filter(None, map(words_of, reasons)))
+        told = ", ".join(filter(None, map(_words, reasons)))
         super().__init__(told or "the agent gave no reason")
 
 
@@ -266,6 +267,13 @@ class MissingSecretError(GiveUp):
 class OutsideError(GiveUp):
     """
     Documents outside the one folder that missions may read on this worker.
+    """
+
+
+class UnawaitedError(GiveUp):
+    """
+    A call of the context that nobody has awaited: it did nothing, whatever the agent
+    returned.
     """
 
 

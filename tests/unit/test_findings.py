@@ -17,6 +17,7 @@ from outlast.contracts.errors import (
     ApprovalNeededError,
     BudgetSpentError,
     CheckpointError,
+    UnawaitedError,
 )
 from outlast.contracts.models import Approval, Limits
 
@@ -175,14 +176,18 @@ def forgets_plain(given: dict[str, Any], ctx: Context) -> str:
 
 @pytest.mark.parametrize("play", [forgets, forgets_plain])
 async def test_a_call_that_was_never_awaited_is_told(play: Play) -> None:
-    (told,) = await findings(play)
-    assert "`ctx.save(...)` at test_findings.py:" in told
-    assert "never awaited" in told
+    """
+    As in production: the attempt is given up, with the line.
+    """
+    line = play.__code__.co_firstlineno + 1
+    told = rf"ctx\.save\(\.\.\.\) was never awaited \(.*test_findings\.py:{line}\)"
+    with pytest.raises(UnawaitedError, match=told):
+        await outlast.testing.run(Agent("guest", 1, play), {})
 
 
 async def test_findings_are_warnings_too() -> None:
     """
     So that a test run shows them though nobody looks at what `run` returns.
     """
-    with pytest.warns(outlast.testing.AgentWarning, match="never awaited"):
-        await findings(forgets)
+    with pytest.warns(outlast.testing.AgentWarning, match="caught"):
+        await findings(swallows, approval=LEAVE)
