@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import BaseModel, JsonValue
 
 from outlast.attempt.agent import Agent
+from outlast.attempt.agent_check import check, refuse_misfits
 from outlast.attempt.effect_identity import Proposal
 from outlast.attempt.fence import Claim
 from outlast.attempt.findings import Findings
@@ -79,11 +80,14 @@ async def run(
     past the *limits* by BudgetSpentError: so a test sees whether the agent lets them
     pass.
 
+    :raises BadInputError: when no mission could start with such a task or agent.
     :raises ValueError: when the agent ended before it saved so often: nothing was
         tried then.
     """
-    findings = Findings(agent)
+    check([agent])
     asked = _assignment(agent, task, needs or {})
+    refuse_misfits([asked.task], {agent.role: agent})
+    findings = Findings(agent)
     if limits is not None:
         asked = asked.model_copy(update={"limits": limits})
     if approval is not None:

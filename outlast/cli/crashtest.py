@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from outlast.attempt.agent import Agent
+from outlast.attempt.agent_check import fault_of_input
 from outlast.attempt.agent_loading import load
 from outlast.attempt.effect_decision import WRITES, Decision
 from outlast.attempt.effect_identity import Proposal
@@ -62,8 +63,9 @@ def crashtest(target: str, given: Path) -> int:
 
     :raises BadInputError: when there is no such agent or its input is no JSON object.
     """
-    _read(given)
-    _find(target)
+    fault = fault_of_input(_find(target), _read(given))
+    if fault is not None:
+        raise BadInputError(f"{given} does not fit {target}: {fault}")
     clean = _trial(target, given, None)
     if clean.error:
         found = "".join(f"; {each}" for each in clean.findings)

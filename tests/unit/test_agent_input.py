@@ -22,6 +22,7 @@ from pydantic import (
 from typing_extensions import TypedDict
 from unit_fakes import told_in_one_sentence
 
+import outlast.testing
 from outlast import FanOut, FollowUps, GiveUp
 from outlast.attempt.agent import Agent
 from outlast.attempt.agent_check import (
@@ -310,3 +311,13 @@ def test_the_missions_that_we_ship_fit(path: Path) -> None:
     """
     agents = load([*Settings().modules, "examples/refunds.py"])
     refuse_misfits(mission_file(path, None).tasks, agents)
+
+
+async def test_a_trial_is_refused_what_a_mission_is() -> None:
+    """
+    A test of an agent tells of a task that could not start.
+    """
+    with pytest.raises(BadInputError, match="idd: no such field; did you mean id"):
+        await outlast.testing.run(taking(Order), {"id": "1", "idd": "2"})
+    with pytest.raises(BadInputError, match="no field `needs`"):
+        await outlast.testing.run(taking(Order), {"id": "1"}, needs={"a": 1})

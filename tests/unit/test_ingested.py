@@ -21,7 +21,7 @@ from outlast import testing
 from outlast.cli import ingest as ingesting
 from outlast.cli import intake
 from outlast.cli.intake import library_of, question_mission
-from outlast.contracts.errors import GiveUp
+from outlast.contracts.errors import BadInputError, GiveUp
 from outlast.runtime.settings import Settings
 from outlast.store import database
 from outlast.store.database import Store
@@ -90,7 +90,7 @@ async def test_either_a_folder_or_a_library_is_named(given: dict[str, Any]) -> N
     """
     Neither, or both, is no source.
     """
-    with pytest.raises(GiveUp, match="name either documents"):
+    with pytest.raises(BadInputError, match="name either documents"):
         await testing.run(librarian, given)
 
 
