@@ -63,8 +63,8 @@ def _said(error: BaseException) -> str:
         return f"the agent called exit({said})"
     if isinstance(error, asyncio.CancelledError):
         return (
-            "the agent ended by a CancelledError that nobody had asked for: one of "
-            "its libraries has cancelled what it waited for"
+            "the agent ended by a CancelledError that Outlast did not ask for, as when "
+            "a library cancels a task of its own: catch it, or raise another error"
         )
     return f"the agent raised {type(error).__name__}{f': {said}' if said else ''}"
 

@@ -93,12 +93,12 @@ async def _recursion() -> None:
 
 # What ends an attempt as a failure of its own, and what the cause says.
 ASYNC_FAILURES: dict[str, tuple[Callable[[], Awaitable[Any]], str]] = {
-    "cancelled": (_cancelled, "CancelledError that nobody had asked for"),
-    "cancels itself": (_cancels_itself, "CancelledError that nobody had asked for"),
+    "cancelled": (_cancelled, "CancelledError that Outlast did not ask for"),
+    "cancels itself": (_cancels_itself, "CancelledError that Outlast did not ask for"),
     "cancels itself late": (_cancels_itself_too_late, "on its way"),
     "cancelled error": (
         lambda: _raise(asyncio.CancelledError()),
-        "CancelledError that nobody had asked for",
+        "CancelledError that Outlast did not ask for",
     ),
     "keyboard": (lambda: _raise(KeyboardInterrupt()), "KeyboardInterrupt"),
     "exit": (lambda: _raise(SystemExit(3)), r"exit\(3\)"),
