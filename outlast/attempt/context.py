@@ -83,6 +83,7 @@ class Context:
         self._hand: Hand = NOBODY
         self.gate = Gate()
         self.promises = Promises()
+        self.waits_at: Callable[[], str] = lambda: ""  # a line of the agent's
         self._held_s = assignment.policy.held_s
         self.progressed_at = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -203,7 +203,7 @@ class Attempt:
         while True:
             self._send(ctx.beat)
             if time.monotonic() - ctx.progressed_at > stall_s:
-                stalled = StalledError(f"alive without progress for {stall_s:g} s")
+                stalled = StalledError.after(stall_s, ctx.waits_at())
                 ctx.gate.end_by(stalled, at_once=True)
             await asyncio.sleep(self.place.beat_s)
 

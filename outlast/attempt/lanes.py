@@ -53,7 +53,8 @@ class Lane:
         if self.ctx is None:
             return
         if now - max(self.since, self.ctx.progressed_at) > patience_s:
-            stalled = StalledError(f"no progress for {now - self.since:.0f} s")
+            waited_s = round(now - self.since, 1)
+            stalled = StalledError.after(waited_s, self.ctx.waits_at())
             self.ctx.gate.end_by(stalled, at_once=True)
 
 

@@ -12,6 +12,7 @@ to is left behind: its context refuses it everything, and its process is replace
 """
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from outlast.attempt.ends import call_plainly, failure_of
 from outlast.attempt.hands import Hand
 from outlast.attempt.promises import returned
 from outlast.attempt.threads import in_thread
+from outlast.attempt.waits import waits_at
 from outlast.contracts.policies import END_GRACE_S
 
 # After a signal an agent usually ends by itself, which needs no cancellation of what
@@ -47,6 +49,7 @@ class Playing:
         self._ending = False
         self._leaked = False
         self._lingering: asyncio.TimerHandle | None = None
+        self._thread: int | None = None  # of a plain function
         self._value: Any = None
         self._error: BaseException | None = None
 
@@ -62,6 +65,7 @@ class Playing:
         self._ctx.run_on(loop)
         self._ctx.gate.watch(self._look)
         self._task = loop.create_task(self._call(read))
+        self._ctx.waits_at = lambda: waits_at(self._task, self._thread)
         cancelled = False
         try:
             await self._over
@@ -90,13 +94,15 @@ class Playing:
             if self._agent.is_async:
                 value = self._agent.play(given, self._ctx)
             else:
-                value = await in_thread(
-                    call_plainly, self._agent.play, given, self._ctx
-                )
+                value = await in_thread(self._call_plainly, given)
             self._value = await returned(value, self._ctx.promises)
         except BaseException as error:
             self._error = error
         self._done()
+
+    def _call_plainly(self, given: Any) -> Any:
+        self._thread = threading.get_ident()
+        return call_plainly(self._agent.play, given, self._ctx)
 
     def _done(self, _: object = None) -> None:
         if not self._ended:

@@ -65,7 +65,7 @@ def place_of(error: BaseException) -> str:
         if not mine:  # agents that are installed as a library: the function itself
             mine = [each for each in frames[:1] if "/" in each[0].co_filename]
         if mine:
-            return _told(*mine[-1])
+            return line_of(*mine[-1])
         told = told.__cause__ or told.__context__
     return ""
 
@@ -111,7 +111,10 @@ def _begun(began: TracebackType | None) -> TracebackType | None:
     return began
 
 
-def _told(code: CodeType, line: int) -> str:
+def line_of(code: CodeType, line: int) -> str:
+    """
+    Name a line: its file, number, function and text, without secrets.
+    """
     name = code.co_filename.rsplit("/", 1)[-1]
     text = shorten(mask(linecache.getline(code.co_filename, line)), CODE_CHARS)
     place = f"{name}:{line} in {code.co_name}{f': {text}' if text else ''}"

@@ -36,7 +36,7 @@ name of the branch, and that of a subclass only where the workflow decides other
 """
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from outlast.contracts.texts import CAUSE_CHARS, shorten
 
@@ -210,6 +210,17 @@ class StalledError(TaskError):
     """
 
     kind = "Stalled"
+
+    @classmethod
+    def after(cls, seconds: float, place: str) -> Self:
+        """
+        Say for how long there was no progress, and at which line of the agent's.
+        """
+        at = f", at {place}" if place else ""
+        return cls(
+            f"alive, with no progress for {seconds:g} s{at}; work that takes so long "
+            "calls ctx.emit meanwhile, or its policy says a larger stall_s"
+        )
 
 
 class ExitedError(TaskError):

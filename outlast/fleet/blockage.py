@@ -61,5 +61,10 @@ class Blockage:
             if told not in self._logged:  # once an attempt, however often it blocks
                 self._logged.add(told)
                 held = ", ".join(names) or "nothing"
-                logger.warning("agent.blocked %s: %s; attempts in that process: %s", pid, self.told, held)
+                logger.warning(
+                    "agent.blocked %s: %s; attempts in that process: %s",
+                    pid,
+                    self.told,
+                    held,
+                )
         self._blocker = self._sampling = None

@@ -387,8 +387,8 @@ async def test_a_stall_that_cannot_be_ended_is_left_behind(
     stage: Stage, held: Held, plain: bool
 ) -> None:
     """
-    The attempt fails after its limit and the grace; what it was is counted as leaked
-    until it ends, and can do nothing any more.
+    The attempt fails after its limit and the grace, and names the line that it waits at;
+    what it was is counted as leaked until it ends, and can do nothing any more.
     """
     stage.policy = Policy(stall_s=0.1)
     kept: list[Context] = []
@@ -401,7 +401,7 @@ async def test_a_stall_that_cannot_be_ended_is_left_behind(
         kept.append(ctx)
         await held.swallowing(given, ctx)
 
-    with pytest.raises(StalledError):
+    with pytest.raises(StalledError, match=r"at \w+\.py:\d+ in \w+: .*ctx\.emit"):
         await asyncio.wait_for(
             stage.play(plainly if plain else swallowing), END_GRACE_S + 3
         )
