@@ -67,7 +67,7 @@ async def test_a_loop_that_comes_back_is_told_with_its_whole_silence(
     assert caplog.text == ""
     await course.passes(0.2, silent=False)
     assert "`refund` blocked its event loop for 1.5 s in `requests.get`" in caplog.text
-    assert "it has m/a" in caplog.text
+    assert "attempts in that process: m/a" in caplog.text
 
 
 async def test_a_short_silence_is_not_told(

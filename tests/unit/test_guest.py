@@ -387,7 +387,7 @@ async def test_a_stall_that_cannot_be_ended_is_left_behind(
     stage: Stage, held: Held, plain: bool
 ) -> None:
     """
-    The attempt fails after its limit and the grace, and names the line that it waits at;
+    The attempt fails after its limit and the grace and names the line it waits at;
     what it was is counted as leaked until it ends, and can do nothing any more.
     """
     stage.policy = Policy(stall_s=0.1)
