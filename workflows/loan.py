@@ -81,11 +81,14 @@ def _suspects(lease: Lease, deaths: dict[int, int]) -> list[int]:
     return [i for i, n in deaths.items() if n >= enough and i not in lease.skip]
 
 
-def convicted(lease: Lease) -> bool:
+def convicted(lease: Lease, verdict: Verdict) -> bool:
     """
-    Say whether the item of a lease has died so often, and alone, that it is given up.
+    Say whether the item of a lease has died so often, and now alone, that it is given
+    up. A death before it was in hand is not its own.
     """
-    return lease.alone and lease.deaths[lease.span.start] >= CONVICTED
+    item = lease.span.start
+    alone = lease.alone and item in held(verdict)
+    return alone and lease.deaths[item] >= CONVICTED
 
 
 def held(verdict: Verdict) -> list[int]:

@@ -211,7 +211,7 @@ class PoolWorkflow:
                 lease, alone = charge(lease, verdict)
                 for each in alone:
                     self._start(each)
-                if convicted(lease):
+                if convicted(lease, verdict):
                     await self._bury(lease, verdict)
                     return
                 deaths += not held(verdict)

@@ -46,8 +46,7 @@ from outlast.contracts.names import batch_of
 from outlast.contracts.policies import SHIPPED
 from outlast.contracts.pool import ITEM_BYTES, Batch
 from outlast.contracts.texts import CAUSE_CHARS, SUMMARY_CHARS, digest
-from outlast.store.batches import Batches
-from outlast.store.items import Items
+from outlast.store.items import identified
 
 
 @dataclass(frozen=True)
@@ -133,9 +132,8 @@ class Attempt:
             if asks_for_work(value):
                 await store.run(refuse_bad_work, value, loaded())
             if isinstance(value, FanOut):
-                answer, result = await store.run(self._spread, value)
-            else:
-                answer, result = _answer(value, self.claim.attempt, self.agent.codec)
+                return await store.run(self._spread, value)
+            answer, result = _answer(value, self.claim.attempt, self.agent.codec)
             await store.run(ledger.record, self.claim, answer, result)
         finally:
             if self.checkpoint.blob is not None:
@@ -156,11 +154,12 @@ class Attempt:
         describe(whose)
         return {**whose, **genai.invoking(self.agent.role, self.agent.version)}
 
-    def _spread(self, spread: FanOut) -> tuple[Answer, JsonValue]:
+    def _spread(self, spread: FanOut) -> Answer:
         """
-        Put the items where the pool finds them, before anybody is told of them.
+        Record the fan-out, with its items where the pool finds them.
 
         :raises GiveUp: when their effects would happen without being asked for.
+        :raises StaleAttemptError: when a later attempt has the task.
         """
         assert self.claim is not None
         approval = self.assignment.task.approval
@@ -168,15 +167,13 @@ class Attempt:
             raise GiveUp("a task whose effects a person must approve may not spread")
         task = self.assignment.task.id
         name = batch_of(self.assignment.mission, task, self.assignment.round)
-        bodies = [encode_item(each) for each in spread.items]
-        store = self.place.ledger.store
-        batches = Batches(store)
-        batches.open(Batch(id=name, role=spread.role, tenant=self.assignment.tenant))
-        Items(store).add(name, [(body, None) for body in bodies])
-        batches.seal(name)
-        made = FanOutRef(batch=name, role=spread.role, items=len(bodies))
+        rows = identified((encode_item(each), None) for each in spread.items)
+        batch = Batch(id=name, role=spread.role, tenant=self.assignment.tenant)
+        made = FanOutRef(batch=name, role=spread.role, items=len(rows))
         answer, result = _answer(made, self.claim.attempt, self.agent.codec)
-        return answer.model_copy(update={"spread": made}), result
+        answer = answer.model_copy(update={"spread": made})
+        self.place.ledger.record_spread(self.claim, answer, result, batch, rows)
+        return answer
 
     async def _play(self) -> Any:
         assert self.claim is not None

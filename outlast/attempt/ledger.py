@@ -3,6 +3,7 @@ What was already done or paid for: progress, results, spending.
 """
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,8 +21,11 @@ from outlast.attempt.fence import (
     of_task,
 )
 from outlast.contracts.models import Answer, Assignment, Checkpoint, Task
+from outlast.contracts.pool import Batch
 from outlast.store.checkpoints import checkpoint_of, row_of
+from outlast.store.items import Row
 from outlast.store.schema import spending
+from outlast.store.spread import lay_out
 from outlast.store.statements import (
     BODY,
     DROP_BODY,
@@ -192,20 +196,50 @@ class Ledger(EffectLedger):
             found = connection.scalar(query, of_result)
         return None if found is None else _kept(found)
 
-    def record(self, claim: Claim, answer: Answer, result: JsonValue) -> None:
+    def record(
+        self,
+        claim: Claim,
+        answer: Answer,
+        result: JsonValue,
+        before: Callable[[sa.Connection], object] = lambda _: None,
+    ) -> None:
         """
         Record the result of the claim's round: from here on nobody does it again.
+
+        :param before: writes what the result asks for, in the same transaction.
         """
         kept = {"answer": answer.model_dump(mode="json"), "result": result}
         body = json.dumps(kept)
 
         def put(connection: sa.Connection) -> None:
+            before(connection)
             now = self._clock()  # under the lock: the audit compares it with claims
             row = {"fence": claim.fence, "answer": body, "recorded_at": now}
             connection.execute(RECORD, {**key_of(claim), "round": claim.round, **row})
             self._close_line(connection, claim, "done", now)
 
         self._write(claim, "result", put)
+
+    def record_spread(
+        self,
+        claim: Claim,
+        answer: Answer,
+        result: JsonValue,
+        batch: Batch,
+        rows: list[Row],
+    ) -> None:
+        """
+        Record a result that is a fan-out, with the items of its *batch*: nobody finds
+        items that no recorded result asks for.
+
+        :raises GiveUp: when the batch has been handed out before.
+        """
+
+        def put(connection: sa.Connection) -> None:
+            recorded = connection.scalar(RESULT, of_round(claim)) is not None
+            lay_out(connection, batch, rows, recorded, self._clock())
+
+        self.record(claim, answer, result, put)
 
     def spend(self, claim: Claim, tokens: int, cost: float) -> Spent:
         """

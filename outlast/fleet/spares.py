@@ -51,8 +51,9 @@ class Spares:
         :raises BadInputError: when what it imports cannot be used.
         """
         life = await self._waiting() or await self._warmed()
-        self._wanted = asyncio.Event()
-        self._next = asyncio.ensure_future(self._another(self._wanted))
+        if self._next is None:  # or one that was taken at once has seen to it
+            self._wanted = asyncio.Event()
+            self._next = asyncio.ensure_future(self._another(self._wanted))
         life.channel.write(json.dumps({"kind": kind}).encode() + b"\n")
         return life
 

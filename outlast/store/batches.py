@@ -5,6 +5,7 @@ Batches: one line each, from its opening until it is closed or forgotten.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -66,15 +67,7 @@ class Batches:
 
         :raises BadInputError: when the id belongs to a batch for another agent.
         """
-        row = {
-            "id": batch.id,
-            "tenant": batch.tenant,
-            "role": batch.role,
-            "state": OPEN,
-            "sealed": False,
-            "total": 0,
-            "accepted_at": self._clock(),
-        }
+        row = line_of(batch, self._clock())
         with self.store.write() as connection:
             if enter(connection, batches, row):
                 return
@@ -192,6 +185,21 @@ class Batches:
             for batch in old:
                 erase(connection, batch)
         return old
+
+
+def line_of(batch: Batch, now: float) -> dict[str, Any]:
+    """
+    Make the line of a batch that has no items yet.
+    """
+    return {
+        "id": batch.id,
+        "tenant": batch.tenant,
+        "role": batch.role,
+        "state": OPEN,
+        "sealed": False,
+        "total": 0,
+        "accepted_at": now,
+    }
 
 
 def erase(connection: sa.Connection, batch: str) -> bool:

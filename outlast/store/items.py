@@ -21,6 +21,8 @@ from outlast.store.upsert import insert
 SURVEY_ITEMS = 200_000
 SURVEY_SPANS = 500
 
+Row = tuple[bytes, str, str | None]  # digest, body, fault
+
 
 @dataclass(frozen=True)
 class Added:
@@ -48,35 +50,12 @@ class Items:
         What comes with a fault is no item that an agent could have: it is a dead
         letter from the start.
         """
-        rows = [(digest_of(body), body, fault) for body, fault in given]
+        rows = identified(given)
         with self.store.write(durable=False) as connection:
-            number = hold(connection, batch)
+            last = hold(connection, batch)
             known = self._known(connection, batch, [digest for digest, _, _ in rows])
-            fresh: list[dict[str, Any]] = []
-            dead: list[dict[str, Any]] = []
-            for digest, body, fault in rows:
-                if digest in known:
-                    continue
-                known.add(digest)
-                number += 1
-                key = {"batch": batch, "item": number}
-                fresh.append({**key, "digest": digest, "body": body})
-                if fault is not None:
-                    dead.append({**key, **self._faulty(fault)})
-            for table, found in ((items, fresh), (item_troubles, dead)):
-                if found:
-                    connection.execute(sa.insert(table), found)
-            line = sa.update(batches).where(batches.c.id == batch)
-            connection.execute(line.values(total=number))
-        return Added(len(fresh), len(rows) - len(fresh))
-
-    def _faulty(self, fault: str) -> dict[str, Any]:
-        return {
-            "failures": 0,
-            "deaths": 0,
-            "cause": fault,
-            "dead_at": self._clock(),
-        }
+            new = append(connection, batch, last, known, rows, self._clock())
+        return Added(new, len(rows) - new)
 
     def _known(
         self, connection: sa.Connection, batch: str, digests: list[bytes]
@@ -153,6 +132,44 @@ class Items:
             if not done:
                 connection.execute(trouble(row))
         return not done
+
+
+def identified(given: Iterable[tuple[str, str | None]]) -> list[Row]:
+    """
+    Put the digest of each item before it.
+    """
+    return [(digest_of(body), body, fault) for body, fault in given]
+
+
+def append(
+    connection: sa.Connection,
+    batch: str,
+    last: int,
+    known: set[bytes],
+    rows: list[Row],
+    now: float,
+) -> int:
+    """
+    Number those of *rows* that are not *known* from past *last*, and insert them;
+    returns how many. The caller holds the batch.
+    """
+    fresh: list[dict[str, Any]] = []
+    dead: list[dict[str, Any]] = []
+    for digest, body, fault in rows:
+        if digest in known:
+            continue
+        known.add(digest)
+        key = {"batch": batch, "item": last + len(fresh) + 1}
+        fresh.append({**key, "digest": digest, "body": body})
+        if fault is not None:
+            buried = {"failures": 0, "deaths": 0, "cause": fault, "dead_at": now}
+            dead.append({**key, **buried})
+    for table, found in ((items, fresh), (item_troubles, dead)):
+        if found:
+            connection.execute(sa.insert(table), found)
+    line = sa.update(batches).where(batches.c.id == batch)
+    connection.execute(line.values(total=last + len(fresh)))
+    return len(fresh)
 
 
 def digest_of(body: str) -> bytes:

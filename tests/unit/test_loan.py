@@ -58,8 +58,28 @@ def test_a_death_alone_convicts_the_item_only_with_those_before(deaths: int) -> 
     left, alone = charge(lease(3, 4, deaths={3: deaths}, alone=True), died(3))
     assert alone == []
     assert left.deaths == {3: deaths + 1}
-    assert convicted(left) == (deaths + 1 >= CONVICTED)
-    assert not convicted(left.model_copy(update={"alone": False}))
+    assert convicted(left, died(3)) == (deaths + 1 >= CONVICTED)
+    assert not convicted(left.model_copy(update={"alone": False}), died(3))
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        Verdict(Next.AGAIN_CRASHED, "before it began", unbegun=True),
+        died(),
+        died(3, overtaken=True),
+    ],
+    ids=["before it began", "with nothing in hand", "overtaken"],
+)
+def test_an_item_that_was_not_in_hand_is_not_convicted(verdict: Verdict) -> None:
+    """
+    However often it died beside others: it has not been played alone yet.
+    """
+    suspect = lease(3, 4, deaths={3: CONVICTED}, alone=True)
+    left, _ = charge(suspect, verdict)
+    assert not convicted(left, verdict)
+    left, _ = charge(left, died(3))
+    assert convicted(left, died(3))
 
 
 def test_who_was_overtaken_has_nothing_in_hand() -> None:

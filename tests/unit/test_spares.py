@@ -105,6 +105,21 @@ async def test_one_that_is_being_made_is_waited_for(nursery: Nursery) -> None:
     made.close()
 
 
+async def test_workers_born_at_once_have_one_spare_made(nursery: Nursery) -> None:
+    """
+    The next one for all of them: any other would be forgotten, and never used.
+    """
+    made = Spares(nursery.start)
+    taking = [asyncio.ensure_future(made.take(Kind.AGENTS)) for _ in range(5)]
+    for _ in taking:
+        (await nursery.started.get()).say(warm=1)
+    await asyncio.gather(*taking)
+    await nursery.started.get()
+    await asyncio.sleep(0.01)
+    assert nursery.count == len(taking) + 1
+    made.close()
+
+
 async def test_one_that_died_while_it_waited_is_not_taken(nursery: Nursery) -> None:
     """
     Nothing was asked of it: another one is started.
