@@ -32,8 +32,8 @@ class ItemContext(Context):
     ) -> None:
         super().__init__(agent, claim, ledger, NOTHING, PLAIN)
         self._held_s = math.inf  # nothing presses: a lease may take days
-        self.begun = False
-        self._beginning = asyncio.Lock()
+        self.begun = False  # claimed by this lease
+        self._beginning: asyncio.Task[None] | None = None
         self._batch = batch
 
     @property
@@ -47,12 +47,11 @@ class ItemContext(Context):
 
         :raises StaleAttemptError: when a later lease has it.
         """
-        self.begun = True
         claim, batch = self._claim, self._batch
         if again:
             role = self._agent.role
             saved = await self._ledger.store.run(self._ledger.resume, claim, role)
-            self._checkpoint = saved or NOTHING
+            self._checkpoint, self.begun = saved or NOTHING, True
             return
         assignment = Assignment(
             mission=batch.id,
@@ -63,12 +62,31 @@ class ItemContext(Context):
         found = await self._ledger.store.run(
             self._ledger.begin, assignment, batch.role, claim.fence, []
         )
-        self._checkpoint = found.checkpoint
+        self._checkpoint, self.begun = found.checkpoint, True
+
+    async def settled(self) -> None:
+        """
+        Wait until a claim under way is in the ledger, or is not.
+        """
+        if self._beginning is not None and not self._beginning.done():
+            await asyncio.wait([self._beginning])
 
     async def _may_write(self) -> None:
         await super()._may_write()
-        if not self.begun or self._beginning.locked():
-            async with self._beginning:  # writes at the same moment need one claim
-                if not self.begun:
-                    with self._signals():
-                        await self.begin()
+        if self.begun:
+            return
+        # Writes at the same moment need one claim, which goes on when its writer is
+        # cancelled: the next write waits for it. One that has failed is made again.
+        if self._beginning is None or self._beginning.done():
+            self._beginning = asyncio.ensure_future(self.begin())
+            self._beginning.add_done_callback(_look_at)
+        with self._signals():
+            await asyncio.shield(self._beginning)
+
+
+def _look_at(beginning: asyncio.Task[None]) -> None:
+    """
+    Take note of an error that no writer waits for any more.
+    """
+    if not beginning.cancelled():
+        beginning.exception()

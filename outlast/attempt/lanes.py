@@ -9,6 +9,7 @@ up.
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +72,7 @@ class Lanes:
         self._drive = drive
         self._most = most
         self._open: list[Lane] = []
+        self._closing = False
 
     async def run(self) -> None:
         """
@@ -90,7 +92,8 @@ class Lanes:
         now = time.monotonic()
         for lane in self._open:
             lane.end_stalled(now, patience_s)
-        if self.all_wait and len(self._open) < self._most and more:
+        room = len(self._open) < self._most and not self._closing
+        if self.all_wait and room and more:
             self._add()
 
     @property
@@ -101,13 +104,22 @@ class Lanes:
         now = time.monotonic()
         return all(now - lane.since > LANE_WAITS_S for lane in self._open)
 
-    def cancel(self) -> None:
+    async def close(self) -> None:
         """
-        End all that are still open.
+        End all that are still open and wait for them, also when cancelled meanwhile:
+        an act under way is let finish, and left behind unsure it would park its item.
         """
-        for lane in self._open:
-            if lane.task is not None:
-                lane.task.cancel()
+        self._closing = True
+        ending = {lane.task for lane in self._open if lane.task is not None}
+        for task in ending:
+            task.cancel()
+        while left := {task for task in ending if not task.done()}:
+            # Each ends within the moment that an agent is given to end.
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait(left)
+        for task in ending:
+            if not task.cancelled():
+                task.exception()  # the error that ends the lease came before it
 
     def _add(self) -> None:
         lane = Lane(since=time.monotonic())

@@ -125,8 +125,8 @@ class Lent:
             await self._lanes.run()
             self._settling.close(claim)
         finally:
+            await self._lanes.close()
             pulse.cancel()
-            self._lanes.cancel()
             await self._settling.write(last=True)
         wall_s = time.monotonic() - began
         item_s = min(wall_s, self.busy_s) / max(1, self.settled)
@@ -168,8 +168,9 @@ class Lent:
         log_as(ctx.claim.mission, ctx.claim.task, ctx.claim.attempt)
         try:
             self._hold(group)
-            if ctx.begun:
-                await ctx.begin(again=group[0].number in self._claimed)
+            number = group[0].number
+            if number in self._began or number in self._claimed:
+                await ctx.begin(again=number in self._claimed)
             self._settle(group, await self._call(lane, group, ctx))
             self.busy_s += time.monotonic() - lane.since
         except (StaleAttemptError, asyncio.CancelledError):
@@ -195,9 +196,7 @@ class Lent:
             attempt,
             scope=batch.logical,
         )
-        ctx = ItemContext(self.agent, self.ledger, batch, claim)
-        ctx.begun = item.number in self._began | self._claimed
-        return ctx
+        return ItemContext(self.agent, self.ledger, batch, claim)
 
     async def _call(self, lane: Lane, group: list[Item], ctx: ItemContext) -> list[Any]:
         many = self.agent.batch_size > 0
@@ -212,6 +211,7 @@ class Lent:
             value = await playing.result(read)
         finally:
             lane.ctx = None
+            await ctx.settled()
         if not many:
             return [value]
         if not isinstance(value, list) or len(value) != len(group):

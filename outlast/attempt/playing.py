@@ -18,11 +18,12 @@ from typing import Any
 
 from outlast.attempt.agent import Agent
 from outlast.attempt.context import Context
-from outlast.attempt.ends import call_plainly, failure_of
+from outlast.attempt.ends import call_plainly, failure_of, words_of
 from outlast.attempt.hands import Hand
 from outlast.attempt.promises import returned
 from outlast.attempt.threads import in_thread
 from outlast.attempt.waits import waits_at
+from outlast.contracts.errors import HeldError, StaleAttemptError, TaskError
 from outlast.contracts.policies import END_GRACE_S
 
 # After a signal an agent usually ends by itself, which needs no cancellation of what
@@ -48,6 +49,7 @@ class Playing:
         self._ended = False
         self._ending = False
         self._leaked = False
+        self._threaded = False  # a plain function was handed to its thread
         self._lingering: asyncio.TimerHandle | None = None
         self._thread: int | None = None  # of a plain function
         self._value: Any = None
@@ -79,7 +81,7 @@ class Playing:
         if cancelled and not by_itself:
             raise asyncio.CancelledError
         if self._error is not None:
-            failure = failure_of(self._error)
+            failure = _own(failure_of(self._error))
             raise failure from failure.__cause__
         return self._value
 
@@ -90,10 +92,13 @@ class Playing:
         """
         try:
             await self._ctx.permitted()
+            if self._ctx.cancelled:  # over while it was held: it must not begin
+                raise asyncio.CancelledError
             given = read(self._agent)
             if self._agent.is_async:
                 value = self._agent.play(given, self._ctx)
             else:
+                self._threaded = True
                 value = await in_thread(self._call_plainly, given)
             self._value = await returned(value, self._ctx.promises)
         except BaseException as error:
@@ -102,6 +107,8 @@ class Playing:
 
     def _call_plainly(self, given: Any) -> Any:
         self._thread = threading.get_ident()
+        if self._ctx.cancelled:
+            return None
         return call_plainly(self._agent.play, given, self._ctx)
 
     def _done(self, _: object = None) -> None:
@@ -144,7 +151,7 @@ class Playing:
         """
         self._ending = True
         self._ctx.end()
-        if self._agent.is_async:
+        if self._agent.is_async or not self._threaded:
             self._task.add_done_callback(self._done)  # it may not have begun
             self._task.cancel()
         cancelled = await self._quiet_within(END_GRACE_S)
@@ -165,3 +172,18 @@ class Playing:
             except asyncio.CancelledError:
                 cancelled = True
         return cancelled
+
+
+def _own(failure: Exception) -> Exception:
+    """
+    Make *failure* one of this attempt, whose own context has refused nothing: what
+    another one's was refused says nothing of who has the task.
+    """
+    if not isinstance(failure, StaleAttemptError | HeldError):
+        return failure
+    foreign = TaskError(
+        f"the agent used the context of another attempt: {words_of(failure)}. It may "
+        "do nothing any more: use the one that this call was given"
+    )
+    foreign.__cause__ = failure
+    return foreign
