@@ -101,6 +101,7 @@ class Attempt:
         self.hand: Hand = NOBODY
         self.retried = False  # by the server: the attempt before it has raised
         self._send = beat
+        self._ctx: Context | None = None  # while the agent is at work
 
     async def run(self, carried: list[Checkpoint]) -> Answer:
         """
@@ -109,12 +110,18 @@ class Attempt:
         :raises StaleAttemptError: when a later attempt has the task.
         :raises TaskError: what the agent said, or that it stalled.
         """
-        ledger, store = self.place.ledger, self.place.ledger.store
         self.place.own(self.assignment.store)
-        # Before anything that may hold the event loop: an attempt that was never heard
-        # of is taken for one that has not begun.
         known = max(carried, key=lambda each: each.seq, default=self.checkpoint)
-        self._send(Beat(checkpoint=known))
+        # From before the first line to the recorded result: a store that is away at
+        # either end must not make the attempt look lost.
+        pulse = asyncio.ensure_future(self._pulse(Beat(checkpoint=known)))
+        try:
+            return await self._run(carried)
+        finally:
+            pulse.cancel()
+
+    async def _run(self, carried: list[Checkpoint]) -> Answer:
+        ledger, store = self.place.ledger, self.place.ledger.store
         with brisk():
             begun = await store.run(
                 ledger.begin, self.assignment, self.agent.role, self.fence, carried
@@ -180,7 +187,7 @@ class Attempt:
         ledger, assignment = self.place.ledger, self.assignment
         ctx = Context(self.agent, self.claim, ledger, self.checkpoint, assignment)
         ctx.tell(self.hand)
-        pulse = asyncio.ensure_future(self._pulse(ctx))
+        self._ctx = ctx
         try:
             needed = await self._needed()
             playing = Playing(self.agent, ctx, self.hand, self.place.left)
@@ -188,18 +195,22 @@ class Attempt:
                 lambda agent: agent.read(assignment.task.input, needed)
             )
         finally:
-            pulse.cancel()
+            self._ctx = None
             self.checkpoint = ctx.beat.checkpoint
             ctx.close()
 
-    async def _pulse(self, ctx: Context) -> None:
+    async def _pulse(self, known: Beat) -> None:
         """
         Beat while the event loop lives; end the agent when it makes no progress.
+
+        :param known: what is sent until the attempt knows where it goes on.
         """
         stall_s = self.assignment.policy.stall_s
         while True:
-            self._send(ctx.beat)
-            if time.monotonic() - ctx.progressed_at > stall_s:
+            ctx = self._ctx
+            own = Beat(checkpoint=self.checkpoint) if self.claim else known
+            self._send(ctx.beat if ctx else own)
+            if ctx and time.monotonic() - ctx.progressed_at > stall_s:
                 stalled = StalledError.after(stall_s, ctx.waits_at())
                 ctx.gate.end_by(stalled, at_once=True)
             await asyncio.sleep(self.place.beat_s)

@@ -403,8 +403,9 @@ def test_a_batchs_id_is_for_one_agent(ground: Ground) -> None:
     ground.home.fleet(processes=1)
     path = ground.file(numbered(3))
     told(ground.begin(path, "mine"))
+    other = ground.file([{"steps": 1}])
     error = refused(
-        ground.home.starter("batch", path, "--agent", "rehearse", "--id", "mine")
+        ground.home.starter("batch", other, "--agent", "rehearse", "--id", "mine")
     )
     assert "mine" in error
 

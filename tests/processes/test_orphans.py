@@ -121,7 +121,7 @@ def test_a_worker_without_its_zygote_dies_as_promptly(own: Course) -> None:
         assert own.second("t")["at"] - killed_at < 1.0
         assert own.ends() == 0
         own.resumed_in_full("t")
-        assert noticed(own) == {"exit report: it died"}
+        assert noticed(own) == {"exit report: killed by SIGKILL"}
         wait_for(replaced(fleet, holder), "a new worker", limit_s=10.0)
         assert fleet.stop() == 0
 

@@ -211,5 +211,5 @@ async def test_the_report_begins_with_the_answer(tmp_path: Path) -> None:
     assert "1 of 2 documents were read" in text
     assert "`old.doc` is of a kind" in text
     assert "depots.html:2" in text
-    assert ended.effects == ["publish:m-1"]
+    assert ended.effects == ["publish:1"]
     assert [each.name for each in (tmp_path / "reports").iterdir()] == ["m-1.md"]

@@ -37,7 +37,7 @@ from outlast.contracts.errors import (
     StalledError,
     TryLater,
 )
-from outlast.contracts.models import Approval, Limits
+from outlast.contracts.models import Approval, Beat, Limits
 from outlast.contracts.policies import END_GRACE_S, Policy
 from outlast.store.database import Store
 
@@ -530,6 +530,50 @@ async def test_a_beat_is_sent_before_the_agents_first_line(stage: Stage) -> None
 
     await stage.play(play)
     assert beaten[0] >= 1
+
+
+class LedgerThatWaits(Ledger):
+    """
+    A ledger whose *method* waits for a store that is away.
+    """
+
+    def __init__(self, store: Store, method: str) -> None:
+        super().__init__(store)
+        self.back = threading.Event()
+        self._method = method
+
+    def begin(self, *args: Any) -> Any:
+        assert self._method != "begin" or self.back.wait(BOUND_S)
+        return super().begin(*args)
+
+    def record(self, *args: Any) -> None:
+        assert self._method != "record" or self.back.wait(BOUND_S)
+        super().record(*args)
+
+
+@pytest.mark.parametrize("method", ["begin", "record"])
+async def test_beats_go_on_while_the_store_is_away(
+    stage: Stage, store: Store, method: str
+) -> None:
+    """
+    Before the agent's first line and after its last: it is not taken for lost.
+    """
+    stage.ledger = ledger = LedgerThatWaits(store, method)
+    beaten = asyncio.Event()
+
+    def beat(_: Beat) -> None:
+        if len(stage.beats) > 5:
+            beaten.set()
+
+    stage.on_beat = beat
+
+    async def play(given: Any, ctx: Context) -> str:
+        return "done"
+
+    attempt = asyncio.ensure_future(stage.play(play))
+    await asyncio.wait_for(beaten.wait(), BOUND_S)
+    ledger.back.set()
+    await attempt
 
 
 async def test_exits_have_a_kind_of_their_own(stage: Stage) -> None:

@@ -268,9 +268,8 @@ def test_deep_nesting_is_refused(tmp_path: Path, depth: int) -> None:
     What the other side could not read again is not even sent.
     """
     nest = "[" * depth + "]" * depth
-    text = (
-        f"goal: g\nid: deep\ntasks: [{{id: a, role: rehearse, input: {{x: {nest}}}}}]"
-    )
+    given = f"{{steps: 1, needs: {{x: {nest}}}}}"
+    text = f"goal: g\nid: deep\ntasks: [{{id: a, role: rehearse, input: {given}}}]"
     assert file_refusal(tmp_path, text)
 
 
@@ -280,9 +279,8 @@ def test_what_is_accepted_can_be_read_again(tmp_path: Path, depth: int) -> None:
     An accepted mission travels as JSON and arrives the same.
     """
     nest = "[" * depth + "]" * depth
-    text = (
-        f"goal: g\nid: deep\ntasks: [{{id: a, role: rehearse, input: {{x: {nest}}}}}]"
-    )
+    given = f"{{steps: 1, needs: {{x: {nest}}}}}"
+    text = f"goal: g\nid: deep\ntasks: [{{id: a, role: rehearse, input: {given}}}]"
     path = tmp_path / "mission.yaml"
     path.write_text(text)
     made = resolved(path)
