@@ -186,9 +186,14 @@ class _KillingLedger(Ledger):
         return saved
 
     def applied(
-        self, claim: Claim, proposal: Proposal, number: int, result: JsonValue
+        self,
+        claim: Claim,
+        proposal: Proposal,
+        number: int,
+        result: JsonValue,
+        lost: bool = False,
     ) -> None:
-        super().applied(claim, proposal, number, result)
+        super().applied(claim, proposal, number, result, lost)
         self.effects.append(proposal.key)
 
     def give(self, need: str, result: JsonValue) -> None:

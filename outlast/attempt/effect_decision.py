@@ -7,6 +7,8 @@ What becomes of an effect that an attempt asks for: the one place that decides.
     known, another one:   in the same round,
                           or by another
                           mission of a tenant-> a conflict
+                          in another round,
+                          and unsure         -> parked
                           in another round   -> a person is asked
     new:                  needs approval     -> a person is asked
                           otherwise          -> it is done
@@ -65,6 +67,7 @@ class Row:
     logical: str
     turn: str
     intended_at: float
+    deadline: float
 
     @property
     def happened(self) -> bool:
@@ -172,10 +175,11 @@ def _new(
         later = other.logical == asker.logical and other.turn != asker.turn
         if not later or not asker.can_ask:
             return Action.CONFLICT
+        if other.state == INTENDED:
+            # Nobody can answer for this one before it is known what became of that.
+            return Action.WAIT if lives(other) else Action.PARK
         if mark in asker.approved:
             return Action.ACT
-        if other.state == INTENDED and lives(other):
-            return Action.WAIT
         if mark in asker.skipped and other.happened:
             return Action.SKIP
         return Action.ASK

@@ -27,8 +27,9 @@ from outlast.store.effects import CHANGED, FOUND, READ, lives
 from outlast.store.schema import effects
 from outlast.store.upsert import enter
 
-# An effect that no attempt limit ends is waited for so long.
-PATIENCE_S = 900.0
+# How long an attempt lasts where nobody says, and what its end may take on top.
+LIMIT_S = 900.0
+ENDING_S = 10.0
 
 ROW = [field_.name for field_ in Row.__dataclass_fields__.values()]
 MINE = sa.and_(
@@ -47,7 +48,8 @@ class Permission:
 
     :param needs_approval: whether its effects need a person's approval.
     :param may_act: False once the attempt is about to end: then it may only ask.
-    :param patience_s: how long after its intent an effect may be under way.
+    :param limit_s: how long the attempt itself may last: whoever finds an effect that
+        it has begun waits no longer, since a process that died leaves no end.
     """
 
     needs_approval: bool = False
@@ -55,7 +57,7 @@ class Permission:
     approved: frozenset[str] = field(default=frozenset())
     skipped: frozenset[str] = field(default=frozenset())
     may_act: bool = True
-    patience_s: float = PATIENCE_S
+    limit_s: float = LIMIT_S
 
     def asking(self) -> "Permission":
         """
@@ -84,22 +86,29 @@ class EffectLedger(Fence):
                 decision = self._decide(connection, claim, proposal, permission)
                 if decision.action in WRITES and not permission.may_act:
                     return decision
-                if self._put(connection, claim, proposal, decision):
+                limit_s = permission.limit_s
+                if self._put(connection, claim, proposal, decision, limit_s):
                     return decision
 
         return self._write(claim, "intent", put)
 
     def applied(
-        self, claim: Claim, proposal: Proposal, number: int, result: JsonValue
+        self,
+        claim: Claim,
+        proposal: Proposal,
+        number: int,
+        result: JsonValue,
+        lost: bool = False,
     ) -> None:
         """
         Record that an effect has happened, with what it returned.
 
+        :param lost: it has returned what cannot be kept.
         :raises StaleAttemptError: when another attempt has taken it over.
         """
         values = {
             "state": APPLIED,
-            "result": json.dumps(result),
+            "result": None if lost else json.dumps(result),
             "applied": effects.c.applied + 1,
             "applied_at": self._clock(),
         }
@@ -120,9 +129,7 @@ class EffectLedger(Fence):
         if not self._write(claim, "effect", put):
             raise superseded(claim, "effect")
 
-    def under_way(
-        self, claim: Claim, proposal: Proposal, row: Row, patience_s: float = PATIENCE_S
-    ) -> bool:
+    def under_way(self, claim: Claim, proposal: Proposal, row: Row) -> bool:
         """
         Say whether the effect *row* is still being done by the same attempt.
         """
@@ -131,7 +138,7 @@ class EffectLedger(Fence):
             now = next((each for each in found if each["number"] == row.number), None)
             if now is None or (now["state"], now["fence"]) != (INTENDED, row.fence):
                 return False
-            return self._lives(connection, claim, row, patience_s)
+            return self._lives(connection, claim, row)
 
     def _decide(
         self,
@@ -153,23 +160,15 @@ class EffectLedger(Fence):
             approved=permission.approved,
             skipped=permission.skipped,
         )
-        patience_s = permission.patience_s
         return decide(
-            rows,
-            proposal,
-            asker,
-            lambda row: self._lives(connection, claim, row, patience_s),
+            rows, proposal, asker, lambda row: self._lives(connection, claim, row)
         )
 
-    def _lives(
-        self, connection: sa.Connection, claim: Claim, row: Row, patience_s: float
-    ) -> bool:
+    def _lives(self, connection: sa.Connection, claim: Claim, row: Row) -> bool:
         owner = (row.mission, row.task, row.fence)
         if owner == (claim.mission, claim.task, claim.fence):
             return False  # it has returned to the agent since, without a record
-        if self._clock() - row.intended_at > patience_s:
-            return False
-        return lives(connection, *owner)
+        return lives(connection, row, self._clock())
 
     def _put(
         self,
@@ -177,6 +176,7 @@ class EffectLedger(Fence):
         claim: Claim,
         proposal: Proposal,
         decision: Decision,
+        limit_s: float,
     ) -> bool:
         """
         Write what the decision says; False if somebody else has written meanwhile.
@@ -185,12 +185,12 @@ class EffectLedger(Fence):
         match decision.action:
             case Action.ACT | Action.ASK:
                 state = INTENDED if decision.action is Action.ACT else ASKED
-                values = self._intent(claim, proposal, decision, state)
+                values = self._intent(claim, proposal, decision, state, limit_s)
                 if decision.fresh:
                     place = _place(claim, proposal, number)
                     return enter(connection, effects, {**place, **values})
             case Action.REPEAT:
-                values = self._owner(claim)
+                values = self._owner(claim, limit_s)
             case Action.SKIP:
                 assert row is not None
                 values = {"state": SKIPPED, "result": row.result}
@@ -205,10 +205,15 @@ class EffectLedger(Fence):
         return True
 
     def _intent(
-        self, claim: Claim, proposal: Proposal, decision: Decision, state: str
+        self,
+        claim: Claim,
+        proposal: Proposal,
+        decision: Decision,
+        state: str,
+        limit_s: float,
     ) -> dict[str, Any]:
         return {
-            **self._owner(claim),
+            **self._owner(claim, limit_s),
             "state": state,
             "identity": proposal.identity,
             "payload": decision.payload,
@@ -216,14 +221,16 @@ class EffectLedger(Fence):
             "turn": claim.logical.turn(claim.round),
         }
 
-    def _owner(self, claim: Claim) -> dict[str, Any]:
+    def _owner(self, claim: Claim, limit_s: float) -> dict[str, Any]:
+        now = self._clock()
         return {
             "mission": claim.mission,
             "task": claim.task,
             "round": claim.round,
             "fence": claim.fence,
             "attempt": claim.attempt,
-            "intended_at": self._clock(),
+            "intended_at": now,
+            "deadline": now + limit_s + ENDING_S,
         }
 
 

@@ -30,6 +30,7 @@ from outlast.contracts.approvals import wanted_effect
 from outlast.contracts.errors import (
     ApprovalNeededError,
     EffectConflictError,
+    GiveUp,
     ParkedError,
     ResultError,
 )
@@ -44,9 +45,6 @@ LOOK_S = 0.05
 LOOK_MOST_S = 1.0
 SHOWN_CHARS = 80
 
-# Whether this is within the act of an effect.
-_within_act: ContextVar[bool] = ContextVar("within_act", default=False)
-
 IN_A_THREAD = "in a thread; make it `async def`, or return a coroutine to await"
 
 
@@ -60,6 +58,10 @@ class _Call:
     acting: bool = True  # or about to, rather than waiting for another attempt
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     error: BaseException | None = None
+
+
+# The calls whose acts this is within.
+_within: ContextVar[tuple[_Call, ...]] = ContextVar("within", default=())
 
 
 class Effects:
@@ -85,7 +87,9 @@ class Effects:
         self._write = write
         self._note = note
         self._calls = 0
-        self._quiet = asyncio.Event()  # no call is under way
+        self._quiet = (
+            asyncio.Event()
+        )  # no call is under way but in its act, which may wait for us
         self._permission = permission
         self._under_way: dict[tuple[str, str], _Call] = {}  # by scope and key
 
@@ -98,21 +102,39 @@ class Effects:
             try:
                 return await self._in_turn(proposal, act)
             except ApprovalNeededError:
-                if not _within_act.get():
+                if not _within.get():
                     # Those that were begun at the same time ask too, or end their acts.
                     await self._quiet.wait()
                 raise
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        self._calls += 1
-        self._quiet.clear()
+        self._count(1)
         try:
             yield
         finally:
-            self._calls -= 1
-            if not self._calls:
-                self._quiet.set()
+            self._count(-1)
+
+    @contextmanager
+    def _within_act(self, call: _Call) -> Iterator[None]:
+        """
+        Know the calls that the act of *call* makes; it is not counted meanwhile: the
+        act may wait for one of them in a thread of a pool, where nothing tells that.
+        """
+        within = _within.set((*_within.get(), call))
+        self._count(-1)
+        try:
+            yield
+        finally:
+            self._count(1)
+            _within.reset(within)
+
+    def _count(self, more: int) -> None:
+        self._calls += more
+        if self._calls:
+            self._quiet.clear()
+        else:
+            self._quiet.set()
 
     async def _in_turn(self, proposal: Proposal, act: Callable[..., Any]) -> Any:
         """
@@ -120,6 +142,11 @@ class Effects:
         """
         slot = proposal.scope, proposal.key
         while (first := self._under_way.get(slot)) is not None:
+            if first in _within.get():
+                raise GiveUp(
+                    f"effect {_short(proposal)} asks for itself within its own act, "
+                    "whose end it would wait for: give the inner one another key"
+                )
             await first.ended.wait()
             same = first.proposal.identity == proposal.identity
             if isinstance(first.error, Exception) and same and _parks(proposal):
@@ -168,9 +195,9 @@ class Effects:
             spans.describe({"outlast.effect_found": _found(found)})
             match found.action:
                 case Action.ACT | Action.REPEAT:
-                    return await self._do(proposal, found, act)
+                    return await self._do(call, found, act)
                 case Action.RETURN | Action.SKIP if row is not None:
-                    return json.loads(row.result) if row.result is not None else None
+                    return _returned(proposal, row)
                 case Action.WAIT if row is not None:
                     call.acting = False
                     await self._other_end(proposal, row)
@@ -200,38 +227,32 @@ class Effects:
             raise signal
         return found
 
-    async def _do(
-        self, proposal: Proposal, found: Decision, act: Callable[..., Any]
-    ) -> Any:
+    async def _do(self, call: _Call, found: Decision, act: Callable[..., Any]) -> Any:
         """
-        Act, and record what came of it.
+        Act, and record what came of it: that is what is returned, as it is later.
         """
+        proposal = call.proposal
         named = idempotency_key(self._claim, proposal, found.number)
         sent = proposal.identity if found.payload is None else found.payload
         args = () if sent == "null" else (json.loads(sent),)
-        within = _within_act.set(True)
-        try:
+        with self._within_act(call):
             result = await self._act(act, named, *args)
-        finally:
-            _within_act.reset(within)
         applied, number = self._ledger.applied, found.number
         try:
             kept: JsonValue = json.loads(TypeAdapter(Any).dump_json(result))
         except ValueError:
             # It has happened, whatever it returned: that is what must be known.
-            await self._note(applied, proposal, number, None)
-            told = f"effect {proposal.key!r} returned what is no JSON"
-            raise ResultError(told) from None
+            await self._note(applied, proposal, number, None, True)
+            raise _lost(proposal) from None
         await self._note(applied, proposal, number, kept)
-        return result
+        return kept
 
     async def _other_end(self, proposal: Proposal, row: Row) -> None:
         """
         Wait until the attempt that does the effect *row* has ended it, or itself.
         """
-        ledger, patience_s = self._ledger, self._permission.patience_s
         pause_s = LOOK_S
-        while await self._write(ledger.under_way, proposal, row, patience_s):
+        while await self._write(self._ledger.under_way, proposal, row):
             await asyncio.sleep(pause_s)
             pause_s = min(LOOK_MOST_S, pause_s * 1.5)
 
@@ -294,7 +315,22 @@ def permission_of(assignment: Assignment, can_ask: bool) -> Permission:
         can_ask=can_ask,
         approved=frozenset(assignment.approved),
         skipped=frozenset(assignment.skipped),
-        patience_s=assignment.policy.attempt_limit_s,
+        limit_s=assignment.policy.attempt_limit_s,
+    )
+
+
+def _returned(proposal: Proposal, row: Row) -> JsonValue:
+    if row.result is None:
+        raise _lost(proposal)
+    kept: JsonValue = json.loads(row.result)
+    return kept
+
+
+def _lost(proposal: Proposal) -> ResultError:
+    return ResultError(
+        f"effect {_short(proposal)} has happened and returned what is no JSON, which "
+        "cannot be kept: have its act return plain values; where none is needed, catch "
+        "this error and go on"
     )
 
 

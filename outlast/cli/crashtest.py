@@ -143,10 +143,15 @@ class DeadlyLedger(Ledger):
         return decision
 
     def applied(
-        self, claim: Claim, proposal: Proposal, number: int, result: JsonValue
+        self,
+        claim: Claim,
+        proposal: Proposal,
+        number: int,
+        result: JsonValue,
+        lost: bool = False,
     ) -> None:
         self._come_to(f"between effect {proposal.key} and its record")
-        super().applied(claim, proposal, number, result)
+        super().applied(claim, proposal, number, result, lost)
 
     def _come_to(self, point: str) -> None:
         self.points.append(point)

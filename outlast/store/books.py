@@ -17,7 +17,7 @@ from outlast.contracts.reports import Report, Status
 from outlast.store.batches import erase
 from outlast.store.checkpoints import checkpoint_of
 from outlast.store.database import Store
-from outlast.store.effects import of_mission
+from outlast.store.effects import close_lines, of_mission
 from outlast.store.schema import (
     attempts,
     batches,
@@ -125,14 +125,16 @@ class Books:
         """
         values = {
             "state": report.status.value,
-            "finished_at": self._clock(),
+            "finished_at": (now := self._clock()),
             "report": report.model_dump_json(),
         }
         with self._store.write() as connection:
             line = sa.update(missions).where(
                 missions.c.id == report.mission, missions.c.finished_at.is_(None)
             )
-            connection.execute(line.values(values))
+            if connection.execute(line.values(values)).rowcount == 1:
+                # It may be reopened, and their processes are at work no more.
+                close_lines(connection, report.mission, now, "mission ended")
 
     def reopen(self, mission: str) -> None:
         """

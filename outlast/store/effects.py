@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.texts import shorten
 from outlast.store.database import Store
-from outlast.store.schema import attempts, claims, effects, missions
+from outlast.store.schema import attempts, batches, claims, effects, missions
 
 SHOWN_CHARS = 80
 
@@ -41,22 +41,52 @@ LIVES = (
         ),
     )
     .outerjoin(missions, missions.c.id == claims.c.mission)
+    .outerjoin(batches, batches.c.id == claims.c.mission)
     .where(
         claims.c.mission == sa.bindparam("of_mission"),
         claims.c.task == sa.bindparam("of_task"),
         claims.c.fence == sa.bindparam("of_fence"),
         attempts.c.ended_at.is_(None),
         missions.c.finished_at.is_(None),
+        batches.c.finished_at.is_(None),
     )
 )
+CLOSE_LINES = (
+    sa.update(attempts)
+    .where(attempts.c.mission == sa.bindparam("of_mission"))
+    .where(attempts.c.ended_at.is_(None))
+    .values(ended_at=sa.bindparam("now"), ending=sa.bindparam("how"))
+)
+CLOSE_TASK = CLOSE_LINES.where(attempts.c.task == sa.bindparam("of_task"))
 
 
-def lives(connection: sa.Connection, mission: str, task: str, fence: int) -> bool:
+def lives(connection: sa.Connection, effect: Any, now: float) -> bool:
     """
-    Say whether the attempt with *fence* may be at work still.
+    Say whether the attempt that began *effect*, a row, may be at work still: it has
+    no end on record, and the limit that it began with is not over.
     """
-    owner = {"of_mission": mission, "of_task": task, "of_fence": fence}
+    if now > effect.deadline:
+        return False
+    owner = {
+        "of_mission": effect.mission,
+        "of_task": effect.task,
+        "of_fence": effect.fence,
+    }
     return connection.scalar(LIVES, owner) is not None
+
+
+def close_lines(
+    connection: sa.Connection, mission: str, now: float, how: str, task: str = ""
+) -> None:
+    """
+    Note that no attempt of *mission*, or of its one *task*, is at work any more: a
+    process that died has not written down its end.
+    """
+    which = {"of_mission": mission, "now": now, "how": how}
+    if task:
+        connection.execute(CLOSE_TASK, {**which, "of_task": task})
+    else:
+        connection.execute(CLOSE_LINES, which)
 
 
 def of_mission(mission: str) -> sa.ColumnElement[bool]:
@@ -88,6 +118,7 @@ class Entry:
     attempt: int
     live: bool
     intended_at: float
+    deadline: float
     applied_at: float | None
     settled_by: str | None
     settled_at: float | None
@@ -162,13 +193,12 @@ class EffectBooks:
             query = query.where(of_mission(mission))
         if key is not None:
             query = query.where(effects.c.key == key)
-        return [_entry(connection, row) for row in connection.execute(query).all()]
+        now = self._clock()
+        return [_entry(connection, row, now) for row in connection.execute(query).all()]
 
 
-def _entry(connection: sa.Connection, row: sa.Row[Any]) -> Entry:
-    live = row.state == "intended" and lives(
-        connection, row.mission, row.task, row.fence
-    )
+def _entry(connection: sa.Connection, row: sa.Row[Any], now: float) -> Entry:
+    live = row.state == "intended" and lives(connection, row, now)
     return Entry(
         key=row.key,
         scope=row.scope,
@@ -182,11 +212,16 @@ def _entry(connection: sa.Connection, row: sa.Row[Any]) -> Entry:
         attempt=row.attempt,
         live=live,
         intended_at=row.intended_at,
+        deadline=row.deadline,
         applied_at=row.applied_at,
         settled_by=row.settled_by,
         settled_at=row.settled_at,
         result=json.loads(row.result) if row.result is not None else None,
     )
+
+
+def _moment(entry: Entry) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.deadline))
 
 
 def _the_one(found: list[Entry], key: str) -> Entry:
@@ -213,7 +248,8 @@ def _the_one(found: list[Entry], key: str) -> Entry:
     if last.live:
         raise BadInputError(
             f"effect {shown} is under way in {last.mission}/{last.task}, attempt "
-            f"{last.attempt}: wait for its end, or cancel the mission"
+            f"{last.attempt}: wait for its end, at the latest at {_moment(last)}, or "
+            "cancel the mission"
         )
     raise BadInputError(
         f"effect {shown} is {last.state}, not unsure: nothing to settle"

@@ -10,10 +10,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from outlast.contracts.pool import Burial, Span, Survey
+from outlast.contracts.pool import Burial, Span, Survey, item_id
 from outlast.store import bulk
 from outlast.store.batches import hold
 from outlast.store.database import Store
+from outlast.store.effects import close_lines
 from outlast.store.schema import batches, item_results, item_troubles, items
 from outlast.store.upsert import insert
 
@@ -120,7 +121,7 @@ class Items:
             "failures": 0,
             "deaths": burial.deaths,
             "cause": burial.cause,
-            "dead_at": self._clock(),
+            "dead_at": (now := self._clock()),
             "traceback": None,
         }
         result = sa.select(item_results.c.item).where(
@@ -128,6 +129,8 @@ class Items:
         )
         with self.store.write() as connection:
             hold(connection, burial.batch)
+            task = item_id(burial.item)
+            close_lines(connection, burial.batch, now, "died", task)
             done = connection.scalar(result) is not None
             if not done:
                 connection.execute(trouble(row))

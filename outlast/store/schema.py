@@ -151,6 +151,7 @@ effects = Table(
     Column("applied", Integer, nullable=False, default=0),
     Column("conflicts", Integer, nullable=False, default=0),
     Column("intended_at", Float, nullable=False),
+    Column("deadline", Float, nullable=False),  # until when its attempt can last
     Column("applied_at", Float),
     Column("settled_by", Words),  # the person who said what had become of it
     Column("settled_at", Float),

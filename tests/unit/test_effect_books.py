@@ -5,6 +5,7 @@ Effects as a person sees and settles them.
 from typing import Any
 
 import pytest
+from lease_fakes import BATCH, Shelf
 from unit_fakes import (
     ROLE,
     Clock,
@@ -16,10 +17,11 @@ from unit_fakes import (
 
 from outlast.attempt.effect_decision import RETRACTED, Action
 from outlast.attempt.effect_identity import Proposal
-from outlast.attempt.effect_ledger import idempotency_key
+from outlast.attempt.effect_ledger import ENDING_S, Permission, idempotency_key
 from outlast.attempt.ledger import Claim, Ledger
 from outlast.cli.effects import lines, read_result
 from outlast.contracts.errors import BadInputError
+from outlast.contracts.pool import Burial, item_id
 from outlast.contracts.reports import Status
 from outlast.store.books import Books
 from outlast.store.database import Store
@@ -176,3 +178,66 @@ def test_a_result_that_cannot_be_kept_is_refused(text: str) -> None:
     """
     with pytest.raises(BadInputError):
         read_result(text)
+
+
+def test_an_item_that_was_given_up_is_at_work_no_more(
+    effects: EffectBooks, store: Store
+) -> None:
+    """
+    Its process died with it and wrote down no end, in an open batch.
+    """
+    shelf = Shelf(store)
+    shelf.add({"n": 1}, {"n": 2})
+    for number in (1, 2):
+        asked = assignment(item_id(number), of=BATCH)
+        pay = Proposal(f"pay:{number}", "null")
+        shelf.ledger.intend(shelf.ledger.claim(asked, ROLE, 1), pay)
+    assert [each.live for each in effects.entries()] == [True, True]
+    shelf.items.bury(Burial(batch=BATCH, item=1, deaths=3, cause="died"))
+    assert [each.live for each in effects.entries()] == [False, True]
+
+
+def test_an_item_of_a_batch_that_has_ended_is_at_work_no_more(
+    effects: EffectBooks, store: Store
+) -> None:
+    """
+    As an attempt of a mission.
+    """
+    shelf = Shelf(store)
+    shelf.add({"n": 1})
+    asked = assignment(item_id(1), of=BATCH)
+    shelf.ledger.intend(shelf.ledger.claim(asked, ROLE, 1), K)
+    assert effects.entries()[0].live
+    shelf.batches.close(BATCH, cancelled=True)
+    assert effects.entries()[0].unsure
+
+
+def test_what_ended_with_a_mission_is_not_at_work_when_it_goes_on(
+    effects: EffectBooks, ledger: Ledger, store: Store
+) -> None:
+    """
+    Redriven, it is open again, and the dead attempt's task may wait for another one.
+    """
+    books = Books(store)
+    books.open(mission(id="m"))
+    books.accept("m")
+    ledger.intend(claim(ledger, 1), K)
+    books.close(report("m", Status.FAILED))
+    books.reopen("m")
+    assert effects.entries()[0].unsure
+
+
+def test_a_task_that_was_given_up_is_at_work_no_more_than_its_limit(
+    store: Store,
+) -> None:
+    """
+    Its process died in an open mission, and nobody writes down its end.
+    """
+    clock = Clock()
+    ledger, effects = Ledger(store, clock=clock), EffectBooks(store, clock)
+    ledger.intend(claim(ledger, 1), K, Permission(limit_s=100))
+    with pytest.raises(BadInputError, match="at the latest at"):
+        settle(effects)
+    clock.turn(100 + ENDING_S + 1)
+    settle(effects)
+    assert effects.entries()[0].state == "applied"

@@ -50,6 +50,7 @@ def row(state: str, identity: str = THIS, **more: Any) -> Row:
         "logical": "m",
         "turn": "2",
         "intended_at": 0.0,
+        "deadline": 900.0,
     }
     return Row(**{**left, **more})
 
@@ -99,8 +100,10 @@ TABLE: list[tuple[str, list[Row], Proposal, Asker, bool, Action]] = [
     ("another", [row(APPLIED, OTHER, **EARLIER)], PARK, APPROVED, DEAD, Action.ACT),
     ("another", [row(APPLIED, OTHER, **EARLIER)], PARK, SKIPS, DEAD, Action.SKIP),
     ("another", [row(INTENDED, OTHER, **EARLIER)], PARK, ASKER, LIVE, Action.WAIT),
-    ("another", [row(INTENDED, OTHER, **EARLIER)], PARK, ASKER, DEAD, Action.ASK),
-    ("no result", [row(INTENDED, OTHER, **EARLIER)], PARK, SKIPS, DEAD, Action.ASK),
+    ("unsure", [row(INTENDED, OTHER, **EARLIER)], PARK, ASKER, DEAD, Action.PARK),
+    ("unsure", [row(INTENDED, OTHER, **EARLIER)], PARK, SKIPS, DEAD, Action.PARK),
+    ("unsure", [row(INTENDED, OTHER, **EARLIER)], REPEAT, APPROVED, DEAD, Action.PARK),
+    ("unsure", [row(INTENDED, OTHER, **EARLIER)], PARK, ITEM, DEAD, Action.CONFLICT),
     (
         "another mission's, of the tenant",
         [row(APPLIED, OTHER, logical="n", **EARLIER)],

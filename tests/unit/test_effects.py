@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydantic import BaseModel
 from unit_fakes import MISSION, TENANT, Stage, contents, told_in_one_sentence
 
 from outlast import Context, GiveUp
@@ -19,10 +20,13 @@ from outlast.contracts.errors import (
     ApprovalNeededError,
     EffectConflictError,
     ParkedError,
+    ResultError,
 )
 from outlast.contracts.models import Approval
+from outlast.contracts.policies import Policy
 from outlast.store.books import Books
 from outlast.store.database import Store
+from outlast.store.effects import EffectBooks
 from outlast.store.schema import effects
 
 BEFORE = Approval(before="effect")
@@ -402,3 +406,156 @@ async def test_an_unsure_effect_says_how_it_is_settled(stage: Stage) -> None:
         await stage.play(play)
     with pytest.raises(ParkedError, match=r"starter\.py settle k --happened RESULT"):
         await stage.play(play)
+
+
+async def test_an_effect_under_way_is_not_repeated_by_a_hasty_one(
+    stage: Stage, store: Store
+) -> None:
+    """
+    What the asker's attempt may last says nothing about the one that acts.
+    """
+    acting, acted = asyncio.Event(), []
+
+    async def act(key: str, content: Any) -> str:
+        acted.append(key)
+        acting.set()
+        await asyncio.sleep(0.3)
+        return "paid"
+
+    async def play(given: dict[str, Any], ctx: Context) -> Any:
+        return await ctx.once("pay", act, content=1, if_unsure="repeat")
+
+    first = asyncio.ensure_future(stage.play(play, name="a"))
+    await acting.wait()
+    stage.policy = Policy(attempt_limit_s=0.05)
+    await asyncio.gather(first, stage.play(play, name="b"))
+    assert len(acted) == 1
+    assert applied(store) == {"pay": 1}
+
+
+@pytest.mark.parametrize("plain", [True, False])
+async def test_an_act_that_asks_for_its_own_key_is_refused(
+    stage: Stage, plain: bool
+) -> None:
+    """
+    At once: it would wait for its own end.
+    """
+
+    async def play(given: dict[str, Any], ctx: Context) -> Any:
+        async def act(key: str) -> Any:
+            return await ctx.once("k", act, content=None)
+
+        def act_plainly(key: str) -> Any:
+            return ctx.run_sync(ctx.once("k", act_plainly, content=None))
+
+        return await ctx.once("k", act_plainly if plain else act, content=None)
+
+    async with asyncio.timeout(5):  # else its own end is waited for
+        with pytest.raises(GiveUp, match="within its own act") as refusal:
+            await stage.play(play)
+    told_in_one_sentence(refusal.value)
+
+
+async def test_an_act_that_waits_in_another_thread_for_what_asks_is_ended(
+    stage: Stage,
+) -> None:
+    """
+    A thread of a pool does not know that it is within an act.
+    """
+    acted: list[str] = []
+    with ThreadPoolExecutor(1) as pool:
+
+        async def play(given: dict[str, Any], ctx: Context) -> Any:
+            def inner() -> Any:
+                return ctx.run_sync(ctx.once("inner", acted.append, content=None))
+
+            def outer(key: str) -> Any:
+                return pool.submit(inner).result()
+
+            return await ctx.once("outer", outer, content=None)
+
+        allowed = [each.digest for each in await ask(stage, play)]
+        async with asyncio.timeout(5) as bound:
+            (inner,) = await ask(stage, play, approved=allowed)
+        assert not bound.expired(), "it waited for its own end"
+    assert (inner.key, acted) == ("inner", [])
+
+
+class Receipt(BaseModel):
+    number: int
+
+
+async def test_what_an_act_returns_is_the_same_each_time(stage: Stage) -> None:
+    """
+    JSON: what the ledger has.
+    """
+    results: dict[str, Any] = {
+        "model": Receipt(number=7),
+        "nan": float("nan"),
+        "keys": {1: (1, 2)},
+        "none": None,
+    }
+
+    async def play(given: dict[str, Any], ctx: Context) -> list[Any]:
+        told = []
+        for key, result in results.items():
+            made = await ctx.once(key, lambda _, made=result: made, content=None)
+            told.append((type(made).__name__, made))
+        return told
+
+    await stage.play(play)
+    first = stage.result()
+    await stage.play(play, round_=2)
+    assert stage.result() == first
+    assert first == [
+        ["dict", {"number": 7}],
+        ["NoneType", None],
+        ["dict", {"1": [1, 2]}],
+        ["NoneType", None],
+    ]
+
+
+async def test_nobody_is_asked_to_stand_for_what_is_unsure(stage: Stage) -> None:
+    """
+    Another effect of a later round is parked until the first one is settled.
+    """
+    sent: list[Any] = []
+
+    async def pay(given: dict[str, Any], ctx: Context) -> Any:
+        def act(key: str, content: Any) -> Any:
+            if given["round"] == 1:
+                raise BrokenError
+            sent.append(content)
+
+        return await ctx.once("k", act, content=given["round"])
+
+    with pytest.raises(BrokenError):
+        await stage.play(pay, {"round": 1})
+    with pytest.raises(ParkedError, match="may have happened") as parked:
+        await stage.play(pay, {"round": 2}, round_=2)
+    assert not isinstance(parked.value, ApprovalNeededError)
+    EffectBooks(stage.ledger.store).settle("k", None, False, None, "ann")
+    await stage.play(pay, {"round": 2}, round_=2)
+    assert sent == [2]
+
+
+async def test_an_act_that_returns_what_is_no_json_has_happened(
+    stage: Stage, store: Store
+) -> None:
+    """
+    It is told the same each time, and who needs no result goes on.
+    """
+
+    async def play(given: dict[str, Any], ctx: Context) -> list[str]:
+        told = []
+        for _ in range(2):
+            with pytest.raises(ResultError, match="has happened") as refusal:
+                await ctx.once("k", lambda key: object(), content=None)
+            told.append(told_in_one_sentence(refusal.value))
+        return told
+
+    await stage.play(play)
+    first = stage.result()
+    await stage.play(play, round_=2)
+    assert stage.result() == first
+    assert applied(store) == {"k": 1}

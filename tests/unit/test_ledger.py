@@ -595,10 +595,30 @@ def test_a_dead_attempt_s_effect_is_not_waited_for(store: Store) -> None:
     assert ledger.intend(mine, Proposal("k")).action is Action.WAIT
     clock.turn(1000)
     assert ledger.intend(mine, Proposal("k")).action is Action.PARK
-    patient = Permission(patience_s=2000)
-    assert ledger.intend(mine, Proposal("k"), patient).action is Action.WAIT
-    claim(ledger, 2)
-    assert ledger.intend(mine, Proposal("k"), patient).action is Action.PARK
+    owner = claim(ledger, 2)
+    ledger.intend(owner, Proposal("l"))
+    assert ledger.intend(mine, Proposal("l")).action is Action.WAIT
+    claim(ledger, 3)
+    assert ledger.intend(mine, Proposal("l")).action is Action.PARK
+
+
+def test_an_effect_lasts_as_long_as_its_own_attempt_may(store: Store) -> None:
+    """
+    Not as long as the one that asks for it.
+    """
+    clock = Clock()
+    ledger = Ledger(store, clock=clock)
+    mine, proposal = sister(ledger), Proposal("k", if_unsure="repeat")
+    owner = claim(ledger, 1)
+    ledger.intend(owner, proposal, Permission(limit_s=2000))
+    clock.turn(1000)
+    hasty = Permission(limit_s=0.5)
+    found = ledger.intend(mine, proposal, hasty)
+    assert found.action is Action.WAIT
+    assert ledger.under_way(mine, proposal, found.row)
+    clock.turn(1100)
+    assert not ledger.under_way(mine, proposal, found.row)
+    assert ledger.intend(mine, proposal, hasty).action is Action.REPEAT
 
 
 def test_who_lost_an_effect_cannot_record_it(ledger: Ledger, store: Store) -> None:

@@ -41,6 +41,7 @@ effects = sa.Table(
     sa.Column("applied", sa.Integer, nullable=False),
     sa.Column("conflicts", sa.Integer, nullable=False),
     sa.Column("intended_at", sa.Float, nullable=False),
+    sa.Column("deadline", sa.Float, nullable=False),
     sa.Column("applied_at", sa.Float),
     sa.Column("settled_by", words()),
     sa.Column("settled_at", sa.Float),
@@ -102,6 +103,7 @@ def _moved_effect(row: sa.RowMapping) -> dict[str, object]:
         "turn": str(row["round"]),
         "attempt": 0,
         "conflicts": row["diverged"],
+        "deadline": row["intended_at"],
     }
 
 
