@@ -38,9 +38,7 @@ def _asked(mission: str, asked: Asked) -> list[str]:
     """
     List the effects that a person is asked about, and the command that answers.
     """
-    answer = f"{mission} {asked.id}"
-    if asked.request:
-        answer += f" --request {asked.request}"
+    answer = asked.answer(mission)
     return [
         "",
         f"**{asked.id}** waits for approval before its {asked.before}: "

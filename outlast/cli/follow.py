@@ -23,7 +23,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from outlast.cli.pending import Unstarted, unstarted_of
 from outlast.contracts.models import Beat
 from outlast.contracts.names import task_of
-from outlast.contracts.reports import Outcome, Progress, Report, Running
+from outlast.contracts.reports import Asked, Outcome, Progress, Report, Running
 from outlast.contracts.texts import visible_line
 from outlast.runtime.screen import terminal_of
 from outlast.runtime.start import UNKNOWN_HERE, Started
@@ -53,6 +53,12 @@ class View:
     progress: Progress
     said: dict[str, str] = field(default_factory=dict)
     unstarted: dict[str, Unstarted] = field(default_factory=dict)
+
+    def asked(self, task: str) -> Asked | None:
+        """
+        What *task* asks a person, if it does.
+        """
+        return next((each for each in self.progress.asked if each.id == task), None)
 
 
 class Screen(Protocol):
@@ -163,8 +169,12 @@ class Lines:
     def show(self, view: View) -> None:
         for running in view.progress.running:
             self._once(running.id, "running", f"on {running.route}")
+            asked = view.asked(running.id)
             if running.waits:
-                self._once(running.id, "parked", running.waits)
+                request = asked.request if asked else ""
+                self._once(running.id, "parked", running.waits, request)
+            for command in answers(asked, view):
+                self._once(running.id, "answer", command, command)
             self._tell_unstarted(running.id, view)
         for outcome in view.progress.settled:
             self._once(outcome.id, outcome.status, _told(outcome))
@@ -179,14 +189,14 @@ class Lines:
         if waits is None:
             return
         if waits.backs_off:
-            self._once(task, "retries", waits.told, waits.attempt)
+            self._once(task, "retries", waits.told, str(waits.attempt))
             return
         since = self._waiting_since.setdefault(task, time.monotonic())
         if time.monotonic() - since > PATIENCE_S:
-            self._once(task, "waits", waits.told, waits.attempt)
+            self._once(task, "waits", waits.told, str(waits.attempt))
 
-    def _once(self, task: str, state: str, more: str, attempt: int = 0) -> None:
-        told = (task, state, str(attempt))
+    def _once(self, task: str, state: str, more: str, which: str = "") -> None:
+        told = (task, state, which)
         if told not in self._told:
             self._told.add(told)
             self.note(f"{task:<16} {state:<9} {more}".rstrip())
@@ -202,8 +212,9 @@ class Board:
 
     def show(self, view: View) -> None:
         table = Table(box=None, pad_edge=False)
-        for column in ("task", "state", ""):
-            table.add_column(column, overflow="ellipsis", no_wrap=True)
+        for column in ("task", "state"):
+            table.add_column(column, no_wrap=True)
+        table.add_column("", overflow="fold")  # the only one that gives up room
         for outcome in view.progress.settled:
             colour = COLOURS[outcome.status]
             state = f"[{colour}]{outcome.status}[/]"
@@ -213,6 +224,8 @@ class Board:
             if state in LIVE_COLOURS:
                 state = f"[{LIVE_COLOURS[state]}]{state}[/]"
             table.add_row(running.id, state, shown(said))
+            for command in answers(view.asked(running.id), view):
+                table.add_row("", "", shown(command))
         for task in view.progress.waiting:
             table.add_row(task, "[dim]waiting[/]", "")
         if view.progress.paused:
@@ -232,6 +245,16 @@ def doing(running: Running, view: View) -> tuple[str, str]:
     if waits := view.unstarted.get(running.id):
         return "retries" if waits.backs_off else "waits", waits.told
     return "running", view.said.get(running.id, "")
+
+
+def answers(asked: Asked | None, view: View) -> list[str]:
+    """
+    List the commands that answer what a task asks, one a line.
+    """
+    if asked is None:
+        return []
+    answer = asked.answer(view.progress.mission)
+    return [f"starter.py {word} {answer}" for word in ("approve", "reject")]
 
 
 @contextmanager

@@ -160,15 +160,12 @@ def _asking(mission: str, running: Running, asked: Asked) -> Parked:
     """
     What a task asks a person, with the command that answers what was seen.
     """
-    then = f"starter.py approve|reject {mission} {running.id}"
-    if asked.request:
-        then += f" --request {asked.request}"
     several = len(asked.effects) > 1
     return Parked(
         mission=mission,
         task=running.id,
         waits=running.waits,
-        then=then,
+        then=f"starter.py approve|reject {asked.answer(mission)}",
         effects=[each.about for each in asked.effects] if several else [],
         skips=any(each.recorded for each in asked.effects),
     )

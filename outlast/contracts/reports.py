@@ -83,6 +83,13 @@ class Asked(Contract):
     effects: list[WantedEffect] = Field(default=[])
     request: str = ""
 
+    def answer(self, mission: str) -> str:
+        """
+        What follows `approve` or `reject` on the command line.
+        """
+        request = f" --request {self.request}" if self.request else ""
+        return f"{mission} {self.id}{request}"
+
 
 class Progress(Contract):
     """

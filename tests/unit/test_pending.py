@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError
 
 from outlast.cli.follow import Lines, View, doing
 from outlast.cli.pending import unstarted, unstarted_of
-from outlast.contracts.reports import Progress, Running
+from outlast.contracts.reports import Asked, Progress, Running
 
 CAUSE = "ConnectionError: refused (agents.py:14 in refund: requests.get(url))"
 SCHEDULED = PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
@@ -108,6 +108,29 @@ def test_the_word_for_how_a_task_is() -> None:
     assert doing(RUNNING, View(PROGRESS, {"pay": "step 3"})) == ("running", "step 3")
     parked = RUNNING.model_copy(update={"waits": "approval"})
     assert doing(parked, view(waits)) == ("parked", "approval")
+
+
+def test_what_is_asked_comes_with_its_commands(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """
+    Once for each question, to be pasted.
+    """
+    lines = Lines()
+    for request in ("r1", "r1", "r2"):
+        parked = RUNNING.model_copy(update={"waits": f"approval {request}"})
+        asked = Asked(id="pay", before="effect", request=request)
+        more = {"running": [parked], "asked": [asked]}
+        lines.show(View(PROGRESS.model_copy(update=more)))
+    told = capsys.readouterr().err.splitlines()
+    assert [each.split(maxsplit=2)[2] for each in told if "running" not in each] == [
+        "approval r1",
+        "starter.py approve m pay --request r1",
+        "starter.py reject m pay --request r1",
+        "approval r2",
+        "starter.py approve m pay --request r2",
+        "starter.py reject m pay --request r2",
+    ]
 
 
 RUNNING = Running(id="pay", role="payer", route="payer")
