@@ -30,14 +30,15 @@ def daemon():
     return int(told.stdout)
 
 def forking():
-    "Fork without end, each child alive for a moment."
+    "Fork again and again, each alive for a while; ends by itself, whatever happens."
     if os.fork() == 0:
         os.setsid()
-        while True:
+        for _ in range(100):
             if os.fork():
-                time.sleep(0.002)
+                time.sleep(0.02)
                 os._exit(0)
-            time.sleep(0.001)
+            time.sleep(0.02)
+        os._exit(0)
 
 def worker(started):
     mark, (reading, writing) = new_mark(), os.pipe()
