@@ -67,7 +67,7 @@ def _measure(
         "kill-6": lambda: on.kill(trials, at_once=6),
         "freeze": lambda: on.freeze(long_trials),
         "segfault": lambda: on.misbehave("segfault", long_trials, 0.25),
-        "block": lambda: on.misbehave("block", long_trials, 5.5),
+        "block": lambda: on.misbehave("block", long_trials, 1.5),
         "burn": lambda: on.misbehave("burn", long_trials, 5.5),
         "memory": lambda: on.misbehave("memory", long_trials, 1.5),
         "workflows-idle": lambda: on.lose_workflows(long_trials, 0.5, "idle"),
