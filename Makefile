@@ -7,7 +7,7 @@ QUESTION ?= When must driver positions in Waypost be deleted, and how old were t
 export QUESTION DOCUMENTS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run tickets kill dev test check clean
+.PHONY: help setup run tickets kill dev test drill check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +26,11 @@ kill: .venv/.run ## kill the same agent on Outlast and on stock Temporal
 dev: .venv/.run ## run the embedded server, its Web UI and workers
 	@$(BIN)/python starter.py dev
 
-test: .venv/.dev ## run all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+test: .venv/.dev ## run all tests but the long drills
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long"
+
+drill: .venv/.dev ## run the long drills
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m long
 
 check: .venv/.dev ## format, lint and types
 	@$(BIN)/ruff format --check .

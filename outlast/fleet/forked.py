@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -29,15 +30,27 @@ def release_in_forked(
     :param let_go: closes what else is the worker's alone.
     """
     ours = {number: signal.getsignal(number) for number in USUAL}
+    unblocked = threading.local()
+
+    def block() -> None:
+        # Ended at once by who forked it, a child would answer as the worker does: the
+        # signal waits until the child has handlers of its own.
+        unblocked.mask = signal.pthread_sigmask(signal.SIG_BLOCK, USUAL)
+
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked.mask)
 
     def release() -> None:
-        signal.set_wakeup_fd(-1)
-        for number, usual in USUAL.items():
-            if signal.getsignal(number) is ours[number]:
-                signal.signal(number, usual)
-        for channel in channels:
-            with contextlib.suppress(OSError):  # closed in the worker before
-                os.close(channel.detach())
-        let_go()
+        try:
+            signal.set_wakeup_fd(-1)
+            for number, usual in USUAL.items():
+                if signal.getsignal(number) is ours[number]:
+                    signal.signal(number, usual)
+            for channel in channels:
+                with contextlib.suppress(OSError):  # closed in the worker before
+                    os.close(channel.detach())
+            let_go()
+        finally:
+            unblock()
 
-    os.register_at_fork(after_in_child=release)
+    os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=release)

@@ -29,6 +29,10 @@ MODULES = [
 # A module with a thread makes forking unsafe: its fleet starts workers by exec.
 THREADED = "c32_thread"
 
+# The same missions once more, started by exec and on PostgreSQL: a minute each.
+EXECED = pytest.param("execed", marks=pytest.mark.long)
+SHARED = pytest.param("shared", marks=pytest.mark.long)
+
 # At most four attempts fail, as the policy of an agent that says nothing has it.
 FAILURES = 4
 
@@ -113,13 +117,13 @@ def shared(
     yield from stack(tmp_path_factory.mktemp("shared"), MODULES, extra)
 
 
-@pytest.fixture(params=["forked", "execed", "shared"])
+@pytest.fixture(params=["forked", EXECED, SHARED])
 def on(request: pytest.FixtureRequest) -> Stack:
     found: Stack = request.getfixturevalue(request.param)
     return found
 
 
-@pytest.fixture(params=["forked", "execed"])
+@pytest.fixture(params=["forked", EXECED])
 def alone(request: pytest.FixtureRequest) -> Stack:
     found: Stack = request.getfixturevalue(request.param)
     return found
@@ -326,6 +330,7 @@ def test_a_dead_workers_command_is_dead_before_the_next_attempt(alone: Stack) ->
     assert whose == sorted(whose)  # nothing of attempt 1 after attempt 2 began
 
 
+@pytest.mark.long
 def test_what_cannot_be_forked_goes_on_from_its_save(execed: Stack) -> None:
     assert execed.task("c32")["summary"] == "attempt 3 resumed 2"
 

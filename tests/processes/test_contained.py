@@ -20,7 +20,9 @@ AGENTS = ROOT / "tests" / "processes" / "guest_agents.py"
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.fixture(scope="module", params=["fork", "exec"])
+@pytest.fixture(
+    scope="module", params=["fork", pytest.param("exec", marks=pytest.mark.long)]
+)
 def home(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Home]:

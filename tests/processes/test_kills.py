@@ -118,13 +118,15 @@ def test_a_woken_zombie_writes_nothing(
     log = tmp_path / "log.jsonl"
     home.extra["OUTLAST_FENCING"] = str(fencing)
     home.extra["OUTLAST_WATCHDOG"] = "false"  # it would kill what is frozen
-    fleet = home.fleet(processes=1)
+    # Frozen with an open poll it would be handed the next attempt too, and be frozen
+    # for so long that its own SDK cancels the first.
+    home.extra["OUTLAST_SLOTS"] = "1"
+    fleet, _ = home.fleet(processes=1), home.fleet(processes=1)
     path = mission(tmp_path / "m.yaml", rehearsals(log, 1, 0.3, steps=40), id="frozen")
     starter = home.begin("run", path, "--json")
     first = wait_for(lambda: events(log, "step"), "a first step")[0]
 
     os.kill(first["pid"], signal.SIGSTOP)
-    home.fleet(processes=1)  # replaced
     wait_for(
         lambda: [each for each in events(log, "step") if each["pid"] != first["pid"]],
         "a step of the replacement",

@@ -17,12 +17,16 @@ def idle():
     time.sleep(60)
 
 def fork_and_end():
-    child = multiprocessing.get_context("fork").Process(target=idle)
-    child.start()
-    time.sleep(0.1)
-    child.terminate()
-    child.join(10)
-    return child.exitcode
+    "At once: often before the child has come to its first line."
+    codes = set()
+    for _ in range(30):
+        child = multiprocessing.get_context("fork").Process(target=idle)
+        child.start()
+        child.terminate()
+        child.join(5)
+        codes.add(child.exitcode)
+        child.kill()
+    return [str(code) for code in codes]
 
 def seen(report):
     "Fork and tell what the child finds."
@@ -67,7 +71,7 @@ def test_a_forked_process_ends_by_sigterm_and_its_worker_hears_nothing() -> None
     )
     assert done.returncode == 0, done.stderr.decode()
     code, signalled, let_go, found, theirs_stays = json.loads(done.stdout)
-    assert code == -15
+    assert code == ["-15"]
     assert signalled == let_go == []
     assert found == {"channel": -1, "let_go": [1], "default": True}
     assert theirs_stays
