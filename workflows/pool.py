@@ -13,7 +13,7 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from outlast.contracts.names import MISSIONS_QUEUE
@@ -38,6 +38,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from outlast.contracts.texts import CAUSE_CHARS, shorten
     from workflows.dispatch import AGAIN
+    from workflows.faults import FAULTS, cause_of
     from workflows.loan import charge, convicted, dispatch, held
     from workflows.verdict import Next, Verdict, judge
 
@@ -47,7 +48,7 @@ KEEPING_ATTEMPTS = 2_000
 SHARE = 4
 
 
-@workflow.defn(name="Pool")
+@workflow.defn(name="Pool", failure_exception_types=FAULTS)
 class PoolWorkflow:
     """
     One batch, until nothing of it is left to do.
@@ -78,6 +79,11 @@ class PoolWorkflow:
         except asyncio.CancelledError:
             # Cancelled from outside: what is done is kept and counted all the same.
             self.stopped = "cancelled"
+            report = await self._end()
+        except (FailureError, workflow.NondeterminismError):
+            raise
+        except Exception as error:
+            self.failed = cause_of(error)
             report = await self._end()
         return report
 
@@ -185,9 +191,18 @@ class PoolWorkflow:
         return Lease(batch=self.batch, span=Span(start=span.start, stop=stop))
 
     def _start(self, lease: Lease) -> None:
-        task = asyncio.create_task(self._pursue(lease))
+        task = asyncio.create_task(self._noting_faults(lease))
         self.lent[task] = None
         task.add_done_callback(self.lent.pop)
+
+    async def _noting_faults(self, lease: Lease) -> None:
+        """
+        Pursue *lease*; a fault of our own ends the batch, since nobody else hears it.
+        """
+        try:
+            await self._pursue(lease)
+        except Exception as error:
+            self.failed = self.failed or cause_of(error)
 
     async def _pursue(self, lease: Lease) -> None:
         """

@@ -6,11 +6,13 @@ An agent's crash is never the supervisor's crash.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
+from temporalio.exceptions import FailureError
 
 with workflow.unsafe.imports_passed_through():
     from outlast.contracts.errors import BadInputError
@@ -22,13 +24,14 @@ with workflow.unsafe.imports_passed_through():
     from workflows.board import board
     from workflows.closing import close_books, open_books, report_of
     from workflows.dispatch import told_to_end
+    from workflows.faults import FAULTS, cause_of
     from workflows.people import Desk
     from workflows.settling import Ground, Settling, Turn
 
 STATUS = SearchAttributeKey.for_keyword("OutlastStatus")
 
 
-@workflow.defn(name="Supervisor")
+@workflow.defn(name="Supervisor", failure_exception_types=FAULTS)
 class SupervisorWorkflow:
     """
     One mission, from plan to report; with a *past* it goes on where it had ended.
@@ -42,8 +45,9 @@ class SupervisorWorkflow:
         self.paused = False
         self.stopped: str | None = None
         self.cancelled = False
-        self.reopening: list[list[str]] = []  # tasks about to be done again
+        self.fault: Exception | None = None  # of our own
         self.running: dict[str, tuple[Settling, asyncio.Task[None]]] = {}
+        self.redoing: dict[asyncio.Task[None], None] = {}
         self.carried: dict[str, Checkpoint] = {}
         self.ground = Ground(
             mission=mission,
@@ -60,15 +64,15 @@ class SupervisorWorkflow:
     @workflow.run
     async def run(self, mission: Mission) -> Report:
         try:
-            await open_books(mission)
-            await self._carry_out()
-        except asyncio.CancelledError:
-            # Cancelled from outside: what is done is kept and reported all the same.
-            self.cancelled = True
-            while not self._settled():
-                await self._stop("cancelled")
-        outcomes = list(self.plan.outcomes.values())
-        report = report_of(self.mission.id, outcomes, self.cancelled)
+            await self._until_settled()
+            outcomes = list(self.plan.outcomes.values())
+            report = report_of(self.mission.id, outcomes, self.cancelled)
+        except workflow.NondeterminismError:
+            raise
+        except Exception as error:
+            if isinstance(error, FailureError) and self.fault is None:
+                raise  # its books cannot be opened
+            report = await self._failed(error)
         await self._close_books(report)
         return report
 
@@ -153,13 +157,13 @@ class SupervisorWorkflow:
         Do tasks that were given up again, each from its last checkpoint.
         """
         self.carried.update(redrive.checkpoints)
-        await self._begin_again(redrive.tasks, "redriven")
+        await self._redo(redrive.tasks, "redriven")
 
     @redrive.validator
     def _may_redrive(self, redrive: Redrive) -> None:
         self._must_be_open()
         for task in redrive.tasks:
-            if self.reopening or not self.plan.given_up(task):
+            if self.plan.reopening or not self.plan.given_up(task):
                 raise ValueError(f"task {task!r} has not been given up")
 
     @workflow.update
@@ -179,11 +183,21 @@ class SupervisorWorkflow:
             raise ValueError("it changes nothing")
 
     def _must_be_open(self) -> None:
-        if self._settled() or self.stopped:
+        if self.plan.settled or self.stopped:
             raise ValueError("the mission has ended")
 
-    def _settled(self) -> bool:
-        return self.plan.settled and not self.reopening
+    async def _until_settled(self) -> None:
+        """
+        Carry the plan out, also where the mission is cancelled from outside: what is
+        done is kept and reported all the same.
+        """
+        try:
+            await open_books(self.mission)
+            await self._carry_out()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            while not self.plan.settled:
+                await self._stop("cancelled")
 
     async def _carry_out(self) -> None:
         """
@@ -192,11 +206,9 @@ class SupervisorWorkflow:
         limit = timedelta(seconds=self.mission.limits.deadline_s)
         deadline = asyncio.create_task(workflow.sleep(limit, summary="deadline"))
         try:
-            while not self._settled():
+            while not self.plan.settled:
                 self._start_ready()
-                await workflow.wait_condition(
-                    lambda: self._can_go_on() or deadline.done()
-                )
+                await workflow.wait_condition(lambda: self._is_due(deadline))
                 if deadline.done():
                     self.stopped = f"the deadline of {limit} passed"
                 if self.stopped:
@@ -204,20 +216,28 @@ class SupervisorWorkflow:
         finally:
             deadline.cancel()
 
-    def _can_go_on(self) -> bool:
-        return bool(self._settled() or self.stopped or self._startable())
+    def _is_due(self, deadline: asyncio.Task[None]) -> bool:
+        """
+        Say whether there is something to decide. A condition that raised would fail
+        the workflow's task.
+        """
+        with self._noting_faults():
+            ended = self.plan.settled or self.stopped or deadline.done()
+            return bool(ended or self.fault or self._next())
+        return True
 
-    def _startable(self) -> list[Task]:
-        free = self.mission.limits.concurrency - len(self.running)
-        if self.paused or self.stopped:
-            return []
-        # What would read the old result waits for the new one.
-        held = self.plan.after([task for each in self.reopening for task in each])
-        ready = [task for task in self.plan.ready() if task.id not in held]
-        return ready[: max(free, 0)]
+    def _next(self) -> Task | None:
+        """
+        Find the task to start now, if there is room for one.
+        """
+        full = len(self.running) >= self.mission.limits.concurrency
+        if self.paused or self.stopped or full:
+            return None
+        return self.plan.next_ready()
 
     def _start_ready(self) -> None:
-        for task in self._startable():
+        self._raise_fault()
+        while task := self._next():
             self.plan.start(task)
             settling = Settling(task, self.ground)
             ending = asyncio.create_task(self._settle(settling))
@@ -228,9 +248,13 @@ class SupervisorWorkflow:
         """
         Cancel what runs, wait until it has ended, and skip the rest.
         """
+        self._raise_fault()
         self.stopped = reason
+        idle = not (self.running or self.redoing or self.plan.waiting)
+        assert not idle, "tasks that are not under way have no end"
         self.plan.stop(reason)
         await self._end(list(self.running))
+        await asyncio.gather(*self.redoing, return_exceptions=True)
 
     async def _end(self, tasks: Iterable[str]) -> None:
         """
@@ -245,28 +269,35 @@ class SupervisorWorkflow:
         """
         Bring a task to its end, whatever that is, and note it on the board.
         """
+        with self._noting_faults():
+            outcome = await self._outcome(settling)
+            del self.running[settling.task.id]
+            if outcome is not None:
+                self.plan.record(outcome)
+            self._show()
+
+    async def _outcome(self, settling: Settling) -> Outcome | None:
+        """
+        Await the end of a task; None when it is to be done again.
+        """
         task = settling.task
-        outcome: Outcome | None
         try:
             outcome = await settling.run()
-            if settling.wants is not None and outcome.status in ANSWERED:
-                if told_to_end():
-                    raise asyncio.CancelledError  # it is done again by another's word
-                outcome = await self._redo(task, settling.wants, outcome)
+            if settling.wants is None or outcome.status not in ANSWERED:
+                return outcome
+            if told_to_end():
+                raise asyncio.CancelledError  # it is done again by another's word
         except asyncio.CancelledError:
-            outcome = settle(task, Status.SKIPPED, self.stopped or "cancelled")
+            return settle(task, Status.SKIPPED, self.stopped or "cancelled")
+        except workflow.NondeterminismError:
+            raise
         except Exception as error:
             # A fault of ours must not leave a task undecided for ever.
             workflow.logger.exception("task.unsettled")
-            outcome = settle(task, Status.DEAD, shorten(repr(error), CAUSE_CHARS))
-        del self.running[task.id]
-        if outcome is not None:
-            self.plan.record(outcome)
-        self._show()
+            return settle(task, Status.DEAD, shorten(repr(error), CAUSE_CHARS))
+        return self._rejected(task, settling.wants, outcome)
 
-    async def _redo(
-        self, task: Task, wants: Redoing, outcome: Outcome
-    ) -> Outcome | None:
+    def _rejected(self, task: Task, wants: Redoing, outcome: Outcome) -> Outcome | None:
         """
         Have another task done again, and with it *task*; past the limit what stands
         is taken, or a person must look.
@@ -278,27 +309,75 @@ class SupervisorWorkflow:
             reasons, status = [*outcome.reasons, f"its redo: {error}"], Status.DEAD
             return outcome.model_copy(update={"status": status, "reasons": reasons})
         if allowed:
-            await self._begin_again([wants.task], told, asker=task.id)
+            self._redo([wants.task], told, asker=task)
             return None
         status = Status.DEGRADED if wants.stands else Status.PARKED
         reasons = [*outcome.reasons, f"{told} (round {self.plan.round(wants.task)})"]
         return outcome.model_copy(update={"status": status, "reasons": reasons})
 
-    async def _begin_again(
-        self, tasks: list[str], reason: str, asker: str | None = None
-    ) -> None:
+    def _redo(
+        self, tasks: list[str], reason: str, asker: Task | None = None
+    ) -> asyncio.Task[None]:
+        """
+        Have *tasks* done again, and all that depends on them. It is no part of the
+        task that has asked for it, which may be ended by another redo meanwhile.
+        """
+        self.plan.hold(tasks)
+        redoing = asyncio.create_task(self._reopen(tasks, reason, asker))
+        self.redoing[redoing] = None
+        redoing.add_done_callback(self.redoing.pop)
+        return redoing
+
+    async def _reopen(self, tasks: list[str], reason: str, asker: Task | None) -> None:
         """
         End what depends on *tasks* and begin a new round of all of it.
         """
-        self.reopening.append(tasks)
-        try:
-            await self._end(sorted(self.plan.after(tasks) - {asker}))
+        with self._noting_faults():
+            await self._end(sorted(self.plan.after(tasks)))
             if not self.stopped:
                 self.plan.reopen(tasks, reason)
-        finally:
-            self.reopening.remove(tasks)
-        if self.stopped and asker:
-            raise asyncio.CancelledError
+            elif asker is not None:
+                self.plan.record(settle(asker, Status.SKIPPED, self.stopped))
+            self.plan.release(tasks)
+
+    @contextmanager
+    def _noting_faults(self) -> Iterator[None]:
+        """
+        Note what our own bookkeeping raises: in a task of its own nobody would hear it.
+        """
+        try:
+            yield
+        except Exception as error:
+            self.fault = self.fault or error
+
+    def _raise_fault(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+    async def _failed(self, error: Exception) -> Report:
+        """
+        End a mission whose bookkeeping is broken: each task without an end is dead,
+        with the cause.
+        """
+        workflow.logger.error("mission.faulted", exc_info=error)
+        self.fault, cause = error, cause_of(error)
+        self.stopped = cause
+        under_way = [ending for _, ending in self.running.values()]
+        for each in under_way:
+            each.cancel()
+        ending = asyncio.gather(*under_way, *self.redoing, return_exceptions=True)
+        while not ending.done():
+            with suppress(asyncio.CancelledError):  # it ends in any case
+                await asyncio.shield(ending)
+        known = self.plan.outcomes
+        left = [task for task in self.plan.tasks.values() if task.id not in known]
+        outcomes = [
+            *known.values(),
+            *(settle(each, Status.DEAD, cause) for each in left),
+        ]
+        report = report_of(self.mission.id, outcomes, self.cancelled)
+        degraded = [cause, *report.degraded]
+        return report.model_copy(update={"status": Status.FAILED, "degraded": degraded})
 
     async def _close_books(self, report: Report) -> None:
         await close_books(report)

@@ -1,14 +1,18 @@
 """
-A mission's tasks as a graph: what may run next, and what must be done again.
+What a mission has still to do: which task may run next, and what must be done again.
 
 Pure: the starter checks a mission with it before anything starts, the supervisor
 workflow keeps its state in it and checks an agent's follow-up tasks the same way.
+What may run is kept up to date as tasks end, never computed anew, and nothing
+recurses: a plan may be as wide and as deep as its limits allow.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
+from heapq import heappop, heappush
 
 from outlast.contracts.errors import BadInputError
+from outlast.contracts.graph import Graph
 from outlast.contracts.models import Mission, Past, Task
 from outlast.contracts.reports import Outcome, Status
 from outlast.contracts.validity import check
@@ -25,15 +29,23 @@ class Plan:
 
     def __init__(self, mission: Mission) -> None:
         self.mission = mission
-        self.tasks: dict[str, Task] = {}
+        self.graph = Graph()
         self.started: set[str] = set()
         self.outcomes: dict[str, Outcome] = {}
         self.rounds: dict[str, int] = {}  # where there was more than one
         self.reasons: dict[str, str] = {}  # why there was more than one
+        self.reopening: list[list[str]] = []  # tasks about to be done again
+        self._held: set[str] = set()  # what comes after those
         self._redone: Counter[str] = Counter()
-        self._authors: dict[str, str] = {}
-        self._withdrawn: dict[str, str] = {}  # tasks that their authors may repeat
+        self._unmet: dict[str, int] = {}  # of each waiting task: needs without an end
+        # Waiting tasks whose needs are all met, in the plan's order; an entry that has
+        # started, or waits again, is passed over when it comes up.
+        self._ready: list[tuple[int, str]] = []
         self.extend(mission.tasks)
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        return self.graph.tasks
 
     def extend(self, tasks: Iterable[Task], author: str | None = None) -> None:
         """
@@ -43,9 +55,11 @@ class Plan:
         """
         added = list(tasks)
         check(added, self.tasks, self.mission)
-        self.tasks.update({task.id: task for task in added})
-        if author is not None:
-            self._authors.update({task.id: author for task in added})
+        self.graph.add(added, author, self.mission.limits)
+        for task in added:
+            if author in self._held or not self._held.isdisjoint(task.needs):
+                self._held |= self.after([task.id])
+        self._wait([task.id for task in added])
 
     def round(self, task: str) -> int:
         """
@@ -68,16 +82,7 @@ class Plan:
         """
         Find *targets* and all that depends on them or was asked for by them.
         """
-        found: set[str] = set()
-        wave = set(targets)
-        while wave:
-            found |= wave
-            wave = {
-                task.id
-                for task in self.tasks.values()
-                if found.intersection(task.needs) or self._authors.get(task.id) in found
-            } - found
-        return found
+        return self.graph.after(targets)
 
     def given_up(self, task: str) -> bool:
         """
@@ -90,44 +95,76 @@ class Plan:
         """
         Stand where the mission had ended, with its redriven tasks to be done again.
         """
-        self.tasks = {task.id: task for task in past.tasks}
-        self._authors = dict(past.authors)
+        self.graph, self._unmet, self._ready = Graph(), {}, []
+        self.graph.add(past.tasks)
+        for task, author in past.authors.items():
+            self.graph.ask(author, task)
         for outcome in past.outcomes:
-            self.outcomes[outcome.id] = outcome
-            self.started.add(outcome.id)
+            self._settle(outcome)
             self.rounds[outcome.id] = outcome.round
         self.reopen(past.redrive.tasks, "redriven")
+
+    def hold(self, targets: list[str]) -> None:
+        """
+        Start nothing that depends on *targets*, which are about to be done again: it
+        would read the old results.
+        """
+        self.reopening.append(targets)
+        self._held |= self.after(targets)
+
+    def release(self, targets: list[str]) -> None:
+        """
+        Undo a `hold`: they were reopened, or nothing starts any more.
+        """
+        before = self._held
+        self.reopening.remove(targets)
+        self._held = self.after(each for held in self.reopening for each in held)
+        self._offer(before - self._held)
 
     def reopen(self, targets: list[str], reason: str) -> None:
         """
         Begin a new round of *targets* and of all that comes after them. What a redone
         task had asked for it may ask for again.
         """
-        again = self.after(targets)
+        within = self.after(targets)
+        again = self.graph.in_order(within)
         for name in again:
             if name in self.started:
                 self.rounds[name] = self.round(name) + 1
                 self.reasons[name] = reason
             self.started.discard(name)
             self.outcomes.pop(name, None)
-            if self._authors.get(name) in again:
-                self._withdrawn[name] = self._authors.pop(name)
-                del self.tasks[name]
-        self._settle_the_hopeless()
+        for name in again:
+            if self.graph.authors.get(name) in within:
+                self.graph.withdraw(name)
+                self._unmet.pop(name, None)
+        self._wait([name for name in again if name in self.tasks])
 
     @property
     def settled(self) -> bool:
-        return len(self.outcomes) == len(self.tasks)
+        return len(self.outcomes) == len(self.tasks) and not self.reopening
 
     @property
     def waiting(self) -> list[Task]:
         return [task for task in self.tasks.values() if task.id not in self.started]
 
+    def next_ready(self) -> Task | None:
+        """
+        Find the first task that may start now; None when there is none.
+        """
+        while self._ready:
+            name = self._ready[0][1]
+            if self._may_start(name):
+                return self.tasks[name]
+            heappop(self._ready)
+        return None
+
     def ready(self) -> list[Task]:
         """
-        List the waiting tasks whose needs are settled well enough to run, in order.
+        List the tasks that may start now, in the plan's order.
         """
-        return [task for task in self.waiting if self._runnable(task)]
+        names = {name for _, name in self._ready if self._may_start(name)}
+        return [self.tasks[name] for name in self.graph.in_order(names)]
 
     def start(self, task: Task) -> None:
         """
@@ -139,62 +176,105 @@ class Plan:
         """
         Settle a task, and with it every task that can no longer run.
         """
-        self.started.add(outcome.id)
-        self.outcomes[outcome.id] = outcome
-        self._settle_the_hopeless(outcome.id)
-
-    def _settle_the_hopeless(self, author: str | None = None) -> None:
-        """
-        Settle the waiting tasks that can no longer run; *author* has just ended.
-        """
-        for task in self.waiting:
-            if task.id in self.outcomes:
-                continue
-            if broken := self._broken_need(task):
-                self.record(_without(task, broken))
-            elif lost := self._lost_need(task, author):
-                self.record(settle(task, Status.SKIPPED, f"needs {lost}, now no task"))
+        ends = deque([outcome])
+        while ends:
+            end = ends.popleft()
+            if end is not outcome and end.id in self.started:
+                continue  # for want of another need, meanwhile
+            self._settle(end)
+            ends.extend(self._ended_by(end))
 
     def stop(self, reason: str) -> None:
         """
         Skip whatever has not started.
         """
         for task in self.waiting:
-            self.record(settle(task, Status.SKIPPED, reason))
+            self._settle(settle(task, Status.SKIPPED, reason))
 
     def needs_of(self, task: Task) -> list[str]:
         """
         List the needs of *task* that have a result.
         """
-        return [need for need in task.needs if self._answered(need)]
+        ends = ((need, self.outcomes.get(need)) for need in task.needs)
+        return [need for need, end in ends if end and end.status in ANSWERED]
 
-    def _answered(self, task_id: str) -> bool:
-        outcome = self.outcomes.get(task_id)
-        return outcome is not None and outcome.status in ANSWERED
+    def _settle(self, outcome: Outcome) -> None:
+        self.started.add(outcome.id)
+        self.outcomes[outcome.id] = outcome
+        self._unmet.pop(outcome.id, None)
 
-    def _runnable(self, task: Task) -> bool:
-        return all(need in self.outcomes for need in task.needs)
-
-    def _broken_need(self, task: Task) -> Outcome | None:
+    def _wait(self, names: list[str]) -> None:
         """
-        Find a required need that ended without a result, and not for want of budget.
+        Have *names* wait for their needs, or end where one of those cannot be met.
         """
+        for name in names:
+            self._unmet[name] = 0
+        for name in names:
+            if name in self.started:
+                continue  # it needed one of those before it
+            needs = dict.fromkeys(self.tasks[name].needs)
+            self._unmet[name] = sum(need not in self.outcomes for need in needs)
+            if end := self._unmeetable(name):
+                self.record(end)
+        self._offer(names)
+
+    def _unmeetable(self, name: str) -> Outcome | None:
+        """
+        Find the end of a waiting task, where one of its needs will never be met.
+        """
+        task = self.tasks[name]
         for need in task.needs:
             outcome = self.outcomes.get(need)
-            if outcome is None or outcome.forgone or not outcome.required:
-                continue
-            if outcome.status not in ANSWERED:
-                return outcome
+            if outcome is not None and _breaks(outcome):
+                return _without(task, outcome)
+            if need not in self.tasks and need not in self.graph.authors:
+                return _lost(task, need)
         return None
 
-    def _lost_need(self, task: Task, author: str | None) -> str | None:
+    def _ended_by(self, end: Outcome) -> list[Outcome]:
         """
-        Find a need that *author*, done again, has not asked for again.
+        Note *end* for those that need it; returns the ends of those that cannot run.
         """
-        lost = (each for each in task.needs if each not in self.tasks)
-        # Of what was withdrawn before the mission's end no author is known any more.
-        whose = self._withdrawn.get
-        return next((each for each in lost if whose(each) in (None, author)), None)
+        ends = []
+        for name in self._waiting_for(end.id):
+            if _breaks(end):
+                ends.append(_without(self.tasks[name], end))
+            else:
+                self._unmet[name] -= 1
+                self._offer([name])
+        # What was withdrawn and is not asked for again, with all that it had asked for.
+        gone = deque(self.graph.withdrawn_from(end.id))
+        while gone:
+            lost = gone.popleft()
+            self.graph.forget(lost)
+            gone.extend(self.graph.withdrawn_from(lost))
+            ends += [_lost(self.tasks[each], lost) for each in self._waiting_for(lost)]
+        return ends
+
+    def _waiting_for(self, need: str) -> list[str]:
+        needing = self.graph.needed_by(need)
+        return [name for name in needing if name not in self.started]
+
+    def _offer(self, names: Iterable[str]) -> None:
+        """
+        List those of *names* as ready that are.
+        """
+        for name in names:
+            if self._may_start(name):
+                heappush(self._ready, (self.graph.order[name], name))
+
+    def _may_start(self, name: str) -> bool:
+        waits = name in self.started or name in self._held
+        return self._unmet.get(name) == 0 and not waits
+
+
+def _breaks(outcome: Outcome) -> bool:
+    """
+    Say whether what needs a task that ended so cannot run: it was required, and has
+    no result, and not for want of budget.
+    """
+    unanswered = outcome.status not in ANSWERED
+    return unanswered and outcome.required and not outcome.forgone
 
 
 def settle(task: Task, status: Status, *reasons: str) -> Outcome:
@@ -216,6 +296,10 @@ def _without(task: Task, need: Outcome) -> Outcome:
     parked = need.status is Status.PARKED
     status = Status.PARKED if parked else Status.SKIPPED
     return settle(task, status, f"needs {need.id}, which is {need.status}")
+
+
+def _lost(task: Task, need: str) -> Outcome:
+    return settle(task, Status.SKIPPED, f"needs {need}, now no task")
 
 
 def mission_status(outcomes: Iterable[Outcome]) -> Status:

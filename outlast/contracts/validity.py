@@ -2,8 +2,12 @@
 What is wrong with the tasks of a mission, in one sentence.
 """
 
+from collections import ChainMap
+from collections.abc import Mapping
+
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import INPUT_BYTES, Limits, Mission, Task
+from outlast.contracts.graph import Graph
+from outlast.contracts.models import INPUT_BYTES, Mission, Task
 from outlast.contracts.trees import MISSION_ROLE, child_of
 
 
@@ -13,24 +17,25 @@ def check(added: list[Task], known: dict[str, Task], mission: Mission) -> None:
 
     :raises BadInputError: in one sentence, naming the task.
     """
-    together = dict(known)
+    new: dict[str, Task] = {}
+    together = ChainMap(new, known)
     for task in added:
         if task.id in together:
             raise BadInputError(f"two tasks are called {task.id!r}")
-        together[task.id] = task
-    if len(together) > mission.limits.tasks:
+        new[task.id] = task
+    if (number := len(new) + len(known)) > mission.limits.tasks:
         raise BadInputError(
-            f"{len(together)} tasks are over the limit of {mission.limits.tasks}"
+            f"{number} tasks are over the limit of {mission.limits.tasks}"
         )
     for task in added:
         _check_task(task, together, mission)
-    _check_depth(together, mission.limits)
 
 
-def _check_task(task: Task, together: dict[str, Task], mission: Mission) -> None:
+def _check_task(task: Task, together: Mapping[str, Task], mission: Mission) -> None:
     if task.role == MISSION_ROLE:
         child = child_of(mission, task)
         check(child.tasks, {}, child)
+        Graph().add(child.tasks, limits=child.limits)
     elif task.role not in mission.crew:
         known = ", ".join(sorted(mission.crew))
         raise BadInputError(
@@ -49,27 +54,4 @@ def _check_task(task: Task, together: dict[str, Task], mission: Mission) -> None
     if size > INPUT_BYTES:
         raise BadInputError(
             f"task {task.id!r} has {size} bytes of input, over the cap of {INPUT_BYTES}"
-        )
-
-
-def _check_depth(together: dict[str, Task], limits: Limits) -> None:
-    """
-    Walk the graph in waves: what is left when no wave remains is a cycle.
-    """
-    left = dict(together)
-    # What was withdrawn by an author that is done again is waited for by nobody.
-    done = {need for task in left.values() for need in task.needs} - left.keys()
-    depth = 0
-    while left:
-        wave = [task.id for task in left.values() if done.issuperset(task.needs)]
-        if not wave:
-            raise BadInputError(
-                "these tasks need each other in a circle: " + ", ".join(sorted(left))
-            )
-        done.update(wave)
-        left = {name: task for name, task in left.items() if name not in done}
-        depth += 1
-    if depth > limits.depth:
-        raise BadInputError(
-            f"a chain of {depth} tasks is over the limit of {limits.depth}"
         )

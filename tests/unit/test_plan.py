@@ -22,11 +22,11 @@ class StrictPlan(Plan):
     A plan that notices when a task is given two ends.
     """
 
-    def record(self, outcome: Outcome) -> None:
+    def _settle(self, outcome: Outcome) -> None:
         assert outcome.id in self.tasks
         before = self.outcomes.get(outcome.id, outcome)
         assert outcome == before, "a settled task was given another end"
-        super().record(outcome)
+        super()._settle(outcome)
 
 
 @st.composite
