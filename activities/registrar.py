@@ -90,8 +90,7 @@ def find_answer(
     @activity.defn(name="find_answer")
     async def find(mission: str, task: str, round_: int) -> Answer | None:
         ledger = Ledger(store)
-        found = await store.run(ledger.result, mission, task, round_)
-        return found[0] if found else None
+        return await store.run(ledger.answer, mission, task, round_)
 
     return find
 

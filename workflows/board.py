@@ -1,12 +1,19 @@
 """
 How a mission looks in the Web UI while it runs: its current details, as Markdown.
+
+They are the answer to a query, and what is larger than a payload would be shown there
+as a reference: of a large mission the board has what a person needs first.
 """
 
-from outlast.contracts.reports import Asked, Outcome, Progress, Running
+from collections.abc import Iterable, Iterator
+
+from outlast.contracts.reports import Asked, Outcome, Progress, Running, Status
+from outlast.contracts.sizes import BOARD_BYTES
 from outlast.contracts.texts import markdown_cell
 
 # What a person is asked, at most: the page has no room for more.
 MOST_LINES = 40
+ASKED_BYTES = BOARD_BYTES // 3
 
 MARKS = {
     "done": "✅",
@@ -21,17 +28,60 @@ def board(progress: Progress) -> str:
     """
     Draw the board: one row a task.
     """
-    rows = [_settled(each) for each in progress.settled]
-    rows += [_running(each) for each in progress.running]
-    rows += [f"| … | {task} | | waiting |" for task in progress.waiting]
     head = ["**paused**", ""] if progress.paused else []
-    asked = [line for each in progress.asked for line in _asked(progress.mission, each)]
-    if len(asked) > MOST_LINES:
-        asked = [
-            *asked[:MOST_LINES],
-            f"- and more: `starter.py parked {progress.mission}`",
-        ]
-    return "\n".join([*head, "| | task | role | |", "|-|-|-|-|", *rows, *asked])
+    head += ["| | task | role | |", "|-|-|-|-|"]
+    return "\n".join([*head, *_table(progress), *_questions(progress)])
+
+
+def _table(progress: Progress) -> list[str]:
+    """
+    List the rows of all tasks, or else of those that run, lack something or wait.
+    """
+    total = len(progress.settled) + len(progress.running) + len(progress.waiting)
+    rows = list(_within(_in_order(progress), BOARD_BYTES - ASKED_BYTES))
+    if len(rows) == total:
+        return rows
+    rows = list(_within(_by_need(progress), BOARD_BYTES - ASKED_BYTES))
+    more = f"`starter.py status {progress.mission}`"
+    return [*rows, f"| | and {total - len(rows)} more | | {more} |"]
+
+
+def _in_order(progress: Progress) -> Iterator[str]:
+    yield from map(_settled, progress.settled)
+    yield from map(_running, progress.running)
+    yield from map(_waiting, progress.waiting)
+
+
+def _by_need(progress: Progress) -> Iterator[str]:
+    lacking = (each for each in progress.settled if each.status is not Status.DONE)
+    done = (each for each in progress.settled if each.status is Status.DONE)
+    yield from map(_running, progress.running)
+    yield from map(_settled, lacking)
+    yield from map(_waiting, progress.waiting)
+    yield from map(_settled, done)
+
+
+def _questions(progress: Progress) -> list[str]:
+    """
+    List what is asked, with the commands that answer.
+    """
+    some = progress.asked[:MOST_LINES]
+    lines = [line for each in some for line in _asked(progress.mission, each)]
+    shown = list(_within(lines[:MOST_LINES], ASKED_BYTES))
+    if len(shown) == len(lines):
+        return shown
+    return [*shown, f"- and more: `starter.py parked {progress.mission}`"]
+
+
+def _within(lines: Iterable[str], most: int) -> Iterator[str]:
+    """
+    Take as many of *lines* as have room in *most* bytes, from the front.
+    """
+    for line in lines:
+        most -= len(line.encode()) + 1
+        if most < 0:
+            return
+        yield line
 
 
 def _asked(mission: str, asked: Asked) -> list[str]:
@@ -51,6 +101,10 @@ def _running(running: Running) -> str:
     mark = MARKS["parked"] if running.waits else "▶"
     told = markdown_cell(running.waits or "running")
     return f"| {mark} | {running.id} | {running.route} | {told} |"
+
+
+def _waiting(task: str) -> str:
+    return f"| … | {task} | | waiting |"
 
 
 def _settled(outcome: Outcome) -> str:

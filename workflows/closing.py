@@ -14,6 +14,7 @@ from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.plan import mission_status
 from outlast.contracts.policies import BACKOFF_CAP_S, BACKOFF_FIRST_S
 from outlast.contracts.reports import Outcome, Report, Status
+from outlast.contracts.sizes import LACKS
 
 # Closing the books waits for the store as long as it takes a person to mend it.
 BOOKS_ATTEMPTS = 2_000
@@ -43,6 +44,8 @@ def report_of(mission: str, outcomes: list[Outcome], cancelled: bool) -> Report:
         if each.status is not Status.DONE
         for reason in each.reasons
     ]
+    if (more := len(lacking) - LACKS) > 0:
+        lacking = [*lacking[:LACKS], f"and {more} more: starter.py explain {mission}"]
     return Report(mission=mission, status=status, tasks=outcomes, degraded=lacking)
 
 

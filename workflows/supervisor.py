@@ -19,7 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from outlast.contracts.models import Checkpoint, Mission, Redoing, Redrive, Task
     from outlast.contracts.orders import Decision, Sighting
     from outlast.contracts.plan import ANSWERED, Plan, settle
-    from outlast.contracts.reports import Outcome, Progress, Report, Status
+    from outlast.contracts.reports import Outcome, Progress, Report, Status, fitting
     from outlast.contracts.texts import CAUSE_CHARS, shorten
     from workflows.board import board
     from workflows.closing import close_books, open_books, report_of
@@ -78,6 +78,9 @@ class SupervisorWorkflow:
 
     @workflow.query
     def progress(self) -> Progress:
+        return fitting(self._progress())
+
+    def _progress(self) -> Progress:
         return Progress(
             mission=self.mission.id,
             paused=self.paused,
@@ -387,7 +390,7 @@ class SupervisorWorkflow:
         """
         Draw the board; tag the mission where the server knows our search attribute.
         """
-        workflow.set_current_details(board(self.progress()))
+        workflow.set_current_details(board(self._progress()))
         shown = "paused" if self.paused and status == "running" else status
         tags = workflow.info().typed_search_attributes
         if tags.get(STATUS, shown) != shown:

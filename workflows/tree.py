@@ -10,7 +10,7 @@ from outlast.contracts.models import Assignment, Mission
 from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.policies import SHIPPED
 from outlast.contracts.reports import Report, Status
-from outlast.contracts.texts import markdown, shorten
+from outlast.contracts.texts import title
 from outlast.contracts.trees import child_of
 from workflows.closing import BOOKS
 
@@ -36,7 +36,7 @@ async def grow(mission_task: Assignment, parent: Mission) -> Report:
         result_type=Report,
         task_queue=MISSIONS_QUEUE,
         task_timeout=timedelta(seconds=SHIPPED.workflow_task_s),
-        static_summary=markdown(shorten(child.goal, 200)),
+        static_summary=title(child.goal),
         cancellation_type=CANCELLATION,
         parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
     )

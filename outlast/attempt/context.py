@@ -35,7 +35,8 @@ from outlast.contracts.errors import (
     MissingSecretError,
     StaleAttemptError,
 )
-from outlast.contracts.models import CHECKPOINT_BYTES, Assignment, Beat, Checkpoint
+from outlast.contracts.models import Assignment, Beat, Checkpoint
+from outlast.contracts.sizes import CHECKPOINT_BYTES
 from outlast.store.outcomes import Harvested, Outcomes
 
 T = TypeVar("T")
@@ -138,8 +139,8 @@ class Context:
         death comes between the two.
 
         :raises BudgetSpentError: when, with this, a limit is passed; it is saved.
-        :raises CheckpointError: when `resume` would not give it back as it is; the
-            sentence names the field.
+        :raises CheckpointError: when `resume` would not give it back as it is, the
+            sentence names the field, or when it is over the cap.
         :raises StaleAttemptError: when a later attempt has the task.
         """
         try:
@@ -148,6 +149,11 @@ class Context:
             raise CheckpointError(f"not saved, for it would be lost: {loss}") from None
         inline: JsonValue = None
         blob: str | None = None
+        if len(body) > (most := self._ledger.store.largest):
+            raise CheckpointError(
+                f"progress of {len(body)} bytes is over the cap of {most} "
+                "(OUTLAST_LARGEST_MB): store it elsewhere and save where it lies"
+            )
         if len(body) > CHECKPOINT_BYTES - ENVELOPE_BYTES:
             blob = hashlib.sha256(body).hexdigest()
         else:

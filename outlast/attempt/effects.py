@@ -239,13 +239,24 @@ class Effects:
             result = await self._act(act, named, *args)
         applied, number = self._ledger.applied, found.number
         try:
-            kept: JsonValue = json.loads(TypeAdapter(Any).dump_json(result))
+            kept: JsonValue = json.loads(self._written(result))
         except ValueError:
             # It has happened, whatever it returned: that is what must be known.
             await self._note(applied, proposal, number, None, True)
             raise _lost(proposal) from None
         await self._note(applied, proposal, number, kept)
         return kept
+
+    def _written(self, result: Any) -> bytes:
+        """
+        Write what an act has returned.
+
+        :raises ValueError: when it is no JSON, or too large to be kept.
+        """
+        body = TypeAdapter(Any).dump_json(result)
+        if len(body) > self._ledger.store.largest:
+            raise ValueError
+        return body
 
     async def _other_end(self, proposal: Proposal, row: Row) -> None:
         """
@@ -328,9 +339,9 @@ def _returned(proposal: Proposal, row: Row) -> JsonValue:
 
 def _lost(proposal: Proposal) -> ResultError:
     return ResultError(
-        f"effect {_short(proposal)} has happened and returned what is no JSON, which "
-        "cannot be kept: have its act return plain values; where none is needed, catch "
-        "this error and go on"
+        f"effect {_short(proposal)} has happened and returned what is no JSON, or too "
+        "large, which cannot be kept: have its act return plain values; where none is "
+        "needed, catch this error and go on"
     )
 
 

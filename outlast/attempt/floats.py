@@ -42,6 +42,14 @@ def restored(tree: JsonValue) -> JsonValue:
     return float(inner) if isinstance(inner, str) else tree
 
 
+def parsed(text: str) -> JsonValue:
+    """
+    Read JSON with such tags. Without one its tree, which may be large, is not walked.
+    """
+    tree: JsonValue = json.loads(text)
+    return restored(tree) if f'"{TAG}"' in text else tree
+
+
 def with_constants(body: bytes) -> bytes:
     """
     Write `NaN` and `Infinity` for the tags in *body*, as pydantic reads them.

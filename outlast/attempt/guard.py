@@ -6,47 +6,43 @@ with what it raises. Nothing is reported that is not in the ledger first.
 """
 
 import asyncio
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import JsonValue
+from pydantic_core import from_json
 
 from outlast.attempt import genai
-from outlast.attempt.agent import Agent, Degraded, loaded
+from outlast.attempt.agent import Agent, loaded
 from outlast.attempt.agent_check import asks_for_work, refuse_bad_work
 from outlast.attempt.brisk import brisk
-from outlast.attempt.codec import Codec, LossError
 from outlast.attempt.context import Context
 from outlast.attempt.counts import FAILED_BEFORE, recovered
 from outlast.attempt.fence import Claim
-from outlast.attempt.floats import restored, tagged
+from outlast.attempt.floats import parsed
 from outlast.attempt.hands import NOBODY, Hand, Hands
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.log_context import log_as
 from outlast.attempt.playing import Playing
-from outlast.attempt.secrets import masked
+from outlast.attempt.results import answer_of, encode_item, lean
 from outlast.attempt.spans import Attributes, about, describe, span
-from outlast.contracts.errors import GiveUp, ResultError, StalledError
+from outlast.contracts.errors import GiveUp, StalledError
 from outlast.contracts.models import (
-    RESULT_BYTES,
     Answer,
     Assignment,
     Beat,
     Checkpoint,
     FanOut,
     FanOutRef,
-    FollowUps,
-    Redo,
-    Redoing,
 )
 from outlast.contracts.names import batch_of
 from outlast.contracts.policies import SHIPPED
-from outlast.contracts.pool import ITEM_BYTES, Batch
-from outlast.contracts.texts import CAUSE_CHARS, SUMMARY_CHARS, digest
+from outlast.contracts.pool import Batch
+from outlast.contracts.sizes import NEEDS_TIMES
 from outlast.store.items import identified
+from outlast.store.payloads import putting
 
 
 @dataclass(frozen=True)
@@ -140,8 +136,10 @@ class Attempt:
                 await store.run(refuse_bad_work, value, loaded())
             if isinstance(value, FanOut):
                 return await store.run(self._spread, value)
-            answer, result = _answer(value, self.claim.attempt, self.agent.codec)
-            await store.run(ledger.record, self.claim, answer, result)
+            answer, result = self._answer(value)
+            answer, inputs = lean(answer, self.assignment, store.largest)
+            keep = putting(self.assignment.mission, inputs)
+            await store.run(ledger.record_text, self.claim, answer, result, keep)
         finally:
             if self.checkpoint.blob is not None:
                 store.shrink_soon()
@@ -174,10 +172,11 @@ class Attempt:
             raise GiveUp("a task whose effects a person must approve may not spread")
         task = self.assignment.task.id
         name = batch_of(self.assignment.mission, task, self.assignment.round)
-        rows = identified((encode_item(each), None) for each in spread.items)
+        largest = self.place.ledger.store.largest
+        rows = identified((encode_item(each, largest), None) for each in spread.items)
         batch = Batch(id=name, role=spread.role, tenant=self.assignment.tenant)
         made = FanOutRef(batch=name, role=spread.role, items=len(rows))
-        answer, result = _answer(made, self.claim.attempt, self.agent.codec)
+        answer, result = self._answer(made)
         answer = answer.model_copy(update={"spread": made})
         self.place.ledger.record_spread(self.claim, answer, result, batch, rows)
         return answer
@@ -189,11 +188,9 @@ class Attempt:
         ctx.tell(self.hand)
         self._ctx = ctx
         try:
-            needed = await self._needed()
+            needed, given = await self._needed(), await self._given()
             playing = Playing(self.agent, ctx, self.hand, self.place.left)
-            return await playing.result(
-                lambda agent: agent.read(assignment.task.input, needed)
-            )
+            return await playing.result(lambda agent: agent.read(given, needed))
         finally:
             self._ctx = None
             self.checkpoint = ctx.beat.checkpoint
@@ -215,87 +212,59 @@ class Attempt:
                 ctx.gate.end_by(stalled, at_once=True)
             await asyncio.sleep(self.place.beat_s)
 
+    def _answer(self, value: Any) -> tuple[Answer, str]:
+        """
+        Part what an agent has returned: what travels, and the result as JSON.
+        """
+        assert self.claim is not None
+        largest = self.place.ledger.store.largest
+        return answer_of(value, self.claim.attempt, self.agent.codec, largest)
+
+    async def _given(self) -> dict[str, JsonValue]:
+        """
+        Fetch the task's input where it was too large to travel.
+        """
+        task, ledger = self.assignment.task, self.place.ledger
+        if task.stored is None:
+            return task.input
+        body = await ledger.store.run(ledger.kept, task.stored)
+        if body is None:
+            raise GiveUp("its input is not in the store any more")
+        given: dict[str, JsonValue] = from_json(body)
+        return given
+
     async def _needed(self) -> dict[str, JsonValue]:
         """
         Fetch the results of the tasks that this one needs, by task id.
+
+        :raises GiveUp: when one is not there, or all of them are more than one attempt
+            may be given.
         """
         ledger, store = self.place.ledger, self.place.ledger.store
+        mission, needs = self.assignment.mission, self.assignment.needs
+        size = await store.run(_size_of, ledger, mission, needs) if needs else 0
+        if size > (most := NEEDS_TIMES * store.largest):
+            raise GiveUp(
+                f"the {len(needs)} results that it needs have {size} bytes together, "
+                f"over the cap of {most} (see OUTLAST_LARGEST_MB): have tasks between "
+                "them sum them up"
+            )
         found: dict[str, JsonValue] = {}
-        for need in self.assignment.needs:
-            result = await store.run(ledger.result, self.assignment.mission, need)
-            if result is None:
-                raise GiveUp(f"the result of {need!r} is not in the ledger")
-            found[need] = restored(result[1])
+        for need in needs:
+            found[need] = parsed(await store.run(ledger.text, mission, need))
         return found
 
 
-def encode(value: Any, codec: Codec) -> str:
+def _size_of(ledger: Ledger, mission: str, needs: list[str]) -> int:
     """
-    Write a result as JSON.
+    Add up how large the results of *needs* are.
 
-    :raises ResultError: when what needs it would not get it as it is, or when it is
-        over the cap.
+    :raises GiveUp: when one is not there.
     """
-    try:
-        body = codec.result(value)
-    except LossError as loss:
-        raise ResultError(f"the result cannot be kept: {loss}") from None
-    if len(body) > RESULT_BYTES:
-        raise ResultError(
-            f"a result of {len(body)} bytes is over the cap of {RESULT_BYTES}: store "
-            "it and return where it lies"
-        )
-    return body.decode()
-
-
-def encode_item(item: dict[str, JsonValue]) -> str:
-    """
-    Write an item in the one way that tells it from others.
-
-    :raises ResultError: when it is over the cap.
-    """
-    body = json.dumps(tagged(item), sort_keys=True, separators=(",", ":"))
-    if len(body) > ITEM_BYTES:
-        raise ResultError(f"an item of {len(body)} bytes is over {ITEM_BYTES}")
-    return body
-
-
-def _answer(value: Any, attempt: int, codec: Codec) -> tuple[Answer, JsonValue]:
-    """
-    Split what an agent returned into the answer that travels and the result that
-    stays.
-
-    :raises ResultError: when it is no JSON or over the cap.
-    """
-    reasons: list[str] = []
-    if isinstance(value, Degraded):
-        reasons = [masked(value.reason, CAUSE_CHARS)]
-        value = value.result
-    follow_ups = value.tasks if isinstance(value, FollowUps) else []
-    redo = _redoing(value) if isinstance(value, Redo) else None
-    if isinstance(value, FollowUps | Redo):
-        value = value.result
-    text = encode(value, codec)
-    result: JsonValue = json.loads(text)
-    answer = Answer(
-        digest=digest(text),
-        attempt=attempt,
-        summary=masked(_summary(result) or text, SUMMARY_CHARS),
-        degraded=reasons,
-        follow_ups=follow_ups,
-        redo=redo,
-    )
-    return answer, result
-
-
-def _summary(result: JsonValue) -> str:
-    """
-    Read how a result sums itself up, in its field `summary`; "" when it does not.
-    """
-    told = result.get("summary") if isinstance(result, dict) else None
-    return told if isinstance(told, str) else ""
-
-
-def _redoing(redo: Redo) -> Redoing:
-    reason, stands = masked(redo.reason, CAUSE_CHARS), redo.result is not None
-    return Redoing(task=redo.task, reason=reason, stands=stands)
+    size = 0
+    for need in needs:
+        answer = ledger.answer(mission, need)
+        if answer is None:
+            raise GiveUp(f"the result of {need!r} is not in the ledger")
+        size += answer.size
+    return size

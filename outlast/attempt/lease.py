@@ -6,7 +6,6 @@ and to no other.
 """
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -22,14 +21,15 @@ from outlast.attempt.codec import Codec
 from outlast.attempt.counts import DEAD_ITEMS, count
 from outlast.attempt.ends import FINAL, failure_of, words_of
 from outlast.attempt.fence import Claim
-from outlast.attempt.floats import restored
-from outlast.attempt.guard import Place, encode
+from outlast.attempt.floats import parsed
+from outlast.attempt.guard import Place
 from outlast.attempt.hands import NOBODY, Hand
 from outlast.attempt.item_context import ItemContext
 from outlast.attempt.lanes import LANE_WAITS_S, LANES, STALLS, Lane, Lanes, patience_s
 from outlast.attempt.leaseledger import ItemFailure, LeaseLedger
 from outlast.attempt.log_context import log_as
 from outlast.attempt.playing import Playing
+from outlast.attempt.results import encode
 from outlast.attempt.secrets import masked
 from outlast.attempt.settling import Settling
 from outlast.attempt.spans import about, describe
@@ -49,13 +49,14 @@ from outlast.contracts.names import round_of
 from outlast.contracts.policies import backoff_s
 from outlast.contracts.pool import LEASE_TRIES, Lease, Worked, item_id, lease_id
 from outlast.contracts.texts import CAUSE_CHARS
+from outlast.store.payloads import is_folded
 
 # Items that compute never wait for anything, and the event loop has beats to send and
 # other leases to begin, each of which takes a few turns of it.
 YIELD_AFTER_S = 0.005
 YIELD_TURNS = 5
 
-# As many numbers as a slot of the flight recorder holds.
+# As many numbers as a slot of the flight recorder and a heartbeat hold.
 TOLD_ITEMS = 400
 
 
@@ -106,7 +107,7 @@ class Lent:
         """
         The items in hand, as a heartbeat or an exit report carries them.
         """
-        return Checkpoint(value=list(self._in_hand))
+        return Checkpoint(value=list(islice(self._in_hand, TOLD_ITEMS)))
 
     async def work(self) -> Worked:
         """
@@ -171,7 +172,7 @@ class Lent:
             number = group[0].number
             if number in self._began or number in self._claimed:
                 await ctx.begin(again=number in self._claimed)
-            self._settle(group, await self._call(lane, group, ctx))
+            await self._settle(group, await self._call(lane, group, ctx))
             self.busy_s += time.monotonic() - lane.since
         except (StaleAttemptError, asyncio.CancelledError):
             raise
@@ -200,9 +201,10 @@ class Lent:
 
     async def _call(self, lane: Lane, group: list[Item], ctx: ItemContext) -> list[Any]:
         many = self.agent.batch_size > 0
+        texts = [await self._text(item) for item in group]
 
         def read(agent: Agent) -> Any:
-            bodies = [_decoded(item) for item in group]
+            bodies = [_decoded(text) for text in texts]
             return agent.read(bodies if many else bodies[0], {})
 
         playing = Playing(self.agent, ctx, self.hand, self.place.left)
@@ -217,6 +219,15 @@ class Lent:
         if not isinstance(value, list) or len(value) != len(group):
             raise TaskError(f"{len(group)} items need a list of as many results")
         return value
+
+    async def _text(self, item: Item) -> str:
+        """
+        Read the item as JSON; one that is large lies beside its row.
+        """
+        if not is_folded(item.body):
+            return item.body
+        whole = self.ledger.items.whole
+        return await self.ledger.store.run(whole, self.lease.batch.id, item.body)
 
     def _hold(self, group: list[Item]) -> None:
         for item in group:
@@ -238,17 +249,20 @@ class Lent:
             self._settling.close(ctx.claim)
         ctx.close()
 
-    def _settle(self, group: list[Item], values: list[Any]) -> None:
+    async def _settle(self, group: list[Item], values: list[Any]) -> None:
         """
-        Have the results of *group* written: all of them, or none where one is refused.
+        Have the results of *group* written; one that is refused is its own item's
+        failure: the others are paid for.
         """
-        rows = [
-            (item.number, *_kept(value, self.agent.codec))
-            for item, value in zip(group, values, strict=True)
-        ]
-        for row in rows:
+        codec, largest = self.agent.codec, self.ledger.store.largest
+        for item, value in zip(group, values, strict=True):
+            try:
+                row = (item.number, *_kept(value, codec, largest))
+            except ResultError as refused:
+                await self._fail([item], refused)
+                continue
             self._settling.add(row)
-        self.settled += len(rows)
+            self.settled += 1
 
     async def _fail(self, group: list[Item], error: Exception) -> None:
         """
@@ -312,15 +326,14 @@ class Lent:
         return patience_s(self.lease.batch.policy.stall_s, usual_s)
 
 
-def _decoded(item: Item) -> JsonValue:
+def _decoded(text: str) -> JsonValue:
     try:
-        body: JsonValue = json.loads(item.body)
+        return parsed(text)
     except (ValueError, RecursionError) as error:
         raise GiveUp(f"the item cannot be read: {error}") from None
-    return restored(body)
 
 
-def _kept(value: Any, codec: Codec) -> tuple[str, str | None]:
+def _kept(value: Any, codec: Codec, largest: int) -> tuple[str, str | None]:
     """
     Write what an item's agent returned as JSON, and say what it lacks.
 
@@ -331,7 +344,7 @@ def _kept(value: Any, codec: Codec) -> tuple[str, str | None]:
         raise ResultError("an item's agent cannot ask for follow-up tasks")
     if isinstance(value, Degraded):
         reason, value = masked(value.reason, CAUSE_CHARS), value.result
-    return encode(value, codec), reason
+    return encode(value, codec, largest), reason
 
 
 def _told(error: Exception) -> str:

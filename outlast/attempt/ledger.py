@@ -20,15 +20,18 @@ from outlast.attempt.fence import (
     of_round,
     of_task,
 )
-from outlast.contracts.models import Answer, Assignment, Checkpoint, Task
+from outlast.contracts.models import Answer, Assignment, Checkpoint, Stored, Task
 from outlast.contracts.pool import Batch
 from outlast.store.checkpoints import checkpoint_of, row_of
 from outlast.store.items import Row
+from outlast.store.payloads import get
 from outlast.store.schema import spending
 from outlast.store.spread import lay_out
 from outlast.store.statements import (
+    ANSWER,
     BODY,
     DROP_BODY,
+    LAST_ANSWER,
     LAST_RESULT,
     RECORD,
     RESULT,
@@ -127,10 +130,10 @@ class Ledger(EffectLedger):
         """
         Find the round's answer, else the newest checkpoint of *route*.
         """
-        done = connection.scalar(RESULT, of_round(claim))
+        done = connection.scalar(ANSWER, of_round(claim))
         if done is not None:
             self._close_line(connection, claim, "already done", self._clock())
-            return Begun(claim, Checkpoint(), _kept(done)[0])
+            return Begun(claim, Checkpoint(), Answer.model_validate_json(done))
         newest = _newest(connection, claim, route, carried)
         if newest.seq:
             connection.execute(RESUMED, {**of_line(claim), "seq": newest.seq})
@@ -193,8 +196,37 @@ class Ledger(EffectLedger):
         of_result = {"of_mission": mission, "of_task": task, "of_round": round_}
         query = LAST_RESULT if round_ is None else RESULT
         with self.store.read() as connection:
+            found = connection.execute(query, of_result).first()
+        if found is None:
+            return None
+        return Answer.model_validate_json(found.answer), json.loads(found.result)
+
+    def answer(
+        self, mission: str, task: str, round_: int | None = None
+    ) -> Answer | None:
+        """
+        Read what travels of a task's result, as `result` finds it.
+        """
+        of_result = {"of_mission": mission, "of_task": task, "of_round": round_}
+        query = LAST_ANSWER if round_ is None else ANSWER
+        with self.store.read() as connection:
             found = connection.scalar(query, of_result)
-        return None if found is None else _kept(found)
+        return None if found is None else Answer.model_validate_json(found)
+
+    def kept(self, stored: Stored) -> bytes | None:
+        """
+        Read a value that was too large to travel; None when it is forgotten.
+        """
+        with self.store.read() as connection:
+            return get(connection, stored.owner, stored.digest)
+
+    def text(self, mission: str, task: str) -> str:
+        """
+        Read the last result of *task*, which has one, as JSON.
+        """
+        of_result = {"of_mission": mission, "of_task": task}
+        with self.store.read() as connection:
+            return str(connection.execute(LAST_RESULT, of_result).one().result)
 
     def record(
         self,
@@ -208,13 +240,24 @@ class Ledger(EffectLedger):
 
         :param before: writes what the result asks for, in the same transaction.
         """
-        kept = {"answer": answer.model_dump(mode="json"), "result": result}
-        body = json.dumps(kept)
+        self.record_text(claim, answer, json.dumps(result), before)
+
+    def record_text(
+        self,
+        claim: Claim,
+        answer: Answer,
+        result: str,
+        before: Callable[[sa.Connection], object] = lambda _: None,
+    ) -> None:
+        """
+        Record a result that is JSON already, and may be large.
+        """
+        kept = {"answer": answer.model_dump_json(), "result": result}
 
         def put(connection: sa.Connection) -> None:
             before(connection)
             now = self._clock()  # under the lock: the audit compares it with claims
-            row = {"fence": claim.fence, "answer": body, "recorded_at": now}
+            row = {"fence": claim.fence, **kept, "recorded_at": now}
             connection.execute(RECORD, {**key_of(claim), "round": claim.round, **row})
             self._close_line(connection, claim, "done", now)
 
@@ -224,7 +267,7 @@ class Ledger(EffectLedger):
         self,
         claim: Claim,
         answer: Answer,
-        result: JsonValue,
+        result: str,
         batch: Batch,
         rows: list[Row],
     ) -> None:
@@ -236,10 +279,10 @@ class Ledger(EffectLedger):
         """
 
         def put(connection: sa.Connection) -> None:
-            recorded = connection.scalar(RESULT, of_round(claim)) is not None
+            recorded = connection.scalar(ANSWER, of_round(claim)) is not None
             lay_out(connection, batch, rows, recorded, self._clock())
 
-        self.record(claim, answer, result, put)
+        self.record_text(claim, answer, result, put)
 
     def spend(self, claim: Claim, tokens: int, cost: float) -> Spent:
         """
@@ -269,11 +312,6 @@ class _Undo(Exception):  # noqa: N818 - nothing is wrong
     """
     Rolls a transaction back.
     """
-
-
-def _kept(row: str) -> tuple[Answer, JsonValue]:
-    kept = json.loads(row)
-    return Answer.model_validate(kept["answer"]), kept["result"]
 
 
 def _newest(

@@ -10,11 +10,13 @@ import time
 
 from outlast.attempt.fence import Claim
 from outlast.attempt.leaseledger import LeaseLedger
+from outlast.contracts.sizes import MIB
 from outlast.store.bulk import Settled
 
 # Results that are not in the store yet: what one kill makes to be done again.
 UNWRITTEN_MOST = 1_000
 WRITE_ITEMS = 500
+WRITE_CHARS = 8 * MIB
 WRITE_AFTER_S = 0.1
 
 
@@ -27,6 +29,7 @@ class Settling:
         self._ledger = ledger
         self._claim = claim
         self._rows: list[Settled] = []
+        self._chars = 0  # of these
         self._closing: list[Claim] = []
         self._writing: asyncio.Future[None] | None = None
         self._wrote_at = time.monotonic()
@@ -36,6 +39,7 @@ class Settling:
         Have a result written with the next ones.
         """
         self._rows.append(row)
+        self._chars += len(row[1])
 
     def close(self, claim: Claim) -> None:
         """
@@ -47,7 +51,8 @@ class Settling:
         """
         Write when there is enough to write, or when something has waited for long.
         """
-        if len(self._rows) >= WRITE_ITEMS or self._late:
+        enough = len(self._rows) >= WRITE_ITEMS or self._chars >= WRITE_CHARS
+        if enough or self._late:
             await self.write()
 
     def write_meanwhile(self) -> None:
@@ -71,6 +76,7 @@ class Settling:
         :raises StaleAttemptError: when a later attempt has the lease.
         """
         full = len(self._rows) + WRITE_ITEMS > UNWRITTEN_MOST
+        full = full or self._chars >= WRITE_CHARS
         while (writing := self._writing) and (last or full or writing.done()):
             await asyncio.shield(writing)
             if self._writing is writing:
@@ -82,7 +88,7 @@ class Settling:
             await writing
 
     def _begin(self, durable: bool) -> "asyncio.Future[None]":
-        rows, self._rows = self._rows, []
+        rows, self._rows, self._chars = self._rows, [], 0
         closing, self._closing = self._closing, []
         self._wrote_at = time.monotonic()
         self._writing = asyncio.ensure_future(

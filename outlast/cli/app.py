@@ -37,7 +37,7 @@ Embedded = Annotated[
 Traces = Annotated[
     bool, typer.Option("--traces", help="with the tracebacks of what agents raised")
 ]
-BatchId = Annotated[str, typer.Argument(help="the batch's id")]
+WorkId = Annotated[str, typer.Argument(help="of a mission or batch")]
 BatchName = Annotated[
     str | None,
     typer.Option("--id", help="the batch's id; with the same one items are added"),
@@ -135,13 +135,14 @@ def batch(
 
 
 @app.command()
-def results(batch: BatchId) -> None:
+def results(name: WorkId) -> None:
     """
-    Print the results of BATCH there are so far, as JSON lines in item order.
+    Print the results there are so far of a mission or batch, a JSON line for each task
+    or item.
     """
     from outlast.cli.outcomes import show_results
 
-    show_results(batch)
+    show_results(name)
 
 
 @app.command("dead-letters")

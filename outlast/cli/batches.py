@@ -26,6 +26,7 @@ from outlast.runtime import telemetry
 from outlast.runtime.answer import answer, keep_for_answer
 from outlast.runtime.batch import StartedBatch, agent_of, open_batch, resolve
 from outlast.runtime.screen import terminal_of
+from outlast.runtime.settings import settings
 from outlast.runtime.source import Source, source
 from outlast.store.batches import Batches
 from outlast.store.database import Store
@@ -45,7 +46,7 @@ def conduct_batch(
     if options.as_json:
         keep_for_answer()
     agent = agent_of(role)
-    given = source(where, partial(fault_of_input, agent))
+    given = source(where, partial(fault_of_input, agent), settings().largest_bytes)
     if not options.embedded:
         refuse_far_workers()
     stem = "batch" if where == "-" else Path(where).stem

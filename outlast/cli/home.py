@@ -14,7 +14,7 @@ def open_store() -> Store:
     """
     Open the store of this home.
     """
-    return Store(settings().store)
+    return Store(settings().store, largest=settings().largest_bytes)
 
 
 def entry_of(mission: str) -> Entry:

@@ -2,9 +2,11 @@
 Turn what a user gives into a mission, or into one sentence on what is wrong with it.
 """
 
+import json
 import secrets
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import yaml
 from pydantic import JsonValue, ValidationError
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import MISSION_BYTES, Mission, Task
+from outlast.contracts.models import Mission, Task
 from outlast.contracts.texts import shorten
 from outlast.runtime.settings import settings
 from outlast.store.folder import scan
@@ -126,7 +128,7 @@ def parse(text: str, name: str) -> dict[str, Any]:
     :raises BadInputError: when it is anything else.
     """
     try:
-        content = yaml.load(text, _Plain)  # noqa: S506 - _Plain is a SafeLoader
+        content = _json(text) or yaml.load(text, _Plain)  # noqa: S506 - a SafeLoader
     except RecursionError:
         raise BadInputError(f"{name} is nested too deeply") from None
     except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
@@ -138,6 +140,22 @@ def parse(text: str, name: str) -> dict[str, Any]:
     if _deeper_than(content, NESTING):
         raise BadInputError(f"{name} is nested more than {NESTING} levels deep")
     return content
+
+
+def _json(text: str) -> Any:
+    """
+    Read what is JSON as such, a hundred times faster than as YAML; None where it is
+    none.
+    """
+    if not text.lstrip().startswith("{"):
+        return None
+    with suppress(ValueError):
+        return json.loads(text, parse_constant=_no_constant)
+    return None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
 
 
 def build(content: dict[str, Any]) -> Mission:
@@ -205,13 +223,17 @@ def _deeper_than(value: Any, levels: int) -> bool:
 
 
 def _read(path: Path) -> str:
+    most = settings().largest_bytes
     try:
         with path.open("rb") as file:
-            body = file.read(MISSION_BYTES + 1)
+            body = file.read(most + 1)
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}") from None
-    if len(body) > MISSION_BYTES:
-        raise BadInputError(f"{path} is larger than {MISSION_BYTES} bytes")
+    if len(body) > most:
+        raise BadInputError(
+            f"{path} is larger than {most} bytes: raise OUTLAST_LARGEST_MB, or give "
+            "its tasks where their input lies"
+        )
     try:
         return body.decode()
     except UnicodeDecodeError:

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from outlast.contracts.errors import BadInputError
 from outlast.contracts.policies import MESH_ACK_S, MESH_COPIES
+from outlast.contracts.sizes import MESH_MISSION_BYTES
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,6 +43,12 @@ def submit(
     from outlast.cli.intake import mission_file
 
     mission = mission_file(file, id_)
+    size = len(mission.model_dump_json().encode())
+    if size > MESH_MISSION_BYTES:
+        raise BadInputError(
+            f"a mission of {size} bytes is over the cap of {MESH_MISSION_BYTES} of the "
+            "mesh, whose logs have all of it: give its tasks where their input lies"
+        )
     question = {"mission": mission.model_dump(mode="json"), "copies": copies}
     told = _ask("submit", SUBMIT_LIMIT_S, **question)
     if as_json:

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,7 @@ from outlast.contracts.reports import Report, Status
 from outlast.runtime import telemetry
 from outlast.runtime.answer import keep_for_answer
 from outlast.runtime.connect import connect, refuse_two_hosts
+from outlast.runtime.payload_storage import with_storage
 from outlast.runtime.settings import settings, temporal_is_named
 from outlast.runtime.start import UNKNOWN_HERE, Started, resolve, start
 from outlast.runtime.use import running, used
@@ -63,7 +64,7 @@ class Conducted:
 
     mission: Mission
     report: Report
-    results: dict[str, Any]
+    results: Mapping[str, Any]
     seconds: float
     ui: str | None
     ui_stays: bool = True  # when this command has ended
@@ -94,7 +95,7 @@ def conduct(mission: Mission, options: Options, as_json: Tell, as_text: Tell) ->
         conducted = Conducted(
             mission=mission,
             report=report,
-            results=started.results(),
+            results=started.books.results(mission.id),
             seconds=round(time.monotonic() - began, 3),
             ui=_ui(ready, mission),
             ui_stays=ready is not None and not ready["started"],
@@ -124,7 +125,8 @@ async def reach(ready: dict[str, Any] | None = None) -> Client:
 
     :raises UnavailableError: when it does not answer.
     """
-    return await connect(ready["address"] if ready else _address(), quiet=True)
+    client = await connect(ready["address"] if ready else _address(), quiet=True)
+    return with_storage(client, open_store)
 
 
 def tell_where(client: Client, options: Options) -> None:

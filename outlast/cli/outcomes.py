@@ -1,12 +1,13 @@
 """
-The starter's verbs for what came of a batch: its results, how far it is, and how to
-take dead letters back.
+The starter's verbs for what came of a mission or a batch: its results, how far it is,
+and how to take dead letters back.
 """
 
 import asyncio
 import json
 import re
 import sys
+from collections.abc import Iterator
 
 from outlast.cli.home import open_store
 from outlast.cli.missions import refuse_far_workers, with_client
@@ -14,21 +15,35 @@ from outlast.contracts.errors import BadInputError
 from outlast.runtime.batch import resolve, wake
 from outlast.runtime.screen import ended
 from outlast.store.batches import Batches, Entry
+from outlast.store.books import Books
 from outlast.store.database import Store
 from outlast.store.outcomes import Outcomes
 
 
-def show_results(batch: str) -> None:
+def show_results(name: str) -> None:
     """
-    Print the results there are, one JSON line an item, in the order of the items.
+    Print the results there are, one JSON line a task of the mission *name*, or an item
+    of the batch, in the order of the items.
     """
     store = open_store()
+    mission = Books(store).find(name) is not None
+    for line in (_tasks if mission else _items)(name, store):
+        print(line)
+        if ended(sys.stdout):
+            return
+
+
+def _tasks(mission: str, store: Store) -> Iterator[str]:
+    results = Books(store).results(mission)
+    for task in results:
+        yield f'{{"task": "{task}", "result": {ascii_json(results.text(task))}}}'
+
+
+def _items(batch: str, store: Store) -> Iterator[str]:
     known(batch, store)
     for number, result, degraded in Outcomes(store).results(batch):
         more = f', "degraded": {json.dumps(degraded)}' if degraded else ""
-        print(f'{{"item": {number}, "result": {ascii_json(result)}{more}}}')
-        if ended(sys.stdout):
-            return
+        yield f'{{"item": {number}, "result": {ascii_json(result)}{more}}}'
 
 
 def ascii_json(text: str) -> str:

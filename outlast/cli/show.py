@@ -5,6 +5,7 @@ What the starter prints: for people, and one JSON object for programs.
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from outlast.cli.follow import View, doing, look, why_silent
@@ -15,7 +16,7 @@ from outlast.cli.report import write_report
 from outlast.cli.wedged import wedged_cause
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.reports import Outcome, Progress, Report, Status
-from outlast.runtime.answer import answer
+from outlast.runtime.answer import answer, answer_with
 from outlast.store.batches import Batches
 from outlast.store.books import ACCEPTED, Books, Entry
 
@@ -62,16 +63,15 @@ def mission_json(conducted: Conducted) -> None:
     """
     Print a mission's end as one JSON object.
     """
-    report = conducted.report
+    report, results = conducted.report, conducted.results
     value = {
         "mission": report.mission,
         "status": report.status,
         "degraded": report.degraded,
-        "tasks": [_task_json(each, conducted.results) for each in report.tasks],
         "seconds": conducted.seconds,
         "ui": conducted.ui,
     }
-    answer(value)
+    answer_with(value, "tasks", (_task_json(each, results) for each in report.tasks))
 
 
 def print_mission(conducted: Conducted) -> None:
@@ -212,7 +212,7 @@ def _published(conducted: Conducted) -> dict[str, Any]:
     return {**found, "report": found.get("report") or write_report(conducted)}
 
 
-def _task_json(outcome: Outcome, results: dict[str, Any]) -> dict[str, Any]:
+def _task_json(outcome: Outcome, results: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": outcome.id,
         "role": outcome.role,
@@ -252,6 +252,8 @@ def _print_progress(view: View) -> None:
     _print_parked(view.progress)
     for task in view.progress.waiting:
         print(f"{task:<16} waiting")
+    if view.progress.left_out:
+        print(f"and {view.progress.left_out} more tasks")
 
 
 def _print_lacks(report: Report) -> None:

@@ -15,13 +15,6 @@ from outlast.contracts.scopes import Scope
 from outlast.contracts.state import Contract, State
 from outlast.contracts.texts import SUMMARY_CHARS, digest
 
-# Progress in a heartbeat. Temporal terminates a workflow whose pending heartbeats
-# grow past its state limit, so what is larger goes to the store.
-CHECKPOINT_BYTES = 4 * 1024
-RESULT_BYTES = 64 * 1024
-INPUT_BYTES = 32 * 1024
-MISSION_BYTES = 1024 * 1024
-
 
 class Approval(Contract):
     """
@@ -43,6 +36,17 @@ class Budget(Contract):
     time_s: float | None = Field(default=None, gt=0, le=30 * 86_400)
 
 
+class Stored(Contract):
+    """
+    Where a value lies that is too large to travel: in the store, among what is kept
+    for the mission *owner*.
+    """
+
+    owner: Name
+    digest: str
+    size: int  # in bytes
+
+
 class Task(Contract):
     """
     One unit of agent work.
@@ -51,6 +55,7 @@ class Task(Contract):
     id: Name
     role: Name
     input: dict[str, JsonValue] = Field(default={})
+    stored: Stored | None = None  # the input, where it is too large: see inputs.py
     needs: list[Name] = Field(default=[])
     required: bool = True
     approval: Approval | None = None
@@ -240,6 +245,7 @@ class Answer(Contract):
     """
 
     digest: str
+    size: int = 0  # of the result, in bytes as JSON
     attempt: int
     summary: str = Field(default="", max_length=SUMMARY_CHARS)
     degraded: list[str] = Field(default=[])

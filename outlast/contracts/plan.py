@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.graph import Graph
 from outlast.contracts.models import Mission, Past, Task
-from outlast.contracts.reports import Outcome, Status
+from outlast.contracts.reports import Outcome, Status, few
 from outlast.contracts.validity import check
 
 ANSWERED = {Status.DONE, Status.DEGRADED}
@@ -287,7 +287,7 @@ def settle(task: Task, status: Status, *reasons: str) -> Outcome:
         route=task.role,
         status=status,
         required=task.required,
-        reasons=list(reasons),
+        reasons=few(reasons),
     )
 
 

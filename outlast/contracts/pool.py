@@ -5,14 +5,14 @@ An item is numbered from 1 in the order of its arrival and stays in the store; w
 travels, and what a history holds, are ranges of numbers.
 """
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from outlast.contracts.names import BatchName, Name
 from outlast.contracts.policies import SHIPPED, Policy
 from outlast.contracts.scopes import Scope, batch_scope
 from outlast.contracts.state import Contract, State
-
-ITEM_BYTES = 32 * 1024
 
 # Leases that a batch has out at once. Workers pull, so more than they can take waits.
 WINDOW = 16
@@ -181,6 +181,7 @@ class PoolProgress(Contract):
     The answer to the query `progress`.
     """
 
+    inline: ClassVar[bool] = True
     batch: BatchName
     settled: int  # by leases that have ended
     dead: int

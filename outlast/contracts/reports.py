@@ -5,13 +5,21 @@ Nothing here is ever undecided: each task ends in one Status, each mission in a 
 that lists what it lacks and why.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
+from typing import ClassVar, TypeVar
 
 from pydantic import Field
 
 from outlast.contracts.approvals import WantedEffect
 from outlast.contracts.names import Moment, Name
+from outlast.contracts.sizes import PROGRESS_BYTES, REASONS_BYTES
 from outlast.contracts.state import Contract
+from outlast.contracts.texts import CAUSE_CHARS, shorten
+
+# A cause, with the task and the missions within that it comes from.
+REASON_CHARS = CAUSE_CHARS + 200
+BRIEF_CHARS = 120  # of one, where there are thousands
 
 
 class Status(StrEnum):
@@ -27,6 +35,21 @@ class Status(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+def few(reasons: Iterable[str]) -> list[str]:
+    """
+    Keep as many *reasons* as have room in an outcome, and say how many were left out.
+    """
+    kept: list[str] = []
+    every = [shorten(each, REASON_CHARS) for each in reasons]
+    room = REASONS_BYTES
+    for each in every:
+        room -= len(each.encode())
+        if room < 0:
+            return [*kept, f"and {len(every) - len(kept)} more reasons"]
+        kept.append(each)
+    return kept
 
 
 class Outcome(Contract):
@@ -96,9 +119,77 @@ class Progress(Contract):
     The answer to the query `progress`.
     """
 
+    inline: ClassVar[bool] = True
     mission: Name
     paused: bool
     waiting: list[Name]
     running: list[Running]
     settled: list[Outcome]
     asked: list[Asked] = Field(default=[])
+    left_out: int = 0  # tasks: all of them are more than an answer may hold
+
+
+def fitting(progress: Progress) -> Progress:
+    """
+    Make *progress* an answer that the server takes: where it is too large, what a
+    person needs goes first, and outcomes are told in short.
+    """
+    if _size(progress) <= PROGRESS_BYTES:
+        return progress
+    questions, room = _Room(PROGRESS_BYTES // 2), _Room(PROGRESS_BYTES // 2)
+    asked, running = questions.take(progress.asked), room.take(progress.running)
+    brief = [_brief(each) for each in progress.settled]
+    lacking = room.take([each for each in brief if each.status is not Status.DONE])
+    waiting = room.take_names(progress.waiting)
+    done = room.take([each for each in brief if each.status is Status.DONE])
+    return Progress(
+        mission=progress.mission,
+        paused=progress.paused,
+        waiting=waiting,
+        running=running,
+        settled=[*lacking, *done],
+        asked=asked,
+        left_out=questions.left_out + room.left_out,
+    )
+
+
+T = TypeVar("T", bound=Contract)
+
+
+class _Room:
+    """
+    What there is room for in an answer of at most *size* bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.left_out = 0
+        self._left = size
+
+    def take(self, told: list[T]) -> list[T]:
+        """
+        Take as many of *told* as there is room for, from the front.
+        """
+        return told[: self._fit(_size(each) for each in told)]
+
+    def take_names(self, names: list[str]) -> list[str]:
+        """
+        The same for names.
+        """
+        return names[: self._fit(len(each) for each in names)]
+
+    def _fit(self, sizes: Iterable[int]) -> int:
+        count = 0
+        for size in sizes:
+            self._left -= size + 4  # what parts it from the next
+            count += self._left >= 0
+            self.left_out += self._left < 0
+        return count
+
+
+def _brief(outcome: Outcome) -> Outcome:
+    reasons = [shorten(each, BRIEF_CHARS) for each in outcome.reasons[:1]]
+    return outcome.model_copy(update={"summary": "", "reasons": reasons})
+
+
+def _size(told: Contract) -> int:
+    return len(told.model_dump_json().encode())

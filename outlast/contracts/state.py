@@ -3,7 +3,7 @@ What every value that crosses a process has in common, and every one that may ou
 the release that wrote it.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,6 +20,9 @@ class Contract(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Whether it travels itself however large: an answer that nobody keeps.
+    inline: ClassVar[bool] = False
 
 
 class State(Contract):

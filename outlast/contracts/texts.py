@@ -4,7 +4,10 @@ nothing obeys it.
 """
 
 import hashlib
+import json
 import re
+
+from outlast.contracts.sizes import TITLE_BYTES
 
 SUMMARY_CHARS = 200
 CAUSE_CHARS = 400
@@ -32,17 +35,51 @@ def digest(text: str) -> str:
     """
     Fingerprint *text*.
     """
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return digest_bytes(text.encode(errors="surrogatepass"))
+
+
+def digest_bytes(body: bytes) -> str:
+    """
+    Fingerprint *body*.
+    """
+    return hashlib.sha256(body).hexdigest()
 
 
 def shorten(text: str, most: int) -> str:
     """
     Cut *text* to one line of at most *most* characters that can be shown anywhere.
+
+    It has at most two bytes for each of them, and three in JSON, whatever the script.
     """
     # Half a character, as in a file name that is no UTF-8, could not be sent.
     whole = text[: most + READ_CHARS].encode(errors="replace").decode()
     line = visible_line(" ".join(whole.split()))
-    return line if len(line) <= most else line[: most - 1] + "…"
+    if len(line) <= most and len(line.encode()) <= 2 * most:
+        return line
+    return cut(line[: most - 1], 2 * most)
+
+
+def cut(text: str, most: int, end: str = "…") -> str:
+    """
+    Cut *text* to at most *most* bytes, the *end* that says so among them.
+    """
+    room = max(0, most - len(end.encode()))
+    return text.encode(errors="replace")[:room].decode(errors="ignore") + end
+
+
+def title(text: str) -> str:
+    """
+    Sum *text* up for the Web UI: safe in Markdown, and no more than the server takes
+    of a summary.
+    """
+    most = SUMMARY_CHARS
+    while _json_bytes(told := markdown(shorten(text, most))) > TITLE_BYTES:
+        most = most * 3 // 4
+    return told
+
+
+def _json_bytes(text: str) -> int:
+    return len(json.dumps(text, ensure_ascii=False).encode())
 
 
 def visible(text: str) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.graph import Graph
-from outlast.contracts.models import INPUT_BYTES, Mission, Task
+from outlast.contracts.models import Mission, Task
+from outlast.contracts.sizes import PLAN_BYTES
 from outlast.contracts.trees import MISSION_ROLE, child_of
 
 
@@ -29,6 +30,28 @@ def check(added: list[Task], known: dict[str, Task], mission: Mission) -> None:
         )
     for task in added:
         _check_task(task, together, mission)
+    refuse_too_large(added)
+
+
+def refuse_too_large(tasks: list[Task]) -> None:
+    """
+    Make sure that *tasks* fit into a plan; large inputs are not in it.
+
+    :raises BadInputError: in one sentence.
+    """
+    size = 0
+    for task in tasks:
+        try:
+            size += len(task.model_dump_json().encode())
+        except ValueError:
+            raise BadInputError(
+                f"task {task.id!r} holds text that is no UTF-8 and cannot travel"
+            ) from None
+    if size > PLAN_BYTES:
+        raise BadInputError(
+            f"{len(tasks)} tasks have {size} bytes together, with their needs and "
+            f"small inputs, over the cap of {PLAN_BYTES}: use fewer tasks or needs"
+        )
 
 
 def _check_task(task: Task, together: Mapping[str, Task], mission: Mission) -> None:
@@ -45,13 +68,3 @@ def _check_task(task: Task, together: Mapping[str, Task], mission: Mission) -> N
     for need in task.needs:
         if need not in together:
             raise BadInputError(f"task {task.id!r} needs {need!r}, which is no task")
-    try:
-        size = len(task.model_dump_json().encode())
-    except ValueError:
-        raise BadInputError(
-            f"task {task.id!r} holds text that is no UTF-8 and cannot travel"
-        ) from None
-    if size > INPUT_BYTES:
-        raise BadInputError(
-            f"task {task.id!r} has {size} bytes of input, over the cap of {INPUT_BYTES}"
-        )

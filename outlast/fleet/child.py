@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -59,8 +60,9 @@ from outlast.runtime import telemetry
 from outlast.runtime.connect import connect_patiently
 from outlast.runtime.event_loop import run_whole
 from outlast.runtime.locks import home_of
+from outlast.runtime.payload_storage import with_storage
 from outlast.runtime.settings import Settings, settings
-from outlast.store.database import Store, share
+from outlast.store.database import Store, share, shared
 from outlast.store.root import confine
 
 # After the drain time attempts have been cancelled; one that does not end is left.
@@ -207,6 +209,7 @@ async def _serve(
     client = await connect_patiently(stop, identity_of(pid, kind))
     if client is not None and store is not None:
         share(store)
+        client = with_storage(client, shared)
         hosting = await hosted(kind, client, store, agents, chosen, recorder)
         parent.tell_hosted(hosting)
         if kind is Kind.WORKFLOWS:
@@ -272,7 +275,8 @@ async def _open_patiently(stop: asyncio.Event, chosen: Settings) -> Store | None
     told = False
     while not stop.is_set():
         try:
-            return await asyncio.to_thread(Store, chosen.store)  # the watchdog looks
+            opening = partial(Store, chosen.store, largest=chosen.largest_bytes)
+            return await asyncio.to_thread(opening)  # the watchdog looks
         except StoreAwayError as error:
             if not told:
                 logger.warning("store.away: %s", error)

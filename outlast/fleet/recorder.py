@@ -24,7 +24,7 @@ from pathlib import Path
 
 from outlast.attempt.hands import NOBODY, Hand
 from outlast.contracts.errors import UnavailableError
-from outlast.contracts.models import CHECKPOINT_BYTES
+from outlast.contracts.sizes import CHECKPOINT_BYTES
 
 SLOTS = 128
 HEAD_BYTES = 2048  # the task token and the names

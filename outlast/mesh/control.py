@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
-from outlast.contracts.models import MISSION_BYTES
+from outlast.contracts.sizes import MESH_MISSION_BYTES
 
 Question = dict[str, Any]
 Answer = Callable[[Question], Awaitable[Any]]
@@ -55,7 +55,7 @@ class Control:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(
-            self._serve, self._path, limit=2 * MISSION_BYTES
+            self._serve, self._path, limit=2 * MESH_MISSION_BYTES
         )
         self._path.chmod(0o600)
 

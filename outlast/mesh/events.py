@@ -117,7 +117,7 @@ class PartFinished(Fact):
     epoch: int = Field(ge=1)
     part: Name
     round: int = 1
-    answer: str  # the row `results.answer`
+    answer: str  # JSON of the result and of what travels of it
 
 
 class TaskFinished(Fact):

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from outlast.contracts.models import CHECKPOINT_BYTES, Checkpoint, Task
+from outlast.contracts.models import Checkpoint, Task
 from outlast.contracts.policies import MESH_EVENT_BYTES
+from outlast.contracts.sizes import CHECKPOINT_BYTES
 from outlast.mesh.events import PartFinished
 from outlast.mesh.standing import Progressed
 from outlast.store.checkpoints import checkpoint_of, row_of
@@ -81,14 +82,19 @@ class Watch:
     def _finished(
         self, connection: sa.Connection, missions: list[str], since: float
     ) -> Iterator[Reached]:
+        # What does not fit into an event is not even read.
+        size = sa.func.length(results.c.answer) + sa.func.length(results.c.result)
         query = sa.select(results).where(
-            results.c.mission.in_(missions), results.c.recorded_at >= since
+            results.c.mission.in_(missions),
+            results.c.recorded_at >= since,
+            size <= MESH_EVENT_BYTES,
         )
         for row in connection.execute(query):
             if _stays(row.answer):
                 continue
             if self._is_new(row.mission, row.task, row.round, float("inf")):
-                yield Reached(row.mission, row.task, row.round, row.answer)
+                whole = f'{{"answer": {row.answer}, "result": {row.result}}}'
+                yield Reached(row.mission, row.task, row.round, whole)
 
     def _is_new(self, mission: str, part: str, round_: int, seq: float) -> bool:
         last = self._seen.get((mission, part), (0, 0.0))
@@ -153,8 +159,9 @@ def put(
         for each in parts:
             key = {"mission": mission, "task": each.part, "round": 1, "fence": 0}
             if isinstance(each, PartFinished):
-                row = {**key, "answer": each.answer, "recorded_at": now_s}
-                connection.execute(RECORD, row)
+                kept = json.loads(each.answer)
+                row = {name: json.dumps(kept[name]) for name in ("answer", "result")}
+                connection.execute(RECORD, {**key, **row, "recorded_at": now_s})
                 continue
             folded, body = _fold(each.checkpoint)
             saved = {**row_of(folded), "body": body, "saved_at": now_s}
@@ -183,8 +190,13 @@ def _fold(checkpoint: Checkpoint) -> tuple[Checkpoint, bytes | None]:
 
 def _stays(answer: str) -> bool:
     """
-    Say whether a result is none elsewhere: the items that it has fanned out are in this
-    peer's store only, and what it has rejected may be done again by now.
+    Say whether a result is none elsewhere: the items that it has fanned out, and large
+    inputs of its follow-up tasks, are in this peer's store only, and what it has
+    rejected may be done again by now.
     """
-    told = json.loads(answer)["answer"]
-    return told.get("spread") is not None or told.get("redo") is not None
+    told = json.loads(answer)
+    return (
+        told.get("spread") is not None
+        or told.get("redo") is not None
+        or any(task.get("stored") for task in told.get("follow_ups", ()))
+    )

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 from outlast.runtime.screen import SafeStream
@@ -48,3 +49,16 @@ def answer(value: Any) -> None:
     Print *value* as one line of JSON.
     """
     print(json.dumps(value), file=answering(), flush=True)
+
+
+def answer_with(value: dict[str, Any], name: str, rows: Iterable[Any]) -> None:
+    """
+    Print *value* and, in its field *name*, the *rows* as one line of JSON; one row at a
+    time, since all of them may be more than memory holds.
+    """
+    out, apart = answering(), ""
+    out.write(json.dumps(value)[:-1] + f', "{name}": [')
+    for row in rows:
+        out.write(apart + json.dumps(row))
+        apart = ", "
+    print("]}", file=out, flush=True)

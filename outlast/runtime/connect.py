@@ -11,13 +11,13 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client, KeepAliveConfig
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
 from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.contracts.policies import SIGN_S
 from outlast.runtime import telemetry
+from outlast.runtime.conversion import CONVERTER
 from outlast.runtime.settings import Settings
 
 # A cut link is noticed after 5 s of silence and 5 s without an answer; the SDK's
@@ -54,7 +54,7 @@ async def connect(
     try:
         return await Client.connect(
             **config,
-            data_converter=pydantic_data_converter,
+            data_converter=CONVERTER,
             keep_alive_config=KEEP_ALIVE,
             runtime=_runtime(quiet),
             interceptors=telemetry.interceptors(),

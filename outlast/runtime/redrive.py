@@ -15,7 +15,7 @@ from outlast.contracts.models import Mission, Past, Redrive
 from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.policies import SHIPPED
 from outlast.contracts.reports import Outcome, Report, Status
-from outlast.contracts.texts import markdown, shorten
+from outlast.contracts.texts import title
 from outlast.runtime.start import tags_of
 from outlast.store.books import Books
 
@@ -61,7 +61,7 @@ async def go_on(client: Client, books: Books, report: Report, redrive: Redrive) 
             task_queue=MISSIONS_QUEUE,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             task_timeout=timedelta(seconds=SHIPPED.workflow_task_s),
-            static_summary=markdown(shorten(mission.goal, 200)),
+            static_summary=title(mission.goal),
             search_attributes=await tags_of(client, mission),
         )
     except WorkflowAlreadyStartedError:

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.policies import MODEL_SILENCE_S, SHIPPED, Timing, timing_of
+from outlast.contracts.sizes import LARGEST_BYTES, MIB
 
 SHIPPED_CREW = [
     "activities.librarian",
@@ -102,13 +103,20 @@ class Settings(BaseSettings):
     # Memory of one worker process above which it is killed; 0 for no cap. Above three
     # quarters of it the process is replaced once it has nothing in hand.
     memory_mb: int = Field(default=2048, ge=0)
+    # The largest result, item, input of a task or saved progress, in MiB. It lies in
+    # the store, and a process holds a few of them in memory at once.
+    largest_mb: int = Field(default=LARGEST_BYTES // MIB, ge=1, le=256)
     # How long an attempt may last that a stopping worker lets finish; the others are
     # handed on at once. Longer finishes more of them here.
     drain_s: float = Field(default=0.05, ge=0, le=600)
 
     @property
     def memory_cap(self) -> int:
-        return self.memory_mb * 2**20
+        return self.memory_mb * MIB
+
+    @property
+    def largest_bytes(self) -> int:
+        return self.largest_mb * MIB
 
     @property
     def timing(self) -> Timing:

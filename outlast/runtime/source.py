@@ -10,16 +10,19 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.pool import ITEM_BYTES
+from outlast.contracts.sizes import KIB, LARGEST_BYTES, MIB
 from outlast.contracts.texts import shorten
 from outlast.store.folder import scan
 
-# Items that are written at once as they come in, and how long they wait for company.
+# Items that are written at once as they come in, how large they are together, and how
+# long they wait for company.
 CHUNK = 1_000
+CHUNK_CHARS = 8 * MIB
 LINGER_S = 0.1
 
 FaultOf = Callable[[Any], str | None]
@@ -35,6 +38,10 @@ class Given:
     fault: str | None = None
 
 
+# What the thread that reads hands on: an item, why it ends early, or that it ends.
+Come = Given | Exception | None
+
+
 @dataclass(frozen=True)
 class Source:
     """
@@ -46,7 +53,9 @@ class Source:
     items: Callable[[], Iterator[Given]]
 
 
-def source(where: str, fault_of: FaultOf = lambda _: None) -> Source:
+def source(
+    where: str, fault_of: FaultOf = lambda _: None, largest: int = LARGEST_BYTES
+) -> Source:
     """
     Find the items at *where*: a file of JSON lines, a folder, or - for standard input.
 
@@ -56,23 +65,24 @@ def source(where: str, fault_of: FaultOf = lambda _: None) -> Source:
     """
     if where == "-":
         name = "standard input"
-        return Source(name, None, lambda: read_lines(sys.stdin.buffer, name, fault_of))
+        read = partial(read_lines, sys.stdin.buffer, name, fault_of, largest)
+        return Source(name, None, read)
     path = Path(where).expanduser()
     if path.is_dir():
         return _folder(path, fault_of)
     try:
         with path.open("rb") as file:
-            total = check(read_lines(file, where, fault_of))
+            total = check(read_lines(file, where, fault_of, largest))
     except OSError as error:
         raise BadInputError(f"{where} cannot be read: {error.strerror}") from None
     if not total:
         raise BadInputError(f"{where} holds no items")
-    return Source(where, total, lambda: _read_file(path))
+    return Source(where, total, lambda: _read_file(path, largest))
 
 
-def _read_file(path: Path) -> Iterator[Given]:
+def _read_file(path: Path, largest: int) -> Iterator[Given]:
     with path.open("rb") as file:
-        yield from read_lines(file, str(path))
+        yield from read_lines(file, str(path), largest=largest)
 
 
 def _folder(path: Path, fault_of: FaultOf) -> Source:
@@ -96,14 +106,17 @@ def _folder(path: Path, fault_of: FaultOf) -> Source:
 
 
 def read_lines(
-    file: BinaryIO, name: str, fault_of: FaultOf = lambda _: None
+    file: BinaryIO,
+    name: str,
+    fault_of: FaultOf = lambda _: None,
+    largest: int = LARGEST_BYTES,
 ) -> Iterator[Given]:
     """
     Read items from JSON lines, one after the other; blank lines are no items.
     """
-    for number, line in enumerate(_lines(file), 1):
+    for number, line in enumerate(_lines(file, largest), 1):
         if line.strip():
-            yield _item(line, f"{name} line {number}", fault_of)
+            yield _item(line, f"{name} line {number}", fault_of, largest)
 
 
 def check(items: Iterable[Given]) -> int:
@@ -120,6 +133,28 @@ def check(items: Iterable[Given]) -> int:
     return count
 
 
+class _Waiting(queue.Queue[Come]):
+    """
+    Items that have come and were not taken, bounded by how large they are together.
+    """
+
+    def _init(self, maxsize: int) -> None:
+        super()._init(maxsize)
+        self._size = 0
+
+    def _qsize(self) -> int:
+        return self._size
+
+    def _put(self, item: Come) -> None:
+        super()._put(item)
+        self._size += _weight(item)
+
+    def _get(self) -> Come:
+        item = super()._get()
+        self._size -= _weight(item)
+        return item
+
+
 class Coming:
     """
     Items as they come: read by a thread that nobody waits for, since a pipe may stay
@@ -127,7 +162,7 @@ class Coming:
     """
 
     def __init__(self, given: Iterable[Given]) -> None:
-        self._queue: queue.Queue[Given | Exception | None] = queue.Queue(4 * CHUNK)
+        self._queue = _Waiting(4 * CHUNK_CHARS)
         threading.Thread(target=self._read, args=(given,), daemon=True).start()
         self._over = False
 
@@ -146,8 +181,8 @@ class Coming:
         :raises OSError: when the source breaks.
         """
         found: list[Given] = []
-        deadline = time.monotonic() + LINGER_S
-        while len(found) < CHUNK and not self._over:
+        size, deadline = 0, time.monotonic() + LINGER_S
+        while len(found) < CHUNK and size < CHUNK_CHARS and not self._over:
             try:
                 wait_s = max(0.0, deadline - time.monotonic())
                 each = self._queue.get(timeout=wait_s)
@@ -159,30 +194,39 @@ class Coming:
                 self._over = True
             else:
                 found.append(each)
+                size += len(each.body)
         return None if self._over and not found else found
 
 
-def _lines(file: BinaryIO) -> Iterator[bytes]:
+def _weight(item: Come) -> int:
+    # With what an object costs besides: of a million small items too.
+    return KIB + (len(item.body) if isinstance(item, Given) else 0)
+
+
+def _lines(file: BinaryIO, largest: int) -> Iterator[bytes]:
     """
     Read lines of at most one item's size and a little more; the rest of a longer one
     is left out.
     """
     whole = True
-    while line := file.readline(2 * ITEM_BYTES):
+    while line := file.readline(largest + KIB):
         if whole:
             yield line
         whole = line.endswith(b"\n")
 
 
-def _item(line: bytes, place: str, fault_of: FaultOf) -> Given:
-    if len(line.strip()) > ITEM_BYTES:
-        told = shorten(line.decode(errors="replace"), 200)
-        fault = f"{place}: an item of more than {ITEM_BYTES} bytes"
+def _item(line: bytes, place: str, fault_of: FaultOf, largest: int) -> Given:
+    if len(line.strip()) > largest:
+        told = shorten(line[:KIB].decode(errors="replace"), 200)
+        fault = (
+            f"{place}: an item of more than {largest} bytes: raise OUTLAST_LARGEST_MB, "
+            "or give where it lies"
+        )
         return Given(json.dumps(f"{place}: {told}"), fault)
     try:
         item = json.loads(line)
     except (ValueError, RecursionError) as error:
-        told = shorten(line.decode(errors="replace"), 200)
+        told = shorten(line[:KIB].decode(errors="replace"), 200)
         return Given(json.dumps(f"{place}: {told}"), f"{place}: no JSON: {error}")
     if not isinstance(item, dict):
         return Given(json.dumps(item), f"{place}: an item must be a JSON object")

@@ -22,16 +22,19 @@ from temporalio.service import RPCError, RPCStatusCode
 from outlast.attempt.agent_check import refuse_misfits
 from outlast.attempt.agent_loading import crew, load
 from outlast.contracts.errors import OutlastError, TooManyError, UnavailableError
+from outlast.contracts.inputs import Moving
 from outlast.contracts.models import Mission
 from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.plan import Plan
 from outlast.contracts.policies import SHIPPED, timing_of
 from outlast.contracts.reports import Report
-from outlast.contracts.texts import markdown, shorten
+from outlast.contracts.texts import title
 from outlast.runtime.connect import connect, refuse_two_hosts
+from outlast.runtime.payload_storage import with_storage
 from outlast.runtime.settings import settings
 from outlast.store.books import Books
 from outlast.store.database import Store
+from outlast.store.payloads import putting
 
 STATUS = SearchAttributeKey.for_keyword("OutlastStatus")
 TENANT = SearchAttributeKey.for_keyword("OutlastTenant")
@@ -80,7 +83,7 @@ class Started:
         """
         Read the results of its tasks, by task id.
         """
-        return self.books.results(self.id)
+        return dict(self.books.results(self.id))
 
     def _from_books(self, error: RPCError) -> Report | None:
         """
@@ -105,9 +108,21 @@ def resolve(mission: Mission) -> Mission:
     """
     agents = load(settings().modules)
     resolved = mission.model_copy(update={"crew": crew(agents)})
-    Plan(resolved)
+    Plan(lean(resolved, settings().largest_bytes)[0])
     refuse_misfits(resolved.tasks, agents)
     return resolved
+
+
+def lean(mission: Mission, largest: int) -> tuple[Mission, list[bytes]]:
+    """
+    Move the large inputs out of *mission*; returns too what the store must have of it
+    before anybody gets it.
+
+    :raises BadInputError: naming the task whose input cannot be kept.
+    """
+    moving = Moving(mission.id, largest)
+    tasks = moving.moved(mission.tasks)
+    return mission.model_copy(update={"tasks": tasks}), moving.bodies
 
 
 async def start(
@@ -124,18 +139,26 @@ async def start(
     if client is None and store is None:
         refuse_two_hosts(settings())
     client = client or await connect()
-    store = store or Store(settings().store)
-    clocks = timing_of(store.one_host)
-    found = {"store": store.id, "heartbeat_timeout_s": clocks.heartbeat_timeout_s}
-    resolved = resolved.model_copy(update=found)
-    books = Books(store)
+    kept = store or Store(settings().store, largest=settings().largest_bytes)
+    client = with_storage(client, lambda: kept)
+    clocks = timing_of(kept.one_host)
+    found = {"store": kept.id, "heartbeat_timeout_s": clocks.heartbeat_timeout_s}
+    resolved, bodies = lean(resolved.model_copy(update=found), kept.largest)
+    books = Books(kept)
     if books.find(resolved.id) is None:
-        refuse_too_many(store)
+        refuse_too_many(kept)
     await asyncio.to_thread(books.open, resolved)
+    if bodies:
+        await asyncio.to_thread(_keep, kept, resolved.id, bodies)
     handle = client.get_workflow_handle(resolved.id, result_type=Report)
     await _hand_over(client, resolved)
     await asyncio.to_thread(books.accept, resolved.id)
     return Started(resolved.id, handle, books)
+
+
+def _keep(store: Store, mission: str, bodies: list[bytes]) -> None:
+    with store.write() as connection:
+        putting(mission, bodies)(connection)
 
 
 def refuse_too_many(store: Store) -> None:
@@ -169,7 +192,7 @@ async def _hand_over(client: Client, mission: Mission) -> None:
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 task_timeout=timedelta(seconds=SHIPPED.workflow_task_s),
-                static_summary=markdown(shorten(mission.goal, 200)),
+                static_summary=title(mission.goal),
                 search_attributes=tags,
             )
         except WorkflowAlreadyStartedError:

@@ -22,6 +22,7 @@ from outlast.store.schema import (
     item_results,
     item_troubles,
     items,
+    payloads,
     refusals,
     spending,
 )
@@ -208,7 +209,7 @@ def erase(connection: sa.Connection, batch: str) -> bool:
     """
     for table in (items, item_results, item_troubles):
         connection.execute(sa.delete(table).where(table.c.batch == batch))
-    for table in (attempts, checkpoints, claims, refusals, spending):
+    for table in (attempts, checkpoints, claims, payloads, refusals, spending):
         connection.execute(sa.delete(table).where(table.c.mission == batch))
     gone = connection.execute(sa.delete(batches).where(batches.c.id == batch))
     return bool(gone.rowcount)

@@ -2,7 +2,6 @@
 The missions' books: what was accepted, how it ended, and whether the promises held.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from outlast.store.batches import erase
 from outlast.store.checkpoints import checkpoint_of
 from outlast.store.database import Store
 from outlast.store.effects import close_lines, of_mission
+from outlast.store.results import Results
 from outlast.store.schema import (
     attempts,
     batches,
@@ -25,6 +25,7 @@ from outlast.store.schema import (
     claims,
     effects,
     missions,
+    payloads,
     refusals,
     results,
     spending,
@@ -34,7 +35,15 @@ from outlast.store.upsert import enter
 STARTING = "starting"
 ACCEPTED = "accepted"
 FORGOTTEN = "forgotten"
-OF_A_MISSION = (attempts, checkpoints, claims, refusals, results, spending)
+OF_A_MISSION = (
+    attempts,
+    checkpoints,
+    claims,
+    payloads,
+    refusals,
+    results,
+    spending,
+)
 
 
 @dataclass(frozen=True)
@@ -149,9 +158,13 @@ class Books:
         """
         Read which tasks a mission's agents have asked for, by the task that did.
         """
+        query = sa.select(results.c.task, results.c.answer).where(
+            results.c.mission == mission
+        )
+        with self._store.read() as connection:
+            rows = connection.execute(query.order_by(results.c.round)).all()
         return {
-            task: Answer.model_validate(kept["answer"]).follow_ups
-            for task, kept in self._kept(mission).items()
+            row.task: Answer.model_validate_json(row.answer).follow_ups for row in rows
         }
 
     def checkpoints(self, mission: str) -> dict[str, Checkpoint]:
@@ -205,24 +218,11 @@ class Books:
             counts = [connection.scalar(each) for each in (open_missions, open_batches)]
         return sum(int(each or 0) for each in counts)
 
-    def results(self, mission: str) -> dict[str, Any]:
+    def results(self, mission: str) -> Results:
         """
-        Read the results of a mission's tasks, of their last round, by task id.
+        Find the results of a mission's tasks, of their last round, by task id.
         """
-        return {task: kept["result"] for task, kept in self._kept(mission).items()}
-
-    def _kept(self, mission: str) -> dict[str, Any]:
-        """
-        Read answer and result of each task's last round.
-        """
-        query = (
-            sa.select(results.c.task, results.c.answer)
-            .where(results.c.mission == mission)
-            .order_by(results.c.round)
-        )
-        with self._store.read() as connection:
-            rows = connection.execute(query).all()
-        return {row.task: json.loads(row.answer) for row in rows}
+        return Results(self._store, mission)
 
     def attempts(self, mission: str) -> list[dict[str, Any]]:
         """

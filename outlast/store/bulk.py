@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from outlast.store.payloads import fold, is_large
 from outlast.store.schema import batches
 
 PENDING = """
@@ -72,6 +73,13 @@ SETTLE = {
     """),  # noqa: S608 - put together from constants
 }
 
+# One result by itself, of which the row holds a reference: that is no JSON.
+SETTLE_LARGE = sa.text(f"""
+INSERT INTO item_results (batch, item, result, degraded)
+SELECT :batch, given.item, :result, :degraded
+FROM (SELECT CAST(:item AS integer) AS item) AS given {_UNLESS_DEAD}
+""")  # noqa: S608 - put together from constants
+
 # An item's number, its result as JSON text, and why it is less than was asked.
 Settled = tuple[int, str, str | None]
 
@@ -88,6 +96,11 @@ def settle(connection: sa.Connection, batch: str, rows: list[Settled]) -> None:
     dialect = connection.dialect.name
     if dialect == "postgresql":
         connection.execute(OPEN, {"batch": batch})
+    for row in rows:
+        if is_large(row[1]):
+            _settle_large(connection, batch, row)
+    rows = [row for row in rows if not is_large(row[1])]
+    if dialect == "postgresql":
         given: dict[str, Any] = {
             "items": [item for item, _, _ in rows],
             "results": [result for _, result, _ in rows],
@@ -96,6 +109,14 @@ def settle(connection: sa.Connection, batch: str, rows: list[Settled]) -> None:
     else:
         given = {"rows": f"[{','.join(map(_triple, rows))}]"}
     connection.execute(SETTLE[dialect], {"batch": batch, **given})
+
+
+def _settle_large(connection: sa.Connection, batch: str, row: Settled) -> None:
+    item, result, reason = row
+    kept = fold(connection, batch, result)
+    told = reason and reason.replace("\0", "")
+    given = {"batch": batch, "item": item, "result": kept, "degraded": told}
+    connection.execute(SETTLE_LARGE, given)
 
 
 def _triple(row: Settled) -> str:

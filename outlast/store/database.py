@@ -15,6 +15,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from outlast.contracts.errors import StoreError
+from outlast.contracts.sizes import LARGEST_BYTES
 from outlast.store import migrate, schema
 from outlast.store.postgres import PostgresDatabase
 from outlast.store.sqlite import SqliteDatabase
@@ -68,10 +69,18 @@ class Store:
     Its *id* is made once and tells it from every other store.
 
     :param upgrade: bring an older schema up to date, also where others may use it.
+    :param largest: the bytes of a value above which it is refused; those who write
+        make sure of it, in a sentence of theirs.
     :raises StoreError: when it cannot be opened, or has another schema.
     """
 
-    def __init__(self, where: Path | str, upgrade: bool = False) -> None:
+    def __init__(
+        self,
+        where: Path | str,
+        upgrade: bool = False,
+        largest: int = LARGEST_BYTES,
+    ) -> None:
+        self.largest = largest
         database: Database = (
             PostgresDatabase(where) if isinstance(where, str) else SqliteDatabase(where)
         )

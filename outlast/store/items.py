@@ -15,6 +15,7 @@ from outlast.store import bulk
 from outlast.store.batches import hold
 from outlast.store.database import Store
 from outlast.store.effects import close_lines
+from outlast.store.payloads import fold, unfold
 from outlast.store.schema import batches, item_results, item_troubles, items
 from outlast.store.upsert import insert
 
@@ -91,11 +92,18 @@ class Items:
     def read(self, batch: str, span: Span, most: int) -> str:
         """
         Read up to *most* items of *span* that are left to do, as the JSON text of
-        pairs: number, and the item's own JSON text.
+        pairs: number, and the item's own JSON text, or a reference: see `whole`.
         """
         asked = {"batch": batch, "start": span.start, "stop": span.stop, "most": most}
         with self.store.read() as connection:
             return bulk.read(connection, asked)
+
+    def whole(self, batch: str, body: str) -> str:
+        """
+        Read the item whose row holds *body*, a reference.
+        """
+        with self.store.read() as connection:
+            return unfold(connection, batch, body)
 
     def troubles(self, batch: str, span: Span) -> dict[int, int]:
         """
@@ -163,7 +171,8 @@ def append(
             continue
         known.add(digest)
         key = {"batch": batch, "item": last + len(fresh) + 1}
-        fresh.append({**key, "digest": digest, "body": body})
+        kept = fold(connection, batch, body)
+        fresh.append({**key, "digest": digest, "body": kept})
         if fault is not None:
             buried = {"failures": 0, "deaths": 0, "cause": fault, "dead_at": now}
             dead.append({**key, **buried})

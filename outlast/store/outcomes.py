@@ -5,13 +5,19 @@ What became of items: results, dead letters, and the way to take those back.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from pydantic import JsonValue
 
+from outlast.contracts.sizes import MIB
 from outlast.store.batches import OPEN
 from outlast.store.database import Store
+from outlast.store.payloads import is_folded, unfold
 from outlast.store.schema import batches, item_results, item_troubles, items
+
+# What one page of items and results holds at most, and one more.
+PAGE_BYTES = 16 * MIB
 
 
 @dataclass(frozen=True)
@@ -66,12 +72,13 @@ class Outcomes:
             if not found:
                 return
             for row in found:
-                yield row.item, row.result, row.degraded
+                yield row.item, self._whole(batch, row.result), row.degraded
             after = found[-1].item
 
     def harvest(self, batch: str, after: int, page: int = 500) -> list[Harvested]:
         """
-        Read settled items past *after*, with what became of them.
+        Read settled items past *after*, with what became of them: a page of them, or
+        fewer where they are large.
         """
         query = (
             sa.select(
@@ -91,18 +98,23 @@ class Outcomes:
             .order_by(items.c.item)
             .limit(page)
         )
+        found: list[Harvested] = []
+        room = PAGE_BYTES
         with self.store.read() as connection:
-            rows = connection.execute(query).all()
-        return [
-            Harvested(
-                row.item,
-                json.loads(row.body),
-                json.loads(row.result) if row.result is not None else None,
-                row.degraded,
-                row.cause if row.result is None else None,
-            )
-            for row in rows
-        ]
+            for row in connection.execute(query).all():
+                body = unfold(connection, batch, row.body)
+                result = unfold(connection, batch, row.result or "")
+                found.append(_harvested(row, body, result))
+                room -= len(body) + len(result)
+                if room < 0:
+                    break
+        return found
+
+    def _whole(self, batch: str, text: str) -> str:
+        if not is_folded(text):
+            return text
+        with self.store.read() as connection:
+            return unfold(connection, batch, text)
 
     def dead_letters(self, batch: str | None = None) -> Iterator[DeadLetter]:
         """
@@ -121,7 +133,7 @@ class Outcomes:
                 yield DeadLetter(
                     row.batch,
                     row.item,
-                    json.loads(row.body),
+                    json.loads(unfold(connection, row.batch, row.body)),
                     row.cause,
                     row.failures,
                     row.deaths,
@@ -144,6 +156,16 @@ class Outcomes:
                 line = sa.update(batches).where(batches.c.id == batch)
                 connection.execute(line.values(state=OPEN, finished_at=None))
         return gone
+
+
+def _harvested(row: Any, body: str, result: str) -> Harvested:
+    return Harvested(
+        row.item,
+        json.loads(body),
+        json.loads(result) if result else None,
+        row.degraded,
+        None if result else row.cause,
+    )
 
 
 def _same(table: sa.Table) -> sa.ColumnElement[bool]:

@@ -126,8 +126,20 @@ results = Table(
     Column("task", Words, primary_key=True),
     Column("round", Integer, primary_key=True),
     Column("fence", BigInteger, nullable=False),
-    Column("answer", Words, nullable=False),
+    Column("answer", Words, nullable=False),  # the Answer, as JSON
     Column("recorded_at", Float, nullable=False),
+    # JSON; last, since it may be large and most readers want the rest alone.
+    Column("result", Words, nullable=False),
+)
+
+# What is too large to travel through Temporal, or to lie in a row that is read with
+# others: see contracts/sizes.py.
+payloads = Table(
+    "payloads",
+    metadata,
+    Column("mission", Words, primary_key=True),  # or a batch
+    Column("digest", Words, primary_key=True),  # sha256 of the body
+    Column("body", LargeBinary, nullable=False),
 )
 
 effects = Table(

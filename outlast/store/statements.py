@@ -143,12 +143,16 @@ BODY = sa.select(checkpoints.c.body).where(
 )
 
 RECORD = upsert(
-    results, ["mission", "task", "round"], ["fence", "answer", "recorded_at"]
+    results,
+    ["mission", "task", "round"],
+    ["fence", "answer", "recorded_at", "result"],
 )
-LAST_RESULT = (
+LAST_ANSWER = (
     sa.select(results.c.answer)
     .where(_of(results))
     .order_by(results.c.round.desc())
     .limit(1)
 )
-RESULT = LAST_RESULT.where(results.c.round == ROUND)
+ANSWER = LAST_ANSWER.where(results.c.round == ROUND)
+LAST_RESULT = LAST_ANSWER.add_columns(results.c.result)
+RESULT = ANSWER.add_columns(results.c.result)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from small_crew import Crew
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from outlast.runtime.connect import connect
+from outlast.runtime.conversion import CONVERTER
 from outlast.runtime.embedded import Server, free_port
 from outlast.store.database import Store
 
@@ -25,7 +25,7 @@ TEST_SERVER = Path(sys.executable).parent / "temporal-test-server"
 async def time() -> AsyncIterator[WorkflowEnvironment]:
     found = shutil.which("temporal-test-server") or str(TEST_SERVER)
     async with await WorkflowEnvironment.start_time_skipping(
-        data_converter=pydantic_data_converter, test_server_existing_path=found
+        data_converter=CONVERTER, test_server_existing_path=found
     ) as environment:
         yield environment
 

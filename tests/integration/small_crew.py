@@ -22,6 +22,7 @@ from outlast.contracts.policies import SHIPPED, Policy
 from outlast.contracts.reports import Progress, Report
 from outlast.fleet.alone import Turn
 from outlast.fleet.hosting import agent_worker, alone_worker, missions_worker
+from outlast.runtime.payload_storage import with_storage
 from outlast.runtime.settings import Settings
 from outlast.store.books import Books
 from outlast.store.database import Store
@@ -47,6 +48,9 @@ class Crew:
     raw: dict[str, Play] = field(default_factory=dict)
     name: str = "m"  # of its missions: a server that lasts takes each id once
     lost: set[str] = field(default_factory=set)  # roles that no worker plays
+
+    def __post_init__(self) -> None:
+        self.client = with_storage(self.client, lambda: self.store)
 
     def plays(self, role: str, play: Play, **more: Any) -> None:
         """

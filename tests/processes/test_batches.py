@@ -18,7 +18,7 @@ import pytest
 
 from drills.real import ROOT, Fleet, Home, Said, every, wait_for
 from outlast.cli.edge import EXIT_INTERRUPTED
-from outlast.contracts.pool import ITEM_BYTES
+from outlast.contracts.sizes import MIB
 from outlast.runtime.embedded import Server, free_port
 
 pytestmark = pytest.mark.timeout(120)
@@ -284,8 +284,8 @@ BAD_FILES = {
     "no object": ('{"n": 1}\n[1]\n', "line 2"),
     "no number": ('{"n": NaN}\n', "line 1"),
     "half a character's bytes": (b'{"n": 1}\n{"n": "\xff"}\n', "line 2"),
-    "over the cap": ('{"n": 1}\n{"n": "%s"}\n' % ("x" * ITEM_BYTES), "line 2"),
-    "far over the cap": ("%s\n{" % ("x" * 5 * ITEM_BYTES), "line 1"),
+    "over the cap": ('{"n": 1}\n{"n": "%s"}\n' % ("x" * MIB), "line 2"),
+    "far over the cap": ("%s\n{" % ("x" * 5 * MIB), "line 1"),
     "nested too deep": ('{"n": %s}' % ("[" * 9_000 + "]" * 9_000), "line 1"),
     "empty": ("", "no items"),
     "blank": ("\n \n", "no items"),
@@ -303,6 +303,7 @@ def test_a_bad_file_is_refused_before_anything_starts(
     path = tmp_path / "items.jsonl"
     path.write_bytes(body if isinstance(body, bytes) else body.encode())
     ground = serverless(tmp_path)
+    ground.home.extra["OUTLAST_LARGEST_MB"] = "1"
     error = refused(ground.home.starter(*ground.batch(str(path), "b")))
     assert named in error
     assert "items.jsonl" in error

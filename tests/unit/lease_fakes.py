@@ -14,10 +14,11 @@ from unit_fakes import ROLE, TENANT
 
 from outlast.attempt.agent import Agent, Migrate
 from outlast.attempt.codec import Codec
-from outlast.attempt.guard import Place, encode
+from outlast.attempt.guard import Place
 from outlast.attempt.lease import Lent
 from outlast.attempt.leaseledger import ItemFailure, LeaseLedger
 from outlast.attempt.ledger import Claim, Ledger
+from outlast.attempt.results import encode
 from outlast.contracts.models import Assignment, Beat, Task
 from outlast.contracts.policies import Policy
 from outlast.contracts.pool import Batch, Lease, Span, Worked, lease_id

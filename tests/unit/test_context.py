@@ -3,7 +3,6 @@ What an agent is promised, through whole attempts on a real store.
 """
 
 import asyncio
-import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,8 +39,6 @@ from outlast.contracts.errors import (
     StalledError,
 )
 from outlast.contracts.models import (
-    CHECKPOINT_BYTES,
-    RESULT_BYTES,
     Approval,
     Checkpoint,
     FanOut,
@@ -49,12 +46,14 @@ from outlast.contracts.models import (
     Limits,
 )
 from outlast.contracts.policies import Policy
+from outlast.contracts.sizes import CHECKPOINT_BYTES, KIB, PAYLOAD_BYTES
 from outlast.contracts.texts import SUMMARY_CHARS
 from outlast.store.batches import Batches
 from outlast.store.database import Store
 from outlast.store.schema import effects
 
 BOUND_S = 5.0
+CAP = 64 * KIB
 
 
 class Notes(BaseModel):
@@ -769,16 +768,18 @@ async def test_a_result_at_the_cap_is_kept(stage: Stage) -> None:
     """
     The cap is inclusive.
     """
-    await stage.play(lambda given, ctx: "x" * (RESULT_BYTES - 2))
-    assert len(json.dumps(stage.result())) == RESULT_BYTES
+    stage.ledger.store.largest = CAP
+    await stage.play(lambda given, ctx: "é" * (CAP // 2 - 1))
+    assert stage.result() == "é" * (CAP // 2 - 1)
 
 
 async def test_a_result_over_the_cap_is_refused(stage: Stage) -> None:
     """
-    It says how large it is and what to do; nothing is recorded.
+    It says how large it is, in bytes, and what to do; nothing is recorded.
     """
-    with pytest.raises(ResultError, match=f"{RESULT_BYTES + 1} bytes.*store it"):
-        await stage.play(lambda given, ctx: "x" * (RESULT_BYTES - 1))
+    stage.ledger.store.largest = CAP
+    with pytest.raises(ResultError, match=f"{CAP + 2} bytes.*store it"):
+        await stage.play(lambda given, ctx: "é" * (CAP // 2))
     assert stage.ledger.result(MISSION, "only") is None
 
 
@@ -843,7 +844,7 @@ async def test_a_degraded_reason_is_bounded(stage: Stage) -> None:
     Reasons stand in histories and reports: one of a megabyte must not travel.
     """
     answered = await stage.play(lambda given, ctx: Degraded(1, "x" * 1_000_000))
-    assert len(answered.model_dump_json()) < RESULT_BYTES
+    assert len(answered.model_dump_json()) < PAYLOAD_BYTES
 
 
 async def test_follow_up_tasks_travel_beside_the_result(stage: Stage) -> None:

@@ -14,8 +14,9 @@ from unit_fakes import MISSION, Clock, Stage, task
 
 from outlast.attempt.context import Context
 from outlast.attempt.ledger import Ledger
-from outlast.contracts.models import CHECKPOINT_BYTES, Checkpoint, FanOut, Redo
+from outlast.contracts.models import Checkpoint, FanOut, Redo
 from outlast.contracts.policies import MESH_EVENT_BYTES
+from outlast.contracts.sizes import CHECKPOINT_BYTES
 from outlast.mesh.events import CheckpointSaved, PartFinished
 from outlast.mesh.handover import MARGIN_S, Reached, Watch, current, put
 from outlast.store.database import Store

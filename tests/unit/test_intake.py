@@ -13,7 +13,8 @@ from unit_fakes import told_in_one_sentence
 import outlast.runtime.start
 from outlast.cli import intake
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import MISSION_BYTES, Mission
+from outlast.contracts.models import Mission
+from outlast.contracts.sizes import LARGEST_BYTES
 from outlast.runtime.settings import Settings
 
 GOOD = """
@@ -312,8 +313,8 @@ def test_a_file_over_the_cap_is_refused(tmp_path: Path) -> None:
     """
     A large file is not even parsed.
     """
-    told = file_refusal(tmp_path, b"#" * (MISSION_BYTES + 1))
-    assert str(MISSION_BYTES) in told
+    told = file_refusal(tmp_path, b"#" * (LARGEST_BYTES + 1))
+    assert str(LARGEST_BYTES) in told
 
 
 @pytest.mark.parametrize(

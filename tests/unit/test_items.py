@@ -17,8 +17,8 @@ from pydantic_core import from_json
 from unit_fakes import Clock, contents, refused, told_in_one_sentence
 
 from outlast.attempt.codec import Codec
-from outlast.attempt.guard import encode
 from outlast.attempt.leaseledger import ItemFailure
+from outlast.attempt.results import encode
 from outlast.contracts.errors import BadInputError, StaleAttemptError
 from outlast.contracts.pool import Burial, Span
 from outlast.runtime.source import read_lines, source

@@ -25,9 +25,10 @@ from outlast.attempt.lanes import LANES, STALLS
 from outlast.attempt.settling import UNWRITTEN_MOST
 from outlast.attempt.stock import READ_ITEMS
 from outlast.contracts.errors import GiveUp, ParkedError, StaleAttemptError, TryLater
-from outlast.contracts.models import RESULT_BYTES, Beat, FollowUps
+from outlast.contracts.models import Beat, FollowUps
 from outlast.contracts.policies import Policy
 from outlast.contracts.scopes import Scope
+from outlast.contracts.sizes import KIB
 from outlast.fleet.recorder import HALF_BYTES
 from outlast.fleet.room import Room
 from outlast.store.database import Store
@@ -256,8 +257,10 @@ async def test_a_service_that_asks_for_time_gets_it(
     assert 0.2 <= at[1] - at[0] < 2.0
 
 
+CAP = 64 * KIB
+
 BAD_RESULTS: dict[str, Any] = {
-    "over the cap": "x" * (RESULT_BYTES + 1),
+    "over the cap": "é" * (CAP // 2),
     "no JSON": object(),
     "no text": "\ud800",
     "follow-ups": FollowUps(result=1, tasks=[]),
@@ -271,6 +274,7 @@ async def test_a_result_that_cannot_be_kept_is_a_dead_letter(
     """
     At once, for it is paid for; with a cause of its own, and its neighbours are done.
     """
+    lender.shelf.store.largest = CAP
     lender.policy = Policy(failures=2)
     lender.fill(numbered(3))
     agent = Played(_2=lambda ctx: BAD_RESULTS[kind])

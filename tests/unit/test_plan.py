@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from unit_fakes import ROLE, mission, outcome, task, told_in_one_sentence
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import INPUT_BYTES, Limits, Member, Past, Redrive, Task
+from outlast.contracts.models import Limits, Member, Past, Redrive, Task
 from outlast.contracts.plan import ANSWERED, Plan, mission_status
 from outlast.contracts.reports import Outcome, Status
+from outlast.contracts.sizes import PLAN_BYTES
 
 ENDS = [Status.DONE, Status.DEGRADED, Status.SKIPPED, Status.PARKED, Status.DEAD]
 
@@ -265,14 +266,15 @@ def test_a_longer_chain_than_the_limit_is_refused() -> None:
 
 
 @pytest.mark.parametrize("letter", ["x", "€"], ids=["ascii", "three bytes each"])
-def test_a_larger_input_than_the_cap_is_refused(letter: str) -> None:
+def test_more_than_a_plan_may_hold_is_refused(letter: str) -> None:
     """
-    The cap on a task's input counts bytes, not characters.
+    Added up, in bytes and not characters; large inputs are in the store by then.
     """
-    text = letter * (INPUT_BYTES // len(letter.encode()))
-    told = refusal(Task(id="a", role=ROLE, input={"text": text}))
-    assert told.startswith("task 'a' has ")
-    assert str(INPUT_BYTES) in told
+    text = letter * (PLAN_BYTES // 4 // len(letter.encode()))
+    given = [Task(id=f"t{at}", role=ROLE, input={"text": text}) for at in range(4)]
+    told = refusal(*given)
+    assert told.startswith("4 tasks have ")
+    assert str(PLAN_BYTES) in told
 
 
 def test_a_task_that_cannot_travel_is_refused() -> None:

@@ -28,8 +28,9 @@ from unit_fakes import Clock
 
 from outlast.attempt.hands import NOBODY, Hand
 from outlast.contracts.errors import UnavailableError
-from outlast.contracts.models import CHECKPOINT_BYTES, Checkpoint
+from outlast.contracts.models import Checkpoint
 from outlast.contracts.policies import SHIPPED
+from outlast.contracts.sizes import CHECKPOINT_BYTES
 from outlast.fleet import recorder as recorder_module
 from outlast.fleet.recorder import (
     HALF_BYTES,

@@ -24,6 +24,7 @@ from outlast.contracts.models import (
     Limits,
     Member,
     Mission,
+    Stored,
     Task,
 )
 from outlast.contracts.policies import Policy
@@ -144,6 +145,7 @@ class Stage:
         approval: Approval | None = None,
         approved: Sequence[str] = (),
         skipped: Sequence[str] = (),
+        stored: Stored | None = None,
     ) -> Answer:
         """
         Play one attempt of the task *name* with the agent function *play*.
@@ -160,6 +162,7 @@ class Stage:
                 input=given or {},
                 needs=list(needs),
                 approval=approval,
+                stored=stored,
             ),
             store=store,
             round=round_,

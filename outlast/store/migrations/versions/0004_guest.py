@@ -66,10 +66,34 @@ checkpoints = sa.Table(
 )
 
 
+results = sa.Table(
+    "results",
+    metadata,
+    sa.Column("mission", words(), primary_key=True),
+    sa.Column("task", words(), primary_key=True),
+    sa.Column("round", sa.Integer, primary_key=True),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("answer", words(), nullable=False),
+    sa.Column("recorded_at", sa.Float, nullable=False),
+    sa.Column("result", words(), nullable=False),
+)
+
+
+payloads = sa.Table(
+    "payloads",
+    metadata,
+    sa.Column("mission", words(), primary_key=True),
+    sa.Column("digest", words(), primary_key=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+
+
 def upgrade() -> None:
     _add_tracebacks()
     _move_effects(op.get_bind())
     _move_progress(op.get_bind())
+    _move_results(op.get_bind())
+    metadata.create_all(op.get_bind(), [payloads])
 
 
 def _add_tracebacks() -> None:
@@ -131,3 +155,20 @@ def _moved_progress(row: sa.RowMapping) -> dict[str, object]:
         "value": None if value is None else json.dumps(value),
         "digest": saved["blob"],
     }
+
+
+def _move_results(connection: sa.Connection) -> None:
+    """
+    Part what travels of a result from the result itself.
+    """
+    rows = connection.execute(sa.text("SELECT * FROM results")).mappings().all()
+    op.drop_table("results")
+    metadata.create_all(connection, [results])
+    if rows:
+        connection.execute(sa.insert(results), [_moved_result(row) for row in rows])
+
+
+def _moved_result(row: sa.RowMapping) -> dict[str, object]:
+    kept = json.loads(row["answer"])
+    parts = {name: json.dumps(kept[name]) for name in ("answer", "result")}
+    return {**row, **parts}

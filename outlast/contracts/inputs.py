@@ -1,0 +1,71 @@
+"""
+Inputs of tasks that are too large to travel with a plan: they are moved into the store,
+and the task says where its own lies.
+"""
+
+from collections.abc import Iterable
+
+from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
+
+from outlast.contracts.errors import BadInputError
+from outlast.contracts.models import Stored, Task
+from outlast.contracts.sizes import INPUT_BYTES, LARGEST_BYTES
+from outlast.contracts.texts import digest_bytes
+from outlast.contracts.trees import MISSION_ROLE, Part
+
+# As Temporal's payloads have it, inf and nan too.
+INPUT = TypeAdapter(
+    dict[str, JsonValue], config=ConfigDict(ser_json_inf_nan="constants")
+)
+
+
+class Moving:
+    """
+    Takes large inputs out of the tasks of the mission *owner*; *bodies* are what the
+    store must have before the tasks are given to anybody.
+    """
+
+    def __init__(self, owner: str, largest: int = LARGEST_BYTES) -> None:
+        self.bodies: list[bytes] = []
+        self._owner = owner
+        self._largest = largest
+
+    def moved(self, tasks: Iterable[Task]) -> list[Task]:
+        """
+        Return *tasks* as they travel.
+
+        :raises BadInputError: naming the task whose input cannot be kept.
+        """
+        return [self._moved(task) for task in tasks]
+
+    def _moved(self, task: Task) -> Task:
+        try:
+            body = INPUT.dump_json(task.input)
+        except ValueError:
+            raise BadInputError(
+                f"task {task.id!r} holds text that is no UTF-8 and cannot travel"
+            ) from None
+        if len(body) <= INPUT_BYTES:
+            return task
+        if task.role == MISSION_ROLE:
+            return self._moved_within(task)
+        if len(body) > self._largest:
+            raise BadInputError(
+                f"task {task.id!r} has {len(body)} bytes of input, over the cap of "
+                f"{self._largest} (OUTLAST_LARGEST_MB): give where the rest lies"
+            )
+        self.bodies.append(body)
+        stored = Stored(owner=self._owner, digest=digest_bytes(body), size=len(body))
+        return task.model_copy(update={"input": {}, "stored": stored})
+
+    def _moved_within(self, task: Task) -> Task:
+        """
+        Move the inputs of the tasks of the mission that *task* stands for.
+        """
+        try:
+            part = Part.model_validate(task.input)
+        except ValidationError:
+            return task  # the plan's check says so
+        told = part.model_copy(update={"tasks": self.moved(part.tasks)})
+        lean = told.model_dump(mode="json", exclude_defaults=True)
+        return task.model_copy(update={"input": lean})

@@ -1,0 +1,82 @@
+"""
+Sums of sizes on a real server, which refuses a payload of 2 MB: what is larger lies in
+the store, and the mission ends as a small one does.
+"""
+
+from typing import Any
+
+from small_crew import Crew, task
+from temporalio.client import WorkflowHandle
+
+from outlast.attempt.context import Context
+from outlast.contracts.models import FollowUps, Limits, Task
+from outlast.contracts.reports import Report, Status
+from outlast.store.books import Books
+
+MOST_HISTORY = 1_000_000
+
+
+async def history_bytes(handle: WorkflowHandle[Any, Report]) -> int:
+    return (await handle.describe()).raw_info.history_size_bytes
+
+
+async def fail(given: dict[str, Any], ctx: Context) -> None:
+    raise ValueError("中" * 2_000_000)
+
+
+async def well(given: dict[str, Any], ctx: Context) -> int:
+    return len(given["pad"])
+
+
+async def test_a_mission_larger_than_a_payload_is_carried_out(
+    lasting_crew: Crew,
+) -> None:
+    """
+    400 tasks of 6 KB that need one which dies: start, report and query fit, and the
+    error of it, of six megabytes, is told.
+    """
+    lasting_crew.plays("fail", fail)
+    lasting_crew.plays("well", well)
+    wide = [
+        task(f"t{at}", "well", needs=["first"], input={"pad": "x" * 6_000})
+        for at in range(399)
+    ]
+    limits = Limits(tasks=500)
+    async with lasting_crew.at_work():
+        asked = lasting_crew.mission(task("first", "fail"), *wide, limits=limits)
+        asked = asked.model_copy(update={"goal": "g" * 2_000})
+        handle = await lasting_crew.start(asked)
+        report = await handle.result()
+        progress = await lasting_crew.progress(handle)
+    assert report.status is Status.FAILED
+    assert len(progress.settled) == 400
+    (first, *others) = report.tasks
+    assert "ValueError: 中中" in first.reasons[0]
+    assert {each.status for each in others} == {Status.SKIPPED}
+    assert await history_bytes(handle) < MOST_HISTORY
+    kept = Books(lasting_crew.store).find(lasting_crew.name)
+    assert kept is not None
+    assert kept.report == report
+
+
+async def test_follow_ups_larger_than_a_payload_are_done(lasting_crew: Crew) -> None:
+    """
+    75 of 30 KB, each of which gets all of its input.
+    """
+
+    async def grow(given: dict[str, Any], ctx: Context) -> FollowUps:
+        pad = {"pad": "中" * 10_000}
+        more = [Task(id=f"f{at}", role="well", input=pad) for at in range(75)]
+        return FollowUps(result={"data": "x" * 3_000_000}, tasks=more)
+
+    lasting_crew.plays("grow", grow)
+    lasting_crew.plays("well", well)
+    async with lasting_crew.at_work():
+        asked = lasting_crew.mission(task("first", "grow"))
+        handle = await lasting_crew.start(asked)
+        report = await handle.result()
+    assert report.status is Status.COMPLETED
+    assert await history_bytes(handle) < MOST_HISTORY
+    found = Books(lasting_crew.store).results(lasting_crew.name)
+    assert found["f74"] == 10_000
+    assert len(found["first"]["data"]) == 3_000_000
