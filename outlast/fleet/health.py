@@ -9,9 +9,7 @@ What the fleet says of itself over HTTP, on loopback unless told otherwise.
 """
 
 import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import accumulate
 from typing import Any
 
@@ -27,6 +25,7 @@ from prometheus_client.registry import Collector
 from outlast.attempt.breaker import State
 from outlast.attempt.counts import BEATS, DEAD_ITEMS, DEAD_TASKS, PARKED
 from outlast.contracts.errors import BadInputError
+from outlast.fleet.listener import Listener, Response
 from outlast.fleet.tally import BOUNDS_S
 
 Snapshot = Callable[[], dict[str, Any]]
@@ -41,52 +40,39 @@ class Health:
     """
 
     def __init__(self, snapshot: Snapshot, host: str, port: int) -> None:
-        handler = type("Handler", (_Handler,), {"snapshot": staticmethod(snapshot)})
         try:
-            self._server = ThreadingHTTPServer((host, port), handler)
+            self._listener = Listener(lambda path: page(path, snapshot()), host, port)
         except (OSError, OverflowError) as error:
             raise BadInputError(
                 f"health cannot listen on {host}:{port}: {error}"
             ) from None
-        self.url = f"http://{host}:{self._server.server_port}/health"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self._listener.port}/health"
 
     def close(self) -> None:
         """
         Stop listening.
         """
-        self._server.shutdown()
-        self._server.server_close()
+        self._listener.close()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    snapshot: Snapshot
-
-    def do_GET(self) -> None:
-        snapshot = self.snapshot()
-        if self.path == "/live":
-            self._answer(200, "text/plain", b"live\n")
-        elif self.path == "/ready":
-            self._answer(200 if snapshot["ready"] else 503, "text/plain", b"")
-        elif self.path == "/health":
+def page(path: str, snapshot: dict[str, Any]) -> Response:
+    """
+    Make the page at *path* of what the fleet is now.
+    """
+    match path:
+        case "/live":
+            return Response(200, "text/plain", b"live\n")
+        case "/ready":
+            return Response(200 if snapshot["ready"] else 503, "text/plain", b"")
+        case "/health":
             body = json.dumps(snapshot).encode()
-            self._answer(200, "application/json", body)
-        elif self.path == "/metrics":
-            self._answer(200, "text/plain; version=0.0.4", metrics(snapshot))
-        else:
-            self._answer(404, "text/plain", b"live, ready, health or metrics\n")
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """
-        Say nothing: a scrape every few seconds is no news.
-        """
-
-    def _answer(self, code: int, kind: str, body: bytes) -> None:
-        self.send_response(code)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+            return Response(200, "application/json", body)
+        case "/metrics":
+            return Response(200, "text/plain; version=0.0.4", metrics(snapshot))
+        case _:
+            told = b"live, ready, health or metrics\n"
+            return Response(404, "text/plain", told)
 
 
 def metrics(snapshot: dict[str, Any]) -> bytes:

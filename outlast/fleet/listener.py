@@ -1,0 +1,201 @@
+"""
+A small HTTP server that nobody can hold: it answers GET, once for each connection.
+
+Anybody on the machine may connect and stay. A connection has a few seconds and a few
+kilobytes to ask in; of many the oldest is closed for a newcomer, so that those who ask
+at once are answered however many others wait. A name that leads here by somebody
+else's DNS (rebinding) is refused: a page in a browser could read us by it.
+"""
+
+import asyncio
+import ipaddress
+import re
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from typing import cast
+
+# Each is a file of the fleet's parent, which needs some to start a process.
+MOST_OPEN = 16
+LIMIT_S = 5.0  # from the connection to the last byte of the answer
+HEAD_BYTES = 8 * 1024
+BACKLOG = 128
+
+_ASKING = re.compile(r"([A-Z]+) (\S+) HTTP/1\.([01])")
+_HOST = re.compile(r"\[([^\]]+)\](?::\d*)?|([^:]+)(?::\d*)?")
+_END = re.compile(rb"\r?\n\r?\n")
+
+
+@dataclass(frozen=True)
+class Response:
+    """
+    An answer: its status, and a body of the MIME type *kind*.
+    """
+
+    status: int
+    kind: str
+    body: bytes
+
+    def encode(self) -> bytes:
+        """
+        Write it as HTTP.
+        """
+        head = [
+            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}",
+            f"Content-Type: {self.kind}",
+            f"Content-Length: {len(self.body)}",
+            "Connection: close",
+        ]
+        return "\r\n".join([*head, "", ""]).encode() + self.body
+
+
+Page = Callable[[str], Response]  # of a path
+
+
+class Listener:
+    """
+    Serves *page* at *host* and *port* in a thread of its own.
+
+    :param port: 0 for any free one.
+    :raises OSError, OverflowError: when it cannot listen there.
+    """
+
+    def __init__(self, page: Page, host: str, port: int) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family)
+        self.port: int = self._socket.getsockname()[1]
+        self._respond = partial(respond, page, host)
+        self._open: dict[_Connection, None] = {}  # the oldest first
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """
+        Stop listening, and close what is open.
+        """
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _serve(self) -> None:
+        listening = self._loop.create_task(self._listen())
+        self._loop.run_forever()
+        listening.cancel()
+        for each in list(self._open):
+            each.abort()
+        self._loop.run_until_complete(asyncio.wait([listening]))
+        self._loop.close()
+        self._socket.close()
+
+    async def _listen(self) -> None:
+        def connected() -> _Connection:
+            return _Connection(self._open, self._respond)
+
+        server = await self._loop.create_server(
+            connected, sock=self._socket, backlog=BACKLOG
+        )
+        await server.serve_forever()
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(
+        self, others: "dict[_Connection, None]", respond: Callable[[bytes], Response]
+    ) -> None:
+        self._open = others
+        self._respond = respond
+        self._head = b""
+        self._answered = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        loop = asyncio.get_running_loop()
+        self._limit = loop.call_later(LIMIT_S, self.abort)
+        self._open[self] = None
+        if len(self._open) > MOST_OPEN:
+            next(iter(self._open)).abort()
+
+    def abort(self) -> None:
+        """
+        Close at once; what was not sent yet is lost.
+        """
+        self._open.pop(self, None)
+        self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self._answered:
+            return  # read and dropped: a reset could take the answer along
+        self._head += data[: HEAD_BYTES + 1]
+        if len(self._head) <= HEAD_BYTES and not _END.search(self._head):
+            return
+        self._answered = True
+        self._transport.write(self._respond(self._head).encode())
+        self._transport.write_eof()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._limit.cancel()
+        self._open.pop(self, None)
+
+
+def respond(page: Page, bound: str, head: bytes) -> Response:
+    """
+    Answer the request that *head* begins, at a server bound to the host *bound*.
+    """
+    asked = read(head, bound)
+    if isinstance(asked, str):
+        return page(asked)
+    told = f"{asked} {asked.phrase}\n"
+    if asked is HTTPStatus.MISDIRECTED_REQUEST:
+        told = f"{asked} {asked.phrase}: ask by an address, or by localhost\n"
+    return Response(asked, "text/plain", told.encode())
+
+
+def read(head: bytes, bound: str) -> str | HTTPStatus:
+    """
+    Read which path is asked for, or why it is not answered.
+    """
+    if len(head) > HEAD_BYTES:
+        return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    text = _END.split(head, maxsplit=1)[0].decode("latin-1")
+    line, *fields = re.split(r"\r?\n", text)
+    asking = _ASKING.fullmatch(line)
+    if asking is None:
+        return HTTPStatus.BAD_REQUEST
+    method, path, minor = asking.groups()
+    named = [each.partition(":") for each in fields]
+    hosts = [value.strip() for name, _, value in named if name.lower() == "host"]
+    if len(hosts) > 1 or (minor == "1" and not hosts):
+        return HTTPStatus.BAD_REQUEST
+    if hosts and not is_here(hosts[0], bound):
+        return HTTPStatus.MISDIRECTED_REQUEST
+    if method != "GET":
+        return HTTPStatus.METHOD_NOT_ALLOWED
+    return path.partition("?")[0]
+
+
+def is_here(host: str, bound: str) -> bool:
+    """
+    Say whether *host*, as a request names it, is the server that is bound to *bound*:
+    by a loopback name, by that one, or, where others may ask at all, by any address or
+    this machine's name, which nobody else's DNS can have led here.
+    """
+    found = _HOST.fullmatch(host)
+    if found is None:
+        return False
+    name = (found[1] or found[2]).lower()
+    if name in ("localhost", bound.lower()):
+        return True
+    open_to_others = not _is_loopback(bound)
+    try:
+        return ipaddress.ip_address(name).is_loopback or open_to_others
+    except ValueError:
+        return open_to_others and name == socket.gethostname().lower()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
