@@ -5,7 +5,6 @@ What an agent is given besides its input: memory that outlives it, and done-once
 import asyncio
 import hashlib
 import json
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
@@ -32,7 +31,6 @@ from outlast.contracts.errors import (
     BudgetSpentError,
     CheckpointError,
     HeldError,
-    MissingSecretError,
     StaleAttemptError,
 )
 from outlast.contracts.models import Assignment, Beat, Checkpoint
@@ -274,7 +272,7 @@ class Context:
             task takes its next route at once.
         """
         self.gate.check()
-        return guarded(name)
+        return guarded(secrets.mask(name))  # it is shown, and may be an address
 
     def secret(self, name: str) -> str:
         """
@@ -283,10 +281,7 @@ class Context:
         :raises MissingSecretError: when the worker was not given it.
         """
         self.gate.check()
-        variable = f"{secrets.PREFIX}{name.upper()}"
-        if variable not in os.environ:
-            raise MissingSecretError(f"this worker has no {variable}")
-        return os.environ[variable]
+        return secrets.hand_out(name)
 
     def run_sync(self, promise: Coroutine[Any, Any, T]) -> T:
         """

@@ -10,8 +10,9 @@ from typing import Literal
 
 from pydantic import JsonValue
 
+from outlast.attempt.secrets import masked
 from outlast.contracts.errors import GiveUp
-from outlast.contracts.texts import digest, shorten
+from outlast.contracts.texts import digest
 
 IfUnsure = Literal["repeat", "park"]
 ScopeName = Literal["mission", "tenant"]
@@ -59,7 +60,7 @@ def propose(
         raise GiveUp(f"if_unsure is {if_unsure!r}; say 'repeat' or 'park'")
     if scope not in ("mission", "tenant"):
         raise GiveUp(f"scope is {scope!r}; say 'mission' or 'tenant'")
-    named = f"effect {shorten(checked_key(key), SHOWN_CHARS)!r}"
+    named = f"effect {masked(checked_key(key), SHOWN_CHARS)!r}"
     identity = canonical(content, f"the content of {named}", IDENTITY_BYTES)
     sent = None
     if payload is not None:
@@ -75,10 +76,10 @@ def checked_key(key: str) -> str:
     """
     if not isinstance(key, str) or not key:
         raise GiveUp(
-            f"the key of an effect is {shorten(repr(key), SHOWN_CHARS)}: give "
+            f"the key of an effect is {masked(repr(key), SHOWN_CHARS)}: give "
             "it a text that names the effect"
         )
-    shown = repr(shorten(key, SHOWN_CHARS))
+    shown = repr(masked(key, SHOWN_CHARS))
     try:
         size = len(key.encode())
     except UnicodeEncodeError:
@@ -120,7 +121,7 @@ def canonical(value: JsonValue, what: str, most: int) -> str:
             "replace it"
         ) from None
     except (TypeError, ValueError, RecursionError) as error:
-        why = shorten(str(error), SHOWN_CHARS)
+        why = masked(str(error), SHOWN_CHARS)
         raise GiveUp(
             f"{what} is no JSON ({why}): give plain values, such as "
             "model_dump(mode='json') makes"

@@ -25,6 +25,7 @@ from outlast.attempt.ends import call_plainly, failure_of
 from outlast.attempt.fence import Claim
 from outlast.attempt.gate import Gate
 from outlast.attempt.ledger import Ledger
+from outlast.attempt.secrets import masked, masked_head
 from outlast.attempt.threads import in_thread
 from outlast.contracts.approvals import wanted_effect
 from outlast.contracts.errors import (
@@ -35,7 +36,6 @@ from outlast.contracts.errors import (
     ResultError,
 )
 from outlast.contracts.models import Assignment
-from outlast.contracts.texts import shorten
 
 # Runs a method of the ledger with the claim and what else it takes.
 Write = Callable[..., Awaitable[Any]]
@@ -275,10 +275,10 @@ class Effects:
         if isinstance(signal, ApprovalNeededError):
             row = found.row
             wanted = wanted_effect(
-                proposal.key,
-                proposal.identity,
+                masked_head(proposal.key),
+                masked_head(proposal.identity),
                 found.mark,
-                "" if row is None else row.identity,
+                "" if row is None else masked_head(row.identity),
                 row is not None and row.happened,
             )
             signal.want(wanted)
@@ -288,7 +288,7 @@ class Effects:
         claim = self._claim
         did = {APPLIED: "done", INTENDED: "begun"}.get(row.state, "asked for")
         theirs, ours = (
-            shorten(each, SHOWN_CHARS) for each in (row.identity, proposal.identity)
+            masked(each, SHOWN_CHARS) for each in (row.identity, proposal.identity)
         )
         return (
             f"effect {_short(proposal)} was {did} by {row.mission}/{row.task} (round "
@@ -356,11 +356,11 @@ def _found(found: Decision) -> str:
 
 
 def _short(proposal: Proposal) -> str:
-    return repr(shorten(proposal.key, SHOWN_CHARS))
+    return repr(masked(proposal.key, SHOWN_CHARS))
 
 
 def _unsure(proposal: Proposal, row: Row | None) -> str:
-    key, named = _short(proposal), shlex.quote(shorten(proposal.key, 2 * SHOWN_CHARS))
+    key, named = _short(proposal), shlex.quote(masked(proposal.key, 2 * SHOWN_CHARS))
     who = "" if row is None else f" by {row.mission}/{row.task}, attempt {row.attempt}"
     return (
         f"effect {key} was begun{who} and may have happened: find out, then "

@@ -18,6 +18,7 @@ from types import ModuleType
 
 from pydantic import ValidationError
 
+from outlast.attempt.secrets import masked
 from outlast.attempt.undisturbed import (
     Exited,
     Interrupted,
@@ -25,7 +26,7 @@ from outlast.attempt.undisturbed import (
     undisturbed,
 )
 from outlast.contracts.errors import BadInputError, OutlastError
-from outlast.contracts.texts import digest, shorten
+from outlast.contracts.texts import digest
 
 # The first import of a large library from a cold disk takes half of it.
 IMPORT_LIMIT_S = 60.0
@@ -55,7 +56,7 @@ def import_agents(module: str) -> ModuleType:
         raise
     except BaseException as error:
         # The module is the user's: whatever it raises is its own fault.
-        told = shorten(_why(error), CAUSE_CHARS)
+        told = masked(_why(error), CAUSE_CHARS)
         raise BadInputError(f"agents in {module!r} cannot load: {told}") from error
 
 
@@ -234,7 +235,7 @@ def said(error: BaseException) -> str:
     Give the text of *error* after a colon, nothing where it has none.
     """
     try:
-        text = " ".join(str(error).split())
+        text = masked(str(error), CAUSE_CHARS // 2)
     except Exception:
         return ": (its text cannot be shown)"
-    return f": {shorten(text, CAUSE_CHARS // 2)}" if text else ""
+    return f": {text}" if text else ""

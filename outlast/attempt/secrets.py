@@ -1,13 +1,19 @@
 """
-Secrets of this worker, masked wherever text leaves it: in causes, tracebacks, status
-messages and the log. What an agent returns, saves or sends is its data, and is not
-touched.
+Secrets of this worker, masked in every text that leaves it: causes, tracebacks, status
+messages, spans and the log, also as URLs, JSON, `repr` and base64 write them.
+
+What an agent returns, saves, asks for or sends is data, and is not touched: masked, it
+would not be what the next attempt or a person's approval is about. A summary, a status
+line or a span made of data is text, and is masked.
 """
 
 import os
 import re
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
+from outlast.contracts.errors import MissingSecretError
 from outlast.contracts.texts import READ_CHARS, shorten
 
 PREFIX = "OUTLAST_SECRET_"
@@ -15,42 +21,153 @@ MASK = "[secret]"
 # A shorter value is a flag or a number: masking it would tear other words apart.
 LEAST_CHARS = 4
 # A line of a longer secret, as of a key in PEM, is told from other text.
-LEAST_LINE_CHARS = 16
+LEAST_LINE_CHARS = 8
+# Of a shorter one too little is left in base64 to tell it from other text.
+LEAST_BASE64_BYTES = 6
+# A character of a secret becomes so many in a URL, at most.
+MOST_WRITTEN = 9
+
+# Read by agents of this process: masked on when they are no more in its environment.
+_handed_out: set[str] = set()
+
+# Backslashes before a character, as of JSON in JSON in `repr`. Bounded as all repeats
+# are: else a text that is nearly a secret would be tried in every way there is.
+MOST_QUOTED = 8
+_QUOTE = rf"\\{{1,{MOST_QUOTED}}}"
+
+_ENTITIES = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
+# Runs of what a pattern repeats are one of its parts: else it would try each split.
+_PARTS = re.compile(r"\\+|\s+|.")
 
 
-def is_secret(variable: str) -> bool:
+def hand_out(name: str) -> str:
     """
-    Say whether a *variable* of the environment has a secret of agents.
+    Read the secret *name* for an agent.
+
+    :raises MissingSecretError: when this worker was not given it.
     """
-    return variable.startswith(PREFIX)
+    variable = f"{PREFIX}{name.upper()}"
+    value = os.environ.get(variable)
+    if value is None:
+        raise MissingSecretError(f"this worker has no {variable}")
+    _handed_out.add(value)
+    return value
+
+
+def are_known() -> bool:
+    """
+    True if there is anything to mask.
+    """
+    return bool(_hidden(os.environ))
 
 
 def mask(text: str, environment: Mapping[str, str] = os.environ) -> str:
     """
-    Replace the values of secrets in *text*, also as `repr` writes them.
+    Replace the values of secrets in *text*, in whatever way they are written.
     """
     hidden = _hidden(environment)
-    if not hidden:
-        return text
-    return re.sub("|".join(map(re.escape, hidden)), MASK, text)
+    return _pattern(hidden).sub(MASK, text) if hidden else text
+
+
+def masked_head(text: str) -> str:
+    """
+    Mask the first READ_CHARS of *text*; no piece of a secret is left where it is cut.
+    """
+    if len(text) <= READ_CHARS:
+        return mask(text)
+    room = MOST_WRITTEN * max(map(len, _hidden(os.environ)), default=0)
+    head = mask(text[: READ_CHARS + room])
+    return head[: len(head) - room]
 
 
 def masked(text: str, most: int) -> str:
     """
     Cut *text* to one line of at most *most* characters without a secret in it.
     """
-    return shorten(mask(text[:READ_CHARS]), most)
+    return shorten(masked_head(text), most)
 
 
-def _hidden(environment: Mapping[str, str]) -> list[str]:
+def _hidden(environment: Mapping[str, str]) -> tuple[str, ...]:
     """
     List what must not be read anywhere, the longest first.
     """
-    found: set[str] = set()
-    for name in filter(is_secret, environment):
-        value = environment[name].strip()
-        if len(value) >= LEAST_CHARS:
-            found |= {value, repr(value)[1:-1]}
-        lines = [line.strip() for line in value.splitlines()[1:-1]]
-        found |= {line for line in lines if len(line) >= LEAST_LINE_CHARS}
-    return sorted(found, key=len, reverse=True)
+    given = [environment[name] for name in environment if name.startswith(PREFIX)]
+    found = {part for value in {*given, *_handed_out} for part in _parts_of(value)}
+    return tuple(sorted(found, key=lambda part: (-len(part), part)))
+
+
+def _parts_of(value: str) -> Iterator[str]:
+    """
+    List a value and, of several lines, each that is no heading and no short one.
+    """
+    whole = value.strip()
+    if len(whole) >= LEAST_CHARS:
+        yield whole
+    lines = [line.strip() for line in whole.splitlines()]
+    if len(lines) > 1:
+        for line in lines:
+            if len(line) >= LEAST_LINE_CHARS and not line.startswith("-----"):
+                yield line
+
+
+@lru_cache(maxsize=8)
+def _pattern(hidden: tuple[str, ...]) -> re.Pattern[str]:
+    """
+    Make what finds each of *hidden*, as it is and as it is written elsewhere.
+    """
+    encoded = [each for part in hidden for each in _encoded(part)]
+    return re.compile("|".join([*map(_written, hidden), *encoded]))
+
+
+def _written(secret: str) -> str:
+    """
+    Make what finds *secret* with any of its characters escaped.
+    """
+    return "".join(map(_part, _PARTS.findall(secret)))
+
+
+def _part(part: str) -> str:
+    if part[0] == "\\":
+        most = MOST_QUOTED * len(part)
+        return rf"(?:\\{{{len(part)},{most}}}|{_escaped(part[0])}{{{len(part)}}})"
+    if part.isspace():
+        return rf"(?:\s|\+|{_escaped(' ')}|{_escaped(chr(10))}|{_QUOTE}[nrt])+"
+    if part.isascii() and part.isalnum():
+        return part
+    return rf"(?:\\{{0,{MOST_QUOTED}}}{re.escape(part)}|{_escaped(part)})"
+
+
+def _escaped(char: str) -> str:
+    """
+    Make what finds one character as URLs, JSON, `repr` and HTML write it.
+    """
+    utf8 = char.encode(errors="surrogatepass")
+    utf16 = char.encode("utf-16-be", errors="surrogatepass").hex()
+    units = [utf16[at : at + 4] for at in range(0, len(utf16), 4)]
+    forms = [
+        "".join(rf"%(?:25){{0,3}}{byte:02x}" for byte in utf8),
+        "".join(rf"{_QUOTE}u{unit}" for unit in units),
+        rf"{_QUOTE}U{ord(char):08x}",
+        rf"{_QUOTE}x{ord(char):02x}",
+        rf"&\#(?:{ord(char)}|x0{{0,4}}{ord(char):x});",
+    ]
+    if char in _ENTITIES:
+        forms.append(f"&{_ENTITIES[char]};")
+    return f"(?i:{'|'.join(forms)})"
+
+
+def _encoded(secret: str) -> Iterator[str]:
+    """
+    Make what finds *secret* in base64 wherever it begins in what is encoded, as in a
+    header `Basic`, and in hexadecimal.
+    """
+    raw = secret.encode(errors="surrogatepass")
+    if len(raw) < LEAST_BASE64_BYTES:
+        return
+    yield f"(?i:{raw.hex()})"
+    for before in range(3):
+        text = b64encode(bytes(before) + raw).decode()
+        # Only characters whose six bits are all ours: those beside them may be any.
+        core = text[-(-8 * before // 6) : 8 * (before + len(raw)) // 6]
+        either = core.replace("+", "(?:[+-]|%2[bB])").replace("/", "(?:[/_]|%2[fF])")
+        yield f"[A-Za-z0-9+/_-]?{either}[A-Za-z0-9+/_-]?"

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import CodeType, TracebackType
 
-from outlast.attempt.secrets import mask
+from outlast.attempt.secrets import mask, masked_head
 from outlast.attempt.user_code import is_ours, is_users
 from outlast.contracts.errors import ExitedError, OutlastError
-from outlast.contracts.texts import CAUSE_CHARS, READ_CHARS, shorten, visible
+from outlast.contracts.texts import CAUSE_CHARS, shorten, visible
 
 # What the ledger keeps of one traceback, and the log shows: the innermost frames.
 TRACE_BYTES = 8 * 1024
@@ -135,7 +135,7 @@ def _text(error: BaseException) -> str:
         parts = list(told.format())
     except Exception:
         parts = [*traceback.format_tb(began, limit=-FRAMES), type(error).__name__]
-    return _bounded([_cut(visible(mask(each[:READ_CHARS]))) for each in parts])
+    return _bounded([_cut(visible(masked_head(each))) for each in parts])
 
 
 def _cut(part: str) -> str:

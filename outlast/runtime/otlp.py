@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from outlast.attempt import spans
 from outlast.contracts.texts import shorten
+from outlast.runtime.masking import Masking
 from outlast.runtime.telemetry import METRICS, TRACES
 from outlast.runtime.tracing import Told
 from outlast.runtime.unended import Unended, left_unended
@@ -76,7 +77,7 @@ class Sending:
         made = TracerProvider(resource=resource, shutdown_on_exit=False)
         delay_ms = None if DELAY in os.environ else DELAY_MS
         self._ended = BatchSpanProcessor(
-            OTLPSpanExporter(), schedule_delay_millis=delay_ms
+            Masking(OTLPSpanExporter()), schedule_delay_millis=delay_ms
         )
         made.add_span_processor(self._ended)
         if noted is not None:

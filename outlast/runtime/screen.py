@@ -12,6 +12,7 @@ import os
 import sys
 from typing import TextIO
 
+from outlast.attempt.secrets import mask
 from outlast.contracts.texts import visible
 
 
@@ -58,17 +59,27 @@ class SafeStream(io.TextIOWrapper):
         os.close(nowhere)
 
 
+class ErrorStream(SafeStream):
+    """
+    Standard error, where what agents raise when they are loaded is told: no secret.
+    """
+
+    def write(self, text: str, /) -> int:
+        super().write(mask(text))
+        return len(text)
+
+
 def guard_streams() -> None:
     """
     Have this process write to its standard output and error in safe text only.
     """
-    for name in ("stdout", "stderr"):
+    for name, kind in (("stdout", SafeStream), ("stderr", ErrorStream)):
         stream = getattr(sys, name)
         # None where it was closed; something else under a test or within a notebook.
         if isinstance(stream, io.TextIOWrapper) and not isinstance(stream, SafeStream):
             stream.flush()
             stream.reconfigure(errors="replace")
-            setattr(sys, name, SafeStream(stream))
+            setattr(sys, name, kind(stream))
 
 
 def terminal_of(stream: TextIO) -> TextIO:
