@@ -21,10 +21,13 @@ COPY starter.py worker.py LICENSE ./
 COPY outlast outlast
 COPY workflows workflows
 COPY activities activities
-# Compiled here, since whoever runs it may not write here. The home belongs to nobody,
-# as /tmp does, so that the image runs under any user.
+# Compiled here, since whoever runs it may not write here. Two folders belong to nobody,
+# as /tmp does, so that the image runs under any user: within the first one they make
+# a home of their own, which nobody else may write.
 RUN venv/bin/python -m compileall -q starter.py worker.py outlast workflows activities \
- && mkdir -m 1777 .outlast .outlast/reports
+ && mkdir -m 1777 state reports
+ENV OUTLAST_HOME=/outlast/state/home
+ENV OUTLAST_REPORTS=/outlast/reports
 ENV PATH=/outlast/venv/bin:$PATH
 ENV PYTHONUNBUFFERED=1
 # A number has no name, and the embedded Temporal does not start without one.

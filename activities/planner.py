@@ -7,11 +7,12 @@ from pydantic import JsonValue
 from activities.answering.handover import Index, Part, Plan, Source
 from activities.answering.splitting import split
 from outlast import Context, FollowUps, Task, agent
+from outlast.store.root import OutputPath
 
 
 class Order(Source):
     question: str
-    reports: str | None = None
+    reports: OutputPath | None = None
     mission: str
     needs: dict[str, Index]
 
@@ -57,7 +58,7 @@ def _finish(order: Order, plan: Plan) -> list[Task]:
     draft = {"question": order.question, "parts": plan.model_dump()["parts"]}
     report: dict[str, JsonValue] = {"mission": order.mission}
     if order.reports is not None:
-        report["reports"] = order.reports
+        report["reports"] = str(order.reports)
     source = order.model_dump(
         mode="json", include={"documents", "library"}, exclude_none=True
     )

@@ -13,10 +13,14 @@ from outlast import Context, agent
 from outlast.contracts.names import Name
 from outlast.contracts.texts import markdown, markdown_name
 from outlast.store.passages import flat
+from outlast.store.private import make_folder
+from outlast.store.root import OutputPath, writable
 
 
 class Order(BaseModel):
-    reports: Path | None = None  # on this host; None where only the starter has one
+    reports: OutputPath | None = (
+        None  # on this host; None where only the starter has one
+    )
     mission: Name
     needs: dict[str, Review | Index]
 
@@ -52,7 +56,8 @@ def write(path: Path, text: str) -> str:
     """
     Put *text* at *path* whole or not at all; return the path.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = writable(path)  # a link to elsewhere may have come since it was named
+    make_folder(path.parent)
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

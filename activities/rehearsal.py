@@ -11,13 +11,15 @@ import fcntl
 import json
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from outlast import Context, agent
+from outlast.store.root import output_path
 
 How = Literal[
     "raise", "crash", "segfault", "hang", "block", "burn", "memory", "garbage"
@@ -26,6 +28,10 @@ How = Literal[
 
 # As much of a log's end as the line of the last saved step can lie before it.
 TAIL_BYTES = 256 * 1024
+
+
+# Drills leave nothing behind: their logs may lie among temporary files, too.
+LogPath = Annotated[Path, output_path(Path(tempfile.gettempdir()))]
 
 
 class Misbehave(BaseModel):
@@ -49,7 +55,7 @@ class Script(BaseModel):
 
     steps: int = Field(ge=0, le=100_000)
     step_seconds: float = Field(default=0.0, ge=0, le=3600)
-    log: Path | None = None
+    log: LogPath | None = None
     effect: str | None = Field(default=None, min_length=1, max_length=200)
     # How long the far side takes to answer once the effect has happened.
     effect_seconds: float = Field(default=0.0, ge=0, le=3600)

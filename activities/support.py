@@ -8,6 +8,7 @@ answer is handed to a person, never guessed at.
 
 import asyncio
 import json
+import os
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -24,6 +25,8 @@ from outlast.store.database import shared
 from outlast.store.folder import scan
 from outlast.store.parsing import UnreadableDocumentError, decoded, load
 from outlast.store.passages import flat
+from outlast.store.private import open_private
+from outlast.store.root import OutputPath
 
 # A report that names more tickets than this is read by nobody.
 MOST_NAMED = 200
@@ -33,7 +36,7 @@ MOST_SHOWN = 100
 class Job(BaseModel):
     tickets: Path
     handbook: Path | None = None  # not where it was ingested
-    outbox: Path
+    outbox: OutputPath
     needs: dict[str, Index]
 
 
@@ -45,7 +48,7 @@ class Ticket(BaseModel):
     ticket: Path
     handbook: Path | None = None
     library: str
-    outbox: Path
+    outbox: OutputPath
 
 
 class Answered(BaseModel):
@@ -59,7 +62,7 @@ class Answered(BaseModel):
 
 
 class Order(BaseModel):
-    outbox: Path
+    outbox: OutputPath
     needs: dict[str, FanOutRef]
 
 
@@ -152,7 +155,8 @@ def post(path: Path, key: str, body: str) -> str:
     if not path.exists():
         write(path, body)
         line = json.dumps({"key": key, "path": str(path)}).encode() + b"\n"
-        with (path.parent / "posted.jsonl").open("ab", buffering=0) as log:
+        file = open_private(path.parent / "posted.jsonl", os.O_WRONLY | os.O_APPEND)
+        with os.fdopen(file, "ab", buffering=0) as log:
             log.write(line)
     return str(path)
 

@@ -15,6 +15,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from outlast.contracts.policies import PERMIT_S
+from outlast.store.private import open_private, own_folder
 
 
 class Permits:
@@ -70,8 +71,8 @@ class Permits:
         Have *mission* wait for our word, from before it begins.
         """
         assert self._folder is not None
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (self._folder / mission).touch(mode=0o600)
+        own_folder(self._folder)
+        os.close(open_private(self._folder / mission, os.O_WRONLY))
         self.withdraw(mission)
 
     def grant(self, mission: str) -> None:

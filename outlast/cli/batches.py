@@ -30,6 +30,7 @@ from outlast.runtime.settings import settings
 from outlast.runtime.source import Source, source
 from outlast.store.batches import Batches
 from outlast.store.database import Store
+from outlast.store.root import writing_below
 
 LOOK_S = 0.5
 LINE_S = 2.0
@@ -46,7 +47,8 @@ def conduct_batch(
     if options.as_json:
         keep_for_answer()
     agent = agent_of(role)
-    given = source(where, partial(fault_of_input, agent), settings().largest_bytes)
+    with writing_below(settings().workers_output):
+        given = source(where, partial(fault_of_input, agent), settings().largest_bytes)
     if not options.embedded:
         refuse_far_workers()
     stem = "batch" if where == "-" else Path(where).stem

@@ -18,6 +18,7 @@ from outlast.fleet.health import Health
 from outlast.fleet.parent import Fleet
 from outlast.runtime import telemetry
 from outlast.runtime.connect import refuse_two_hosts
+from outlast.runtime.home import why_readable
 from outlast.runtime.locks import home_of
 from outlast.runtime.settings import Settings, settings, temporal_is_named
 
@@ -141,6 +142,8 @@ async def _keep(
     beside = None if place is None else _beside(place, chosen)
     if place is None:
         _warn_of_held_runs(chosen)
+    if readable := why_readable(home_of(chosen)):
+        logger.warning("home.readable: %s", readable)
     fleet = Fleet(chosen, lambda fleet: told(fleet, health, beside))
     health = Health(lambda: _snapshot(fleet, beside), *listen)
     if telemetry.measures():
@@ -246,9 +249,10 @@ def _at_least_one(processes: int) -> int:
 
 
 def _refuse_a_missing_root(chosen: Settings) -> None:
-    root = chosen.documents_root
-    if root is not None and not root.is_dir():
-        raise BadInputError(f"OUTLAST_DOCUMENTS_ROOT={root} is not a folder")
+    for name in ("documents_root", "output_root"):
+        root = getattr(chosen, name)
+        if root is not None and not root.is_dir():
+            raise BadInputError(f"OUTLAST_{name.upper()}={root} is not a folder")
 
 
 def _refuse_a_shut_store(chosen: Settings) -> None:

@@ -50,7 +50,7 @@ def _ask_folder(folder: Path, asking: dict[str, JsonValue]) -> list[Task]:
     Have the workers, who are here, read *folder* and write the report.
     """
     where: dict[str, JsonValue] = {"documents": str(folder)}
-    plan = {**where, **asking, "reports": str(settings().reports)}
+    plan = {**where, **asking, "reports": str(settings().reports_folder)}
     return [
         Task(id="shelve", role="shelver", input=dict(where)),
         Task(id="index", role="librarian", input=dict(where), needs=["shelve"]),

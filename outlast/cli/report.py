@@ -18,7 +18,7 @@ def write_report(conducted: Conducted) -> str | None:
     if review is None or index is None:
         return None
     text = report(Review.model_validate(review), Index.model_validate(index))
-    path = settings().reports / f"{conducted.mission.id}.md"
+    path = settings().reports_folder / f"{conducted.mission.id}.md"
     try:
         return write(path, text)
     except OSError as error:

@@ -194,7 +194,7 @@ async def _serve(
     chosen = settings()
     if kind is not Kind.WORKFLOWS:
         await _open_for_agents(kind, stop, ends[-1])
-    confine(chosen.documents_root)
+    confine(chosen.documents_root, chosen.output_roots)
     home, pid, outbox = home_of(chosen), os.getpid(), Outbox()
     recorder = Recorder(recorder_of(home, pid))  # it makes the folder
     write_on_signal(stack_of(home, pid))

@@ -25,6 +25,7 @@ from pathlib import Path
 from outlast.attempt.hands import NOBODY, Hand
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.sizes import CHECKPOINT_BYTES
+from outlast.store.private import open_private, own_folder
 
 SLOTS = 128
 HEAD_BYTES = 2048  # the task token and the names
@@ -60,7 +61,7 @@ class Recorder:
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        own_folder(path.parent)
         self.path = path
         self._clock = clock
         self._file = _own(path)
@@ -174,7 +175,7 @@ def _own(path: Path) -> int:
     its earlier owner, a dead process with our pid, had just been settled.
     """
     while True:
-        file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        file = open_private(path, os.O_RDWR)
         fcntl.flock(file, fcntl.LOCK_EX)
         if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
             return file

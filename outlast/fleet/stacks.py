@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from outlast.store.private import open_private, own_folder
+
 # Signals that agents are unlikely to take; 0 where there is no watchdog either.
 MAIN_THREAD = signal.SIGRTMAX - 7 if hasattr(signal, "SIGRTMAX") else 0
 ALL_THREADS = signal.SIGRTMAX - 6 if hasattr(signal, "SIGRTMAX") else 0
@@ -177,13 +179,12 @@ def write_on_signal(path: Path) -> None:
     Have this process write its stacks to *path* when its parent asks. The file comes
     last: a signal that is not registered yet would kill.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    own_folder(path.parent)
     path.unlink(missing_ok=True)
     if not MAIN_THREAD:
         return
     made = path.with_suffix(".new")
-    made.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = os.open(made, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    file = open_private(made, os.O_WRONLY | os.O_APPEND)
     faulthandler.register(MAIN_THREAD, file=file, all_threads=False)
     faulthandler.register(ALL_THREADS, file=file, all_threads=True)
     os.register_at_fork(after_in_child=_write_no_more)

@@ -1,41 +1,58 @@
 """
-How others on this machine ask a peer: one JSON line each way over a socket in its home.
-
-The socket is its user's alone.
+How others on this machine ask a peer: one JSON line each way over a socket in its home,
+which is its user's alone.
 """
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import os
 import socket
-import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
 from outlast.contracts.sizes import MESH_MISSION_BYTES
+from outlast.store.private import FILE_MODE, own_folder
 
 Question = dict[str, Any]
 Answer = Callable[[Question], Awaitable[Any]]
 
 # What a socket's path may have, everywhere.
 PATH_CHARS = 100
+OPEN_FILES = "/proc/self/fd"
 ASK_LIMIT_S = 10.0
 
 
 def socket_of(home: Path) -> Path:
     """
-    Say where the socket of the peer in *home* lies: there, or, where that is too far
-    down, in a folder of the user's that is named after it.
+    Say where the socket of the peer in *home* lies.
     """
-    path = home.resolve() / "mesh" / "peer.sock"
+    return home.resolve() / "mesh" / "peer.sock"
+
+
+@contextlib.contextmanager
+def short_name(path: Path) -> Iterator[str]:
+    """
+    Name the socket at *path* as the kernel takes it, also where it lies far down: there
+    by its folder, which is open meanwhile.
+
+    :raises BadInputError: where the system has no such names.
+    """
     if len(os.fsencode(path)) <= PATH_CHARS:
-        return path
-    name = hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"outlast-{os.getuid()}" / f"{name}.sock"
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if not Path(f"{OPEN_FILES}/{folder}").exists():
+            raise BadInputError(
+                f"{path} is longer than the {PATH_CHARS} bytes that the name of a "
+                "socket may have here: choose a shorter OUTLAST_HOME"
+            )
+        yield f"{OPEN_FILES}/{folder}/{path.name}"
+    finally:
+        os.close(folder)
 
 
 class Control:
@@ -52,12 +69,15 @@ class Control:
         """
         Begin to listen.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        own_folder(self._path.parent)
         self._path.unlink(missing_ok=True)
+        with short_name(self._path) as name:
+            made = socket.socket(socket.AF_UNIX)
+            made.bind(name)
+        self._path.chmod(FILE_MODE)
         self._server = await asyncio.start_unix_server(
-            self._serve, self._path, limit=2 * MESH_MISSION_BYTES
+            self._serve, sock=made, limit=2 * MESH_MISSION_BYTES
         )
-        self._path.chmod(0o600)
 
     def close(self) -> None:
         """
@@ -93,7 +113,8 @@ def ask(home: Path, question: Question, limit_s: float = ASK_LIMIT_S) -> Any:
     try:
         with socket.socket(socket.AF_UNIX) as line:
             line.settimeout(limit_s)
-            line.connect(str(socket_of(home)))
+            with short_name(socket_of(home)) as name:
+                line.connect(name)
             line.sendall(json.dumps(question).encode() + b"\n")
             with line.makefile("rb") as answer:
                 told = json.loads(answer.readline())

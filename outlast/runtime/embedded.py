@@ -20,9 +20,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from outlast.attempt.secrets import is_secret
 from outlast.contracts.errors import BadInputError, PortTakenError, UnavailableError
 from outlast.runtime.locks import lock_port
+from outlast.store.private import close_database, open_private
 
 logger = logging.getLogger("outlast.runtime")
 
@@ -49,6 +49,10 @@ DYNAMIC_CONFIG = [
     "matching.maxTaskQueuesInDeploymentVersion=1000",
 ]
 PRAGMAS = ("journal_mode=wal", "synchronous=1")
+# What it is given of our environment. All else may hold secrets, ours or those of a
+# .env file, or settings that are meant for clients. The home tells whose it is.
+GIVEN = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "OUTLAST_HOME")
+GIVEN_TOO = ("LC_", "GO", "LD_", "DYLD_", "XDG_")
 SEARCH_ATTRIBUTES = ("OutlastStatus=Keyword", "OutlastTenant=Keyword")
 
 BOOT_LIMIT_S = 30.0
@@ -134,13 +138,16 @@ class Server:
                 raise PortTakenError(f"port {port} is served by somebody else")
 
     def _spawn(self) -> None:
-        with self._log.open("ab") as output:
+        close_database(self._database)
+        log = open_private(self._log, os.O_WRONLY | os.O_APPEND)
+        with os.fdopen(log, "ab") as output:
             self.process = subprocess.Popen(
                 self._command(),
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
                 env=_environment(),
+                umask=0o077,
                 start_new_session=True,  # a Ctrl-C is for us; it goes last
             )
 
@@ -167,6 +174,10 @@ class Server:
         return self.home / "server.log"
 
     @property
+    def _database(self) -> Path:
+        return self.home / "temporal.db"
+
+    @property
     def _not_started(self) -> str:
         return f"the embedded server did not start: see {self._log}"
 
@@ -184,7 +195,7 @@ class Server:
     def _command(self) -> list[str]:
         command = [find_cli(), "server", "start-dev", "--ip", HOST]
         command += ["--port", str(self.port), "--ui-port", str(self.ui_port)]
-        command += ["--db-filename", str(self.home / "temporal.db")]
+        command += ["--db-filename", str(self._database)]
         command += ["--log-level", "warn", "--log-format", "pretty"]
         for pragma in PRAGMAS:
             command += ["--sqlite-pragma", pragma]
@@ -295,17 +306,26 @@ def _free(port: int) -> bool:
 
 def _environment() -> dict[str, str]:
     """
-    What the server is given of ours: no secrets of agents, and a user's name, without
-    which it will not start, as in containers.
+    What the server is given of ours, and a user's name, without which it will not
+    start, as in containers.
     """
-    ours = {name: os.environ[name] for name in os.environ if not is_secret(name)}
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if name in GIVEN or name.startswith(GIVEN_TOO)
+    }
     return {"USER": "outlast", **ours}
 
 
 def _recent(cli: str) -> bool:
     try:
         told = subprocess.run(
-            [cli, "--version"], capture_output=True, text=True, timeout=5, check=False
+            [cli, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+            env=_environment(),
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return False

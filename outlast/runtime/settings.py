@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.policies import MODEL_SILENCE_S, SHIPPED, Timing, timing_of
 from outlast.contracts.sizes import LARGEST_BYTES, MIB
+from outlast.runtime.home import refuse_shared
 
 SHIPPED_CREW = [
     "activities.librarian",
@@ -62,6 +63,11 @@ class Settings(BaseSettings):
     # The only folder below which missions may have documents read; where relative paths
     # start, too. Without it: wherever the workers' user may read.
     documents_root: Path | None = None
+    # The only folder, beside the home, below which missions may have files written, as
+    # an outbox; where such paths start that are relative. Without it: the home alone.
+    output_root: Path | None = None
+    # Where the reports of questions are written; without it below the home.
+    reports: Path | None = None
     # The only roles that this fleet plays, separated by commas; empty for all.
     roles: str = ""
     # Agent processes of a fleet. One is enough to work, two to survive one.
@@ -136,8 +142,24 @@ class Settings(BaseSettings):
         return self.home.resolve() / "store.db"
 
     @property
-    def reports(self) -> Path:
-        return self.home.resolve() / "reports"
+    def reports_folder(self) -> Path:
+        return (self.reports or self.home / "reports").resolve()
+
+    @property
+    def output_roots(self) -> list[Path]:
+        """
+        Where missions may have files written; relative paths start at the first.
+        """
+        given = (self.output_root, self.home, self.reports)
+        return [each for each in given if each is not None]
+
+    @property
+    def workers_output(self) -> list[Path] | None:
+        """
+        The same of the workers, as far as it is known here; None where they may be on
+        other hosts.
+        """
+        return self.output_roots if self.database_url is None else None
 
     @property
     def modules(self) -> list[str]:
@@ -177,16 +199,19 @@ def settings() -> Settings:
     """
     Read the settings of this process, once.
 
-    :raises BadInputError: naming the variable that does not fit.
+    :raises BadInputError: naming the variable that does not fit, or a home that others
+        can write.
     """
     load_dotenv(Path.cwd() / ".env")
     try:
-        return Settings()
+        chosen = Settings()
     except ValidationError as error:
         fault = error.errors()[0]
         told = fault["msg"].removeprefix("Value error, ")
         name = "OUTLAST_" + "_".join(str(part) for part in fault["loc"]).upper()
         raise BadInputError(f"{name}: {told}" if fault["loc"] else told) from None
+    refuse_shared(chosen.home)
+    return chosen
 
 
 def temporal_is_named() -> bool:

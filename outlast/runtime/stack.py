@@ -25,6 +25,7 @@ from outlast.runtime.embedded import Server, start_server
 from outlast.runtime.locks import STACK, USERS, held, home_of, lock
 from outlast.runtime.reload import changes, why_not_loadable
 from outlast.runtime.settings import Settings
+from outlast.store.private import replace_private
 
 logger = logging.getLogger("outlast.runtime")
 
@@ -124,7 +125,7 @@ class Stack:
                 return await self._not_ready(fleet, announce, stop, line)
             self._health_port = urlsplit(line["health"]).port
             ready = {"ready": True, "address": server.address, "ui": server.ui}
-            _write(home / READY, {**ready, **line})
+            replace_private(home / READY, json.dumps({**ready, **line}))
             announce({**ready, **line})
             return await self._stay(fleet, home, stop)
         finally:
@@ -277,9 +278,3 @@ def _stop_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
-
-
-def _write(path: Path, value: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(value))
-    temporary.replace(path)

@@ -35,6 +35,7 @@ from outlast.runtime.settings import settings
 from outlast.store.books import Books
 from outlast.store.database import Store
 from outlast.store.payloads import putting
+from outlast.store.root import writing_below
 
 STATUS = SearchAttributeKey.for_keyword("OutlastStatus")
 TENANT = SearchAttributeKey.for_keyword("OutlastTenant")
@@ -109,7 +110,8 @@ def resolve(mission: Mission) -> Mission:
     agents = load(settings().modules)
     resolved = mission.model_copy(update={"crew": crew(agents)})
     Plan(lean(resolved, settings().largest_bytes)[0])
-    refuse_misfits(resolved.tasks, agents)
+    with writing_below(settings().workers_output):
+        refuse_misfits(resolved.tasks, agents)
     return resolved
 
 

@@ -21,6 +21,9 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from outlast.runtime.masking import masked_attributes
+from outlast.store.private import open_private, own_folder
+
 # Beyond what is under way: past it the file is written anew with only that.
 FILE_BYTES = 256 * 1024
 # What an agent says of a span of its own may be large: then that is not noted.
@@ -38,7 +41,7 @@ class Unended(SpanProcessor):
     """
 
     def __init__(self, path: Path, resource: Resource) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        own_folder(path.parent)
         self._path = path
         self._head = _line(dict(resource.attributes or {}))
         self._under_way: dict[str, bytes] = {}
@@ -77,8 +80,7 @@ class Unended(SpanProcessor):
         it, its size, and that from which on it is to be written anew.
         """
         fresh = self._path.with_suffix(".new")
-        how = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC
-        file = os.open(fresh, how, 0o600)
+        file = open_private(fresh, os.O_TRUNC | os.O_WRONLY)
         fcntl.flock(file, fcntl.LOCK_EX)
         body = self._head + b"".join(self._under_way.values())
         size = os.write(file, body)
@@ -153,7 +155,7 @@ def _noted(span: Span) -> bytes:
         "scope": scope.name if scope else "",
         "start": span.start_time,
     }
-    whole = _line({**told, "attributes": dict(span.attributes or {})})
+    whole = _line({**told, "attributes": masked_attributes(span.attributes)})
     return whole if len(whole) <= LINE_BYTES else _line(told)
 
 

@@ -17,6 +17,7 @@ from outlast.contracts.errors import UnavailableError
 from outlast.runtime.locks import STACK, USERS, held, home_of, lock
 from outlast.runtime.settings import Settings
 from outlast.runtime.stack import READY, READY_LIMIT_S, ROOT, STOP_LIMIT_S
+from outlast.store.private import open_private
 
 LOOK_S = 0.05
 
@@ -81,7 +82,8 @@ def used(settings: Settings, tell: Tell = say_nothing) -> Iterator[dict[str, Any
 
 def _start(home: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, str(ROOT / "starter.py"), "dev", "--until-unused"]
-    with (home / "stack.log").open("wb") as log:
+    log_file = open_private(home / "stack.log", os.O_WRONLY | os.O_TRUNC)
+    with os.fdopen(log_file, "wb") as log:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

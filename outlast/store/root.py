@@ -1,24 +1,48 @@
 """
-The one folder below which missions may have documents read, where there is one.
+The folders below which missions may have documents read, and files written.
 
-What a mission names is resolved on the worker at the moment it is read, links and `..`
+What a mission names is resolved on the worker at the moment it is used, links and `..`
 included: what lay inside when it was found may be a link to elsewhere by now.
 """
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from outlast.contracts.errors import OutsideError
 
 _root: Path | None = None
+# Where files may be written, None for wherever we can: a process of tests.
+_outputs: list[Path] | None = None
 
 
-def confine(root: Path | None) -> None:
+def confine(root: Path | None, outputs: Sequence[Path] | None = None) -> None:
     """
-    Let this process read documents below *root* alone; None for wherever it can.
+    Let this process read documents below *root* alone, and missions have files written
+    below *outputs*; None for wherever it can.
     """
-    global _root  # noqa: PLW0603 - one limit for all agents of a process
+    global _root, _outputs  # noqa: PLW0603 - one limit for all agents of a process
     _root = None if root is None else root.absolute()
+    _outputs = None if outputs is None else [each.absolute() for each in outputs]
+
+
+@contextmanager
+def writing_below(roots: Sequence[Path] | None) -> Iterator[None]:
+    """
+    Let missions have files written below *roots* alone, for as long as this lasts; None
+    for wherever we can.
+    """
+    before = _root, _outputs
+    confine(_root, roots)
+    try:
+        yield
+    finally:
+        confine(*before)
 
 
 def within(named: Path) -> Path:
@@ -29,14 +53,63 @@ def within(named: Path) -> Path:
     """
     if _root is None:
         return named
-    root = Path(os.path.realpath(_root))
-    try:
-        found = Path(os.path.realpath(root / named))
-    except ValueError as error:  # a name that no file can have
-        raise OutsideError(f"{str(named)!r} is no path: {error}") from None
-    if not found.is_relative_to(root):
+    found = _inside(named, [_root])
+    if found is None:
         raise OutsideError(
             f"{named} is outside OUTLAST_DOCUMENTS_ROOT, {_root}: missions may have "
             "no other documents read here"
         )
     return found
+
+
+def writable(named: Path, *also: Path) -> Path:
+    """
+    Resolve the file or folder *named* by a mission, for something to be written there;
+    from the first root if it is relative.
+
+    :param also: folders that are as good as the roots.
+    :raises OutsideError: when it leads outside, whichever way.
+    """
+    if _outputs is None:
+        return named
+    found = _inside(named, [*_outputs, *also])
+    if found is None:
+        raise OutsideError(
+            f"{named} is outside {', '.join(map(str, _outputs))}: missions may have "
+            "files written below OUTLAST_HOME or OUTLAST_OUTPUT_ROOT alone"
+        )
+    return found
+
+
+def _inside(named: Path, roots: Sequence[Path]) -> Path | None:
+    """
+    Resolve *named*, from the first of *roots* if it is relative; None when it is in
+    none of them.
+
+    :raises OutsideError: when no file can have that name.
+    """
+    real = [Path(os.path.realpath(each)) for each in roots]
+    try:
+        found = Path(os.path.realpath(real[0] / named))
+    except ValueError as error:
+        raise OutsideError(f"{str(named)!r} is no path: {error}") from None
+    return found if any(map(found.is_relative_to, real)) else None
+
+
+def output_path(*also: Path) -> AfterValidator:
+    """
+    Have a field of an agent's input name only what may be written, resolved: anything
+    else is refused before the mission starts.
+    """
+
+    def resolved(named: Path) -> Path:
+        try:
+            return writable(named, *also)
+        except OutsideError as error:
+            told = {"told": str(error)}
+            raise PydanticCustomError("outside", "{told}", told) from None
+
+    return AfterValidator(resolved)
+
+
+OutputPath = Annotated[Path, output_path()]

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from outlast.contracts.errors import StoreError
+from outlast.store.private import make_database
 
 # How long a writer waits for the others. Every transaction here is short, so a
 # longer wait means a stuck process, which the attempt's own limits end.
@@ -46,7 +47,7 @@ class SqliteDatabase:
         self._lock = threading.RLock()
         self._durable: bool | None = None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_database(path)
             self._connection = _engine(path).connect()
         except (sa.exc.DBAPIError, sqlite3.Error, OSError) as error:
             cause = getattr(error, "orig", error)  # the driver's words alone

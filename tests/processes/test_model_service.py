@@ -6,6 +6,7 @@ processes that think are killed.
 import json
 import os
 import signal
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ def service(home: Home) -> Iterator[Service]:
             "OUTLAST_MODEL_SILENCE_S": "5",  # a crowded machine is slow, not silent
             "OPENAI_BASE_URL": made.url,
             "OPENAI_API_KEY": "none",
+            "OUTLAST_OUTPUT_ROOT": tempfile.gettempdir(),
         }
         yield made
 

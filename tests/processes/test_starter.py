@@ -60,6 +60,7 @@ def starter(environment: dict[str, str], *args: str, limit_s: float = 90) -> Sai
         text=True,
         timeout=limit_s,
         check=False,
+        umask=0,
     )
     return Said(ended.returncode, ended.stdout, ended.stderr)
 
@@ -73,6 +74,10 @@ def begin(environment: dict[str, str], *args: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def open_to_others(home: Path) -> list[Path]:
+    return [each for each in (home, *home.rglob("*")) if each.stat().st_mode & 0o077]
 
 
 def processes_of(home: str) -> list[str]:
@@ -96,7 +101,8 @@ def test_a_question_is_answered_from_the_documents(
 ) -> None:
     """
     From an empty home: a cited answer whose quotations stand word for word on their
-    lines, a gap for what could not be read, and nothing left running.
+    lines, a gap for what could not be read, nothing left running, and nothing in the
+    home that others may read.
     """
     asked = starter(
         environment,
@@ -116,6 +122,7 @@ def test_a_question_is_answered_from_the_documents(
     assert [gap["document"] for gap in answer["gaps"]] == ["broken.pdf"]
     assert "behind the reception" in Path(answer["report"]).read_text()
     assert processes_of(environment["OUTLAST_HOME"]) == []
+    assert open_to_others(Path(environment["OUTLAST_HOME"])) == []
 
     told = starter(environment, "explain", answer["mission"])
     assert told.code == 0

@@ -70,6 +70,7 @@ def test_each_ticket_is_answered_once_while_all_around_dies(
     handbook has is in the outbox once, the others wait for a person, by name.
     """
     tickets, outbox = tmp_path / "tickets", tmp_path / "outbox"
+    home.extra["OUTLAST_OUTPUT_ROOT"] = str(tmp_path)
     numbers = copies(tickets)
     fleet = home.fleet(processes=2)
     starter = home.begin("run", job(tmp_path, tickets, outbox), "--json")

@@ -12,7 +12,8 @@ from pydantic import SecretStr
 
 from outlast.cli.peer import place_of
 from outlast.contracts.errors import BadInputError, UnavailableError
-from outlast.mesh.control import PATH_CHARS, Control, ask, socket_of
+from outlast.mesh import control
+from outlast.mesh.control import PATH_CHARS, Control, ask, short_name, socket_of
 from outlast.mesh.membership import Member
 from outlast.mesh.shell import presences
 from outlast.runtime.settings import Settings
@@ -28,8 +29,8 @@ async def test_who_asks_is_answered_or_refused_in_its_words(tmp_path: Path) -> N
     """
     The answer comes back as it was given, a refusal as the error that it was.
     """
-    control = Control(tmp_path, echo)
-    await control.start()
+    made = Control(tmp_path, echo)
+    await made.start()
     try:
         told = await asyncio.to_thread(ask, tmp_path, {"ask": "what", "more": [1]})
         assert told == {"ask": "what", "more": [1]}
@@ -38,7 +39,7 @@ async def test_who_asks_is_answered_or_refused_in_its_words(tmp_path: Path) -> N
         mode = stat.S_IMODE(socket_of(tmp_path).stat().st_mode)
         assert mode == 0o600, "others of this machine could ask"
     finally:
-        control.close()
+        made.close()
 
 
 def test_a_peer_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
@@ -49,13 +50,41 @@ def test_a_peer_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
         ask(tmp_path, {"ask": "members"})
 
 
-def test_a_home_that_lies_deep_has_its_socket_elsewhere(tmp_path: Path) -> None:
+async def test_a_home_may_lie_deep(tmp_path: Path) -> None:
     """
-    A socket's path is short on every system; two homes never share one.
+    A socket's name is short on every system; it lies in the home all the same, where
+    nobody else can put one.
     """
+    deep = tmp_path / ("x" * PATH_CHARS) / ("y" * PATH_CHARS)
+    made = Control(deep, echo)
+    await made.start()
+    try:
+        assert socket_of(deep).is_relative_to(deep)
+        assert socket_of(deep).is_socket()
+        assert stat.S_IMODE(socket_of(deep).parent.stat().st_mode) == 0o700
+        with short_name(socket_of(deep)) as name:
+            assert len(name) <= PATH_CHARS
+        told = await asyncio.to_thread(ask, deep, {"ask": "what"})
+        assert told == {"ask": "what"}
+    finally:
+        made.close()
+    assert not socket_of(deep).exists()
+
+
+def test_where_no_name_is_short_a_deep_home_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    On systems without names for open files.
+    """
+    monkeypatch.setattr(control, "OPEN_FILES", str(tmp_path))
     deep = tmp_path / ("x" * PATH_CHARS)
-    assert len(str(socket_of(deep))) <= PATH_CHARS
-    assert socket_of(deep) != socket_of(tmp_path / ("y" * PATH_CHARS))
+    deep.mkdir()
+    with (
+        pytest.raises(BadInputError, match="shorter OUTLAST_HOME"),
+        short_name(deep / "peer.sock"),
+    ):
+        raise AssertionError
 
 
 @pytest.mark.parametrize(

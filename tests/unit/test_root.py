@@ -3,8 +3,11 @@ Below OUTLAST_DOCUMENTS_ROOT everything may be read, and nothing else, whichever
 mission points there.
 """
 
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from document_fakes import folder_of
@@ -12,16 +15,20 @@ from unit_fakes import told_in_one_sentence
 
 from activities.answering.handover import Citation
 from activities.librarian import Document, indexer, librarian, shelver
+from activities.publisher import write
 from activities.reviewer import stands
-from activities.support import clerk
-from outlast import testing
-from outlast.contracts.errors import GiveUp, OutsideError
+from activities.support import clerk, post
+from outlast import Task, testing
+from outlast.attempt.agent_check import refuse_misfits
+from outlast.attempt.agent_loading import load as load_agents
+from outlast.contracts.errors import BadInputError, GiveUp, OutsideError
+from outlast.runtime.settings import SHIPPED_CREW
 from outlast.store import database
 from outlast.store.database import Store
 from outlast.store.folder import look, scan
 from outlast.store.library import library_id
 from outlast.store.parsing import UnreadableDocumentError, load
-from outlast.store.root import confine, within
+from outlast.store.root import confine, within, writable, writing_below
 
 FILES = {
     "root/team/a.md": "Apples are red.",
@@ -242,3 +249,124 @@ def test_folders_of_one_path_on_two_hosts_are_two_libraries(place: Path) -> None
     """
     hosts = {library_id("t", Path("team"), *host) for host in ((), ("a",), ("b",))}
     assert len(hosts) == 3
+
+
+@pytest.fixture
+def output(place: Path) -> Path:
+    """
+    The same, with a home and a root that files may be written below.
+    """
+    (place / "home").mkdir()
+    confine(None, [place / "root", place / "home"])
+    return place
+
+
+def test_files_are_written_below_the_roots(output: Path) -> None:
+    """
+    By a whole path, by one from the first root, in folders that are not there yet.
+    """
+    assert writable(output / "home/reports") == output / "home/reports"
+    assert writable(Path("out/box")) == output / "root/out/box"
+    assert writable(output / "root/x/../y") == output / "root/y"
+
+
+OUTSIDE = ["outside", "root/../outside", "root-too", "home/../../x", "", "root/way-out"]
+
+
+@pytest.mark.parametrize("named", OUTSIDE)
+def test_no_file_is_written_outside(output: Path, named: str) -> None:
+    """
+    A neighbour, `..`, a name that only begins alike, a link that leads out.
+    """
+    (output / "root/way-out").symlink_to(output / "outside")
+    for each in (output / named, output / named / "deeper"):
+        with pytest.raises(OutsideError) as error:
+            writable(each)
+        assert "OUTLAST_OUTPUT_ROOT" in told_in_one_sentence(error.value)
+
+
+def orders(outside: Path) -> list[tuple[str, dict[str, Any]]]:
+    """
+    What a mission says to each agent that writes where it is told.
+    """
+    said = str(outside)
+    handed = {"question": "q", "mission": "m", "documents": "d"}
+    return [
+        ("planner", {**handed, "reports": said}),
+        ("publisher", {"reports": said, "mission": "m"}),
+        ("mailroom", {"tickets": "t", "outbox": said}),
+        ("clerk", {"ticket": "t", "library": "l", "outbox": said}),
+        ("tally", {"outbox": said}),
+    ]
+
+
+@pytest.mark.parametrize("at", range(5))
+@pytest.mark.parametrize("named", OUTSIDE)
+def test_a_mission_that_would_write_outside_is_refused(
+    output: Path, at: int, named: str
+) -> None:
+    """
+    Before it starts, and by the worker that gets it all the same, which may be another
+    host: for every agent of ours that writes where a mission says.
+    """
+    (output / "root/way-out").symlink_to(output / "outside")
+    role, given = orders(output / named / "deeper")[at]
+    agents = load_agents(SHIPPED_CREW)
+    task = Task(id="t", role=role, input=given)
+    with pytest.raises(BadInputError, match=rf"{role}.*OUTLAST_OUTPUT_ROOT"):
+        refuse_misfits([task], agents)
+    with pytest.raises(GiveUp, match="OUTLAST_OUTPUT_ROOT"):
+        agents[role].read(given, {"x": {}} if agents[role].input.takes_needs else {})
+
+
+@pytest.mark.usefixtures("output")
+def test_a_rehearsal_writes_among_temporary_files_alone() -> None:
+    """
+    Where drills are, and nowhere else that is not for output.
+    """
+    (rehearse,) = (
+        each for each in load_agents(SHIPPED_CREW).values() if each.role == "rehearse"
+    )
+    fine = {"steps": 1, "log": f"{tempfile.gettempdir()}/drill/log"}
+    assert rehearse.read(fine, {}).log == Path(fine["log"]).resolve()
+    with pytest.raises(GiveUp, match="OUTLAST_OUTPUT_ROOT"):
+        rehearse.read({"steps": 1, "log": "/etc/cron.d/x"}, {})
+
+
+def test_a_link_that_has_come_since_is_not_written_through(output: Path) -> None:
+    """
+    What was inside when the mission was read leads outside when the report is written.
+    """
+    (output / "root/reports").symlink_to(output / "outside")
+    with pytest.raises(OutsideError):
+        write(output / "root/reports/m.md", "x")
+    (output / "root/m.md").symlink_to(output / "outside/secret.md")
+    with pytest.raises(OutsideError):
+        write(output / "root/m.md", "x")
+    assert (output / "outside/secret.md").read_text() == FILES["outside/secret.md"]
+
+
+def test_what_is_written_is_its_owners_alone(output: Path) -> None:
+    """
+    Reports, replies and the log of what was posted, whatever the umask is.
+    """
+    before = os.umask(0)
+    try:
+        write(output / "root/reports/m.md", "x")
+        post(output / "root/box/reply.txt", "key", "x")
+    finally:
+        os.umask(before)
+    made = [*(output / "root/reports").iterdir(), *(output / "root/box").iterdir()]
+    assert len(made) == 3
+    assert {each.stat().st_mode & 0o777 for each in made} == {0o600}
+    assert {each.parent.stat().st_mode & 0o777 for each in made} == {0o700}
+
+
+def test_a_starter_judges_for_a_while(output: Path) -> None:
+    """
+    In a program of the user's own nothing is limited after it.
+    """
+    confine(None)
+    with writing_below([output / "home"]), pytest.raises(OutsideError):
+        writable(output / "outside")
+    assert writable(output / "outside") == output / "outside"

@@ -5,6 +5,7 @@ secrets, and its last line in the user's own code.
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -264,11 +265,14 @@ def test_the_temporal_server_is_given_no_secrets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
-    It is another program, which has no use for them.
+    It is another program, which has no use for them, nor for what a .env file may hold
+    beside them.
     """
-    monkeypatch.setenv("OUTLAST_SECRET_PAY", "hunter2")
-    monkeypatch.setenv("OTHER", "x")
+    for name in ("OUTLAST_SECRET_PAY", "OUTLAST_MESH_KEY", "OPENAI_API_KEY", "OTHER"):
+        monkeypatch.setenv(name, "hunter2")
+    monkeypatch.setenv("LC_ALL", "C")
     given = embedded._environment()
     assert "hunter2" not in given.values()
-    assert given["OTHER"] == "x"
+    assert given["PATH"] == os.environ["PATH"]
+    assert given["LC_ALL"] == "C"
     assert given["USER"]

@@ -1,0 +1,59 @@
+"""
+Whose the home is: nobody else may write it, who would decide what our locks, logs and
+sockets are.
+"""
+
+import os
+import pwd
+import shlex
+import stat
+from pathlib import Path
+
+from outlast.contracts.errors import BadInputError
+from outlast.store.private import OTHERS_WRITE
+
+OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
+
+
+def refuse_shared(home: Path) -> None:
+    """
+    Refuse a home, where there is one, that others can write.
+
+    :raises BadInputError: with the command that mends it.
+    """
+    try:
+        named, found = home.lstat(), home.stat()
+    except OSError:
+        return  # it is made for us alone, or cannot be used at all
+    if named.st_uid not in (os.geteuid(), 0):
+        found = named  # a link of somebody else's, who can lead us anywhere
+    here, mode = shlex.quote(str(home.absolute())), stat.S_IMODE(found.st_mode)
+    if found.st_uid != os.geteuid():
+        raise BadInputError(
+            f"OUTLAST_HOME {here} belongs to {_name(found.st_uid)}, who can change "
+            f"all that lies in it: sudo chown -R {_name(os.geteuid())} {here}, or set "
+            "OUTLAST_HOME to a folder of your own"
+        )
+    if mode & OTHERS_WRITE:
+        raise BadInputError(
+            f"OUTLAST_HOME {here} can be written by others (mode {mode:04o}), who "
+            f"could change all that lies in it: chmod go-w {here}"
+        )
+
+
+def why_readable(home: Path) -> str | None:
+    """
+    Say in one sentence that others can list the home, where they can.
+    """
+    mode = stat.S_IMODE(home.stat().st_mode)
+    if not mode & OTHERS_READ:
+        return None
+    here = shlex.quote(str(home))
+    return f"others can read OUTLAST_HOME {here} (mode {mode:04o}): chmod 700 {here}"
+
+
+def _name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
