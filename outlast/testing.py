@@ -14,17 +14,14 @@ import tempfile
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, JsonValue
 
 from outlast.attempt.agent import Agent
 from outlast.attempt.agent_check import check, refuse_misfits
-from outlast.attempt.effect_identity import Proposal
-from outlast.attempt.fence import Claim
 from outlast.attempt.findings import Findings
 from outlast.attempt.guard import Attempt, Place
-from outlast.attempt.ledger import Ledger, Saved
+from outlast.attempt.trial_ledger import Point, TrialLedger, When, saves_of
 from outlast.attempt.worker_start import open_all
 from outlast.contracts.models import Answer, Approval, Assignment, Limits, Task
 from outlast.store.database import Store
@@ -129,7 +126,8 @@ class _Trial:
         assignment: Assignment,
         needs: dict[str, JsonValue],
     ) -> None:
-        self._ledger = _KillingLedger(store)
+        self._ledger = TrialLedger(store, self._reached)
+        self._kill_after: int | None = None
         self._place = Place(self._ledger)
         self._findings = findings
         self._agent = findings.agent
@@ -137,23 +135,23 @@ class _Trial:
         self._needs = needs
 
     async def run(self, kill_after: int | None) -> Ended:
-        self._ledger.kill_after = kill_after
+        self._kill_after = kill_after
         for need, result in self._needs.items():
-            self._ledger.give(need, result)
+            self._give(need, result)
         attempts = 1
         try:
             answer = await self._attempt(attempts)
             if kill_after is not None:
                 raise ValueError(f"it ended before its save {kill_after}")
         except Killed:
-            self._ledger.kill_after = None
+            self._kill_after = None
             attempts += 1
             answer = await self._attempt(attempts)
         found = self._ledger.result(MISSION, self._agent.role)
         return Ended(
             result=found[1] if found else None,
             attempts=attempts,
-            saves=self._ledger.saves,
+            saves=saves_of(self._ledger.points),
             effects=self._ledger.effects,
             degraded=answer.degraded,
             rejected=answer.redo.reason if answer.redo else None,
@@ -166,41 +164,16 @@ class _Trial:
         async with self._findings:
             return await attempt.run([])
 
-
-class _KillingLedger(Ledger):
-    """
-    A ledger that kills its caller after a save, and remembers what was applied.
-    """
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self.saves = 0
-        self.effects: list[str] = []
-        self.kill_after: int | None = None
-
-    def save(self, *args: Any) -> Saved:
-        saved = super().save(*args)
-        self.saves += 1
-        if self.saves == self.kill_after:
+    def _reached(self, points: list[Point]) -> None:
+        saved = points[-1].when is When.SAVED
+        if saved and saves_of(points) == self._kill_after:
             raise Killed
-        return saved
 
-    def applied(
-        self,
-        claim: Claim,
-        proposal: Proposal,
-        number: int,
-        result: JsonValue,
-        lost: bool = False,
-    ) -> None:
-        super().applied(claim, proposal, number, result, lost)
-        self.effects.append(proposal.key)
-
-    def give(self, need: str, result: JsonValue) -> None:
+    def _give(self, need: str, result: JsonValue) -> None:
         """
         Put the result of a needed task into the ledger.
         """
         task = Task(id=need, role=need)
         before = Assignment(mission=MISSION, tenant="default", task=task)
-        claim = self.claim(before, need, 1)
-        self.record(claim, Answer(digest="given", attempt=1), result)
+        claim = self._ledger.claim(before, need, 1)
+        self._ledger.record(claim, Answer(digest="given", attempt=1), result)

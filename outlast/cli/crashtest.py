@@ -21,13 +21,9 @@ from pydantic import JsonValue
 from outlast.attempt.agent import Agent
 from outlast.attempt.agent_check import fault_of_input
 from outlast.attempt.agent_loading import load
-from outlast.attempt.effect_decision import WRITES, Decision
-from outlast.attempt.effect_identity import Proposal
-from outlast.attempt.effect_ledger import FREE, Permission
-from outlast.attempt.fence import Claim
 from outlast.attempt.findings import Findings
 from outlast.attempt.guard import Attempt, Place
-from outlast.attempt.ledger import Ledger, Saved
+from outlast.attempt.trial_ledger import Point, TrialLedger, When
 from outlast.attempt.worker_start import open_all
 from outlast.contracts.errors import BadInputError, TaskError
 from outlast.contracts.models import Approval, Assignment, Task
@@ -37,7 +33,7 @@ from outlast.store.database import Store, share
 MISSION = "crashtest"
 TRIAL_LIMIT_S = 300.0
 
-EFFECT = "before effect "
+EFFECT = When.INTENDED.format("")
 # A trial whose effects nobody has approved: it must end by saying so.
 APPROVAL = -1
 
@@ -119,52 +115,17 @@ def _run(target: str, given: Path, *rest: str) -> Trial:
     return Trial(False, told["result"], told["error"], points, findings)
 
 
-class DeadlyLedger(Ledger):
-    """
-    A ledger that names the points it comes to, and kills its process at one of them.
-    """
-
-    def __init__(self, store: Store, deadly: int) -> None:
-        super().__init__(store)
-        self.points: list[str] = []
-        self._deadly = deadly
-
-    def save(self, *args: Any) -> Saved:
-        saved = super().save(*args)
-        self._come_to(f"after save {saved.checkpoint.seq}")
-        return saved
-
-    def intend(
-        self, claim: Claim, proposal: Proposal, permission: Permission = FREE
-    ) -> Decision:
-        decision = super().intend(claim, proposal, permission)
-        if decision.action in WRITES:
-            self._come_to(f"{EFFECT}{proposal.key}")
-        return decision
-
-    def applied(
-        self,
-        claim: Claim,
-        proposal: Proposal,
-        number: int,
-        result: JsonValue,
-        lost: bool = False,
-    ) -> None:
-        self._come_to(f"between effect {proposal.key} and its record")
-        super().applied(claim, proposal, number, result, lost)
-
-    def _come_to(self, point: str) -> None:
-        self.points.append(point)
-        if len(self.points) == self._deadly:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
 async def _attempt(
     agent: Agent, given: dict[str, Any], store: Path, fence: int, deadly: int
 ) -> dict[str, Any]:
     await open_all()
     findings = Findings(agent)
-    ledger = DeadlyLedger(Store(store), deadly)
+
+    def reached(points: list[Point]) -> None:
+        if len(points) == deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ledger = TrialLedger(Store(store), reached)
     share(ledger.store)
     task = Task(id=agent.role, role=agent.role, input=given)
     if deadly == APPROVAL:
@@ -183,7 +144,7 @@ async def _attempt(
     return {
         "result": found[1] if found and not error else None,
         "error": error,
-        "points": ledger.points,
+        "points": [str(point) for point in ledger.points],
         "findings": findings.told,
     }
 

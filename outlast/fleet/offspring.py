@@ -29,8 +29,9 @@ RLIMIT_LOCKS = 10  # of file locks; the module has no name for it
 MARK_BITS = 62  # a limit has 64, and all of them set mean none
 
 # The next attempt waits for it. What is killed is dead within milliseconds, unless it
-# hangs in the kernel.
+# hangs in the kernel: so long after the last new process was found, and in all.
 END_LIMIT_S = 0.1
+END_MOST_S = 1.0
 END_LOOK_S = 0.001
 
 PROC = Path("/proc")
@@ -126,20 +127,37 @@ def end_marked(mark: int) -> list[int]:
     """
     Kill all that carries *mark* and wait until it is dead, also what is forked
     meanwhile; returns the pids of what does not end in time.
-
-    Its dead worker's children are ours by now, so that there is nothing where none of
-    our children carries the mark.
     """
-    deadline = time.monotonic() + END_LIMIT_S
-    ours = [pid for pid in children() if mark_of(pid) == mark]
-    found = _alive(mark) if any(not _over(pid) for pid in ours) else []
-    while found and time.monotonic() < deadline:
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(END_LOOK_S)
-        found = _alive(mark)
-    return found
+    if not _left_something(mark):
+        return []
+    began = found_at = time.monotonic()
+    known: set[int] = set()
+    while True:
+        marked, alive = _kill(mark)
+        now = time.monotonic()
+        if not known.issuperset(marked):  # it forks as fast as we look: no pause
+            known.update(marked)
+            found_at = now
+        elif alive:
+            time.sleep(END_LOOK_S)
+        else:
+            return []
+        if now - found_at > END_LIMIT_S or now - began > END_MOST_S:
+            return alive
+
+
+def _left_something(mark: int) -> bool:
+    """
+    Say whether a dead worker has left something alive. All of it that has no parent of
+    its own any more is our child, from the moment at which that parent ends: a second
+    look at our children finds what became one during the first.
+    """
+    seen: set[int] = set()
+    while (ours := {pid for pid in children() if mark_of(pid) == mark}) != seen:
+        if not all(map(_over, ours)):
+            return True
+        seen = ours
+    return False
 
 
 def mark_of(pid: int) -> int | None:
@@ -166,8 +184,22 @@ def children() -> list[int]:
     return found
 
 
-def _alive(mark: int) -> list[int]:
-    return [pid for pid in _pids() if mark_of(pid) == mark and not _over(pid)]
+def _kill(mark: int) -> tuple[list[int], list[int]]:
+    """
+    Kill what carries *mark* as it is found. Returns all that does, and what of it was
+    alive: one that has ended by itself since we began may have forked before.
+    """
+    marked = []
+    alive = []
+    for pid in _pids():
+        if mark_of(pid) != mark:
+            continue
+        marked.append(pid)
+        if not _over(pid):
+            alive.append(pid)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+    return marked, alive
 
 
 def _pids() -> list[int]:
