@@ -16,8 +16,9 @@ from outlast.contracts.policies import BACKOFF_CAP_S, BACKOFF_FIRST_S
 from outlast.contracts.reports import Outcome, Report, Status
 from outlast.contracts.sizes import LACKS
 
-# Closing the books waits for the store as long as it takes a person to mend it.
-BOOKS_ATTEMPTS = 2_000
+# Closing the books waits for the store as long as it takes a person to mend it: a
+# month, by the longest pause between two tries.
+BOOKS_ATTEMPTS = 100_000
 BOOKS_LIMIT = timedelta(seconds=30)
 BOOKS: dict[str, Any] = {
     "task_queue": MISSIONS_QUEUE,

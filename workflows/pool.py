@@ -43,7 +43,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.verdict import Next, Verdict, judge
 
 KEEPING_LIMIT = timedelta(seconds=60)
-KEEPING_ATTEMPTS = 2_000
+KEEPING_ATTEMPTS = 100_000
 # Two leases of half of what is left end sooner than one of all of it.
 SHARE = 4
 

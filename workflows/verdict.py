@@ -7,7 +7,8 @@ How an attempt's end is read: the one place that turns a failure into what happe
     over the attempt limit       -> the same task again at once, from its checkpoint,
                                     until the policy's failures are used up
     worker drained, or of a
-    release too old to read it   -> the same task again at once, not counted
+    release too old to read it;
+    the store was away           -> the same task again at once, not counted
     nobody plays its role        -> the next route, or it waits
     parked                       -> parked
     a budget is spent            -> the next route, or the mission goes on without it
@@ -36,10 +37,13 @@ from outlast.contracts.errors import (
     DRAINED,
     NEVER_STARTED,
     STALE,
+    STORE_AWAY,
     ApprovalNeededError,
     BudgetSpentError,
     NewerStateError,
     ParkedError,
+    StoreAwayError,
+    StoreLostError,
 )
 from outlast.contracts.models import Beat, Checkpoint
 
@@ -48,6 +52,9 @@ from outlast.contracts.models import Beat, Checkpoint
 # attempts that were too long: it would count those too that a worker has refused
 # because it could not read them.
 LEFT_TO_THE_WORKFLOW = ["TemporalTimeout:Heartbeat", "TemporalTimeout:StartToClose"]
+
+
+UNREAD = {each.__name__ for each in (NewerStateError, StoreAwayError, StoreLostError)}
 
 
 class Next(Enum):
@@ -119,6 +126,8 @@ def _raised(error: ApplicationError) -> Verdict:
         CRASHED: Next.AGAIN_CRASHED,
         NEVER_STARTED: Next.AGAIN_CRASHED,
         DRAINED: Next.AGAIN_HANDED_ON,
+        # The server's own tries are used up: it is dispatched anew.
+        STORE_AWAY: Next.AGAIN_HANDED_ON,
         # Overtaken, yet the server still waited for it: nobody else will report.
         STALE: Next.AGAIN_CRASHED,
         ParkedError.kind: Next.PARK,
@@ -162,12 +171,11 @@ def _wanted(details: Sequence[object]) -> Sequence[WantedEffect]:
 
 def _unread(error: ApplicationError) -> bool:
     """
-    Say whether no worker that was asked could read the task: see `State`.
+    Say whether no worker that was asked could read the task: it is of a newer release,
+    see `State`, or its input lies in the store, which is away.
     """
     cause = error.cause
-    return (
-        isinstance(cause, ApplicationError) and cause.type == NewerStateError.__name__
-    )
+    return isinstance(cause, ApplicationError) and cause.type in UNREAD
 
 
 def _details(details: Sequence[object]) -> tuple[Checkpoint | None, int]:

@@ -7,8 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -20,6 +19,7 @@ from outlast.attempt.agent_input import first_fault
 from outlast.attempt.codec import LossError
 from outlast.attempt.effect_identity import IfUnsure, ScopeName, propose
 from outlast.attempt.effects import Effects, permission_of
+from outlast.attempt.ends import NOBODYS_FAULT
 from outlast.attempt.fence import Claim
 from outlast.attempt.floats import restored
 from outlast.attempt.gate import Gate
@@ -388,7 +388,7 @@ class Context:
         """
         try:
             yield
-        except StaleAttemptError as signal:
+        except (StaleAttemptError, *NOBODYS_FAULT) as signal:
             raise self.gate.end_by(signal) from None
         except (Exception, asyncio.CancelledError):
             raise
@@ -401,17 +401,17 @@ class Context:
         caller was cancelled: of saves at the same moment the last is to be resumed.
         """
         await self._turn.acquire()
-        writing: Future[T] | None = None
+        writing: asyncio.Future[T] | None = None
         try:
             await self._may_write()
-            writing = self._ledger.store.submit(method, self._claim, *args)
+            writing = self._ledger.store.begin(method, self._claim, *args)
             with self._signals():
-                answer = await asyncio.wrap_future(writing)
+                answer = await asyncio.shield(writing)
         finally:
             if writing is None or writing.done():
                 self._turn.release()
             else:
-                _after(writing, self._turn.release)
+                writing.add_done_callback(lambda _: self._turn.release())
         self.progressed_at = time.monotonic()
         return answer
 
@@ -443,19 +443,6 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-def _after(writing: Future[Any], act: Callable[[], None]) -> None:
-    """
-    Do *act* on this event loop once *writing*, in a thread, has ended.
-    """
-    loop = asyncio.get_running_loop()
-
-    def ended(_: Future[Any]) -> None:
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(act)
-
-    writing.add_done_callback(ended)
 
 
 def _within(whose: str, used: Used, tokens: int | None, cost: float | None) -> None:

@@ -22,7 +22,7 @@ from outlast.attempt.effect_decision import (
     decide,
 )
 from outlast.attempt.effect_identity import Proposal
-from outlast.attempt.fence import Claim, Fence, superseded
+from outlast.attempt.fence import Claim, Fence, Tries, superseded
 from outlast.store.effects import CHANGED, FOUND, READ, lives
 from outlast.store.schema import effects
 from outlast.store.upsert import enter
@@ -75,19 +75,27 @@ class EffectLedger(Fence):
     """
 
     def intend(
-        self, claim: Claim, proposal: Proposal, permission: Permission = FREE
+        self,
+        claim: Claim,
+        proposal: Proposal,
+        permission: Permission = FREE,
+        tries: Tries | None = None,
     ) -> Decision:
         """
         Decide on an effect and write down what is about to happen, in one go.
         """
+        tries = tries or Tries()
 
         def put(connection: sa.Connection) -> Decision:
             while True:
                 decision = self._decide(connection, claim, proposal, permission)
+                if _is_mine(decision.row, claim, tries.wrote_at):
+                    return replace(decision, action=Action.ACT)
                 if decision.action in WRITES and not permission.may_act:
                     return decision
+                tries.wrote_at = now = self._clock()
                 limit_s = permission.limit_s
-                if self._put(connection, claim, proposal, decision, limit_s):
+                if self._put(connection, claim, proposal, decision, now, limit_s):
                     return decision
 
         return self._write(claim, "intent", put)
@@ -99,6 +107,7 @@ class EffectLedger(Fence):
         number: int,
         result: JsonValue,
         lost: bool = False,
+        tries: Tries | None = None,
     ) -> None:
         """
         Record that an effect has happened, with what it returned.
@@ -119,15 +128,31 @@ class EffectLedger(Fence):
             "of_fence": claim.fence,
         }
 
+        again = tries is not None and tries.again()
+
         def put(connection: sa.Connection) -> bool:
             happened = sa.update(effects).where(MINE).values(values)
             if connection.execute(happened, where).rowcount == 1:
+                return True
+            if again and self._has_applied(connection, claim, proposal, number):
                 return True
             self._refuse(connection, claim.mission, claim.task, claim.fence, "effect")
             return False
 
         if not self._write(claim, "effect", put):
             raise superseded(claim, "effect")
+
+    def _has_applied(
+        self, connection: sa.Connection, claim: Claim, proposal: Proposal, number: int
+    ) -> bool:
+        """
+        Say whether an earlier try of this call has recorded the effect.
+        """
+        found = connection.execute(READ, _key(claim, proposal)).mappings()
+        mine = (each for each in found if each["number"] == number)
+        return any(
+            (each["state"], each["fence"]) == (APPLIED, claim.fence) for each in mine
+        )
 
     def under_way(self, claim: Claim, proposal: Proposal, row: Row) -> bool:
         """
@@ -176,6 +201,7 @@ class EffectLedger(Fence):
         claim: Claim,
         proposal: Proposal,
         decision: Decision,
+        now: float,
         limit_s: float,
     ) -> bool:
         """
@@ -185,12 +211,13 @@ class EffectLedger(Fence):
         match decision.action:
             case Action.ACT | Action.ASK:
                 state = INTENDED if decision.action is Action.ACT else ASKED
-                values = self._intent(claim, proposal, decision, state, limit_s)
+                until = now, now + limit_s + ENDING_S
+                values = self._intent(claim, proposal, decision, state, until)
                 if decision.fresh:
                     place = _place(claim, proposal, number)
                     return enter(connection, effects, {**place, **values})
             case Action.REPEAT:
-                values = self._owner(claim, limit_s)
+                values = _owner(claim, (now, now + limit_s + ENDING_S))
             case Action.SKIP:
                 assert row is not None
                 values = {"state": SKIPPED, "result": row.result}
@@ -210,10 +237,10 @@ class EffectLedger(Fence):
         proposal: Proposal,
         decision: Decision,
         state: str,
-        limit_s: float,
+        until: tuple[float, float],
     ) -> dict[str, Any]:
         return {
-            **self._owner(claim, limit_s),
+            **_owner(claim, until),
             "state": state,
             "identity": proposal.identity,
             "payload": decision.payload,
@@ -221,17 +248,28 @@ class EffectLedger(Fence):
             "turn": claim.logical.turn(claim.round),
         }
 
-    def _owner(self, claim: Claim, limit_s: float) -> dict[str, Any]:
-        now = self._clock()
-        return {
-            "mission": claim.mission,
-            "task": claim.task,
-            "round": claim.round,
-            "fence": claim.fence,
-            "attempt": claim.attempt,
-            "intended_at": now,
-            "deadline": now + limit_s + ENDING_S,
-        }
+
+def _is_mine(row: Row | None, claim: Claim, wrote_at: float | None) -> bool:
+    """
+    Say whether an earlier try of the same call has written the intent *row*.
+    """
+    if row is None or wrote_at is None or row.state != INTENDED:
+        return False
+    owner = row.mission, row.task, row.fence, row.intended_at
+    return owner == (claim.mission, claim.task, claim.fence, wrote_at)
+
+
+def _owner(claim: Claim, until: tuple[float, float]) -> dict[str, Any]:
+    intended_at, deadline = until
+    return {
+        "mission": claim.mission,
+        "task": claim.task,
+        "round": claim.round,
+        "fence": claim.fence,
+        "attempt": claim.attempt,
+        "intended_at": intended_at,
+        "deadline": deadline,
+    }
 
 
 def idempotency_key(claim: Claim, proposal: Proposal, number: int) -> str:

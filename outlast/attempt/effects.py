@@ -22,7 +22,7 @@ from outlast.attempt.effect_decision import APPLIED, INTENDED, Action, Decision,
 from outlast.attempt.effect_identity import Proposal
 from outlast.attempt.effect_ledger import Permission, idempotency_key
 from outlast.attempt.ends import call_plainly, failure_of
-from outlast.attempt.fence import Claim
+from outlast.attempt.fence import Claim, Tries
 from outlast.attempt.gate import Gate
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.secrets import masked, masked_head
@@ -217,7 +217,7 @@ class Effects:
         signal = self._gate.signal
         if not isinstance(signal, ApprovalNeededError) or signal.full:
             decided: Decision = await self._write(
-                self._ledger.intend, proposal, self._permission
+                self._ledger.intend, proposal, self._permission, Tries()
             )
             return decided
         asking = self._permission.asking()
@@ -242,9 +242,9 @@ class Effects:
             kept: JsonValue = json.loads(self._written(result))
         except ValueError:
             # It has happened, whatever it returned: that is what must be known.
-            await self._note(applied, proposal, number, None, True)
+            await self._note(applied, proposal, number, None, True, Tries())
             raise _lost(proposal) from None
-        await self._note(applied, proposal, number, kept)
+        await self._note(applied, proposal, number, kept, False, Tries())
         return kept
 
     def _written(self, result: Any) -> bytes:

@@ -17,14 +17,20 @@ from outlast.contracts.errors import (
     GiveUp,
     ParkedError,
     RefusedError,
+    StoreAwayError,
+    StoreLostError,
     TryLater,
 )
 from outlast.contracts.texts import CAUSE_CHARS
+
+# The store's trouble, which is counted against no attempt and no item.
+NOBODYS_FAULT = (StoreAwayError, StoreLostError)
 
 # Of the errors in a group the one that comes first here decides; of several of a kind
 # the one that was raised first. A cancellation there is the echo of another error.
 ORDER: tuple[type[BaseException] | tuple[type[BaseException], ...], ...] = (
     RefusedError,
+    NOBODYS_FAULT,
     (BudgetSpentError, ApprovalNeededError),
     (GiveUp, CircuitOpenError),
     ParkedError,

@@ -61,6 +61,24 @@ class Claim:
         return self.scope or Scope(path=self.mission)
 
 
+@dataclass
+class Tries:
+    """
+    Tries of one call: when the store goes away in the very end of one, what it wrote
+    may stand, and the call is made again.
+    """
+
+    begun: bool = False
+    wrote_at: float | None = None
+
+    def again(self) -> bool:
+        """
+        Begin a try; says whether there was one before.
+        """
+        before, self.begun = self.begun, True
+        return before
+
+
 class Fence:
     """
     The claims on tasks, the line of each attempt, and the refusals, in *store*.
@@ -112,17 +130,22 @@ class Fence:
         with self.store.read() as connection:
             return connection.scalar(sa.select(claims.c.fence).where(which)) or 0
 
-    def failed(self, claim: Claim, ending: str, trace: str = "") -> int:
+    def failed(
+        self, claim: Claim, ending: str, trace: str = "", tries: Tries | None = None
+    ) -> int:
         """
         Close the attempt's line as failed; returns its route's failures in this round.
 
         :param trace: the traceback of what the agent raised.
         """
 
+        again = tries is not None and tries.again()
+
         def put(connection: sa.Connection) -> int:
-            self._close_line(connection, claim, ending, self._clock(), trace)
-            count = sa.update(claims).where(of(claims, claim))
-            connection.execute(count.values(failures=claims.c.failures + 1))
+            closed = self._close_line(connection, claim, ending, self._clock(), trace)
+            if closed or not again:
+                count = sa.update(claims).where(of(claims, claim))
+                connection.execute(count.values(failures=claims.c.failures + 1))
             return int(
                 connection.scalar(sa.select(claims.c.failures).where(of(claims, claim)))
                 or 0
@@ -245,9 +268,13 @@ class Fence:
         ending: str,
         now: float,
         trace: str = "",
-    ) -> None:
+    ) -> bool:
+        """
+        Say how the attempt has ended, once; False where that is said already.
+        """
         how = {"now": now, "how": ending, "trace": trace or None}
-        connection.execute(CLOSE_LINE, {**of_line(claim), **how})
+        closed = connection.execute(CLOSE_LINE, {**of_line(claim), **how})
+        return closed.rowcount == 1
 
 
 def superseded(claim: Claim, what: str, highest: int = 0) -> StaleAttemptError:

@@ -196,6 +196,12 @@ class Attempt:
             self.checkpoint = ctx.beat.checkpoint
             ctx.close()
 
+    def beat(self) -> None:
+        """
+        Send a sign of life with what was saved last.
+        """
+        self._send(Beat(checkpoint=self.checkpoint))
+
     async def _pulse(self, known: Beat) -> None:
         """
         Beat while the event loop lives; end the agent when it makes no progress.
@@ -207,6 +213,8 @@ class Attempt:
             ctx = self._ctx
             own = Beat(checkpoint=self.checkpoint) if self.claim else known
             self._send(ctx.beat if ctx else own)
+            if ctx and self.place.ledger.store.calls.waits:
+                ctx.progressed_at = time.monotonic()
             if ctx and time.monotonic() - ctx.progressed_at > stall_s:
                 stalled = StalledError.after(stall_s, ctx.waits_at())
                 ctx.gate.end_by(stalled, at_once=True)

@@ -8,7 +8,7 @@ An agent as a Temporal activity: the one place that knows how ends are reported.
     by the mesh for long        -> not retryable, the workflow hands the task on at once
     anything raised             -> retried by the server after a jittered back-off,
                                    until the ledger counts the policy's failures
-    the store is away           -> retried by the server, and not counted
+    the store is away or lost   -> retried by the server, and not counted
     a later attempt has claimed -> not retryable: this one is over, and if the server
                                    still waits for it the workflow dispatches again
 
@@ -30,9 +30,10 @@ from temporalio.exceptions import ApplicationError
 
 from outlast.attempt.agent import Agent
 from outlast.attempt.counts import BEATS, count
-from outlast.attempt.ends import FINAL, failure_of, told, words_of
-from outlast.attempt.fence import Claim
+from outlast.attempt.ends import FINAL, NOBODYS_FAULT, failure_of, told, words_of
+from outlast.attempt.fence import Claim, Tries
 from outlast.attempt.guard import Attempt, Place
+from outlast.attempt.handback import give_back, uncounted
 from outlast.attempt.hands import Hand
 from outlast.attempt.traces import tell
 from outlast.contracts.errors import (
@@ -45,15 +46,20 @@ from outlast.contracts.errors import (
     OutlastError,
     ParkedError,
     StaleAttemptError,
-    StoreAwayError,
+    StoreError,
     TryLater,
 )
 from outlast.contracts.models import Answer, Assignment, Beat, Checkpoint
 from outlast.contracts.policies import backoff_s
+from outlast.contracts.texts import CAUSE_CHARS, shorten
 
 logger = logging.getLogger("outlast.attempt")
 
 T = TypeVar("T")
+
+# How long an end waits for its line in the books, and to be counted there.
+CLOSED_S = 1.0
+COUNTED_S = 10.0
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -72,6 +78,11 @@ class Guarded(Protocol):
     def checkpoint(self) -> Checkpoint:
         """
         What the next attempt goes on from.
+        """
+
+    def beat(self) -> None:
+        """
+        Send a sign of life.
         """
 
 
@@ -119,32 +130,37 @@ async def ended(attempt: Guarded, doing: Awaitable[T]) -> T:
     """
     Await the attempt's work and put its end in Temporal's terms.
     """
-    leaving = asyncio.ensure_future(
-        _leave(asyncio.current_task(), attempt.place.drain_s)
-    )
+    work, store = asyncio.current_task(), attempt.place.ledger.store
+    leaving = asyncio.ensure_future(_leave(work, attempt.place.drain_s))
+    away = asyncio.ensure_future(give_back(work, store))
     try:
         try:
             return await doing
         finally:
             leaving.cancel()
+            away.cancel()
     except asyncio.CancelledError:
-        raise await _in_full(_cancelled(attempt, leaving.done())) from None
+        ending = _cancelled(attempt, leaving.done(), away)
+        raise await _in_full(attempt, ending) from None
     except BaseException as error:
         # The process's edge towards the agent's code, which may raise anything. What
         # caused it stays here: it may be megabytes, or nothing that can be sent.
-        raise await _in_full(_failed(attempt, failure_of(error))) from None
+        raise await _in_full(attempt, _failed(attempt, failure_of(error))) from None
     finally:
         attempt.hand.returned()
 
 
-async def _in_full(telling: Coroutine[Any, Any, T]) -> T:
+async def _in_full(attempt: Guarded, telling: Coroutine[Any, Any, T]) -> T:
     """
-    Await what tells of an end, though the worker may cancel the attempt meanwhile.
+    Await what tells of an end, though the worker may cancel the attempt meanwhile, and
+    beat: where the store is slow it must not look lost.
     """
     told = asyncio.ensure_future(telling)
     while not told.done():
         with suppress(asyncio.CancelledError):
-            await asyncio.shield(told)
+            await asyncio.wait({told}, timeout=attempt.place.beat_s)
+        if not told.done():
+            attempt.beat()
     return told.result()
 
 
@@ -186,20 +202,23 @@ _closing: set[asyncio.Future[None]] = set()
 
 async def closed() -> None:
     """
-    Wait until the lines of attempts that were handed on are written.
+    Wait a moment until the lines of attempts that were handed on are written.
     """
     if _closing:
-        await asyncio.wait(_closing)
+        await asyncio.wait(_closing, timeout=CLOSED_S)
 
 
-async def _cancelled(attempt: Guarded, left: bool) -> BaseException:
+async def _cancelled(
+    attempt: Guarded, left: bool, away: asyncio.Future[str]
+) -> BaseException:
     details = activity.cancellation_details()
     if left or (details is not None and details.worker_shutdown):
         # Whoever takes over is waited for, the line in the books is not.
-        closing = asyncio.ensure_future(_end(attempt, "handed on: the worker drained"))
-        _closing.add(closing)
-        closing.add_done_callback(_closing.discard)
+        _close(attempt, "handed on: the worker drained")
         return _error(attempt, "the worker drained", DRAINED, final=True)
+    if away.done():
+        _close(attempt, "handed on: the store is away")
+        return _uncounted(attempt, away.result())
     await _end(attempt, "cancelled")
     return asyncio.CancelledError()
 
@@ -217,13 +236,19 @@ async def _failed(attempt: Guarded, error: Exception) -> ApplicationError:
         await _end(attempt, cause, trace)
         _log(attempt, error, cause, trace)
         return _error(attempt, words, error.kind, final=True, told=_wanted(error))
-    if isinstance(error, StoreAwayError):
-        # No fault of the agent's, and there is nowhere to count it.
-        return _error(attempt, cause, FAILED, False, timedelta(seconds=backoff_s(1)))
+    trouble = attempt.place.ledger.store.calls.trouble
+    if isinstance(error, NOBODYS_FAULT):
+        return _uncounted(attempt, words)
+    if trouble is not None:
+        # It may have come of that, as a limit of the agent's own does, and there is
+        # nowhere to count it.
+        return _uncounted(attempt, f"{cause} (while {trouble.told})")
     try:
         failures = await _count(attempt, cause, trace)
     except StaleAttemptError as stale:
         return _stale(attempt, stale)
+    except (*NOBODYS_FAULT, TimeoutError):
+        return _uncounted(attempt, cause)
     _log(attempt, error, cause, trace)
     final = failures >= attempt.assignment.policy.failures
     later = error.after if isinstance(error, TryLater) else None
@@ -246,27 +271,48 @@ def _log(attempt: Guarded, error: Exception, cause: str, trace: str) -> None:
 
 async def _end(attempt: Guarded, ending: str, trace: str = "") -> None:
     """
-    Close the attempt's line; the books must not change what becomes of the task.
+    Close the attempt's line; the books must not change what becomes of the task, nor
+    for long when.
     """
+    await asyncio.wait({_close(attempt, ending, trace)}, timeout=CLOSED_S)
+
+
+def _close(attempt: Guarded, ending: str, trace: str = "") -> asyncio.Future[None]:
+    """
+    Begin to close the attempt's line.
+    """
+    closing = asyncio.ensure_future(_write_end(attempt, ending, trace))
+    _closing.add(closing)
+    closing.add_done_callback(_closing.discard)
+    return closing
+
+
+async def _write_end(attempt: Guarded, ending: str, trace: str) -> None:
     ledger = attempt.place.ledger
     if attempt.claim is None:
         return
     try:
         await ledger.store.run(ledger.ended, attempt.claim, ending, trace)
+    except StoreError as error:
+        activity.logger.warning("attempt.unclosed: %s", error)
     except Exception:
         activity.logger.exception("attempt.unclosed")
 
 
 async def _count(attempt: Guarded, cause: str, trace: str) -> int:
     """
-    Count the failure in the ledger; when that fails too, by the server's number.
+    Count the failure in the ledger; when that cannot be done, by the server's number.
+
+    :raises StoreLostError, TimeoutError: when the store keeps it from being counted.
     """
     ledger = attempt.place.ledger
     if attempt.claim is None:
         return activity.info().attempt
+    how = attempt.claim, cause, trace, Tries()
+    counting = ledger.store.run(ledger.failed, *how)
     try:
-        return await ledger.store.run(ledger.failed, attempt.claim, cause, trace)
-    except StaleAttemptError:
+        return await asyncio.wait_for(counting, COUNTED_S)
+    except (StaleAttemptError, *NOBODYS_FAULT, TimeoutError):
         raise
     except Exception:
         activity.logger.exception("failure.uncounted")
@@ -288,6 +334,13 @@ def _stale(attempt: Guarded, error: StaleAttemptError) -> ApplicationError:
     next one is ordered after that, whatever the clocks say.
     """
     return _error(attempt, str(error), STALE, final=True, told=(error.highest,))
+
+
+def _uncounted(attempt: Guarded, why: str) -> ApplicationError:
+    saved = attempt.checkpoint.model_dump(mode="json")
+    number = attempt.claim.attempt if attempt.claim else 0
+    store = attempt.place.ledger.store
+    return uncounted(shorten(why, CAUSE_CHARS), store, saved, number)
 
 
 def _error(

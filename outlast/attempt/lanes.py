@@ -96,6 +96,14 @@ class Lanes:
         if self.all_wait and room and more:
             self._add()
 
+    def excuse(self) -> None:
+        """
+        Take no item to stall before now: what they use is away.
+        """
+        for lane in self._open:
+            if lane.ctx is not None:
+                lane.ctx.progressed_at = time.monotonic()
+
     @property
     def all_wait(self) -> bool:
         """

@@ -19,7 +19,7 @@ from outlast.attempt.agent import Agent, Degraded
 from outlast.attempt.brisk import brisk
 from outlast.attempt.codec import Codec
 from outlast.attempt.counts import DEAD_ITEMS, count
-from outlast.attempt.ends import FINAL, failure_of, words_of
+from outlast.attempt.ends import FINAL, NOBODYS_FAULT, failure_of, words_of
 from outlast.attempt.fence import Claim
 from outlast.attempt.floats import parsed
 from outlast.attempt.guard import Place
@@ -96,6 +96,7 @@ class Lent:
             policy=batch.policy.model_copy(update={"failures": LEASE_TRIES}),
             store=batch.store,
         )
+        self._stocked = False
         self._began: set[int] = set()  # by an earlier lease
         self._claimed: set[int] = set()  # by this one
         self._logged: set[str] = set()  # causes whose traceback is in the log
@@ -120,18 +121,24 @@ class Lent:
 
     async def _work(self) -> Worked:
         began = time.monotonic()
-        claim = await self._begin()
+        # From before the claim to the last write: a store that is away at either end
+        # must not make the lease look lost.
         pulse = asyncio.ensure_future(self._pulse())
+        try:
+            await self._settle_all(await self._begin())
+        finally:
+            pulse.cancel()
+        wall_s = time.monotonic() - began
+        item_s = min(wall_s, self.busy_s) / max(1, self.settled)
+        return Worked(settled=self.settled, dead=self.dead, item_s=item_s)
+
+    async def _settle_all(self, claim: Claim) -> None:
         try:
             await self._lanes.run()
             self._settling.close(claim)
         finally:
             await self._lanes.close()
-            pulse.cancel()
             await self._settling.write(last=True)
-        wall_s = time.monotonic() - began
-        item_s = min(wall_s, self.busy_s) / max(1, self.settled)
-        return Worked(settled=self.settled, dead=self.dead, item_s=item_s)
 
     async def _begin(self) -> Claim:
         """
@@ -149,6 +156,7 @@ class Lent:
         self._stock = Stock(
             self.ledger, self.lease, found.failures, self.agent.batch_size
         )
+        self._stocked = True
         return claim
 
     async def _drive(self, lane: Lane) -> None:
@@ -174,7 +182,7 @@ class Lent:
                 await ctx.begin(again=number in self._claimed)
             await self._settle(group, await self._call(lane, group, ctx))
             self.busy_s += time.monotonic() - lane.since
-        except (StaleAttemptError, asyncio.CancelledError):
+        except (StaleAttemptError, *NOBODYS_FAULT, asyncio.CancelledError):
             raise
         except BaseException as error:
             # The edge towards the agent's code, which may raise anything.
@@ -311,12 +319,24 @@ class Lent:
             now = time.monotonic()
             if now - beaten_at >= self.place.beat_s:
                 beaten_at = now
-                said = f"{self.settled} settled"
-                self.send(Beat(checkpoint=self.checkpoint, said=said))
-            self._lanes.look(self._patience(), self._stock.more)
-            self.tell_waiting(self._lanes.all_wait and not self._stock.more)
-            self._settling.write_meanwhile()
+                self.beat()
+            if self.ledger.store.calls.waits:
+                self._lanes.excuse()
+            if self._stocked:
+                self._look()
             await asyncio.sleep(min(self.place.beat_s, LANE_WAITS_S))
+
+    def beat(self) -> None:
+        """
+        Send a sign of life.
+        """
+        said = f"{self.settled} settled"
+        self.send(Beat(checkpoint=self.checkpoint, said=said))
+
+    def _look(self) -> None:
+        self._lanes.look(self._patience(), self._stock.more)
+        self.tell_waiting(self._lanes.all_wait and not self._stock.more)
+        self._settling.write_meanwhile()
 
     def _patience(self) -> float:
         """

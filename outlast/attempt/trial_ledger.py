@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from pydantic import JsonValue
-
 from outlast.attempt.effect_decision import WRITES, Decision
 from outlast.attempt.effect_identity import Proposal
-from outlast.attempt.effect_ledger import FREE, Permission
 from outlast.attempt.fence import Claim
 from outlast.attempt.ledger import Ledger, Saved
 from outlast.store.database import Store
@@ -59,23 +56,18 @@ class TrialLedger(Ledger):
         return saved
 
     def intend(
-        self, claim: Claim, proposal: Proposal, permission: Permission = FREE
+        self, claim: Claim, proposal: Proposal, *what: Any, **more: Any
     ) -> Decision:
-        decision = super().intend(claim, proposal, permission)
+        decision = super().intend(claim, proposal, *what, **more)
         if decision.action in WRITES:
             self._come_to(When.INTENDED, proposal.key)
         return decision
 
     def applied(
-        self,
-        claim: Claim,
-        proposal: Proposal,
-        number: int,
-        result: JsonValue,
-        lost: bool = False,
+        self, claim: Claim, proposal: Proposal, *what: Any, **more: Any
     ) -> None:
         self._come_to(When.HAPPENED, proposal.key)
-        super().applied(claim, proposal, number, result, lost)
+        super().applied(claim, proposal, *what, **more)
         self.effects.append(proposal.key)
 
     def _come_to(self, when: When, name: str) -> None:

@@ -19,6 +19,7 @@ from outlast.cli.missions import reach
 from outlast.cli.wedged import wedged_cause
 from outlast.contracts.errors import OutlastError, UnavailableError
 from outlast.contracts.policies import STOCK_TIMER_SLACK_S, recovery
+from outlast.fleet.store_watch import waited_words
 from outlast.runtime.answer import answer, keep_for_answer
 from outlast.runtime.builds import builds
 from outlast.runtime.embedded import find_cli
@@ -49,7 +50,7 @@ async def examine(as_json: bool) -> int:
     if as_json:
         keep_for_answer()
     findings = [_try("python", _python), _try("server binary", find_cli)]
-    findings += [_try("store", _store), _try(AGENTS, _agents)]
+    findings += [_try("store", _store), _waits(), _try(AGENTS, _agents)]
     findings += shared_globals()
     findings += await _server()
     if as_json:
@@ -117,8 +118,17 @@ def _python() -> str:
 
 def _store() -> str:
     store = open_store()
+    store.probe()
     audit = Books(store).audit()
     return f"{store.place}: {audit.accepted} missions, {len(audit.open)} open"
+
+
+def _waits() -> Finding:
+    """
+    Say what the workers of this home wait for.
+    """
+    told = waited_words(settings().home.resolve())
+    return Finding("waited for", not told, told or "nothing")
 
 
 def _agents() -> str:

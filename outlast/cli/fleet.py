@@ -7,12 +7,13 @@ import json
 import logging
 import math
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from outlast.cli.edge import run_command
-from outlast.contracts.errors import BadInputError
+from outlast.contracts.errors import BadInputError, StoreAwayError
 from outlast.contracts.policies import check
 from outlast.fleet.health import Health
 from outlast.fleet.parent import Fleet
@@ -20,6 +21,7 @@ from outlast.runtime import telemetry
 from outlast.runtime.connect import refuse_two_hosts
 from outlast.runtime.home import why_readable
 from outlast.runtime.locks import home_of
+from outlast.runtime.opening import open_store
 from outlast.runtime.settings import Settings, settings, temporal_is_named
 
 if TYPE_CHECKING:
@@ -260,9 +262,8 @@ def _refuse_a_shut_store(chosen: Settings) -> None:
     Say at once that a database refuses us. A file is the workers' own to open.
     """
     if chosen.database_url is not None:
-        from outlast.store.database import Store
-
-        Store(chosen.store).close()
+        with suppress(StoreAwayError):  # the workers wait for it
+            open_store(chosen).close()
 
 
 def main() -> None:

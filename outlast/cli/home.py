@@ -3,6 +3,7 @@ The store of this home, as the starter's verbs open it.
 """
 
 from outlast.contracts.errors import BadInputError
+from outlast.runtime import opening
 from outlast.runtime.settings import settings
 from outlast.store.batches import Batches
 from outlast.store.books import Books, Entry
@@ -14,7 +15,7 @@ def open_store() -> Store:
     """
     Open the store of this home.
     """
-    return Store(settings().store, largest=settings().largest_bytes)
+    return opening.open_store(settings())
 
 
 def entry_of(mission: str) -> Entry:
@@ -36,5 +37,5 @@ def migrate_store() -> None:
     """
     Bring the store's schema up to this release's.
     """
-    store = Store(settings().store, upgrade=True)
+    store = opening.open_store(settings(), upgrade=True)
     print(f"{store.place}: schema {SCHEMA}")

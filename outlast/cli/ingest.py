@@ -9,6 +9,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from outlast.cli.home import open_store
 from outlast.cli.intake import check_folder, library_of
 from outlast.cli.missions import refuse_far_workers
 from outlast.runtime.settings import settings
@@ -56,7 +57,7 @@ def ingest(folder: Path) -> Ingested:
     :raises BadInputError: when the workers cannot see the store.
     """
     refuse_far_workers()
-    store = Store(settings().store)
+    store = open_store()
     try:
         return asyncio.run(_ingest(store, library_of(folder), folder))
     finally:

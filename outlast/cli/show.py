@@ -16,7 +16,9 @@ from outlast.cli.report import write_report
 from outlast.cli.wedged import wedged_cause
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.reports import Outcome, Progress, Report, Status
+from outlast.fleet.store_watch import waited_words
 from outlast.runtime.answer import answer, answer_with
+from outlast.runtime.settings import settings
 from outlast.store.batches import Batches
 from outlast.store.books import ACCEPTED, Books, Entry
 
@@ -97,6 +99,7 @@ async def show_status(mission: str, as_json: bool) -> None:
     view, wedged = await asyncio.gather(look(handle), wedged_cause(client, mission))
     value: dict[str, Any] = {"mission": mission, "status": entry.state}
     value["wedged"] = wedged
+    value["waits_for"] = waits = waited_words(settings().home.resolve())
     value["progress"] = view.progress.model_dump(mode="json") if view else None
     value["unstarted"] = (
         {task: each.told for task, each in view.unstarted.items()} if view else {}
@@ -107,6 +110,8 @@ async def show_status(mission: str, as_json: bool) -> None:
     print(f"{mission}  {state_word(entry)}  {entry.goal}")
     if wedged:
         print(f"WEDGED: {wedged}")
+    if waits:
+        print(f"WAITS: {waits}")
     if view is None:
         print(await why_silent(handle))
         return

@@ -6,8 +6,9 @@ Every error of Outlast, sorted by what the caller does next.
     ├── BadMessageError       count it and go on: what a peer said makes no sense
     ├── UnavailableError      try again later: something outside is away
     │   ├── PortTakenError    try another port: somebody was faster to this one
-    │   └── StoreError        the store cannot be opened or is too new
-    │       └── StoreAwayError  its server does not answer, or ended the transaction
+    │   └── StoreError        the store refuses what was asked of it
+    │       ├── StoreAwayError  wait: it may be back, and nothing of the call stands
+    │       └── StoreLostError  stop the fleet: no waiting brings it back
     ├── WorkerStartError      start again, a few times: what agents open failed
     ├── RefusedError          stop: somebody else is right
     │   ├── StaleAttemptError a later attempt of the same task has claimed it
@@ -53,6 +54,7 @@ CRASHED = "WorkerCrashed"  # died with its process, as the fleet's parent says
 # Held by the server for a worker that died before it had begun with it.
 NEVER_STARTED = "NeverStarted"
 DRAINED = "WorkerDrained"  # handed on, by a worker that shuts down or is held
+STORE_AWAY = "StoreAway"  # ended because of the store; counted against nobody
 
 # A mission lasts no longer, and neither does the delay that an agent asks for.
 LATEST_S = 30 * 86_400
@@ -96,13 +98,26 @@ class PortTakenError(UnavailableError):
 
 class StoreError(UnavailableError):
     """
-    The store cannot be opened.
+    The store refuses what was asked of it. The others say what is about the store
+    itself: `store/outages.py` tells them apart.
     """
 
 
 class StoreAwayError(StoreError):
     """
-    The store's server is away for now: the same may be done again later.
+    The store is away for now: nothing of the call stands, and it may be made again.
+
+    :param doubtful: it is waited for a little only.
+    """
+
+    def __init__(self, reason: str, doubtful: bool = False) -> None:
+        super().__init__(reason)
+        self.doubtful = doubtful
+
+
+class StoreLostError(StoreError):
+    """
+    The store is lost to whoever has it open: it is corrupt, gone, or another one.
     """
 
 

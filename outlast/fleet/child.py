@@ -19,7 +19,6 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,7 +30,8 @@ from outlast.attempt.worker_start import open_all, unfinished
 from outlast.contracts.errors import (
     BadInputError,
     OutlastError,
-    StoreAwayError,
+    StoreLostError,
+    UnavailableError,
     WorkerStartError,
 )
 from outlast.fleet.forked import release_in_forked
@@ -53,6 +53,7 @@ from outlast.fleet.offspring import carry
 from outlast.fleet.recorder import Recorder
 from outlast.fleet.spares import stand_by
 from outlast.fleet.stacks import write_on_signal
+from outlast.fleet.store_watch import open_patiently, watch
 from outlast.fleet.tally import TELL_TICKS, Outbox
 from outlast.fleet.unread import tell_plainly
 from outlast.fleet.worker_output import finish_output, tell_attempts
@@ -62,7 +63,7 @@ from outlast.runtime.event_loop import run_whole
 from outlast.runtime.locks import home_of
 from outlast.runtime.payload_storage import with_storage
 from outlast.runtime.settings import Settings, settings
-from outlast.store.database import Store, share, shared
+from outlast.store.database import share, shared
 from outlast.store.root import confine
 
 # After the drain time attempts have been cancelled; one that does not end is left.
@@ -76,8 +77,8 @@ START_LIMIT_S = 60.0
 # The parent reads all the time, unless it is frozen.
 LAST_WORDS_S = 1.0
 
-# How often a store that is away is asked for.
-AGAIN_S = 0.2
+# How often a disk without room for a recorder is asked again.
+NO_ROOM_S = 1.0
 
 logger = logging.getLogger("outlast.fleet")
 
@@ -159,6 +160,8 @@ def ending_of(error: OutlastError) -> Ending:
     """
     if isinstance(error, UnfitError):
         return Ending.UNFIT
+    if isinstance(error, StoreLostError):
+        return Ending.STORE
     return Ending.BAD_INPUT if isinstance(error, BadInputError) else Ending.FAILED
 
 
@@ -196,7 +199,9 @@ async def _serve(
         await _open_for_agents(kind, stop, ends[-1])
     confine(chosen.documents_root, chosen.output_roots)
     home, pid, outbox = home_of(chosen), os.getpid(), Outbox()
-    recorder = Recorder(recorder_of(home, pid))  # it makes the folder
+    recorder = await _recorder(recorder_of(home, pid), stop)
+    if recorder is None:
+        return
     write_on_signal(stack_of(home, pid))
     release_in_forked(ends, recorder.let_go)
     telemetry.begin(kind, unended_of(home, pid))
@@ -205,10 +210,12 @@ async def _serve(
         asyncio.ensure_future(parent.watch(stop)),
         asyncio.ensure_future(_tick(recorder, parent, outbox)),
     ]
-    store = await _open_patiently(stop, chosen)
+    store = await open_patiently(stop, chosen, recorder)
     client = await connect_patiently(stop, identity_of(pid, kind))
     if client is not None and store is not None:
         share(store)
+        store.on_lost(parent.tell_lost)
+        watching.append(asyncio.ensure_future(watch(store, recorder)))
         client = with_storage(client, shared)
         hosting = await hosted(kind, client, store, agents, chosen, recorder)
         parent.tell_hosted(hosting)
@@ -223,6 +230,24 @@ async def _serve(
     parent.tell("drained")
     for each in watching:
         each.cancel()
+
+
+async def _recorder(path: Path, stop: asyncio.Event) -> Recorder | None:
+    """
+    Make the flight recorder, as soon as there is room for it. None when *stop* was set
+    before.
+    """
+    told = False
+    while not stop.is_set():
+        try:
+            return Recorder(path)  # it makes the folder
+        except UnavailableError as error:
+            if not told:
+                logger.warning("recorder.no_room: %s", error)
+            told = True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), NO_ROOM_S)
+    return None
 
 
 async def _open_for_agents(
@@ -265,25 +290,6 @@ def _agents(chosen: Settings) -> dict[str, Agent]:
     agents = playing(load(chosen.played_modules), chosen.role_names)
     warm_clients()  # done already where we were forked
     return agents
-
-
-async def _open_patiently(stop: asyncio.Event, chosen: Settings) -> Store | None:
-    """
-    Open the store as soon as its server answers: its absence is no reason to die.
-    None when *stop* was set before.
-    """
-    told = False
-    while not stop.is_set():
-        try:
-            opening = partial(Store, chosen.store, largest=chosen.largest_bytes)
-            return await asyncio.to_thread(opening)  # the watchdog looks
-        except StoreAwayError as error:
-            if not told:
-                logger.warning("store.away: %s", error)
-            told = True
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), AGAIN_S)
-    return None
 
 
 async def _work(
@@ -348,6 +354,12 @@ class Parent:
         Give a sign, one JSON line.
         """
         self.writer.write(json.dumps({"sign": sign}).encode() + b"\n")
+
+    def tell_lost(self, error: StoreLostError) -> None:
+        """
+        Say that no waiting brings the store back.
+        """
+        self.writer.write(json.dumps({"lost": str(error)}).encode() + b"\n")
 
     def tell_hosted(self, hosting: Hosted) -> None:
         """

@@ -4,7 +4,7 @@ What the fleet says of itself over HTTP, on loopback unless told otherwise.
     GET /live     200 while the parent lives
     GET /ready    200 once all its processes poll, else 503
     GET /health   JSON: each process with pid, kind, state, restarts, in hand, leaked,
-                  last sign, breakers
+                  last sign, breakers; and what the fleet waits for, since when
     GET /metrics  the same for Prometheus
 """
 
@@ -112,6 +112,9 @@ def families(snapshot: dict[str, Any]) -> Iterator[Metric]:
     dead.add_metric(["task"], counts[DEAD_TASKS])
     dead.add_metric(["item"], counts[DEAD_ITEMS])
     yield dead
+    waits = max((each["since_s"] for each in snapshot["waits_for"]), default=0.0)
+    told = "for how long the fleet has waited for its store; 0 while it does not"
+    yield GaugeMetricFamily("outlast_store_wait_seconds", told, waits)
     yield from _recoveries(counts["recoveries"])
     yield from _breakers(snapshot["processes"], counts["breakers"])
     yield from _mesh(snapshot.get("mesh", {}))

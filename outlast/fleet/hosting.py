@@ -33,6 +33,7 @@ from outlast.contracts.policies import SHIPPED
 from outlast.contracts.pool import lease_queue_of
 from outlast.fleet.alone import Turn
 from outlast.fleet.kinds import Kind
+from outlast.fleet.patience import Patience
 from outlast.fleet.room import Room
 from outlast.fleet.standing import warn_of_crowding
 from outlast.runtime.builds import DEPLOYMENT
@@ -113,6 +114,7 @@ def missions_worker(client: Client, store: Store, build: str = "") -> Worker:
         activities=[*books_of(store), *keeping(store)],
         # Determinism is held by tests: see docs/decisions/0013.
         workflow_runner=UnsandboxedWorkflowRunner(),
+        interceptors=[Patience(store)],
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=SHIPPED.sticky_s),
         **_common(build),
     )

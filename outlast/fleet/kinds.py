@@ -24,6 +24,7 @@ class Ending(StrEnum):
 
     BAD_INPUT = "bad input"  # trying again changes nothing
     UNFIT = "unfit"  # it had polled and then could not: its namespace is missing
+    STORE = "store"  # it cannot be opened, and will not be
     FAILED = "failed"
 
 

@@ -38,6 +38,7 @@ from outlast.fleet.report import Reporter
 from outlast.fleet.silent_beats import SilentBeats
 from outlast.fleet.standing import take_up
 from outlast.fleet.stopping import Stopping
+from outlast.fleet.store_watch import Waiting
 from outlast.fleet.tally import Tally
 from outlast.fleet.watch import Child, Watch, shown
 from outlast.fleet.watchdog import Watchdog
@@ -61,6 +62,7 @@ UNBORN_S = 1.0
 LOST = "its fleet was lost"
 
 EXIT_CANNOT_START = 70  # EX_SOFTWARE, for systemd or compose to act on
+EXIT_STORE_LOST = 74  # EX_IOERR: starting again does not help
 
 
 class Fleet:
@@ -83,6 +85,8 @@ class Fleet:
         self._ready = ready
         self._announced = False
         self._failed: str | None = None
+        self._code = 0
+        self._waiting = Waiting(self.home)
         self._refused: BadInputError | None = None
         self._reports: set[asyncio.Task[Any]] = set()
         self._ours: set[Path] = set()  # recorders that we settle ourselves
@@ -111,6 +115,7 @@ class Fleet:
             asyncio.ensure_future(self._adopt()),
             asyncio.ensure_future(self.watch.look(beats)),
             asyncio.ensure_future(self.watch.listen(self.reporter.client)),
+            asyncio.ensure_future(self._waiting.look()),
             asyncio.ensure_future(take_up(self.reporter.client, self.settings.build)),
         ]
         try:
@@ -131,7 +136,7 @@ class Fleet:
                 nursery.close()
         if self._refused is not None:
             raise self._refused
-        return EXIT_CANNOT_START if self._failed else 0
+        return self._code
 
     def _fill(self, places: list[Child]) -> None:
         self._keeping |= {asyncio.ensure_future(self._keep(each)) for each in places}
@@ -211,6 +216,7 @@ class Fleet:
             "build": self.settings.build,
             "ready": all(child.polling for child in self.children),
             "stopping": self.stopping.begun,
+            "waits_for": self._waiting.shown(),
             "processes": [shown(child, self.home) for child in self.children],
             "restarts": sum(child.restarts for child in self.children),
             "reported": self.reporter.reported,
@@ -352,8 +358,13 @@ class Fleet:
             if message["isolated"]:
                 self._isolate()
             return
+        if "lost" in message:
+            self._lose_store(message["lost"])
+            return
         if "ending" in message:
             child.ending, child.last_words = Ending(message["ending"]), message["why"]
+            if child.ending is Ending.STORE:
+                self._lose_store(child.last_words)
             return
         child.state = message["sign"]
         if child.state == "drained":
@@ -366,6 +377,16 @@ class Fleet:
         if self._failed is None:
             logger.error("fleet.gave_up on %s processes: %s", child.kind, why)
             self._failed = f"it gave up on {child.kind} processes: {why}"
+            self._code = EXIT_CANNOT_START
+        self.stop()
+
+    def _lose_store(self, why: str) -> None:
+        """
+        Stop, since what is worked on now can be kept nowhere.
+        """
+        if self._failed is None:
+            logger.error("store.lost: %s", why)
+            self._failed, self._code = why, EXIT_STORE_LOST
         self.stop()
 
 

@@ -25,12 +25,13 @@ from pathlib import Path
 from outlast.attempt.hands import NOBODY, Hand
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.sizes import CHECKPOINT_BYTES
+from outlast.store.calls import Trouble
 from outlast.store.private import open_private, own_folder
 
 SLOTS = 128
 HEAD_BYTES = 2048  # the task token and the names
 HALF_BYTES = CHECKPOINT_BYTES + 512
-HEADER_BYTES = 64
+HEADER_BYTES = 512
 
 FREE, IN_HAND, RETURNED = 0, 1, 2
 
@@ -41,6 +42,10 @@ RETURNED_FOR_S = 15.0
 # header: tick in monotonic seconds, drained, calls that have leaked
 HEADER = struct.Struct("<d?H")
 DRAINED_AT, LEAKED_AT = 8, 9
+# what the worker waits for at the store: since when, in seconds since 1970, and the
+# length of the words that follow; here, since no disk is too full for it
+TROUBLE = struct.Struct("<dH")
+TROUBLE_AT, WORDS_AT = 16, 32
 # slot: state, which half is valid, returned at, length of head, calls that have leaked;
 # then length and checksum of each half; then the head and the halves themselves
 SLOT = struct.Struct("<BBdIH")
@@ -61,16 +66,14 @@ class Recorder:
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        own_folder(path.parent)
         self.path = path
         self._clock = clock
-        self._file = _own(path)
-        os.ftruncate(self._file, 0)  # nothing of an earlier process with our pid
-        _fill(self._file, path.parent)
+        self._file = _filled(path)
         self._map = mmap.mmap(self._file, FILE_BYTES)
         self._free = list(range(SLOTS))
         self._returned: list[tuple[float, Slot]] = []
         self._leaked = 0
+        self._trouble: Trouble | None = None
         self.tick()
 
     def tick(self) -> None:
@@ -78,6 +81,19 @@ class Recorder:
         Say that the event loop turns.
         """
         struct.pack_into("<d", self._map, 0, self._clock())
+
+    def wait_for(self, trouble: Trouble | None) -> None:
+        """
+        Say what we wait for at the store, or that we do not wait any more.
+        """
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        TROUBLE.pack_into(self._map, TROUBLE_AT, 0.0, 0)
+        if trouble is not None:
+            words = trouble.told.encode()[: HEADER_BYTES - WORDS_AT]
+            self._map[WORDS_AT : WORDS_AT + len(words)] = words
+            TROUBLE.pack_into(self._map, TROUBLE_AT, trouble.since, len(words))
 
     def let_go(self) -> None:
         """
@@ -155,18 +171,32 @@ class Recorder:
         return self._clock()
 
 
-def _fill(file: int, folder: Path) -> None:
+def _filled(path: Path) -> int:
     """
-    Have the disk's word for every page: a store to one that it has no room for would
-    be a SIGBUS.
+    Open and lock the file at *path*, and have the disk's word for every page: a store
+    to one that it has no room for would be a SIGBUS.
+
+    :raises UnavailableError: when there is no room now.
     """
+    file: int | None = None
     try:
+        own_folder(path.parent)
+        file = _own(path)
+        os.ftruncate(file, 0)  # nothing of an earlier process with our pid
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file, 0, FILE_BYTES)
         else:
             os.ftruncate(file, FILE_BYTES)
+    except PermissionError:
+        raise  # waiting does not change whose it is
     except OSError as error:
-        raise UnavailableError(f"no room for a recorder in {folder}: {error}") from None
+        if file is not None:
+            path.unlink(missing_ok=True)
+            os.close(file)  # and its lock, which the next try would wait for
+        raise UnavailableError(
+            f"no room for a recorder in {path.parent}: {error}"
+        ) from None
+    return file
 
 
 def _own(path: Path) -> int:

@@ -37,7 +37,11 @@ from outlast.fleet.recorder import (
     SLOT,
     SLOT_BYTES,
     SLOTS,
+    TROUBLE,
+    TROUBLE_AT,
+    WORDS_AT,
 )
+from outlast.store.calls import Trouble
 
 logger = logging.getLogger("outlast.fleet")
 
@@ -45,6 +49,8 @@ T = TypeVar("T")
 
 # So long a role counts as in hand after its last attempt has returned.
 LATELY_S = 0.2
+# What a process says of itself is true for so long after its last tick.
+FRESH_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -201,6 +207,23 @@ def last_tick(path: Path) -> float | None:
         return None
     finally:
         os.close(file)
+
+
+def trouble_of(path: Path) -> Trouble | None:
+    """
+    Read what a live worker waits for at the store, if anything.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEADER_BYTES)
+        tick = HEADER.unpack_from(head)[0]
+        since, length = TROUBLE.unpack_from(head, TROUBLE_AT)
+    except (OSError, struct.error):
+        return None
+    if not length or time.monotonic() - tick > FRESH_S:
+        return None
+    words = head[WORDS_AT : WORDS_AT + length].decode(errors="replace")
+    return Trouble(words, since)
 
 
 def count_in_hand(path: Path) -> int:

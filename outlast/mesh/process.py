@@ -103,11 +103,11 @@ def _put_together(membership: Swim, chosen: Settings) -> "Shell":
     from outlast.mesh.peer import Clocks, PeerCore
     from outlast.mesh.shell import Shell
     from outlast.runtime.locks import home_of
-    from outlast.store.database import Store
+    from outlast.runtime.opening import open_store
 
     name = membership.place.name
     roles = playing(load(chosen.modules), chosen.role_names)
-    store = Store(chosen.store)
+    store = open_store(chosen)
     me = Presence(name=name, roles=frozenset(roles))
     log = EventLog(store, name).load()
     core = PeerCore(me, int(time.time() * 1000), log, Clocks(_now_s, time.time))

@@ -22,16 +22,12 @@ from outlast.contracts.policies import SHIPPED, timing_of
 from outlast.contracts.pool import Batch, BatchReport, PoolState
 from outlast.runtime.settings import settings
 from outlast.runtime.source import Coming, Given
-from outlast.runtime.start import (
-    AGAIN_S,
-    AWAY,
-    HAND_OVER_LIMIT_S,
-    refuse_too_many,
-)
+from outlast.runtime.start import AGAIN_S, HAND_OVER_LIMIT_S, refuse_too_many
 from outlast.store.batches import Batches
 from outlast.store.books import Books
 from outlast.store.database import Store
 from outlast.store.items import Items
+from outlast.store.outages import passes
 
 # How often the pool is told of new items.
 WAKE_S = 0.5
@@ -125,7 +121,7 @@ class StartedBatch:
             except WorkflowFailureError as error:
                 raise OutlastError(f"batch {self.batch.id}: {error.cause}") from error
             except RPCError as error:
-                if error.status not in AWAY:
+                if not passes(error.status.name):
                     raise OutlastError(
                         f"batch {self.batch.id}: {error.message}"
                     ) from error
@@ -154,7 +150,7 @@ async def wake(client: Client, batch: Batch) -> None:
             )
         except RPCError as error:
             late = asyncio.get_running_loop().time() > deadline
-            if error.status not in AWAY or late:
+            if late or not passes(error.status.name):
                 raise UnavailableError(
                     f"the server did not take the batch: {error.message}"
                 ) from error

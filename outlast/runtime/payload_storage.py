@@ -9,6 +9,7 @@ them, as after `prune`, can be looked at and not replayed.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
@@ -21,11 +22,16 @@ from temporalio.converter import (
     StorageDriverStoreContext,
 )
 
-from outlast.contracts.errors import StoreError
+from outlast.contracts.errors import StoreAwayError, StoreError
 from outlast.contracts.sizes import PAYLOAD_BYTES
 from outlast.runtime.conversion import INLINE
 from outlast.store.database import Store
 from outlast.store.payloads import get, putting
+
+T = TypeVar("T")
+
+# Well within a heartbeat timeout.
+AWAY_S = 0.8
 
 
 class StoreDriver(StorageDriver):
@@ -60,7 +66,7 @@ class StoreDriver(StorageDriver):
     ) -> list[StorageDriverClaim]:
         owner, bodies = _owner(context), [each.SerializeToString() for each in payloads]
         store = await self._open()
-        digests = await store.run(_put, store, owner, bodies)
+        digests = await _unless_away(store, store.begin(_put, store, owner, bodies))
         return [
             StorageDriverClaim({"mission": owner, "digest": each}) for each in digests
         ]
@@ -71,7 +77,8 @@ class StoreDriver(StorageDriver):
         claims: Sequence[StorageDriverClaim],
     ) -> list[Payload]:
         store = await self._open()
-        bodies = await store.run(_get, store, [each.claim_data for each in claims])
+        wanted = [each.claim_data for each in claims]
+        bodies = await _unless_away(store, store.begin(_get, store, wanted))
         return [Payload.FromString(each) for each in bodies]
 
     async def _open(self) -> Store:
@@ -90,6 +97,23 @@ def with_storage(client: Client, opened: Callable[[], Store]) -> Client:
     config = client.config()
     config["data_converter"] = converter
     return Client(**config)
+
+
+async def _unless_away(store: Store, call: "asyncio.Future[T]") -> T:
+    """
+    Await *call*, for a while only where the store is in trouble: nobody beats for an
+    activity whose input is being read, and the server tries again.
+
+    :raises StoreAwayError: when it is.
+    """
+    try:
+        while not call.done():
+            await asyncio.wait({call}, timeout=AWAY_S)
+            if not call.done() and (trouble := store.calls.trouble) is not None:
+                raise StoreAwayError(trouble.told)
+        return call.result()
+    finally:
+        call.cancel()
 
 
 def _owner(

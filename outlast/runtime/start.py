@@ -30,23 +30,18 @@ from outlast.contracts.policies import SHIPPED, timing_of
 from outlast.contracts.reports import Report
 from outlast.contracts.texts import title
 from outlast.runtime.connect import connect, refuse_two_hosts
+from outlast.runtime.opening import open_store
 from outlast.runtime.payload_storage import with_storage
 from outlast.runtime.settings import settings
 from outlast.store.books import Books
 from outlast.store.database import Store
+from outlast.store.outages import passes
 from outlast.store.payloads import putting
 from outlast.store.root import writing_below
 
 STATUS = SearchAttributeKey.for_keyword("OutlastStatus")
 TENANT = SearchAttributeKey.for_keyword("OutlastTenant")
 
-AWAY = {
-    RPCStatusCode.UNAVAILABLE,
-    RPCStatusCode.DEADLINE_EXCEEDED,
-    RPCStatusCode.CANCELLED,
-    RPCStatusCode.UNKNOWN,
-    RPCStatusCode.INTERNAL,
-}
 AGAIN_S = 0.3
 UNKNOWN_HERE = "this server does not know it; start it again with the same id and file"
 # A mission that could not be handed over for so long is given back to the caller.
@@ -90,7 +85,7 @@ class Started:
         """
         Read the report where the server has forgotten the mission.
         """
-        if error.status in AWAY:
+        if passes(error.status.name):
             return None
         entry = self.books.find(self.id)
         if entry is None or entry.report is None:
@@ -141,7 +136,7 @@ async def start(
     if client is None and store is None:
         refuse_two_hosts(settings())
     client = client or await connect()
-    kept = store or Store(settings().store, largest=settings().largest_bytes)
+    kept = store or open_store(settings())
     client = with_storage(client, lambda: kept)
     clocks = timing_of(kept.one_host)
     found = {"store": kept.id, "heartbeat_timeout_s": clocks.heartbeat_timeout_s}
@@ -154,7 +149,8 @@ async def start(
         await asyncio.to_thread(_keep, kept, resolved.id, bodies)
     handle = client.get_workflow_handle(resolved.id, result_type=Report)
     await _hand_over(client, resolved)
-    await asyncio.to_thread(books.accept, resolved.id)
+    # The server has it: that the store is away now must not say otherwise.
+    await kept.run(books.accept, resolved.id)
     return Started(resolved.id, handle, books)
 
 
@@ -201,7 +197,7 @@ async def _hand_over(client: Client, mission: Mission) -> None:
             return  # it has finished; its report is there to be read
         except RPCError as error:
             late = asyncio.get_running_loop().time() > deadline
-            if error.status not in AWAY or late:
+            if late or not passes(error.status.name):
                 raise UnavailableError(
                     f"the server did not take the mission: {error.message}"
                 ) from error

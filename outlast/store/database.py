@@ -5,24 +5,35 @@ No I/O other than the database's happens inside a transaction.
 """
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 from uuid import uuid4
 
 import sqlalchemy as sa
 
-from outlast.contracts.errors import StoreError
+from outlast.contracts.errors import StoreError, StoreLostError
 from outlast.contracts.sizes import LARGEST_BYTES
 from outlast.store import migrate, schema
+from outlast.store.calls import Call, Calls
 from outlast.store.postgres import PostgresDatabase
+from outlast.store.refusals import NOTHING_KNOWN
 from outlast.store.sqlite import SqliteDatabase
 from outlast.store.upsert import enter
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+# How long a transaction waits to begin where nobody else waits for the store: within
+# `Store.run` the event loop does, which can be told to stop.
+PATIENCE_S = 30.0
+
+# Rows of `meta` that every release knows.
+ID, OLDEST = "id", "oldest"
 
 
 class Database(Protocol):
@@ -35,14 +46,26 @@ class Database(Protocol):
     threads: int  # that may use it at once
     builds_itself: bool  # an older schema may be changed by whoever opens it
 
-    def reading(self) -> AbstractContextManager[sa.Connection]:
+    def reading(self, patience_s: float) -> AbstractContextManager[sa.Connection]:
         """
-        One consistent view.
+        One consistent view. A server that is away is waited for so long.
         """
 
-    def writing(self, durable: bool) -> AbstractContextManager[sa.Connection]:
+    def writing(
+        self, durable: bool, patience_s: float
+    ) -> AbstractContextManager[sa.Connection]:
         """
         One write transaction.
+        """
+
+    def expect(self, id_: str) -> None:
+        """
+        Refuse from now on whatever is not the store with this id.
+        """
+
+    def look(self) -> None:
+        """
+        Look whether the store is there and the one that is expected.
         """
 
     def migrating(self) -> AbstractContextManager[sa.Connection]:
@@ -71,6 +94,10 @@ class Store:
     :param upgrade: bring an older schema up to date, also where others may use it.
     :param largest: the bytes of a value above which it is refused; those who write
         make sure of it, in a sentence of theirs.
+    :param known: ids of stores by their places: a store that is known is never built
+        anew, unless that is what *upgrade* says.
+    :raises StoreAwayError: when it cannot be opened now.
+    :raises StoreLostError: when it is not the one that is expected.
     :raises StoreError: when it cannot be opened, or has another schema.
     """
 
@@ -79,46 +106,100 @@ class Store:
         where: Path | str,
         upgrade: bool = False,
         largest: int = LARGEST_BYTES,
+        known: Mapping[str, str] = NOTHING_KNOWN,
     ) -> None:
         self.largest = largest
+        if upgrade:
+            known = NOTHING_KNOWN
+        if isinstance(where, Path) and str(where) in known and not where.exists():
+            raise _not_theirs(str(where), "gone")
         database: Database = (
-            PostgresDatabase(where) if isinstance(where, str) else SqliteDatabase(where)
+            PostgresDatabase(where, known)
+            if isinstance(where, str)
+            else SqliteDatabase(where)
         )
         self.place = database.place
         self.one_host = database.one_host
         self._database = database
-        self._threads = ThreadPoolExecutor(database.threads, thread_name_prefix="store")
+        self._impatient = threading.local()  # set on our threads
+        self._threads = ThreadPoolExecutor(
+            database.threads, "store", lambda: setattr(self._impatient, "yes", True)
+        )
+        self.calls = Calls(self.place, self._threads.submit, self._lose)
+        self._lost: Callable[[StoreLostError], None] = lambda _: None
         try:
-            self.id = self._open(upgrade or database.builds_itself)
+            expected = known.get(self.place, "")
+            self.id = self._open(upgrade or database.builds_itself, expected)
+            database.expect(self.id)
         except BaseException:
             self.close()
             raise
 
     async def run(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """
-        Run *act* on the store's own threads, so that the event loop never waits.
-        """
-        return await asyncio.wrap_future(self.submit(act, *args, **kwargs))
+        Run *act* on the store's own threads, so that the event loop never waits, and
+        again for as long as the store is away: nothing of it stands then.
 
-    def submit(
+        :raises StoreLostError: when the store will not be back.
+        """
+        return await self.begin(act, *args, **kwargs)
+
+    def begin(
         self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs
-    ) -> Future[T]:
+    ) -> asyncio.Future[T]:
         """
-        Begin to run *act*; it goes on though nobody waits for it any more.
+        Begin to run *act*; it goes on though nobody waits for it, until cancelled.
         """
-        return self._threads.submit(act, *args, **kwargs)
+        return Call(partial(act, *args, **kwargs), self.calls).future
+
+    def on_lost(self, tell: Callable[[StoreLostError], None]) -> None:
+        """
+        Have *tell* called, on the event loop, when a call finds that the store is lost.
+        """
+        self._lost = tell
+
+    def look(self) -> None:
+        """
+        Look whether the store is there, the same as ever, and one that we know.
+
+        :raises StoreLostError: when it is another one, or of a newer release.
+        """
+        self._database.look()
+        with self.read() as connection:
+            oldest = connection.scalar(_meta(OLDEST))
+        if int(oldest or 0) > schema.SCHEMA:
+            raise StoreLostError(
+                f"the store at {self.place} has been changed by a newer release: "
+                "start the fleet again with that"
+            )
+
+    def remember(self, key: str, value: str) -> str:
+        """
+        Keep *value* under *key* for good, unless one is kept there; returns what is.
+        """
+        with self.write() as connection:
+            enter(connection, schema.meta, {"key": key, "value": value})
+            return str(connection.scalar(_meta(key)))
+
+    def probe(self) -> None:
+        """
+        Make sure that the store takes a write now.
+        """
+        same = sa.update(schema.meta).where(schema.meta.c.key == ID)
+        with self.write() as connection:
+            connection.execute(same.values(key=ID))
 
     def read(self) -> AbstractContextManager[sa.Connection]:
         """
         One consistent view.
         """
-        return self._database.reading()
+        return self._database.reading(self._patience_s)
 
     def write(self, durable: bool = True) -> AbstractContextManager[sa.Connection]:
         """
         One write transaction; *durable* also survives the loss of power.
         """
-        return self._database.writing(durable)
+        return self._database.writing(durable, self._patience_s)
 
     def shrink_soon(self) -> None:
         """
@@ -126,7 +207,7 @@ class Store:
         read or written. When that cannot be now, a later one does it.
         """
         with suppress(RuntimeError):  # closed meanwhile
-            self.submit(self._database.shrink)
+            self._threads.submit(self._database.shrink)
 
     def close(self) -> None:
         """
@@ -135,14 +216,23 @@ class Store:
         self._threads.shutdown(wait=True)
         self._database.close()
 
-    def _open(self, upgrade: bool) -> str:
+    @property
+    def _patience_s(self) -> float:
+        return 0.0 if getattr(self._impatient, "yes", False) else PATIENCE_S
+
+    def _lose(self, error: StoreLostError) -> None:
+        self._lost(error)
+
+    def _open(self, upgrade: bool, expected: str) -> str:
         """
         Find the schema as this release knows it, or make it so; returns the id.
         """
-        with self.read() as connection:
+        with self._database.reading(0.0) as connection:
             found = migrate.number(connection)
-            id_ = connection.scalar(_meta("id")) if found else None
-            oldest = connection.scalar(_meta("oldest")) if found else None
+            id_ = connection.scalar(_meta(ID)) if found else None
+            oldest = connection.scalar(_meta(OLDEST)) if found else None
+        if expected and id_ != expected:
+            raise _not_theirs(self.place, "another one" if id_ else "empty")
         if found > schema.SCHEMA and int(oldest or found) > schema.SCHEMA:
             raise StoreError(
                 f"the store at {self.place} has schema {found}, this release knows "
@@ -157,8 +247,15 @@ class Store:
             return str(id_)
         with self._database.migrating() as connection:
             migrate.upgrade(connection)
-            enter(connection, schema.meta, {"key": "id", "value": uuid4().hex})
-            return str(connection.scalar(_meta("id")))
+            enter(connection, schema.meta, {"key": ID, "value": uuid4().hex})
+            return str(connection.scalar(_meta(ID)))
+
+
+def _not_theirs(place: str, how: str) -> StoreLostError:
+    return StoreLostError(
+        f"the store at {place} is {how}, and with it this home's missions: put theirs "
+        "back, or, if they are to be given up, begin anew with `starter.py migrate`"
+    )
 
 
 def _meta(key: str) -> sa.Select[str]:

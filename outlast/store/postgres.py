@@ -10,16 +10,25 @@ happened yet; one that goes away within a transaction ends it.
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
 
+import psycopg
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from outlast.contracts.errors import BadInputError, StoreAwayError, StoreError
+from outlast.store.outages import (
+    REFUSED,
+    UNKNOWN,
+    Outage,
+    of_refused_connection,
+    of_sqlstate,
+)
+from outlast.store.refusals import NOTHING_KNOWN, refusal
 
-# How long a transaction waits for a server that is away: a restart, a fail-over. Past
-# it the attempt ends and Temporal tries it again.
-AWAY_S = 30.0
+# How often a server that is away is asked again before a transaction begins.
 ASK_S = 0.1
 
 # Transactions that one process has open at once.
@@ -50,7 +59,9 @@ CLIENT_OPTIONS = {
     "tcp_user_timeout": 5000,
 }
 
-DEADLOCK = "40P01"  # the server chose us to give way
+# A connection that cannot write leads to a primary of before: another one may not.
+READ_ONLY = "25006"
+OWN_ID = "SELECT value FROM meta WHERE key = 'id'"
 MIGRATING = 0x0071A57  # the advisory lock of whoever changes the tables
 
 
@@ -58,8 +69,9 @@ class PostgresDatabase:
     """
     The database at *url*, for instance `postgresql://me:secret@db/outlast`.
 
+    :param known: ids of stores by their places: another one there is refused.
     :raises BadInputError: when *url* is none of PostgreSQL's.
-    :raises StoreError: when the server refuses us.
+    :raises StoreLostError: when the server refuses us.
     :raises StoreAwayError: when no server answers.
     """
 
@@ -67,30 +79,41 @@ class PostgresDatabase:
     threads = CONNECTIONS
     builds_itself = False  # other hosts may run an older release still
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, known: Mapping[str, str] = NOTHING_KNOWN) -> None:
         parsed = _parse(url)
         shown = parsed.set(drivername="postgresql")
         self.place = shown.render_as_string(hide_password=True)
+        self._id = known.get(self.place, "")
         self._engine = _engine(parsed)
+        event.listen(self._engine, "connect", self._connected)
         self._reading = self._engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
-        self._connect(self._engine, limit_s=0).close()
+        self._connect(self._engine, 0.0).close()
+
+    def expect(self, id_: str) -> None:
+        self._id = id_
+
+    def look(self) -> None:
+        with self.reading(0.0) as connection:
+            self._refuse_another(connection.exec_driver_sql(OWN_ID).scalar())
 
     @contextmanager
-    def reading(self) -> Iterator[sa.Connection]:
+    def reading(self, patience_s: float = 0.0) -> Iterator[sa.Connection]:
         """
         One consistent view.
         """
-        with self._transaction(self._reading) as connection:
+        with self._transaction(self._reading, patience_s) as connection:
             yield connection
 
     @contextmanager
-    def writing(self, durable: bool) -> Iterator[sa.Connection]:
+    def writing(
+        self, durable: bool, patience_s: float = 0.0
+    ) -> Iterator[sa.Connection]:
         """
         One write transaction; one that is not *durable* may be lost with the server.
         """
-        with self._transaction(self._engine) as connection:
+        with self._transaction(self._engine, patience_s) as connection:
             if not durable:
                 connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
             yield connection
@@ -100,7 +123,7 @@ class PostgresDatabase:
         """
         A transaction with the tables to itself; other migrations wait.
         """
-        with self._transaction(self._engine) as connection:
+        with self._transaction(self._engine, 0.0) as connection:
             for option in ("statement_timeout", "idle_in_transaction_session_timeout"):
                 connection.exec_driver_sql(f"SET LOCAL {option} TO 0")
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATING)))
@@ -118,51 +141,85 @@ class PostgresDatabase:
         self._engine.dispose()
 
     @contextmanager
-    def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
-        connection = self._connect(engine, AWAY_S)
+    def _transaction(
+        self, engine: sa.Engine, patience_s: float
+    ) -> Iterator[sa.Connection]:
+        connection = self._connect(engine, patience_s)
         try:
             with connection, connection.begin():
                 yield connection
         except sa.exc.DBAPIError as error:
+            if _state(error.orig) == READ_ONLY:
+                engine.dispose()
             raise self._told(error) from error
 
-    def _connect(self, engine: sa.Engine, limit_s: float) -> sa.Connection:
+    def _connect(self, engine: sa.Engine, patience_s: float) -> sa.Connection:
         """
-        Get a connection that answers, waiting *limit_s* for the server to be back.
+        Get a connection that answers, waiting *patience_s* for the server to be back.
         """
-        deadline = time.monotonic() + limit_s
+        deadline = time.monotonic() + patience_s
         while True:
             try:
                 return engine.connect()
-            except sa.exc.DBAPIError as error:
+            except (sa.exc.DBAPIError, sa.exc.TimeoutError, StoreError) as error:
                 told = self._told(error)
-                if not isinstance(told, StoreAwayError) or time.monotonic() > deadline:
+                if not isinstance(told, StoreAwayError) or time.monotonic() >= deadline:
                     raise told from None
                 time.sleep(ASK_S)
 
-    def _told(self, error: sa.exc.DBAPIError) -> StoreError:
+    def _connected(self, driver: Any, _: object) -> None:
         """
-        Put *error* in a sentence: whether it passes by waiting decides its kind.
+        Make sure that each connection leads to the same store: an address may lead to
+        another database from one moment to the next, an open connection never does.
         """
-        first = str(error.orig).strip().splitlines() or ["it said nothing"]
-        sentence = f"the store at {self.place}: {first[0]}"
-        return StoreAwayError(sentence) if _passes(error) else StoreError(sentence)
+        if not self._id:
+            return
+        try:
+            with driver.cursor() as cursor:
+                found = cursor.execute(OWN_ID).fetchone()
+            driver.rollback()
+            self._refuse_another(found[0] if found else None)
+        except (psycopg.Error, StoreError) as error:
+            with suppress(psycopg.Error):
+                driver.close()
+            raise self._told(error) from None
+
+    def _refuse_another(self, found: object) -> None:
+        if found != self._id:
+            raise StoreAwayError(
+                f"the store at {self.place} is another one now: lead to the one "
+                "before, or, to give up its missions, use `starter.py migrate`",
+                doubtful=True,
+            )
+
+    def _told(self, error: Exception) -> StoreError:
+        """
+        Put *error* in a sentence; its kind says whether it passes.
+        """
+        if isinstance(error, StoreError):
+            return error
+        cause = getattr(error, "orig", None) or error
+        return refusal(self.place, str(cause), _outage(cause), first=not self._id)
 
 
-def _passes(error: sa.exc.DBAPIError) -> bool:
+def _outage(error: BaseException) -> Outage:
     """
-    Tell a server that is away, starting or stopping, or a deadlock, from a refusal.
+    Say what *error* means.
     """
-    state = getattr(error.orig, "sqlstate", None)
-    if state is None:
-        # Before the server gives states there is only a failed connection; a wrong
-        # password or name is told in words.
-        refused = ("authentication failed", "does not exist", "no pg_hba.conf entry")
-        return isinstance(error, sa.exc.OperationalError) and not any(
-            words in str(error.orig) for words in refused
-        )
-    # Connection exceptions, too many of them, and an operator's intervention.
-    return state == DEADLOCK or state[:2] in {"08", "53", "57"} or state == "25P03"
+    state = _state(error)
+    if state is not None:
+        return of_sqlstate(state)
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        # Before the server gives states there is only a failed connection.
+        return of_refused_connection(str(error))
+    # What the driver itself cannot send; anything else is no error of the driver's,
+    # as that all connections are in use.
+    return REFUSED if isinstance(error, psycopg.Error) else UNKNOWN
+
+
+def _state(error: BaseException | None) -> str | None:
+    state: str | None = getattr(error, "sqlstate", None)
+    return state
 
 
 def _parse(url: str) -> sa.URL:

@@ -16,8 +16,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from outlast.contracts.errors import StoreError
 from outlast.store.private import make_database
+from outlast.store.sqlite_file import StoreFile, breaks_connection, told
 
 # How long a writer waits for the others. Every transaction here is short, so a
 # longer wait means a stuck process, which the attempt's own limits end.
@@ -35,7 +35,7 @@ class SqliteDatabase:
     """
     The database in the file at *path*.
 
-    :raises StoreError: when it cannot be opened.
+    :raises StoreError: when it cannot be opened, StoreAwayError when not now.
     """
 
     one_host = True
@@ -46,15 +46,24 @@ class SqliteDatabase:
         self.place = str(path)
         self._lock = threading.RLock()
         self._durable: bool | None = None
+        self._id = ""
+        self._broken = False  # the connection, by its last error
+        self._path = path
         try:
             make_database(path)
             self._connection = _engine(path).connect()
+            self._file = StoreFile(path)
         except (sa.exc.DBAPIError, sqlite3.Error, OSError) as error:
-            cause = getattr(error, "orig", error)  # the driver's words alone
-            raise StoreError(f"the store at {path} cannot be opened: {cause}") from None
+            raise told(self.place, _driver(error)) from None
+
+    def expect(self, id_: str) -> None:
+        self._id = id_
+
+    def look(self) -> None:
+        self._file.look(self._id)
 
     @contextmanager
-    def reading(self) -> Iterator[sa.Connection]:
+    def reading(self, patience_s: float = 0.0) -> Iterator[sa.Connection]:
         """
         One consistent view.
         """
@@ -62,14 +71,14 @@ class SqliteDatabase:
             yield connection
 
     @contextmanager
-    def writing(self, durable: bool) -> Iterator[sa.Connection]:
+    def writing(
+        self, durable: bool, patience_s: float = 0.0
+    ) -> Iterator[sa.Connection]:
         """
-        One write transaction, alone in the file.
+        One write transaction, alone in the file. Others are waited for BUSY_S.
         """
-        with self._lock:
-            self._synchronize(durable)
-            with self._transaction("BEGIN IMMEDIATE") as connection:
-                yield connection
+        with self._lock, self._transaction("BEGIN IMMEDIATE", durable) as connection:
+            yield connection
 
     @contextmanager
     def migrating(self) -> Iterator[sa.Connection]:
@@ -100,14 +109,35 @@ class SqliteDatabase:
             self._connection.engine.dispose()
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[sa.Connection]:
-        self._connection.execution_options(begin=begin)
+    def _transaction(
+        self, begin: str, durable: bool | None = None
+    ) -> Iterator[sa.Connection]:
         try:
+            if self._broken:
+                self._reopen()
+            if durable is not None:
+                self._synchronize(durable)
+            self._connection.execution_options(begin=begin)
             with self._connection.begin():
                 yield self._connection
-        except (sa.exc.DatabaseError, sqlite3.Error) as error:
-            cause = getattr(error, "orig", error)
-            raise StoreError(f"the store at {self.place}: {cause}") from error
+        except (sa.exc.DBAPIError, sqlite3.Error) as error:
+            cause = _driver(error)
+            self._broken = breaks_connection(cause)
+            raise told(self.place, cause) from error
+        # What was committed to a file that is gone by now is not done.
+        self._file.check()
+
+    def _reopen(self) -> None:
+        """
+        Open the same file anew: one that could not be written when it was opened, or
+        whose disk was away, is never written by its connection.
+        """
+        self._file.check()
+        self._connection.close()
+        self._connection.engine.dispose()
+        self._connection = _engine(self._path, "rw").connect()
+        self._file.reopened()
+        self._durable, self._broken = None, False
 
     def _synchronize(self, durable: bool) -> None:
         if durable is not self._durable:
@@ -117,10 +147,22 @@ class SqliteDatabase:
             self._durable = durable
 
 
-def _engine(path: Path) -> sa.Engine:
+def _driver(error: BaseException) -> BaseException:
+    """
+    Take the driver's own error out of SQLAlchemy's.
+    """
+    found: BaseException = getattr(error, "orig", None) or error
+    return found
+
+
+def _engine(path: Path, mode: str = "rwc") -> sa.Engine:
+    def connect() -> sqlite3.Connection:
+        where = f"{path.absolute().as_uri()}?mode={mode}"
+        return sqlite3.connect(where, uri=True, check_same_thread=False, timeout=BUSY_S)
+
     engine = sa.create_engine(
-        sa.URL.create("sqlite", database=str(path)),
-        connect_args={"check_same_thread": False, "timeout": BUSY_S},
+        "sqlite://",
+        creator=connect,
         poolclass=sa.pool.StaticPool,
         execution_options={"compiled_cache": _COMPILED},
     )

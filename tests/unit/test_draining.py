@@ -4,7 +4,6 @@ What a draining worker does with the attempts that it has in hand.
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -47,7 +46,7 @@ def attempted(
     """
     Begin an attempt on a worker that lets those of less than *drain_s* finish.
     """
-    place = Place(ledger, ThreadPoolExecutor(1), drain_s=drain_s)
+    place = Place(ledger, drain_s=drain_s)
     worker = ActivityEnvironment()
     assignment = Assignment(mission="m", tenant="t", task=Task(id="t", role="work"))
     play = host(Agent("work", 1, plays), place)
@@ -92,10 +91,10 @@ class Slow(Ledger):
         self.counting = threading.Event()
         self.may_count = threading.Event()
 
-    def failed(self, claim: Claim, cause: str) -> int:
+    def failed(self, claim: Claim, *how: Any) -> int:
         self.counting.set()
         assert self.may_count.wait(BOUND_S)
-        return super().failed(claim, cause)
+        return super().failed(claim, *how)
 
 
 async def test_a_drain_does_not_change_an_end_that_is_being_noted(

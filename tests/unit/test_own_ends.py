@@ -19,7 +19,7 @@ from outlast.attempt.lanes import Lane, Lanes
 from outlast.attempt.leaseledger import LeaseLedger
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.permit import Permits
-from outlast.contracts.errors import StoreAwayError, TaskError
+from outlast.contracts.errors import StoreAwayError, StoreLostError, TaskError
 from outlast.contracts.policies import END_GRACE_S, Policy
 from outlast.store.database import Store
 
@@ -103,11 +103,11 @@ async def test_an_error_in_one_lane_lets_the_acts_of_others_finish(
 
     def trouble(*_: Any) -> None:
         loop.call_soon_threadsafe(loop.call_later, 0.05, payer.go.set)
-        raise StoreAwayError("away")
+        raise StoreLostError("lost")
 
     monkeypatch.setattr(LeaseLedger, "trouble", trouble)
     lender.fill(numbered(2))
-    with pytest.raises(StoreAwayError):
+    with pytest.raises(StoreLostError):
         await lender.work(payer.play)
     assert payer.paid == 1
     monkeypatch.setattr(LeaseLedger, "trouble", real)

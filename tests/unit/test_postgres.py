@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from unit_fakes import MISSION, mission, task, told_in_one_sentence
 
+import outlast.store.database
 import outlast.store.postgres
 from drills.postgres import Postgres
 from outlast.contracts.errors import (
@@ -69,7 +70,7 @@ def test_a_server_that_stays_away_is_told_in_one_sentence(
     """
     After the patience of a transaction, and at once when the store is opened.
     """
-    monkeypatch.setattr(outlast.store.postgres, "AWAY_S", 0.2)
+    monkeypatch.setattr(outlast.store.database, "PATIENCE_S", 0.2)
     store = Store(url)
     restarting.stop()
     with pytest.raises(StoreAwayError) as refusal:

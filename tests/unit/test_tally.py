@@ -179,6 +179,7 @@ def snapshot(tally: Tally) -> dict[str, Any]:
         "restarts": 6,
         "reported": 2,
         "bites": 1,
+        "waits_for": [{"what": "store", "why": "full", "since_s": 2.5}],
         "counts": tally.shown(),
     }
 
@@ -193,6 +194,7 @@ def snapshot(tally: Tally) -> dict[str, Any]:
         "outlast_attempts_reported_total 2.0",
         "outlast_watchdog_bites_total 1.0",
         "outlast_beats_total 5.0",
+        "outlast_store_wait_seconds 2.5",
         "outlast_parked_total 1.0",
         'outlast_dead_letters_total{of="task"} 4.0',
         'outlast_dead_letters_total{of="item"} 5.0',

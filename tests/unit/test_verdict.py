@@ -19,6 +19,7 @@ from outlast.contracts.errors import (
     FAILED,
     NEVER_STARTED,
     STALE,
+    STORE_AWAY,
     ApprovalNeededError,
     BudgetSpentError,
     CheckpointError,
@@ -170,6 +171,7 @@ def test_a_cancelled_attempt_is_skipped() -> None:
     ("kind", "then"),
     [
         (DRAINED, Next.AGAIN_HANDED_ON),
+        (STORE_AWAY, Next.AGAIN_HANDED_ON),
         (STALE, Next.AGAIN_CRASHED),
         (NEVER_STARTED, Next.AGAIN_CRASHED),
         (ParkedError.kind, Next.PARK),

@@ -1,0 +1,219 @@
+"""
+How activities end whose store is away: given back in time, and counted nowhere.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+import outlast.attempt.host
+from outlast import Context
+from outlast.attempt.agent import Agent
+from outlast.attempt.guard import Place
+from outlast.attempt.handback import patiently
+from outlast.attempt.host import host
+from outlast.attempt.ledger import Ledger
+from outlast.contracts.errors import FAILED, STORE_AWAY, StoreAwayError, StoreLostError
+from outlast.contracts.models import Assignment, Beat, Task
+from outlast.store.calls import Trouble
+from outlast.store.database import Store
+
+BOUND_S = 10.0
+LIMIT = timedelta(seconds=0.8)
+
+
+class Away(Store):
+    """
+    A store that is away from when the test says so.
+    """
+
+    away = False
+    lost = False
+
+    def write(self, durable: bool = True) -> Any:
+        if self.lost:
+            raise StoreLostError("it is gone")
+        if self.away:
+            raise StoreAwayError("its disk is full")
+        return super().write(durable)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Away]:
+    made = Away(tmp_path / "store.db")
+    yield made
+    made.close()
+
+
+def attempted(store: Store, play: Any, limit: timedelta = LIMIT) -> Any:
+    """
+    Begin an attempt that the server would end after *limit*.
+    """
+    worker = ActivityEnvironment()
+    worker.info = replace(worker.info, start_to_close_timeout=limit)
+    beats: list[Any] = []
+    worker.on_heartbeat = lambda *told: beats.append(told)
+    place = Place(Ledger(store), beat_s=0.02)
+    assignment = Assignment(mission="m", tenant="t", task=Task(id="t", role="work"))
+    play = host(Agent("work", 1, play), place)
+    return asyncio.ensure_future(worker.run(play, assignment)), beats
+
+
+async def end_of(attempt: "asyncio.Future[Any]") -> ApplicationError:
+    with pytest.raises(ApplicationError) as ended:
+        await asyncio.wait_for(attempt, BOUND_S)
+    return ended.value
+
+
+def is_uncounted(error: ApplicationError) -> bool:
+    return error.type == STORE_AWAY and not error.non_retryable
+
+
+async def test_an_attempt_that_waits_is_given_back_before_its_limit(
+    store: Away,
+) -> None:
+    """
+    The server would count it as too long; it goes on from its last saved step.
+    """
+
+    async def play(given: Any, ctx: Context) -> None:
+        await ctx.save(1)
+        store.away = True
+        await ctx.save(2)
+
+    attempt, beats = attempted(store, play)
+    began = asyncio.get_running_loop().time()
+    ended = await end_of(attempt)
+    assert asyncio.get_running_loop().time() - began < LIMIT.total_seconds()
+    assert is_uncounted(ended)
+    assert "disk is full" in ended.message
+    assert ended.details[0]["seq"] == 1
+    assert Beat.model_validate(beats[-1][0]).checkpoint.seq == 1
+
+
+async def test_what_an_agent_raises_while_the_store_is_away_is_not_counted(
+    store: Away,
+) -> None:
+    """
+    Its own time limit, for one, runs out over a save.
+    """
+
+    async def play(given: Any, ctx: Context) -> None:
+        store.away = True
+        async with asyncio.timeout(0.1):
+            await ctx.save(1)
+
+    attempt, _ = attempted(store, play, timedelta(seconds=60))
+    assert is_uncounted(await end_of(attempt))
+
+
+@pytest.mark.parametrize("caught", [True, False])
+async def test_a_lost_store_is_no_failure_of_the_agent(
+    store: Away, caught: bool
+) -> None:
+    """
+    Whatever it makes of it.
+    """
+
+    async def play(given: Any, ctx: Context) -> str:
+        store.lost = True
+        try:
+            await ctx.save(1)
+        except StoreLostError:
+            if caught:
+                return "as if nothing was"
+            raise ValueError("of mine") from None
+        return "never"
+
+    attempt, _ = attempted(store, play, timedelta(seconds=60))
+    assert is_uncounted(await end_of(attempt))
+
+
+async def test_a_failure_that_cannot_be_counted_now_is_not_counted(
+    store: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The agent is tried again; and it beats meanwhile, or it would look lost.
+    """
+    monkeypatch.setattr(outlast.attempt.host, "COUNTED_S", 0.3)
+
+    async def play(given: Any, ctx: Context) -> None:
+        asyncio.get_running_loop().call_soon(setattr, store, "away", True)
+        raise ValueError("ill")
+
+    attempt, beats = attempted(store, play, timedelta(seconds=60))
+    assert is_uncounted(await end_of(attempt))
+    assert len(beats) > 5
+
+
+async def test_a_failure_with_its_store_there_is_counted(store: Away) -> None:
+    """
+    As ever.
+    """
+
+    async def play(given: Any, ctx: Context) -> None:
+        raise ValueError("ill")
+
+    attempt, _ = attempted(store, play, timedelta(seconds=60))
+    assert (await end_of(attempt)).type == FAILED
+
+
+@pytest.mark.parametrize("how", ["away", "lost"])
+async def test_the_books_are_kept_later(store: Away, how: str) -> None:
+    """
+    The server tries again, for as long as it takes.
+    """
+    setattr(store, how, True)
+
+    async def close() -> None:
+        await patiently(lambda: store.run(write, store), store)
+
+    worker = ActivityEnvironment()
+    worker.info = replace(worker.info, start_to_close_timeout=LIMIT)
+    ended = await end_of(asyncio.ensure_future(worker.run(close)))
+    assert is_uncounted(ended)
+    assert ended.next_retry_delay is not None
+
+
+def write(store: Store) -> None:
+    with store.write():
+        pass
+
+
+async def test_a_cancellation_is_not_taken_for_the_store(store: Away) -> None:
+    """
+    Who is cancelled while all is well is cancelled.
+    """
+
+    async def close() -> None:
+        await patiently(lambda: asyncio.sleep(BOUND_S), store)
+
+    worker = ActivityEnvironment()
+    work = asyncio.ensure_future(worker.run(close))
+    await asyncio.sleep(0.05)
+    worker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+
+
+async def test_a_store_that_stays_away_is_asked_ever_later(store: Away) -> None:
+    """
+    Up to half a minute.
+    """
+    from outlast.attempt.handback import uncounted
+
+    pauses = []
+    for away_s in (0, 10, 60, 3_600):
+        since = Trouble("full", outlast.attempt.handback.time.time() - away_s)
+        store.calls._trouble = since
+        delay = uncounted("full", store).next_retry_delay
+        assert delay is not None
+        pauses.append(delay.total_seconds())
+    assert pauses == [0.5, pytest.approx(2.5, abs=0.1), pytest.approx(15, abs=0.1), 30]

@@ -1,0 +1,198 @@
+"""
+What a fleet says of its store: in the recorder, in health, in the log, and at the end.
+"""
+
+import asyncio
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+
+from outlast.contracts.errors import StoreLostError
+from outlast.fleet.kinds import Kind, recorder_of
+from outlast.fleet.parent import EXIT_STORE_LOST, Fleet
+from outlast.fleet.recorder import Recorder
+from outlast.fleet.store_watch import (
+    Waiting,
+    open_patiently,
+    waited_for,
+    waited_words,
+    watch,
+)
+from outlast.runtime.opening import open_store
+from outlast.runtime.settings import Settings
+from outlast.store.calls import Trouble
+from outlast.store.database import Store
+
+BOUND_S = 10.0
+FULL = Trouble("the store at here: full \u00e9", 1_000.0)
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Recorder:
+    return Recorder(recorder_of(tmp_path, 7))
+
+
+def test_what_is_waited_for_is_read_from_the_recorder(
+    recorder: Recorder, tmp_path: Path
+) -> None:
+    """
+    By whoever looks, whatever disk is full.
+    """
+    assert waited_for(tmp_path) is None
+    recorder.wait_for(FULL)
+    assert waited_for(tmp_path) == FULL
+    assert "full" in waited_words(tmp_path)
+    recorder.wait_for(None)
+    assert waited_for(tmp_path) is None
+
+
+def test_long_words_do_not_reach_into_the_slots(
+    recorder: Recorder, tmp_path: Path
+) -> None:
+    """
+    They are cut.
+    """
+    recorder.wait_for(Trouble("\u00e9" * 5_000, 1.0))
+    found = waited_for(tmp_path)
+    assert found is not None
+    assert 100 < len(found.told) < 512
+    recorder.take(b"token", "m", "t", "r", 1).returned()
+
+
+def test_a_dead_process_waits_for_nothing(tmp_path: Path) -> None:
+    """
+    Its recorder may lie there for long.
+    """
+    now = [0.0]
+    recorder = Recorder(recorder_of(tmp_path, 7), lambda: now[0])
+    recorder.wait_for(FULL)
+    assert waited_for(tmp_path) is None
+
+
+def test_no_room_for_a_recorder_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    And the first try does not hold the lock for which the second waits.
+    """
+
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.posix_fallocate", no_room, raising=False)
+        with pytest.raises(Exception, match="no room"):
+            Recorder(recorder_of(tmp_path, 7))
+    Recorder(recorder_of(tmp_path, 7)).wait_for(None)
+
+
+def test_a_fleet_says_once_what_it_waits_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    When it begins, and when it is over.
+    """
+    caplog.set_level(logging.INFO)
+    found: list[Trouble | None] = [None, FULL, FULL, None, None]
+    waiting = Waiting(tmp_path, lambda _: found.pop(0))
+    shown = []
+    while found:
+        waiting.look_once()
+        shown.append(len(waiting.shown()))
+    assert shown == [0, 1, 1, 0, 0]
+    assert [each.getMessage().split()[0] for each in caplog.records] == [
+        "store.away:",
+        "store.back",
+    ]
+
+
+async def test_a_fleet_whose_store_is_lost_stops_with_one_sentence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    However many of its workers say so.
+    """
+    fleet = Fleet(Settings(home=tmp_path), lambda _: None)
+    assert fleet.snapshot()["waits_for"] == []
+    for child in fleet.children[:2]:
+        fleet._heard(child, {"lost": "it is gone"})
+    assert fleet.stopping.begun
+    assert fleet._code == EXIT_STORE_LOST
+    assert [each.getMessage() for each in caplog.records] == ["store.lost: it is gone"]
+
+
+async def test_a_worker_that_can_never_open_its_store_stops_the_fleet(
+    tmp_path: Path,
+) -> None:
+    """
+    No other one could.
+    """
+    fleet = Fleet(Settings(home=tmp_path), lambda _: None)
+    child = next(each for each in fleet.children if each.kind is Kind.WORKFLOWS)
+    fleet._heard(child, {"ending": "store", "why": "it is corrupt"})
+    assert fleet.failure() == {"failed": "it is corrupt"}
+
+
+async def test_a_worker_notices_that_its_store_is_gone(
+    recorder: Recorder, tmp_path: Path, built_file: Path
+) -> None:
+    """
+    Within seconds, though nobody uses it.
+    """
+    path = shutil.copy(built_file, tmp_path / "store.db")
+    store, heard = Store(path), asyncio.Event()
+    store.on_lost(lambda _: heard.set())
+    watching = asyncio.ensure_future(watch(store, recorder))
+    await asyncio.sleep(0)
+    path.unlink()
+    async with asyncio.timeout(BOUND_S):
+        await heard.wait()
+    watching.cancel()
+    store.close()
+
+
+async def test_a_store_is_opened_as_soon_as_it_can_be(
+    recorder: Recorder, tmp_path: Path
+) -> None:
+    """
+    Meanwhile people see what is in the way.
+    """
+    chosen = Settings(home=tmp_path)
+    open_store(chosen).close()
+    path = tmp_path / "store.db"
+    body = path.read_bytes()
+    log = tmp_path / "store.db-wal"
+    log.unlink(missing_ok=True)
+    log.mkdir()  # nothing can be opened there
+    opening = asyncio.ensure_future(open_patiently(asyncio.Event(), chosen, recorder))
+    async with asyncio.timeout(BOUND_S):
+        while True:
+            if waited_for(tmp_path) is not None:
+                break
+            await asyncio.sleep(0.01)
+        log.rmdir()
+        path.write_bytes(body)
+        store = await opening
+    assert store is not None
+    assert waited_for(tmp_path) is None
+    store.close()
+
+
+def test_a_home_remembers_its_store(tmp_path: Path) -> None:
+    """
+    A lost one does not come back empty, but by an operator's word.
+    """
+    chosen = Settings(home=tmp_path)
+    first = open_store(chosen)
+    first.close()
+    for file in tmp_path.glob("store.db*"):
+        file.unlink()
+    with pytest.raises(StoreLostError):
+        open_store(chosen)
+    assert not (tmp_path / "store.db").exists()
+    second = open_store(chosen, upgrade=True)
+    assert second.id != first.id
+    second.close()
+    open_store(chosen).close()
