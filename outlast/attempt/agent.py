@@ -4,6 +4,7 @@ An agent: a role, the function that plays it, and the register of those declared
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from outlast.attempt import agent_function
 from outlast.attempt.agent_input import AgentInput, first_fault
 from outlast.attempt.agent_options import Isolation, fault_of_options, fault_of_role
 from outlast.attempt.codec import Codec
+from outlast.attempt.floats import TAG, parsed
 from outlast.contracts.errors import BadInputError, GiveUp
 from outlast.contracts.policies import Policy
 
@@ -138,6 +140,20 @@ class Agent:
                 f"{self.role} cannot use its input: {first_fault(error)}"
             ) from None
 
+    def read_items(self, bodies: list[str]) -> Any:
+        """
+        Make the function's first argument of the JSON of one item, or of several.
+
+        :raises GiveUp: when it does not fit or cannot be read.
+        """
+        if self.batch_size > 0:
+            return self.read([_decoded(body) for body in bodies], {})
+        (body,) = bodies
+        if self.input.takes_json and TAG not in body:
+            with suppress(ValidationError):  # read again for what is to be said of it
+                return self.input.read_json(body)
+        return self.read(_decoded(body), {})
+
     @cached_property
     def codec(self) -> Codec:
         """
@@ -257,3 +273,10 @@ def loaded() -> dict[str, Agent]:
     List the agents of this process by role.
     """
     return dict(_loaded)
+
+
+def _decoded(body: str) -> JsonValue:
+    try:
+        return parsed(body)
+    except (ValueError, RecursionError) as error:
+        raise GiveUp(f"the item cannot be read: {error}") from None

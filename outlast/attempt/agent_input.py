@@ -67,6 +67,7 @@ class AgentInput:
         self.takes_needs = not many and _takes_needs(self._hint)
         # Nothing is to be checked where everything fits.
         self.is_open = _is_open(self._hint)
+        self.takes_json = not (many or self.is_open or self.takes_needs)
 
     def read(self, given: Any, needs: dict[str, JsonValue]) -> Any:
         """
@@ -77,6 +78,14 @@ class AgentInput:
         if self.takes_needs and (needs or not self.is_open):
             given = {**given, NEEDS: needs}
         return self._made(given)
+
+    def read_json(self, body: str) -> Any:
+        """
+        Make the argument of JSON that holds nothing but the input, where `takes_json`.
+
+        :raises ValidationError: when it does not fit, or has half a surrogate pair.
+        """
+        return self._adapter.validate_json(body, by_alias=True, by_name=True)
 
     def _made(self, values: Any) -> Any:
         """

@@ -27,6 +27,7 @@ from outlast.attempt.hands import NOBODY, Hand
 from outlast.attempt.ledger import Ledger, Spent, Used
 from outlast.attempt.promises import Promises, promised
 from outlast.attempt.services import guarded
+from outlast.attempt.waits import nowhere
 from outlast.contracts.errors import (
     BudgetSpentError,
     CheckpointError,
@@ -82,7 +83,7 @@ class Context:
         self._hand: Hand = NOBODY
         self.gate = Gate()
         self.promises = Promises()
-        self.waits_at: Callable[[], str] = lambda: ""  # a line of the agent's
+        self.waits_at: Callable[[], str] = nowhere  # a line of the agent's
         self._held_s = assignment.policy.held_s
         self.progressed_at = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -89,11 +89,19 @@ class Gate:
         self._over = why
         self.ending = True
 
-    def watch(self, changed: Callable[[], None]) -> None:
+    def watch(
+        self, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]
+    ) -> None:
         """
-        Have *changed* called, on this event loop, at each signal and each end of acts.
+        Have *changed* called, on *loop*, at each signal and each end of acts.
         """
-        self._loop, self._changed = asyncio.get_running_loop(), changed
+        self._loop, self._changed = loop, changed
+
+    def unwatch(self) -> None:
+        """
+        Undo `watch`.
+        """
+        self._loop, self._changed = None, _nothing
 
     @contextmanager
     def acting(self) -> Iterator[None]:

@@ -20,6 +20,7 @@ from outlast.attempt.agent_check import asks_for_work, refuse_bad_work
 from outlast.attempt.brisk import brisk
 from outlast.attempt.context import Context
 from outlast.attempt.counts import FAILED_BEFORE, recovered
+from outlast.attempt.eager import Starter
 from outlast.attempt.fence import Claim
 from outlast.attempt.floats import parsed
 from outlast.attempt.hands import NOBODY, Hand, Hands
@@ -187,12 +188,14 @@ class Attempt:
         ctx = Context(self.agent, self.claim, ledger, self.checkpoint, assignment)
         ctx.tell(self.hand)
         self._ctx = ctx
+        starter = Starter()
         try:
             needed, given = await self._needed(), await self._given()
-            playing = Playing(self.agent, ctx, self.hand, self.place.left)
+            playing = Playing(self.agent, ctx, starter, self.hand, self.place.left)
             return await playing.result(lambda agent: agent.read(given, needed))
         finally:
             self._ctx = None
+            starter.close()
             self.checkpoint = ctx.beat.checkpoint
             ctx.close()
 

@@ -10,10 +10,11 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from outlast.attempt.context import Context
+from outlast.attempt.eager import Starter
 from outlast.contracts.errors import StalledError
 from outlast.contracts.policies import Policy
 
@@ -39,6 +40,7 @@ class Lane:
     task: "asyncio.Task[None] | None" = None
     ctx: Context | None = None
     since: float = 0.0
+    starter: Starter = field(default_factory=Starter)
 
     def check(self) -> None:
         """
@@ -132,6 +134,7 @@ class Lanes:
     def _add(self) -> None:
         lane = Lane(since=time.monotonic())
         lane.task = asyncio.ensure_future(self._drive(lane))
+        lane.task.add_done_callback(lambda _: lane.starter.close())
         self._open.append(lane)
 
 

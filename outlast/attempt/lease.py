@@ -13,15 +13,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from pydantic import JsonValue
-
 from outlast.attempt.agent import Agent, Degraded
 from outlast.attempt.brisk import brisk
 from outlast.attempt.codec import Codec
 from outlast.attempt.counts import DEAD_ITEMS, count
 from outlast.attempt.ends import FINAL, NOBODYS_FAULT, failure_of, words_of
 from outlast.attempt.fence import Claim
-from outlast.attempt.floats import parsed
 from outlast.attempt.guard import Place
 from outlast.attempt.hands import NOBODY, Hand
 from outlast.attempt.item_context import ItemContext
@@ -36,7 +33,6 @@ from outlast.attempt.spans import about, describe
 from outlast.attempt.stock import Item, Stock
 from outlast.attempt.traces import tell
 from outlast.contracts.errors import (
-    GiveUp,
     OutlastError,
     ResultError,
     StaleAttemptError,
@@ -97,6 +93,7 @@ class Lent:
             store=batch.store,
         )
         self._stocked = False
+        self._round, self._scope = round_of(batch.id), batch.logical
         self._began: set[int] = set()  # by an earlier lease
         self._claimed: set[int] = set()  # by this one
         self._logged: set[str] = set()  # causes whose traceback is in the log
@@ -173,11 +170,12 @@ class Lent:
         Play one item, or a group at once, and note what comes of it.
         """
         lane.since = time.monotonic()
+        number = group[0].number
         ctx = self._context_of(group[0])
-        log_as(ctx.claim.mission, ctx.claim.task, ctx.claim.attempt)
+        claim = ctx.claim
+        log_as(claim.mission, claim.task, claim.attempt)
         try:
             self._hold(group)
-            number = group[0].number
             if number in self._began or number in self._claimed:
                 await ctx.begin(again=number in self._claimed)
             await self._settle(group, await self._call(lane, group, ctx))
@@ -193,36 +191,34 @@ class Lent:
 
     def _context_of(self, item: Item) -> ItemContext:
         batch = self.lease.batch
-        attempt = 1 + item.failures + self.lease.deaths.get(item.number, 0)
-        name = item_id(item.number)
-        round_ = round_of(batch.id)
         claim = Claim(
             batch.id,
             batch.tenant,
-            name,
-            round_,
+            item_id(item.number),
+            self._round,
             self.fence,
-            attempt,
-            scope=batch.logical,
+            attempt=1 + item.failures + self.lease.deaths.get(item.number, 0),
+            scope=self._scope,
         )
         return ItemContext(self.agent, self.ledger, batch, claim)
 
     async def _call(self, lane: Lane, group: list[Item], ctx: ItemContext) -> list[Any]:
-        many = self.agent.batch_size > 0
-        texts = [await self._text(item) for item in group]
+        texts = [
+            await self._text(item) if is_folded(item.body) else item.body
+            for item in group
+        ]
 
         def read(agent: Agent) -> Any:
-            bodies = [_decoded(text) for text in texts]
-            return agent.read(bodies if many else bodies[0], {})
+            return agent.read_items(texts)
 
-        playing = Playing(self.agent, ctx, self.hand, self.place.left)
+        playing = Playing(self.agent, ctx, lane.starter, self.hand, self.place.left)
         lane.ctx = ctx
         try:
             value = await playing.result(read)
         finally:
             lane.ctx = None
             await ctx.settled()
-        if not many:
+        if not self.agent.batch_size:
             return [value]
         if not isinstance(value, list) or len(value) != len(group):
             raise TaskError(f"{len(group)} items need a list of as many results")
@@ -230,10 +226,8 @@ class Lent:
 
     async def _text(self, item: Item) -> str:
         """
-        Read the item as JSON; one that is large lies beside its row.
+        Read an item that lies beside its row, since it is large.
         """
-        if not is_folded(item.body):
-            return item.body
         whole = self.ledger.items.whole
         return await self.ledger.store.run(whole, self.lease.batch.id, item.body)
 
@@ -344,13 +338,6 @@ class Lent:
         """
         usual_s = self.busy_s / self.settled if self.settled else self.lease.usual_s
         return patience_s(self.lease.batch.policy.stall_s, usual_s)
-
-
-def _decoded(text: str) -> JsonValue:
-    try:
-        return parsed(text)
-    except (ValueError, RecursionError) as error:
-        raise GiveUp(f"the item cannot be read: {error}") from None
 
 
 def _kept(value: Any, codec: Codec, largest: int) -> tuple[str, str | None]:

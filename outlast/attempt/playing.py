@@ -7,8 +7,9 @@ One call of an agent's function, and the ways in which it ends.
     we are cancelled ourselves    -> CancelledError: by the mission, or a drain
 
 The function runs as a task of its own, a plain one in a thread of its own, so that
-nothing it raises or cancels reaches us but through here. What does not end when it has
-to is left behind: its context refuses it everything, and its process is replaced.
+nothing it raises or cancels reaches us but through here. (One that never waits has
+ended before its task is needed.) What does not end when it has to is left behind: its
+context refuses it everything, and its process is replaced.
 """
 
 import asyncio
@@ -18,11 +19,12 @@ from typing import Any
 
 from outlast.attempt.agent import Agent
 from outlast.attempt.context import Context
+from outlast.attempt.eager import Starter
 from outlast.attempt.ends import call_plainly, failure_of, words_of
 from outlast.attempt.hands import Hand
 from outlast.attempt.promises import returned
 from outlast.attempt.threads import in_thread
-from outlast.attempt.waits import waits_at
+from outlast.attempt.waits import nowhere, waits_at
 from outlast.contracts.errors import HeldError, StaleAttemptError, TaskError
 from outlast.contracts.policies import END_GRACE_S
 
@@ -40,10 +42,16 @@ class Playing:
     """
 
     def __init__(
-        self, agent: Agent, ctx: Context, hand: Hand, left: set["Playing"]
+        self,
+        agent: Agent,
+        ctx: Context,
+        starter: Starter,
+        hand: Hand,
+        left: set["Playing"],
     ) -> None:
         self._agent = agent
         self._ctx = ctx
+        self._starter = starter
         self._hand = hand
         self._left = left
         self._ended = False
@@ -51,6 +59,8 @@ class Playing:
         self._leaked = False
         self._threaded = False  # a plain function was handed to its thread
         self._lingering: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None  # None where it never waited
+        self._over: asyncio.Future[None] | None = None  # None until somebody waits
         self._thread: int | None = None  # of a plain function
         self._value: Any = None
         self._error: BaseException | None = None
@@ -62,20 +72,23 @@ class Playing:
         :raises OutlastError: the signal that has ended it.
         :raises CancelledError: when we are cancelled, and only then.
         """
+        gate, call = self._ctx.gate, self._call(read)
         loop = asyncio.get_running_loop()
-        self._over = loop.create_future()
         self._ctx.run_on(loop)
-        self._ctx.gate.watch(self._look)
-        self._task = loop.create_task(self._call(read))
-        self._ctx.waits_at = lambda: waits_at(self._task, self._thread)
+        gate.watch(loop, self._look)
+        self._ctx.waits_at = lambda: waits_at(call, self._thread)
+        self._task = await self._starter.start(call)
         cancelled = False
-        try:
-            await self._over
-        except asyncio.CancelledError:
-            cancelled = True
-        gate, by_itself = self._ctx.gate, self._ended
+        if not (self._ended and gate.idle):
+            try:
+                await self._until_over()
+            except asyncio.CancelledError:
+                cancelled = True
+        by_itself = self._ended
         if cancelled or not (by_itself and gate.idle):
             cancelled |= await self._end()
+        if not self._leaked:
+            self._let_go()
         if gate.signal is not None:
             raise gate.signal
         if cancelled and not by_itself:
@@ -84,6 +97,11 @@ class Playing:
             failure = _own(failure_of(self._error))
             raise failure from failure.__cause__
         return self._value
+
+    async def _until_over(self) -> None:
+        self._over = asyncio.get_running_loop().create_future()
+        self._look()
+        await self._over
 
     async def _call(self, read: Callable[[Agent], Any]) -> None:
         """
@@ -127,7 +145,7 @@ class Playing:
             self._leaked = False
             self._left.discard(self)
             self._hand.unleaked()
-        if self._over.done():
+        if self._over is None or self._over.done():
             return
         closed = gate.closed and not self._ending
         if quiet or (closed and gate.at_once):
@@ -136,12 +154,21 @@ class Playing:
             loop = asyncio.get_running_loop()
             self._lingering = loop.call_later(LINGER_S, self._close)
 
+    def _let_go(self) -> None:
+        """
+        Part from the context, so that both are freed without the garbage collector.
+        """
+        self._ctx.gate.unwatch()
+        self._ctx.waits_at = nowhere
+
     def _close(self) -> None:
         """
         End an agent that has not ended by itself since it heard of the signal.
         """
         self._lingering = None
-        if self._ctx.gate.closed and not (self._ending or self._over.done()):
+        if self._over is None or self._over.done():
+            return
+        if self._ctx.gate.closed and not self._ending:
             self._over.set_result(None)
 
     async def _end(self) -> bool:
@@ -151,8 +178,8 @@ class Playing:
         """
         self._ending = True
         self._ctx.end()
-        if self._agent.is_async or not self._threaded:
-            self._task.add_done_callback(self._done)  # it may not have begun
+        stays = self._threaded and not self._agent.is_async
+        if self._task is not None and not stays:
             self._task.cancel()
         cancelled = await self._quiet_within(END_GRACE_S)
         if not (self._ended and self._ctx.gate.idle):

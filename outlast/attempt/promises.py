@@ -10,7 +10,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Coroutine
-from types import CodeType
+from types import AsyncGeneratorType, CodeType, GeneratorType
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from outlast.attempt.agent_function import place
@@ -55,6 +55,10 @@ class Promises:
             self._made = self._waiting()
             # Twice what is left: a large `gather` must not be looked through for each.
             self._most = max(KEPT, 2 * len(self._made))
+
+    @property
+    def any_made(self) -> bool:
+        return bool(self._made)
 
     async def refuse_forgotten(self) -> None:
         """
@@ -126,12 +130,23 @@ async def returned(value: Any, promises: Promises) -> Any:
     :raises GiveUp: when it is a generator, which nobody would run.
     :raises UnawaitedError: when a call of the context was forgotten.
     """
-    while inspect.isawaitable(value):
+    while _is_awaitable(value):
         value = await value
-    if inspect.isgenerator(value) or inspect.isasyncgen(value):
+    if isinstance(value, GeneratorType | AsyncGeneratorType):
         raise GiveUp(
             f"it returned {type(value).__name__.replace('_', ' ')}, which nothing has "
             "run: return a list of what it yields"
         )
-    await promises.refuse_forgotten()
+    if promises.any_made:
+        await promises.refuse_forgotten()
     return value
+
+
+def _is_awaitable(value: Any) -> bool:
+    """
+    Tell as `inspect.isawaitable` does, which is slow for the many values that are not.
+    """
+    kind = type(value)
+    return hasattr(kind, "__await__") or (
+        kind is GeneratorType and inspect.isawaitable(value)
+    )

@@ -2,9 +2,8 @@
 Where a call of an agent waits: the last line of the user's code that it has come to.
 """
 
-import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from types import FrameType
 from typing import Any
 
@@ -15,12 +14,19 @@ from outlast.attempt.user_code import is_users
 DEPTH = 200
 
 
-def waits_at(task: "asyncio.Task[Any]", thread: int | None) -> str:
+def nowhere() -> str:
     """
-    Say at which line of the user's code *task* waits, or the thread with the identifier
+    Say where nothing waits.
+    """
+    return ""
+
+
+def waits_at(call: Coroutine[Any, Any, None], thread: int | None) -> str:
+    """
+    Say at which line of the user's code *call* waits, or the thread with the identifier
     *thread* is; "" where none of it is seen.
     """
-    frames = _of_thread(thread) if thread is not None else _of_task(task)
+    frames = _of_thread(thread) if thread is not None else _of_call(call)
     users = [each for each in frames if is_users(each.f_code.co_filename)]
     return line_of(users[0].f_code, users[0].f_lineno) if users else ""
 
@@ -37,12 +43,12 @@ def _of_thread(thread: int) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _of_task(task: "asyncio.Task[Any]") -> list[FrameType]:
+def _of_call(call: Coroutine[Any, Any, None]) -> list[FrameType]:
     """
-    The frames of the coroutines that *task* awaits, the innermost first.
+    The frames of the coroutines that *call* awaits, the innermost first.
     """
     found: list[FrameType] = []
-    waits: Any = task.get_coro()
+    waits: Any = call
     while waits is not None and len(found) < DEPTH:
         frame = getattr(waits, "cr_frame", None) or getattr(waits, "gi_frame", None)
         if frame is not None:
