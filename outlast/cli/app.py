@@ -424,13 +424,20 @@ def promote(
 
 
 @app.command()
-def migrate() -> None:
+def migrate(
+    new_temporal: Annotated[
+        bool,
+        typer.Option(
+            "--new-temporal", help="the Temporal of the open missions is gone for good"
+        ),
+    ] = False,
+) -> None:
     """
     Bring the store's schema up to this release's, before its workers start.
     """
     from outlast.cli.home import migrate_store
 
-    migrate_store()
+    migrate_store(new_temporal)
 
 
 @app.command()

@@ -20,12 +20,20 @@ from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
 from outlast.cli.follow import shown
 from outlast.cli.home import open_store
 from outlast.cli.intake import new_id
-from outlast.cli.missions import Options, joined, reach, refuse_far_workers, tell_where
+from outlast.cli.missions import (
+    Options,
+    cancel_on_stop,
+    joined,
+    reach_for_work,
+    refuse_far_workers,
+    tell_where,
+)
 from outlast.contracts.pool import Batch, BatchReport
 from outlast.runtime import telemetry
 from outlast.runtime.answer import answer, keep_for_answer
 from outlast.runtime.batch import StartedBatch, agent_of, open_batch, resolve
-from outlast.runtime.screen import terminal_of
+from outlast.runtime.own_temporal import refuse_another
+from outlast.runtime.screen import display_of
 from outlast.runtime.settings import settings
 from outlast.runtime.source import Source, source
 from outlast.store.batches import Batches
@@ -84,8 +92,10 @@ async def _carry_out(
     options: Options,
     ready: dict[str, Any] | None,
 ) -> BatchReport:
+    cancel_on_stop()
     telemetry.begin("starter")
-    client = await reach(ready)
+    client = await reach_for_work(ready)
+    await refuse_another(client, store)
     await asyncio.to_thread(open_batch, batch, store)
     tell_where(client, options)
     started = StartedBatch(batch, client, store)
@@ -108,7 +118,7 @@ async def _follow(
     """
     Say how far the batch is until it ends.
     """
-    console = Console(file=terminal_of(sys.stderr))
+    console = Console(file=display_of(sys.stderr))
     live = console.is_terminal and not (options.plain or options.as_json)
     every = LOOK_S if live else LINE_S
     pace = Pace()

@@ -28,6 +28,7 @@ from outlast.attempt.worker_start import open_all
 from outlast.contracts.errors import BadInputError, TaskError
 from outlast.contracts.models import Approval, Assignment, Task
 from outlast.runtime.event_loop import run_whole
+from outlast.runtime.programs import environment, module
 from outlast.store.database import Store, share
 
 MISSION = "crashtest"
@@ -99,9 +100,14 @@ def _trial(target: str, given: Path, point: int | None) -> Trial:
 
 
 def _run(target: str, given: Path, *rest: str) -> Trial:
-    command = [sys.executable, "-m", "outlast.cli.crashtest", target, str(given), *rest]
+    command = [*module("outlast.cli.crashtest"), target, str(given), *rest]
     ended = subprocess.run(
-        command, capture_output=True, text=True, timeout=TRIAL_LIMIT_S, check=False
+        command,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=TRIAL_LIMIT_S,
+        check=False,
     )
     if ended.returncode == -signal.SIGKILL:
         return Trial(True)

@@ -22,7 +22,9 @@ from outlast.contracts.policies import STOCK_TIMER_SLACK_S, recovery
 from outlast.fleet.store_watch import waited_words
 from outlast.runtime.answer import answer, keep_for_answer
 from outlast.runtime.builds import builds
+from outlast.runtime.connect import where_is
 from outlast.runtime.embedded import find_cli
+from outlast.runtime.own_temporal import refuse_another
 from outlast.runtime.settings import settings
 from outlast.runtime.start import tags_known
 from outlast.store.books import Books
@@ -140,14 +142,26 @@ async def _server() -> list[Finding]:
         client = await reach()
     except OutlastError as error:
         return [Finding("server", False, str(error))]
-    target = client.service_client.config.target_host
-    found = [Finding("server", True, f"{target}, namespace {client.namespace}")]
+    where = f"{where_is(client)}, namespace {client.namespace}"
+    found = [Finding("server", True, where)]
     tags = await tags_known(client)
     told = "registered" if tags else "not registered: the Web UI shows no status column"
     found.append(Finding("search tags", True, told))
+    found.append(await _own_temporal(client))
     found.append(await _builds(client))
     found.append(await _wedged(client))
     return found
+
+
+async def _own_temporal(client: Client) -> Finding:
+    """
+    Find whether the store's missions live on this server.
+    """
+    try:
+        await refuse_another(client, open_store())
+    except OutlastError as error:
+        return Finding("missions", False, str(error))
+    return Finding("missions", True, "live on this server")
 
 
 async def _builds(client: Client) -> Finding:

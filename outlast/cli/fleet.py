@@ -23,6 +23,7 @@ from outlast.runtime.home import why_readable
 from outlast.runtime.locks import home_of
 from outlast.runtime.opening import open_store
 from outlast.runtime.settings import Settings, settings, temporal_is_named
+from outlast.runtime.use import COMING_S, running, temporal_of
 
 if TYPE_CHECKING:
     from outlast.mesh.beside import Beside
@@ -75,6 +76,8 @@ def work(
     as_json: Annotated[
         bool, typer.Option("--json", help="print one JSON line once all poll")
     ] = False,
+    # Drains when its standard input ends: whoever has started it is gone.
+    tied: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """
     Keep worker processes alive: one for workflows, the others for agents.
@@ -85,14 +88,16 @@ def work(
     chosen = _chosen(processes, memory_mb, single_host, watchdog)
     if roles is not None:
         os.environ["OUTLAST_ROLES"] = roles  # the workers look there
-    _join_own_stack(chosen)
     _refuse_what_cannot_work(chosen)
     place = None if peer is None else _place(chosen, peer, bind, join)
-    if place is not None and not temporal_is_named():
+    if place is not None and not temporal_is_named() and running(chosen) is None:
         raise typer.Exit(asyncio.run(_with_own_temporal(chosen, as_json)))
+    _join_temporal(chosen)
+    _refuse_what_cannot_be_shared(chosen)
     telemetry.begin("fleet")
     listen = health_host, health_port
-    raise typer.Exit(asyncio.run(_keep(chosen, as_json, listen, place)))
+    keeping = _keep(chosen, as_json, listen, place, tied)
+    raise typer.Exit(asyncio.run(keeping))
 
 
 def _chosen(
@@ -134,6 +139,7 @@ async def _keep(
     as_json: bool,
     listen: tuple[str, int],
     place: "Place | None" = None,
+    tied: bool = False,
 ) -> int:
     logger = logging.getLogger("outlast.fleet")
     if not chosen.fencing:
@@ -155,7 +161,7 @@ async def _keep(
     try:
         if beside is not None:
             await beside.start()
-        return await fleet.run()
+        return await fleet.run(tied)
     finally:
         if as_json and (failure := fleet.failure()):
             print(json.dumps({"ready": False, **failure}), flush=True)
@@ -209,6 +215,14 @@ def _refuse_what_cannot_work(chosen: Settings) -> None:
     _refuse_impossible_memory(chosen)
     _refuse_impossible_freeze(chosen)
     _refuse_a_missing_root(chosen)
+
+
+def _refuse_what_cannot_be_shared(chosen: Settings) -> None:
+    """
+    Make sure that this fleet has the store of those whose missions it plays.
+
+    :raises BadInputError: in one sentence.
+    """
     refuse_two_hosts(chosen)
     _refuse_a_shut_store(chosen)
 
@@ -232,16 +246,19 @@ def _refuse_impossible_freeze(chosen: Settings) -> None:
         raise BadInputError(f"OUTLAST_FREEZE_S={chosen.freeze_s:g}: {error}") from None
 
 
-def _join_own_stack(chosen: Settings) -> None:
+def _join_temporal(chosen: Settings) -> None:
     """
-    Without a word from the environment, work for the stack that runs on this home:
-    whoever listens at the usual address may be somebody else's, with another store.
-    """
-    from outlast.runtime.use import running
+    Choose the Temporal to work for, also for the workers. Where the environment names
+    none it is the stack that runs on this home, or is starting.
 
-    ready = None if temporal_is_named() else running(chosen)
-    if ready is not None:
-        os.environ["TEMPORAL_ADDRESS"] = ready["address"]
+    :raises UnavailableError: when there is neither.
+    """
+    finding = temporal_of(chosen, _say, COMING_S)
+    os.environ["TEMPORAL_ADDRESS"] = asyncio.run(finding)
+
+
+def _say(text: str) -> None:
+    logging.getLogger("outlast.fleet").info(text)
 
 
 def _at_least_one(processes: int) -> int:

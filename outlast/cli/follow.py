@@ -25,7 +25,7 @@ from outlast.contracts.models import Beat
 from outlast.contracts.names import task_of
 from outlast.contracts.reports import Asked, Outcome, Progress, Report, Running
 from outlast.contracts.texts import visible_line
-from outlast.runtime.screen import terminal_of
+from outlast.runtime.screen import display_of
 from outlast.runtime.start import UNKNOWN_HERE, Started
 
 LOOK_S = 0.25
@@ -262,7 +262,7 @@ def screen(plain: bool) -> Iterator[Screen]:
     """
     Choose where to show: a board on a terminal, lines when *plain* or without one.
     """
-    console = Console(file=terminal_of(sys.stderr))
+    console = Console(file=display_of(sys.stderr))
     if plain or not console.is_terminal:
         yield Lines()
         return

@@ -8,6 +8,7 @@ from outlast.runtime.settings import settings
 from outlast.store.batches import Batches
 from outlast.store.books import Books, Entry
 from outlast.store.database import Store
+from outlast.store.home_temporal import forget
 from outlast.store.schema import SCHEMA
 
 
@@ -33,9 +34,17 @@ def entry_of(mission: str) -> Entry:
     raise BadInputError(f"no mission {mission!r} is in the ledger")
 
 
-def migrate_store() -> None:
+def migrate_store(new_temporal: bool) -> None:
     """
     Bring the store's schema up to this release's.
+
+    :param new_temporal: have its missions live on the Temporal that is used next.
     """
     store = opening.open_store(settings(), upgrade=True)
     print(f"{store.place}: schema {SCHEMA}")
+    if not new_temporal:
+        return
+    forget(store)
+    print("its missions live on the Temporal that is used next")
+    if left := Books(store).audit().open:
+        print(f"start again, with the same id and file: {', '.join(left)}")

@@ -14,6 +14,7 @@ from outlast.cli.home import open_store
 from outlast.cli.missions import reach, refuse_far_workers, update
 from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.contracts.reports import Outcome, Progress, Status
+from outlast.runtime.own_temporal import refuse_another
 from outlast.runtime.redrive import go_on, redriven
 from outlast.store.books import Books, Entry
 from outlast.store.database import Store
@@ -95,6 +96,7 @@ async def _redrive_mission(mission: str, task: str | None) -> None:
     if entry.report is not None:
         _refuse_a_run_of_the_mesh(store, mission)
     client = await reach()
+    await refuse_another(client, store)
     if entry.report is not None:
         again = redriven(books, mission, entry.report.tasks, task)
         await go_on(client, books, entry.report, again)

@@ -3,7 +3,6 @@ Conduct a mission from the starter: find a server, start, follow, report.
 """
 
 import asyncio
-import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,11 +24,12 @@ from outlast.contracts.models import Mission
 from outlast.contracts.reports import Report, Status
 from outlast.runtime import telemetry
 from outlast.runtime.answer import keep_for_answer
-from outlast.runtime.connect import connect, refuse_two_hosts
+from outlast.runtime.connect import connect, refuse_two_hosts, where_is
 from outlast.runtime.payload_storage import with_storage
 from outlast.runtime.settings import settings, temporal_is_named
 from outlast.runtime.start import UNKNOWN_HERE, Started, resolve, start
-from outlast.runtime.use import running, used
+from outlast.runtime.stop_signals import ENDS, on_stop
+from outlast.runtime.use import COMING_S, running, temporal_of, used
 from outlast.store.batches import Batches
 from outlast.store.books import Books
 
@@ -118,24 +118,33 @@ async def with_client(act: Callable[[Client], Awaitable[Any]]) -> Any:
     return await act(await reach())
 
 
-async def reach(ready: dict[str, Any] | None = None) -> Client:
+async def reach(ready: dict[str, Any] | None = None, coming_s: float = 0.0) -> Client:
     """
     Connect to the stack that says it is *ready*, else to the Temporal of the
-    environment, else to the stack on this home.
+    environment, else to the stack on this home, waiting for one that is starting.
 
-    :raises UnavailableError: when it does not answer.
+    :param coming_s: how long to wait for a stack of which there is no sign yet.
+    :raises UnavailableError: when there is none, or it does not answer.
     """
-    client = await connect(ready["address"] if ready else _address(), quiet=True)
-    return with_storage(client, open_store)
+    where = ready["address"] if ready else None
+    if where is None:
+        where = await temporal_of(settings(), _note, coming_s)
+    return with_storage(await connect(where, quiet=True), open_store)
+
+
+async def reach_for_work(ready: dict[str, Any] | None) -> Client:
+    """
+    Connect as `reach` does, for new work.
+    """
+    return await reach(ready, COMING_S)
 
 
 def tell_where(client: Client, options: Options) -> None:
     """
-    Say where new work has gone: it may be somebody else's server.
+    Say where new work has gone, if not to the home's own stack for certain.
     """
-    if not (options.embedded or options.as_json):
-        target = client.service_client.config.target_host
-        print(f"on Temporal {target}", file=sys.stderr)
+    if not options.embedded:
+        _note(f"on Temporal {where_is(client)}")
 
 
 def refuse_far_workers() -> None:
@@ -144,12 +153,8 @@ def refuse_far_workers() -> None:
 
     :raises BadInputError: when they are elsewhere and the store is a file here.
     """
-    refuse_two_hosts(settings(), _address())
-
-
-def _address() -> str | None:
-    ready = None if temporal_is_named() else running(settings())
-    return ready["address"] if ready else None
+    if temporal_is_named() or running(settings()) is None:
+        refuse_two_hosts(settings())
 
 
 async def update(client: Client, mission: str, name: str, *args: Any) -> None:
@@ -200,9 +205,9 @@ def _why_unknown(mission: str) -> str:
 async def _carry_out(
     mission: Mission, options: Options, ready: dict[str, Any] | None
 ) -> tuple[Started, Report]:
-    _cancel_on_sigterm()
+    cancel_on_stop()
     telemetry.begin("starter")
-    client = await reach(ready)
+    client = await reach_for_work(ready)
     told = {"outlast.mission": mission.id, "outlast.tenant": mission.tenant}
     with span("mission", told):  # the root of its one trace
         started = await start(mission, client=client)
@@ -214,10 +219,14 @@ async def _carry_out(
         return started, report
 
 
-def _cancel_on_sigterm() -> None:
+def cancel_on_stop() -> None:
+    """
+    Have the current task cancelled at SIGTERM or when the terminal is closed, as
+    Ctrl-C does by itself.
+    """
     task = asyncio.current_task()
     if task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        on_stop(task.cancel, ENDS)
 
 
 def _tell_interrupted(mission: Mission, options: Options) -> None:

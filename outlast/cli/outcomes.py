@@ -9,10 +9,13 @@ import re
 import sys
 from collections.abc import Iterator
 
+from temporalio.client import Client
+
 from outlast.cli.home import open_store
 from outlast.cli.missions import refuse_far_workers, with_client
 from outlast.contracts.errors import BadInputError
 from outlast.runtime.batch import resolve, wake
+from outlast.runtime.own_temporal import refuse_another
 from outlast.runtime.screen import ended
 from outlast.store.batches import Batches, Entry
 from outlast.store.books import Books
@@ -66,10 +69,17 @@ def redrive(batch: str, item: int | None, cause: str | None) -> None:
     store = open_store()
     entry = known(batch, store)
     again = resolve(entry.role, batch, entry.tenant, store)
-    count = Outcomes(store).redrive(batch, item, cause)
+
+    async def take_back(client: Client) -> int:
+        await refuse_another(client, store)
+        count = Outcomes(store).redrive(batch, item, cause)
+        if count:
+            await wake(client, again)
+        return count
+
+    count = asyncio.run(with_client(take_back))
     if not count:
         raise BadInputError(f"no dead letter of {batch!r} is meant by that")
-    asyncio.run(with_client(lambda client: wake(client, again)))
     print(f"{batch}: {count} taken back; follow with: starter.py status {batch}")
 
 

@@ -61,8 +61,10 @@ from outlast.runtime import telemetry
 from outlast.runtime.connect import connect_patiently
 from outlast.runtime.event_loop import run_whole
 from outlast.runtime.locks import home_of
+from outlast.runtime.own_temporal import refuse_another
 from outlast.runtime.payload_storage import with_storage
 from outlast.runtime.settings import Settings, settings
+from outlast.runtime.stop_signals import outlive_hangup
 from outlast.store.database import share, shared
 from outlast.store.root import confine
 
@@ -97,6 +99,7 @@ def run(kind: Kind, channel: socket.socket) -> NoReturn:
     """
     # The parent decides. Not ignored, which what an agent starts would inherit.
     signal.signal(signal.SIGINT, lambda *_: None)
+    outlive_hangup()
     begin_log()
     watched, last = channel.dup(), channel.dup()  # the event loop closes its own
     threading.Thread(target=_end_alone, args=(watched,), daemon=True).start()
@@ -216,6 +219,8 @@ async def _serve(
         share(store)
         store.on_lost(parent.tell_lost)
         watching.append(asyncio.ensure_future(watch(store, recorder)))
+        if kind is Kind.WORKFLOWS:  # one of a fleet is enough
+            await refuse_another(client, store)
         client = with_storage(client, shared)
         hosting = await hosted(kind, client, store, agents, chosen, recorder)
         parent.tell_hosted(hosting)

@@ -16,6 +16,7 @@ from typing import Any
 USUAL: dict[signal.Signals, Any] = {
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGINT: signal.default_int_handler,
+    signal.SIGHUP: signal.SIG_DFL,
 }
 
 
@@ -44,7 +45,8 @@ def release_in_forked(
         try:
             signal.set_wakeup_fd(-1)
             for number, usual in USUAL.items():
-                if signal.getsignal(number) is ours[number]:
+                # A hang-up that was ignored before us stays so: not ours.
+                if ours[number] is signal.getsignal(number) is not signal.SIG_IGN:
                     signal.signal(number, usual)
             for channel in channels:
                 with contextlib.suppress(OSError):  # closed in the worker before

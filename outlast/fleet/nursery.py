@@ -20,6 +20,7 @@ from outlast.fleet.zygote_line import (
     ZygoteLine,
     await_death,
 )
+from outlast.runtime.programs import environment, module
 
 logger = logging.getLogger("outlast.fleet")
 
@@ -133,11 +134,12 @@ class Nursery:
         self, kind: Kind, channel: socket.socket
     ) -> tuple[int, "asyncio.Future[int | None]"]:
         mark = new_mark()
-        module = ("-m", "outlast.fleet.child")
-        command = [sys.executable, *module, kind, str(channel.fileno()), str(mark)]
+        program = module("outlast.fleet.child")
+        command = [*program, kind, str(channel.fileno()), str(mark)]
         if sys.platform != "linux":
             process = await asyncio.create_subprocess_exec(
                 *command,
+                env=environment(),
                 pass_fds=[channel.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=2,
@@ -156,7 +158,11 @@ def _spawn(command: list[str], channel: socket.socket) -> int:
     Start a worker that inherits *channel*; returns its pid, for the caller to reap.
     """
     process = subprocess.Popen(
-        command, pass_fds=[channel.fileno()], stdin=subprocess.DEVNULL, stdout=2
+        command,
+        env=environment(),
+        pass_fds=[channel.fileno()],
+        stdin=subprocess.DEVNULL,
+        stdout=2,
     )
     process.returncode = 0  # else its destructor would have it reaped elsewhere
     return process.pid

@@ -47,6 +47,7 @@ from outlast.runtime import telemetry
 from outlast.runtime.connect import connect_patiently
 from outlast.runtime.locks import home_of
 from outlast.runtime.settings import Settings
+from outlast.runtime.stop_signals import on_stop
 
 logger = logging.getLogger("outlast.fleet")
 
@@ -99,15 +100,18 @@ class Fleet:
         }
         self._keeping: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> int:
+    async def run(self, tied: bool = False) -> int:
         """
         Keep the children alive until a signal; returns the exit code.
 
+        :param tied: also until standard input ends, whose other end the process that
+            has started us holds.
         :raises BadInputError: when the agents cannot be loaded or a role is unknown.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stopping.signalled)
+        on_stop(self.stopping.signalled)
+        if tied:
+            loop.add_reader(0, self._read_end)
         become_subreaper()  # of workers started by exec, or left by a dead zygote
         loop.add_signal_handler(signal.SIGCHLD, self._reap_strays)
         beats = SilentBeats(self.settings.timing, self.reporter.client)
@@ -150,6 +154,16 @@ class Fleet:
         places = [Child(Kind.ISOLATED) for _ in range(self.settings.processes)]
         self.children += places
         self._fill(places)
+
+    def _read_end(self) -> None:
+        """
+        Drain when the process that has started us is gone.
+        """
+        if not os.read(0, 1024):
+            asyncio.get_running_loop().remove_reader(0)
+            if not self.stopping.begun:
+                logger.warning("fleet.orphaned: its owner is gone; it drains")
+            self.stop()
 
     def _reap_strays(self) -> None:
         for nursery in set(self._nurseries.values()):
@@ -273,8 +287,12 @@ class Fleet:
         Wait after a death before the first poll, or give up. A death in service is
         not charged here but to the attempts in hand.
         """
+        if child.ending is Ending.BAD_INPUT:
+            self._refused = BadInputError(child.last_words)
+            self.stop()
+            return
         child.budget.charge(time.monotonic())
-        if child.ending is Ending.BAD_INPUT or child.budget.spent:
+        if child.budget.spent:
             why = child.last_words or _cause(code)
             self._give_up(child, f"they die before they work: {why}")
         else:

@@ -22,6 +22,7 @@ from outlast.contracts.errors import BadInputError, OutlastError
 from outlast.fleet.kinds import Kind
 from outlast.fleet.life import GONE_LIMIT_S, Life
 from outlast.fleet.warm import warm
+from outlast.runtime.stop_signals import outlive_hangup
 
 logger = logging.getLogger("outlast.fleet")
 
@@ -154,6 +155,7 @@ def stand_by(kind: Kind, channel: socket.socket) -> Kind:
             channel.sendall(json.dumps(message).encode() + b"\n")
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    outlive_hangup()
     try:
         warm(kind, tell)
     except OutlastError as error:

@@ -24,6 +24,7 @@ from outlast.fleet.kinds import Kind
 from outlast.fleet.leftovers import Leftovers
 from outlast.fleet.offspring import Workers, become_subreaper, carry, new_mark
 from outlast.fleet.warm import warm
+from outlast.runtime.stop_signals import outlive_hangup
 
 TASKS = Path("/proc/self/task")
 
@@ -42,6 +43,7 @@ def main(kind: Kind) -> None:
     # Else every worker would hold our end of the channel open after our death.
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    outlive_hangup()
     left = Leftovers()
     try:
         warm(kind, lambda message: _tell(parent, message), left.watch)

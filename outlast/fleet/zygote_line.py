@@ -7,13 +7,13 @@ import contextlib
 import json
 import os
 import socket
-import sys
 from typing import Any
 
 from outlast.contracts.errors import BadInputError, OutlastError
 from outlast.fleet.kinds import Kind
 from outlast.fleet.offspring import Workers
 from outlast.fleet.spares import WARM_LIMIT_S, exited, stuck
+from outlast.runtime.programs import environment, module
 
 # A fork takes milliseconds.
 ANSWER_LIMIT_S = 20.0
@@ -61,7 +61,8 @@ class ZygoteLine:
         ours, theirs = socket.socketpair()
         sending = ours.dup()  # the stream owns the other one
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "outlast.fleet.zygote", kind),
+            *(*module("outlast.fleet.zygote"), kind),
+            env=environment(),
             stdin=theirs.fileno(),
             stdout=2,  # standard output is the parent's, for its ready line
         )

@@ -24,6 +24,7 @@ from outlast.contracts.policies import (
 from outlast.mesh.control import ask
 from outlast.mesh.membership import Place
 from outlast.mesh.process import BAD_INPUT, command
+from outlast.runtime.programs import environment
 
 logger = logging.getLogger("outlast.mesh")
 
@@ -100,6 +101,7 @@ class Beside:
         ours, theirs = socket.socketpair()
         self._process = await asyncio.create_subprocess_exec(
             *command(self.place),
+            env=environment(),
             stdin=theirs.fileno(),
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,  # a Ctrl-C is for the fleet, which ends it

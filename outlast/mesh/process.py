@@ -18,6 +18,7 @@ from outlast.contracts.errors import BadInputError, OutlastError
 from outlast.mesh.membership import Place
 from outlast.mesh.swim import Swim
 from outlast.runtime.answer import answer, keep_for_answer
+from outlast.runtime.programs import module
 from outlast.runtime.screen import guard_streams
 from outlast.runtime.settings import Settings, settings
 
@@ -130,8 +131,8 @@ def command(place: Place) -> list[str]:
     Say how a process is started that takes *place*. Its key is in the environment.
     """
     joins = [part for seed in place.seeds for part in ("--join", seed)]
-    module = [sys.executable, "-m", "outlast.mesh.process"]
-    return [*module, "--peer", place.name, "--bind", place.bind, *joins]
+    program = module("outlast.mesh.process")
+    return [*program, "--peer", place.name, "--bind", place.bind, *joins]
 
 
 def _place(arguments: list[str]) -> Place:

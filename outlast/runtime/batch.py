@@ -20,6 +20,7 @@ from outlast.contracts.errors import BadInputError, OutlastError, UnavailableErr
 from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.policies import SHIPPED, timing_of
 from outlast.contracts.pool import Batch, BatchReport, PoolState
+from outlast.runtime.connect import where_is
 from outlast.runtime.settings import settings
 from outlast.runtime.source import Coming, Given
 from outlast.runtime.start import AGAIN_S, HAND_OVER_LIMIT_S, refuse_too_many
@@ -152,7 +153,8 @@ async def wake(client: Client, batch: Batch) -> None:
             late = asyncio.get_running_loop().time() > deadline
             if late or not passes(error.status.name):
                 raise UnavailableError(
-                    f"the server did not take the batch: {error.message}"
+                    f"Temporal at {where_is(client)} did not take the batch: "
+                    f"{error.message}"
                 ) from error
             await asyncio.sleep(AGAIN_S)
         else:

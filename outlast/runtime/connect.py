@@ -28,7 +28,6 @@ KEEP_ALIVE = KeepAliveConfig(interval_millis=5_000, timeout_millis=5_000)
 # and the lookout takes a role for lost without such signs.
 WORKER_SIGN = timedelta(seconds=SIGN_S)
 
-ADDRESS = "localhost:7233"
 AGAIN_S = 0.2
 
 # As the SDK has it; and without its lines on calls that it tries again.
@@ -42,13 +41,16 @@ async def connect(
     address: str | None = None, identity: str | None = None, *, quiet: bool = False
 ) -> Client:
     """
-    Connect to *address*, or to where the TEMPORAL_* environment says.
+    Connect to *address*, or to where the TEMPORAL_* environment says; never to the
+    usual port unasked.
 
     :param quiet: for a process whose user is told in our own words that the server is
         away; counts from the first connection of a process.
     :raises UnavailableError: when nobody answers there, with what to do.
     """
     config = configuration(address)
+    if "target_host" not in config:
+        raise UnavailableError("no Temporal is named: set TEMPORAL_ADDRESS")
     if identity is not None:
         config["identity"] = identity
     try:
@@ -92,10 +94,23 @@ def configuration(address: str | None = None) -> dict[str, Any]:
         config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
     except (RuntimeError, ValueError, OSError) as error:
         raise BadInputError(f"the TEMPORAL_* configuration: {error}") from None
-    config.setdefault("target_host", ADDRESS)
     if address is not None:
         config["target_host"] = address
     return config
+
+
+def named() -> str | None:
+    """
+    Say which Temporal the environment or its profile names, if any.
+    """
+    return configuration().get("target_host")
+
+
+def where_is(client: Client) -> str:
+    """
+    Say at which address *client* has its Temporal.
+    """
+    return client.service_client.config.target_host
 
 
 def refuse_two_hosts(chosen: Settings, address: str | None = None) -> None:
@@ -107,8 +122,8 @@ def refuse_two_hosts(chosen: Settings, address: str | None = None) -> None:
     """
     if chosen.database_url is not None or chosen.single_host:
         return
-    target = configuration(address)["target_host"]
-    if not on_loopback(target):
+    target = address or named()
+    if target is not None and not on_loopback(target):
         raise BadInputError(
             f"Temporal at {target} is not on this machine, but the store is a file "
             "here: set OUTLAST_DATABASE_URL, or, if all starters and workers run on "

@@ -3,7 +3,8 @@ The embedded server: Temporal's own development server, one machine, no docker.
 
 Its state is one SQLite file, so it may be killed and started again; it is started
 again at once, on the same ports, whenever it dies unasked. Its ports are its own from
-before it starts until it is stopped: several started at once never share a server.
+before it starts until it is stopped: several started at once never share a server. Two
+servers never share a file: each holds the lock of its home for as long as it lives.
 """
 
 import asyncio
@@ -22,6 +23,14 @@ from pathlib import Path
 
 from outlast.contracts.errors import BadInputError, PortTakenError, UnavailableError
 from outlast.runtime.locks import lock_port
+from outlast.runtime.server_lock import (
+    Ports,
+    becoming,
+    clear,
+    end_left,
+    hold,
+    left_ports,
+)
 from outlast.store.private import close_database, open_private
 
 logger = logging.getLogger("outlast.runtime")
@@ -109,6 +118,7 @@ class Server:
             if self.process is not None and self.process.poll() is None:
                 continue
             try:
+                await asyncio.to_thread(end_left, self.home)  # what it has started
                 await self.start()
                 pause = RESTART_PAUSE_S
             except UnavailableError as error:
@@ -122,6 +132,7 @@ class Server:
         End it, politely first, and give its ports away.
         """
         self._end()
+        clear(self.home)
         while self._claims:
             os.close(self._claims.pop())
 
@@ -138,18 +149,23 @@ class Server:
                 raise PortTakenError(f"port {port} is served by somebody else")
 
     def _spawn(self) -> None:
-        close_database(self._database)
-        log = open_private(self._log, os.O_WRONLY | os.O_APPEND)
-        with os.fdopen(log, "ab") as output:
-            self.process = subprocess.Popen(
-                self._command(),
-                stdout=output,
-                stderr=output,
-                stdin=subprocess.DEVNULL,
-                env=_environment(),
-                umask=0o077,
-                start_new_session=True,  # a Ctrl-C is for us; it goes last
-            )
+        held = hold(self.home, Ports(self.port, self.ui_port))
+        try:
+            close_database(self._database)
+            log = open_private(self._log, os.O_WRONLY | os.O_APPEND)
+            with os.fdopen(log, "ab") as output:
+                self.process = subprocess.Popen(
+                    becoming(self.home, self._command()),
+                    pass_fds=[held],
+                    stdout=output,
+                    stderr=output,
+                    stdin=subprocess.DEVNULL,
+                    env=_environment(),
+                    umask=0o077,
+                    start_new_session=True,  # a Ctrl-C is for us; it goes last
+                )
+        finally:
+            os.close(held)  # the process has it from here on
 
     async def _listening(self) -> None:
         deadline = time.monotonic() + BOOT_LIMIT_S
@@ -209,13 +225,14 @@ class Server:
 async def start_server(home: Path, port: int | None, ui_port: int | None) -> Server:
     """
     Start a server on the ports that `choose_ports` gives, or on other ones where
-    somebody was faster to those.
+    somebody was faster to those. The usual ports of a home whose server was killed are
+    the ones where its clients still look for it.
 
     :raises BadInputError: when an asked port is in use.
     :raises UnavailableError: when none starts.
     """
     for tried in range(1, PORT_TRIES + 1):
-        server = Server(home, *choose_ports(port, ui_port))
+        server = Server(home, *choose_ports(port, ui_port, left_ports(home)))
         try:
             await server.start()
         except BaseException as error:
@@ -244,16 +261,19 @@ def find_cli() -> str:
     )
 
 
-def choose_ports(port: int | None, ui_port: int | None) -> tuple[int, int]:
+def choose_ports(
+    port: int | None, ui_port: int | None, usual: Ports | None = None
+) -> Ports:
     """
-    Take the asked ports, or the usual ones, or free ones where those are taken.
+    Take the asked ports, or the *usual* ones, or free ones where those are taken.
 
     :raises BadInputError: when an asked port is in use.
     """
     if port is not None and port == ui_port:
         raise BadInputError(f"port {port} cannot serve both Temporal and its Web UI")
-    chosen = _port(port, PORT, {ui_port})
-    return chosen, _port(ui_port, UI_PORT, {chosen})
+    wanted = [*([usual] if usual else []), Ports(PORT, UI_PORT)]
+    chosen = _port(port, [each.port for each in wanted], {ui_port})
+    return Ports(chosen, _port(ui_port, [each.ui_port for each in wanted], {chosen}))
 
 
 def free_port() -> int:
@@ -277,16 +297,15 @@ def listens(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
-def _port(asked: int | None, usual: int, taken: set[int | None]) -> int:
+def _port(asked: int | None, wanted: list[int], taken: set[int | None]) -> int:
     if asked is not None:
         if not 1 <= asked <= 65535:
             raise BadInputError(f"port {asked} is not between 1 and 65535")
         if not _free(asked):
             raise BadInputError(f"port {asked} is in use; choose another one")
         return asked
-    if usual not in taken and _free(usual):
-        return usual
-    return free_port()
+    free = (each for each in wanted if each not in taken and _free(each))
+    return next(free, None) or free_port()
 
 
 def _free(port: int) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from outlast.contracts.errors import OutlastError
 from outlast.contracts.texts import CAUSE_CHARS, shorten
+from outlast.runtime.programs import environment, module
 
 # Editors write a file in several steps; what comes within this is one change.
 DEBOUNCE_MS = 300
@@ -99,11 +100,8 @@ async def why_not_loadable() -> str | None:
     with them in one line, None when they can be loaded.
     """
     loading = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        __name__,
-        cwd=os.getcwd(),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, _path()))},
+        *module(__name__),
+        env=environment(),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
@@ -121,13 +119,6 @@ async def why_not_loadable() -> str | None:
     lines = told.decode(errors="replace").strip().splitlines()
     last = lines[-1] if lines else f"it ends with exit code {loading.returncode}"
     return shorten(last, CAUSE_CHARS)
-
-
-def _path() -> list[str | None]:
-    """
-    Have the process find us, wherever we were started from.
-    """
-    return [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]
 
 
 def _load() -> int:

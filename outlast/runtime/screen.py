@@ -7,10 +7,11 @@ of a process leaves through one of these streams; only the live board of `rich` 
 to the terminal itself, with every text in it made visible first.
 """
 
+import contextlib
 import io
 import os
 import sys
-from typing import TextIO
+from typing import TextIO, cast
 
 from outlast.attempt.secrets import mask
 from outlast.contracts.texts import visible
@@ -84,10 +85,46 @@ def guard_streams() -> None:
 
 def terminal_of(stream: TextIO) -> TextIO:
     """
-    Find the terminal below *stream*, for a display that moves the cursor itself and
-    makes every text in it visible.
+    Find the terminal below *stream*.
     """
     return stream.terminal if isinstance(stream, SafeStream) else stream
+
+
+class Display(io.TextIOBase):
+    """
+    The terminal below *stream*, for a display that moves the cursor itself and makes
+    every text in it visible. It outlives the terminal: a command whose terminal was
+    closed has its own end to come to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._terminal = terminal_of(stream)
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._terminal.encoding
+
+    def isatty(self) -> bool:
+        return self._terminal.isatty()
+
+    def fileno(self) -> int:
+        return self._terminal.fileno()
+
+    def write(self, text: str, /) -> int:
+        with contextlib.suppress(OSError):
+            self._terminal.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._terminal.flush()
+
+
+def display_of(stream: TextIO) -> TextIO:
+    """
+    Make the display on the terminal below *stream*.
+    """
+    return cast(TextIO, Display(stream))
 
 
 def ended(stream: TextIO | None) -> OSError | None:

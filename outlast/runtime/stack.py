@@ -1,9 +1,11 @@
 """
 The embedded stack: server and fleet together, for as long as somebody uses them.
 
-Two locks in the home decide everything, and the kernel drops them at death: whoever
-holds `stack.lock` runs the stack; every user holds `users.lock` shared. A stack that
-was started for a user ends when the last one is gone, however that one went.
+Locks in the home decide everything, and the kernel drops them at death: the process
+that runs the stack holds `stack.lock`, the server itself `server.lock`, and every user
+`users.lock` shared. A stack that was started for a user ends when the last one is gone,
+however that one went. When the process that runs it is killed, its fleet drains by
+itself, and the server is ended by the next start, which goes on with its missions.
 """
 
 import asyncio
@@ -12,7 +14,6 @@ import fcntl
 import json
 import logging
 import os
-import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -23,19 +24,26 @@ from urllib.parse import urlsplit
 from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.runtime.embedded import Server, start_server
 from outlast.runtime.locks import STACK, USERS, held, home_of, lock
+from outlast.runtime.programs import ROOT
 from outlast.runtime.reload import changes, why_not_loadable
+from outlast.runtime.server_lock import end_left
 from outlast.runtime.settings import Settings
+from outlast.runtime.stack_state import (
+    READY,
+    READY_LIMIT_S,
+    STOP_LIMIT_S,
+    look,
+    slow,
+)
+from outlast.runtime.stop_signals import on_stop
 from outlast.store.private import replace_private
 
 logger = logging.getLogger("outlast.runtime")
 
-READY_LIMIT_S = 60.0
-STOP_LIMIT_S = 15.0
 LOOK_S = 0.1
-READY = "stack.json"  # the ready line, for those who use the stack
 # Looking whether the lock is held takes it for an instant; owning waits that out.
 OWN_LIMIT_S = 0.5
-ROOT = Path(__file__).parents[2]
+TAKES_ITS_PLACE = "the stack on this home has ended: this one takes its place"
 
 
 @dataclass
@@ -57,23 +65,42 @@ class Stack:
     async def run(self, announce: Any) -> int:
         """
         Start everything, call *announce* with the ready line, stay until told to stop.
+        Where another process runs a stack on this home already, use that one, and take
+        its place when it ends.
 
         :raises UnavailableError: when the server or the fleet cannot start.
         :raises BadInputError: when an asked port is in use.
         """
         home = home_of(self.settings)
-        stop = _stop_signal()
-        with held(home / STACK, OWN_LIMIT_S) as mine:
-            if not mine and self.until_unused:
+        stop = asyncio.Event()
+        on_stop(stop.set)
+        while not stop.is_set():
+            with held(home / STACK, OWN_LIMIT_S) as mine:
+                if mine:
+                    return await self._own(home, announce, stop)
+            if self.until_unused:
                 return 0  # somebody was faster, and whoever wants us uses theirs
-            if not mine:
-                return await _stay_with(home, announce, stop)
-            server = await start_server(home, self.port, self.ui_port)
-            try:
-                return await self._serve(server, home, announce, stop)
-            finally:
-                (home / READY).unlink(missing_ok=True)
-                server.stop()
+            await _stay_with(home, announce, stop)
+            if not stop.is_set():
+                _note(TAKES_ITS_PLACE)
+        return 0
+
+    async def _own(self, home: Path, announce: Any, stop: asyncio.Event) -> int:
+        """
+        Run the stack of *home*, whose lock we hold.
+        """
+        (home / READY).unlink(missing_ok=True)  # of a stack that was killed
+        if left := await asyncio.to_thread(end_left, home):
+            _note(
+                f"the server that a killed stack had left running (process {left.pid}, "
+                f"port {left.port}) is ended; its missions go on here"
+            )
+        server = await start_server(home, self.port, self.ui_port)
+        try:
+            return await self._serve(server, home, announce, stop)
+        finally:
+            (home / READY).unlink(missing_ok=True)
+            server.stop()
 
     async def _serve(
         self, server: Server, home: Path, announce: Any, stop: asyncio.Event
@@ -156,7 +183,7 @@ class Stack:
         raise UnavailableError(f"the fleet did not start: {why}")
 
     async def _start_fleet(self, server: Server) -> asyncio.subprocess.Process:
-        command = [sys.executable, str(ROOT / "worker.py"), "--json"]
+        command = [sys.executable, str(ROOT / "worker.py"), "--json", "--tied"]
         if self.processes is not None:
             command += ["--processes", str(self.processes)]
         if self._health_port is not None:  # where the fleet before it was asked
@@ -165,7 +192,7 @@ class Stack:
         return await asyncio.create_subprocess_exec(
             *command,
             stdout=asyncio.subprocess.PIPE,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,  # its end is ours: the fleet drains
             env={**os.environ, "TEMPORAL_ADDRESS": server.address},
             start_new_session=True,  # a Ctrl-C is for us; we drain it
         )
@@ -178,14 +205,15 @@ class Stack:
         there is another one to start.
         """
         gone = asyncio.ensure_future(fleet.wait())
-        while not (stop.is_set() or gone.done() or self._changed.is_set()):
+        unused = None
+        while not (stop.is_set() or gone.done() or self._changed.is_set() or unused):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), LOOK_S)
             if self.until_unused:
                 # Held while we stop: a newcomer waits and then starts its own.
                 unused = lock(home / USERS, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if unused is not None:
-                    return 0
+        if stop.is_set() or unused:
+            (home / READY).unlink(missing_ok=True)  # nobody shall begin with us now
         return fleet.returncode or 0
 
 
@@ -219,24 +247,26 @@ def _say_nothing(_: object) -> None:
     """
 
 
-async def _stay_with(home: Path, announce: Any, stop: asyncio.Event) -> int:
+async def _stay_with(home: Path, announce: Any, stop: asyncio.Event) -> None:
     """
-    Use the stack that another process runs on this home, and stay as its user.
+    Use the stack that another process runs on this home until it ends or *stop*.
     """
     deadline = time.monotonic() + READY_LIMIT_S
-    while not (home / READY).exists() and not stop.is_set():
-        if time.monotonic() > deadline:
-            raise UnavailableError("another stack is starting on this home, for long")
-        await asyncio.sleep(LOOK_S)
-    user = lock(home / USERS, fcntl.LOCK_SH)
+    user, told = None, False
     try:
-        if not stop.is_set():
-            announce(json.loads((home / READY).read_text()))
-        await stop.wait()
+        while not stop.is_set() and (found := look(home)).owned:
+            if user is None:  # not to be had while a stack that nobody uses ends
+                user = lock(home / USERS, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if user is not None and found.ready and not told:
+                announce(found.ready)
+                told = True
+            if not told and time.monotonic() > deadline:
+                raise UnavailableError(slow(home))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), LOOK_S)
     finally:
         if user is not None:
             os.close(user)
-    return 0
 
 
 async def _ready_line(
@@ -270,11 +300,3 @@ async def _end_fleet(fleet: asyncio.subprocess.Process, limit_s: float) -> None:
     except TimeoutError:
         fleet.kill()
         await fleet.wait()
-
-
-def _stop_signal() -> asyncio.Event:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop

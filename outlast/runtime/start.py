@@ -29,10 +29,12 @@ from outlast.contracts.plan import Plan
 from outlast.contracts.policies import SHIPPED, timing_of
 from outlast.contracts.reports import Report
 from outlast.contracts.texts import title
-from outlast.runtime.connect import connect, refuse_two_hosts
+from outlast.runtime.connect import connect, refuse_two_hosts, where_is
 from outlast.runtime.opening import open_store
+from outlast.runtime.own_temporal import refuse_another
 from outlast.runtime.payload_storage import with_storage
 from outlast.runtime.settings import settings
+from outlast.runtime.use import temporal_of
 from outlast.store.books import Books
 from outlast.store.database import Store
 from outlast.store.outages import passes
@@ -129,18 +131,22 @@ async def start(
     Start *mission*, or join it: the same id and content is the same mission.
 
     :raises BadInputError: when it does not hold together, when its id was used for
-        other content, or when the workers cannot see the store.
+        other content, when the workers cannot see the store, or when the store's
+        missions live on another Temporal.
     :raises UnavailableError: when no server takes it.
     """
     resolved = resolve(mission)
-    if client is None and store is None:
-        refuse_two_hosts(settings())
-    client = client or await connect()
+    if client is None:
+        address = await temporal_of(settings())
+        if store is None:
+            refuse_two_hosts(settings(), address)
+        client = await connect(address)
     kept = store or open_store(settings())
     client = with_storage(client, lambda: kept)
     clocks = timing_of(kept.one_host)
     found = {"store": kept.id, "heartbeat_timeout_s": clocks.heartbeat_timeout_s}
     resolved, bodies = lean(resolved.model_copy(update=found), kept.largest)
+    await refuse_another(client, kept)
     books = Books(kept)
     if books.find(resolved.id) is None:
         refuse_too_many(kept)
@@ -199,7 +205,8 @@ async def _hand_over(client: Client, mission: Mission) -> None:
             late = asyncio.get_running_loop().time() > deadline
             if late or not passes(error.status.name):
                 raise UnavailableError(
-                    f"the server did not take the mission: {error.message}"
+                    f"Temporal at {where_is(client)} did not take the mission: "
+                    f"{error.message}"
                 ) from error
             await asyncio.sleep(AGAIN_S)
         else:

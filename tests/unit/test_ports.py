@@ -260,7 +260,10 @@ async def test_of_several_started_at_once_each_has_a_server_of_its_own(
     """
     Whoever was not the first goes elsewhere, and takes no other's server for its own.
     """
-    starting = [start_server(tmp_path, None, None) for _ in range(4)]
+    homes = [tmp_path / str(number) for number in range(4)]
+    for each in homes:
+        each.mkdir()
+    starting = [start_server(each, None, None) for each in homes]
     async with asyncio.timeout(BOUND_S):
         servers = await asyncio.gather(*starting)
     try:

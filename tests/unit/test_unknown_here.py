@@ -113,7 +113,7 @@ async def test_who_follows_a_mission_that_the_server_lost_is_told(books: Books) 
     [
         (False, False, "on Temporal 127.0.0.1:7233\n"),
         (True, False, ""),
-        (False, True, ""),
+        (False, True, "on Temporal 127.0.0.1:7233\n"),
     ],
 )
 def test_new_work_says_where_it_goes(
@@ -123,7 +123,7 @@ def test_new_work_says_where_it_goes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """
-    A server that was found may be a stranger's; one's own and programs need no word.
+    A server that was found may be a stranger's; one's own needs no word.
     """
     tell_where(server(), Options(embedded, as_json, plain=True, strict=False))
     said = capsys.readouterr()

@@ -1,0 +1,77 @@
+"""
+The Temporal that the missions of a store live on: noted with the first one, and no
+other while any is open. Started on another one too, a mission would be played twice.
+"""
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from outlast.store.database import Store
+from outlast.store.schema import meta
+from outlast.store.upsert import enter
+
+KEY = "temporal"
+
+
+class Temporal(BaseModel):
+    """
+    A namespace of a Temporal cluster, and where it was first reached.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    cluster: str
+    namespace: str
+    # Made with the namespace. Clusters that replicate a namespace share it, so that a
+    # failover is not taken for another Temporal.
+    namespace_id: str
+    address: str
+
+    def is_(self, other: "Temporal") -> bool:
+        """
+        Whether both are the same, wherever they are reached.
+        """
+        if self.namespace_id and other.namespace_id:
+            return self.namespace_id == other.namespace_id
+        mine, theirs = (self.cluster, self.namespace), (other.cluster, other.namespace)
+        return mine == theirs
+
+
+def known(store: Store) -> Temporal | None:
+    """
+    Read which Temporal the missions of *store* live on; None where none has any.
+    """
+    with store.read() as connection:
+        return _read(connection)
+
+
+def settle(store: Store, here: Temporal, open_now: int) -> Temporal | None:
+    """
+    Note that the missions of *store* live *here*; returns the other Temporal on which
+    they do, where *open_now* of them are open.
+    """
+    row = {"key": KEY, "value": here.model_dump_json()}
+    with store.write() as connection:
+        if enter(connection, meta, row):
+            return None
+        other = _read(connection)
+        if other is not None and (other.is_(here) or open_now):
+            return None if other.is_(here) else other
+        connection.execute(sa.update(meta).where(meta.c.key == KEY).values(row))
+        return None
+
+
+def forget(store: Store) -> None:
+    """
+    Let the missions of *store* live on whichever Temporal is used next.
+    """
+    with store.write() as connection:
+        connection.execute(sa.delete(meta).where(meta.c.key == KEY))
+
+
+def _read(connection: sa.Connection) -> Temporal | None:
+    found = connection.scalar(sa.select(meta.c.value).where(meta.c.key == KEY))
+    try:
+        return Temporal.model_validate_json(found) if found else None
+    except ValidationError:
+        return None  # of another release: noted anew
