@@ -10,8 +10,9 @@ from temporalio import activity
 
 from outlast.attempt.agent import Agent
 from outlast.attempt.counts import DEAD_ITEMS, count
+from outlast.attempt.current_run import order_of
 from outlast.attempt.guard import Place
-from outlast.attempt.host import ended, fence_of, send
+from outlast.attempt.host import ended, send
 from outlast.attempt.lease import Lent
 from outlast.contracts.pool import (
     BatchReport,
@@ -39,9 +40,7 @@ def lend(agent: Agent, place: Place, tell: Tell = lambda *_: None) -> Activity:
     @activity.defn(name=lease_type(agent.role))
     async def work(lease: Lease) -> Worked:
         info = activity.info()
-        scheduled = info.current_attempt_scheduled_time
-        fence = fence_of(scheduled, info.attempt, lease.floor)
-        lent = Lent(agent, lease, fence, place, send)
+        lent = Lent(agent, lease, order_of(lease.dispatch), place, send)
         lent.hand = place.hands.take(
             info.task_token,
             lease.batch.id,

@@ -10,10 +10,12 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from outlast.attempt.attempt_order import dispatch_of
 from outlast.attempt.counts import DEAD_TASKS, PARKED, count
-from outlast.attempt.host import fence_of
+from outlast.attempt.current_run import order_of
 from outlast.attempt.ledger import Ledger
-from outlast.contracts.errors import BadInputError, StaleAttemptError
+from outlast.attempt.runs import in_order
+from outlast.contracts.errors import STALE, BadInputError, StaleAttemptError
 from outlast.contracts.models import Answer, Assignment, Mission
 from outlast.contracts.reports import Report, Status
 from outlast.contracts.texts import SUMMARY_CHARS, digest, shorten
@@ -58,8 +60,7 @@ def record_report(
 
     @activity.defn(name="record_report")
     async def record(assignment: Assignment, report: Report) -> None:
-        info, ledger = activity.info(), Ledger(store)
-        fence = fence_of(info.current_attempt_scheduled_time, info.attempt)
+        ledger, order = Ledger(store), order_of(assignment.dispatch)
         result = {
             "mission": report.mission,
             "status": report.status,
@@ -70,12 +71,18 @@ def record_report(
             digest=digest(text), attempt=1, summary=shorten(text, SUMMARY_CHARS)
         )
         try:
-            claim = await store.run(ledger.claim, assignment, MISSION_ROLE, fence)
+            claim = await in_order(
+                ledger,
+                order,
+                assignment.mission,
+                lambda: ledger.claim(assignment, MISSION_ROLE, order),
+            )
+            await store.run(ledger.record, claim, answer, json.loads(text))
         except StaleAttemptError as stale:
-            # The server's clock was set back: only the mission's workflow records this.
-            fence = stale.highest + 1
-            claim = await store.run(ledger.claim, assignment, MISSION_ROLE, fence)
-        await store.run(ledger.record, claim, answer, json.loads(text))
+            last = dispatch_of(stale.highest)
+            raise ApplicationError(
+                str(stale), None, 0, last, type=STALE, non_retryable=True
+            ) from None
 
     return record
 

@@ -42,13 +42,67 @@ RETRIES = RetryPolicy(
 # After these the task goes on, or nobody waits for its answer any more.
 UNASKED = {Next.ASK, Next.SKIP}
 
-AGAIN = {Next.AGAIN_CRASHED, Next.AGAIN_TOO_LONG, Next.AGAIN_HANDED_ON}
+AGAIN = {
+    Next.AGAIN_CRASHED,
+    Next.AGAIN_TOO_LONG,
+    Next.AGAIN_HANDED_ON,
+    Next.AGAIN_SUPERSEDED,
+}
+
+
+class DispatchNumbers:
+    """
+    Counts what a workflow dispatches, over all its tasks and runs, from *last* on.
+    """
+
+    def __init__(self, last: int = 0) -> None:
+        self.last = last
+
+    def next(self) -> int:
+        """
+        Count one more.
+        """
+        self.last += 1
+        return self.last
+
+    def pass_over(self, seen: int) -> None:
+        """
+        Go on after *seen*, a number that the ledger knows and this history does not.
+        """
+        self.last = max(self.last, seen)
+
+
+class Supersession:
+    """
+    How often in a row an attempt was superseded. Where two servers have one task, as
+    two peers of a mesh on one store may, neither would finish it if both took it back
+    at once.
+    """
+
+    def __init__(self, numbers: DispatchNumbers) -> None:
+        self._numbers = numbers
+        self._times = 0
+
+    async def heed(self, verdict: Verdict) -> None:
+        """
+        Go on after the dispatch that has superseded ours: at once, then ever later.
+        """
+        if verdict.next is not Next.AGAIN_SUPERSEDED:
+            self._times = 0
+            return
+        self._numbers.pass_over(verdict.dispatch)
+        if self._times:
+            longest_s = min(BACKOFF_CAP_S, BACKOFF_FACTOR**self._times)
+            wait_s = longest_s * (1 + workflow.random().random()) / 2
+            await workflow.sleep(wait_s, summary="superseded")
+        self._times += 1
 
 
 class Pursuit:
     """
     An assignment on its way to an answer on *route*.
 
+    :param numbers: of its mission's dispatches.
     :param stopped: why the mission has been stopped, or None while it goes on.
     """
 
@@ -56,6 +110,7 @@ class Pursuit:
         self,
         assignment: Assignment,
         route: str,
+        numbers: DispatchNumbers,
         stopped: Callable[[], str | None],
         heartbeat_timeout_s: float = SHIPPED.heartbeat_timeout_s,
     ) -> None:
@@ -64,6 +119,8 @@ class Pursuit:
         self.dispatches = 0
         self.deaths = 0  # since the last saved step
         self.lost = 0  # before they began
+        self.numbers = numbers
+        self._superseded = Supersession(numbers)
         self._stopped = stopped
         self._heartbeat_timeout_s = heartbeat_timeout_s
         self._attempt: workflow.ActivityHandle[Answer] | None = None
@@ -111,6 +168,7 @@ class Pursuit:
                 return Verdict(Next.REROUTE, unplayed(self.route))
             if verdict.next not in AGAIN:
                 return await self._last_look(verdict)
+            await self._superseded.heed(verdict)
 
     async def _last_look(self, verdict: Verdict) -> Answer | Verdict:
         """
@@ -139,9 +197,8 @@ class Pursuit:
             return self._use_up(verdict)
         if verdict.next is not Next.AGAIN_CRASHED:
             return verdict
-        if (verdict.unbegun or verdict.overtaken) and self.lost < LOST_LIMIT:
-            # A poll that died with its process had swallowed the task, or a later
-            # attempt has it, as after the server's clock was set back: no blame.
+        if verdict.unbegun and self.lost < LOST_LIMIT:
+            # A poll that died with its process had swallowed the task: no blame.
             self.lost += 1
             return verdict
         convicted = self.suspect and self._saved == before
@@ -168,7 +225,6 @@ class Pursuit:
         """
         known = [self.assignment.checkpoint, verdict.checkpoint]
         told = {
-            "floor": max(self.assignment.floor, verdict.floor),
             "noticed_by": shorten(verdict.cause, CAUSE_CHARS),
             # One that ended before it had resumed reports an empty checkpoint.
             "checkpoint": max(filter(None, known), key=_seq, default=None),
@@ -194,9 +250,10 @@ class Pursuit:
     async def _dispatch(self) -> Answer:
         task = self.assignment.task.id
         queue = alone_queue_of if self.suspect else queue_of
+        number = {"dispatch": self.numbers.next()}
         self._attempt = workflow.start_activity(
             self.route,
-            self.assignment,
+            self.assignment.model_copy(update=number),
             result_type=Answer,
             task_queue=queue(self.route),
             activity_id=self.attempt_id,

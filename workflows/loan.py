@@ -96,6 +96,6 @@ def held(verdict: Verdict) -> list[int]:
     Read which items were in hand when a process died.
     """
     value = verdict.checkpoint.value if verdict.checkpoint else None
-    if verdict.overtaken or not isinstance(value, list):
+    if not isinstance(value, list):
         return []
     return [item for item in value if isinstance(item, int)]

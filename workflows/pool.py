@@ -37,7 +37,7 @@ with workflow.unsafe.imports_passed_through():
         next_size,
     )
     from outlast.contracts.texts import CAUSE_CHARS, shorten
-    from workflows.dispatch import AGAIN
+    from workflows.dispatch import AGAIN, DispatchNumbers, Supersession
     from workflows.faults import FAULTS, cause_of
     from workflows.loan import charge, convicted, dispatch, held
     from workflows.verdict import Next, Verdict, judge
@@ -62,6 +62,7 @@ class PoolWorkflow:
         self.settled = state.settled
         self.dead = state.dead
         self.surveyed = state.surveyed
+        self.numbers = DispatchNumbers(state.dispatches)
         self.items = 0
         self.usual_s = 0.0
         self.sealed = False
@@ -208,17 +209,16 @@ class PoolWorkflow:
         """
         Lend *lease* again after every death, until all of it is settled.
         """
-        deaths = 0
+        deaths, superseded = 0, Supersession(self.numbers)
         while not self.stopped:
             try:
                 # Known anew each time: whoever goes alone or again may be an item that
                 # hangs, and unmeasured it has as long as the policy allows.
-                usual = {"usual_s": self.usual_s}
-                worked = await dispatch(lease.model_copy(update=usual))
+                known = {"usual_s": self.usual_s, "dispatch": self.numbers.next()}
+                worked = await dispatch(lease.model_copy(update=known))
             except ActivityError as error:
                 verdict = judge(error)
-                floor = max(lease.floor, verdict.floor)
-                lease = lease.model_copy(update={"again": True, "floor": floor})
+                lease = lease.model_copy(update={"again": True})
             else:
                 self._note(lease, worked)
                 return
@@ -236,6 +236,7 @@ class PoolWorkflow:
                 self.failed = verdict.cause
             if self.failed:
                 return
+            await superseded.heed(verdict)
 
     async def _bury(self, lease: Lease, verdict: Verdict) -> None:
         item = lease.span.start
@@ -320,4 +321,5 @@ class PoolWorkflow:
             settled=self.settled,
             dead=self.dead,
             events=self._events(),
+            dispatches=self.numbers.last,
         )

@@ -28,7 +28,7 @@ from outlast.contracts.policies import Policy
 from outlast.contracts.reports import Outcome, Running, Status
 from outlast.contracts.texts import CAUSE_CHARS, shorten
 from outlast.contracts.trees import MISSION_ROLE
-from workflows.dispatch import Pursuit, recorded, told_to_end
+from workflows.dispatch import DispatchNumbers, Pursuit, recorded, told_to_end
 from workflows.fan_out import run_fan_out
 from workflows.people import Desk, Said
 from workflows.routes import Routes, unplayed
@@ -42,6 +42,7 @@ class Ground:
     What the tasks of a mission have in common.
 
     :param stopped: why the mission has been stopped, or None while it goes on.
+    :param numbers: of its dispatches.
     :param carried: checkpoints from which redriven tasks go on.
     :param show: draws the board anew.
     """
@@ -49,6 +50,7 @@ class Ground:
     mission: Mission
     plan: Plan
     desk: Desk
+    numbers: DispatchNumbers
     stopped: Callable[[], str | None]
     carried: dict[str, Checkpoint]
     show: Callable[[], None]
@@ -168,7 +170,7 @@ class Settling:
         """
         parent, assignment = self._ground.mission, self._assignment(MISSION_ROLE)
         try:
-            report = await grow(assignment, parent)
+            report = await grow(assignment, parent, self._ground.numbers)
         except (ActivityError, ChildWorkflowError) as error:
             if stopped := self._ground.stopped():
                 return self._settled(Status.SKIPPED, stopped)
@@ -213,6 +215,7 @@ class Settling:
         self._pursuit = Pursuit(
             self._assignment(route),
             route,
+            ground.numbers,
             ground.stopped,
             ground.mission.heartbeat_timeout_s,
         )

@@ -23,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from outlast.contracts.texts import CAUSE_CHARS, shorten
     from workflows.board import board
     from workflows.closing import close_books, open_books, report_of
-    from workflows.dispatch import told_to_end
+    from workflows.dispatch import DispatchNumbers, told_to_end
     from workflows.faults import FAULTS, cause_of
     from workflows.people import Desk
     from workflows.settling import Ground, Settling, Turn
@@ -49,10 +49,12 @@ class SupervisorWorkflow:
         self.running: dict[str, tuple[Settling, asyncio.Task[None]]] = {}
         self.redoing: dict[asyncio.Task[None], None] = {}
         self.carried: dict[str, Checkpoint] = {}
+        self.numbers = DispatchNumbers(mission.past.dispatches if mission.past else 0)
         self.ground = Ground(
             mission=mission,
             plan=self.plan,
             desk=self.desk,
+            numbers=self.numbers,
             stopped=lambda: self.stopped,
             carried=self.carried,
             show=self._show,

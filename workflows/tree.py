@@ -5,6 +5,7 @@ A task that is a mission of its own: carried out by a child, kept in the same bo
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError
 
 from outlast.contracts.models import Assignment, Mission
 from outlast.contracts.names import MISSIONS_QUEUE
@@ -13,6 +14,8 @@ from outlast.contracts.reports import Report, Status
 from outlast.contracts.texts import title
 from outlast.contracts.trees import child_of
 from workflows.closing import BOOKS
+from workflows.dispatch import DispatchNumbers, Supersession
+from workflows.verdict import Next, Verdict, judge
 
 ENDS = {
     Status.COMPLETED: Status.DONE,
@@ -24,7 +27,9 @@ ENDS = {
 CANCELLATION = workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED
 
 
-async def grow(mission_task: Assignment, parent: Mission) -> Report:
+async def grow(
+    mission_task: Assignment, parent: Mission, numbers: DispatchNumbers
+) -> Report:
     """
     Carry out the mission that a task stands for; its report is the task's result.
     """
@@ -40,7 +45,25 @@ async def grow(mission_task: Assignment, parent: Mission) -> Report:
         cancellation_type=CANCELLATION,
         parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
     )
-    await workflow.execute_activity(
-        "record_report", args=[mission_task, report], **BOOKS
-    )
+    superseded = Supersession(numbers)
+    while verdict := await _unrecorded(mission_task, report, numbers):
+        await superseded.heed(verdict)
     return report
+
+
+async def _unrecorded(
+    mission_task: Assignment, report: Report, numbers: DispatchNumbers
+) -> Verdict | None:
+    """
+    Record the report; returns why not when the ledger has a later dispatch than this
+    history, as after the server was restored from a backup.
+    """
+    given = mission_task.model_copy(update={"dispatch": numbers.next()})
+    try:
+        await workflow.execute_activity("record_report", args=[given, report], **BOOKS)
+    except ActivityError as error:
+        verdict = judge(error)
+        if verdict.next is Next.AGAIN_SUPERSEDED:
+            return verdict
+        raise
+    return None

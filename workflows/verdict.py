@@ -1,14 +1,16 @@
 """
 How an attempt's end is read: the one place that turns a failure into what happens next.
 
-    heartbeat lost, process died,
-    or overtaken (stale)         -> the same task again at once, from its checkpoint,
+    heartbeat lost, or process
+    died                         -> the same task again at once, from its checkpoint,
                                     until it has died too often without a saved step
     over the attempt limit       -> the same task again at once, from its checkpoint,
                                     until the policy's failures are used up
     worker drained, or of a
     release too old to read it;
     the store was away           -> the same task again at once, not counted
+    superseded (stale)           -> the same task again, not counted: at once, and if
+                                    that is superseded too, ever later
     nobody plays its role        -> the next route, or it waits
     parked                       -> parked
     a budget is spent            -> the next route, or the mission goes on without it
@@ -65,6 +67,7 @@ class Next(Enum):
     AGAIN_CRASHED = auto()
     AGAIN_TOO_LONG = auto()
     AGAIN_HANDED_ON = auto()
+    AGAIN_SUPERSEDED = auto()
     PARK = auto()
     SKIP = auto()
     NEXT_ROUTE = auto()
@@ -84,8 +87,7 @@ class Verdict:
     checkpoint: Checkpoint | None = None
     attempts: int = 0
     unbegun: bool = False  # no beat ever came of it
-    overtaken: bool = False  # it did not die: a later one has the task
-    floor: int = 0  # the fence of that one
+    dispatch: int = 0  # of the attempt that has superseded it
     wanted: Sequence[WantedEffect] = ()  # what a person is asked about
 
 
@@ -128,8 +130,8 @@ def _raised(error: ApplicationError) -> Verdict:
         DRAINED: Next.AGAIN_HANDED_ON,
         # The server's own tries are used up: it is dispatched anew.
         STORE_AWAY: Next.AGAIN_HANDED_ON,
-        # Overtaken, yet the server still waited for it: nobody else will report.
-        STALE: Next.AGAIN_CRASHED,
+        # Superseded, yet the server still waited for it: no other attempt will report.
+        STALE: Next.AGAIN_SUPERSEDED,
         ParkedError.kind: Next.PARK,
         BudgetSpentError.kind: Next.SPENT,
         ApprovalNeededError.kind: Next.ASK,
@@ -140,19 +142,18 @@ def _raised(error: ApplicationError) -> Verdict:
         checkpoint,
         attempts,
         unbegun=error.type == NEVER_STARTED,
-        overtaken=error.type == STALE,
-        floor=_floor(error.details) if error.type == STALE else 0,
+        dispatch=_dispatch(error.details) if error.type == STALE else 0,
         wanted=_wanted(error.details) if decided is Next.ASK else (),
     )
 
 
-def _floor(details: Sequence[object]) -> int:
+def _dispatch(details: Sequence[object]) -> int:
     """
-    Read the fence that has refused an attempt.
+    Read which dispatch has superseded an attempt.
     """
     match details:
-        case [_, _, int(floor), *_]:
-            return floor
+        case [_, _, int(dispatch), *_]:
+            return dispatch
     return 0
 
 

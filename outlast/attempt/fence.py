@@ -5,32 +5,37 @@ Every write of an attempt first holds its claim: a conditional UPDATE inside the
 immediate transaction. Whoever no longer has the highest fence changes no row, is
 counted as refused and raises. Read first and write later would let stale writes
 stand.
+
+A run of the mission's workflow that the ledger does not have as the last one is
+admitted once the server says that it is the current one, by compare-and-set: an attempt
+of an old run that comes late cannot be taken for one of a new run.
 """
 
 import os
 import socket
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from outlast.attempt.attempt_order import AttemptOrder
 from outlast.attempt.permit import ANYTHING, Permits
-from outlast.contracts.errors import StaleAttemptError
+from outlast.contracts.errors import StaleAttemptError, UnknownRunError
 from outlast.contracts.models import Assignment
 from outlast.contracts.scopes import Scope
 from outlast.store.database import Store
-from outlast.store.schema import claims, refusals
+from outlast.store.schema import claims, refusals, runs
 from outlast.store.statements import (
     CLAIM,
     CLOSE_LINE,
     HOLD,
     LAST_LINE,
+    LAST_RUN,
     LAST_SAVED,
     OPEN_LINE,
 )
-from outlast.store.upsert import insert
+from outlast.store.upsert import enter, insert
 
 T = TypeVar("T")
 
@@ -40,8 +45,9 @@ class Claim:
     """
     One attempt's right to write for its task.
 
-    *fence* grows over attempts, routes, redos, resets and runs; *attempt* counts
-    from 1 within the round, and began *after_s* after the last sign of another one.
+    *fence* grows over attempts, dispatches and runs: see `AttemptOrder`. *attempt*
+    counts from 1 within the round, and began *after_s* after the last sign of another
+    one.
     """
 
     mission: str
@@ -91,19 +97,22 @@ class Fence:
         self,
         store: Store,
         fencing: bool = True,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         permits: Permits = ANYTHING,
     ) -> None:
         self.store = store
         self.fencing = fencing
         self.permits = permits
-        self._clock = clock
+        self._clock = clock or store.clock
 
-    def claim(self, assignment: Assignment, route: str, fence: int) -> Claim:
+    def claim(
+        self, assignment: Assignment, route: str, fence: int | AttemptOrder
+    ) -> Claim:
         """
         Take the task for the attempt with *fence* and open its line in the books.
 
         :raises StaleAttemptError: when an attempt with a higher fence was here.
+        :raises UnknownRunError: when the order names another run than the last one.
         """
         # Not durable: a loss of power ends every attempt, the overtaken ones too.
         with self.store.write(durable=False) as connection:
@@ -121,6 +130,30 @@ class Fence:
             f"{mission}/{task}: a later attempt has claimed it",
             self._highest(mission, task),
         )
+
+    def admit(self, mission: str, run: str, after: int) -> bool:
+        """
+        Number *run*, which was found to be the current one of the mission's workflow
+        since *after* was found to be the last number; False where another process has
+        given a number meanwhile, so that the server must be asked again.
+        """
+        row = {"mission": mission, "number": after + 1, "run": run}
+        # Not durable: a claim that is durable is written after it.
+        with self.store.write(durable=False) as connection:
+            return enter(connection, runs, row)
+
+    def _placed(
+        self, connection: sa.Connection, mission: str, order: AttemptOrder
+    ) -> int:
+        """
+        Make the fence of an attempt of the last run.
+
+        :raises UnknownRunError: when its run is another one.
+        """
+        last = connection.execute(LAST_RUN, {"of_mission": mission}).first()
+        if last is None or last.run != order.run:
+            raise UnknownRunError(mission, 0 if last is None else last.number)
+        return order.fence(last.number)
 
     def _highest(self, mission: str, task: str) -> int:
         """
@@ -165,12 +198,14 @@ class Fence:
         connection: sa.Connection,
         assignment: Assignment,
         route: str,
-        fence: int,
+        fence: int | AttemptOrder,
     ) -> Claim | None:
         """
         Claim, or count the refusal and return None.
         """
         mission, task = assignment.mission, assignment.task.id
+        if isinstance(fence, AttemptOrder):
+            fence = self._placed(connection, mission, fence)
         wanted = {
             "mission": mission,
             "task": task,
@@ -203,7 +238,7 @@ class Fence:
     ) -> float | None:
         now = self._clock()
         last_sign = self._last_sign(connection, claim)
-        after_s = now - last_sign if last_sign else None
+        after_s = max(0.0, now - last_sign) if last_sign else None
         line = {
             **key_of(claim),
             "fence": claim.fence,

@@ -17,6 +17,7 @@ from pydantic_core import from_json
 from outlast.attempt import genai
 from outlast.attempt.agent import Agent, loaded
 from outlast.attempt.agent_check import asks_for_work, refuse_bad_work
+from outlast.attempt.attempt_order import AttemptOrder
 from outlast.attempt.brisk import brisk
 from outlast.attempt.context import Context
 from outlast.attempt.counts import FAILED_BEFORE, recovered
@@ -28,6 +29,7 @@ from outlast.attempt.ledger import Ledger
 from outlast.attempt.log_context import log_as
 from outlast.attempt.playing import Playing
 from outlast.attempt.results import answer_of, encode_item, lean
+from outlast.attempt.runs import in_order
 from outlast.attempt.spans import Attributes, about, describe, span
 from outlast.contracts.errors import GiveUp, StalledError
 from outlast.contracts.models import (
@@ -85,7 +87,7 @@ class Attempt:
         self,
         agent: Agent,
         assignment: Assignment,
-        fence: int,
+        fence: int | AttemptOrder,
         place: Place,
         beat: Callable[[Beat], None] = lambda _: None,
     ) -> None:
@@ -120,8 +122,13 @@ class Attempt:
     async def _run(self, carried: list[Checkpoint]) -> Answer:
         ledger, store = self.place.ledger, self.place.ledger.store
         with brisk():
-            begun = await store.run(
-                ledger.begin, self.assignment, self.agent.role, self.fence, carried
+            begun = await in_order(
+                ledger,
+                self.fence,
+                self.assignment.mission,
+                lambda: ledger.begin(
+                    self.assignment, self.agent.role, self.fence, carried
+                ),
             )
         self.claim, self.checkpoint = begun.claim, begun.checkpoint
         log_as(begun.claim.mission, begun.claim.task, begun.claim.attempt)

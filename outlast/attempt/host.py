@@ -10,7 +10,8 @@ An agent as a Temporal activity: the one place that knows how ends are reported.
                                    until the ledger counts the policy's failures
     the store is away or lost   -> retried by the server, and not counted
     a later attempt has claimed -> not retryable: this one is over, and if the server
-                                   still waits for it the workflow dispatches again
+                                   still waits for it the workflow dispatches again,
+                                   which counts as nothing
 
 Checkpoint and beat both travel in Temporal's heartbeat: its details are a Beat, and
 its arrival is the proof of life.
@@ -21,7 +22,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
@@ -29,7 +30,9 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from outlast.attempt.agent import Agent
+from outlast.attempt.attempt_order import dispatch_of
 from outlast.attempt.counts import BEATS, count
+from outlast.attempt.current_run import order_of
 from outlast.attempt.ends import FINAL, NOBODYS_FAULT, failure_of, told, words_of
 from outlast.attempt.fence import Claim, Tries
 from outlast.attempt.guard import Attempt, Place
@@ -61,8 +64,6 @@ T = TypeVar("T")
 CLOSED_S = 1.0
 COUNTED_S = 10.0
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 class Guarded(Protocol):
     """
@@ -86,19 +87,6 @@ class Guarded(Protocol):
         """
 
 
-def fence_of(scheduled: datetime, attempt: int, floor: int = 0) -> int:
-    """
-    Order attempts by the server's clock, then by number, in one 63-bit integer.
-
-    The attempt number alone starts again at 1 on a reset, a route or a new run. A clock
-    that was set back decides nothing: the attempt that it makes the ledger refuse
-    reports the fence there, and the next one comes after that *floor*.
-    """
-    # In integers throughout: a float has no room for microseconds since 1970.
-    microseconds = (scheduled - EPOCH) // timedelta(microseconds=1)
-    return max(microseconds << 10 | min(attempt, 1023), floor + attempt)
-
-
 def host(
     agent: Agent, place: Place
 ) -> Callable[[Assignment], Coroutine[Any, Any, Answer]]:
@@ -109,9 +97,8 @@ def host(
     @activity.defn(name=agent.role)
     async def play(assignment: Assignment) -> Answer:
         info = activity.info()
-        scheduled = info.current_attempt_scheduled_time
-        fence = fence_of(scheduled, info.attempt, assignment.floor)
-        attempt = Attempt(agent, assignment, fence, place, send)
+        order = order_of(assignment.dispatch)
+        attempt = Attempt(agent, assignment, order, place, send)
         attempt.retried = info.attempt > 1
         # Before anything else: a death from here on is reported by the parent.
         attempt.hand = place.hands.take(
@@ -330,10 +317,11 @@ def _wanted(error: Exception) -> tuple[Any, ...]:
 
 def _stale(attempt: Guarded, error: StaleAttemptError) -> ApplicationError:
     """
-    Report which fence has refused the attempt: should the server still wait for it, the
-    next one is ordered after that, whatever the clocks say.
+    Report which dispatch has superseded the attempt. Should the server still wait for
+    it, as one that was restored from a backup may, the next one comes after that.
     """
-    return _error(attempt, str(error), STALE, final=True, told=(error.highest,))
+    last = dispatch_of(error.highest)
+    return _error(attempt, str(error), STALE, final=True, told=(last,))
 
 
 def _uncounted(attempt: Guarded, why: str) -> ApplicationError:

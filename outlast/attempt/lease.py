@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 from outlast.attempt.agent import Agent, Degraded
+from outlast.attempt.attempt_order import AttemptOrder
 from outlast.attempt.brisk import brisk
 from outlast.attempt.codec import Codec
 from outlast.attempt.counts import DEAD_ITEMS, count
@@ -27,6 +28,7 @@ from outlast.attempt.leaseledger import ItemFailure, LeaseLedger
 from outlast.attempt.log_context import log_as
 from outlast.attempt.playing import Playing
 from outlast.attempt.results import encode
+from outlast.attempt.runs import in_order
 from outlast.attempt.secrets import masked
 from outlast.attempt.settling import Settling
 from outlast.attempt.spans import about, describe
@@ -69,7 +71,7 @@ class Lent:
 
     agent: Agent
     lease: Lease
-    fence: int
+    fence: int | AttemptOrder
     place: Place
     send: Callable[[Beat], None] = lambda _: None
     hand: Hand = NOBODY
@@ -143,8 +145,11 @@ class Lent:
         """
         store = self.ledger.store
         self.place.own(self.lease.batch.store)
-        self.claim = claim = await store.run(
-            self.ledger.claim, self.assignment, self.agent.role, self.fence
+        self.claim = claim = await in_order(
+            self.ledger,
+            self.fence,
+            self.assignment.mission,
+            lambda: self.ledger.claim(self.assignment, self.agent.role, self.fence),
         )
         describe(about(claim, self.agent.role))
         found = await store.run(self.ledger.found, self.lease)
@@ -190,13 +195,14 @@ class Lent:
         await self._settling.write_in_time()
 
     def _context_of(self, item: Item) -> ItemContext:
+        assert self.claim is not None
         batch = self.lease.batch
         claim = Claim(
             batch.id,
             batch.tenant,
             item_id(item.number),
             self._round,
-            self.fence,
+            self.claim.fence,
             attempt=1 + item.failures + self.lease.deaths.get(item.number, 0),
             scope=self._scope,
         )

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from pydantic import JsonValue
 
+from outlast.attempt.attempt_order import AttemptOrder
 from outlast.attempt.effect_ledger import EffectLedger
 from outlast.attempt.fence import (
     Claim,
@@ -33,6 +34,7 @@ from outlast.store.statements import (
     DROP_BODY,
     LAST_ANSWER,
     LAST_RESULT,
+    LAST_RUN,
     RECORD,
     RESULT,
     RESUMED,
@@ -92,13 +94,18 @@ class Ledger(EffectLedger):
     """
 
     def begin(
-        self, assignment: Assignment, route: str, fence: int, carried: list[Checkpoint]
+        self,
+        assignment: Assignment,
+        route: str,
+        fence: int | AttemptOrder,
+        carried: list[Checkpoint],
     ) -> Begun:
         """
         Claim the task and find out what is left to do, in one go.
 
         :param carried: checkpoints that came with the task.
         :raises StaleAttemptError: when a later attempt has the task.
+        :raises UnknownRunError: when the order names another run than the last one.
         """
         with self.store.write(durable=False) as connection:
             claim = self._take(connection, assignment, route, fence)
@@ -113,7 +120,9 @@ class Ledger(EffectLedger):
         """
         task = Task(id="warm", role="warm")
         nobody = Assignment(mission="warm", tenant="warm", task=task)
+        of_mission = {"of_mission": nobody.mission}
         with suppress(_Undo), self.store.write(durable=False) as connection:
+            connection.execute(LAST_RUN, of_mission).first()
             claim = self._take(connection, nobody, "warm", 1)
             if claim is not None:  # or somebody has named a mission like that
                 saved = Checkpoint(seq=1, route="warm")
@@ -256,7 +265,7 @@ class Ledger(EffectLedger):
 
         def put(connection: sa.Connection) -> None:
             before(connection)
-            now = self._clock()  # under the lock: the audit compares it with claims
+            now = self._clock()
             row = {"fence": claim.fence, **kept, "recorded_at": now}
             connection.execute(RECORD, {**key_of(claim), "round": claim.round, **row})
             self._close_line(connection, claim, "done", now)

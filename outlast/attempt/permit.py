@@ -18,13 +18,24 @@ from outlast.contracts.policies import PERMIT_S
 from outlast.store.private import open_private, own_folder
 
 
+def host_s() -> float:
+    """
+    Read the host's clock that only grows, also while the machine sleeps where there is
+    such a one. All processes of the host read the same.
+    """
+    boot = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boot is None else time.clock_gettime(boot)
+
+
 class Permits:
     """
     The word on each mission, as the time of a file in *folder*; None where no peer is.
+
+    :param clock: its host's, as `host_s`.
     """
 
     def __init__(
-        self, folder: Path | None, clock: Callable[[], float] = time.time
+        self, folder: Path | None, clock: Callable[[], float] = host_s
     ) -> None:
         self._folder = folder
         self._clock = clock
@@ -45,7 +56,7 @@ class Permits:
             until = os.stat(word).st_mtime
         except FileNotFoundError:
             return True
-        # A clock that was set back does not make the word good for much longer.
+        # Of before a restart of the host, its clock began anew: no word lasts longer.
         return 0 < until - self._clock() < 2 * PERMIT_S
 
     @property

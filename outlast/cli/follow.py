@@ -20,7 +20,7 @@ from temporalio.client import WorkflowHandle, WorkflowQueryFailedError
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.cli.pending import Unstarted, unstarted_of
+from outlast.cli.pending import Unstarted, Watched, unstarted_of
 from outlast.contracts.models import Beat
 from outlast.contracts.names import task_of
 from outlast.contracts.reports import Asked, Outcome, Progress, Report, Running
@@ -83,9 +83,9 @@ async def follow(started: Started, screen: Screen) -> Report:
     """
     report = asyncio.ensure_future(started.report())
     seen_at = time.monotonic()
-    noted = False
+    noted, watched = False, Watched()
     while not report.done():
-        view = await look(started.handle)
+        view = await look(started.handle, watched)
         if view is not None:
             screen.show(view)
             seen_at, noted = time.monotonic(), False
@@ -98,10 +98,15 @@ async def follow(started: Started, screen: Screen) -> Report:
     return ended
 
 
-async def look(handle: WorkflowHandle[Any, Any]) -> View | None:
+async def look(
+    handle: WorkflowHandle[Any, Any], watched: Watched | None = None
+) -> View | None:
     """
     Look at the mission once; None when nobody answers in time.
+
+    :param watched: what was seen to wait at earlier looks.
     """
+    watched = watched or Watched()
     try:
         async with asyncio.timeout(LOOK_LIMIT_S):
             progress = await handle.query("progress", result_type=Progress)
@@ -112,7 +117,7 @@ async def look(handle: WorkflowHandle[Any, Any]) -> View | None:
     unstarted: dict[str, Unstarted] = {}
     for pending in described.raw_description.pending_activities:
         task = task_of(pending.activity_id)
-        if found := await unstarted_of(pending, time.time()):
+        if found := await unstarted_of(pending, watched.waited_s(pending)):
             unstarted[task] = found
         elif words := await _said(pending):
             said[task] = words

@@ -5,15 +5,14 @@ The server knows: it keeps the last failure of an attempt that it will start aga
 when. Both look the same in a mission's own eyes.
 """
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
-
-# A retry that is due is with a worker within this, or waits for one.
-DUE_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -31,25 +30,49 @@ class Unstarted:
     told: str
 
 
-async def unstarted_of(pending: PendingActivityInfo, now: float) -> Unstarted | None:
+@dataclass
+class Watched:
+    """
+    How long attempts have been seen to wait: by our own clock, since the server's may
+    be another.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    _since: dict[tuple[str, int], float] = field(default_factory=dict)
+
+    def waited_s(self, pending: PendingActivityInfo) -> float:
+        """
+        Say for how long *pending* has been seen.
+        """
+        now, which = self.clock(), (pending.activity_id, pending.attempt)
+        return now - self._since.setdefault(which, now)
+
+
+async def unstarted_of(
+    pending: PendingActivityInfo, waited_s: float
+) -> Unstarted | None:
     """
     Read why an attempt is not at work; None when it is.
+
+    :param waited_s: for how long it has been seen to wait.
     """
     if pending.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
         return None
     attempt, cause = await _last_failure(pending)
-    left_s = pending.next_attempt_schedule_time.ToMicroseconds() / 1e6 - now
+    left_s = None
+    if pending.HasField("next_attempt_schedule_time"):  # until that time has come
+        left_s = pending.current_retry_interval.ToMicroseconds() / 1e6 - waited_s
     return unstarted(pending.activity_type.name, attempt, cause, left_s)
 
 
-def unstarted(role: str, attempt: int, cause: str, left_s: float) -> Unstarted:
+def unstarted(role: str, attempt: int, cause: str, left_s: float | None) -> Unstarted:
     """
-    Say what the attempt waits for, which is to begin in *left_s*.
+    Say what the attempt waits for, which is to begin in *left_s*; None when it is due.
 
     :param cause: of the failure before it; "" when there was none.
     """
     after = f", after {cause}" if cause else ""
-    if cause and left_s > -DUE_S:
+    if cause and left_s is not None:
         when = f"in {left_s:.0f} s" if left_s >= 1 else "at once"
         return Unstarted(attempt, True, f"attempt {attempt} {when}{after}")
     told = (

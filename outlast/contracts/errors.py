@@ -12,6 +12,7 @@ Every error of Outlast, sorted by what the caller does next.
     ├── WorkerStartError      start again, a few times: what agents open failed
     ├── RefusedError          stop: somebody else is right
     │   ├── StaleAttemptError a later attempt of the same task has claimed it
+    │   ├── UnknownRunError   ask the server which run is current, then claim again
     │   ├── HeldError         the mesh has not said for long that its run may go on
     │   └── NewerStateError   a later release has written it, and must read it
     └── TaskError             raised by or for an agent; decides how its task goes on
@@ -49,7 +50,7 @@ MOST_ASKED = 20
 
 # The kinds that travel through Temporal, besides each TaskError's own.
 FAILED = "AgentFailed"  # raised something; retried by the server
-STALE = "StaleAttempt"  # overtaken; its successor is at work
+STALE = "StaleAttempt"  # superseded by a later attempt; no failure and no crash
 CRASHED = "WorkerCrashed"  # died with its process, as the fleet's parent says
 # Held by the server for a worker that died before it had begun with it.
 NEVER_STARTED = "NeverStarted"
@@ -137,12 +138,25 @@ class StaleAttemptError(RefusedError):
     """
     A write by an attempt that a later one has superseded; nothing was written.
 
-    :param highest: the fence of the later one, 0 where nobody has looked.
+    :param highest: the fence of the later one; 0 where it is unknown.
     """
 
     def __init__(self, reason: str, highest: int = 0) -> None:
         super().__init__(reason)
         self.highest = highest
+
+
+class UnknownRunError(RefusedError):
+    """
+    A claim by an attempt of a run of the mission's workflow that is not the ledger's
+    last one: a new run, or an old one.
+
+    :param last: the number of the last run, 0 where there is none.
+    """
+
+    def __init__(self, mission: str, last: int) -> None:
+        super().__init__(f"{mission}: the ledger does not know this run of it")
+        self.last = last
 
 
 class HeldError(RefusedError):

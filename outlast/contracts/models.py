@@ -163,8 +163,8 @@ class Assignment(State):
     needs: list[Name] = Field(default=[])  # the tasks whose results are there
     policy: Policy = Policy()
     limits: Limits = Limits()
-    # The highest fence that has refused an attempt: the next one comes after it.
-    floor: int = 0
+    # Counts what the mission's workflow dispatches: see `AttemptOrder`.
+    dispatch: int = 0
     checkpoint: Checkpoint | None = None
     noticed_by: str | None = None  # what ended the attempt before this one
     redo_reason: str | None = None  # why there is a round after the first
@@ -269,9 +269,11 @@ class Past(Contract):
     tasks ended, and what of that is redriven.
 
     :param authors: who has asked for a task, where that was an agent.
+    :param dispatches: how many were made by then.
     """
 
     tasks: list[Task]
     authors: dict[Name, Name] = Field(default={})
     outcomes: list[Outcome]
     redrive: Redrive
+    dispatches: int = 0

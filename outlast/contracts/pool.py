@@ -114,9 +114,7 @@ class Lease(Contract):
     deaths: dict[int, int] = Field(default={})
     alone: bool = False
     again: bool = False  # lent before, to a worker that did not finish it
-    floor: int = (
-        0  # the highest fence that has refused it; the next attempt's is higher
-    )
+    dispatch: int = 0  # counts what the pool dispatches: see `AttemptOrder`
     usual_s: float = 0.0  # what an item has taken so far, 0 when nobody knows
 
     @property
@@ -174,6 +172,7 @@ class PoolState(Contract):
     settled: int = 0
     dead: int = 0
     events: int = 0
+    dispatches: int = 0
 
 
 class PoolProgress(Contract):

@@ -143,8 +143,9 @@ class Lookout:
     def _is_stranded(self, pending: PendingActivityInfo) -> bool:
         route = route_of(pending.activity_id)
         waits = pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
-        # One that failed waits for its next attempt, which may be hours away.
-        due = pending.scheduled_time.ToNanoseconds() <= time.time_ns()
+        # One that failed waits for its next attempt, which may be hours away: by the
+        # clock of the server, which tells the time of that only until it has come.
+        due = not pending.HasField("next_attempt_schedule_time")
         return waits and due and route is not None and self._horizon.gone(route)
 
     def _is_news(self, mission: str, sighting: Sighting) -> bool:

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 import socket
-import time
 from collections.abc import Callable
 
 from pydantic import ValidationError
@@ -242,7 +241,7 @@ class Endpoint:
         if await self._store.run(self._books.find, mission.id) is None:
             await self._room()
             parts = current(wanted.parts.values(), mission.tasks)
-            await self._store.run(put, self._store, mission.id, parts, time.time())
+            await self._store.run(put, self._store, mission.id, parts)
         client = await self._line.client()
         return await start(mission, client=client, store=self._store)
 

@@ -7,7 +7,6 @@ mission's attempts as if they had left it there themselves.
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -45,9 +44,9 @@ class Watch:
     Looks for what missions have reached since the last look. Methods block.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float] | None = None) -> None:
         self._store = store
-        self._clock = clock
+        self._clock = clock or store.clock
         self._seen: dict[tuple[str, str], tuple[int, float]] = {}
 
     def look(self, missions: list[str]) -> list[Reached]:
@@ -149,12 +148,12 @@ def put(
     store: Store,
     mission: str,
     parts: Iterable[Progressed],
-    now_s: float,
 ) -> None:
     """
     Have *mission*, which has not begun here, go on from *parts*. Any attempt's fence is
     higher than theirs, and its rounds start again at 1.
     """
+    now_s = store.clock()
     with store.write(durable=False) as connection:
         for each in parts:
             key = {"mission": mission, "task": each.part, "round": 1, "fence": 0}

@@ -97,7 +97,7 @@ def _put_together(membership: Swim, chosen: Settings) -> "Shell":
     :raises BadInputError: when the agents cannot be loaded or a role is unknown.
     """
     from outlast.attempt.agent_loading import load, playing
-    from outlast.attempt.permit import permits_of
+    from outlast.attempt.permit import host_s, permits_of
     from outlast.mesh.endpoint import Endpoint, Line
     from outlast.mesh.log import EventLog
     from outlast.mesh.ownership import Presence
@@ -111,19 +111,11 @@ def _put_together(membership: Swim, chosen: Settings) -> "Shell":
     store = open_store(chosen)
     me = Presence(name=name, roles=frozenset(roles))
     log = EventLog(store, name).load()
-    core = PeerCore(me, int(time.time() * 1000), log, Clocks(_now_s, time.time))
+    core = PeerCore(me, int(time.time() * 1000), log, Clocks(host_s, time.time))
     permits = permits_of(home_of(chosen))
     line = Line(name)
     endpoint = Endpoint(store, permits, line)
     return Shell(core, membership, store, endpoint, line.place(store.id))
-
-
-def _now_s() -> float:
-    """
-    Read the clock that goes on while the machine sleeps, where there is one.
-    """
-    boot = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boot is None else time.clock_gettime(boot)
 
 
 def command(place: Place) -> list[str]:

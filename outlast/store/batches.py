@@ -2,7 +2,6 @@
 Batches: one line each, from its opening until it is closed or forgotten.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -58,9 +57,9 @@ class Batches:
     The batches in *store*. Methods block; call them through `Store.run`.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float] | None = None) -> None:
         self.store = store
-        self._clock = clock
+        self._clock = clock or store.clock
 
     def open(self, batch: Batch) -> None:
         """
@@ -206,6 +205,8 @@ def line_of(batch: Batch, now: float) -> dict[str, Any]:
 def erase(connection: sa.Connection, batch: str) -> bool:
     """
     Delete a batch with all that its items have left; returns whether there was one.
+
+    Its runs stay: the id may be used again, and no run may have the number of another.
     """
     for table in (items, item_results, item_troubles):
         connection.execute(sa.delete(table).where(table.c.batch == batch))

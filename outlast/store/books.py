@@ -2,7 +2,6 @@
 The missions' books: what was accepted, how it ended, and whether the promises held.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +27,7 @@ from outlast.store.schema import (
     payloads,
     refusals,
     results,
+    runs,
     spending,
 )
 from outlast.store.upsert import enter
@@ -42,6 +42,7 @@ OF_A_MISSION = (
     payloads,
     refusals,
     results,
+    runs,
     spending,
 )
 
@@ -83,9 +84,9 @@ class Books:
     The books of missions in *store*. Methods block.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float] | None = None) -> None:
         self._store = store
-        self._clock = clock
+        self._clock = clock or store.clock
 
     def open(self, mission: Mission) -> Entry | None:
         """
@@ -173,7 +174,8 @@ class Books:
         """
         told = [each for each in checkpoints.c if each is not checkpoints.c.body]
         query = sa.select(*told).where(checkpoints.c.mission == mission)
-        query = query.order_by(checkpoints.c.saved_at)  # the last route's stays
+        # The last attempt's stays.
+        query = query.order_by(checkpoints.c.fence, checkpoints.c.seq)
         with self._store.read() as connection:
             rows = connection.execute(query).all()
         return {row.task: checkpoint_of(row) for row in rows}
@@ -226,12 +228,12 @@ class Books:
 
     def attempts(self, mission: str) -> list[dict[str, Any]]:
         """
-        Tell every attempt of a mission in the order of their starts.
+        Tell every attempt of a mission in the order in which they were dispatched.
         """
         query = (
             sa.select(attempts)
             .where(attempts.c.mission == mission)
-            .order_by(attempts.c.started_at)
+            .order_by(attempts.c.fence, attempts.c.task)
         )
         with self._store.read() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
@@ -289,6 +291,7 @@ class Books:
             )
             for batch in list(connection.scalars(spread)):
                 erase(connection, batch)
+                connection.execute(sa.delete(runs).where(runs.c.mission == batch))
             # The id stays: the server may know it still, with the old content.
             line = sa.update(missions).where(missions.c.id == mission)
             nothing = {"state": FORGOTTEN, "goal": "", "digest": "", "report": None}
@@ -355,21 +358,10 @@ def _number(connection: sa.Connection, table: sa.Table, mission: str | None) -> 
 
 def _stale_results(connection: sa.Connection, mission: str | None) -> list[str]:
     """
-    Find results whose writer had been overtaken when it wrote them.
+    Find results whose writer had been superseded when it wrote them.
     """
-    query = (
-        sa.select(results.c.mission, results.c.task)
-        .join(
-            attempts,
-            sa.and_(
-                attempts.c.mission == results.c.mission,
-                attempts.c.task == results.c.task,
-                attempts.c.fence > results.c.fence,
-                attempts.c.started_at < results.c.recorded_at,
-            ),
-        )
-        .distinct()
-    )
+    query = sa.select(results.c.mission, results.c.task).distinct()
+    query = query.where(results.c.claimed > results.c.fence)
     if mission is not None:
         query = query.where(results.c.mission == mission)
     return [

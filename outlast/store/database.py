@@ -46,6 +46,12 @@ class Database(Protocol):
     threads: int  # that may use it at once
     builds_itself: bool  # an older schema may be changed by whoever opens it
 
+    @property
+    def clock(self) -> Callable[[], float]:
+        """
+        The one clock of all that use it: seconds since 1970.
+        """
+
     def reading(self, patience_s: float) -> AbstractContextManager[sa.Connection]:
         """
         One consistent view. A server that is away is waited for so long.
@@ -120,6 +126,7 @@ class Store:
         )
         self.place = database.place
         self.one_host = database.one_host
+        self.clock = database.clock
         self._database = database
         self._impatient = threading.local()  # set on our threads
         self._threads = ThreadPoolExecutor(

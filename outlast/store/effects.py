@@ -137,9 +137,9 @@ class EffectBooks:
     The effects in *store*. Methods block.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float] | None = None) -> None:
         self._store = store
-        self._clock = clock
+        self._clock = clock or store.clock
 
     def entries(
         self, mission: str | None = None, key: str | None = None

@@ -3,7 +3,6 @@ The items of batches: numbered as they come, told as long as they are left to do
 """
 
 import hashlib
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -41,9 +40,9 @@ class Items:
     The items in *store*. Methods block; call them through `Store.run`.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float] | None = None) -> None:
         self.store = store
-        self._clock = clock
+        self._clock = clock or store.clock
 
     def add(self, batch: str, given: Iterable[tuple[str, str | None]]) -> Added:
         """

@@ -27,6 +27,7 @@ from outlast.store.outages import (
     of_sqlstate,
 )
 from outlast.store.refusals import NOTHING_KNOWN, refusal
+from outlast.store.server_clock import ServerClock
 
 # How often a server that is away is asked again before a transaction begins.
 ASK_S = 0.1
@@ -59,6 +60,7 @@ CLIENT_OPTIONS = {
     "tcp_user_timeout": 5000,
 }
 
+NOW = "SELECT extract(epoch FROM clock_timestamp())::float8"
 # A connection that cannot write leads to a primary of before: another one may not.
 READ_ONLY = "25006"
 OWN_ID = "SELECT value FROM meta WHERE key = 'id'"
@@ -89,7 +91,9 @@ class PostgresDatabase:
         self._reading = self._engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
-        self._connect(self._engine, 0.0).close()
+        self.clock = ServerClock()
+        with self._connect(self._engine, 0.0) as connection:
+            self._look_at_clock(connection)
 
     def expect(self, id_: str) -> None:
         self._id = id_
@@ -147,11 +151,16 @@ class PostgresDatabase:
         connection = self._connect(engine, patience_s)
         try:
             with connection, connection.begin():
+                if self.clock.is_due:
+                    self._look_at_clock(connection)
                 yield connection
         except sa.exc.DBAPIError as error:
             if _state(error.orig) == READ_ONLY:
                 engine.dispose()
             raise self._told(error) from error
+
+    def _look_at_clock(self, connection: sa.Connection) -> None:
+        self.clock.look(lambda: connection.exec_driver_sql(NOW).scalar_one())
 
     def _connect(self, engine: sa.Engine, patience_s: float) -> sa.Connection:
         """

@@ -68,6 +68,16 @@ missions = Table(
     Column("report", Words),  # the Report as JSON, once finished
 )
 
+# The runs of a mission's or batch's workflow, in the order in which the ledger found
+# them to be the server's current one. The last of them may claim tasks.
+runs = Table(
+    "runs",
+    metadata,
+    Column("mission", Words, primary_key=True),
+    Column("number", BigInteger, primary_key=True),  # from 1
+    Column("run", Words, nullable=False),  # its id
+)
+
 # The highest fence seen for a task: the one row that every guarded write holds.
 claims = Table(
     "claims",
@@ -128,6 +138,7 @@ results = Table(
     Column("fence", BigInteger, nullable=False),
     Column("answer", Words, nullable=False),  # the Answer, as JSON
     Column("recorded_at", Float, nullable=False),
+    Column("claimed", BigInteger, nullable=False),  # the highest fence by then
     # JSON; last, since it may be large and most readers want the rest alone.
     Column("result", Words, nullable=False),
 )

@@ -41,6 +41,7 @@ class SqliteDatabase:
     one_host = True
     threads = 1
     builds_itself = True  # whoever opens the file first brings it up to date
+    clock = staticmethod(time.time)  # of the one host
 
     def __init__(self, path: Path) -> None:
         self.place = str(path)

@@ -10,8 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from outlast.store.schema import attempts, checkpoints, claims, results
-from outlast.store.upsert import insert, upsert
+from outlast.store.schema import attempts, checkpoints, claims, results, runs
+from outlast.store.upsert import insert
 
 MISSION: sa.BindParameter[str] = sa.bindparam("of_mission")
 TASK: sa.BindParameter[str] = sa.bindparam("of_task")
@@ -21,6 +21,15 @@ FENCE: sa.BindParameter[int] = sa.bindparam("of_fence")
 
 def _of(table: sa.Table) -> sa.ColumnElement[bool]:
     return sa.and_(table.c.mission == MISSION, table.c.task == TASK)
+
+
+# The run of the mission's workflow whose attempts may claim its tasks.
+LAST_RUN = (
+    sa.select(runs.c.run, runs.c.number)
+    .where(runs.c.mission == MISSION)
+    .order_by(runs.c.number.desc())
+    .limit(1)
+)
 
 
 def _claiming(fenced: bool) -> sa.Executable:
@@ -142,11 +151,28 @@ BODY = sa.select(checkpoints.c.body).where(
     _of(checkpoints), checkpoints.c.digest == sa.bindparam("of_digest")
 )
 
-RECORD = upsert(
-    results,
-    ["mission", "task", "round"],
-    ["fence", "answer", "recorded_at", "result"],
-)
+
+def _recording() -> sa.Executable:
+    """
+    Note beside a result the highest fence that had claimed its task: the audit tells
+    by it that no stale attempt's result was recorded, whatever any clock has said.
+    """
+    key = ["mission", "task", "round"]
+    rest = ["fence", "answer", "recorded_at", "result"]
+    highest = sa.select(sa.func.max(attempts.c.fence)).where(
+        attempts.c.mission == sa.bindparam("mission"),
+        attempts.c.task == sa.bindparam("task"),
+    )
+    claimed = sa.func.coalesce(highest.scalar_subquery(), sa.bindparam("fence"))
+    row: dict[str, Any] = {name: sa.bindparam(name) for name in [*key, *rest]}
+    fresh = insert(results).values({**row, "claimed": claimed})
+    return fresh.on_conflict_do_update(
+        index_elements=key,
+        set_={name: fresh.excluded[name] for name in [*rest, "claimed"]},
+    )
+
+
+RECORD = _recording()
 LAST_ANSWER = (
     sa.select(results.c.answer)
     .where(_of(results))

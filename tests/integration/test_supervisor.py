@@ -16,6 +16,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from outlast import Context, Degraded, FollowUps, GiveUp, TryLater
+from outlast.attempt.attempt_order import ATTEMPT_BITS
 from outlast.contracts.errors import DRAINED, ParkedError
 from outlast.contracts.models import Answer, Assignment, Checkpoint, Limits
 from outlast.contracts.policies import Policy
@@ -170,12 +171,12 @@ async def test_a_service_that_asks_for_an_hour_gets_it(
     assert await time.get_current_time() - began >= timedelta(hours=1)
 
 
-async def test_a_server_clock_that_was_set_back_stops_nothing(
+async def test_a_server_that_was_restored_from_a_backup_stops_nothing(
     small_crew: Crew,
 ) -> None:
     """
-    What the ledger holds is an hour ahead of the next attempts: the first of them
-    learns it, and is no failure and no death.
+    What the ledger holds is a thousand dispatches ahead of the history: the first
+    attempt learns it, and is no failure and no death.
     """
     seen = []
 
@@ -189,7 +190,7 @@ async def test_a_server_clock_that_was_set_back_stops_nothing(
 
     def set_back(connection: sa.Connection) -> int:
         ahead = sa.update(claims).where(claims.c.failures == 1)
-        ahead = ahead.values(fence=claims.c.fence + (3_600_000_000 << 10))
+        ahead = ahead.values(fence=claims.c.fence + (1_000 << ATTEMPT_BITS))
         return connection.execute(ahead).rowcount
 
     small_crew.plays("later", later, policy=Policy(failures=3, crashes=1))

@@ -25,7 +25,7 @@ import outlast.store.database
 import outlast.store.sqlite
 from outlast.attempt.effect_identity import Proposal
 from outlast.attempt.ledger import NOTHING, Ledger
-from outlast.contracts.errors import BadInputError, StoreError
+from outlast.contracts.errors import BadInputError, StaleAttemptError, StoreError
 from outlast.contracts.models import Checkpoint, Member
 from outlast.contracts.reports import Status
 from outlast.store.books import ACCEPTED, STARTING, Books
@@ -284,6 +284,45 @@ def test_a_stale_result_is_a_violation(books: Books, store: Store) -> None:
     told = f"{MISSION}/only: a stale attempt's result stands"
     assert books.audit().violations == [told]
     assert books.audit("another").violations == []
+
+
+@pytest.mark.parametrize("apart_s", [0.05, 3_600.0, -0.05, -3_600.0])
+def test_hosts_whose_clocks_differ_break_nothing(
+    books: Books, store: Store, apart_s: float
+) -> None:
+    """
+    One host's attempt is done, the other's comes after it, and no clock says so.
+    """
+    here = Clock()
+    there = Clock(here.now + apart_s)
+    first, second = Ledger(store, clock=here), Ledger(store, clock=there)
+    first.record(first.claim(assignment(), "worker", 1), answer(), "good")
+    after_s = second.claim(assignment(), "worker", 2).after_s
+    assert after_s is not None
+    assert after_s >= 0
+    assert books.audit().violations == []
+    lost = second.claim(assignment("b"), "worker", 3)
+    kept = first.claim(assignment("b"), "worker", 4)
+    first.record(kept, answer(), "good")
+    with pytest.raises(StaleAttemptError):
+        second.record(lost, answer(), "stale")
+    assert books.audit().violations == []
+
+
+@pytest.mark.parametrize("apart_s", [0.05, 3_600.0, -0.05, -3_600.0])
+def test_a_stale_result_is_found_whatever_the_clocks_say(
+    books: Books, store: Store, apart_s: float
+) -> None:
+    """
+    The negative control: without fencing there is one.
+    """
+    here = Clock()
+    first = Ledger(store, fencing=False, clock=here)
+    second = Ledger(store, fencing=False, clock=Clock(here.now + apart_s))
+    stale = first.claim(assignment(), "worker", 1)
+    second.claim(assignment(), "worker", 2)
+    first.record(stale, answer(), "stale")
+    assert len(books.audit().violations) == 1
 
 
 def test_a_result_before_the_next_attempt_is_no_violation(

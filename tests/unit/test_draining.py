@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
+from unit_fakes import Described, RunClient
 
 from outlast import Context
 from outlast.attempt.agent import Agent
@@ -47,7 +48,8 @@ def attempted(
     Begin an attempt on a worker that lets those of less than *drain_s* finish.
     """
     place = Place(ledger, drain_s=drain_s)
-    worker = ActivityEnvironment()
+    current = RunClient(Described("test-run"))  # as the environment calls its run
+    worker = ActivityEnvironment(client=current)  # type: ignore[arg-type]
     assignment = Assignment(mission="m", tenant="t", task=Task(id="t", role="work"))
     play = host(Agent("work", 1, plays), place)
     return worker, asyncio.ensure_future(worker.run(play, assignment))

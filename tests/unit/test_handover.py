@@ -76,7 +76,7 @@ def hand_over(reached: Reached, there: Stage) -> None:
         fact = CheckpointSaved(**told, checkpoint=reached.made)
     else:
         fact = PartFinished(**told, answer=reached.made)
-    put(there.ledger.store, MISSION, [fact], now_s=1.0)
+    put(there.ledger.store, MISSION, [fact])
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ def lease(start: int = 1, stop: int = 10, **more: object) -> Lease:
     return Lease(batch=BATCH, span=Span(start=start, stop=stop), **more)
 
 
-def died(*in_hand: int, overtaken: bool = False) -> Verdict:
+def died(*in_hand: int) -> Verdict:
     saved = Checkpoint(value=list(in_hand))
-    return Verdict(Next.AGAIN_CRASHED, "killed", saved, overtaken=overtaken)
+    return Verdict(Next.AGAIN_CRASHED, "killed", saved)
 
 
 def test_a_first_death_is_noted_and_nobody_goes_alone() -> None:
@@ -67,9 +67,8 @@ def test_a_death_alone_convicts_the_item_only_with_those_before(deaths: int) -> 
     [
         Verdict(Next.AGAIN_CRASHED, "before it began", unbegun=True),
         died(),
-        died(3, overtaken=True),
     ],
-    ids=["before it began", "with nothing in hand", "overtaken"],
+    ids=["before it began", "with nothing in hand"],
 )
 def test_an_item_that_was_not_in_hand_is_not_convicted(verdict: Verdict) -> None:
     """
@@ -82,11 +81,10 @@ def test_an_item_that_was_not_in_hand_is_not_convicted(verdict: Verdict) -> None
     assert convicted(left, died(3))
 
 
-def test_who_was_overtaken_has_nothing_in_hand() -> None:
+def test_what_cannot_be_read_is_charged_to_no_item() -> None:
     """
-    It did not die, so nothing is charged; nor is what cannot be read.
+    Nor is a death that reports nothing.
     """
-    assert held(died(3, overtaken=True)) == []
     assert held(Verdict(Next.AGAIN_CRASHED, "killed")) == []
     odd = Verdict(Next.AGAIN_CRASHED, "killed", Checkpoint(value={"n": 1}))
     assert held(odd) == []

@@ -7,26 +7,28 @@ from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
+from unit_fakes import Clock
 
 from outlast.cli.follow import Lines, View, doing
-from outlast.cli.pending import unstarted, unstarted_of
+from outlast.cli.pending import Watched, unstarted, unstarted_of
 from outlast.contracts.reports import Asked, Progress, Running
 
 CAUSE = "ConnectionError: refused (agents.py:14 in refund: requests.get(url))"
 SCHEDULED = PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
-NOW = 1_000.0
 
 
 async def pending(
-    details: list[object] | None = None, due_at: float = 0.0
+    details: list[object] | None = None, due_in_s: float = 0.0
 ) -> PendingActivityInfo:
     """
     Make what the server tells of an attempt that it will start; with *details* the one
-    before has failed.
+    before has failed. When it is due its time is not told any more.
     """
     made = PendingActivityInfo(activity_id="pay/x", state=SCHEDULED, attempt=2)
     made.activity_type.name = "payer"
-    made.next_attempt_schedule_time.FromMicroseconds(int(due_at * 1e6))
+    if due_in_s:
+        made.next_attempt_schedule_time.FromMicroseconds(1)  # by any clock
+    made.current_retry_interval.FromMicroseconds(int(due_in_s * 1e6))
     if details is not None:
         error = ApplicationError(CAUSE, *details, type="AgentFailed")
         await pydantic_data_converter.encode_failure(error, made.last_failure)
@@ -37,7 +39,7 @@ async def test_a_back_off_says_when_and_after_what() -> None:
     """
     With the ledger's number: the server's begins again with every dispatch.
     """
-    told = await unstarted_of(await pending([{}, 6], NOW + 12), NOW)
+    told = await unstarted_of(await pending([{}, 6], 12), 0)
     assert told is not None
     assert told.backs_off
     assert told.told == f"attempt 7 in 12 s, after {CAUSE}"
@@ -47,7 +49,7 @@ async def test_one_that_is_due_waits_for_a_worker() -> None:
     """
     And still says what it is after, and what to do.
     """
-    told = await unstarted_of(await pending([{}, 1], NOW - 3), NOW)
+    told = await unstarted_of(await pending([{}, 1]), 3)
     assert told is not None
     assert not told.backs_off
     assert told.told.startswith(f"for a free worker of role payer, after {CAUSE}; ")
@@ -59,7 +61,7 @@ async def test_without_our_number_the_servers_will_do(details: list[object]) -> 
     """
     As of a failure that the SDK has reported.
     """
-    told = await unstarted_of(await pending(details, NOW + 1), NOW)
+    told = await unstarted_of(await pending(details, 1), 0)
     assert told is not None
     assert told.attempt == 2
 
@@ -68,7 +70,7 @@ async def test_a_first_attempt_waits_for_a_worker() -> None:
     """
     It is after nothing.
     """
-    told = await unstarted_of(await pending(), NOW)
+    told = await unstarted_of(await pending(), 0)
     assert told is not None
     assert told.told.startswith("for a free worker of role payer; ")
 
@@ -77,9 +79,24 @@ async def test_what_is_at_work_waits_for_nothing() -> None:
     """
     Whatever came before it.
     """
-    at_work = await pending([{}, 1], NOW)
+    at_work = await pending([{}, 1])
     at_work.state = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
-    assert await unstarted_of(at_work, NOW) is None
+    assert await unstarted_of(at_work, 0) is None
+
+
+async def test_the_time_left_is_counted_by_our_own_clock() -> None:
+    """
+    From when the attempt was seen first, and for each attempt anew.
+    """
+    clock = Clock()
+    watched, waits = Watched(clock), await pending([{}, 6], 12)
+    assert watched.waited_s(waits) == 0
+    clock.turn(4)
+    told = await unstarted_of(waits, watched.waited_s(waits))
+    assert told is not None
+    assert told.told == f"attempt 7 in 8 s, after {CAUSE}"
+    waits.attempt += 1
+    assert watched.waited_s(waits) == 0
 
 
 def test_plain_lines_tell_each_attempt_once(

@@ -34,7 +34,7 @@ from outlast.contracts.errors import (
 )
 from outlast.contracts.models import Answer, Assignment, Beat, Checkpoint
 from outlast.contracts.policies import Policy
-from workflows.dispatch import Pursuit
+from workflows.dispatch import DispatchNumbers, Pursuit
 from workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
 
 SAVED = Checkpoint(seq=7, route="worker", value={"done": 3})
@@ -172,7 +172,7 @@ def test_a_cancelled_attempt_is_skipped() -> None:
     [
         (DRAINED, Next.AGAIN_HANDED_ON),
         (STORE_AWAY, Next.AGAIN_HANDED_ON),
-        (STALE, Next.AGAIN_CRASHED),
+        (STALE, Next.AGAIN_SUPERSEDED),
         (NEVER_STARTED, Next.AGAIN_CRASHED),
         (ParkedError.kind, Next.PARK),
         (BudgetSpentError.kind, Next.SPENT),
@@ -195,8 +195,16 @@ def test_each_kind_of_error_decides_what_happens_next(kind, then: Next) -> None:
         SAVED,
         4,
         unbegun=kind == NEVER_STARTED,
-        overtaken=kind == STALE,
     )
+
+
+def test_a_superseded_attempt_tells_which_dispatch_has_its_task() -> None:
+    """
+    So that the next one comes after it, also where the server was restored.
+    """
+    verdict = judge(raised(STALE, SAVED.model_dump(mode="json"), 4, 71))
+    assert (verdict.next, verdict.dispatch) == (Next.AGAIN_SUPERSEDED, 71)
+    assert judge(raised(FAILED, None, 4, 71)).dispatch == 0
 
 
 @pytest.mark.parametrize("kind", [DRAINED, STALE, FAILED])
@@ -270,7 +278,7 @@ class Scripted(Pursuit):
     def __init__(self, *ends: ActivityError | Answer, stopped: str | None = None):
         crashes = Policy(crashes=2, failures=3)
         given = assignment().model_copy(update={"policy": crashes})
-        super().__init__(given, "worker", lambda: stopped)
+        super().__init__(given, "worker", DispatchNumbers(), lambda: stopped)
         self.ends = list(ends)
         self.given: list[Assignment] = []
         self.alone: list[bool] = []
@@ -404,6 +412,30 @@ async def test_an_empty_checkpoint_is_no_progress(kind: str) -> None:
     verdict = await pursuit.run()
     assert isinstance(verdict, Verdict)
     assert verdict.next is Next.NEXT_ROUTE
+
+
+async def test_being_superseded_is_no_death() -> None:
+    """
+    However often a death comes after it, and the next dispatch comes after the one that
+    the ledger has.
+    """
+    stale = raised(STALE, EMPTY, 2, 71)
+    pursuit = Scripted(died(5), *[stale, raised(DRAINED, EMPTY, 2)] * 20, DONE)
+    assert await pursuit.run() == DONE
+    assert pursuit.deaths == 1
+    assert pursuit.numbers.next() == 72
+
+
+def test_dispatches_are_counted_on() -> None:
+    """
+    From what another run has counted, and never down.
+    """
+    numbers = DispatchNumbers(4)
+    assert (numbers.next(), numbers.next()) == (5, 6)
+    numbers.pass_over(3)
+    assert numbers.next() == 7
+    numbers.pass_over(99)
+    assert numbers.next() == 100
 
 
 async def test_being_handed_on_is_no_death() -> None:

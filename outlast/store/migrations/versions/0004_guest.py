@@ -75,6 +75,7 @@ results = sa.Table(
     sa.Column("fence", sa.BigInteger, nullable=False),
     sa.Column("answer", words(), nullable=False),
     sa.Column("recorded_at", sa.Float, nullable=False),
+    sa.Column("claimed", sa.BigInteger, nullable=False),
     sa.Column("result", words(), nullable=False),
 )
 
@@ -88,17 +89,39 @@ payloads = sa.Table(
 )
 
 
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("mission", words(), primary_key=True),
+    sa.Column("number", sa.BigInteger, primary_key=True),
+    sa.Column("run", words(), nullable=False),
+)
+
+# Fences were made from the time, and are made from far smaller numbers now: the old
+# ones keep their order, below all that will come.
+FENCED = ("claims", "attempts", "results", "checkpoints", "effects", "refusals")
+OLD = 2**62
+
+
 def upgrade() -> None:
     _add_tracebacks()
     _move_effects(op.get_bind())
     _move_progress(op.get_bind())
     _move_results(op.get_bind())
-    metadata.create_all(op.get_bind(), [payloads])
+    metadata.create_all(op.get_bind(), [payloads, runs])
+    _order_attempts(op.get_bind())
 
 
 def _add_tracebacks() -> None:
     for table in ("attempts", "item_troubles"):
         op.add_column(table, sa.Column("traceback", words()))
+
+
+def _order_attempts(connection: sa.Connection) -> None:
+    for table in FENCED:
+        lower = sa.text(f"UPDATE {table} SET fence = fence - :old WHERE fence > 0")  # noqa: S608
+        connection.execute(lower, {"old": OLD})
+    connection.execute(sa.text("UPDATE results SET claimed = fence"))
 
 
 def _move_effects(connection: sa.Connection) -> None:
@@ -171,4 +194,4 @@ def _move_results(connection: sa.Connection) -> None:
 def _moved_result(row: sa.RowMapping) -> dict[str, object]:
     kept = json.loads(row["answer"])
     parts = {name: json.dumps(kept[name]) for name in ("answer", "result")}
-    return {**row, **parts}
+    return {**row, **parts, "claimed": row["fence"]}

@@ -1,0 +1,47 @@
+"""
+The time of the database's server, for what several hosts write and compare.
+
+Each host's own clock would decide by how far it is off. The server's is read now and
+then, and carried on by a clock of the process that only grows.
+"""
+
+import time
+from collections.abc import Callable
+
+# A server whose clock was set, or another server, is noticed within this.
+LOOK_S = 10.0
+
+
+class ServerClock:
+    """
+    Seconds since 1970 by the server's clock.
+
+    :param grows: seconds that only grow.
+    """
+
+    def __init__(self, grows: Callable[[], float] = time.monotonic) -> None:
+        self._grows = grows
+        self._ahead_s = 0.0
+        self._looked_at: float | None = None
+
+    def __call__(self) -> float:
+        assert self._looked_at is not None
+        return self._grows() + self._ahead_s
+
+    @property
+    def is_due(self) -> bool:
+        """
+        Whether the server is to be looked at again.
+        """
+        at = self._looked_at
+        return at is None or self._grows() - at > LOOK_S
+
+    def look(self, read: Callable[[], float]) -> None:
+        """
+        Set the clock by what *read* reads from the server.
+        """
+        began = self._grows()
+        server_s = read()
+        self._looked_at = self._grows()
+        # Half of the way there and back: as far off as that at most.
+        self._ahead_s = server_s - (began + self._looked_at) / 2
