@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import CodeType, TracebackType
 
-from outlast.attempt.secrets import mask, masked_head
+from outlast.attempt.secrets import masked, masked_head
 from outlast.attempt.user_code import is_ours, is_users
 from outlast.contracts.errors import ExitedError, OutlastError
 from outlast.contracts.texts import CAUSE_CHARS, shorten, visible
@@ -116,7 +116,7 @@ def line_of(code: CodeType, line: int) -> str:
     Name a line: its file, number, function and text, without secrets.
     """
     name = code.co_filename.rsplit("/", 1)[-1]
-    text = shorten(mask(linecache.getline(code.co_filename, line)), CODE_CHARS)
+    text = masked(linecache.getline(code.co_filename, line), CODE_CHARS)
     place = f"{name}:{line} in {code.co_name}{f': {text}' if text else ''}"
     return shorten(place, PLACE_CHARS)
 

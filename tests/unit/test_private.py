@@ -17,7 +17,7 @@ from outlast.runtime import home as homes
 from outlast.runtime import locks
 from outlast.runtime.home import refuse_shared, why_readable
 from outlast.runtime.locks import held, home_of, lock, lock_port
-from outlast.runtime.settings import Settings
+from outlast.runtime.settings import Settings, settings
 from outlast.store.database import Store
 from outlast.store.private import (
     close_database,
@@ -214,3 +214,33 @@ def test_without_a_folder_of_their_own_a_users_ports_are_locked_in_the_home(
         assert locks._state_folder() == tmp_path / "home"
     tmp_path.chmod(0o700)
     assert locks._state_folder() == tmp_path / locks.STATE
+
+
+def test_every_process_refuses_a_home_that_others_can_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    As it reads its settings: also a verb that only reads, which would believe what
+    others have put there.
+    """
+    tmp_path.chmod(0o777)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OUTLAST_HOME", str(tmp_path))
+    with pytest.raises(BadInputError, match="chmod go-w"):
+        settings.__wrapped__()
+    tmp_path.chmod(0o700)
+    assert settings.__wrapped__().home == tmp_path
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a link away")
+def test_a_link_of_somebody_else_is_no_home(tmp_path: Path) -> None:
+    """
+    Though it leads to a folder of ours: they would choose which.
+    """
+    (tmp_path / "ours").mkdir(mode=0o700)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "ours")
+    refuse_shared(link)
+    os.chown(link, 4711, 4711, follow_symlinks=False)
+    with pytest.raises(BadInputError, match="belongs to 4711"):
+        refuse_shared(link)
