@@ -8,6 +8,7 @@ from typing import Any
 
 from temporalio import activity
 
+from activities.child_ends import tell_parent
 from outlast.attempt.agent import Agent
 from outlast.attempt.counts import DEAD_ITEMS, count
 from outlast.attempt.current_run import order_of
@@ -75,7 +76,12 @@ def keeping(store: Store) -> list[Activity]:
         return buried
 
     @activity.defn(name="close_batch")
-    async def close(batch: str, cancelled: bool) -> BatchReport | None:
-        return await store.run(batches.close, batch, cancelled)
+    async def close(
+        batch: str, cancelled: bool, parent: str, run: str
+    ) -> BatchReport | None:
+        report = await store.run(batches.close, batch, cancelled)
+        if report is not None and parent:
+            await tell_parent(parent, run)
+        return report
 
     return [survey, bury, close]

@@ -10,6 +10,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.child_ends import tell_parent
 from outlast.attempt.attempt_order import dispatch_of
 from outlast.attempt.counts import DEAD_TASKS, PARKED, count
 from outlast.attempt.current_run import order_of
@@ -102,14 +103,18 @@ def find_answer(
     return find
 
 
-def close_mission(store: Store) -> Callable[[Report], Coroutine[Any, Any, None]]:
+def close_mission(
+    store: Store,
+) -> Callable[[Report, str, str], Coroutine[Any, Any, None]]:
     """
     Make the activity that closes missions in *store*.
     """
 
     @activity.defn(name="close_mission")
-    async def close(report: Report) -> None:
+    async def close(report: Report, parent: str, run: str) -> None:
         await store.run(Books(store).close, report)
+        if parent:
+            await tell_parent(parent, run)
         for task in report.tasks:
             if task.status in COUNTED:
                 count(COUNTED[task.status])

@@ -11,6 +11,9 @@ from outlast.contracts.reports import Asked, Outcome, Progress, Running, Status
 from outlast.contracts.sizes import BOARD_BYTES
 from outlast.contracts.texts import markdown_cell
 
+# Of a larger mission only what runs and what ended last is shown: drawing it for each
+# change would cost more than carrying it out.
+MOST_ROWS = 50
 # What a person is asked, at most: the page has no room for more.
 MOST_LINES = 40
 ASKED_BYTES = BOARD_BYTES // 3
@@ -24,20 +27,21 @@ MARKS = {
 }
 
 
-def board(progress: Progress) -> str:
+def board(progress: Progress, tasks: int = 0) -> str:
     """
-    Draw the board: one row a task.
+    Draw the board: one row a task of *progress*, which may hold some of *tasks* only.
     """
     head = ["**paused**", ""] if progress.paused else []
     head += ["| | task | role | |", "|-|-|-|-|"]
-    return "\n".join([*head, *_table(progress), *_questions(progress)])
+    return "\n".join([*head, *_table(progress, tasks), *_questions(progress)])
 
 
-def _table(progress: Progress) -> list[str]:
+def _table(progress: Progress, tasks: int) -> list[str]:
     """
     List the rows of all tasks, or else of those that run, lack something or wait.
     """
     total = len(progress.settled) + len(progress.running) + len(progress.waiting)
+    total = max(tasks, total)
     rows = list(_within(_in_order(progress), BOARD_BYTES - ASKED_BYTES))
     if len(rows) == total:
         return rows

@@ -54,13 +54,15 @@ async def open_books(mission: Mission) -> None:
     """
     Note in the ledger that a mission begins within another, or that one goes on.
     """
+    if mission.past is not None and mission.past.redrive is None:
+        return  # it goes on in another run
     if mission.past is not None:
         opening = workflow.start_activity("reopen_mission", mission.id, **BOOKS)
     elif mission.parent:
         opening = workflow.start_activity("open_mission", mission, **BOOKS)
     else:
         return
-    if await _is_cancelled_before(opening):
+    if await await_uncancelled(opening):
         raise asyncio.CancelledError
 
 
@@ -69,13 +71,26 @@ async def close_books(report: Report) -> None:
     Write the end into the ledger, since the server's retention forgets.
     """
     closing = workflow.start_activity(
-        "close_mission", report, summary=report.status, **BOOKS
+        "close_mission",
+        args=[report, *parent_run()],
+        summary=report.status,
+        **BOOKS,
     )
     # Cancelling a mission that is ending already must not lose its report.
-    await _is_cancelled_before(closing)
+    await await_uncancelled(closing)
 
 
-async def _is_cancelled_before(writing: workflow.ActivityHandle[Any]) -> bool:
+def parent_run() -> list[str]:
+    """
+    Name the workflow and the run that have started this one as their child, empty where
+    none has:
+    a later run of theirs is told of the end by a signal.
+    """
+    parent = workflow.info().parent
+    return [parent.workflow_id, parent.run_id] if parent else ["", ""]
+
+
+async def await_uncancelled(writing: workflow.ActivityHandle[Any]) -> bool:
     """
     Wait until something is written, whatever happens meanwhile; says whether the
     mission was cancelled.

@@ -8,13 +8,14 @@ task may fail.
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError
 
-from outlast.contracts.models import Answer, Assignment, Checkpoint
+from outlast.contracts.models import Answer, Assignment, Checkpoint, DispatchState
 from outlast.contracts.names import alone_queue_of, attempt_id, queue_of
 from outlast.contracts.policies import (
     BACKOFF_CAP_S,
@@ -25,6 +26,7 @@ from outlast.contracts.policies import (
 )
 from outlast.contracts.texts import CAUSE_CHARS, shorten
 from workflows.closing import BOOKS
+from workflows.renewal import Renewal
 from workflows.routes import unplayed
 from workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
 
@@ -48,6 +50,8 @@ AGAIN = {
     Next.AGAIN_HANDED_ON,
     Next.AGAIN_SUPERSEDED,
 }
+# How an attempt may end that was handed back: none of it is counted.
+HANDED_BACK = {*AGAIN, Next.SKIP}
 
 
 class DispatchNumbers:
@@ -104,6 +108,7 @@ class Pursuit:
 
     :param numbers: of its mission's dispatches.
     :param stopped: why the mission has been stopped, or None while it goes on.
+    :param renewal: of the run that dispatches it.
     """
 
     def __init__(
@@ -112,6 +117,7 @@ class Pursuit:
         route: str,
         numbers: DispatchNumbers,
         stopped: Callable[[], str | None],
+        renewal: Renewal,
         heartbeat_timeout_s: float = SHIPPED.heartbeat_timeout_s,
     ) -> None:
         self.assignment = assignment
@@ -125,6 +131,37 @@ class Pursuit:
         self._heartbeat_timeout_s = heartbeat_timeout_s
         self._attempt: workflow.ActivityHandle[Answer] | None = None
         self._stranded = False
+        self._renewal = renewal
+        self._handed_back = False
+
+    def take_up(self, state: DispatchState) -> None:
+        """
+        Go on where an earlier run of its mission has left it.
+        """
+        self.dispatches, self.deaths = state.dispatches, state.deaths
+        self.lost = state.lost
+        allowed = {"failures": state.failures}
+        told = {
+            "policy": self.assignment.policy.model_copy(update=allowed),
+            "checkpoint": state.checkpoint,
+            "noticed_by": state.noticed_by,
+        }
+        self.assignment = self.assignment.model_copy(update=told)
+
+    @property
+    def state(self) -> DispatchState:
+        """
+        Say how far it is, for the next run of its mission.
+        """
+        return DispatchState(
+            route=self.route,
+            dispatches=self.dispatches,
+            deaths=self.deaths,
+            lost=self.lost,
+            failures=self.assignment.policy.failures,
+            checkpoint=self.assignment.checkpoint,
+            noticed_by=self.assignment.noticed_by,
+        )
 
     @property
     def attempt_id(self) -> str:
@@ -142,6 +179,15 @@ class Pursuit:
             self._stranded = True
             self._attempt.cancel()
 
+    def hand_back(self) -> None:
+        """
+        Take the attempt back for the next run of its mission; a result that comes
+        meanwhile is kept.
+        """
+        if self._attempt is not None:
+            self._handed_back = True
+            self._attempt.cancel()
+
     def approve(self, approved: list[str], skipped: list[str]) -> None:
         """
         Let effects of the next attempt happen, or have earlier ones stand for them.
@@ -155,12 +201,20 @@ class Pursuit:
         change.
         """
         while True:
+            await self._renewal.wait_for_next_run()
             self.dispatches += 1
             self._stranded = False
             try:
                 return await self._dispatch()
             except ActivityError as error:
-                verdict = self._weigh(judge(error))
+                verdict = judge(error)
+            if self._handed_back and verdict.next in HANDED_BACK and not told_to_end():
+                self.numbers.pass_over(verdict.dispatch)
+                self._take_over(
+                    replace(verdict, cause="its mission goes on in a new run")
+                )
+                continue
+            verdict = self._weigh(verdict)
             if told_to_end():
                 why = self._stopped() or "cancelled"
                 return Verdict(Next.SKIP, why, attempts=self.dispatches)
@@ -245,7 +299,8 @@ class Pursuit:
 
     async def _recorded(self) -> Answer | None:
         given = self.assignment
-        return await recorded(given.mission, given.task.id, given.round)
+        with self._renewal.busy():
+            return await recorded(given.mission, given.task.id, given.round)
 
     async def _dispatch(self) -> Answer:
         task = self.assignment.task.id
@@ -263,7 +318,8 @@ class Pursuit:
             retry_policy=RETRIES,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
-        answer: Answer = await self._attempt
+        with self._renewal.busy():
+            answer: Answer = await self._attempt
         return answer
 
 

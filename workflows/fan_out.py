@@ -3,20 +3,19 @@ What an agent has spread over many items: worked through by the pool, in a child
 """
 
 import asyncio
-from datetime import timedelta
 
-from temporalio import workflow
-from temporalio.exceptions import ChildWorkflowError
+from temporalio.exceptions import ActivityError, ChildWorkflowError
 
 from outlast.contracts.models import FanOutRef, Mission
-from outlast.contracts.names import MISSIONS_QUEUE
-from outlast.contracts.policies import SHIPPED
 from outlast.contracts.pool import Batch, BatchReport, PoolState
 from outlast.contracts.scopes import Scope
+from workflows.children import Child, Children
 from workflows.dispatch import told_to_end
 
 
-async def run_fan_out(spread: FanOutRef, mission: Mission, scope: Scope) -> list[str]:
+async def run_fan_out(
+    spread: FanOutRef, mission: Mission, scope: Scope, children: Children
+) -> list[str]:
     """
     Have the pool work through what an agent has spread; returns what it lacks.
 
@@ -36,25 +35,23 @@ async def run_fan_out(spread: FanOutRef, mission: Mission, scope: Scope) -> list
         scope=scope,
     )
     try:
-        return _lacks(await _pool(batch, spread.items))
-    except ChildWorkflowError:
+        report: BatchReport = await children.run(_child(batch, spread.items))
+        return _lacks(report)
+    except (ActivityError, ChildWorkflowError):
         if told_to_end():
             raise asyncio.CancelledError from None
         raise
 
 
-async def _pool(batch: Batch, items: int) -> BatchReport:
-    report: BatchReport = await workflow.execute_child_workflow(
-        "Pool",
-        PoolState(batch=batch),
+def _child(batch: Batch, items: int) -> Child:
+    return Child(
+        kind="Pool",
+        given=PoolState(batch=batch),
         id=batch.id,
-        result_type=BatchReport,
-        task_queue=MISSIONS_QUEUE,
-        task_timeout=timedelta(seconds=SHIPPED.workflow_task_s),
-        static_summary=f"{items} items for {batch.role}",
-        cancellation_type=workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+        result=BatchReport,
+        record="find_batch_report",
+        summary=f"{items} items for {batch.role}",
     )
-    return report
 
 
 def _lacks(report: BatchReport) -> list[str]:

@@ -2,7 +2,7 @@
 The desk: tasks that wait for a person's word, and what is taken for it at the deadline.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -32,10 +32,15 @@ class Said:
 class Desk:
     """
     Where a mission's tasks ask for leave; *show* draws the board anew.
+
+    :param until: by when answers are due that an earlier run has asked for.
     """
 
-    def __init__(self, show: Callable[[], None]) -> None:
+    def __init__(
+        self, show: Callable[[], None], until: Mapping[str, float] | None = None
+    ) -> None:
         self.asked: dict[str, Asked] = {}
+        self.until = dict(until or {})  # in seconds since 1970
         self._show = show
         self._said: dict[str, Said] = {}
 
@@ -60,7 +65,7 @@ class Desk:
             request=request_id(wanted),
         )
         self._show()
-        limit = None if terms.within_s is None else timedelta(seconds=terms.within_s)
+        limit = self._limit(task.id, terms.within_s)
         try:
             await workflow.wait_condition(
                 lambda: task.id in self._said,
@@ -77,7 +82,24 @@ class Desk:
             return Said(terms.otherwise == "approve", told)
         finally:
             del self.asked[task.id]
+            self.until.pop(task.id, None)
             self._show()
+
+    def _limit(self, task: str, within_s: float | None) -> timedelta | None:
+        """
+        Compute how long an answer is waited for from now on.
+        """
+        if within_s is None:
+            return None
+        until = self.until.setdefault(task, workflow.time() + within_s)
+        return timedelta(seconds=max(0.0, until - workflow.time()))
+
+    @property
+    def at_rest(self) -> bool:
+        """
+        Say whether each decision that was accepted has reached its task.
+        """
+        return not self._said
 
     def must_wait(self, decision: Decision) -> None:
         """

@@ -37,6 +37,7 @@ with workflow.unsafe.imports_passed_through():
         next_size,
     )
     from outlast.contracts.texts import CAUSE_CHARS, shorten
+    from workflows.closing import parent_run
     from workflows.dispatch import AGAIN, DispatchNumbers, Supersession
     from workflows.faults import FAULTS, cause_of
     from workflows.loan import charge, convicted, dispatch, held
@@ -277,7 +278,7 @@ class PoolWorkflow:
 
     async def _close(self, cancelled: bool) -> BatchReport | None:
         report: BatchReport | None = await self._keep(
-            "close_batch", self.batch.id, cancelled, result=BatchReport
+            "close_batch", self.batch.id, cancelled, *parent_run(), result=BatchReport
         )
         if report is None:
             return None

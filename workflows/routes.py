@@ -5,28 +5,31 @@ A route that failed is over. One that nobody plays now is passed by, and may be 
 again once somebody does.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from outlast.contracts.texts import CAUSE_CHARS, shorten
 
 
 class Routes:
     """
-    The way of a task along *routes*.
+    The way of a task along *routes*; of those an earlier run has seen some *failed*
+    and was on *now*.
     """
 
-    def __init__(self, routes: list[str]) -> None:
+    def __init__(
+        self, routes: list[str], failed: Mapping[str, str] | None = None, now: str = ""
+    ) -> None:
         self._routes = routes
-        self._failed: dict[str, str] = {}
+        self.failed = dict(failed or {})
         self._unplayed: set[str] = set()
-        self.now = routes[0]
+        self.now = now or routes[0]
 
     def fail(self, cause: str) -> None:
         """
         Give up the route that was tried last; those that were passed by may be back.
         """
         self._unplayed = set()
-        self._failed[self.now] = f"{self.now}: {shorten(cause, CAUSE_CHARS)}"
+        self.failed[self.now] = f"{self.now}: {shorten(cause, CAUSE_CHARS)}"
 
     def pass_by(self, live: Collection[str]) -> None:
         """
@@ -39,7 +42,7 @@ class Routes:
         Name the first route that may be tried, of those that are *live*, if any is.
         """
         unplayed = self._unplayed if live is None else set(self._routes) - set(live)
-        left = (each for each in self._routes if each not in self._failed)
+        left = (each for each in self._routes if each not in self.failed)
         return next((each for each in left if each not in unplayed), None)
 
     @property
@@ -48,7 +51,7 @@ class Routes:
         Say why the task is where it is and not on its first route.
         """
         ahead = self._routes[: self._routes.index(self.now)]
-        return [self._failed.get(each, unplayed(each)) for each in ahead]
+        return [self.failed.get(each, unplayed(each)) for each in ahead]
 
     @property
     def causes(self) -> list[str]:
@@ -56,9 +59,9 @@ class Routes:
         Say why no route is left.
         """
         return [
-            self._failed.get(each, unplayed(each))
+            self.failed.get(each, unplayed(each))
             for each in self._routes
-            if each in self._failed or each in self._unplayed
+            if each in self.failed or each in self._unplayed
         ]
 
 

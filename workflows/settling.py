@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from temporalio import workflow
 from temporalio.exceptions import ActivityError, ChildWorkflowError
 
 from outlast.contracts.approvals import MOST_APPROVED, WantedEffect
@@ -20,6 +21,7 @@ from outlast.contracts.models import (
     Mission,
     Redoing,
     Task,
+    TaskState,
 )
 from outlast.contracts.names import Moment
 from outlast.contracts.orders import Sighting
@@ -28,9 +30,11 @@ from outlast.contracts.policies import Policy
 from outlast.contracts.reports import Outcome, Running, Status
 from outlast.contracts.texts import CAUSE_CHARS, shorten
 from outlast.contracts.trees import MISSION_ROLE
+from workflows.children import Children
 from workflows.dispatch import DispatchNumbers, Pursuit, recorded, told_to_end
 from workflows.fan_out import run_fan_out
 from workflows.people import Desk, Said
+from workflows.renewal import Renewal
 from workflows.routes import Routes, unplayed
 from workflows.tree import ENDS, grow
 from workflows.verdict import Next, Verdict
@@ -43,6 +47,8 @@ class Ground:
 
     :param stopped: why the mission has been stopped, or None while it goes on.
     :param numbers: of its dispatches.
+    :param children: missions and batches within it.
+    :param renewal: of the run that all this is part of.
     :param carried: checkpoints from which redriven tasks go on.
     :param show: draws the board anew.
     """
@@ -51,6 +57,8 @@ class Ground:
     plan: Plan
     desk: Desk
     numbers: DispatchNumbers
+    children: Children
+    renewal: Renewal
     stopped: Callable[[], str | None]
     carried: dict[str, Checkpoint]
     show: Callable[[], None]
@@ -71,21 +79,31 @@ class Turn(Enum):
 class Settling:
     """
     One round of *task* under way.
+
+    :param state: where an earlier run of its mission has left it.
     """
 
-    def __init__(self, task: Task, ground: Ground) -> None:
+    def __init__(
+        self, task: Task, ground: Ground, state: TaskState | None = None
+    ) -> None:
+        state = state or TaskState()
         self.task = task
         self.wants: Redoing | None = None
         self._ground = ground
-        self._routes = Routes(_routes(task, ground.mission))
+        self._routes = Routes(_routes(task, ground.mission), state.failed, state.route)
         self._pursuit: Pursuit | None = None
         # For this round alone.
-        self._carried = ground.carried.pop(task.id, None)
+        self._carried = ground.carried.pop(task.id, None) or state.checkpoint
+        self._resumed = state.dispatch
+        self._asked = state.asked
+        self._answer = state.answer
+        self._began = state.began
+        self._until = state.until
         self._lacks: list[str] = []
         self._waits = ""
-        self._approval = ""
-        self._approved: list[str] = []  # effects, by digest
-        self._skipped: list[str] = []
+        self._approval = state.approval
+        self._approved = [*state.approved]  # effects, by digest
+        self._skipped = [*state.skipped]
 
     @property
     def running(self) -> Running:
@@ -99,13 +117,46 @@ class Settling:
             waits=self._waits,
         )
 
+    @property
+    def state(self) -> TaskState:
+        """
+        Say how far it is, for the next run of its mission.
+        """
+        desk, pursuit = self._ground.desk, self._pursuit
+        return TaskState(
+            failed=self._routes.failed,
+            route=self._routes.now,
+            began=self._began,
+            approval=self._approval,
+            approved=self._approved,
+            skipped=self._skipped,
+            until=self._until,
+            asked=desk.asked.get(self.task.id),
+            asked_until=desk.until.get(self.task.id),
+            answer=self._answer,
+            checkpoint=self._carried,
+            dispatch=pursuit.state if pursuit else self._resumed,
+        )
+
+    def hand_back(self) -> None:
+        """
+        Take its attempt back for the next run.
+        """
+        if self._pursuit is not None:
+            self._pursuit.hand_back()
+
     async def run(self) -> Outcome:
         """
         Bring the task to its end, whatever that is, within its time.
         """
         limit_s = self.task.budget.time_s
+        if limit_s is not None and self._until is None:
+            self._until = workflow.time() + limit_s
+        left_s = (
+            None if self._until is None else max(0.0, self._until - workflow.time())
+        )
         try:
-            async with asyncio.timeout(limit_s) as clock:
+            async with asyncio.timeout(left_s) as clock:
                 outcome = await self._end()
         except TimeoutError:
             return await self._too_late()
@@ -118,7 +169,8 @@ class Settling:
         Go on without the task, whose time is spent, unless it has finished after all.
         """
         mission, task = self._ground.mission.id, self.task.id
-        answer = await recorded(mission, task, self._ground.plan.round(task))
+        with self._ground.renewal.busy():
+            answer = await recorded(mission, task, self._ground.plan.round(task))
         if answer is not None and answer.spread is None:
             return await self._answered(answer)
         return self._forgone(f"its {self.task.budget.time_s:g} s are spent")
@@ -155,11 +207,14 @@ class Settling:
         return unplayed(self._routes.now)
 
     async def _end(self) -> Outcome:
+        if self._answer is not None:
+            return await self._answered(self._answer)
         approval = self.task.approval
-        if approval is not None and approval.before == "start":
+        if approval is not None and approval.before == "start" and not self._began:
             said = await self._ask("start", "")
             if not said.approved:
                 return self._settled(Status.SKIPPED, said.told)
+        self._began = True
         if self.task.role == MISSION_ROLE:
             return await self._by_a_mission()
         return await self._try_routes()
@@ -170,7 +225,8 @@ class Settling:
         """
         parent, assignment = self._ground.mission, self._assignment(MISSION_ROLE)
         try:
-            report = await grow(assignment, parent, self._ground.numbers)
+            children, numbers = self._ground.children, self._ground.numbers
+            report = await grow(assignment, parent, children, numbers)
         except (ActivityError, ChildWorkflowError) as error:
             if stopped := self._ground.stopped():
                 return self._settled(Status.SKIPPED, stopped)
@@ -217,10 +273,14 @@ class Settling:
             route,
             ground.numbers,
             ground.stopped,
+            ground.renewal,
             ground.mission.heartbeat_timeout_s,
         )
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None and resumed.route == route:
+            self._pursuit.take_up(resumed)
         while True:
-            ended = await self._pursuit.run()
+            ended = self._asked_already() or await self._pursuit.run()
             if isinstance(ended, Answer) or ended.next is not Next.ASK:
                 return ended
             if len(self._approved) + len(self._skipped) >= MOST_APPROVED:
@@ -233,6 +293,15 @@ class Settling:
                 skips = said.skips and each.recorded
                 (self._skipped if skips else self._approved).append(each.digest)
             self._pursuit.approve(self._approved, self._skipped)
+
+    def _asked_already(self) -> Verdict | None:
+        """
+        Go on with the question that an earlier run has asked.
+        """
+        asked, self._asked = self._asked, None
+        if asked is None or asked.before != "effect":
+            return None
+        return Verdict(Next.ASK, asked.about, wanted=asked.effects)
 
     def _assignment(self, route: str) -> Assignment:
         mission, plan, task = self._ground.mission, self._ground.plan, self.task
@@ -276,7 +345,9 @@ class Settling:
                 raise asyncio.CancelledError
             mission, task = self._ground.mission, self.task.id
             scope = mission.logical.within(task, self._ground.plan.round(task))
-            self._lacks = await run_fan_out(answer.spread, mission, scope)
+            self._answer = answer
+            children = self._ground.children
+            self._lacks = await run_fan_out(answer.spread, mission, scope, children)
         reasons = [*self._routes.lacks, *self._lacks, *answer.degraded]
         status = Status.DEGRADED if reasons else Status.DONE
         try:

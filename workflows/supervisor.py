@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from itertools import islice
+from typing import NoReturn
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
@@ -16,16 +18,26 @@ from temporalio.exceptions import FailureError
 
 with workflow.unsafe.imports_passed_through():
     from outlast.contracts.errors import BadInputError
-    from outlast.contracts.models import Checkpoint, Mission, Redoing, Redrive, Task
+    from outlast.contracts.models import (
+        Checkpoint,
+        Mission,
+        Past,
+        Redoing,
+        Redrive,
+        Task,
+        TaskState,
+    )
     from outlast.contracts.orders import Decision, Sighting
     from outlast.contracts.plan import ANSWERED, Plan, settle
     from outlast.contracts.reports import Outcome, Progress, Report, Status, fitting
     from outlast.contracts.texts import CAUSE_CHARS, shorten
-    from workflows.board import board
+    from workflows.board import MOST_ROWS, board
+    from workflows.children import Children
     from workflows.closing import close_books, open_books, report_of
     from workflows.dispatch import DispatchNumbers, told_to_end
     from workflows.faults import FAULTS, cause_of
     from workflows.people import Desk
+    from workflows.renewal import Renewal
     from workflows.settling import Ground, Settling, Turn
 
 STATUS = SearchAttributeKey.for_keyword("OutlastStatus")
@@ -34,34 +46,44 @@ STATUS = SearchAttributeKey.for_keyword("OutlastStatus")
 @workflow.defn(name="Supervisor", failure_exception_types=FAULTS)
 class SupervisorWorkflow:
     """
-    One mission, from plan to report; with a *past* it goes on where it had ended.
+    One mission, from plan to report; with a *past* it goes on where an earlier run has
+    ended, also because its history was full.
     """
 
     @workflow.init
     def __init__(self, mission: Mission) -> None:
         self.mission = mission
         self.plan = Plan(mission)
-        self.desk = Desk(self._show)
-        self.paused = False
+        past = mission.past or Past(outcomes=[])
+        self.under_way = past.under_way
+        self.desk = Desk(self._show, _due(past))
+        self.renewal = Renewal()
+        self.children = Children(self.renewal)
+        self.paused = past.paused
+        self.until = past.until
         self.stopped: str | None = None
         self.cancelled = False
         self.fault: Exception | None = None  # of our own
         self.running: dict[str, tuple[Settling, asyncio.Task[None]]] = {}
         self.redoing: dict[asyncio.Task[None], None] = {}
         self.carried: dict[str, Checkpoint] = {}
-        self.numbers = DispatchNumbers(mission.past.dispatches if mission.past else 0)
+        self.numbers = DispatchNumbers(past.dispatches)
         self.ground = Ground(
             mission=mission,
             plan=self.plan,
             desk=self.desk,
             numbers=self.numbers,
+            children=self.children,
+            renewal=self.renewal,
             stopped=lambda: self.stopped,
             carried=self.carried,
             show=self._show,
         )
         if mission.past is not None:
             self.plan.take_up(mission.past)
-            self.carried.update(mission.past.redrive.checkpoints)
+            self.carried.update(past.checkpoints)
+        if past.redrive is not None:
+            self.carried.update(past.redrive.checkpoints)
 
     @workflow.run
     async def run(self, mission: Mission) -> Report:
@@ -80,15 +102,16 @@ class SupervisorWorkflow:
 
     @workflow.query
     def progress(self) -> Progress:
-        return fitting(self._progress())
+        waiting = [task.id for task in self.plan.waiting]
+        return fitting(self._progress(waiting, self.plan.outcomes.values()))
 
-    def _progress(self) -> Progress:
+    def _progress(self, waiting: list[str], settled: Iterable[Outcome]) -> Progress:
         return Progress(
             mission=self.mission.id,
             paused=self.paused,
-            waiting=[task.id for task in self.plan.waiting],
+            waiting=waiting,
             running=[settling.running for settling, _ in self.running.values()],
-            settled=list(self.plan.outcomes.values()),
+            settled=list(settled),
             asked=list(self.desk.asked.values()),
         )
 
@@ -187,6 +210,13 @@ class SupervisorWorkflow:
         if all(turn is Turn.KEEP for turn in turns):
             raise ValueError("it changes nothing")
 
+    @workflow.signal
+    async def child_ended(self, child: str) -> None:
+        """
+        Hear that a child has ended which an earlier run has started.
+        """
+        self.children.note_end(child)
+
     def _must_be_open(self) -> None:
         if self.plan.settled or self.stopped:
             raise ValueError("the mission has ended")
@@ -209,9 +239,13 @@ class SupervisorWorkflow:
         Start what is ready until everything is settled, stopped or too late.
         """
         limit = timedelta(seconds=self.mission.limits.deadline_s)
-        deadline = asyncio.create_task(workflow.sleep(limit, summary="deadline"))
+        if self.until is None:
+            self.until = workflow.time() + limit.total_seconds()
+        left_s = max(0.0, self.until - workflow.time())
+        deadline = asyncio.create_task(workflow.sleep(left_s, summary="deadline"))
         try:
             while not self.plan.settled:
+                self._renew_if_full()
                 self._start_ready()
                 await workflow.wait_condition(lambda: self._is_due(deadline))
                 if deadline.done():
@@ -228,7 +262,7 @@ class SupervisorWorkflow:
         """
         with self._noting_faults():
             ended = self.plan.settled or self.stopped or deadline.done()
-            return bool(ended or self.fault or self._next())
+            return bool(ended or self.fault or self._next() or self._renews())
         return True
 
     def _next(self) -> Task | None:
@@ -236,18 +270,69 @@ class SupervisorWorkflow:
         Find the task to start now, if there is room for one.
         """
         full = len(self.running) >= self.mission.limits.concurrency
-        if self.paused or self.stopped or full:
+        if self.paused or self.stopped or full or self.renewal.due:
             return None
         return self.plan.next_ready()
 
+    def _renews(self) -> bool:
+        """
+        Say whether there is something to do about a full history.
+        """
+        renewal = self.renewal
+        if not renewal.due:
+            return renewal.is_full
+        return self._at_rest or (renewal.grace_is_over and not renewal.handed_back)
+
+    @property
+    def _at_rest(self) -> bool:
+        """
+        Say whether the next run would know all that this one does.
+        """
+        return self.renewal.at_rest and self.desk.at_rest and not self.redoing
+
+    def _renew_if_full(self) -> None:
+        """
+        End this run, once nothing is at work that would be lost with it.
+        """
+        renewal = self.renewal
+        if self.stopped or not (renewal.due or renewal.is_full):
+            return
+        if not renewal.due:
+            renewal.begin()
+        if self._at_rest:
+            self._continue_as_new()
+        if renewal.grace_is_over:
+            renewal.handed_back = True
+            for settling, _ in self.running.values():
+                settling.hand_back()
+
+    def _continue_as_new(self) -> NoReturn:
+        now = {
+            "under_way": {
+                name: settling.state for name, (settling, _) in self.running.items()
+            },
+            "checkpoints": self.carried,
+            "paused": self.paused,
+            "until": self.until,
+            "dispatches": self.numbers.last,
+        }
+        past = self.plan.carried().model_copy(update=now)
+        workflow.continue_as_new(self.mission.model_copy(update={"past": past}))
+
     def _start_ready(self) -> None:
         self._raise_fault()
+        under_way, self.under_way = self.under_way, {}
+        for name, state in under_way.items():
+            self._start(self.plan.tasks[name], state)
         while task := self._next():
-            self.plan.start(task)
-            settling = Settling(task, self.ground)
-            ending = asyncio.create_task(self._settle(settling))
-            self.running[task.id] = (settling, ending)
+            self._start(task)
         self._show()
+
+    def _start(self, task: Task, state: TaskState | None = None) -> None:
+        self.plan.start(task)
+        settling = Settling(task, self.ground, state)
+        ending = asyncio.create_task(self._settle(settling))
+        self.running[task.id] = (settling, ending)
 
     async def _stop(self, reason: str) -> None:
         """
@@ -392,8 +477,28 @@ class SupervisorWorkflow:
         """
         Draw the board; tag the mission where the server knows our search attribute.
         """
-        workflow.set_current_details(board(self._progress()))
-        shown = "paused" if self.paused and status == "running" else status
+        workflow.set_current_details(board(self._latest(), len(self.plan.tasks)))
+        tag = "paused" if self.paused and status == "running" else status
         tags = workflow.info().typed_search_attributes
-        if tags.get(STATUS, shown) != shown:
-            workflow.upsert_search_attributes([STATUS.value_set(shown)])
+        if tags.get(STATUS, tag) != tag:
+            workflow.upsert_search_attributes([STATUS.value_set(tag)])
+
+    def _latest(self) -> Progress:
+        """
+        Tell what runs, what is asked, and as much of the rest as has room on the board.
+        """
+        small = len(self.plan.tasks) <= MOST_ROWS
+        waiting = [task.id for task in self.plan.waiting] if small else []
+        ended = islice(reversed(self.plan.outcomes.values()), MOST_ROWS)
+        return self._progress(waiting, reversed([*ended]))
+
+
+def _due(past: Past) -> dict[str, float]:
+    """
+    List by when answers are due that an earlier run has asked for.
+    """
+    return {
+        name: state.asked_until
+        for name, state in past.under_way.items()
+        if state.asked_until is not None
+    }

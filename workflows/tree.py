@@ -2,17 +2,14 @@
 A task that is a mission of its own: carried out by a child, kept in the same books.
 """
 
-from datetime import timedelta
-
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from outlast.contracts.models import Assignment, Mission
-from outlast.contracts.names import MISSIONS_QUEUE
-from outlast.contracts.policies import SHIPPED
 from outlast.contracts.reports import Report, Status
 from outlast.contracts.texts import title
 from outlast.contracts.trees import child_of
+from workflows.children import Child, Children
 from workflows.closing import BOOKS
 from workflows.dispatch import DispatchNumbers, Supersession
 from workflows.verdict import Next, Verdict, judge
@@ -24,30 +21,32 @@ ENDS = {
     Status.CANCELLED: Status.SKIPPED,
     Status.FAILED: Status.DEAD,
 }
-CANCELLATION = workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED
 
 
 async def grow(
-    mission_task: Assignment, parent: Mission, numbers: DispatchNumbers
+    mission_task: Assignment,
+    parent: Mission,
+    children: Children,
+    numbers: DispatchNumbers,
 ) -> Report:
     """
     Carry out the mission that a task stands for; its report is the task's result.
     """
-    child = child_of(parent, mission_task.task, mission_task.round)
-    report: Report = await workflow.execute_child_workflow(
-        "Supervisor",
-        child,
-        id=child.id,
-        result_type=Report,
-        task_queue=MISSIONS_QUEUE,
-        task_timeout=timedelta(seconds=SHIPPED.workflow_task_s),
-        static_summary=title(child.goal),
-        cancellation_type=CANCELLATION,
-        parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
+    mission = child_of(parent, mission_task.task, mission_task.round)
+    child = Child(
+        kind="Supervisor",
+        given=mission,
+        id=mission.id,
+        result=Report,
+        record="find_report",
+        known_by=mission.digest(),
+        summary=title(mission.goal),
     )
+    report: Report = await children.run(child)
     superseded = Supersession(numbers)
-    while verdict := await _unrecorded(mission_task, report, numbers):
-        await superseded.heed(verdict)
+    with children.renewal.busy():
+        while verdict := await _unrecorded(mission_task, report, numbers):
+            await superseded.heed(verdict)
     return report
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, JsonValue
 
 from outlast.contracts.names import BatchName, Moment, Name
 from outlast.contracts.policies import SHIPPED, Policy
-from outlast.contracts.reports import Outcome
+from outlast.contracts.reports import Asked, Outcome
 from outlast.contracts.scopes import Scope
 from outlast.contracts.state import Contract, State
 from outlast.contracts.texts import SUMMARY_CHARS, digest
@@ -68,13 +68,13 @@ class Limits(Contract):
     """
 
     concurrency: int = Field(default=8, ge=1, le=100)
-    tasks: int = Field(default=100, ge=1, le=500)
-    depth: int = Field(default=20, ge=1, le=100)
+    tasks: int = Field(default=100, ge=1, le=5_000)
+    depth: int = Field(default=20, ge=1, le=5_000)
     deadline_s: float = Field(default=86_400.0, gt=0, le=30 * 86_400)
     tokens: int | None = Field(default=None, ge=0)
     cost: float | None = Field(default=None, ge=0)
     # How often agents may have one task done again before a person must look.
-    redos: int = Field(default=2, ge=0, le=20)
+    redos: int = Field(default=2, ge=0, le=10_000)
     # How deep missions may lie within this one.
     generations: int = Field(default=3, ge=0, le=10)
 
@@ -263,17 +263,73 @@ class Redrive(Contract):
     checkpoints: dict[Name, Checkpoint] = Field(default={})
 
 
+class DispatchState(Contract):
+    """
+    How far a task is on one route.
+
+    :param dispatches: attempts so far.
+    :param deaths: of them since the last saved step.
+    :param lost: of them before they had begun.
+    :param failures: that the policy still allows.
+    """
+
+    route: Name
+    dispatches: int = 0
+    deaths: int = 0
+    lost: int = 0
+    failures: int = 1
+    checkpoint: Checkpoint | None = None
+    noticed_by: str | None = None
+
+
+class TaskState(Contract):
+    """
+    How far a task under way is, where its mission goes on in a new run: what its next
+    attempt must neither repeat nor be charged for.
+
+    :param failed: the routes that are over, and why.
+    :param began: it needs no leave to start any more.
+    :param until: when its time is spent, in seconds since 1970.
+    :param asked: what a person is asked, and until when.
+    :param answer: it has one, and waits for the batch that it has fanned out.
+    """
+
+    failed: dict[Name, str] = Field(default={})
+    route: str = ""
+    began: bool = False
+    approval: str = ""
+    approved: list[str] = Field(default=[])
+    skipped: list[str] = Field(default=[])
+    until: float | None = None
+    asked: Asked | None = None
+    asked_until: float | None = None
+    answer: Answer | None = None
+    checkpoint: Checkpoint | None = None
+    dispatch: DispatchState | None = None
+
+
 class Past(Contract):
     """
-    What a mission that goes on has behind it: its plan as it was in the end, how its
-    tasks ended, and what of that is redriven.
+    What a mission that goes on has behind it: its plan as it is by now, how its tasks
+    ended, and where those under way are. Either it had ended and some of it is
+    *redriven*, or its history was full and it goes on in a new run.
 
+    :param added: tasks that agents have asked for.
     :param authors: who has asked for a task, where that was an agent.
+    :param redone: how often agents wanted a task done again.
+    :param until: its deadline, in seconds since 1970.
     :param dispatches: how many were made by then.
     """
 
-    tasks: list[Task]
+    added: list[Task] = Field(default=[])
     authors: dict[Name, Name] = Field(default={})
     outcomes: list[Outcome]
-    redrive: Redrive
+    redrive: Redrive | None = None
+    rounds: dict[Name, int] = Field(default={})
+    reasons: dict[Name, str] = Field(default={})
+    redone: dict[Name, int] = Field(default={})
+    under_way: dict[Name, TaskState] = Field(default={})
+    checkpoints: dict[Name, Checkpoint] = Field(default={})
+    paused: bool = False
+    until: float | None = None
     dispatches: int = 0

@@ -93,16 +93,37 @@ class Plan:
 
     def take_up(self, past: Past) -> None:
         """
-        Stand where the mission had ended, with its redriven tasks to be done again.
+        Stand where an earlier run of the mission has ended. What it had under way
+        waits again.
         """
         self.graph, self._unmet, self._ready = Graph(), {}, []
-        self.graph.add(past.tasks)
+        self.graph.add([*self.mission.tasks, *past.added])
         for task, author in past.authors.items():
             self.graph.ask(author, task)
         for outcome in past.outcomes:
             self._settle(outcome)
             self.rounds[outcome.id] = outcome.round
-        self.reopen(past.redrive.tasks, "redriven")
+        self.rounds.update(past.rounds)
+        self.reasons.update(past.reasons)
+        self._redone.update(past.redone)
+        self._wait([task.id for task in self.waiting])
+        if past.redrive is not None:
+            self.reopen(past.redrive.tasks, "redriven")
+
+    def carried(self) -> Past:
+        """
+        Say where the mission stands, for its next run.
+        """
+        asked_for = {task.id for task in self.mission.tasks}
+        added = [task for task in self.tasks.values() if task.id not in asked_for]
+        return Past(
+            added=added,
+            authors=self.graph.authors,
+            outcomes=list(self.outcomes.values()),
+            rounds={name: number for name, number in self.rounds.items() if number > 1},
+            reasons=self.reasons,
+            redone=dict(self._redone),
+        )
 
     def hold(self, targets: list[str]) -> None:
         """

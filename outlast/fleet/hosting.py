@@ -20,6 +20,7 @@ from temporalio.worker import (
     WorkerDeploymentConfig,
 )
 
+from activities.child_ends import ends_in
 from activities.leases import keeping, lend
 from activities.registrar import books_of
 from outlast.attempt.agent import Agent
@@ -111,7 +112,7 @@ def missions_worker(client: Client, store: Store, build: str = "") -> Worker:
         client,
         task_queue=MISSIONS_QUEUE,
         workflows=[SupervisorWorkflow, PoolWorkflow],
-        activities=[*books_of(store), *keeping(store)],
+        activities=[*books_of(store), *keeping(store), *ends_in(store)],
         # Determinism is held by tests: see docs/decisions/0013.
         workflow_runner=UnsandboxedWorkflowRunner(),
         interceptors=[Patience(store)],

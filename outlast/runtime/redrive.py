@@ -100,7 +100,7 @@ def _past(books: Books, mission: Mission, report: Report, redrive: Redrive) -> P
     }
     more = [task for task, _ in added.values() if task.id in ended]
     return Past(
-        tasks=[*mission.tasks, *more],
+        added=more,
         authors={name: author for name, (_, author) in added.items() if name in ended},
         outcomes=report.tasks,
         redrive=redrive,

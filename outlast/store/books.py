@@ -60,6 +60,7 @@ class Entry:
     accepted_at: float
     finished_at: float | None
     report: Report | None
+    digest: str  # of what was asked
 
 
 @dataclass
@@ -308,6 +309,7 @@ def _entry(row: sa.Row[Any]) -> Entry:
         row.accepted_at,
         row.finished_at,
         report,
+        row.digest,
     )
 
 

@@ -394,7 +394,7 @@ def test_a_redriven_task_whose_need_was_withdrawn_is_skipped_again() -> None:
     orphan = task("orphan", "gone")
     ends = [outcome("author", Status.DONE), outcome("other", Status.DONE)]
     past = Past(
-        tasks=[*asked.tasks, orphan],
+        added=[orphan],
         authors={"orphan": "other"},
         outcomes=[*ends, outcome("orphan", Status.SKIPPED)],
         redrive=Redrive(tasks=["orphan"]),

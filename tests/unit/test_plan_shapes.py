@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from unit_fakes import mission, outcome, task
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Limits, Mission, Task
+from outlast.contracts.models import Limits, Mission, Past, Task
 from outlast.contracts.plan import ANSWERED, Plan
 from outlast.contracts.reports import Status
 
@@ -336,3 +336,43 @@ def test_a_redriven_task_does_not_wait_for_one_that_nobody_asks_for() -> None:
     plan.reopen(["c"], "redriven")
     assert plan.outcomes["c"].reasons == ["needs b, now no task"]
     assert plan.settled
+
+
+@settings(max_examples=30)
+@given(st.sampled_from(SHAPES), LUCK, st.integers(1, SIZE // 2))
+def test_a_plan_is_carried_from_run_to_run(
+    shape: Shape, luck: random.Random, steps: int
+) -> None:
+    """
+    As often as it takes: the next run knows what has ended, how often what was done
+    again and who had asked for what, and starts again what was under way.
+    """
+    asked = shaped(shape, luck, optional=0.5)
+    watched, added = Watched(asked, luck), 0
+    while not watched.plan.settled:
+        watched.go_on(steps)
+        before = watched.plan
+        if watched.running and added < 50:
+            author = watched.running.pop()
+            before.extend([task(f"f{added}", author.id)], author.id)
+            watched.end(author, Status.DONE)
+            added += 1
+            if luck.random() < 0.5:
+                again = before.after([author.id])
+                watched.running = [
+                    each for each in watched.running if each.id not in again
+                ]
+                before.reopen([author.id], "poor")
+        past = Past.model_validate_json(before.carried().model_dump_json())
+        watched.plan = Plan(asked)
+        watched.plan.take_up(past)
+        assert watched.plan.outcomes == before.outcomes
+        assert watched.plan.tasks.keys() == before.tasks.keys()
+        assert all(
+            watched.plan.round(each) == before.round(each) for each in before.tasks
+        )
+        for each in watched.running:
+            assert watched.plan.after([each.id]) == before.after([each.id])
+            watched.plan.start(each)
+        watched.look()
+    watched.look()

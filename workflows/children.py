@@ -1,0 +1,135 @@
+"""
+Child workflows, which outlive the run of a mission that has started them.
+
+A run that continues as new is closed for the server: it would cancel its children, and
+what a child comes to would be told to nobody. So children are left alone
+(`ParentClosePolicy.ABANDON`), and a later run awaits them by what their end leaves: the
+record in the store, and a signal to look at it. To start one again is refused.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import WorkflowIDReusePolicy
+from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError
+
+from outlast.contracts.names import MISSIONS_QUEUE
+from outlast.contracts.policies import SHIPPED
+from workflows.closing import BOOKS, await_uncancelled
+from workflows.renewal import Renewal
+
+# Nobody signals for a child that is terminated. So its record is looked at by itself
+# too, ever more seldom: a child may wait for a person for weeks.
+FIRST_LOOK_S = 60.0
+LOOK_CAP_S = 3_600.0
+
+
+@dataclass(frozen=True)
+class Child:
+    """
+    A child workflow to be.
+
+    :param record: the activity that reads how it ended; None while it is under way.
+    :param known_by: what tells its record from another one's under the same id.
+    """
+
+    kind: str
+    given: Any
+    id: str
+    result: type[Any]
+    record: str
+    summary: str
+    known_by: str = ""
+
+
+class Children:
+    """
+    The children of one mission, whose run may be due for *renewal*.
+    """
+
+    def __init__(self, renewal: Renewal) -> None:
+        self.renewal = renewal
+        self._ended: dict[str, bool] = {}  # those awaited: whether they have signalled
+
+    def note_end(self, child: str) -> None:
+        """
+        Take a child's signal that it has ended.
+        """
+        if child in self._ended:
+            self._ended[child] = True
+
+    async def run(self, child: Child) -> Any:
+        """
+        Start *child*, unless an earlier run has, and await what it comes to. When we
+        are cancelled it is cancelled too, and awaited all the same.
+
+        :raises FailureError: as it failed, or because its end is not known.
+        """
+        try:
+            with self.renewal.busy():
+                handle = await _start(child)
+        except WorkflowAlreadyStartedError:
+            return await self._recorded(child)
+        return await handle
+
+    async def _recorded(self, child: Child) -> Any:
+        """
+        Await the end of a child of an earlier run.
+        """
+        pause_s = FIRST_LOOK_S
+        while (found := await self._look(child)) is None:
+            try:
+                await workflow.wait_condition(
+                    lambda: self._ended[child.id],
+                    timeout=timedelta(seconds=pause_s),
+                    timeout_summary=f"looks at {child.id}",
+                )
+            except TimeoutError:
+                pause_s = min(2 * pause_s, LOOK_CAP_S)
+            except asyncio.CancelledError:
+                await _cancel(child)
+        del self._ended[child.id]
+        return found
+
+    async def _look(self, child: Child) -> Any:
+        self._ended[child.id] = False
+        looking = workflow.start_activity(
+            child.record,
+            args=[child.id, child.known_by],
+            result_type=child.result | None,  # type: ignore[arg-type]
+            summary=child.id,
+            **BOOKS,
+        )
+        with self.renewal.busy():
+            cancelled = await await_uncancelled(looking)
+            if cancelled:
+                await _cancel(child)
+        return looking.result()
+
+
+async def _start(child: Child) -> workflow.ChildWorkflowHandle[Any, Any]:
+    return await workflow.start_child_workflow(
+        child.kind,
+        child.given,
+        id=child.id,
+        result_type=child.result,
+        task_queue=MISSIONS_QUEUE,
+        task_timeout=timedelta(seconds=SHIPPED.workflow_task_s),
+        static_summary=child.summary,
+        cancellation_type=workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+        parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+        id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+    )
+
+
+async def _cancel(child: Child) -> None:
+    """
+    Ask a child of an earlier run to end; it may have by now.
+    """
+    try:
+        await workflow.get_external_workflow_handle(child.id).cancel()
+    except FailureError:
+        workflow.logger.info("child.gone", extra={"child": child.id})
