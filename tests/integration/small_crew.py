@@ -50,7 +50,8 @@ class Crew:
     lost: set[str] = field(default_factory=set)  # roles that no worker plays
 
     def __post_init__(self) -> None:
-        self.client = with_storage(self.client, lambda: self.store)
+        if self.client is not None:  # a crew that nothing is sent to needs neither
+            self.client = with_storage(self.client, lambda: self.store)
 
     def plays(self, role: str, play: Play, **more: Any) -> None:
         """
