@@ -2,6 +2,8 @@
 How each end of an attempt is read.
 """
 
+import asyncio
+
 import pytest
 from temporalio.exceptions import (
     ActivityError,
@@ -15,6 +17,7 @@ from temporalio.exceptions import TimeoutError as TimedOut
 from unit_fakes import answer, assignment
 
 from outlast.contracts.errors import (
+    CRASHED,
     DRAINED,
     FAILED,
     NEVER_STARTED,
@@ -32,9 +35,10 @@ from outlast.contracts.errors import (
     TaskError,
     TryLater,
 )
-from outlast.contracts.models import Answer, Assignment, Beat, Checkpoint
+from outlast.contracts.models import Answer, Assignment, Beat, Checkpoint, DispatchState
 from outlast.contracts.policies import Policy
 from workflows.dispatch import DispatchNumbers, Pursuit
+from workflows.renewal import Renewal
 from workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
 
 SAVED = Checkpoint(seq=7, route="worker", value={"done": 3})
@@ -278,7 +282,10 @@ class Scripted(Pursuit):
     def __init__(self, *ends: ActivityError | Answer, stopped: str | None = None):
         crashes = Policy(crashes=2, failures=3)
         given = assignment().model_copy(update={"policy": crashes})
-        super().__init__(given, "worker", DispatchNumbers(), lambda: stopped)
+        self.renewal = Renewal()
+        super().__init__(
+            given, "worker", DispatchNumbers(), lambda: stopped, self.renewal
+        )
         self.ends = list(ends)
         self.given: list[Assignment] = []
         self.alone: list[bool] = []
@@ -498,3 +505,51 @@ async def test_what_another_try_will_not_change_is_handed_up(kind: str) -> None:
     """
     verdict = await Scripted(raised(kind), DONE).run()
     assert verdict == judge(raised(kind))
+
+
+class HandedBack(Scripted):
+    """
+    A pursuit whose attempts are taken back while they end as they are told.
+    """
+
+    async def _dispatch(self) -> Answer:
+        self.renewal.due = self._handed_back = True
+        return await super()._dispatch()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        died(4),
+        raised(CRASHED, EMPTY, 2),
+        raised(DRAINED, EMPTY, 1),
+        ended_by(CancelledError()),
+    ],
+    ids=["lost", "died", "drained", "cancelled"],
+)
+async def test_what_is_handed_back_is_not_counted(end: ActivityError) -> None:
+    """
+    However the attempt ends meanwhile; nothing is dispatched in this run any more, and
+    the next one goes on from what was known.
+    """
+    pursuit = HandedBack(end)
+    pursuit.take_up(DispatchState(route="worker", deaths=1, failures=2, dispatches=7))
+    running = asyncio.create_task(pursuit.run())
+    await asyncio.sleep(0.01)
+    assert not running.done()
+    assert len(pursuit.given) == 1
+    assert pursuit.state.deaths == 1
+    assert pursuit.state.failures == 2
+    assert pursuit.state.dispatches == 8
+    running.cancel()
+
+
+async def test_what_was_answered_while_it_was_handed_back_is_kept() -> None:
+    """
+    As is what another try will not change.
+    """
+    assert await HandedBack(DONE).run() == DONE
+    parked = raised(ParkedError.kind, EMPTY, 1)
+    verdict = await HandedBack(parked).run()
+    assert isinstance(verdict, Verdict)
+    assert verdict.next is Next.PARK
