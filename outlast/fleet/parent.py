@@ -19,6 +19,7 @@ from typing import Any
 
 from outlast.contracts.errors import BadInputError
 from outlast.fleet.blockage import Blockage
+from outlast.fleet.file_eye import FileEye
 from outlast.fleet.kinds import (
     RECORDER,
     UNENDED,
@@ -38,7 +39,7 @@ from outlast.fleet.report import Reporter
 from outlast.fleet.silent_beats import SilentBeats
 from outlast.fleet.standing import take_up
 from outlast.fleet.stopping import Stopping
-from outlast.fleet.store_watch import Waiting
+from outlast.fleet.store_watch import NOTE_S, Waiting
 from outlast.fleet.tally import Tally
 from outlast.fleet.watch import Child, Watch, shown
 from outlast.fleet.watchdog import Watchdog
@@ -120,6 +121,7 @@ class Fleet:
             asyncio.ensure_future(self.watch.look(beats)),
             asyncio.ensure_future(self.watch.listen(self.reporter.client)),
             asyncio.ensure_future(self._waiting.look()),
+            asyncio.ensure_future(self._keep_an_eye()),
             asyncio.ensure_future(take_up(self.reporter.client, self.settings.build)),
         ]
         try:
@@ -397,6 +399,17 @@ class Fleet:
             self._failed = f"it gave up on {child.kind} processes: {why}"
             self._code = EXIT_CANNOT_START
         self.stop()
+
+    async def _keep_an_eye(self) -> None:
+        """
+        Look at a store in a file from when all workers have it open.
+        """
+        store = self.settings.store
+        eye = FileEye(store if isinstance(store, Path) else None)
+        while True:
+            await asyncio.sleep(NOTE_S)
+            if self._announced and (why := eye.look()):
+                self._lose_store(why)
 
     def _lose_store(self, why: str) -> None:
         """

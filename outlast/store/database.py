@@ -69,6 +69,11 @@ class Database(Protocol):
         Refuse from now on whatever is not the store with this id.
         """
 
+    def mark(self, id_: str) -> None:
+        """
+        Leave a mark of the id where a store that is written over lacks it.
+        """
+
     def look(self) -> None:
         """
         Look whether the store is there and the one that is expected.
@@ -255,7 +260,9 @@ class Store:
         with self._database.migrating() as connection:
             migrate.upgrade(connection)
             enter(connection, schema.meta, {"key": ID, "value": uuid4().hex})
-            return str(connection.scalar(_meta(ID)))
+            id_ = str(connection.scalar(_meta(ID)))
+        self._database.mark(id_)
+        return id_
 
 
 def _not_theirs(place: str, how: str) -> StoreLostError:

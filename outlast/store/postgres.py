@@ -98,6 +98,11 @@ class PostgresDatabase:
     def expect(self, id_: str) -> None:
         self._id = id_
 
+    def mark(self, id_: str) -> None:
+        """
+        Do nothing: each connection reads the id itself.
+        """
+
     def look(self) -> None:
         with self.reading(0.0) as connection:
             self._refuse_another(connection.exec_driver_sql(OWN_ID).scalar())

@@ -60,6 +60,16 @@ class SqliteDatabase:
     def expect(self, id_: str) -> None:
         self._id = id_
 
+    def mark(self, id_: str) -> None:
+        """
+        Write the id in short among the file's first bytes, which can be read without
+        SQLite, and past its log: see `FileEye`.
+        """
+        with self._lock:
+            driver: Any = self._connection.connection.driver_connection
+            driver.execute(f"PRAGMA application_id={int(id_[:7], 16)}")
+        self.shrink()
+
     def look(self) -> None:
         self._file.look(self._id)
 

@@ -4,12 +4,17 @@ What a fleet says of its store: in the recorder, in health, in the log, and at t
 
 import asyncio
 import logging
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from unit_fakes import mission, task
 
 from outlast.contracts.errors import StoreLostError
+from outlast.fleet.file_eye import FileEye
 from outlast.fleet.kinds import Kind, recorder_of
 from outlast.fleet.parent import EXIT_STORE_LOST, Fleet
 from outlast.fleet.recorder import Recorder
@@ -22,6 +27,7 @@ from outlast.fleet.store_watch import (
 )
 from outlast.runtime.opening import open_store
 from outlast.runtime.settings import Settings
+from outlast.store.books import Books
 from outlast.store.calls import Trouble
 from outlast.store.database import Store
 
@@ -121,6 +127,54 @@ async def test_a_fleet_whose_store_is_lost_stops_with_one_sentence(
     assert fleet.stopping.begun
     assert fleet._code == EXIT_STORE_LOST
     assert [each.getMessage() for each in caplog.records] == ["store.lost: it is gone"]
+
+
+def overwritten(path: Path) -> None:
+    other = path.with_name("other.db")
+    Store(other).close()
+    with path.open("r+b") as file:  # the same file, as `cp` writes it
+        file.truncate(0)
+        file.write(other.read_bytes())
+
+
+def emptied(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def replaced(path: Path) -> None:
+    body = path.read_bytes()
+    path.unlink()
+    path.with_name("another").touch()  # that inodes are not given out again
+    path.write_bytes(body)
+
+
+@pytest.mark.parametrize("change", [overwritten, emptied, replaced, Path.unlink])
+def test_the_parent_sees_a_file_that_is_another_one_now(
+    tmp_path: Path, change: Any
+) -> None:
+    """
+    Also while all of the store's pages are in its log, where SQLite does not look at
+    the file itself.
+    """
+    path = tmp_path / "store.db"
+    store, eye = Store(path), FileEye(path)
+    assert eye.look() is None
+    Books(store).open(mission(task("a")))
+    store._database.shrink()  # a checkpoint changes nothing that the eye looks at
+    assert eye.look() is None
+    change(path)
+    told = eye.look()
+    assert told is not None
+    assert str(path) in told
+    with suppress(StoreLostError):
+        store.close()
+
+
+def test_a_store_elsewhere_has_no_file_to_look_at() -> None:
+    """
+    Its workers look at it themselves.
+    """
+    assert FileEye(None).look() is None
 
 
 async def test_a_worker_that_can_never_open_its_store_stops_the_fleet(
