@@ -8,6 +8,7 @@ reads first and writes later fails under contention however long it waits.
 import sqlite3
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +68,8 @@ class SqliteDatabase:
         """
         with self._lock:
             driver: Any = self._connection.connection.driver_connection
-            driver.execute(f"PRAGMA application_id={int(id_[:7], 16)}")
+            mark = zlib.crc32(id_.encode()) >> 1  # it is signed there
+            driver.execute(f"PRAGMA application_id={mark}")
         self.shrink()
 
     def look(self) -> None:
