@@ -11,6 +11,7 @@ from pathlib import Path
 
 from outlast.runtime.settings import Settings
 from outlast.store.database import Store
+from outlast.store.private import make_folder, replace_private
 
 NOTE = "stores.json"  # the id of each store that this home has used, by its place
 
@@ -38,9 +39,6 @@ def _known(note: Path) -> dict[str, str]:
 
 
 def _write(note: Path, known: dict[str, str]) -> None:
-    fresh = note.with_suffix(".new")
     with suppress(OSError):  # then it is remembered the next time
-        note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh.write_text(json.dumps(known))
-        fresh.chmod(0o600)
-        fresh.replace(note)
+        make_folder(note.parent)
+        replace_private(note, json.dumps(known))
