@@ -32,6 +32,7 @@ from outlast.contracts.errors import (
     BudgetSpentError,
     CheckpointError,
     HeldError,
+    OutsideError,
     StaleAttemptError,
 )
 from outlast.contracts.models import Assignment, Beat, Checkpoint
@@ -247,9 +248,14 @@ class Context:
         """
         Read what became of the items of *batch*, in their order: with a result, or
         with the cause why there is none.
+
+        :raises OutsideError: when it is another tenant's.
         """
         await self.gate.enter()
         outcomes = Outcomes(self._ledger.store)
+        owner = await outcomes.store.run(outcomes.tenant_of, batch)
+        if owner not in (None, self.tenant):
+            raise OutsideError(f"batch {batch!r} is another tenant's")
         after = 0
         while found := await outcomes.store.run(outcomes.harvest, batch, after):
             for each in found:

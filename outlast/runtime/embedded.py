@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from outlast.contracts.errors import BadInputError, PortTakenError, UnavailableError
+from outlast.runtime.home import refuse_long
 from outlast.runtime.locks import lock_port
 from outlast.runtime.server_lock import (
     Ports,
@@ -228,9 +229,10 @@ async def start_server(home: Path, port: int | None, ui_port: int | None) -> Ser
     somebody was faster to those. The usual ports of a home whose server was killed are
     the ones where its clients still look for it.
 
-    :raises BadInputError: when an asked port is in use.
+    :raises BadInputError: when an asked port is in use, or *home* is too far down.
     :raises UnavailableError: when none starts.
     """
+    refuse_long(home)
     for tried in range(1, PORT_TRIES + 1):
         server = Server(home, *choose_ports(port, ui_port, left_ports(home)))
         try:

@@ -12,6 +12,8 @@ from pathlib import Path
 from outlast.contracts.errors import BadInputError
 from outlast.store.private import OTHERS_WRITE
 
+# SQLite opens no file whose path is longer than 504 bytes; temporal.db is our longest.
+MOST_BYTES = 490
 OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
 
 
@@ -38,6 +40,20 @@ def refuse_shared(home: Path) -> None:
         raise BadInputError(
             f"OUTLAST_HOME {here} can be written by others (mode {mode:04o}), who "
             f"could change all that lies in it: chmod go-w {here}"
+        )
+
+
+def refuse_long(home: Path) -> None:
+    """
+    Refuse a home too far down for the files of SQLite in it.
+
+    :raises BadInputError: in one sentence.
+    """
+    length = len(os.fsencode(home.resolve()))
+    if length > MOST_BYTES:
+        raise BadInputError(
+            f"OUTLAST_HOME has a path of {length} bytes, and SQLite opens no file in a "
+            f"folder of more than {MOST_BYTES}: set OUTLAST_HOME to a shorter one"
         )
 
 

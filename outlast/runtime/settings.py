@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.policies import MODEL_SILENCE_S, SHIPPED, Timing, timing_of
 from outlast.contracts.sizes import LARGEST_BYTES, MIB
-from outlast.runtime.home import refuse_shared
+from outlast.runtime.home import refuse_long, refuse_shared
 
 SHIPPED_CREW = [
     "activities.librarian",
@@ -200,7 +200,7 @@ def settings() -> Settings:
     Read the settings of this process, once.
 
     :raises BadInputError: naming the variable that does not fit, or a home that others
-        can write.
+        can write or that is too far down.
     """
     load_dotenv(Path.cwd() / ".env")
     try:
@@ -211,6 +211,8 @@ def settings() -> Settings:
         name = "OUTLAST_" + "_".join(str(part) for part in fault["loc"]).upper()
         raise BadInputError(f"{name}: {told}" if fault["loc"] else told) from None
     refuse_shared(chosen.home)
+    if chosen.database_url is None:
+        refuse_long(chosen.home)
     return chosen
 
 

@@ -75,6 +75,14 @@ class Outcomes:
                 yield row.item, self._whole(batch, row.result), row.degraded
             after = found[-1].item
 
+    def tenant_of(self, batch: str) -> str | None:
+        """
+        Say whose *batch* is; None where there is no such.
+        """
+        query = sa.select(batches.c.tenant).where(batches.c.id == batch)
+        with self.store.read() as connection:
+            return connection.scalar(query)
+
     def harvest(self, batch: str, after: int, page: int = 500) -> list[Harvested]:
         """
         Read settled items past *after*, with what became of them: a page of them, or

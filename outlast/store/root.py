@@ -35,10 +35,10 @@ def confine(root: Path | None, outputs: Sequence[Path] | None = None) -> None:
 def writing_below(roots: Sequence[Path] | None) -> Iterator[None]:
     """
     Let missions have files written below *roots* alone, for as long as this lasts; None
-    for wherever we can.
+    where that is known no better than before.
     """
     before = _root, _outputs
-    confine(_root, roots)
+    confine(_root, _outputs if roots is None else roots)
     try:
         yield
     finally:

@@ -33,6 +33,7 @@ from outlast.contracts.errors import (
     CheckpointError,
     GiveUp,
     MissingSecretError,
+    OutsideError,
     ParkedError,
     ResultError,
     StaleAttemptError,
@@ -46,6 +47,7 @@ from outlast.contracts.models import (
     Limits,
 )
 from outlast.contracts.policies import Policy
+from outlast.contracts.pool import Batch
 from outlast.contracts.sizes import CHECKPOINT_BYTES, KIB, PAYLOAD_BYTES
 from outlast.contracts.texts import SUMMARY_CHARS
 from outlast.store.batches import Batches
@@ -993,3 +995,17 @@ async def test_what_a_step_took_is_counted_as_it_is_saved(stage: Stage) -> None:
     assert saved is not None
     assert saved.value == {"step": 2}
     assert stage.ledger.spend(claim, 0, 0.0).task.tokens == 11
+
+
+async def test_another_tenants_batch_is_not_read(stage: Stage) -> None:
+    """
+    Though its name is known: nothing of it comes, and no retry would change that.
+    """
+    batches = Batches(stage.ledger.store)
+    batches.open(Batch(id="theirs", role="clerk", tenant="somebody-else"))
+
+    async def play(given: dict[str, Any], ctx: Context) -> list[Any]:
+        return [each.result async for each in ctx.batch_results("theirs")]
+
+    with pytest.raises(OutsideError, match="another tenant's"):
+        await stage.play(play)

@@ -15,7 +15,12 @@ from unit_fakes import told_in_one_sentence
 from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.runtime import home as homes
 from outlast.runtime import locks
-from outlast.runtime.home import refuse_shared, why_readable
+from outlast.runtime.home import (
+    MOST_BYTES,
+    refuse_long,
+    refuse_shared,
+    why_readable,
+)
 from outlast.runtime.locks import held, home_of, lock, lock_port
 from outlast.runtime.settings import Settings, settings
 from outlast.store.database import Store
@@ -244,3 +249,20 @@ def test_a_link_of_somebody_else_is_no_home(tmp_path: Path) -> None:
     os.chown(link, 4711, 4711, follow_symlinks=False)
     with pytest.raises(BadInputError, match="belongs to 4711"):
         refuse_shared(link)
+
+
+def test_a_home_too_far_down_is_one_sentence(tmp_path: Path) -> None:
+    """
+    SQLite would not open a file there; up to it, it does.
+    """
+
+    def deep(length: int) -> Path:
+        here = tmp_path
+        while (left := length - len(str(here))) > 200:
+            here /= "x" * 100
+        return here / ("y" * (left - 1))
+
+    refuse_long(deep(MOST_BYTES))
+    with pytest.raises(BadInputError, match=f"{MOST_BYTES + 1} bytes"):
+        refuse_long(deep(MOST_BYTES + 1))
+    Store(deep(MOST_BYTES) / "temporal.db").close()

@@ -370,3 +370,11 @@ def test_a_starter_judges_for_a_while(output: Path) -> None:
     with writing_below([output / "home"]), pytest.raises(OutsideError):
         writable(output / "outside")
     assert writable(output / "outside") == output / "outside"
+
+
+def test_a_worker_that_does_not_know_others_roots_keeps_its_own(output: Path) -> None:
+    """
+    What it checks for others, as follow-ups, it may have to write itself.
+    """
+    with writing_below(None), pytest.raises(OutsideError):
+        writable(output / "outside")
