@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from activities.answering.handover import Citation, Index, Publication, Review
 from outlast import Context, agent
-from outlast.contracts.names import Name
+from outlast.contracts.names import MissionName
 from outlast.contracts.texts import markdown, markdown_name
 from outlast.store.passages import flat
 from outlast.store.private import make_folder
@@ -21,7 +21,7 @@ class Order(BaseModel):
     reports: OutputPath | None = (
         None  # on this host; None where only the starter has one
     )
-    mission: Name
+    mission: MissionName
     needs: dict[str, Review | Index]
 
 

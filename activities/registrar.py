@@ -4,7 +4,7 @@ for.
 """
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from temporalio import activity
@@ -16,8 +16,13 @@ from outlast.attempt.counts import DEAD_TASKS, PARKED, count
 from outlast.attempt.current_run import order_of
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.runs import in_order
-from outlast.contracts.errors import STALE, BadInputError, StaleAttemptError
-from outlast.contracts.models import Answer, Assignment, Mission
+from outlast.contracts.errors import (
+    BAD_INPUT,
+    STALE,
+    BadInputError,
+    StaleAttemptError,
+)
+from outlast.contracts.models import Answer, Assignment, Mission, Opening, filled_in
 from outlast.contracts.reports import Report, Status
 from outlast.contracts.texts import SUMMARY_CHARS, digest, shorten
 from outlast.contracts.trees import MISSION_ROLE
@@ -27,27 +32,41 @@ from outlast.store.database import Store
 COUNTED = {Status.PARKED: PARKED, Status.DEAD: DEAD_TASKS}
 
 
-def books_of(store: Store) -> list[Callable[..., Coroutine[Any, Any, Any]]]:
+Fill = Callable[[Mission], Awaitable[Opening]]
+
+
+def books_of(store: Store, fill: Fill) -> list[Callable[..., Coroutine[Any, Any, Any]]]:
     """
     Make the activities that keep the missions' books in *store*.
+
+    :param fill: finds what a mission lacks that Temporal alone has started.
     """
-    made = (open_mission, reopen_mission, close_mission, record_report, find_answer)
-    return [make(store) for make in made]
+    made = (reopen_mission, close_mission, record_report, find_answer)
+    return [open_mission(store, fill), *(make(store) for make in made)]
 
 
-def open_mission(store: Store) -> Callable[[Mission], Coroutine[Any, Any, None]]:
+def open_mission(
+    store: Store, fill: Fill
+) -> Callable[[Mission], Coroutine[Any, Any, Opening | None]]:
     """
-    Make the activity that opens the books of a mission within another one.
+    Make the activity that opens the record of a mission that lies within another one,
+    or that Temporal alone has started.
     """
 
     @activity.defn(name="open_mission")
-    async def open_(mission: Mission) -> None:
+    async def open_(mission: Mission) -> Opening | None:
         books = Books(store)
         try:
+            lacked = None if mission.store else await fill(mission)
+            if lacked is not None:
+                mission = filled_in(mission, lacked)
             await store.run(books.open, mission)
         except BadInputError as error:
-            raise ApplicationError(str(error), non_retryable=True) from None
-        await store.run(books.accept, mission.id)
+            raise ApplicationError(
+                str(error), type=BAD_INPUT, non_retryable=True
+            ) from None
+        await store.run(books.reopen, mission.id)
+        return lacked
 
     return open_
 
@@ -111,15 +130,26 @@ def close_mission(
     """
 
     @activity.defn(name="close_mission")
-    async def close(report: Report, parent: str, run: str) -> None:
-        await store.run(Books(store).close, report)
+    async def close(report: Report, parent: str, parent_run: str) -> None:
+        run, books = activity.info().workflow_run_id or "", Books(store)
+        if not await store.run(books.close, report, run) and await _is_current(run):
+            # Closed by an earlier run: this one began by a reset.
+            await store.run(books.close, report, run, again=True)
         if parent:
-            await tell_parent(parent, run)
+            await tell_parent(parent, parent_run)
         for task in report.tasks:
             if task.status in COUNTED:
                 count(COUNTED[task.status])
 
     return close
+
+
+async def _is_current(run: str) -> bool:
+    """
+    Ask the server whether *run* is the one that our workflow has now.
+    """
+    handle = activity.client().get_workflow_handle(activity.info().workflow_id or "")
+    return (await handle.describe()).run_id == run
 
 
 def reopen_mission(store: Store) -> Callable[[str], Coroutine[Any, Any, None]]:

@@ -14,7 +14,7 @@ from outlast.contracts.texts import markdown_cell
 # Of a larger mission only what runs and what ended last is shown: drawing it for each
 # change would cost more than carrying it out.
 MOST_ROWS = 50
-# What a person is asked, at most: the page has no room for more.
+# What a person is asked and told, at most: the page has no room for more.
 MOST_LINES = 40
 ASKED_BYTES = BOARD_BYTES // 3
 
@@ -67,10 +67,11 @@ def _by_need(progress: Progress) -> Iterator[str]:
 
 def _questions(progress: Progress) -> list[str]:
     """
-    List what is asked, with the commands that answer.
+    List what was given up and what is asked, with the commands that help.
     """
+    lines = [line for each in progress.settled for line in _again(progress, each)]
     some = progress.asked[:MOST_LINES]
-    lines = [line for each in some for line in _asked(progress.mission, each)]
+    lines += [line for each in some for line in _asked(progress.mission, each)]
     shown = list(_within(lines[:MOST_LINES], ASKED_BYTES))
     if len(shown) == len(lines):
         return shown
@@ -86,6 +87,16 @@ def _within(lines: Iterable[str], most: int) -> Iterator[str]:
         if most < 0:
             return
         yield line
+
+
+def _again(progress: Progress, outcome: Outcome) -> list[str]:
+    """
+    Give the command that has a task done again which was given up.
+    """
+    if outcome.status not in (Status.DEAD, Status.PARKED):
+        return []
+    command = f"starter.py redrive {progress.mission} --task {outcome.id}"
+    return ["", f"**{outcome.id}** is {outcome.status}: again with `{command}`"]
 
 
 def _asked(mission: str, asked: Asked) -> list[str]:

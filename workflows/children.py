@@ -8,13 +8,19 @@ record in the store, and a signal to look at it. To start one again is refused.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
-from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError
+from temporalio.exceptions import (
+    ChildWorkflowError,
+    FailureError,
+    WorkflowAlreadyStartedError,
+)
 
 from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.policies import SHIPPED
@@ -32,6 +38,7 @@ class Child:
     """
     A child workflow to be.
 
+    :param failed: reads its report out of what it has failed with.
     :param record: the activity that reads how it ended; None while it is under way.
     :param known_by: what tells its record from another one's under the same id.
     """
@@ -39,7 +46,8 @@ class Child:
     kind: str
     given: Any
     id: str
-    result: type[Any]
+    result: type[BaseModel]
+    failed: Callable[[object], BaseModel | None]
     record: str
     summary: str
     known_by: str = ""
@@ -73,7 +81,13 @@ class Children:
                 handle = await _start(child)
         except WorkflowAlreadyStartedError:
             return await self._recorded(child)
-        return await handle
+        try:
+            return await handle
+        except ChildWorkflowError as error:
+            report = child.failed(error.cause)
+            if report is None:
+                raise
+            return report
 
     async def _recorded(self, child: Child) -> Any:
         """
@@ -99,7 +113,6 @@ class Children:
         looking = workflow.start_activity(
             child.record,
             args=[child.id, child.known_by],
-            result_type=child.result | None,  # type: ignore[arg-type]
             summary=child.id,
             **BOOKS,
         )
@@ -107,7 +120,8 @@ class Children:
             cancelled = await await_uncancelled(looking)
             if cancelled:
                 await _cancel(child)
-        return looking.result()
+        found = looking.result()
+        return None if found is None else child.result.model_validate(found)
 
 
 async def _start(child: Child) -> workflow.ChildWorkflowHandle[Any, Any]:

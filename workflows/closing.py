@@ -1,20 +1,26 @@
 """
-How a mission ends: its report, and the write that keeps it.
+How a mission begins and ends in the books: its record, its report, and how a failed
+one looks to Temporal.
 """
 
 import asyncio
 from datetime import timedelta
 from typing import Any
 
+from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.common import RetryPolicy
+from temporalio.exceptions import ApplicationError
 
-from outlast.contracts.models import Mission
+from outlast.contracts.errors import BATCH_FAILED, MISSION_FAILED, BadInputError
+from outlast.contracts.models import Mission, Opening
 from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.plan import mission_status
 from outlast.contracts.policies import BACKOFF_CAP_S, BACKOFF_FIRST_S
+from outlast.contracts.pool import BatchReport
 from outlast.contracts.reports import Outcome, Report, Status
 from outlast.contracts.sizes import LACKS
+from outlast.contracts.texts import CAUSE_CHARS, shorten
 
 # Closing the books waits for the store as long as it takes a person to mend it: a
 # month, by the longest pause between two tries.
@@ -50,20 +56,54 @@ def report_of(mission: str, outcomes: list[Outcome], cancelled: bool) -> Report:
     return Report(mission=mission, status=status, tasks=outcomes, degraded=lacking)
 
 
-async def open_books(mission: Mission) -> None:
+def failure_of(report: Report) -> ApplicationError:
     """
-    Note in the ledger that a mission begins within another, or that one goes on.
+    Make the error by which the workflow of a failed mission fails, so that Temporal
+    lists it as such; whoever awaits it reads the report in the error's details.
+    """
+    lacks = "; ".join(report.degraded) or report.status.value
+    again = f"do it again with: starter.py redrive {report.mission}"
+    return ApplicationError(
+        f"mission {report.mission} failed: {shorten(lacks, CAUSE_CHARS)}; {again}",
+        report,
+        type=MISSION_FAILED,
+        non_retryable=True,
+    )
+
+
+def failure_of_batch(report: BatchReport) -> ApplicationError:
+    """
+    Make the error by which the workflow of a batch fails that nobody can work on.
+    """
+    return ApplicationError(
+        f"batch {report.batch} failed: {shorten(report.failed or '', CAUSE_CHARS)}",
+        report,
+        type=BATCH_FAILED,
+        non_retryable=True,
+    )
+
+
+async def open_books(mission: Mission) -> tuple[Opening | None, bool]:
+    """
+    Open the record of a mission that Temporal alone has started, that begins within
+    another one, or that goes on; returns what it lacks, and whether it was cancelled
+    meanwhile.
     """
     if mission.past is not None and mission.past.redrive is None:
-        return  # it goes on in another run
+        return None, False  # it goes on in another run
     if mission.past is not None:
         opening = workflow.start_activity("reopen_mission", mission.id, **BOOKS)
-    elif mission.parent:
+    elif mission.parent or not mission.store:
         opening = workflow.start_activity("open_mission", mission, **BOOKS)
     else:
-        return
-    if await await_uncancelled(opening):
-        raise asyncio.CancelledError
+        return None, False
+    cancelled = await await_uncancelled(opening)
+    if mission.store:
+        return None, cancelled
+    try:
+        return Opening.model_validate(opening.result()), cancelled
+    except ValidationError:  # anybody can complete an activity in its worker's place
+        raise BadInputError("its first activity was completed by others") from None
 
 
 async def close_books(report: Report) -> None:

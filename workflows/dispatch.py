@@ -10,7 +10,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
+from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError
@@ -43,6 +45,8 @@ RETRIES = RetryPolicy(
 
 # After these the task goes on, or nobody waits for its answer any more.
 UNASKED = {Next.ASK, Next.SKIP}
+
+BY_OTHERS = "its attempt was completed from outside, with what is no answer"
 
 AGAIN = {
     Next.AGAIN_CRASHED,
@@ -129,7 +133,7 @@ class Pursuit:
         self._superseded = Supersession(numbers)
         self._stopped = stopped
         self._heartbeat_timeout_s = heartbeat_timeout_s
-        self._attempt: workflow.ActivityHandle[Answer] | None = None
+        self._attempt: workflow.ActivityHandle[Any] | None = None
         self._stranded = False
         self._renewal = renewal
         self._handed_back = False
@@ -205,9 +209,13 @@ class Pursuit:
             self.dispatches += 1
             self._stranded = False
             try:
-                return await self._dispatch()
+                answer = await self._dispatch() or await self._recorded()
             except ActivityError as error:
                 verdict = judge(error)
+            else:
+                if answer is not None:
+                    return answer
+                verdict = Verdict(Next.AGAIN_HANDED_ON, BY_OTHERS)
             if self._handed_back and verdict.next in HANDED_BACK and not told_to_end():
                 self.numbers.pass_over(verdict.dispatch)
                 self._take_over(
@@ -302,14 +310,16 @@ class Pursuit:
         with self._renewal.busy():
             return await recorded(given.mission, given.task.id, given.round)
 
-    async def _dispatch(self) -> Answer:
+    async def _dispatch(self) -> Answer | None:
+        """
+        Have an attempt made; None when it was completed with what is no answer.
+        """
         task = self.assignment.task.id
         queue = alone_queue_of if self.suspect else queue_of
         number = {"dispatch": self.numbers.next()}
         self._attempt = workflow.start_activity(
             self.route,
             self.assignment.model_copy(update=number),
-            result_type=Answer,
             task_queue=queue(self.route),
             activity_id=self.attempt_id,
             summary=task,
@@ -319,8 +329,18 @@ class Pursuit:
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
         with self._renewal.busy():
-            answer: Answer = await self._attempt
-        return answer
+            return answer_in(await self._attempt)
+
+
+def answer_in(result: object) -> Answer | None:
+    """
+    Read an attempt's result, which others can have reported in its worker's place: what
+    could not be decoded would fail the workflow task for ever.
+    """
+    try:
+        return Answer.model_validate(result)
+    except ValidationError:
+        return None
 
 
 async def recorded(mission: str, task: str, round_: int) -> Answer | None:
@@ -329,16 +349,13 @@ async def recorded(mission: str, task: str, round_: int) -> Answer | None:
     we were cancelled meanwhile.
     """
     try:
-        found: Answer | None = await workflow.execute_activity(
-            "find_answer",
-            args=[mission, task, round_],
-            result_type=Answer | None,  # type: ignore[arg-type]
-            summary=task,
-            **BOOKS,
+        return answer_in(
+            await workflow.execute_activity(
+                "find_answer", args=[mission, task, round_], summary=task, **BOOKS
+            )
         )
     except ActivityError:
         return None
-    return found
 
 
 def told_to_end() -> bool:

@@ -7,7 +7,7 @@ import asyncio
 from temporalio.exceptions import ActivityError, ChildWorkflowError
 
 from outlast.contracts.models import FanOutRef, Mission
-from outlast.contracts.pool import Batch, BatchReport, PoolState
+from outlast.contracts.pool import Batch, BatchReport, PoolState, batch_report_in
 from outlast.contracts.scopes import Scope
 from workflows.children import Child, Children
 from workflows.dispatch import told_to_end
@@ -49,6 +49,7 @@ def _child(batch: Batch, items: int) -> Child:
         given=PoolState(batch=batch),
         id=batch.id,
         result=BatchReport,
+        failed=batch_report_in,
         record="find_batch_report",
         summary=f"{items} items for {batch.role}",
     )

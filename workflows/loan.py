@@ -4,6 +4,7 @@ One lease on its way: where it waits, and who is charged when its process dies.
 
 from datetime import timedelta
 
+from pydantic import ValidationError
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
@@ -25,14 +26,19 @@ CONVICTED = 3
 
 async def dispatch(lease: Lease) -> Worked:
     """
-    Have a worker work through *lease*.
+    Have a worker work through *lease*, again if others complete it in its place.
 
     :raises ActivityError: when it does not come to its end.
     """
-    worked: Worked = await workflow.execute_activity(
+    while (worked := await _work(lease)) is None:
+        lease = lease.model_copy(update={"again": True})
+    return worked
+
+
+async def _work(lease: Lease) -> Worked | None:
+    worked = await workflow.execute_activity(
         lease_type(lease.batch.role),
         lease,
-        result_type=Worked,
         task_queue=_queue(lease),
         summary=f"{lease.span.start} to {lease.span.stop - 1}",
         heartbeat_timeout=timedelta(seconds=lease.batch.heartbeat_timeout_s),
@@ -40,7 +46,10 @@ async def dispatch(lease: Lease) -> Worked:
         retry_policy=RETRIES,
         cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     )
-    return worked
+    try:
+        return Worked.model_validate(worked)
+    except ValidationError:
+        return None
 
 
 def _queue(lease: Lease) -> str:

@@ -11,11 +11,13 @@ from collections import deque
 from datetime import timedelta
 from typing import Any
 
+from pydantic import ValidationError
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ActivityError, FailureError
 
 with workflow.unsafe.imports_passed_through():
+    from outlast.contracts.errors import BadInputError
     from outlast.contracts.names import MISSIONS_QUEUE
     from outlast.contracts.policies import (
         BACKOFF_CAP_S,
@@ -37,8 +39,9 @@ with workflow.unsafe.imports_passed_through():
         next_size,
     )
     from outlast.contracts.texts import CAUSE_CHARS, shorten
-    from workflows.closing import parent_run
+    from workflows.closing import failure_of_batch, parent_run
     from workflows.dispatch import AGAIN, DispatchNumbers, Supersession
+    from workflows.entry import NOTHING, nothing_to_do, read_state, refusal
     from workflows.faults import FAULTS, cause_of
     from workflows.loan import charge, convicted, dispatch, held
     from workflows.verdict import Next, Verdict, judge
@@ -56,7 +59,13 @@ class PoolWorkflow:
     """
 
     @workflow.init
-    def __init__(self, state: PoolState) -> None:
+    def __init__(self, given: RawValue = NOTHING) -> None:
+        self.refused: BadInputError | None = None
+        try:
+            state = read_state(given)
+        except BadInputError as error:
+            self.refused = error
+            state = nothing_to_do()
         self.batch = state.batch
         self.state = state
         self.size = state.lease_size
@@ -75,7 +84,9 @@ class PoolWorkflow:
         self.failed: str | None = None
 
     @workflow.run
-    async def run(self, state: PoolState) -> BatchReport:
+    async def run(self, given: RawValue = NOTHING) -> BatchReport:
+        if self.refused is not None:
+            raise refusal(self.refused)
         try:
             report = await self._work_off()
         except asyncio.CancelledError:
@@ -87,6 +98,8 @@ class PoolWorkflow:
         except Exception as error:
             self.failed = cause_of(error)
             report = await self._end()
+        if report.failed:
+            raise failure_of_batch(report)
         return report
 
     @workflow.query
@@ -248,7 +261,7 @@ class PoolWorkflow:
             deaths=count,
             cause=f"its process died {count} times: {verdict.cause}",
         )
-        buried = await self._keep("bury", burial, result=bool)
+        buried = await self._keep("bury", burial)
         self.settled += 1
         self.dead += bool(buried)
 
@@ -291,7 +304,6 @@ class PoolWorkflow:
         keeping = workflow.start_activity(
             name,
             args=args,
-            result_type=result,
             task_queue=MISSIONS_QUEUE,
             heartbeat_timeout=KEEPING_LIMIT,
             start_to_close_timeout=KEEPING_LIMIT,
@@ -307,7 +319,13 @@ class PoolWorkflow:
             except asyncio.CancelledError:
                 # Cancelling a batch must not lose its count.
                 self.stopped = self.stopped or "cancelled"
-        return keeping.result()
+        found = keeping.result()
+        if result is None or (found is None and result is not Survey):
+            return found
+        try:
+            return result.model_validate(found)
+        except ValidationError:  # it was completed from outside: again
+            return await self._keep(name, *args, result=result)
 
     def _events(self) -> int:
         return self.state.events + workflow.info().get_current_history_length()

@@ -210,7 +210,9 @@ class Settling:
         if self._answer is not None:
             return await self._answered(self._answer)
         approval = self.task.approval
-        if approval is not None and approval.before == "start" and not self._began:
+        asks = approval is not None and approval.before == "start" and not self._began
+        # Done in a run before this one, it was approved there.
+        if asks and not await self._is_recorded():
             said = await self._ask("start", "")
             if not said.approved:
                 return self._settled(Status.SKIPPED, said.told)
@@ -218,6 +220,16 @@ class Settling:
         if self.task.role == MISSION_ROLE:
             return await self._by_a_mission()
         return await self._try_routes()
+
+    async def _is_recorded(self) -> bool:
+        """
+        Ask the ledger whether this round of the task has been done.
+        """
+        mission, task = self._ground.mission.id, self.task.id
+        answer = await recorded(mission, task, self._ground.plan.round(task))
+        if told_to_end():
+            raise asyncio.CancelledError
+        return answer is not None
 
     async def _by_a_mission(self) -> Outcome:
         """
@@ -347,7 +359,11 @@ class Settling:
             scope = mission.logical.within(task, self._ground.plan.round(task))
             self._answer = answer
             children = self._ground.children
-            self._lacks = await run_fan_out(answer.spread, mission, scope, children)
+            try:
+                self._lacks = await run_fan_out(answer.spread, mission, scope, children)
+            except (ActivityError, ChildWorkflowError) as error:
+                cause = shorten(str(error.cause or error), CAUSE_CHARS)
+                return self._settled(Status.DEAD, f"its batch: {cause}")
         reasons = [*self._routes.lacks, *self._lacks, *answer.degraded]
         status = Status.DEGRADED if reasons else Status.DONE
         try:

@@ -13,19 +13,21 @@ from itertools import islice
 from typing import NoReturn
 
 from temporalio import workflow
-from temporalio.common import SearchAttributeKey
-from temporalio.exceptions import FailureError
+from temporalio.common import RawValue, SearchAttributeKey
+from temporalio.exceptions import ActivityError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from outlast.contracts.errors import BadInputError
     from outlast.contracts.models import (
         Checkpoint,
         Mission,
+        Opening,
         Past,
         Redoing,
         Redrive,
         Task,
         TaskState,
+        filled_in,
     )
     from outlast.contracts.orders import Decision, Sighting
     from outlast.contracts.plan import ANSWERED, Plan, settle
@@ -33,16 +35,19 @@ with workflow.unsafe.imports_passed_through():
     from outlast.contracts.texts import CAUSE_CHARS, shorten
     from workflows.board import MOST_ROWS, board
     from workflows.children import Children
-    from workflows.closing import close_books, open_books, report_of
+    from workflows.closing import close_books, failure_of, open_books, report_of
     from workflows.dispatch import DispatchNumbers, told_to_end
+    from workflows.entry import NOTHING, read_mission, refusal, without_tasks
     from workflows.faults import FAULTS, cause_of
     from workflows.people import Desk
     from workflows.renewal import Renewal
     from workflows.settling import Ground, Settling, Turn
 
 STATUS = SearchAttributeKey.for_keyword("OutlastStatus")
+TENANT = SearchAttributeKey.for_keyword("OutlastTenant")
 
 
+# With another number of inputs than one the call itself is refused: a TypeError.
 @workflow.defn(name="Supervisor", failure_exception_types=FAULTS)
 class SupervisorWorkflow:
     """
@@ -51,10 +56,16 @@ class SupervisorWorkflow:
     """
 
     @workflow.init
-    def __init__(self, mission: Mission) -> None:
-        self.mission = mission
-        self.plan = Plan(mission)
-        past = mission.past or Past(outcomes=[])
+    def __init__(self, given: RawValue = NOTHING) -> None:
+        self.refused: BadInputError | None = None
+        self.opened = False
+        self.mission = without_tasks(workflow.info().workflow_id)
+        blank = self.mission
+        try:
+            self.mission = read_mission(given)
+        except BadInputError as error:
+            self.refused = error
+        past = self.mission.past or Past(outcomes=[])
         self.under_way = past.under_way
         self.desk = Desk(self._show, _due(past))
         self.renewal = Renewal()
@@ -68,6 +79,20 @@ class SupervisorWorkflow:
         self.redoing: dict[asyncio.Task[None], None] = {}
         self.carried: dict[str, Checkpoint] = {}
         self.numbers = DispatchNumbers(past.dispatches)
+        self._begin(blank)
+        try:
+            if self.mission.store:  # else its routes are resolved first
+                self._begin(self.mission)
+        except BadInputError as error:
+            self.refused = error
+
+    def _begin(self, mission: Mission) -> None:
+        """
+        Make the plan of *mission*, and take up what it has behind it.
+
+        :raises BadInputError: when it does not hold together.
+        """
+        self.plan = Plan(mission)
         self.ground = Ground(
             mission=mission,
             plan=self.plan,
@@ -81,12 +106,12 @@ class SupervisorWorkflow:
         )
         if mission.past is not None:
             self.plan.take_up(mission.past)
-            self.carried.update(past.checkpoints)
-        if past.redrive is not None:
-            self.carried.update(past.redrive.checkpoints)
+            self.carried.update(mission.past.checkpoints)
+            if mission.past.redrive is not None:
+                self.carried.update(mission.past.redrive.checkpoints)
 
     @workflow.run
-    async def run(self, mission: Mission) -> Report:
+    async def run(self, given: RawValue = NOTHING) -> Report:
         try:
             await self._until_settled()
             outcomes = list(self.plan.outcomes.values())
@@ -98,7 +123,34 @@ class SupervisorWorkflow:
                 raise  # its books cannot be opened
             report = await self._failed(error)
         await self._close_books(report)
+        if report.status is Status.FAILED:
+            raise failure_of(report)
         return report
+
+    async def _open(self) -> None:
+        """
+        Open the mission's record, and fill in what it lacks.
+
+        :raises ApplicationError: when its input cannot be used: the workflow fails.
+        """
+        try:
+            if self.refused is not None:
+                raise self.refused
+            opening, cancelled = await open_books(self.mission)
+            if opening is not None:
+                self._fill_in(opening)
+        except (BadInputError, ActivityError) as error:
+            raise refusal(error) from None
+        self.opened = True
+        if cancelled:
+            raise asyncio.CancelledError
+
+    def _fill_in(self, opening: Opening) -> None:
+        self.mission = filled_in(self.mission, opening)
+        self._begin(self.mission)
+        if opening.tagged:
+            tenant = TENANT.value_set(self.mission.tenant)
+            workflow.upsert_search_attributes([STATUS.value_set("running"), tenant])
 
     @workflow.query
     def progress(self) -> Progress:
@@ -218,7 +270,7 @@ class SupervisorWorkflow:
         self.children.note_end(child)
 
     def _must_be_open(self) -> None:
-        if self.plan.settled or self.stopped:
+        if self.refused or self.stopped or (self.opened and self.plan.settled):
             raise ValueError("the mission has ended")
 
     async def _until_settled(self) -> None:
@@ -227,7 +279,7 @@ class SupervisorWorkflow:
         done is kept and reported all the same.
         """
         try:
-            await open_books(self.mission)
+            await self._open()
             await self._carry_out()
         except asyncio.CancelledError:
             self.cancelled = True

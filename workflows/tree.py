@@ -6,7 +6,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from outlast.contracts.models import Assignment, Mission
-from outlast.contracts.reports import Report, Status
+from outlast.contracts.reports import Report, Status, report_in
 from outlast.contracts.texts import title
 from outlast.contracts.trees import child_of
 from workflows.children import Child, Children
@@ -38,6 +38,7 @@ async def grow(
         given=mission,
         id=mission.id,
         result=Report,
+        failed=report_in,
         record="find_report",
         known_by=mission.digest(),
         summary=title(mission.goal),

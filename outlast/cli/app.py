@@ -311,6 +311,30 @@ def cancel(
 
 
 @app.command()
+def resume(
+    name: Annotated[str, typer.Argument(help="the id of a mission or a batch")],
+) -> None:
+    """
+    Go on with what others have terminated or deleted in Temporal.
+    """
+    from outlast.cli.resume import resume_interrupted
+
+    asyncio.run(resume_interrupted(name))
+
+
+@app.command()
+def abandon(
+    name: Annotated[str, typer.Argument(help="the id of a mission or a batch")],
+) -> None:
+    """
+    End for good what others have terminated or deleted; what is done is kept.
+    """
+    from outlast.cli.resume import abandon_interrupted
+
+    asyncio.run(abandon_interrupted(name))
+
+
+@app.command()
 def audit(
     mission: Annotated[str | None, typer.Argument()] = None, as_json: Json = False
 ) -> None:

@@ -11,9 +11,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.cli.edge import EXIT_FAILED
 from outlast.cli.home import entry_of, open_store
-from outlast.cli.missions import reach
+from outlast.cli.missions import reach, reconciled
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.texts import shorten
+from outlast.runtime.reconcile import interrupted
 from outlast.store.books import Audit, Books
 
 KEY_CHARS = 120
@@ -27,6 +28,7 @@ async def show_audit(mission: str | None, as_json: bool) -> int:
     """
     if mission is not None:
         entry_of(mission)
+    await reconciled(*([mission] if mission else []))
     audit = Books(open_store()).audit(mission)
     audit.violations += await _ask_server(audit, mission)
     if as_json:
@@ -74,8 +76,11 @@ async def _check(client: Client, mission: str, is_open: bool) -> list[str]:
 def _print(audit: Audit) -> None:
     print(
         f"accepted {audit.accepted}: finished {audit.finished}, parked {audit.parked}, "
-        f"open {len(audit.open)}; dead letters {audit.dead_lettered}"
+        f"open {len(audit.open)}, interrupted {len(audit.interrupted)}; "
+        f"dead letters {audit.dead_lettered}"
     )
+    for entry in audit.interrupted:
+        print(f"interrupted: {interrupted(entry.id, entry.interruption)}")
     print(f"attempts {audit.attempts}, stale writes refused {audit.stale_refused}")
     for line in effect_lines(audit.effects):
         print(line)

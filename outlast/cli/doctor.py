@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from outlast.attempt.agent_loading import load
 from outlast.attempt.shared_globals import Written, written_globals
@@ -25,8 +26,10 @@ from outlast.runtime.builds import builds
 from outlast.runtime.connect import where_is
 from outlast.runtime.embedded import find_cli
 from outlast.runtime.own_temporal import refuse_another
+from outlast.runtime.reconcile import ENDED_BY_OTHERS, disagreements, interrupted
 from outlast.runtime.settings import settings
 from outlast.runtime.start import tags_known
+from outlast.store.batches import INTERRUPTED, Batches
 from outlast.store.books import Books
 
 AGENTS = "agents"
@@ -148,6 +151,8 @@ async def _server() -> list[Finding]:
     told = "registered" if tags else "not registered: the Web UI shows no status column"
     found.append(Finding("search tags", True, told))
     found.append(await _own_temporal(client))
+    found.append(await _records(client))
+    found += _interrupted()
     found.append(await _builds(client))
     found.append(await _wedged(client))
     return found
@@ -162,6 +167,32 @@ async def _own_temporal(client: Client) -> Finding:
     except OutlastError as error:
         return Finding("missions", False, str(error))
     return Finding("missions", True, "live on this server")
+
+
+async def _records(client: Client) -> Finding:
+    """
+    Hold the store's records against what the server runs, where it is theirs.
+    """
+    store = open_store()
+    try:
+        await refuse_another(client, store)
+        amiss = await disagreements(client, store)
+    except (OutlastError, RPCError) as error:
+        return Finding("records", True, f"not compared: {error}")
+    told = "; ".join(amiss) or "as the server has it"
+    return Finding("records", not amiss, told)
+
+
+def _interrupted() -> Iterator[Finding]:
+    """
+    Name the missions that others have ended: a person must say what becomes of them.
+    """
+    store = open_store()
+    missions = Books(store).audit().interrupted
+    found = [(each.id, each.interruption) for each in missions]
+    batches = [e.id for e in Batches(store).entries() if e.state == INTERRUPTED]
+    for name, why in [*found, *((batch, ENDED_BY_OTHERS) for batch in batches)]:
+        yield Finding("interrupted", True, interrupted(name, why), warning=True)
 
 
 async def _builds(client: Client) -> Finding:

@@ -11,10 +11,11 @@ from typing import Any
 from outlast.cli import outcomes
 from outlast.cli.follow import look, why_silent
 from outlast.cli.home import open_store
-from outlast.cli.missions import reach, refuse_far_workers, update
+from outlast.cli.missions import reach, reconciled, refuse_far_workers, update
 from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.contracts.reports import Outcome, Progress, Status
 from outlast.runtime.own_temporal import refuse_another
+from outlast.runtime.reconcile import interrupted
 from outlast.runtime.redrive import go_on, redriven
 from outlast.store.books import Books, Entry
 from outlast.store.database import Store
@@ -92,7 +93,10 @@ def redrive(name: str, task: str | None, item: int | None, cause: str | None) ->
 async def _redrive_mission(mission: str, task: str | None) -> None:
     store = open_store()
     books = Books(store)
+    await reconciled(mission)
     entry = known(books, mission)
+    if entry.interruption:
+        raise BadInputError(interrupted(mission, entry.interruption))
     if entry.report is not None:
         _refuse_a_run_of_the_mesh(store, mission)
     client = await reach()
@@ -165,6 +169,7 @@ def _settled(entry: Entry, asked: bool) -> list[Outcome]:
     """
     if entry.report is not None:
         return entry.report.tasks
+    asked = asked and not entry.interruption
     return asyncio.run(progress(entry.id)).settled if asked else []
 
 

@@ -3,6 +3,7 @@ Conduct a mission from the starter: find a server, start, follow, report.
 """
 
 import asyncio
+import contextlib
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,21 +20,24 @@ from outlast.attempt.spans import describe, span
 from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
 from outlast.cli.follow import follow, screen
 from outlast.cli.home import open_store
-from outlast.contracts.errors import BadInputError, UnavailableError
+from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
 from outlast.contracts.models import Mission
 from outlast.contracts.reports import Report, Status
 from outlast.runtime import telemetry
 from outlast.runtime.answer import keep_for_answer
 from outlast.runtime.connect import connect, refuse_two_hosts, where_is
+from outlast.runtime.own_temporal import refuse_another
 from outlast.runtime.payload_storage import with_storage
+from outlast.runtime.reconcile import ENDED_BY_OTHERS, Reconciler, interrupted
 from outlast.runtime.settings import settings, temporal_is_named
 from outlast.runtime.start import UNKNOWN_HERE, Started, resolve, start
 from outlast.runtime.stop_signals import ENDS, on_stop
 from outlast.runtime.use import COMING_S, running, temporal_of, used
-from outlast.store.batches import Batches
+from outlast.store.batches import INTERRUPTED, Batches
 from outlast.store.books import Books
 
 UPDATE_LIMIT_S = 10.0
+RECONCILE_LIMIT_S = 5.0
 DONE = {
     "approve": "approved",
     "reject": "rejected",
@@ -139,6 +143,21 @@ async def reach_for_work(ready: dict[str, Any] | None) -> Client:
     return await reach(ready, COMING_S)
 
 
+async def reconciled(*names: str) -> None:
+    """
+    Make the records of these missions and batches true, or of all that are under way,
+    where the server that they are on answers.
+    """
+    if not temporal_is_named() and running(settings()) is None:
+        return  # what listens at the usual port may be somebody else's
+    with contextlib.suppress(OutlastError, RPCError, TimeoutError):
+        async with asyncio.timeout(RECONCILE_LIMIT_S):
+            client, store = await reach(), open_store()
+            await refuse_another(client, store)
+            reconciler = Reconciler(client, store)
+            await (reconciler.look(names) if names else reconciler.all())
+
+
 def tell_where(client: Client, options: Options) -> None:
     """
     Say where new work has gone, if not to the home's own stack for certain.
@@ -172,6 +191,7 @@ async def update(client: Client, mission: str, name: str, *args: Any) -> None:
         raise BadInputError(_words(error)) from None
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
+            await reconciled(mission)
             raise BadInputError(_why_unknown(mission)) from None
         raise UnavailableError(f"{mission}: {error.message}") from None
     except TimeoutError:
@@ -196,7 +216,12 @@ def _note(text: str) -> None:
 
 def _why_unknown(mission: str) -> str:
     store = open_store()
-    entry = Books(store).find(mission) or Batches(store).find(mission)
+    mine = Books(store).find(mission)
+    if mine is not None and mine.interruption:
+        return interrupted(mission, mine.interruption)
+    entry = mine or Batches(store).find(mission)
+    if entry is not None and entry.state == INTERRUPTED:
+        return interrupted(mission, ENDED_BY_OTHERS)
     if entry is not None and entry.finished_at is None:
         return f"{mission}: {UNKNOWN_HERE}"
     return f"no mission {mission!r} is under way"

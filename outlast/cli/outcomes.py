@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from temporalio.client import Client
 
 from outlast.cli.home import open_store
-from outlast.cli.missions import refuse_far_workers, with_client
+from outlast.cli.missions import reconciled, refuse_far_workers, with_client
 from outlast.contracts.errors import BadInputError
 from outlast.runtime.batch import resolve, wake
 from outlast.runtime.own_temporal import refuse_another
+from outlast.runtime.reconcile import ENDED_BY_OTHERS, interrupted
 from outlast.runtime.screen import ended
-from outlast.store.batches import Batches, Entry
+from outlast.store.batches import INTERRUPTED, Batches, Entry
 from outlast.store.books import Books
 from outlast.store.database import Store
 from outlast.store.outcomes import Outcomes
@@ -87,6 +88,7 @@ def show_batch(batch: str, as_json: bool) -> None:
     """
     Print how far a batch is.
     """
+    asyncio.run(reconciled(batch))
     store = open_store()
     entry, batches = known(batch, store), Batches(store)
     count = batches.count(batch)
@@ -103,6 +105,8 @@ def show_batch(batch: str, as_json: bool) -> None:
     else:
         left = f"{count.done:,} of {count.items:,} done, {count.dead:,} dead letters"
         print(f"{batch}  {entry.state}  {left}")
+        if entry.state == INTERRUPTED:
+            print(interrupted(batch, ENDED_BY_OTHERS))
 
 
 def is_batch(name: str) -> bool:

@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass, field
 
 from outlast.cli.home import open_store
 from outlast.cli.letters import known, progress
-from outlast.cli.missions import reach
+from outlast.cli.missions import reach, reconciled
 from outlast.cli.workers import live_workers
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.reports import Asked, Progress, Running, Status
-from outlast.store.batches import OPEN, Batches
+from outlast.runtime.reconcile import ENDED_BY_OTHERS
+from outlast.store.batches import INTERRUPTED, OPEN, Batches
 from outlast.store.batches import Entry as Line
 from outlast.store.books import Books, Entry
 
@@ -42,6 +43,7 @@ def show_parked(mission: str | None, as_json: bool) -> None:
     """
     Print what waits, of one mission or of all.
     """
+    asyncio.run(reconciled(*([mission] if mission else [])))
     store = open_store()
     books = Books(store)
     entries = books.entries() if mission is None else [known(books, mission)]
@@ -84,6 +86,9 @@ def choices(then: str) -> str:
 async def _parked(entries: list[Entry], batches: list[Line]) -> list[Parked]:
     found: list[Parked] = []
     for entry in entries:
+        if entry.interruption:
+            found.append(_given_up(entry.id, entry.interruption))
+            continue
         if entry.report is not None:
             found += _left(entry)
             continue
@@ -92,7 +97,10 @@ async def _parked(entries: list[Entry], batches: list[Line]) -> list[Parked]:
         except UnavailableError as error:
             then = f"starter.py status {entry.id}"
             found.append(Parked(entry.id, "?", str(error), then))
-    return found + await _unplayed(batches) if batches else found
+    ended = [each for each in batches if each.state == INTERRUPTED]
+    found += [_given_up(each.id, ENDED_BY_OTHERS) for each in ended]
+    at_work = [each for each in batches if each.state == OPEN]
+    return found + await _unplayed(at_work) if at_work else found
 
 
 async def _unplayed(batches: list[Line]) -> list[Parked]:
@@ -105,12 +113,13 @@ async def _unplayed(batches: list[Line]) -> list[Parked]:
 
 def open_batches(batches: Batches, mission: str | None) -> list[Line]:
     """
-    List the batches under way: all, or those that *mission* has spread.
+    List the batches that have not ended: all, or those that *mission* has spread.
     """
     return [
         each
         for each in batches.entries()
-        if each.state == OPEN and (mission is None or each.id.split("#")[0] == mission)
+        if each.state in (OPEN, INTERRUPTED)
+        and (mission is None or each.id.split("#")[0] == mission)
     ]
 
 
@@ -140,6 +149,15 @@ def _left(entry: Entry) -> list[Parked]:
         for task in entry.report.tasks
         if task.status is Status.PARKED
     ]
+
+
+def _given_up(name: str, why: str) -> Parked:
+    """
+    A mission or batch whose workflow was ended by others waits for a person.
+    """
+    return Parked(
+        name, "", why, f"starter.py resume {name}, or starter.py abandon {name}"
+    )
 
 
 def waiting(progress: Progress) -> list[Parked]:

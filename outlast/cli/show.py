@@ -10,7 +10,7 @@ from typing import Any
 
 from outlast.cli.follow import View, doing, look, why_silent
 from outlast.cli.home import entry_of, open_store
-from outlast.cli.missions import Conducted, reach
+from outlast.cli.missions import Conducted, reach, reconciled
 from outlast.cli.parked import commands, waiting
 from outlast.cli.report import write_report
 from outlast.cli.wedged import wedged_cause
@@ -18,8 +18,9 @@ from outlast.contracts.errors import BadInputError
 from outlast.contracts.reports import Outcome, Progress, Report, Status
 from outlast.fleet.store_watch import waited_words
 from outlast.runtime.answer import answer, answer_with
+from outlast.runtime.reconcile import ENDED_BY_OTHERS, interrupted
 from outlast.runtime.settings import settings
-from outlast.store.batches import Batches
+from outlast.store.batches import INTERRUPTED, Batches
 from outlast.store.books import ACCEPTED, Books, Entry
 
 NO_ANSWER = "The mission ended without an answer."
@@ -90,9 +91,13 @@ async def show_status(mission: str, as_json: bool) -> None:
     """
     Print how far a mission is, from the workflow, or from the ledger once it ended.
     """
+    await reconciled(mission)
     entry = entry_of(mission)
     if entry.report is not None:
         _print_ended(entry, as_json)
+        return
+    if entry.interruption:
+        _print_interrupted(entry, as_json)
         return
     client = await reach()
     handle = client.get_workflow_handle(mission)
@@ -147,6 +152,7 @@ def show_list(as_json: bool) -> None:
     """
     Print the ledger's missions, the newest first.
     """
+    asyncio.run(reconciled())
     entries = Books(open_store()).entries()
     if as_json:
         rows = [
@@ -157,6 +163,7 @@ def show_list(as_json: bool) -> None:
                 "goal": each.goal,
                 "accepted_at": each.accepted_at,
                 "finished_at": each.finished_at,
+                "interruption": each.interruption,
             }
             for each in entries
         ]
@@ -164,7 +171,9 @@ def show_list(as_json: bool) -> None:
         return
     for each in entries:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each.accepted_at))
-        print(f"{at}  {state_word(each):<10} {each.id}  {each.goal}")
+        print(f"{at}  {state_word(each):<11} {each.id}  {each.goal}")
+        if each.interruption:
+            print(f"    {interrupted(each.id, each.interruption)}")
     if not entries:
         print("no missions yet: try `make run`")
 
@@ -184,12 +193,16 @@ def show_forgotten(mission: str) -> None:
     """
     batch = Batches(open_store()).find(mission)
     if batch is not None:
+        if batch.state == INTERRUPTED:
+            raise BadInputError(interrupted(mission, ENDED_BY_OTHERS))
         if batch.finished_at is None:
             raise BadInputError(f"{mission} is under way; cancel it first")
         Batches(open_store()).forget(mission)
         print(f"{mission}: forgotten")
         return
     entry = entry_of(mission)
+    if entry.interruption:
+        raise BadInputError(interrupted(mission, entry.interruption))
     if entry.report is None:
         raise BadInputError(f"{mission} is under way; cancel it first")
     Books(open_store()).forget(mission)
@@ -241,6 +254,15 @@ def _print_ended(entry: Entry, as_json: bool) -> None:
     for each in entry.report.tasks:
         print(outcome_line(each))
     _print_lacks(entry.report)
+
+
+def _print_interrupted(entry: Entry, as_json: bool) -> None:
+    if as_json:
+        told = {"mission": entry.id, "status": entry.state, "wedged": None}
+        print(json.dumps({**told, "interruption": entry.interruption}))
+        return
+    print(f"{entry.id}  {entry.state}  {entry.goal}")
+    print(interrupted(entry.id, entry.interruption))
 
 
 def _print_progress(view: View) -> None:

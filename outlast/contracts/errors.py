@@ -57,6 +57,12 @@ NEVER_STARTED = "NeverStarted"
 DRAINED = "WorkerDrained"  # handed on, by a worker that shuts down or is held
 STORE_AWAY = "StoreAway"  # ended because of the store; counted against nobody
 
+# The kinds by which a workflow of ours fails, with its report in the details; BAD_INPUT
+# has none: nothing was begun.
+MISSION_FAILED = "MissionFailed"
+BATCH_FAILED = "BatchFailed"
+BAD_INPUT = "BadInput"
+
 # A mission lasts no longer, and neither does the delay that an agent asks for.
 LATEST_S = 30 * 86_400
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, JsonValue
 
-from outlast.contracts.names import BatchName, Moment, Name
+from outlast.contracts.names import BatchName, MissionName, Moment, Name
 from outlast.contracts.policies import SHIPPED, Policy
 from outlast.contracts.reports import Asked, Outcome
 from outlast.contracts.scopes import Scope
@@ -93,11 +93,11 @@ class Mission(State):
     One goal, its plan and its limits.
 
     *crew*, *heartbeat_timeout_s* and *store*, the id of the store that has the
-    mission's books, are filled in by the starter; one that is redriven after its end
-    has a *past*.
+    mission's books, are filled in by the starter, or by the first activity where
+    Temporal alone has started it; one that is redriven after its end has a *past*.
     """
 
-    id: Name
+    id: MissionName
     goal: str = Field(min_length=1, max_length=2000)
     tasks: list[Task] = Field(min_length=1)
     limits: Limits = Limits()
@@ -127,6 +127,26 @@ class Mission(State):
         # Without defaults: a field that a later release adds was not asked for.
         asked = self.model_dump(mode="json", exclude=untold, exclude_defaults=True)
         return digest(json.dumps(asked, sort_keys=True))
+
+
+class Opening(Contract):
+    """
+    What the first activity fills in where Temporal alone has started a mission, and
+    whether the server knows our search attributes.
+    """
+
+    crew: dict[Name, Member] = Field(default={})
+    store: str = ""
+    heartbeat_timeout_s: float = SHIPPED.heartbeat_timeout_s
+    tagged: bool = False
+
+
+def filled_in(mission: Mission, opening: Opening) -> Mission:
+    """
+    Put into *mission* what it lacked when Temporal alone had started it.
+    """
+    found = {"store": opening.store, "heartbeat_timeout_s": opening.heartbeat_timeout_s}
+    return mission.model_copy(update={**found, "crew": opening.crew})
 
 
 class Checkpoint(Contract):

@@ -13,9 +13,18 @@ NAME_CHARS = 100
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_CHARS)]
 
-# A batch that a task has spread is named after both.
+# A mission has the id of its workflow. A Schedule's ends in a time, with colons.
+MISSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]*$"
+MISSION_CHARS = 200
+
+MissionName = Annotated[
+    str, StringConstraints(pattern=MISSION_PATTERN, max_length=MISSION_CHARS)
+]
+
+# A batch that a task has spread is named after its mission, the task and the round.
 BatchName = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._#-]*$", max_length=210)
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:#-]*$", max_length=310),
 ]
 
 # Before which a person may have to approve a task.

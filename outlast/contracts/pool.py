@@ -7,8 +7,9 @@ travels, and what a history holds, are ranges of numbers.
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from outlast.contracts.errors import BATCH_FAILED
 from outlast.contracts.names import BatchName, Name
 from outlast.contracts.policies import SHIPPED, Policy
 from outlast.contracts.scopes import Scope, batch_scope
@@ -159,6 +160,20 @@ class BatchReport(Contract):
     cancelled: bool = False
     failed: str | None = None  # why nobody can work on it
     events: int = 0  # of history, in all runs
+
+
+def batch_report_in(failure: object) -> BatchReport | None:
+    """
+    Read the report out of what a batch's workflow has failed with; None when it has
+    failed of anything else.
+    """
+    details = list(getattr(failure, "details", ()))
+    if getattr(failure, "type", None) != BATCH_FAILED or not details:
+        return None
+    try:
+        return BatchReport.model_validate(details[0])
+    except ValidationError:
+        return None
 
 
 class PoolState(Contract):

@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import ClassVar, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from outlast.contracts.approvals import WantedEffect
-from outlast.contracts.names import Moment, Name
+from outlast.contracts.errors import MISSION_FAILED
+from outlast.contracts.names import MissionName, Moment, Name
 from outlast.contracts.sizes import PROGRESS_BYTES, REASONS_BYTES
 from outlast.contracts.state import Contract
 from outlast.contracts.texts import CAUSE_CHARS, shorten
@@ -76,10 +77,24 @@ class Report(Contract):
     How a mission ended, with what it lacks and why.
     """
 
-    mission: Name
+    mission: MissionName
     status: Status
     tasks: list[Outcome]
     degraded: list[str] = Field(default=[])
+
+
+def report_in(failure: object) -> Report | None:
+    """
+    Read the report out of what a mission's workflow has failed with; None when it has
+    failed of anything else.
+    """
+    details = list(getattr(failure, "details", ()))
+    if getattr(failure, "type", None) != MISSION_FAILED or not details:
+        return None
+    try:
+        return Report.model_validate(details[0])
+    except ValidationError:
+        return None
 
 
 class Running(Contract):
@@ -120,7 +135,7 @@ class Progress(Contract):
     """
 
     inline: ClassVar[bool] = True
-    mission: Name
+    mission: MissionName
     paused: bool
     waiting: list[Name]
     running: list[Running]

@@ -9,6 +9,7 @@ that asked for isolation="process" are played in processes of their own kind onl
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -22,7 +23,7 @@ from temporalio.worker import (
 
 from activities.child_ends import ends_in
 from activities.leases import keeping, lend
-from activities.registrar import books_of
+from activities.registrar import Fill, books_of
 from outlast.attempt.agent import Agent
 from outlast.attempt.guard import Place
 from outlast.attempt.hands import Hands
@@ -40,6 +41,7 @@ from outlast.fleet.standing import warn_of_crowding
 from outlast.runtime.builds import DEPLOYMENT
 from outlast.runtime.locks import home_of
 from outlast.runtime.settings import Settings
+from outlast.runtime.start import fill_in
 from outlast.store.database import Store
 from workflows.pool import PoolWorkflow
 from workflows.supervisor import SupervisorWorkflow
@@ -76,7 +78,8 @@ async def hosted(
     :param hands: hears what each attempt has in hand.
     """
     if kind is Kind.WORKFLOWS:
-        return Hosted([missions_worker(client, store, chosen.build)])
+        fill = partial(fill_in, client, store)
+        return Hosted([missions_worker(client, store, fill, chosen.build)])
     permits = permits_of(home_of(chosen))
     ledger = Ledger(store, fencing=chosen.fencing, permits=permits)
     await store.run(ledger.warm_up)  # a server may hold it up, and the loop must turn
@@ -104,15 +107,19 @@ async def hosted(
     return Hosted(workers, len(isolated), polls=bool(shared))
 
 
-def missions_worker(client: Client, store: Store, build: str = "") -> Worker:
+def missions_worker(
+    client: Client, store: Store, fill: Fill, build: str = ""
+) -> Worker:
     """
-    Make the worker that runs supervisor workflows and closes their books.
+    Make the worker that runs supervisor workflows and keeps their books.
+
+    :param fill: finds what a mission lacks that Temporal alone has started.
     """
     return Worker(
         client,
         task_queue=MISSIONS_QUEUE,
         workflows=[SupervisorWorkflow, PoolWorkflow],
-        activities=[*books_of(store), *keeping(store), *ends_in(store)],
+        activities=[*books_of(store, fill), *keeping(store), *ends_in(store)],
         # Determinism is held by tests: see docs/decisions/0013.
         workflow_runner=UnsandboxedWorkflowRunner(),
         interceptors=[Patience(store)],

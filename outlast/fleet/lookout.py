@@ -5,6 +5,9 @@ A workflow cannot see whether an attempt has begun, the server can. Every proces
 workflows looks at the workers' signs and at some of the open missions, and tells a
 mission what it has seen; the mission decides. In peace nothing is told, so a lookout
 writes no history, holds no mission open and may die at any time: another one looks.
+
+It also sees missions that others have ended, deleted or reset in Temporal, and writes
+that into their records.
 """
 
 import asyncio
@@ -18,6 +21,7 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import (
     Client,
     RPCTimeoutOrCancelledError,
+    WorkflowExecutionStatus,
     WorkflowUpdateFailedError,
 )
 from temporalio.service import RPCError, RPCStatusCode
@@ -26,6 +30,7 @@ from outlast.contracts.names import route_of
 from outlast.contracts.orders import Sighting
 from outlast.fleet.horizon import Clock, Horizon, share
 from outlast.runtime.connect import is_cancelled
+from outlast.runtime.reconcile import Reconciler
 from outlast.runtime.signs import signs
 from outlast.store.books import Books
 from outlast.store.database import Store
@@ -36,6 +41,8 @@ LOOK_S = 0.4
 # Missions looked at at a time. With more of them open each has its turn later.
 GLANCES = 10
 TELL_LIMIT_S = 3.0
+# How often it is asked for missions that run and whose record says that they do not.
+RECONCILE_S = 5.0
 # What a mission was told is told again after so long, in case it was lost.
 AGAIN_S = 5.0
 
@@ -65,6 +72,7 @@ class Lookout:
         self._client = client
         self._books = Books(store)
         self._store = store
+        self._reconciler = Reconciler(client, store)
         self._clock = clock
         self._horizon = horizon or Horizon(clock)
         self._told: dict[str, Told] = {}
@@ -76,7 +84,11 @@ class Lookout:
         Look until cancelled.
         """
         # Apart: a mission that answers late must not keep us from seeing the workers.
-        await asyncio.gather(self._again(self.watch, LOOK_S), self._again(self.visit))
+        await asyncio.gather(
+            self._again(self.watch, LOOK_S),
+            self._again(self.visit),
+            self._again(self._reconciler.unknown, RECONCILE_S),
+        )
 
     async def _again(
         self, look: Callable[[], Awaitable[None]], pause_s: float = 0.0
@@ -125,9 +137,12 @@ class Lookout:
         try:
             described = await handle.describe()
         except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return  # it is being handed over
-            raise
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            described = None
+        if described is None or described.status is not WorkflowExecutionStatus.RUNNING:
+            await self._reconciler.mend(mission)  # others have ended it
+            return
         pending = described.raw_description.pending_activities
         stranded = sorted(
             each.activity_id for each in pending if self._is_stranded(each)

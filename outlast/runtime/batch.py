@@ -19,11 +19,16 @@ from outlast.attempt.agent_loading import load
 from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
 from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.policies import SHIPPED, timing_of
-from outlast.contracts.pool import Batch, BatchReport, PoolState
+from outlast.contracts.pool import Batch, BatchReport, PoolState, batch_report_in
 from outlast.runtime.connect import where_is
 from outlast.runtime.settings import settings
 from outlast.runtime.source import Coming, Given
-from outlast.runtime.start import AGAIN_S, HAND_OVER_LIMIT_S, refuse_too_many
+from outlast.runtime.start import (
+    AGAIN_S,
+    HAND_OVER_LIMIT_S,
+    refuse_too_many,
+    refuse_unless_it_goes_on,
+)
 from outlast.store.batches import Batches
 from outlast.store.books import Books
 from outlast.store.database import Store
@@ -114,13 +119,18 @@ class StartedBatch:
         """
         Wait for the end, through any number of server restarts.
 
-        :raises OutlastError: when the batch was terminated from outside.
+        :raises RefusedError: when its workflow was ended in Temporal, by others.
         """
+        ended = ""
         while True:
             try:
                 return await self.handle.result()
             except WorkflowFailureError as error:
-                raise OutlastError(f"batch {self.batch.id}: {error.cause}") from error
+                report = batch_report_in(error.cause)
+                if report is not None:
+                    return report
+                given = self.handle, self.batch.id, ended
+                ended = await refuse_unless_it_goes_on(*given)
             except RPCError as error:
                 if not passes(error.status.name):
                     raise OutlastError(

@@ -3,20 +3,13 @@ Have a mission do again what it has given up, whether it is still open or has en
 """
 
 import asyncio
-from datetime import timedelta
 
 from temporalio.client import Client
-from temporalio.common import WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError
 
-from outlast.contracts.errors import BadInputError, RefusedError, UnavailableError
+from outlast.contracts.errors import BadInputError, RefusedError
 from outlast.contracts.models import Mission, Past, Redrive
-from outlast.contracts.names import MISSIONS_QUEUE
-from outlast.contracts.policies import SHIPPED
 from outlast.contracts.reports import Outcome, Report, Status
-from outlast.contracts.texts import title
-from outlast.runtime.start import tags_of
+from outlast.runtime.start import hand_over
 from outlast.store.books import Books
 
 GIVEN_UP = {Status.DEAD, Status.PARKED}
@@ -49,43 +42,28 @@ async def go_on(client: Client, books: Books, report: Report, redrive: Redrive) 
     """
     Have a mission that has ended with *report* go on, in a new run of its workflow.
 
-    :raises RefusedError: when the server has forgotten it, or it is under way again.
+    :raises RefusedError: when nobody knows what it was asked, or it is under way again.
     """
-    mission = await _asked(client, report.mission)
-    past = await asyncio.to_thread(_past, books, mission, report, redrive)
-    try:
-        await client.start_workflow(
-            "Supervisor",
-            mission.model_copy(update={"past": past}),
-            id=mission.id,
-            task_queue=MISSIONS_QUEUE,
-            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-            task_timeout=timedelta(seconds=SHIPPED.workflow_task_s),
-            static_summary=title(mission.goal),
-            search_attributes=await tags_of(client, mission),
-        )
-    except WorkflowAlreadyStartedError:
-        raise RefusedError(f"mission {mission.id!r} is under way again") from None
-    except RPCError as error:
-        raise UnavailableError(f"{mission.id}: {error.message}") from error
+    again = await asyncio.to_thread(_again, books, report, redrive)
+    if not await hand_over(client, again, again=True):
+        raise RefusedError(f"mission {again.id!r} is under way again")
 
 
-async def _asked(client: Client, mission: str) -> Mission:
+def _again(books: Books, report: Report, redrive: Redrive) -> Mission:
     """
-    Read what was asked for from the mission's history.
+    Make the mission that goes on where *report* ends, and keep it: should its workflow
+    be ended by others, it is resumed from there.
     """
-    handle = client.get_workflow_handle(mission)
-    try:
-        async for event in handle.fetch_history_events():
-            given = event.workflow_execution_started_event_attributes.input.payloads
-            found = await client.data_converter.decode(given[:1], [Mission])
-            return Mission.model_validate(found[0])
-    except RPCError as error:
+    asked = books.asked(report.mission)
+    if asked is None:
         raise RefusedError(
-            f"the server does not know mission {mission!r} any more "
-            f"({error.message}): start it anew under another id"
-        ) from None
-    raise RefusedError(f"mission {mission!r} has no history")
+            f"nobody has kept what mission {report.mission!r} was asked: start it anew "
+            "under another id"
+        )
+    past = _past(books, asked, report, redrive)
+    again = asked.model_copy(update={"past": past})
+    books.ask(again)
+    return again
 
 
 def _past(books: Books, mission: Mission, report: Report, redrive: Redrive) -> Past:

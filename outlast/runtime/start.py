@@ -16,23 +16,31 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.attempt.agent_check import refuse_misfits
 from outlast.attempt.agent_loading import crew, load
-from outlast.contracts.errors import OutlastError, TooManyError, UnavailableError
+from outlast.contracts.errors import (
+    BAD_INPUT,
+    BadInputError,
+    OutlastError,
+    RefusedError,
+    TooManyError,
+    UnavailableError,
+)
 from outlast.contracts.inputs import Moving
-from outlast.contracts.models import Mission
+from outlast.contracts.models import Mission, Opening
 from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.plan import Plan
 from outlast.contracts.policies import SHIPPED, timing_of
-from outlast.contracts.reports import Report
+from outlast.contracts.reports import Report, report_in
 from outlast.contracts.texts import title
 from outlast.runtime.connect import connect, refuse_two_hosts, where_is
 from outlast.runtime.opening import open_store
 from outlast.runtime.own_temporal import refuse_another
 from outlast.runtime.payload_storage import with_storage
+from outlast.runtime.reconcile import interrupted, seen_of, why_ended
 from outlast.runtime.settings import settings
 from outlast.runtime.use import temporal_of
 from outlast.store.books import Books
@@ -45,7 +53,15 @@ STATUS = SearchAttributeKey.for_keyword("OutlastStatus")
 TENANT = SearchAttributeKey.for_keyword("OutlastTenant")
 
 AGAIN_S = 0.3
-UNKNOWN_HERE = "this server does not know it; start it again with the same id and file"
+ONCE: dict[str, Any] = {
+    "id_conflict_policy": WorkflowIDConflictPolicy.USE_EXISTING,
+    "id_reuse_policy": WorkflowIDReusePolicy.REJECT_DUPLICATE,
+}
+AGAIN: dict[str, Any] = {"id_reuse_policy": WorkflowIDReusePolicy.ALLOW_DUPLICATE}
+UNKNOWN_HERE = (
+    "this server does not know it; start it again with the same id and file, or with "
+    "starter.py resume"
+)
 # A mission that could not be handed over for so long is given back to the caller.
 HAND_OVER_LIMIT_S = 60.0
 
@@ -62,15 +78,21 @@ class Started:
 
     async def report(self) -> Report:
         """
-        Wait for the end, through any number of server restarts.
+        Wait for the end, through any number of server restarts and of resets.
 
-        :raises OutlastError: when the mission was terminated from outside.
+        :raises BadInputError: when its workflow has refused what it was given.
+        :raises RefusedError: when it was ended in Temporal, by others.
         """
+        ended = ""
         while True:
             try:
                 return await self.handle.result()
             except WorkflowFailureError as error:
-                raise OutlastError(f"mission {self.id}: {error.cause}") from error
+                report = report_in(error.cause)
+                if report is not None:
+                    return report
+                refuse_bad_input(error)
+                ended = await refuse_unless_it_goes_on(self.handle, self.id, ended)
             except RPCError as error:
                 kept = self._from_books(error)
                 if kept is not None:
@@ -95,6 +117,37 @@ class Started:
             told = UNKNOWN_HERE if unknown else error.message
             raise OutlastError(f"mission {self.id}: {told}") from error
         return entry.report
+
+
+def refuse_bad_input(error: WorkflowFailureError) -> None:
+    """
+    Say what a mission's workflow has refused.
+
+    :raises BadInputError: in its words, if that is why it has failed.
+    """
+    if isinstance(error.cause, ApplicationError) and error.cause.type == BAD_INPUT:
+        raise BadInputError(error.cause.message) from None
+
+
+async def refuse_unless_it_goes_on(
+    handle: WorkflowHandle[Any, Any], name: str, ended: str
+) -> str:
+    """
+    Find out why a mission or batch has no report: after a reset it goes on, in another
+    run of its workflow. Returns its latest run.
+
+    :param ended: the run that is known to have ended without a report, or "".
+    :raises RefusedError: when it was ended by others, with the commands that help.
+    """
+    try:
+        seen = await seen_of(handle)
+        if seen.runs or (seen.run and seen.run != ended):
+            return seen.run
+        why = await why_ended(handle, seen)
+    except RPCError:
+        await asyncio.sleep(AGAIN_S)
+        return ended
+    raise RefusedError(interrupted(name, why))
 
 
 def resolve(mission: Mission) -> Mission:
@@ -124,6 +177,31 @@ def lean(mission: Mission, largest: int) -> tuple[Mission, list[bytes]]:
     return mission.model_copy(update={"tasks": tasks}), moving.bodies
 
 
+def placed(resolved: Mission, store: Store) -> Mission:
+    """
+    Say in a mission which store has its record, and how that times its attempts.
+    """
+    clocks = timing_of(store.one_host)
+    found = {"store": store.id, "heartbeat_timeout_s": clocks.heartbeat_timeout_s}
+    return resolved.model_copy(update=found)
+
+
+async def fill_in(client: Client, store: Store, mission: Mission) -> Opening:
+    """
+    Find what *mission* lacks, which Temporal alone has started.
+
+    :raises BadInputError: in one sentence.
+    """
+    # In a thread: where agents are not imported yet, the event loop must turn.
+    found = placed(await asyncio.to_thread(resolve, mission), store)
+    return Opening(
+        crew=found.crew,
+        store=found.store,
+        heartbeat_timeout_s=found.heartbeat_timeout_s,
+        tagged=await tags_known(client),
+    )
+
+
 async def start(
     mission: Mission, *, client: Client | None = None, store: Store | None = None
 ) -> Started:
@@ -143,20 +221,19 @@ async def start(
         client = await connect(address)
     kept = store or open_store(settings())
     client = with_storage(client, lambda: kept)
-    clocks = timing_of(kept.one_host)
-    found = {"store": kept.id, "heartbeat_timeout_s": clocks.heartbeat_timeout_s}
-    resolved, bodies = lean(resolved.model_copy(update=found), kept.largest)
+    resolved, bodies = lean(placed(resolved, kept), kept.largest)
     await refuse_another(client, kept)
     books = Books(kept)
     if books.find(resolved.id) is None:
         refuse_too_many(kept)
-    await asyncio.to_thread(books.open, resolved)
+    entry = await asyncio.to_thread(books.open, resolved)
     if bodies:
         await asyncio.to_thread(_keep, kept, resolved.id, bodies)
     handle = client.get_workflow_handle(resolved.id, result_type=Report)
-    await _hand_over(client, resolved)
-    # The server has it: that the store is away now must not say otherwise.
-    await kept.run(books.accept, resolved.id)
+    begun = await hand_over(client, resolved)
+    if begun or entry is None or not entry.interruption:
+        # The server has it: that the store is away now must not say otherwise.
+        await kept.run(books.accept, resolved.id)
     return Started(resolved.id, handle, books)
 
 
@@ -179,11 +256,15 @@ def refuse_too_many(store: Store) -> None:
         )
 
 
-async def _hand_over(client: Client, mission: Mission) -> None:
+async def hand_over(client: Client, mission: Mission, again: bool = False) -> bool:
     """
     Give the mission to the server, again and again while it is away: the id makes
-    that safe.
+    that safe. False when the server has a workflow of that id which is not joined.
+
+    :param again: begin anew where its workflow has ended; else join the one that runs.
+    :raises UnavailableError: when no server takes it.
     """
+    how = AGAIN if again else ONCE
     tags = await tags_of(client, mission)
     deadline = asyncio.get_running_loop().time() + HAND_OVER_LIMIT_S
     while True:
@@ -193,14 +274,13 @@ async def _hand_over(client: Client, mission: Mission) -> None:
                 mission,
                 id=mission.id,
                 task_queue=MISSIONS_QUEUE,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                **how,
                 task_timeout=timedelta(seconds=SHIPPED.workflow_task_s),
                 static_summary=title(mission.goal),
                 search_attributes=tags,
             )
         except WorkflowAlreadyStartedError:
-            return  # it has finished; its report is there to be read
+            return False
         except RPCError as error:
             late = asyncio.get_running_loop().time() > deadline
             if late or not passes(error.status.name):
@@ -210,7 +290,7 @@ async def _hand_over(client: Client, mission: Mission) -> None:
                 ) from error
             await asyncio.sleep(AGAIN_S)
         else:
-            return
+            return True
 
 
 async def tags_of(client: Client, mission: Mission) -> TypedSearchAttributes | None:

@@ -28,6 +28,8 @@ from outlast.store.schema import (
 from outlast.store.upsert import enter
 
 OPEN, COMPLETED, CANCELLED = "open", "completed", "cancelled"
+# Somebody else has ended its workflow: it waits for `resume`.
+INTERRUPTED = "interrupted"
 
 COUNT_DEAD = (
     sa.select(sa.func.count())
@@ -82,6 +84,25 @@ class Batches:
             again = {"state": OPEN, "sealed": False, "finished_at": None}
             line = sa.update(batches).where(batches.c.id == batch.id)
             connection.execute(line.values(again))
+
+    def interrupt(self, batch: str) -> None:
+        """
+        Note that somebody else has ended the batch's workflow.
+        """
+        self._turn(batch, OPEN, INTERRUPTED)
+
+    def resume(self, batch: str) -> None:
+        """
+        Note that an interrupted batch is worked on again.
+        """
+        self._turn(batch, INTERRUPTED, OPEN)
+
+    def _turn(self, batch: str, before: str, after: str) -> None:
+        with self.store.write() as connection:
+            line = sa.update(batches).where(
+                batches.c.id == batch, batches.c.state == before
+            )
+            connection.execute(line.values(state=after))
 
     def seal(self, batch: str) -> None:
         """

@@ -12,7 +12,7 @@ from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Answer, Checkpoint, Mission, Task
 from outlast.contracts.names import batch_of
 from outlast.contracts.reports import Report, Status
-from outlast.store.batches import erase
+from outlast.store.batches import INTERRUPTED, OPEN, erase
 from outlast.store.checkpoints import checkpoint_of
 from outlast.store.database import Store
 from outlast.store.effects import close_lines, of_mission
@@ -35,6 +35,8 @@ from outlast.store.upsert import enter
 STARTING = "starting"
 ACCEPTED = "accepted"
 FORGOTTEN = "forgotten"
+# Nobody works on them: what others have ended waits for `resume`.
+AT_REST = (INTERRUPTED, FORGOTTEN)
 OF_A_MISSION = (
     attempts,
     checkpoints,
@@ -50,7 +52,10 @@ OF_A_MISSION = (
 @dataclass(frozen=True)
 class Entry:
     """
-    One mission's line.
+    One mission's record.
+
+    :param run: the run of its workflow that has closed it; "" where none has.
+    :param interruption: why it does not run, though it has not ended.
     """
 
     id: str
@@ -61,6 +66,8 @@ class Entry:
     finished_at: float | None
     report: Report | None
     digest: str  # of what was asked
+    run: str = ""
+    interruption: str = ""
 
 
 @dataclass
@@ -74,6 +81,7 @@ class Audit:
     parked: int = 0
     dead_lettered: int = 0
     open: list[str] = field(default_factory=list)
+    interrupted: list[Entry] = field(default_factory=list)
     effects: list[dict[str, Any]] = field(default_factory=list)
     stale_refused: int = 0
     attempts: int = 0
@@ -102,6 +110,7 @@ class Books:
             "goal": mission.goal,
             "state": STARTING,
             "accepted_at": self._clock(),
+            "asked": mission.model_dump_json(),
         }
         with self._store.write() as connection:
             if enter(connection, missions, row):
@@ -126,35 +135,73 @@ class Books:
         """
         with self._store.write() as connection:
             line = sa.update(missions).where(
-                missions.c.id == mission, missions.c.state == STARTING
+                missions.c.id == mission, missions.c.state.in_((STARTING, INTERRUPTED))
             )
-            connection.execute(line.values(state=ACCEPTED))
+            connection.execute(line.values(state=ACCEPTED, interruption=None))
 
-    def close(self, report: Report) -> None:
+    def interrupt(self, mission: str, why: str) -> None:
         """
-        Note how a mission ended; saying it twice changes nothing.
+        Note that somebody else has ended the mission's workflow: it holds no place any
+        more, and goes on when it is resumed.
+        """
+        with self._store.write() as connection:
+            line = sa.update(missions).where(
+                missions.c.id == mission, missions.c.state == ACCEPTED
+            )
+            # The lines of its attempts stay: some may be at work until they hear of it.
+            connection.execute(line.values(state=INTERRUPTED, interruption=why))
+
+    def close(self, report: Report, run: str = "", again: bool = False) -> bool:
+        """
+        Note how a mission ended, in that *run* of its workflow; saying it twice changes
+        nothing. False when another run has closed it, unless *again*.
         """
         values = {
             "state": report.status.value,
             "finished_at": (now := self._clock()),
             "report": report.model_dump_json(),
+            "run": run,
+            "interruption": None,
         }
+        mine = sa.and_(missions.c.id == report.mission, missions.c.state != FORGOTTEN)
+        still_open = sa.true() if again else missions.c.finished_at.is_(None)
         with self._store.write() as connection:
-            line = sa.update(missions).where(
-                missions.c.id == report.mission, missions.c.finished_at.is_(None)
-            )
+            line = sa.update(missions).where(mine, still_open)
             if connection.execute(line.values(values)).rowcount == 1:
                 # It may be reopened, and their processes are at work no more.
                 close_lines(connection, report.mission, now, "mission ended")
+                return True
+            found = connection.execute(sa.select(missions.c.run).where(mine)).first()
+            return found is None or (found.run or "") == run
 
     def reopen(self, mission: str) -> None:
         """
-        Note that a mission which had ended goes on.
+        Note that a mission which had ended, or was interrupted, goes on.
         """
-        values = {"state": ACCEPTED, "finished_at": None, "report": None}
+        values = {"state": ACCEPTED, "finished_at": None, "report": None, "run": None}
         with self._store.write() as connection:
-            line = sa.update(missions).where(missions.c.id == mission)
-            connection.execute(line.values(values))
+            line = sa.update(missions).where(
+                missions.c.id == mission, missions.c.state != FORGOTTEN
+            )
+            connection.execute(line.values(**values, interruption=None))
+
+    def asked(self, mission: str) -> Mission | None:
+        """
+        Read what the mission's workflow was last started with; None where an earlier
+        release has not kept it.
+        """
+        query = sa.select(missions.c.asked).where(missions.c.id == mission)
+        with self._store.read() as connection:
+            kept = connection.scalar(query)
+        return Mission.model_validate_json(kept) if kept else None
+
+    def ask(self, mission: Mission) -> None:
+        """
+        Keep what the workflow of *mission* is started with from now on.
+        """
+        with self._store.write() as connection:
+            line = sa.update(missions).where(missions.c.id == mission.id)
+            connection.execute(line.values(asked=mission.model_dump_json()))
 
     def follow_ups(self, mission: str) -> dict[str, list[Task]]:
         """
@@ -210,12 +257,12 @@ class Books:
         """
         Count the missions and batches that have not ended.
         """
-        ended = missions.c.finished_at.is_not(None) | (missions.c.state == FORGOTTEN)
+        ended = missions.c.finished_at.is_not(None) | missions.c.state.in_(AT_REST)
         open_missions = sa.select(sa.func.count()).select_from(missions).where(~ended)
         open_batches = (
             sa.select(sa.func.count())
             .select_from(batches)
-            .where(batches.c.finished_at.is_(None))
+            .where(batches.c.finished_at.is_(None), batches.c.state == OPEN)
         )
         with self._store.read() as connection:
             counts = [connection.scalar(each) for each in (open_missions, open_batches)]
@@ -296,6 +343,7 @@ class Books:
             # The id stays: the server may know it still, with the old content.
             line = sa.update(missions).where(missions.c.id == mission)
             nothing = {"state": FORGOTTEN, "goal": "", "digest": "", "report": None}
+            nothing |= {"asked": None, "interruption": None}
             connection.execute(line.values(nothing))
 
 
@@ -310,6 +358,8 @@ def _entry(row: sa.Row[Any]) -> Entry:
         row.finished_at,
         report,
         row.digest,
+        row.run or "",
+        row.interruption or "",
     )
 
 
@@ -317,6 +367,9 @@ def _count(audit: Audit, entry: Entry) -> None:
     if entry.state == STARTING:
         return  # never acknowledged, so nobody was promised anything
     audit.accepted += 1
+    if entry.state == INTERRUPTED:
+        audit.interrupted.append(entry)
+        return
     if entry.report is None:
         audit.open.append(entry.id)
         return

@@ -62,10 +62,13 @@ missions = Table(
     Column("tenant", Words, nullable=False),
     Column("digest", Words, nullable=False),
     Column("goal", Words, nullable=False),
-    Column("state", Words, nullable=False),  # starting, accepted, or a final Status
+    Column("state", Words, nullable=False),  # see store/books.py, or a final Status
     Column("accepted_at", Float, nullable=False),
     Column("finished_at", Float),
     Column("report", Words),  # the Report as JSON, once finished
+    Column("asked", Words),  # the Mission as JSON, to begin it anew from
+    Column("run", Words),  # of its workflow, that has closed it
+    Column("interruption", Words),  # why it does not run, though it has not ended
 )
 
 # The runs of a mission's or batch's workflow, in the order in which the ledger found

@@ -9,17 +9,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from temporalio import activity
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.worker import Worker
 
 from outlast.attempt.agent import Agent
 from outlast.attempt.agent_loading import crew
 from outlast.attempt.guard import Place
 from outlast.attempt.ledger import Ledger
-from outlast.contracts.models import Answer, Assignment, Mission, Task
+from outlast.contracts.models import Answer, Assignment, Mission, Opening, Task
 from outlast.contracts.names import MISSIONS_QUEUE, alone_queue_of, queue_of
+from outlast.contracts.plan import Plan
 from outlast.contracts.policies import SHIPPED, Policy
-from outlast.contracts.reports import Progress, Report
+from outlast.contracts.reports import Progress, Report, report_in
 from outlast.fleet.alone import Turn
 from outlast.fleet.hosting import agent_worker, alone_worker, missions_worker
 from outlast.runtime.payload_storage import with_storage
@@ -34,6 +35,19 @@ BOUND_S = 30.0  # of every wait: a test that waits for ever is never red
 
 def task(name: str, role: str, **more: Any) -> Task:
     return Task(id=name, role=role, **more)
+
+
+async def ended(handle: WorkflowHandle[Any, Report]) -> Report:
+    """
+    Wait for the report of a mission, failed or not.
+    """
+    try:
+        return await handle.result()
+    except WorkflowFailureError as error:
+        report = report_in(error.cause)
+        if report is None:
+            raise
+        return report
 
 
 @dataclass
@@ -81,8 +95,17 @@ class Crew:
             goal="try",
             tasks=list(tasks),
             crew=crew(self.agents),
+            store=more.pop("store", self.store.id if self.store else ""),
             **more,
         )
+
+    async def fill(self, mission: Mission) -> Opening:
+        """
+        Find what a mission lacks that somebody else has started.
+        """
+        found = mission.model_copy(update={"crew": crew(self.agents)})
+        Plan(found)
+        return Opening(crew=found.crew, store=self.store.id)
 
     async def start(self, mission: Mission, **more: Any) -> WorkflowHandle[Any, Report]:
         books = Books(self.store)
@@ -120,14 +143,14 @@ class Crew:
         """
         async with self.at_work():
             handle = await self.start(self.mission(*tasks, **more))
-            return await handle.result()
+            return await ended(handle)
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
         """
         Poll with one worker for missions and two for each role that is not lost.
         """
-        missions = missions_worker(self.client, self.store)
+        missions = missions_worker(self.client, self.store, self.fill)
         roles = [role for role in self.agents if role not in self.lost]
         async with missions, self.playing(*roles):
             yield

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from temporalio import activity
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from outlast.contracts.errors import CRASHED
-from outlast.contracts.models import Checkpoint
+from outlast.contracts.models import Checkpoint, Mission, Opening
 from outlast.contracts.names import MISSIONS_QUEUE, alone_queue_of, queue_of
 from outlast.contracts.policies import Policy
 from outlast.contracts.pool import (
@@ -27,6 +27,7 @@ from outlast.contracts.pool import (
     PoolProgress,
     PoolState,
     Worked,
+    batch_report_in,
     lease_queue_of,
     lease_type,
 )
@@ -50,6 +51,23 @@ def ended(kind: str, *in_hand: int, cause: str = "exit report: killed") -> Excep
     """
     saved = Checkpoint(value=list(in_hand)).model_dump(mode="json")
     return ApplicationError(cause, saved, 1, type=kind, non_retryable=True)
+
+
+async def reported(handle: Handle) -> BatchReport:
+    """
+    Wait for the report of a batch, failed or not.
+    """
+    try:
+        return await handle.result()
+    except WorkflowFailureError as error:
+        report = batch_report_in(error.cause)
+        if report is None:
+            raise
+        return report
+
+
+async def no_missions(mission: Mission) -> Opening:
+    raise AssertionError(mission)
 
 
 @dataclass
@@ -122,7 +140,7 @@ class Pool:
         """
         self.fill(range(1, count + 1))
         async with self.at_work(), asyncio.timeout(BOUND_S):
-            return await (await self.start(**more)).result()
+            return await reported(await self.start(**more))
 
     async def progress(self, handle: Handle) -> PoolProgress:
         return await handle.query("progress", result_type=PoolProgress)
@@ -164,7 +182,7 @@ class Pool:
             queue_of(ROLE): 100,
             alone_queue_of(ROLE): 1,
         }
-        workers = [missions_worker(self.client, self.store)]
+        workers = [missions_worker(self.client, self.store, no_missions)]
         for queue, most in queues.items():
             workers.append(
                 Worker(

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from small_crew import Crew, task
+from small_crew import Crew, ended, task
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from test_supervisor import Input, outcome, well
@@ -63,7 +63,7 @@ async def test_a_task_may_wait_for_leave_to_start(small_crew: Crew) -> None:
         assert running.waits == "approval before its start"
         assert till.steps == 0
         await handle.execute_update("approve", Decision(task="t", reason="fine"))
-        report = await handle.result()
+        report = await ended(handle)
 
     assert report.status is Status.COMPLETED
     assert outcome(report, "t").approval == "approved: fine"
@@ -79,7 +79,7 @@ async def test_a_rejected_task_is_skipped(small_crew: Crew) -> None:
         handle = await small_crew.start(small_crew.mission(tasks[0]))
         await asked(small_crew, handle)
         await handle.execute_update("reject", Decision(task="t", reason="too much"))
-        report = await handle.result()
+        report = await ended(handle)
 
     assert outcome(report, "t").status is Status.SKIPPED
     assert report.degraded == ["t: rejected: too much"]
@@ -101,7 +101,7 @@ async def test_an_effect_waits_for_leave_and_goes_on_from_there(
         assert waiting.about == "effect 'pay:7': {\"euros\":7}"
         assert till.paid == []
         await handle.execute_update("approve", Decision(task="t"))
-        report = await handle.result()
+        report = await ended(handle)
 
     assert report.status is Status.COMPLETED
     assert till.paid == ["default:m:pay:7"]
@@ -121,7 +121,7 @@ async def test_a_rejected_effect_does_not_happen(small_crew: Crew) -> None:
         )
         await asked(small_crew, handle)
         await handle.execute_update("reject", Decision(task="t", reason="no"))
-        report = await handle.result()
+        report = await ended(handle)
 
     assert outcome(report, "t").status is Status.SKIPPED
     assert report.degraded == ["t: pay: rejected: no"]
@@ -160,7 +160,7 @@ async def test_only_what_waits_can_be_approved(small_crew: Crew) -> None:
             await handle.execute_update("approve", Decision(task="x"))
         assert "those that do: t" in str(refusal.value.cause)
         await handle.execute_update("cancel", "enough")
-        report = await handle.result()
+        report = await ended(handle)
 
     assert outcome(report, "t").status is Status.SKIPPED
     assert Books(small_crew.store).find("m").report == report
@@ -202,7 +202,7 @@ async def test_a_mission_that_is_cancelled_asks_nobody(small_crew: Crew) -> None
         await playing.wait()
         await handle.execute_update("cancel", "enough")
         told.set()
-        report = await handle.result()
+        report = await ended(handle)
 
     assert report.status is Status.CANCELLED
     assert outcome(report, "t").reasons == ["enough"]
@@ -267,7 +267,7 @@ async def test_what_is_approved_is_what_happens(small_crew: Crew) -> None:
             await handle.execute_update("approve", Decision(task="t", skip=True))
         assert "no effect that has an earlier one" in str(refusal.value.cause)
         await handle.execute_update("approve", Decision(task="t"))
-        report = await handle.result()
+        report = await ended(handle)
 
     assert report.status is Status.COMPLETED
     assert till.paid == [
@@ -299,7 +299,7 @@ async def test_a_changed_effect_of_a_redriven_task_is_asked_about(
         await handle.execute_update("approve", Decision(task="t", skip=skip))
         await small_crew.until(handle, lambda p: p.settled)
         await handle.execute_update("cancel", "enough")
-        report = await handle.result()
+        report = await ended(handle)
 
     assert outcome(report, "t").status is Status.DONE
     paid = ["default:m:a"] if skip else ["default:m:a", "default:m@2:a"]

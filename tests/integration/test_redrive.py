@@ -3,7 +3,7 @@ Tasks that were given up are done again, each from where it was.
 """
 
 import pytest
-from small_crew import Crew, task
+from small_crew import Crew, ended, task
 from test_supervisor import Input, for_ever, outcome, well
 
 from outlast import Context, FollowUps, GiveUp
@@ -42,7 +42,7 @@ async def again(crew: Crew, report: Report, name: str | None = None) -> Report:
     redrive = redriven(books, "m", report.tasks, name)
     await go_on(crew.client, books, report, redrive)
     handle = crew.client.get_workflow_handle("m", result_type=Report)
-    return await handle.result()
+    return await ended(handle)
 
 
 async def test_a_mission_that_has_ended_goes_on(small_crew: Crew) -> None:
@@ -57,7 +57,7 @@ async def test_a_mission_that_has_ended_goes_on(small_crew: Crew) -> None:
         task("after", "well", needs=["t"]),
     ]
     async with small_crew.at_work():
-        report = await (await small_crew.start(small_crew.mission(*tasks))).result()
+        report = await ended(await small_crew.start(small_crew.mission(*tasks)))
         assert report.status is Status.FAILED
         patient.well = True
         report = await again(small_crew, report)
@@ -81,7 +81,7 @@ async def test_a_redriven_mission_may_fail_again(small_crew: Crew) -> None:
     patient = Patient(small_crew)
     async with small_crew.at_work():
         mission = small_crew.mission(task("t", "patient"))
-        report = await (await small_crew.start(mission)).result()
+        report = await ended(await small_crew.start(mission))
         report = await again(small_crew, report)
         assert report.status is Status.FAILED
         patient.well = True
@@ -104,7 +104,7 @@ async def test_what_agents_had_asked_for_is_still_in_the_plan(small_crew: Crew) 
     small_crew.plays("plan", plan)
     async with small_crew.at_work():
         mission = small_crew.mission(task("p", "plan"))
-        report = await (await small_crew.start(mission)).result()
+        report = await ended(await small_crew.start(mission))
         patient.well = True
         report = await again(small_crew, report)
 
@@ -132,7 +132,7 @@ async def test_an_open_mission_takes_a_redrive_as_an_update(small_crew: Crew) ->
             ),
         )
         await handle.execute_update("cancel", "enough")
-        report = await handle.result()
+        report = await ended(handle)
 
     assert outcome(report, "t").status is Status.DONE
     assert patient.steps == [1, 2, 3]
@@ -145,7 +145,7 @@ async def test_only_what_was_given_up_is_redriven(small_crew: Crew) -> None:
     Patient(small_crew)
     async with small_crew.at_work():
         mission = small_crew.mission(task("a", "well"), task("t", "patient"))
-        report = await (await small_crew.start(mission)).result()
+        report = await ended(await small_crew.start(mission))
         books = Books(small_crew.store)
         with pytest.raises(BadInputError, match="task a has not been given up"):
             redriven(books, "m", report.tasks, "a")

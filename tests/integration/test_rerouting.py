@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from small_crew import Crew, task
+from small_crew import Crew, ended, task
 from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
 from test_supervisor import Input, hopeless, ill, outcome, well
 
@@ -50,7 +50,7 @@ async def test_a_task_whose_role_is_lost_takes_the_next_route(routed: Crew) -> N
     async with routed.at_work():
         handle = await dispatched(routed, routed.mission(task("t", "first")))
         await handle.execute_update("reroute", sighting("second"))
-        report = await handle.result()
+        report = await ended(handle)
 
     assert report.status is Status.DEGRADED
     assert outcome(report, "t").route == "second"
@@ -66,7 +66,7 @@ async def test_a_lost_role_that_is_back_is_used_again(routed: Crew) -> None:
         handle = await dispatched(routed, routed.mission(*tasks))
         await handle.execute_update("reroute", sighting("second"))
         async with routed.playing("first"):
-            report = await handle.result()
+            report = await ended(handle)
 
     assert outcome(report, "t").route == "second"
     assert outcome(report, "next").route == "first"
@@ -87,7 +87,7 @@ async def test_without_a_route_a_required_task_waits_for_its_workers(
         (parked,) = (await routed.progress(handle)).running
         assert parked.waits == "first: no live worker plays it"
         async with routed.playing("first"):
-            report = await handle.result()
+            report = await ended(handle)
 
     assert report.status is Status.COMPLETED
 
@@ -100,7 +100,7 @@ async def test_a_parked_task_takes_whichever_route_comes_first(routed: Crew) -> 
         handle = await dispatched(routed, routed.mission(task("t", "first")))
         await handle.execute_update("reroute", sighting())
         await handle.execute_update("reroute", sighting("second"))
-        report = await handle.result()
+        report = await ended(handle)
 
     assert outcome(report, "t").route == "second"
 
@@ -115,7 +115,7 @@ async def test_without_a_route_an_optional_task_is_skipped(routed: Crew) -> None
         tasks = [task("t", "first", required=False), task("u", "other", needs=["t"])]
         handle = await dispatched(routed, routed.mission(*tasks))
         await handle.execute_update("reroute", sighting("other"))
-        report = await handle.result()
+        report = await ended(handle)
 
     assert report.status is Status.DEGRADED
     assert outcome(report, "t").status is Status.SKIPPED
@@ -139,7 +139,7 @@ async def test_an_optional_task_waits_while_nobody_is_there_at_all(
         await handle.execute_update("reroute", sighting())
         assert (await routed.progress(handle)).running[0].waits
         async with routed.playing("first"):
-            report = await handle.result()
+            report = await ended(handle)
 
     assert report.status is Status.COMPLETED
 
@@ -162,7 +162,7 @@ async def test_what_changes_nothing_is_refused(lasting_crew: Crew) -> None:
                 await handle.execute_update("reroute", old)
         assert len((await handle.fetch_history()).events) == before
         async with lasting_crew.playing("first"):
-            await handle.result()
+            await ended(handle)
 
 
 @pytest.mark.parametrize("play", [ill, hopeless])
@@ -191,7 +191,7 @@ async def test_a_lost_route_is_tried_again_when_the_others_fail(
             handle, lambda progress: progress.running[0].route == "first"
         )
         async with routed.playing("first"):
-            report = await handle.result()
+            report = await ended(handle)
 
     assert outcome(report, "t").route == "first"
     assert report.status is Status.COMPLETED

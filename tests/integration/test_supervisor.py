@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from pydantic import BaseModel
-from small_crew import BOUND_S, Crew, task
+from small_crew import BOUND_S, Crew, ended, task
 from temporalio import activity
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
@@ -201,7 +201,7 @@ async def test_a_server_that_was_restored_from_a_backup_stops_nothing(
             await small_crew.progress(handle)
             with small_crew.store.write() as connection:
                 moved = set_back(connection)
-        report = await handle.result()
+        report = await ended(handle)
 
     assert report.status is Status.COMPLETED
     assert seen == [1, 2, 3]
@@ -311,7 +311,7 @@ async def test_a_paused_mission_starts_nothing_further(small_crew: Crew) -> None
         assert progress.waiting == ["b"]
         assert progress.running == []
         await handle.execute_update("unpause")
-        report = await handle.result()
+        report = await ended(handle)
 
     assert report.status is Status.COMPLETED
 
@@ -332,7 +332,7 @@ async def test_cancel_keeps_what_is_done(small_crew: Crew) -> None:
         handle = await small_crew.start(mission)
         await small_crew.until(handle, lambda progress: progress.settled)
         await handle.execute_update("cancel", "no longer needed")
-        report = await handle.result()
+        report = await ended(handle)
 
     assert report.status is Status.CANCELLED
     assert [each.status for each in sorted(report.tasks, key=lambda each: each.id)] == [
@@ -354,7 +354,7 @@ async def test_a_cancellation_from_outside_is_reported_too(small_crew: Crew) -> 
         handle = await small_crew.start(small_crew.mission(task("a", "for_ever")))
         await small_crew.until(handle, lambda progress: progress.running)
         await handle.cancel()
-        report = await handle.result()
+        report = await ended(handle)
 
     assert report.status is Status.CANCELLED
     assert outcome(report, "a").status is Status.SKIPPED
@@ -429,7 +429,7 @@ async def test_a_cancelled_task_does_not_fall_back(lasting_crew: Crew) -> None:
         handle = await lasting_crew.start(lasting_crew.mission(task("a", "unruly")))
         await lasting_crew.until(handle, lambda progress: tried)
         await handle.execute_update("cancel", "enough")
-        report = await handle.result()
+        report = await ended(handle)
 
     assert tried == ["unruly"]
     assert outcome(report, "a").status is Status.SKIPPED
@@ -463,7 +463,7 @@ async def test_follow_ups_that_come_while_a_mission_ends_are_skipped(
             await handle.execute_update("cancel", "enough")
         else:
             await handle.cancel()
-        report = await handle.result()
+        report = await ended(handle)
 
     assert report.status is Status.CANCELLED
     ends = {each.id: each.status for each in report.tasks}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from small_crew import Crew, task
+from small_crew import Crew, ended, task
 from span_fakes import Kept, kept
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -79,7 +79,7 @@ async def test_a_mission_is_one_trace(traced: Crew, told: Kept) -> None:
         async with traced.at_work(), leases:
             handle = await traced.start(traced.mission(task("t", "spread")))
             await handle.query("progress", result_type=Progress)
-            report = await handle.result()
+            report = await ended(handle)
 
     assert report.status is Status.COMPLETED
     assert told.line("invoke_agent spread") == [
@@ -117,7 +117,7 @@ async def test_a_traced_mission_replays_without_traces(
     with told.theirs.start_as_current_span("mission"):
         async with traced.at_work():
             handle = await traced.start(traced.mission(task("t", "well")))
-            await handle.result()
+            await ended(handle)
     history = await handle.fetch_history()
     assert "_tracer-data" in history.to_json()
     plain = Replayer(
@@ -169,7 +169,7 @@ async def test_without_a_starters_trace_a_workflow_tells_nothing(
     async with traced.at_work():
         traced.client = plain
         handle = await traced.start(traced.mission(task("t", "well")))
-        await handle.result()
+        await ended(handle)
     assert "RunActivity:well" in told.names
     assert told.line("invoke_agent well") == ["RunActivity:well"]
     assert not [name for name in told.names if "Workflow" in name]

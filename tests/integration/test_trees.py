@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from small_crew import BOUND_S, Crew, task
+from small_crew import BOUND_S, Crew, ended, task
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError
 from test_supervisor import Input, for_ever, hopeless, outcome, well
@@ -96,7 +96,7 @@ async def test_a_cancelled_mission_cancels_those_within(small_crew: Crew) -> Non
         child = small_crew.client.get_workflow_handle("m.p")
         await small_crew.until(child, lambda progress: progress.running)
         await handle.execute_update("cancel", "enough")
-        report = await handle.result()
+        report = await ended(handle)
 
     assert report.status is Status.CANCELLED
     entry = books.find("m.p")
@@ -150,7 +150,7 @@ async def test_a_mission_that_is_cancelled_at_its_beginning_closes_its_books(
         await opening.wait()
         await handle.execute_update("cancel", "enough")
         loop.call_later(1.0, go_on.set)
-        report = await handle.result()
+        report = await ended(handle)
 
     assert outcome(report, "p").status is Status.SKIPPED
     entry = Books(small_crew.store).find("m.p")
@@ -176,9 +176,9 @@ async def test_a_batch_that_is_cut_short_is_not_done(
         async with asyncio.timeout(BOUND_S):
             while not await has_lent(batch):
                 pass
-        ended = handle if whose == "mission" else batch
-        await ended.execute_update("cancel", "enough")
-        report = await handle.result()
+        whole = handle if whose == "mission" else batch
+        await whole.execute_update("cancel", "enough")
+        report = await ended(handle)
 
     if whose == "mission":
         assert report.status is Status.CANCELLED

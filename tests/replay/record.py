@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent / "integration")]
 
 from keep import keep, kept  # noqa: E402
-from small_crew import Crew, task  # noqa: E402
+from small_crew import Crew, ended, task  # noqa: E402
 from temporalio import activity  # noqa: E402
 from temporalio.client import WorkflowHandle  # noqa: E402
 from temporalio.common import SearchAttributePair, TypedSearchAttributes  # noqa: E402
@@ -205,7 +205,7 @@ async def record(crew: Crew) -> None:
             handle = await crew.start(mission, search_attributes=tags)
             if name in BESIDES:
                 await BESIDES[name](handle)
-            await handle.result()
+            await ended(handle)
             await keep(name, handle)
             if name == "spread":
                 await keep("spread-batch", crew.client.get_workflow_handle("spread#s"))

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent / "integration")]
 
 from keep import keep, kept  # noqa: E402
-from small_pool import Handle, Pool, ended  # noqa: E402
+from small_pool import Handle, Pool, ended, reported  # noqa: E402
 from temporalio.client import Client  # noqa: E402
 
 from outlast.contracts.errors import DRAINED, FAILED  # noqa: E402
@@ -100,7 +100,7 @@ async def renewed(pool: Pool) -> None:
 
 
 async def ends(pool: Pool, handle: Handle) -> None:
-    await handle.result()
+    await reported(handle)
     await keep(pool.name, handle)
 
 

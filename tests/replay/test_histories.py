@@ -6,13 +6,14 @@ import pytest
 from keep import kept, read
 from temporalio import workflow
 from temporalio.client import WorkflowHistory
+from temporalio.common import RawValue
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from outlast.contracts.models import Mission
-from outlast.contracts.pool import BatchReport, PoolState
+from outlast.contracts.pool import BatchReport
 from outlast.contracts.reports import Report
+from workflows.entry import NOTHING
 from workflows.pool import PoolWorkflow
 from workflows.supervisor import SupervisorWorkflow
 
@@ -97,9 +98,9 @@ class Hesitant(SupervisorWorkflow):
     """
 
     @workflow.run
-    async def run(self, mission: Mission) -> Report:
+    async def run(self, given: RawValue = NOTHING) -> Report:
         await workflow.sleep(1)
-        return await super().run(mission)
+        return await super().run(given)
 
 
 @workflow.defn(name="Pool")
@@ -109,9 +110,9 @@ class Restless(PoolWorkflow):
     """
 
     @workflow.run
-    async def run(self, state: PoolState) -> BatchReport:
+    async def run(self, given: RawValue = NOTHING) -> BatchReport:
         await workflow.sleep(1)
-        return await super().run(state)
+        return await super().run(given)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -130,8 +131,8 @@ class Forgetful(SupervisorWorkflow):
     """
 
     @workflow.run
-    async def run(self, mission: Mission) -> Report:
-        return await super().run(mission)
+    async def run(self, given: RawValue = NOTHING) -> Report:
+        return await super().run(given)
 
     async def _close_books(self, report: Report) -> None: ...
 

@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
-from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.client import (
+    WorkflowExecutionStatus,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
 from temporalio.service import RPCError, RPCStatusCode
 from unit_fakes import Clock, mission
 
@@ -23,6 +26,10 @@ from outlast.store.books import Books
 from outlast.store.database import Store
 
 BOUND_S = 20.0
+RUNNING = SimpleNamespace(
+    status=WorkflowExecutionStatus.RUNNING,
+    raw_description=SimpleNamespace(pending_activities=[]),
+)
 
 
 class Server:
@@ -48,7 +55,7 @@ class Server:
         if mission in self.unseen:
             raise RPCError("internal", RPCStatusCode.INTERNAL, b"")
         self.seen.append(mission)
-        return SimpleNamespace(raw_description=SimpleNamespace(pending_activities=[]))
+        return RUNNING
 
 
 def lookout(store: Store, server: Any) -> Lookout:
@@ -118,7 +125,7 @@ async def test_what_is_not_sure_is_not_told(store: Store) -> None:
             state=PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED,
         )
         raw = SimpleNamespace(pending_activities=[waiting])
-        return SimpleNamespace(raw_description=raw)
+        return SimpleNamespace(raw_description=raw, status=RUNNING.status)
 
     async def hear(_: str, sighting: Sighting) -> None:
         told.append(sighting.stranded)

@@ -1,5 +1,6 @@
 """
-What agents' code may do: effects with an identity, and what was seen of a failure.
+What agents' code may do: effects with an identity, and what was seen of a failure; and
+what a mission takes to go on whatever became of its workflow.
 """
 
 import json
@@ -105,6 +106,7 @@ OLD = 2**62
 
 def upgrade() -> None:
     _add_tracebacks()
+    _add_what_was_asked()
     _move_effects(op.get_bind())
     _move_progress(op.get_bind())
     _move_results(op.get_bind())
@@ -115,6 +117,11 @@ def upgrade() -> None:
 def _add_tracebacks() -> None:
     for table in ("attempts", "item_troubles"):
         op.add_column(table, sa.Column("traceback", words()))
+
+
+def _add_what_was_asked() -> None:
+    for name in ("asked", "run", "interruption"):
+        op.add_column("missions", sa.Column(name, words()))
 
 
 def _order_attempts(connection: sa.Connection) -> None:

@@ -1,0 +1,29 @@
+"""
+The starter's verbs for what others have ended in Temporal: go on with it, or end it.
+"""
+
+from outlast.cli.home import open_store
+from outlast.cli.missions import reach, refuse_far_workers
+from outlast.contracts.errors import UnavailableError
+from outlast.runtime.resume import abandon, resume
+
+
+async def resume_interrupted(name: str) -> None:
+    """
+    Have a mission or batch go on.
+    """
+    refuse_far_workers()
+    await resume(await reach(), open_store(), name)
+    print(f"{name}: goes on; follow with: starter.py status {name}")
+
+
+async def abandon_interrupted(name: str) -> None:
+    """
+    End a mission or batch for good.
+    """
+    try:
+        client = await reach()
+    except UnavailableError:
+        client = None  # the record is what is known then
+    await abandon(client, open_store(), name)
+    print(f"{name}: abandoned; what is done is kept: starter.py status {name}")

@@ -1,0 +1,195 @@
+"""
+What a record needs, of whose workflow others have made something.
+"""
+
+from dataclasses import replace
+
+import pytest
+from temporalio.client import WorkflowExecutionStatus
+from unit_fakes import MISSION, Clock, mission, outcome, report, task
+
+from outlast.contracts.models import Mission
+from outlast.contracts.reports import Status
+from outlast.runtime.reconcile import (
+    ENDED,
+    Change,
+    Seen,
+    batch_change_of,
+    change_of,
+    interrupted,
+)
+from outlast.runtime.resume import abandoned
+from outlast.store.batches import COMPLETED, INTERRUPTED, OPEN
+from outlast.store.batches import Entry as Batch
+from outlast.store.books import ACCEPTED, STARTING, Books, Entry
+from outlast.store.database import Store
+
+RUNS = Seen(WorkflowExecutionStatus.RUNNING, "second")
+GONE = Seen(None)
+AT_WORK = Entry("m", "t", "goal", ACCEPTED, 1.0, None, None, "digest")
+CLOSED = replace(AT_WORK, state="failed", finished_at=2.0, run="first")
+AT_REST = replace(AT_WORK, state=INTERRUPTED, interruption="terminated")
+
+
+@pytest.fixture
+def books(store: Store) -> Books:
+    return Books(store, Clock())
+
+
+def accepted(books: Books, asked: Mission) -> None:
+    books.open(asked)
+    books.accept(asked.id)
+
+
+@pytest.mark.parametrize(
+    ("entry", "seen", "change"),
+    [
+        (AT_WORK, RUNS, Change.NONE),
+        (AT_WORK, GONE, Change.INTERRUPT),
+        (AT_WORK, Seen(WorkflowExecutionStatus.TERMINATED), Change.INTERRUPT),
+        (AT_WORK, Seen(WorkflowExecutionStatus.TIMED_OUT), Change.INTERRUPT),
+        (AT_WORK, Seen(WorkflowExecutionStatus.FAILED), Change.CLOSE),
+        (AT_WORK, Seen(WorkflowExecutionStatus.COMPLETED), Change.CLOSE),
+        (replace(AT_WORK, state=STARTING), GONE, Change.NONE),
+        (replace(AT_WORK, state=STARTING), RUNS, Change.REOPEN),
+        (AT_REST, RUNS, Change.REOPEN),
+        (AT_REST, GONE, Change.NONE),
+        (CLOSED, RUNS, Change.REOPEN),
+        (CLOSED, replace(RUNS, run="first"), Change.NONE),
+        (CLOSED, GONE, Change.NONE),
+        (CLOSED, Seen(WorkflowExecutionStatus.TERMINATED), Change.NONE),
+    ],
+)
+def test_a_record_follows_the_server(entry: Entry, seen: Seen, change: Change) -> None:
+    """
+    What runs is open, what was ended by others is interrupted, and a run that has
+    written its report is about to end.
+    """
+    assert change_of(entry, seen) is change
+
+
+def batch(state: str, sealed: bool = True, name: str = "b") -> Batch:
+    return Batch(name, "t", "role", state, sealed, 3, 1.0, None)
+
+
+ENDED_BY_HAND = Seen(WorkflowExecutionStatus.TERMINATED)
+
+
+@pytest.mark.parametrize(
+    ("entry", "seen", "mission", "change"),
+    [
+        (batch(OPEN), GONE, None, Change.INTERRUPT),
+        (batch(OPEN, sealed=False), GONE, None, Change.NONE),
+        (batch(OPEN, sealed=False), ENDED_BY_HAND, None, Change.INTERRUPT),
+        (batch(OPEN), RUNS, None, Change.NONE),
+        (batch(INTERRUPTED), RUNS, None, Change.REOPEN),
+        (batch(COMPLETED), GONE, None, Change.NONE),
+        (batch(OPEN, name="m#t"), GONE, ACCEPTED, Change.NONE),
+        (batch(OPEN, name="m#t"), ENDED_BY_HAND, ACCEPTED, Change.CLOSE),
+        (batch(OPEN, name="m#t"), GONE, INTERRUPTED, Change.INTERRUPT),
+        (batch(OPEN, name="m#t"), GONE, "failed", Change.CLOSE),
+        (batch(OPEN, name="m#t"), GONE, "", Change.CLOSE),
+    ],
+)
+def test_so_does_that_of_a_batch(
+    entry: Batch, seen: Seen, mission: str | None, change: Change
+) -> None:
+    """
+    One that is still fed may not have begun; what a task has fanned out rests with its
+    mission.
+    """
+    assert batch_change_of(entry, seen, mission) is change
+
+
+@pytest.mark.parametrize("why", ENDED.values())
+def test_what_was_interrupted_says_what_to_do(why: str) -> None:
+    """
+    What happened, and both commands, whole.
+    """
+    told = interrupted("m", why)
+    assert why in told
+    assert "starter.py resume m" in told
+    assert "starter.py abandon m" in told
+
+
+def test_an_interrupted_mission_holds_no_place(books: Books) -> None:
+    """
+    It is counted by nobody who limits open work, and by the audit apart.
+    """
+    accepted(books, mission())
+    assert books.under_way() == 1
+    books.interrupt(MISSION, "terminated")
+
+    assert books.under_way() == 0
+    assert books.open_missions() == []
+    audit = books.audit()
+    assert [each.id for each in audit.interrupted] == [MISSION]
+    assert (audit.open, audit.violations) == ([], [])
+
+
+def test_only_an_accepted_mission_is_interrupted(books: Books) -> None:
+    """
+    One that has ended, or that the server never had, is as it is.
+    """
+    books.open(mission())
+    books.interrupt(MISSION, "gone")
+    assert books.find(MISSION).state == STARTING  # type: ignore[union-attr]
+    books.accept(MISSION)
+    books.close(report(MISSION, Status.COMPLETED, outcome("only", Status.DONE)))
+    books.interrupt(MISSION, "gone")
+    assert books.find(MISSION).state == "completed"  # type: ignore[union-attr]
+
+
+def test_what_was_asked_is_kept_whole(books: Books) -> None:
+    """
+    A mission whose workflow was deleted goes on from the record alone.
+    """
+    given = mission(task("a"), task("b", "a"))
+    accepted(books, given)
+    assert books.asked(MISSION) == given
+    books.forget(MISSION)
+    assert books.asked(MISSION) is None
+
+
+def test_a_later_run_closes_what_an_earlier_one_has_closed(books: Books) -> None:
+    """
+    After a reset the last report stands; the same run says it twice in vain.
+    """
+    accepted(books, mission())
+    failed = report(MISSION, Status.FAILED, outcome("only", Status.DEAD))
+    done = report(MISSION, Status.COMPLETED, outcome("only", Status.DONE))
+    assert books.close(failed, "first")
+    assert books.close(failed, "first")
+    assert not books.close(done, "second")
+    assert books.close(done, "second", again=True)
+    entry = books.find(MISSION)
+    assert entry is not None
+    assert (entry.report, entry.run) == (done, "second")
+
+
+def test_nobody_closes_what_was_forgotten(books: Books) -> None:
+    """
+    Not even a run that began by a reset.
+    """
+    accepted(books, mission())
+    done = report(MISSION, Status.COMPLETED, outcome("only", Status.DONE))
+    books.close(done, "first")
+    books.forget(MISSION)
+    books.close(done, "second", again=True)
+    assert books.find(MISSION) is None
+
+
+def test_what_is_abandoned_keeps_what_is_done(books: Books) -> None:
+    """
+    Its report is that of a cancelled mission; nothing of it is undecided.
+    """
+    given = mission(task("a"), task("b", "a"))
+    accepted(books, given)
+    books.interrupt(MISSION, "terminated")
+    found = abandoned(books, given)
+    assert found.status is Status.CANCELLED
+    assert {each.id: each.status for each in found.tasks} == {
+        "a": Status.SKIPPED,
+        "b": Status.SKIPPED,
+    }
+    assert found.degraded == ["a: abandoned", "b: abandoned"]

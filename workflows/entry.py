@@ -1,0 +1,122 @@
+"""
+How a mission comes in: whatever started its workflow, and with whatever input.
+
+An input that cannot be used fails the workflow with one sentence. It never fails a
+workflow task, which Temporal would try again for ever.
+"""
+
+from typing import Any
+
+from pydantic import ValidationError
+from temporalio import workflow
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
+from temporalio.exceptions import ActivityError, ApplicationError
+
+from outlast.contracts.errors import BAD_INPUT, BadInputError, NewerStateError
+from outlast.contracts.models import Mission
+from outlast.contracts.pool import Batch, PoolState
+from outlast.contracts.texts import CAUSE_CHARS, shorten
+
+# What a workflow has that was started without an input.
+NOTHING = RawValue(Payload())
+
+# What the first activity, a redrive or a parent fills in. From anybody else it is a
+# copy of another mission's.
+FILLED_IN = (
+    "crew",
+    "store",
+    "heartbeat_timeout_s",
+    "past",
+    "parent",
+    "scope",
+    "schema_number",
+)
+
+
+def read_mission(given: RawValue) -> Mission:
+    """
+    Read the mission that this workflow was started with. Its id is the workflow's: a
+    Schedule gives each of its workflows the same input.
+
+    :raises BadInputError: in one sentence.
+    :raises NewerStateError: when a newer release has written it.
+    """
+    workflow_id = workflow.info().workflow_id
+    asked = read_json(given)
+    if not isinstance(asked, dict):
+        raise BadInputError(
+            "the input is no mission, a JSON object with goal and tasks"
+        )
+    if asked.get("id") != workflow_id or not asked.get("store"):
+        asked = {key: each for key, each in asked.items() if key not in FILLED_IN}
+    try:
+        return Mission.model_validate({**asked, "id": workflow_id})
+    except ValidationError as error:
+        raise BadInputError(f"the mission's {faults(error)}") from None
+
+
+def read_state(given: RawValue) -> PoolState:
+    """
+    Read what a pool's workflow was started with.
+
+    :raises BadInputError: in one sentence.
+    :raises NewerStateError: when a newer release has written it.
+    """
+    try:
+        state = PoolState.model_validate(read_json(given))
+    except ValidationError as error:
+        raise BadInputError(f"the batch's {faults(error)}") from None
+    if state.batch.id != workflow.info().workflow_id:
+        raise BadInputError(
+            f"batch {state.batch.id!r} is worked on by the workflow of that id only"
+        )
+    return state
+
+
+def nothing_to_do() -> PoolState:
+    """
+    Make what a pool has that cannot begin.
+    """
+    return PoolState.model_construct(batch=Batch.model_construct(id="", role=""))
+
+
+def read_json(given: RawValue) -> Any:
+    """
+    Decode an input that may be anything.
+
+    :raises BadInputError: when it is no JSON.
+    """
+    try:
+        return workflow.payload_converter().from_payload(given.payload)
+    except NewerStateError:
+        raise
+    except Exception as error:
+        told = shorten(str(error), CAUSE_CHARS)
+        raise BadInputError(f"the input cannot be read as JSON: {told}") from None
+
+
+def faults(error: ValidationError) -> str:
+    """
+    Name the first of what does not fit, and how much more there is.
+    """
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    place = ".".join(str(part) for part in found[0]["loc"]) or "whole"
+    more = f"; and {len(found) - 1} more" if len(found) > 1 else ""
+    return shorten(f"{place}: {found[0]['msg']}", CAUSE_CHARS) + more
+
+
+def without_tasks(workflow_id: str) -> Mission:
+    """
+    Make the mission that a workflow has while it has no plan.
+    """
+    return Mission.model_construct(id=workflow_id, goal="", tasks=[])
+
+
+def refusal(error: BadInputError | ActivityError) -> ApplicationError:
+    """
+    Make the error that fails the workflow because of its input.
+    """
+    told = error.cause if isinstance(error, ActivityError) else error
+    words = told.message if isinstance(told, ApplicationError) else str(told or error)
+    return ApplicationError(words, type=BAD_INPUT, non_retryable=True)
