@@ -2,6 +2,8 @@
 Missions that began under an earlier build go on under this one.
 """
 
+import json
+
 import pytest
 from keep import kept, read
 from temporalio import workflow
@@ -57,7 +59,9 @@ async def replay(name: str, *kinds: type, runner: WorkflowRunner = SHIPPED) -> N
     """
     Replay the kept history; raises where the workflow decides otherwise.
     """
-    history = WorkflowHistory.from_json(name, read(kept()[name]))
+    text = read(kept()[name])
+    began = json.loads(text)["events"][0]["workflowExecutionStartedEventAttributes"]
+    history = WorkflowHistory.from_json(began["workflowId"], text)
     replayer = Replayer(
         workflows=list(kinds),
         workflow_runner=runner,
