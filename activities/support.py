@@ -7,6 +7,8 @@ answer is handed to a person, never guessed at.
 """
 
 import asyncio
+import fcntl
+import io
 import json
 import os
 from pathlib import Path
@@ -25,8 +27,8 @@ from outlast.store.database import shared
 from outlast.store.folder import scan
 from outlast.store.parsing import UnreadableDocumentError, decoded, load
 from outlast.store.passages import flat
-from outlast.store.private import open_private
-from outlast.store.root import OutputPath
+from outlast.store.private import make_folder, open_private
+from outlast.store.root import OutputPath, writable
 
 # A report that names more tickets than this is read by nobody.
 MOST_NAMED = 200
@@ -151,14 +153,25 @@ def post(path: Path, key: str, body: str) -> str:
     Put a reply into the outbox at *path*, once for each *key*; returns where it lies.
 
     This is the place of a mail or ticket system: one call, with the idempotency key.
+    A reply without its line in the log is half a post, by a process that was killed in
+    between: the next attempt ends it.
     """
-    if not path.exists():
-        write(path, body)
-        line = json.dumps({"key": key, "path": str(path)}).encode() + b"\n"
-        file = open_private(path.parent / "posted.jsonl", os.O_WRONLY | os.O_APPEND)
-        with os.fdopen(file, "ab", buffering=0) as log:
-            log.write(line)
+    line = json.dumps({"key": key, "path": str(path)}).encode() + b"\n"
+    make_folder(writable(path).parent)
+    file = open_private(path.parent / "posted.jsonl", os.O_RDWR | os.O_APPEND)
+    with os.fdopen(file, "ab+", buffering=0) as log:
+        fcntl.flock(log, fcntl.LOCK_EX)  # the kernel drops it with its process
+        if not path.exists():
+            write(path, body)
+        elif _logged(log, key):
+            return str(path)
+        log.write(line)
     return str(path)
+
+
+def _logged(log: io.FileIO, key: str) -> bool:
+    log.seek(0)
+    return json.dumps({"key": key}).encode()[:-1] + b"," in log.readall()
 
 
 @agent("tally", version=1)

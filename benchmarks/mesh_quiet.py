@@ -43,9 +43,9 @@ def cost(count: int, folder: Path) -> list[Row]:
     with Net(names) as net, gossips(peers(folder, names, net)) as made:
         wait_for(lambda: whole(made), "a whole mesh", 120)
         time.sleep(10)  # what was learned has been told
-        before = [traffic(net, each) for each in names]
+        before = [net.sent(each) for each in names]
         time.sleep(QUIET_S)
-        after = [traffic(net, each) for each in names]
+        after = [net.sent(each) for each in names]
     pairs = list(zip(before, after, strict=True))
     packets = [(late[0] - early[0]) / QUIET_S for early, late in pairs]
     sent = [(late[1] - early[1]) / QUIET_S for early, late in pairs]
@@ -95,16 +95,6 @@ def gossips(made: list[Peer]) -> Iterator[list[Peer]]:
         for process in processes:
             process.kill()
             process.wait()
-
-
-def traffic(net: Net, name: str) -> tuple[int, int]:
-    """
-    Read how many packets and bytes *name* has sent, at the other end of its cable.
-    """
-    found = Path("/sys/class/net") / net.cable(name) / "statistics"
-    return tuple(
-        int((found / f"rx_{each}").read_text()) for each in ("packets", "bytes")
-    )  # type: ignore[return-value]
 
 
 def history(peer: Peer) -> int:

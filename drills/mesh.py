@@ -178,12 +178,11 @@ def can_split() -> bool:
     if not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("ip") is None:
         return False
     probe = f"ol{os.getpid()}"
-    made = subprocess.run(
-        ["ip", "link", "add", probe, "type", "bridge"], capture_output=True, check=False
-    )
-    if made.returncode == 0:
-        _ip("link", "del", probe)
-    return made.returncode == 0
+    if not _can("netns", "add", probe):
+        return False
+    made = _can("-n", probe, "link", "add", "s", "type", "bridge")
+    _ip("netns", "del", probe)
+    return made
 
 
 @dataclass
@@ -191,7 +190,9 @@ class Net:
     """
     A network of namespaces, one a peer, that can be split into parts and healed.
 
-    Each peer hangs on a cable; a part of a split is a switch of its own.
+    Each peer hangs on a cable; a part of a split is a switch of its own. The switches
+    are in a namespace, too: where docker is, the host's firewall filters what its own
+    bridges carry.
     """
 
     names: str
@@ -199,18 +200,17 @@ class Net:
     tag: str = field(default_factory=lambda: f"o{os.getpid() % 100_000:x}")
 
     def __enter__(self) -> "Net":
+        _ip("netns", "add", self._hub)
         for part in range(len(self.names)):
-            _ip("link", "add", self._switch(part), "type", "bridge")
-            _ip("link", "set", self._switch(part), "up")
+            self._at_hub("add", self._switch(part), "type", "bridge")
+            self._at_hub("set", self._switch(part), "up")
         for name in self.names:
             self._plug(name)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for name in self.names:
-            _ip("netns", "del", self._space(name))
-        for part in range(len(self.names)):
-            _ip("link", "del", self._switch(part))
+        for space in (*map(self._space, self.names), self._hub):
+            _ip("netns", "del", space)
 
     def inside(self, name: str) -> list[str]:
         """
@@ -230,7 +230,7 @@ class Net:
         """
         for number, part in enumerate(parts):
             for name in part:
-                _ip("link", "set", self.cable(name), "master", self._switch(number))
+                self._at_hub("set", self._cable(name), "master", self._switch(number))
 
     def heal(self) -> None:
         """
@@ -238,32 +238,51 @@ class Net:
         """
         self.split(self.names)
 
+    def sent(self, name: str) -> tuple[int, int]:
+        """
+        Count the packets and bytes that *name* has sent, at its cable's other end.
+        """
+        command = ["-n", self._hub, "-json", "-s", "link", "show", self._cable(name)]
+        counted = json.loads(_ip(*command))[0]["stats64"]["rx"]
+        return counted["packets"], counted["bytes"]
+
     def _plug(self, name: str) -> None:
-        space, cable, end = self._space(name), self.cable(name), f"{self.tag}e{name}"
+        space, cable = self._space(name), self._cable(name)
         _ip("netns", "add", space)
-        _ip("link", "add", cable, "type", "veth", "peer", "name", end)
-        _ip("link", "set", cable, "master", self._switch(0), "up")
-        _ip("link", "set", end, "netns", space)
+        self._at_hub("add", cable, "type", "veth", "peer", "name", "e", "netns", space)
+        self._at_hub("set", cable, "master", self._switch(0), "up")
         address = self.address(name).split(":")[0]
         for command in (
-            ["addr", "add", f"{address}/24", "dev", end],
-            ["link", "set", end, "up"],
+            ["addr", "add", f"{address}/24", "dev", "e"],
+            ["link", "set", "e", "up"],
             ["link", "set", "lo", "up"],
         ):
             _ip("-n", space, *command)
 
+    def _at_hub(self, *command: str) -> None:
+        _ip("-n", self._hub, "link", *command)
+
+    @property
+    def _hub(self) -> str:
+        return f"{self.tag}hub"
+
     def _space(self, name: str) -> str:
         return f"{self.tag}n{name}"
 
-    def cable(self, name: str) -> str:
-        return f"{self.tag}c{name}"
+    def _cable(self, name: str) -> str:
+        return f"c{name}"
 
     def _switch(self, part: int) -> str:
-        return f"{self.tag}s{part}"
+        return f"s{part}"
 
 
-def _ip(*command: str) -> None:
-    subprocess.run(["ip", *command], check=True, capture_output=True)
+def _ip(*command: str) -> bytes:
+    return subprocess.run(["ip", *command], check=True, capture_output=True).stdout
+
+
+def _can(*command: str) -> bool:
+    tried = subprocess.run(["ip", *command], check=False, capture_output=True)
+    return tried.returncode == 0
 
 
 @contextmanager

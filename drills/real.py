@@ -23,6 +23,15 @@ ROOT = Path(__file__).parents[1]
 LIMIT_S = 60.0
 
 
+def heed_interrupts() -> None:
+    """
+    Have Ctrl-C end what is started from here on, also where a shell has started us in
+    the background and SIGINT is ignored.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @dataclass
 class Home:
     """

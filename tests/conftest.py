@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 
 from drills.postgres import Postgres, find_postgres
+from drills.real import heed_interrupts
 from outlast.attempt.ledger import Ledger
 from outlast.store.database import Store
 from outlast.store.schema import meta, metadata
@@ -19,6 +20,8 @@ from outlast.store.schema import meta, metadata
 # A loaded machine is slow, not wrong.
 hypothesis.settings.register_profile("outlast", deadline=None)
 hypothesis.settings.load_profile("outlast")
+
+heed_interrupts()
 
 BOTH = ("sqlite", "postgresql")
 

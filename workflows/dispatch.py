@@ -26,6 +26,7 @@ from outlast.contracts.policies import (
     DISPATCH_TRIES,
     SHIPPED,
 )
+from outlast.contracts.quarantine import Quarantine
 from outlast.contracts.texts import CAUSE_CHARS, shorten
 from workflows.closing import BOOKS
 from workflows.renewal import Renewal
@@ -128,6 +129,7 @@ class Pursuit:
         self.route = route
         self.dispatches = 0
         self.deaths = 0  # since the last saved step
+        self.quarantine = Quarantine()  # the deaths among them while it was alone
         self.lost = 0  # before they began
         self.numbers = numbers
         self._superseded = Supersession(numbers)
@@ -137,13 +139,17 @@ class Pursuit:
         self._stranded = False
         self._renewal = renewal
         self._handed_back = False
+        self._begun_at = self._died_at = self._now()
+        self._wait_s = 0.0  # before the next attempt
+        self.waits = ""  # for what
 
     def take_up(self, state: DispatchState) -> None:
         """
         Go on where an earlier run of its mission has left it.
         """
         self.dispatches, self.deaths = state.dispatches, state.deaths
-        self.lost = state.lost
+        self.lost, self.quarantine = state.lost, state.quarantine
+        self._died_at, self._wait_s = state.died_at, state.wait_s
         allowed = {"failures": state.failures}
         told = {
             "policy": self.assignment.policy.model_copy(update=allowed),
@@ -162,6 +168,9 @@ class Pursuit:
             dispatches=self.dispatches,
             deaths=self.deaths,
             lost=self.lost,
+            quarantine=self.quarantine,
+            died_at=self._died_at,
+            wait_s=self._wait_s,
             failures=self.assignment.policy.failures,
             checkpoint=self.assignment.checkpoint,
             noticed_by=self.assignment.noticed_by,
@@ -205,9 +214,11 @@ class Pursuit:
         change.
         """
         while True:
+            await self._wait()
             await self._renewal.wait_for_next_run()
             self.dispatches += 1
             self._stranded = False
+            self._begun_at = self._now()
             try:
                 answer = await self._dispatch() or await self._recorded()
             except ActivityError as error:
@@ -224,8 +235,7 @@ class Pursuit:
                 continue
             verdict = self._weigh(verdict)
             if told_to_end():
-                why = self._stopped() or "cancelled"
-                return Verdict(Next.SKIP, why, attempts=self.dispatches)
+                return self._ended()
             if self._stranded and verdict.next is Next.SKIP:
                 return Verdict(Next.REROUTE, unplayed(self.route))
             if verdict.next not in AGAIN:
@@ -241,9 +251,7 @@ class Pursuit:
             return verdict
         answer = await self._recorded()
         if told_to_end():
-            return Verdict(
-                Next.SKIP, self._stopped() or "cancelled", attempts=self.dispatches
-            )
+            return self._ended()
         return answer or verdict
 
     def _weigh(self, verdict: Verdict) -> Verdict:
@@ -263,12 +271,27 @@ class Pursuit:
             # A poll that died with its process had swallowed the task: no blame.
             self.lost += 1
             return verdict
-        convicted = self.suspect and self._saved == before
-        self.deaths = 1 if self._saved > before else self.deaths + 1
-        if not convicted:
+        return self._count(verdict, progressed=self._saved > before)
+
+    def _count(self, verdict: Verdict, progressed: bool) -> Verdict:
+        """
+        Count a death, and convict a task that has died in quarantine for what only it
+        can be blamed for.
+        """
+        now = self._now()
+        since_s, self._died_at = max(0.0, now - self._died_at), now
+        alone = self.suspect and not progressed
+        self.deaths = 1 if progressed else self.deaths + 1
+        if not alone:
+            self.quarantine = Quarantine()
             return verdict
-        cause = f"died {self.deaths} times at one step: {verdict.cause}"
-        return Verdict(Next.NEXT_ROUTE, cause, attempts=self.dispatches)
+        self.quarantine = self.quarantine.after(verdict.death, since_s)
+        if self.quarantine.poison:
+            times = f"died {self.deaths} times at one step{self.quarantine.told}"
+            cause = f"{times}: {verdict.cause}"
+            return Verdict(Next.NEXT_ROUTE, cause, attempts=self.dispatches)
+        self._wait_s = self.quarantine.wait_s(now - self._begun_at, self._draw())
+        return verdict
 
     def _use_up(self, verdict: Verdict) -> Verdict:
         """
@@ -304,6 +327,32 @@ class Pursuit:
     def _saved(self) -> int:
         checkpoint = self.assignment.checkpoint
         return checkpoint.seq if checkpoint else 0
+
+    def _ended(self) -> Verdict:
+        why = self._stopped() or "cancelled"
+        return Verdict(Next.SKIP, why, attempts=self.dispatches)
+
+    async def _wait(self) -> None:
+        """
+        Wait before another attempt in quarantine.
+        """
+        if not self._wait_s:
+            return
+        self.waits = f"its next attempt, in quarantine after {self.deaths} deaths"
+        try:
+            await self._sleep(self._wait_s)
+            self._wait_s = 0.0
+        finally:
+            self.waits = ""
+
+    async def _sleep(self, seconds: float) -> None:
+        await workflow.sleep(seconds, summary="quarantine")
+
+    def _now(self) -> float:
+        return workflow.time()
+
+    def _draw(self) -> float:
+        return workflow.random().random()
 
     async def _recorded(self) -> Answer | None:
         given = self.assignment

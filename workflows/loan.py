@@ -2,6 +2,7 @@
 One lease on its way: where it waits, and who is charged when its process dies.
 """
 
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from pydantic import ValidationError
@@ -10,17 +11,19 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from outlast.contracts.names import alone_queue_of, queue_of
     from outlast.contracts.pool import (
+        LEASE_DEATHS,
         Lease,
         Span,
         Worked,
         lease_queue_of,
         lease_type,
     )
+    from outlast.contracts.quarantine import Quarantine
     from workflows.dispatch import RETRIES
     from workflows.verdict import Verdict
 
 LEASE_LIMIT = timedelta(days=7)
-# Deaths of an item, the last of them alone, after which it is given up.
+# Deaths of an item before it is given up, the last of them alone.
 CONVICTED = 3
 
 
@@ -90,16 +93,6 @@ def _suspects(lease: Lease, deaths: dict[int, int]) -> list[int]:
     return [i for i, n in deaths.items() if n >= enough and i not in lease.skip]
 
 
-def convicted(lease: Lease, verdict: Verdict) -> bool:
-    """
-    Say whether the item of a lease has died so often, and now alone, that it is given
-    up. A death before it was in hand is not its own.
-    """
-    item = lease.span.start
-    alone = lease.alone and item in held(verdict)
-    return alone and lease.deaths[item] >= CONVICTED
-
-
 def held(verdict: Verdict) -> list[int]:
     """
     Read which items were in hand when a process died.
@@ -108,3 +101,60 @@ def held(verdict: Verdict) -> list[int]:
     if not isinstance(value, list):
         return []
     return [item for item in value if isinstance(item, int)]
+
+
+@dataclass
+class Loan:
+    """
+    A lease from one attempt to the next: what its deaths have come to.
+
+    :param died_at: when the last process died with it, or when it was lent first.
+    """
+
+    lease: Lease
+    died_at: float
+    quarantine: Quarantine = field(default_factory=Quarantine)
+    empty_handed: int = 0  # deaths before an item was in hand, in no storm
+    in_quarantine: bool = False  # the last death was
+
+    def lend_again(self) -> None:
+        """
+        Go on after an attempt.
+        """
+        self.lease = self.lease.model_copy(update={"again": True})
+
+    def died(self, verdict: Verdict, now: float) -> list[Lease]:
+        """
+        Count a death. Returns a lease for each item that goes on alone.
+        """
+        since_s, self.died_at = max(0.0, now - self.died_at), now
+        self.lease, alone = charge(self.lease, verdict)
+        in_hand = held(verdict)
+        # A death before the item was in hand is not its own.
+        self.in_quarantine = self.lease.alone and self.lease.span.start in in_hand
+        if self.in_quarantine:
+            self.quarantine = self.quarantine.after(verdict.death, since_s)
+        if not in_hand and not verdict.death.stormy(since_s):
+            self.empty_handed += 1
+        return alone
+
+    def wait_s(self, ran_s: float, draw: float) -> float:
+        """
+        Choose the wait before the next attempt, where the last had run for *ran_s*.
+        """
+        return self.quarantine.wait_s(ran_s, draw) if self.in_quarantine else 0.0
+
+    @property
+    def convicted(self) -> bool:
+        """
+        Whether its one item is given up.
+        """
+        deaths = self.lease.deaths.get(self.lease.span.start, 0)
+        return self.in_quarantine and self.quarantine.poison and deaths >= CONVICTED
+
+    @property
+    def hopeless(self) -> bool:
+        """
+        Whether nobody can work on it.
+        """
+        return self.empty_handed > LEASE_DEATHS

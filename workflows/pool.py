@@ -25,7 +25,6 @@ with workflow.unsafe.imports_passed_through():
     )
     from outlast.contracts.pool import (
         FIRST_LEASE,
-        LEASE_DEATHS,
         RENEW_EVENTS,
         WINDOW,
         BatchReport,
@@ -43,11 +42,12 @@ with workflow.unsafe.imports_passed_through():
     from workflows.dispatch import AGAIN, DispatchNumbers, Supersession
     from workflows.entry import NOTHING, nothing_to_do, read_state, refusal
     from workflows.faults import FAULTS, cause_of
-    from workflows.loan import charge, convicted, dispatch, held
+    from workflows.loan import Loan, dispatch
     from workflows.verdict import Next, Verdict, judge
 
 KEEPING_LIMIT = timedelta(seconds=60)
 KEEPING_ATTEMPTS = 100_000
+RENEWING_WAIT_S = 1.0
 # Two leases of half of what is left end sooner than one of all of it.
 SHARE = 4
 
@@ -79,6 +79,7 @@ class PoolWorkflow:
         self.pending: deque[Span] = deque()
         # No set: it would be cancelled in another order when it is replayed.
         self.lent: dict[asyncio.Task[None], None] = {}
+        self.waiting = 0  # leases in quarantine between two attempts
         self.woken = False
         self.stopped: str | None = None
         self.failed: str | None = None
@@ -134,7 +135,7 @@ class PoolWorkflow:
 
     async def _work_off(self) -> BatchReport:
         while True:
-            renewing = workflow.info().get_current_history_length() > RENEW_EVENTS
+            renewing = self._renewing()
             if renewing and not self.lent:
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 workflow.continue_as_new(self._renewed())
@@ -158,7 +159,7 @@ class PoolWorkflow:
 
         def due() -> bool:
             more = bool(self.pending) or self.woken
-            free = len(self.lent) < WINDOW and not renewing
+            free = self._free() and not renewing
             return bool(self.stopped or self.failed or (had and not self.lent)) or (
                 more and free
             )
@@ -168,11 +169,17 @@ class PoolWorkflow:
     def _at_end(self) -> bool:
         return self.sealed and self.surveyed >= self.items
 
+    def _renewing(self) -> bool:
+        return workflow.info().get_current_history_length() > RENEW_EVENTS
+
+    def _free(self) -> bool:
+        return len(self.lent) - self.waiting < WINDOW
+
     async def _lend_all(self) -> None:
         """
         Fill the window.
         """
-        while len(self.lent) < WINDOW and not self.stopped and await self._pending():
+        while self._free() and not self.stopped and await self._pending():
             self._start(self._next_lease())
 
     async def _pending(self) -> bool:
@@ -223,43 +230,63 @@ class PoolWorkflow:
         """
         Lend *lease* again after every death, until all of it is settled.
         """
-        deaths, superseded = 0, Supersession(self.numbers)
+        superseded = Supersession(self.numbers)
+        loan = Loan(lease, died_at=workflow.time())
         while not self.stopped:
+            begun_at = workflow.time()
             try:
                 # Known anew each time: whoever goes alone or again may be an item that
                 # hangs, and unmeasured it has as long as the policy allows.
                 known = {"usual_s": self.usual_s, "dispatch": self.numbers.next()}
-                worked = await dispatch(lease.model_copy(update=known))
+                worked = await dispatch(loan.lease.model_copy(update=known))
             except ActivityError as error:
                 verdict = judge(error)
-                lease = lease.model_copy(update={"again": True})
+                loan.lend_again()
             else:
-                self._note(lease, worked)
+                self._note(loan.lease, worked)
                 return
             if verdict.next is Next.AGAIN_CRASHED:
-                lease, alone = charge(lease, verdict)
-                for each in alone:
+                for each in loan.died(verdict, workflow.time()):
                     self._start(each)
-                if convicted(lease, verdict):
-                    await self._bury(lease, verdict)
+                if loan.convicted:
+                    await self._bury(loan, verdict)
                     return
-                deaths += not held(verdict)
-                if deaths > LEASE_DEATHS:
+                if loan.hopeless:
                     self.failed = f"leases die again and again: {verdict.cause}"
+                else:
+                    await self._wait(loan, workflow.time() - begun_at)
             elif verdict.next not in (*AGAIN, Next.SKIP):
                 self.failed = verdict.cause
             if self.failed:
                 return
             await superseded.heed(verdict)
 
-    async def _bury(self, lease: Lease, verdict: Verdict) -> None:
-        item = lease.span.start
-        count = lease.deaths[item]
+    async def _wait(self, loan: Loan, ran_s: float) -> None:
+        """
+        Wait before a lease is lent again in quarantine; others take its place. A new
+        run waits for all leases, so there is no long wait before it.
+        """
+        seconds = loan.wait_s(ran_s, workflow.random().random())
+        if not seconds:
+            return
+        self.waiting += 1
+        try:
+            await workflow.wait_condition(self._renewing, timeout=seconds)
+            await workflow.sleep(min(seconds, RENEWING_WAIT_S), summary="quarantine")
+        except TimeoutError:
+            pass  # as long as it should
+        finally:
+            self.waiting -= 1
+
+    async def _bury(self, loan: Loan, verdict: Verdict) -> None:
+        item = loan.lease.span.start
+        count = loan.lease.deaths[item]
+        times = f"its process died {count} times{loan.quarantine.told}"
         burial = Burial(
             batch=self.batch.id,
             item=item,
             deaths=count,
-            cause=f"its process died {count} times: {verdict.cause}",
+            cause=f"{times}: {verdict.cause}",
         )
         buried = await self._keep("bury", burial)
         self.settled += 1

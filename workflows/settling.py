@@ -114,7 +114,7 @@ class Settling:
             id=self.task.id,
             role=self.task.role,
             route=self._routes.now,
-            waits=self._waits,
+            waits=self._waits or (self._pursuit.waits if self._pursuit else ""),
         )
 
     @property

@@ -4,6 +4,7 @@ How an attempt's end is read: the one place that turns a failure into what happe
     heartbeat lost, or process
     died                         -> the same task again at once, from its checkpoint,
                                     until it has died too often without a saved step
+                                    (`outlast/contracts/quarantine.py`)
     over the attempt limit       -> the same task again at once, from its checkpoint,
                                     until the policy's failures are used up
     worker drained, or of a
@@ -48,12 +49,18 @@ from outlast.contracts.errors import (
     StoreLostError,
 )
 from outlast.contracts.models import Beat, Checkpoint
+from outlast.contracts.quarantine import UNSEEN, Death
 
 # The server must not retry what it lost the heartbeat of: its retry waits for a
 # timer and cannot tell a death from a failure. The workflow can. Nor must it count
 # attempts that were too long: it would count those too that a worker has refused
 # because it could not read them.
 LEFT_TO_THE_WORKFLOW = ["TemporalTimeout:Heartbeat", "TemporalTimeout:StartToClose"]
+
+# What the parent of a fleet reports of a process that is dead, and how one of the
+# release before meant it, which told nothing of its end.
+DEATHS = {CRASHED, NEVER_STARTED}
+UNTOLD = Death(own=True)
 
 
 UNREAD = {each.__name__ for each in (NewerStateError, StoreAwayError, StoreLostError)}
@@ -89,6 +96,7 @@ class Verdict:
     unbegun: bool = False  # no beat ever came of it
     dispatch: int = 0  # of the attempt that has superseded it
     wanted: Sequence[WantedEffect] = ()  # what a person is asked about
+    death: Death = UNSEEN  # what is known of its process's end
 
 
 def judge(error: ActivityError) -> Verdict:
@@ -144,6 +152,7 @@ def _raised(error: ApplicationError) -> Verdict:
         unbegun=error.type == NEVER_STARTED,
         dispatch=_dispatch(error.details) if error.type == STALE else 0,
         wanted=_wanted(error.details) if decided is Next.ASK else (),
+        death=_death(error),
     )
 
 
@@ -155,6 +164,21 @@ def _dispatch(details: Sequence[object]) -> int:
         case [_, _, int(dispatch), *_]:
             return dispatch
     return 0
+
+
+def _death(error: ApplicationError) -> Death:
+    """
+    Read what the parent of a fleet has seen of the end of a process.
+    """
+    match error.details:
+        case [_, _, seen, *_] if error.type in DEATHS:
+            try:
+                return Death.model_validate(seen)
+            except ValidationError:
+                return UNSEEN
+        case _ if error.type == CRASHED:
+            return UNTOLD
+    return UNSEEN
 
 
 def _wanted(details: Sequence[object]) -> Sequence[WantedEffect]:

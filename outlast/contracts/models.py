@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, JsonValue
 
 from outlast.contracts.names import BatchName, MissionName, Moment, Name
 from outlast.contracts.policies import SHIPPED, Policy
+from outlast.contracts.quarantine import Quarantine
 from outlast.contracts.reports import Asked, Outcome
 from outlast.contracts.scopes import Scope
 from outlast.contracts.state import Contract, State
@@ -290,6 +291,9 @@ class DispatchState(Contract):
     :param dispatches: attempts so far.
     :param deaths: of them since the last saved step.
     :param lost: of them before they had begun.
+    :param quarantine: what the deaths among them weigh while it was alone.
+    :param died_at: when the last of them was heard of, in seconds since 1970.
+    :param wait_s: before the next attempt.
     :param failures: that the policy still allows.
     """
 
@@ -297,6 +301,9 @@ class DispatchState(Contract):
     dispatches: int = 0
     deaths: int = 0
     lost: int = 0
+    quarantine: Quarantine = Quarantine()
+    died_at: float = 0.0
+    wait_s: float = 0.0
     failures: int = 1
     checkpoint: Checkpoint | None = None
     noticed_by: str | None = None

@@ -53,6 +53,13 @@ def lease_id(start: int, alone: bool = False) -> str:
     return f"alone-{start}" if alone else f"lease-{start}"
 
 
+def is_lease(task: str) -> bool:
+    """
+    Say whether a name in the ledger can be a lease's.
+    """
+    return task.startswith(("alone-", "lease-"))
+
+
 def item_id(number: int) -> str:
     """
     Name an item in the ledger: in the order of numbers.

@@ -50,6 +50,7 @@ from outlast.fleet.leaving import busy_queues, leave
 from outlast.fleet.lookout import Lookout
 from outlast.fleet.model_clients import warm_clients
 from outlast.fleet.offspring import carry
+from outlast.fleet.own_kill import note_own_kill
 from outlast.fleet.recorder import Recorder
 from outlast.fleet.spares import stand_by
 from outlast.fleet.stacks import write_on_signal
@@ -139,8 +140,9 @@ async def _live(
         code = 0
     except OutlastError as error:
         end_for(error, kind, ends[-1])
-    except BaseException:
+    except BaseException as error:
         logger.exception("child.failed")
+        say_why(ends[-1], OutlastError(f"{type(error).__name__}: {error}"))
     finally:
         telemetry.end()
         finish_output()
@@ -205,6 +207,7 @@ async def _serve(
     recorder = await _recorder(recorder_of(home, pid), stop)
     if recorder is None:
         return
+    note_own_kill(recorder.kills_itself)
     write_on_signal(stack_of(home, pid))
     release_in_forked(ends, recorder.let_go)
     telemetry.begin(kind, unended_of(home, pid))

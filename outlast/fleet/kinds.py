@@ -3,7 +3,7 @@ The kinds of worker process, and what is imported before they are forked.
 """
 
 import socket
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from pathlib import Path
 
 from outlast.contracts.policies import SHIPPED
@@ -26,6 +26,16 @@ class Ending(StrEnum):
     UNFIT = "unfit"  # it had polled and then could not: its namespace is missing
     STORE = "store"  # it cannot be opened, and will not be
     FAILED = "failed"
+
+
+class Blame(Enum):
+    """
+    Who is to blame for the end of a worker process.
+    """
+
+    OWN = auto()  # what it had in hand: the end explains itself
+    OPEN = auto()  # a kill: by the kernel, from outside, or by itself
+    NOBODY = auto()  # we ended it, or what every worker needs was away
 
 
 class Kind(StrEnum):

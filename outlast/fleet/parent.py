@@ -19,6 +19,7 @@ from typing import Any
 
 from outlast.contracts.errors import BadInputError
 from outlast.fleet.blockage import Blockage
+from outlast.fleet.exits import Exit, Exits, cause_of
 from outlast.fleet.file_eye import FileEye
 from outlast.fleet.kinds import (
     RECORDER,
@@ -82,6 +83,7 @@ class Fleet:
         self.children = [Child(Kind.WORKFLOWS), *agents, Child(Kind.ALONE)]
         self.reporter = Reporter(self._connect)
         self.watch = Watch(self.children, self.home, settings.watchdog)
+        self.exits = Exits(self.watch.oom_kills)
         self.stopping = Stopping(self.children, self.home, settings.drain_s)
         self.tally = Tally()
         self._ready = ready
@@ -205,7 +207,9 @@ class Fleet:
         for recorder in lost:
             telemetry.end_for_dead(recorder.with_suffix(UNENDED), LOST)
         settling = (
-            self.reporter.settle_all(each, worker_of(int(each.stem)), LOST, drained)
+            self.reporter.settle_all(
+                each, worker_of(int(each.stem)), Exit(LOST, drained=drained)
+            )
             for each, drained in lost.items()
         )
         await asyncio.gather(*settling)
@@ -295,7 +299,7 @@ class Fleet:
             return
         child.budget.charge(time.monotonic())
         if child.budget.spent:
-            why = child.last_words or _cause(code)
+            why = child.last_words or cause_of(code)
             self._give_up(child, f"they die before they work: {why}")
         else:
             await self.stopping.sooner_than(child.budget.pause_s)
@@ -328,32 +332,30 @@ class Fleet:
         """
         Note that the child's process is dead, and report what it had in hand.
         """
-        drained = child.state == "drained"
+        recorder = recorder_of(self.home, life.pid)
+        ended = self.exits.read(child, code, recorder)
         # At once: else those that die together would each wait for the others' help.
-        child.over = drained and child.kind is Kind.ISOLATED
+        child.over = ended.drained and child.kind is Kind.ISOLATED
         child.died_young = child.state == "starting" or child.ending is Ending.UNFIT
         child.state = "dead"
         child.ended.set()
-        cause = child.killed_for or _cause(code)
-        recorder = recorder_of(self.home, life.pid)
-        handed_on = child.leave.is_set() and code == -signal.SIGTERM
         if child.over:  # too often to ask the server about every open mission
-            settling = self._report(self.reporter.settle(recorder, cause))
+            settling = self._report(self.reporter.settle(recorder, ended))
         else:
             worker = worker_of(life.pid)
-            settling = self._report(
-                self.reporter.settle_all(recorder, worker, cause, drained, handed_on)
-            )
+            settling = self._report(self.reporter.settle_all(recorder, worker, ended))
         settling.add_done_callback(lambda _: self._ours.discard(recorder))
-        if not drained:  # else it has signed off by itself
-            logger.warning("child.died %s %s: %s", child.kind, life.pid, cause)
+        if not ended.drained:  # else it has signed off by itself
+            logger.warning("child.died %s %s: %s", child.kind, life.pid, ended.cause)
             identity = identity_of(life.pid, child.kind)
-            self._report(self.reporter.strike_off(identity, cause))
+            self._report(self.reporter.strike_off(identity, ended.cause))
             if child.kind is Kind.WORKFLOWS and not child.died_young:
                 self._report(self.reporter.free())
         # After the report, which is waited for.
         unended = unended_of(self.home, life.pid)
-        asyncio.get_running_loop().call_soon(telemetry.end_for_dead, unended, cause)
+        asyncio.get_running_loop().call_soon(
+            telemetry.end_for_dead, unended, ended.cause
+        )
 
     def _others_poll(self, child: Child) -> bool:
         return any(
@@ -419,15 +421,3 @@ class Fleet:
             logger.error("store.lost: %s", why)
             self._failed, self._code = why, EXIT_STORE_LOST
         self.stop()
-
-
-def _cause(code: int | None) -> str:
-    """
-    Say in words how a process ended.
-    """
-    if code is None:
-        return "it died"
-    if code < 0:
-        names = {each.value: each.name for each in signal.Signals}
-        return f"killed by {names.get(-code, f'signal {-code}')}"
-    return f"exited with code {code}"

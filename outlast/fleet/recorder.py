@@ -39,9 +39,10 @@ FREE, IN_HAND, RETURNED = 0, 1, 2
 # an attempt to its heartbeat timeout: what has returned stays reportable this long.
 RETURNED_FOR_S = 15.0
 
-# header: tick in monotonic seconds, drained, calls that have leaked
-HEADER = struct.Struct("<d?H")
-DRAINED_AT, LEAKED_AT = 8, 9
+# header: tick in monotonic seconds, drained, calls that have leaked, about to send a
+# SIGKILL to itself
+HEADER = struct.Struct("<d?H?")
+DRAINED_AT, LEAKED_AT, OWN_KILL_AT = 8, 9, 11
 # what the worker waits for at the store: since when, in seconds since 1970, and the
 # length of the words that follow; here, since no disk is too full for it
 TROUBLE = struct.Struct("<dH")
@@ -108,6 +109,12 @@ class Recorder:
         Say that nothing is left in hand: from here on a death is no crash.
         """
         struct.pack_into("<?", self._map, DRAINED_AT, True)
+
+    def kills_itself(self) -> None:
+        """
+        Say that this process is about to send a SIGKILL to itself.
+        """
+        struct.pack_into("<?", self._map, OWN_KILL_AT, True)
 
     def take(
         self, token: bytes, mission: str, task: str, route: str, attempt: int

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import (
@@ -23,6 +24,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.errors import CRASHED, DRAINED
+from outlast.fleet.exits import Exit
 from outlast.fleet.mute import PAGE
 from outlast.fleet.unstarted import ASKED_AFTER_S, OPEN_MISSIONS, end_unstarted
 from outlast.fleet.wreck import InHand, Wreck, remove
@@ -67,28 +69,18 @@ class Reporter:
                 self._client = await self._connect()
         return self._client
 
-    async def settle_all(
-        self,
-        recorder: Path,
-        worker: str,
-        cause: str,
-        drained: bool = False,
-        handed_on: bool = False,
-    ) -> None:
+    async def settle_all(self, recorder: Path, worker: str, ended: Exit) -> None:
         """
         Report what the dead *worker* had in hand, then end what the server holds for
-        it besides, once and at once for one that has *drained*.
-
-        :param handed_on: it was asked to leave, and an agent's handler of that signal
-            ended it: no crash of its attempts.
+        it besides, once and at once for one that has drained.
         """
-        await self.settle(recorder, cause, handed_on)
-        after_s = (0.0,) if drained else ASKED_AFTER_S
+        await self.settle(recorder, ended)
+        after_s = (0.0,) if ended.drained else ASKED_AFTER_S
         self.reported += await end_unstarted(
-            await self.client(), worker, cause, after_s
+            await self.client(), worker, ended, after_s
         )
 
-    async def settle(self, recorder: Path, cause: str, handed_on: bool = False) -> int:
+    async def settle(self, recorder: Path, ended: Exit) -> int:
         """
         Report every attempt that *recorder* has in hand, then remove it; returns how
         many there were.
@@ -97,8 +89,10 @@ class Reporter:
         if wreck is None:
             return 0
         in_hand = list(wreck.in_hand())
+        ended.had_in_hand(in_hand)
         errors = [
-            _handed_on(each) if handed_on else _crashed(each, cause) for each in in_hand
+            _handed_on(each) if ended.handed_on else _crashed(each, ended)
+            for each in in_hand
         ]
         await asyncio.gather(*map(self._report, in_hand, errors))
         remove(recorder)
@@ -186,17 +180,20 @@ def _ended(error: BaseException) -> bool:
     return isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND
 
 
-def _crashed(hand: InHand, cause: str) -> ApplicationError:
-    return _ending(hand, f"exit report: {cause}", CRASHED)
+def _crashed(hand: InHand, ended: Exit) -> ApplicationError:
+    death = ended.death(hand).model_dump(mode="json")
+    return _ending(hand, f"exit report: {ended.cause}", CRASHED, death)
 
 
 def _handed_on(hand: InHand) -> ApplicationError:
     return _ending(hand, "the worker drained", DRAINED)
 
 
-def _ending(hand: InHand, message: str, kind: str) -> ApplicationError:
+def _ending(hand: InHand, message: str, kind: str, *more: Any) -> ApplicationError:
     saved = hand.checkpoint.model_dump(mode="json") if hand.checkpoint else None
-    return ApplicationError(message, saved, hand.attempt, type=kind, non_retryable=True)
+    return ApplicationError(
+        message, saved, hand.attempt, *more, type=kind, non_retryable=True
+    )
 
 
 async def _wreck(recorder: Path) -> Wreck | None:

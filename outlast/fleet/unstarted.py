@@ -25,6 +25,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from outlast.contracts.errors import CRASHED, FAILED, NEVER_STARTED
 from outlast.contracts.models import Beat, Checkpoint
 from outlast.contracts.names import MISSIONS_QUEUE
+from outlast.fleet.exits import Exit
 from outlast.fleet.kinds import Kind
 
 logger = logging.getLogger("outlast.fleet")
@@ -56,7 +57,7 @@ class Held:
 
 
 async def end_unstarted(
-    client: Client, worker: str, cause: str, after_s: tuple[float, ...] = ASKED_AFTER_S
+    client: Client, worker: str, end: Exit, after_s: tuple[float, ...] = ASKED_AFTER_S
 ) -> int:
     """
     End what the server holds for the dead *worker*, however its identity ends; returns
@@ -67,7 +68,7 @@ async def end_unstarted(
         await asyncio.sleep(seconds)
         try:
             async for held in _held_for(client, worker):
-                ended += await _end(client, held, cause)
+                ended += await _end(client, held, end)
         except RPCError as error:
             logger.warning("attempts.not_asked_for: %s", error.message)
     return ended
@@ -102,38 +103,39 @@ async def _held_for(client: Client, worker: str) -> AsyncIterator[Held]:
             yield held
 
 
-async def _end(client: Client, held: Held, cause: str) -> bool:
+async def _end(client: Client, held: Held, end: Exit) -> bool:
     handle = client.get_async_activity_handle(
         workflow_id=held.workflow_id,
         run_id=held.run_id,
         activity_id=held.activity.activity_id,
     )
     try:
-        await handle.fail(await _error(client, held.activity, cause))
+        await handle.fail(await _error(client, held.activity, end))
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
             logger.warning("attempt.not_ended %s: %s", held.workflow_id, error.message)
         return False
-    told = held.workflow_id, held.activity.activity_id, cause
+    told = held.workflow_id, held.activity.activity_id, end.cause
     logger.info("attempt.unstarted_ended %s/%s: %s", *told)
     return True
 
 
 async def _error(
-    client: Client, activity: PendingActivityInfo, cause: str
+    client: Client, activity: PendingActivityInfo, end: Exit
 ) -> ApplicationError:
     """
     Say that it never started, or, when it has sent heartbeats, that it died. What keeps
     a mission's books is for the server to try again, at once.
     """
     if activity.last_worker_identity.endswith(f":{Kind.WORKFLOWS}"):
-        return ApplicationError(cause, type=FAILED, next_retry_delay=AT_ONCE)
+        return ApplicationError(end.cause, type=FAILED, next_retry_delay=AT_ONCE)
     beats = await client.data_converter.decode(activity.heartbeat_details.payloads)
     saved = _checkpoint(beats)
     return ApplicationError(
-        f"exit report: {cause}" if beats else f"exit report: {cause}, before it began",
+        f"exit report: {end.cause}{'' if beats else ', before it began'}",
         saved.model_dump(mode="json") if saved else None,
         activity.attempt,
+        end.death().model_dump(mode="json"),
         type=CRASHED if beats else NEVER_STARTED,
         non_retryable=True,
     )

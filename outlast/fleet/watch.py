@@ -17,10 +17,18 @@ from temporalio.service import RPCError
 
 from outlast.fleet.blockage import Blockage
 from outlast.fleet.budget import Budget
-from outlast.fleet.kinds import Ending, Kind, identity_of, recorder_of, stack_of
+from outlast.fleet.kinds import (
+    Blame,
+    Ending,
+    Kind,
+    identity_of,
+    recorder_of,
+    stack_of,
+)
 from outlast.fleet.leaks import Leaks
 from outlast.fleet.life import Life
 from outlast.fleet.mute import LISTEN_S, Ear, hear
+from outlast.fleet.oom import OomKills
 from outlast.fleet.silent_beats import SilentBeats
 from outlast.fleet.watchdog import LOOK_S, Sight, Watchdog, see, waits_for_cpu
 from outlast.fleet.wreck import count_in_hand, count_leaked, last_tick, leaked
@@ -48,6 +56,7 @@ class Child:
     over: bool = False  # it has played its one attempt, and ended as it should
     restarts: int = 0
     killed_for: str | None = None
+    blame: Blame = Blame.NOBODY  # for that
     polls: bool = True  # False where all agents are isolated
     ending: Ending | None = None  # as it said itself
     last_words: str = ""
@@ -80,6 +89,7 @@ class Watch:
         self._home = home
         self._bites_the_silent = bites
         self.bites = 0
+        self.oom_kills = OomKills()
 
     async def look(self, beats: SilentBeats) -> None:
         """
@@ -88,6 +98,7 @@ class Watch:
         """
         while True:
             await asyncio.sleep(LOOK_S)
+            self.oom_kills.look()
             for child in self._children:
                 if child.life is not None and child.state in ("starting", "polling"):
                     self._look(child, child.life)
@@ -115,7 +126,10 @@ class Watch:
             stack = stack_of(self._home, life.pid)
             child.blockage.look(life.pid, stack, child.watchdog, recorder)
         if reason and (self._bites_the_silent or "memory" in reason):
-            self._bite(child, life, child.blockage.explained(reason))
+            silent = "memory" not in reason
+            frozen = silent and child.sight.stopped  # by a signal, from anywhere
+            blame = Blame.OPEN if frozen else Blame.OWN
+            self._bite(child, life, child.blockage.explained(reason), blame)
         elif self._worn(child, now, child.sight, recorder):
             logger.info("child.worn %s %s: replaced", child.kind, life.pid)
             child.leave.set()
@@ -161,8 +175,10 @@ class Watch:
                 if child.life is not None and child.polling:
                     self._bite(child, child.life, "it lives but polls nothing")
 
-    def _bite(self, child: Child, life: Life, reason: str) -> None:
-        child.killed_for = reason
+    def _bite(
+        self, child: Child, life: Life, reason: str, blame: Blame = Blame.NOBODY
+    ) -> None:
+        child.killed_for, child.blame = reason, blame
         self.bites += 1
         logger.warning("watchdog.bit %s %s: %s", child.kind, life.pid, reason)
         life.kill()

@@ -197,14 +197,21 @@ def last_tick(path: Path) -> float | None:
     """
     Read when the worker's event loop turned last, in monotonic seconds.
     """
+    header = _header(path)
+    return header[0] if header else None
+
+
+def _header(path: Path) -> tuple[float, bool, int, bool] | None:
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError:
         return None
     try:
-        return float(HEADER.unpack(os.read(file, HEADER.size))[0])
+        tick, drained, leaks, own_kill = HEADER.unpack(os.read(file, HEADER.size))
     except (OSError, struct.error):
         return None
+    else:
+        return tick, drained, leaks, own_kill
     finally:
         os.close(file)
 
@@ -237,16 +244,16 @@ def count_leaked(path: Path) -> int:
     """
     Count the calls that still run in a live worker though their attempts are over.
     """
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except OSError:
-        return 0
-    try:
-        return int(HEADER.unpack(os.read(file, HEADER.size))[2])
-    except (OSError, struct.error):
-        return 0
-    finally:
-        os.close(file)
+    header = _header(path)
+    return header[2] if header else 0
+
+
+def killed_itself(path: Path) -> bool:
+    """
+    Say whether a worker was about to send a SIGKILL to itself when it ended.
+    """
+    header = _header(path)
+    return header is not None and header[3]
 
 
 def leaked(path: Path) -> list[Leaked]:

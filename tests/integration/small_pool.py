@@ -31,6 +31,7 @@ from outlast.contracts.pool import (
     lease_queue_of,
     lease_type,
 )
+from outlast.contracts.quarantine import UNSEEN, Death
 from outlast.fleet.hosting import missions_worker
 from outlast.store.batches import Batches
 from outlast.store.bulk import settle
@@ -39,18 +40,25 @@ from outlast.store.items import Items
 from outlast.store.outcomes import Outcomes
 
 ROLE = "worker"
+OWN = Death(own=True)
 BOUND_S = 30.0
 BEAT_S = 0.1
 
 Handle = WorkflowHandle[Any, BatchReport]
 
 
-def ended(kind: str, *in_hand: int, cause: str = "exit report: killed") -> Exception:
+def ended(
+    kind: str,
+    *in_hand: int,
+    cause: str = "exit report: killed",
+    death: Death = UNSEEN,
+) -> Exception:
     """
     Make what a lease ends with when it ends without a word of its own.
     """
     saved = Checkpoint(value=list(in_hand)).model_dump(mode="json")
-    return ApplicationError(cause, saved, 1, type=kind, non_retryable=True)
+    seen = death.model_dump(mode="json")
+    return ApplicationError(cause, saved, 1, seen, type=kind, non_retryable=True)
 
 
 async def reported(handle: Handle) -> BatchReport:
@@ -91,6 +99,7 @@ class Pool:
     One batch on workers inside the test's own process.
 
     :param kills: how often each item takes its process along.
+    :param death: what is known of these deaths.
     :param ends: what the first leases end with, before any item.
     :param late: items whose process dies when their result is written already.
     """
@@ -101,6 +110,7 @@ class Pool:
     kills: dict[int, int] = field(default_factory=dict)
     ends: list[Exception] = field(default_factory=list)
     late: dict[int, int] = field(default_factory=dict)
+    death: Death = OWN
     beside: dict[int, list[int]] = field(default_factory=dict)
     item_s: float = 0.01
     stubborn: bool = False  # leases end no sooner than the gate opens
@@ -233,12 +243,13 @@ class Pool:
             in_hand = [number, *self.beside.get(number, [])]
             if self.kills.get(number, 0) > 0:
                 self.kills[number] -= 1
-                raise ended(CRASHED, *(in_hand if not lease.alone else [number]))
+                held = in_hand if not lease.alone else [number]
+                raise ended(CRASHED, *held, death=self.death)
             self._settle(number)
             settled += 1
             if self.late.get(number, 0) > 0:
                 self.late[number] -= 1
-                raise ended(CRASHED, number)
+                raise ended(CRASHED, number, death=self.death)
         return settled
 
     def _settle(self, number: int) -> None:

@@ -7,8 +7,11 @@ import asyncio
 
 from small_crew import Crew, task
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
+from outlast.contracts.errors import CRASHED
 from outlast.contracts.models import Answer, Assignment, Checkpoint
+from outlast.contracts.quarantine import Death
 from outlast.contracts.reports import Status
 
 
@@ -39,15 +42,17 @@ async def test_dying_again_and_again_without_a_step_is_a_dead_letter(
 ) -> None:
     """
     After the policy's deaths without a saved step in between a task runs alone, and
-    one more there convicts it.
+    one more there that explains itself convicts it.
     """
     deaths: list[Assignment] = []
+    seen = Death(own=True).model_dump()
 
     async def dies(assignment: Assignment) -> Answer:
         deaths.append(assignment)
-        activity.heartbeat({"checkpoint": {}, "said": "begun"})
-        await asyncio.Event().wait()
-        raise AssertionError
+        cause = "exit report: exited with code 3"
+        raise ApplicationError(
+            cause, None, len(deaths), seen, type=CRASHED, non_retryable=True
+        )
 
     lasting_crew.ends("killer", dies)
     report = await lasting_crew.run(task("t", "killer"))

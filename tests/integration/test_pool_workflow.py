@@ -24,12 +24,16 @@ from outlast.contracts.pool import (
     Survey,
     lease_queue_of,
 )
+from outlast.contracts.quarantine import Death
 from outlast.runtime.connect import connect
 from outlast.runtime.embedded import Server
 from outlast.store.database import Store
 from outlast.store.items import Items
 
 pytestmark = pytest.mark.timeout(90)
+
+CALM = Death(watched_s=86_400.0)
+STORM = Death(other_s=0.1, outside_s=0.1, watched_s=86_400.0)
 
 
 @pytest.fixture
@@ -124,8 +128,8 @@ async def test_an_item_that_kills_goes_alone_and_is_buried(
     pool: Pool, item: int
 ) -> None:
     """
-    Twice in a lease, once alone: then it is a dead letter with its cause, and no
-    neighbour is left out, wherever in its lease it stood.
+    Twice in a lease, once alone by an end that explains itself: then it is a dead
+    letter with its cause, and no neighbour is left out, wherever in its lease it stood.
     """
     pool.kills = {item: 99}
     report = await pool.run(60)
@@ -141,6 +145,57 @@ async def test_an_item_that_kills_goes_alone_and_is_buried(
         (False, True): queue_of("worker"),  # not behind all the others
         (True, False): alone_queue_of("worker"),
     }
+
+
+async def test_an_item_that_is_killed_by_nobody_knows_whom_is_buried_later(
+    pool: Pool,
+) -> None:
+    """
+    Where no other process dies meanwhile: twice in a lease and three times alone.
+    """
+    pool.kills = {5: 99}
+    pool.death = CALM
+    report = await pool.run(60)
+
+    assert (report.done, report.dead) == (59, 1)
+    assert pool.kills[5] == 99 - 5
+    assert "5 times, the last 3 alone while no other" in pool.dead()[5]
+
+
+async def test_an_innocent_item_in_a_storm_is_done(pool: Pool) -> None:
+    """
+    However often it is hit alone, as long as others are killed, too.
+    """
+    pool.kills = {5: 30}
+    pool.death = STORM
+    report = await pool.run(60)
+
+    assert (report.done, report.dead) == (60, 0)
+    assert pool.played[5] == 1
+
+
+async def test_others_are_lent_while_items_wait_in_quarantine(pool: Pool) -> None:
+    """
+    More of them than the window has leases.
+    """
+    suspects = range(1, 2 * WINDOW)
+    pool.kills = dict.fromkeys(suspects, 4)
+    pool.death = STORM
+    report = await pool.run(400)
+
+    assert (report.done, report.dead) == (400, 0)
+    waited = [each for each in pool.lent if each.lease.alone][-1]
+    assert pool.lent.index(waited) == len(pool.lent) - 1, "all others were sooner"
+
+
+async def test_a_storm_does_not_end_the_batch(pool: Pool) -> None:
+    """
+    Deaths before an item is in hand are nobody's while others are killed, too.
+    """
+    pool.ends = [ended(CRASHED, death=STORM) for _ in range(5 * LEASE_DEATHS)]
+    report = await pool.run(1)
+
+    assert (report.done, report.dead) == (1, 0)
 
 
 async def test_an_item_that_survives_alone_is_done(pool: Pool) -> None:

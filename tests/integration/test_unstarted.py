@@ -16,6 +16,7 @@ from test_supervisor import well
 from outlast.contracts.models import Beat, Checkpoint
 from outlast.contracts.names import queue_of
 from outlast.contracts.reports import Status
+from outlast.fleet.exits import Exit
 from outlast.fleet.unstarted import end_unstarted
 
 DEAD = "77@nowhere:"
@@ -41,7 +42,7 @@ async def ended(crew: Crew, worker: str = DEAD) -> int:
     """
     async with asyncio.timeout(BOUND_S):
         while not (
-            found := await end_unstarted(crew.client, worker, "killed", (0.05,))
+            found := await end_unstarted(crew.client, worker, Exit("killed"), (0.05,))
         ):
             pass
     return found
@@ -58,13 +59,15 @@ async def test_a_swallowed_task_goes_on_uncounted(lasting_crew: Crew) -> None:
     async with crew.at_work():
         handle = await crew.start(crew.mission(task("t", "swallowed")))
         await swallowed(crew, "swallowed")
-        assert await end_unstarted(crew.client, "7@nowhere:", "killed", (0.5,)) == 0
+        assert (
+            await end_unstarted(crew.client, "7@nowhere:", Exit("killed"), (0.5,)) == 0
+        )
         assert await ended(crew) == 1
         async with asyncio.timeout(BOUND_S), crew.playing("swallowed"):
             report = await handle.result()
 
     assert report.status is Status.COMPLETED
-    assert await end_unstarted(crew.client, DEAD, "killed", (0.0,)) == 0
+    assert await end_unstarted(crew.client, DEAD, Exit("killed"), (0.0,)) == 0
     history = [each async for each in handle.fetch_history_events()]
     failed = [
         each.activity_task_failed_event_attributes.failure.application_failure_info.type

@@ -24,8 +24,8 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
 from drills.real import ROOT, Fleet, Home, wait_for
+from outlast.fleet.exits import Exit, cause_of
 from outlast.fleet.orphans import orphaned
-from outlast.fleet.parent import _cause
 from outlast.fleet.report import Reporter
 from outlast.fleet.wreck import Wreck, recorders
 from outlast.runtime.connect import connect
@@ -368,7 +368,7 @@ async def adopt(home: Home) -> int:
     count = 0
     async for lost in orphaned(home.path / "run", ours=[]):
         for each in lost:
-            count += await reporter.settle(each, "its fleet was lost")
+            count += await reporter.settle(each, Exit("its fleet was lost"))
         if not recorders(home.path / "run"):
             break
     return count
@@ -452,7 +452,7 @@ def test_every_way_to_die_has_words() -> None:
     """
     Whatever a worker dies of, its parent can say so: real-time signals have no names.
     """
-    causes = [_cause(code) for code in (None, *range(-64, 256))]
+    causes = [cause_of(code) for code in (None, *range(-64, 256))]
     assert all(causes)
-    assert _cause(-9) == "killed by SIGKILL"
-    assert _cause(3) == "exited with code 3"
+    assert cause_of(-9) == "killed by SIGKILL"
+    assert cause_of(3) == "exited with code 3"

@@ -6,8 +6,9 @@ import pytest
 
 from outlast.contracts.models import Checkpoint
 from outlast.contracts.policies import Policy
-from outlast.contracts.pool import Batch, Lease, Span
-from workflows.loan import CONVICTED, charge, convicted, held
+from outlast.contracts.pool import LEASE_DEATHS, Batch, Lease, Span
+from outlast.contracts.quarantine import CLEAR, Death
+from workflows.loan import CONVICTED, Loan, charge, held
 from workflows.verdict import Next, Verdict
 
 BATCH = Batch(id="b", role="worker", policy=Policy(crashes=2))
@@ -17,9 +18,14 @@ def lease(start: int = 1, stop: int = 10, **more: object) -> Lease:
     return Lease(batch=BATCH, span=Span(start=start, stop=stop), **more)
 
 
-def died(*in_hand: int) -> Verdict:
+OWN = Death(own=True)
+BARE = Death(watched_s=86_400.0)
+STORM = Death(other_s=0.5, outside_s=0.5, watched_s=86_400.0)
+
+
+def died(*in_hand: int, death: Death = OWN) -> Verdict:
     saved = Checkpoint(value=list(in_hand))
-    return Verdict(Next.AGAIN_CRASHED, "killed", saved)
+    return Verdict(Next.AGAIN_CRASHED, "killed", saved, death=death)
 
 
 def test_a_first_death_is_noted_and_nobody_goes_alone() -> None:
@@ -50,22 +56,46 @@ def test_all_who_have_enough_go_alone_each_by_itself() -> None:
     assert [each.span.start for each in alone] == [3, 5]
 
 
+def alone(deaths: int) -> Loan:
+    """
+    Lend item 3 alone, after so many *deaths* among others.
+    """
+    return Loan(lease(3, 4, deaths={3: deaths}, alone=True), died_at=0.0)
+
+
 @pytest.mark.parametrize("deaths", [1, CONVICTED - 1])
 def test_a_death_alone_convicts_the_item_only_with_those_before(deaths: int) -> None:
     """
     And it does not go alone once more.
     """
-    left, alone = charge(lease(3, 4, deaths={3: deaths}, alone=True), died(3))
-    assert alone == []
-    assert left.deaths == {3: deaths + 1}
-    assert convicted(left, died(3)) == (deaths + 1 >= CONVICTED)
-    assert not convicted(left.model_copy(update={"alone": False}), died(3))
+    loan = alone(deaths)
+    assert loan.died(died(3), 1.0) == []
+    assert loan.lease.deaths == {3: deaths + 1}
+    assert loan.convicted == (deaths + 1 >= CONVICTED)
+    among = Loan(lease(3, 4, deaths={3: deaths}), died_at=0.0)
+    among.died(died(3), 1.0)
+    assert not among.convicted
+
+
+def test_kills_alone_convict_by_what_they_weigh() -> None:
+    """
+    After some in a row while nobody else is killed, with a wait before each of the
+    next attempts; in a storm not, however many.
+    """
+    poison, innocent = alone(2), alone(2)
+    for number in range(1, CLEAR + 1):
+        poison.died(died(3, death=BARE), 10.0 * number)
+        assert poison.convicted == (number == CLEAR)
+        assert poison.wait_s(0.1, 0.0) > 0
+    for number in range(1, 10 * CLEAR):
+        innocent.died(died(3, death=STORM), 10.0 * number)
+        assert not innocent.convicted
 
 
 @pytest.mark.parametrize(
     "verdict",
     [
-        Verdict(Next.AGAIN_CRASHED, "before it began", unbegun=True),
+        Verdict(Next.AGAIN_CRASHED, "before it began", unbegun=True, death=OWN),
         died(),
     ],
     ids=["before it began", "with nothing in hand"],
@@ -74,11 +104,28 @@ def test_an_item_that_was_not_in_hand_is_not_convicted(verdict: Verdict) -> None
     """
     However often it died beside others: it has not been played alone yet.
     """
-    suspect = lease(3, 4, deaths={3: CONVICTED}, alone=True)
-    left, _ = charge(suspect, verdict)
-    assert not convicted(left, verdict)
-    left, _ = charge(left, died(3))
-    assert convicted(left, died(3))
+    loan = alone(CONVICTED)
+    loan.died(verdict, 1.0)
+    assert not loan.convicted
+    assert loan.wait_s(0.1, 0.0) == 0, "nobody waits for a death before it"
+    loan.died(died(3), 2.0)
+    assert loan.convicted
+
+
+@pytest.mark.parametrize(
+    ("death", "ends"), [(OWN, True), (BARE, True), (STORM, False)], ids=repr
+)
+def test_deaths_with_nothing_in_hand_end_a_batch_unless_it_storms(
+    death: Death, ends: bool
+) -> None:
+    """
+    Nobody can work on a lease whose processes die again and again before an item.
+    """
+    loan = Loan(lease(), died_at=0.0)
+    for number in range(LEASE_DEATHS + 1):
+        assert not loan.hopeless
+        loan.died(died(death=death), 10.0 * number)
+    assert loan.hopeless == ends
 
 
 def test_what_cannot_be_read_is_charged_to_no_item() -> None:

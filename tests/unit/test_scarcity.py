@@ -14,6 +14,7 @@ import pytest
 from outlast.contracts.models import Checkpoint
 from outlast.contracts.policies import SHIPPED
 from outlast.fleet import budget, orphans, parent, watch
+from outlast.fleet.exits import Exit
 from outlast.fleet.kinds import Kind
 from outlast.fleet.orphans import orphaned
 from outlast.fleet.parent import EXIT_CANNOT_START, Fleet
@@ -221,11 +222,9 @@ class Slow:
         self.did.append("free")
         await self.may_free.wait()
 
-    async def settle_all(
-        self, recorder: Path, worker: str, cause: str, drained: bool
-    ) -> None:
+    async def settle_all(self, recorder: Path, worker: str, ended: Exit) -> None:
         assert worker.startswith("1@")
-        self.did.append(f"settle {recorder.name}: {cause}")
+        self.did.append(f"settle {recorder.name}: {ended.cause}")
         remove(recorder)
 
 

@@ -13,9 +13,9 @@ from temporalio.exceptions import TimeoutError as TimedOut
 
 from outlast.attempt.counts import BEATS, DEAD_ITEMS, DEAD_TASKS, FAILED_BEFORE, PARKED
 from outlast.contracts.errors import CRASHED
+from outlast.fleet.exits import Exit, cause_of
 from outlast.fleet.health import metrics
 from outlast.fleet.meters import measure
-from outlast.fleet.parent import _cause
 from outlast.fleet.report import _crashed
 from outlast.fleet.tally import (
     DEADLINE,
@@ -43,7 +43,7 @@ def told(cause: str) -> str:
     Say *cause* as the next attempt hears it of the exit report.
     """
     hand = InHand(b"", "m", "t", "r", 1, None)
-    error = _crashed(hand, cause)
+    error = _crashed(hand, Exit(cause))
     assert error.type == CRASHED
     return error.message
 
@@ -53,7 +53,7 @@ def test_a_death_is_noticed_by_the_exit_report(code: int | None) -> None:
     """
     Whatever it died of, as long as nobody had to kill it.
     """
-    assert rung_of(told(_cause(code))) == EXIT_REPORT
+    assert rung_of(told(cause_of(code))) == EXIT_REPORT
 
 
 @pytest.mark.parametrize(

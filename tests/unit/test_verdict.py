@@ -3,6 +3,7 @@ How each end of an attempt is read.
 """
 
 import asyncio
+from typing import Any
 
 import pytest
 from temporalio.exceptions import (
@@ -37,10 +38,12 @@ from outlast.contracts.errors import (
 )
 from outlast.contracts.models import Answer, Assignment, Beat, Checkpoint, DispatchState
 from outlast.contracts.policies import Policy
+from outlast.contracts.quarantine import Death
 from workflows.dispatch import DispatchNumbers, Pursuit
 from workflows.renewal import Renewal
 from workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
 
+RUN_S = 0.1  # what each attempt takes
 SAVED = Checkpoint(seq=7, route="worker", value={"done": 3})
 
 
@@ -291,6 +294,18 @@ class Scripted(Pursuit):
         self.alone: list[bool] = []
         self.asked = 0
         self.in_ledger: Answer | None = None
+        self.waited_s: list[float] = []
+        self.clock_s = 0.0
+
+    def _now(self) -> float:
+        return getattr(self, "clock_s", 0.0)
+
+    def _draw(self) -> float:
+        return 0.0
+
+    async def _sleep(self, seconds: float) -> None:
+        self.waited_s.append(seconds)
+        self.clock_s += seconds
 
     async def _recorded(self) -> Answer | None:
         self.asked += 1
@@ -298,6 +313,7 @@ class Scripted(Pursuit):
 
     async def _dispatch(self) -> Answer:
         self.given.append(self.assignment)
+        self.clock_s += RUN_S
         self.alone.append(self.suspect)
         end = self.ends.pop(0)
         if isinstance(end, ActivityError):
@@ -308,6 +324,23 @@ class Scripted(Pursuit):
 def died(seq: int) -> ActivityError:
     beat = Beat(checkpoint=Checkpoint(seq=seq, route="worker"))
     return lost(beat.model_dump(mode="json"))
+
+
+def reported(seq: int, **death: Any) -> ActivityError:
+    saved = Checkpoint(seq=seq, route="worker").model_dump(mode="json")
+    return raised(CRASHED, saved, 1, Death(**death).model_dump(mode="json"))
+
+
+def faulted(seq: int) -> ActivityError:
+    return reported(seq, own=True)
+
+
+def killed(seq: int) -> ActivityError:
+    return reported(seq, watched_s=86_400.0)
+
+
+def stormed(seq: int) -> ActivityError:
+    return reported(seq, watched_s=86_400.0, other_s=0.1, outside_s=0.1)
 
 
 EMPTY = Checkpoint().model_dump(mode="json")
@@ -337,10 +370,10 @@ async def test_a_death_without_a_beat_keeps_the_checkpoint(details) -> None:
 
 async def test_too_many_deaths_without_a_saved_step_take_the_next_route() -> None:
     """
-    After the policy's deaths it runs alone, one more there convicts it, and the cause
-    says how often it died.
+    After the policy's deaths it runs alone, one more there that explains itself
+    convicts it, and the cause says how often it died.
     """
-    pursuit = Scripted(died(2), died(2), died(2), DONE)
+    pursuit = Scripted(died(2), died(2), faulted(2), DONE)
     verdict = await pursuit.run()
     assert isinstance(verdict, Verdict)
     assert verdict.next is Next.NEXT_ROUTE
@@ -349,10 +382,73 @@ async def test_too_many_deaths_without_a_saved_step_take_the_next_route() -> Non
     assert pursuit.alone == [False, False, True]
 
 
+async def test_kills_in_calm_weather_convict_at_the_fifth() -> None:
+    """
+    Where no other process dies meanwhile, three alone in a row; it waits before the
+    attempts that may convict it, and the cause says all of it.
+    """
+    pursuit = Scripted(*[killed(2)] * 5, DONE)
+    verdict = await pursuit.run()
+    assert isinstance(verdict, Verdict)
+    assert verdict.cause.startswith("died 5 times at one step, the last 3 alone while")
+    assert pursuit.alone == [False, False, True, True, True]
+    assert pursuit.waited_s == [2.0, 8.0]
+
+
+async def test_a_storm_convicts_nobody() -> None:
+    """
+    However often it is killed alone, while others are killed much more often.
+    """
+    pursuit = Scripted(*[stormed(2)] * 50, DONE)
+    assert await pursuit.run() == DONE
+
+
+async def test_lost_heartbeats_alone_convict_nobody_soon() -> None:
+    """
+    An outage of the server loses the heartbeats of all that it lasts too long for.
+    """
+    pursuit = Scripted(*[died(2)] * 10, DONE)
+    assert await pursuit.run() == DONE
+
+
+async def test_progress_in_quarantine_ends_it() -> None:
+    """
+    What it had died of there weighs no more when it dies at another step.
+    """
+    ends = [killed(1)] * 4, [killed(2)] * 4
+    pursuit = Scripted(*ends[0], *ends[1], DONE)
+    assert await pursuit.run() == DONE
+
+
+async def test_quarantine_goes_on_in_a_new_run() -> None:
+    """
+    What deaths weigh there is carried with the rest.
+    """
+    first = Scripted(*[killed(2)] * 4, DONE)
+    assert await first.run() == DONE
+    second = Scripted(killed(2), DONE)
+    second.clock_s = first.clock_s
+    second.take_up(first.state)
+    verdict = await second.run()
+    assert isinstance(verdict, Verdict)
+    assert verdict.cause.startswith("died 5 times at one step, the last 3 alone while")
+
+
+async def test_a_report_that_told_nothing_convicts_as_it_did() -> None:
+    """
+    The parent of a fleet of the release before reports no more than a cause.
+    """
+    old = raised(CRASHED, SAVED.model_dump(mode="json"), 1)
+    pursuit = Scripted(old, old, old, DONE)
+    assert isinstance(await pursuit.run(), Verdict)
+    odd = raised(CRASHED, SAVED.model_dump(mode="json"), 1, {"stranger": 1})
+    assert await Scripted(old, old, odd, odd, DONE).run() == DONE
+
+
 @pytest.mark.parametrize(
     "ends",
     [
-        [died(2), died(2), died(2)],
+        [died(2), died(2), faulted(2)],
         [raised(GiveUp.kind)],
         [raised(FAILED)],
         [raised(ParkedError.kind)],
@@ -415,7 +511,7 @@ async def test_an_empty_checkpoint_is_no_progress(kind: str) -> None:
     Deaths at one and the same step are counted on, whatever came between them.
     """
     between = raised(kind, EMPTY, 2)
-    pursuit = Scripted(died(5), between, died(5), between, died(5), between, died(5))
+    pursuit = Scripted(died(5), between, died(5), between, faulted(5))
     verdict = await pursuit.run()
     assert isinstance(verdict, Verdict)
     assert verdict.next is Next.NEXT_ROUTE

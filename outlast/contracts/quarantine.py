@@ -1,0 +1,134 @@
+"""
+What deaths in quarantine weigh: the only place that tells a poison task from one that
+a storm of kills has hit again and again.
+
+In quarantine a task or item is alone in its process. An end that explains itself (an
+exit code, a fault of memory, a limit that was broken) is its own, and convicts at once.
+A bare SIGKILL looks the same from the kernel, from outside and from the attempt itself.
+It weighs only where no other process of the fleet was killed since the death before,
+and before each further attempt the task waits longer than the last one had run: a storm
+goes on meanwhile and hits others, a poison task is the only one that dies. Three such
+deaths in a row convict; and so do twenty while only other suspects die, since several
+poison tasks would hide each other for ever.
+
+What it risks: a storm that hits nothing but this one task's process, for longer than
+all the waits, is indistinguishable from the task itself.
+`tests/unit/test_quarantine.py` plays the rule against 10,000 storms.
+"""
+
+from outlast.contracts.state import Contract
+
+# Deaths in a row, each without another process's kill since the one before it. Fewer
+# convicts by chance (one in a thousand storms), more lets poison kill more processes.
+CLEAR = 3
+# Deaths in a row while nobody but suspects was killed. They take minutes, because of
+# the waits in between: fewer convicts what a storm finds in quarantine only, more lets
+# poison tasks go on that die beside each other.
+LONE = 20
+
+# The wait before the next attempt, by deaths in quarantine: 2, 8, then 15 s; longer
+# lets storms pass and innocent tasks wait, shorter judges by less weather.
+WAIT_S = 0.5
+WAIT_GROWTH = 4
+WAIT_CAP_S = 15.0
+# Where the next death may convict: 4 and 16 times what the last attempt had run, so
+# that it is rarely in danger, at most 10 minutes.
+LONGEST_WAIT_S = 600.0
+# Waits differ by up to a half of themselves, so that no storm keeps their time.
+WAIT_JITTER = 0.5
+
+# A kill of others so long before a death belongs to it: one thing has killed both, and
+# the workflow may hear of it late.
+SAME_S = 3.0
+
+
+class Death(Contract):
+    """
+    What the parent of a fleet knows of the end of one of its processes.
+
+    :param own: the end explains itself: what it had in hand has caused it.
+    :param other_s: seconds before it at which another process of the fleet was killed
+        last for no known reason; None if none was.
+    :param outside_s: the same, without processes that had a suspect in quarantine.
+    :param watched_s: for how long the parent had watched the fleet.
+    """
+
+    own: bool = False
+    other_s: float | None = None
+    outside_s: float | None = None
+    watched_s: float = 0.0
+
+    def clear(self, since_s: float) -> bool:
+        """
+        Say whether surely nobody else was killed in the last *since_s* seconds.
+        """
+        return self.watched_s >= since_s and not _within(self.other_s, since_s)
+
+    def stormy(self, since_s: float) -> bool:
+        """
+        Say whether others than suspects were killed in the last *since_s* seconds.
+        """
+        return _within(self.outside_s, since_s)
+
+
+# Of a lost heartbeat, for one: nobody has seen how the process ended.
+UNSEEN = Death()
+
+
+class Quarantine(Contract):
+    """
+    The deaths of one suspect while it was alone in its process.
+
+    :param clear: those in a row, up to the last one, that nobody else's kill explains.
+    :param lone: those in a row that no kill outside of quarantine explains.
+    """
+
+    deaths: int = 0
+    own: bool = False
+    clear: int = 0
+    lone: int = 0
+
+    def after(self, death: Death, since_s: float) -> "Quarantine":
+        """
+        Add a *death*, *since_s* seconds after the one before it.
+        """
+        weighed = {
+            "deaths": self.deaths + 1,
+            "own": self.own or death.own,
+            "clear": self.clear + 1 if death.clear(since_s) else 0,
+            "lone": 0 if death.stormy(since_s) else self.lone + 1,
+        }
+        return self.model_copy(update=weighed)
+
+    @property
+    def poison(self) -> bool:
+        """
+        Whether the suspect has killed its processes itself, beyond reasonable doubt.
+        """
+        return self.own or self.clear >= CLEAR or self.lone >= LONE
+
+    @property
+    def told(self) -> str:
+        """
+        Say what has convicted it, for its cause.
+        """
+        if self.own or not self.poison:
+            return ""
+        if self.clear >= CLEAR:
+            return f", the last {self.clear} alone while no other process was killed"
+        return f", the last {self.lone} alone while only suspects were killed"
+
+    def wait_s(self, ran_s: float, draw: float) -> float:
+        """
+        Choose the wait before the next attempt where the last one had run for *ran_s*;
+        *draw* in [0, 1) is the jitter.
+        """
+        if not self.deaths:
+            return 0.0
+        usual_s = min(WAIT_S * float(WAIT_GROWTH**self.deaths), WAIT_CAP_S)
+        rare_s = ran_s * float(WAIT_GROWTH**self.clear) if self.clear else 0.0
+        return max(usual_s, min(rare_s, LONGEST_WAIT_S)) * (1 + WAIT_JITTER * draw)
+
+
+def _within(age_s: float | None, since_s: float) -> bool:
+    return age_s is not None and age_s <= since_s + SAME_S
