@@ -25,6 +25,7 @@ from outlast.runtime.answer import answer, keep_for_answer
 from outlast.runtime.builds import builds
 from outlast.runtime.connect import where_is
 from outlast.runtime.embedded import find_cli
+from outlast.runtime.home import why_readable
 from outlast.runtime.own_temporal import refuse_another
 from outlast.runtime.reconcile import ENDED_BY_OTHERS, disagreements, interrupted
 from outlast.runtime.settings import settings
@@ -55,7 +56,7 @@ async def examine(as_json: bool) -> int:
     if as_json:
         keep_for_answer()
     findings = [_try("python", _python), _try("server binary", find_cli)]
-    findings += [_try("store", _store), _waits(), _try(AGENTS, _agents)]
+    findings += [_home(), _try("store", _store), _waits(), _try(AGENTS, _agents)]
     findings += shared_globals()
     findings += await _server()
     if as_json:
@@ -119,6 +120,12 @@ def _try(what: str, look: Callable[[], str]) -> Finding:
 
 def _python() -> str:
     return sys.version.split()[0]
+
+
+def _home() -> Finding:
+    home = settings().home.resolve()
+    told = why_readable(home)
+    return Finding("home", True, told or str(home), warning=told is not None)
 
 
 def _store() -> str:

@@ -59,9 +59,12 @@ def refuse_long(home: Path) -> None:
 
 def why_readable(home: Path) -> str | None:
     """
-    Say in one sentence that others can list the home, where they can.
+    Say in one sentence that others can list the home, where there is one and they can.
     """
-    mode = stat.S_IMODE(home.stat().st_mode)
+    try:
+        mode = stat.S_IMODE(home.stat().st_mode)
+    except OSError:
+        return None
     if not mode & OTHERS_READ:
         return None
     here = shlex.quote(str(home))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from unit_fakes import told_in_one_sentence
 
+from outlast.cli import doctor
 from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.runtime import home as homes
 from outlast.runtime import locks
@@ -266,3 +267,18 @@ def test_a_home_too_far_down_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=f"{MOST_BYTES + 1} bytes"):
         refuse_long(deep(MOST_BYTES + 1))
     Store(deep(MOST_BYTES) / "temporal.db").close()
+
+
+def test_doctor_says_that_others_can_read_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    As a warning, and nothing where there is no home yet.
+    """
+    home = tmp_path / "home"
+    monkeypatch.setattr(doctor, "settings", lambda: Settings(home=home))
+    assert not doctor._home().warning
+    home.mkdir(mode=0o755)
+    assert doctor._home().warning
+    home.chmod(0o700)
+    assert not doctor._home().warning
