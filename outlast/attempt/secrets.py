@@ -58,15 +58,15 @@ def are_known() -> bool:
     """
     True if there is anything to mask.
     """
-    return bool(_hidden(os.environ))
+    return _pattern(_values(os.environ)) is not None
 
 
 def mask(text: str, environment: Mapping[str, str] = os.environ) -> str:
     """
     Replace the values of secrets in *text*, in whatever way they are written.
     """
-    hidden = _hidden(environment)
-    return _pattern(hidden).sub(MASK, text) if hidden else text
+    pattern = _pattern(_values(environment))
+    return text if pattern is None else pattern.sub(MASK, text)
 
 
 def masked_head(text: str) -> str:
@@ -75,7 +75,7 @@ def masked_head(text: str) -> str:
     """
     if len(text) <= READ_CHARS:
         return mask(text)
-    room = MOST_WRITTEN * max(map(len, _hidden(os.environ)), default=0)
+    room = MOST_WRITTEN * max(map(len, _values(os.environ)), default=0)
     head = mask(text[: READ_CHARS + room])
     return head[: len(head) - room]
 
@@ -87,36 +87,39 @@ def masked(text: str, most: int) -> str:
     return shorten(masked_head(text), most)
 
 
-def _hidden(environment: Mapping[str, str]) -> tuple[str, ...]:
+def _values(environment: Mapping[str, str]) -> frozenset[str]:
     """
-    List what must not be read anywhere, the longest first.
+    Collect what must not be read anywhere.
     """
     given = [environment[name] for name in environment if name.startswith(PREFIX)]
-    found = {part for value in {*given, *_handed_out} for part in _parts_of(value)}
-    return tuple(sorted(found, key=lambda part: (-len(part), part)))
+    return frozenset(_handed_out.union(given))
 
 
-def _parts_of(value: str) -> Iterator[str]:
-    """
-    List a value and, of several lines, each that is no heading and no short one.
-    """
-    whole = value.strip()
-    if len(whole) >= LEAST_CHARS:
-        yield whole
-    lines = [line.strip() for line in whole.splitlines()]
-    if len(lines) > 1:
-        for line in lines:
-            if len(line) >= LEAST_LINE_CHARS and not line.startswith("-----"):
-                yield line
-
-
+# Made once: it takes some 0.02 s for a key in PEM, and a zygote's workers have it.
 @lru_cache(maxsize=8)
-def _pattern(hidden: tuple[str, ...]) -> re.Pattern[str]:
+def _pattern(values: frozenset[str]) -> re.Pattern[str] | None:
     """
-    Make what finds each of *hidden*, as it is and as it is written elsewhere.
+    Make what finds each of *values*, as it is and as it is written elsewhere, and each
+    of its lines; None where there is nothing to find.
     """
-    encoded = [each for part in hidden for each in _encoded(part)]
-    return re.compile("|".join([*map(_written, hidden), *encoded]))
+    whole = [each.strip() for each in values if len(each.strip()) >= LEAST_CHARS]
+    hidden = {*whole, *(line for each in whole for line in _lines_of(each))}
+    first = sorted(hidden, key=lambda each: (-len(each), each))
+    encoded = [form for each in sorted(whole) for form in _encoded(each)]
+    forms = [*map(_written, first), *encoded]
+    return re.compile("|".join(forms)) if forms else None
+
+
+def _lines_of(secret: str) -> list[str]:
+    """
+    List the lines of a longer secret, each that is no heading and no short one.
+    """
+    lines = [line.strip() for line in secret.splitlines()]
+    return [
+        line
+        for line in lines
+        if len(line) >= LEAST_LINE_CHARS and not line.startswith("-----")
+    ]
 
 
 def _written(secret: str) -> str:

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from outlast.attempt import secrets
 from outlast.fleet.kinds import PRELOADED, Kind
 from outlast.fleet.model_clients import warm_clients
 from outlast.runtime import telemetry
@@ -43,6 +44,7 @@ def warm(kind: Kind, tell: Tell, watch: Watch = unwatched) -> None:
     if kind is not Kind.WORKFLOWS:
         _load_agents(tell, watch)
     tell({"importing": None})
+    secrets.are_known()  # makes what masks them, once for all workers
     _warm_up()
 
 
