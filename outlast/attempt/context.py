@@ -37,6 +37,7 @@ from outlast.contracts.errors import (
 )
 from outlast.contracts.models import Assignment, Beat, Checkpoint
 from outlast.contracts.sizes import CHECKPOINT_BYTES
+from outlast.store.calls import Call
 from outlast.store.outcomes import Harvested, Outcomes
 
 T = TypeVar("T")
@@ -408,17 +409,17 @@ class Context:
         caller was cancelled: of saves at the same moment the last is to be resumed.
         """
         await self._turn.acquire()
-        writing: asyncio.Future[T] | None = None
+        writing: Call | None = None
         try:
             await self._may_write()
-            writing = self._ledger.store.begin(method, self._claim, *args)
+            writing = self._ledger.store.keep(method, self._claim, *args)
             with self._signals():
-                answer = await asyncio.shield(writing)
+                answer: T = await writing.future
         finally:
-            if writing is None or writing.done():
+            if writing is None or not writing.future.cancelled():
                 self._turn.release()
             else:
-                writing.add_done_callback(lambda _: self._turn.release())
+                writing.then(self._turn.release)
         self.progressed_at = time.monotonic()
         return answer
 

@@ -105,30 +105,49 @@ class Calls:
 class Call:
     """
     *act* on its way through the store; *future* is its end.
+
+    :param kept: it goes on though its future is cancelled.
     """
 
-    def __init__(self, act: Callable[[], Any], calls: Calls) -> None:
+    def __init__(
+        self, act: Callable[[], Any], calls: Calls, *, kept: bool = False
+    ) -> None:
         self._act = act
         self._calls = calls
+        self._kept = kept
         self._loop = asyncio.get_running_loop()
         self.future: asyncio.Future[Any] = self._loop.create_future()
         self.began = calls.clock()
+        self._over = False
+        self._then: Callable[[], None] = _nothing
         self._doubted_at: float | None = None
         self._tries = 0
-        self._thread: Future[Any] | None = None
         calls.under_way[self] = None
-        self.future.add_done_callback(self._over)
         self._submit()
 
     def _submit(self) -> None:
-        if self.future.done():
+        if self._is_left:
+            self._calls.ended(self, answered=False)
             return
         try:
-            self._thread = self._calls.submit(self._act)
+            thread = self._calls.submit(self._work)
         except RuntimeError as closed:
-            self.future.set_exception(closed)
+            self._end(closed)
         else:
-            self._thread.add_done_callback(self._back)
+            thread.add_done_callback(self._back)
+
+    @property
+    def _is_left(self) -> bool:
+        """
+        Whether nobody waits for it any more, and nobody wants it done.
+        """
+        return self.future.done() and not self._kept
+
+    def _work(self) -> Any:
+        """
+        Do it, in a thread of the store's.
+        """
+        return None if self._is_left else self._act()
 
     def _back(self, thread: Future[Any]) -> None:
         """
@@ -141,19 +160,12 @@ class Call:
         """
         Hand on what the thread has brought, or wait and try again.
         """
-        if self.future.done():
-            return
         error = thread.exception()
-        if isinstance(error, StoreAwayError):
+        if isinstance(error, StoreAwayError) and not self._is_left:
             error = self._wait(error)
             if error is None:
                 return
-        if isinstance(error, StoreLostError):
-            self._calls.lost(error)
-        if error is None:
-            self.future.set_result(thread.result())
-        else:
-            self.future.set_exception(error)
+        self._end(error, None if error is not None else thread.result())
 
     def _wait(self, error: StoreAwayError) -> StoreLostError | None:
         """
@@ -171,11 +183,32 @@ class Call:
         self._tries += 1
         return None
 
-    def _over(self, future: asyncio.Future[Any]) -> None:
-        if future.cancelled() and self._thread is not None:
-            self._thread.cancel()  # where it has not begun
-        lost = future.cancelled() or isinstance(future.exception(), StoreLostError)
-        self._calls.ended(self, answered=not lost)
+    def _end(self, error: BaseException | None, result: Any = None) -> None:
+        lost = isinstance(error, StoreLostError)
+        self._calls.ended(self, answered=not lost and not self._is_left)
+        if isinstance(error, StoreLostError):
+            self._calls.lost(error)
+        if not self.future.done():
+            if error is None:
+                self.future.set_result(result)
+            else:
+                self.future.set_exception(error)
+        self._over = True
+        self._then()
+
+    def then(self, act: Callable[[], None]) -> None:
+        """
+        Have *act* called at the end, which for a kept one may be after its future's.
+        """
+        self._then = act
+        if self._over:
+            act()
+
+
+def _nothing() -> None:
+    """
+    Wait for no end.
+    """
 
 
 def pause_s(tries: int) -> float:

@@ -164,6 +164,12 @@ class Store:
         """
         return Call(partial(act, *args, **kwargs), self.calls).future
 
+    def keep(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Call:
+        """
+        Begin to run *act*, which is done whoever is cancelled.
+        """
+        return Call(partial(act, *args, **kwargs), self.calls, kept=True)
+
     def on_lost(self, tell: Callable[[StoreLostError], None]) -> None:
         """
         Have *tell* called, on the event loop, when a call finds that the store is lost.

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
+from unit_fakes import Described, RunClient
 
 import outlast.attempt.host
 from outlast import Context
@@ -56,7 +57,8 @@ def attempted(store: Store, play: Any, limit: timedelta = LIMIT) -> Any:
     """
     Begin an attempt that the server would end after *limit*.
     """
-    worker = ActivityEnvironment()
+    current = RunClient(Described("test-run"))  # as the environment calls its run
+    worker = ActivityEnvironment(client=current)  # type: ignore[arg-type]
     worker.info = replace(worker.info, start_to_close_timeout=limit)
     beats: list[Any] = []
     worker.on_heartbeat = lambda *told: beats.append(told)

@@ -39,6 +39,9 @@ class Desk:
     def begin(self, act: Callable[[], Any] = lambda: "done") -> asyncio.Future[Any]:
         return Call(act, self.calls).future
 
+    def keep(self) -> Call:
+        return Call(lambda: "done", self.calls, kept=True)
+
     async def answer(self, error: Exception | None = None) -> None:
         """
         Carry out the oldest call that was asked for, or have it end by *error*.
@@ -47,6 +50,8 @@ class Desk:
             await asyncio.sleep(0)
             if self.asked:
                 break
+        if not self.asked:
+            return  # nobody asks for anything
         act, future = self.asked.pop(0)
         if future.set_running_or_notify_cancel():
             if error is None:
@@ -104,12 +109,31 @@ async def test_a_call_that_nobody_waits_for_is_not_made_again(desk: Desk) -> Non
     """
     It was cancelled while it waited for its next try.
     """
-    call = desk.begin()
+    done: list[int] = []
+    call = desk.begin(lambda: done.append(1))
     await desk.answer(AWAY)
     call.cancel()
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert all(future.cancelled() for _, future in desk.asked)
+    await desk.answer()
+    assert done == []
+    assert not desk.calls.under_way
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_call_that_is_kept_is_made_whoever_is_cancelled(
+    desk: Desk, before: bool
+) -> None:
+    """
+    And who waits for its end, to go on in turn, hears of it.
+    """
+    call, heard = desk.keep(), asyncio.Event()
+    await desk.answer(AWAY)
+    call.future.cancel()
+    if before:
+        call.then(heard.set)
+    await desk.answer()
+    if not before:
+        call.then(heard.set)
+    assert heard.is_set()
     assert not desk.calls.under_way
 
 
