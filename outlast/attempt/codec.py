@@ -38,6 +38,8 @@ RESULT: tuple[Flags, ...] = ({}, {"serialize_as_any": True}, *PROGRESS)
 # A value of a type whose values differ is read back each time while that costs little,
 # and a larger one when it has doubled.
 LOOKED_BYTES = 3 * 1024
+# A larger value may have millions of parts: to look at all of them is not quickly done.
+QUICK_BYTES = 512 * 1024
 
 _TEXT = frozenset({str})
 _PLAIN = frozenset({str, int, bool, type(None)})
@@ -57,6 +59,12 @@ _EVEN |= {"dataclass-field", "typed-dict", "typed-dict-field", "default", "nulla
 _EVEN |= {"definitions", "definition-ref", "list", "dict", "tuple", "set", "frozenset"}
 _EVEN |= {"tagged-union", "union", "str", "int", "bool", "none", "literal", "enum"}
 _EVEN |= {"datetime", "date", "time", "timedelta", "uuid", "url", "bytes", "decimal"}
+
+
+class LongLookError(Exception):
+    """
+    To look at all that was given takes long, and was to be done quickly.
+    """
 
 
 class LossError(Exception):
@@ -79,12 +87,16 @@ class Way:
     seen: set[type] = field(default_factory=set)
     looked_bytes: int = 0
 
-    def dump(self, value: Any, flags: Flags) -> tuple[bytes, bool]:
+    def dump(self, value: Any, flags: Flags, quickly: bool) -> tuple[bytes, bool]:
         """
         Write *value*, with tags for inf and nan; says too whether it is nothing but
         what JSON itself can say.
+
+        :raises LongLookError: when that takes long and should be done *quickly*.
         """
         body = self.adapter.dump_json(value, by_alias=False, warnings=False, **flags)
+        if quickly and len(body) > QUICK_BYTES:
+            raise LongLookError
         native = self.bare and _is_native(value)
         # To search a large text costs as much as to write it: only where it may be.
         if self.may_be_odd and not native:
@@ -135,22 +147,22 @@ class Codec:
     def __init__(self) -> None:
         self._ways: dict[Any, Way] = {}
 
-    def progress(self, value: Any, kind: Any = None) -> bytes:
+    def progress(self, value: Any, kind: Any = None, *, quickly: bool = False) -> bytes:
         """
         Write progress that will be read back as a *kind*, or, where that is not known,
         as what it is.
 
         :raises LossError: when it would not come back as it is.
         """
-        return self._kept(value, kind, PROGRESS)
+        return self._kept(value, kind, PROGRESS, quickly)
 
-    def result(self, value: Any) -> bytes:
+    def result(self, value: Any, *, quickly: bool = False) -> bytes:
         """
         Write a result.
 
         :raises LossError: when a task that needs it could not get it as it is.
         """
-        return self._kept(value, None, RESULT)
+        return self._kept(value, None, RESULT, quickly)
 
     def read(self, kind: type[T], body: bytes) -> T:
         """
@@ -161,27 +173,34 @@ class Codec:
         read: T = self._way(kind, PROGRESS).read(body)
         return read
 
-    def _kept(self, value: Any, kind: Any, ways: tuple[Flags, ...]) -> bytes:
+    def _kept(
+        self, value: Any, kind: Any, ways: tuple[Flags, ...], quickly: bool = False
+    ) -> bytes:
         asked = type(value) if kind is None else kind
         try:
             way = self._way(asked, ways)
             if way.flags is not None:
-                body, native = way.dump(value, way.flags)
+                body, native = way.dump(value, way.flags, quickly)
                 if native or not way.must_look(value, len(body)):
                     return body
-            return self._first_whole(way, value, kind, ways)
+            return self._first_whole(way, value, kind, ways, quickly)
         except (ValueError, TypeError, RecursionError, PydanticUserError) as error:
             raise LossError(_unwritable(value, error)) from None
 
     def _first_whole(
-        self, way: Way, value: Any, kind: Any, ways: tuple[Flags, ...]
+        self,
+        way: Way,
+        value: Any,
+        kind: Any,
+        ways: tuple[Flags, ...],
+        quickly: bool,
     ) -> bytes:
         """
         Write *value* in the first of *ways* in which all of it comes back.
         """
         loss: LossError | None = None
         for flags in ways:
-            body, _ = way.dump(value, flags)
+            body, _ = way.dump(value, flags, quickly)
             try:
                 self._look(way, value, kind, body, ways)
             except LossError as error:

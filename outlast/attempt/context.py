@@ -25,6 +25,7 @@ from outlast.attempt.floats import restored
 from outlast.attempt.gate import Gate
 from outlast.attempt.hands import NOBODY, Hand
 from outlast.attempt.ledger import Ledger, Spent, Used
+from outlast.attempt.off_loop import off_loop
 from outlast.attempt.promises import Promises, promised
 from outlast.attempt.services import guarded
 from outlast.attempt.waits import nowhere
@@ -79,6 +80,7 @@ class Context:
         self._ledger = ledger
         self._assignment = assignment
         self._checkpoint = checkpoint
+        self._saving = asyncio.Lock()  # saves are written in the order of their calls
         self._turn = asyncio.Lock()
         self._kind: Any = None  # what progress is resumed as
         self._said = ""
@@ -144,17 +146,25 @@ class Context:
             sentence names the field, or when it is over the cap.
         :raises StaleAttemptError: when a later attempt has the task.
         """
+        async with self._saving:
+            body = await off_loop(self._encoded, value)
+            await self._save(body, durable, Used(tokens, cost))
+
+    def _encoded(self, quickly: bool, value: Any) -> bytes:
         try:
-            body = self._agent.codec.progress(value, self._kind)
+            body = self._agent.codec.progress(value, self._kind, quickly=quickly)
         except LossError as loss:
             raise CheckpointError(f"not saved, for it would be lost: {loss}") from None
-        inline: JsonValue = None
-        blob: str | None = None
         if len(body) > (most := self._ledger.store.largest):
             raise CheckpointError(
                 f"progress of {len(body)} bytes is over the cap of {most} "
                 "(OUTLAST_LARGEST_MB): store it elsewhere and save where it lies"
             )
+        return body
+
+    async def _save(self, body: bytes, durable: bool, used: Used) -> None:
+        inline: JsonValue = None
+        blob: str | None = None
         if len(body) > CHECKPOINT_BYTES - ENVELOPE_BYTES:
             blob = hashlib.sha256(body).hexdigest()
         else:
@@ -166,7 +176,6 @@ class Context:
             value=inline,
             blob=blob,
         )
-        used = Used(tokens, cost)
         apart = body if blob else None
         saved, spent = await self._write_in_turn(
             self._ledger.save, checkpoint, durable, used, apart

@@ -27,6 +27,7 @@ from outlast.attempt.floats import parsed
 from outlast.attempt.hands import NOBODY, Hand, Hands
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.log_context import log_as
+from outlast.attempt.off_loop import off_loop
 from outlast.attempt.playing import Playing
 from outlast.attempt.results import answer_of, encode_item, lean
 from outlast.attempt.runs import in_order
@@ -144,7 +145,7 @@ class Attempt:
                 await store.run(refuse_bad_work, value, loaded())
             if isinstance(value, FanOut):
                 return await store.run(self._spread, value)
-            answer, result = self._answer(value)
+            answer, result = await off_loop(self._answer, value)
             answer, inputs = lean(answer, self.assignment, store.largest)
             keep = putting(self.assignment.mission, inputs)
             await store.run(ledger.record_text, self.claim, answer, result, keep)
@@ -184,7 +185,7 @@ class Attempt:
         rows = identified((encode_item(each, largest), None) for each in spread.items)
         batch = Batch(id=name, role=spread.role, tenant=self.assignment.tenant)
         made = FanOutRef(batch=name, role=spread.role, items=len(rows))
-        answer, result = self._answer(made)
+        answer, result = self._answer(False, made)
         answer = answer.model_copy(update={"spread": made})
         self.place.ledger.record_spread(self.claim, answer, result, batch, rows)
         return answer
@@ -230,13 +231,14 @@ class Attempt:
                 ctx.gate.end_by(stalled, at_once=True)
             await asyncio.sleep(self.place.beat_s)
 
-    def _answer(self, value: Any) -> tuple[Answer, str]:
+    def _answer(self, quickly: bool, value: Any) -> tuple[Answer, str]:
         """
         Part what an agent has returned: what travels, and the result as JSON.
         """
         assert self.claim is not None
         largest = self.place.ledger.store.largest
-        return answer_of(value, self.claim.attempt, self.agent.codec, largest)
+        codec = self.agent.codec
+        return answer_of(quickly, value, self.claim.attempt, codec, largest)
 
     async def _given(self) -> dict[str, JsonValue]:
         """

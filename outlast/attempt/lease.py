@@ -26,6 +26,7 @@ from outlast.attempt.item_context import ItemContext
 from outlast.attempt.lanes import LANE_WAITS_S, LANES, STALLS, Lane, Lanes, patience_s
 from outlast.attempt.leaseledger import ItemFailure, LeaseLedger
 from outlast.attempt.log_context import log_as
+from outlast.attempt.off_loop import off_loop
 from outlast.attempt.playing import Playing
 from outlast.attempt.results import encode
 from outlast.attempt.runs import in_order
@@ -265,11 +266,11 @@ class Lent:
         codec, largest = self.agent.codec, self.ledger.store.largest
         for item, value in zip(group, values, strict=True):
             try:
-                row = (item.number, *_kept(value, codec, largest))
+                kept = await off_loop(_kept, value, codec, largest)
             except ResultError as refused:
                 await self._fail([item], refused)
                 continue
-            self._settling.add(row)
+            self._settling.add((item.number, *kept))
             self.settled += 1
 
     async def _fail(self, group: list[Item], error: Exception) -> None:
@@ -346,10 +347,13 @@ class Lent:
         return patience_s(self.lease.batch.policy.stall_s, usual_s)
 
 
-def _kept(value: Any, codec: Codec, largest: int) -> tuple[str, str | None]:
+def _kept(
+    quickly: bool, value: Any, codec: Codec, largest: int
+) -> tuple[str, str | None]:
     """
     Write what an item's agent returned as JSON, and say what it lacks.
 
+    :raises LongLookError: when that takes long and should be done *quickly*.
     :raises ResultError: when it cannot be kept.
     """
     reason: str | None = None
@@ -357,7 +361,7 @@ def _kept(value: Any, codec: Codec, largest: int) -> tuple[str, str | None]:
         raise ResultError("an item's agent cannot ask for follow-up tasks")
     if isinstance(value, Degraded):
         reason, value = masked(value.reason, CAUSE_CHARS), value.result
-    return encode(value, codec, largest), reason
+    return encode(value, codec, largest, quickly), reason
 
 
 def _told(error: Exception) -> str:

@@ -20,15 +20,18 @@ from outlast.contracts.texts import CAUSE_CHARS, SUMMARY_CHARS, digest
 from outlast.contracts.validity import refuse_too_large
 
 
-def encode(value: Any, codec: Codec, largest: int = LARGEST_BYTES) -> str:
+def encode(
+    value: Any, codec: Codec, largest: int = LARGEST_BYTES, quickly: bool = False
+) -> str:
     """
     Write a result as JSON.
 
+    :raises LongLookError: when that takes long and should be done *quickly*.
     :raises ResultError: when what needs it would not get it as it is, or when it is
         over the cap.
     """
     try:
-        body = codec.result(value)
+        body = codec.result(value, quickly=quickly)
     except LossError as loss:
         raise ResultError(f"the result cannot be kept: {loss}") from None
     if len(body) > largest:
@@ -64,12 +67,13 @@ def _dumped(item: Any) -> str:
 
 
 def answer_of(
-    value: Any, attempt: int, codec: Codec, largest: int
+    quickly: bool, value: Any, attempt: int, codec: Codec, largest: int
 ) -> tuple[Answer, str]:
     """
     Split what an agent returned into the answer that travels and the result that
     stays.
 
+    :raises LongLookError: when that takes long and should be done *quickly*.
     :raises ResultError: when it is no JSON or over the cap.
     """
     reasons: list[str] = []
@@ -80,7 +84,7 @@ def answer_of(
     redo = _redoing(value) if isinstance(value, Redo) else None
     if isinstance(value, FollowUps | Redo):
         value = value.result
-    text = encode(value, codec, largest)
+    text = encode(value, codec, largest, quickly)
     answer = Answer(
         digest=digest(text),
         size=len(text.encode()),
