@@ -3,8 +3,9 @@ The items of batches: numbered once, read as they came, done or given up but not
 """
 
 import io
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from outlast.attempt.leaseledger import ItemFailure
 from outlast.attempt.results import encode
 from outlast.contracts.errors import BadInputError, StaleAttemptError
 from outlast.contracts.pool import Burial, Span
-from outlast.runtime.source import read_lines, source
+from outlast.runtime.source import CHUNK_CHARS, Coming, Given, read_lines, source
 from outlast.store.batches import Batches
 from outlast.store.books import Books
 from outlast.store.database import Store
@@ -675,3 +676,38 @@ def test_a_folder_is_refused_where_its_agent_takes_no_documents(tmp_path: Path) 
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(BadInputError, match="a path: path: no such field"):
         source(str(tmp_path), lambda item: "path: no such field")
+
+
+def test_an_item_over_the_cap_is_named_and_the_next_one_read() -> None:
+    """
+    The cap is in bytes and inclusive; of what is longer no more is kept than a line
+    that says so.
+    """
+    body = json.dumps({"n": "é" * 20}, ensure_ascii=False).encode()
+    lines = [body, body[:-2] + b'x"}', b'{"n": 2}']
+    pipe = io.BytesIO(b"\n".join(lines))
+    taken = list(read_lines(pipe, "pipe", largest=len(body)))
+    assert [each.fault is None for each in taken] == [True, False, True]
+    assert "pipe line 2: an item of more than" in str(taken[1].fault)
+    assert "OUTLAST_LARGEST_MB" in str(taken[1].fault)
+
+
+def test_large_items_wait_in_a_bounded_queue() -> None:
+    """
+    A thousand of them may be more than memory holds: they come in small chunks, and
+    the source is read no further than that.
+    """
+    read: list[int] = []
+
+    def given() -> Iterator[Given]:
+        for at in range(40):
+            read.append(at)
+            yield Given("x" * (CHUNK_CHARS // 4))
+
+    coming = Coming(given())
+    chunks = []
+    while (chunk := coming.next()) is not None:
+        chunks.append(len(chunk))
+        assert len(read) - sum(chunks) <= 4 * 4 + 2
+    assert sum(chunks) == 40
+    assert max(chunks) <= 4

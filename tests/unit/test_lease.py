@@ -22,6 +22,7 @@ from unit_fakes import contents, refused
 from outlast.attempt.agent import Degraded
 from outlast.attempt.context import Context
 from outlast.attempt.lanes import LANES, STALLS
+from outlast.attempt.lease import TOLD_ITEMS
 from outlast.attempt.settling import UNWRITTEN_MOST
 from outlast.attempt.stock import READ_ITEMS
 from outlast.contracts.errors import GiveUp, ParkedError, StaleAttemptError, TryLater
@@ -597,6 +598,27 @@ async def test_of_a_group_that_fails_each_is_tried_alone(
     assert sorted(alone) == [[n] for n in (1, 2, 3, 4, 5, 6, 7, 7, 8, 9, 10)]
 
 
+async def test_of_a_group_only_the_refused_result_is_a_dead_letter(
+    lender: Lender,
+) -> None:
+    """
+    What is too large is refused once, and the others, which are paid for, are kept.
+    """
+    lender.shelf.store.largest = CAP
+    lender.fill(numbered(10))
+    groups: list[int] = []
+
+    async def play(given: list[Input], ctx: Context) -> list[Any]:
+        groups.append(len(given))
+        return ["é" * CAP if each["n"] == 7 else each["n"] * 2 for each in given]
+
+    await lender.work(play, batch_size=10)
+    assert groups == [10]
+    assert lender.shelf.results() == doubled(*(set(range(1, 11)) - {7}))
+    assert "over the cap" in lender.shelf.dead()[7].cause
+    assert lender.shelf.dead()[7].failures == 1
+
+
 @pytest.mark.parametrize("more", [{"deaths": {3: 1}}, {"alone": True}])
 async def test_after_a_death_a_group_is_played_singly(
     lender: Lender, more: dict[str, Any]
@@ -664,6 +686,23 @@ async def test_what_is_in_hand_always_fits_the_recorder(lender: Lender) -> None:
     agent = Grouped()
     await lender.work(agent.play, batch_size=2_000)
     assert lender.hand.largest <= HALF_BYTES
+
+
+async def test_what_is_in_hand_always_fits_a_heartbeat(lender: Lender) -> None:
+    """
+    A server ends the workflow whose heartbeats are too large.
+    """
+    beaten = asyncio.Event()
+    lender.on_beat = lambda beat: beaten.set() if beat.checkpoint.value else None
+
+    async def play(given: list[Input], ctx: Context) -> list[int]:
+        await beaten.wait()
+        return [0] * len(given)
+
+    lender.fill(numbered(2_000))
+    await lender.work(play, batch_size=2_000)
+    told = [each.checkpoint.value for each in lender.beats]
+    assert max(len(each) for each in told if isinstance(each, list)) == TOLD_ITEMS
 
 
 async def test_nothing_is_in_hand_once_it_is_done(

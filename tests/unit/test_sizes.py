@@ -5,7 +5,7 @@ Whatever is built for Temporal fits: every payload has a bound in bytes, in any 
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic_core import to_json
 from temporalio.api.failure.v1 import Failure
@@ -64,6 +64,9 @@ def payload_bytes(value: object) -> int:
 
 
 @given(st.text(max_size=900), st.integers(8, 400))
+@example("\u4e2d" * 500, 400)
+@example("\U0001f600" * 400, 400)
+@example('"\\' * 300, 400)
 def test_a_line_is_bounded_in_bytes(text: str, most: int) -> None:
     """
     Two bytes for each character that it may have, and three in JSON.

@@ -1,0 +1,34 @@
+"""
+A value of many parts is written in a thread; a small one where it is, in no time.
+"""
+
+import threading
+from typing import Any
+
+import pytest
+
+from outlast.attempt.codec import QUICK_BYTES, Codec
+from outlast.attempt.off_loop import off_loop
+
+MANY: list[Any] = [{"n": at} for at in range(QUICK_BYTES // 10)]
+
+
+@pytest.mark.parametrize(
+    ("value", "here"), [(MANY, False), (MANY[:10], True)], ids=["many", "few"]
+)
+async def test_only_a_long_look_is_taken_elsewhere(
+    value: list[Any], here: bool
+) -> None:
+    """
+    Millions of parts hold whoever looks at them for seconds: not the event loop, on
+    which the neighbours beat.
+    """
+    where: list[int] = []
+
+    def write(quickly: bool, value: Any) -> bytes:
+        body = Codec().result(value, quickly=quickly)
+        where.append(threading.get_ident())
+        return body
+
+    assert await off_loop(write, value) == Codec().result(value)
+    assert (where == [threading.get_ident()]) is here
