@@ -64,7 +64,8 @@ class Ground:
             for name, value in os.environ.items()
             if not name.startswith(("TEMPORAL_", "OUTLAST_"))
         }
-        return {**plain, "OUTLAST_HOME": str(self.home), "HOME": str(self.folder)}
+        ours = {"OUTLAST_HOME": str(self.home), "OUTLAST_ROLES": "rehearse"}
+        return {**plain, **ours, "HOME": str(self.folder)}
 
     def begin(self, *args: str) -> subprocess.Popen[str]:
         """
