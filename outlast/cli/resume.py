@@ -5,6 +5,7 @@ The starter's verbs for what others have ended in Temporal: go on with it, or en
 from outlast.cli.home import open_store
 from outlast.cli.missions import reach, refuse_far_workers
 from outlast.contracts.errors import UnavailableError
+from outlast.runtime.own_temporal import refuse_another
 from outlast.runtime.resume import abandon, resume
 
 
@@ -13,7 +14,9 @@ async def resume_interrupted(name: str) -> None:
     Have a mission or batch go on.
     """
     refuse_far_workers()
-    await resume(await reach(), open_store(), name)
+    client, store = await reach(), open_store()
+    await refuse_another(client, store)
+    await resume(client, store, name)
     print(f"{name}: goes on; follow with: starter.py status {name}")
 
 
