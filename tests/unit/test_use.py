@@ -81,7 +81,7 @@ async def test_a_stack_that_starts_is_waited_for(tmp_path: Path) -> None:
     """
     told = Told()
     finding = asyncio.ensure_future(found(tmp_path, told))
-    await told.first.wait()
+    await asyncio.wait_for(told.first.wait(), BOUND_S)
     assert not finding.done()
     ready(tmp_path)
     assert await finding == ADDRESS
@@ -98,7 +98,7 @@ async def test_one_that_ends_is_not_used(
     """
     told = Told()
     finding = asyncio.ensure_future(found(tmp_path, told))
-    await told.first.wait()
+    await asyncio.wait_for(told.first.wait(), BOUND_S)
     owner()
     with pytest.raises(UnavailableError, match="no stack runs on"):
         await finding
@@ -134,7 +134,7 @@ async def test_new_work_waits_for_a_stack_that_comes(tmp_path: Path) -> None:
     """
     told = Told()
     finding = asyncio.ensure_future(found(tmp_path, told, coming_s=BOUND_S))
-    await told.first.wait()
+    await asyncio.wait_for(told.first.wait(), BOUND_S)
     held = lock(tmp_path / STACK, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert held is not None
     ready(tmp_path)
