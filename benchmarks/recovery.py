@@ -15,13 +15,15 @@ import asyncio
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from benchmarks.recovery_row import HEADING, Row
 from benchmarks.recovery_stock import Stock
 from benchmarks.recovery_trials import Trials
+from drills.postgres import Postgres, find_postgres
 from drills.real import Home
 from outlast.runtime import embedded
 from outlast.runtime.embedded import Server, choose_ports
@@ -41,19 +43,52 @@ def main() -> int:
         embedded.DYNAMIC_CONFIG = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        home = Home(folder, Server(folder, *choose_ports(None, None)))
-        home.extra |= {"OUTLAST_MEMORY_MB": "512", "OUTLAST_SLOTS": "8"}
-        asyncio.run(home.server.start())
-        try:
+        folder.chmod(0o711)  # PostgreSQL may run as another user
+        with _stack(folder / "one") as home:
             rows = _measure(home, folder, args.trials, args.long_trials, args.only)
-        finally:
-            home.close()
+        if not args.only or "host" in args.only:
+            rows.append(_lose_host(folder, args.long_trials))
     timers = "stock timers" if args.stock_timers else "timers as shipped"
     print(f"\nseconds from the fault to the next attempt's first line ({timers})")
     print(HEADING)
     for row in rows:
         print(row)
     return int(not all(row.held for row in rows))
+
+
+@contextmanager
+def _stack(place: Path, **more: str) -> Iterator[Home]:
+    """
+    A home with a server, and no fleet yet.
+    """
+    place.mkdir()
+    home = Home(place, Server(place, *choose_ports(None, None)))
+    home.extra |= {"OUTLAST_MEMORY_MB": "512", "OUTLAST_SLOTS": "8", **more}
+    asyncio.run(home.server.start())
+    try:
+        yield home
+    finally:
+        home.close()
+
+
+def _lose_host(folder: Path, trials: int) -> Row:
+    """
+    Measure the loss of a host: another one can only go on where both have the store.
+    """
+    programs = find_postgres()
+    assert programs is not None, "the row 'host' needs PostgreSQL: initdb is not found"
+    postgres = Postgres(folder / "postgres", programs)
+    postgres.make()
+    postgres.start()
+    try:
+        shared = {"OUTLAST_DATABASE_URL": postgres.database()}
+        with _stack(folder / "two", **shared) as home:
+            home.fleet(processes=3)
+            row = Trials(home, folder).lose_fleet(trials, host_too=True)
+    finally:
+        postgres.stop("immediate")
+    print(row, file=sys.stderr, flush=True)
+    return row
 
 
 def _measure(
@@ -73,7 +108,6 @@ def _measure(
         "workflows-idle": lambda: on.lose_workflows(long_trials, 0.5, "idle"),
         "workflows": lambda: on.lose_workflows(long_trials, 0.0, "at work"),
         "fleet": lambda: on.lose_fleet(long_trials, host_too=False),
-        "host": lambda: on.lose_fleet(long_trials, host_too=True),
         "drain": lambda: on.drain(max(1, long_trials // 5)),
     }
     stock = Stock(home.server.address, folder)
