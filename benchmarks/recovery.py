@@ -61,7 +61,7 @@ def _stack(place: Path, **more: str) -> Iterator[Home]:
     """
     A home with a server, and no fleet yet.
     """
-    place.mkdir()
+    place.mkdir(mode=0o700)
     home = Home(place, Server(place, *choose_ports(None, None)))
     home.extra |= {"OUTLAST_MEMORY_MB": "512", "OUTLAST_SLOTS": "8", **more}
     asyncio.run(home.server.start())

@@ -15,7 +15,7 @@ from outlast.runtime.embedded import Server, free_port
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
     path = tmp_path / "home"
-    path.mkdir()
+    path.mkdir(mode=0o700)
     made = Home(path, Server(path, free_port(), free_port()))
     made.start_server()
     try:

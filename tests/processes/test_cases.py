@@ -78,7 +78,7 @@ class Stack:
 
 def stack(folder: Path, modules: list[str], extra: dict[str, str]) -> Iterator[Stack]:
     path = folder / "home"
-    path.mkdir()
+    path.mkdir(mode=0o700)
     agents = ",".join(str(CASES / f"{name}.py") for name in modules)
     home = Home(path, Server(path, free_port(), free_port()))
     home.extra = {"OUTLAST_AGENTS": agents, "PYTHONPATH": str(ROOT), **extra}

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from drills.real import Home, events, every, mission, wait_for
+from outlast.store.books import Books
+from outlast.store.database import Store
 
 STEPS = 10
 
@@ -122,7 +124,7 @@ def test_a_woken_zombie_writes_nothing(
     # for so long that its own SDK cancels the first.
     home.extra["OUTLAST_SLOTS"] = "1"
     fleet, _ = home.fleet(processes=1), home.fleet(processes=1)
-    path = mission(tmp_path / "m.yaml", rehearsals(log, 1, 0.3, steps=40), id="frozen")
+    path = mission(tmp_path / "m.yaml", rehearsals(log, 1, 0.3, steps=20), id="frozen")
     starter = home.begin("run", path, "--json")
     first = wait_for(lambda: events(log, "step"), "a first step")[0]
 
@@ -138,9 +140,10 @@ def test_a_woken_zombie_writes_nothing(
         after_waking = events(log, "step", "effect", "end")[frozen_at:]
         return [each for each in after_waking if each["attempt"] == first["attempt"]]
 
+    store = Store(home.path / "store.db")  # the program would ask the frozen server
+
     def refused() -> int:
-        told: int = home.starter("audit", "frozen", "--json").json["stale_refused"]
-        return told
+        return Books(store).audit("frozen").stale_refused
 
     with home.server_frozen():  # else it would tell the zombie to stop
         os.kill(first["pid"], signal.SIGCONT)
@@ -148,4 +151,5 @@ def test_a_woken_zombie_writes_nothing(
     assert starter.wait(timeout=60) == 0, starter.communicate()
     assert (late() == []) is fencing
     assert (refused() > 0) is fencing
+    store.close()
     assert fleet.process.poll() is None

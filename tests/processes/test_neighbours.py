@@ -43,7 +43,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]
     """
     folder = tmp_path_factory.mktemp("guests")
     home = Home(folder / "home", Server(folder / "home", free_port(), free_port()))
-    home.path.mkdir()
+    home.path.mkdir(mode=0o700)
     guests = str(ROOT / "tests" / "cases" / "guests.py")
     home.extra = {"OUTLAST_AGENTS": guests, "PYTHONPATH": str(ROOT)}
     home.start_server()
