@@ -15,7 +15,8 @@ from outlast.contracts.errors import BadInputError
 from outlast.contracts.graph import Graph
 from outlast.contracts.models import Mission, Past, Task
 from outlast.contracts.reports import Outcome, Status, few
-from outlast.contracts.validity import check
+from outlast.contracts.sizes import PLAN_BYTES
+from outlast.contracts.validity import check, refuse_too_large
 
 ANSWERED = {Status.DONE, Status.DEGRADED}
 
@@ -37,6 +38,7 @@ class Plan:
         self.reopening: list[list[str]] = []  # tasks about to be done again
         self._held: set[str] = set()  # what comes after those
         self._redone: Counter[str] = Counter()
+        self._size = 0  # of all tasks, in bytes, and of some that were withdrawn
         self._unmet: dict[str, int] = {}  # of each waiting task: needs without an end
         # Waiting tasks whose needs are all met, in the plan's order; an entry that has
         # started, or waits again, is passed over when it comes up.
@@ -54,8 +56,12 @@ class Plan:
         :raises BadInputError: in one sentence, naming the task.
         """
         added = list(tasks)
-        check(added, self.tasks, self.mission)
+        size = check(added, self.tasks, self.mission)
+        if self._size + size > PLAN_BYTES:
+            # Tasks that were withdrawn meanwhile are in it no more.
+            self._size = refuse_too_large([*self.tasks.values(), *added]) - size
         self.graph.add(added, author, self.mission.limits)
+        self._size += size
         for task in added:
             if author in self._held or not self._held.isdisjoint(task.needs):
                 self._held |= self.after([task.id])
@@ -98,6 +104,7 @@ class Plan:
         """
         self.graph, self._unmet, self._ready = Graph(), {}, []
         self.graph.add([*self.mission.tasks, *past.added])
+        self._size += refuse_too_large(past.added)
         for task, author in past.authors.items():
             self.graph.ask(author, task)
         for outcome in past.outcomes:

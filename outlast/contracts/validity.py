@@ -3,7 +3,7 @@ What is wrong with the tasks of a mission, in one sentence.
 """
 
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.graph import Graph
@@ -12,9 +12,10 @@ from outlast.contracts.sizes import PLAN_BYTES
 from outlast.contracts.trees import MISSION_ROLE, child_of
 
 
-def check(added: list[Task], known: dict[str, Task], mission: Mission) -> None:
+def check(added: list[Task], known: dict[str, Task], mission: Mission) -> int:
     """
-    Check *added* tasks against those *known* and the mission's crew and limits.
+    Check *added* tasks against those *known* and the mission's crew and limits; returns
+    how large they are, in bytes.
 
     :raises BadInputError: in one sentence, naming the task.
     """
@@ -30,12 +31,13 @@ def check(added: list[Task], known: dict[str, Task], mission: Mission) -> None:
         )
     for task in added:
         _check_task(task, together, mission)
-    refuse_too_large(added)
+    return refuse_too_large(added)
 
 
-def refuse_too_large(tasks: list[Task]) -> None:
+def refuse_too_large(tasks: Collection[Task]) -> int:
     """
-    Make sure that *tasks* fit into a plan; large inputs are not in it.
+    Make sure that *tasks* fit into one plan; returns how large they are, in bytes and
+    without their large inputs.
 
     :raises BadInputError: in one sentence.
     """
@@ -52,6 +54,7 @@ def refuse_too_large(tasks: list[Task]) -> None:
             f"{len(tasks)} tasks have {size} bytes together, with their needs and "
             f"small inputs, over the cap of {PLAN_BYTES}: use fewer tasks or needs"
         )
+    return size
 
 
 def _check_task(task: Task, together: Mapping[str, Task], mission: Mission) -> None:

@@ -421,3 +421,27 @@ def test_what_needs_a_withdrawn_task_is_in_nobodys_way() -> None:
     plan.record(outcome("author", Status.DONE))
     assert plan.outcomes["orphan"].reasons == ["needs old, now no task"]
     assert [each.id for each in plan.ready()] == ["new"]
+
+
+def test_what_agents_ask_for_is_added_up() -> None:
+    """
+    Each time within the cap, and too much together; what is asked for again after a
+    redo counts once.
+    """
+
+    def large(name: str) -> Task:
+        return Task(id=name, role=ROLE, input={"text": "x" * (PLAN_BYTES * 2 // 5)})
+
+    plan = Plan(mission(task("a"), task("b")))
+    for author, asked in (("a", "one"), ("b", "two")):
+        plan.start(plan.tasks[author])
+        plan.extend([large(asked)], author=author)
+        plan.record(outcome(author, Status.DONE))
+    with pytest.raises(BadInputError, match=str(PLAN_BYTES)):
+        plan.extend([large("three")])
+    for _ in range(5):
+        plan.reopen(["a"], "again")
+        plan.start(plan.tasks["a"])
+        plan.extend([large("one")], author="a")
+        plan.record(outcome("a", Status.DONE))
+    assert plan.tasks.keys() == {"a", "b", "one", "two"}
