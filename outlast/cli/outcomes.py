@@ -26,15 +26,23 @@ from outlast.store.outcomes import Outcomes
 
 def show_results(name: str) -> None:
     """
-    Print the results there are, one JSON line a task of the mission *name*, or an item
-    of the batch, in the order of the items.
+    Print the results there are of a mission or batch.
     """
-    store = open_store()
-    mission = Books(store).find(name) is not None
-    for line in (_tasks if mission else _items)(name, store):
+    for line in result_lines(name, open_store()):
         print(line)
         if ended(sys.stdout):
             return
+
+
+def result_lines(name: str, store: Store) -> Iterator[str]:
+    """
+    Read results one at a time: a JSON line for each task of the mission *name*, or for
+    each item of the batch, in the order of the items.
+
+    :raises BadInputError: when there is no such mission or batch.
+    """
+    mission = Books(store).find(name) is not None
+    return (_tasks if mission else _items)(name, store)
 
 
 def _tasks(mission: str, store: Store) -> Iterator[str]:

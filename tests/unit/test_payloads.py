@@ -32,6 +32,7 @@ from outlast.attempt.agent import Degraded
 from outlast.attempt.context import Context
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.results import lean
+from outlast.cli.outcomes import result_lines
 from outlast.contracts.errors import BadInputError, CheckpointError, GiveUp, StoreError
 from outlast.contracts.inputs import Moving
 from outlast.contracts.models import Answer, FollowUps, Task
@@ -39,6 +40,7 @@ from outlast.contracts.pool import Span
 from outlast.contracts.reports import Status
 from outlast.contracts.sizes import INPUT_BYTES, ITEM_BYTES, KIB, MIB, NEEDS_TIMES
 from outlast.contracts.trees import MISSION_ROLE, child_of
+from outlast.runtime.answer import answer_with
 from outlast.runtime.conversion import CONVERTER, INLINE
 from outlast.runtime.payload_storage import StoreDriver
 from outlast.store.books import Books
@@ -353,3 +355,45 @@ async def test_a_large_degraded_result_is_kept(stage: Stage) -> None:
     answered = await stage.play(lambda given, ctx: Degraded(LARGE, "half"))
     assert answered.degraded == ["half"]
     assert stage.result() == LARGE
+
+
+# Reading them back
+
+
+async def test_large_results_are_printed_one_by_one(stage: Stage) -> None:
+    """
+    Of a mission as of a batch, in letters that every pipe takes.
+    """
+    store = stage.ledger.store
+    Books(store).open(mission())
+    await stage.play(lambda given, ctx: LARGE, name="one")
+    await stage.play(lambda given, ctx: 2, name="two")
+    lines = list(result_lines(MISSION, store))
+    assert all(line.isascii() for line in lines)
+    assert [json.loads(line) for line in lines] == [
+        {"task": "one", "result": LARGE},
+        {"task": "two", "result": 2},
+    ]
+
+
+def test_large_results_of_a_batch_are_printed(shelf: Shelf) -> None:
+    """
+    Those that lie beside their rows too.
+    """
+    shelf.add({"n": 1}, {"n": 2})
+    shelf.write({1: 1, 2: LARGE})
+    lines = [json.loads(line) for line in result_lines(shelf.name, shelf.store)]
+    assert lines == [{"item": 1, "result": 1}, {"item": 2, "result": LARGE}]
+
+
+def test_rows_of_an_answer_are_printed_as_they_come(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """
+    As one line of JSON, without all of them in memory.
+    """
+    answer_with({"mission": "m"}, "tasks", iter([{"id": "a"}, {"id": "b"}]))
+    answer_with({"mission": "m"}, "tasks", iter([]))
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    rows = [{"id": "a"}, {"id": "b"}]
+    assert told == [{"mission": "m", "tasks": rows}, {"mission": "m", "tasks": []}]
