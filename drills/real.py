@@ -179,11 +179,12 @@ class Fleet:
             found: dict[str, Any] = json.load(answer)
         return found
 
-    def kill_one(self, dice: random.Random) -> int:
+    def kill_one(self, dice: random.Random, *besides: str) -> int:
         """
-        SIGKILL one agent process, once there is one.
+        SIGKILL one agent process, or one of the kinds *besides*, once there is one.
         """
-        pids = wait_for(lambda: self.pids("agents"), "an agent process")
+        agents = wait_for(lambda: self.pids("agents"), "an agent process")
+        pids = [*agents, *(pid for kind in besides for pid in self.pids(kind))]
         pid: int = dice.choice(pids)
         os.kill(pid, signal.SIGKILL)
         return pid

@@ -8,7 +8,7 @@ A bare SIGKILL looks the same from the kernel, from outside and from the attempt
 It weighs only where no other process of the fleet was killed since the death before,
 and before each further attempt the task waits longer than the last one had run: a storm
 goes on meanwhile and hits others, a poison task is the only one that dies. Three such
-deaths in a row convict; and so do twenty while only other suspects die, since several
+deaths in a row convict; and so do six while only other suspects die, since several
 poison tasks would hide each other for ever.
 
 What it risks: a storm that hits nothing but this one task's process, for longer than
@@ -21,18 +21,20 @@ from outlast.contracts.state import Contract
 # Deaths in a row, each without another process's kill since the one before it. Fewer
 # convicts by chance (one in a thousand storms), more lets poison kill more processes.
 CLEAR = 3
-# Deaths in a row while nobody but suspects was killed. They take minutes, because of
-# the waits in between: fewer convicts what a storm finds in quarantine only, more lets
-# poison tasks go on that die beside each other.
-LONE = 20
+# Deaths in a row while nobody but suspects was killed. They take a minute and a half,
+# because of the waits in between: fewer convicts what a storm finds in quarantine only,
+# more lets poison tasks go on that die beside each other.
+LONE = 6
+# Deaths that nobody has seen, as when heartbeats are lost. Fewer convicts what outages
+# of the server hit, more lets a task end hosts that take their whole fleet along.
+UNSEEN_DEATHS = 20
 
-# The wait before the next attempt, by deaths in quarantine: 2, 8, then 15 s; longer
-# lets storms pass and innocent tasks wait, shorter judges by less weather.
-WAIT_S = 0.5
-WAIT_GROWTH = 4
-WAIT_CAP_S = 15.0
-# Where the next death may convict: 4 and 16 times what the last attempt had run, so
-# that it is rarely in danger, at most 10 minutes.
+# The wait before the next attempt, by such deaths in a row; the first is that of a
+# storm. Longer lets storms pass and tells more of the weather, shorter judges sooner.
+WAITS_S = (2.0, 4.0, 16.0, 20.0)
+# Where the next death may convict, the wait is 4, then 16 times what the last attempt
+# had run, at most 10 minutes: so the task is rarely in danger.
+RARE = 4
 LONGEST_WAIT_S = 600.0
 # Waits differ by up to a half of themselves, so that no storm keeps their time.
 WAIT_JITTER = 0.5
@@ -58,11 +60,17 @@ class Death(Contract):
     outside_s: float | None = None
     watched_s: float = 0.0
 
+    def seen(self, since_s: float) -> bool:
+        """
+        Say whether the last *since_s* seconds are known.
+        """
+        return self.watched_s >= since_s
+
     def clear(self, since_s: float) -> bool:
         """
         Say whether surely nobody else was killed in the last *since_s* seconds.
         """
-        return self.watched_s >= since_s and not _within(self.other_s, since_s)
+        return self.seen(since_s) and not _within(self.other_s, since_s)
 
     def stormy(self, since_s: float) -> bool:
         """
@@ -81,22 +89,26 @@ class Quarantine(Contract):
 
     :param clear: those in a row, up to the last one, that nobody else's kill explains.
     :param lone: those in a row that no kill outside of quarantine explains.
+    :param unseen: those of which nobody knows.
     """
 
     deaths: int = 0
     own: bool = False
     clear: int = 0
     lone: int = 0
+    unseen: int = 0
 
     def after(self, death: Death, since_s: float) -> "Quarantine":
         """
         Add a *death*, *since_s* seconds after the one before it.
         """
+        seen, stormy = death.seen(since_s), death.stormy(since_s)
         weighed = {
             "deaths": self.deaths + 1,
             "own": self.own or death.own,
             "clear": self.clear + 1 if death.clear(since_s) else 0,
-            "lone": 0 if death.stormy(since_s) else self.lone + 1,
+            "lone": 0 if stormy else self.lone + seen,
+            "unseen": self.unseen + (not seen),
         }
         return self.model_copy(update=weighed)
 
@@ -105,7 +117,8 @@ class Quarantine(Contract):
         """
         Whether the suspect has killed its processes itself, beyond reasonable doubt.
         """
-        return self.own or self.clear >= CLEAR or self.lone >= LONE
+        many = self.lone >= LONE or self.unseen >= UNSEEN_DEATHS
+        return self.own or self.clear >= CLEAR or many
 
     @property
     def told(self) -> str:
@@ -116,7 +129,9 @@ class Quarantine(Contract):
             return ""
         if self.clear >= CLEAR:
             return f", the last {self.clear} alone while no other process was killed"
-        return f", the last {self.lone} alone while only suspects were killed"
+        if self.lone >= LONE:
+            return f", the last {self.lone} alone while only suspects were killed"
+        return f", {self.unseen} of them alone and unseen"
 
     def wait_s(self, ran_s: float, draw: float) -> float:
         """
@@ -125,8 +140,8 @@ class Quarantine(Contract):
         """
         if not self.deaths:
             return 0.0
-        usual_s = min(WAIT_S * float(WAIT_GROWTH**self.deaths), WAIT_CAP_S)
-        rare_s = ran_s * float(WAIT_GROWTH**self.clear) if self.clear else 0.0
+        usual_s = WAITS_S[min(self.lone, len(WAITS_S) - 1)]
+        rare_s = ran_s * float(RARE**self.clear) if self.clear else 0.0
         return max(usual_s, min(rare_s, LONGEST_WAIT_S)) * (1 + WAIT_JITTER * draw)
 
 

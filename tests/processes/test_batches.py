@@ -187,15 +187,19 @@ def test_processes_killed_under_a_batch_lose_and_double_nothing(
     ground: Ground,
 ) -> None:
     """
-    SIGKILL of an agent process every 0.5 s: exactly one result an item, none a dead
-    letter, and every value its own.
+    SIGKILL of an agent process every 0.5 s, also of the one for suspects, of which the
+    slow items soon are some: exactly one result an item, none a dead letter, and every
+    value its own.
     """
     fleet = ground.home.fleet(processes=2)
-    running = ground.begin(ground.file(numbered(2_000, s=0.004)), "killed")
+    items = numbered(2_000, s=0.004)
+    for item in items[5:2_000:200]:
+        item["s"] = 0.4
+    running = ground.begin(ground.file(items), "killed")
     dice, kills = random.Random(4), 0
     with every(0.5, running) as ticks:
         for _ in ticks:
-            fleet.kill_one(dice)
+            fleet.kill_one(dice, "alone")
             kills += 1
     report = told(running)
 

@@ -14,8 +14,9 @@ from outlast.contracts.quarantine import (
     LONGEST_WAIT_S,
     SAME_S,
     UNSEEN,
-    WAIT_CAP_S,
+    UNSEEN_DEATHS,
     WAIT_JITTER,
+    WAITS_S,
     Death,
     Quarantine,
 )
@@ -107,7 +108,8 @@ def test_who_kills_itself_at_once_waits_for_seconds_only() -> None:
     The waits before the two attempts that convict it.
     """
     fate = play(CALM, random.Random(1), Quarantine(), kills_itself_s=lambda: 0.05)
-    assert 10 <= fate.at <= 10 * (1 + WAIT_JITTER) + 1
+    waits_s = sum(WAITS_S[1:CLEAR])
+    assert waits_s <= fate.at <= waits_s * (1 + WAIT_JITTER) + 1
 
 
 def test_who_kills_itself_in_a_storm_is_convicted_once_it_is_over() -> None:
@@ -127,13 +129,26 @@ def test_who_kills_itself_beside_others_is_convicted_by_its_many_deaths(
     every_s: float,
 ) -> None:
     """
-    Suspects that die in quarantine all the time hide each other for minutes only.
+    Suspects that die in quarantine all the time hide each other for a while only.
     """
     others: list[tuple[float, set[int]]] = [(every_s * n, {1}) for n in range(4_000)]
     storm = Storm("suspects", 4, others, suspects=True)
     fate = play(storm, random.Random(3), Quarantine(), kills_itself_s=lambda: 0.05)
     assert fate.convicted
     assert fate.deaths == CRASHES + LONE
+
+
+def test_a_storm_in_quarantine_only_convicts_nobody_for_a_minute() -> None:
+    """
+    Suspects protect each other, since nothing tells them from poison tasks at once.
+    """
+    kills: list[tuple[float, set[int]]] = [(0.5 * n, {1, 2, 3}) for n in range(4_000)]
+    storm = Storm("in quarantine", 4, kills, suspects=True)
+    fates = [
+        play(storm, random.Random(n), Quarantine(), innocent_s=5.0) for n in range(50)
+    ]
+    assert all(each.convicted for each in fates)
+    assert min(each.at for each in fates) > 60.0
 
 
 def test_an_end_that_explains_itself_convicts_at_once() -> None:
@@ -193,21 +208,23 @@ def test_what_nobody_has_seen_convicts_only_by_many() -> None:
     A lost heartbeat tells nothing of the process, a new fleet nothing of the weather.
     """
     lost = young = Quarantine()
-    for number in range(1, LONE + 1):
+    for number in range(1, UNSEEN_DEATHS + 1):
         lost = lost.after(UNSEEN, SINCE_S)
         young = young.after(Death(watched_s=5.0), SINCE_S)
-        assert lost.poison == young.poison == (number == LONE)
+        assert lost.poison == young.poison == (number == UNSEEN_DEATHS)
 
 
 def test_the_waits_grow_and_are_bounded() -> None:
     """
-    None before the first attempt alone, then by deaths; longer than the last attempt
-    where the next death may convict, and by chance.
+    None before the first attempt alone; short after a storm's kill, then growing, and
+    longer than the last attempt where the next death may convict.
     """
     assert Quarantine().wait_s(5.0, 0.0) == 0
-    stormy = [Quarantine(deaths=n).wait_s(60.0, 0.0) for n in range(1, 6)]
-    assert stormy == [2.0, 8.0, WAIT_CAP_S, WAIT_CAP_S, WAIT_CAP_S]
-    clear = [Quarantine(deaths=n, clear=n).wait_s(5.0, 0.0) for n in (1, 2)]
+    stormy = [Quarantine(deaths=n).wait_s(60.0, 0.0) for n in (1, 5, 50)]
+    assert stormy == [WAITS_S[0]] * 3
+    lone = [Quarantine(deaths=n, lone=n).wait_s(60.0, 0.0) for n in range(1, 5)]
+    assert lone == [*WAITS_S[1:], WAITS_S[-1]]
+    clear = [Quarantine(deaths=n, lone=n, clear=n).wait_s(5.0, 0.0) for n in (1, 2)]
     assert clear == [20.0, 80.0]
     most = Quarantine(deaths=2, clear=2).wait_s(3_600.0, 1.0)
     assert most == LONGEST_WAIT_S * (1 + WAIT_JITTER)
@@ -220,4 +237,6 @@ def test_the_cause_says_what_has_convicted_it() -> None:
     assert "3 alone while no other process" in deaths(None, None, None).told
     many = deaths(*[0.5] * LONE, suspects=True)
     assert f"{LONE} alone while only suspects were killed" in many.told
+    unseen = Quarantine(deaths=UNSEEN_DEATHS, unseen=UNSEEN_DEATHS)
+    assert f"{UNSEEN_DEATHS} of them alone and unseen" in unseen.told
     assert deaths(None, None).told == ""

@@ -38,7 +38,7 @@ from outlast.contracts.errors import (
 )
 from outlast.contracts.models import Answer, Assignment, Beat, Checkpoint, DispatchState
 from outlast.contracts.policies import Policy
-from outlast.contracts.quarantine import Death
+from outlast.contracts.quarantine import WAITS_S, Death
 from workflows.dispatch import DispatchNumbers, Pursuit
 from workflows.renewal import Renewal
 from workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
@@ -392,7 +392,7 @@ async def test_kills_in_calm_weather_convict_at_the_fifth() -> None:
     assert isinstance(verdict, Verdict)
     assert verdict.cause.startswith("died 5 times at one step, the last 3 alone while")
     assert pursuit.alone == [False, False, True, True, True]
-    assert pursuit.waited_s == [2.0, 8.0]
+    assert pursuit.waited_s == [*WAITS_S[1:3]]
 
 
 async def test_a_storm_convicts_nobody() -> None:
