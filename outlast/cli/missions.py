@@ -30,6 +30,7 @@ from outlast.runtime.own_temporal import refuse_another
 from outlast.runtime.payload_storage import with_storage
 from outlast.runtime.reconcile import ENDED_BY_OTHERS, Reconciler, interrupted
 from outlast.runtime.settings import settings, temporal_is_named
+from outlast.runtime.stack_state import logs
 from outlast.runtime.start import UNKNOWN_HERE, Started, resolve, start
 from outlast.runtime.stop_signals import ENDS, on_stop
 from outlast.runtime.use import COMING_S, running, temporal_of, used
@@ -130,10 +131,13 @@ async def reach(ready: dict[str, Any] | None = None, coming_s: float = 0.0) -> C
     :param coming_s: how long to wait for a stack of which there is no sign yet.
     :raises UnavailableError: when there is none, or it does not answer.
     """
-    where = ready["address"] if ready else None
-    if where is None:
+    if ready is None:
         where = await temporal_of(settings(), _note, coming_s)
-    return with_storage(await connect(where, quiet=True), open_store)
+        return with_storage(await connect(where, quiet=True), open_store)
+    try:
+        return with_storage(await connect(ready["address"], quiet=True), open_store)
+    except UnavailableError as error:
+        raise UnavailableError(f"{error} ({logs(settings().home.resolve())})") from None
 
 
 async def reach_for_work(ready: dict[str, Any] | None) -> Client:

@@ -15,7 +15,7 @@ from outlast.contracts.errors import BadInputError
 from outlast.runtime.connect import where_is
 from outlast.store.books import Books
 from outlast.store.database import Store
-from outlast.store.home_temporal import Temporal, known, settle
+from outlast.store.home_temporal import Temporal, bind, known
 
 
 async def refuse_another(client: Client, store: Store) -> None:
@@ -58,10 +58,10 @@ def _why_not(store: Store, here: Temporal) -> str:
     Say why the missions of *store* may not live *here*, "" where they may.
     """
     before = known(store)
-    if before is not None and before.is_(here):
+    if before is not None and before.is_same_as(here):
         return ""
     open_now = Books(store).under_way()
-    other = settle(store, here, open_now)
+    other = bind(store, here, open_now)
     if other is None:
         return ""
     return (

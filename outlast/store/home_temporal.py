@@ -27,7 +27,7 @@ class Temporal(BaseModel):
     namespace_id: str
     address: str
 
-    def is_(self, other: "Temporal") -> bool:
+    def is_same_as(self, other: "Temporal") -> bool:
         """
         Whether both are the same, wherever they are reached.
         """
@@ -45,7 +45,7 @@ def known(store: Store) -> Temporal | None:
         return _read(connection)
 
 
-def settle(store: Store, here: Temporal, open_now: int) -> Temporal | None:
+def bind(store: Store, here: Temporal, open_now: int) -> Temporal | None:
     """
     Note that the missions of *store* live *here*; returns the other Temporal on which
     they do, where *open_now* of them are open.
@@ -55,8 +55,8 @@ def settle(store: Store, here: Temporal, open_now: int) -> Temporal | None:
         if enter(connection, meta, row):
             return None
         other = _read(connection)
-        if other is not None and (other.is_(here) or open_now):
-            return None if other.is_(here) else other
+        if other is not None and (other.is_same_as(here) or open_now):
+            return None if other.is_same_as(here) else other
         connection.execute(sa.update(meta).where(meta.c.key == KEY).values(row))
         return None
 

@@ -119,4 +119,4 @@ def test_without_a_namespaces_id_the_clusters_decides(
     other = Temporal(
         cluster=cluster_id, namespace=namespace, namespace_id="", address="x:1"
     )
-    assert one.is_(other) is same
+    assert one.is_same_as(other) is same

@@ -86,7 +86,7 @@ def test_a_second_server_is_refused_while_the_first_lives(
 
 def test_a_server_that_is_left_is_ended(tmp_path: Path, start: Start) -> None:
     """
-    Whoever takes the home over hears which one it was, and has its ports again.
+    The next owner hears which one it was, and has its ports again.
     """
     left = start("sleep", "60")
     assert end_left(tmp_path) == Left(left.pid, PORTS.port)
