@@ -23,7 +23,8 @@ from outlast.runtime.home import why_readable
 from outlast.runtime.locks import home_of
 from outlast.runtime.opening import open_store
 from outlast.runtime.settings import Settings, settings, temporal_is_named
-from outlast.runtime.use import COMING_S, running, temporal_of
+from outlast.runtime.stack_state import look
+from outlast.runtime.use import COMING_S, temporal_of
 
 if TYPE_CHECKING:
     from outlast.mesh.beside import Beside
@@ -90,7 +91,7 @@ def work(
         os.environ["OUTLAST_ROLES"] = roles  # the workers look there
     _refuse_what_cannot_work(chosen)
     place = None if peer is None else _place(chosen, peer, bind, join)
-    if place is not None and not temporal_is_named() and running(chosen) is None:
+    if place is not None and _has_no_temporal(chosen):
         raise typer.Exit(asyncio.run(_with_own_temporal(chosen, as_json)))
     _join_temporal(chosen)
     _refuse_what_cannot_be_shared(chosen)
@@ -244,6 +245,14 @@ def _refuse_impossible_freeze(chosen: Settings) -> None:
         check(chosen.timing, math.inf)
     except BadInputError as error:
         raise BadInputError(f"OUTLAST_FREEZE_S={chosen.freeze_s:g}: {error}") from None
+
+
+def _has_no_temporal(chosen: Settings) -> bool:
+    """
+    Say whether a peer needs a Temporal of its own: none is named, and nobody runs a
+    stack on its home.
+    """
+    return not (temporal_is_named() or look(chosen.home.resolve()).owned)
 
 
 def _join_temporal(chosen: Settings) -> None:

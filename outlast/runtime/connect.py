@@ -49,7 +49,7 @@ async def connect(
     :raises UnavailableError: when nobody answers there, with what to do.
     """
     config = configuration(address)
-    if "target_host" not in config:
+    if not config.get("target_host"):
         raise UnavailableError("no Temporal is named: set TEMPORAL_ADDRESS")
     if identity is not None:
         config["identity"] = identity
@@ -103,7 +103,7 @@ def named() -> str | None:
     """
     Say which Temporal the environment or its profile names, if any.
     """
-    return configuration().get("target_host")
+    return configuration().get("target_host") or None
 
 
 def where_is(client: Client) -> str:

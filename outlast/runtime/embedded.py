@@ -122,7 +122,7 @@ class Server:
                 await asyncio.to_thread(end_left, self.home)  # what it has started
                 await self.start()
                 pause = RESTART_PAUSE_S
-            except UnavailableError as error:
+            except (UnavailableError, OSError) as error:
                 logger.warning("server.not_started: %s", error)
                 # What cannot start is not mended by haste.
                 pause = min(pause * 2, RESTART_PAUSE_CAP_S)

@@ -53,7 +53,7 @@ def hold(home: Path, ports: Ports) -> int:
     """
     Lock the file for the server that is started next, which inherits the lock.
 
-    :raises UnavailableError: when the home's server runs already.
+    :raises UnavailableError: when the home's server runs already, or on a full disk.
     """
     held = lock(home / SERVER, fcntl.LOCK_EX | fcntl.LOCK_NB)
     if held is None:
@@ -61,8 +61,12 @@ def hold(home: Path, ports: Ports) -> int:
             f"a server runs on {home} already, and its state is one file: end that "
             "one first, or choose another OUTLAST_HOME"
         )
-    os.ftruncate(held, 0)
-    os.pwrite(held, f"{ports.port} {ports.ui_port}\n".encode(), 0)
+    try:
+        os.ftruncate(held, 0)
+        os.pwrite(held, f"{ports.port} {ports.ui_port}\n".encode(), 0)
+    except OSError as error:  # no room on the disk, for one
+        os.close(held)
+        raise UnavailableError(f"{home / SERVER} cannot be written: {error}") from None
     return held
 
 

@@ -221,6 +221,6 @@ def temporal_is_named() -> bool:
     Say whether the user's environment names a Temporal of their own.
     """
     return any(
-        name in os.environ
+        os.environ.get(name)
         for name in ("TEMPORAL_ADDRESS", "TEMPORAL_PROFILE", "TEMPORAL_CONFIG_FILE")
     )

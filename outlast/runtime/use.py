@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from outlast.contracts.errors import UnavailableError
+from outlast.contracts.errors import OutlastError, UnavailableError
 from outlast.runtime.connect import named
 from outlast.runtime.locks import USERS, home_of, lock
 from outlast.runtime.programs import ROOT
@@ -187,16 +187,23 @@ class _Use:
         Start a stack again whenever nobody runs one, until we have left.
         """
         pause = KEEP_S
-        while not self.left.wait(pause):
-            pause = KEEP_S
-            if self.starts or look(self.home).owned:
-                continue
-            if self._failed:
-                self._tell(self._why())
-                pause = KEEP_CAP_S
-            else:
-                self._tell("the stack is gone: starting a server and workers again …")
-            self.started = _start(self.home)
+        try:
+            while not self.left.wait(pause):
+                pause = self._look_after()
+        except (OSError, OutlastError) as error:  # the home is gone, for one
+            self._tell(f"the stack is not started again if it ends: {error}")
+
+    def _look_after(self) -> float:
+        """
+        Start a stack if nobody runs one; returns how long to leave it alone.
+        """
+        if self.starts or look(self.home).owned:
+            return KEEP_S
+        failed = self._failed
+        again = "the stack is gone: starting a server and workers again …"
+        self._tell(self._why() if failed else again)
+        self.started = _start(self.home)
+        return KEEP_CAP_S if failed else KEEP_S
 
     def _why(self) -> str:
         log = self.home / LOG

@@ -179,3 +179,67 @@ async def test_a_profile_comes_after_the_stack(
     assert await found(tmp_path, Told()) == ADDRESS
     owner()
     assert await found(tmp_path, Told(), BOUND_S) == "profile:7233"
+
+
+class Process:
+    """
+    A stack that was started, as a process that has ended with *code* or lives.
+    """
+
+    def __init__(self, code: int | None) -> None:
+        self.returncode = code
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """
+    Notes each start of a stack, and starts none.
+    """
+    homes: list[Path] = []
+
+    def start(home: Path) -> Process:
+        homes.append(home)
+        return Process(None)
+
+    monkeypatch.setattr(use, "_start", start)
+    return homes
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        (None, "the stack is gone"),  # another's
+        (-9, "the stack is gone"),  # ours, killed
+        (2, "did not start: no room"),
+    ],
+)
+def test_a_stack_that_is_lost_is_started_again(
+    tmp_path: Path, starts: list[Path], before: int | None, told: str
+) -> None:
+    """
+    By each that uses it, and with a line; slowly, where it cannot start.
+    """
+    (tmp_path / "stack.log").write_text("error: no room\n")
+    lines: list[str] = []
+    user = use._Use(tmp_path, lines.append)
+    user.started = Process(before) if before else None  # type: ignore[assignment]
+    pause = user._look_after()
+    assert starts == [tmp_path]
+    assert told in lines[0]
+    assert pause == (use.KEEP_CAP_S if before == 2 else use.KEEP_S)
+    user._look_after()
+    assert starts == [tmp_path], "it is starting"
+
+
+@pytest.mark.usefixtures("owner")
+def test_a_stack_that_somebody_runs_is_not_started(
+    tmp_path: Path, starts: list[Path]
+) -> None:
+    """
+    Ready or not yet.
+    """
+    use._Use(tmp_path, print)._look_after()
+    assert starts == []
