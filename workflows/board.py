@@ -14,7 +14,7 @@ from outlast.contracts.texts import markdown_cell
 # Of a larger mission only what runs and what ended last is shown: drawing it for each
 # change would cost more than carrying it out.
 MOST_ROWS = 50
-# What a person is asked and told, at most: the page has no room for more.
+# What a person is asked, at most: the page has no room for more.
 MOST_LINES = 40
 ASKED_BYTES = BOARD_BYTES // 3
 
@@ -51,7 +51,7 @@ def _table(progress: Progress, tasks: int) -> list[str]:
 
 
 def _in_order(progress: Progress) -> Iterator[str]:
-    yield from map(_settled, progress.settled)
+    yield from (_settled(progress.mission, each) for each in progress.settled)
     yield from map(_running, progress.running)
     yield from map(_waiting, progress.waiting)
 
@@ -60,18 +60,17 @@ def _by_need(progress: Progress) -> Iterator[str]:
     lacking = (each for each in progress.settled if each.status is not Status.DONE)
     done = (each for each in progress.settled if each.status is Status.DONE)
     yield from map(_running, progress.running)
-    yield from map(_settled, lacking)
+    yield from (_settled(progress.mission, each) for each in lacking)
     yield from map(_waiting, progress.waiting)
-    yield from map(_settled, done)
+    yield from (_settled(progress.mission, each) for each in done)
 
 
 def _questions(progress: Progress) -> list[str]:
     """
-    List what was given up and what is asked, with the commands that help.
+    List what is asked, with the commands that answer.
     """
-    lines = [line for each in progress.settled for line in _again(progress, each)]
     some = progress.asked[:MOST_LINES]
-    lines += [line for each in some for line in _asked(progress.mission, each)]
+    lines = [line for each in some for line in _asked(progress.mission, each)]
     shown = list(_within(lines[:MOST_LINES], ASKED_BYTES))
     if len(shown) == len(lines):
         return shown
@@ -87,16 +86,6 @@ def _within(lines: Iterable[str], most: int) -> Iterator[str]:
         if most < 0:
             return
         yield line
-
-
-def _again(progress: Progress, outcome: Outcome) -> list[str]:
-    """
-    Give the command that has a task done again which was given up.
-    """
-    if outcome.status not in (Status.DEAD, Status.PARKED):
-        return []
-    command = f"starter.py redrive {progress.mission} --task {outcome.id}"
-    return ["", f"**{outcome.id}** is {outcome.status}: again with `{command}`"]
 
 
 def _asked(mission: str, asked: Asked) -> list[str]:
@@ -122,6 +111,8 @@ def _waiting(task: str) -> str:
     return f"| … | {task} | | waiting |"
 
 
-def _settled(outcome: Outcome) -> str:
+def _settled(mission: str, outcome: Outcome) -> str:
     told = markdown_cell("; ".join(outcome.reasons) or outcome.status.value)
+    if outcome.status in (Status.DEAD, Status.PARKED):
+        told += f"; again: `starter.py redrive {mission} --task {outcome.id}`"
     return f"| {MARKS[outcome.status]} | {outcome.id} | {outcome.route} | {told} |"

@@ -15,7 +15,7 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_CH
 
 # A mission has the id of its workflow. A Schedule's ends in a time, with colons.
 MISSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]*$"
-MISSION_CHARS = 200
+MISSION_CHARS = 100
 
 MissionName = Annotated[
     str, StringConstraints(pattern=MISSION_PATTERN, max_length=MISSION_CHARS)
@@ -24,7 +24,7 @@ MissionName = Annotated[
 # A batch that a task has spread is named after its mission, the task and the round.
 BatchName = Annotated[
     str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:#-]*$", max_length=310),
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:#-]*$", max_length=210),
 ]
 
 # Before which a person may have to approve a task.

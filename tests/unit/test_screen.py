@@ -181,6 +181,21 @@ def test_the_board_in_the_web_ui_keeps_its_table() -> None:
     assert all(row.replace("\\|", "").count("|") == 5 for row in rows[2:])
 
 
+@pytest.mark.parametrize("status", [Status.DEAD, Status.PARKED])
+def test_the_board_has_the_command_for_what_was_given_up(status: Status) -> None:
+    """
+    To be pasted from the details page in the Web UI.
+    """
+    progress = Progress(
+        mission="m",
+        paused=False,
+        waiting=[],
+        running=[],
+        settled=[outcome(["why"]).model_copy(update={"status": status})],
+    )
+    assert "why; again: `starter.py redrive m --task a`" in board(progress)
+
+
 def test_a_report_is_no_page_of_a_documents_making() -> None:
     """
     HTML of documents and models is shown as it was written, wherever it comes from.
