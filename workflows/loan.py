@@ -13,6 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from outlast.contracts.pool import (
         LEASE_DEATHS,
         Lease,
+        LoanState,
         Span,
         Worked,
         lease_queue_of,
@@ -116,6 +117,20 @@ class Loan:
     quarantine: Quarantine = field(default_factory=Quarantine)
     empty_handed: int = 0  # deaths before an item was in hand, in no storm
     in_quarantine: bool = False  # the last death was
+
+    @classmethod
+    def of(cls, state: LoanState) -> "Loan":
+        """
+        Go on where an earlier run of the batch has left it.
+        """
+        return cls(**dict(state))
+
+    @property
+    def state(self) -> LoanState:
+        """
+        Say how far it is, for the next run of its batch.
+        """
+        return LoanState(**vars(self))
 
     def lend_again(self) -> None:
         """

@@ -39,10 +39,16 @@ with workflow.unsafe.imports_passed_through():
     )
     from outlast.contracts.texts import CAUSE_CHARS, shorten
     from workflows.closing import failure_of_batch, parent_run
-    from workflows.dispatch import AGAIN, DispatchNumbers, Supersession
+    from workflows.dispatch import (
+        AGAIN,
+        HANDED_BACK,
+        DispatchNumbers,
+        Supersession,
+    )
     from workflows.entry import NOTHING, nothing_to_do, read_state, refusal
     from workflows.faults import FAULTS, cause_of
     from workflows.loan import Loan, dispatch
+    from workflows.renewal import GRACE_S
     from workflows.verdict import Next, Verdict, judge
 
 KEEPING_LIMIT = timedelta(seconds=60)
@@ -81,6 +87,11 @@ class PoolWorkflow:
         self.lent: dict[asyncio.Task[None], None] = {}
         self.waiting = 0  # leases in quarantine between two attempts
         self.woken = False
+        # While the history is full: how long leases may take to end, those that are
+        # dispatched, and what was taken back since.
+        self.grace: asyncio.Task[None] | None = None
+        self.dispatched: dict[asyncio.Task[Any], None] = {}
+        self.handed_back: list[Loan] | None = None
         self.stopped: str | None = None
         self.failed: str | None = None
 
@@ -134,11 +145,15 @@ class PoolWorkflow:
             raise ValueError("the batch is being cancelled already")
 
     async def _work_off(self) -> BatchReport:
+        for each in self.state.loans:
+            self._start(Loan.of(each))
         while True:
             renewing = self._renewing()
             if renewing and not self.lent:
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 workflow.continue_as_new(self._renewed())
+            if renewing:
+                self._hand_back()
             if not renewing:
                 await self._lend_all()
             if self.stopped or self.failed:
@@ -151,6 +166,18 @@ class PoolWorkflow:
                 continue
             await self._something_to_do(renewing)
 
+    def _hand_back(self) -> None:
+        """
+        Give leases some time to end, then take back what is left: an item may last for
+        days. None of that is counted.
+        """
+        if self.grace is None:
+            self.grace = asyncio.create_task(workflow.sleep(GRACE_S))
+        elif self.grace.done() and self.handed_back is None:
+            self.handed_back = []
+            for task in self.dispatched:
+                task.cancel()
+
     async def _something_to_do(self, renewing: bool) -> None:
         """
         Wait until there is a lease to lend, none is left, or somebody says stop.
@@ -160,6 +187,9 @@ class PoolWorkflow:
         def due() -> bool:
             more = bool(self.pending) or self.woken
             free = self._free() and not renewing
+            late = renewing and self.grace is not None and self.grace.done()
+            if late and self.handed_back is None:
+                return True
             return bool(self.stopped or self.failed or (had and not self.lent)) or (
                 more and free
             )
@@ -180,7 +210,7 @@ class PoolWorkflow:
         Fill the window.
         """
         while self._free() and not self.stopped and await self._pending():
-            self._start(self._next_lease())
+            self._start(Loan(self._next_lease(), died_at=workflow.time()))
 
     async def _pending(self) -> bool:
         """
@@ -212,42 +242,36 @@ class PoolWorkflow:
             self.pending.appendleft(Span(start=stop, stop=span.stop))
         return Lease(batch=self.batch, span=Span(start=span.start, stop=stop))
 
-    def _start(self, lease: Lease) -> None:
-        task = asyncio.create_task(self._noting_faults(lease))
+    def _start(self, loan: Loan) -> None:
+        task = asyncio.create_task(self._noting_faults(loan))
         self.lent[task] = None
         task.add_done_callback(self.lent.pop)
 
-    async def _noting_faults(self, lease: Lease) -> None:
+    async def _noting_faults(self, loan: Loan) -> None:
         """
-        Pursue *lease*; a fault of our own ends the batch, since nobody else hears it.
+        Pursue *loan*; a fault of our own ends the batch, since nobody else hears it.
         """
         try:
-            await self._pursue(lease)
+            await self._pursue(loan)
         except Exception as error:
             self.failed = self.failed or cause_of(error)
 
-    async def _pursue(self, lease: Lease) -> None:
+    async def _pursue(self, loan: Loan) -> None:
         """
-        Lend *lease* again after every death, until all of it is settled.
+        Lend a lease again after every death, until all of it is settled.
         """
         superseded = Supersession(self.numbers)
-        loan = Loan(lease, died_at=workflow.time())
-        while not self.stopped:
+        while not self._is_over(loan):
             begun_at = workflow.time()
-            try:
-                # Known anew each time: whoever goes alone or again may be an item that
-                # hangs, and unmeasured it has as long as the policy allows.
-                known = {"usual_s": self.usual_s, "dispatch": self.numbers.next()}
-                worked = await dispatch(loan.lease.model_copy(update=known))
-            except ActivityError as error:
-                verdict = judge(error)
-                loan.lend_again()
-            else:
-                self._note(loan.lease, worked)
+            verdict = await self._lend(loan.lease)
+            if verdict is None:
                 return
+            loan.lend_again()
+            if self._is_handed_back(verdict):
+                continue
             if verdict.next is Next.AGAIN_CRASHED:
                 for each in loan.died(verdict, workflow.time()):
-                    self._start(each)
+                    self._start(Loan(each, died_at=workflow.time()))
                 if loan.convicted:
                     await self._bury(loan, verdict)
                     return
@@ -260,6 +284,37 @@ class PoolWorkflow:
             if self.failed:
                 return
             await superseded.heed(verdict)
+
+    def _is_over(self, loan: Loan) -> bool:
+        """
+        Say whether *loan* goes on no more in this run; the next one has it if that is
+        because this one ends.
+        """
+        if self.handed_back is not None:
+            self.handed_back.append(loan)
+        return bool(self.stopped) or self.handed_back is not None
+
+    def _is_handed_back(self, verdict: Verdict) -> bool:
+        return self.handed_back is not None and verdict.next in HANDED_BACK
+
+    async def _lend(self, lease: Lease) -> Verdict | None:
+        """
+        Have a worker work through *lease*; returns why it has not come to its end.
+        """
+        # Known anew each time: what goes alone or again may be an item that hangs, and
+        # unmeasured it has as long as the policy allows.
+        known = {"usual_s": self.usual_s, "dispatch": self.numbers.next()}
+        task = asyncio.current_task()
+        assert task is not None
+        self.dispatched[task] = None
+        try:
+            worked = await dispatch(lease.model_copy(update=known))
+        except ActivityError as error:
+            return judge(error)
+        finally:
+            del self.dispatched[task]
+        self._note(lease, worked)
+        return None
 
     async def _wait(self, loan: Loan, ran_s: float) -> None:
         """
@@ -368,4 +423,5 @@ class PoolWorkflow:
             dead=self.dead,
             events=self._events(),
             dispatches=self.numbers.last,
+            loans=[each.state for each in self.handed_back or []],
         )

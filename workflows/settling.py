@@ -226,7 +226,8 @@ class Settling:
         Ask the ledger whether this round of the task has been done.
         """
         mission, task = self._ground.mission.id, self.task.id
-        answer = await recorded(mission, task, self._ground.plan.round(task))
+        with self._ground.renewal.busy():
+            answer = await recorded(mission, task, self._ground.plan.round(task))
         if told_to_end():
             raise asyncio.CancelledError
         return answer is not None

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from outlast.contracts.errors import BATCH_FAILED
 from outlast.contracts.names import BatchName, Name
 from outlast.contracts.policies import SHIPPED, Policy
+from outlast.contracts.quarantine import Quarantine
 from outlast.contracts.scopes import Scope, batch_scope
 from outlast.contracts.state import Contract, State
 
@@ -183,9 +184,23 @@ def batch_report_in(failure: object) -> BatchReport | None:
         return None
 
 
+class LoanState(Contract):
+    """
+    What the deaths of a lease have come to: see `Loan`.
+    """
+
+    lease: Lease
+    died_at: float
+    quarantine: Quarantine = Quarantine()
+    empty_handed: int = 0
+    in_quarantine: bool = False
+
+
 class PoolState(Contract):
     """
     What a pool workflow carries from run to run.
+
+    :param loans: leases that were out and were taken back.
     """
 
     batch: Batch
@@ -195,6 +210,7 @@ class PoolState(Contract):
     dead: int = 0
     events: int = 0
     dispatches: int = 0
+    loans: list[LoanState] = Field(default=[])
 
 
 class PoolProgress(Contract):

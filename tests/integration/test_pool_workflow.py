@@ -21,6 +21,9 @@ from outlast.contracts.pool import (
     LEASE_DEATHS,
     LEASE_S,
     WINDOW,
+    Lease,
+    LoanState,
+    Span,
     Survey,
     lease_queue_of,
 )
@@ -398,6 +401,34 @@ async def test_a_new_run_keeps_the_counts(
     assert found.settled == 80
     assert found.dead == 1
     assert report.events > 60 * (len(runs) - 1)
+
+
+async def test_a_lease_without_end_is_handed_back_uncounted(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    So that it holds up no other item; the deaths of its items before that stay counted.
+    """
+    monkeypatch.setattr("workflows.pool.RENEW_EVENTS", 60)
+    monkeypatch.setattr("workflows.pool.GRACE_S", 0.2)
+    pool.item_s = LEASE_S
+    pool.slow = {1}
+    pool.gate.clear()
+    pool.fill(range(1, 41))
+    died = Lease(batch=pool.batch, span=Span(start=1, stop=2), deaths={1: 1})
+    loan = LoanState(lease=died, died_at=0.0)
+    async with pool.at_work():
+        handle = await pool.start(lease_size=1, surveyed=1, loans=[loan])
+        async with asyncio.timeout(30):
+            await pool.nearly.wait()
+        pool.gate.set()
+        report = await handle.result()
+
+    assert (report.done, report.dead) == (40, 0)
+    mine = [each for each in pool.lent if each.lease.span.start == 1]
+    assert len({each.run for each in mine}) > 1
+    assert {tuple(each.lease.deaths.items()) for each in mine} == {((1, 1),)}
+    assert set(pool.played.values()) == {1}
 
 
 async def test_items_that_come_while_it_runs_are_lent(pool: Pool) -> None:
