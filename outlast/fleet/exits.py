@@ -39,15 +39,9 @@ class Kill:
     """
 
     at: float
-    alone: bool
+    alone: bool  # in the process for quarantine
+    suspect: bool = False  # a suspect was at work there, and may have caused it
     in_hand: frozenset[Name] = frozenset()
-
-    @property
-    def suspect(self) -> bool:
-        """
-        Whether a suspect in quarantine may have caused it.
-        """
-        return self.alone and bool(self.in_hand)
 
 
 @dataclass(frozen=True)
@@ -70,12 +64,15 @@ class Exit:
     kills: tuple[Kill, ...] = ()
     watched_s: float = 0.0
 
-    def had_in_hand(self, hands: Iterable[InHand]) -> None:
+    def had_in_hand(self, hands: Iterable[InHand], idle: bool) -> None:
         """
         Keep what the process had in hand, for the deaths that come after it.
+
+        :param idle: all of it had returned.
         """
         if self.kill is not None:
             self.kill.in_hand = frozenset().union(*map(_names, hands))
+            self.kill.suspect = self.kill.alone and not idle
 
     def death(self, hand: InHand | None = None) -> Death:
         """

@@ -89,7 +89,7 @@ class Reporter:
         if wreck is None:
             return 0
         in_hand = list(wreck.in_hand())
-        ended.had_in_hand(in_hand)
+        ended.had_in_hand(in_hand, idle=not any(wreck.working_on()))
         errors = [
             _handed_on(each) if ended.handed_on else _crashed(each, ended)
             for each in in_hand

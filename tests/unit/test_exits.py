@@ -59,12 +59,14 @@ def hand(task: str, *items: int, mission: str = "m") -> InHand:
     return InHand(b"", mission, task, "r", 1, Checkpoint(value=list(items)))
 
 
-def killed(exits: Exits, *hands: InHand, kind: Kind = Kind.ALONE) -> Exit:
+def killed(
+    exits: Exits, *hands: InHand, kind: Kind = Kind.ALONE, idle: bool = False
+) -> Exit:
     """
     Have a process killed with *hands* in hand.
     """
     ended = exits.read(child(kind), KILLED, NOWHERE)
-    ended.had_in_hand(hands)
+    ended.had_in_hand(hands, idle=idle or not hands)
     return ended
 
 
@@ -158,7 +160,7 @@ def test_suspects_that_die_in_quarantine_are_told_apart(
     clock.now += 1
     death = killed(exits).death(hand("u"))
     assert (death.other_s, death.outside_s) == (1.0, 2.0)
-    killed(exits, kind=Kind.ALONE)
+    killed(exits, hand("t"), kind=Kind.ALONE, idle=True)  # it had returned
     assert killed(exits).death(hand("u")).outside_s == 0.0
 
 
