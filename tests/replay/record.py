@@ -40,6 +40,7 @@ from outlast.contracts.models import (  # noqa: E402
 )
 from outlast.contracts.names import attempt_id  # noqa: E402
 from outlast.contracts.orders import Decision, Sighting  # noqa: E402
+from outlast.contracts.quarantine import Death  # noqa: E402
 from outlast.contracts.reports import Progress, Report  # noqa: E402
 from outlast.fleet.hosting import pool_worker  # noqa: E402
 from outlast.runtime.connect import connect  # noqa: E402
@@ -92,9 +93,20 @@ async def kills(assignment: Assignment) -> Answer:
     raise reported(CRASHED, "exit report: killed by SIGKILL")
 
 
-def reported(kind: str, cause: str) -> ApplicationError:
+async def is_hit(assignment: Assignment) -> Answer:
+    """
+    Be killed by nobody knows whom, twice among others and once in quarantine.
+    """
+    hits = len((assignment.noticed_by or "").partition("hit ")[2])
+    if hits == 3:
+        return Answer(digest="d", attempt=4)
+    seen = Death(watched_s=86_400.0).model_dump(mode="json")
+    raise reported(CRASHED, f"exit report: hit {'x' * (hits + 1)}", seen)
+
+
+def reported(kind: str, cause: str, *more: Any) -> ApplicationError:
     saved = Checkpoint(seq=1, route="any").model_dump(mode="json")
-    return ApplicationError(cause, saved, 1, type=kind, non_retryable=True)
+    return ApplicationError(cause, saved, 1, *more, type=kind, non_retryable=True)
 
 
 def missions(crew: Crew) -> dict[str, Mission]:
@@ -114,6 +126,7 @@ def missions(crew: Crew) -> dict[str, Mission]:
         "follow-ups": [task("p", "plan")],
         "death": [task("t", "fragile")],
         "convicted": [task("t", "killer")],
+        "quarantined": [task("t", "unlucky")],
         "handed-on": [task("t", "mover")],
         "too-long": [task("t", "slow")],
         "parked": [task("t", "unsure")],
@@ -230,6 +243,7 @@ def cast(crew: Crew) -> None:
     crew.ends("fragile", dies_once)
     crew.ends("mover", is_moved_once)
     crew.ends("killer", kills)
+    crew.ends("unlucky", is_hit)
 
 
 @asynccontextmanager
