@@ -35,12 +35,25 @@ class AttemptOrder:
         """
         Put the order into one integer, where the run has *number*.
 
-        One that has grown past its bits comes no later than the last that fits: it is
-        refused, and dispatched again.
+        What has grown past its bits comes no later than the last that fits.
         """
         dispatch = min(self.dispatch, DISPATCHES)
         attempt = min(self.attempt, ATTEMPTS)
         return (number << DISPATCH_BITS | dispatch) << ATTEMPT_BITS | attempt
+
+
+def is_last_of_run(fence: int, number: int) -> bool:
+    """
+    Whether no dispatch of the run with *number* can come after *fence*.
+    """
+    return run_of(fence) > number or dispatch_of(fence) == DISPATCHES
+
+
+def run_of(fence: int) -> int:
+    """
+    Read the run's number from a fence.
+    """
+    return max(fence, 0) >> DISPATCH_BITS + ATTEMPT_BITS
 
 
 def dispatch_of(fence: int) -> int:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from outlast.attempt.attempt_order import AttemptOrder
+from outlast.attempt.attempt_order import AttemptOrder, is_last_of_run, run_of
 from outlast.attempt.permit import ANYTHING, Permits
 from outlast.contracts.errors import StaleAttemptError, UnknownRunError
 from outlast.contracts.models import Assignment
@@ -126,9 +126,10 @@ class Fence:
         Make the error that says that the claim was refused, and by which fence.
         """
         mission, task = assignment.mission, assignment.task.id
+        with self.store.read() as connection:
+            highest = self._highest(connection, mission, task)
         return StaleAttemptError(
-            f"{mission}/{task}: a later attempt has claimed it",
-            self._highest(mission, task),
+            f"{mission}/{task}: a later attempt has claimed it", highest
         )
 
     def admit(self, mission: str, run: str, after: int) -> bool:
@@ -148,20 +149,19 @@ class Fence:
         """
         Make the fence of an attempt of the last run.
 
-        :raises UnknownRunError: when its run is another one.
+        :raises UnknownRunError: when its run is another one than the last.
         """
         last = connection.execute(LAST_RUN, {"of_mission": mission}).first()
         if last is None or last.run != order.run:
             raise UnknownRunError(mission, 0 if last is None else last.number)
         return order.fence(last.number)
 
-    def _highest(self, mission: str, task: str) -> int:
+    def _highest(self, connection: sa.Connection, mission: str, task: str) -> int:
         """
         Read the fence that holds the task; 0 when there is none.
         """
         which = sa.and_(claims.c.mission == mission, claims.c.task == task)
-        with self.store.read() as connection:
-            return connection.scalar(sa.select(claims.c.fence).where(which)) or 0
+        return connection.scalar(sa.select(claims.c.fence).where(which)) or 0
 
     def failed(
         self, claim: Claim, ending: str, trace: str = "", tries: Tries | None = None
@@ -204,6 +204,7 @@ class Fence:
         Claim, or count the refusal and return None.
         """
         mission, task = assignment.mission, assignment.task.id
+        given = fence
         if isinstance(fence, AttemptOrder):
             fence = self._placed(connection, mission, fence)
         wanted = {
@@ -215,6 +216,9 @@ class Fence:
         }
         row = connection.execute(CLAIM[self.fencing], wanted).first()
         if row is None:
+            highest = self._highest(connection, mission, task)
+            if given is not fence and is_last_of_run(highest, run_of(fence)):
+                raise UnknownRunError(mission, run_of(highest))
             self._refuse(connection, mission, task, fence, "claim")
             return None
         claim = Claim(
@@ -277,7 +281,8 @@ class Fence:
             if self._holds(connection, claim):
                 return act(connection)
             self._refuse(connection, claim.mission, claim.task, claim.fence, what)
-        raise superseded(claim, what, self._highest(claim.mission, claim.task))
+            highest = self._highest(connection, claim.mission, claim.task)
+        raise superseded(claim, what, highest)
 
     def _holds(self, connection: sa.Connection, claim: Claim) -> bool:
         mine = of_line(claim) if self.fencing else of_task(claim)

@@ -155,7 +155,8 @@ class StaleAttemptError(RefusedError):
 class UnknownRunError(RefusedError):
     """
     A claim by an attempt of a run of the mission's workflow that is not the ledger's
-    last one: a new run, or an old one.
+    last one: a new run, or an old one. Also where the ledger was restored in part, or
+    changed by hand, and nothing of the run could come after the claim that it has.
 
     :param last: the number of the last run, 0 where there is none.
     """

@@ -171,12 +171,17 @@ async def test_a_service_that_asks_for_an_hour_gets_it(
     assert await time.get_current_time() - began >= timedelta(hours=1)
 
 
-async def test_a_server_that_was_restored_from_a_backup_stops_nothing(
-    small_crew: Crew,
+@pytest.mark.parametrize(
+    ("ahead", "refusals_"),
+    [(1_000 << ATTEMPT_BITS, 1), (3_600_000_000 << 10, 1), (7_200_000_000 << 10, 0)],
+    ids=["a thousand dispatches", "as an hour once was", "past its run"],
+)
+async def test_a_ledger_that_is_ahead_of_the_server_stops_nothing(
+    small_crew: Crew, ahead: int, refusals_: int
 ) -> None:
     """
-    What the ledger holds is a thousand dispatches ahead of the history: the first
-    attempt learns it, and is no failure and no death.
+    As where the server was restored from a backup: the first attempt learns it, and is
+    no failure and no death.
     """
     seen = []
 
@@ -189,9 +194,9 @@ async def test_a_server_that_was_restored_from_a_backup_stops_nothing(
         return "done"
 
     def set_back(connection: sa.Connection) -> int:
-        ahead = sa.update(claims).where(claims.c.failures == 1)
-        ahead = ahead.values(fence=claims.c.fence + (1_000 << ATTEMPT_BITS))
-        return connection.execute(ahead).rowcount
+        moved = sa.update(claims).where(claims.c.failures == 1)
+        moved = moved.values(fence=claims.c.fence + ahead)
+        return connection.execute(moved).rowcount
 
     small_crew.plays("later", later, policy=Policy(failures=3, crashes=1))
     async with small_crew.at_work(), asyncio.timeout(BOUND_S):
@@ -206,7 +211,8 @@ async def test_a_server_that_was_restored_from_a_backup_stops_nothing(
     assert report.status is Status.COMPLETED
     assert seen == [1, 2, 3]
     with small_crew.store.read() as connection:
-        assert connection.scalar(sa.select(sa.func.count()).select_from(refusals)) == 1
+        count = sa.select(sa.func.count()).select_from(refusals)
+        assert connection.scalar(count) == refusals_
 
 
 async def test_follow_up_tasks_run(small_crew: Crew) -> None:

@@ -25,7 +25,7 @@ from unit_fakes import (
     refused,
 )
 
-from outlast.attempt.attempt_order import AttemptOrder
+from outlast.attempt.attempt_order import ATTEMPT_BITS, DISPATCHES, AttemptOrder
 from outlast.attempt.current_run import current_run
 from outlast.attempt.fence import Claim
 from outlast.attempt.ledger import Ledger
@@ -33,7 +33,7 @@ from outlast.attempt.runs import in_order
 from outlast.contracts.errors import StaleAttemptError
 from outlast.store.batches import erase
 from outlast.store.database import Store
-from outlast.store.schema import runs
+from outlast.store.schema import claims, runs
 
 BOUND_S = 30.0
 
@@ -189,6 +189,27 @@ async def test_a_server_restored_from_a_backup_has_an_old_run_again(
     back = await claimed(ledger, server.order("first", 2))
     assert back.fence > lost.fence
     assert numbered(store) == ["first", "second", "first"]
+
+
+@pytest.mark.parametrize("ahead", [1 << 42, 5 << 44, (DISPATCHES - 1) << ATTEMPT_BITS])
+async def test_a_claim_that_no_dispatch_of_the_run_passes_numbers_it_anew(
+    ledger: Ledger, store: Store, ahead: int
+) -> None:
+    """
+    The claim was moved ahead by hand, or the ledger restored in part: the server says
+    that the run is the current one.
+    """
+    server = Server()
+    first = await claimed(ledger, server.order("first", 1))
+    with store.write() as connection:
+        moved = sa.update(claims).values(fence=claims.c.fence + ahead)
+        connection.execute(moved)
+    with pytest.raises(StaleAttemptError):
+        ledger.record(first, answer(), "lost")
+    then = await claimed(ledger, server.order("first", 2))
+    assert then.fence > first.fence + ahead
+    assert server.asked == 2
+    ledger.record(then, answer(), "kept")
 
 
 async def test_an_erased_batch_gives_no_number_twice(store: Store) -> None:
