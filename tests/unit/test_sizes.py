@@ -13,6 +13,7 @@ from temporalio.exceptions import ApplicationError
 
 from outlast.contracts.approvals import MOST_APPROVED, wanted_effect
 from outlast.contracts.errors import MOST_ASKED
+from outlast.contracts.inputs import Moving
 from outlast.contracts.models import Assignment, Beat, Checkpoint, Task
 from outlast.contracts.plan import settle
 from outlast.contracts.pool import Span, Survey
@@ -29,13 +30,16 @@ from outlast.contracts.sizes import (
     BOARD_BYTES,
     CAUSES,
     CHECKPOINT_BYTES,
+    INPUT_BYTES,
     KIB,
     MESSAGE_BYTES,
     PAYLOAD_BYTES,
+    PLAN_BYTES,
     PROGRESS_BYTES,
     REASONS_BYTES,
 )
 from outlast.contracts.texts import CAUSE_CHARS, shorten, title
+from outlast.contracts.validity import refuse_too_large
 from outlast.runtime.conversion import CONVERTER, INLINE, LEFT_OUT
 from outlast.store.items import SURVEY_SPANS
 from workflows.board import board
@@ -224,6 +228,20 @@ def test_an_assignment_has_bounded_parts() -> None:
         checkpoint=Checkpoint(seq=1, value="v" * 3_000),
     )
     assert payload_bytes(given) < PAYLOAD_BYTES
+
+
+def test_a_plan_has_room_for_all_tasks_that_a_mission_may_have() -> None:
+    """
+    Each with as large an input as stays in it, and with a few needs.
+    """
+    given = {"x": "y" * (INPUT_BYTES - 8)}
+    needs = [f"task-{at}" for at in range(5)]
+    tasks = [
+        Task(id=f"task-{at}", role="role", input=given, needs=needs)
+        for at in range(5_000)
+    ]
+    assert Moving("m").moved(tasks[:1]) == tasks[:1]
+    assert refuse_too_large(tasks) < PLAN_BYTES
 
 
 # Errors on their way to Temporal
