@@ -148,9 +148,10 @@ class Settings(BaseSettings):
     @property
     def output_roots(self) -> list[Path]:
         """
-        Where missions may have files written; relative paths start at the first.
+        Where missions may have files written, the home last; relative paths start at
+        the first.
         """
-        given = (self.output_root, self.home, self.reports)
+        given = (self.output_root or self.home, self.reports, self.home)
         return [each for each in given if each is not None]
 
     @property

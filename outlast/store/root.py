@@ -8,6 +8,7 @@ included: what lay inside when it was found may be a link to elsewhere by now.
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,9 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from outlast.contracts.errors import OutsideError
+
+# What lies in a home and is no output: written over, it would be the end of all.
+STATE = ("store*", "temporal.*", "stack.*", "server.*", "users.lock", "run", "mesh")
 
 _root: Path | None = None
 # Where files may be written, None for wherever we can: a process of tests.
@@ -24,7 +28,7 @@ _outputs: list[Path] | None = None
 def confine(root: Path | None, outputs: Sequence[Path] | None = None) -> None:
     """
     Let this process read documents below *root* alone, and missions have files written
-    below *outputs*; None for wherever it can.
+    below *outputs*, the last of which is the home; None for wherever it can.
     """
     global _root, _outputs  # noqa: PLW0603 - one limit for all agents of a process
     _root = None if root is None else root.absolute()
@@ -68,17 +72,36 @@ def writable(named: Path, *also: Path) -> Path:
     from the first root if it is relative.
 
     :param also: folders that are as good as the roots.
-    :raises OutsideError: when it leads outside, whichever way.
+    :raises OutsideError: when it leads outside, whichever way, or to the home's state.
     """
     if _outputs is None:
         return named
     found = _inside(named, [*_outputs, *also])
     if found is None:
+        roots = ", ".join(map(str, dict.fromkeys(_outputs)))
         raise OutsideError(
-            f"{named} is outside {', '.join(map(str, _outputs))}: missions may have "
+            f"{named} is outside {roots}: missions may have "
             "files written below OUTLAST_HOME or OUTLAST_OUTPUT_ROOT alone"
         )
+    if _is_state(found, _outputs[-1]):
+        raise OutsideError(
+            f"{named} is where the home keeps its own state: name another folder"
+        )
     return found
+
+
+def _is_state(found: Path, home: Path) -> bool:
+    """
+    True if *found* is, or lies in, what the home needs for itself.
+    """
+    real = Path(os.path.realpath(home))
+    if not found.is_relative_to(real):
+        return False
+    return any(
+        fnmatchcase(part, own)
+        for part in found.relative_to(real).parts[:1]
+        for own in STATE
+    )
 
 
 def _inside(named: Path, roots: Sequence[Path]) -> Path | None:

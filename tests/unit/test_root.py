@@ -22,7 +22,7 @@ from outlast import Task, testing
 from outlast.attempt.agent_check import refuse_misfits
 from outlast.attempt.agent_loading import load as load_agents
 from outlast.contracts.errors import BadInputError, GiveUp, OutsideError
-from outlast.runtime.settings import SHIPPED_CREW
+from outlast.runtime.settings import SHIPPED_CREW, Settings
 from outlast.store import database
 from outlast.store.database import Store
 from outlast.store.folder import look, scan
@@ -270,6 +270,21 @@ def test_files_are_written_below_the_roots(output: Path) -> None:
     assert writable(output / "root/x/../y") == output / "root/y"
 
 
+@pytest.mark.parametrize(
+    "named", ["store.db", "store.db-wal", "run/x", "mesh", "temporal.db", "stack.lock"]
+)
+def test_the_homes_own_state_is_no_output(output: Path, named: str) -> None:
+    """
+    Though it lies in the home: also by a link within it, or by a root above it.
+    """
+    (output / "home/way").symlink_to(output / "home")
+    confine(None, [output, output / "home"])
+    for each in (output / "home" / named, output / "home/way" / named):
+        with pytest.raises(OutsideError, match="own state"):
+            writable(each)
+    assert writable(output / "root" / named) == output / "root" / named
+
+
 OUTSIDE = ["outside", "root/../outside", "root-too", "home/../../x", "", "root/way-out"]
 
 
@@ -378,3 +393,21 @@ def test_a_worker_that_does_not_know_others_roots_keeps_its_own(output: Path) ->
     """
     with writing_below(None), pytest.raises(OutsideError):
         writable(output / "outside")
+
+
+def test_relative_paths_start_at_the_output_root_or_the_home(tmp_path: Path) -> None:
+    """
+    Never where reports alone go.
+    """
+    home, root, reports = tmp_path / "home", tmp_path / "root", tmp_path / "reports"
+    try:
+        for chosen, first in [
+            (Settings(home=home), home),
+            (Settings(home=home, reports=reports), home),
+            (Settings(home=home, reports=reports, output_root=root), root),
+        ]:
+            confine(None, chosen.output_roots)
+            assert writable(Path("box")) == first / "box"
+            assert writable(chosen.reports_folder) == chosen.reports_folder
+    finally:
+        confine(None)
