@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ChildWorkflowError
+from temporalio.exceptions import ActivityError, ChildWorkflowError, TerminatedError
 
 from outlast.contracts.approvals import MOST_APPROVED, WantedEffect
 from outlast.contracts.errors import BadInputError
@@ -243,8 +243,7 @@ class Settling:
         except (ActivityError, ChildWorkflowError) as error:
             if stopped := self._ground.stopped():
                 return self._settled(Status.SKIPPED, stopped)
-            cause = shorten(str(error.cause or error), CAUSE_CHARS)
-            return self._settled(Status.DEAD, f"its mission: {cause}")
+            return self._settled(Status.DEAD, f"its mission: {_why(error)}")
         status = ENDS[report.status]
         told = [f"its mission {report.mission} is {report.status}", *report.degraded]
         return self._settled(status, *([] if status is Status.DONE else told))
@@ -363,8 +362,7 @@ class Settling:
             try:
                 self._lacks = await run_fan_out(answer.spread, mission, scope, children)
             except (ActivityError, ChildWorkflowError) as error:
-                cause = shorten(str(error.cause or error), CAUSE_CHARS)
-                return self._settled(Status.DEAD, f"its batch: {cause}")
+                return self._settled(Status.DEAD, f"its batch: {_why(error)}")
         reasons = [*self._routes.lacks, *self._lacks, *answer.degraded]
         status = Status.DEGRADED if reasons else Status.DONE
         try:
@@ -404,6 +402,15 @@ class Settling:
             "approval": self._approval,
         }
         return settle(self.task, status, *reasons).model_copy(update=told)
+
+
+def _why(error: ActivityError | ChildWorkflowError) -> str:
+    """
+    Say why a child has no report.
+    """
+    if isinstance(error.cause, TerminatedError):
+        return "terminated in Temporal, by others"
+    return shorten(str(error.cause or error), CAUSE_CHARS)
 
 
 def _routes(task: Task, mission: Mission) -> list[str]:

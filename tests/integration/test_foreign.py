@@ -5,13 +5,18 @@ Schedules, other SDKs.
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from small_crew import BOUND_S, Crew, ended, task
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
-from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.api.workflowservice.v1 import (
+    DeleteWorkflowExecutionRequest,
+    ResetWorkflowExecutionRequest,
+)
 from temporalio.client import (
     WorkflowExecutionStatus,
     WorkflowFailureError,
@@ -19,12 +24,14 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
 )
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
 from test_supervisor import Input, for_ever, hopeless, outcome, well
 
-from outlast import Context, FollowUps
+from outlast import Context, FanOut, FollowUps, Redo
 from outlast.contracts.errors import BAD_INPUT, MISSION_FAILED, RefusedError
-from outlast.contracts.models import Mission
+from outlast.contracts.models import Approval, Mission
 from outlast.contracts.names import MISSIONS_QUEUE
+from outlast.contracts.orders import Decision
 from outlast.contracts.reports import Report, Status
 from outlast.runtime.reconcile import Reconciler
 from outlast.runtime.resume import abandon, resume
@@ -455,8 +462,6 @@ async def test_a_deleted_mission_is_resumed_from_its_record(lasting_crew: Crew) 
 
 
 async def delete(crew: Crew, name: str) -> None:
-    from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
-
     await crew.client.workflow_service.delete_workflow_execution(
         DeleteWorkflowExecutionRequest(
             namespace=crew.client.namespace,
@@ -528,3 +533,120 @@ async def test_a_mission_cancelled_by_temporal_ends_as_cancelled(
     entry = books.find("m")
     assert entry is not None
     assert entry.state == "cancelled"
+
+
+async def test_a_resumed_mission_does_not_ask_again(lasting_crew: Crew) -> None:
+    """
+    What was approved and done in the run before is taken from the ledger.
+    """
+    halted = Halted(lasting_crew)
+    name = lasting_crew.name
+    asks = Approval(before="start")
+    tasks = [task("a", "first", approval=asks), task("b", "second", needs=["a"])]
+    async with lasting_crew.at_work(), asyncio.timeout(BOUND_S):
+        handle = await lasting_crew.start(lasting_crew.mission(*tasks))
+        await lasting_crew.until(handle, lambda progress: progress.asked)
+        await handle.execute_update("approve", Decision(task="a"))
+        await halted.begun.wait()
+        await handle.terminate(reason="by hand")
+        assert await halted.state() == INTERRUPTED
+        halted.gate.set()
+        await resume(lasting_crew.client, lasting_crew.store, name)
+        report = await ended(
+            lasting_crew.client.get_workflow_handle(name, result_type=Report)
+        )
+    assert report.status is Status.COMPLETED
+    assert halted.played["a"] == 1
+
+
+class Needing(BaseModel):
+    needs: dict[str, Any] = {}
+
+
+class Rounds(Journey):
+    """
+    One with a mission within and a task that is done again once.
+    """
+
+    def __init__(self, crew: Crew) -> None:
+        super().__init__(crew)
+        crew.plays("judge", self.judge)
+        inner = {"goal": "a part", "tasks": [{"id": "a", "role": "well"}]}
+        self.mission = crew.mission(
+            task("pay", "pays"),
+            task("part", "mission", input=inner, needs=["pay"]),
+            task("judged", "judge", needs=["pay"]),
+        )
+
+    async def judge(self, given: Needing, ctx: Context) -> Redo | str:
+        return Redo(task="pay", reason="poor") if ctx.round == 1 else "good"
+
+
+async def test_so_does_one_with_rounds_and_missions_within(lasting_crew: Crew) -> None:
+    """
+    Also where the ledger is rounds ahead of the history.
+    """
+    journey = Rounds(lasting_crew)
+    books = Books(lasting_crew.store)
+    finished = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
+    async with lasting_crew.at_work(), asyncio.timeout(6 * BOUND_S):
+        handle = await lasting_crew.start(journey.mission)
+        before = await ended(handle)
+        assert before.status is Status.COMPLETED
+        history = await handle.fetch_history()
+        points = [e.event_id for e in history.events if e.event_type == finished]
+        first = (await handle.describe()).run_id
+        for point in points[:: max(1, len(points) // 6)]:
+            whole = lasting_crew.client.get_workflow_handle(handle.id, run_id=first)
+            run = await reset_run(whole, point)
+            report = await ended(
+                lasting_crew.client.get_workflow_handle(
+                    handle.id, run_id=run, result_type=Report
+                )
+            )
+            assert report.status is Status.COMPLETED, (point, report)
+    assert journey.done == {"paid": 1}
+    assert books.audit().violations == []
+
+
+@pytest.mark.parametrize("kind", ["mission", "batch"])
+async def test_a_child_that_others_terminate_is_a_dead_letter(
+    lasting_crew: Crew, kind: str
+) -> None:
+    """
+    Its task says so; the mission ends, and nothing of it is open.
+    """
+
+    async def spread(given: Input, ctx: Context) -> FanOut:
+        return FanOut(role="for_ever", items=[{"n": 1}])
+
+    name = lasting_crew.name
+    lasting_crew.plays("for_ever", for_ever)
+    lasting_crew.plays("spread", spread)
+    inner = {"goal": "a part", "tasks": [{"id": "a", "role": "for_ever"}]}
+    made = {
+        "mission": (task("t", "mission", input=inner), f"{name}.t"),
+        "batch": (task("t", "spread"), f"{name}#t"),
+    }
+    given, child_id = made[kind]
+    async with lasting_crew.at_work(), asyncio.timeout(BOUND_S):
+        handle = await lasting_crew.start(lasting_crew.mission(given))
+        child = lasting_crew.client.get_workflow_handle(child_id)
+        await begun(child)
+        await child.terminate(reason="by hand")
+        report = await ended(handle)
+        reconciler = Reconciler(lasting_crew.client, lasting_crew.store)
+        await reconciler.look([name, child_id])
+    assert outcome(report, "t").status is Status.DEAD
+    assert "terminated" in outcome(report, "t").reasons[0]
+    assert Books(lasting_crew.store).under_way() == 0
+
+
+async def begun(child: WorkflowHandle[Any, Any]) -> None:
+    """
+    Wait until a workflow is there and has something under way.
+    """
+    while True:
+        with suppress(RPCError):
+            if (await child.describe()).raw_description.pending_activities:
+                return
