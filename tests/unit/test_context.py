@@ -29,8 +29,10 @@ from outlast.attempt.agent import Degraded
 from outlast.attempt.context import SAID_CHARS, Context
 from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import (
+    ApprovalNeededError,
     BudgetSpentError,
     CheckpointError,
+    CircuitOpenError,
     GiveUp,
     MissingSecretError,
     OutsideError,
@@ -1009,3 +1011,47 @@ async def test_another_tenants_batch_is_not_read(stage: Stage) -> None:
 
     with pytest.raises(OutsideError, match="another tenant's"):
         await stage.play(play)
+
+
+async def test_a_person_is_shown_no_secret(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Neither in the key nor in the content of what is to be approved; what was shown
+    stands in the history.
+    """
+    monkeypatch.setenv("OUTLAST_SECRET_BANK", "open-sesame")
+
+    async def play(given: dict[str, Any], ctx: Context) -> Any:
+        told = f"https://bank/?key={ctx.secret('bank')}"
+        return await ctx.once(f"pay:{told}", lambda key: None, content=told)
+
+    with pytest.raises(ApprovalNeededError) as asked:
+        await stage.play(play, approval=Approval(before="effect"))
+    (wanted,) = asked.value.wanted
+    assert "key=[secret]" in wanted.key
+    assert "key=[secret]" in wanted.content
+    assert "open-sesame" not in wanted.model_dump_json()
+
+
+async def test_a_service_is_named_without_a_secret(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Its name is shown: in the log, in /health, and in what is told of its failures.
+    """
+    monkeypatch.setenv("OUTLAST_SECRET_BANK", "open-sesame")
+
+    async def play(given: dict[str, Any], ctx: Context) -> Any:
+        for _ in range(20):
+            try:
+                with ctx.service(f"https://bank/{ctx.secret('bank')}"):
+                    raise ConnectionError
+            except ConnectionError:
+                pass
+            except CircuitOpenError as error:
+                return str(error)
+        return ""
+
+    await stage.play(play)
+    assert "https://bank/[secret]" in str(stage.result())

@@ -32,7 +32,7 @@ from outlast.contracts.texts import (
     visible,
     visible_line,
 )
-from outlast.runtime.screen import SafeStream, ended, terminal_of
+from outlast.runtime.screen import ErrorStream, SafeStream, ended, terminal_of
 from workflows.board import board
 
 NASTY = (
@@ -276,3 +276,16 @@ def test_output_that_cannot_be_written_is_a_failure(
 
 def outcome(reasons: list[str]) -> Outcome:
     return Outcome(id="a", role="r", route="r", status=Status.DEAD, reasons=reasons)
+
+
+def test_standard_error_tells_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Also of a starter, whose agents' modules have failed with one.
+    """
+    monkeypatch.setenv("OUTLAST_SECRET_PAY", "hunter2")
+    body = io.BytesIO()
+    out = ErrorStream(io.TextIOWrapper(body, encoding="utf-8"))
+    text = "error: https://x/?key=hunter2\n"
+    assert out.write(text) == len(text)
+    out.flush()
+    assert body.getvalue() == b"error: https://x/?key=[secret]\n"

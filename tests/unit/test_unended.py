@@ -162,3 +162,14 @@ def test_what_is_not_sampled_is_not_noted(path: Path) -> None:
     provider.add_span_processor(Unended(path, resource))
     provider.get_tracer("theirs").start_span("attempt")
     assert left_by_a_dead(path) == []
+
+
+def test_no_secret_is_noted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Who ends the span may not know it to be one.
+    """
+    monkeypatch.setenv("OUTLAST_SECRET_PAY", "hunter2")
+    tracer = noting(path)
+    tracer.start_span("attempt", attributes={"url": "https://x/?key=hunter2"})
+    assert b"hunter2" not in path.read_bytes()
+    assert b"key=[secret]" in path.read_bytes()
