@@ -90,11 +90,12 @@ class Recorder:
         if trouble == self._trouble:
             return
         self._trouble = trouble
-        TROUBLE.pack_into(self._map, TROUBLE_AT, 0.0, 0)
+        since, words = 0.0, b""
         if trouble is not None:
-            words = trouble.told.encode()[: HEADER_BYTES - WORDS_AT]
-            self._map[WORDS_AT : WORDS_AT + len(words)] = words
-            TROUBLE.pack_into(self._map, TROUBLE_AT, trouble.since, len(words))
+            since, words = trouble.since, trouble.told.encode()
+        words = words[: HEADER_BYTES - WORDS_AT]
+        self._map[WORDS_AT : WORDS_AT + len(words)] = words
+        TROUBLE.pack_into(self._map, TROUBLE_AT, since, len(words))
 
     def let_go(self) -> None:
         """
