@@ -5,6 +5,7 @@ Examine this machine, the store and the server, and predict the recoveries.
 import inspect
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,12 @@ from outlast.runtime.connect import where_is
 from outlast.runtime.embedded import find_cli
 from outlast.runtime.home import why_readable
 from outlast.runtime.own_temporal import refuse_another
-from outlast.runtime.reconcile import ENDED_BY_OTHERS, disagreements, interrupted
+from outlast.runtime.reconcile import (
+    ENDED_BY_OTHERS,
+    disagreements,
+    interrupted,
+    running_in,
+)
 from outlast.runtime.settings import settings
 from outlast.runtime.start import tags_known
 from outlast.store.batches import INTERRUPTED, Batches
@@ -216,8 +222,10 @@ async def _builds(client: Client) -> Finding:
 
 
 async def _wedged(client: Client) -> Finding:
-    wedged = []
-    for mission in Books(open_store()).audit().open:
+    wedged, names = [], set(Books(open_store()).audit().open)
+    with suppress(RPCError):  # also those of which nobody has a record
+        names |= await running_in(client)
+    for mission in sorted(names):
         cause = await wedged_cause(client, mission)
         if cause:
             wedged.append(f"{mission}: {cause}")

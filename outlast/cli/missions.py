@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import typer
-from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+)
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -20,7 +26,12 @@ from outlast.attempt.spans import describe, span
 from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
 from outlast.cli.follow import follow, screen
 from outlast.cli.home import open_store
-from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
+from outlast.contracts.errors import (
+    BAD_INPUT,
+    BadInputError,
+    OutlastError,
+    UnavailableError,
+)
 from outlast.contracts.models import Mission
 from outlast.contracts.reports import Report, Status
 from outlast.runtime import telemetry
@@ -160,6 +171,29 @@ async def reconciled(*names: str) -> None:
             await refuse_another(client, store)
             reconciler = Reconciler(client, store)
             await (reconciler.look(names) if names else reconciler.all())
+
+
+async def why_refused(mission: str) -> str:
+    """
+    Say why a mission has no record that Temporal alone had started, where its workflow
+    has refused its input; "" where it has not, or nobody answers.
+    """
+    with contextlib.suppress(OutlastError, RPCError, TimeoutError):
+        async with asyncio.timeout(RECONCILE_LIMIT_S):
+            handle = (await reach()).get_workflow_handle(mission)
+            if (await handle.describe()).status is WorkflowExecutionStatus.FAILED:
+                return await _refusal(handle)
+    return ""
+
+
+async def _refusal(handle: WorkflowHandle[Any, Any]) -> str:
+    try:
+        await handle.result()
+    except WorkflowFailureError as error:
+        cause = error.cause
+        if isinstance(cause, ApplicationError) and cause.type == BAD_INPUT:
+            return f"{handle.id} was refused: {cause.message}"
+    return ""
 
 
 def tell_where(client: Client, options: Options) -> None:

@@ -14,6 +14,11 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 
+PAUSED = (
+    PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED,
+    PendingActivityState.PENDING_ACTIVITY_STATE_PAUSE_REQUESTED,
+)
+
 
 @dataclass(frozen=True)
 class Unstarted:
@@ -56,6 +61,9 @@ async def unstarted_of(
 
     :param waited_s: for how long it has been seen to wait.
     """
+    if pending.state in PAUSED:
+        told = f"paused in Temporal, by others: unpause {pending.activity_id} there"
+        return Unstarted(pending.attempt, False, told)
     if pending.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
         return None
     attempt, cause = await _last_failure(pending)

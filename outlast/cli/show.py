@@ -10,7 +10,7 @@ from typing import Any
 
 from outlast.cli.follow import View, doing, look, why_silent
 from outlast.cli.home import entry_of, open_store
-from outlast.cli.missions import Conducted, reach, reconciled
+from outlast.cli.missions import Conducted, reach, reconciled, why_refused
 from outlast.cli.parked import commands, waiting
 from outlast.cli.report import write_report
 from outlast.cli.wedged import wedged_cause
@@ -92,7 +92,10 @@ async def show_status(mission: str, as_json: bool) -> None:
     Print how far a mission is, from the workflow, or from the ledger once it ended.
     """
     await reconciled(mission)
-    entry = entry_of(mission)
+    try:
+        entry = entry_of(mission)
+    except BadInputError as error:
+        raise BadInputError(await why_refused(mission) or str(error)) from None
     if entry.report is not None:
         _print_ended(entry, as_json)
         return

@@ -124,20 +124,16 @@ class Reconciler:
         Look at all that either side has under way.
         """
         missions, batches = await self._store.run(self._under_way)
-        await self.look(await self._running() | missions | batches)
+        await self.look(await running_in(self._client) | missions | batches)
 
     async def unknown(self) -> None:
         """
         Look at what only one side has under way, but for open missions: those are seen
         by who tells them of lost roles.
         """
-        running = await self._running()
+        running = await running_in(self._client)
         missions, batches = await self._store.run(self._under_way)
         await self.look((running - missions - batches) | (batches - running))
-
-    async def _running(self) -> set[str]:
-        listed = self._client.list_workflows(UNDER_WAY, limit=MOST_LISTED)
-        return {each.id async for each in listed}
 
     async def look(self, names: Iterable[str]) -> None:
         """
@@ -201,8 +197,17 @@ class Reconciler:
         return entry.state if entry else ""
 
     def _under_way(self) -> tuple[set[str], set[str]]:
-        batches = {e.id for e in self._batches.entries() if e.state == OPEN}
-        return set(self._books.open_missions()), batches
+        return set(self._books.open_missions()), set(self._batches.open_batches())
+
+
+async def running_in(client: Client) -> set[str]:
+    """
+    List what the server runs of missions and batches, a moment ago.
+
+    :raises RPCError: when it does not answer.
+    """
+    listed = client.list_workflows(UNDER_WAY, limit=MOST_LISTED)
+    return {each.id async for each in listed}
 
 
 async def disagreements(client: Client, store: Store) -> list[str]:

@@ -128,6 +128,14 @@ class Batches:
         with self.store.read() as connection:
             return [Entry(*row) for row in connection.execute(query)]
 
+    def open_batches(self) -> list[str]:
+        """
+        List the batches that are under way.
+        """
+        query = sa.select(batches.c.id).where(batches.c.state == OPEN)
+        with self.store.read() as connection:
+            return list(connection.scalars(query))
+
     def count(self, batch: str) -> BatchReport:
         """
         Count a batch as it is now.

@@ -56,6 +56,18 @@ async def test_one_that_is_due_waits_for_a_worker() -> None:
     assert "worker.py starts one" in told.told
 
 
+@pytest.mark.parametrize("state", ["PAUSED", "PAUSE_REQUESTED"])
+async def test_one_that_others_have_paused_says_so(state: str) -> None:
+    """
+    It waits for no worker, and nobody here can have it go on.
+    """
+    found = await pending()
+    found.state = PendingActivityState.Value(f"PENDING_ACTIVITY_STATE_{state}")
+    told = await unstarted_of(found, 0)
+    assert told is not None
+    assert told.told == "paused in Temporal, by others: unpause pay/x there"
+
+
 @pytest.mark.parametrize("details", [[], ["odd"], [{}, 0]])
 async def test_without_our_number_the_servers_will_do(details: list[object]) -> None:
     """

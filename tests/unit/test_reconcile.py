@@ -9,6 +9,7 @@ from temporalio.client import WorkflowExecutionStatus
 from unit_fakes import MISSION, Clock, mission, outcome, report, task
 
 from outlast.contracts.models import Mission
+from outlast.contracts.pool import Batch as Given
 from outlast.contracts.reports import Status
 from outlast.runtime.reconcile import (
     ENDED,
@@ -19,7 +20,7 @@ from outlast.runtime.reconcile import (
     interrupted,
 )
 from outlast.runtime.resume import abandoned
-from outlast.store.batches import COMPLETED, INTERRUPTED, OPEN
+from outlast.store.batches import COMPLETED, INTERRUPTED, OPEN, Batches
 from outlast.store.batches import Entry as Batch
 from outlast.store.books import ACCEPTED, STARTING, Books, Entry
 from outlast.store.database import Store
@@ -193,3 +194,16 @@ def test_what_is_abandoned_keeps_what_is_done(books: Books) -> None:
         "b": Status.SKIPPED,
     }
     assert found.degraded == ["a: abandoned", "b: abandoned"]
+
+
+def test_an_interrupted_batch_holds_no_place(store: Store) -> None:
+    """
+    Until it is worked on again.
+    """
+    books, batches = Books(store), Batches(store)
+    batches.open(Given(id="b", role="worker"))
+    assert (books.under_way(), batches.open_batches()) == (1, ["b"])
+    batches.interrupt("b")
+    assert (books.under_way(), batches.open_batches()) == (0, [])
+    batches.resume("b")
+    assert books.under_way() == 1
