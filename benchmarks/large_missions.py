@@ -1,0 +1,274 @@
+"""
+What large and long missions cost: a task in a plan of 5,000 beside one of 50, memory,
+and the history of thousands of rounds.
+
+    python -m benchmarks.large_missions [--tasks 5000] [--rounds 3000]
+
+One process with the supervisor and the agents on an embedded server of its own. The
+missions are in turn small, large and small again, since a shared machine drifts. The
+rounds run beside an attempt that does not end and a child that waits for a person, so
+that no quiet moment comes by itself. Exit code 1 says that a bound was missed.
+"""
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client, WorkflowHandle
+
+from benchmarks.rows import Row
+from outlast.attempt.agent import Agent
+from outlast.attempt.agent_loading import crew
+from outlast.attempt.context import Context
+from outlast.attempt.guard import Place
+from outlast.attempt.ledger import Ledger
+from outlast.contracts.models import Limits, Mission, Redo, Task
+from outlast.contracts.names import MISSIONS_QUEUE
+from outlast.contracts.orders import Decision
+from outlast.contracts.policies import SHIPPED, Policy
+from outlast.contracts.reports import Report, Status
+from outlast.fleet.hosting import agent_worker, missions_worker
+from outlast.runtime.connect import connect
+from outlast.runtime.embedded import Server, choose_ports
+from outlast.runtime.payload_storage import with_storage
+from outlast.runtime.settings import Settings
+from outlast.store.books import Books
+from outlast.store.database import Store
+
+FEW = 50
+TIMES = 1.5  # a task's cost among many, over that among few
+GROWTH_MB = 30.0
+EVENTS, MEGABYTES = 10_240, 10.0
+PAIRS = 8  # of writer and reviewer, at the same time
+
+
+@dataclass
+class Rounds:
+    """
+    Work that is rejected again and again.
+    """
+
+    each: int
+    written: Counter[int] = field(default_factory=Counter)
+    resumed: list[int] = field(default_factory=list)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def write(self, given: dict[str, Any], ctx: Context) -> int:
+        self.written[given["pair"]] += 1
+        if self.written.total() >= self.each * PAIRS:
+            self.over.set()
+        return ctx.round
+
+    async def review(self, given: dict[str, Any], ctx: Context) -> int | Redo:
+        ((target, number),) = given["needs"].items()
+        done = number >= self.each
+        return number if done else Redo(task=target, reason="again")
+
+    async def last(self, given: dict[str, Any], ctx: Context) -> str:
+        """
+        Save a step and wait until all rounds are over.
+        """
+        done = await ctx.resume(int, 0)
+        self.resumed.append(done)
+        await ctx.save(done + 1)
+        await self.over.wait()
+        return "done"
+
+
+async def well(_given: dict[str, Any], _ctx: Context) -> str:
+    return "well"
+
+
+@dataclass
+class Bench:
+    """
+    The missions of one store, and who works on them.
+    """
+
+    client: Client
+    store: Store
+    agents: dict[str, Agent]
+
+    async def start(self, mission: Mission) -> WorkflowHandle[Any, Report]:
+        books = Books(self.store)
+        books.open(mission)
+        handle: WorkflowHandle[Any, Report] = await self.client.start_workflow(
+            "Supervisor",
+            mission,
+            id=mission.id,
+            task_queue=MISSIONS_QUEUE,
+            result_type=Report,
+        )
+        books.accept(mission.id)
+        return handle
+
+    def mission(self, name: str, tasks: list[Task], limits: Limits) -> Mission:
+        return Mission(
+            id=name,
+            goal="measure",
+            tasks=tasks,
+            limits=limits,
+            crew=crew(self.agents),
+            store=self.store.id,
+        )
+
+    async def histories(self, mission: str) -> list[tuple[int, float]]:
+        """
+        Measure each run of *mission*: events and megabytes.
+        """
+        found = []
+        query = f"WorkflowId = '{mission}'"
+        async for run in self.client.list_workflows(query):
+            handle = self.client.get_workflow_handle(mission, run_id=run.run_id)
+            info = (await handle.describe()).raw_description.workflow_execution_info
+            found.append((info.history_length, info.history_size_bytes / 1e6))
+        return found
+
+
+@asynccontextmanager
+async def bench(rounds: Rounds) -> AsyncIterator[Bench]:
+    """
+    A server, a worker for missions and one for each role, all in this process.
+    """
+    patient = Policy(failures=1, crashes=1, stall_s=3_600)
+    agents = {
+        "well": Agent("well", 1, well),
+        "write": Agent("write", 1, rounds.write),
+        "review": Agent("review", 1, rounds.review),
+        "last": Agent("last", 1, rounds.last, policy=patient),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "store.db")
+        server = Server(Path(folder), *choose_ports(None, None))
+        await server.start()
+        try:
+            client = with_storage(await connect(server.address), lambda: store)
+            place, chosen = Place(Ledger(store), SHIPPED.beat_s), Settings(slots=20)
+            workers = [
+                agent_worker(client, place, each, chosen) for each in agents.values()
+            ]
+            async with missions_worker(client, store, unfilled):
+                running = [asyncio.create_task(each.run()) for each in workers]
+                yield Bench(client, store, agents)
+                await asyncio.gather(*(each.shutdown() for each in workers))
+                await asyncio.gather(*running)
+        finally:
+            server.stop()
+            store.close()
+
+
+async def unfilled(mission: Mission) -> Any:
+    raise AssertionError(mission)
+
+
+async def cost_ms(on: Bench, name: str, size: int) -> float:
+    """
+    Run a mission of *size* tasks, every other one behind an earlier one; returns a
+    task's milliseconds of CPU, the agents' included.
+    """
+    tasks = [
+        Task(
+            id=f"t{at}",
+            role="well",
+            needs=[f"t{at - FEW}"] if at >= FEW and at % 2 else [],
+        )
+        for at in range(size)
+    ]
+    limits = Limits(tasks=max(size, FEW), depth=5_000)
+    began = time.process_time()
+    report = await (await on.start(on.mission(name, tasks, limits))).result()
+    assert report.status is Status.COMPLETED
+    return 1_000 * (time.process_time() - began) / size
+
+
+async def many_tasks(on: Bench, size: int) -> list[Row]:
+    await cost_ms(on, "warm", FEW)
+    before = [await cost_ms(on, f"few{at}", FEW) for at in range(5)]
+    small_mb = memory_mb()
+    many = await cost_ms(on, "many", size)
+    grown_mb = memory_mb() - small_mb
+    after = [await cost_ms(on, f"few-again{at}", FEW) for at in range(5)]
+    few = statistics.median([*before, *after])
+    return [
+        Row(f"a task, in a mission of {FEW}", [*before, *after], unit="ms CPU"),
+        Row(f"a task, in a mission of {size}", [many], round(TIMES * few, 1), "ms CPU"),
+        Row(f"memory, more after {size} tasks", [grown_mb], GROWTH_MB, "MB"),
+        *await history(on, "many", f"{size} tasks"),
+    ]
+
+
+async def many_rounds(on: Bench, rounds: Rounds) -> list[Row]:
+    inner = {"id": "a", "role": "well", "approval": {"before": "start"}}
+    tasks = [
+        Task(id="last", role="last"),
+        Task(id="child", role="mission", input={"goal": "wait", "tasks": [inner]}),
+    ]
+    for pair in range(PAIRS):
+        tasks += [
+            Task(id=f"w{pair}", role="write", input={"pair": pair}),
+            Task(id=f"r{pair}", role="review", needs=[f"w{pair}"]),
+        ]
+    limits = Limits(redos=rounds.each, concurrency=100)
+    began = time.monotonic()
+    handle = await on.start(on.mission("rounds", tasks, limits))
+    await rounds.over.wait()
+    child = on.client.get_workflow_handle("rounds.child")
+    await child.execute_update("approve", Decision(task="a"))
+    report = await handle.result()
+    took_s = time.monotonic() - began
+    assert report.status is Status.COMPLETED, report
+    lost = sum(abs(each - rounds.each) for each in rounds.written.values())
+    repeated = len(rounds.resumed) - len(set(rounds.resumed))
+    told = f"{rounds.each * PAIRS} rounds"
+    return [
+        Row(f"{told}, one after the other 8 at a time", [took_s]),
+        Row("rounds that were lost or done twice", [float(lost)], 0.0, ""),
+        Row("steps beside them that were done twice", [float(repeated)], 0.0, ""),
+        *await history(on, "rounds", told),
+    ]
+
+
+async def history(on: Bench, mission: str, told: str) -> list[Row]:
+    runs = await on.histories(mission)
+    return [
+        Row(f"{told}: events of a run", [float(each) for each, _ in runs], EVENTS, ""),
+        Row(f"{told}: history of a run", [size for _, size in runs], MEGABYTES, "MB"),
+    ]
+
+
+def memory_mb() -> float:
+    """
+    Read this process's resident memory.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(each for each in lines if "VmRSS" in each).split()[1]) / 1_024
+
+
+async def measure(tasks: int, rounds: int) -> list[Row]:
+    work = Rounds(each=max(1, rounds // PAIRS))
+    async with bench(work) as on:
+        rows = await many_tasks(on, tasks) if tasks else []
+        return [*rows, *(await many_rounds(on, work) if rounds else [])]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").strip())
+    parser.add_argument("--tasks", type=int, default=5_000)
+    parser.add_argument("--rounds", type=int, default=3_000)
+    told = parser.parse_args()
+    rows = asyncio.run(measure(told.tasks, told.rounds))
+    print(*rows, sep="\n")
+    return 0 if all(row.held for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
