@@ -16,6 +16,8 @@ HISTORIES = Path(__file__).parent / "histories"
 LOCAL = {"stackTrace", "identity"}
 # A longer one is for no reader and is kept compressed.
 LARGE_BYTES = 500_000
+# Events after which the history of the missions "renewed" was full.
+FULL = 60
 
 
 def kept() -> dict[str, Path]:

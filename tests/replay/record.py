@@ -17,7 +17,7 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent / "integration")]
 
-from keep import keep, kept  # noqa: E402
+from keep import FULL, keep, kept  # noqa: E402
 from small_crew import Crew, ended, task  # noqa: E402
 from temporalio import activity  # noqa: E402
 from temporalio.client import WorkflowHandle  # noqa: E402
@@ -48,6 +48,7 @@ from outlast.runtime.embedded import Server, choose_ports  # noqa: E402
 from outlast.runtime.settings import Settings  # noqa: E402
 from outlast.runtime.start import STATUS, TENANT  # noqa: E402
 from outlast.store.database import Store  # noqa: E402
+from workflows import renewal  # noqa: E402
 
 Handle = WorkflowHandle[object, Report]
 
@@ -73,6 +74,10 @@ async def spread(given: dict[str, object], ctx: Context) -> FanOut:
 
 async def judge(given: dict[str, object], ctx: Context) -> Redo | str:
     return Redo(task="a", reason="poor") if ctx.round == 1 else "good"
+
+
+async def picky(given: dict[str, object], ctx: Context) -> Redo | str:
+    return Redo(task="a", reason="poor") if ctx.round < 12 else "good"
 
 
 async def dies_once(assignment: Assignment) -> Answer:
@@ -222,6 +227,33 @@ async def record(crew: Crew) -> None:
             await keep(name, handle)
             if name == "spread":
                 await keep("spread-batch", crew.client.get_workflow_handle("spread#s"))
+        await record_renewed(crew)
+
+
+async def record_renewed(crew: Crew) -> None:
+    """
+    Keep the first two runs of a mission whose history is full after a few events, and
+    which has an attempt under way then.
+    """
+    if "renewed" in kept():
+        return
+    renewal.RENEW_EVENTS, renewal.GRACE_S = FULL, 0.3
+    lasting = task("c", "for_ever", required=False, budget=Budget(time_s=5))
+    tasks = [task("a", "well"), task("b", "picky", needs=["a"]), lasting]
+    handle = await crew.start(
+        crew.mission(*tasks, id="renewed", limits=Limits(redos=12))
+    )
+    await ended(handle)
+    first = crew.client.get_workflow_handle(
+        "renewed", run_id=handle.first_execution_run_id
+    )
+    closed = (await first.fetch_history()).events[-1]
+    second = closed.workflow_execution_continued_as_new_event_attributes
+    again = crew.client.get_workflow_handle(
+        "renewed", run_id=second.new_execution_run_id
+    )
+    await keep("renewed", first)
+    await keep("renewed-again", again)
 
 
 def cast(crew: Crew) -> None:
@@ -233,6 +265,7 @@ def cast(crew: Crew) -> None:
         "unsure": unsure,
         "for_ever": for_ever,
         "judge": judge,
+        "picky": picky,
         "spread": spread,
     }.items():
         crew.plays(role, play)
