@@ -5,7 +5,7 @@ the store, and the mission ends as a small one does.
 
 from typing import Any
 
-from small_crew import Crew, task
+from small_crew import Crew, ended, task
 from temporalio.client import WorkflowHandle
 
 from outlast.attempt.context import Context
@@ -46,7 +46,7 @@ async def test_a_mission_larger_than_a_payload_is_carried_out(
         asked = lasting_crew.mission(task("first", "fail"), *wide, limits=limits)
         asked = asked.model_copy(update={"goal": "g" * 2_000})
         handle = await lasting_crew.start(asked)
-        report = await handle.result()
+        report = await ended(handle)
         progress = await lasting_crew.progress(handle)
     assert report.status is Status.FAILED
     assert len(progress.settled) == 400
@@ -74,7 +74,7 @@ async def test_follow_ups_larger_than_a_payload_are_done(lasting_crew: Crew) -> 
     async with lasting_crew.at_work():
         asked = lasting_crew.mission(task("first", "grow"))
         handle = await lasting_crew.start(asked)
-        report = await handle.result()
+        report = await ended(handle)
     assert report.status is Status.COMPLETED
     assert await history_bytes(handle) < MOST_HISTORY
     found = Books(lasting_crew.store).results(lasting_crew.name)
