@@ -295,6 +295,7 @@ class Scripted(Pursuit):
         self.asked = 0
         self.in_ledger: Answer | None = None
         self.waited_s: list[float] = []
+        self.said: list[str] = []  # of these waits, for the board
         self.clock_s = 0.0
 
     def _now(self) -> float:
@@ -305,6 +306,7 @@ class Scripted(Pursuit):
 
     async def _sleep(self, seconds: float) -> None:
         self.waited_s.append(seconds)
+        self.said.append(self.waits)
         self.clock_s += seconds
 
     async def _recorded(self) -> Answer | None:
@@ -393,6 +395,8 @@ async def test_kills_in_calm_weather_convict_at_the_fifth() -> None:
     assert verdict.cause.startswith("died 5 times at one step, the last 3 alone while")
     assert pursuit.alone == [False, False, True, True, True]
     assert pursuit.waited_s == [*WAITS_S[1:3]]
+    assert "in quarantine after 4 deaths" in pursuit.said[1]
+    assert pursuit.waits == ""
 
 
 async def test_a_storm_convicts_nobody() -> None:
