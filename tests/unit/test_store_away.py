@@ -153,7 +153,7 @@ async def test_a_lease_outlives_the_trouble_of_its_store(file: Store) -> None:
         return LARGE[:1000]
 
     with ThreadPoolExecutor(1) as threads:
-        lender = Lender(Shelf(file), threads)
+        lender = Lender(Shelf(file), threads, Policy(stall_s=0.3))
         lender.fill(numbered(3))
         work = asyncio.ensure_future(lender.work(play))
         await began.wait()
@@ -161,7 +161,7 @@ async def test_a_lease_outlives_the_trouble_of_its_store(file: Store) -> None:
             go_on.set()
             await in_trouble(file)
             beats = len(lender.beats)
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.7)  # twice the stall limit
             assert len(lender.beats) > beats
         worked = await work
     assert (worked.settled, worked.dead) == (3, 0)
@@ -446,7 +446,7 @@ async def test_a_server_in_trouble_is_waited_for(
     assert {each.id for each in Books(server).entries()} == {"before", MISSION}
 
 
-async def test_a_connection_never_leads_to_another_store(
+def test_a_connection_never_leads_to_another_store(
     postgres: Postgres, url: str, server: Store
 ) -> None:
     """
@@ -460,9 +460,15 @@ async def test_a_connection_never_leads_to_another_store(
     other_name = other.rpartition("/")[2]
     postgres.sql(f"ALTER DATABASE {name} RENAME TO {name}_old")
     postgres.sql(f"ALTER DATABASE {other_name} RENAME TO {name}")
-    with pytest.raises(StoreAwayError, match="another one") as refusal:
-        await asyncio.to_thread(server._database.look)
-    assert refusal.value.doubtful
+
+    def write() -> None:
+        with server._database.writing(True, 0.0) as connection:
+            connection.execute(sa.text("INSERT INTO meta VALUES ('a', 'b')"))
+
+    for act in (write, server._database.look):
+        with pytest.raises(StoreAwayError, match="another one") as refusal:
+            act()
+        assert refusal.value.doubtful
     assert postgres.sql("SELECT count(*) FROM missions", url) == "0"
 
 
