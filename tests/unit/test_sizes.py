@@ -3,6 +3,7 @@ Whatever is built for Temporal fits: every payload has a bound in bytes, in any 
 """
 
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 from hypothesis import example, given
@@ -90,11 +91,16 @@ def test_a_title_is_what_a_server_takes(letter: str) -> None:
     assert title("refund all orders") == "refund all orders"
 
 
+@cache
+def cause(letter: str) -> str:
+    return shorten(letter * 5_000, CAUSE_CHARS)
+
+
 def dead(number: int, letter: str) -> Outcome:
     """
     A task that has failed on three routes, each for as long a reason as there is.
     """
-    causes = [f"{NAME}: {shorten(letter * 5_000, CAUSE_CHARS)}" for _ in range(3)]
+    causes = [f"{NAME}: {cause(letter)}"] * 3
     task = Task(id=f"{NAME[:90]}{number}", role=NAME)
     return settle(task, Status.DEAD, *causes)
 
