@@ -26,6 +26,7 @@ from outlast.attempt import counts
 from outlast.attempt.agent import Agent
 from outlast.attempt.agent_loading import load, playing
 from outlast.attempt.host import closed
+from outlast.attempt.secrets import mask
 from outlast.attempt.worker_start import open_all, unfinished
 from outlast.contracts.errors import (
     BadInputError,
@@ -174,7 +175,7 @@ def say_why(channel: socket.socket, error: OutlastError) -> None:
     """
     Tell the parent why we end.
     """
-    told = {"ending": ending_of(error), "why": str(error)}
+    told = {"ending": ending_of(error), "why": mask(str(error))}
     channel.settimeout(LAST_WORDS_S)
     with contextlib.suppress(OSError):  # it is gone, or does not listen
         channel.sendall(json.dumps(told).encode() + b"\n")
