@@ -20,4 +20,5 @@ async def off_loop(write: Callable[..., T], *args: Any) -> T:
     try:
         return write(True, *args)
     except LongLookError:
-        return await asyncio.to_thread(write, False, *args)
+        pass  # what is raised below has nothing to do with it
+    return await asyncio.to_thread(write, False, *args)

@@ -32,3 +32,17 @@ async def test_only_a_long_look_is_taken_elsewhere(
 
     assert await off_loop(write, value) == Codec().result(value)
     assert (where == [threading.get_ident()]) is here
+
+
+async def test_what_a_thread_raises_is_told_alone() -> None:
+    """
+    That it was first tried here is nothing for whoever reads the traceback.
+    """
+
+    def write(quickly: bool, value: list[Any]) -> bytes:
+        Codec().result(value, quickly=quickly)
+        raise ValueError("over the cap")
+
+    with pytest.raises(ValueError, match="over the cap") as refusal:
+        await off_loop(write, MANY)
+    assert refusal.value.__context__ is None
