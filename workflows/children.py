@@ -105,6 +105,7 @@ class Children:
                 pause_s = min(2 * pause_s, LOOK_CAP_S)
             except asyncio.CancelledError:
                 await _cancel(child)
+                pause_s = FIRST_LOOK_S
         del self._ended[child.id]
         return found
 

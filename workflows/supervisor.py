@@ -513,9 +513,10 @@ class SupervisorWorkflow:
                 await asyncio.shield(ending)
         known = self.plan.outcomes
         left = [task for task in self.plan.tasks.values() if task.id not in known]
+        why = "the bookkeeping of its mission failed"
         outcomes = [
             *known.values(),
-            *(settle(each, Status.DEAD, cause) for each in left),
+            *(settle(each, Status.DEAD, why) for each in left),
         ]
         report = report_of(self.mission.id, outcomes, self.cancelled)
         degraded = [cause, *report.degraded]

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from small_crew import BOUND_S, Crew, task
+from small_crew import BOUND_S, Crew, ended, task
 from temporalio.client import WorkflowUpdateFailedError
 from test_supervisor import for_ever, outcome, well
 
@@ -53,7 +53,7 @@ async def test_a_mission_whose_bookkeeping_is_broken_fails(
         if what == "stop":
             await small_crew.until(handle, lambda progress: len(progress.settled) == 2)
             await handle.execute_update("cancel", "enough")
-        report = await handle.result()
+        report = await ended(handle)
 
     assert report.status is Status.FAILED
     assert (
@@ -82,7 +82,7 @@ async def test_a_fault_in_what_a_person_asks_for_fails_that_alone(
             with pytest.raises(WorkflowUpdateFailedError):
                 await handle.execute_update("approve", Decision(task="a"))
         await handle.execute_update("approve", Decision(task="a"))
-        report = await handle.result()
+        report = await ended(handle)
 
     assert report.status is Status.COMPLETED
 
