@@ -85,6 +85,7 @@ REFUSED_CONNECTIONS = {
     "authentication failed": "28",
     "no pg_hba.conf entry": "28",
     "does not exist": "3D000",
+    "too many c": "53300",  # clients, or connections for a role or database
 }
 
 # SQLite, by extended or primary result code.

@@ -132,6 +132,14 @@ def test_whoever_must_act_is_told_how() -> None:
         assert outage.advice or outage.course is REFUSE
 
 
+def test_a_crowded_server_says_so_in_words() -> None:
+    """
+    What helps is not to start it.
+    """
+    crowded = of_refused_connection("FATAL: sorry, too many clients already")
+    assert "max_connections" in crowded.advice
+
+
 @pytest.mark.parametrize(
     ("words", "course"),
     [
