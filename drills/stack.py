@@ -52,6 +52,8 @@ class Ground:
 
     folder: Path
     started: list[subprocess.Popen[str]] = field(default_factory=list)
+    stack: subprocess.Popen[str] | None = None
+    ready: dict[str, Any] = field(default_factory=dict)
 
     @property
     def home(self) -> Path:
@@ -89,13 +91,33 @@ class Ground:
         self.started.append(made)
         return made
 
-    def dev(self) -> tuple[subprocess.Popen[str], dict[str, Any]]:
+    def dev(self) -> subprocess.Popen[str]:
         """
-        Start a stack and wait until it is ready.
+        Start a stack and wait until it is ready; `ready` is its line.
         """
-        made = self.begin("dev", "--json", "--processes", "1")
+        self.stack = made = self.begin("dev", "--json", "--processes", "1")
         assert made.stdout is not None
-        return made, json.loads(made.stdout.readline() or "{}")
+        self.ready = json.loads(made.stdout.readline() or "{}")
+        return made
+
+    def has_one_stack(self) -> bool:
+        """
+        Say whether one server and one fleet are alive, and no more.
+        """
+        return all(
+            len(self.alive(part)) == 1 for part in ("--db-filename", "worker.py")
+        )
+
+    def stop(self) -> None:
+        """
+        End the stack in good order, if one runs, and see that nothing is left.
+        """
+        if self.stack is not None:
+            self.stack.terminate()
+            _, told = self.stack.communicate(timeout=LIMIT_S)
+            assert self.stack.returncode == 0, told
+        self.stack = None
+        wait_for(lambda: not self.alive(), "an empty home", GONE_S)
 
     def mission(self, name: str) -> tuple[str, Path]:
         """
@@ -186,22 +208,17 @@ def moments(seed: int, count: int) -> list[Moment]:
 def survive(ground: Ground, name: str, moment: Moment) -> str:
     """
     Kill the stack at *moment*, make it whole by one command, have the mission *name*
-    done, and check all that must hold; returns what was seen, in a line.
+    done, and check all that must hold; returns what was seen, in a line. The stack is
+    left for the next moment.
     """
     file, log = ground.mission(name)
     follower = _interrupt(ground, file, name, moment)
-    if follower is None:  # nobody has begun the mission
-        again = ground.begin("run", file, "--embedded", "--json")
-        out, err = again.communicate(timeout=LIMIT_S)
-    else:
-        again, _ = ground.dev()
-        out, err = follower.communicate(timeout=LIMIT_S)
-        assert follower.returncode == 0, (moment, err)
-        again.terminate()
-        again.communicate(timeout=LIMIT_S)
-    assert again.returncode == 0, (moment, err)
+    ground.dev()
+    follower = follower or ground.begin("run", file, "--json")
+    out, err = follower.communicate(timeout=LIMIT_S)
+    assert follower.returncode == 0, (moment, err)
     assert json.loads(out)["status"] == "completed", (moment, out)
-    wait_for(lambda: not ground.alive(), f"an empty home after {moment}", GONE_S)
+    wait_for(ground.has_one_stack, f"one server and one fleet after {moment}", GONE_S)
     steps = Counter(each["step"] for each in events(log, "step"))
     repeated = steps.total() - STEPS
     assert sorted(steps) == list(range(1, STEPS + 1)), (moment, steps)
@@ -215,15 +232,16 @@ def _interrupt(
     ground: Ground, file: str, name: str, moment: Moment
 ) -> subprocess.Popen[str] | None:
     """
-    Bring the stack into the moment's phase and kill it there; returns who follows the
-    mission, where it was begun.
+    Bring the stack into the moment's phase and kill it there; returns the command that
+    follows the mission, where it was begun.
     """
     if moment.phase == "start":
+        ground.stop()
         dev = ground.begin("dev", "--json", "--processes", "1")
         time.sleep(moment.after_s)
         _kill(ground, dev, moment)
         return None
-    dev, _ = ground.dev()
+    dev = ground.stack or ground.dev()
     follower = ground.begin("run", file, "--json")
     wait_for(lambda: events(ground.folder / f"{name}.jsonl", "step"), "a first step")
     if moment.phase == "stop":
@@ -261,6 +279,7 @@ def main() -> int:
             with watch.on():
                 for number, moment in enumerate(moments(told.seed, told.moments)):
                     print(survive(ground, f"m{number}", moment), flush=True)
+                ground.stop()
         finally:
             ground.close()
     print(f"at most {watch.most} server on the home's file at once")

@@ -50,6 +50,7 @@ def test_killed_at_any_moment_it_is_whole_again_with_one_command(
     with watch.on():
         for number, moment in enumerate(moments(SEED, 3)):
             print(survive(ground, f"m{number}", moment))
+        ground.stop()
     assert watch.most == 1
 
 
@@ -72,8 +73,8 @@ def test_a_second_stack_takes_the_place_of_the_first(ground: Ground) -> None:
     assert len(events(log, "effect")) == 1
 
     first.send_signal(signal.SIGHUP)
-    second, joined = ground.dev()
-    assert joined == ready
+    second = ground.dev()
+    assert ground.ready == ready
     assert first.poll() is None
     first.kill()
     taken = line_of(second)
