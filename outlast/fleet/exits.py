@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outlast.contracts.pool import is_lease
-from outlast.contracts.quarantine import UNSEEN, Death
+from outlast.contracts.quarantine import SAME_S, UNSEEN, Death
 from outlast.fleet.kinds import Blame, Kind
 from outlast.fleet.oom import OomKills
 from outlast.fleet.watch import Child
@@ -88,6 +88,14 @@ class Exit:
             outside_s=self._since(each for each in others if not each.suspect),
             watched_s=self.watched_s,
         )
+
+    @property
+    def in_storm(self) -> bool:
+        """
+        Whether it was killed like others right before it.
+        """
+        latest_s = self._since(self.kills)
+        return self.kill is not None and latest_s is not None and latest_s <= SAME_S
 
     def _since(self, kills: Iterable[Kill]) -> float | None:
         return next((round(self.at - each.at, 3) for each in kills), None)

@@ -336,7 +336,9 @@ class Fleet:
         ended = self.exits.read(child, code, recorder)
         # At once: else those that die together would each wait for the others' help.
         child.over = ended.drained and child.kind is Kind.ISOLATED
-        child.died_young = child.state == "starting" or child.ending is Ending.UNFIT
+        young = child.state == "starting" or child.ending is Ending.UNFIT
+        # A storm kills the newborn too: that is no sign that they cannot start.
+        child.died_young = young and not (self._announced and ended.in_storm)
         child.state = "dead"
         child.ended.set()
         if child.over:  # too often to ask the server about every open mission

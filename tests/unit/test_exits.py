@@ -128,6 +128,18 @@ def test_a_death_tells_of_the_kills_before_it(exits: Exits, clock: Clock) -> Non
     assert not death.own
 
 
+def test_kills_in_a_row_are_a_storm(exits: Exits, clock: Clock) -> None:
+    """
+    What is killed at its start then is no sign that workers cannot start.
+    """
+    assert not killed(exits).in_storm
+    clock.now += 0.5
+    assert killed(exits).in_storm
+    assert not exits.read(child(), 1, NOWHERE).in_storm
+    clock.now += 60
+    assert not killed(exits).in_storm
+
+
 def test_ones_own_earlier_deaths_are_no_weather(exits: Exits, clock: Clock) -> None:
     """
     A task's by its name; an item's also where it died among others, in another lease.
