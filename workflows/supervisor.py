@@ -46,6 +46,9 @@ with workflow.unsafe.imports_passed_through():
 STATUS = SearchAttributeKey.for_keyword("OutlastStatus")
 TENANT = SearchAttributeKey.for_keyword("OutlastTenant")
 
+# How a task's ending may end without an outcome.
+ENDS = (Exception, asyncio.CancelledError)
+
 
 # With another number of inputs than one the call itself is refused: a TypeError.
 @workflow.defn(name="Supervisor", failure_exception_types=FAULTS)
@@ -405,7 +408,9 @@ class SupervisorWorkflow:
         ending = [self.running[task][1] for task in tasks if task in self.running]
         for each in ending:
             each.cancel()
-        await asyncio.gather(*ending, return_exceptions=True)
+        for found in await asyncio.gather(*ending, return_exceptions=True):
+            if isinstance(found, BaseException) and not isinstance(found, ENDS):
+                raise found  # the workflow is evicted: else this would be for ever
 
     async def _settle(self, settling: Settling) -> None:
         """
