@@ -203,7 +203,7 @@ async def _cancelled(
         # Whoever takes over is waited for, the line in the books is not.
         _close(attempt, "handed on: the worker drained")
         return _error(attempt, "the worker drained", DRAINED, final=True)
-    if away.done():
+    if away.done() and not away.cancelled():
         _close(attempt, "handed on: the store is away")
         return _uncounted(attempt, away.result())
     await _end(attempt, "cancelled")

@@ -431,6 +431,9 @@ async def test_a_terminated_mission_is_resumed_from_the_ledger(
             await following
         assert await halted.state() == INTERRUPTED
         assert halted.books.under_way() == 0
+        while not (ending := halted.books.attempts(name)[-1]["ending"]):
+            await halted.state()  # until its next heartbeat is refused
+        assert ending == "cancelled"
         halted.gate.set()
         await resume(lasting_crew.client, lasting_crew.store, name)
         report = await ended(
