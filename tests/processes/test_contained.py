@@ -4,6 +4,7 @@ started by exec.
 """
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from itertools import pairwise
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from drills.mesh import family
 from drills.real import ROOT, Home, mission, wait_for
 from outlast.runtime.embedded import Server, choose_ports
 
@@ -96,14 +98,18 @@ def test_a_guest_is_contained(home: Home, tmp_path: Path) -> None:
 
 def test_a_drain_is_no_crash_for_who_takes_sigterm(home: Home, tmp_path: Path) -> None:
     """
-    The worker is asked over its channel: the attempt is handed on, uncounted.
+    The worker is asked over its channel: the attempt is handed on, uncounted. A hang-up
+    ends no worker: that is the parent's to do.
     """
     name = f"listens-{tmp_path.name}"
     path = mission(tmp_path / "listens.yaml", [task("listens", tmp_path)], id=name)
     running = home.begin("run", path, "--json")
     wait_for(lambda: log_of(tmp_path, "listens").exists(), "the first attempt")
-    home.fleets[0].process.send_signal(signal.SIGTERM)
-    assert home.fleets[0].process.wait(timeout=30) == 0
+    parent = home.fleets[0].process
+    for pid in family(parent.pid)[1:]:
+        os.kill(pid, signal.SIGHUP)  # as a terminal does that is closed: to all of them
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(timeout=30) == 0
     home.fleets[:] = [home.fleet(2)]
 
     assert running.wait(timeout=60) == 0
