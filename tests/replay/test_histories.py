@@ -35,6 +35,7 @@ MISSIONS = {
     "late",
     "parked",
     "paused",
+    "quarantined",
     "redone",
     "rerouted",
     "spread",
