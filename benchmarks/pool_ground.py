@@ -172,6 +172,7 @@ def ground(args: argparse.Namespace) -> Iterator[Bench]:
         folder = Path(place)
         home = Home(folder, Server(folder, *choose_ports(None, None)))
         home.extra["OUTLAST_AGENTS"] = "benchmarks.pool_agents"
+        home.extra["OUTLAST_LARGEST_MB"] = "1"  # for the item that is too large
         home.extra[PLAYS] = str(folder / "plays")
         home.start_server()
         try:

@@ -90,13 +90,14 @@ def work(
     if roles is not None:
         os.environ["OUTLAST_ROLES"] = roles  # the workers look there
     _refuse_what_cannot_work(chosen)
+    listen = health_host, health_port
+    Health(dict, *listen).close()  # a port that is taken is no reason to wait first
     place = None if peer is None else _place(chosen, peer, bind, join)
     if place is not None and _has_no_temporal(chosen):
         raise typer.Exit(asyncio.run(_with_own_temporal(chosen, as_json)))
     _join_temporal(chosen)
     _refuse_what_cannot_be_shared(chosen)
     telemetry.begin("fleet")
-    listen = health_host, health_port
     keeping = _keep(chosen, as_json, listen, place, tied)
     raise typer.Exit(asyncio.run(keeping))
 

@@ -222,6 +222,7 @@ def test_poison_among_others_is_a_dead_letter_each(ground: Ground) -> None:
     Killers, one that raises, one that hangs and one too large among 500: true causes,
     at most 3 deaths each, and every neighbour done.
     """
+    ground.home.extra["OUTLAST_LARGEST_MB"] = "1"
     fleet = ground.home.fleet(processes=2)
     items = numbered(500)
     for number, how in POISON.items():
@@ -436,6 +437,7 @@ def test_dead_letters_are_redriven_once_the_cause_is_mended(ground: Ground) -> N
     """
     By cause, by item, and all: what was given up is done then, and no more than that.
     """
+    ground.home.extra["OUTLAST_LARGEST_MB"] = "1"
     fleet = ground.home.fleet(processes=2)
     items = numbered(40)
     for number in (3, 9, 20):

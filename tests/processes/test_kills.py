@@ -84,7 +84,7 @@ def test_a_mission_survives_the_kill_of_an_agent_process_every_two_seconds(
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("away_s", [1.0, 15.0])
+@pytest.mark.parametrize("away_s", [1.0, pytest.param(15.0, marks=pytest.mark.long)])
 def test_a_mission_survives_the_kill_of_the_server(
     home: Home, tmp_path: Path, away_s: float
 ) -> None:

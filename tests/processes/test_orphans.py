@@ -153,6 +153,7 @@ def test_a_blocked_worker_does_not_outlive_its_parent(own: Course, how: str) -> 
         own.never_twice_at_once(name)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 def test_a_frozen_zygote_holds_up_no_birth_for_good(own: Course) -> None:
     """

@@ -39,6 +39,7 @@ def line_of(process: subprocess.Popen[str]) -> dict[str, object]:
     return found
 
 
+@pytest.mark.long
 def test_killed_at_any_moment_it_is_whole_again_with_one_command(
     ground: Ground,
 ) -> None:

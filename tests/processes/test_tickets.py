@@ -121,6 +121,7 @@ async def poisoner(given: dict, ctx: Context) -> None:
 """
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_documents_that_break_their_parser_are_gaps(home: Home, tmp_path: Path) -> None:
     """

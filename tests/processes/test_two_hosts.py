@@ -5,6 +5,8 @@ machine allows.
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from test_kills import assert_each_once, rehearsals
 
 from drills.postgres import Postgres
-from drills.real import Fleet, Home, events, mission, wait_for
+from drills.real import ROOT, Fleet, Home, events, mission, wait_for
 
 TASKS = 6
 AWAY_S = 20.0
@@ -119,16 +121,38 @@ def test_nothing_is_lost_while_the_database_is_away(
     ],
     ids=["away", "another kind"],
 )
-@pytest.mark.parametrize("command", ["worker.py", "starter.py"])
-def test_a_store_that_refuses_is_one_sentence(
-    home: Home, command: str, url: str, told: str
-) -> None:
+def test_a_store_that_refuses_is_one_sentence(home: Home, url: str, told: str) -> None:
     """
-    At start, without the password, and nothing is left running.
+    Without the password.
     """
     home.extra["OUTLAST_DATABASE_URL"] = url
-    said = home.run(command, *([] if command == "worker.py" else ["audit"]))
+    said = home.starter("audit")
     assert said.code == 2
     (line,) = said.err.strip().splitlines()
     assert told in line
     assert "secret" not in line
+
+
+def test_a_fleet_waits_for_a_database_that_is_away_and_for_no_other(home: Home) -> None:
+    """
+    It says so, without the password, and ends when it is asked to.
+    """
+    home.extra["OUTLAST_DATABASE_URL"] = "mysql://me:secret@localhost/outlast"
+    refused = home.run("worker.py")
+    assert refused.code == 2
+    assert "secret" not in refused.err
+
+    away = "postgresql://nobody:secret@127.0.0.1:1/outlast"
+    fleet = subprocess.Popen(
+        [sys.executable, "worker.py", "--processes", "1"],
+        cwd=ROOT,
+        env={**home.environment, "OUTLAST_DATABASE_URL": away},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert fleet.stderr is not None
+    line = next(each for each in fleet.stderr if "store.away" in each)
+    assert "127.0.0.1:1" in line
+    assert "secret" not in line
+    fleet.terminate()
+    assert fleet.wait(timeout=60) == 0

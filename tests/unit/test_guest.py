@@ -546,9 +546,9 @@ class LedgerThatWaits(Ledger):
         assert self._method != "begin" or self.back.wait(BOUND_S)
         return super().begin(*args)
 
-    def record(self, *args: Any) -> None:
+    def record_text(self, *args: Any) -> None:
         assert self._method != "record" or self.back.wait(BOUND_S)
-        super().record(*args)
+        super().record_text(*args)
 
 
 @pytest.mark.parametrize("method", ["begin", "record"])

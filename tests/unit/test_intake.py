@@ -158,7 +158,7 @@ BAD_FIELDS = {
     ),
     "field that is no name": (f"goal: g\n1: 2\n{ONE_TASK}", "1"),
     "limit of another type": (f"goal: g\nlimits: {{tasks: x}}\n{ONE_TASK}", "tasks"),
-    "limit over its cap": (f"goal: g\nlimits: {{tasks: 501}}\n{ONE_TASK}", "tasks"),
+    "limit over its cap": (f"goal: g\nlimits: {{tasks: 5001}}\n{ONE_TASK}", "tasks"),
     "no time": (f"goal: g\nlimits: {{deadline_s: 0}}\n{ONE_TASK}", "deadline_s"),
     "input that is no JSON": (
         "goal: g\ntasks: [{id: a, role: r, input: {day: 2024-05-01}}]",

@@ -141,8 +141,8 @@ def test_contracts_are_frozen(contract) -> None:
     [
         (Limits, {"concurrency": 0}),
         (Limits, {"concurrency": 101}),
-        (Limits, {"tasks": 501}),
-        (Limits, {"depth": 101}),
+        (Limits, {"tasks": 5_001}),
+        (Limits, {"depth": 5_001}),
         (Limits, {"deadline_s": 0}),
         (Limits, {"deadline_s": 30 * 86_400 + 1}),
         (Limits, {"tokens": -1}),

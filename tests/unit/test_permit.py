@@ -204,7 +204,7 @@ async def test_what_is_held_for_long_is_handed_on(
     assert Policy().held_s == HELD_S < Policy().attempt_limit_s / 2
 
 
-async def test_being_handed_on_by_the_mesh_is_no_failure() -> None:
+async def test_being_handed_on_by_the_mesh_is_no_failure(ledger: Ledger) -> None:
     """
     The workflow hears of it as of a worker that drains, which counts nothing.
     """
@@ -213,7 +213,7 @@ async def test_being_handed_on_by_the_mesh_is_no_failure() -> None:
         raise HeldError("held")
 
     saved = Checkpoint(seq=3)
-    place = SimpleNamespace(ledger=None, drain_s=0.0)
+    place = SimpleNamespace(ledger=ledger, drain_s=0.0, beat_s=1.0)
     attempt: Any = SimpleNamespace(
         claim=None, checkpoint=saved, hand=NOBODY, place=place
     )
