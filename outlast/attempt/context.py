@@ -80,8 +80,6 @@ class Context:
         self._ledger = ledger
         self._assignment = assignment
         self._checkpoint = checkpoint
-        self._saving = asyncio.Lock()  # saves are written in the order of their calls
-        self._turn = asyncio.Lock()
         self._kind: Any = None  # what progress is resumed as
         self._said = ""
         self._hand: Hand = NOBODY
@@ -93,9 +91,18 @@ class Context:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waits: set[asyncio.Task[Any]] = set()  # what threads wait for
 
+    # Made when the first one is wanted: most items of batches want none.
+
+    @cached_property
+    def _saving(self) -> asyncio.Lock:
+        return asyncio.Lock()  # saves are written in the order of their calls
+
+    @cached_property
+    def _turn(self) -> asyncio.Lock:
+        return asyncio.Lock()
+
     @cached_property
     def _effects(self) -> Effects:
-        # When the first one is wanted: most items of batches want none.
         permission = permission_of(self._assignment, self._can_ask)
         return Effects(
             self._claim, permission, self._ledger, self.gate, self._write, self._note

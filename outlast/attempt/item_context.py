@@ -64,11 +64,18 @@ class ItemContext(Context):
         )
         self._checkpoint, self.begun = found.checkpoint, True
 
+    @property
+    def is_beginning(self) -> bool:
+        """
+        Whether a claim is under way.
+        """
+        return self._beginning is not None and not self._beginning.done()
+
     async def settled(self) -> None:
         """
         Wait until a claim under way is in the ledger, or is not.
         """
-        if self._beginning is not None and not self._beginning.done():
+        if self._beginning is not None:
             await asyncio.wait([self._beginning])
 
     async def _may_write(self) -> None:

@@ -193,7 +193,8 @@ class Lent:
             await self._fail(group, failure_of(error))
         finally:
             self._let_go(group, ctx)
-        await self._settling.write_in_time()
+        if self._settling.is_due:
+            await self._settling.write()
 
     def _context_of(self, item: Item) -> ItemContext:
         assert self.claim is not None
@@ -210,10 +211,10 @@ class Lent:
         return ItemContext(self.agent, self.ledger, batch, claim)
 
     async def _call(self, lane: Lane, group: list[Item], ctx: ItemContext) -> list[Any]:
-        texts = [
-            await self._text(item) if is_folded(item.body) else item.body
-            for item in group
-        ]
+        texts = [item.body for item in group]
+        for at, body in enumerate(texts):
+            if is_folded(body):
+                texts[at] = await self._whole(body)
 
         def read(agent: Agent) -> Any:
             return agent.read_items(texts)
@@ -224,19 +225,20 @@ class Lent:
             value = await playing.result(read)
         finally:
             lane.ctx = None
-            await ctx.settled()
+            if ctx.is_beginning:
+                await ctx.settled()
         if not self.agent.batch_size:
             return [value]
         if not isinstance(value, list) or len(value) != len(group):
             raise TaskError(f"{len(group)} items need a list of as many results")
         return value
 
-    async def _text(self, item: Item) -> str:
+    async def _whole(self, body: str) -> str:
         """
         Read an item that lies beside its row, since it is large.
         """
         whole = self.ledger.items.whole
-        return await self.ledger.store.run(whole, self.lease.batch.id, item.body)
+        return await self.ledger.store.run(whole, self.lease.batch.id, body)
 
     def _hold(self, group: list[Item]) -> None:
         for item in group:

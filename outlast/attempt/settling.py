@@ -47,13 +47,13 @@ class Settling:
         """
         self._closing.append(claim)
 
-    async def write_in_time(self) -> None:
+    @property
+    def is_due(self) -> bool:
         """
-        Write when there is enough to write, or when something has waited for long.
+        Whether there is enough to write, or something has waited for long.
         """
         enough = len(self._rows) >= WRITE_ITEMS or self._chars >= WRITE_CHARS
-        if enough or self._late:
-            await self.write()
+        return enough or self._late
 
     def write_meanwhile(self) -> None:
         """
