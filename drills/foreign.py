@@ -262,7 +262,10 @@ class Drill:
         pids = fleet.pids("agents") + fleet.pids("workflows")
         if not pids:
             return False
-        os.kill(self.dice.choice(pids), signal.SIGKILL)
+        try:
+            os.kill(self.dice.choice(pids), signal.SIGKILL)
+        except ProcessLookupError:  # it has ended by itself since
+            return False
         return True
 
     async def kill_server(self, _: str) -> bool:
