@@ -84,7 +84,7 @@ def _lose_host(folder: Path, trials: int) -> Row:
         shared = {"OUTLAST_DATABASE_URL": postgres.database()}
         with _stack(folder / "two", **shared) as home:
             home.fleet(processes=3)
-            row = Trials(home, folder).lose_fleet(trials, host_too=True)
+            row = Trials(home, home.path).lose_fleet(trials, host_too=True)
     finally:
         postgres.stop("immediate")
     print(row, file=sys.stderr, flush=True)
