@@ -1,5 +1,5 @@
 """
-What the fleet costs in peace: CPU seconds an attempt, with it and without it.
+What the fleet costs while nothing fails: CPU seconds an attempt, with and without it.
 
     python -m benchmarks.peace [--pairs 10]
 

@@ -63,7 +63,7 @@ def kill_on(bench: Bench, killed: dict[int, float], starter: Starter) -> None:
 
 def _judge_plays(plays: Path, killed: dict[int, float]) -> list[Row]:
     """
-    Charge each repetition of an item to whoever had played it last.
+    Charge each repetition of an item to the process that had played it last.
     """
     last: dict[int, int] = {}
     redone: Counter[int] = Counter()

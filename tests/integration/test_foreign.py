@@ -404,6 +404,15 @@ class Halted:
         await self.begun.wait()
         return handle
 
+    async def resumed(self) -> Report:
+        """
+        Open its gate, resume it and wait for its end.
+        """
+        self.gate.set()
+        client, name = self.crew.client, self.crew.name
+        await resume(client, self.crew.store, name)
+        return await ended(client.get_workflow_handle(name, result_type=Report))
+
     async def state(self) -> str:
         """
         Look at it, and read its record.
@@ -434,11 +443,7 @@ async def test_a_terminated_mission_is_resumed_from_the_ledger(
         while not (ending := halted.books.attempts(name)[-1]["ending"]):
             await halted.state()  # until its next heartbeat is refused
         assert ending == "cancelled"
-        halted.gate.set()
-        await resume(lasting_crew.client, lasting_crew.store, name)
-        report = await ended(
-            lasting_crew.client.get_workflow_handle(name, result_type=Report)
-        )
+        report = await halted.resumed()
     assert report.status is Status.COMPLETED
     assert halted.played["a"] == 1
     assert await halted.state() == "completed"
@@ -455,11 +460,7 @@ async def test_a_deleted_mission_is_resumed_from_its_record(lasting_crew: Crew) 
         await delete(lasting_crew, name)
         while await halted.state() != INTERRUPTED:
             pass  # the server deletes a moment later
-        halted.gate.set()
-        await resume(lasting_crew.client, lasting_crew.store, name)
-        report = await ended(
-            lasting_crew.client.get_workflow_handle(name, result_type=Report)
-        )
+        report = await halted.resumed()
     assert report.status is Status.COMPLETED
     assert halted.played["a"] == 1
 
@@ -543,7 +544,6 @@ async def test_a_resumed_mission_does_not_ask_again(lasting_crew: Crew) -> None:
     What was approved and done in the run before is taken from the ledger.
     """
     halted = Halted(lasting_crew)
-    name = lasting_crew.name
     asks = Approval(before="start")
     tasks = [task("a", "first", approval=asks), task("b", "second", needs=["a"])]
     async with lasting_crew.at_work(), asyncio.timeout(BOUND_S):
@@ -553,11 +553,7 @@ async def test_a_resumed_mission_does_not_ask_again(lasting_crew: Crew) -> None:
         await halted.begun.wait()
         await handle.terminate(reason="by hand")
         assert await halted.state() == INTERRUPTED
-        halted.gate.set()
-        await resume(lasting_crew.client, lasting_crew.store, name)
-        report = await ended(
-            lasting_crew.client.get_workflow_handle(name, result_type=Report)
-        )
+        report = await halted.resumed()
     assert report.status is Status.COMPLETED
     assert halted.played["a"] == 1
 

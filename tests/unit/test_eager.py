@@ -12,6 +12,7 @@ import pytest
 from outlast.attempt.eager import Starter
 
 whose: ContextVar[str] = ContextVar("whose", default="")
+customer: ContextVar[str] = ContextVar("customer", default="")
 
 
 @pytest.fixture
@@ -167,3 +168,19 @@ async def test_a_start_that_is_cancelled_begins_nothing(starter: Starter) -> Non
         await starting
 
     assert began == []
+
+
+async def test_a_context_variable_that_its_starter_lacks_does_not_reach_the_next(
+    starter: Starter,
+) -> None:
+    """
+    What one customer's item has set must not be seen by another's.
+    """
+
+    async def act() -> Any:
+        found = customer.get()
+        customer.set("mine")
+        return found
+
+    assert (await ends(starter, act))[0] == ""
+    assert (await ends(starter, act))[0] == ""
