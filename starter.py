@@ -1,8 +1,9 @@
 """
-Start a mission and follow it; ask, look, pause, cancel, explain.
+Start a mission and follow it; ask, look, pause, cancel, explain: `outlast` in a
+checkout that is not installed.
 """
 
-from outlast.cli.app import main
+from outlast.__main__ import main
 
 if __name__ == "__main__":
     main()

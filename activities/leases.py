@@ -8,7 +8,6 @@ from typing import Any
 
 from temporalio import activity
 
-from activities.child_ends import tell_parent
 from outlast.attempt.agent import Agent
 from outlast.attempt.counts import DEAD_ITEMS, count
 from outlast.attempt.current_run import order_of
@@ -24,6 +23,7 @@ from outlast.contracts.pool import (
     lease_id,
     lease_type,
 )
+from outlast.crew.child_ends import tell_parent
 from outlast.store.batches import Batches
 from outlast.store.database import Store
 from outlast.store.items import Items

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from activities.answering.handover import Gap, Index, Source
 from outlast import Context, FanOut, GiveUp, agent
 from outlast.contracts.models import FanOutRef
 from outlast.contracts.policies import Policy
+from outlast.crew.answering.handover import Gap, Index, Source
 from outlast.store import library
 from outlast.store.database import shared
 from outlast.store.folder import look

@@ -4,9 +4,9 @@ The planner: split a question into what can be looked up, and say who does what.
 
 from pydantic import JsonValue
 
-from activities.answering.handover import Index, Part, Plan, Source
-from activities.answering.splitting import split
 from outlast import Context, FollowUps, Task, agent
+from outlast.crew.answering.handover import Index, Part, Plan, Source
+from outlast.crew.answering.splitting import split
 from outlast.store.root import OutputPath
 
 

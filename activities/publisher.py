@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from activities.answering.handover import Citation, Index, Publication, Review
 from outlast import Context, agent
 from outlast.contracts.names import MissionName
 from outlast.contracts.texts import markdown, markdown_name
+from outlast.crew.answering.handover import Citation, Index, Publication, Review
 from outlast.store.passages import flat
 from outlast.store.private import make_folder
 from outlast.store.root import OutputPath, writable

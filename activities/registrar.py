@@ -10,7 +10,6 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.child_ends import tell_parent
 from outlast.attempt.attempt_order import dispatch_of
 from outlast.attempt.counts import DEAD_TASKS, PARKED, count
 from outlast.attempt.current_run import order_of
@@ -26,6 +25,7 @@ from outlast.contracts.models import Answer, Assignment, Mission, Opening, fille
 from outlast.contracts.reports import Report, Status
 from outlast.contracts.texts import SUMMARY_CHARS, digest, shorten
 from outlast.contracts.trees import MISSION_ROLE
+from outlast.crew.child_ends import tell_parent
 from outlast.store.books import Books
 from outlast.store.database import Store
 

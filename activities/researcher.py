@@ -2,9 +2,9 @@
 The researcher: find the sentences that answer one sub-question, or that none does.
 """
 
-from activities.answering.evidence import gather
-from activities.answering.handover import Citation, Index, Part, Research
 from outlast import Context, GiveUp, agent
+from outlast.crew.answering.evidence import gather
+from outlast.crew.answering.handover import Citation, Index, Part, Research
 from outlast.store.database import Store, shared
 
 

@@ -10,7 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from activities.answering.handover import (
+from outlast import Context, Redo, agent
+from outlast.crew.answering.handover import (
     Citation,
     Draft,
     Paragraph,
@@ -18,7 +19,6 @@ from activities.answering.handover import (
     Source,
     compose,
 )
-from outlast import Context, Redo, agent
 from outlast.store import quotes
 from outlast.store.database import shared
 from outlast.store.parsing import UnreadableDocumentError, decoded, load, parse

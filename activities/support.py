@@ -15,14 +15,14 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from activities.answering.handover import Index, Research
-from activities.answering.replies import questions, reply
-from activities.publisher import write
-from activities.researcher import research
-from activities.reviewer import stands
 from outlast import Context, FanOut, GiveUp, agent
 from outlast.contracts.models import FanOutRef
 from outlast.contracts.texts import digest, markdown, shorten
+from outlast.crew.answering.handover import Index, Research
+from outlast.crew.answering.replies import questions, reply
+from outlast.crew.publisher import write
+from outlast.crew.researcher import research
+from outlast.crew.reviewer import stands
 from outlast.store.database import shared
 from outlast.store.folder import scan
 from outlast.store.parsing import UnreadableDocumentError, decoded, load

@@ -4,8 +4,8 @@ The writer: compose the answer from what was found, and say what was not.
 
 from pydantic import BaseModel
 
-from activities.answering.handover import Draft, Paragraph, Part, Research, compose
 from outlast import Context, Degraded, agent
+from outlast.crew.answering.handover import Draft, Paragraph, Part, Research, compose
 
 NOTHING = "The documents do not answer this"
 

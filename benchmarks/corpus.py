@@ -17,10 +17,10 @@ from pathlib import Path
 
 import yaml
 
-from activities import writer
-from activities.answering.handover import Draft
-from activities.answering.splitting import split
-from activities.researcher import research
+from outlast.crew import writer
+from outlast.crew.answering.handover import Draft
+from outlast.crew.answering.splitting import split
+from outlast.crew.researcher import research
 from outlast.store.database import Store
 from outlast.store.library import library_id, update
 

@@ -245,7 +245,7 @@ def _has_parent(pid: int) -> bool:
     Say whether a fleet's parent is among the ancestors of *pid*.
     """
     while pid > 1:
-        if "worker.py" in command_of(pid):
+        if {"worker.py", "outlast.worker"} & set(command_of(pid)):
             return True
         stat = Path(f"/proc/{pid}/stat").read_text()
         pid = int(stat.rpartition(")")[2].split()[1])

@@ -34,7 +34,7 @@ LIMIT_S = 60.0
 GONE_S = 20.0
 # For how long each of them takes on the reference machine.
 PHASES = {"start": 3.0, "work": 1.5, "stop": 0.6}
-SERVER, FLEET = ("--db-filename",), ("worker.py", "outlast.fleet")
+SERVER, FLEET = ("--db-filename",), ("outlast.worker", "outlast.fleet")
 # Which processes die with the owner, by what their commands have in them.
 PARTS = {
     "dev": (),
@@ -105,7 +105,7 @@ class Ground:
         Say whether one server and one fleet are alive, and no more.
         """
         return all(
-            len(self.alive(part)) == 1 for part in ("--db-filename", "worker.py")
+            len(self.alive(part)) == 1 for part in ("--db-filename", "outlast.worker")
         )
 
     def stop(self) -> None:

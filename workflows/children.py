@@ -24,8 +24,8 @@ from temporalio.exceptions import (
 
 from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.policies import SHIPPED
-from workflows.closing import BOOKS, await_uncancelled
-from workflows.renewal import Renewal
+from outlast.workflows.closing import BOOKS, await_uncancelled
+from outlast.workflows.renewal import Renewal
 
 # Nobody signals for a child that is terminated. So its record is looked at by itself
 # too, ever more seldom: a child may wait for a person for weeks.

@@ -28,10 +28,10 @@ from outlast.contracts.policies import (
 )
 from outlast.contracts.quarantine import Quarantine
 from outlast.contracts.texts import CAUSE_CHARS, shorten
-from workflows.closing import BOOKS
-from workflows.renewal import Renewal
-from workflows.routes import unplayed
-from workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
+from outlast.workflows.closing import BOOKS
+from outlast.workflows.renewal import Renewal
+from outlast.workflows.routes import unplayed
+from outlast.workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
 
 # A task that is lost so often without a beat may be what freezes its hosts.
 LOST_LIMIT = 10

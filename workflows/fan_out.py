@@ -9,8 +9,8 @@ from temporalio.exceptions import ActivityError, ChildWorkflowError
 from outlast.contracts.models import FanOutRef, Mission
 from outlast.contracts.pool import Batch, BatchReport, PoolState, batch_report_in
 from outlast.contracts.scopes import Scope
-from workflows.children import Child, Children
-from workflows.dispatch import told_to_end
+from outlast.workflows.children import Child, Children
+from outlast.workflows.dispatch import told_to_end
 
 
 async def run_fan_out(

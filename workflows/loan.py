@@ -20,8 +20,8 @@ with workflow.unsafe.imports_passed_through():
         lease_type,
     )
     from outlast.contracts.quarantine import Quarantine
-    from workflows.dispatch import RETRIES
-    from workflows.verdict import Verdict
+    from outlast.workflows.dispatch import RETRIES
+    from outlast.workflows.verdict import Verdict
 
 LEASE_LIMIT = timedelta(days=7)
 # Deaths of an item before it is given up, the last of them alone.

@@ -38,18 +38,18 @@ with workflow.unsafe.imports_passed_through():
         next_size,
     )
     from outlast.contracts.texts import CAUSE_CHARS, shorten
-    from workflows.closing import failure_of_batch, parent_run
-    from workflows.dispatch import (
+    from outlast.workflows.closing import failure_of_batch, parent_run
+    from outlast.workflows.dispatch import (
         AGAIN,
         HANDED_BACK,
         DispatchNumbers,
         Supersession,
     )
-    from workflows.entry import NOTHING, nothing_to_do, read_state, refusal
-    from workflows.faults import FAULTS, cause_of
-    from workflows.loan import Loan, dispatch
-    from workflows.renewal import GRACE_S
-    from workflows.verdict import Next, Verdict, judge
+    from outlast.workflows.entry import NOTHING, nothing_to_do, read_state, refusal
+    from outlast.workflows.faults import FAULTS, cause_of
+    from outlast.workflows.loan import Loan, dispatch
+    from outlast.workflows.renewal import GRACE_S
+    from outlast.workflows.verdict import Next, Verdict, judge
 
 KEEPING_LIMIT = timedelta(seconds=60)
 KEEPING_ATTEMPTS = 100_000

@@ -30,14 +30,14 @@ from outlast.contracts.policies import Policy
 from outlast.contracts.reports import Outcome, Running, Status
 from outlast.contracts.texts import CAUSE_CHARS, shorten
 from outlast.contracts.trees import MISSION_ROLE
-from workflows.children import Children
-from workflows.dispatch import DispatchNumbers, Pursuit, recorded, told_to_end
-from workflows.fan_out import run_fan_out
-from workflows.people import Desk, Said
-from workflows.renewal import Renewal
-from workflows.routes import Routes, unplayed
-from workflows.tree import ENDS, grow
-from workflows.verdict import Next, Verdict
+from outlast.workflows.children import Children
+from outlast.workflows.dispatch import DispatchNumbers, Pursuit, recorded, told_to_end
+from outlast.workflows.fan_out import run_fan_out
+from outlast.workflows.people import Desk, Said
+from outlast.workflows.renewal import Renewal
+from outlast.workflows.routes import Routes, unplayed
+from outlast.workflows.tree import ENDS, grow
+from outlast.workflows.verdict import Next, Verdict
 
 
 @dataclass(frozen=True)

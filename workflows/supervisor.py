@@ -33,15 +33,15 @@ with workflow.unsafe.imports_passed_through():
     from outlast.contracts.plan import ANSWERED, Plan, settle
     from outlast.contracts.reports import Outcome, Progress, Report, Status, fitting
     from outlast.contracts.texts import CAUSE_CHARS, shorten
-    from workflows.board import MOST_ROWS, board
-    from workflows.children import Children
-    from workflows.closing import close_books, failure_of, open_books, report_of
-    from workflows.dispatch import DispatchNumbers, told_to_end
-    from workflows.entry import NOTHING, read_mission, refusal, without_tasks
-    from workflows.faults import FAULTS, cause_of
-    from workflows.people import Desk
-    from workflows.renewal import Renewal
-    from workflows.settling import Ground, Settling, Turn
+    from outlast.workflows.board import MOST_ROWS, board
+    from outlast.workflows.children import Children
+    from outlast.workflows.closing import close_books, failure_of, open_books, report_of
+    from outlast.workflows.dispatch import DispatchNumbers, told_to_end
+    from outlast.workflows.entry import NOTHING, read_mission, refusal, without_tasks
+    from outlast.workflows.faults import FAULTS, cause_of
+    from outlast.workflows.people import Desk
+    from outlast.workflows.renewal import Renewal
+    from outlast.workflows.settling import Ground, Settling, Turn
 
 STATUS = SearchAttributeKey.for_keyword("OutlastStatus")
 TENANT = SearchAttributeKey.for_keyword("OutlastTenant")

@@ -9,10 +9,10 @@ from outlast.contracts.models import Assignment, Mission
 from outlast.contracts.reports import Report, Status, report_in
 from outlast.contracts.texts import title
 from outlast.contracts.trees import child_of
-from workflows.children import Child, Children
-from workflows.closing import BOOKS
-from workflows.dispatch import DispatchNumbers, Supersession
-from workflows.verdict import Next, Verdict, judge
+from outlast.workflows.children import Child, Children
+from outlast.workflows.closing import BOOKS
+from outlast.workflows.dispatch import DispatchNumbers, Supersession
+from outlast.workflows.verdict import Next, Verdict, judge
 
 ENDS = {
     Status.COMPLETED: Status.DONE,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
 
-from activities.answering.questions import Term
-from activities.answering.vocabulary import roots
+from outlast.crew.answering.questions import Term
+from outlast.crew.answering.vocabulary import roots
 from outlast.store.search import Hit
 from outlast.store.sentences import Span, blocks, sentences
 

@@ -2,8 +2,8 @@
 Ask a library: search it for a question's terms and choose the evidence.
 """
 
-from activities.answering.extraction import Evidence, Weighed, extract
-from activities.answering.questions import Question, ask
+from outlast.crew.answering.extraction import Evidence, Weighed, extract
+from outlast.crew.answering.questions import Question, ask
 from outlast.store import search
 from outlast.store.database import Store
 

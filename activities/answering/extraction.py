@@ -9,10 +9,10 @@ the title or the sentences around it counts less. Under ENOUGH, nothing is an an
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from activities.answering.context import Context, Place, Run
-from activities.answering.fitness import fitness
-from activities.answering.questions import Question, Term
-from activities.answering.vocabulary import roots
+from outlast.crew.answering.context import Context, Place, Run
+from outlast.crew.answering.fitness import fitness
+from outlast.crew.answering.questions import Question, Term
+from outlast.crew.answering.vocabulary import roots
 from outlast.store.search import Hit
 from outlast.store.sentences import Span
 

@@ -5,9 +5,9 @@ Whether a quotation looks like an answer, whatever it is about. Pure.
 import re
 from collections.abc import Sequence
 
-from activities.answering.context import Context, Run, positions
-from activities.answering.kinds import Kind
-from activities.answering.questions import Question, Term
+from outlast.crew.answering.context import Context, Run, positions
+from outlast.crew.answering.kinds import Kind
+from outlast.crew.answering.questions import Question, Term
 from outlast.store.terms import stem
 
 # What a quotation gains that holds the kind of fact asked for, or loses without it.

@@ -10,8 +10,8 @@ from functools import cached_property
 from itertools import pairwise
 from math import log
 
-from activities.answering.kinds import DEFINITION, KINDS, Kind
-from activities.answering.vocabulary import (
+from outlast.crew.answering.kinds import DEFINITION, KINDS, Kind
+from outlast.crew.answering.vocabulary import (
     LIGHT_STEMS,
     PARTICLES,
     STOP_WORDS,

@@ -4,8 +4,8 @@ From a ticket to a reply. Pure.
 
 import re
 
-from activities.answering.handover import Paragraph, Part, Research, compose
-from activities.answering.splitting import split
+from outlast.crew.answering.handover import Paragraph, Part, Research, compose
+from outlast.crew.answering.splitting import split
 
 _SENTENCE = re.compile(r"(?<=[?!.])\s+")
 _GREETING = re.compile(

@@ -6,8 +6,8 @@ When in doubt a question stays whole: a part without its other half finds nothin
 
 import re
 
-from activities.answering.handover import Part
-from activities.answering.questions import Term, ask
+from outlast.crew.answering.handover import Part
+from outlast.crew.answering.questions import Term, ask
 
 MOST_PARTS = 4
 

@@ -32,11 +32,11 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RequestUsage, RunUsage, UsageLimits
 from pydantic_graph import End
 
-from activities.thinking.models import model_of, output
-from activities.thinking.service import ask, connect, in_our_terms
-from activities.thinking.thought import Thought
 from outlast import Context
 from outlast.contracts.errors import CheckpointError
+from outlast.crew.thinking.models import model_of, output
+from outlast.crew.thinking.service import ask, connect, in_our_terms
+from outlast.crew.thinking.thought import Thought
 
 T = TypeVar("T")
 

@@ -6,12 +6,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from activities.answering.handover import Part
-from activities.answering.questions import ask
-from activities.answering.splitting import MOST_PARTS
-from activities.planner import Order, planned
-from activities.thinking.thought import Thought, before, think
 from outlast import Context, FollowUps
+from outlast.crew.answering.handover import Part
+from outlast.crew.answering.questions import ask
+from outlast.crew.answering.splitting import MOST_PARTS
+from outlast.crew.planner import Order, planned
+from outlast.crew.thinking.thought import Thought, before, think
 
 INSTRUCTIONS = f"""
 Split the user's question into at most {MOST_PARTS} questions that can be looked up in

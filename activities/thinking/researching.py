@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from activities.answering.handover import Citation, Research
-from activities.researcher import Order, library_of
-from activities.thinking.thought import Fence, Thought, before, think
 from outlast import Context, GiveUp
 from outlast.contracts.texts import shorten
+from outlast.crew.answering.handover import Citation, Research
+from outlast.crew.researcher import Order, library_of
+from outlast.crew.thinking.thought import Fence, Thought, before, think
 from outlast.store import quotes, search
 from outlast.store.database import Store, shared
 

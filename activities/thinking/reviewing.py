@@ -5,10 +5,10 @@ say what their quotations say. It can only take away.
 
 from pydantic import BaseModel
 
-from activities.answering.handover import Paragraph, Review
-from activities.reviewer import Order, Verified, reviewed, verify
-from activities.thinking.thought import Fence, Thought, before, think
 from outlast import Context, Redo
+from outlast.crew.answering.handover import Paragraph, Review
+from outlast.crew.reviewer import Order, Verified, reviewed, verify
+from outlast.crew.thinking.thought import Fence, Thought, before, think
 
 INSTRUCTIONS = """
 You check numbered texts against the quotations below each. Name the numbers of those

@@ -27,11 +27,11 @@ from pydantic_ai.messages import ModelResponse
 from pydantic_ai.models import Model, infer_model
 from pydantic_graph import GraphRunContext
 
-from activities.thinking.models import silence_s
 from outlast import Context, GiveUp, TryLater
 from outlast.attempt import genai, spans
 from outlast.contracts.errors import ServiceError
 from outlast.contracts.policies import RETRY_AFTER_MOST_S
+from outlast.crew.thinking.models import silence_s
 
 Graph = GraphRunContext[Any, Any]
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from activities.thinking.models import present
 from outlast import Context, Policy, agent
 from outlast.contracts.texts import digest
+from outlast.crew.thinking.models import present
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ async def think(thought: Thought[T], ctx: Context) -> T:
 
     :raises TaskError: what the model's service made of it.
     """
-    from activities.thinking.conversation import converse
+    from outlast.crew.thinking.conversation import converse
 
     return await converse(thought, ctx)
 

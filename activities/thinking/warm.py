@@ -3,11 +3,11 @@ What workers import before they work, so that no thought waits for it: pydantic-
 the client of each model that is set. A model of no sort is refused here, in a sentence.
 """
 
-from activities.thinking import conversation
-from activities.thinking.models import VARIABLES, model_of, present
-from activities.thinking.service import connect
 from outlast import GiveUp
 from outlast.contracts.errors import BadInputError
+from outlast.crew.thinking import conversation
+from outlast.crew.thinking.models import VARIABLES, model_of, present
+from outlast.crew.thinking.service import connect
 
 __all__ = ["conversation"]
 

@@ -7,10 +7,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from activities.answering.handover import Draft, Paragraph
-from activities.thinking.thought import Fence, Thought, before, think
-from activities.writer import Order, drafted, quoted
 from outlast import Context, Degraded
+from outlast.crew.answering.handover import Draft, Paragraph
+from outlast.crew.thinking.thought import Fence, Thought, before, think
+from outlast.crew.writer import Order, drafted, quoted
 
 INSTRUCTIONS = """
 You answer questions from numbered quotations. For each numbered question write one

@@ -34,6 +34,7 @@ CAUSE_CHARS = 400
 
 STDLIB = sysconfig.get_paths()["stdlib"]
 INSTALLED = ("site-packages", "dist-packages")
+CHECKOUT = Path(__file__).parents[2]
 
 
 def import_agents(module: str) -> ModuleType:
@@ -48,10 +49,11 @@ def import_agents(module: str) -> ModuleType:
     """
     try:
         with undisturbed(IMPORT_LIMIT_S):
-            if not module.endswith(".py"):
+            if module.endswith(".py"):
+                return _import_file(module)
+            if not module.startswith("outlast."):
                 _make_importable(Path.cwd())
-                return importlib.import_module(module)
-            return _import_file(module)
+            return importlib.import_module(module)
     except (OutlastError, Interrupted):
         raise
     except BaseException as error:
@@ -113,6 +115,7 @@ def _importable_from(path: Path) -> Path:
 
 
 def _make_importable(folder: Path) -> None:
+    _step_back()
     if str(folder) in sys.path:
         return
     installed = [
@@ -120,6 +123,18 @@ def _make_importable(folder: Path) -> None:
     ]
     sys.path.insert(min(installed, default=len(sys.path)), str(folder))
     importlib.invalidate_caches()
+
+
+def _step_back() -> None:
+    """
+    Have the folder that holds this package searched last, where that is a checkout: it
+    has names that a project of a user may have, too.
+    """
+    if CHECKOUT.name in INSTALLED:
+        return
+    others = [each for each in sys.path if Path(each).absolute() != CHECKOUT]
+    if len(others) < len(sys.path):
+        sys.path[:] = [*others, str(CHECKOUT)]
 
 
 def _finds(name: str, path: Path) -> bool:

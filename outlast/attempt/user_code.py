@@ -9,14 +9,18 @@ import sysconfig
 from functools import lru_cache
 from pathlib import Path
 
-_HERE = Path(__file__).resolve().parents[1]
-_OURS = (f"{_HERE}{os.sep}", f"{_HERE.parent / 'workflows'}{os.sep}")
-_PYTHONS = tuple(
-    {
-        f"{os.path.realpath(path)}{os.sep}"
-        for name in ("stdlib", "platstdlib")
-        if (path := sysconfig.get_path(name))
-    }
+_PACKAGE = Path(__file__).parents[1]
+
+
+def _below(*folders: Path | str) -> tuple[str, ...]:
+    return tuple({f"{os.path.realpath(each)}{os.sep}" for each in folders})
+
+
+# In a checkout `workflows` and `crew` are links to folders beside the package.
+_OURS = _below(_PACKAGE, _PACKAGE / "workflows")
+_CREW = _below(_PACKAGE / "crew")
+_PYTHONS = _below(
+    *filter(None, map(sysconfig.get_path, ("stdlib", "platstdlib"))),
 )
 _LIBRARIES = ("site-packages", "dist-packages")
 
@@ -26,16 +30,20 @@ def is_ours(file: str) -> bool:
     """
     Say whether *file* is a part of this program.
     """
-    return os.path.realpath(file).startswith(_OURS)
+    whole = os.path.realpath(file)
+    return whole.startswith(_OURS) and not whole.startswith(_CREW)
 
 
 @lru_cache(maxsize=4096)
 def is_users(file: str) -> bool:
     """
-    Say whether *file* is a user's own: not ours, not Python's, and no library.
+    Say whether *file* is a user's own, or our crew's: not the engine's, not Python's,
+    and no library.
     """
     if file.startswith("<") or is_ours(file):
         return False
     whole = os.path.realpath(file)
+    if whole.startswith(_CREW):
+        return True
     installed = any(part in _LIBRARIES for part in Path(whole).parts)
     return not installed and not whole.startswith(_PYTHONS)

@@ -34,6 +34,7 @@ from outlast.runtime.reconcile import (
     interrupted,
     running_in,
 )
+from outlast.runtime.sdk import INSTALLED, untested
 from outlast.runtime.settings import settings
 from outlast.runtime.start import tags_known
 from outlast.store.batches import INTERRUPTED, Batches
@@ -61,7 +62,7 @@ async def examine(as_json: bool) -> int:
     """
     if as_json:
         keep_for_answer()
-    findings = [_try("python", _python), _try("server binary", find_cli)]
+    findings = [_try("python", _python), _sdk(), _try("server binary", find_cli)]
     findings += [_home(), _try("store", _store), _waits(), _try(AGENTS, _agents)]
     findings += shared_globals()
     findings += await _server()
@@ -126,6 +127,11 @@ def _try(what: str, look: Callable[[], str]) -> Finding:
 
 def _python() -> str:
     return sys.version.split()[0]
+
+
+def _sdk() -> Finding:
+    told = untested()
+    return Finding("temporalio", True, told or INSTALLED, warning=told is not None)
 
 
 def _home() -> Finding:

@@ -22,6 +22,7 @@ from outlast.runtime.connect import refuse_two_hosts
 from outlast.runtime.home import why_readable
 from outlast.runtime.locks import home_of
 from outlast.runtime.opening import open_store
+from outlast.runtime.sdk import untested
 from outlast.runtime.settings import Settings, settings, temporal_is_named
 from outlast.runtime.stack_state import look
 from outlast.runtime.use import COMING_S, temporal_of
@@ -148,6 +149,8 @@ async def _keep(
         logger.warning("fencing.off: for tests only")
     if not chosen.watchdog:
         logger.warning("watchdog.off: a frozen process stays, for tests only")
+    if other := untested():
+        logger.warning("sdk.untested: %s", other)
     told = _tell_json if as_json else _tell
     beside = None if place is None else _beside(place, chosen)
     if place is None:

@@ -4,9 +4,9 @@ The report of a question whose workers had no folder of the starter's to write i
 
 import sys
 
-from activities.answering.handover import Index, Review
-from activities.publisher import report, write
 from outlast.cli.missions import Conducted
+from outlast.crew.answering.handover import Index, Review
+from outlast.crew.publisher import report, write
 from outlast.runtime.settings import settings
 
 

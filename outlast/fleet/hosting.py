@@ -21,9 +21,6 @@ from temporalio.worker import (
     WorkerDeploymentConfig,
 )
 
-from activities.child_ends import ends_in
-from activities.leases import keeping, lend
-from activities.registrar import Fill, books_of
 from outlast.attempt.agent import Agent
 from outlast.attempt.guard import Place
 from outlast.attempt.hands import Hands
@@ -33,6 +30,9 @@ from outlast.attempt.permit import permits_of
 from outlast.contracts.names import MISSIONS_QUEUE, alone_queue_of, queue_of
 from outlast.contracts.policies import SHIPPED
 from outlast.contracts.pool import lease_queue_of
+from outlast.crew.child_ends import ends_in
+from outlast.crew.leases import keeping, lend
+from outlast.crew.registrar import Fill, books_of
 from outlast.fleet.alone import Turn
 from outlast.fleet.kinds import Kind
 from outlast.fleet.patience import Patience
@@ -43,8 +43,8 @@ from outlast.runtime.locks import home_of
 from outlast.runtime.settings import Settings
 from outlast.runtime.start import fill_in
 from outlast.store.database import Store
-from workflows.pool import PoolWorkflow
-from workflows.supervisor import SupervisorWorkflow
+from outlast.workflows.pool import PoolWorkflow
+from outlast.workflows.supervisor import SupervisorWorkflow
 
 # Without a name of the build each Worker hashes every loaded module: 0.6 s.
 BUILD_ID = "outlast"

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from outlast.attempt.user_code import is_ours, is_users
 from outlast.store.private import open_private, own_folder
 
 # Signals that agents are unlikely to take; 0 where there is no watchdog either.
@@ -34,7 +35,7 @@ LINE_BYTES = 400
 
 _FRAME = re.compile(r'^  File "(.+)", line (\d+) in (.+)$')
 _CALL = re.compile(r"([A-Za-z_][\w.]*)\(")
-_OURS = str(Path(__file__).parents[1])
+_ATTEMPT = os.path.join(Path(__file__).parents[1], "attempt", "")
 _STDLIB = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
 _INSTALLED = re.compile(r".*/(?:site|dist)-packages/([^/]+)")
 # Innermost calls that let go of the interpreter: who is in one does not hold it.
@@ -57,8 +58,7 @@ class Frame:
         """
         Whether it is the agents' code: not ours, the interpreter's or a library's.
         """
-        foreign = self.file.startswith(("<", _OURS + os.sep, *_STDLIB))
-        return not foreign and not _INSTALLED.match(self.file)
+        return is_users(self.file)
 
 
 Stack = list[Frame]  # the innermost call first
@@ -134,14 +134,14 @@ def _installed(stack: Stack) -> list[int]:
     """
     for at, frame in enumerate(stack[:-1]):
         found = _INSTALLED.match(frame.file)
-        if found and _plays(stack[at + 1]):
+        if found and not is_ours(frame.file) and _plays(stack[at + 1]):
             root = found[0]
             return [i for i in range(at + 1) if stack[i].file.startswith(root)]
     return []
 
 
 def _plays(frame: Frame) -> bool:
-    return frame.file.startswith(os.path.join(_OURS, "attempt", ""))
+    return frame.file.startswith(_ATTEMPT)
 
 
 def _called(frame: Frame, callee: Frame | None) -> str:

@@ -1,5 +1,6 @@
 """
-How programs of this package are started: this very copy, from whatever folder.
+How programs of this package are started: this very copy, from whatever folder, by the
+interpreter that runs us.
 """
 
 import os
@@ -7,29 +8,24 @@ import sys
 from pathlib import Path
 from site import getsitepackages
 
-ROOT = Path(__file__).parents[2]
+# Where the package is imported from: `site-packages`, or a checkout.
+PLACE = str(Path(__file__).parents[2])
 
 
 def module(name: str) -> list[str]:
     """
-    Make the command that runs our module *name*. From elsewhere than our own folder
-    the current one is not searched: another copy may lie there.
+    Make the command that runs our module *name*. The current folder is not searched:
+    another copy may lie there, or a user's modules with names of the library's.
     """
-    return [sys.executable, *([] if _at_home() else ["-P"]), "-m", name]
+    return [sys.executable, "-P", "-m", name]
 
 
 def environment() -> dict[str, str]:
     """
-    Make the environment in which such a command finds us.
+    Make the environment in which such a command finds us, installed or not.
     """
-    if _at_home() or str(ROOT) in getsitepackages():
+    path = os.environ.get("PYTHONPATH", "")
+    if PLACE in (*getsitepackages(), *path.split(os.pathsep)):
         return dict(os.environ)
-    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
-
-
-def _at_home() -> bool:
-    try:
-        return Path.cwd() == ROOT.resolve()
-    except OSError:  # the folder is gone
-        return False
+    found = os.pathsep.join(filter(None, [PLACE, path]))
+    return {**os.environ, "PYTHONPATH": found}

@@ -21,25 +21,25 @@ from outlast.contracts.sizes import LARGEST_BYTES, MIB
 from outlast.runtime.home import refuse_long, refuse_shared
 
 SHIPPED_CREW = [
-    "activities.librarian",
-    "activities.planner",
-    "activities.publisher",
-    "activities.rehearsal",
-    "activities.researcher",
-    "activities.reviewer",
-    "activities.support",
-    "activities.writer",
+    "outlast.crew.librarian",
+    "outlast.crew.planner",
+    "outlast.crew.publisher",
+    "outlast.crew.rehearsal",
+    "outlast.crew.researcher",
+    "outlast.crew.reviewer",
+    "outlast.crew.support",
+    "outlast.crew.writer",
 ]
 
 # The same trades, thinking with a model; they go ahead of those above.
 THINKING_CREW = [
-    "activities.thinking.planning",
-    "activities.thinking.researching",
-    "activities.thinking.reviewing",
-    "activities.thinking.writing",
+    "outlast.crew.thinking.planning",
+    "outlast.crew.thinking.researching",
+    "outlast.crew.thinking.reviewing",
+    "outlast.crew.thinking.writing",
 ]
 # What their thoughts need: a second of imports, for those who play them alone.
-THINKING = "activities.thinking.warm"
+THINKING = "outlast.crew.thinking.warm"
 
 
 class Settings(BaseSettings):

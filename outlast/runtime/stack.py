@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.runtime.embedded import Server, start_server
 from outlast.runtime.locks import STACK, USERS, held, home_of, lock
-from outlast.runtime.programs import ROOT
+from outlast.runtime.programs import environment, module
 from outlast.runtime.reload import changes, why_not_loadable
 from outlast.runtime.server_lock import end_left
 from outlast.runtime.settings import Settings
@@ -183,7 +183,7 @@ class Stack:
         raise UnavailableError(f"the fleet did not start: {why}")
 
     async def _start_fleet(self, server: Server) -> asyncio.subprocess.Process:
-        command = [sys.executable, str(ROOT / "worker.py"), "--json", "--tied"]
+        command = [*module("outlast.worker"), "--json", "--tied"]
         if self.processes is not None:
             command += ["--processes", str(self.processes)]
         if self._health_port is not None:  # where the fleet before it was asked
@@ -193,7 +193,7 @@ class Stack:
             *command,
             stdout=asyncio.subprocess.PIPE,
             stdin=asyncio.subprocess.PIPE,  # its end is ours: the fleet drains
-            env={**os.environ, "TEMPORAL_ADDRESS": server.address},
+            env={**environment(), "TEMPORAL_ADDRESS": server.address},
             start_new_session=True,  # a Ctrl-C is for us; we drain it
         )
 

@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from typing import Any
 from outlast.contracts.errors import OutlastError, UnavailableError
 from outlast.runtime.connect import named
 from outlast.runtime.locks import USERS, home_of, lock
-from outlast.runtime.programs import ROOT
+from outlast.runtime.programs import environment, module
 from outlast.runtime.settings import Settings, temporal_is_named
 from outlast.runtime.stack_state import (
     LOG,
@@ -213,11 +212,12 @@ class _Use:
 
 
 def _start(home: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, str(ROOT / "starter.py"), "dev", "--until-unused"]
+    command = [*module("outlast"), "dev", "--until-unused"]
     log_file = open_private(home / LOG, os.O_WRONLY | os.O_TRUNC)
     with os.fdopen(log_file, "wb") as log:
         return subprocess.Popen(
             command,
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -16,8 +16,8 @@ from outlast.contracts.orders import Decision
 from outlast.contracts.plan import Plan
 from outlast.contracts.reports import Outcome, Status
 from outlast.store.books import Books
-from workflows.people import Desk
-from workflows.pool import PoolWorkflow
+from outlast.workflows.people import Desk
+from outlast.workflows.pool import PoolWorkflow
 
 
 def broken(*_: Any, **__: Any) -> Any:

@@ -385,7 +385,7 @@ async def test_a_new_run_keeps_the_counts(
     Past so many events the workflow begins anew, with nothing out: every item is lent
     once, and what was counted stays counted.
     """
-    monkeypatch.setattr("workflows.pool.RENEW_EVENTS", 60)
+    monkeypatch.setattr("outlast.workflows.pool.RENEW_EVENTS", 60)
     pool.item_s = LEASE_S
     pool.kills = {20: 99}
     pool.fill(range(1, 81))
@@ -409,8 +409,8 @@ async def test_a_lease_without_end_is_handed_back_uncounted(
     """
     So that it holds up no other item; the deaths of its items before that stay counted.
     """
-    monkeypatch.setattr("workflows.pool.RENEW_EVENTS", 60)
-    monkeypatch.setattr("workflows.pool.GRACE_S", 0.2)
+    monkeypatch.setattr("outlast.workflows.pool.RENEW_EVENTS", 60)
+    monkeypatch.setattr("outlast.workflows.pool.GRACE_S", 0.2)
     pool.item_s = LEASE_S
     pool.slow = {1}
     pool.gate.clear()

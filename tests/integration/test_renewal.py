@@ -22,7 +22,7 @@ from outlast.contracts.reports import Report, Status
 from outlast.fleet.hosting import pool_worker
 from outlast.runtime.settings import Settings
 from outlast.store.books import Books
-from workflows import renewal
+from outlast.workflows import renewal
 
 EVENTS = 40
 ROUNDS = 14

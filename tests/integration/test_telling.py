@@ -24,7 +24,7 @@ from outlast.fleet.tally import Outbox
 from outlast.runtime.settings import Settings
 from outlast.runtime.tracing import Tracing
 from outlast.store.effects import EffectBooks
-from workflows.supervisor import SupervisorWorkflow
+from outlast.workflows.supervisor import SupervisorWorkflow
 
 Input = dict[str, Any]
 

@@ -11,7 +11,7 @@ from drills.real import Fleet, Home, events, wait_for
 AGENTS = """
 import asyncio
 
-from activities.rehearsal import Log, Script, rehearse
+from outlast.crew.rehearsal import Log, Script, rehearse
 from outlast import Context, FanOut, agent
 
 BUILD = "{build}"

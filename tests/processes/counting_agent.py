@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from activities.thinking.thought import Thought, think
 from outlast import Context, agent
+from outlast.crew.thinking.thought import Thought, think
 
 
 class Order(BaseModel):

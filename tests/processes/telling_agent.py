@@ -4,8 +4,8 @@ A rehearsal that opens a span of its own, as an agent with OpenTelemetry does.
 
 from opentelemetry import trace
 
-from activities.rehearsal import Script, rehearse
 from outlast import Context, agent
+from outlast.crew.rehearsal import Script, rehearse
 
 tracer = trace.get_tracer("the agent's own")
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(180)
 
 # One failure that counts would be its end.
 BRITTLE = """
-from activities.rehearsal import Script, rehearse
+from outlast.crew.rehearsal import Script, rehearse
 from outlast import Policy, Context, agent
 
 
@@ -53,9 +53,8 @@ def newer(tmp_path: Path) -> Path:
     The release after this one, whose state has the next schema number.
     """
     folder = tmp_path / "newer"
-    for name in ("outlast", "workflows", "activities"):
-        without = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, folder / name, ignore=without)
+    without = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "outlast", folder / "outlast", ignore=without)
     for name in ("starter.py", "worker.py"):
         shutil.copy(ROOT / name, folder)
     state = folder / "outlast" / "contracts" / "state.py"

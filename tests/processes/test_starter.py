@@ -240,7 +240,7 @@ def fleets(dev: int) -> set[int]:
     for pid in family(dev):
         with suppress(OSError):
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if b"worker.py" in command:
+            if b"outlast.worker" in command:
                 found.add(pid)
     return found
 

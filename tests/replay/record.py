@@ -48,7 +48,7 @@ from outlast.runtime.embedded import Server, choose_ports  # noqa: E402
 from outlast.runtime.settings import Settings  # noqa: E402
 from outlast.runtime.start import STATUS, TENANT  # noqa: E402
 from outlast.store.database import Store  # noqa: E402
-from workflows import renewal  # noqa: E402
+from outlast.workflows import renewal  # noqa: E402
 
 Handle = WorkflowHandle[object, Report]
 

@@ -15,10 +15,10 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from outlast.contracts.pool import BatchReport
 from outlast.contracts.reports import Report
-from workflows import renewal
-from workflows.entry import NOTHING
-from workflows.pool import PoolWorkflow
-from workflows.supervisor import SupervisorWorkflow
+from outlast.workflows import renewal
+from outlast.workflows.entry import NOTHING
+from outlast.workflows.pool import PoolWorkflow
+from outlast.workflows.supervisor import SupervisorWorkflow
 
 NAMES = list(kept())
 SHIPPED = UnsandboxedWorkflowRunner()

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 from span_fakes import kept
 from unit_fakes import Stage
 
-from activities.thinking.thought import Thought, think
 from drills.scripted import BEHAVIOURS, TOKENS, Asked, Behaviour, Call, Service
 from outlast import Context, GiveUp, TryLater, testing
 from outlast.attempt import services
@@ -27,6 +26,7 @@ from outlast.contracts.errors import (
     TaskError,
 )
 from outlast.contracts.models import Limits
+from outlast.crew.thinking.thought import Thought, think
 from outlast.store.database import Store
 
 MODEL = "openai-chat:scripted"

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from activities.answering.handover import Citation, Draft, Index, Paragraph, Review
-from activities.librarian import librarian
-from activities.planner import planner
-from activities.publisher import publisher
-from activities.researcher import researcher
-from activities.reviewer import reviewer
-from activities.writer import writer
 from outlast import testing
 from outlast.contracts.errors import GiveUp
+from outlast.crew.answering.handover import Citation, Draft, Index, Paragraph, Review
+from outlast.crew.librarian import librarian
+from outlast.crew.planner import planner
+from outlast.crew.publisher import publisher
+from outlast.crew.researcher import researcher
+from outlast.crew.reviewer import reviewer
+from outlast.crew.writer import writer
 from outlast.store import database, library
 from outlast.store.database import Store
 from tests.unit.document_fakes import folder_of

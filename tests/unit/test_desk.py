@@ -9,8 +9,8 @@ import pytest
 from unit_fakes import task
 
 from outlast.contracts.orders import Decision
-from workflows import people
-from workflows.people import Desk
+from outlast.workflows import people
+from outlast.workflows.people import Desk
 
 
 def answer(

@@ -9,10 +9,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from activities.answering.evidence import gather
-from activities.answering.extraction import CITATIONS, LONGEST, Evidence
-from activities.answering.questions import ask
-from activities.answering.splitting import MOST_PARTS, split
+from outlast.crew.answering.evidence import gather
+from outlast.crew.answering.extraction import CITATIONS, LONGEST, Evidence
+from outlast.crew.answering.questions import ask
+from outlast.crew.answering.splitting import MOST_PARTS, split
 from outlast.store.database import Store
 from outlast.store.library import library_id, update
 from tests.unit.document_fakes import folder_of

@@ -247,3 +247,17 @@ with ProcessPoolExecutor(1, spawn) as pool:
 """
     told = loaded(path, after=after)
     assert told == ["roles mine", "1 4"]
+
+
+NAMES = ("activities", "workflows", "worker", "starter", "drills")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_project_may_have_the_names_of_a_checkout(write: Write, name: str) -> None:
+    """
+    Ours are searched last: a user's own module of that name is found.
+    """
+    mine = write("shop/agents.py", f"from {name} import charge")
+    (mine.parent / f"{name}.py").write_text("charge = 7\n")
+    told = loaded(mine, after="import agents; print(agents.charge)")
+    assert told == ["roles mine", "7"]

@@ -10,18 +10,18 @@ import pytest
 from document_fakes import folder_of
 from unit_fakes import told_in_one_sentence
 
-from activities.answering.handover import Citation, Draft, Index, Paragraph, Review
-from activities.librarian import librarian
-from activities.planner import planner
-from activities.publisher import publisher
-from activities.researcher import researcher
-from activities.reviewer import reviewer
-from activities.support import clerk, mailroom
 from outlast import testing
 from outlast.cli import ingest as ingesting
 from outlast.cli import intake
 from outlast.cli.intake import library_of, question_mission
 from outlast.contracts.errors import BadInputError, GiveUp
+from outlast.crew.answering.handover import Citation, Draft, Index, Paragraph, Review
+from outlast.crew.librarian import librarian
+from outlast.crew.planner import planner
+from outlast.crew.publisher import publisher
+from outlast.crew.researcher import researcher
+from outlast.crew.reviewer import reviewer
+from outlast.crew.support import clerk, mailroom
 from outlast.runtime.settings import Settings
 from outlast.store import database
 from outlast.store.database import Store

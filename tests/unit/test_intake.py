@@ -37,7 +37,7 @@ def _small_crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Small(Settings):
         @property
         def modules(self) -> list[str]:
-            return ["activities.rehearsal"]
+            return ["outlast.crew.rehearsal"]
 
     small = Small(home=tmp_path / "home")
     monkeypatch.setattr(outlast.runtime.start, "settings", lambda: small)

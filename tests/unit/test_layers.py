@@ -17,16 +17,17 @@ ROOT = Path(__file__).parents[2]
 # From the top. A module imports its own layer's folder and what lies below, with the
 # exceptions named here.
 LAYERS = [
-    {"starter", "worker"},
+    {"starter", "worker", "outlast.__main__", "outlast.worker"},
     {"outlast.cli"},
     {"outlast.fleet", "outlast.mesh", "outlast.runtime"},
-    {"workflows", "activities"},
+    {"outlast.workflows", "outlast.crew"},
     {"outlast.testing"},
     {"outlast.attempt"},
     {"outlast.store"},
     {"outlast.contracts"},
 ]
 FACADE = "outlast"
+ACTS_NOT = ("outlast.workflows", "outlast.contracts")
 TIMES = ("now", "today", "utcnow")
 DEFINED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -38,7 +39,7 @@ def modules() -> dict[str, Path]:
     List our modules by dotted name.
     """
     files = [ROOT / "starter.py", ROOT / "worker.py"]
-    for package in ("outlast", "workflows", "activities"):
+    for package in ("outlast", "outlast/workflows", "outlast/crew"):
         files += sorted((ROOT / package).rglob("*.py"))
     return {name_of(file): file for file in files}
 
@@ -104,12 +105,12 @@ def violation(module: str, other: str) -> str | None:
         return None
     told = f"{module} imports {other}"
     if theirs == FACADE:
-        return None if mine == "activities" else f"{told}: the facade is for agents"
+        return None if mine == "outlast.crew" else f"{told}: the facade is for agents"
     if mine is None or mine == FACADE:
         return f"{told}: the facade resolves lazily"
-    if mine == "workflows" and theirs != "outlast.contracts":
+    if mine == "outlast.workflows" and theirs != "outlast.contracts":
         return f"{told}: workflows know contracts only"
-    if {mine, theirs} == {"workflows", "activities"}:
+    if {mine, theirs} == {"outlast.workflows", "outlast.crew"}:
         return f"{told}: they know each other by name only"
     return None if RANK[mine] <= RANK[theirs] else f"{told}: upwards"
 
@@ -133,7 +134,7 @@ def test_no_imports_go_in_a_circle() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [name for name in modules() if name.startswith("workflows")]
+    "module", [name for name in modules() if name.startswith("outlast.workflows")]
 )
 def test_workflows_import_nothing_that_acts(module: str) -> None:
     """
@@ -152,7 +153,6 @@ def test_workflows_import_nothing_that_acts(module: str) -> None:
         "pydantic",
         "temporalio",
         "typing",
-        "workflows",
     }
     source = modules()[module].read_text()
     assert {each.split(".")[0] for each in imported(source)} <= allowed
@@ -174,13 +174,13 @@ def test_contracts_import_nothing_that_acts(module: str) -> None:
 
 
 def test_no_workflow_draws_by_chance() -> None:
-    workflows = [name for name in modules() if name.startswith("workflows")]
+    workflows = [name for name in modules() if name.startswith("outlast.workflows")]
     assert not any("backoff_s" in modules()[each].read_text() for each in workflows)
 
 
 @pytest.mark.parametrize(
     "module",
-    [name for name in modules() if name.startswith(("workflows", "outlast.contracts"))],
+    [name for name in modules() if name.startswith(ACTS_NOT)],
 )
 def test_nothing_in_a_workflow_acts(module: str) -> None:
     """
@@ -235,12 +235,12 @@ def test_every_module_has_its_layer() -> None:
     [
         ("outlast.contracts.models", "outlast.store.database"),
         ("outlast.store.books", "outlast.attempt.ledger"),
-        ("outlast.attempt.context", "activities.writer"),
-        ("workflows.supervisor", "outlast.attempt.context"),
-        ("workflows.supervisor", "outlast"),
-        ("workflows.supervisor", "activities.writer"),
-        ("activities.writer", "workflows.supervisor"),
-        ("activities.writer", "outlast.runtime.settings"),
+        ("outlast.attempt.context", "outlast.crew.writer"),
+        ("outlast.workflows.supervisor", "outlast.attempt.context"),
+        ("outlast.workflows.supervisor", "outlast"),
+        ("outlast.workflows.supervisor", "outlast.crew.writer"),
+        ("outlast.crew.writer", "outlast.workflows.supervisor"),
+        ("outlast.crew.writer", "outlast.runtime.settings"),
         ("outlast.runtime.start", "outlast.cli.edge"),
         ("outlast.cli.edge", "starter"),
         ("outlast", "outlast.store.database"),
@@ -295,13 +295,13 @@ def test_no_two_test_files_share_a_name() -> None:
     assert sorted(set(names)) == sorted(names)
 
 
-@pytest.mark.parametrize("module", ["outlast", "workflows.supervisor"])
+@pytest.mark.parametrize("module", ["outlast", "outlast.workflows.supervisor"])
 def test_a_workflow_does_not_load_the_store(module: str) -> None:
     """
     In a fresh interpreter neither the facade nor the workflow brings the store.
     """
     told = fresh(f"import sys, {module}; print(*sys.modules)")
-    heavy = ("sqlalchemy", "outlast.store", "outlast.attempt", "activities")
+    heavy = ("sqlalchemy", "outlast.store", "outlast.attempt", "outlast.crew")
     assert [each for each in told.split() if each.startswith(heavy)] == []
 
 

@@ -8,8 +8,8 @@ from outlast.contracts.models import Checkpoint
 from outlast.contracts.policies import Policy
 from outlast.contracts.pool import LEASE_DEATHS, Batch, Lease, Span
 from outlast.contracts.quarantine import CLEAR, Death
-from workflows.loan import CONVICTED, Loan, charge, held
-from workflows.verdict import Next, Verdict
+from outlast.workflows.loan import CONVICTED, Loan, charge, held
+from outlast.workflows.verdict import Next, Verdict
 
 BATCH = Batch(id="b", role="worker", policy=Policy(crashes=2))
 

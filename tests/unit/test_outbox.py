@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from activities.support import post
+from outlast.crew.support import post
 
 
 def keys(outbox: Path) -> list[str]:
@@ -22,7 +22,7 @@ def die_within(act: str, path: Path) -> None:
     """
     pid = os.fork()
     if pid == 0:
-        from activities import support
+        from outlast.crew import support
 
         def dying(*given: object) -> None:
             if act == "after the reply":

@@ -10,7 +10,7 @@ from outlast.contracts.pool import Batch
 from outlast.contracts.reports import Asked, Progress, Running
 from outlast.store.batches import Batches
 from outlast.store.database import Store
-from workflows.board import board
+from outlast.workflows.board import board
 
 
 @pytest.fixture

@@ -11,8 +11,6 @@ from temporalio.api.workflowservice.v1 import ListWorkersResponse
 from temporalio.service import RPCError, RPCStatusCode
 from unit_fakes import told_in_one_sentence
 
-from activities.answering.handover import Part, Research
-from activities.writer import Order, drafted, quoted
 from outlast.cli import fleet
 from outlast.cli.audit import effect_lines
 from outlast.cli.batches import code
@@ -25,6 +23,8 @@ from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.contracts.models import Mission, Task
 from outlast.contracts.pool import BatchReport
 from outlast.contracts.reports import Outcome, Report, Status
+from outlast.crew.answering.handover import Part, Research
+from outlast.crew.writer import Order, drafted, quoted
 from outlast.runtime import use
 from outlast.runtime.settings import Settings
 from outlast.runtime.signs import signs

@@ -13,15 +13,15 @@ import pytest
 from document_fakes import folder_of
 from unit_fakes import told_in_one_sentence
 
-from activities.answering.handover import Citation
-from activities.librarian import Document, indexer, librarian, shelver
-from activities.publisher import write
-from activities.reviewer import stands
-from activities.support import clerk, post
 from outlast import Task, testing
 from outlast.attempt.agent_check import refuse_misfits
 from outlast.attempt.agent_loading import load as load_agents
 from outlast.contracts.errors import BadInputError, GiveUp, OutsideError
+from outlast.crew.answering.handover import Citation
+from outlast.crew.librarian import Document, indexer, librarian, shelver
+from outlast.crew.publisher import write
+from outlast.crew.reviewer import stands
+from outlast.crew.support import clerk, post
 from outlast.runtime.settings import SHIPPED_CREW, Settings
 from outlast.store import database
 from outlast.store.database import Store

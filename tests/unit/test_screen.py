@@ -16,9 +16,6 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.live import Live
 
-from activities.answering.handover import Citation, Gap, Index, Review
-from activities.publisher import report
-from activities.support import Tally, page
 from outlast.cli import edge
 from outlast.cli.follow import Board, View
 from outlast.cli.outcomes import ascii_json
@@ -32,8 +29,11 @@ from outlast.contracts.texts import (
     visible,
     visible_line,
 )
+from outlast.crew.answering.handover import Citation, Gap, Index, Review
+from outlast.crew.publisher import report
+from outlast.crew.support import Tally, page
 from outlast.runtime.screen import ErrorStream, SafeStream, ended, terminal_of
-from workflows.board import board
+from outlast.workflows.board import board
 
 NASTY = (
     "\x1b[2J\x1b[31mred\x1b[0m \x1b]0;owned\x07 \x1b]52;c;cm0gLXJm\x07 "

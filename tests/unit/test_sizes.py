@@ -43,8 +43,8 @@ from outlast.contracts.texts import CAUSE_CHARS, shorten, title
 from outlast.contracts.validity import refuse_too_large
 from outlast.runtime.conversion import CONVERTER, INLINE, LEFT_OUT
 from outlast.store.items import SURVEY_SPANS
-from workflows.board import board
-from workflows.closing import report_of
+from outlast.workflows.board import board
+from outlast.workflows.closing import report_of
 
 # What a server takes: of a summary, of one payload, of a message of gRPC.
 SUMMARY_TAKEN, PAYLOAD_TAKEN, MESSAGE_TAKEN = 400, 2_000_000, 4 * 1024 * KIB

@@ -35,7 +35,7 @@ from outlast.fleet.tally import (
 )
 from outlast.fleet.watchdog import Sight, Watchdog
 from outlast.fleet.wreck import InHand
-from workflows.verdict import judge
+from outlast.workflows.verdict import judge
 
 
 def told(cause: str) -> str:

@@ -9,21 +9,6 @@ from typing import Any
 
 import pytest
 
-from activities.answering.handover import (
-    Citation,
-    Draft,
-    Index,
-    Paragraph,
-    Research,
-    Review,
-)
-from activities.librarian import librarian
-from activities.publisher import publisher
-from activities.reviewer import reviewer
-from activities.thinking.planning import plan
-from activities.thinking.researching import look_up
-from activities.thinking.reviewing import judge
-from activities.thinking.writing import write
 from drills.scripted import Answer, Asked, Call, Service
 from drills.thinker import FINAL
 from outlast import FollowUps, testing
@@ -31,6 +16,21 @@ from outlast.attempt import services
 from outlast.attempt.agent import Agent
 from outlast.attempt.agent_loading import crew
 from outlast.contracts.errors import GiveUp
+from outlast.crew.answering.handover import (
+    Citation,
+    Draft,
+    Index,
+    Paragraph,
+    Research,
+    Review,
+)
+from outlast.crew.librarian import librarian
+from outlast.crew.publisher import publisher
+from outlast.crew.reviewer import reviewer
+from outlast.crew.thinking.planning import plan
+from outlast.crew.thinking.researching import look_up
+from outlast.crew.thinking.reviewing import judge
+from outlast.crew.thinking.writing import write
 from outlast.store import database
 from outlast.store.database import Store
 from tests.unit.document_fakes import folder_of

@@ -222,11 +222,11 @@ def test_the_crew_that_comes_with_us_counts_as_a_users() -> None:
     """
     Its failures are told in the same way.
     """
-    import activities.librarian
-    import workflows.board
+    import outlast.crew.librarian
+    import outlast.workflows.board
 
-    assert is_users(activities.librarian.__file__)
-    assert is_ours(workflows.board.__file__)
+    assert is_users(outlast.crew.librarian.__file__)
+    assert is_ours(outlast.workflows.board.__file__)
 
 
 def test_secrets_are_masked() -> None:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 HERE_ONLY = """
 import sys
-if sys.orig_argv[1:3] == ["-m", "outlast.fleet.zygote"]:
+if "outlast.fleet.zygote" in sys.orig_argv:
     {act}
 """
 

@@ -39,9 +39,9 @@ from outlast.contracts.errors import (
 from outlast.contracts.models import Answer, Assignment, Beat, Checkpoint, DispatchState
 from outlast.contracts.policies import Policy
 from outlast.contracts.quarantine import WAITS_S, Death
-from workflows.dispatch import DispatchNumbers, Pursuit
-from workflows.renewal import Renewal
-from workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
+from outlast.workflows.dispatch import DispatchNumbers, Pursuit
+from outlast.workflows.renewal import Renewal
+from outlast.workflows.verdict import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
 
 RUN_S = 0.1  # what each attempt takes
 SAVED = Checkpoint(seq=7, route="worker", value={"done": 3})

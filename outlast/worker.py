@@ -1,0 +1,11 @@
+"""
+The fleet's composition root: `outlast-worker`, `python -m outlast.worker` and
+`worker.py`.
+"""
+
+from outlast.cli.fleet import main
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    main()
