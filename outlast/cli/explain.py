@@ -12,6 +12,7 @@ from outlast.cli.home import entry_of, open_store
 from outlast.cli.show import state_word
 from outlast.contracts.errors import ApprovalNeededError
 from outlast.store.books import Books
+from outlast.store.effects import NO_END
 
 ASKS = f"{ApprovalNeededError.__name__}: "
 
@@ -62,7 +63,9 @@ def line(attempt: dict[str, Any], over: bool) -> str:
 
 def _ending(attempt: dict[str, Any], over: bool) -> str:
     if attempt["ended_at"] is None:
-        return "died" if over else "no end recorded yet"
+        return NO_END if over else f"{NO_END} yet"
+    if attempt["ending"] == NO_END:
+        return NO_END  # when its line was closed says nothing of when it died
     took = attempt["ended_at"] - attempt["started_at"]
     return f"{_told(attempt['ending'])} after {took:.2f} s"
 

@@ -17,6 +17,8 @@ from outlast.store.database import Store
 from outlast.store.schema import attempts, batches, claims, effects, missions
 
 SHOWN_CHARS = 80
+# The ending of an attempt whose process died, or was cut off, before it wrote one.
+NO_END = "no end recorded"
 
 UNDER_KEY = sa.and_(
     effects.c.tenant == sa.bindparam("of_tenant"),

@@ -28,6 +28,7 @@ from outlast.crew.writer import Order, drafted, quoted
 from outlast.runtime import use
 from outlast.runtime.settings import Settings
 from outlast.runtime.signs import signs
+from outlast.store.effects import NO_END
 
 ATTEMPT: dict[str, Any] = {
     "task": "pay",
@@ -86,13 +87,21 @@ def test_a_question_to_a_person_is_no_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("over", "told"), [(True, "died"), (False, "no end recorded yet")]
+    ("over", "told"), [(True, "| no end recorded"), (False, "no end recorded yet")]
 )
 def test_an_attempt_without_an_end_is_not_buried_early(over: bool, told: str) -> None:
     """
     While the mission runs, so may the attempt.
     """
     assert line(ATTEMPT, over).endswith(told)
+
+
+def test_an_attempt_that_was_killed_did_not_last_as_long_as_its_mission() -> None:
+    """
+    The end of the mission closes its line; that says nothing of when it died.
+    """
+    closed = {**ATTEMPT, "ended_at": 160.0, "ending": NO_END}
+    assert line(closed, over=True).endswith(" | no end recorded")
 
 
 def test_what_a_person_may_answer_can_be_typed() -> None:
