@@ -94,7 +94,10 @@ class Way:
 
         :raises LongLookError: when that takes long and should be done *quickly*.
         """
-        body = self.adapter.dump_json(value, by_alias=False, warnings=False, **flags)
+        # As TypeAdapter.dump_json, which takes as long to pass its arguments on.
+        body = self.adapter.serializer.to_json(
+            value, by_alias=False, warnings=False, **flags
+        )
         if quickly and len(body) > QUICK_BYTES:
             raise LongLookError
         native = self.bare and _is_native(value)

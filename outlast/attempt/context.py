@@ -25,6 +25,7 @@ from outlast.attempt.floats import restored
 from outlast.attempt.gate import Gate
 from outlast.attempt.hands import NOBODY, Hand
 from outlast.attempt.ledger import Ledger, Spent, Used
+from outlast.attempt.log_context import log_as
 from outlast.attempt.off_loop import off_loop
 from outlast.attempt.promises import Promises, promised
 from outlast.attempt.services import guarded
@@ -61,6 +62,13 @@ class Context:
 
     _can_ask = True  # a person, about its effects
 
+    # Each item of a batch has a context: what stays as it is here is not written.
+    waits_at: Callable[[], str] = staticmethod(nowhere)  # a line of the agent's
+    _kind: Any = None  # what progress is resumed as
+    _said = ""
+    _hand: Hand = NOBODY
+    _loop: asyncio.AbstractEventLoop | None = None
+
     def __init__(
         self,
         agent: Agent,
@@ -69,29 +77,57 @@ class Context:
         checkpoint: Checkpoint,
         assignment: Assignment,
     ) -> None:
-        self.tenant = claim.tenant
-        self.round = claim.round
-        self.redo_reason = assignment.redo_reason
-        self.attempt = claim.attempt
-        self.key = f"{claim.mission}/{claim.task}/{claim.round}"
-        self.route = agent.role
         self._agent = agent
         self._claim = claim
         self._ledger = ledger
         self._assignment = assignment
         self._checkpoint = checkpoint
-        self._kind: Any = None  # what progress is resumed as
-        self._said = ""
-        self._hand: Hand = NOBODY
         self.gate = Gate()
         self.promises = Promises()
-        self.waits_at: Callable[[], str] = nowhere  # a line of the agent's
-        self._held_s = assignment.policy.held_s
         self.progressed_at = time.monotonic()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._waits: set[asyncio.Task[Any]] = set()  # what threads wait for
+
+    @property
+    def tenant(self) -> str:
+        return self._claim.tenant
+
+    @property
+    def round(self) -> int:
+        return self._claim.round
+
+    @property
+    def redo_reason(self) -> str | None:
+        """
+        Why the task is done again, where another one asked for it.
+        """
+        return self._assignment.redo_reason
+
+    @property
+    def attempt(self) -> int:
+        """
+        Its number within the round, from 1.
+        """
+        return self._claim.attempt
+
+    @property
+    def key(self) -> str:
+        """
+        The same for all attempts of a round: mission/task/round.
+        """
+        claim = self._claim
+        return f"{claim.mission}/{claim.task}/{claim.round}"
+
+    @property
+    def route(self) -> str:
+        """
+        The role that is played.
+        """
+        return self._agent.role
 
     # Made when the first one is wanted: most items of batches want none.
+
+    @cached_property
+    def _waits(self) -> "set[asyncio.Task[Any]]":
+        return set()  # what threads wait for
 
     @cached_property
     def _saving(self) -> asyncio.Lock:
@@ -337,11 +373,22 @@ class Context:
             self._waits.discard(task)
 
     @property
+    def _most_held_s(self) -> float:
+        return self._assignment.policy.held_s
+
+    @property
     def beat(self) -> Beat:
         """
         The last checkpoint and what was said last, as a heartbeat carries them.
         """
         return Beat(checkpoint=self._checkpoint, said=self._said)
+
+    @property
+    def is_permitted(self) -> bool:
+        """
+        Whether the mission may go on here.
+        """
+        return self._ledger.permits.allow(self._claim.mission)
 
     async def permitted(self) -> None:
         """
@@ -350,9 +397,9 @@ class Context:
         :raises HeldError: when that takes long: the attempt is handed on.
         """
         since = time.monotonic()
-        while not self._ledger.permits.allow(self._claim.mission):
+        while not self.is_permitted:
             self.progressed_at = time.monotonic()
-            if self.progressed_at - since > self._held_s:
+            if self.progressed_at - since > self._most_held_s:
                 held = HeldError(f"{self.key}: held, its peer does not say go on")
                 raise self.gate.end_by(held)
             await asyncio.sleep(PERMITTED_S)
@@ -373,8 +420,14 @@ class Context:
         self._end_waits()
 
     def _end_waits(self) -> None:
-        for wait in tuple(self._waits):
+        for wait in tuple(self.__dict__.get("_waits", ())):
             wait.cancel()
+
+    def name_logs(self) -> None:
+        """
+        Have what is logged and printed from here on carry the attempt's name.
+        """
+        log_as(self._claim)
 
     def tell(self, hand: Hand) -> None:
         """
@@ -402,7 +455,8 @@ class Context:
         return answer
 
     async def _may_write(self) -> None:
-        await self.permitted()
+        if not self.is_permitted:
+            await self.permitted()
         await self.gate.enter()
 
     @contextmanager

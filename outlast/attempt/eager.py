@@ -9,11 +9,12 @@ such tasks from 3.12 on; this uses what asyncio documents for tasks of third par
 import asyncio
 import contextvars
 from asyncio.tasks import _enter_task, _leave_task
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from types import coroutine
 from typing import Any
 
 Step = Coroutine[Any, Any, None]
+Enter = Callable[[], object]
 
 
 class Starter:
@@ -25,23 +26,35 @@ class Starter:
     def __init__(self) -> None:
         self._spare: Spare | None = None
 
-    async def start(self, step: Step) -> "asyncio.Task[None] | None":
+    @property
+    def is_ready(self) -> bool:
+        """
+        Whether there is a task with the context variables of its caller.
+        """
+        return self._spare is not None and self._spare.has_context_of_caller
+
+    async def prepare(self) -> None:
+        """
+        Make the task of the next step.
+        """
+        self.close()
+        self._spare = Spare()
+        await asyncio.sleep(0)  # it begins
+
+    def start(self, step: Step, enter: Enter) -> "asyncio.Task[None] | None":
         """
         Run *step* until it waits for the first time; returns the task that goes on with
-        it, None when it has ended by then.
+        it, None when it has ended by then. To be called when `is_ready`.
+
+        :param enter: is called before it and sets context variables, each time the
+            same ones.
         """
         spare = self._spare
-        if spare is None:
-            self._spare = spare = Spare()
-            try:
-                await asyncio.sleep(0)  # it begins
-            except asyncio.CancelledError:
-                step.close()
-                raise
-        if not spare.ends(step):
+        assert spare is not None
+        if not spare.ends(step, enter):
             self._spare = None
             return spare.task
-        if not spare.is_untouched:
+        if spare.is_touched:
             self.close()
         return None
 
@@ -61,49 +74,55 @@ class Spare:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._outer = self._context = contextvars.copy_context()
+        self._outer = contextvars.copy_context()
+        self._context = contextvars.copy_context()
         self._step: Step | None = None
         self._waits_for: Any = None
+        self.is_touched = False
         self._wanted = self._loop.create_future()
         self.task = self._loop.create_task(self._work(), context=self._context)
 
     @property
-    def is_untouched(self) -> bool:
-        """
-        Whether its work has left nothing behind: no cancellation, no context variable.
-        """
-        cancelled = self.task.cancelling() or self._wanted.done()
-        return not cancelled and self._context == self._outer
+    def has_context_of_caller(self) -> bool:
+        # Contexts that nothing was set in since one was copied are quickly compared.
+        return _same(contextvars.copy_context(), self._outer)
 
-    def ends(self, step: Step) -> bool:
+    def ends(self, step: Step, enter: Enter) -> bool:
         """
-        Run *step* until it waits, which the task goes on with; True when it has ended.
+        Run *step* until it waits, which the task goes on with; True when it has ended,
+        and then `is_touched` says whether it has left something behind: a cancellation
+        or a context variable.
         """
-        self._take_context()
         outer = asyncio.current_task()
         assert outer is not None
         _leave_task(self._loop, outer)
         _enter_task(self._loop, self.task)
         try:
-            self._waits_for = self._context.run(step.send, None)
-        except StopIteration:
-            return True
+            waits = self._context.run(self._begins, step, enter)
         finally:
             _leave_task(self._loop, self.task)
             _enter_task(self._loop, outer)
+        if not waits:
+            return True
         self._step = step
         if not self._wanted.done():  # cancelled by the step itself
             self._wanted.set_result(None)
         return False
 
-    def _take_context(self) -> None:
+    def _begins(self, step: Step, enter: Enter) -> bool:
         """
-        Have the context variables of whoever starts the step.
+        Run the first part of *step*; False when there is no other.
         """
-        self._outer = contextvars.copy_context()
-        for variable, value in self._outer.items():
-            if self._context.get(variable) is not value:
-                self._context.run(variable.set, value)
+        enter()
+        began = contextvars.copy_context()
+        try:
+            self._waits_for = step.send(None)
+        except StopIteration:
+            cancelled = self.task.cancelling() or self._wanted.done()
+            alike = _same(contextvars.copy_context(), began)
+            self.is_touched = bool(cancelled) or not alike
+            return False
+        return True
 
     async def _work(self) -> None:
         try:
@@ -115,6 +134,17 @@ class Spare:
         else:
             assert self._step is not None
             await _rest_of(self._step, self._waits_for)
+
+
+def _same(one: contextvars.Context, other: contextvars.Context) -> bool:
+    """
+    Compare two contexts, at once where one is a copy of the other; False where values
+    of users' variables cannot be compared.
+    """
+    try:
+        return one == other
+    except Exception:
+        return False
 
 
 @coroutine

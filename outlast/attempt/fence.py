@@ -40,7 +40,7 @@ from outlast.store.upsert import enter, insert
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen, which takes three times as long an item
 class Claim:
     """
     One attempt's right to write for its task.

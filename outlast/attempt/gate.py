@@ -27,14 +27,14 @@ class Gate:
     for `check` and `end_by`, which any thread may call.
     """
 
-    def __init__(self) -> None:
-        self.signal: BaseException | None = None
-        self.ending = False  # the agent is to end; its context says so to it
-        self._over: str | None = None
-        self.at_once = False  # no act under way is waited for any more
-        self._acting = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._changed: Callable[[], None] = _nothing
+    # Each item of a batch has a gate: what stays as it is here is not written.
+    signal: BaseException | None = None
+    ending = False  # the agent is to end; its context says so to it
+    at_once = False  # no act under way is waited for any more
+    _over: str | None = None
+    _acting = 0
+    _loop: asyncio.AbstractEventLoop | None = None
+    _changed: Callable[[], None] = staticmethod(_nothing)
 
     @property
     def idle(self) -> bool:

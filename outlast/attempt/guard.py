@@ -132,7 +132,7 @@ class Attempt:
                 ),
             )
         self.claim, self.checkpoint = begun.claim, begun.checkpoint
-        log_as(begun.claim.mission, begun.claim.task, begun.claim.attempt)
+        log_as(begun.claim)
         told = self._tell_begun(begun.claim)
         if begun.answer is not None:
             return begun.answer

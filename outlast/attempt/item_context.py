@@ -26,14 +26,15 @@ class ItemContext(Context):
     """
 
     _can_ask = False  # nobody could approve one item among thousands
+    _most_held_s = math.inf  # nothing presses: a lease may take days
+
+    begun = False  # claimed by this lease
+    _beginning: "asyncio.Task[None] | None" = None
 
     def __init__(
         self, agent: Agent, ledger: Ledger, batch: Batch, claim: Claim
     ) -> None:
         super().__init__(agent, claim, ledger, NOTHING, PLAIN)
-        self._held_s = math.inf  # nothing presses: a lease may take days
-        self.begun = False  # claimed by this lease
-        self._beginning: asyncio.Task[None] | None = None
         self._batch = batch
 
     @property

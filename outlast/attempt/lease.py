@@ -25,7 +25,6 @@ from outlast.attempt.hands import NOBODY, Hand
 from outlast.attempt.item_context import ItemContext
 from outlast.attempt.lanes import LANE_WAITS_S, LANES, STALLS, Lane, Lanes, patience_s
 from outlast.attempt.leaseledger import ItemFailure, LeaseLedger
-from outlast.attempt.log_context import log_as
 from outlast.attempt.off_loop import off_loop
 from outlast.attempt.playing import Playing
 from outlast.attempt.results import encode
@@ -178,8 +177,6 @@ class Lent:
         lane.since = time.monotonic()
         number = group[0].number
         ctx = self._context_of(group[0])
-        claim = ctx.claim
-        log_as(claim.mission, claim.task, claim.attempt)
         try:
             self._hold(group)
             if number in self._began or number in self._claimed:

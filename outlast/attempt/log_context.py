@@ -7,7 +7,7 @@ thread that an agent starts by itself has none.
 
 import logging
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 
 class AttemptName(NamedTuple):
@@ -23,21 +23,37 @@ class AttemptName(NamedTuple):
         return f"{self.mission}/{self.task} #{self.attempt}"
 
 
-_current: ContextVar[AttemptName | None] = ContextVar("outlast_attempt", default=None)
+class Named(Protocol):
+    """
+    What has such a name.
+    """
+
+    @property
+    def mission(self) -> str: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
 
 
-def log_as(mission: str, task: str, attempt: int) -> None:
+_current: ContextVar[Named | None] = ContextVar("outlast_attempt", default=None)
+
+
+def log_as(attempt: Named) -> None:
     """
     Have what this context logs and prints from here on carry the attempt's name.
     """
-    _current.set(AttemptName(mission, task, attempt))
+    _current.set(attempt)
 
 
 def logging_attempt() -> AttemptName | None:
     """
     Tell whose attempt this context is.
     """
-    return _current.get()
+    named = _current.get()
+    if named is None:
+        return None
+    return AttemptName(named.mission, named.task, named.attempt)
 
 
 def name_records() -> None:
@@ -57,6 +73,6 @@ class _Named:
 
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record: logging.LogRecord = self._make(*args, **kwargs)
-        name = _current.get() or (None, None, None)
+        name = logging_attempt() or (None, None, None)
         record.outlast_mission, record.outlast_task, record.outlast_attempt = name
         return record

@@ -22,7 +22,7 @@ from outlast.attempt.context import Context
 from outlast.attempt.eager import Starter
 from outlast.attempt.ends import call_plainly, failure_of, words_of
 from outlast.attempt.hands import Hand
-from outlast.attempt.promises import returned
+from outlast.attempt.promises import is_returned, returned
 from outlast.attempt.threads import in_thread
 from outlast.attempt.waits import nowhere, waits_at
 from outlast.contracts.errors import HeldError, StaleAttemptError, TaskError
@@ -41,6 +41,18 @@ class Playing:
     :param left: keeps what was left behind from being collected.
     """
 
+    # Each item of a batch has a call: what stays as it is here is not written.
+    _ended = False
+    _ending = False
+    _leaked = False
+    _threaded = False  # a plain function was handed to its thread
+    _lingering: asyncio.TimerHandle | None = None
+    _task: "asyncio.Task[None] | None" = None  # None where it never waited
+    _over: "asyncio.Future[None] | None" = None  # None until somebody waits
+    _thread: int | None = None  # of a plain function
+    _value: Any = None
+    _error: BaseException | None = None
+
     def __init__(
         self,
         agent: Agent,
@@ -54,16 +66,6 @@ class Playing:
         self._starter = starter
         self._hand = hand
         self._left = left
-        self._ended = False
-        self._ending = False
-        self._leaked = False
-        self._threaded = False  # a plain function was handed to its thread
-        self._lingering: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None  # None where it never waited
-        self._over: asyncio.Future[None] | None = None  # None until somebody waits
-        self._thread: int | None = None  # of a plain function
-        self._value: Any = None
-        self._error: BaseException | None = None
 
     async def result(self, read: Callable[[Agent], Any]) -> Any:
         """
@@ -72,12 +74,14 @@ class Playing:
         :raises OutlastError: the signal that has ended it.
         :raises CancelledError: when we are cancelled, and only then.
         """
+        if not self._starter.is_ready:
+            await self._starter.prepare()
         gate, call = self._ctx.gate, self._call(read)
         loop = asyncio.get_running_loop()
         self._ctx.run_on(loop)
         gate.watch(loop, self._look)
         self._ctx.waits_at = lambda: waits_at(call, self._thread)
-        self._task = await self._starter.start(call)
+        self._task = self._starter.start(call, self._ctx.name_logs)
         cancelled = False
         if not (self._ended and gate.idle):
             try:
@@ -109,16 +113,19 @@ class Playing:
         event loop, and one that is looked at afterwards costs another turn of it.
         """
         try:
-            await self._ctx.permitted()
+            if not self._ctx.is_permitted:
+                await self._ctx.permitted()
             if self._ctx.cancelled:  # over while it was held: it must not begin
                 raise asyncio.CancelledError
             given = read(self._agent)
             if self._agent.is_async:
-                value = self._agent.play(given, self._ctx)
+                value = await self._agent.play(given, self._ctx)
             else:
                 self._threaded = True
                 value = await in_thread(self._call_plainly, given)
-            self._value = await returned(value, self._ctx.promises)
+            if not is_returned(value, self._ctx.promises):
+                value = await returned(value, self._ctx.promises)
+            self._value = value
         except BaseException as error:
             self._error = error
         self._done()

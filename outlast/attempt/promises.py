@@ -99,6 +99,8 @@ class Promising(Protocol):
 
 S = TypeVar("S", bound=Promising)
 
+_PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
+
 
 def promised(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
@@ -120,6 +122,13 @@ def promised(
     mark = getattr(inspect, "markcoroutinefunction", lambda function: function)
     marked: Callable[Concatenate[S, P], Coroutine[Any, Any, T]] = mark(call)
     return marked
+
+
+def is_returned(value: Any, promises: Promises) -> bool:
+    """
+    Tell whether nothing is left to do about *value*, as `returned` does it.
+    """
+    return type(value) in _PLAIN and not promises.any_made
 
 
 async def returned(value: Any, promises: Promises) -> Any:

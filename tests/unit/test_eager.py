@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from outlast.attempt.eager import Starter
+from outlast.attempt.eager import Starter, Step
 
 whose: ContextVar[str] = ContextVar("whose", default="")
 customer: ContextVar[str] = ContextVar("customer", default="")
+odd: ContextVar[Any] = ContextVar("odd", default=None)
 
 
 @pytest.fixture
@@ -34,10 +35,16 @@ async def ends(starter: Starter, act: Callable[[], Awaitable[Any]]) -> Any:
         except BaseException as error:
             told.append(error)
 
-    task = await starter.start(step())
+    task = await begins(starter, step)
     if task is not None:
         await asyncio.wait([task])
     return told[0], task
+
+
+async def begins(starter: Starter, step: Callable[[], Step]) -> Any:
+    if not starter.is_ready:
+        await starter.prepare()
+    return starter.start(step(), lambda: None)
 
 
 async def test_what_never_waits_needs_no_task(starter: Starter) -> None:
@@ -131,7 +138,7 @@ async def test_a_cancellation_before_its_task_goes_on_reaches_what_it_waits_for(
         waited.append(asyncio.get_running_loop().create_future())
         await waited[0]
 
-    task = await starter.start(step())
+    task = await begins(starter, step)
     assert task is not None
     task.cancel()
     await asyncio.wait([task])
@@ -161,7 +168,7 @@ async def test_a_start_that_is_cancelled_begins_nothing(starter: Starter) -> Non
     async def step() -> None:
         began.append(1)
 
-    starting = asyncio.ensure_future(starter.start(step()))
+    starting = asyncio.ensure_future(begins(starter, step))
     await asyncio.sleep(0)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -184,3 +191,43 @@ async def test_a_context_variable_that_its_starter_lacks_does_not_reach_the_next
 
     assert (await ends(starter, act))[0] == ""
     assert (await ends(starter, act))[0] == ""
+
+
+async def test_a_value_that_cannot_be_compared_reaches_no_other(
+    starter: Starter,
+) -> None:
+    class Odd:
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("ambiguous")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    first, second = Odd(), Odd()
+    odd.set(first)
+
+    async def act() -> Any:
+        found = odd.get()
+        odd.set(second)
+        return found
+
+    assert (await ends(starter, act))[0] is first
+    assert (await ends(starter, act))[0] is first
+
+
+async def test_what_is_set_on_entering_is_in_what_it_starts_and_in_no_other(
+    starter: Starter,
+) -> None:
+    async def named(name: str) -> Any:
+        async def step() -> None:
+            seen.append(whose.get())
+
+        if not starter.is_ready:
+            await starter.prepare()
+        starter.start(step(), lambda: whose.set(name))
+
+    seen: list[str] = []
+    await named("one")
+    await named("two")
+
+    assert seen == ["one", "two"]
+    assert whose.get() == ""

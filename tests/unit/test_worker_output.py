@@ -11,7 +11,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from outlast.attempt.log_context import log_as, logging_attempt, name_records
+from outlast.attempt.log_context import (
+    AttemptName,
+    log_as,
+    logging_attempt,
+    name_records,
+)
 from outlast.fleet.worker_output import FromUsersCode, WorkerStream
 
 PREFIX = "[m1/refund #2] "
@@ -33,7 +38,7 @@ async def as_attempt(act: object, task: str = "refund") -> None:
     """
     Call *act* as an attempt would.
     """
-    log_as("m1", task, 2)
+    log_as(AttemptName("m1", task, 2))
     await asyncio.to_thread(act)  # type: ignore[arg-type]
 
 
@@ -138,7 +143,7 @@ def test_records_carry_the_attempt_for_the_users_own_handlers(
     logger.warning("before", extra={"task": "mine", "mission": "mine"})
 
     async def attempt() -> None:
-        log_as("m1", "refund", 2)
+        log_as(AttemptName("m1", "refund", 2))
         logger.warning("within")
 
     asyncio.run(attempt())
