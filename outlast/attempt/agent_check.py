@@ -126,11 +126,13 @@ def fault_of_task(agent: Agent, task: Task) -> str | None:
     return None
 
 
-def fault_of_input(agent: Agent, given: Any) -> str | None:
+def fault_of_input(agent: Agent, given: Any, text: str | None = None) -> str | None:
     """
     Say what of a task's or an item's input *agent* cannot read; None when it can.
+
+    :param text: its JSON, where that is there.
     """
-    faults = agent.input.faults(given)
+    faults = agent.input.faults(given, text)
     if not faults:
         return None
     more = len(faults) - MOST_FAULTS

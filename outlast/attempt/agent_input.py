@@ -87,26 +87,29 @@ class AgentInput:
         """
         return self._adapter.validate_json(body, by_alias=True, by_name=True)
 
-    def _made(self, values: Any) -> Any:
+    def _made(self, values: Any, text: str | None = None) -> Any:
         """
-        Read *values* as what they are, JSON: bytes, dates under strict and others come
-        back as they were written. By alias or, as results are written, by name.
+        Read *values* as what they are, JSON, whose *text* need not be made where it is
+        there: bytes, dates under strict and others come back as they were written. By
+        alias or, as results are written, by name.
         """
         both: dict[str, Any] = {"by_alias": True, "by_name": True}
         if self.is_open:
             return self._adapter.validate_python(values, **both)
         try:
-            return self._adapter.validate_json(json.dumps(values), **both)
+            return self._adapter.validate_json(text or json.dumps(values), **both)
         except ValidationError as error:
             if error.errors()[0]["type"] != "json_invalid":
                 raise
         # Half a surrogate pair, which JSON has not.
         return self._adapter.validate_python(values, **both)
 
-    def faults(self, given: Any) -> list[str]:
+    def faults(self, given: Any, text: str | None = None) -> list[str]:
         """
         Say what of a task's or an item's input does not fit, a phrase each. Results of
         needed tasks are not there yet.
+
+        :param text: its JSON, where that is there.
         """
         if self.is_open:
             return []
@@ -115,7 +118,7 @@ class AgentInput:
         if self.takes_needs:
             whole = {**given, NEEDS: {}}
         try:
-            value = self._made(whole)
+            value = self._made(whole, text if whole is given else None)
         except ValidationError as error:
             return self._misfits(error, lead)
         except Exception:

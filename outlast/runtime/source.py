@@ -4,15 +4,14 @@ folder. They are read one after the other, never all at once.
 """
 
 import json
-import queue
 import sys
 import threading
-import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.sizes import KIB, LARGEST_BYTES, MIB
@@ -25,21 +24,28 @@ CHUNK = 1_000
 CHUNK_CHARS = 8 * MIB
 LINGER_S = 0.1
 
-FaultOf = Callable[[Any], str | None]
+# Says why an item, which is given with its JSON, does not fit its agent.
+FaultOf = Callable[[Any, str], str | None]
+
+# An item's JSON, in the one way that tells it from others.
+_canonical = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), allow_nan=False
+).encode
 
 
-@dataclass(frozen=True)
-class Given:
+def fits(item: Any, text: str) -> None:
+    """
+    Find nothing wrong with *item*.
+    """
+
+
+class Given(NamedTuple):
     """
     An item as it came: its canonical JSON, or why it is none.
     """
 
     body: str
     fault: str | None = None
-
-
-# What the thread that reads hands on: an item, why it ends early, or that it ends.
-Come = Given | Exception | None
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class Source:
 
 
 def source(
-    where: str, fault_of: FaultOf = lambda _: None, largest: int = LARGEST_BYTES
+    where: str, fault_of: FaultOf = fits, largest: int = LARGEST_BYTES
 ) -> Source:
     """
     Find the items at *where*: a file of JSON lines, a folder, or - for standard input.
@@ -96,7 +102,7 @@ def _folder(path: Path, fault_of: FaultOf) -> Source:
     if not files:
         raise BadInputError(f"{path} holds no document that can be read")
     items = [{"path": str(each.file)} for each in files]
-    fault = fault_of(items[0])
+    fault = fault_of(items[0], json.dumps(items[0]))
     if fault is not None:
         raise BadInputError(
             f"the documents of {path} become items, each a path: {fault}"
@@ -108,7 +114,7 @@ def _folder(path: Path, fault_of: FaultOf) -> Source:
 def read_lines(
     file: BinaryIO,
     name: str,
-    fault_of: FaultOf = lambda _: None,
+    fault_of: FaultOf = fits,
     largest: int = LARGEST_BYTES,
 ) -> Iterator[Given]:
     """
@@ -133,46 +139,42 @@ def check(items: Iterable[Given]) -> int:
     return count
 
 
-class _Waiting(queue.Queue[Come]):
-    """
-    Items that have come and were not taken, bounded by how large they are together.
-    """
-
-    def _init(self, maxsize: int) -> None:
-        super()._init(maxsize)
-        self._size = 0
-
-    def _qsize(self) -> int:
-        return self._size
-
-    def _put(self, item: Come) -> None:
-        super()._put(item)
-        self._size += _weight(item)
-
-    def _get(self) -> Come:
-        item = super()._get()
-        self._size -= _weight(item)
-        return item
-
-
 class Coming:
     """
     Items as they come: read by a thread that nobody waits for, since a pipe may stay
-    silent for ever.
+    silent for ever, and no further ahead than memory allows.
     """
 
     def __init__(self, given: Iterable[Given]) -> None:
-        self._queue = _Waiting(4 * CHUNK_CHARS)
-        threading.Thread(target=self._read, args=(given,), daemon=True).start()
+        self._came: deque[Given] = deque()
+        self._size = 0  # of these
         self._over = False
+        self._error: Exception | None = None
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        threading.Thread(target=self._read, args=(given,), daemon=True).start()
 
     def _read(self, given: Iterable[Given]) -> None:
         try:
             for each in given:
-                self._queue.put(each)
+                self._put(each)
         except Exception as error:
-            self._queue.put(error)
-        self._queue.put(None)
+            self._error = error
+        with self._lock:
+            self._over = True
+            self._changed.notify_all()
+
+    def _put(self, each: Given) -> None:
+        with self._lock:
+            while self._size >= 4 * CHUNK_CHARS:
+                self._changed.wait()
+            self._came.append(each)
+            self._size += _weight(each)
+            if self._is_chunk():
+                self._changed.notify_all()
+
+    def _is_chunk(self) -> bool:
+        return len(self._came) >= CHUNK or self._size >= CHUNK_CHARS or self._over
 
     def next(self) -> list[Given] | None:
         """
@@ -180,27 +182,23 @@ class Coming:
 
         :raises OSError: when the source breaks.
         """
-        found: list[Given] = []
-        size, deadline = 0, time.monotonic() + LINGER_S
-        while len(found) < CHUNK and size < CHUNK_CHARS and not self._over:
-            try:
-                wait_s = max(0.0, deadline - time.monotonic())
-                each = self._queue.get(timeout=wait_s)
-            except queue.Empty:
-                return found
-            if isinstance(each, Exception):
-                raise each
-            if each is None:
-                self._over = True
-            else:
-                found.append(each)
-                size += len(each.body)
-        return None if self._over and not found else found
+        with self._lock:
+            self._changed.wait_for(self._is_chunk, LINGER_S)
+            found: list[Given] = []
+            size = 0
+            while self._came and len(found) < CHUNK and size < CHUNK_CHARS:
+                found.append(each := self._came.popleft())
+                size += _weight(each)
+            self._size -= size
+            self._changed.notify_all()
+            if not found and self._error is not None:
+                raise self._error
+            return None if self._over and not found else found
 
 
-def _weight(item: Come) -> int:
+def _weight(item: Given) -> int:
     # With what an object costs besides: of a million small items too.
-    return KIB + (len(item.body) if isinstance(item, Given) else 0)
+    return KIB + len(item.body)
 
 
 def _lines(file: BinaryIO, largest: int) -> Iterator[bytes]:
@@ -231,8 +229,8 @@ def _item(line: bytes, place: str, fault_of: FaultOf, largest: int) -> Given:
     if not isinstance(item, dict):
         return Given(json.dumps(item), f"{place}: an item must be a JSON object")
     try:
-        body = json.dumps(item, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        body = _canonical(item)
     except ValueError as error:
         return Given(json.dumps(place), f"{place}: no JSON: {error}")
-    misfit = fault_of(item)
+    misfit = fault_of(item, body)
     return Given(body, None if misfit is None else f"{place}: {misfit}")

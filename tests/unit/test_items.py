@@ -639,7 +639,7 @@ def test_batches_are_listed_the_newest_first(store: Store) -> None:
     assert batches.find("nobody") is None
 
 
-def no_more_than_two(item: dict[str, int]) -> str | None:
+def no_more_than_two(item: dict[str, int], text: str) -> str | None:
     """
     Fit an agent that cannot count.
     """
@@ -675,7 +675,7 @@ def test_a_folder_is_refused_where_its_agent_takes_no_documents(tmp_path: Path) 
     """
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(BadInputError, match="a path: path: no such field"):
-        source(str(tmp_path), lambda item: "path: no such field")
+        source(str(tmp_path), lambda item, text: "path: no such field")
 
 
 def test_an_item_over_the_cap_is_named_and_the_next_one_read() -> None:
