@@ -289,17 +289,26 @@ def _unknown_in(
     given: dict[str, Any],
     at: Place,
 ) -> Iterator[tuple[Place, list[str]]]:
-    known = {key for keys in fields.values() for key in keys}
-    read = known | fields.keys()
-    if not _is_extensible(kind):
+    owner = _owners(kind)
+    if not _is_extensible(kind) and not given.keys() <= owner.keys():
+        known = {key for keys in fields.values() for key in keys}
         for key in given:
-            if key not in read:
+            if key not in owner:
                 yield (*at, key), sorted(known)
-    for name, keys in fields.items():
-        inner = getattr(value, name, None)
-        for key in {*keys, name}:
-            if key in given:
-                yield from _unknown(inner, given[key], (*at, key))
+    for key, inner in given.items():
+        if isinstance(inner, dict | list) and key in owner:
+            made = getattr(value, owner[key], None)
+            yield from _unknown(made, inner, (*at, key))
+
+
+@functools.cache
+def _owners(kind: Any) -> dict[str, str]:
+    """
+    Name the field that each key fills, or is called after.
+    """
+    fields = _fields(kind)
+    own = {name: name for name in fields}
+    return own | {key: name for name, keys in fields.items() for key in keys}
 
 
 def _told_unknown(place: Place, known: list[str]) -> str:
