@@ -33,6 +33,12 @@ LOOK_LIMIT_S = 2.0
 # Before this long nothing is said: a server that restarts is back by then.
 PATIENCE_S = 3.0
 
+NO_WORKERS = "no workflow process answers; start workers with worker.py"
+NO_SERVER = (
+    "the Temporal server does not answer, so nothing newer is known; the mission goes "
+    "on when it does: see `starter.py doctor`"
+)
+
 COLOURS = {
     "done": "green",
     "degraded": "yellow",
@@ -132,11 +138,10 @@ async def why_silent(handle: WorkflowHandle[Any, Any]) -> str:
         async with asyncio.timeout(LOOK_LIMIT_S):
             await handle.describe()
     except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return UNKNOWN_HERE
+        return UNKNOWN_HERE if error.status is RPCStatusCode.NOT_FOUND else NO_SERVER
     except TimeoutError:
-        pass
-    return "no workflow process answers; start workers with worker.py"
+        return NO_SERVER
+    return NO_WORKERS
 
 
 async def _said(pending: PendingActivityInfo) -> str:

@@ -9,15 +9,13 @@ from temporalio.service import RPCError, RPCStatusCode
 from unit_fakes import MISSION, mission, outcome, report, told_in_one_sentence
 
 from outlast.cli import missions
-from outlast.cli.follow import why_silent
+from outlast.cli.follow import NO_SERVER, NO_WORKERS, why_silent
 from outlast.cli.missions import Options, tell_where, update
 from outlast.contracts.errors import BadInputError, OutlastError
 from outlast.contracts.reports import Status
 from outlast.runtime.start import UNKNOWN_HERE, Started
 from outlast.store.books import Books
 from outlast.store.database import Store
-
-WORKERS = "no workflow process answers; start workers with worker.py"
 
 
 class Config:
@@ -31,7 +29,7 @@ class Server:
 
     config = Config()
 
-    def __init__(self, status: RPCStatusCode | None) -> None:
+    def __init__(self, status: RPCStatusCode | TimeoutError | None) -> None:
         self._status = status
 
     @property
@@ -42,6 +40,8 @@ class Server:
         return self
 
     async def describe(self) -> None:
+        if isinstance(self._status, TimeoutError):
+            raise self._status
         if self._status is not None:
             raise RPCError("workflow not found for ID", self._status, b"")
 
@@ -51,7 +51,9 @@ class Server:
     result = describe
 
 
-def server(status: RPCStatusCode | None = RPCStatusCode.NOT_FOUND) -> Any:
+def server(
+    status: RPCStatusCode | TimeoutError | None = RPCStatusCode.NOT_FOUND,
+) -> Any:
     return Server(status)
 
 
@@ -68,15 +70,17 @@ def books(store: Store, monkeypatch: pytest.MonkeyPatch) -> Books:
     ("status", "told"),
     [
         (RPCStatusCode.NOT_FOUND, UNKNOWN_HERE),
-        (RPCStatusCode.UNAVAILABLE, WORKERS),
-        (None, WORKERS),
+        (RPCStatusCode.UNAVAILABLE, NO_SERVER),
+        (TimeoutError(), NO_SERVER),
+        (None, NO_WORKERS),
     ],
 )
 async def test_silence_has_its_own_cause(
-    status: RPCStatusCode | None, told: str
+    status: RPCStatusCode | TimeoutError | None, told: str
 ) -> None:
     """
-    Workers are asked for only where they would help.
+    Workers are asked for only where they would help, not where a disk is full and the
+    server answers nothing.
     """
     assert await why_silent(server(status)) == told
 

@@ -1,0 +1,34 @@
+"""
+Looking for wedged missions where the server answers nothing, as on a full disk.
+"""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from outlast.cli import wedged
+
+
+class Silent:
+    """
+    A server, as client and as handle at once, that never answers.
+    """
+
+    def get_workflow_handle(self, mission: str) -> "Silent":
+        return self
+
+    async def describe(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_server_that_answers_nothing_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    `status` says within seconds what is waited for: nothing is known of a wedge.
+    """
+    monkeypatch.setattr(wedged, "DESCRIBE_LIMIT_S", 0.01)
+    server: Any = Silent()
+    async with asyncio.timeout(5.0):
+        assert await wedged.wedged_cause(server, "m") is None
