@@ -322,11 +322,13 @@ async def _work(
     await asyncio.wait([stopping, *running], return_when=asyncio.FIRST_COMPLETED)
     failed = not stop.is_set()
     try:
-        async with asyncio.timeout(limit_s):
+        async with asyncio.timeout(limit_s) as limit:
             at_once = failed or (played is not None and played.is_set())
             await leave(workers, set() if at_once else busy_queues(runs))
             await asyncio.gather(*running)
-            await closed()
+        with contextlib.suppress(TimeoutError):  # lines in a store that is away
+            async with asyncio.timeout_at(limit.when()):
+                await closed()
     finally:
         if failed:
             raise UnfitError(f"a worker has ended by itself: {_why(running)}")

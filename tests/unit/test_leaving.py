@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from outlast.attempt import host
 from outlast.contracts.names import alone_queue_of, queue_of
 from outlast.contracts.pool import lease_queue_of
-from outlast.fleet import leaving, wreck
+from outlast.fleet import child, leaving, wreck
+from outlast.fleet.hosting import Hosted
 from outlast.fleet.leaving import busy_queues, leave
 from outlast.fleet.recorder import Recorder
 
@@ -102,3 +104,34 @@ def test_what_cannot_be_read_is_nobodys(tmp_path: Path) -> None:
 
     assert busy_queues(tmp_path) == set()
     assert busy_queues(tmp_path / "none") == set()
+
+
+class Signs:
+    """
+    A parent that keeps the signs that it is given.
+    """
+
+    def __init__(self) -> None:
+        self.given: list[str] = []
+
+    def tell(self, sign: str) -> None:
+        self.given.append(sign)
+
+
+async def test_a_worker_has_drained_though_its_lines_cannot_be_written(
+    tmp_path: Path,
+) -> None:
+    """
+    A store that is away keeps the lines of what was handed on open: that is no
+    failure of the process, and takes no longer than its drain may.
+    """
+    stop, parent = asyncio.Event(), Signs()
+    stop.set()
+    unwritten = asyncio.get_running_loop().create_future()
+    host._closing.add(unwritten)
+    try:
+        async with asyncio.timeout(BOUND_S):
+            await child._work(Hosted([]), parent, stop, MOMENT_S, tmp_path)  # type: ignore[arg-type]
+    finally:
+        host._closing.discard(unwritten)
+    assert parent.given == ["polling"]
