@@ -17,7 +17,7 @@ RUN python -m venv --without-pip venv \
 FROM python:${PYTHON}
 WORKDIR /outlast
 COPY --from=build /outlast/venv venv
-COPY starter.py worker.py LICENSE ./
+COPY starter.py worker.py pyproject.toml LICENSE ./
 COPY outlast outlast
 COPY workflows workflows
 COPY activities activities

@@ -32,9 +32,10 @@ test: .venv/.dev ## run all tests but the long drills
 drill: .venv/.dev ## run the long drills
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m long
 
-check: .venv/.dev ## format, lint and types
+check: .venv/.dev ## format, lint, layers and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/mypy
 
 clean: ## remove the environment and the state in .outlast

@@ -1,3 +1,4 @@
 """
-What can fail: the agents of the shipped crew, one trade a file, and the books.
+The crew that is shipped: agents, one trade a file, their library of documents, and the
+verbs `ask` and `ingest`. It comes to the engine by entry points, as a user's own does.
 """

@@ -16,9 +16,9 @@ from outlast import Context, FanOut, GiveUp, agent
 from outlast.contracts.models import FanOutRef
 from outlast.contracts.policies import Policy
 from outlast.crew.answering.handover import Gap, Index, Source
-from outlast.store import library
+from outlast.crew.library import library
+from outlast.crew.library.folder import look
 from outlast.store.database import shared
-from outlast.store.folder import look
 
 # A report with more gaps than this is read by nobody; the rest is counted.
 MOST_GAPS = 200

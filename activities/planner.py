@@ -7,7 +7,7 @@ from pydantic import JsonValue
 from outlast import Context, FollowUps, Task, agent
 from outlast.crew.answering.handover import Index, Part, Plan, Source
 from outlast.crew.answering.splitting import split
-from outlast.store.root import OutputPath
+from outlast.crew.output_path import OutputPath
 
 
 class Order(Source):

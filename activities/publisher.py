@@ -12,9 +12,9 @@ from outlast import Context, agent
 from outlast.contracts.names import MissionName
 from outlast.contracts.texts import markdown, markdown_name
 from outlast.crew.answering.handover import Citation, Index, Publication, Review
-from outlast.store.passages import flat
+from outlast.crew.library.passages import flat
+from outlast.crew.output_path import OutputPath, writable
 from outlast.store.private import make_folder
-from outlast.store.root import OutputPath, writable
 
 
 class Order(BaseModel):

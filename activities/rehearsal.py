@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from outlast import Context, agent
-from outlast.store.root import output_path
+from outlast.store.output_roots import output_path
 
 How = Literal[
     "raise", "crash", "segfault", "hang", "block", "burn", "memory", "garbage"
@@ -31,7 +31,7 @@ TAIL_BYTES = 256 * 1024
 
 
 # Drills leave nothing behind: their logs may lie among temporary files, too.
-LogPath = Annotated[Path, output_path(Path(tempfile.gettempdir()))]
+LogPath = Annotated[Path, output_path(lambda: [Path(tempfile.gettempdir())])]
 
 
 class Misbehave(BaseModel):

@@ -19,11 +19,11 @@ from outlast.crew.answering.handover import (
     Source,
     compose,
 )
-from outlast.store import quotes
+from outlast.crew.library import quotes
+from outlast.crew.library.documents_root import within
+from outlast.crew.library.parsing import UnreadableDocumentError, decoded, load, parse
+from outlast.crew.library.passages import Passage
 from outlast.store.database import shared
-from outlast.store.parsing import UnreadableDocumentError, decoded, load, parse
-from outlast.store.passages import Passage
-from outlast.store.root import within
 
 # Files whose passages are their own text, line by line.
 VERBATIM = (".markdown", ".md", ".txt")

@@ -20,15 +20,15 @@ from outlast.contracts.models import FanOutRef
 from outlast.contracts.texts import digest, markdown, shorten
 from outlast.crew.answering.handover import Index, Research
 from outlast.crew.answering.replies import questions, reply
+from outlast.crew.library.folder import scan
+from outlast.crew.library.parsing import UnreadableDocumentError, decoded, load
+from outlast.crew.library.passages import flat
+from outlast.crew.output_path import OutputPath, writable
 from outlast.crew.publisher import write
 from outlast.crew.researcher import research
 from outlast.crew.reviewer import stands
 from outlast.store.database import shared
-from outlast.store.folder import scan
-from outlast.store.parsing import UnreadableDocumentError, decoded, load
-from outlast.store.passages import flat
 from outlast.store.private import make_folder, open_private
-from outlast.store.root import OutputPath, writable
 
 # A report that names more tickets than this is read by nobody.
 MOST_NAMED = 200

@@ -20,9 +20,9 @@ import yaml
 from outlast.crew import writer
 from outlast.crew.answering.handover import Draft
 from outlast.crew.answering.splitting import split
+from outlast.crew.library.library import library_id, update
 from outlast.crew.researcher import research
 from outlast.store.database import Store
-from outlast.store.library import library_id, update
 
 MANUAL = Path("/usr/share/doc/postgresql-doc-15/html")
 QUESTIONS = Path(__file__).with_name("corpus_questions.yaml")

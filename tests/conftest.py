@@ -14,6 +14,7 @@ import pytest
 from drills.postgres import Postgres, find_postgres
 from drills.real import heed_interrupts
 from outlast.attempt.ledger import Ledger
+from outlast.crew.library import tables
 from outlast.store.database import Store
 from outlast.store.schema import meta, metadata
 
@@ -53,7 +54,7 @@ def built_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     A store in a file, to be copied: building one takes longer than most tests.
     """
     path = tmp_path_factory.mktemp("built") / "store.db"
-    Store(path).close()
+    _build(path)
     return path
 
 
@@ -63,8 +64,17 @@ def built_database(postgres: Postgres) -> str:
     A store in PostgreSQL, to be emptied for each test.
     """
     url = postgres.database()
-    Store(url).close()
+    _build(url)
     return url
+
+
+def _build(where: Path | str) -> None:
+    """
+    Make a store, with the tables of the crew's library.
+    """
+    made = Store(where)
+    made.extend(tables.OWNER, tables.STEPS)
+    made.close()
 
 
 @pytest.fixture(params=BOTH)
@@ -77,8 +87,8 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
         return shutil.copy(built, tmp_path / "store.db")
     url: str = request.getfixturevalue("built_database")
     server: Postgres = request.getfixturevalue("postgres")
-    tables = [name for name in metadata.tables if name != meta.name]
-    emptied = ", ".join([*tables, "passages_fts"])
+    ours = [name for name in metadata.tables if name != meta.name]
+    emptied = ", ".join([*ours, *tables.metadata.tables, "passages_fts"])
     server.sql(f"TRUNCATE {emptied} RESTART IDENTITY CASCADE", url)
     return url
 

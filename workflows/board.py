@@ -33,7 +33,7 @@ def board(progress: Progress, tasks: int = 0) -> str:
     """
     head = ["**paused**", ""] if progress.paused else []
     head += ["| | task | role | |", "|-|-|-|-|"]
-    return "\n".join([*head, *_table(progress, tasks), *_questions(progress)])
+    return "\n".join([*head, *_table(progress, tasks), *_requests(progress)])
 
 
 def _table(progress: Progress, tasks: int) -> list[str]:
@@ -65,7 +65,7 @@ def _by_need(progress: Progress) -> Iterator[str]:
     yield from (_settled(progress.mission, each) for each in done)
 
 
-def _questions(progress: Progress) -> list[str]:
+def _requests(progress: Progress) -> list[str]:
     """
     List what is asked, with the commands that answer.
     """

@@ -55,7 +55,7 @@ class Desk:
         Wait for a person's word on *task*, at most as long as its approval says.
         """
         terms = task.approval or Approval(before=before)
-        # A word on an earlier question is none on this one.
+        # A decision on an earlier request is none on this one.
         self._said.pop(task.id, None)
         self.asked[task.id] = Asked(
             id=task.id,

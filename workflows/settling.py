@@ -308,7 +308,7 @@ class Settling:
 
     def _asked_already(self) -> Verdict | None:
         """
-        Go on with the question that an earlier run has asked.
+        Go on with the request that an earlier run has made.
         """
         asked, self._asked = self._asked, None
         if asked is None or asked.before != "effect":

@@ -9,8 +9,8 @@ from itertools import pairwise
 
 from outlast.crew.answering.questions import Term
 from outlast.crew.answering.vocabulary import roots
-from outlast.store.search import Hit
-from outlast.store.sentences import Span, blocks, sentences
+from outlast.crew.library.search import Hit
+from outlast.crew.library.sentences import Span, blocks, sentences
 
 # How many sentences before and after a quotation are near it.
 AROUND = 2

@@ -4,7 +4,7 @@ Ask a library: search it for a question's terms and choose the evidence.
 
 from outlast.crew.answering.extraction import Evidence, Weighed, extract
 from outlast.crew.answering.questions import Question, ask
-from outlast.store import search
+from outlast.crew.library import search
 from outlast.store.database import Store
 
 # How many passages are read closely, the best by BM25.

@@ -13,8 +13,8 @@ from outlast.crew.answering.context import Context, Place, Run
 from outlast.crew.answering.fitness import fitness
 from outlast.crew.answering.questions import Question, Term
 from outlast.crew.answering.vocabulary import roots
-from outlast.store.search import Hit
-from outlast.store.sentences import Span
+from outlast.crew.library.search import Hit
+from outlast.crew.library.sentences import Span
 
 # The share of the question's weight that the best quotation must have with its context.
 # Higher refuses more questions that have an answer, lower finds an answer to more that

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from outlast.crew.answering.context import Context, Run, positions
 from outlast.crew.answering.kinds import Kind
 from outlast.crew.answering.questions import Question, Term
-from outlast.store.terms import stem
+from outlast.crew.library.terms import stem
 
 # What a quotation gains that holds the kind of fact asked for, or loses without it.
 GAIN = 0.12

@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import BaseModel, model_validator
 
-from outlast.store.passages import flat
+from outlast.crew.library.passages import flat
 
 
 class Source(BaseModel):

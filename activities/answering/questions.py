@@ -18,7 +18,7 @@ from outlast.crew.answering.vocabulary import (
     roots,
     spellings,
 )
-from outlast.store.terms import words
+from outlast.crew.library.terms import words
 
 # What a light word weighs of its rarity.
 LIGHT = 0.4

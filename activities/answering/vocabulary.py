@@ -3,7 +3,7 @@ English as questions use it: words that say nothing, that say little, and that s
 same. Other languages are searched by their words alone.
 """
 
-from outlast.store.terms import stem, words
+from outlast.crew.library.terms import stem, words
 
 _STOP = """
 a about after again all also am among an and another any anybody anyone are as at be

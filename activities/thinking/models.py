@@ -5,7 +5,7 @@ Which models there are to think with, by the environment of the worker.
 import os
 
 from outlast.contracts.errors import GiveUp
-from outlast.contracts.policies import MODEL_SILENCE_S
+from outlast.crew.settings import MODEL_SILENCE_S
 
 # By what a route's name ends with: `writer.model` thinks with OUTLAST_MODEL.
 VARIABLES = {"model": "OUTLAST_MODEL", "fallback-model": "OUTLAST_FALLBACK_MODEL"}

@@ -13,9 +13,9 @@ from pydantic import BaseModel, Field
 from outlast import Context, GiveUp
 from outlast.contracts.texts import shorten
 from outlast.crew.answering.handover import Citation, Research
+from outlast.crew.library import quotes, search
 from outlast.crew.researcher import Order, library_of
 from outlast.crew.thinking.thought import Fence, Thought, before, think
-from outlast.store import quotes, search
 from outlast.store.database import Store, shared
 
 MOST_QUOTATIONS = 6

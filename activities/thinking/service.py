@@ -30,10 +30,12 @@ from pydantic_graph import GraphRunContext
 from outlast import Context, GiveUp, TryLater
 from outlast.attempt import genai, spans
 from outlast.contracts.errors import ServiceError
-from outlast.contracts.policies import RETRY_AFTER_MOST_S
 from outlast.crew.thinking.models import silence_s
 
 Graph = GraphRunContext[Any, Any]
+
+# A service that asks to be left alone for longer is taken for away: the next route.
+RETRY_AFTER_MOST_S = 30.0
 
 
 def connect(name: str) -> Model:

@@ -3,7 +3,7 @@ Tasks whose first step runs at once.
 
 Most items of a batch end without ever waiting: with a task made for each, and the two
 turns of the event loop that it takes, they would cost three times as much. Python has
-such tasks from 3.12 on; this uses what asyncio documents for tasks of third parties.
+such tasks from 3.12 on; this uses what asyncio promises to tasks of third parties.
 """
 
 import asyncio

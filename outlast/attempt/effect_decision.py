@@ -213,7 +213,7 @@ def _asked_before(rows: Sequence[Row], proposal: Proposal, asker: Asker) -> Row 
 
 def _number(rows: Sequence[Row], same: Row | None) -> int:
     """
-    Choose the number of an effect: its own, or that of a question without an answer,
+    Choose the number of an effect: its own, or that of a request without an answer,
     since nothing has been sent under it, or a new one.
     """
     if same is not None:

@@ -246,7 +246,7 @@ async def _failed(attempt: Guarded, error: Exception) -> ApplicationError:
 def _log(attempt: Guarded, error: Exception, cause: str, trace: str) -> None:
     """
     Log a failure, with its traceback unless it is an error of ours, whose words are
-    enough. A question to a person is no failure.
+    enough. A request for approval is no failure.
     """
     if isinstance(error, ParkedError):
         return

@@ -4,6 +4,7 @@ The command line of starter.py: one function a verb, each parses, calls and prin
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,22 @@ import typer
 
 from outlast.cli import mesh
 from outlast.cli.edge import run_command
+from outlast.cli.options import (
+    BatchName,
+    Embedded,
+    Json,
+    MissionId,
+    Name,
+    Plain,
+    Reason,
+    Request,
+    Strict,
+    TaskId,
+    Traces,
+    WorkId,
+)
 from outlast.contracts.errors import BadInputError
+from outlast.runtime.installed import commands
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,71 +37,6 @@ app = typer.Typer(
     help="Run missions of agents that finish their work when anything fails.",
 )
 app.add_typer(mesh.app, name="mesh")
-
-MissionId = Annotated[str, typer.Argument(help="the mission's id")]
-TaskId = Annotated[str, typer.Argument(help="the task's id")]
-Reason = Annotated[str, typer.Option(help="stands in the report")]
-Request = Annotated[
-    str, typer.Option(help="what you have seen, refused if it is another by now")
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="one JSON object on standard output")
-]
-Embedded = Annotated[
-    bool, typer.Option(help="use, or start, the embedded server and workers")
-]
-Traces = Annotated[
-    bool, typer.Option("--traces", help="with the tracebacks of what agents raised")
-]
-WorkId = Annotated[str, typer.Argument(help="of a mission or batch")]
-BatchName = Annotated[
-    str | None,
-    typer.Option("--id", help="the batch's id; with the same one items are added"),
-]
-Strict = Annotated[bool, typer.Option(help="exit 3 when the result is degraded")]
-Name = Annotated[
-    str | None,
-    typer.Option(
-        "--id", help="the mission's id; the same id and content goes on or joins"
-    ),
-]
-Plain = Annotated[bool, typer.Option(help="plain lines instead of a live board")]
-
-
-@app.command()
-def ask(
-    question: str,
-    documents: Annotated[Path, typer.Option(help="the folder to answer from")],
-    embedded: Embedded = False,
-    as_json: Json = False,
-    strict: Strict = False,
-    id_: Name = None,
-    plain: Plain = False,
-) -> None:
-    """
-    Answer QUESTION from a folder of documents, every quotation verified.
-    """
-    from outlast.cli.ingest import ingest_if_shared
-    from outlast.cli.intake import question_mission
-    from outlast.cli.missions import Options, conduct
-    from outlast.cli.show import answer_json, print_answer
-
-    mission = question_mission(question, documents, id_)
-    ingest_if_shared(documents)
-    options = Options(embedded, as_json, plain, strict)
-    conduct(mission, options, answer_json, print_answer)
-
-
-@app.command()
-def ingest(
-    folder: Annotated[Path, typer.Argument(help="the documents")], as_json: Json = False
-) -> None:
-    """
-    Index FOLDER into the store; a mission's librarian then takes `library: ID`.
-    """
-    from outlast.cli.ingest import show_ingested
-
-    show_ingested(folder, as_json)
 
 
 @app.command()
@@ -499,6 +450,13 @@ def _print_json(value: object) -> None:
 
 def main() -> None:
     """
-    Run starter.py.
+    Run starter.py, with the verbs that installed packages add; none of them takes the
+    place of one of ours.
     """
+    for added in commands(_warn):
+        app.add_typer(added)
     run_command(app)
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)

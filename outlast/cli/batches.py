@@ -38,7 +38,7 @@ from outlast.runtime.settings import settings
 from outlast.runtime.source import Source, source
 from outlast.store.batches import Batches
 from outlast.store.database import Store
-from outlast.store.root import writing_below
+from outlast.store.output_roots import writing_below
 
 LOOK_S = 0.5
 LINE_S = 2.0

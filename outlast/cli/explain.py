@@ -72,7 +72,7 @@ def _ending(attempt: dict[str, Any], over: bool) -> str:
 
 def _told(ending: str) -> str:
     """
-    Tell a question to a person as one: the agent raises it, but nothing has failed.
+    Tell a request for approval as one: the agent raises it, but nothing has failed.
     """
     if ending.startswith(ASKS):
         return f"asks for approval of {ending.removeprefix(ASKS)}"

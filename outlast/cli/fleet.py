@@ -46,7 +46,7 @@ def work(
     ] = None,
     roles: Annotated[
         str | None,
-        typer.Option(help="play only these, as in researcher,writer; OUTLAST_ROLES"),
+        typer.Option(help="play only these, as in NAME,NAME; OUTLAST_ROLES"),
     ] = None,
     single_host: Annotated[
         bool,
@@ -281,10 +281,9 @@ def _at_least_one(processes: int) -> int:
 
 
 def _refuse_a_missing_root(chosen: Settings) -> None:
-    for name in ("documents_root", "output_root"):
-        root = getattr(chosen, name)
-        if root is not None and not root.is_dir():
-            raise BadInputError(f"OUTLAST_{name.upper()}={root} is not a folder")
+    root = chosen.output_root
+    if root is not None and not root.is_dir():
+        raise BadInputError(f"OUTLAST_OUTPUT_ROOT={root} is not a folder")
 
 
 def _refuse_a_shut_store(chosen: Settings) -> None:

@@ -49,8 +49,8 @@ def submit(
             f"a mission of {size} bytes is over the cap of {MESH_MISSION_BYTES} of the "
             "mesh, whose logs have all of it: give its tasks where their input lies"
         )
-    question = {"mission": mission.model_dump(mode="json"), "copies": copies}
-    told = _ask("submit", SUBMIT_LIMIT_S, **question)
+    request = {"mission": mission.model_dump(mode="json"), "copies": copies}
+    told = _ask("submit", SUBMIT_LIMIT_S, **request)
     if as_json:
         print(json.dumps(told))
         return

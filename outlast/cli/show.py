@@ -12,54 +12,15 @@ from outlast.cli.follow import View, doing, look, why_silent
 from outlast.cli.home import entry_of, open_store
 from outlast.cli.missions import Conducted, reach, reconciled, why_refused
 from outlast.cli.parked import commands, waiting
-from outlast.cli.report import write_report
 from outlast.cli.wedged import wedged_cause
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.reports import Outcome, Progress, Report, Status
 from outlast.fleet.store_watch import waited_words
-from outlast.runtime.answer import answer, answer_with
+from outlast.runtime.answer import answer_with
 from outlast.runtime.reconcile import ENDED_BY_OTHERS, interrupted
 from outlast.runtime.settings import settings
 from outlast.store.batches import INTERRUPTED, Batches
 from outlast.store.books import ACCEPTED, Books, Entry
-
-NO_ANSWER = "The mission ended without an answer."
-
-
-def answer_json(conducted: Conducted) -> None:
-    """
-    Print the answer to a question as one JSON object.
-    """
-    published = _published(conducted)
-    value = {
-        "mission": conducted.mission.id,
-        "status": conducted.report.status,
-        "degraded": conducted.report.degraded,
-        "answer": published.get("answer", NO_ANSWER),
-        "citations": published.get("citations", []),
-        "gaps": published.get("gaps", []),
-        "report": published.get("report"),
-        "seconds": conducted.seconds,
-        "ui": conducted.ui,
-    }
-    answer(value)
-
-
-def print_answer(conducted: Conducted) -> None:
-    """
-    Print the answer for a person: the answer first, each quotation with its place.
-    """
-    published = _published(conducted)
-    print(f"\n{published.get('answer', NO_ANSWER)}\n")
-    for number, each in enumerate(published.get("citations", []), 1):
-        print(f"  [{number}] {each['document']}:{each['line']}")
-        print(f"      “{' '.join(each['quote'].split())}”")
-    for gap in published.get("gaps", []):
-        print(f"  gap: {gap['document']}: {gap['reason']}")
-    _print_lacks(conducted.report)
-    if published.get("report"):
-        print(f"\nreport   {published['report']}")
-    _print_end(conducted)
 
 
 def mission_json(conducted: Conducted) -> None:
@@ -83,8 +44,8 @@ def print_mission(conducted: Conducted) -> None:
     """
     for each in conducted.report.tasks:
         print(outcome_line(each))
-    _print_lacks(conducted.report)
-    _print_end(conducted)
+    print_lacks(conducted.report)
+    print_end(conducted)
 
 
 async def show_status(mission: str, as_json: bool) -> None:
@@ -226,13 +187,6 @@ def print_ready(line: dict[str, Any]) -> None:
     print("Ctrl-C stops them; missions are kept.", flush=True)
 
 
-def _published(conducted: Conducted) -> dict[str, Any]:
-    found = conducted.results.get("publish")
-    if not isinstance(found, dict):
-        return {}
-    return {**found, "report": found.get("report") or write_report(conducted)}
-
-
 def _task_json(outcome: Outcome, results: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": outcome.id,
@@ -256,7 +210,7 @@ def _print_ended(entry: Entry, as_json: bool) -> None:
     print(f"{entry.id}  {entry.state}  {entry.goal}")
     for each in entry.report.tasks:
         print(outcome_line(each))
-    _print_lacks(entry.report)
+    print_lacks(entry.report)
 
 
 def _print_interrupted(entry: Entry, as_json: bool) -> None:
@@ -286,12 +240,18 @@ def _print_progress(view: View) -> None:
         print(f"and {view.progress.left_out} more tasks")
 
 
-def _print_lacks(report: Report) -> None:
+def print_lacks(report: Report) -> None:
+    """
+    Print what a mission that has ended lacks.
+    """
     for reason in report.degraded:
         print(f"  lacks: {reason}")
 
 
-def _print_end(conducted: Conducted) -> None:
+def print_end(conducted: Conducted) -> None:
+    """
+    Print how a mission ended, and where there is more to see.
+    """
     print(f"status   {conducted.report.status} in {conducted.seconds:.1f} s")
     print(f"story    starter.py explain {conducted.mission.id}")
     if conducted.ui and conducted.ui_stays:

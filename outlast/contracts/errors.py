@@ -25,7 +25,7 @@ Every error of Outlast, sorted by what the caller does next.
         ├── GiveUp            give up: no attempt can succeed, the task is a dead letter
         │   ├── BudgetSpentError
         │   ├── MissingSecretError
-        │   ├── OutsideError     documents that missions may not read on this worker
+        │   ├── OutsideError     a path that missions may not use on this worker
         │   ├── UnawaitedError   a call of the context that nobody has awaited
         │   ├── EffectConflictError  another effect stands under its key
         │   ├── CheckpointError  progress that this version cannot read, or would lose
@@ -313,7 +313,7 @@ class MissingSecretError(GiveUp):
 
 class OutsideError(GiveUp):
     """
-    Documents outside the one folder that missions may read on this worker.
+    A file or folder outside of those that missions may use on this worker.
     """
 
 

@@ -1,6 +1,6 @@
 """
-What starter, workflows and agents say to each other. References travel, documents do
-not.
+What starter, workflows and agents say to each other. References travel, what they
+name does not.
 """
 
 import json

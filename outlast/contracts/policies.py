@@ -138,12 +138,6 @@ class Tolerance(BaseModel):
 
 TOLERANCE = Tolerance()
 
-# A service that asks to be left alone for longer is taken for away: the next route.
-RETRY_AFTER_MOST_S = 30.0
-
-# How long a model may say nothing, before its first word and between two.
-MODEL_SILENCE_S = 30.0
-
 
 class Timing(BaseModel):
     """

@@ -151,8 +151,8 @@ def fitting(progress: Progress) -> Progress:
     """
     if _size(progress) <= PROGRESS_BYTES:
         return progress
-    questions, room = _Room(PROGRESS_BYTES // 2), _Room(PROGRESS_BYTES // 2)
-    asked, running = questions.take(progress.asked), room.take(progress.running)
+    requests, room = _Room(PROGRESS_BYTES // 2), _Room(PROGRESS_BYTES // 2)
+    asked, running = requests.take(progress.asked), room.take(progress.running)
     brief = [_brief(each) for each in progress.settled]
     lacking = room.take([each for each in brief if each.status is not Status.DONE])
     waiting = room.take_names(progress.waiting)
@@ -164,7 +164,7 @@ def fitting(progress: Progress) -> Progress:
         running=running,
         settled=[*lacking, *done],
         asked=asked,
-        left_out=questions.left_out + room.left_out,
+        left_out=requests.left_out + room.left_out,
     )
 
 

@@ -68,7 +68,7 @@ from outlast.runtime.payload_storage import with_storage
 from outlast.runtime.settings import Settings, settings
 from outlast.runtime.stop_signals import outlive_hangup
 from outlast.store.database import share, shared
-from outlast.store.root import confine
+from outlast.store.output_roots import confine
 
 # After the drain time attempts have been cancelled; one that does not end is left.
 END_AFTER_S = 2.0
@@ -203,7 +203,7 @@ async def _serve(
     chosen = settings()
     if kind is not Kind.WORKFLOWS:
         await _open_for_agents(kind, stop, ends[-1])
-    confine(chosen.documents_root, chosen.output_roots)
+    confine(chosen.output_roots)
     home, pid, outbox = home_of(chosen), os.getpid(), Outbox()
     recorder = await _recorder(recorder_of(home, pid), stop)
     if recorder is None:

@@ -22,17 +22,17 @@ from temporalio.worker import (
 )
 
 from outlast.attempt.agent import Agent
+from outlast.attempt.child_ends import ends_in
 from outlast.attempt.guard import Place
 from outlast.attempt.hands import Hands
 from outlast.attempt.host import host
+from outlast.attempt.leases import keeping, lend
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.permit import permits_of
+from outlast.attempt.registrar import Fill, books_of
 from outlast.contracts.names import MISSIONS_QUEUE, alone_queue_of, queue_of
 from outlast.contracts.policies import SHIPPED
 from outlast.contracts.pool import lease_queue_of
-from outlast.crew.child_ends import ends_in
-from outlast.crew.leases import keeping, lend
-from outlast.crew.registrar import Fill, books_of
 from outlast.fleet.alone import Turn
 from outlast.fleet.kinds import Kind
 from outlast.fleet.patience import Patience

@@ -1,5 +1,5 @@
 """
-What model clients import with their first question, imported before it: a second and
+What model clients import with their first call, imported before it: a second and
 more, in which an event loop would stand still. Only of clients that the agents have
 imported themselves; nothing is opened.
 """

@@ -45,7 +45,7 @@ async def hear(client: Client, ours: set[str]) -> set[str]:
 
     :raises RPCError: when the server lists no workers, or is away.
     """
-    # One question for each: the list of all is long, and cut, where many have died.
+    # One request for each: the list of all is long, and cut, where many have died.
     listed = [
         await client.workflow_service.list_workers(
             ListWorkersRequest(

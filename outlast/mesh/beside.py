@@ -173,7 +173,7 @@ class Beside:
                 misses, watched = -MESH_BOOT_MISSES, self._process
             misses = 0 if answers else misses + 1
             if misses >= MESH_MISSES and watched and watched.returncode is None:
-                logger.warning("gossip.hangs: no answer to %d questions", MESH_MISSES)
+                logger.warning("gossip.hangs: no answer to %d requests", MESH_MISSES)
                 watched.kill()
 
     def _answers(self) -> bool:

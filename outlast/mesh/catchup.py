@@ -2,7 +2,7 @@
 Catching up: what a peer that starts or wakes must see before it owns anything.
 
 It is done when everything that the live peers had, at the moment they were asked, is
-here. Answers to earlier questions do not count: they may have waited in a socket for as
+here. Answers to earlier requests do not count: they may have waited in a socket for as
 long as this peer was frozen.
 """
 

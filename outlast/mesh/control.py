@@ -16,8 +16,8 @@ from outlast.contracts.errors import BadInputError, OutlastError, UnavailableErr
 from outlast.contracts.sizes import MESH_MISSION_BYTES
 from outlast.store.private import FILE_MODE, own_folder
 
-Question = dict[str, Any]
-Answer = Callable[[Question], Awaitable[Any]]
+Request = dict[str, Any]
+Answer = Callable[[Request], Awaitable[Any]]
 
 # What a socket's path may have, everywhere.
 PATH_CHARS = 100
@@ -103,7 +103,7 @@ class Control:
             return {"refused": str(error)}
 
 
-def ask(home: Path, question: Question, limit_s: float = ASK_LIMIT_S) -> Any:
+def ask(home: Path, request: Request, limit_s: float = ASK_LIMIT_S) -> Any:
     """
     Ask the peer in *home*.
 
@@ -115,7 +115,7 @@ def ask(home: Path, question: Question, limit_s: float = ASK_LIMIT_S) -> Any:
             line.settimeout(limit_s)
             with short_name(socket_of(home)) as name:
                 line.connect(name)
-            line.sendall(json.dumps(question).encode() + b"\n")
+            line.sendall(json.dumps(request).encode() + b"\n")
             with line.makefile("rb") as answer:
                 told = json.loads(answer.readline())
     except (OSError, ValueError):

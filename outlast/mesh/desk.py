@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Mission
 from outlast.contracts.policies import MESH_COPIES
-from outlast.mesh.control import Question
+from outlast.mesh.control import Request
 from outlast.mesh.events import CheckpointSaved
 from outlast.mesh.shell import ENDPOINT, LOAD, Shell
 from outlast.mesh.standing import Progressed, Standing
@@ -24,7 +24,7 @@ class Desk:
 
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
-        self._known: dict[str, Callable[[Question], Awaitable[Any]]] = {
+        self._known: dict[str, Callable[[Request], Awaitable[Any]]] = {
             "submit": self._submit,
             "members": self._members,
             "status": self._status,
@@ -32,29 +32,29 @@ class Desk:
             "counts": self._counts,
         }
 
-    async def answer(self, question: Question) -> Any:
+    async def answer(self, request: Request) -> Any:
         """
-        Answer one question.
+        Answer one request.
 
         :raises BadInputError: when it cannot be answered, in one sentence.
         """
-        asked = question.get("ask")
+        asked = request.get("ask")
         if asked not in self._known:
             raise BadInputError(f"a peer does not know how to {asked!r}")
-        return await self._known[asked](question)
+        return await self._known[asked](request)
 
-    async def _submit(self, question: Question) -> Any:
+    async def _submit(self, request: Request) -> Any:
         try:
-            mission = Mission.model_validate(question["mission"])
+            mission = Mission.model_validate(request["mission"])
         except ValidationError as error:
             raise BadInputError(f"no mission: {error.errors()[0]['msg']}") from None
-        asked = int(question.get("copies", MESH_COPIES))
+        asked = int(request.get("copies", MESH_COPIES))
         ended = self._shell.core.view.of(mission.id).result
         copies = await self._shell.submit(resolve(mission), asked)
         told = {"task": mission.id, "copies": copies, "asked": asked}
         return {**told, "ended": ended.status.value} if ended else told
 
-    async def _members(self, question: Question) -> Any:
+    async def _members(self, request: Request) -> Any:
         core, found = self._shell.core, {}
         for each in self._shell.membership.members():
             facts = each.facts
@@ -80,19 +80,19 @@ class Desk:
             + [{"peer": name, "state": "away"} for name in sorted(away)],
         }
 
-    async def _status(self, question: Question) -> Any:
-        tasks, task = self._shell.core.view.tasks, question.get("task")
+    async def _status(self, request: Request) -> Any:
+        tasks, task = self._shell.core.view.tasks, request.get("task")
         if task is None:
             return [brief(tasks[name]) for name in sorted(tasks)]
         if task not in tasks:
             raise BadInputError(f"the mesh knows no task {task!r}")
         return whole(tasks[task])
 
-    async def _forget(self, question: Question) -> Any:
-        await self._shell.forget(str(question["peer"]))
-        return {"forgotten": question["peer"]}
+    async def _forget(self, request: Request) -> Any:
+        await self._shell.forget(str(request["peer"]))
+        return {"forgotten": request["peer"]}
 
-    async def _counts(self, question: Question) -> Any:
+    async def _counts(self, request: Request) -> Any:
         core = self._shell.core
         seen, heard = core.seen(), self._shell.membership.counts()
         return {

@@ -34,7 +34,7 @@ class Digest(Said):
     What the sender has: its fingerprint, and in full when that is worth its bytes.
 
     :param ask: the receiver shall answer in full, with this number.
-    :param answers: the number of the question that this answers.
+    :param answers: the number of the request that this answers.
     :param rebuilding: *heads* are what of a compacted log has come so far.
     """
 

@@ -1,7 +1,7 @@
 """
 Standard output and error as text that a terminal shows and never obeys.
 
-What agents, models and documents say ends up on a terminal or in a log: with its
+What agents, and what they read, say ends up on a terminal or in a log: with its
 escape sequences it could clear the screen, set the clipboard or forge a line. All text
 of a process leaves through one of these streams; only the live board of `rich` writes
 to the terminal itself, with every text in it made visible first.

@@ -7,39 +7,18 @@ Where Temporal is, is not among them: that is the SDK's own configuration
 
 import os
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 from dotenv import load_dotenv
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from outlast.contracts.errors import BadInputError
-from outlast.contracts.policies import MODEL_SILENCE_S, SHIPPED, Timing, timing_of
+from outlast.attempt.environment import from_environment
+from outlast.contracts.policies import SHIPPED, Timing, timing_of
 from outlast.contracts.sizes import LARGEST_BYTES, MIB
 from outlast.runtime.home import refuse_long, refuse_shared
-
-SHIPPED_CREW = [
-    "outlast.crew.librarian",
-    "outlast.crew.planner",
-    "outlast.crew.publisher",
-    "outlast.crew.rehearsal",
-    "outlast.crew.researcher",
-    "outlast.crew.reviewer",
-    "outlast.crew.support",
-    "outlast.crew.writer",
-]
-
-# The same trades, thinking with a model; they go ahead of those above.
-THINKING_CREW = [
-    "outlast.crew.thinking.planning",
-    "outlast.crew.thinking.researching",
-    "outlast.crew.thinking.reviewing",
-    "outlast.crew.thinking.writing",
-]
-# What their thoughts need: a second of imports, for those who play them alone.
-THINKING = "outlast.crew.thinking.warm"
+from outlast.runtime.installed import agent_modules
 
 
 class Settings(BaseSettings):
@@ -60,14 +39,9 @@ class Settings(BaseSettings):
     # A store in a file serves one host, so a Temporal elsewhere is refused, unless all
     # starters and workers are on this host all the same.
     single_host: bool = False
-    # The only folder below which missions may have documents read; where relative paths
-    # start, too. Without it: wherever the workers' user may read.
-    documents_root: Path | None = None
     # The only folder, beside the home, below which missions may have files written, as
     # an outbox; where such paths start that are relative. Without it: the home alone.
     output_root: Path | None = None
-    # Where the reports of questions are written; without it below the home.
-    reports: Path | None = None
     # The only roles that this fleet plays, separated by commas; empty for all.
     roles: str = ""
     # Agent processes of a fleet. One is enough to work, two to survive one.
@@ -80,16 +54,6 @@ class Settings(BaseSettings):
     open_most: int = Field(default=1000, ge=1)
     # Your own agents: modules or paths to .py files, separated by commas.
     agents: str = ""
-    # A model for the crew to think with, as pydantic-ai names it ("openai-chat:gpt-5"),
-    # its key and address by the provider's own variables; another one for when that is
-    # away. Without one the crew works by search and extraction.
-    model: str | None = None
-    fallback_model: str | None = None
-    # How long a model may say nothing, before its first word and between two.
-    model_silence_s: float = Field(default=MODEL_SILENCE_S, gt=0, le=600)
-    # How it is asked for an answer of a form: most models know tools; llama.cpp and
-    # vLLM can hold any model to a JSON schema, "native"; "prompted" asks in words.
-    model_output: Literal["tool", "native", "prompted"] = "tool"
     # The name of the workers' build, where several run side by side for an upgrade:
     # missions stay on the build that began them. Empty where one is enough.
     build: str = Field(
@@ -142,17 +106,12 @@ class Settings(BaseSettings):
         return self.home.resolve() / "store.db"
 
     @property
-    def reports_folder(self) -> Path:
-        return (self.reports or self.home / "reports").resolve()
-
-    @property
     def output_roots(self) -> list[Path]:
         """
         Where missions may have files written, the home last; relative paths start at
         the first.
         """
-        given = (self.output_root or self.home, self.reports, self.home)
-        return [each for each in given if each is not None]
+        return [self.output_root or self.home, self.home]
 
     @property
     def workers_output(self) -> list[Path] | None:
@@ -164,8 +123,7 @@ class Settings(BaseSettings):
 
     @property
     def modules(self) -> list[str]:
-        thinking = THINKING_CREW if self.model else []
-        return [*SHIPPED_CREW, *thinking, *self.users_modules]
+        return [*agent_modules(plays=False), *self.users_modules]
 
     @property
     def users_modules(self) -> list[str]:
@@ -176,15 +134,7 @@ class Settings(BaseSettings):
         """
         What workers import, who play the agents and do not only name them.
         """
-        return [*self.modules, *([THINKING] if self.model else [])]
-
-    @model_validator(mode="after")
-    def _can_think(self) -> Self:
-        if self.fallback_model and not self.model:
-            raise ValueError("OUTLAST_FALLBACK_MODEL is for when OUTLAST_MODEL is away")
-        if self.model and find_spec("pydantic_ai") is None:
-            raise ValueError("OUTLAST_MODEL needs pip install 'outlast[models]'")
-        return self
+        return [*agent_modules(plays=True), *self.users_modules]
 
     @property
     def role_names(self) -> list[str]:
@@ -204,13 +154,7 @@ def settings() -> Settings:
         can write or that is too far down.
     """
     load_dotenv(Path.cwd() / ".env")
-    try:
-        chosen = Settings()
-    except ValidationError as error:
-        fault = error.errors()[0]
-        told = fault["msg"].removeprefix("Value error, ")
-        name = "OUTLAST_" + "_".join(str(part) for part in fault["loc"]).upper()
-        raise BadInputError(f"{name}: {told}" if fault["loc"] else told) from None
+    chosen = from_environment(Settings)
     refuse_shared(chosen.home)
     if chosen.database_url is None:
         refuse_long(chosen.home)

@@ -1,9 +1,10 @@
 """
-Where items come from: JSON lines in a file or through a pipe, or the documents of a
+Where items come from: JSON lines in a file or through a pipe, or the files of a
 folder. They are read one after the other, never all at once.
 """
 
 import json
+import os
 import sys
 import threading
 from collections import deque
@@ -16,7 +17,6 @@ from typing import Any, BinaryIO, NamedTuple
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.sizes import KIB, LARGEST_BYTES, MIB
 from outlast.contracts.texts import shorten
-from outlast.store.folder import scan
 
 # Items that are written at once as they come in, how large they are together, and how
 # long they wait for company.
@@ -93,22 +93,44 @@ def _read_file(path: Path, largest: int) -> Iterator[Given]:
 
 def _folder(path: Path, fault_of: FaultOf) -> Source:
     """
-    Make each document below *path* an item.
+    Make each file below *path* an item.
     """
     try:
-        files = scan(path)
+        files = _files_below(path.resolve(strict=True))
     except OSError as error:
-        raise BadInputError(f"{path} cannot be read: {error.strerror}") from None
+        named = error.filename or path
+        raise BadInputError(f"{named} cannot be read: {error.strerror}") from None
     if not files:
-        raise BadInputError(f"{path} holds no document that can be read")
-    items = [{"path": str(each.file)} for each in files]
+        raise BadInputError(f"{path} holds no file")
+    items = [{"path": str(each)} for each in files]
     fault = fault_of(items[0], json.dumps(items[0]))
     if fault is not None:
-        raise BadInputError(
-            f"the documents of {path} become items, each a path: {fault}"
-        )
+        raise BadInputError(f"the files of {path} become items, each a path: {fault}")
     bodies = [json.dumps(each) for each in items]
     return Source(str(path), len(bodies), lambda: (Given(each) for each in bodies))
+
+
+def _files_below(root: Path) -> list[Path]:
+    """
+    List the files below *root* in the same order on every run: without hidden ones,
+    and without links that lead outside.
+
+    :raises OSError: when a folder cannot be read, rather than leave its files out.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    found = []
+    for folder, inner, names in os.walk(root, onerror=fail):
+        inner[:] = [each for each in inner if not each.startswith(".")]
+        files = [Path(folder, each) for each in names if not each.startswith(".")]
+        found += [each for each in files if _is_within(root, each)]
+    return sorted(found, key=lambda each: each.relative_to(root).as_posix())
+
+
+def _is_within(root: Path, file: Path) -> bool:
+    return file.is_file() and file.resolve().is_relative_to(root)
 
 
 def read_lines(

@@ -46,8 +46,8 @@ from outlast.runtime.use import temporal_of
 from outlast.store.books import Books
 from outlast.store.database import Store
 from outlast.store.outages import passes
+from outlast.store.output_roots import writing_below
 from outlast.store.payloads import putting
-from outlast.store.root import writing_below
 
 STATUS = SearchAttributeKey.for_keyword("OutlastStatus")
 TENANT = SearchAttributeKey.for_keyword("OutlastTenant")

@@ -6,7 +6,7 @@ No I/O other than the database's happens inside a transaction.
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from functools import partial
@@ -97,7 +97,7 @@ class Database(Protocol):
 
 class Store:
     """
-    Documents, ledger, items and large progress: in the file *where*, or in the
+    Ledger, items and large progress: in the file *where*, or in the
     PostgreSQL database that the text *where* is the URL of.
 
     Its *id* is made once and tells it from every other store.
@@ -139,6 +139,7 @@ class Store:
         )
         self.calls = Calls(self.place, self._threads.submit, self._lose)
         self._lost: Callable[[StoreLostError], None] = lambda _: None
+        self._extended: set[str] = set()  # whose tables are known to be there
         try:
             expected = known.get(self.place, "")
             self.id = self._open(upgrade or database.builds_itself, expected)
@@ -198,6 +199,23 @@ class Store:
         with self.write() as connection:
             enter(connection, schema.meta, {"key": key, "value": value})
             return str(connection.scalar(_meta(key)))
+
+    def extend(self, owner: str, steps: Sequence[migrate.Step]) -> None:
+        """
+        Have the tables of *owner*, which is no part of the ledger, in the store: take
+        them through those of *steps* that it has not been taken through yet, in one
+        transaction. Steps only add: one that this release does not know changes
+        nothing for it.
+        """
+        if owner in self._extended:
+            return
+        key = f"steps.{owner}"
+        with self.read() as connection:
+            taken = int(connection.scalar(_meta(key)) or 0)
+        if taken < len(steps):
+            with self._database.migrating() as connection:
+                migrate.extend(connection, key, steps)
+        self._extended.add(owner)
 
     def probe(self) -> None:
         """

@@ -6,6 +6,7 @@ store says which is the oldest schema whose release may use it.
 """
 
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -15,6 +16,8 @@ from outlast.store.upsert import upsert
 
 SCRIPTS = Path(__file__).parent / "migrations"
 NUMBER = "alembic_version"
+
+Step = Callable[[sa.Connection], None]  # towards tables of others than the ledger
 
 
 def number(connection: sa.Connection) -> int:
@@ -50,4 +53,17 @@ def upgrade(connection: sa.Connection) -> None:
         command.stamp(config, str(found))
     command.upgrade(config, str(SCHEMA))
     row = {"key": "oldest", "value": str(OLDEST)}
+    connection.execute(upsert(meta, ["key"], ["value"]), row)
+
+
+def extend(connection: sa.Connection, key: str, steps: Sequence[Step]) -> None:
+    """
+    Take tables of others than the ledger through those of *steps* that are left, within
+    the transaction of *connection*; how many were taken stands under *key*.
+    """
+    query = sa.select(meta.c.value).where(meta.c.key == key)
+    taken = int(connection.scalar(query) or 0)
+    for step in steps[taken:]:
+        step(connection)
+    row = {"key": key, "value": str(max(taken, len(steps)))}
     connection.execute(upsert(meta, ["key"], ["value"]), row)

@@ -12,7 +12,6 @@ from sqlalchemy import (
     Boolean,
     Column,
     Float,
-    ForeignKey,
     Index,
     Integer,
     LargeBinary,
@@ -203,38 +202,6 @@ spending = Table(
     Column("cost", Float, nullable=False),
 )
 
-documents = Table(
-    "documents",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("library", Words, nullable=False),
-    Column("path", Words, nullable=False),  # below the library's folder, with "/"
-    Column("size", BigInteger, nullable=False),
-    Column("mtime_ns", BigInteger, nullable=False),
-    Column("digest", Words, nullable=False),  # sha256 of the file
-    Column("title", Words, nullable=False),
-    Column("gap", Words),  # why it could not be read
-    UniqueConstraint("library", "path"),
-)
-
-# Searched by their stemmed words in the virtual table passages_fts (store/search.py),
-# whose rowid is the passage's id.
-passages = Table(
-    "passages",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column(
-        "document_id",
-        Integer,
-        ForeignKey("documents.id", ondelete="CASCADE"),
-        nullable=False,
-    ),
-    Column("line", Integer, nullable=False),  # from 1
-    Column("lines", Words),  # JSON: of each line of text, where they do not run on
-    Column("heading", Words, nullable=False),
-    Column("text", Words, nullable=False),
-)
-
 batches = Table(
     "batches",
     metadata,
@@ -305,7 +272,6 @@ mesh_origins = Table(
     Column("floor", BigInteger, nullable=False),
 )
 
-Index("passages_by_document", passages.c.document_id)
 Index("attempts_by_task", attempts.c.mission, attempts.c.task, attempts.c.attempt)
 Index("effects_by_mission", effects.c.mission)
 Index("refusals_by_mission", refusals.c.mission)

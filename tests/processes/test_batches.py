@@ -321,7 +321,7 @@ def test_a_bad_file_is_refused_before_anything_starts(
         (("nowhere.jsonl", "--agent", "small"), "nowhere.jsonl"),
         (("GOOD", "--agent", "nobody"), "nobody"),
         (("GOOD", "--agent", "small", "--id", "no good id"), "id"),
-        (("EMPTY", "--agent", "small"), "no document"),
+        (("EMPTY", "--agent", "small"), "holds no file"),
     ],
     ids=["missing file", "unknown role", "bad id", "empty folder"],
 )

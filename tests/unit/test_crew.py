@@ -11,12 +11,13 @@ from outlast import testing
 from outlast.contracts.errors import GiveUp
 from outlast.crew.answering.handover import Citation, Draft, Index, Paragraph, Review
 from outlast.crew.librarian import librarian
+from outlast.crew.library import library
 from outlast.crew.planner import planner
 from outlast.crew.publisher import publisher
 from outlast.crew.researcher import researcher
 from outlast.crew.reviewer import reviewer
 from outlast.crew.writer import writer
-from outlast.store import database, library
+from outlast.store import database
 from outlast.store.database import Store
 from tests.unit.document_fakes import folder_of
 

@@ -13,8 +13,8 @@ from outlast.crew.answering.evidence import gather
 from outlast.crew.answering.extraction import CITATIONS, LONGEST, Evidence
 from outlast.crew.answering.questions import ask
 from outlast.crew.answering.splitting import MOST_PARTS, split
+from outlast.crew.library.library import library_id, update
 from outlast.store.database import Store
-from outlast.store.library import library_id, update
 from tests.unit.document_fakes import folder_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -11,21 +11,21 @@ from document_fakes import folder_of
 from unit_fakes import told_in_one_sentence
 
 from outlast import testing
-from outlast.cli import ingest as ingesting
-from outlast.cli import intake
-from outlast.cli.intake import library_of, question_mission
 from outlast.contracts.errors import BadInputError, GiveUp
+from outlast.crew.commands import ingest as ingesting
+from outlast.crew.commands import question
 from outlast.crew.answering.handover import Citation, Draft, Index, Paragraph, Review
 from outlast.crew.librarian import librarian
+from outlast.crew.library.library import update
 from outlast.crew.planner import planner
 from outlast.crew.publisher import publisher
+from outlast.crew.commands.question import library_of, question_mission
 from outlast.crew.researcher import researcher
 from outlast.crew.reviewer import reviewer
 from outlast.crew.support import clerk, mailroom
 from outlast.runtime.settings import Settings
 from outlast.store import database
 from outlast.store.database import Store
-from outlast.store.library import update
 
 FILES = {
     "backup.md": "# Backup\n\nBackups are kept for 35 days.\nThey start at 23:30.\n",
@@ -212,7 +212,7 @@ def far(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
     Settings with a database that other hosts share.
     """
     made = Settings(home=tmp_path / "home", database_url="postgresql://me@db/outlast")
-    monkeypatch.setattr(intake, "settings", lambda: made)
+    monkeypatch.setattr(question, "settings", lambda: made)
     monkeypatch.setattr(ingesting, "settings", lambda: made)
     return made
 
@@ -273,5 +273,6 @@ class _Borrowed:
 
     def __init__(self, store: Store) -> None:
         self.run, self.read, self.write = store.run, store.read, store.write
+        self.extend = store.extend
 
     def close(self) -> None: ...

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from outlast.store import library
+from outlast.crew.library import library
+from outlast.crew.library.folder import scan
+from outlast.crew.library.library import gaps, library_id, update
+from outlast.crew.library.search import search
 from outlast.store.database import Store
-from outlast.store.folder import scan
-from outlast.store.library import gaps, library_id, update
-from outlast.store.search import search
 from tests.unit.document_fakes import folder_of
 
 FILES = {"a.md": "Apples are red.", "sub/b.txt": "Bananas are yellow."}

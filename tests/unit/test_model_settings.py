@@ -11,7 +11,7 @@ from textwrap import indent
 import pytest
 from pydantic import ValidationError
 
-from outlast.runtime.settings import Settings
+from outlast.crew.settings import CrewSettings
 
 ROOT = Path(__file__).parents[2]
 TRADES = ("planner", "researcher", "writer", "reviewer")
@@ -97,13 +97,13 @@ def test_a_fallback_needs_something_to_fall_back_from() -> None:
     One model is named by OUTLAST_MODEL.
     """
     with pytest.raises(ValidationError, match="OUTLAST_MODEL is away"):
-        Settings(fallback_model="openai:b")
+        CrewSettings(fallback_model="openai:b")
 
 
 def test_a_model_needs_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     The sentence says what to install.
     """
-    monkeypatch.setattr("outlast.runtime.settings.find_spec", lambda _: None)
+    monkeypatch.setattr("outlast.crew.settings.find_spec", lambda _: None)
     with pytest.raises(ValidationError, match=r"outlast\[models\]"):
-        Settings(model="openai:a")
+        CrewSettings(model="openai:a")

@@ -132,10 +132,10 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Compose files leave variables empty: that is no folder, no database, no number.
     """
-    for name in ("DOCUMENTS_ROOT", "DATABASE_URL", "PROCESSES", "ROLES"):
+    for name in ("OUTPUT_ROOT", "DATABASE_URL", "PROCESSES", "ROLES"):
         monkeypatch.setenv(f"OUTLAST_{name}", "")
     found = Settings()
-    assert found.documents_root is None
+    assert found.output_root is None
     assert found.database_url is None
     assert found.processes == 2
     assert found.role_names == []

@@ -9,10 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.store import office, parsing
-from outlast.store.parsing import Passage, UnreadableDocumentError, decoded, parse
-from outlast.store.passages import LONG, cut, flat
-from outlast.store.sentences import sentences
+from outlast.crew.library import office, parsing
+from outlast.crew.library.parsing import (
+    Passage,
+    UnreadableDocumentError,
+    decoded,
+    parse,
+)
+from outlast.crew.library.passages import LONG, cut, flat
+from outlast.crew.library.sentences import sentences
 from tests.unit.document_fakes import HTML, MARKDOWN, bomb, pdf, word
 
 

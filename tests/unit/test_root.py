@@ -17,18 +17,22 @@ from outlast import Task, testing
 from outlast.attempt.agent_check import refuse_misfits
 from outlast.attempt.agent_loading import load as load_agents
 from outlast.contracts.errors import BadInputError, GiveUp, OutsideError
+from outlast.crew.agents import CREW, modules
 from outlast.crew.answering.handover import Citation
 from outlast.crew.librarian import Document, indexer, librarian, shelver
+from outlast.crew.library.documents_root import documents_root, within
+from outlast.crew.library.folder import look, scan
+from outlast.crew.library.library import library_id
+from outlast.crew.library.parsing import UnreadableDocumentError, load
+from outlast.crew.output_path import writable as crew_writable
 from outlast.crew.publisher import write
 from outlast.crew.reviewer import stands
+from outlast.crew.settings import settings as crew_settings
 from outlast.crew.support import clerk, post
-from outlast.runtime.settings import SHIPPED_CREW, Settings
+from outlast.runtime.settings import Settings
 from outlast.store import database
 from outlast.store.database import Store
-from outlast.store.folder import look, scan
-from outlast.store.library import library_id
-from outlast.store.parsing import UnreadableDocumentError, load
-from outlast.store.root import confine, within, writable, writing_below
+from outlast.store.output_roots import confine, writable, writing_below
 
 FILES = {
     "root/team/a.md": "Apples are red.",
@@ -45,8 +49,9 @@ def place(tmp_path: Path) -> Iterator[Path]:
     A folder with a root and things beside it, in a process that is confined.
     """
     folder_of(tmp_path, FILES)
-    confine(tmp_path / "root")
+    documents_root.value = tmp_path / "root"
     yield tmp_path
+    documents_root.value = None
     confine(None)
 
 
@@ -121,7 +126,7 @@ def test_the_root_itself_may_be_a_link(place: Path) -> None:
     It is resolved as it stands at the moment: switched over, the old one is outside.
     """
     (place / "link").symlink_to(place / "root")
-    confine(place / "link")
+    documents_root.value = place / "link"
     assert within(Path("team")) == (place / "root/team").resolve()
     assert within(place / "root/team") == (place / "root/team").resolve()
 
@@ -151,9 +156,36 @@ def test_without_a_root_everything_may_be_read(place: Path) -> None:
     """
     On one machine of one user there is nothing to guard.
     """
-    confine(None)
+    documents_root.value = None
     assert within(place / "outside") == place / "outside"
     assert [each.path for each in scan(place / "outside")] == ["secret.md"]
+
+
+def test_the_root_of_a_worker_is_that_of_its_start(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Whole, before an agent can change the folder; a variable that is empty, as compose
+    files leave it, is no folder.
+    """
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("OUTLAST_DOCUMENTS_ROOT", "root")
+    assert documents_root() == place / "root"
+    monkeypatch.setenv("OUTLAST_DOCUMENTS_ROOT", "")
+    assert documents_root() is None
+
+
+def test_a_root_that_is_no_folder_is_refused_by_workers(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    And not by starters, which may be on another host.
+    """
+    monkeypatch.setenv("OUTLAST_DOCUMENTS_ROOT", str(place / "nowhere"))
+    assert modules(plays=False) == CREW
+    with pytest.raises(BadInputError) as error:
+        modules(plays=True)
+    assert "is not a folder" in told_in_one_sentence(error.value)
 
 
 def test_a_file_that_became_a_link_outside_is_not_read(place: Path) -> None:
@@ -179,7 +211,7 @@ def test_a_document_leads_nowhere_but_into_its_folder(
     with a root or without.
     """
     if not confined:
-        confine(None)
+        documents_root.value = None
     named = path.format(place=place)
     listed = look(place / "root", named)
     assert listed.problem == "leads outside its folder"
@@ -231,7 +263,7 @@ async def test_the_reviewer_reads_nothing_outside(place: Path) -> None:
     citation = Citation(document="secret.md", line=1, quote="The safe opens with 4711.")
     with pytest.raises(GiveUp):
         await stands(place / "outside", "", citation)
-    confine(None)
+    documents_root.value = None
     assert await stands(place / "outside", "", citation)
 
 
@@ -257,7 +289,8 @@ def output(place: Path) -> Path:
     The same, with a home and a root that files may be written below.
     """
     (place / "home").mkdir()
-    confine(None, [place / "root", place / "home"])
+    documents_root.value = None
+    confine([place / "root", place / "home"])
     return place
 
 
@@ -278,7 +311,7 @@ def test_the_homes_own_state_is_no_output(output: Path, named: str) -> None:
     Though it lies in the home: also by a link within it, or by a root above it.
     """
     (output / "home/way").symlink_to(output / "home")
-    confine(None, [output, output / "home"])
+    confine([output, output / "home"])
     for each in (output / "home" / named, output / "home/way" / named):
         with pytest.raises(OutsideError, match="own state"):
             writable(each)
@@ -326,7 +359,7 @@ def test_a_mission_that_would_write_outside_is_refused(
     """
     (output / "root/way-out").symlink_to(output / "outside")
     role, given = orders(output / named / "deeper")[at]
-    agents = load_agents(SHIPPED_CREW)
+    agents = load_agents(CREW)
     task = Task(id="t", role=role, input=given)
     with pytest.raises(BadInputError, match=rf"{role}.*OUTLAST_OUTPUT_ROOT"):
         refuse_misfits([task], agents)
@@ -340,7 +373,7 @@ def test_a_rehearsal_writes_among_temporary_files_alone() -> None:
     Where drills are, and nowhere else that is not for output.
     """
     (rehearse,) = (
-        each for each in load_agents(SHIPPED_CREW).values() if each.role == "rehearse"
+        each for each in load_agents(CREW).values() if each.role == "rehearse"
     )
     fine = {"steps": 1, "log": f"{tempfile.gettempdir()}/drill/log"}
     assert rehearse.read(fine, {}).log == Path(fine["log"]).resolve()
@@ -397,17 +430,36 @@ def test_a_worker_that_does_not_know_others_roots_keeps_its_own(output: Path) ->
 
 def test_relative_paths_start_at_the_output_root_or_the_home(tmp_path: Path) -> None:
     """
-    Never where reports alone go.
+    By the order of the roots, the home being the last.
     """
-    home, root, reports = tmp_path / "home", tmp_path / "root", tmp_path / "reports"
+    home, root = tmp_path / "home", tmp_path / "root"
     try:
         for chosen, first in [
             (Settings(home=home), home),
-            (Settings(home=home, reports=reports), home),
-            (Settings(home=home, reports=reports, output_root=root), root),
+            (Settings(home=home, output_root=root), root),
         ]:
-            confine(None, chosen.output_roots)
+            confine(chosen.output_roots)
             assert writable(Path("box")) == first / "box"
-            assert writable(chosen.reports_folder) == chosen.reports_folder
+            assert writable(home / "reports") == home / "reports"
     finally:
         confine(None)
+
+
+def test_reports_have_a_folder_that_is_as_good_as_the_roots(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    For all that the crew writes; relative paths never start there.
+    """
+    reports = output / "reports"
+    with pytest.raises(OutsideError):
+        crew_writable(reports / "m.md")
+    monkeypatch.setenv("OUTLAST_REPORTS", str(reports))
+    assert crew_writable(reports / "m.md") == reports / "m.md"
+    assert write(reports / "m.md", "x") == str(reports / "m.md")
+    assert crew_writable(Path("box")) == output / "root/box"
+    assert crew_settings().reports_below(output / "home") == reports
+    task = Task(
+        id="t", role="publisher", input={"reports": str(reports), "mission": "m"}
+    )
+    refuse_misfits([task], load_agents(CREW))

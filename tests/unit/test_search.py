@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from drills.postgres import Postgres
+from outlast.crew.library.library import library_id, update
+from outlast.crew.library.search import MOST_WORDS, count, search, size
 from outlast.store.database import Store
-from outlast.store.library import library_id, update
-from outlast.store.search import MOST_WORDS, count, search, size
 from tests.unit.document_fakes import folder_of
 
 FILES = {

@@ -1,5 +1,5 @@
 """
-The first schema: missions, the ledger, documents.
+The first schema: missions and the ledger.
 """
 
 from alembic import op
@@ -7,14 +7,12 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Float,
-    ForeignKey,
     Index,
     Integer,
     LargeBinary,
     MetaData,
     Table,
     Text,
-    UniqueConstraint,
 )
 
 revision = "1"
@@ -150,65 +148,10 @@ spending = Table(
     Column("cost", Float, nullable=False),
 )
 
-documents = Table(
-    "documents",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("library", words(), nullable=False),
-    Column("path", words(), nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("mtime_ns", BigInteger, nullable=False),
-    Column("digest", words(), nullable=False),
-    Column("title", words(), nullable=False),
-    Column("gap", words()),
-    UniqueConstraint("library", "path"),
-)
-
-passages = Table(
-    "passages",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column(
-        "document_id",
-        Integer,
-        ForeignKey("documents.id", ondelete="CASCADE"),
-        nullable=False,
-    ),
-    Column("line", Integer, nullable=False),
-    Column("lines", words()),
-    Column("heading", words(), nullable=False),
-    Column("text", words(), nullable=False),
-)
-
-Index("passages_by_document", passages.c.document_id)
 Index("attempts_by_task", attempts.c.mission, attempts.c.task, attempts.c.attempt)
 Index("effects_by_mission", effects.c.mission)
 Index("refusals_by_mission", refusals.c.mission)
 
-FULL_TEXT = {
-    "sqlite": """
-CREATE VIRTUAL TABLE passages_fts USING fts5(
-    library, title, heading, text, tokenize='porter unicode61 remove_diacritics 2'
-)
-""",
-    # Its words come stemmed, as the other database stems them by itself.
-    "postgresql": """
-CREATE TABLE passages_fts (
-    rowid INTEGER PRIMARY KEY REFERENCES passages (id) ON DELETE CASCADE,
-    library TEXT COLLATE "C" NOT NULL,
-    title TEXT NOT NULL,
-    heading TEXT NOT NULL,
-    text TEXT NOT NULL,
-    length INTEGER NOT NULL,
-    words TSVECTOR NOT NULL
-);
-CREATE INDEX passages_fts_words ON passages_fts USING gin (words);
-CREATE INDEX passages_fts_library ON passages_fts (library)
-""",
-}
-
 
 def upgrade() -> None:
-    connection = op.get_bind()
-    metadata.create_all(connection)
-    op.execute(FULL_TEXT[connection.dialect.name])
+    metadata.create_all(op.get_bind())

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
+from outlast.crew.library.fulltext import Phrase, index_of
+from outlast.crew.library.passages import Passage
+from outlast.crew.library.tables import documents, passages, reading
+from outlast.crew.library.terms import words
 from outlast.store.database import Store
-from outlast.store.fulltext import Phrase, index_of
-from outlast.store.passages import Passage
-from outlast.store.schema import documents, passages
-from outlast.store.terms import words
 
 # More words than this are no question; the rest is left out.
 MOST_WORDS = 64
@@ -56,7 +56,7 @@ def search(
     wanted = _phrases(words(phrases) if isinstance(phrases, str) else phrases)
     if not wanted:
         return []
-    with store.read() as connection:
+    with reading(store) as connection:
         scores = index_of(connection).best(connection, library, wanted, limit)
         return _hits(connection, scores)
 
@@ -68,7 +68,7 @@ def count(store: Store, library: str, phrases: Iterable[str]) -> int:
     wanted = _phrases(phrases)
     if not wanted:
         return 0
-    with store.read() as connection:
+    with reading(store) as connection:
         return index_of(connection).count(connection, library, wanted)
 
 
@@ -78,7 +78,7 @@ def size(store: Store, library: str) -> int:
     """
     joined = passages.join(documents)
     query = sa.select(sa.func.count()).select_from(joined)
-    with store.read() as connection:
+    with reading(store) as connection:
         found = connection.scalar(query.where(documents.c.library == library))
     return int(found or 0)
 

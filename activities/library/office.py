@@ -2,7 +2,7 @@
 PDF and Word: what their libraries extract, as passages.
 
 These files are whole programs of somebody else's making, and their libraries raise
-whatever they stumble over; `outlast.store.parsing` turns all of it into one error.
+whatever they stumble over; `library.parsing` turns all of it into one error.
 """
 
 import io
@@ -16,7 +16,7 @@ from docx.table import Table
 from docx.text.paragraph import Paragraph
 from pypdf import PdfReader
 
-from outlast.store.passages import (
+from outlast.crew.library.passages import (
     Outline,
     Parsed,
     Section,

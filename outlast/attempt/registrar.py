@@ -11,6 +11,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from outlast.attempt.attempt_order import dispatch_of
+from outlast.attempt.child_ends import tell_parent
 from outlast.attempt.counts import DEAD_TASKS, PARKED, count
 from outlast.attempt.current_run import order_of
 from outlast.attempt.ledger import Ledger
@@ -25,7 +26,6 @@ from outlast.contracts.models import Answer, Assignment, Mission, Opening, fille
 from outlast.contracts.reports import Report, Status
 from outlast.contracts.texts import SUMMARY_CHARS, digest, shorten
 from outlast.contracts.trees import MISSION_ROLE
-from outlast.crew.child_ends import tell_parent
 from outlast.store.books import Books
 from outlast.store.database import Store
 

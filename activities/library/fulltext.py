@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from outlast.store.terms import stem, stems
+from outlast.crew.library.terms import stem, stems
 
 # What a word weighs by where it stands: file and title, heading, text. A heading says
 # what its passage is about, so a match there is worth several in the text.

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from outlast.contracts.errors import OutsideError
-from outlast.store.html import parse_html
-from outlast.store.office import parse_docx, parse_pdf
-from outlast.store.passages import Parsed, Passage, UnreadableDocumentError
-from outlast.store.plaintext import parse_markdown, parse_text
-from outlast.store.root import within
+from outlast.crew.library.documents_root import within
+from outlast.crew.library.html import parse_html
+from outlast.crew.library.office import parse_docx, parse_pdf
+from outlast.crew.library.passages import Parsed, Passage, UnreadableDocumentError
+from outlast.crew.library.plaintext import parse_markdown, parse_text
 
 __all__ = ["SUFFIXES", "Parsed", "Passage", "UnreadableDocumentError", "load", "parse"]
 

@@ -9,6 +9,7 @@ from typing import Any
 from temporalio import activity
 
 from outlast.attempt.agent import Agent
+from outlast.attempt.child_ends import tell_parent
 from outlast.attempt.counts import DEAD_ITEMS, count
 from outlast.attempt.current_run import order_of
 from outlast.attempt.guard import Place
@@ -23,7 +24,6 @@ from outlast.contracts.pool import (
     lease_id,
     lease_type,
 )
-from outlast.crew.child_ends import tell_parent
 from outlast.store.batches import Batches
 from outlast.store.database import Store
 from outlast.store.items import Items

@@ -10,7 +10,7 @@ import re
 
 from lxml import etree
 
-from outlast.store.passages import Outline, Parsed, UnreadableDocumentError
+from outlast.crew.library.passages import Outline, Parsed, UnreadableDocumentError
 
 _BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 _LAST_KNOWN_LINE = 65_535

@@ -1,12 +1,12 @@
 """
-The folders below which missions may have documents read, and files written.
+The folders below which missions may have files written.
 
 What a mission names is resolved on the worker at the moment it is used, links and `..`
 included: what lay inside when it was found may be a link to elsewhere by now.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,18 +20,16 @@ from outlast.contracts.errors import OutsideError
 # What lies in a home and is no output: written over, it would be the end of all.
 STATE = ("store*", "temporal.*", "stack.*", "server.*", "users.lock", "run", "mesh")
 
-_root: Path | None = None
-# Where files may be written, None for wherever we can: a process of tests.
+# None for wherever we can: a process of tests.
 _outputs: list[Path] | None = None
 
 
-def confine(root: Path | None, outputs: Sequence[Path] | None = None) -> None:
+def confine(outputs: Sequence[Path] | None) -> None:
     """
-    Let this process read documents below *root* alone, and missions have files written
-    below *outputs*, the last of which is the home; None for wherever it can.
+    Let missions have files written below *outputs* alone in this process, the last of
+    which is the home; None for wherever it can.
     """
-    global _root, _outputs  # noqa: PLW0603 - one limit for all agents of a process
-    _root = None if root is None else root.absolute()
+    global _outputs  # noqa: PLW0603 - one limit for all agents of a process
     _outputs = None if outputs is None else [each.absolute() for each in outputs]
 
 
@@ -41,29 +39,12 @@ def writing_below(roots: Sequence[Path] | None) -> Iterator[None]:
     Let missions have files written below *roots* alone, for as long as this lasts; None
     where that is known no better than before.
     """
-    before = _root, _outputs
-    confine(_root, _outputs if roots is None else roots)
+    before = _outputs
+    confine(_outputs if roots is None else roots)
     try:
         yield
     finally:
-        confine(*before)
-
-
-def within(named: Path) -> Path:
-    """
-    Resolve the file or folder *named* by a mission, from the root if it is relative.
-
-    :raises OutsideError: when it leads outside, whichever way.
-    """
-    if _root is None:
-        return named
-    found = _inside(named, [_root])
-    if found is None:
-        raise OutsideError(
-            f"{named} is outside OUTLAST_DOCUMENTS_ROOT, {_root}: missions may have "
-            "no other documents read here"
-        )
-    return found
+        confine(before)
 
 
 def writable(named: Path, *also: Path) -> Path:
@@ -76,7 +57,7 @@ def writable(named: Path, *also: Path) -> Path:
     """
     if _outputs is None:
         return named
-    found = _inside(named, [*_outputs, *also])
+    found = inside(named, [*_outputs, *also])
     if found is None:
         roots = ", ".join(map(str, dict.fromkeys(_outputs)))
         raise OutsideError(
@@ -104,7 +85,7 @@ def _is_state(found: Path, home: Path) -> bool:
     )
 
 
-def _inside(named: Path, roots: Sequence[Path]) -> Path | None:
+def inside(named: Path, roots: Sequence[Path]) -> Path | None:
     """
     Resolve *named*, from the first of *roots* if it is relative; None when it is in
     none of them.
@@ -119,15 +100,17 @@ def _inside(named: Path, roots: Sequence[Path]) -> Path | None:
     return found if any(map(found.is_relative_to, real)) else None
 
 
-def output_path(*also: Path) -> AfterValidator:
+def output_path(also: Callable[[], Iterable[Path]] = tuple) -> AfterValidator:
     """
     Have a field of an agent's input name only what may be written, resolved: anything
     else is refused before the mission starts.
+
+    :param also: lists folders that are as good as the roots.
     """
 
     def resolved(named: Path) -> Path:
         try:
-            return writable(named, *also)
+            return writable(named, *also())
         except OutsideError as error:
             told = {"told": str(error)}
             raise PydanticCustomError("outside", "{told}", told) from None

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from outlast.crew.library.passages import Passage
+from outlast.crew.library.tables import documents, passages, reading
 from outlast.store.database import Store
-from outlast.store.passages import Passage
-from outlast.store.schema import documents, passages
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _said(store: Store, library: str, document: str) -> list[tuple[Passage, str]
     columns = (passages.c.line, passages.c.heading, passages.c.text, passages.c.lines)
     query = sa.select(*columns, documents.c.title).select_from(passages.join(documents))
     place = (documents.c.library == library, documents.c.path == document)
-    with store.read() as connection:
+    with reading(store) as connection:
         rows = connection.execute(query.where(*place).order_by(passages.c.id)).all()
     return [
         (Passage(at, heading, text, json.loads(lines) if lines else ()), title)

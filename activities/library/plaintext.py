@@ -5,7 +5,7 @@ Plain text and Markdown: passages are stretches of the file, character by charac
 import re
 from collections.abc import Callable, Iterator
 
-from outlast.store.passages import Outline, Parsed, Section, parsed
+from outlast.crew.library.passages import Outline, Parsed, Section, parsed
 
 _FENCE = re.compile(r" {0,3}(```+|~~~+)")
 _HASHES = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from outlast.contracts.errors import OutlastError
-from outlast.store.sentences import Span, blocks, sentences
+from outlast.crew.library.sentences import Span, blocks, sentences
 
 # A shorter passage takes in what follows, so that a sentence keeps its context.
 SHORT = 400

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from outlast.store.parsing import SUFFIXES
-from outlast.store.root import within
+from outlast.crew.library.documents_root import within
+from outlast.crew.library.parsing import SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from outlast.store import parsing
+from outlast.crew.library import parsing
+from outlast.crew.library.documents_root import within
+from outlast.crew.library.folder import Listed, scan
+from outlast.crew.library.fulltext import Indexed, forget_document, index_of
+from outlast.crew.library.passages import Parsed, Passage, UnreadableDocumentError
+from outlast.crew.library.tables import documents, passages, reading, writing
 from outlast.store.database import Store
-from outlast.store.folder import Listed, scan
-from outlast.store.fulltext import Indexed, forget_document, index_of
-from outlast.store.passages import Parsed, Passage, UnreadableDocumentError
-from outlast.store.root import within
-from outlast.store.schema import documents, passages
 from outlast.store.upsert import upsert
 
 # Raised whenever the same file would give other passages: libraries are built anew.
@@ -145,7 +145,7 @@ def gaps(store: Store, library: str) -> list[tuple[str, str]]:
     query = sa.select(documents.c.path, documents.c.gap).where(
         documents.c.library == library, documents.c.gap.is_not(None)
     )
-    with store.read() as connection:
+    with reading(store) as connection:
         rows = connection.execute(query.order_by(documents.c.path))
         return [(path, gap) for path, gap in rows]
 
@@ -155,7 +155,7 @@ def documents_of(store: Store, library: str) -> int:
     The number of documents of *library*, those with a gap included.
     """
     query = sa.select(sa.func.count()).where(documents.c.library == library)
-    with store.read() as connection:
+    with reading(store) as connection:
         return int(connection.scalar(query) or 0)
 
 
@@ -169,7 +169,7 @@ def forget(store: Store, library: str) -> None:
 def _known(store: Store, library: str) -> list[Known]:
     columns = (documents.c[name] for name in Known.__dataclass_fields__)
     query = sa.select(*columns).where(documents.c.library == library)
-    with store.read() as connection:
+    with reading(store) as connection:
         return [Known(*row) for row in connection.execute(query)]
 
 
@@ -221,7 +221,7 @@ def write(store: Store, entries: list[Entry]) -> int:
     """
     Put *entries* into the index in one transaction; how many of them were new.
     """
-    with store.write(durable=False) as connection:
+    with writing(store) as connection:
         for each in entries:
             if each.parsed is None:
                 _touch(connection, each)
@@ -300,7 +300,7 @@ def _row(document: int, passage: Passage) -> dict[str, object]:
 
 
 def _remove(store: Store, ids: list[int]) -> None:
-    with store.write(durable=False) as connection:
+    with writing(store) as connection:
         for document in ids:
             _delete(connection, document)
 

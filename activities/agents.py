@@ -1,0 +1,57 @@
+"""
+The modules of the shipped crew, as the entry point in `outlast.agents` names them.
+"""
+
+from importlib.util import find_spec
+
+from outlast.contracts.errors import BadInputError
+from outlast.crew.settings import settings
+
+CREW = [
+    "outlast.crew.librarian",
+    "outlast.crew.planner",
+    "outlast.crew.publisher",
+    "outlast.crew.rehearsal",
+    "outlast.crew.researcher",
+    "outlast.crew.reviewer",
+    "outlast.crew.support",
+    "outlast.crew.writer",
+]
+
+# The same trades, thinking with a model; they go ahead of those above.
+THINKING = [
+    "outlast.crew.thinking.planning",
+    "outlast.crew.thinking.researching",
+    "outlast.crew.thinking.reviewing",
+    "outlast.crew.thinking.writing",
+]
+# What their thoughts need: a second of imports, for those who play them alone.
+WARM = "outlast.crew.thinking.warm"
+
+# What `outlast[crew]` brings, by the names that it is imported by.
+EXTRA = ("docx", "lxml", "pypdf", "snowballstemmer")
+
+
+def modules(plays: bool) -> list[str]:
+    """
+    List the modules that declare the crew's agents; none without its extra.
+
+    :param plays: for a process that plays agents and does not only name them.
+    :raises BadInputError: when the crew's settings do not fit.
+    """
+    if missing():
+        return []
+    chosen = settings()
+    root = chosen.documents_root
+    if plays and root is not None and not root.is_dir():
+        raise BadInputError(f"OUTLAST_DOCUMENTS_ROOT={root} is not a folder")
+    if not chosen.model:
+        return CREW
+    return [*CREW, *THINKING, *([WARM] if plays else [])]
+
+
+def missing() -> list[str]:
+    """
+    List what is not installed of the crew's extra.
+    """
+    return [name for name in EXTRA if find_spec(name) is None]
