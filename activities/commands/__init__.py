@@ -30,7 +30,7 @@ def ask(
     _refuse_without_extra()
     from outlast.cli.missions import Options, conduct
     from outlast.crew.commands.answers import answer_json, print_answer
-    from outlast.crew.commands.ingest import ingest_if_shared
+    from outlast.crew.commands.ingesting import ingest_if_shared
     from outlast.crew.commands.question import question_mission
 
     mission = question_mission(question, documents, id_)
@@ -47,7 +47,7 @@ def ingest(
     Index FOLDER into the store; a mission's librarian then takes `library: ID`.
     """
     _refuse_without_extra()
-    from outlast.crew.commands.ingest import show_ingested
+    from outlast.crew.commands.ingesting import show_ingested
 
     show_ingested(folder, as_json)
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,13 +29,14 @@ from outlast.cli.options import (
 from outlast.contracts.errors import BadInputError
 from outlast.runtime.installed import commands
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Run missions of agents that finish their work when anything fails.",
-)
+OPTIONS: dict[str, Any] = {
+    "no_args_is_help": True,
+    "add_completion": False,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "help": "Run missions of agents that finish their work when anything fails.",
+}
+app = typer.Typer(**OPTIONS)
 app.add_typer(mesh.app, name="mesh")
 
 
@@ -453,9 +454,10 @@ def main() -> None:
     Run starter.py, with the verbs that installed packages add; none of them takes the
     place of one of ours.
     """
-    for added in commands(_warn):
-        app.add_typer(added)
-    run_command(app)
+    whole = typer.Typer(**OPTIONS)
+    for added in (*commands(_warn), app):  # of two of one name the later is taken
+        whole.add_typer(added)
+    run_command(whole)
 
 
 def _warn(text: str) -> None:

@@ -83,7 +83,11 @@ def test_the_facade_is_for_agents(module: str) -> None:
     """
     found = imported(modules()[module].read_text()) & {FACADE, "starter", "worker"}
     if module == FACADE:
-        found = {each for each in imported(modules()[module].read_text()) if each.startswith(FACADE)}
+        found = {
+            each
+            for each in imported(modules()[module].read_text())
+            if each.startswith(FACADE)
+        }
     assert module.startswith("outlast.crew.") or not found
 
 
@@ -153,7 +157,9 @@ def linted(root: Path) -> str:
     return done.stdout + done.stderr if done.returncode else ""
 
 
-LINT = "from importlinter.cli import lint_imports as l; raise SystemExit(l(no_cache=True))"
+LINT = (
+    "from importlinter.cli import lint_imports as l; raise SystemExit(l(no_cache=True))"
+)
 
 
 def test_no_imports_go_in_a_circle() -> None:

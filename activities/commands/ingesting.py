@@ -11,8 +11,8 @@ from pathlib import Path
 
 from outlast.cli.home import open_store
 from outlast.cli.missions import refuse_far_workers
-from outlast.crew.library import library
 from outlast.crew.commands.question import check_folder, library_of
+from outlast.crew.library import library
 from outlast.runtime.settings import settings
 from outlast.store.database import Store
 
