@@ -23,6 +23,7 @@ from composed import (
 from jsonschema import Draft202012Validator
 
 from outlast.cli import app
+from outlast.crew.settings import CrewSettings
 from outlast.fleet import parent, stopping
 from outlast.runtime.embedded import DYNAMIC_CONFIG, SEARCH_ATTRIBUTES
 from outlast.runtime.settings import Settings
@@ -172,7 +173,8 @@ def test_our_variables_are_settings() -> None:
     """
     A misspelt OUTLAST_ variable would be ignored in silence.
     """
-    fields = {f"OUTLAST_{name.upper()}" for name in Settings.model_fields}
+    names = Settings.model_fields | CrewSettings.model_fields
+    fields = {f"OUTLAST_{name.upper()}" for name in names}
     for name, service in ours().items():
         used = {each for each in service["environment"] if each.startswith("OUTLAST_")}
         assert "OUTLAST_DATABASE_URL" in used, name
