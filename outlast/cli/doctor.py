@@ -19,7 +19,7 @@ from outlast.cli.builds import wants
 from outlast.cli.edge import EXIT_BAD_INPUT, EXIT_FAILED
 from outlast.cli.home import open_store
 from outlast.cli.missions import reach
-from outlast.cli.wedged import wedged_cause
+from outlast.cli.wedged import wedged_among
 from outlast.contracts.errors import OutlastError, UnavailableError
 from outlast.contracts.policies import STOCK_TIMER_SLACK_S, recovery
 from outlast.fleet.store_watch import waited_words
@@ -227,13 +227,13 @@ async def _builds(client: Client) -> Finding:
 
 
 async def _wedged(client: Client) -> Finding:
-    wedged, names = [], set(Books(open_store()).audit().open)
+    names = set(Books(open_store()).audit().open)
     with suppress(RPCError):  # also those of which nobody has a record
         names |= await running_in(client)
-    for mission in sorted(names):
-        cause = await wedged_cause(client, mission)
-        if cause:
-            wedged.append(f"{mission}: {cause}")
+    try:
+        wedged = await wedged_among(client, names)
+    except UnavailableError as error:
+        return Finding("wedged", True, str(error))
     return Finding("wedged", not wedged, "; ".join(wedged) or "none")
 
 

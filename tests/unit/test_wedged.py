@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from outlast.cli import wedged
+from outlast.contracts.errors import UnavailableError
 
 
 class Silent:
@@ -16,7 +17,11 @@ class Silent:
     """
 
     def get_workflow_handle(self, mission: str) -> "Silent":
+        self.asked.append(mission)
         return self
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
 
     async def describe(self) -> None:
         await asyncio.Event().wait()
@@ -32,3 +37,16 @@ async def test_a_server_that_answers_nothing_is_not_waited_for(
     server: Any = Silent()
     async with asyncio.timeout(5.0):
         assert await wedged.wedged_cause(server, "m") is None
+
+
+async def test_of_many_missions_a_silent_server_is_asked_for_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    `doctor` does not wait once for each, nor say that none is wedged.
+    """
+    monkeypatch.setattr(wedged, "DESCRIBE_LIMIT_S", 0.01)
+    server: Any = Silent()
+    with pytest.raises(UnavailableError, match="not looked at"):
+        await wedged.wedged_among(server, ["a", "b", "c"])
+    assert server.asked == ["a"]
