@@ -141,18 +141,62 @@ def test_agents_that_cannot_be_listed_are_refused(
     assert told in told_in_one_sentence(error.value)
 
 
-def starter(site: Site, *words: str) -> subprocess.CompletedProcess[str]:
+def python(site: Site, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
     known = {k: v for k, v in os.environ.items() if not k.startswith("OUTLAST_")}
     path = os.pathsep.join([str(ROOT), str(site.path)])
+    home = str(site.path / "home")
     return subprocess.run(
-        [sys.executable, "-m", "outlast", *words],
+        [sys.executable, *words],
         cwd=site.path,
-        env={**known, "PYTHONPATH": path, "OUTLAST_HOME": str(site.path / "home")},
+        env={**known, "PYTHONPATH": path, "OUTLAST_HOME": home, **more},
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
+
+
+WITHOUT = """
+import sys
+
+sys.modules |= dict.fromkeys(("docx", "lxml", "pypdf", "snowballstemmer"))
+"""
+
+
+def test_without_its_extra_the_crew_is_not_there(site: Site) -> None:
+    """
+    The engine is whole: other agents are loaded, and every verb but two has its use.
+    """
+    asked = (
+        "from outlast.attempt.agent_loading import load\n"
+        "from outlast.runtime.settings import settings\n"
+        "print(*load(settings().played_modules))"
+    )
+    agents = Path(site.path / "mine.py")
+    agents.write_text(
+        "import outlast\n@outlast.agent('mine')\ndef mine(given, ctx): ...\n"
+    )
+    said = python(site, "-c", WITHOUT + asked, OUTLAST_AGENTS=str(agents))
+    assert said.stdout == "mine\n"
+
+
+@pytest.mark.parametrize(
+    "verb", [("ask", "why?", "--documents", "."), ("ingest", ".")], ids=lambda v: v[0]
+)
+def test_its_verbs_say_what_to_install(site: Site, verb: tuple[str, ...]) -> None:
+    """
+    In one sentence, with exit code 2.
+    """
+    run = "from outlast.__main__ import main; main()"
+    said = python(site, "-c", WITHOUT + run, *verb)
+    assert said.returncode == 2
+    assert said.stderr.startswith("error: ")
+    assert said.stderr.endswith("pip install 'outlast[crew]'\n")
+    assert len(said.stderr.splitlines()) == 1
+
+
+def starter(site: Site, *words: str) -> subprocess.CompletedProcess[str]:
+    return python(site, "-m", "outlast", *words)
 
 
 def test_verbs_of_a_package_join_ours_and_take_no_place(site: Site) -> None:
