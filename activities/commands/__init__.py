@@ -9,7 +9,6 @@ import typer
 
 from outlast.cli.options import Embedded, Json, Name, Plain, Strict
 from outlast.contracts.errors import BadInputError
-from outlast.crew.agents import missing
 
 app = typer.Typer()
 
@@ -56,6 +55,8 @@ def _refuse_without_extra() -> None:
     """
     :raises BadInputError: when what reads documents is not installed.
     """
+    from outlast.crew.agents import missing
+
     if absent := missing():
         raise BadInputError(
             f"the crew that answers questions lacks {', '.join(absent)}: "
