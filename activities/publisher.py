@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from outlast import Context, agent
-from outlast.contracts.names import MissionName
+from outlast.contracts.ids import MissionName
 from outlast.contracts.texts import markdown, markdown_name
 from outlast.crew.answering.handover import Citation, Index, Publication, Review
 from outlast.crew.library.passages import flat

@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from outlast import Context, agent
+from outlast.contracts.ids import TaskRoundId, parse
 from outlast.store.output_roots import output_path
 
 How = Literal[
@@ -156,7 +157,9 @@ class Log:
 
     def __init__(self, path: Path | None, ctx: Context) -> None:
         self._path = path
-        self._task = ctx.key.split("/")[1]
+        here = parse(TaskRoundId, ctx.key)
+        assert here is not None
+        self._task = here.task
         self._attempt = ctx.attempt
 
     def write(self, event: str, **more: object) -> None:

@@ -31,8 +31,8 @@ from outlast.attempt.agent_loading import crew
 from outlast.attempt.context import Context
 from outlast.attempt.guard import Place
 from outlast.attempt.ledger import Ledger
+from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.contracts.models import Limits, Mission, Redo, Task
-from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.orders import Decision
 from outlast.contracts.policies import SHIPPED, Policy
 from outlast.contracts.reports import Report, Status

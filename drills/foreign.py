@@ -36,7 +36,7 @@ from temporalio.service import RPCError
 
 from drills.real import Home, events, wait_for
 from outlast.contracts.errors import OutlastError
-from outlast.contracts.names import MISSIONS_QUEUE
+from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.runtime.connect import connect
 from outlast.runtime.embedded import Server, choose_ports
 from outlast.runtime.reconcile import Reconciler

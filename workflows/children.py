@@ -22,7 +22,7 @@ from temporalio.exceptions import (
     WorkflowAlreadyStartedError,
 )
 
-from outlast.contracts.names import MISSIONS_QUEUE
+from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.contracts.policies import SHIPPED
 from outlast.workflows.closing import BOOKS, await_uncancelled
 from outlast.workflows.renewal import Renewal

@@ -13,8 +13,8 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 
 from outlast.contracts.errors import BATCH_FAILED, MISSION_FAILED, BadInputError
+from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.contracts.models import Mission, Opening
-from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.plan import mission_status
 from outlast.contracts.policies import BACKOFF_CAP_S, BACKOFF_FIRST_S
 from outlast.contracts.pool import BatchReport

@@ -17,8 +17,8 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError
 
+from outlast.contracts.ids import AttemptId, alone_queue_of, queue_of
 from outlast.contracts.models import Answer, Assignment, Checkpoint, DispatchState
-from outlast.contracts.names import alone_queue_of, attempt_id, queue_of
 from outlast.contracts.policies import (
     BACKOFF_CAP_S,
     BACKOFF_FACTOR,
@@ -181,7 +181,8 @@ class Pursuit:
         """
         Name the attempt that is under way.
         """
-        return attempt_id(self.assignment.task.id, self.route, self.dispatches)
+        task = self.assignment.task.id
+        return str(AttemptId(task, self.route, self.dispatches))
 
     def strand(self) -> None:
         """

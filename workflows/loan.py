@@ -9,15 +9,18 @@ from pydantic import ValidationError
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from outlast.contracts.names import alone_queue_of, queue_of
+    from outlast.contracts.ids import (
+        LeaseActivityId,
+        alone_queue_of,
+        lease_queue_of,
+        queue_of,
+    )
     from outlast.contracts.pool import (
         LEASE_DEATHS,
         Lease,
         LoanState,
         Span,
         Worked,
-        lease_queue_of,
-        lease_type,
     )
     from outlast.contracts.quarantine import Quarantine
     from outlast.workflows.dispatch import RETRIES
@@ -41,7 +44,7 @@ async def dispatch(lease: Lease) -> Worked:
 
 async def _work(lease: Lease) -> Worked | None:
     worked = await workflow.execute_activity(
-        lease_type(lease.batch.role),
+        str(LeaseActivityId(lease.batch.role)),
         lease,
         task_queue=_queue(lease),
         summary=f"{lease.span.start} to {lease.span.stop - 1}",

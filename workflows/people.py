@@ -8,9 +8,8 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-from outlast.contracts.approvals import WantedEffect, request_id
+from outlast.contracts.approvals import Moment, WantedEffect, request_id
 from outlast.contracts.models import Approval, Task
-from outlast.contracts.names import Moment
 from outlast.contracts.orders import Decision
 from outlast.contracts.reports import Asked
 from outlast.contracts.texts import CAUSE_CHARS, shorten

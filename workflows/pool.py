@@ -18,7 +18,7 @@ from temporalio.exceptions import ActivityError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from outlast.contracts.errors import BadInputError
-    from outlast.contracts.names import MISSIONS_QUEUE
+    from outlast.contracts.ids import MISSIONS_QUEUE
     from outlast.contracts.policies import (
         BACKOFF_CAP_S,
         BACKOFF_FIRST_S,

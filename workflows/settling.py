@@ -12,7 +12,7 @@ from enum import Enum, auto
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ChildWorkflowError, TerminatedError
 
-from outlast.contracts.approvals import MOST_APPROVED, WantedEffect
+from outlast.contracts.approvals import MOST_APPROVED, Moment, WantedEffect
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import (
     Answer,
@@ -23,7 +23,6 @@ from outlast.contracts.models import (
     Task,
     TaskState,
 )
-from outlast.contracts.names import Moment
 from outlast.contracts.orders import Sighting
 from outlast.contracts.plan import ANSWERED, Plan, settle
 from outlast.contracts.policies import Policy

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
-from outlast.contracts.names import NAME_CHARS, NAME_PATTERN
+from outlast.contracts.ids import NAME_CHARS, NAME_PATTERN
 from outlast.contracts.policies import Policy
 
 Isolation = Literal["shared", "process"]

@@ -37,6 +37,7 @@ from outlast.contracts.errors import (
     OutsideError,
     StaleAttemptError,
 )
+from outlast.contracts.ids import TaskRoundId
 from outlast.contracts.models import Assignment, Beat, Checkpoint
 from outlast.contracts.sizes import CHECKPOINT_BYTES
 from outlast.store.calls import Call
@@ -111,10 +112,10 @@ class Context:
     @property
     def key(self) -> str:
         """
-        The same for all attempts of a round: mission/task/round.
+        The same for all attempts of a round: see `TaskRoundId`.
         """
         claim = self._claim
-        return f"{claim.mission}/{claim.task}/{claim.round}"
+        return str(TaskRoundId(claim.mission, claim.task, claim.round))
 
     @property
     def route(self) -> str:

@@ -23,6 +23,7 @@ from outlast.attempt.effect_decision import (
 )
 from outlast.attempt.effect_identity import Proposal
 from outlast.attempt.fence import Claim, Fence, Tries, superseded
+from outlast.contracts.ids import EffectId
 from outlast.store.effects import CHANGED, FOUND, READ, lives
 from outlast.store.schema import effects
 from outlast.store.upsert import enter
@@ -275,11 +276,9 @@ def _owner(claim: Claim, until: tuple[float, float]) -> dict[str, Any]:
 def idempotency_key(claim: Claim, proposal: Proposal, number: int) -> str:
     """
     Name the effect for the far side: the same over all attempts, and no other's.
-
-    No tenant or scope holds a ":", and no scope an "@".
     """
-    again = f"@{number}" if number > 1 else ""
-    return f"{claim.tenant}:{_scope(claim, proposal)}{again}:{proposal.key}"
+    scope = _scope(claim, proposal)
+    return str(EffectId(claim.tenant, proposal.key, scope, number))
 
 
 def _place(claim: Claim, proposal: Proposal, number: int) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from outlast.attempt.results import answer_of, encode_item, lean
 from outlast.attempt.runs import in_order
 from outlast.attempt.spans import Attributes, about, describe, span
 from outlast.contracts.errors import GiveUp, StalledError
+from outlast.contracts.ids import FanOutId
 from outlast.contracts.models import (
     Answer,
     Assignment,
@@ -41,7 +42,6 @@ from outlast.contracts.models import (
     FanOut,
     FanOutRef,
 )
-from outlast.contracts.names import batch_of
 from outlast.contracts.policies import SHIPPED
 from outlast.contracts.pool import Batch
 from outlast.contracts.sizes import NEEDS_TIMES
@@ -180,10 +180,11 @@ class Attempt:
         if approval is not None and approval.before == "effect":
             raise GiveUp("a task whose effects a person must approve may not spread")
         task = self.assignment.task.id
-        name = batch_of(self.assignment.mission, task, self.assignment.round)
+        name = str(FanOutId(self.assignment.mission, task, self.assignment.round))
         largest = self.place.ledger.store.largest
         rows = identified((encode_item(each, largest), None) for each in spread.items)
-        batch = Batch(id=name, role=spread.role, tenant=self.assignment.tenant)
+        scope = self.claim.logical.within(task, self.assignment.round)
+        batch = Batch(id=name, role=spread.role, tenant=self.claim.tenant, scope=scope)
         made = FanOutRef(batch=name, role=spread.role, items=len(rows))
         answer, result = self._answer(False, made)
         answer = answer.model_copy(update={"spread": made})

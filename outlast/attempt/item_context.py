@@ -13,7 +13,7 @@ from outlast.attempt.context import Context
 from outlast.attempt.fence import Claim
 from outlast.attempt.ledger import Ledger
 from outlast.contracts.models import Assignment, Checkpoint, Task
-from outlast.contracts.pool import Batch
+from outlast.contracts.pool import Batch, pool_task
 
 # An item has no limits or approvals: one assignment does for all of them.
 PLAIN = Assignment(mission="item", tenant="item", task=Task(id="item", role="item"))
@@ -57,7 +57,7 @@ class ItemContext(Context):
         assignment = Assignment(
             mission=batch.id,
             tenant=batch.tenant,
-            task=Task(id=claim.task, role=batch.role),
+            task=pool_task(claim.task, batch.role),
             round=claim.round,
         )
         found = await self._ledger.store.run(

@@ -42,10 +42,10 @@ from outlast.contracts.errors import (
     TaskError,
     TryLater,
 )
-from outlast.contracts.models import Assignment, Beat, Checkpoint, FollowUps, Task
-from outlast.contracts.names import round_of
+from outlast.contracts.ids import FanOutId, ItemId, parse
+from outlast.contracts.models import Assignment, Beat, Checkpoint, FollowUps
 from outlast.contracts.policies import backoff_s
-from outlast.contracts.pool import LEASE_TRIES, Lease, Worked, item_id, lease_id
+from outlast.contracts.pool import LEASE_TRIES, Lease, Worked, pool_task
 from outlast.contracts.texts import CAUSE_CHARS
 from outlast.store.payloads import is_folded
 
@@ -85,17 +85,19 @@ class Lent:
     _settling: Settling = field(init=False)
 
     def __post_init__(self) -> None:
-        batch, span = self.lease.batch, self.lease.span
+        batch = self.lease.batch
         self.ledger = LeaseLedger.of(self.place.ledger)
         self.assignment = Assignment(
             mission=batch.id,
             tenant=batch.tenant,
-            task=Task(id=lease_id(span.start, self.lease.alone), role=batch.role),
+            task=pool_task(self.lease.id, batch.role),
             policy=batch.policy.model_copy(update={"failures": LEASE_TRIES}),
             store=batch.store,
         )
         self._stocked = False
-        self._round, self._scope = round_of(batch.id), batch.logical
+        fan_out = parse(FanOutId, batch.id)
+        self._round = fan_out.round if fan_out else 1
+        self._scope = batch.logical
         self._began: set[int] = set()  # by an earlier lease
         self._claimed: set[int] = set()  # by this one
         self._logged: set[str] = set()  # causes whose traceback is in the log
@@ -199,7 +201,7 @@ class Lent:
         claim = Claim(
             batch.id,
             batch.tenant,
-            item_id(item.number),
+            str(ItemId(item.number)),
             self._round,
             self.claim.fence,
             attempt=1 + item.failures + self.lease.deaths.get(item.number, 0),
@@ -307,8 +309,8 @@ class Lent:
         """
         more = "" if cause in self._logged or not trace else f"\n{trace.rstrip()}"
         self._logged.add(cause)
-        name = f"{self.lease.batch.id}/{item_id(item.number)}"
-        logger.warning("item.failed %s: %s%s", name, cause, more)
+        told = self.lease.batch.id, item.number, cause, more
+        logger.warning("item.failed %s/%s: %s%s", *told)
 
     async def _pulse(self) -> None:
         """

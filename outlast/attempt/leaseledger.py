@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from outlast.attempt.fence import Claim
 from outlast.attempt.ledger import Ledger
-from outlast.contracts.pool import Lease, item_id
+from outlast.contracts.ids import ItemId, parse
+from outlast.contracts.pool import Lease
 from outlast.store.bulk import Settled, settle
 from outlast.store.items import Items, trouble
 from outlast.store.schema import claims
@@ -65,12 +66,12 @@ class LeaseLedger(Ledger):
         failures = self.items.troubles(lease.batch.id, span)
         query = sa.select(claims.c.task).where(
             claims.c.mission == lease.batch.id,
-            claims.c.task >= item_id(span.start),
-            claims.c.task < item_id(span.stop),
+            claims.c.task >= str(ItemId(span.start)),
+            claims.c.task < str(ItemId(span.stop)),
         )
         with self.store.read() as connection:
-            begun = {int(each.split("-")[1]) for each in connection.scalars(query)}
-        return Found(failures, begun)
+            found = [parse(ItemId, each) for each in connection.scalars(query)]
+        return Found(failures, {each.number for each in found if each})
 
     def settle(
         self, claim: Claim, rows: list[Settled], closing: list[Claim], durable: bool

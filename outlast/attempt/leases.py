@@ -15,14 +15,13 @@ from outlast.attempt.current_run import order_of
 from outlast.attempt.guard import Place
 from outlast.attempt.host import ended, send
 from outlast.attempt.lease import Lent
+from outlast.contracts.ids import LeaseActivityId
 from outlast.contracts.pool import (
     BatchReport,
     Burial,
     Lease,
     Survey,
     Worked,
-    lease_id,
-    lease_type,
 )
 from outlast.store.batches import Batches
 from outlast.store.database import Store
@@ -38,14 +37,14 @@ def lend(agent: Agent, place: Place, tell: Tell = lambda *_: None) -> Activity:
     each whether it only waits.
     """
 
-    @activity.defn(name=lease_type(agent.role))
+    @activity.defn(name=str(LeaseActivityId(agent.role)))
     async def work(lease: Lease) -> Worked:
         info = activity.info()
         lent = Lent(agent, lease, order_of(lease.dispatch), place, send)
         lent.hand = place.hands.take(
             info.task_token,
             lease.batch.id,
-            lease_id(lease.span.start, lease.alone),
+            lease.id,
             agent.role,
             info.attempt,
         )

@@ -11,9 +11,9 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import accumulate
 from pathlib import Path
 
+from outlast.contracts.ids import mesh_run_of
 from outlast.contracts.policies import PERMIT_S
 from outlast.store.private import open_private, own_folder
 
@@ -48,8 +48,8 @@ class Permits:
         if self._folder is None:
             return True
         # Asked at every save: Path objects would take most of the time.
-        names = accumulate(mission.split("#", 1)[0].split("."), "{}.{}".format)
-        return all(self._is_good(f"{self._folder}/{each}") for each in names)
+        run = mesh_run_of(mission)
+        return run is None or self._is_good(f"{self._folder}/{run}")
 
     def _is_good(self, word: str | Path) -> bool:
         try:

@@ -21,8 +21,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.cli.pending import Unstarted, Watched, unstarted_of
+from outlast.contracts.ids import AttemptId, parse
 from outlast.contracts.models import Beat
-from outlast.contracts.names import task_of
 from outlast.contracts.reports import Asked, Outcome, Progress, Report, Running
 from outlast.contracts.texts import visible_line
 from outlast.runtime.screen import display_of
@@ -122,7 +122,8 @@ async def look(
     said: dict[str, str] = {}
     unstarted: dict[str, Unstarted] = {}
     for pending in described.raw_description.pending_activities:
-        task = task_of(pending.activity_id)
+        attempt = parse(AttemptId, pending.activity_id)
+        task = attempt.task if attempt else pending.activity_id
         if found := await unstarted_of(pending, watched.waited_s(pending)):
             unstarted[task] = found
         elif words := await _said(pending):

@@ -13,12 +13,12 @@ from outlast.cli.follow import look, why_silent
 from outlast.cli.home import open_store
 from outlast.cli.missions import reach, reconciled, refuse_far_workers, update
 from outlast.contracts.errors import BadInputError, UnavailableError
+from outlast.contracts.ids import mesh_run_of
 from outlast.contracts.reports import Outcome, Progress, Status
 from outlast.runtime.own_temporal import refuse_another
 from outlast.runtime.reconcile import interrupted
 from outlast.runtime.redrive import go_on, redriven
 from outlast.store.books import Books, Entry
-from outlast.store.database import Store
 from outlast.store.outcomes import DeadLetter, Outcomes
 
 
@@ -98,7 +98,7 @@ async def _redrive_mission(mission: str, task: str | None) -> None:
     if entry.interruption:
         raise BadInputError(interrupted(mission, entry.interruption))
     if entry.report is not None:
-        _refuse_a_run_of_the_mesh(store, mission)
+        _refuse_a_run_of_the_mesh(mission)
     client = await reach()
     await refuse_another(client, store)
     if entry.report is not None:
@@ -111,16 +111,14 @@ async def _redrive_mission(mission: str, task: str | None) -> None:
     await update(client, mission, "redrive", again)
 
 
-def _refuse_a_run_of_the_mesh(store: Store, mission: str) -> None:
+def _refuse_a_run_of_the_mesh(mission: str) -> None:
     """
     One that has ended is out of the mesh's hands: nobody would hold it, or hear of its
     end.
 
     :raises BadInputError: in one sentence.
     """
-    from outlast.mesh.log import is_run
-
-    if is_run(store, mission):
+    if mesh_run_of(mission):
         raise BadInputError(
             f"{mission} was run for the mesh, which would not hear of its new end: "
             "submit the mission under another id with starter.py mesh submit"

@@ -12,6 +12,7 @@ from outlast.cli.letters import known, progress
 from outlast.cli.missions import reach, reconciled
 from outlast.cli.workers import live_workers
 from outlast.contracts.errors import UnavailableError
+from outlast.contracts.ids import FanOutId, parse
 from outlast.contracts.reports import Asked, Progress, Running, Status
 from outlast.runtime.reconcile import ENDED_BY_OTHERS
 from outlast.store.batches import INTERRUPTED, OPEN, Batches
@@ -119,8 +120,13 @@ def open_batches(batches: Batches, mission: str | None) -> list[Line]:
         each
         for each in batches.entries()
         if each.state in (OPEN, INTERRUPTED)
-        and (mission is None or each.id.split("#")[0] == mission)
+        and (mission is None or _is_of(each.id, mission))
     ]
+
+
+def _is_of(batch: str, mission: str) -> bool:
+    fan_out = parse(FanOutId, batch)
+    return batch == mission or (fan_out is not None and fan_out.mission == mission)
 
 
 def unplayed_batches(batches: list[Line], live: set[str]) -> list[Parked]:

@@ -12,8 +12,7 @@ from pathlib import Path
 from temporalio.api.worker.v1 import WorkerHeartbeat
 from temporalio.client import Client
 
-from outlast.contracts.names import MISSIONS_QUEUE, alone_queue_of, queue_of
-from outlast.contracts.pool import lease_queue_of
+from outlast.contracts.ids import MISSIONS_QUEUE, QueueId, parse
 from outlast.fleet.kinds import recorder_of
 from outlast.fleet.wreck import Leaked, leaked
 from outlast.runtime.builds import build_of
@@ -21,12 +20,8 @@ from outlast.runtime.locks import home_of
 from outlast.runtime.settings import settings
 from outlast.runtime.signs import live_signs, silence_s
 
-# What a role's queues are called, by how the name of each begins.
-TAKES = {
-    queue_of(""): "tasks",
-    lease_queue_of(""): "leases",
-    alone_queue_of(""): "suspects",
-}
+# What is taken from a role's queues, by their kind.
+TAKES = {"role": "tasks", "leases": "leases", "quarantine": "suspects"}
 
 
 @dataclass(frozen=True)
@@ -135,7 +130,7 @@ def _played(queue: str) -> tuple[str, str]:
     """
     Read from a queue's name the role, and what is taken there.
     """
-    for start, takes in TAKES.items():
-        if queue.startswith(start):
-            return queue.removeprefix(start), takes
-    return ("(workflows)", "missions") if queue == MISSIONS_QUEUE else (queue, "?")
+    if queue == MISSIONS_QUEUE:
+        return "(workflows)", "missions"
+    found = parse(QueueId, queue)
+    return (found.role, TAKES[found.kind]) if found else (queue, "?")

@@ -3,6 +3,7 @@ Effects that a person is asked about: what travels of them, bounded in bytes.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import Field
 
@@ -14,6 +15,10 @@ MOST_APPROVED = 500
 KEY_SHOWN = 120
 CONTENT_SHOWN = 240
 DIGEST_CHARS = 32
+
+
+# Before which a person may have to approve a task.
+Moment = Literal["start", "effect"]
 
 
 class WantedEffect(Contract):

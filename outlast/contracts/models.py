@@ -6,9 +6,10 @@ name does not.
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, Field, JsonValue, ValidationInfo, field_validator
 
-from outlast.contracts.names import BatchName, MissionName, Moment, Name
+from outlast.contracts.approvals import Moment
+from outlast.contracts.ids import BatchId, MissionId, Name, WorkId, require_name
 from outlast.contracts.policies import SHIPPED, Policy
 from outlast.contracts.quarantine import Quarantine
 from outlast.contracts.reports import Asked, Outcome
@@ -43,7 +44,7 @@ class Stored(Contract):
     for the mission *owner*.
     """
 
-    owner: Name
+    owner: WorkId
     digest: str
     size: int  # in bytes
 
@@ -98,7 +99,9 @@ class Mission(State):
     Temporal alone has started it; one that is redriven after its end has a *past*.
     """
 
-    id: MissionName
+    # Where its effects' keys belong; None: its own id, which then is a user's name.
+    scope: Scope | None = None
+    id: MissionId
     goal: str = Field(min_length=1, max_length=2000)
     tasks: list[Task] = Field(min_length=1)
     limits: Limits = Limits()
@@ -109,7 +112,12 @@ class Mission(State):
     heartbeat_timeout_s: float = SHIPPED.heartbeat_timeout_s
     past: "Past | None" = None
     parent: str = ""  # the mission within which it lies
-    scope: Scope | None = None  # where its effects' keys belong; None: its own id
+
+    @field_validator("id")
+    @classmethod
+    def _is_composed_only_within(cls, id_: str, others: ValidationInfo) -> str:
+        require_name(id_, is_users=others.data.get("scope") is None)
+        return id_
 
     @property
     def logical(self) -> Scope:
@@ -176,7 +184,7 @@ class Assignment(State):
     What an attempt is told: its task, where to go on, and what came before it.
     """
 
-    mission: BatchName  # or the batch that an item is of
+    mission: WorkId  # or the batch that an item is of
     tenant: Name
     task: Task
     store: str = ""  # the id of the store with the mission's books
@@ -255,7 +263,7 @@ class FanOutRef(Contract):
     The batch that an agent has spread; as its task's result, for those that need it.
     """
 
-    batch: BatchName
+    batch: BatchId
     role: Name
     items: int
 

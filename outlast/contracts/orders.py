@@ -4,7 +4,7 @@ What is told to a mission under way.
 
 from pydantic import Field
 
-from outlast.contracts.names import Name
+from outlast.contracts.ids import Name
 from outlast.contracts.state import Contract
 
 

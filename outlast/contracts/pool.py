@@ -7,10 +7,11 @@ travels, and what a history holds, are ranges of numbers.
 
 from typing import ClassVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from outlast.contracts.errors import BATCH_FAILED
-from outlast.contracts.names import BatchName, Name
+from outlast.contracts.ids import BatchId, LeaseId, Name, require_name
+from outlast.contracts.models import Task
 from outlast.contracts.policies import SHIPPED, Policy
 from outlast.contracts.quarantine import Quarantine
 from outlast.contracts.scopes import Scope, batch_scope
@@ -33,39 +34,11 @@ LEASE_DEATHS = 20
 RENEW_EVENTS = 4_000
 
 
-def lease_queue_of(role: str) -> str:
+def pool_task(id_: str, role: str) -> Task:
     """
-    Name the task queue on which workers take leases for *role*.
+    Make the task that a lease or an item is in the ledger; no user's has such an id.
     """
-    return f"outlast-pool-{role}"
-
-
-def lease_type(role: str) -> str:
-    """
-    Name the activity that works through a lease.
-    """
-    return f"lease:{role}"
-
-
-def lease_id(start: int, alone: bool = False) -> str:
-    """
-    Name a lease in the ledger; the item that runs alone is no rival to the rest.
-    """
-    return f"alone-{start}" if alone else f"lease-{start}"
-
-
-def is_lease(task: str) -> bool:
-    """
-    Say whether a name in the ledger can be a lease's.
-    """
-    return task.startswith(("alone-", "lease-"))
-
-
-def item_id(number: int) -> str:
-    """
-    Name an item in the ledger: in the order of numbers.
-    """
-    return f"item-{number:09d}"
+    return Task.model_construct(id=id_, role=role)
 
 
 class Batch(State):
@@ -73,13 +46,20 @@ class Batch(State):
     Items for one agent; the items themselves are in the store with id *store*.
     """
 
-    id: BatchName
+    # Where its effects' keys belong; None: the batch alone, whose id is a user's name.
+    scope: Scope | None = None
+    id: BatchId
     role: Name
     tenant: Name = "default"
     policy: Policy = Policy()
     store: str = ""
     heartbeat_timeout_s: float = SHIPPED.heartbeat_timeout_s  # see `Mission`
-    scope: Scope | None = None  # where its effects' keys belong; None: the batch alone
+
+    @field_validator("id")
+    @classmethod
+    def _is_composed_only_within(cls, id_: str, others: ValidationInfo) -> str:
+        require_name(id_, is_users=others.data.get("scope") is None)
+        return id_
 
     @property
     def logical(self) -> Scope:
@@ -127,6 +107,13 @@ class Lease(Contract):
     usual_s: float = 0.0  # what an item has taken so far, 0 when nobody knows
 
     @property
+    def id(self) -> str:
+        """
+        Its id in the ledger.
+        """
+        return str(LeaseId(self.span.start, "quarantine" if self.alone else "lease"))
+
+    @property
     def one_by_one(self) -> bool:
         """
         Whether an agent that takes many items at once gets them singly, so that a
@@ -150,7 +137,7 @@ class Burial(Contract):
     An item that is given up.
     """
 
-    batch: BatchName
+    batch: BatchId
     item: int
     deaths: int
     cause: str
@@ -161,7 +148,7 @@ class BatchReport(Contract):
     How a batch ended.
     """
 
-    batch: BatchName
+    batch: BatchId
     items: int
     done: int
     dead: int
@@ -219,7 +206,7 @@ class PoolProgress(Contract):
     """
 
     inline: ClassVar[bool] = True
-    batch: BatchName
+    batch: BatchId
     settled: int  # by leases that have ended
     dead: int
     leases: int

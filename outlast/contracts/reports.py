@@ -11,9 +11,9 @@ from typing import ClassVar, TypeVar
 
 from pydantic import Field, ValidationError
 
-from outlast.contracts.approvals import WantedEffect
+from outlast.contracts.approvals import Moment, WantedEffect
 from outlast.contracts.errors import MISSION_FAILED
-from outlast.contracts.names import MissionName, Moment, Name
+from outlast.contracts.ids import MissionId, Name
 from outlast.contracts.sizes import PROGRESS_BYTES, REASONS_BYTES
 from outlast.contracts.state import Contract
 from outlast.contracts.texts import CAUSE_CHARS, shorten
@@ -77,7 +77,7 @@ class Report(Contract):
     How a mission ended, with what it lacks and why.
     """
 
-    mission: MissionName
+    mission: MissionId
     status: Status
     tasks: list[Outcome]
     degraded: list[str] = Field(default=[])
@@ -135,7 +135,7 @@ class Progress(Contract):
     """
 
     inline: ClassVar[bool] = True
-    mission: MissionName
+    mission: MissionId
     paused: bool
     waiting: list[Name]
     running: list[Running]

@@ -2,6 +2,7 @@
 Where an effect's key belongs: the logical mission, whatever it runs as at the moment.
 """
 
+from outlast.contracts.ids import BatchScopePath, ScopePath
 from outlast.contracts.state import Contract
 
 
@@ -10,8 +11,7 @@ class Scope(Contract):
     A logical mission, carried from each mission to what it makes, never read out of an
     id.
 
-    :param path: the root mission and the tasks that lead to a child mission or a
-        fan-out, parted by "/", which no name holds.
+    :param path: the root mission, or a `ScopePath` or `BatchScopePath`.
     :param rounds: the rounds of these tasks, each followed by a dot.
     """
 
@@ -22,7 +22,8 @@ class Scope(Contract):
         """
         The scope of the child mission or fan-out that a round of *task* makes.
         """
-        return Scope(path=f"{self.path}/{task}", rounds=f"{self.rounds}{round_}.")
+        path = str(ScopePath(self.path, task))
+        return Scope(path=path, rounds=f"{self.rounds}{round_}.")
 
     def turn(self, round_: int) -> str:
         """
@@ -34,6 +35,6 @@ class Scope(Contract):
 
 def batch_scope(batch: str) -> Scope:
     """
-    The scope of a batch that no mission has made; no mission's path begins with a '#'.
+    The scope of a batch that no mission has made.
     """
-    return Scope(path=f"#{batch}")
+    return Scope(path=str(BatchScopePath(batch)))

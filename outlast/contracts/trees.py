@@ -5,6 +5,7 @@ Missions within missions: a task of the role `mission` is one of its own.
 from pydantic import Field, ValidationError
 
 from outlast.contracts.errors import BadInputError
+from outlast.contracts.ids import MISSION_ID_CHARS, ChildMissionId, is_too_long
 from outlast.contracts.models import Limits, Mission, Task
 from outlast.contracts.state import Contract
 
@@ -29,7 +30,13 @@ def child_of(mission: Mission, task: Task, round_: int = 1) -> Mission:
     """
     if mission.limits.generations == 0:
         raise BadInputError(f"task {task.id!r}: missions may not lie any deeper")
-    name = f"{mission.id}.{task.id}" + (f".{round_}" if round_ > 1 else "")
+    name = str(ChildMissionId(mission.id, task.id, round_))
+    if is_too_long(name):
+        raise BadInputError(
+            f"task {task.id!r}: the id of its mission may grow longer than "
+            f"{MISSION_ID_CHARS} characters, as it holds the names of all missions and "
+            "tasks around it: choose shorter names"
+        )
     try:
         part = Part.model_validate(task.input)
         deeper = min(part.limits.generations, mission.limits.generations - 1)

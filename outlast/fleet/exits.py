@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from outlast.contracts.pool import is_lease
+from outlast.contracts.ids import LeaseId, parse
 from outlast.contracts.quarantine import SAME_S, UNSEEN, Death
 from outlast.fleet.kinds import Blame, Kind
 from outlast.fleet.oom import OomKills
@@ -156,7 +156,8 @@ def _blame(child: Child, code: int | None) -> Blame:
 
 def _names(hand: InHand) -> frozenset[Name]:
     value = hand.checkpoint.value if hand.checkpoint else None
-    items = value if is_lease(hand.task) and isinstance(value, list) else []
+    is_lease = parse(LeaseId, hand.task) is not None
+    items = value if is_lease and isinstance(value, list) else []
     names: list[str | int] = [hand.task]
     names += [each for each in items if isinstance(each, int)]
     return frozenset((hand.mission, each) for each in names)

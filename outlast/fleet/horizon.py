@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from temporalio.api.enums.v1 import WorkerStatus
 from temporalio.api.worker.v1 import WorkerHeartbeat
 
-from outlast.contracts.names import MISSIONS_QUEUE, queue_of
+from outlast.contracts.ids import MISSIONS_QUEUE, QueueId, parse, queue_of
 from outlast.contracts.policies import BOOT_S, GONE_S, SIGN_S, SILENCE_S
 
 # A look stands for so long at most: what nobody sees does not count as absence.
@@ -127,7 +127,7 @@ class Horizon:
         """
         List the roles that are played, without doubt.
         """
-        return sorted(map(_role_of, filter(_is_role, self._lively)))
+        return sorted(role for each in self._lively if (role := _role_of(each)))
 
     @property
     def doubtful(self) -> list[str]:
@@ -135,8 +135,9 @@ class Horizon:
         List the roles that may be played or not: what is said without them may be
         wrong in a moment.
         """
-        known = filter(_is_role, self._played.keys() - self._lively)
-        return sorted(_role_of(each) for each in known if not self._is_gone(each))
+        known = self._played.keys() - self._lively
+        unsure = (each for each in known if not self._is_gone(each))
+        return sorted(role for each in unsure if (role := _role_of(each)))
 
     def _where_the_last_is_silent(
         self, running: dict[str, WorkerHeartbeat]
@@ -178,12 +179,12 @@ def share(missions: list[str], mine: str, live: list[str]) -> list[str]:
     return missions[sorted(live).index(mine) :: len(live)]
 
 
-def _is_role(queue: str) -> bool:
-    return queue.startswith(queue_of(""))
-
-
-def _role_of(queue: str) -> str:
-    return queue.removeprefix(queue_of(""))
+def _role_of(queue: str) -> str | None:
+    """
+    Read the role whose tasks wait on *queue*; None where it is another queue.
+    """
+    found = parse(QueueId, queue)
+    return found.role if found and found.kind == "role" else None
 
 
 def _age_s(sign: WorkerHeartbeat) -> float:

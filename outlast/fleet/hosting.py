@@ -30,9 +30,13 @@ from outlast.attempt.leases import keeping, lend
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.permit import permits_of
 from outlast.attempt.registrar import Fill, books_of
-from outlast.contracts.names import MISSIONS_QUEUE, alone_queue_of, queue_of
+from outlast.contracts.ids import (
+    MISSIONS_QUEUE,
+    alone_queue_of,
+    lease_queue_of,
+    queue_of,
+)
 from outlast.contracts.policies import SHIPPED
-from outlast.contracts.pool import lease_queue_of
 from outlast.fleet.alone import Turn
 from outlast.fleet.kinds import Kind
 from outlast.fleet.patience import Patience

@@ -6,6 +6,7 @@ import socket
 from enum import Enum, StrEnum, auto
 from pathlib import Path
 
+from outlast.contracts.ids import WorkerIdentity
 from outlast.contracts.policies import SHIPPED
 
 # How often a worker's event loop shows that it turns.
@@ -56,14 +57,7 @@ def identity_of(pid: int, kind: Kind) -> str:
     """
     Name a worker process as the server lists it.
     """
-    return f"{worker_of(pid)}{kind}"
-
-
-def worker_of(pid: int) -> str:
-    """
-    Say how the identity of the worker process *pid* begins, whatever its kind.
-    """
-    return f"{pid}@{socket.gethostname()}:"
+    return str(WorkerIdentity(pid, socket.gethostname(), kind))
 
 
 def recorder_of(home: Path, pid: int) -> Path:

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from outlast.contracts.names import alone_queue_of, queue_of
-from outlast.contracts.pool import lease_queue_of
+from outlast.contracts.ids import alone_queue_of, lease_queue_of, queue_of
 from outlast.fleet.wreck import recorders, roles_in_hand
 
 # How long a fleet of the reference machine takes to hand on 20 attempts.

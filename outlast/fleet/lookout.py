@@ -26,7 +26,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.contracts.names import route_of
+from outlast.contracts.ids import AttemptId, parse
 from outlast.contracts.orders import Sighting
 from outlast.fleet.horizon import Clock, Horizon, share
 from outlast.runtime.connect import is_cancelled
@@ -156,12 +156,14 @@ class Lookout:
             await self._tell(mission, sighting)
 
     def _is_stranded(self, pending: PendingActivityInfo) -> bool:
-        route = route_of(pending.activity_id)
+        attempt = parse(AttemptId, pending.activity_id)
         waits = pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
         # One that failed waits for its next attempt, which may be hours away: by the
         # clock of the server, which tells the time of that only until it has come.
         due = not pending.HasField("next_attempt_schedule_time")
-        return waits and due and route is not None and self._horizon.gone(route)
+        if not (waits and due and attempt):
+            return False
+        return self._horizon.gone(attempt.route)
 
     def _is_news(self, mission: str, sighting: Sighting) -> bool:
         told = self._told.get(mission, Told())

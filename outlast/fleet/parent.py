@@ -29,7 +29,6 @@ from outlast.fleet.kinds import (
     identity_of,
     recorder_of,
     unended_of,
-    worker_of,
 )
 from outlast.fleet.leaks import Leaks
 from outlast.fleet.life import Life
@@ -207,9 +206,7 @@ class Fleet:
         for recorder in lost:
             telemetry.end_for_dead(recorder.with_suffix(UNENDED), LOST)
         settling = (
-            self.reporter.settle_all(
-                each, worker_of(int(each.stem)), Exit(LOST, drained=drained)
-            )
+            self.reporter.settle_all(each, int(each.stem), Exit(LOST, drained=drained))
             for each, drained in lost.items()
         )
         await asyncio.gather(*settling)
@@ -344,8 +341,7 @@ class Fleet:
         if child.over:  # too often to ask the server about every open mission
             settling = self._report(self.reporter.settle(recorder, ended))
         else:
-            worker = worker_of(life.pid)
-            settling = self._report(self.reporter.settle_all(recorder, worker, ended))
+            settling = self._report(self.reporter.settle_all(recorder, life.pid, ended))
         settling.add_done_callback(lambda _: self._ours.discard(recorder))
         if not ended.drained:  # else it has signed off by itself
             logger.warning("child.died %s %s: %s", child.kind, life.pid, ended.cause)

@@ -29,7 +29,7 @@ from outlast.store.calls import Trouble
 from outlast.store.private import open_private, own_folder
 
 SLOTS = 128
-HEAD_BYTES = 2048  # the task token and the names
+HEAD_BYTES = 4096  # the task token and the ids, each as long as the server takes it
 HALF_BYTES = CHECKPOINT_BYTES + 512
 HEADER_BYTES = 512
 

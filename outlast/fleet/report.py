@@ -69,16 +69,14 @@ class Reporter:
                 self._client = await self._connect()
         return self._client
 
-    async def settle_all(self, recorder: Path, worker: str, ended: Exit) -> None:
+    async def settle_all(self, recorder: Path, pid: int, ended: Exit) -> None:
         """
-        Report what the dead *worker* had in hand, then end what the server holds for
-        it besides, once and at once for one that has drained.
+        Report what the dead process *pid* had in hand, then end what the server holds
+        for it besides, once and at once for one that has drained.
         """
         await self.settle(recorder, ended)
         after_s = (0.0,) if ended.drained else ASKED_AFTER_S
-        self.reported += await end_unstarted(
-            await self.client(), worker, ended, after_s
-        )
+        self.reported += await end_unstarted(await self.client(), pid, ended, after_s)
 
     async def settle(self, recorder: Path, ended: Exit) -> int:
         """

@@ -9,6 +9,7 @@ end them, and one that another worker has meanwhile is not listed under the dead
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,8 +24,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.errors import CRASHED, FAILED, NEVER_STARTED
+from outlast.contracts.ids import MISSIONS_QUEUE, WorkerIdentity, parse
 from outlast.contracts.models import Beat, Checkpoint
-from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.fleet.exits import Exit
 from outlast.fleet.kinds import Kind
 
@@ -57,24 +58,24 @@ class Held:
 
 
 async def end_unstarted(
-    client: Client, worker: str, end: Exit, after_s: tuple[float, ...] = ASKED_AFTER_S
+    client: Client, pid: int, end: Exit, after_s: tuple[float, ...] = ASKED_AFTER_S
 ) -> int:
     """
-    End what the server holds for the dead *worker*, however its identity ends; returns
+    End what the server holds for the dead worker process *pid* of this host; returns
     how many there were. What its recorder held has been reported before.
     """
     ended = 0
     for seconds in after_s:
         await asyncio.sleep(seconds)
         try:
-            async for held in _held_for(client, worker):
+            async for held in _held_for(client, pid):
                 ended += await _end(client, held, end)
         except RPCError as error:
             logger.warning("attempts.not_asked_for: %s", error.message)
     return ended
 
 
-async def _held_for(client: Client, worker: str) -> AsyncIterator[Held]:
+async def _held_for(client: Client, pid: int) -> AsyncIterator[Held]:
     turns = asyncio.Semaphore(ASKED_AT_A_TIME)
 
     async def ask(execution: WorkflowExecution) -> list[Held]:
@@ -86,7 +87,7 @@ async def _held_for(client: Client, worker: str) -> AsyncIterator[Held]:
         return [
             Held(execution.workflow_id, execution.run_id, each)
             for each in found.pending_activities
-            if each.state == STARTED and each.last_worker_identity.startswith(worker)
+            if each.state == STARTED and _is_of(each, pid)
         ]
 
     listed = client.list_workflows(OPEN_MISSIONS, limit=OPEN_ASKED)
@@ -101,6 +102,11 @@ async def _held_for(client: Client, worker: str) -> AsyncIterator[Held]:
             continue  # it has ended meanwhile, or the server is away: its timeout tells
         for held in answer:
             yield held
+
+
+def _is_of(activity: PendingActivityInfo, pid: int) -> bool:
+    worker = parse(WorkerIdentity, activity.last_worker_identity)
+    return worker is not None and worker[:2] == (pid, socket.gethostname())
 
 
 async def _end(client: Client, held: Held, end: Exit) -> bool:
@@ -127,7 +133,8 @@ async def _error(
     Say that it never started, or, when it has sent heartbeats, that it died. What keeps
     a mission's books is for the server to try again, at once.
     """
-    if activity.last_worker_identity.endswith(f":{Kind.WORKFLOWS}"):
+    worker = parse(WorkerIdentity, activity.last_worker_identity)
+    if worker is not None and worker.kind == Kind.WORKFLOWS:
         return ApplicationError(end.cause, type=FAILED, next_retry_delay=AT_ONCE)
     beats = await client.data_converter.decode(activity.heartbeat_details.payloads)
     saved = _checkpoint(beats)

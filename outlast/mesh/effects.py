@@ -38,7 +38,7 @@ class Send:
 @dataclass(frozen=True)
 class Run:
     """
-    See to it that *task* runs here under `run_id(task, epoch)`: start it, or join it,
+    See to it that *task* runs here under its `MeshRunId`: start it, or join it,
     and unpause it. The same Run may come again.
 
     :param mission: the mission as submitted, under its own id.

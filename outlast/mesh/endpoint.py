@@ -22,13 +22,13 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.attempt.permit import Permits
 from outlast.contracts.errors import OutlastError, TooManyError, UnavailableError
+from outlast.contracts.ids import MeshRunId, WorkerIdentity, parse
 from outlast.contracts.models import Mission
 from outlast.contracts.policies import MESH_RUNS
 from outlast.contracts.reports import Report, Status
 from outlast.contracts.scopes import Scope
 from outlast.contracts.texts import CAUSE_CHARS, shorten
 from outlast.mesh.effects import Run
-from outlast.mesh.events import run_id
 from outlast.mesh.handover import current, put
 from outlast.runtime.connect import (
     configuration,
@@ -55,7 +55,9 @@ class Line:
     """
 
     def __init__(self, peer: str) -> None:
-        self._identity = f"{os.getpid()}@{socket.gethostname()}:mesh-{peer}"
+        self._identity = str(
+            WorkerIdentity(os.getpid(), socket.gethostname(), f"mesh-{peer}")
+        )
         self._client: Client | None = None
         self._one_at_a_time = asyncio.Lock()
 
@@ -125,7 +127,7 @@ class Endpoint:
         """
         Begin the run, join it, or go on with it.
         """
-        mission = run_id(wanted.task, wanted.epoch)
+        mission = str(MeshRunId(wanted.task, wanted.epoch))
         self._held.discard(mission)
         if mission not in self._carried:
             task = asyncio.ensure_future(self._carry(mission, wanted))
@@ -136,14 +138,14 @@ class Endpoint:
         """
         Let it stand where it is.
         """
-        self._held.add(run_id(task, epoch))
-        self._permits.withdraw(run_id(task, epoch))
+        self._held.add(str(MeshRunId(task, epoch)))
+        self._permits.withdraw(str(MeshRunId(task, epoch)))
 
     def cancel(self, task: str, epoch: int) -> None:
         """
         End the run: it is somebody else's, or done.
         """
-        mission = run_id(task, epoch)
+        mission = str(MeshRunId(task, epoch))
         self.hold(task, epoch)
         if mission in self._carried:
             self._carried[mission].cancel()
@@ -155,17 +157,17 @@ class Endpoint:
         """
         End what earlier lives of this peer began and nobody here remembers.
         """
-        known = {run_id(task, epoch) for task, epoch in kept}
+        known = {str(MeshRunId(task, epoch)) for task, epoch in kept}
         for mission in self._permits.entered:
-            task, _, epoch = mission.rpartition(".")
-            if mission not in known and epoch.isdecimal():
-                self.cancel(task, int(epoch))
+            run = parse(MeshRunId, mission)
+            if run and mission not in known:
+                self.cancel(run.task, run.epoch)
 
     def drop(self, task: str, epoch: int) -> None:
         """
         Leave the run to a peer that shares this endpoint.
         """
-        mission = run_id(task, epoch)
+        mission = str(MeshRunId(task, epoch))
         if mission in self._carried:
             self._carried[mission].cancel()
         self._forget(mission)
@@ -237,7 +239,7 @@ class Endpoint:
         if wanted.epoch > 1:
             # On an endpoint that peers share, the runs of the dead live on.
             for epoch in range(1, wanted.epoch):
-                await self._end(run_id(wanted.task, epoch))
+                await self._end(str(MeshRunId(wanted.task, epoch)))
         if await self._store.run(self._books.find, mission.id) is None:
             await self._room()
             parts = current(wanted.parts.values(), mission.tasks)
@@ -304,7 +306,10 @@ def mission_of(wanted: Run) -> Mission:
     """
     Make the mission of one epoch: in each of them its effects are those of the task.
     """
-    ours = {"id": run_id(wanted.task, wanted.epoch), "scope": Scope(path=wanted.task)}
+    ours = {
+        "id": str(MeshRunId(wanted.task, wanted.epoch)),
+        "scope": Scope(path=wanted.task),
+    }
     return Mission.model_validate({**wanted.mission, **ours})
 
 

@@ -13,52 +13,18 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
-    StringConstraints,
     TypeAdapter,
     ValidationError,
 )
 
+from outlast.contracts.ids import Name, Origin
 from outlast.contracts.models import Checkpoint
-from outlast.contracts.names import Name
 from outlast.contracts.reports import Status
 from outlast.contracts.state import Contract
 
-Origin = Annotated[
-    str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*@[0-9]+$", max_length=130),
-]
 # PostgreSQL's largest number; nobody counts so far.
 Seq = Annotated[int, Field(ge=1, lt=2**63)]
 Key = tuple[str, int]  # origin and sequence
-
-
-def origin_of(peer: str, life: int) -> str:
-    """
-    Name one life of *peer*: a process that returns with an old log, or with none, must
-    not give a number away that another event of its name has.
-    """
-    return f"{peer}@{life}"
-
-
-def peer_of(origin: str) -> str:
-    """
-    Read the peer back from an `origin_of`.
-    """
-    return origin.split("@", 1)[0]
-
-
-def life_of(origin: str) -> int:
-    """
-    Read the life back from an `origin_of`.
-    """
-    return int(origin.split("@", 1)[1])
-
-
-def run_id(task: str, epoch: int) -> str:
-    """
-    Name the mission as which *task* is run by its owner in *epoch*.
-    """
-    return f"{task}.{epoch}"
 
 
 class Fact(BaseModel):
@@ -85,7 +51,7 @@ class TaskSubmitted(Fact):
 
 class TaskAdopted(Fact):
     """
-    *owner* runs the task from now on, under the id `run_id(task, epoch)`.
+    *owner* runs the task from now on, under the id its `MeshRunId`.
     """
 
     kind: Literal["task.adopted"] = "task.adopted"

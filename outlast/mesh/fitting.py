@@ -5,8 +5,8 @@ What the mesh can carry: an event must fit into one message.
 import zlib
 
 from outlast.contracts.errors import BadInputError
+from outlast.contracts.ids import Name
 from outlast.contracts.models import Mission
-from outlast.contracts.names import Name
 from outlast.contracts.policies import MESH_EVENT_BYTES
 from outlast.contracts.reports import Report
 from outlast.contracts.texts import digest

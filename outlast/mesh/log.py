@@ -3,12 +3,11 @@ The durable copy of the log, in the peer's store. It follows the core's: insert 
 ignore, so what was half done before a death may be done again.
 """
 
-from itertools import accumulate
 from typing import Any
 
 import sqlalchemy as sa
 
-from outlast.mesh.events import Event, Key, TaskAdopted, run_id
+from outlast.mesh.events import Event, Key
 from outlast.mesh.merge import Change, EventSet
 from outlast.store.database import Store
 from outlast.store.schema import mesh_events, mesh_origins
@@ -78,18 +77,6 @@ class EventLog:
             }
             for origin in sorted({*change.heads, *change.floors})
         ]
-
-
-def is_run(store: Store, mission: str) -> bool:
-    """
-    Say whether *mission* is a run of the mesh, or within one, by any log in *store*.
-    """
-    query = sa.select(mesh_events).where(mesh_events.c.body.contains("task.adopted"))
-    with store.read() as connection:
-        rows = connection.execute(query).all()
-    noted = (Event.model_construct(**row._mapping).fact for row in rows)
-    runs = {run_id(f.task, f.epoch) for f in noted if isinstance(f, TaskAdopted)}
-    return not runs.isdisjoint(accumulate(mission.split("."), "{}.{}".format))
 
 
 DROP = sa.delete(mesh_events).where(

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from pydantic import Field, model_validator
 
+from outlast.contracts.ids import Origin
 from outlast.contracts.state import Contract
-from outlast.mesh.events import Event, Key, Origin, Seq
+from outlast.mesh.events import Event, Key, Seq
 
 SPAN_BYTES = 100  # about what a span takes besides its events
 

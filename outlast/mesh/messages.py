@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from outlast.contracts.errors import BadMessageError
-from outlast.contracts.names import Name
+from outlast.contracts.ids import Name, Origin
 from outlast.contracts.policies import MESH_MESSAGE_BYTES, MESH_UNPACKED_BYTES
 from outlast.contracts.state import Contract
-from outlast.mesh.events import Origin, Seq
+from outlast.mesh.events import Seq
 from outlast.mesh.merge import Span
 
 Heads = dict[Origin, Seq]

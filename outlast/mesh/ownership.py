@@ -8,7 +8,7 @@ An owner stays the owner while it lives; a returning peer takes nothing away.
 import hashlib
 from collections.abc import Iterable
 
-from outlast.contracts.names import Name
+from outlast.contracts.ids import Name
 from outlast.contracts.reports import Status
 from outlast.contracts.state import Contract
 from outlast.mesh.events import TaskFinished

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from outlast.contracts.errors import BadInputError, BadMessageError
+from outlast.contracts.ids import OriginId, parse
 from outlast.contracts.models import Checkpoint, Mission
 from outlast.contracts.policies import MESH_COPIES, MESH_FROZEN_S
 from outlast.contracts.reports import Report, Status
@@ -20,9 +21,6 @@ from outlast.mesh.events import (
     AnyFact,
     CheckpointSaved,
     PartFinished,
-    life_of,
-    origin_of,
-    peer_of,
 )
 from outlast.mesh.fitting import finish, fits, submission
 from outlast.mesh.gossip import Gossip
@@ -80,13 +78,14 @@ class PeerCore:
         clocks: Clocks,
         draw: random.Random | None = None,
     ) -> None:
-        lives = [life_of(each) for each in log.heads if peer_of(each) == me.name]
-        life = max([life, *(each + 1 for each in lives)])
+        known = [parse(OriginId, each) for each in log.heads]
+        mine = [each.life for each in known if each and each.peer == me.name]
+        life = max([life, *(each + 1 for each in mine)])
         name = me.name
         self.me = me.model_copy(update={"ready": False})
         self.log = log
         self._clocks = clocks
-        self._journal = Journal(log, origin_of(name, life), clocks.wall_s)
+        self._journal = Journal(log, str(OriginId(name, life)), clocks.wall_s)
         self._gossip = Gossip(name, life, log, clocks.now_s, draw or random.Random())
         self._upkeep = Upkeep(name, self._journal, self._gossip, clocks.wall_s)
         self._duty = Duty(name, self._journal, clocks.now_s)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
 
-from outlast.contracts.names import Name
+from outlast.contracts.ids import Name
 from outlast.contracts.reports import Status
 from outlast.mesh.events import (
     AnyFact,

@@ -17,7 +17,7 @@ from temporalio.service import RPCError
 from outlast.attempt.agent import Agent
 from outlast.attempt.agent_loading import load
 from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
-from outlast.contracts.names import MISSIONS_QUEUE
+from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.contracts.policies import SHIPPED, timing_of
 from outlast.contracts.pool import Batch, BatchReport, PoolState, batch_report_in
 from outlast.runtime.connect import where_is

@@ -23,7 +23,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.errors import BadInputError, RefusedError, UnavailableError
-from outlast.contracts.names import MISSIONS_QUEUE
+from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.runtime.signs import SILENT_S, live_signs
 
 DEPLOYMENT = "outlast"

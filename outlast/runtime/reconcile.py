@@ -23,7 +23,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.contracts.names import MISSIONS_QUEUE
+from outlast.contracts.ids import MISSIONS_QUEUE, FanOutId, parse
 from outlast.contracts.reports import Report, report_in
 from outlast.contracts.texts import CAUSE_CHARS, shorten
 from outlast.store.batches import INTERRUPTED, OPEN, Batches
@@ -191,9 +191,10 @@ class Reconciler:
         """
         Read the state of the mission that has made *batch*; "" where it is forgotten.
         """
-        if "#" not in batch:
+        fan_out = parse(FanOutId, batch)
+        if fan_out is None:
             return None
-        entry = await self._store.run(self._books.find, batch.split("#", maxsplit=1)[0])
+        entry = await self._store.run(self._books.find, fan_out.mission)
         return entry.state if entry else ""
 
     def _under_way(self) -> tuple[set[str], set[str]]:

@@ -29,9 +29,9 @@ from outlast.contracts.errors import (
     TooManyError,
     UnavailableError,
 )
+from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.contracts.inputs import Moving
 from outlast.contracts.models import Mission, Opening
-from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.plan import Plan
 from outlast.contracts.policies import SHIPPED, timing_of
 from outlast.contracts.reports import Report, report_in

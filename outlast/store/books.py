@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from outlast.contracts.errors import BadInputError
+from outlast.contracts.ids import FanOutId
 from outlast.contracts.models import Answer, Checkpoint, Mission, Task
-from outlast.contracts.names import batch_of
 from outlast.contracts.reports import Report, Status
 from outlast.store.batches import INTERRUPTED, OPEN, erase
 from outlast.store.checkpoints import checkpoint_of
@@ -335,7 +335,7 @@ class Books:
             for table in OF_A_MISSION:
                 connection.execute(sa.delete(table).where(table.c.mission == mission))
             spread = sa.select(batches.c.id).where(
-                batches.c.id.startswith(batch_of(mission, ""), autoescape=True)
+                batches.c.id.startswith(str(FanOutId(mission, "")), autoescape=True)
             )
             for batch in list(connection.scalars(spread)):
                 erase(connection, batch)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from pydantic import JsonValue
 
 from outlast.contracts.errors import BadInputError
+from outlast.contracts.ids import ScopePath
 from outlast.contracts.texts import shorten
 from outlast.store.database import Store
 from outlast.store.schema import attempts, batches, claims, effects, missions
@@ -98,7 +99,7 @@ def of_mission(mission: str) -> sa.ColumnElement[bool]:
     return sa.or_(
         effects.c.mission == mission,
         effects.c.scope == mission,
-        effects.c.scope.startswith(f"{mission}/", autoescape=True),
+        effects.c.scope.startswith(str(ScopePath(mission, "")), autoescape=True),
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from outlast.contracts.pool import Burial, Span, Survey, item_id
+from outlast.contracts.ids import ItemId
+from outlast.contracts.pool import Burial, Span, Survey
 from outlast.store import bulk
 from outlast.store.batches import hold
 from outlast.store.database import Store
@@ -136,7 +137,7 @@ class Items:
         )
         with self.store.write() as connection:
             hold(connection, burial.batch)
-            task = item_id(burial.item)
+            task = str(ItemId(burial.item))
             close_lines(connection, burial.batch, now, "died", task)
             done = connection.scalar(result) is not None
             if not done:

@@ -16,8 +16,8 @@ from outlast.attempt.agent import Agent
 from outlast.attempt.agent_loading import crew
 from outlast.attempt.guard import Place
 from outlast.attempt.ledger import Ledger
+from outlast.contracts.ids import MISSIONS_QUEUE, alone_queue_of, queue_of
 from outlast.contracts.models import Answer, Assignment, Mission, Opening, Task
-from outlast.contracts.names import MISSIONS_QUEUE, alone_queue_of, queue_of
 from outlast.contracts.plan import Plan
 from outlast.contracts.policies import SHIPPED, Policy
 from outlast.contracts.reports import Progress, Report, report_in

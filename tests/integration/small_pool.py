@@ -18,8 +18,14 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from outlast.contracts.errors import CRASHED
+from outlast.contracts.ids import (
+    MISSIONS_QUEUE,
+    LeaseActivityId,
+    alone_queue_of,
+    lease_queue_of,
+    queue_of,
+)
 from outlast.contracts.models import Checkpoint, Mission, Opening
-from outlast.contracts.names import MISSIONS_QUEUE, alone_queue_of, queue_of
 from outlast.contracts.policies import Policy
 from outlast.contracts.pool import (
     Batch,
@@ -29,8 +35,6 @@ from outlast.contracts.pool import (
     PoolState,
     Worked,
     batch_report_in,
-    lease_queue_of,
-    lease_type,
 )
 from outlast.contracts.quarantine import UNSEEN, Death
 from outlast.fleet.hosting import missions_worker
@@ -188,7 +192,7 @@ class Pool:
         Poll with a worker for the workflow and two for leases.
         """
 
-        @activity.defn(name=lease_type(ROLE))
+        @activity.defn(name=str(LeaseActivityId(ROLE)))
         async def lease(lent: Lease) -> Worked:
             return await self._work(lent)
 

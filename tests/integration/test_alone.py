@@ -12,8 +12,8 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from outlast.contracts.errors import CRASHED
+from outlast.contracts.ids import alone_queue_of
 from outlast.contracts.models import Answer, Assignment
-from outlast.contracts.names import alone_queue_of
 from outlast.contracts.reports import Status
 
 ROLES = [f"role{number}" for number in range(5)]

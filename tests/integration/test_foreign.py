@@ -29,8 +29,8 @@ from test_supervisor import Input, for_ever, hopeless, outcome, well
 
 from outlast import Context, FanOut, FollowUps, Redo
 from outlast.contracts.errors import BAD_INPUT, MISSION_FAILED, RefusedError
+from outlast.contracts.ids import MISSIONS_QUEUE, FanOutId
 from outlast.contracts.models import Approval, Mission
-from outlast.contracts.names import MISSIONS_QUEUE
 from outlast.contracts.orders import Decision
 from outlast.contracts.reports import Report, Status
 from outlast.runtime.reconcile import Reconciler
@@ -270,7 +270,7 @@ async def test_an_attempt_that_others_complete_is_made_again(
         handle = await small_crew.start(small_crew.mission(task("t", "once")))
         await begun.wait()
         attempt = small_crew.client.get_async_activity_handle(
-            workflow_id="m", run_id=None, activity_id="t#once#1"
+            workflow_id="m", run_id=None, activity_id="t~attempt~once~1"
         )
         await attempt.complete(result)
         report = await ended(handle)
@@ -625,7 +625,7 @@ async def test_a_child_that_others_terminate_is_a_dead_letter(
     inner = {"goal": "a part", "tasks": [{"id": "a", "role": "for_ever"}]}
     made = {
         "mission": (task("t", "mission", input=inner), f"{name}.t"),
-        "batch": (task("t", "spread"), f"{name}#t"),
+        "batch": (task("t", "spread"), str(FanOutId(name, "t"))),
     }
     given, child_id = made[kind]
     async with lasting_crew.at_work(), asyncio.timeout(BOUND_S):

@@ -271,7 +271,7 @@ async def test_what_is_approved_is_what_happens(small_crew: Crew) -> None:
 
     assert report.status is Status.COMPLETED
     assert till.paid == [
-        ("default:m:a", "a of attempt 1"),
+        ("default~effect~m~key~a", "a of attempt 1"),
         ("default:m:b", "b of attempt 2"),
     ]
 
@@ -302,7 +302,11 @@ async def test_a_changed_effect_of_a_redriven_task_is_asked_about(
         report = await ended(handle)
 
     assert outcome(report, "t").status is Status.DONE
-    paid = ["default:m:a"] if skip else ["default:m:a", "default:m@2:a"]
+    paid = (
+        ["default~effect~m~key~a"]
+        if skip
+        else ["default~effect~m~key~a", "default~effect~m~again~2~a"]
+    )
     assert [key for key, _ in till.paid] == paid
     assert Books(small_crew.store).audit().violations == []
 

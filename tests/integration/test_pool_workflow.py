@@ -15,7 +15,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from outlast.contracts.errors import CRASHED, DRAINED, FAILED, STALE
-from outlast.contracts.names import alone_queue_of, queue_of
+from outlast.contracts.ids import alone_queue_of, lease_queue_of, queue_of
 from outlast.contracts.pool import (
     FIRST_LEASE,
     LEASE_DEATHS,
@@ -25,7 +25,6 @@ from outlast.contracts.pool import (
     LoanState,
     Span,
     Survey,
-    lease_queue_of,
 )
 from outlast.contracts.quarantine import Death
 from outlast.runtime.connect import connect

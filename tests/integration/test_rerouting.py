@@ -11,8 +11,8 @@ from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
 from test_supervisor import Input, hopeless, ill, outcome, well
 
 from outlast import Context
+from outlast.contracts.ids import AttemptId
 from outlast.contracts.models import Mission
-from outlast.contracts.names import attempt_id
 from outlast.contracts.orders import Sighting
 from outlast.contracts.reports import Report, Status
 
@@ -20,7 +20,7 @@ Handle = WorkflowHandle[Any, Report]
 
 
 def sighting(*live: str, name: str = "t", route: str = "first") -> Sighting:
-    return Sighting(stranded=[attempt_id(name, route, 1)], live=list(live))
+    return Sighting(stranded=[str(AttemptId(name, route, 1))], live=list(live))
 
 
 async def dispatched(crew: Crew, mission: Mission) -> Handle:

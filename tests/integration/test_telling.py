@@ -95,7 +95,7 @@ async def test_a_mission_is_one_trace(traced: Crew, told: Kept) -> None:
         "StartWorkflow:Supervisor",
         "mission",
     ]
-    assert told.attributes(above_the_lease[0])["outlast.mission"] == "m#t"
+    assert told.attributes(above_the_lease[0])["outlast.mission"] == "m~fanout~t"
     assert not [name for name in told.names if "Query" in name]
     every = told.memory.get_finished_spans()
     assert len({each.context.trace_id for each in every}) == 1

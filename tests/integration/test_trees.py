@@ -50,11 +50,11 @@ async def test_a_task_may_be_a_mission(small_crew: Crew) -> None:
     assert report.status is Status.COMPLETED
     books = Books(small_crew.store)
     assert books.results("m")["after"] == {
-        "mission": "m.p",
+        "mission": "m~child~p",
         "status": "completed",
         "tasks": {"a": "done", "q": "done"},
     }
-    assert books.results("m.p.q") == {"b": "well"}
+    assert books.results("m~child~p~child~q") == {"b": "well"}
     assert {each.state for each in books.entries()} == {"completed"}
     assert books.audit().violations == []
 
@@ -79,7 +79,7 @@ async def test_what_a_child_cannot_settle_comes_to_its_parent(
     report = await small_crew.run(part("p", *inner))
 
     assert outcome(report, "p").status is status
-    assert "its mission m.p is" in outcome(report, "p").reasons[0]
+    assert "its mission m~child~p is" in outcome(report, "p").reasons[0]
     assert any("b: " in reason for reason in outcome(report, "p").reasons)
 
 
@@ -92,14 +92,14 @@ async def test_a_cancelled_mission_cancels_those_within(small_crew: Crew) -> Non
         mission = small_crew.mission(part("p", task("a", "for_ever")))
         handle = await small_crew.start(mission)
         books = Books(small_crew.store)
-        await small_crew.until(handle, lambda progress: books.find("m.p"))
-        child = small_crew.client.get_workflow_handle("m.p")
+        await small_crew.until(handle, lambda progress: books.find("m~child~p"))
+        child = small_crew.client.get_workflow_handle("m~child~p")
         await small_crew.until(child, lambda progress: progress.running)
         await handle.execute_update("cancel", "enough")
         report = await ended(handle)
 
     assert report.status is Status.CANCELLED
-    entry = books.find("m.p")
+    entry = books.find("m~child~p")
     assert entry is not None
     assert entry.state == "cancelled"
 
@@ -153,7 +153,7 @@ async def test_a_mission_that_is_cancelled_at_its_beginning_closes_its_books(
         report = await ended(handle)
 
     assert outcome(report, "p").status is Status.SKIPPED
-    entry = Books(small_crew.store).find("m.p")
+    entry = Books(small_crew.store).find("m~child~p")
     assert entry is not None
     assert entry.state == "cancelled"
 
@@ -172,7 +172,7 @@ async def test_a_batch_that_is_cut_short_is_not_done(
     small_crew.plays("spread", spread)  # and nobody takes leases
     async with small_crew.at_work():
         handle = await small_crew.start(small_crew.mission(task("t", "spread")))
-        batch = small_crew.client.get_workflow_handle("m#t")
+        batch = small_crew.client.get_workflow_handle("m~fanout~t")
         async with asyncio.timeout(BOUND_S):
             while not await has_lent(batch):
                 pass

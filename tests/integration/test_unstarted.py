@@ -13,8 +13,8 @@ from temporalio.api.workflowservice.v1 import (
 )
 from test_supervisor import well
 
+from outlast.contracts.ids import queue_of
 from outlast.contracts.models import Beat, Checkpoint
-from outlast.contracts.names import queue_of
 from outlast.contracts.reports import Status
 from outlast.fleet.exits import Exit
 from outlast.fleet.unstarted import end_unstarted

@@ -17,7 +17,7 @@ import pytest
 
 from drills.mesh import family
 from drills.real import ROOT, Home, Said, events, mission, wait_for
-from outlast.contracts.names import MISSIONS_QUEUE
+from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.runtime.connect import connect
 from outlast.store.schema import missions
 

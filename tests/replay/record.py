@@ -29,6 +29,7 @@ from outlast import Context, FanOut, FollowUps, Policy, Redo  # noqa: E402
 from outlast.attempt.guard import Place  # noqa: E402
 from outlast.attempt.ledger import Ledger  # noqa: E402
 from outlast.contracts.errors import CRASHED, DRAINED, ParkedError  # noqa: E402
+from outlast.contracts.ids import AttemptId  # noqa: E402
 from outlast.contracts.models import (  # noqa: E402
     Answer,
     Approval,
@@ -38,7 +39,6 @@ from outlast.contracts.models import (  # noqa: E402
     Limits,
     Mission,
 )
-from outlast.contracts.names import attempt_id  # noqa: E402
 from outlast.contracts.orders import Decision, Sighting  # noqa: E402
 from outlast.contracts.quarantine import Death  # noqa: E402
 from outlast.contracts.reports import Progress, Report  # noqa: E402
@@ -164,7 +164,7 @@ async def approve(handle: Handle) -> None:
 
 async def reroute(handle: Handle) -> None:
     await runs(handle)
-    seen = Sighting(stranded=[attempt_id("a", "unplayed", 1)], live=["well"])
+    seen = Sighting(stranded=[str(AttemptId("a", "unplayed", 1))], live=["well"])
     await handle.execute_update("reroute", seen)
 
 
@@ -226,7 +226,9 @@ async def record(crew: Crew) -> None:
             await ended(handle)
             await keep(name, handle)
             if name == "spread":
-                await keep("spread-batch", crew.client.get_workflow_handle("spread#s"))
+                await keep(
+                    "spread-batch", crew.client.get_workflow_handle("spread~fanout~s")
+                )
         await record_renewed(crew)
 
 

@@ -19,9 +19,10 @@ from outlast.attempt.lease import Lent
 from outlast.attempt.leaseledger import ItemFailure, LeaseLedger
 from outlast.attempt.ledger import Claim, Ledger
 from outlast.attempt.results import encode
-from outlast.contracts.models import Assignment, Beat, Task
+from outlast.contracts.ids import LeaseId
+from outlast.contracts.models import Assignment, Beat
 from outlast.contracts.policies import Policy
-from outlast.contracts.pool import Batch, Lease, Span, Worked, lease_id
+from outlast.contracts.pool import Batch, Lease, Span, Worked, pool_task
 from outlast.contracts.scopes import Scope
 from outlast.store.batches import Batches
 from outlast.store.database import Store
@@ -59,13 +60,14 @@ class Shelf:
     store: Store
     name: str = BATCH
     fence: int = 0
+    scope: Scope | None = None
 
     def __post_init__(self) -> None:
         self.batches = Batches(self.store)
         self.items = Items(self.store)
         self.outcomes = Outcomes(self.store)
         self.ledger = LeaseLedger(self.store)
-        self.batches.open(batch(self.name))
+        self.batches.open(batch(self.name, scope=self.scope))
 
     def add(self, *bodies: Any, fault: str | None = None) -> None:
         self.items.add(self.name, [(canonical(body), fault) for body in bodies])
@@ -75,7 +77,7 @@ class Shelf:
         Claim the lease that begins at *start*, with the next fence.
         """
         self.fence += 1
-        task = Task(id=lease_id(start), role=ROLE)
+        task = pool_task(str(LeaseId(start)), ROLE)
         asked = Assignment(mission=self.name, tenant=TENANT, task=task)
         return self.ledger.claim(asked, ROLE, self.fence)
 

@@ -85,7 +85,7 @@ async def test_an_act_that_returns_an_awaitable_is_awaited_on_the_loop(
     Also where a plain function has made it: an effect never begun is not applied.
     """
     await stage.play(acting(act, plain=plain))
-    assert stage.result() == f"{TENANT}:{MISSION}:k"
+    assert stage.result() == f"{TENANT}~effect~{MISSION}~key~k"
 
 
 async def test_a_plain_act_that_wants_the_loop_is_told_so(stage: Stage) -> None:
@@ -169,7 +169,7 @@ async def test_a_sync_tool_of_an_async_agent_may_run_sync(stage: Stage) -> None:
         return [first, again]
 
     await asyncio.wait_for(stage.play(play), BOUND_S)
-    assert stage.result() == [f"{TENANT}:{MISSION}:k"] * 2
+    assert stage.result() == [f"{TENANT}~effect~{MISSION}~key~k"] * 2
 
 
 async def test_an_act_may_run_sync(stage: Stage) -> None:

@@ -323,7 +323,7 @@ async def test_an_effect_is_done_once_over_attempts(stage: Stage) -> None:
         await stage.play(pay)
     await stage.play(pay)
     assert stage.result() == "receipt"
-    assert acted == [f"{TENANT}:{MISSION}:pay:17"]
+    assert acted == [f"{TENANT}~effect~{MISSION}~key~pay:17"]
 
 
 async def begin(given: dict[str, Any], ctx: Context) -> Any:
@@ -353,7 +353,7 @@ async def test_an_unsure_effect_is_repeated_when_that_is_safe(stage: Stage) -> N
         await stage.play(play)
     await stage.play(play)
     assert stage.result() == "done"
-    assert acted == [f"{TENANT}:{MISSION}:k"] * 2
+    assert acted == [f"{TENANT}~effect~{MISSION}~key~k"] * 2
 
 
 async def test_an_unsure_effect_parks_otherwise(stage: Stage) -> None:
@@ -550,7 +550,7 @@ async def test_a_plain_agents_effect_may_be_async(stage: Stage) -> None:
         return ctx.run_sync(ctx.once("k", act, content=None))
 
     await stage.play(play)
-    assert acted == [f"{TENANT}:{MISSION}:k"]
+    assert acted == [f"{TENANT}~effect~{MISSION}~key~k"]
     assert stage.result() == "receipt"
 
 
@@ -958,9 +958,9 @@ async def test_an_agent_knows_who_it_is(stage: Stage) -> None:
         with pytest.raises(BrokenError):
             await stage.play(look, round_=round_)
     assert seen == [
-        (f"{MISSION}/only/1", TENANT, 1, 1),
-        (f"{MISSION}/only/1", TENANT, 1, 2),
-        (f"{MISSION}/only/2", TENANT, 2, 1),
+        (f"{MISSION}~round~only~1", TENANT, 1, 1),
+        (f"{MISSION}~round~only~1", TENANT, 1, 2),
+        (f"{MISSION}~round~only~2", TENANT, 2, 1),
     ]
 
 

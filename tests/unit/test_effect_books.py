@@ -8,6 +8,7 @@ import pytest
 from lease_fakes import BATCH, Shelf
 from unit_fakes import (
     ROLE,
+    TENANT,
     Clock,
     assignment,
     mission,
@@ -21,7 +22,9 @@ from outlast.attempt.effect_ledger import ENDING_S, Permission, idempotency_key
 from outlast.attempt.ledger import Claim, Ledger
 from outlast.cli.effects import lines, read_result
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.pool import Burial, item_id
+from outlast.contracts.ids import ItemId
+from outlast.contracts.models import Assignment
+from outlast.contracts.pool import Burial, pool_task
 from outlast.contracts.reports import Status
 from outlast.store.books import Books
 from outlast.store.database import Store
@@ -180,6 +183,11 @@ def test_a_result_that_cannot_be_kept_is_refused(text: str) -> None:
         read_result(text)
 
 
+def of_item(number: int) -> Assignment:
+    item = pool_task(str(ItemId(number)), ROLE)
+    return Assignment(mission=BATCH, tenant=TENANT, task=item)
+
+
 def test_an_item_that_was_given_up_is_at_work_no_more(
     effects: EffectBooks, store: Store
 ) -> None:
@@ -189,7 +197,7 @@ def test_an_item_that_was_given_up_is_at_work_no_more(
     shelf = Shelf(store)
     shelf.add({"n": 1}, {"n": 2})
     for number in (1, 2):
-        asked = assignment(item_id(number), of=BATCH)
+        asked = of_item(number)
         pay = Proposal(f"pay:{number}", "null")
         shelf.ledger.intend(shelf.ledger.claim(asked, ROLE, 1), pay)
     assert [each.live for each in effects.entries()] == [True, True]
@@ -205,7 +213,7 @@ def test_an_item_of_a_batch_that_has_ended_is_at_work_no_more(
     """
     shelf = Shelf(store)
     shelf.add({"n": 1})
-    asked = assignment(item_id(1), of=BATCH)
+    asked = of_item(1)
     shelf.ledger.intend(shelf.ledger.claim(asked, ROLE, 1), K)
     assert effects.entries()[0].live
     shelf.batches.close(BATCH, cancelled=True)

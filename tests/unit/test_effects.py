@@ -74,7 +74,7 @@ async def test_a_payload_is_sent_as_it_was_first_worded(stage: Stage) -> None:
     with pytest.raises(BrokenError):
         await stage.play(mail)
     await stage.play(mail)
-    assert sent == [(f"{TENANT}:{MISSION}:mail", "Dear Ann, 1")] * 2
+    assert sent == [(f"{TENANT}~effect~{MISSION}~key~mail", "Dear Ann, 1")] * 2
     assert stage.result() == "Dear Ann, 1"
 
 

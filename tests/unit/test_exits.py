@@ -146,14 +146,14 @@ def test_ones_own_earlier_deaths_are_no_weather(exits: Exits, clock: Clock) -> N
     """
     killed(exits, hand("t"), hand("u"))
     clock.now += 1
-    killed(exits, hand("lease-1", 4, 5, mission="b"))
+    killed(exits, hand("lease~1", 4, 5, mission="b"))
     clock.now += 1
     ended = killed(exits, hand("t"))
     of_each = [
         (hand("t"), 1.0),
         (hand("t", mission="other"), 1.0),
-        (hand("alone-5", 5, mission="b"), 2.0),
-        (hand("alone-6", 6, mission="b"), 1.0),
+        (hand("quarantine~5", 5, mission="b"), 2.0),
+        (hand("quarantine~6", 6, mission="b"), 1.0),
     ]
     for each, other_s in of_each:
         assert ended.death(each).other_s == other_s

@@ -7,7 +7,7 @@ from temporalio.api.enums.v1 import WorkerStatus
 from temporalio.api.worker.v1 import WorkerHeartbeat
 from unit_fakes import Clock
 
-from outlast.contracts.names import MISSIONS_QUEUE, queue_of
+from outlast.contracts.ids import MISSIONS_QUEUE, queue_of
 from outlast.contracts.policies import BOOT_S, GONE_S, SIGN_S, SILENCE_S
 from outlast.fleet.horizon import LIVELY_S, Horizon, share
 

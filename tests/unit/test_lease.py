@@ -784,7 +784,10 @@ async def test_progress_of_an_item_outlives_its_lease(
 
     await lender.work(again, deaths={1: 1})
     assert lender.shelf.results() == {1: [[1], "posted"], 2: [[], "posted"]}
-    assert acted == ["acme:#trial:post:1", "acme:#trial:post:2"]
+    assert acted == [
+        "acme~effect~trial~batch~key~post:1",
+        "acme~effect~trial~batch~key~post:2",
+    ]
     assert len(contents(store)[effects.name]) == 2
 
 
@@ -1049,16 +1052,20 @@ async def test_an_item_of_a_redone_spread_changes_no_effect(store: Store) -> Non
     """
     acted: list[str] = []
     with ThreadPoolExecutor(4) as threads:
-        for round_, name, content in [(1, "m#t", "old"), (2, "m#t#2", "new")]:
+        for round_, name, content in [
+            (1, "m~fanout~t", "old"),
+            (2, "m~fanout~t~2", "new"),
+        ]:
 
             async def play(given: Input, ctx: Context, content: str = content) -> None:
                 await ctx.once(
                     "pay", lambda _, told: acted.append(told), content=content
                 )
 
-            shelf = Shelf(store, name)
-            lender = Lender(shelf, threads, scope=Scope(path="m").within("t", round_))
+            scope = Scope(path="m").within("t", round_)
+            shelf = Shelf(store, name, scope=scope)
+            lender = Lender(shelf, threads, scope=scope)
             lender.fill(numbered(1))
             await lender.work(play)
     assert acted == ["old"]
-    assert "was done by m#t/item-000000001" in shelf.dead()[1].cause
+    assert "was done by m~fanout~t/item~000000001" in shelf.dead()[1].cause

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from outlast.attempt import host
-from outlast.contracts.names import alone_queue_of, queue_of
-from outlast.contracts.pool import lease_queue_of
+from outlast.contracts.ids import alone_queue_of, lease_queue_of, queue_of
 from outlast.fleet import child, leaving, wreck
 from outlast.fleet.hosting import Hosted
 from outlast.fleet.leaving import busy_queues, leave

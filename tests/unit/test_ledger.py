@@ -514,18 +514,19 @@ def test_a_key_belongs_to_its_logical_mission(ledger: Ledger) -> None:
     what is made under another id.
     """
     scope = Scope(path="root")
-    first = elsewhere(ledger, "root.1", scope=scope)
+    first = elsewhere(ledger, "root~run~1", scope=scope)
     ledger.intend(first, Proposal("k"))
     ledger.applied(first, Proposal("k"), 1, "done")
 
     def found(of: Claim) -> Action:
         return ledger.intend(of, Proposal("k")).action
 
-    assert found(elsewhere(ledger, "root.1", "b", scope=scope)) is Action.RETURN
-    assert found(elsewhere(ledger, "root.2", scope=scope)) is Action.RETURN
+    assert found(elsewhere(ledger, "root~run~1", "b", scope=scope)) is Action.RETURN
+    assert found(elsewhere(ledger, "root~run~2", scope=scope)) is Action.RETURN
     assert found(elsewhere(ledger, "other")) is Action.ACT
     assert (
-        found(elsewhere(ledger, "root.1.x", scope=scope.within("x", 1))) is Action.ACT
+        found(elsewhere(ledger, "root~run~1~child~x", scope=scope.within("x", 1)))
+        is Action.ACT
     )
     assert found(elsewhere(ledger, "root", tenant="z", scope=scope)) is Action.ACT
 
@@ -552,17 +553,17 @@ def test_idempotency_keys_differ_by_all_that_tells_effects_apart() -> None:
     claims = [
         Claim("m", tenant, "t", 1, 1, 1, scope=Scope(path=path))
         for tenant in ("a", "b")
-        for path in ("m", "m/t", "#m")
+        for path in ("m", "m~task~t", "m~batch", "m:k")
     ]
     proposals = [
         Proposal(key, scope=scope)
-        for key in ("k", "m:k", ":k", "@2:k")
+        for key in ("k", "m:k", "k~key~k", "~2~k", "again~2~k", ":k")
         for scope in ("mission", "tenant")
     ]
     cases = [(c, p, n) for c in claims for p in proposals for n in (1, 2)]
     made = {idempotency_key(*case) for case in cases}
-    tenants = 2 * 4 * 2  # a tenant's own are the same in each of its missions
-    missions = len(claims) * 4 * 2
+    tenants = 2 * 6 * 2  # a tenant's own are the same in each of its missions
+    missions = len(claims) * 6 * 2
     assert len(made) == tenants + missions
 
 

@@ -18,7 +18,7 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 from unit_fakes import Clock, mission
 
-from outlast.contracts.names import attempt_id
+from outlast.contracts.ids import AttemptId
 from outlast.contracts.orders import Sighting
 from outlast.fleet.horizon import Horizon
 from outlast.fleet.lookout import GLANCES, Lookout
@@ -121,7 +121,7 @@ async def test_what_is_not_sure_is_not_told(store: Store) -> None:
 
     async def describe() -> Any:
         waiting = PendingActivityInfo(
-            activity_id=attempt_id("t", "worker", 1),
+            activity_id=str(AttemptId("t", "worker", 1)),
             state=PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED,
         )
         raw = SimpleNamespace(pending_activities=[waiting])
@@ -141,7 +141,7 @@ async def test_what_is_not_sure_is_not_told(store: Store) -> None:
     assert told == []
     horizon.doubtful = []  # type: ignore[misc]
     await look(watching, 1)
-    assert told == [["t#worker#1"]]
+    assert told == [["t~attempt~worker~1"]]
     horizon.sure = False  # type: ignore[misc]
     await look(watching, 1)
     assert len(told) == 1

@@ -12,7 +12,7 @@ from outlast.mesh.gossip import Gossip
 from outlast.mesh.merge import EventSet
 from outlast.mesh.messages import Rebuild
 
-HAS = {"b@1": 3}
+HAS = {"b~log~1": 3}
 
 
 def asked(*peers: str, number: int = 7) -> CatchUp:
@@ -31,9 +31,9 @@ def test_all_that_live_must_have_answered() -> None:
     catching = asked("b", "c")
     catching.answer("b", 7, HAS)
     assert not catching.done(HAS, {"b", "c"}, MESH_SETTLE_S)
-    catching.answer("c", 7, {"c@1": 2})
+    catching.answer("c", 7, {"c~log~1": 2})
     assert not catching.done(HAS, {"b", "c"}, MESH_SETTLE_S)
-    assert catching.done({**HAS, "c@1": 2}, {"b", "c"}, MESH_SETTLE_S)
+    assert catching.done({**HAS, "c~log~1": 2}, {"b", "c"}, MESH_SETTLE_S)
 
 
 def test_an_answer_to_an_earlier_question_does_not_count() -> None:

@@ -88,7 +88,7 @@ def test_each_epoch_is_the_same_logical_mission() -> None:
     What one epoch has done to the world the next one does not repeat.
     """
     epochs = [mission_of(Run("job", epoch, MISSION, {})) for epoch in (1, 2)]
-    assert [each.id for each in epochs] == ["job.1", "job.2"]
+    assert [each.id for each in epochs] == ["job~run~1", "job~run~2"]
     assert {each.logical.path for each in epochs} == {"job"}
 
 
@@ -135,16 +135,17 @@ async def test_a_run_is_ended_however_late_its_server_answers(
     """
     What is no longer ours must not stand on our server, held for good.
     """
-    Books(store).open(Mission.model_validate({**MISSION, "id": "job.1"}))
+    given = {**MISSION, "id": "job~run~1", "scope": {"path": "job"}}
+    Books(store).open(Mission.model_validate(given))
     permits = Noted(tmp_path / "runs")
-    permits.enter("job.1")
+    permits.enter("job~run~1")
     endpoint = Endpoint(store, permits, Overloaded())
 
     endpoint.cancel("job", 1)
 
     await asyncio.wait_for(permits.dropped.wait(), LIMIT_S)
-    assert permits.allow("job.1")
-    entry = Books(store).find("job.1")
+    assert permits.allow("job~run~1")
+    entry = Books(store).find("job~run~1")
     assert entry is not None
     assert entry.finished_at is not None, "it counts as open for good"
 
@@ -156,7 +157,7 @@ async def test_what_nobody_remembers_is_ended_at_the_start(
     A cancellation that was under way at the death of the process before, for one.
     """
     permits = Noted(tmp_path / "runs")
-    for mission in ("kept.2", "kept.1"):
+    for mission in ("kept~run~2", "kept~run~1"):
         permits.enter(mission)
     (tmp_path / "runs" / "no-run").touch()
     endpoint = Endpoint(store, permits, Overloaded())
@@ -164,4 +165,4 @@ async def test_what_nobody_remembers_is_ended_at_the_start(
     endpoint.cancel_others({("kept", 2)})
 
     await asyncio.wait_for(permits.dropped.wait(), LIMIT_S)
-    assert permits.entered == ["kept.2", "no-run"]
+    assert permits.entered == ["kept~run~2", "no-run"]

@@ -10,8 +10,9 @@ from unit_fakes import mission, outcome, report
 from outlast.cli import letters
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.reports import Status
-from outlast.mesh.events import PeerJoined, TaskAdopted, event
-from outlast.mesh.log import EventLog, is_run
+from outlast.contracts.scopes import Scope
+from outlast.mesh.events import PeerJoined, event
+from outlast.mesh.log import EventLog
 from outlast.mesh.merge import Change, EventSet
 from outlast.store.books import Books
 from outlast.store.database import Store
@@ -34,11 +35,11 @@ def test_what_was_recorded_is_loaded(store: Store) -> None:
     """
     log = EventSet()
     durable = EventLog(store, "a")
-    durable.record(log.merge(some("b@1", 1200).missing({}, 10**9)[0]))
-    durable.record(log.drop([("b@1", 3), ("b@1", 1200)]))
+    durable.record(log.merge(some("b~log~1", 1200).missing({}, 10**9)[0]))
+    durable.record(log.drop([("b~log~1", 3), ("b~log~1", 1200)]))
     assert contents(durable.load()) == contents(log)
-    assert durable.load().heads == {"b@1": 1200}
-    assert durable.load().floors == {"b@1": 1200}
+    assert durable.load().heads == {"b~log~1": 1200}
+    assert durable.load().floors == {"b~log~1": 1200}
 
 
 def test_the_same_change_again_is_ignored(store: Store) -> None:
@@ -48,8 +49,8 @@ def test_the_same_change_again_is_ignored(store: Store) -> None:
     """
     log = EventSet()
     durable = EventLog(store, "a")
-    first = log.merge(some("b@1", 2).missing({}, 10**9)[0])
-    then = log.merge(some("b@1", 3, start=3).missing({"b@1": 2}, 10**9)[0])
+    first = log.merge(some("b~log~1", 2).missing({}, 10**9)[0])
+    then = log.merge(some("b~log~1", 3, start=3).missing({"b~log~1": 2}, 10**9)[0])
     for change in (first, then, then, first, Change()):
         durable.record(change)
     assert contents(durable.load()) == contents(log)
@@ -62,7 +63,7 @@ def test_peers_that_share_a_store_have_their_own_logs(store: Store) -> None:
     logs = {}
     for peer, count in (("a", 2), ("b", 3)):
         logs[peer] = EventSet()
-        change = logs[peer].merge(some("c@1", count).missing({}, 10**9)[0])
+        change = logs[peer].merge(some("c~log~1", count).missing({}, 10**9)[0])
         EventLog(store, peer).record(change)
     for peer, log in logs.items():
         assert contents(EventLog(store, peer).load()) == contents(log)
@@ -81,27 +82,9 @@ def test_any_text_survives(store: Store, body: str) -> None:
     peer = f"p{abs(hash(body))}"
     fact = PeerJoined.model_construct(kind="peer.joined", peer=body, nth=1)
     log = EventSet()
-    change = log.append(event("a@1", 1, 0.0, fact))
+    change = log.append(event("a~log~1", 1, 0.0, fact))
     EventLog(store, peer).record(change)
     assert contents(EventLog(store, peer).load()) == contents(log)
-
-
-def adopt(store: Store, task: str, epoch: int) -> None:
-    log = EventSet()
-    fact = TaskAdopted(task=task, epoch=epoch, owner="a")
-    EventLog(store, "a").record(log.append(event("a@1", 1, 0.5, fact)))
-
-
-def test_the_log_knows_which_missions_are_runs(store: Store) -> None:
-    """
-    And the missions within one; a mission of the starter may be named like any of them.
-    """
-    assert not is_run(store, "job.2")
-    adopt(store, "job", 2)
-    assert is_run(store, "job.2")
-    assert is_run(store, "job.2.part")
-    for other in ("job", "job.1", "job.21", "other.2"):
-        assert not is_run(store, other)
 
 
 def test_a_run_that_has_ended_is_not_redriven(
@@ -110,11 +93,10 @@ def test_a_run_that_has_ended_is_not_redriven(
     """
     It would go on without a permit, and the mesh would not hear of its end.
     """
-    adopt(store, "job", 1)
     books = Books(store)
-    books.open(mission(id="job.1"))
-    books.close(report("job.1", Status.FAILED, outcome("only", Status.DEAD)))
+    books.open(mission(id="job~run~1", scope=Scope(path="job")))
+    books.close(report("job~run~1", Status.FAILED, outcome("only", Status.DEAD)))
     monkeypatch.setattr(letters, "open_store", lambda: store)
     monkeypatch.setattr(letters, "refuse_far_workers", lambda: None)
-    with pytest.raises(BadInputError, match=r"job\.1 was run for the mesh"):
-        letters.redrive("job.1", None, None, None)
+    with pytest.raises(BadInputError, match="job~run~1 was run for the mesh"):
+        letters.redrive("job~run~1", None, None, None)

@@ -27,7 +27,7 @@ from outlast.mesh.merge import EventSet, Span, covers, join, meet
 from outlast.mesh.ownership import rank
 from outlast.mesh.standing import View
 
-ORIGINS = ("a@1", "b@1", "b@2", "c@1")
+ORIGINS = ("a~log~1", "b~log~1", "b~log~2", "c~log~1")
 TASKS = ("one", "two")
 PEERS = ("a", "b", "c")
 
@@ -267,10 +267,10 @@ def test_a_rebuilt_log_drops_what_was_compacted_elsewhere(
     log = EventSet(events)
     log.drop([each.key for each in events if draw.random() < 0.4])
     away = part(events, draw)
-    away.append(event("d@1", 1, 0.0, PeerJoined(peer="d", nth=1)))
+    away.append(event("d~log~1", 1, 0.0, PeerJoined(peer="d", nth=1)))
     away.merge(log.missing({}, 10**9)[0], rebuilding=True)
     held = {each.key for each in away}
-    assert held == {each.key for each in log} | {("d@1", 1)}
+    assert held == {each.key for each in log} | {("d~log~1", 1)}
     assert covers(away.heads, log.heads)
     assert covers(away.floors, log.floors)
 
@@ -292,8 +292,10 @@ def test_a_span_that_does_not_hold_together_is_refused() -> None:
     """
     Events out of order, out of their span, or of somebody else.
     """
-    one, two = numbered([("a@1", PeerJoined(peer="a", nth=1))] * 2, random.Random(1))
-    other = event("b@1", 1, 0.0, PeerJoined(peer="b", nth=1))
+    one, two = numbered(
+        [("a~log~1", PeerJoined(peer="a", nth=1))] * 2, random.Random(1)
+    )
+    other = event("b~log~1", 1, 0.0, PeerJoined(peer="b", nth=1))
     for after, up_to, events in [
         (0, 2, [two, one]),
         (0, 1, [one, two]),
@@ -302,14 +304,16 @@ def test_a_span_that_does_not_hold_together_is_refused() -> None:
         (2, 2, []),
     ]:
         with pytest.raises(ValidationError):
-            Span(origin="a@1", after=after, up_to=up_to, events=events)
+            Span(origin="a~log~1", after=after, up_to=up_to, events=events)
 
 
 def test_an_event_of_a_newer_release_is_carried_on() -> None:
     """
     Who does not understand it keeps it and passes it on.
     """
-    strange = Event(origin="a@1", seq=1, at_s=0.0, body='{"kind":"task.sung","x":1}')
+    strange = Event(
+        origin="a~log~1", seq=1, at_s=0.0, body='{"kind":"task.sung","x":1}'
+    )
     log = union(EventSet(), EventSet([strange]))
     assert list(log) == [strange]
     view = View(log)
@@ -328,8 +332,8 @@ def test_a_takeovers_cancellation_ends_no_task() -> None:
         TaskAdopted(task="one", epoch=1, owner="a"),
         TaskAdopted(task="one", epoch=2, owner="b"),
     ]
-    lines: list[tuple[str, AnyFact]] = [("a@1", cancelled)]
-    lines += [("b@1", each) for each in taken]
+    lines: list[tuple[str, AnyFact]] = [("a~log~1", cancelled)]
+    lines += [("b~log~1", each) for each in taken]
     standing = View(numbered(lines, random.Random(1))).of("one")
     assert standing.result is None
     assert View(numbered(lines[:2], random.Random(1))).of("one").result == cancelled
@@ -340,6 +344,6 @@ def test_a_span_over_endless_numbers_costs_nothing() -> None:
     What was compacted away, or never was, is not counted through.
     """
     log = EventSet()
-    far = Span(origin="a@1", after=0, up_to=2**62, events=[])
-    assert log.merge([far]).floors == {"a@1": 2**62}
-    assert log.missing({"a@1": 1}, 1000)[0][0].up_to == 2**62
+    far = Span(origin="a~log~1", after=0, up_to=2**62, events=[])
+    assert log.merge([far]).floors == {"a~log~1": 2**62}
+    assert log.missing({"a~log~1": 1}, 1000)[0][0].up_to == 2**62

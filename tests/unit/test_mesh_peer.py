@@ -46,19 +46,19 @@ def core_of(net: Network, name: str) -> PeerCore:
 
 def span(events: int = 1) -> Span:
     made = [
-        event("z@1", seq, 0.0, PeerJoined(peer="z", nth=seq))
+        event("z~log~1", seq, 0.0, PeerJoined(peer="z", nth=seq))
         for seq in range(1, events + 1)
     ]
-    return Span(origin="z@1", after=0, up_to=events, events=made)
+    return Span(origin="z~log~1", after=0, up_to=events, events=made)
 
 
 @pytest.mark.parametrize(
     "message",
     [
         Digest(sender="a", life=1, summary="x"),
-        Digest(sender="a", life=1, summary="x", heads={"a@1": 3}, ask=1, answers=2),
+        Digest(sender="a", life=1, summary="x", heads={"a~log~1": 3}, ask=1, answers=2),
         Events(sender="a", life=1, spans=[span(3)], more=True, rebuilding=True),
-        Ack(sender="a", life=1, heads={"a@1": 3}, go_on=True),
+        Ack(sender="a", life=1, heads={"a~log~1": 3}, go_on=True),
         Rebuild(sender="a", life=1),
     ],
 )
@@ -83,7 +83,7 @@ def test_any_bytes_are_refused(garbage: bytes) -> None:
     "raw",
     [
         b'{"kind":"digest","sender":"a","life":1,"summary":"x","more":1}',
-        b'{"kind":"ack","sender":"a","life":1,"heads":{"a@1":-1}}',
+        b'{"kind":"ack","sender":"a","life":1,"heads":{"a~log~1":-1}}',
         b'{"kind":"ack","sender":"a","life":1,"heads":{"nobody":1}}',
         b'{"kind":"sing","sender":"a","life":1}',
         b"[" * 100_000,
@@ -120,7 +120,7 @@ def test_the_word_of_an_earlier_life_is_refused() -> None:
     """
     core = core_of(mesh(), "a")
     core.heard("b", pack(Ack(sender="b", life=2**50, heads={})))
-    core.heard("b", pack(Ack(sender="b", life=2**50 - 1, heads={"a@1": 99})))
+    core.heard("b", pack(Ack(sender="b", life=2**50 - 1, heads={"a~log~1": 99})))
     assert core.seen().refused == {"late": 1}
 
 

@@ -113,7 +113,7 @@ def test_the_status_of_a_failed_task_names_its_cause(
     """
     brief = {"task": "job", "state": "failed", "owner": "b", "epoch": 2}
     report = {
-        "mission": "job.2",
+        "mission": "job~run~2",
         "status": "failed",
         "degraded": ["work: no such file"],
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from lease_fakes import BOUND_S, Lender, Shelf, numbered
-from unit_fakes import MISSION, Clock, Stage
+from unit_fakes import Clock, Stage
 
 from outlast.attempt.context import Context
 from outlast.attempt.lanes import Lane, Lanes
@@ -285,15 +285,16 @@ async def test_a_plain_agent_does_not_begin_after_its_end(
     """
     It was held by the mesh, and cancelled meanwhile: it ends at once and is no leak.
     """
+    run = "trial~run~1"
     permits = Permits(tmp_path / "runs", Clock(time.time()))
-    permits.enter(MISSION)
+    permits.enter(run)
     called: list[bool] = []
 
     def play(given: Input, ctx: Context) -> None:
         called.append(ctx.cancelled)
 
     with ThreadPoolExecutor(1) as threads:
-        stage = Stage(Ledger(ledger.store, permits=permits), threads)
+        stage = Stage(Ledger(ledger.store, permits=permits), threads, mission=run)
         playing = asyncio.ensure_future(stage.play(play))
         await asyncio.sleep(0.1)
         began = time.monotonic()
@@ -301,7 +302,7 @@ async def test_a_plain_agent_does_not_begin_after_its_end(
         with pytest.raises(asyncio.CancelledError):
             await playing
         assert time.monotonic() - began < END_GRACE_S
-        permits.grant(MISSION)
+        permits.grant(run)
         await asyncio.sleep(0.1)
     assert called == []
     assert stage.leaks == 0

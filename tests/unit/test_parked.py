@@ -8,6 +8,7 @@ from outlast.cli.parked import commands, open_batches, unplayed_batches, waiting
 from outlast.contracts.approvals import wanted_effect
 from outlast.contracts.pool import Batch
 from outlast.contracts.reports import Asked, Progress, Running
+from outlast.contracts.scopes import Scope
 from outlast.store.batches import Batches
 from outlast.store.database import Store
 from outlast.workflows.board import board
@@ -16,8 +17,12 @@ from outlast.workflows.board import board
 @pytest.fixture
 def batches(store: Store) -> Batches:
     made = Batches(store)
-    for name, role in (("m#t", "count"), ("m#u", "read"), ("mm#t", "count")):
-        made.open(Batch(id=name, role=role))
+    for name, role in (
+        ("m~fanout~t", "count"),
+        ("m~fanout~u", "read"),
+        ("mm~fanout~t", "count"),
+    ):
+        made.open(Batch(id=name, role=role, scope=Scope(path="m")))
     return made
 
 
@@ -26,7 +31,7 @@ def test_a_batch_whose_agent_nobody_plays_waits(batches: Batches) -> None:
     Its task stands on the board as running, so this is where it shows.
     """
     found = unplayed_batches(open_batches(batches, None), {"read"})
-    assert {each.mission for each in found} == {"m#t", "mm#t"}
+    assert {each.mission for each in found} == {"m~fanout~t", "mm~fanout~t"}
     assert {each.waits for each in found} == {"count: no live worker takes its items"}
     assert unplayed_batches(open_batches(batches, None), {"read", "count"}) == []
 
@@ -35,10 +40,13 @@ def test_asked_for_one_mission_its_batches_are_told(batches: Batches) -> None:
     """
     As long as they are open.
     """
-    assert {each.id for each in open_batches(batches, "m")} == {"m#t", "m#u"}
-    batches.seal("m#t")
-    batches.close("m#t", cancelled=True)
-    assert {each.id for each in open_batches(batches, "m")} == {"m#u"}
+    assert {each.id for each in open_batches(batches, "m")} == {
+        "m~fanout~t",
+        "m~fanout~u",
+    }
+    batches.seal("m~fanout~t")
+    batches.close("m~fanout~t", cancelled=True)
+    assert {each.id for each in open_batches(batches, "m")} == {"m~fanout~u"}
 
 
 def test_what_a_task_asks_is_told_with_its_answers() -> None:

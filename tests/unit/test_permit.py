@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from lease_fakes import Lender, Shelf, numbered
 from temporalio.exceptions import ApplicationError
-from unit_fakes import MISSION, Clock, Stage
+from unit_fakes import Clock, Stage
 
 from outlast.attempt.context import Context
 from outlast.attempt.guard import Place
@@ -22,9 +22,13 @@ from outlast.attempt.lease import Lent
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.permit import Permits, permits_of
 from outlast.contracts.errors import DRAINED, HeldError
+from outlast.contracts.ids import FanOutId
 from outlast.contracts.models import Checkpoint
 from outlast.contracts.policies import HELD_S, PERMIT_S, Policy
+from outlast.contracts.scopes import Scope
 from outlast.store.database import Store
+
+RUN = "trial~run~1"
 
 
 @pytest.fixture
@@ -45,7 +49,7 @@ def test_what_no_mesh_has_handed_out_needs_no_word(
     """
     assert permits.allow("mine")
     assert permits_of(tmp_path).allow("mine")
-    permits.enter("theirs.1")
+    permits.enter("theirs~run~1")
     assert permits.allow("mine")
 
 
@@ -53,26 +57,26 @@ def test_a_word_is_good_for_a_while(permits: Permits, clock: Clock) -> None:
     """
     A run waits for its first word, and again when the last one is old.
     """
-    permits.enter("job.1")
-    assert not permits.allow("job.1")
-    permits.grant("job.1")
-    assert permits.allow("job.1")
+    permits.enter("job~run~1")
+    assert not permits.allow("job~run~1")
+    permits.grant("job~run~1")
+    assert permits.allow("job~run~1")
     clock.turn(PERMIT_S)
-    assert not permits.allow("job.1")
-    permits.grant("job.1")
-    assert permits.allow("job.1")
+    assert not permits.allow("job~run~1")
+    permits.grant("job~run~1")
+    assert permits.allow("job~run~1")
 
 
 def test_a_word_is_taken_back_at_once(permits: Permits) -> None:
     """
     And a run that has gone needs none any more.
     """
-    permits.enter("job.1")
-    permits.grant("job.1")
-    permits.withdraw("job.1")
-    assert not permits.allow("job.1")
-    permits.drop("job.1")
-    assert permits.allow("job.1")
+    permits.enter("job~run~1")
+    permits.grant("job~run~1")
+    permits.withdraw("job~run~1")
+    assert not permits.allow("job~run~1")
+    permits.drop("job~run~1")
+    assert permits.allow("job~run~1")
 
 
 def test_a_clock_that_is_set_back_makes_no_word_longer(
@@ -81,38 +85,38 @@ def test_a_clock_that_is_set_back_makes_no_word_longer(
     """
     A word from the future is none.
     """
-    permits.enter("job.1")
-    permits.grant("job.1")
+    permits.enter("job~run~1")
+    permits.grant("job~run~1")
     clock.turn(-3600)
-    assert not permits.allow("job.1")
+    assert not permits.allow("job~run~1")
 
 
 def test_the_batch_that_a_run_has_spread_hangs_on_its_word(permits: Permits) -> None:
     """
     Items are held with the mission that asked for them.
     """
-    permits.enter("job.1")
-    assert not permits.allow("job.1#many")
+    permits.enter("job~run~1")
+    assert not permits.allow("job~run~1~fanout~many")
 
 
 def test_a_mission_within_a_run_hangs_on_its_word(permits: Permits) -> None:
     """
     However deep it lies, and with the batch that it has spread.
     """
-    permits.enter("job.1")
-    assert not permits.allow("job.1.part")
-    assert not permits.allow("job.1.part.2.deeper#many")
-    assert permits.allow("job.12.part")
-    permits.grant("job.1")
-    assert permits.allow("job.1.part")
+    permits.enter("job~run~1")
+    assert not permits.allow("job~run~1~child~part")
+    assert not permits.allow("job~run~1~child~part~2~child~deeper~fanout~many")
+    assert permits.allow("job~run~12~child~part")
+    permits.grant("job~run~1")
+    assert permits.allow("job~run~1~child~part")
 
 
 def test_words_are_kept_for_those_who_come_later(tmp_path: Path, clock: Clock) -> None:
     """
     A run of an earlier life is held, by whoever reads: its peer must look first.
     """
-    Permits(tmp_path / "mesh" / "runs", clock).enter("job.1")
-    assert not permits_of(tmp_path).allow("job.1")
+    Permits(tmp_path / "mesh" / "runs", clock).enter("job~run~1")
+    assert not permits_of(tmp_path).allow("job~run~1")
 
 
 def test_what_stands_still_is_listed(permits: Permits, clock: Clock) -> None:
@@ -120,12 +124,12 @@ def test_what_stands_still_is_listed(permits: Permits, clock: Clock) -> None:
     A fleet that is no peer says at its start which runs wait for one.
     """
     assert permits.held == []
-    for each in ("job.1", "job.2"):
+    for each in ("job~run~1", "job~run~2"):
         permits.enter(each)
-    permits.grant("job.1")
-    assert permits.held == ["job.2"]
+    permits.grant("job~run~1")
+    assert permits.held == ["job~run~2"]
     clock.turn(PERMIT_S)
-    assert permits.held == ["job.1", "job.2"]
+    assert permits.held == ["job~run~1", "job~run~2"]
 
 
 @pytest.fixture
@@ -133,9 +137,9 @@ def held(store: Store, permits: Permits) -> Iterator[Stage]:
     """
     A stage on which the trial mission is held.
     """
-    permits.enter(MISSION)
+    permits.enter(RUN)
     with ThreadPoolExecutor(4) as threads:
-        yield Stage(Ledger(store, permits=permits), threads)
+        yield Stage(Ledger(store, permits=permits), threads, mission=RUN)
 
 
 async def test_nothing_begins_while_a_run_is_held(
@@ -153,7 +157,7 @@ async def test_nothing_begins_while_a_run_is_held(
     attempt = asyncio.create_task(held.play(play))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(called.wait(), 0.2)
-    permits.grant(MISSION)
+    permits.grant(RUN)
     await attempt
     assert called.is_set()
 
@@ -168,19 +172,19 @@ async def test_nothing_is_saved_or_done_while_a_run_is_held(
     midway = asyncio.Event()
 
     async def play(given: dict[str, Any], ctx: Context) -> str:
-        permits.withdraw(MISSION)
+        permits.withdraw(RUN)
         midway.set()
         await ctx.save({"step": 1})
         await ctx.once("effect", acted.append, content=None)
         return "done"
 
-    permits.grant(MISSION)
+    permits.grant(RUN)
     attempt = asyncio.create_task(held.play(play))
     await midway.wait()
     await asyncio.sleep(0.1)
     assert not attempt.done()
     assert acted == []
-    permits.grant(MISSION)
+    permits.grant(RUN)
     await attempt
     assert len(acted) == 1
 
@@ -194,11 +198,11 @@ async def test_what_is_held_for_long_is_handed_on(
     held.policy = Policy(attempt_limit_s=0.2)
 
     async def play(given: dict[str, Any], ctx: Context) -> str:
-        permits.withdraw(MISSION)
+        permits.withdraw(RUN)
         await ctx.save({"step": 1})
         return "done"
 
-    permits.grant(MISSION)
+    permits.grant(RUN)
     with pytest.raises(HeldError):
         await asyncio.wait_for(held.play(play), 20)
     assert Policy().held_s == HELD_S < Policy().attempt_limit_s / 2
@@ -237,15 +241,17 @@ async def test_no_item_begins_while_its_run_is_held(
         return "done"
 
     with ThreadPoolExecutor(4) as threads:
-        lender = Lender(Shelf(store), threads)
+        scope = Scope(path="trial").within("t", 1)
+        shelf = Shelf(store, str(FanOutId(RUN, "t")), scope=scope)
+        lender = Lender(shelf, threads, scope=scope)
         lender.fill(numbered(1))
         lent = lender.lent(play)
         held = Place(Ledger(store, permits=permits), threads, 0.01)
-        permits.enter(lent.lease.batch.id)
+        permits.enter(RUN)
         work = asyncio.create_task(
             Lent(lent.agent, lent.lease, lent.fence, held).work()
         )
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(called.wait(), 0.2)
-        permits.grant(lent.lease.batch.id)
+        permits.grant(RUN)
         assert (await work).settled == 1

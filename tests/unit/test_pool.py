@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from outlast.contracts.ids import ItemId, LeaseId
 from outlast.contracts.policies import Policy
 from outlast.contracts.pool import (
     LARGEST_LEASE,
@@ -23,8 +24,6 @@ from outlast.contracts.pool import (
     Span,
     Survey,
     Worked,
-    item_id,
-    lease_id,
     next_size,
 )
 
@@ -96,7 +95,7 @@ def test_items_are_named_in_the_order_of_their_numbers(one: int, other: int) -> 
     """
     The ledger finds a span's items by comparing names.
     """
-    assert (item_id(one) < item_id(other)) == (one < other)
+    assert (str(ItemId(one)) < str(ItemId(other))) == (one < other)
 
 
 @given(NUMBERS, NUMBERS)
@@ -104,8 +103,8 @@ def test_names_of_leases_and_items_differ(one: int, other: int) -> None:
     """
     Two leases, two items, or a lease and an item never share a row in the ledger.
     """
-    assert lease_id(one) != item_id(other)
-    assert (lease_id(one) == lease_id(other)) == (one == other)
+    assert str(LeaseId(one)) != str(ItemId(other))
+    assert (str(LeaseId(one)) == str(LeaseId(other))) == (one == other)
 
 
 @pytest.mark.parametrize("sent", CONTRACTS, ids=lambda sent: type(sent).__name__)

@@ -85,11 +85,11 @@ ENDED_BY_HAND = Seen(WorkflowExecutionStatus.TERMINATED)
         (batch(OPEN), RUNS, None, Change.NONE),
         (batch(INTERRUPTED), RUNS, None, Change.REOPEN),
         (batch(COMPLETED), GONE, None, Change.NONE),
-        (batch(OPEN, name="m#t"), GONE, ACCEPTED, Change.NONE),
-        (batch(OPEN, name="m#t"), ENDED_BY_HAND, ACCEPTED, Change.CLOSE),
-        (batch(OPEN, name="m#t"), GONE, INTERRUPTED, Change.INTERRUPT),
-        (batch(OPEN, name="m#t"), GONE, "failed", Change.CLOSE),
-        (batch(OPEN, name="m#t"), GONE, "", Change.CLOSE),
+        (batch(OPEN, name="m~fanout~t"), GONE, ACCEPTED, Change.NONE),
+        (batch(OPEN, name="m~fanout~t"), ENDED_BY_HAND, ACCEPTED, Change.CLOSE),
+        (batch(OPEN, name="m~fanout~t"), GONE, INTERRUPTED, Change.INTERRUPT),
+        (batch(OPEN, name="m~fanout~t"), GONE, "failed", Change.CLOSE),
+        (batch(OPEN, name="m~fanout~t"), GONE, "", Change.CLOSE),
     ],
 )
 def test_so_does_that_of_a_batch(

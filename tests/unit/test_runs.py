@@ -31,6 +31,7 @@ from outlast.attempt.fence import Claim
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.runs import in_order
 from outlast.contracts.errors import StaleAttemptError
+from outlast.contracts.pool import pool_task
 from outlast.store.batches import erase
 from outlast.store.database import Store
 from outlast.store.schema import claims, runs
@@ -64,7 +65,7 @@ async def claimed(ledger: Ledger, order: AttemptOrder, name: str = "only") -> Cl
     """
     Claim a task as an attempt does.
     """
-    asked = assignment(name)
+    asked = assignment().model_copy(update={"task": pool_task(name, ROLE)})
     return await in_order(
         ledger, order, MISSION, lambda: ledger.claim(asked, ROLE, order)
     )
@@ -219,11 +220,11 @@ async def test_an_erased_batch_gives_no_number_twice(store: Store) -> None:
     """
     shelf = Shelf(store, MISSION)
     server = Server()
-    before = await claimed(shelf.ledger, server.order("first"), "lease-1")
+    before = await claimed(shelf.ledger, server.order("first"), "lease~1")
     with store.write() as connection:
         erase(connection, MISSION)
     server.now = "second"
-    after = await claimed(shelf.ledger, server.order("second"), "lease-1")
+    after = await claimed(shelf.ledger, server.order("second"), "lease~1")
     assert after.fence > before.fence
 
 

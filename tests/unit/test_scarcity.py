@@ -222,8 +222,8 @@ class Slow:
         self.did.append("free")
         await self.may_free.wait()
 
-    async def settle_all(self, recorder: Path, worker: str, ended: Exit) -> None:
-        assert worker.startswith("1@")
+    async def settle_all(self, recorder: Path, pid: int, ended: Exit) -> None:
+        assert pid == 1
         self.did.append(f"settle {recorder.name}: {ended.cause}")
         remove(recorder)
 

@@ -237,4 +237,4 @@ async def test_without_telemetry_nothing_is_told(stage: Stage) -> None:
         return await ctx.once("it", lambda key: key, content=None)
 
     await stage.play(play)
-    assert stage.result() == f"{TENANT}:{MISSION}:it"
+    assert stage.result() == f"{TENANT}~effect~{MISSION}~key~it"

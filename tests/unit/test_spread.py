@@ -14,14 +14,15 @@ from unit_fakes import MISSION, ROLE, TENANT, Stage, refused
 from outlast.attempt.context import Context
 from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import GiveUp, StaleAttemptError
+from outlast.contracts.ids import FanOutId
 from outlast.contracts.models import FanOut
-from outlast.contracts.names import batch_of
 from outlast.contracts.pool import Batch, Span
+from outlast.contracts.scopes import Scope
 from outlast.store.batches import COMPLETED, Batches
 from outlast.store.database import Store
 from outlast.store.items import Items
 
-NAME = batch_of(MISSION, "only")
+NAME = str(FanOutId(MISSION, "only"))
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def left_behind(store: Store, role: str, *numbers: int) -> Batches:
     Lay out a batch that no answer asks for.
     """
     batches = Batches(store)
-    batches.open(Batch(id=NAME, role=role, tenant=TENANT))
+    batches.open(Batch(id=NAME, role=role, tenant=TENANT, scope=Scope(path="m")))
     Items(store).add(NAME, [(canonical({"n": number}), None) for number in numbers])
     return batches
 
@@ -137,4 +138,4 @@ async def test_each_round_has_a_batch_of_its_own(stage: Stage, store: Store) -> 
     await stage.play(fans_out(1))
     await stage.play(fans_out(2, 3), round_=2)
     totals = {each.id: each.total for each in Batches(store).entries()}
-    assert totals == {NAME: 1, batch_of(MISSION, "only", 2): 2}
+    assert totals == {NAME: 1, str(FanOutId(MISSION, "only", 2)): 2}

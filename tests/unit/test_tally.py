@@ -118,7 +118,7 @@ def test_a_timeout_has_the_workflows_words(kind: TimeoutType, rung: str) -> None
         started_event_id=6,
         identity="1@host",
         activity_type="worker",
-        activity_id="a#worker#1",
+        activity_id="a~attempt~worker~1",
         retry_state=RetryState.NON_RETRYABLE_FAILURE,
     )
     error.__cause__ = TimedOut("too long", type=kind, last_heartbeat_details=[])

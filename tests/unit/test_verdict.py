@@ -60,7 +60,7 @@ def ended_by(
         started_event_id=6,
         identity="1@host",
         activity_type="worker",
-        activity_id="a#worker#1",
+        activity_id="a~attempt~worker~1",
         retry_state=retry_state,
     )
     error.__cause__ = cause

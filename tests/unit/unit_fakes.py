@@ -159,6 +159,7 @@ class Stage:
     on_beat: Callable[[Beat], None] = lambda _: None
     beat_s: float = 0.01
     leaks: int = 0
+    mission: str = MISSION
     unleaks: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def play(
@@ -186,7 +187,7 @@ class Stage:
         """
         self.fence += 1
         asked = Assignment(
-            mission=MISSION,
+            mission=self.mission,
             tenant=TENANT,
             task=Task(
                 id=name,
@@ -214,7 +215,7 @@ class Stage:
         """
         Read what stands as the task's result.
         """
-        found = self.ledger.result(MISSION, name)
+        found = self.ledger.result(self.mission, name)
         assert found is not None
         return found[1]
 
@@ -223,7 +224,7 @@ class Stage:
         Claim the task for a later attempt.
         """
         self.fence += 1
-        return self.ledger.claim(assignment(name), ROLE, self.fence)
+        return self.ledger.claim(assignment(name, of=self.mission), ROLE, self.fence)
 
     def save(self, encoded: bytes) -> None: ...
 
