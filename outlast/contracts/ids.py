@@ -27,7 +27,6 @@ import re
 from typing import Annotated, Literal, NamedTuple, TypeVar
 
 from pydantic import StringConstraints
-from pydantic_core import PydanticCustomError
 
 SEPARATOR = "~"
 MISSIONS_QUEUE = "outlast-missions"
@@ -304,14 +303,12 @@ def require_name(id_: str, is_users: bool) -> None:
     """
     Refuse a composed id where a user names a mission or batch.
 
-    :raises PydanticCustomError: as validators of models do.
+    :raises ValueError: as validators of models do.
     """
     if is_users and (SEPARATOR in id_ or len(id_) > NAME_CHARS):
-        raise PydanticCustomError(
-            "name",
-            "An id has up to {most} letters, digits and '._:-', and no '{separator}', "
-            "of which Outlast composes ids: choose another one",
-            {"most": NAME_CHARS, "separator": SEPARATOR},
+        raise ValueError(
+            f"an id has up to {NAME_CHARS} letters, digits and '._:-', and no "
+            f"'{SEPARATOR}', of which Outlast composes ids: choose another one"
         )
 
 

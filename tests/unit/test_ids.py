@@ -276,7 +276,7 @@ def test_a_user_cannot_give_a_mission_a_composed_id(id_: str) -> None:
     """
     What makes missions within others says to which logical mission they belong.
     """
-    with pytest.raises(ValidationError, match="An id has up to 100 letters"):
+    with pytest.raises(ValidationError, match="an id has up to 100 letters"):
         mission(id=id_)
     if "~" in id_:
         assert mission(id=id_, scope=Scope(path="m")).id == id_
@@ -286,7 +286,7 @@ def test_a_user_cannot_give_a_batch_a_composed_id() -> None:
     """
     As little as a mission.
     """
-    with pytest.raises(ValidationError, match="An id has up to 100 letters"):
+    with pytest.raises(ValidationError, match="an id has up to 100 letters"):
         Batch(id="m~fanout~t", role="worker")
     assert Batch(id="m~fanout~t", role="worker", scope=Scope(path="m"))
 
