@@ -291,14 +291,6 @@ def test_a_user_cannot_give_a_batch_a_composed_id() -> None:
     assert Batch(id="m~fanout~t", role="worker", scope=Scope(path="m"))
 
 
-@given(counts, counts)
-def test_items_are_named_in_the_order_of_their_numbers(one: int, other: int) -> None:
-    """
-    The ledger finds a span's items by comparing ids.
-    """
-    assert (str(ItemId(one)) < str(ItemId(other))) == (one < other)
-
-
 def test_each_role_has_queues_of_its_own() -> None:
     """
     A queue is named after its role.
