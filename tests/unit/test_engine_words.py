@@ -19,9 +19,9 @@ CREW = (
     *("docx", "ingest", "lxml", "pypdf", "snowballstemmer"),
     "OUTLAST_(MODEL|FALLBACK_MODEL|REPORTS|DOCUMENTS_ROOT)",
 )
-WORDS = re.compile(
-    rf"(?<![A-Za-z])({'|'.join(CREW)})(s|ed|ing)?(?![a-z])", re.IGNORECASE
-)
+ALONE = rf"(?<![A-Za-z])(?i:{'|'.join(CREW)})(s|ed|ing)?(?![a-z])"
+WITHIN = rf"(?<=[a-z])({'|'.join(map(str.title, CREW))})s?(?![a-z])"
+WORDS = re.compile(f"{ALONE}|{WITHIN}")
 LINKS = ("crew", "workflows")
 
 
@@ -51,6 +51,7 @@ def test_the_engine_does_not_know_its_example(file: Path) -> None:
         'role="librarian"',
         "import pypdf",
         "class Ticket(BaseModel):",
+        "class OutsideDocumentsError(GiveUp):",
         "self._passages",
         "# Ingested by the starter.",
         "OUTLAST_MODEL is away",
