@@ -123,7 +123,7 @@ async def _ingested(name: str) -> Index:
     index = await _index(name, Shelved())
     if not index.documents:
         raise GiveUp(
-            f"there is no library {name!r} in the store: `starter.py ingest FOLDER` "
+            f"there is no library {name!r} in the store: `outlast ingest FOLDER` "
             "makes one and says its id"
         )
     return index

@@ -1,7 +1,7 @@
 """
 A pydantic-ai agent of your own, whose tool has an effect, made to outlast its process.
 
-    OUTLAST_AGENTS=examples/helpdesk.py python starter.py run \\
+    OUTLAST_AGENTS=examples/helpdesk.py outlast run \\
         examples/missions/helpdesk.yaml --embedded
 
 The conversation is saved after each step, the model's decision before its tools act:

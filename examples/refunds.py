@@ -1,7 +1,7 @@
 """
 An agent of your own: refund an order, line by line, and pay exactly once.
 
-    OUTLAST_AGENTS=examples/refunds.py python starter.py run \\
+    OUTLAST_AGENTS=examples/refunds.py outlast run \\
         examples/missions/refund.yaml --embedded
 
 Kill its process at any moment: what it judged is not judged again, and the payment,

@@ -1,7 +1,7 @@
 """
 A LangGraph program of your own, made to outlast its process.
 
-    OUTLAST_AGENTS=examples/triage.py python starter.py run \\
+    OUTLAST_AGENTS=examples/triage.py outlast run \\
         examples/missions/triage.yaml --embedded
 
 The graph's state is saved after each node; the next attempt takes it up behind the node

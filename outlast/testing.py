@@ -70,8 +70,8 @@ async def run(
     after that many saves and let a second one go on.
 
     Checkpoints, results and effects go through the same ledger as in production, in
-    a store that is thrown away. A kill is an exception here; `worker.py` shows what a
-    real one does.
+    a store that is thrown away. A kill is an exception here; `outlast-worker` shows
+    what a real one does.
 
     With an *approval* before effects the attempt must end by ApprovalNeededError, and
     past the *limits* by BudgetSpentError: so a test sees whether the agent lets them

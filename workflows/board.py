@@ -46,7 +46,7 @@ def _table(progress: Progress, tasks: int) -> list[str]:
     if len(rows) == total:
         return rows
     rows = list(_within(_by_need(progress), BOARD_BYTES - ASKED_BYTES))
-    more = f"`starter.py status {progress.mission}`"
+    more = f"`outlast status {progress.mission}`"
     return [*rows, f"| | and {total - len(rows)} more | | {more} |"]
 
 
@@ -74,7 +74,7 @@ def _requests(progress: Progress) -> list[str]:
     shown = list(_within(lines[:MOST_LINES], ASKED_BYTES))
     if len(shown) == len(lines):
         return shown
-    return [*shown, f"- and more: `starter.py parked {progress.mission}`"]
+    return [*shown, f"- and more: `outlast parked {progress.mission}`"]
 
 
 def _within(lines: Iterable[str], most: int) -> Iterator[str]:
@@ -96,7 +96,7 @@ def _asked(mission: str, asked: Asked) -> list[str]:
     return [
         "",
         f"**{asked.id}** waits for approval before its {asked.before}: "
-        f"`starter.py approve {answer}` or `reject`",
+        f"`outlast approve {answer}` or `reject`",
         *(f"- {markdown_cell(each.about)}" for each in asked.effects),
     ]
 
@@ -114,5 +114,5 @@ def _waiting(task: str) -> str:
 def _settled(mission: str, outcome: Outcome) -> str:
     told = markdown_cell("; ".join(outcome.reasons) or outcome.status.value)
     if outcome.status in (Status.DEAD, Status.PARKED):
-        told += f"; again: `starter.py redrive {mission} --task {outcome.id}`"
+        told += f"; again: `outlast redrive {mission} --task {outcome.id}`"
     return f"| {MARKS[outcome.status]} | {outcome.id} | {outcome.route} | {told} |"

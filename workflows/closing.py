@@ -52,7 +52,7 @@ def report_of(mission: str, outcomes: list[Outcome], cancelled: bool) -> Report:
         for reason in each.reasons
     ]
     if (more := len(lacking) - LACKS) > 0:
-        lacking = [*lacking[:LACKS], f"and {more} more: starter.py explain {mission}"]
+        lacking = [*lacking[:LACKS], f"and {more} more: outlast explain {mission}"]
     return Report(mission=mission, status=status, tasks=outcomes, degraded=lacking)
 
 
@@ -62,7 +62,7 @@ def failure_of(report: Report) -> ApplicationError:
     lists it as such; whoever awaits it reads the report in the error's details.
     """
     lacks = "; ".join(report.degraded) or report.status.value
-    again = f"do it again with: starter.py redrive {report.mission}"
+    again = f"do it again with: outlast redrive {report.mission}"
     return ApplicationError(
         f"mission {report.mission} failed: {shorten(lacks, CAUSE_CHARS)}; {again}",
         report,

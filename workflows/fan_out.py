@@ -65,5 +65,5 @@ def _lacks(report: BatchReport) -> list[str]:
         return [f"the pool was cancelled: {left} of {report.items} items are left"]
     if not report.dead:
         return []
-    told = f"starter.py dead-letters {report.batch}"
+    told = f"outlast dead-letters {report.batch}"
     return [f"{report.dead} of {report.items} items are dead letters: {told}"]

@@ -364,7 +364,7 @@ def _unsure(proposal: Proposal, row: Row | None) -> str:
     who = "" if row is None else f" by {row.mission}/{row.task}, attempt {row.attempt}"
     return (
         f"effect {key} was begun{who} and may have happened: find out, then "
-        f"starter.py settle {named} --happened RESULT, or --did-not-happen"
+        f"outlast settle {named} --happened RESULT, or --did-not-happen"
     )
 
 

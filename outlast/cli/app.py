@@ -1,5 +1,5 @@
 """
-The command line of starter.py: one function a verb, each parses, calls and prints.
+The command line of outlast: one function a verb, each parses, calls and prints.
 """
 
 import asyncio
@@ -451,7 +451,7 @@ def _print_json(value: object) -> None:
 
 def main() -> None:
     """
-    Run starter.py, with the verbs that installed packages add; none of them takes the
+    Run outlast, with the verbs that installed packages add; none of them takes the
     place of one of ours.
     """
     whole = typer.Typer(**OPTIONS)

@@ -14,6 +14,7 @@ from outlast.cli.home import entry_of, open_store
 from outlast.cli.missions import reach, reconciled
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.texts import shorten
+from outlast.runtime.called import tell
 from outlast.runtime.reconcile import interrupted
 from outlast.store.books import Audit, Books
 
@@ -80,7 +81,7 @@ def _print(audit: Audit) -> None:
         f"dead letters {audit.dead_lettered}"
     )
     for entry in audit.interrupted:
-        print(f"interrupted: {interrupted(entry.id, entry.interruption)}")
+        tell(f"interrupted: {interrupted(entry.id, entry.interruption)}")
     print(f"attempts {audit.attempts}, stale writes refused {audit.stale_refused}")
     for line in effect_lines(audit.effects):
         print(line)

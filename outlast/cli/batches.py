@@ -32,6 +32,7 @@ from outlast.contracts.pool import Batch, BatchReport
 from outlast.runtime import telemetry
 from outlast.runtime.answer import answer, keep_for_answer
 from outlast.runtime.batch import StartedBatch, agent_of, open_batch, resolve
+from outlast.runtime.called import tell
 from outlast.runtime.own_temporal import refuse_another
 from outlast.runtime.screen import display_of
 from outlast.runtime.settings import settings
@@ -192,16 +193,14 @@ def _tell(report: BatchReport, seconds: float, options: Options) -> None:
         f"{value['rate']:,} a second"
     )
     if report.dead:
-        print(
-            f"dead letters: {report.dead}; see starter.py dead-letters {report.batch}"
-        )
-    print(f"results  starter.py results {report.batch}")
+        tell(f"dead letters: {report.dead}; see outlast dead-letters {report.batch}")
+    tell(f"results  outlast results {report.batch}")
 
 
 def _tell_interrupted(batch: Batch, given: Source) -> None:
-    more = "" if given.total is None else f"; starter.py batch {given.name} "
+    more = "" if given.total is None else f"; outlast batch {given.name} "
     goes_on = f"{more}--agent {batch.role} --id {batch.id} goes on" if more else ""
-    print(
+    tell(
         f"\nbatch {batch.id} is kept, with the items that have come, and goes on as "
         f"soon as workers run{goes_on}",
         file=sys.stderr,

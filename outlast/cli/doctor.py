@@ -25,6 +25,7 @@ from outlast.contracts.policies import STOCK_TIMER_SLACK_S, recovery
 from outlast.fleet.store_watch import waited_words
 from outlast.runtime.answer import answer, keep_for_answer
 from outlast.runtime.builds import builds
+from outlast.runtime.called import tell
 from outlast.runtime.connect import where_is
 from outlast.runtime.embedded import find_cli
 from outlast.runtime.home import why_readable
@@ -71,7 +72,7 @@ async def examine(as_json: bool) -> int:
         answer({"findings": [vars(each) for each in findings]})
     else:
         for each in findings:
-            print(f"{_mark(each):<4} {each.what:<14} {each.told}")
+            tell(f"{_mark(each):<4} {each.what:<14} {each.told}")
         print("\npredicted worst recovery, on servers as we start them / untuned:")
         print("\n".join(_bounds()))
     if all(each.well for each in findings):

@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 from outlast.contracts.errors import OutlastError, RefusedError
 from outlast.runtime import telemetry
 from outlast.runtime.answer import answering
+from outlast.runtime.called import note_call, tell
 from outlast.runtime.screen import ended, guard_streams
 
 EXIT_FAILED = 1
@@ -27,6 +28,7 @@ def run_command(app: typer.Typer) -> None:
     """
     Run *app* and exit with the code that its end deserves.
     """
+    note_call()
     guard_streams()
     code = _flushed(_run(app))
     telemetry.end()
@@ -44,7 +46,7 @@ def _run(app: typer.Typer) -> int:
     except BrokenPipeError:
         return EXIT_FAILED  # of another than standard output, whose reader may leave
     except OutlastError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED if isinstance(error, RefusedError) else EXIT_BAD_INPUT
 
 

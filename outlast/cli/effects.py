@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from outlast.cli.home import open_store
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.texts import shorten
+from outlast.runtime.called import tell
 from outlast.store.batches import Batches
 from outlast.store.books import Books
 from outlast.store.database import Store
@@ -38,7 +39,7 @@ def show_effects(mission: str | None, as_json: bool) -> None:
         return
     for each in entries:
         for line in lines(each):
-            print(line)
+            tell(line)
     if not entries:
         print("no effects")
 
@@ -63,7 +64,7 @@ def lines(entry: Entry) -> list[str]:
         then = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.settled_at))
         told.append(f"    settled by {entry.settled_by} at {then}")
     if entry.unsure:
-        settle = f"starter.py settle {shlex.quote(entry.key)} --mission {entry.mission}"
+        settle = f"outlast settle {shlex.quote(entry.key)} --mission {entry.mission}"
         told.append(f"    find out, then: {settle} --happened RESULT")
         told.append(f"    or: {settle} --did-not-happen")
     return told
@@ -85,7 +86,7 @@ def settle(
     entry = books.settle(key, mission, happened is not None, result, who)
     word = "did not happen" if did_not_happen else "happened"
     print(f"effect {shorten(key, SHOWN_CHARS)!r} {word}, says {who}")
-    print(f"go on with: starter.py redrive {entry.mission} --task {entry.task}")
+    tell(f"go on with: outlast redrive {entry.mission} --task {entry.task}")
 
 
 def read_result(text: str) -> JsonValue:

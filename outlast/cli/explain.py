@@ -11,6 +11,7 @@ from typing import Any
 from outlast.cli.home import entry_of, open_store
 from outlast.cli.show import state_word
 from outlast.contracts.errors import ApprovalNeededError
+from outlast.runtime.called import tell
 from outlast.store.books import Books
 from outlast.store.effects import NO_END
 
@@ -33,7 +34,7 @@ def show_story(mission: str, as_json: bool, traces: bool = False) -> None:
         return
     print(f"{mission}  {state_word(entry)}  {entry.goal}")
     for attempt in attempts:
-        print(line(attempt, entry.report is not None))
+        tell(line(attempt, entry.report is not None))
         if attempt["traceback"]:
             print(indent(attempt["traceback"].rstrip(), "    "))
     if entry.report is not None:
@@ -41,7 +42,7 @@ def show_story(mission: str, as_json: bool, traces: bool = False) -> None:
             if task.approval:
                 print(f"{task.id} was {task.approval}")
         for reason in entry.report.degraded:
-            print(f"lacks: {reason}")
+            tell(f"lacks: {reason}")
 
 
 def line(attempt: dict[str, Any], over: bool) -> str:

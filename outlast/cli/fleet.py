@@ -1,5 +1,5 @@
 """
-The command line of worker.py.
+The command line of outlast-worker.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from outlast.contracts.policies import check
 from outlast.fleet.health import Health
 from outlast.fleet.parent import Fleet
 from outlast.runtime import telemetry
+from outlast.runtime.called import as_called
 from outlast.runtime.connect import refuse_two_hosts
 from outlast.runtime.home import why_readable
 from outlast.runtime.locks import home_of
@@ -271,7 +272,7 @@ def _join_temporal(chosen: Settings) -> None:
 
 
 def _say(text: str) -> None:
-    logging.getLogger("outlast.fleet").info(text)
+    logging.getLogger("outlast.fleet").info(as_called(text))
 
 
 def _at_least_one(processes: int) -> int:
@@ -297,6 +298,6 @@ def _refuse_a_shut_store(chosen: Settings) -> None:
 
 def main() -> None:
     """
-    Run worker.py.
+    Run outlast-worker.
     """
     run_command(app)

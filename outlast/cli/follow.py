@@ -25,6 +25,7 @@ from outlast.contracts.ids import AttemptId, parse
 from outlast.contracts.models import Beat
 from outlast.contracts.reports import Asked, Outcome, Progress, Report, Running
 from outlast.contracts.texts import visible_line
+from outlast.runtime.called import as_called, tell
 from outlast.runtime.screen import display_of
 from outlast.runtime.start import UNKNOWN_HERE, Started
 
@@ -33,10 +34,10 @@ LOOK_LIMIT_S = 2.0
 # Before this long nothing is said: a server that restarts is back by then.
 PATIENCE_S = 3.0
 
-NO_WORKERS = "no workflow process answers; start workers with worker.py"
+NO_WORKERS = "no workflow process answers; start workers with outlast-worker"
 NO_SERVER = (
     "the Temporal server does not answer, so nothing newer is known; the mission goes "
-    "on when it does: see `starter.py doctor`"
+    "on when it does: see `outlast doctor`"
 )
 
 COLOURS = {
@@ -191,7 +192,7 @@ class Lines:
             self._once(outcome.id, outcome.status, _told(outcome))
 
     def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        tell(text, file=sys.stderr)
 
     def _tell_unstarted(self, task: str, view: View) -> None:
         waits = view.unstarted.get(task)
@@ -229,7 +230,7 @@ class Board:
         for outcome in view.progress.settled:
             colour = COLOURS[outcome.status]
             state = f"[{colour}]{outcome.status}[/]"
-            table.add_row(outcome.id, state, shown(_told(outcome)))
+            table.add_row(outcome.id, state, shown(as_called(_told(outcome))))
         for running in view.progress.running:
             state, said = doing(running, view)
             if state in LIVE_COLOURS:
@@ -244,7 +245,7 @@ class Board:
         self._live.update(table, refresh=True)
 
     def note(self, text: str) -> None:
-        self._live.console.print(shown(text))
+        self._live.console.print(shown(as_called(text)))
 
 
 def doing(running: Running, view: View) -> tuple[str, str]:
@@ -265,7 +266,7 @@ def answers(asked: Asked | None, view: View) -> list[str]:
     if asked is None:
         return []
     answer = asked.answer(view.progress.mission)
-    return [f"starter.py {word} {answer}" for word in ("approve", "reject")]
+    return [as_called(f"outlast {word} {answer}") for word in ("approve", "reject")]
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def entry_of(mission: str) -> Entry:
     if entry is not None:
         return entry
     if Batches(store).find(mission) is not None:
-        raise BadInputError(f"{mission!r} is a batch: starter.py status {mission}")
+        raise BadInputError(f"{mission!r} is a batch: outlast status {mission}")
     raise BadInputError(f"no mission {mission!r} is in the ledger")
 
 

@@ -15,6 +15,7 @@ from outlast.cli.missions import reach, reconciled, refuse_far_workers, update
 from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.contracts.ids import mesh_run_of
 from outlast.contracts.reports import Outcome, Progress, Status
+from outlast.runtime.called import as_called, tell
 from outlast.runtime.own_temporal import refuse_another
 from outlast.runtime.reconcile import interrupted
 from outlast.runtime.redrive import go_on, redriven
@@ -54,11 +55,11 @@ def show_dead_letters(name: str | None, as_json: bool, traces: bool = False) -> 
         print(json.dumps(told))
         return
     for letter in tasks:
-        print(f"{letter.mission}  task {letter.task}  {letter.cause}")
+        tell(f"{letter.mission}  task {letter.task}  {letter.cause}")
         print(f"    after step {letter.saved}; again with: {letter.redrive}")
     for each in found:
-        print(f"{each.batch}  item {each.item}  {each.cause}")
-        print(f"    again with: starter.py redrive {each.batch} --item {each.item}")
+        tell(f"{each.batch}  item {each.item}  {each.cause}")
+        tell(f"    again with: outlast redrive {each.batch} --item {each.item}")
         if traces and each.traceback:
             print(indent(each.traceback.rstrip(), "    "))
     if not tasks and not found:
@@ -105,7 +106,7 @@ async def _redrive_mission(mission: str, task: str | None) -> None:
         again = redriven(books, mission, entry.report.tasks, task)
         await go_on(client, books, entry.report, again)
         print(f"{mission}: goes on with {', '.join(again.tasks)}")
-        print(f"follow with: starter.py status {mission}")
+        tell(f"follow with: outlast status {mission}")
         return
     again = redriven(books, mission, (await progress(mission)).settled, task)
     await update(client, mission, "redrive", again)
@@ -121,7 +122,7 @@ def _refuse_a_run_of_the_mesh(mission: str) -> None:
     if mesh_run_of(mission):
         raise BadInputError(
             f"{mission} was run for the mesh, which would not hear of its new end: "
-            "submit the mission under another id with starter.py mesh submit"
+            "submit the mission under another id with outlast mesh submit"
         )
 
 
@@ -180,5 +181,5 @@ def _letter(books: Books, mission: str, outcome: Outcome) -> Letter:
         cause="; ".join(outcome.reasons),
         attempts=outcome.attempts,
         saved=saved.seq if saved else 0,
-        redrive=f"starter.py redrive {mission} --task {outcome.id}",
+        redrive=as_called(f"outlast redrive {mission} --task {outcome.id}"),
     )

@@ -11,6 +11,7 @@ import typer
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.policies import MESH_ACK_S, MESH_COPIES
 from outlast.contracts.sizes import MESH_MISSION_BYTES
+from outlast.runtime.called import tell
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -125,7 +126,7 @@ def _tell_more(told: dict[str, Any]) -> None:
     if told["knew"]:
         print(f"  known to {', '.join(told['knew'])} when it ended")
     for reason in (told["report"] or {}).get("degraded", []):
-        print(f"  lacks: {reason}")
+        tell(f"  lacks: {reason}")
     for each in told["evidence"]:
         print(f"  also ended as {each['status']} with {each['owner']}, which lost")
 

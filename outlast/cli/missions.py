@@ -36,6 +36,7 @@ from outlast.contracts.models import Mission
 from outlast.contracts.reports import Report, Status
 from outlast.runtime import telemetry
 from outlast.runtime.answer import keep_for_answer
+from outlast.runtime.called import tell
 from outlast.runtime.connect import connect, refuse_two_hosts, where_is
 from outlast.runtime.own_temporal import refuse_another
 from outlast.runtime.payload_storage import with_storage
@@ -235,7 +236,7 @@ async def update(client: Client, mission: str, name: str, *args: Any) -> None:
     except TimeoutError:
         raise UnavailableError(
             f"{mission}: no workflow process answers within {UPDATE_LIMIT_S:g} s; "
-            "start workers with worker.py"
+            "start workers with outlast-worker"
         ) from None
     print(f"{mission}: {DONE[name]}")
 
@@ -249,7 +250,7 @@ def _words(refused: WorkflowUpdateFailedError) -> str:
 
 
 def _note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    tell(text, file=sys.stderr)
 
 
 def _why_unknown(mission: str) -> str:
@@ -294,9 +295,9 @@ def cancel_on_stop() -> None:
 
 def _tell_interrupted(mission: Mission, options: Options) -> None:
     where = " on the state in OUTLAST_HOME (`make dev`)" if options.embedded else ""
-    print(
+    tell(
         f"\nmission {mission.id} is kept and goes on as soon as workers run{where}; "
-        f"look with: starter.py status {mission.id}",
+        f"look with: outlast status {mission.id}",
         file=sys.stderr,
     )
 

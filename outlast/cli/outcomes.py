@@ -15,6 +15,7 @@ from outlast.cli.home import open_store
 from outlast.cli.missions import reconciled, refuse_far_workers, with_client
 from outlast.contracts.errors import BadInputError
 from outlast.runtime.batch import resolve, wake
+from outlast.runtime.called import tell
 from outlast.runtime.own_temporal import refuse_another
 from outlast.runtime.reconcile import ENDED_BY_OTHERS, interrupted
 from outlast.runtime.screen import ended
@@ -89,7 +90,7 @@ def redrive(batch: str, item: int | None, cause: str | None) -> None:
     count = asyncio.run(with_client(take_back))
     if not count:
         raise BadInputError(f"no dead letter of {batch!r} is meant by that")
-    print(f"{batch}: {count} taken back; follow with: starter.py status {batch}")
+    tell(f"{batch}: {count} taken back; follow with: outlast status {batch}")
 
 
 def show_batch(batch: str, as_json: bool) -> None:
@@ -114,7 +115,7 @@ def show_batch(batch: str, as_json: bool) -> None:
         left = f"{count.done:,} of {count.items:,} done, {count.dead:,} dead letters"
         print(f"{batch}  {entry.state}  {left}")
         if entry.state == INTERRUPTED:
-            print(interrupted(batch, ENDED_BY_OTHERS))
+            tell(interrupted(batch, ENDED_BY_OTHERS))
 
 
 def is_batch(name: str) -> bool:

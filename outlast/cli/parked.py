@@ -14,6 +14,7 @@ from outlast.cli.workers import live_workers
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.ids import FanOutId, parse
 from outlast.contracts.reports import Asked, Progress, Running, Status
+from outlast.runtime.called import as_called, tell
 from outlast.runtime.reconcile import ENDED_BY_OTHERS
 from outlast.store.batches import INTERRUPTED, OPEN, Batches
 from outlast.store.batches import Entry as Line
@@ -55,7 +56,7 @@ def show_parked(mission: str | None, as_json: bool) -> None:
         return
     for each in found:
         task = f"  task {each.task}" if each.task else ""
-        print(f"{each.mission}{task}  waits: {each.waits}")
+        tell(f"{each.mission}{task}  waits: {each.waits}")
         for told in each.effects:
             print(f"    {told}")
         print(f"    {commands(each)}")
@@ -96,7 +97,7 @@ async def _parked(entries: list[Entry], batches: list[Line]) -> list[Parked]:
         try:
             found += waiting(await progress(entry.id))
         except UnavailableError as error:
-            then = f"starter.py status {entry.id}"
+            then = as_called(f"outlast status {entry.id}")
             found.append(Parked(entry.id, "?", str(error), then))
     ended = [each for each in batches if each.state == INTERRUPTED]
     found += [_given_up(each.id, ENDED_BY_OTHERS) for each in ended]
@@ -150,7 +151,7 @@ def _left(entry: Entry) -> list[Parked]:
             mission=entry.id,
             task=task.id,
             waits="; ".join(task.reasons),
-            then=f"starter.py redrive {entry.id} --task {task.id}",
+            then=as_called(f"outlast redrive {entry.id} --task {task.id}"),
         )
         for task in entry.report.tasks
         if task.status is Status.PARKED
@@ -162,7 +163,7 @@ def _given_up(name: str, why: str) -> Parked:
     A mission or batch whose workflow was ended by others waits for a person.
     """
     return Parked(
-        name, "", why, f"starter.py resume {name}, or starter.py abandon {name}"
+        name, "", why, as_called(f"outlast resume {name}, or outlast abandon {name}")
     )
 
 
@@ -189,7 +190,7 @@ def _asking(mission: str, running: Running, asked: Asked) -> Parked:
         mission=mission,
         task=running.id,
         waits=running.waits,
-        then=f"starter.py approve|reject {asked.answer(mission)}",
+        then=as_called(f"outlast approve|reject {asked.answer(mission)}"),
         effects=[each.about for each in asked.effects] if several else [],
         skips=any(each.recorded for each in asked.effects),
     )

@@ -36,7 +36,7 @@ def place_of(chosen: Settings, name: str, bind: str, seeds: tuple[str, ...]) -> 
     if chosen.mesh_key is None and not on_loopback(bind):
         raise BadInputError(
             f"--bind {bind} is not on loopback, where peers speak encrypted only: set "
-            "OUTLAST_MESH_KEY, the same for all peers (starter.py mesh key makes one)"
+            "OUTLAST_MESH_KEY, the same for all peers (outlast mesh key makes one)"
         )
     key = None if chosen.mesh_key is None else chosen.mesh_key.get_secret_value()
     return Place(name, bind, seeds, key)

@@ -84,8 +84,8 @@ def unstarted(role: str, attempt: int, cause: str, left_s: float | None) -> Unst
         when = f"in {left_s:.0f} s" if left_s >= 1 else "at once"
         return Unstarted(attempt, True, f"attempt {attempt} {when}{after}")
     told = (
-        f"for a free worker of role {role}{after}; `starter.py workers` lists them, "
-        "worker.py starts one"
+        f"for a free worker of role {role}{after}; `outlast workers` lists them, "
+        "outlast-worker starts one"
     )
     return Unstarted(attempt, False, told)
 

@@ -5,6 +5,7 @@ The starter's verbs for what others have ended in Temporal: go on with it, or en
 from outlast.cli.home import open_store
 from outlast.cli.missions import reach, refuse_far_workers
 from outlast.contracts.errors import UnavailableError
+from outlast.runtime.called import tell
 from outlast.runtime.own_temporal import refuse_another
 from outlast.runtime.resume import abandon, resume
 
@@ -17,7 +18,7 @@ async def resume_interrupted(name: str) -> None:
     client, store = await reach(), open_store()
     await refuse_another(client, store)
     await resume(client, store, name)
-    print(f"{name}: goes on; follow with: starter.py status {name}")
+    tell(f"{name}: goes on; follow with: outlast status {name}")
 
 
 async def abandon_interrupted(name: str) -> None:
@@ -29,4 +30,4 @@ async def abandon_interrupted(name: str) -> None:
     except UnavailableError:
         client = None  # the record is what is known then
     await abandon(client, open_store(), name)
-    print(f"{name}: abandoned; what is done is kept: starter.py status {name}")
+    tell(f"{name}: abandoned; what is done is kept: outlast status {name}")

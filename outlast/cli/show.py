@@ -17,6 +17,7 @@ from outlast.contracts.errors import BadInputError
 from outlast.contracts.reports import Outcome, Progress, Report, Status
 from outlast.fleet.store_watch import waited_words
 from outlast.runtime.answer import answer_with
+from outlast.runtime.called import tell
 from outlast.runtime.reconcile import ENDED_BY_OTHERS, interrupted
 from outlast.runtime.settings import settings
 from outlast.store.batches import INTERRUPTED, Batches
@@ -82,7 +83,7 @@ async def show_status(mission: str, as_json: bool) -> None:
     if waits:
         print(f"WAITS: {waits}")
     if view is None:
-        print(await why_silent(handle))
+        tell(await why_silent(handle))
         return
     _print_progress(view)
 
@@ -137,7 +138,7 @@ def show_list(as_json: bool) -> None:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each.accepted_at))
         print(f"{at}  {state_word(each):<11} {each.id}  {each.goal}")
         if each.interruption:
-            print(f"    {interrupted(each.id, each.interruption)}")
+            tell(f"    {interrupted(each.id, each.interruption)}")
     if not entries:
         print("no missions yet: try `make run`")
 
@@ -219,7 +220,7 @@ def _print_interrupted(entry: Entry, as_json: bool) -> None:
         print(json.dumps({**told, "interruption": entry.interruption}))
         return
     print(f"{entry.id}  {entry.state}  {entry.goal}")
-    print(interrupted(entry.id, entry.interruption))
+    tell(interrupted(entry.id, entry.interruption))
 
 
 def _print_progress(view: View) -> None:
@@ -229,10 +230,10 @@ def _print_progress(view: View) -> None:
         print(outcome_line(each))
         if each.status is not Status.DONE:
             for reason in each.reasons:
-                print(f"  lacks: {each.id}: {reason}")
+                tell(f"  lacks: {each.id}: {reason}")
     for running in view.progress.running:
         state, said = doing(running, view)
-        print(f"{running.id:<16} {state:<9} {said}".rstrip())
+        tell(f"{running.id:<16} {state:<9} {said}".rstrip())
     _print_parked(view.progress)
     for task in view.progress.waiting:
         print(f"{task:<16} waiting")
@@ -245,7 +246,7 @@ def print_lacks(report: Report) -> None:
     Print what a mission that has ended lacks.
     """
     for reason in report.degraded:
-        print(f"  lacks: {reason}")
+        tell(f"  lacks: {reason}")
 
 
 def print_end(conducted: Conducted) -> None:
@@ -253,7 +254,7 @@ def print_end(conducted: Conducted) -> None:
     Print how a mission ended, and where there is more to see.
     """
     print(f"status   {conducted.report.status} in {conducted.seconds:.1f} s")
-    print(f"story    starter.py explain {conducted.mission.id}")
+    tell(f"story    outlast explain {conducted.mission.id}")
     if conducted.ui and conducted.ui_stays:
         print(f"Web UI   {conducted.ui}")
     elif conducted.ui:

@@ -16,6 +16,7 @@ from outlast.contracts.ids import MISSIONS_QUEUE, QueueId, parse
 from outlast.fleet.kinds import recorder_of
 from outlast.fleet.wreck import Leaked, leaked
 from outlast.runtime.builds import build_of
+from outlast.runtime.called import tell
 from outlast.runtime.locks import home_of
 from outlast.runtime.settings import settings
 from outlast.runtime.signs import live_signs, silence_s
@@ -51,7 +52,7 @@ async def show_workers(client: Client, as_json: bool) -> None:
         print(json.dumps([asdict(row) for row in rows]))
         return
     if not rows:
-        print("no live workers; start some with worker.py")
+        tell("no live workers; start some with outlast-worker")
         return
     print(
         f"{'host':<20}{'pid':>8}{'in hand':>9}{'last sign':>11}  {'build':<12}  roles"

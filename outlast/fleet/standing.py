@@ -17,6 +17,7 @@ from temporalio.client import Client
 
 from outlast.contracts.errors import RefusedError, UnavailableError
 from outlast.runtime.builds import current_of, described, fleets, make_current
+from outlast.runtime.called import as_called
 
 logger = logging.getLogger("outlast.fleet")
 
@@ -122,7 +123,7 @@ class _Standing:
                 return True
             case Whose.UNNAMED:
                 self._tell(
-                    "new missions go to workers without a build; starter.py promote "
+                    "new missions go to workers without a build; outlast promote "
                     f"{self.build} brings them here"
                 )
                 return False
@@ -132,7 +133,7 @@ class _Standing:
 
     def _tell(self, words: str) -> None:
         if words != self.told:
-            logger.info("build.waits: %s", words)
+            logger.info("build.waits: %s", as_called(words))
         self.told = words
 
 
@@ -141,10 +142,10 @@ def _anothers(build: str, current: str, live: Counter[str] | None) -> str:
     theirs = f"build {current}" + (", with which nobody polls" if away else "")
     if build:
         return (
-            f"new missions go to {theirs}, not to this fleet's {build}; starter.py "
+            f"new missions go to {theirs}, not to this fleet's {build}; outlast "
             f"promote {build} changes that"
         )
     return (
         f"new missions go to {theirs}, and this fleet has no build: set OUTLAST_BUILD, "
-        "or change that with starter.py promote --none"
+        "or change that with outlast promote --none"
     )

@@ -120,7 +120,7 @@ def ask(home: Path, request: Request, limit_s: float = ASK_LIMIT_S) -> Any:
                 told = json.loads(answer.readline())
     except (OSError, ValueError):
         raise UnavailableError(
-            f"no peer answers in {home}: start one with worker.py --peer NAME"
+            f"no peer answers in {home}: start one with outlast-worker --peer NAME"
         ) from None
     if "refused" in told:
         raise BadInputError(told["refused"])

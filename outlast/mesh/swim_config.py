@@ -55,5 +55,5 @@ def _refuse_plain_speech(place: Place) -> None:
     if place.key is None and not on_loopback(place.bind):
         raise BadInputError(
             f"--bind {place.bind} is not on loopback, where peers speak encrypted "
-            "only: set OUTLAST_MESH_KEY, the same for all (starter.py mesh key)"
+            "only: set OUTLAST_MESH_KEY, the same for all (outlast mesh key)"
         )

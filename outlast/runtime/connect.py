@@ -24,7 +24,7 @@ from outlast.runtime.settings import Settings
 # own 30 s and 15 s would leave a worker talking to nobody for most of a minute.
 KEEP_ALIVE = KeepAliveConfig(interval_millis=5_000, timeout_millis=5_000)
 
-# How often a worker tells the server that it lives: `starter.py workers` lists them,
+# How often a worker tells the server that it lives: `outlast workers` lists them,
 # and the lookout takes a role for lost without such signs.
 WORKER_SIGN = timedelta(seconds=SIGN_S)
 
@@ -64,7 +64,7 @@ async def connect(
     except (RuntimeError, OSError) as error:
         raise UnavailableError(
             f"no Temporal answers at {config['target_host']}: start one with "
-            "`make dev` (starter.py dev) or set TEMPORAL_ADDRESS"
+            "`outlast dev` or set TEMPORAL_ADDRESS"
         ) from error
 
 
@@ -127,7 +127,7 @@ def refuse_two_hosts(chosen: Settings, address: str | None = None) -> None:
         raise BadInputError(
             f"Temporal at {target} is not on this machine, but the store is a file "
             "here: set OUTLAST_DATABASE_URL, or, if all starters and workers run on "
-            "this one host, OUTLAST_SINGLE_HOST=true (worker.py --single-host)"
+            "this one host, OUTLAST_SINGLE_HOST=true (outlast-worker --single-host)"
         )
 
 

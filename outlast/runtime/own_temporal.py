@@ -68,5 +68,5 @@ def _why_not(store: Store, here: Temporal) -> str:
         f"{open_now} open missions of the store at {store.place} live on another "
         f"Temporal (namespace {other.namespace}, first at {other.address}), not on the "
         f"one at {here.address}: set TEMPORAL_ADDRESS to theirs, or use another store; "
-        "if theirs is gone for good, run `starter.py migrate --new-temporal`"
+        "if theirs is gone for good, run `outlast migrate --new-temporal`"
     )

@@ -284,6 +284,6 @@ def interrupted(mission: str, why: str) -> str:
     Say that a mission or batch does not run, and what can be done about it.
     """
     return (
-        f"{mission} does not run: {why}; go on with it: starter.py resume {mission}, "
-        f"or end it for good: starter.py abandon {mission}"
+        f"{mission} does not run: {why}; go on with it: outlast resume {mission}, "
+        f"or end it for good: outlast abandon {mission}"
     )

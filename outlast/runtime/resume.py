@@ -83,7 +83,7 @@ def asked(books: Books, name: str) -> Mission:
         how = f"is {entry.state}" if entry else "is not in the store"
         raise BadInputError(
             f"mission {name!r} {how}: only one whose workflow was ended in Temporal is "
-            "resumed or abandoned; see it with starter.py list"
+            "resumed or abandoned; see it with outlast list"
         )
     mission = books.asked(name)
     if mission is None:

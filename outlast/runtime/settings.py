@@ -60,7 +60,7 @@ class Settings(BaseSettings):
         default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=100
     )
     # The key of the peer mesh, the same for all peers: 32 bytes in base64, as
-    # `starter.py mesh key` makes one. Without it peers meet on loopback only.
+    # `outlast mesh key` makes one. Without it peers meet on loopback only.
     mesh_key: SecretStr | None = None
     # From which level on the log has what agents log; of libraries it has warnings.
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -60,7 +60,7 @@ ONCE: dict[str, Any] = {
 AGAIN: dict[str, Any] = {"id_reuse_policy": WorkflowIDReusePolicy.ALLOW_DUPLICATE}
 UNKNOWN_HERE = (
     "this server does not know it; start it again with the same id and file, or with "
-    "starter.py resume"
+    "outlast resume"
 )
 # A mission that could not be handed over for so long is given back to the caller.
 HAND_OVER_LIMIT_S = 60.0

@@ -74,7 +74,7 @@ async def temporal_of(
         return where
     raise UnavailableError(
         f"no stack runs on {settings.home.resolve()} and no Temporal is named: start "
-        "one with `make dev` (starter.py dev), add --embedded to what you run, or name "
+        "one with `outlast dev`, add --embedded to what you run, or name "
         "a Temporal that runs: TEMPORAL_ADDRESS=localhost:7233"
     )
 

@@ -277,7 +277,7 @@ class Store:
         if 0 < found < schema.SCHEMA and not upgrade:
             raise StoreError(
                 f"the store at {self.place} has schema {found}, this release needs "
-                f"{schema.SCHEMA}: run `starter.py migrate`"
+                f"{schema.SCHEMA}: run `outlast migrate`"
             )
         if found >= schema.SCHEMA and id_ is not None:
             return str(id_)
@@ -292,7 +292,7 @@ class Store:
 def _not_theirs(place: str, how: str) -> StoreLostError:
     return StoreLostError(
         f"the store at {place} is {how}, and with it this home's missions: put theirs "
-        "back, or, if they are to be given up, begin anew with `starter.py migrate`"
+        "back, or, if they are to be given up, begin anew with `outlast migrate`"
     )
 
 
@@ -318,5 +318,5 @@ def shared() -> Store:
     :raises StoreError: when the process was started without one.
     """
     if _shared is None:
-        raise StoreError("this process has no store: start agents by worker.py")
+        raise StoreError("this process has no store: start agents by outlast-worker")
     return _shared

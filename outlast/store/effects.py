@@ -244,9 +244,7 @@ def _the_one(found: list[Entry], key: str) -> Entry:
             f"({shorten(where, SHOWN_CHARS)})"
         )
     if not found:
-        raise BadInputError(
-            f"no effect {shown} is in the ledger: see starter.py effects"
-        )
+        raise BadInputError(f"no effect {shown} is in the ledger: see outlast effects")
     last = found[-1]
     if last.live:
         raise BadInputError(

@@ -202,7 +202,7 @@ class PostgresDatabase:
         if found != self._id:
             raise StoreAwayError(
                 f"the store at {self.place} is another one now: lead to the one "
-                "before, or, to give up its missions, use `starter.py migrate`",
+                "before, or, to give up its missions, use `outlast migrate`",
                 doubtful=True,
             )
 

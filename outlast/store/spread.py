@@ -29,7 +29,7 @@ def lay_out(
         if recorded or state != OPEN:
             raise GiveUp(
                 f"the items of {batch.id} were handed out before: a round of a task "
-                f"fans out once; see `starter.py show {batch.id}`"
+                f"fans out once; see `outlast status {batch.id}`"
             )
         erase(connection, batch.id)
     line = {**line_of(batch, now), "sealed": True}

@@ -203,7 +203,7 @@ async def test_a_failed_mission_is_failed_in_temporal(small_crew: Crew) -> None:
     cause = failure.value.cause
     assert isinstance(cause, ApplicationError)
     assert cause.type == MISSION_FAILED
-    assert "starter.py redrive m" in cause.message
+    assert "outlast redrive m" in cause.message
     report = Report.model_validate(cause.details[0])
     assert outcome(report, "t").status is Status.DEAD
     started = Started("m", handle, Books(small_crew.store))

@@ -55,7 +55,7 @@ def test_the_log_says_when_nobody_polls_with_the_current_build() -> None:
     """
     assert "with which nobody polls" in _anothers("b2", "b1", Counter(b2=1))
     assert "with which nobody polls" not in _anothers("b2", "b1", Counter(b1=1))
-    assert "starter.py promote b2" in _anothers("b2", "b1", None)
+    assert "outlast promote b2" in _anothers("b2", "b1", None)
     assert "OUTLAST_BUILD" in _anothers("", "b1", None)
 
 

@@ -150,7 +150,7 @@ def test_an_effect_is_told_with_what_can_be_typed(
     told = "\n".join(lines(effects.entries()[0]))
     for part in ("unsure", "k", '{"cents":1}', "m/only round 1 attempt 1", "scope m"):
         assert part in told
-    assert "starter.py settle k --mission m --happened RESULT" in told
+    assert "outlast settle k --mission m --happened RESULT" in told
     settle(effects)
     told = "\n".join(lines(effects.entries()[0]))
     assert f"settled by {WHO}" in told

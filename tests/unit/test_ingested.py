@@ -81,7 +81,7 @@ async def test_a_library_that_nobody_ingested_is_given_up() -> None:
     """
     with pytest.raises(GiveUp) as error:
         await testing.run(librarian, {"library": "l-nobody"})
-    assert "starter.py ingest" in told_in_one_sentence(error.value)
+    assert "outlast ingest" in told_in_one_sentence(error.value)
 
 
 @pytest.mark.parametrize("given", [{}, {"library": "l1", "documents": "/d"}])

@@ -175,7 +175,7 @@ def test_a_shared_database_goes_up_only_when_told(where: Where) -> None:
     build(where, 1)
     with pytest.raises(StoreError) as refusal:
         Store(where)
-    assert "starter.py migrate" in told_in_one_sentence(refusal.value)
+    assert "outlast migrate" in told_in_one_sentence(refusal.value)
     Store(where, upgrade=True).close()
     Store(where).close()
 

@@ -70,7 +70,7 @@ def test_what_a_task_asks_is_told_with_its_answers() -> None:
         "effect 'mail': \"ann\"",
         "effect 'pay': 2 (it was done with 1)",
     ]
-    approve = "starter.py approve m t --request abc"
+    approve = "outlast approve m t --request abc"
     for command in (approve, approve.replace("approve", "reject"), f"{approve} --skip"):
         assert command in commands(parked)
     shown = board(progress)
@@ -90,4 +90,4 @@ def test_the_board_has_a_bound() -> None:
         mission="m", paused=False, waiting=[], running=[], settled=[], asked=asked
     )
     assert len(board(progress)) < 32 * 1024
-    assert "starter.py parked m" in board(progress)
+    assert "outlast parked m" in board(progress)

@@ -53,7 +53,7 @@ async def test_one_that_is_due_waits_for_a_worker() -> None:
     assert told is not None
     assert not told.backs_off
     assert told.told.startswith(f"for a free worker of role payer, after {CAUSE}; ")
-    assert "worker.py starts one" in told.told
+    assert "outlast-worker starts one" in told.told
 
 
 @pytest.mark.parametrize("state", ["PAUSED", "PAUSE_REQUESTED"])
@@ -154,11 +154,11 @@ def test_what_is_asked_comes_with_its_commands(
     told = capsys.readouterr().err.splitlines()
     assert [each.split(maxsplit=2)[2] for each in told if "running" not in each] == [
         "approval r1",
-        "starter.py approve m pay --request r1",
-        "starter.py reject m pay --request r1",
+        "outlast approve m pay --request r1",
+        "outlast reject m pay --request r1",
         "approval r2",
-        "starter.py approve m pay --request r2",
-        "starter.py reject m pay --request r2",
+        "outlast approve m pay --request r2",
+        "outlast reject m pay --request r2",
     ]
 
 

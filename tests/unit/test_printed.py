@@ -108,9 +108,9 @@ def test_what_a_person_may_answer_can_be_typed() -> None:
     """
     Each choice is one whole command.
     """
-    told = choices("starter.py approve|reject cw b")
-    assert told == "starter.py approve cw b, or starter.py reject cw b"
-    assert choices("starter.py redrive cw --task b") == "starter.py redrive cw --task b"
+    told = choices("outlast approve|reject cw b")
+    assert told == "outlast approve cw b, or outlast reject cw b"
+    assert choices("outlast redrive cw --task b") == "outlast redrive cw --task b"
 
 
 def test_effects_are_counted_and_exceptions_named() -> None:

@@ -109,8 +109,8 @@ def test_what_was_interrupted_says_what_to_do(why: str) -> None:
     """
     told = interrupted("m", why)
     assert why in told
-    assert "starter.py resume m" in told
-    assert "starter.py abandon m" in told
+    assert "outlast resume m" in told
+    assert "outlast abandon m" in told
 
 
 def test_an_interrupted_mission_holds_no_place(books: Books) -> None:

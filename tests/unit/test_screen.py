@@ -193,7 +193,7 @@ def test_the_board_has_the_command_for_what_was_given_up(status: Status) -> None
         running=[],
         settled=[outcome(["why"]).model_copy(update={"status": status})],
     )
-    assert "why; again: `starter.py redrive m --task a`" in board(progress)
+    assert "why; again: `outlast redrive m --task a`" in board(progress)
 
 
 def test_a_report_is_no_page_of_a_documents_making() -> None:

@@ -113,7 +113,7 @@ async def test_what_a_killed_stack_has_left_is_not_believed(tmp_path: Path) -> N
         await found(tmp_path, Told())
     told = told_in_one_sentence(refusal.value)
     assert str(tmp_path) in told
-    for way_out in ("starter.py dev", "--embedded", "TEMPORAL_ADDRESS="):
+    for way_out in ("outlast dev", "--embedded", "TEMPORAL_ADDRESS="):
         assert way_out in told
 
 
