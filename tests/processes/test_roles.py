@@ -236,7 +236,7 @@ def test_a_library_is_ingested_once_and_named(
     assert [gap["document"] for gap in index["gaps"]] == ["broken.pdf"]
     status, reasons = index_of(home, librarian(tmp_path, library="nobody"))
     assert status == "dead"
-    assert "starter.py ingest" in reasons[0]
+    assert "outlast ingest" in reasons[0]
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "README.md"])

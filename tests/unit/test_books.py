@@ -576,7 +576,7 @@ def test_a_process_without_a_store_says_so(
     Agents that need the store are told how to be started.
     """
     monkeypatch.setattr(outlast.store.database, "_shared", None)
-    with pytest.raises(StoreError, match=r"worker\.py"):
+    with pytest.raises(StoreError, match=r"outlast-worker"):
         shared()
     share(store)
     assert shared() is store

@@ -46,7 +46,7 @@ def test_a_peer_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     """
     It says how to start one.
     """
-    with pytest.raises(UnavailableError, match=r"worker\.py --peer"):
+    with pytest.raises(UnavailableError, match=r"outlast-worker --peer"):
         ask(tmp_path, {"ask": "members"})
 
 

@@ -404,7 +404,7 @@ async def test_an_unsure_effect_says_how_it_is_settled(stage: Stage) -> None:
 
     with pytest.raises(BrokenError):
         await stage.play(play)
-    with pytest.raises(ParkedError, match=r"starter\.py settle k --happened RESULT"):
+    with pytest.raises(ParkedError, match=r"outlast settle k --happened RESULT"):
         await stage.play(play)
 
 
