@@ -18,6 +18,7 @@ from types import ModuleType
 
 from pydantic import ValidationError
 
+from outlast.attempt.project import importable
 from outlast.attempt.secrets import masked
 from outlast.attempt.undisturbed import (
     Exited,
@@ -52,7 +53,8 @@ def import_agents(module: str) -> ModuleType:
             if module.endswith(".py"):
                 return _import_file(module)
             if not module.startswith("outlast."):
-                _make_importable(Path.cwd())
+                for folder in importable():
+                    _make_importable(folder)
             return importlib.import_module(module)
     except (OutlastError, Interrupted):
         raise

@@ -4,6 +4,7 @@ The command line of outlast: one function a verb, each parses, calls and prints.
 
 import asyncio
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +28,10 @@ from outlast.cli.options import (
     WorkId,
 )
 from outlast.contracts.errors import BadInputError
+from outlast.runtime.called import tell
 from outlast.runtime.installed import commands
+
+RUN_FIRST = "outlast run mission.yaml --embedded"
 
 OPTIONS: dict[str, Any] = {
     "no_args_is_help": True,
@@ -341,6 +345,20 @@ def doctor(as_json: Json = False) -> None:
     from outlast.cli.doctor import examine
 
     raise typer.Exit(asyncio.run(examine(as_json)))
+
+
+@app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="new, or empty")],
+) -> None:
+    """
+    Write a project into DIR: an agent, a mission, a test, a Dockerfile.
+    """
+    from outlast.cli.new import write_project
+
+    for file in write_project(folder):
+        print(file)
+    tell(f"\ngo on with: cd {shlex.quote(str(folder))} && {RUN_FIRST}")
 
 
 @app.command()

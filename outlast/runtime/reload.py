@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterable
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from outlast.attempt.project import importable
 from outlast.contracts.errors import OutlastError
 from outlast.contracts.texts import CAUSE_CHARS, shorten
 from outlast.runtime.programs import environment, module
@@ -31,7 +32,7 @@ def file_of(module: str) -> Path | None:
     if module.endswith(".py"):
         return Path(module).resolve()
     top, *rest = module.split(".")
-    spec = PathFinder.find_spec(top, [os.getcwd(), *sys.path])
+    spec = PathFinder.find_spec(top, [*map(str, importable()), *sys.path])
     if spec is None:
         return None
     if not spec.submodule_search_locations:

@@ -1,5 +1,6 @@
 """
-The one settings class: environment variables OUTLAST_*, or a .env file beside you.
+The one settings class: environment variables OUTLAST_*, or the nearest .env file from
+the current folder upwards; agents may be named in the project's pyproject.toml, too.
 
 Where Temporal is, is not among them: that is the SDK's own configuration
 (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_TLS_*, TEMPORAL_PROFILE, ...).
@@ -7,6 +8,7 @@ Where Temporal is, is not among them: that is the SDK's own configuration
 
 import os
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +17,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from outlast.attempt.environment import from_environment
+from outlast.attempt.project import Project, project, upwards
 from outlast.contracts.policies import SHIPPED, Timing, timing_of
 from outlast.contracts.sizes import LARGEST_BYTES, MIB
 from outlast.runtime.home import refuse_long, refuse_shared
@@ -52,7 +55,8 @@ class Settings(BaseSettings):
     leases: int = Field(default=1, ge=1, le=16)
     # Missions and batches that may be open at once; past it nothing new is taken.
     open_most: int = Field(default=1000, ge=1)
-    # Your own agents: modules or paths to .py files, separated by commas.
+    # Your own agents: modules or paths to .py files, separated by commas. Without it
+    # those that the project's pyproject.toml names.
     agents: str = ""
     # The name of the workers' build, where several run side by side for an upgrade:
     # missions stay on the build that began them. Empty where one is enough.
@@ -153,12 +157,27 @@ def settings() -> Settings:
     :raises BadInputError: naming the variable that does not fit, or a home that others
         can write or that is too far down.
     """
-    load_dotenv(Path.cwd() / ".env")
-    chosen = from_environment(Settings)
+    for file in islice(upwards(Path.cwd(), ".env"), 1):
+        load_dotenv(file)
+    chosen = _of_project(from_environment(Settings), project())
     refuse_shared(chosen.home)
     if chosen.database_url is None:
         refuse_long(chosen.home)
     return chosen
+
+
+def _of_project(chosen: Settings, found: Project | None) -> Settings:
+    """
+    Take what the environment does not say from the user's project.
+    """
+    if found is None:
+        return chosen
+    told: dict[str, object] = {}
+    if not chosen.agents:
+        told["agents"] = ",".join(found.modules)
+    if "home" not in chosen.model_fields_set and found.root != Path.cwd():
+        told["home"] = found.root / chosen.home
+    return chosen.model_copy(update=told)
 
 
 def temporal_is_named() -> bool:

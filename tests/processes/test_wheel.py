@@ -4,11 +4,14 @@ folder, beside a project that has names of its own.
 """
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 from wheels import Environment, build
+
+from drills.real import ROOT
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
@@ -99,3 +102,48 @@ def test_a_killed_mission_is_finished(installed: Environment, project: Path) -> 
     assert task["attempts"] == 2
     shown = installed.run(project, "outlast", "results", "m")
     assert json.loads(shown.out)["result"] == {"steps": [0, 1, 4, 9], "attempt": 2}
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Path:
+    """
+    The example's project, out of this checkout: what `outlast new words` writes.
+    """
+    return Path(shutil.copytree(ROOT / "examples" / "words", tmp_path / "words"))
+
+
+def test_the_examples_project_runs(installed: Environment, words: Path) -> None:
+    """
+    Its own test, and its mission, from a folder within it: agents and home are the
+    project's.
+    """
+    tested = installed.run(words, "python", "-m", "pytest", "-q", "-p", "no:asyncio")
+    assert tested.code == 0, tested.out
+    ran = installed.run(
+        words / "tests",
+        *("outlast", "run", "../mission.yaml", "--embedded", "--json", "--id", "m"),
+    )
+    assert ran.code == 0, ran.err
+    assert (words / ".outlast" / "store.db").is_file()
+    shown = installed.run(words, "outlast", "results", "m")
+    assert json.loads(shown.out)["result"] == {"counts": [4, 3, 3]}
+
+
+def test_a_new_project_is_written_and_checked(
+    installed: Environment, tmp_path: Path
+) -> None:
+    """
+    And a name in it that there is not is one sentence.
+    """
+    made = installed.run(tmp_path, "outlast", "new", "my-shop")
+    assert made.code == 0, made.err
+    assert "cd my-shop && outlast run mission.yaml --embedded" in made.out
+    again = installed.run(tmp_path, "outlast", "new", "my-shop")
+    assert (again.code, again.err.count("\n")) == (2, 1)
+    project = tmp_path / "my-shop" / "pyproject.toml"
+    project.write_text(project.read_text().replace("my_shop.agents", "no_such"))
+    run = ("outlast", "run", "mission.yaml", "--embedded")
+    refused = installed.run(tmp_path / "my-shop", *run)
+    assert refused.code == 2
+    (line,) = refused.err.splitlines()
+    assert line.startswith("error: agents in 'no_such' cannot load: ModuleNotFound")
