@@ -63,12 +63,12 @@ def test_the_python_is_pinned_and_one() -> None:
     assert bases == ["python:${PYTHON}"] * 2
 
 
-def test_the_command_is_one_that_worker_py_knows() -> None:
+def test_the_command_is_one_that_the_worker_knows() -> None:
     """
     An option that was renamed would end every container at its start.
     """
-    python, program, *options = json.loads(only("CMD"))
-    assert (python, program) == ("python", "worker.py")
+    program, *options = json.loads(only("CMD"))
+    assert program == "outlast-worker"
     command = typer.main.get_command(fleet.app)
     known = {each for option in command.params for each in option.opts}
     assert {each for each in options if each.startswith("--")} <= known
@@ -96,7 +96,11 @@ def test_everybody_asks_the_port_that_the_worker_listens_on() -> None:
 @pytest.mark.parametrize(
     ("path", "through"),
     [
-        ("worker.py", True),
+        ("pyproject.toml", True),
+        ("requirements-build.lock", True),
+        ("workflows/pool.py", True),
+        ("worker.py", False),
+        ("requirements-dev.lock", False),
         ("outlast/cli/app.py", True),
         ("outlast/py.typed", True),
         ("outlast/cli/__pycache__/app.cpython-311.pyc", False),
