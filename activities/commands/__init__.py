@@ -1,5 +1,5 @@
 """
-The crew's verbs, which the entry point in `outlast.commands` adds to starter.py.
+The crew's verbs, which the entry point in `outlast.commands` adds to outlast.
 """
 
 from pathlib import Path

@@ -113,7 +113,7 @@ def _table(file: Path) -> Any:
 
 def _read(file: Path, table: Any) -> Project:
     if not isinstance(table, dict):
-        raise BadInputError(f"{file}: tool.outlast is not a table")
+        raise BadInputError(f"{file}: [tool.outlast] must be a table")
     try:
         told = Table.model_validate(table)
     except ValidationError as error:

@@ -77,7 +77,7 @@ def test_the_environment_goes_first(
     ("text", "told"),
     [
         ("[tool.outlast\n", "cannot be read"),
-        ("[tool]\noutlast = 3\n", "is not a table"),
+        ("[tool]\noutlast = 3\n", "must be a table"),
         ("[tool.outlast]\nagent = ['a']\n", "agent: extra inputs"),
         ("[tool.outlast]\nagents = 'a'\n", "agents: input should be a valid list"),
         ("[tool.outlast]\nagents = [3]\n", r"agents\.0: input should be a valid"),
