@@ -33,6 +33,15 @@ MISSION = "rehearsal"
 class Ended:
     """
     How a trial ended: the result, and what it took.
+
+    :param result: as JSON, as a task that needs it would get it.
+    :param attempts: 2 where the first one was killed.
+    :param saves: over all attempts.
+    :param effects: keys of those that happened.
+    :param degraded: what the result lacks, and why.
+    :param rejected: why the agent wants another task redone, or None.
+    :param findings: mistakes of the agent that show only when something fails, a
+        sentence each; [] for none.
     """
 
     result: JsonValue
@@ -40,8 +49,8 @@ class Ended:
     saves: int
     effects: list[str] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
-    rejected: str | None = None  # why another task is to be done again
-    findings: list[str] = field(default_factory=list)  # mistakes, a sentence each
+    rejected: str | None = None
+    findings: list[str] = field(default_factory=list)
 
 
 class AgentWarning(UserWarning):
@@ -66,17 +75,19 @@ async def run(
     limits: Limits | None = None,
 ) -> Ended:
     """
-    Run *agent* on the input *task*; with *kill_after*, end its first attempt right
-    after that many saves and let a second one go on.
+    Run *agent* on one input, without a server, and return how it ended.
 
     Checkpoints, results and effects go through the same ledger as in production, in
-    a store that is thrown away. A kill is an exception here; `outlast-worker` shows
-    what a real one does.
+    a store that is thrown away. A kill is an exception here; `outlast crashtest` sends
+    real ones.
 
-    With an *approval* before effects the attempt must end by ApprovalNeededError, and
-    past the *limits* by BudgetSpentError: so a test sees whether the agent lets them
-    pass.
-
+    :param agent: what `@agent` has made of the function.
+    :param task: its input.
+    :param kill_after: end the first attempt right after this many saves, and let a
+        second one continue.
+    :param needs: results of needed tasks, by task id.
+    :param approval: before effects: the attempt must end by ApprovalNeededError.
+    :param limits: of the mission; past them it must end by BudgetSpentError.
     :raises BadInputError: when no mission could start with such a task or agent.
     :raises ValueError: when the agent ended before it saved so often: nothing was
         tried then.

@@ -27,6 +27,10 @@ Migrate = Callable[[int, Any], Any]
 class Degraded:
     """
     A result with less than was asked; return it instead of the bare result.
+
+    :param result: what there is, as the agent would return it.
+    :param reason: what is lacking and why, for the report.
+    :raises TypeError: when the reason is no text, or empty.
     """
 
     result: Any
@@ -193,10 +197,25 @@ def agent(  # noqa: PLR0913 - each is one word of the declaration
     slots: int = 0,
 ) -> Callable[[Callable[..., Any]], Agent]:
     """
-    Declare the decorated function as the one that plays *role*.
+    Declare the decorated function `(input, ctx) -> result` as the agent of *role*.
 
-    :raises BadInputError: when an option cannot be, when the function does not take an
-        input and a context, or when another one plays the role already.
+    The function is async, or plain and then run in a thread. Its first argument's type
+    is a pydantic model, a dataclass, a TypedDict or a dict; inputs are checked by it
+    before a mission starts. The result is JSON, or a value of such a type.
+
+    :param version: of what it saves; raise it when that changes its shape.
+    :param policy: how often it may fail and how long an attempt may take.
+    :param fallbacks: roles that a task is tried as, in this order, when this one fails.
+    :param migrate: `(version, value) -> value`: make what this version's `resume` reads
+        of the JSON that an older one saved.
+    :param batch_size: in the pool, take a list of up to so many items at once and
+        return a list of as many results; 0: one item a call.
+    :param before: another role, whose tasks are tried as this one first.
+    :param isolation: "process": each attempt has a process to itself; "shared": it
+        shares its process, and the globals of its modules, with other attempts.
+    :param slots: attempts at a time in one process; 0: as many as `OUTLAST_SLOTS`.
+    :raises BadInputError: when an option is wrong, when the function does not take an
+        input and a context, or when the role has another agent already.
     """
     options: dict[str, Any] = {
         "version": version,

@@ -57,8 +57,9 @@ class Context:
     """
     One attempt, as its agent sees it.
 
-    In a plain (not async) agent, wrap what must be awaited:
-    `ctx.run_sync(ctx.save(x))`.
+    In a plain (not async) agent, wrap the calls that are awaited here:
+    `ctx.run_sync(ctx.save(x))`. They raise StaleAttemptError once a later attempt has
+    the task.
     """
 
     _can_ask = True  # a person, about its effects
@@ -89,16 +90,22 @@ class Context:
 
     @property
     def tenant(self) -> str:
+        """
+        The tenant of its mission or batch.
+        """
         return self._claim.tenant
 
     @property
     def round(self) -> int:
+        """
+        The task's round, from 1: it grows by one whenever the task is redone.
+        """
         return self._claim.round
 
     @property
     def redo_reason(self) -> str | None:
         """
-        Why the task is done again, where another one asked for it.
+        Why the task is redone, in the words of the agent that asked for it, or None.
         """
         return self._assignment.redo_reason
 
@@ -112,7 +119,7 @@ class Context:
     @property
     def key(self) -> str:
         """
-        The same for all attempts of a round: see `TaskRoundId`.
+        The same for all attempts of a round: mission, task and round, as one id.
         """
         claim = self._claim
         return str(TaskRoundId(claim.mission, claim.task, claim.round))
@@ -120,7 +127,7 @@ class Context:
     @property
     def route(self) -> str:
         """
-        The role that is played.
+        The role as which the task runs: its own, or a fallback.
         """
         return self._agent.role
 
@@ -148,9 +155,8 @@ class Context:
     @property
     def cancelled(self) -> bool:
         """
-        Whether the attempt is to end, for whatever reason. A plain agent, which nobody
-        can end, asks it in its loops, from any thread, and returns: what it returns
-        then counts for nothing.
+        True once the attempt has to end. A plain agent cannot be interrupted: it reads
+        this in its loops, from any thread, and returns; that result is not recorded.
         """
         return self.gate.ending
 
@@ -159,7 +165,10 @@ class Context:
         """
         Return what was saved last in this round, or *default*.
 
-        :raises CheckpointError: when this version of the agent cannot read it.
+        Call it before the first `save`: progress is written by the type *kind*. What an
+        older version of the agent saved goes through its `migrate`.
+
+        :raises CheckpointError: when it cannot be read as *kind*.
         """
         await self.gate.enter()
         self._kind = kind
@@ -181,13 +190,17 @@ class Context:
         self, value: Any, *, durable: bool = False, tokens: int = 0, cost: float = 0.0
     ) -> None:
         """
-        Save progress: it survives the SIGKILL of the process, or, when *durable*,
-        the loss of power. What it took is counted with it, as by `record_usage`: no
-        death comes between the two.
+        Save progress; the next attempt gets it from `resume`.
 
-        :raises BudgetSpentError: when, with this, a limit is passed; it is saved.
-        :raises CheckpointError: when `resume` would not give it back as it is, the
-            sentence names the field, or when it is over the cap.
+        :param value: the whole progress, in place of the one before; at most
+            `OUTLAST_LARGEST_MB` as JSON.
+        :param durable: survive the loss of power, and not only the SIGKILL of the
+            process; takes a sync of the disk.
+        :param tokens: used since the last save, counted in the same transaction.
+        :param cost: likewise, in the unit of the mission's limit.
+        :raises BudgetSpentError: when a limit is exceeded with this; it is saved.
+        :raises CheckpointError: when `resume` would not return the same value, naming
+            the field, or when it is too large.
         :raises StaleAttemptError: when a later attempt has the task.
         """
         async with self._saving:
@@ -244,22 +257,20 @@ class Context:
         scope: ScopeName = "mission",
     ) -> Any:
         """
-        Do *act* once for *key* and *content*, over all attempts, and all rounds and
-        tasks of the mission; where it has happened, return what it returned.
+        Do *act* once for *key* and *content*, over all attempts, rounds and tasks of
+        the mission, and return its result; once it has happened, return that result.
 
-        *content* says what makes it this effect and no other (order, recipient,
-        amount): it must come out the same in every attempt. None says that the key
-        tells it all. *payload* is what is sent where that is worded anew each time: the
-        first one of a round is kept, and later attempts send that one.
-
-        *act* is called with an idempotency key and, where there is something to send,
-        with the payload that was kept, or else the content. It may be async; what it
-        returns must be JSON.
-
-        If an earlier attempt may or may not have acted, *if_unsure* decides:
-        `repeat` (the far side honours the idempotency key) or `park`. With the scope
-        `tenant` the key is one for all missions of the tenant.
-
+        :param key: what the effect is called, such as `refund:order-17`.
+        :param act: `(idempotency_key)` or `(idempotency_key, what_to_send)`, async or
+            plain (then in a thread); returns JSON.
+        :param content: what makes it this effect (order, recipient, amount), the same
+            in every attempt: at most 16 KiB of JSON. None: the key says it all.
+        :param payload: what to send, if that is worded anew in each attempt: the first
+            one of a round is kept and sent by all; at most 256 KiB. None: the content.
+        :param if_unsure: when an earlier attempt died between the effect and its
+            record, "repeat" it (the far side honours the idempotency key) or "park" the
+            task until a person has looked.
+        :param scope: "mission", or "tenant": the key is one for all its missions.
         :raises ApprovalNeededError: when a person must approve it first.
         :raises EffectConflictError: when the key has another content in this round.
         :raises GiveUp: when key, content or payload cannot be kept.
@@ -272,9 +283,9 @@ class Context:
     @promised
     async def check_budget(self) -> None:
         """
-        Make sure that the mission and the task have some of their budgets left.
+        Check that the mission and the task have budget left, before something is paid.
 
-        :raises BudgetSpentError: when one of them is passed.
+        :raises BudgetSpentError: when a limit is reached.
         """
         await self.record_usage()
 
@@ -283,7 +294,8 @@ class Context:
         """
         Count what was used against the limits of the mission and of the task.
 
-        :raises BudgetSpentError: when one of them is passed.
+        :param cost: in the unit of the mission's limit.
+        :raises BudgetSpentError: when a limit is exceeded; the usage is counted.
         """
         spent = await self._write(self._ledger.spend, tokens, cost)
         self._charged(Used(tokens, cost), spent)
@@ -300,9 +312,12 @@ class Context:
 
     async def batch_results(self, batch: str) -> AsyncIterator[Harvested]:
         """
-        Read what became of the items of *batch*, in their order: with a result, or
-        with the cause why there is none.
+        Read the outcome of each item of *batch* so far, in the order of the items.
 
+        Each has `item` (its number, from 1), `input`, `result`, `degraded` (why it has
+        less than was asked, or None) and `dead` (why it has no result, or None).
+
+        :param batch: its id; that of a fan-out is in its task's result.
         :raises OutsideError: when it is another tenant's.
         """
         await self.gate.enter()
@@ -318,7 +333,10 @@ class Context:
 
     def emit(self, event: str) -> None:
         """
-        Tell whoever follows what is going on; lossy, never in history.
+        Show *event*, up to 200 characters, as the status message of the attempt.
+
+        It counts as progress for `stall_s`. It is sent with the next heartbeat, may be
+        lost, and is not kept.
         """
         self.gate.check()
         self._said = secrets.masked(event, SAID_CHARS)
@@ -326,11 +344,13 @@ class Context:
 
     def service(self, name: str) -> AbstractContextManager[None]:
         """
-        Ask the outside service *name* within this context, behind its breaker: what is
-        raised there counts against it, until it is left alone for a while.
+        Guard calls to the outside service *name*: `with ctx.service("payments"): ...`.
 
-        :raises CircuitOpenError: when it is: catch it to ask another service, or the
-            task takes its next route at once.
+        Errors raised within count as failures of the service. After three in a row its
+        circuit opens for 5 to 60 s, for all attempts of the process.
+
+        :raises CircuitOpenError: while it is open: catch it to ask another service;
+            otherwise the task takes its next route at once.
         """
         self.gate.check()
         return guarded(secrets.mask(name))  # it is shown, and may be an address
@@ -346,11 +366,11 @@ class Context:
 
     def run_sync(self, promise: Coroutine[Any, Any, T]) -> T:
         """
-        Await *promise* from a thread: a plain agent's, or one in which an async agent
-        or its framework calls a plain tool.
+        Await a call of the context from a thread: that of a plain agent, or of a plain
+        tool that an async agent calls.
 
         :raises RuntimeError: on the event loop's own thread, which would wait for
-            itself for ever.
+            itself.
         """
         if self._loop is None or _running_loop() is self._loop:
             promise.close()

@@ -82,9 +82,12 @@ def on_worker_start(start: Callable[[], Coroutine[Any, Any, T]]) -> PerProcess[T
 def on_worker_start(start: Callable[[], T]) -> PerProcess[T]: ...
 def on_worker_start(start: Callable[[], Any]) -> PerProcess[Any]:
     """
-    Declare that each worker process calls *start*, async or plain, before it polls, in
-    the order of declaration; what it returns is its `value`.
+    Declare that each worker process calls *start* before it polls, to open clients.
 
+    `start.value` is then what it returned, in that process. Several are called in the
+    order of declaration, each within 60 s; one that raises ends its worker.
+
+    :param start: async or plain, without arguments.
     :raises BadInputError: when it takes an argument, or yields.
     """
     parameters = inspect.signature(start).parameters.values()

@@ -188,7 +188,7 @@ class TaskError(OutlastError):
 
 class TryLater(TaskError):  # noqa: N818 - reads as what the agent says
     """
-    Retry after *after*, for instance when a service said so.
+    Raise it to be retried later, for instance when a service asks for a pause.
     """
 
     kind = "TryLater"
@@ -197,7 +197,8 @@ class TryLater(TaskError):  # noqa: N818 - reads as what the agent says
         self, after: timedelta | float, reason: str = "asked to try later"
     ) -> None:
         """
-        :param after: a timedelta, or seconds.
+        :param after: a timedelta, or seconds; at most 30 days.
+        :param reason: for the log and the report.
         :raises TypeError, ValueError: when it is neither, negative or over 30 days.
         """
         super().__init__(_words(reason))
@@ -287,7 +288,8 @@ class CircuitOpenError(TaskError):
 
 class GiveUp(TaskError):  # noqa: N818 - reads as what the agent says
     """
-    No attempt can succeed: do not retry, take the next route or bury the task.
+    Raise it when no attempt can succeed: not retried; the task takes its next route, or
+    is a dead letter with these reasons.
     """
 
     kind = "GiveUp"

@@ -20,7 +20,11 @@ from outlast.contracts.texts import SUMMARY_CHARS, digest
 
 class Approval(Contract):
     """
-    A person's leave that a task needs, and what its absence means after *within_s*.
+    A person's decision that a task needs.
+
+    :param before: "start" of the task, or each "effect" of it.
+    :param within_s: seconds to wait for the decision; None: as long as the mission may.
+    :param otherwise: the decision when nobody has decided by then.
     """
 
     before: Moment
@@ -30,7 +34,11 @@ class Approval(Contract):
 
 class Budget(Contract):
     """
-    What one task may use, over all its attempts and rounds; its time is one round's.
+    What one task may use, over all its attempts and rounds; None: no limit.
+
+    :param tokens: as `ctx.save` and `ctx.record_usage` count them.
+    :param cost: in any unit, likewise.
+    :param time_s: a round's length in seconds, waiting included.
     """
 
     tokens: int | None = Field(default=None, ge=0)
@@ -51,7 +59,16 @@ class Stored(Contract):
 
 class Task(Contract):
     """
-    One unit of agent work.
+    One unit of work for one role.
+
+    :param id: unique within the mission.
+    :param role: of the agent; "mission" for a mission as its input.
+    :param input: JSON that fits the agent's type; results of needed tasks are added to
+        it, by task id, in its field `needs`.
+    :param needs: ids of the tasks that must have ended before.
+    :param required: the mission has failed if it has; an optional one may be skipped.
+    :param approval: of a person, before it starts or acts.
+    :param budget: of tokens, cost and time, beside the mission's.
     """
 
     id: Name
@@ -66,7 +83,16 @@ class Task(Contract):
 
 class Limits(Contract):
     """
-    What a mission may use. Each cap is a promise to whoever shares the workers.
+    What a mission may use.
+
+    :param concurrency: tasks at a time.
+    :param tasks: in all, with those that agents add.
+    :param depth: of follow-ups of follow-ups.
+    :param deadline_s: seconds from its start; what has not ended then is skipped.
+    :param tokens: over all tasks; None: no limit.
+    :param cost: over all tasks, in any unit; None: no limit.
+    :param redos: how often agents may have one task redone before a person must look.
+    :param generations: how deep missions may lie within this one.
     """
 
     concurrency: int = Field(default=8, ge=1, le=100)
@@ -75,9 +101,7 @@ class Limits(Contract):
     deadline_s: float = Field(default=86_400.0, gt=0, le=30 * 86_400)
     tokens: int | None = Field(default=None, ge=0)
     cost: float | None = Field(default=None, ge=0)
-    # How often agents may have one task done again before a person must look.
     redos: int = Field(default=2, ge=0, le=10_000)
-    # How deep missions may lie within this one.
     generations: int = Field(default=3, ge=0, le=10)
 
 
@@ -92,11 +116,15 @@ class Member(Contract):
 
 class Mission(State):
     """
-    One goal, its plan and its limits.
+    One goal, its tasks and their limits.
 
-    *crew*, *heartbeat_timeout_s* and *store*, the id of the store that has the
-    mission's books, are filled in by the starter, or by the first activity where
-    Temporal alone has started it; one that is redriven after its end has a *past*.
+    The fields that are not described here are filled in when it starts.
+
+    :param id: used once; the same id with the same content joins the mission.
+    :param goal: what it is for; shown, and not interpreted.
+    :param tasks: the graph, without cycles.
+    :param limits: what it may use.
+    :param tenant: whose mission it is; batches of other tenants cannot be read.
     """
 
     # Where its effects' keys belong; None: its own id, which then is a user's name.
@@ -204,10 +232,12 @@ class Assignment(State):
 
 class Redo(Contract):
     """
-    An agent's word that *task*, which it depends on, must be done again.
+    Return it to have an earlier task redone, and with it all that depends on that.
 
-    :param result: what stands when that has been said too often; without one, a
-        person must look then.
+    :param task: id of the task, which this one depends on.
+    :param reason: what is wrong; the redone agent reads it in `ctx.redo_reason`.
+    :param result: of this task, used as degraded once `limits.redos` is reached;
+        without one, the task is then parked for a person.
     """
 
     task: Name
@@ -234,7 +264,10 @@ class Redoing(Contract):
 
 class FollowUps(Contract):
     """
-    An agent's result together with tasks that shall follow it.
+    Return it to give a result and add tasks to the mission.
+
+    :param result: of this task.
+    :param tasks: checked as those of a mission; within `limits.tasks` and `depth`.
     """
 
     result: Any = None
@@ -250,8 +283,13 @@ class FollowUps(Contract):
 
 class FanOut(Contract):
     """
-    An agent's result that many items are to be worked through by *role*, in the pool;
-    its task ends when they are.
+    Return it to have items worked through in the pool; the task ends when they are.
+
+    The task's result is `{"batch": ID, "role": ..., "items": COUNT}`, and
+    `ctx.batch_results(ID)` reads the results.
+
+    :param role: of the agent that is called for each item.
+    :param items: inputs of that agent, checked by its type.
     """
 
     role: Name

@@ -21,21 +21,23 @@ HELD_S = 60.0
 class Policy(BaseModel):
     """
     How long one attempt of a role may take and how often it may fail.
+
+    :param failures: attempts that may raise, stall or time out before the next route is
+        tried. More hides a broken agent for longer, fewer gives up on a service that
+        fails for a moment.
+    :param crashes: deaths of the process without a saved step in between, after which
+        the task runs in quarantine; only deaths there can make it a dead letter.
+    :param attempt_limit_s: seconds that one attempt may last.
+    :param stall_s: seconds without a save, an effect or `ctx.emit`, after which the
+        attempt is ended as a failure.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # Raised or timed-out attempts before the next route is tried. More hides sick
-    # agents for longer, fewer gives up on a service that hiccups.
     failures: int = Field(default=4, ge=1, le=20)
-    # Deaths of the process without a saved step in between, after which the task is a
-    # suspect: it runs alone, and only a death there convicts it. Before, a death may
-    # have been a neighbour's fault.
+    # A death outside of quarantine may have been a neighbour's fault.
     crashes: int = Field(default=2, ge=1, le=20)
-    # One attempt's whole length. Only a runaway feels it.
     attempt_limit_s: float = Field(default=900.0, gt=0, le=86_400)
-    # Alive without progress: an agent saves, acts or says something at least this
-    # often, or its attempt is ended and tried again.
     stall_s: float = Field(default=60.0, gt=0, le=86_400)
 
     @property

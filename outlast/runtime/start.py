@@ -208,9 +208,14 @@ async def start(
     """
     Start *mission*, or join it: the same id and content is the same mission.
 
-    :raises BadInputError: when it does not hold together, when its id was used for
-        other content, when the workers cannot see the store, or when the store's
-        missions live on another Temporal.
+    `await (await start(mission)).report()` waits for its end.
+
+    :param client: of Temporal; None: one by the SDK's configuration, or of the
+        development stack of this home.
+    :param store: None: the one of the settings, a file or PostgreSQL.
+    :raises BadInputError: when the mission is invalid, when its id was used for other
+        content, when the workers cannot see the store, or when the store's missions
+        live on another Temporal.
     :raises UnavailableError: when no server takes it.
     """
     resolved = resolve(mission)

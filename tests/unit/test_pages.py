@@ -4,9 +4,13 @@ What the pages point at is there.
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import outlast
+from docs import make_reference
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -27,11 +31,16 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "name"), PLACE.findall((ROOT / "docs" / "failures.md").read_text())
+    ("file", "name"),
+    [
+        place
+        for page in ("README.md", "docs/failures.md")
+        for place in PLACE.findall((ROOT / page).read_text())
+    ],
 )
 def test_what_decides_is_where_the_page_says(file: str, name: str) -> None:
     """
-    Each place in docs/failures.md is a file and, where named, a definition in it.
+    Each place that a page names is a file and, where named, a definition in it.
     """
     source = (ROOT / file).read_text()
     if name:
@@ -63,3 +72,41 @@ def defined(tree: ast.AST, within: str = "") -> set[str]:
         else:
             found |= defined(node, within)
     return found
+
+
+def test_the_reference_is_what_the_docstrings_say() -> None:
+    """
+    The page is what its script writes now, and has every public name.
+    """
+    stale = "docs/reference.md is stale: run python -m docs.make_reference"
+    assert make_reference.PAGE.read_text() == make_reference.page(), stale
+    for name in outlast.__all__:
+        assert f"### `outlast.{name}`" in make_reference.page(), name
+
+
+def test_symptoms_are_what_the_product_says() -> None:
+    """
+    What docs/troubleshooting.md quotes in its headings is in a message of the product.
+    """
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    headings = [each for each in page.splitlines() if each.startswith("### ")]
+    quoted = [each for line in headings for each in re.findall(r"`([^`]+)`", line)]
+    parts = [part.strip() for each in quoted for part in each.split("…")]
+    known = " ".join(said())
+    assert [each for each in parts if each not in known] == []
+
+
+def said() -> Iterator[str]:
+    """
+    List the strings of the product, those in pieces as one.
+    """
+    for file in [
+        *(ROOT / "outlast").rglob("*.py"),
+        *(ROOT / "workflows").rglob("*.py"),
+    ]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                texts = [each for each in node.values if isinstance(each, ast.Constant)]
+                yield "".join(str(each.value) for each in texts)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
