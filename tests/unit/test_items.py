@@ -4,6 +4,7 @@ The items of batches: numbered once, read as they came, done or given up but not
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -676,6 +677,57 @@ def test_a_folder_is_refused_where_its_agent_takes_no_documents(tmp_path: Path) 
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(BadInputError, match="a path: path: no such field"):
         source(str(tmp_path), lambda item, text: "path: no such field")
+
+
+def paths(root: Path) -> list[str]:
+    given = source(str(root)).items()
+    return [
+        Path(json.loads(each.body)["path"]).relative_to(root).as_posix()
+        for each in given
+    ]
+
+
+def test_each_file_of_a_folder_is_an_item(tmp_path: Path) -> None:
+    """
+    Of every kind, by its whole path, in the same order on every run. Hidden files are
+    none, nor is what a link leads to outside.
+    """
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for each in ("b.json", "a/z.txt", "a.bin", ".hidden/x", ".x", "../outside/secret"):
+        (root / each).parent.mkdir(parents=True, exist_ok=True)
+        (root / each).resolve().write_text("x")
+    (root / "link").symlink_to(outside / "secret")
+    (root / "folder").symlink_to(outside)
+    (root / "circle").symlink_to(root)
+    (root / "same").symlink_to(root / "b.json")
+    assert paths(root) == ["a.bin", "a/z.txt", "b.json", "same"]
+
+
+def test_a_folder_without_a_file_has_no_items(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(BadInputError, match="holds no file"):
+        source(str(tmp_path))
+
+
+def test_no_file_is_left_out_because_its_folder_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Its name is said, and nothing starts.
+    """
+    (tmp_path / "a.txt").write_text("x")
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    scan = os.scandir
+
+    def refuse(path: str) -> Any:  # chmod refuses root nothing
+        if Path(path) == locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(BadInputError, match="locked cannot be read: Permission"):
+        source(str(tmp_path))
 
 
 def test_an_item_over_the_cap_is_named_and_the_next_one_read() -> None:

@@ -16,6 +16,7 @@ from drills.postgres import Postgres
 from outlast.crew.library import library
 from outlast.crew.library.library import library_id, update
 from outlast.crew.library.tables import OWNER, STEPS, metadata
+from outlast.store import migrate
 from outlast.store.database import Store
 from tests.unit.document_fakes import folder_of
 
@@ -103,6 +104,18 @@ def test_each_step_is_taken_once(where: Path | str) -> None:
             store.extend("mine", steps)
             assert tables(store) & {"one", "two"} == expected
             store.close()
+
+
+def test_an_older_release_takes_nothing_back(store: Store) -> None:
+    """
+    Not even where both came at once, and the newer one was first.
+    """
+    taken = []
+    steps = [lambda _: taken.append(1), lambda _: taken.append(2)]
+    for some in (steps, steps[:1], steps):
+        with store._database.migrating() as connection:
+            migrate.extend(connection, "steps.mine", some)
+    assert taken == [1, 2]
 
 
 def test_a_step_that_fails_leaves_nothing(where: Path | str) -> None:
