@@ -65,9 +65,9 @@ def test_the_environment_goes_first(
     monkeypatch.setenv("OUTLAST_AGENTS", "")  # as compose files leave it
     monkeypatch.chdir(root / "deep" / "down")
     (root / ".env").write_text("OUTLAST_SLOTS=7\n")
-    monkeypatch.delenv("OUTLAST_SLOTS", raising=False)
+    monkeypatch.setenv("OUTLAST_SLOTS", "4")
+    monkeypatch.delenv("OUTLAST_SLOTS")  # and so what the file sets is put back
     found = module.settings.__wrapped__()
-    monkeypatch.setenv("OUTLAST_SLOTS", "4")  # so that it is put back
     assert found.home == Path("elsewhere")
     assert found.slots == 7
     assert found.users_modules[0] == "shop.agents"
