@@ -294,7 +294,7 @@ def cancel_on_stop() -> None:
 
 
 def _tell_interrupted(mission: Mission, options: Options) -> None:
-    where = " on the state in OUTLAST_HOME (`make dev`)" if options.embedded else ""
+    where = " on the state in OUTLAST_HOME (`outlast dev`)" if options.embedded else ""
     tell(
         f"\nmission {mission.id} is kept and goes on as soon as workers run{where}; "
         f"look with: outlast status {mission.id}",

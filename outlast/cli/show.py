@@ -140,7 +140,7 @@ def show_list(as_json: bool) -> None:
         if each.interruption:
             tell(f"    {interrupted(each.id, each.interruption)}")
     if not entries:
-        print("no missions yet: try `make run`")
+        tell("no missions yet: start one with `outlast run FILE --embedded`")
 
 
 def show_pruned(older_than_days: float, as_json: bool) -> None:
@@ -258,4 +258,4 @@ def print_end(conducted: Conducted) -> None:
     if conducted.ui and conducted.ui_stays:
         print(f"Web UI   {conducted.ui}")
     elif conducted.ui:
-        print("Web UI   stops with this command; look again with: make dev")
+        tell("Web UI   stops with this command; look again with: outlast dev")

