@@ -187,12 +187,15 @@ class Ground:
         the poll and the first record, is in no recorder: its parent asked the server.
         """
         told = [each for course in self.courses for each in course.attempts()]
-        noticed = Counter(each["noticed_by"] for each in told if each["noticed_by"])
+        ends = [each["previous_failure"] for each in told]
+        noticed = Counter(filter(None, ends))
         for cause, count in noticed.most_common():
-            waits = [each["after_s"] for each in told if each["noticed_by"] == cause]
+            waits = [
+                each["after_s"] for each in told if each["previous_failure"] == cause
+            ]
             known = [each for each in waits if each is not None]
-            after = f"; next after {statistics.median(known):.2f} s" if known else ""
-            self.findings.note(f"{count} attempts ended by: {cause}{after}")
+            more = f"; next after {statistics.median(known):.2f} s" if known else ""
+            self.findings.note(f"{count} attempts ended by: {cause}{more}")
 
 
 @asynccontextmanager

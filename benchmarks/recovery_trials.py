@@ -141,7 +141,7 @@ class Trials:
         assert row.worst is not None
         told = self.home.starter("explain", row.worst.mission, "--json")
         row.cause = next(
-            str(each["noticed_by"])
+            str(each["previous_failure"])
             for each in told.json["attempts"]
             if (each["task"], each["attempt"]) == (row.worst.task, row.worst.attempt)
         )

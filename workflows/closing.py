@@ -12,7 +12,8 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 
-from outlast.contracts.errors import BATCH_FAILED, MISSION_FAILED, BadInputError
+from outlast.contracts.errors import BadInputError
+from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.contracts.models import Mission, Opening
 from outlast.contracts.plan import mission_status
@@ -66,7 +67,7 @@ def failure_of(report: Report) -> ApplicationError:
     return ApplicationError(
         f"mission {report.mission} failed: {shorten(lacks, CAUSE_CHARS)}; {again}",
         report,
-        type=MISSION_FAILED,
+        type=FailureType.MISSION_FAILED,
         non_retryable=True,
     )
 
@@ -78,7 +79,7 @@ def failure_of_batch(report: BatchReport) -> ApplicationError:
     return ApplicationError(
         f"batch {report.batch} failed: {shorten(report.failed or '', CAUSE_CHARS)}",
         report,
-        type=BATCH_FAILED,
+        type=FailureType.BATCH_FAILED,
         non_retryable=True,
     )
 

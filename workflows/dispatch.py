@@ -17,6 +17,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError
 
+from outlast.contracts.failures import Detector
 from outlast.contracts.ids import AttemptId, alone_queue_of, queue_of
 from outlast.contracts.models import Answer, Assignment, Checkpoint, DispatchState
 from outlast.contracts.policies import (
@@ -47,7 +48,13 @@ RETRIES = RetryPolicy(
 # After these the task goes on, or nobody waits for its answer any more.
 UNASKED = {Next.ASK, Next.SKIP}
 
-BY_OTHERS = "its attempt was completed from outside, with what is no answer"
+COMPLETED_OUTSIDE = Verdict(
+    Next.AGAIN_HANDED_ON,
+    "its attempt was completed from outside, with what is no answer",
+    detected_by=Detector.OUTSIDE,
+)
+
+RENEWED = "its mission goes on in a new run"
 
 AGAIN = {
     Next.AGAIN_CRASHED,
@@ -154,7 +161,8 @@ class Pursuit:
         told = {
             "policy": self.assignment.policy.model_copy(update=allowed),
             "checkpoint": state.checkpoint,
-            "noticed_by": state.noticed_by,
+            "previous_failure": state.previous_failure,
+            "detected_by": state.detected_by,
         }
         self.assignment = self.assignment.model_copy(update=told)
 
@@ -173,7 +181,8 @@ class Pursuit:
             wait_s=self._wait_s,
             failures=self.assignment.policy.failures,
             checkpoint=self.assignment.checkpoint,
-            noticed_by=self.assignment.noticed_by,
+            previous_failure=self.assignment.previous_failure,
+            detected_by=self.assignment.detected_by,
         )
 
     @property
@@ -206,8 +215,9 @@ class Pursuit:
         """
         Let effects of the next attempt happen, or have earlier ones stand for them.
         """
-        allowed = {"approved": [*approved], "skipped": [*skipped], "noticed_by": None}
-        self.assignment = self.assignment.model_copy(update=allowed)
+        allowed = {"approved": [*approved], "skipped": [*skipped]}
+        nothing = {"previous_failure": None, "detected_by": None}
+        self.assignment = self.assignment.model_copy(update={**allowed, **nothing})
 
     async def run(self) -> Answer | Verdict:
         """
@@ -227,12 +237,11 @@ class Pursuit:
             else:
                 if answer is not None:
                     return answer
-                verdict = Verdict(Next.AGAIN_HANDED_ON, BY_OTHERS)
+                verdict = COMPLETED_OUTSIDE
             if self._handed_back and verdict.next in HANDED_BACK and not told_to_end():
                 self.numbers.pass_over(verdict.dispatch)
-                self._take_over(
-                    replace(verdict, cause="its mission goes on in a new run")
-                )
+                drained = Detector.DRAIN
+                self._take_over(replace(verdict, cause=RENEWED, detected_by=drained))
                 continue
             verdict = self._weigh(verdict)
             if told_to_end():
@@ -311,7 +320,8 @@ class Pursuit:
         """
         known = [self.assignment.checkpoint, verdict.checkpoint]
         told = {
-            "noticed_by": shorten(verdict.cause, CAUSE_CHARS),
+            "previous_failure": shorten(verdict.cause, CAUSE_CHARS),
+            "detected_by": verdict.detected_by,
             # One that ended before it had resumed reports an empty checkpoint.
             "checkpoint": max(filter(None, known), key=_seq, default=None),
         }

@@ -13,7 +13,8 @@ from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from outlast.contracts.errors import BAD_INPUT, BadInputError, NewerStateError
+from outlast.contracts.errors import BadInputError, NewerStateError
+from outlast.contracts.failures import FailureType
 from outlast.contracts.models import Mission
 from outlast.contracts.pool import Batch, PoolState
 from outlast.contracts.texts import CAUSE_CHARS, shorten
@@ -119,4 +120,4 @@ def refusal(error: BadInputError | ActivityError) -> ApplicationError:
     """
     told = error.cause if isinstance(error, ActivityError) else error
     words = told.message if isinstance(told, ApplicationError) else str(told or error)
-    return ApplicationError(words, type=BAD_INPUT, non_retryable=True)
+    return ApplicationError(words, type=FailureType.BAD_INPUT, non_retryable=True)

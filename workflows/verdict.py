@@ -36,18 +36,12 @@ from temporalio.exceptions import TimeoutError as TimedOut
 
 from outlast.contracts.approvals import WantedEffect
 from outlast.contracts.errors import (
-    CRASHED,
-    DRAINED,
-    NEVER_STARTED,
-    STALE,
-    STORE_AWAY,
-    ApprovalNeededError,
-    BudgetSpentError,
     NewerStateError,
-    ParkedError,
     StoreAwayError,
     StoreLostError,
 )
+from outlast.contracts.failure_details import FailureDetails
+from outlast.contracts.failures import Detector, FailureType
 from outlast.contracts.models import Beat, Checkpoint
 from outlast.contracts.quarantine import UNSEEN, Death
 
@@ -57,13 +51,25 @@ from outlast.contracts.quarantine import UNSEEN, Death
 # because it could not read them.
 LEFT_TO_THE_WORKFLOW = ["TemporalTimeout:Heartbeat", "TemporalTimeout:StartToClose"]
 
-# What the parent of a fleet reports of a process that is dead, and how one of the
-# release before meant it, which told nothing of its end.
-DEATHS = {CRASHED, NEVER_STARTED}
+# The death of a process of which nothing else is told.
 UNTOLD = Death(own=True)
 
 
-UNREAD = {each.__name__ for each in (NewerStateError, StoreAwayError, StoreLostError)}
+# By the name of what its decoding has raised.
+UNREAD = {
+    NewerStateError.__name__: Detector.NEWER_STATE,
+    StoreAwayError.__name__: Detector.STORE,
+    StoreLostError.__name__: Detector.STORE,
+}
+
+# What has noticed an end of which only the type is known.
+DETECTED: dict[str, Detector] = {
+    FailureType.CRASHED: Detector.EXIT,
+    FailureType.NEVER_STARTED: Detector.EXIT,
+    FailureType.DRAINED: Detector.DRAIN,
+    FailureType.STORE_AWAY: Detector.STORE,
+    FailureType.STALE: Detector.SUPERSEDED,
+}
 
 
 class Next(Enum):
@@ -83,6 +89,20 @@ class Next(Enum):
     ASK = auto()
 
 
+DECIDED: dict[str, Next] = {
+    FailureType.CRASHED: Next.AGAIN_CRASHED,
+    FailureType.NEVER_STARTED: Next.AGAIN_CRASHED,
+    FailureType.DRAINED: Next.AGAIN_HANDED_ON,
+    # The server's own tries are used up: it is dispatched anew.
+    FailureType.STORE_AWAY: Next.AGAIN_HANDED_ON,
+    # Superseded, yet the server still waited for it: no other attempt will report.
+    FailureType.STALE: Next.AGAIN_SUPERSEDED,
+    FailureType.PARKED: Next.PARK,
+    FailureType.BUDGET_SPENT: Next.SPENT,
+    FailureType.APPROVAL_NEEDED: Next.ASK,
+}
+
+
 @dataclass(frozen=True)
 class Verdict:
     """
@@ -97,6 +117,7 @@ class Verdict:
     dispatch: int = 0  # of the attempt that has superseded it
     wanted: Sequence[WantedEffect] = ()  # what a person is asked about
     death: Death = UNSEEN  # what is known of its process's end
+    detected_by: Detector = Detector.FAILURE
 
 
 def judge(error: ActivityError) -> Verdict:
@@ -111,6 +132,7 @@ def judge(error: ActivityError) -> Verdict:
                 "heartbeat timeout",
                 _beaten(beats),
                 unbegun=not beats,
+                detected_by=Detector.HEARTBEAT,
             )
         case TimedOut() as late:
             # Where the server was to count them, its retries are spent by now.
@@ -120,6 +142,7 @@ def judge(error: ActivityError) -> Verdict:
                 Next.AGAIN_TOO_LONG if ours else Next.NEXT_ROUTE,
                 f"timed out: {late.message}",
                 _beaten(late.last_heartbeat_details),
+                detected_by=Detector.TIMEOUT,
             )
         case CancelledError():
             return Verdict(Next.SKIP, "cancelled")
@@ -129,91 +152,35 @@ def judge(error: ActivityError) -> Verdict:
 
 
 def _raised(error: ApplicationError) -> Verdict:
-    checkpoint, attempts = _details(error.details)
-    if _unread(error):
-        return Verdict(Next.AGAIN_HANDED_ON, f"not read: {error.cause}")
-    decided = {
-        CRASHED: Next.AGAIN_CRASHED,
-        NEVER_STARTED: Next.AGAIN_CRASHED,
-        DRAINED: Next.AGAIN_HANDED_ON,
-        # The server's own tries are used up: it is dispatched anew.
-        STORE_AWAY: Next.AGAIN_HANDED_ON,
-        # Superseded, yet the server still waited for it: no other attempt will report.
-        STALE: Next.AGAIN_SUPERSEDED,
-        ParkedError.kind: Next.PARK,
-        BudgetSpentError.kind: Next.SPENT,
-        ApprovalNeededError.kind: Next.ASK,
-    }.get(error.type or "", Next.NEXT_ROUTE)
+    if (unread := _unread(error)) is not None:
+        cause = f"not read: {error.cause}"
+        return Verdict(Next.AGAIN_HANDED_ON, cause, detected_by=unread)
+    told = FailureDetails.of(error.details) or FailureDetails(
+        detected_by=DETECTED.get(error.type or "", Detector.FAILURE),
+        death=UNSEEN if error.details or error.type != FailureType.CRASHED else UNTOLD,
+    )
     return Verdict(
-        decided,
+        DECIDED.get(error.type or "", Next.NEXT_ROUTE),
         error.message,
-        checkpoint,
-        attempts,
-        unbegun=error.type == NEVER_STARTED,
-        dispatch=_dispatch(error.details) if error.type == STALE else 0,
-        wanted=_wanted(error.details) if decided is Next.ASK else (),
-        death=_death(error),
+        told.checkpoint,
+        told.attempts,
+        unbegun=error.type == FailureType.NEVER_STARTED,
+        dispatch=told.dispatch,
+        wanted=tuple(told.wanted),
+        death=told.death,
+        detected_by=told.detected_by,
     )
 
 
-def _dispatch(details: Sequence[object]) -> int:
+def _unread(error: ApplicationError) -> Detector | None:
     """
-    Read which dispatch has superseded an attempt.
-    """
-    match details:
-        case [_, _, int(dispatch), *_]:
-            return dispatch
-    return 0
-
-
-def _death(error: ApplicationError) -> Death:
-    """
-    Read what the parent of a fleet has seen of the end of a process.
-    """
-    match error.details:
-        case [_, _, seen, *_] if error.type in DEATHS:
-            try:
-                return Death.model_validate(seen)
-            except ValidationError:
-                return UNSEEN
-        case _ if error.type == CRASHED:
-            return UNTOLD
-    return UNSEEN
-
-
-def _wanted(details: Sequence[object]) -> Sequence[WantedEffect]:
-    """
-    Read the effects that an attempt wants approved.
-    """
-    match details:
-        case [_, _, list(wanted), *_]:
-            try:
-                return [WantedEffect.model_validate(each) for each in wanted]
-            except ValidationError:
-                return ()
-    return ()
-
-
-def _unread(error: ApplicationError) -> bool:
-    """
-    Say whether no worker that was asked could read the task: it is of a newer release,
-    see `State`, or its input lies in the store, which is away.
+    Say why no worker that was asked could read the task: it is of a newer release, see
+    `State`, or its input lies in the store, which is away. None where one could.
     """
     cause = error.cause
-    return isinstance(cause, ApplicationError) and cause.type in UNREAD
-
-
-def _details(details: Sequence[object]) -> tuple[Checkpoint | None, int]:
-    """
-    Read the checkpoint and the number of attempts, if it was us who wrote them.
-    """
-    match details:
-        case [saved, int(attempts), *_]:
-            try:
-                return Checkpoint.model_validate(saved), attempts
-            except ValidationError:
-                return None, attempts
-    return None, 0
+    if not isinstance(cause, ApplicationError):
+        return None
+    return UNREAD.get(cause.type or "")
 
 
 def _beaten(details: object) -> Checkpoint | None:

@@ -6,6 +6,8 @@ Called from the event loop, but for breakers, whose services are asked in thread
 
 from typing import Protocol
 
+from outlast.contracts.failures import Detector
+
 BEATS = "beats"  # signs of life that were sent
 PARKED = "parked"  # tasks that ended parked
 DEAD_TASKS = "dead_tasks"
@@ -25,10 +27,10 @@ class Counts(Protocol):
         Count one more of *name*.
         """
 
-    def recovered(self, noticed_by: str, after_s: float) -> None:
+    def recovered(self, detected_by: Detector, after_s: float) -> None:
         """
-        Count that a task goes on after what *noticed_by* says, *after_s* after the
-        last sign of the attempt before.
+        Count that a task goes on, *after_s* after the last sign of the attempt before,
+        whose end *detected_by* has noticed.
         """
 
     def breaker_turned(self, service: str, state: str) -> None:
@@ -45,7 +47,7 @@ class Nobody:
     def count(self, name: str) -> None:
         pass
 
-    def recovered(self, noticed_by: str, after_s: float) -> None:
+    def recovered(self, detected_by: Detector, after_s: float) -> None:
         pass
 
     def breaker_turned(self, service: str, state: str) -> None:
@@ -69,11 +71,11 @@ def count(name: str) -> None:
     _listening[0].count(name)
 
 
-def recovered(noticed_by: str, after_s: float) -> None:
+def recovered(detected_by: Detector, after_s: float) -> None:
     """
     Count a recovery.
     """
-    _listening[0].recovered(noticed_by, after_s)
+    _listening[0].recovered(detected_by, after_s)
 
 
 def breaker_turned(service: str, state: str) -> None:

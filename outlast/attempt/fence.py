@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from outlast.attempt.attempt_order import AttemptOrder, is_last_of_run, run_of
 from outlast.attempt.permit import ANYTHING, Permits
 from outlast.contracts.errors import StaleAttemptError, UnknownRunError
+from outlast.contracts.failures import FailureType
 from outlast.contracts.models import Assignment
 from outlast.contracts.scopes import Scope
 from outlast.store.database import Store
@@ -175,7 +176,9 @@ class Fence:
         again = tries is not None and tries.again()
 
         def put(connection: sa.Connection) -> int:
-            closed = self._close_line(connection, claim, ending, self._clock(), trace)
+            closed = self._close_line(
+                connection, claim, ending, self._clock(), trace, FailureType.FAILED
+            )
             if closed or not again:
                 count = sa.update(claims).where(of(claims, claim))
                 connection.execute(count.values(failures=claims.c.failures + 1))
@@ -186,12 +189,18 @@ class Fence:
 
         return self._write(claim, "failure", put)
 
-    def ended(self, claim: Claim, ending: str, trace: str = "") -> None:
+    def ended(
+        self,
+        claim: Claim,
+        ending: str,
+        trace: str = "",
+        kind: FailureType | None = None,
+    ) -> None:
         """
         Close the attempt's line for any other reason, stale or not.
         """
         with self.store.write(durable=False) as connection:
-            self._close_line(connection, claim, ending, self._clock(), trace)
+            self._close_line(connection, claim, ending, self._clock(), trace, kind)
 
     def _take(
         self,
@@ -253,7 +262,8 @@ class Fence:
             "pid": os.getpid(),
             "started_at": now,
             "resumed_seq": 0,
-            "noticed_by": assignment.noticed_by,
+            "previous_failure": assignment.previous_failure,
+            "detected_by": assignment.detected_by,
             "after_s": after_s,
         }
         connection.execute(OPEN_LINE, line)
@@ -308,11 +318,12 @@ class Fence:
         ending: str,
         now: float,
         trace: str = "",
+        kind: FailureType | None = None,
     ) -> bool:
         """
         Say how the attempt has ended, once; False where that is said already.
         """
-        how = {"now": now, "how": ending, "trace": trace or None}
+        how = {"now": now, "how": ending, "trace": trace or None, "kind": kind}
         closed = connection.execute(CLOSE_LINE, {**of_line(claim), **how})
         return closed.rowcount == 1
 

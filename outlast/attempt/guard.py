@@ -33,6 +33,7 @@ from outlast.attempt.results import answer_of, encode_item, lean
 from outlast.attempt.runs import in_order
 from outlast.attempt.spans import Attributes, about, describe, span
 from outlast.contracts.errors import GiveUp, StalledError
+from outlast.contracts.failures import Detector
 from outlast.contracts.ids import FanOutId
 from outlast.contracts.models import (
     Answer,
@@ -160,10 +161,13 @@ class Attempt:
         told of its agent's call.
         """
         whose = about(claim, self.agent.role, self.checkpoint.seq)
-        noticed_by = FAILED_BEFORE if self.retried else self.assignment.noticed_by
-        if noticed_by and claim.after_s is not None:
-            recovered(noticed_by, claim.after_s)
-            whose["outlast.noticed_by"] = noticed_by
+        asked = self.assignment
+        detected_by = Detector.FAILURE if self.retried else asked.detected_by
+        if detected_by and claim.after_s is not None:
+            failure = FAILED_BEFORE if self.retried else asked.previous_failure
+            recovered(detected_by, claim.after_s)
+            whose["outlast.detected_by"] = detected_by
+            whose["outlast.previous_failure"] = failure or ""
             whose["outlast.after_s"] = claim.after_s
         describe(whose)
         return {**whose, **genai.invoking(self.agent.role, self.agent.version)}

@@ -16,7 +16,8 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from outlast.attempt.ends import NOBODYS_FAULT
-from outlast.contracts.errors import STORE_AWAY
+from outlast.contracts.failure_details import FailureDetails
+from outlast.contracts.failures import Detector, FailureType
 from outlast.store.database import Store
 
 T = TypeVar("T")
@@ -28,6 +29,9 @@ LOOK_S = 0.1
 # A store that is away is asked again ever later, up to so long.
 AGAIN_FIRST_S = 0.5
 AGAIN_MOST_S = 30.0
+
+
+STORE_AWAY = FailureDetails(detected_by=Detector.STORE)
 
 
 async def give_back(work: asyncio.Task[Any] | None, store: Store) -> str:
@@ -44,7 +48,9 @@ async def give_back(work: asyncio.Task[Any] | None, store: Store) -> str:
         await asyncio.sleep(LOOK_S)
 
 
-def uncounted(why: str, store: Store, *details: Any) -> ApplicationError:
+def uncounted(
+    why: str, store: Store, details: FailureDetails = STORE_AWAY
+) -> ApplicationError:
     """
     Make the error that has the server try again, counted against nobody.
     """
@@ -53,8 +59,8 @@ def uncounted(why: str, store: Store, *details: Any) -> ApplicationError:
     pause_s = min(AGAIN_MOST_S, max(AGAIN_FIRST_S, away_s / 4))
     return ApplicationError(
         why,
-        *details,
-        type=STORE_AWAY,
+        details.dump(),
+        type=FailureType.STORE_AWAY,
         next_retry_delay=timedelta(seconds=pause_s),
     )
 

@@ -40,9 +40,6 @@ from outlast.attempt.handback import give_back, uncounted
 from outlast.attempt.hands import Hand
 from outlast.attempt.traces import tell
 from outlast.contracts.errors import (
-    DRAINED,
-    FAILED,
-    STALE,
     ApprovalNeededError,
     ExitedError,
     HeldError,
@@ -52,6 +49,8 @@ from outlast.contracts.errors import (
     StoreError,
     TryLater,
 )
+from outlast.contracts.failure_details import FailureDetails
+from outlast.contracts.failures import Detector, FailureType
 from outlast.contracts.models import Answer, Assignment, Beat, Checkpoint
 from outlast.contracts.policies import backoff_s
 from outlast.contracts.texts import CAUSE_CHARS, shorten
@@ -201,10 +200,10 @@ async def _cancelled(
     details = activity.cancellation_details()
     if left or (details is not None and details.worker_shutdown):
         # Whoever takes over is waited for, the line in the books is not.
-        _close(attempt, "handed on: the worker drained")
-        return _error(attempt, "the worker drained", DRAINED, final=True)
+        _close(attempt, "handed on: the worker drained", kind=FailureType.DRAINED)
+        return _drained(attempt, "the worker drained")
     if away.done() and not away.cancelled():
-        _close(attempt, "handed on: the store is away")
+        _close(attempt, "handed on: the store is away", kind=FailureType.STORE_AWAY)
         return _uncounted(attempt, away.result())
     await _end(attempt, "cancelled")
     return asyncio.CancelledError()
@@ -213,16 +212,20 @@ async def _cancelled(
 async def _failed(attempt: Guarded, error: Exception) -> ApplicationError:
     cause, words = told(error), words_of(error)
     if isinstance(error, StaleAttemptError):
-        await _end(attempt, "refused: stale")
+        await _end(attempt, "refused: stale", kind=FailureType.STALE)
         return _stale(attempt, error)
     if isinstance(error, HeldError):
-        await _end(attempt, "handed on: held by the mesh")
-        return _error(attempt, words, DRAINED, final=True)
+        kind = FailureType.DRAINED
+        await _end(attempt, "handed on: held by the mesh", kind=kind)
+        return _drained(attempt, words)
     cause, trace = tell(error, cause)
     if isinstance(error, FINAL):
-        await _end(attempt, cause, trace)
+        asks = isinstance(error, ApprovalNeededError)
+        await _end(attempt, words if asks else cause, trace, error.kind)
         _log(attempt, error, cause, trace)
-        return _error(attempt, words, error.kind, final=True, told=_wanted(error))
+        wanted = error.wanted if isinstance(error, ApprovalNeededError) else []
+        details = _details(attempt, Detector.FAILURE, wanted=wanted)
+        return _error(words, error.kind, details, final=True)
     trouble = attempt.place.ledger.store.calls.trouble
     if isinstance(error, NOBODYS_FAULT):
         return _uncounted(attempt, words)
@@ -240,7 +243,8 @@ async def _failed(attempt: Guarded, error: Exception) -> ApplicationError:
     final = failures >= attempt.assignment.policy.failures
     later = error.after if isinstance(error, TryLater) else None
     delay = later or timedelta(seconds=backoff_s(failures))
-    return _error(attempt, cause, FAILED, final, delay)
+    details = _details(attempt, Detector.FAILURE)
+    return _error(cause, FailureType.FAILED, details, final, delay)
 
 
 def _log(attempt: Guarded, error: Exception, cause: str, trace: str) -> None:
@@ -256,30 +260,36 @@ def _log(attempt: Guarded, error: Exception, cause: str, trace: str) -> None:
     logger.warning("attempt.failed %s/%s: %s%s", *whose, cause, more)
 
 
-async def _end(attempt: Guarded, ending: str, trace: str = "") -> None:
+async def _end(
+    attempt: Guarded, ending: str, trace: str = "", kind: FailureType | None = None
+) -> None:
     """
     Close the attempt's line; the books must not change what becomes of the task, nor
     for long when.
     """
-    await asyncio.wait({_close(attempt, ending, trace)}, timeout=CLOSED_S)
+    await asyncio.wait({_close(attempt, ending, trace, kind)}, timeout=CLOSED_S)
 
 
-def _close(attempt: Guarded, ending: str, trace: str = "") -> asyncio.Future[None]:
+def _close(
+    attempt: Guarded, ending: str, trace: str = "", kind: FailureType | None = None
+) -> asyncio.Future[None]:
     """
     Begin to close the attempt's line.
     """
-    closing = asyncio.ensure_future(_write_end(attempt, ending, trace))
+    closing = asyncio.ensure_future(_write_end(attempt, ending, trace, kind))
     _closing.add(closing)
     closing.add_done_callback(_closing.discard)
     return closing
 
 
-async def _write_end(attempt: Guarded, ending: str, trace: str) -> None:
+async def _write_end(
+    attempt: Guarded, ending: str, trace: str, kind: FailureType | None
+) -> None:
     ledger = attempt.place.ledger
     if attempt.claim is None:
         return
     try:
-        await ledger.store.run(ledger.ended, attempt.claim, ending, trace)
+        await ledger.store.run(ledger.ended, attempt.claim, ending, trace, kind)
     except StoreError as error:
         activity.logger.warning("attempt.unclosed: %s", error)
     except Exception:
@@ -306,45 +316,46 @@ async def _count(attempt: Guarded, cause: str, trace: str) -> int:
         return activity.info().attempt
 
 
-def _wanted(error: Exception) -> tuple[Any, ...]:
-    """
-    List the effects that a person is to approve, as a detail for the workflow.
-    """
-    if not isinstance(error, ApprovalNeededError):
-        return ()
-    return ([each.model_dump(mode="json") for each in error.wanted],)
-
-
 def _stale(attempt: Guarded, error: StaleAttemptError) -> ApplicationError:
     """
     Report which dispatch has superseded the attempt. Should the server still wait for
     it, as one that was restored from a backup may, the next one comes after that.
     """
     last = dispatch_of(error.highest)
-    return _error(attempt, str(error), STALE, final=True, told=(last,))
+    details = _details(attempt, Detector.SUPERSEDED, dispatch=last)
+    return _error(str(error), FailureType.STALE, details, final=True)
+
+
+def _drained(attempt: Guarded, why: str) -> ApplicationError:
+    details = _details(attempt, Detector.DRAIN)
+    return _error(why, FailureType.DRAINED, details, final=True)
 
 
 def _uncounted(attempt: Guarded, why: str) -> ApplicationError:
-    saved = attempt.checkpoint.model_dump(mode="json")
-    number = attempt.claim.attempt if attempt.claim else 0
     store = attempt.place.ledger.store
-    return uncounted(shorten(why, CAUSE_CHARS), store, saved, number)
+    details = _details(attempt, Detector.STORE)
+    return uncounted(shorten(why, CAUSE_CHARS), store, details)
+
+
+def _details(attempt: Guarded, detected_by: Detector, **more: Any) -> FailureDetails:
+    return FailureDetails(
+        detected_by=detected_by,
+        checkpoint=attempt.checkpoint,
+        attempts=attempt.claim.attempt if attempt.claim else 0,
+        **more,
+    )
 
 
 def _error(
-    attempt: Guarded,
     message: str,
-    kind: str,
+    kind: FailureType,
+    details: FailureDetails,
     final: bool,
     delay: timedelta | None = None,
-    told: tuple[Any, ...] = (),
 ) -> ApplicationError:
-    number = attempt.claim.attempt if attempt.claim else 0
     return ApplicationError(
         message,
-        attempt.checkpoint.model_dump(mode="json"),
-        number,
-        *told,
+        details.dump(),
         type=kind,
         non_retryable=final,
         next_retry_delay=delay,

@@ -16,12 +16,9 @@ from outlast.attempt.counts import DEAD_TASKS, PARKED, count
 from outlast.attempt.current_run import order_of
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.runs import in_order
-from outlast.contracts.errors import (
-    BAD_INPUT,
-    STALE,
-    BadInputError,
-    StaleAttemptError,
-)
+from outlast.contracts.errors import BadInputError, StaleAttemptError
+from outlast.contracts.failure_details import FailureDetails
+from outlast.contracts.failures import Detector, FailureType
 from outlast.contracts.models import Answer, Assignment, Mission, Opening, filled_in
 from outlast.contracts.reports import Report, Status
 from outlast.contracts.texts import SUMMARY_CHARS, digest, shorten
@@ -63,7 +60,7 @@ def open_mission(
             await store.run(books.open, mission)
         except BadInputError as error:
             raise ApplicationError(
-                str(error), type=BAD_INPUT, non_retryable=True
+                str(error), type=FailureType.BAD_INPUT, non_retryable=True
             ) from None
         await store.run(books.reopen, mission.id)
         return lacked
@@ -99,9 +96,11 @@ def record_report(
             )
             await store.run(ledger.record, claim, answer, json.loads(text))
         except StaleAttemptError as stale:
-            last = dispatch_of(stale.highest)
+            details = FailureDetails(
+                detected_by=Detector.SUPERSEDED, dispatch=dispatch_of(stale.highest)
+            )
             raise ApplicationError(
-                str(stale), None, 0, last, type=STALE, non_retryable=True
+                str(stale), details.dump(), type=FailureType.STALE, non_retryable=True
             ) from None
 
     return record

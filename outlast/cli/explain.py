@@ -10,12 +10,10 @@ from typing import Any
 
 from outlast.cli.home import entry_of, open_store
 from outlast.cli.show import state_word
-from outlast.contracts.errors import ApprovalNeededError
+from outlast.contracts.failures import FailureType
 from outlast.runtime.called import tell
 from outlast.store.books import Books
 from outlast.store.effects import NO_END
-
-ASKS = f"{ApprovalNeededError.__name__}: "
 
 
 def show_story(mission: str, as_json: bool, traces: bool = False) -> None:
@@ -52,8 +50,8 @@ def line(attempt: dict[str, Any], over: bool) -> str:
     at = time.strftime("%H:%M:%S", time.localtime(attempt["started_at"]))
     told = [f"{at} {attempt['task']:<14} attempt {attempt['attempt']}"]
     told.append(f"{attempt['route']} on {attempt['host']} pid {attempt['pid']}")
-    if attempt["noticed_by"]:
-        told.append(f"after {attempt['noticed_by']}")
+    if attempt["previous_failure"]:
+        told.append(f"after {attempt['previous_failure']}")
     if attempt["after_s"] is not None:
         told.append(f"{attempt['after_s']:.2f} s after the last sign")
     if attempt["resumed_seq"]:
@@ -65,16 +63,15 @@ def line(attempt: dict[str, Any], over: bool) -> str:
 def _ending(attempt: dict[str, Any], over: bool) -> str:
     if attempt["ended_at"] is None:
         return NO_END if over else f"{NO_END} yet"
-    if attempt["ending"] == NO_END:
+    if attempt["failure_type"] == FailureType.NOT_RECORDED:
         return NO_END  # when its line was closed says nothing of when it died
     took = attempt["ended_at"] - attempt["started_at"]
-    return f"{_told(attempt['ending'])} after {took:.2f} s"
+    return f"{_told(attempt)} after {took:.2f} s"
 
 
-def _told(ending: str) -> str:
+def _told(attempt: dict[str, Any]) -> str:
     """
     Tell a request for approval as one: the agent raises it, but nothing has failed.
     """
-    if ending.startswith(ASKS):
-        return f"asks for approval of {ending.removeprefix(ASKS)}"
-    return ending
+    asks = attempt["failure_type"] == FailureType.APPROVAL_NEEDED
+    return f"asks for approval of {attempt['ending']}" if asks else attempt["ending"]

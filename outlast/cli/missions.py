@@ -26,12 +26,8 @@ from outlast.attempt.spans import describe, span
 from outlast.cli.edge import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
 from outlast.cli.follow import follow, screen
 from outlast.cli.home import open_store
-from outlast.contracts.errors import (
-    BAD_INPUT,
-    BadInputError,
-    OutlastError,
-    UnavailableError,
-)
+from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
+from outlast.contracts.failures import FailureType
 from outlast.contracts.models import Mission
 from outlast.contracts.reports import Report, Status
 from outlast.runtime import telemetry
@@ -192,7 +188,7 @@ async def _refusal(handle: WorkflowHandle[Any, Any]) -> str:
         await handle.result()
     except WorkflowFailureError as error:
         cause = error.cause
-        if isinstance(cause, ApplicationError) and cause.type == BAD_INPUT:
+        if isinstance(cause, ApplicationError) and cause.type == FailureType.BAD_INPUT:
             return f"{handle.id} was refused: {cause.message}"
     return ""
 

@@ -28,17 +28,15 @@ class Parked:
     """
     A task that waits, or a batch, which has none.
 
-    :param then: what a person can do about it.
+    :param commands: of which a person can paste one; none where it goes on by itself.
     :param effects: what it wants approved, one line each.
-    :param skips: whether earlier effects can stand for some of them.
     """
 
     mission: str
     task: str
     waits: str
-    then: str
+    commands: list[str] = field(default_factory=list)
     effects: list[str] = field(default_factory=list)
-    skips: bool = False
 
 
 def show_parked(mission: str | None, as_json: bool) -> None:
@@ -59,30 +57,16 @@ def show_parked(mission: str | None, as_json: bool) -> None:
         tell(f"{each.mission}{task}  waits: {each.waits}")
         for told in each.effects:
             print(f"    {told}")
-        print(f"    {commands(each)}")
+        print(f"    {what_to_do(each)}")
     if not found:
         print("nothing is parked")
 
 
-def commands(parked: Parked) -> str:
+def what_to_do(parked: Parked) -> str:
     """
-    Spell out all that can be typed about what waits.
+    Say what can be done about what waits.
     """
-    told = choices(parked.then)
-    if not parked.skips:
-        return told
-    skip = parked.then.replace("approve|reject", "approve")
-    return f"{told}, or {skip} --skip (the earlier effect stands)"
-
-
-def choices(then: str) -> str:
-    """
-    Spell out for a person what can be typed, one whole command for each choice.
-    """
-    if "approve|reject" not in then:
-        return then
-    words = [then.replace("approve|reject", each) for each in ("approve", "reject")]
-    return ", or ".join(words)
+    return ", or ".join(parked.commands) or BACK
 
 
 async def _parked(entries: list[Entry], batches: list[Line]) -> list[Parked]:
@@ -97,8 +81,8 @@ async def _parked(entries: list[Entry], batches: list[Line]) -> list[Parked]:
         try:
             found += waiting(await progress(entry.id))
         except UnavailableError as error:
-            then = as_called(f"outlast status {entry.id}")
-            found.append(Parked(entry.id, "?", str(error), then))
+            look = [as_called(f"outlast status {entry.id}")]
+            found.append(Parked(entry.id, "?", str(error), look))
     ended = [each for each in batches if each.state == INTERRUPTED]
     found += [_given_up(each.id, ENDED_BY_OTHERS) for each in ended]
     at_work = [each for each in batches if each.state == OPEN]
@@ -109,7 +93,8 @@ async def _unplayed(batches: list[Line]) -> list[Parked]:
     try:
         live = {each.role for each in await live_workers(await reach())}
     except UnavailableError as error:
-        return [Parked(each.id, "", str(error), "start workers") for each in batches]
+        why = str(error)
+        return [Parked(each.id, "", why, ["outlast-worker"]) for each in batches]
     return unplayed_batches(batches, live)
 
 
@@ -135,7 +120,7 @@ def unplayed_batches(batches: list[Line], live: set[str]) -> list[Parked]:
     List those of *batches* whose agent is none of the *live* roles.
     """
     return [
-        Parked(each.id, "", f"{each.role}: no live worker takes its items", BACK)
+        Parked(each.id, "", f"{each.role}: no live worker takes its items")
         for each in batches
         if each.role not in live
     ]
@@ -151,7 +136,7 @@ def _left(entry: Entry) -> list[Parked]:
             mission=entry.id,
             task=task.id,
             waits="; ".join(task.reasons),
-            then=as_called(f"outlast redrive {entry.id} --task {task.id}"),
+            commands=[as_called(f"outlast redrive {entry.id} --task {task.id}")],
         )
         for task in entry.report.tasks
         if task.status is Status.PARKED
@@ -162,9 +147,8 @@ def _given_up(name: str, why: str) -> Parked:
     """
     A mission or batch whose workflow was ended by others waits for a person.
     """
-    return Parked(
-        name, "", why, as_called(f"outlast resume {name}, or outlast abandon {name}")
-    )
+    both = [as_called(f"outlast {verb} {name}") for verb in ("resume", "abandon")]
+    return Parked(name, "", why, both)
 
 
 def waiting(progress: Progress) -> list[Parked]:
@@ -177,7 +161,7 @@ def waiting(progress: Progress) -> list[Parked]:
         if running.id in asked:
             found.append(_asking(progress.mission, running, asked[running.id]))
         elif running.waits:
-            found.append(Parked(progress.mission, running.id, running.waits, BACK))
+            found.append(Parked(progress.mission, running.id, running.waits))
     return found
 
 
@@ -186,11 +170,14 @@ def _asking(mission: str, running: Running, asked: Asked) -> Parked:
     What a task asks a person, with the command that answers what was seen.
     """
     several = len(asked.effects) > 1
+    answer = asked.answer(mission)
+    commands = [as_called(f"outlast {verb} {answer}") for verb in ("approve", "reject")]
+    if any(each.recorded for each in asked.effects):
+        commands.append(f"{commands[0]} --skip  # the earlier effect stands")
     return Parked(
         mission=mission,
         task=running.id,
         waits=running.waits,
-        then=as_called(f"outlast approve|reject {asked.answer(mission)}"),
+        commands=commands,
         effects=[each.about for each in asked.effects] if several else [],
-        skips=any(each.recorded for each in asked.effects),
     )

@@ -11,7 +11,7 @@ from typing import Any
 from outlast.cli.follow import View, doing, look, why_silent
 from outlast.cli.home import entry_of, open_store
 from outlast.cli.missions import Conducted, reach, reconciled, why_refused
-from outlast.cli.parked import commands, waiting
+from outlast.cli.parked import waiting, what_to_do
 from outlast.cli.wedged import wedged_cause
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.reports import Outcome, Progress, Report, Status
@@ -95,7 +95,7 @@ def _print_parked(progress: Progress) -> None:
     for parked in waiting(progress):
         for told in parked.effects:
             print(f"{parked.task:<16} {told}")
-        print(f"{parked.task} waits: {commands(parked)}")
+        print(f"{parked.task} waits: {what_to_do(parked)}")
 
 
 def outcome_line(outcome: Outcome) -> str:

@@ -40,6 +40,7 @@ name of the branch, and that of a subclass only where the workflow decides other
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
+from outlast.contracts.failures import FailureType
 from outlast.contracts.texts import CAUSE_CHARS, shorten
 
 if TYPE_CHECKING:
@@ -47,21 +48,6 @@ if TYPE_CHECKING:
 
 # Effects that one person is asked about at once.
 MOST_ASKED = 20
-
-# The kinds that travel through Temporal, besides each TaskError's own.
-FAILED = "AgentFailed"  # raised something; retried by the server
-STALE = "StaleAttempt"  # superseded by a later attempt; no failure and no crash
-CRASHED = "WorkerCrashed"  # died with its process, as the fleet's parent says
-# Held by the server for a worker that died before it had begun with it.
-NEVER_STARTED = "NeverStarted"
-DRAINED = "WorkerDrained"  # handed on, by a worker that shuts down or is held
-STORE_AWAY = "StoreAway"  # ended because of the store; counted against nobody
-
-# The kinds by which a workflow of ours fails, with its report in the details; BAD_INPUT
-# has none: nothing was begun.
-MISSION_FAILED = "MissionFailed"
-BATCH_FAILED = "BatchFailed"
-BAD_INPUT = "BadInput"
 
 # A mission lasts no longer, and neither does the delay that an agent asks for.
 LATEST_S = 30 * 86_400
@@ -183,7 +169,7 @@ class TaskError(OutlastError):
     An agent's own word on how its task goes on.
     """
 
-    kind = "TaskError"
+    kind = FailureType.TASK_ERROR
 
 
 class TryLater(TaskError):  # noqa: N818 - reads as what the agent says
@@ -191,7 +177,7 @@ class TryLater(TaskError):  # noqa: N818 - reads as what the agent says
     Raise it to be retried later, for instance when a service asks for a pause.
     """
 
-    kind = "TryLater"
+    kind = FailureType.TRY_LATER
 
     def __init__(
         self, after: timedelta | float, reason: str = "asked to try later"
@@ -246,7 +232,7 @@ class StalledError(TaskError):
     The agent was alive and made no progress within its stall limit.
     """
 
-    kind = "Stalled"
+    kind = FailureType.STALLED
 
     @classmethod
     def after(cls, seconds: float, place: str) -> Self:
@@ -266,7 +252,7 @@ class ExitedError(TaskError):
     attempt, not the process with its neighbours.
     """
 
-    kind = "Exited"
+    kind = FailureType.EXITED
 
 
 class ServiceError(TaskError):
@@ -274,7 +260,7 @@ class ServiceError(TaskError):
     An outside service did not answer, or not with what it should.
     """
 
-    kind = "Service"
+    kind = FailureType.SERVICE
 
 
 class CircuitOpenError(TaskError):
@@ -283,7 +269,7 @@ class CircuitOpenError(TaskError):
     service; else the task takes its next route at once.
     """
 
-    kind = "CircuitOpen"
+    kind = FailureType.CIRCUIT_OPEN
 
 
 class GiveUp(TaskError):  # noqa: N818 - reads as what the agent says
@@ -292,7 +278,7 @@ class GiveUp(TaskError):  # noqa: N818 - reads as what the agent says
     is a dead letter with these reasons.
     """
 
-    kind = "GiveUp"
+    kind = FailureType.GIVE_UP
 
     def __init__(self, *reasons: object) -> None:
         told = ", ".join(filter(None, map(_words, reasons)))
@@ -304,7 +290,7 @@ class BudgetSpentError(GiveUp):
     The tokens or cost of the mission or the task are spent.
     """
 
-    kind = "BudgetSpent"
+    kind = FailureType.BUDGET_SPENT
 
 
 class MissingSecretError(GiveUp):
@@ -351,7 +337,7 @@ class ParkedError(TaskError):
     A person must look first, for instance at an effect that may have happened.
     """
 
-    kind = "Parked"
+    kind = FailureType.PARKED
 
 
 class ApprovalNeededError(ParkedError):
@@ -360,7 +346,7 @@ class ApprovalNeededError(ParkedError):
     asked for until it ends.
     """
 
-    kind = "ApprovalNeeded"
+    kind = FailureType.APPROVAL_NEEDED
 
     def __init__(self) -> None:
         super().__init__()

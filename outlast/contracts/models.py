@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, JsonValue, ValidationInfo, field_validator
 
 from outlast.contracts.approvals import Moment
+from outlast.contracts.failures import Detector
 from outlast.contracts.ids import BatchId, MissionId, Name, WorkId, require_name
 from outlast.contracts.policies import SHIPPED, Policy
 from outlast.contracts.quarantine import Quarantine
@@ -223,7 +224,9 @@ class Assignment(State):
     # Counts what the mission's workflow dispatches: see `AttemptOrder`.
     dispatch: int = 0
     checkpoint: Checkpoint | None = None
-    noticed_by: str | None = None  # what ended the attempt before this one
+    # What ended the attempt before this one, in words, and what noticed it.
+    previous_failure: str | None = None
+    detected_by: Detector | None = None
     redo_reason: str | None = None  # why there is a round after the first
     scope: Scope | None = None  # where its effects' keys belong; None: its mission
     approved: list[str] = Field(default=[])  # effects, by digest
@@ -352,7 +355,8 @@ class DispatchState(Contract):
     wait_s: float = 0.0
     failures: int = 1
     checkpoint: Checkpoint | None = None
-    noticed_by: str | None = None
+    previous_failure: str | None = None
+    detected_by: Detector | None = None
 
 
 class TaskState(Contract):

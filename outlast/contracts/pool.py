@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from outlast.contracts.errors import BATCH_FAILED
+from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import BatchId, LeaseId, Name, require_name
 from outlast.contracts.models import Task
 from outlast.contracts.policies import SHIPPED, Policy
@@ -163,7 +163,7 @@ def batch_report_in(failure: object) -> BatchReport | None:
     failed of anything else.
     """
     details = list(getattr(failure, "details", ()))
-    if getattr(failure, "type", None) != BATCH_FAILED or not details:
+    if getattr(failure, "type", None) != FailureType.BATCH_FAILED or not details:
         return None
     try:
         return BatchReport.model_validate(details[0])

@@ -12,7 +12,7 @@ from typing import ClassVar, TypeVar
 from pydantic import Field, ValidationError
 
 from outlast.contracts.approvals import Moment, WantedEffect
-from outlast.contracts.errors import MISSION_FAILED
+from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import MissionId, Name
 from outlast.contracts.sizes import PROGRESS_BYTES, REASONS_BYTES
 from outlast.contracts.state import Contract
@@ -89,7 +89,7 @@ def report_in(failure: object) -> Report | None:
     failed of anything else.
     """
     details = list(getattr(failure, "details", ()))
-    if getattr(failure, "type", None) != MISSION_FAILED or not details:
+    if getattr(failure, "type", None) != FailureType.MISSION_FAILED or not details:
         return None
     try:
         return Report.model_validate(details[0])

@@ -24,7 +24,8 @@ from temporalio.worker import (
     WorkerTuner,
 )
 
-from outlast.contracts.errors import DRAINED
+from outlast.contracts.failure_details import FailureDetails
+from outlast.contracts.failures import Detector, FailureType
 
 ONE = FixedSizeSlotSupplier(1)  # of what these workers never have
 
@@ -98,7 +99,8 @@ class _Taking(ActivityInboundInterceptor):
         if not self._turn.take():
             raise ApplicationError(
                 "the process has no room for another attempt",
-                type=DRAINED,
+                FailureDetails(detected_by=Detector.DRAIN).dump(),
+                type=FailureType.DRAINED,
                 non_retryable=True,
             )
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from outlast.fleet.stacks import Blocker, sample
-from outlast.fleet.watchdog import Watchdog
+from outlast.fleet.watchdog import Conviction, KillReason, Watchdog
 from outlast.fleet.wreck import names_in_hand
 
 logger = logging.getLogger("outlast.fleet")
@@ -42,13 +42,14 @@ class Blockage:
         elif silent_s >= watchdog.timing.blocked_told_s and self._sampling is None:
             self._sampling = asyncio.ensure_future(self._sample(pid, stack))
 
-    def explained(self, reason: str) -> str:
+    def explained(self, conviction: Conviction) -> str:
         """
-        Add to the *reason* of a kill what the process was blocked by.
+        Say why a process is killed, with what it was blocked by.
         """
-        if self._blocker is None or not reason.startswith("silent"):
-            return reason
-        return f"{reason}: {self._blocker.told(self._silent_s)}"
+        blocked = conviction.reason in (KillReason.BUSY, KillReason.IDLE)
+        if self._blocker is None or not blocked:
+            return conviction.sentence
+        return f"{conviction.sentence}: {self._blocker.told(self._silent_s)}"
 
     async def _sample(self, pid: int, stack: Path) -> None:
         self._blocker = await sample(pid, stack)

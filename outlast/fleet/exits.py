@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from outlast.contracts.failures import Detector
 from outlast.contracts.ids import LeaseId, parse
 from outlast.contracts.quarantine import SAME_S, UNSEEN, Death
 from outlast.fleet.kinds import Blame, Kind
@@ -56,6 +57,7 @@ class Exit:
     """
 
     cause: str
+    detector: Detector = Detector.EXIT
     drained: bool = False
     handed_on: bool = False
     blame: Blame = Blame.NOBODY
@@ -133,6 +135,7 @@ class Exits:
             self._kills.appendleft(kill)
         return Exit(
             cause,
+            Detector.WATCHDOG if child.killed_for else Detector.EXIT,
             drained=child.state == "drained",
             handed_on=child.leave.is_set() and code == -signal.SIGTERM,
             blame=blame,

@@ -164,18 +164,20 @@ def _recoveries(recoveries: dict[str, dict[str, Any]]) -> Iterator[Metric]:
     total = CounterMetricFamily(
         "outlast_recoveries",
         "attempts that go on after another one has ended, by what noticed that",
-        labels=["rung"],
+        labels=["detector"],
     )
     seconds = HistogramMetricFamily(
         "outlast_recovery_seconds",
         "from the last sign of the attempt before to the start of the next",
-        labels=["rung"],
+        labels=["detector"],
     )
     bounds = [*map(str, BOUNDS_S), "+Inf"]
-    for rung, each in recoveries.items():
-        total.add_metric([rung], each["count"])
+    for detector, each in recoveries.items():
+        total.add_metric([detector], each["count"])
         at_most = accumulate(each["buckets"])
-        seconds.add_metric([rung], [*zip(bounds, at_most, strict=True)], each["sum_s"])
+        seconds.add_metric(
+            [detector], [*zip(bounds, at_most, strict=True)], each["sum_s"]
+        )
     yield total
     yield seconds
 

@@ -38,7 +38,9 @@ def measure(snapshot: Snapshot, tally: Tally) -> None:
         description="from the last sign of the lost attempt to the start of the next",
         explicit_bucket_boundaries_advisory=BOUNDS_S,
     )
-    tally.recovered = lambda rung, after_s: seconds.record(after_s, {"rung": rung})
+    tally.recovered = lambda detector, after_s: seconds.record(
+        after_s, {"detector": detector.value}
+    )
 
 
 def _observing(snapshot: Snapshot, name: str) -> Observe:

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import (
@@ -23,7 +22,8 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.contracts.errors import CRASHED, DRAINED
+from outlast.contracts.failure_details import FailureDetails
+from outlast.contracts.failures import Detector, FailureType
 from outlast.fleet.exits import Exit
 from outlast.fleet.mute import PAGE
 from outlast.fleet.unstarted import ASKED_AFTER_S, OPEN_MISSIONS, end_unstarted
@@ -179,19 +179,26 @@ def _ended(error: BaseException) -> bool:
 
 
 def _crashed(hand: InHand, ended: Exit) -> ApplicationError:
-    death = ended.death(hand).model_dump(mode="json")
-    return _ending(hand, f"exit report: {ended.cause}", CRASHED, death)
+    details = FailureDetails(
+        detected_by=ended.detector,
+        checkpoint=hand.checkpoint,
+        attempts=hand.attempt,
+        death=ended.death(hand),
+    )
+    return _ending(f"exit report: {ended.cause}", FailureType.CRASHED, details)
 
 
 def _handed_on(hand: InHand) -> ApplicationError:
-    return _ending(hand, "the worker drained", DRAINED)
-
-
-def _ending(hand: InHand, message: str, kind: str, *more: Any) -> ApplicationError:
-    saved = hand.checkpoint.model_dump(mode="json") if hand.checkpoint else None
-    return ApplicationError(
-        message, saved, hand.attempt, *more, type=kind, non_retryable=True
+    details = FailureDetails(
+        detected_by=Detector.DRAIN, checkpoint=hand.checkpoint, attempts=hand.attempt
     )
+    return _ending("the worker drained", FailureType.DRAINED, details)
+
+
+def _ending(
+    message: str, kind: FailureType, details: FailureDetails
+) -> ApplicationError:
+    return ApplicationError(message, details.dump(), type=kind, non_retryable=True)
 
 
 async def _wreck(recorder: Path) -> Wreck | None:

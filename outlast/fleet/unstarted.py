@@ -23,7 +23,8 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.contracts.errors import CRASHED, FAILED, NEVER_STARTED
+from outlast.contracts.failure_details import FailureDetails
+from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import MISSIONS_QUEUE, WorkerIdentity, parse
 from outlast.contracts.models import Beat, Checkpoint
 from outlast.fleet.exits import Exit
@@ -135,15 +136,20 @@ async def _error(
     """
     worker = parse(WorkerIdentity, activity.last_worker_identity)
     if worker is not None and worker.kind == Kind.WORKFLOWS:
-        return ApplicationError(end.cause, type=FAILED, next_retry_delay=AT_ONCE)
+        return ApplicationError(
+            end.cause, type=FailureType.FAILED, next_retry_delay=AT_ONCE
+        )
     beats = await client.data_converter.decode(activity.heartbeat_details.payloads)
-    saved = _checkpoint(beats)
+    details = FailureDetails(
+        detected_by=end.detector,
+        checkpoint=_checkpoint(beats),
+        attempts=activity.attempt,
+        death=end.death(),
+    )
     return ApplicationError(
         f"exit report: {end.cause}{'' if beats else ', before it began'}",
-        saved.model_dump(mode="json") if saved else None,
-        activity.attempt,
-        end.death().model_dump(mode="json"),
-        type=CRASHED if beats else NEVER_STARTED,
+        details.dump(),
+        type=FailureType.CRASHED if beats else FailureType.NEVER_STARTED,
         non_retryable=True,
     )
 

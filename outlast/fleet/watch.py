@@ -30,7 +30,14 @@ from outlast.fleet.life import Life
 from outlast.fleet.mute import LISTEN_S, Ear, hear
 from outlast.fleet.oom import OomKills
 from outlast.fleet.silent_beats import SilentBeats
-from outlast.fleet.watchdog import LOOK_S, Sight, Watchdog, see, waits_for_cpu
+from outlast.fleet.watchdog import (
+    LOOK_S,
+    KillReason,
+    Sight,
+    Watchdog,
+    see,
+    waits_for_cpu,
+)
 from outlast.fleet.wreck import count_in_hand, count_leaked, last_tick, leaked
 
 logger = logging.getLogger("outlast.fleet")
@@ -121,15 +128,14 @@ class Watch:
                     child, life, f"no sign for {FIRST_SIGN_S:g} s since its birth"
                 )
             return
-        reason = child.watchdog.judge(now, child.sight, lambda: waits_for_cpu(life.pid))
+        found = child.watchdog.judge(now, child.sight, lambda: waits_for_cpu(life.pid))
         if not child.sight.stopped:
             stack = stack_of(self._home, life.pid)
             child.blockage.look(life.pid, stack, child.watchdog, recorder)
-        if reason and (self._bites_the_silent or "memory" in reason):
-            silent = "memory" not in reason
-            frozen = silent and child.sight.stopped  # by a signal, from anywhere
+        if found and (self._bites_the_silent or found.reason is KillReason.MEMORY):
+            frozen = found.reason is KillReason.STOPPED
             blame = Blame.OPEN if frozen else Blame.OWN
-            self._bite(child, life, child.blockage.explained(reason), blame)
+            self._bite(child, life, child.blockage.explained(found), blame)
         elif self._worn(child, now, child.sight, recorder):
             logger.info("child.worn %s %s: replaced", child.kind, life.pid)
             child.leave.set()

@@ -12,6 +12,7 @@ replaced when it has nothing in hand, or at the latest after half a minute.
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from outlast.contracts.policies import SHIPPED, Timing
 
@@ -42,6 +43,27 @@ class Sight:
     memory_bytes: int
 
 
+class KillReason(Enum):
+    """
+    Why the watchdog kills a process.
+    """
+
+    MEMORY = auto()  # over the cap; never forgiven
+    STOPPED = auto()  # by a signal, from anywhere
+    BUSY = auto()  # its event loop does not turn, and it computes
+    IDLE = auto()  # its event loop does not turn, and it does nothing
+
+
+@dataclass(frozen=True)
+class Conviction:
+    """
+    A reason to kill, with the sentence for people.
+    """
+
+    reason: KillReason
+    sentence: str
+
+
 @dataclass
 class Watchdog:
     """
@@ -62,7 +84,7 @@ class Watchdog:
 
     def judge(
         self, now: float, sight: Sight, waits: Callable[[], bool] = lambda: False
-    ) -> str | None:
+    ) -> Conviction | None:
         """
         Say why the process must be killed, or None when it may live.
 
@@ -75,7 +97,8 @@ class Watchdog:
             # It ticks, or it is us who were away and know nothing of the meantime.
             self._tick, self._since, self._cpu_s = sight.tick, now, sight.cpu_s
         if self.memory_cap and sight.memory_bytes > self.memory_cap:
-            return f"memory over the cap of {self.memory_cap // 2**20} MB"
+            cap = f"memory over the cap of {self.memory_cap // 2**20} MB"
+            return Conviction(KillReason.MEMORY, cap)
         return self._silent_for_too_long(sight, self.silence_s, waits)
 
     @property
@@ -87,18 +110,19 @@ class Watchdog:
 
     def _silent_for_too_long(
         self, sight: Sight, silence: float, waits: Callable[[], bool]
-    ) -> str | None:
+    ) -> Conviction | None:
         timing = self.timing
         if sight.stopped:
-            over = silence > timing.stopped_limit_s
-            return f"stopped for {silence:.1f} s" if over else None
+            if silence <= timing.stopped_limit_s:
+                return None
+            return Conviction(KillReason.STOPPED, f"stopped for {silence:.1f} s")
         if silence <= timing.blocked_limit_s:
             return None
         used_s = sight.cpu_s - self._cpu_s
         if used_s >= timing.blocked_limit_s or silence > timing.starved_limit_s:
-            return f"silent and busy for {silence:.1f} s"
+            return Conviction(KillReason.BUSY, f"silent and busy for {silence:.1f} s")
         if used_s < BUSY_SHARE * silence and not waits():
-            return f"silent and idle for {silence:.1f} s"
+            return Conviction(KillReason.IDLE, f"silent and idle for {silence:.1f} s")
         return None
 
     def worn(self, now: float, sight: Sight, idle: Callable[[], bool]) -> bool:

@@ -22,13 +22,13 @@ from temporalio.service import RPCError, RPCStatusCode
 from outlast.attempt.agent_check import refuse_misfits
 from outlast.attempt.agent_loading import crew, load
 from outlast.contracts.errors import (
-    BAD_INPUT,
     BadInputError,
     OutlastError,
     RefusedError,
     TooManyError,
     UnavailableError,
 )
+from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.contracts.inputs import Moving
 from outlast.contracts.models import Mission, Opening
@@ -125,7 +125,10 @@ def refuse_bad_input(error: WorkflowFailureError) -> None:
 
     :raises BadInputError: in its words, if that is why it has failed.
     """
-    if isinstance(error.cause, ApplicationError) and error.cause.type == BAD_INPUT:
+    if (
+        isinstance(error.cause, ApplicationError)
+        and error.cause.type == FailureType.BAD_INPUT
+    ):
         raise BadInputError(error.cause.message) from None
 
 

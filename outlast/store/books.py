@@ -15,7 +15,7 @@ from outlast.contracts.reports import Report, Status
 from outlast.store.batches import INTERRUPTED, OPEN, erase
 from outlast.store.checkpoints import checkpoint_of
 from outlast.store.database import Store
-from outlast.store.effects import NO_END, close_lines, of_mission
+from outlast.store.effects import close_lines, of_mission
 from outlast.store.results import Results
 from outlast.store.schema import (
     attempts,
@@ -169,7 +169,7 @@ class Books:
             line = sa.update(missions).where(mine, still_open)
             if connection.execute(line.values(values)).rowcount == 1:
                 # It may be reopened, and their processes are at work no more.
-                close_lines(connection, report.mission, now, NO_END)
+                close_lines(connection, report.mission, now)
                 return True
             found = connection.execute(sa.select(missions.c.run).where(mine)).first()
             return found is None or (found.run or "") == run

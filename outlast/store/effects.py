@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from pydantic import JsonValue
 
 from outlast.contracts.errors import BadInputError
+from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import ScopePath
 from outlast.contracts.texts import shorten
 from outlast.store.database import Store
@@ -58,7 +59,11 @@ CLOSE_LINES = (
     sa.update(attempts)
     .where(attempts.c.mission == sa.bindparam("of_mission"))
     .where(attempts.c.ended_at.is_(None))
-    .values(ended_at=sa.bindparam("now"), ending=sa.bindparam("how"))
+    .values(
+        ended_at=sa.bindparam("now"),
+        ending=sa.bindparam("how"),
+        failure_type=sa.bindparam("kind"),
+    )
 )
 CLOSE_TASK = CLOSE_LINES.where(attempts.c.task == sa.bindparam("of_task"))
 
@@ -79,17 +84,19 @@ def lives(connection: sa.Connection, effect: Any, now: float) -> bool:
 
 
 def close_lines(
-    connection: sa.Connection, mission: str, now: float, how: str, task: str = ""
+    connection: sa.Connection, mission: str, now: float, task: str = ""
 ) -> None:
     """
-    Note that no attempt of *mission*, or of its one *task*, is at work any more: a
-    process that died has not written down its end.
+    Note that no attempt of *mission*, or of its one *task*, which has died, is at work
+    any more: a process that died has not written down its end.
     """
-    which = {"of_mission": mission, "now": now, "how": how}
+    which = {"of_mission": mission, "now": now}
     if task:
-        connection.execute(CLOSE_TASK, {**which, "of_task": task})
+        died = {"how": "died", "kind": FailureType.CRASHED, "of_task": task}
+        connection.execute(CLOSE_TASK, {**which, **died})
     else:
-        connection.execute(CLOSE_LINES, which)
+        unknown = {"how": NO_END, "kind": FailureType.NOT_RECORDED}
+        connection.execute(CLOSE_LINES, {**which, **unknown})
 
 
 def of_mission(mission: str) -> sa.ColumnElement[bool]:

@@ -138,7 +138,7 @@ class Items:
         with self.store.write() as connection:
             hold(connection, burial.batch)
             task = str(ItemId(burial.item))
-            close_lines(connection, burial.batch, now, "died", task)
+            close_lines(connection, burial.batch, now, task)
             done = connection.scalar(result) is not None
             if not done:
                 connection.execute(trouble(row))

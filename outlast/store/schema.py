@@ -106,10 +106,12 @@ attempts = Table(
     Column("pid", Integer, nullable=False),
     Column("started_at", Float, nullable=False),
     Column("resumed_seq", Integer, nullable=False),  # 0: from the start
-    Column("noticed_by", Words),  # what ended the attempt before this one
+    Column("previous_failure", Words),  # what ended the attempt before this one
+    Column("detected_by", Words),  # what has noticed that: a `Detector`
     Column("after_s", Float),  # since the last sign of that attempt
     Column("ended_at", Float),
     Column("ending", Words),
+    Column("failure_type", Words),  # how it ended: a `FailureType`; none for a result
     Column("traceback", Words),  # of what the agent raised, bounded
 )
 

@@ -78,7 +78,8 @@ OPEN_LINE = (
                 "pid",
                 "started_at",
                 "resumed_seq",
-                "noticed_by",
+                "previous_failure",
+                "detected_by",
                 "after_s",
             ]
         }
@@ -93,6 +94,7 @@ CLOSE_LINE = (
         ended_at=sa.bindparam("now"),
         ending=sa.bindparam("how"),
         traceback=sa.bindparam("trace"),
+        failure_type=sa.bindparam("kind"),
     )
 )
 

@@ -17,7 +17,8 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from outlast.contracts.errors import CRASHED
+from outlast.contracts.failure_details import FailureDetails
+from outlast.contracts.failures import Detector, FailureType
 from outlast.contracts.ids import (
     MISSIONS_QUEUE,
     LeaseActivityId,
@@ -62,9 +63,13 @@ def ended(
     """
     Make what a lease ends with when it ends without a word of its own.
     """
-    saved = Checkpoint(value=list(in_hand)).model_dump(mode="json")
-    seen = death.model_dump(mode="json")
-    return ApplicationError(cause, saved, 1, seen, type=kind, non_retryable=True)
+    details = FailureDetails(
+        detected_by=Detector.EXIT,
+        checkpoint=Checkpoint(value=list(in_hand)),
+        attempts=1,
+        death=death,
+    )
+    return ApplicationError(cause, details.dump(), type=kind, non_retryable=True)
 
 
 async def reported(handle: Handle) -> BatchReport:
@@ -256,12 +261,12 @@ class Pool:
             if self.kills.get(number, 0) > 0:
                 self.kills[number] -= 1
                 held = in_hand if not lease.alone else [number]
-                raise ended(CRASHED, *held, death=self.death)
+                raise ended(FailureType.CRASHED, *held, death=self.death)
             self._settle(number)
             settled += 1
             if self.late.get(number, 0) > 0:
                 self.late[number] -= 1
-                raise ended(CRASHED, number, death=self.death)
+                raise ended(FailureType.CRASHED, number, death=self.death)
         return settled
 
     def _settle(self, number: int) -> None:

@@ -11,7 +11,7 @@ from small_crew import Crew, task
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from outlast.contracts.errors import CRASHED
+from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import alone_queue_of
 from outlast.contracts.models import Answer, Assignment
 from outlast.contracts.reports import Status
@@ -41,7 +41,9 @@ class Suspects:
             self.deaths += 1
             if self.deaths == 2 * len(ROLES):
                 self.all_suspect.set()
-            raise ApplicationError("killed", type=CRASHED, non_retryable=True)
+            raise ApplicationError(
+                "killed", type=FailureType.CRASHED, non_retryable=True
+            )
 
         return play
 
@@ -68,7 +70,7 @@ async def test_suspects_of_all_roles_wait_for_each_other(lasting_crew: Crew) -> 
     assert report.status is Status.COMPLETED
     assert sorted(each.task.role for each in suspects.alone) == ROLES
     assert suspects.most == 1
-    told = [each.noticed_by for each in suspects.alone]
+    told = [each.previous_failure for each in suspects.alone]
     assert "the process has no room for another attempt" in told, (
         "none was polled beside another"
     )

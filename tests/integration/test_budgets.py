@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError
 from test_supervisor import Input, for_ever, outcome, well
 
 from outlast import Context
-from outlast.contracts.errors import CRASHED
+from outlast.contracts.failures import FailureType
 from outlast.contracts.models import Answer, Assignment, Budget, Limits
 from outlast.contracts.reports import Status
 
@@ -108,7 +108,7 @@ async def test_a_death_at_the_end_of_its_time_is_the_last(small_crew: Crew) -> N
         nonlocal begun
         begun += 1
         await asyncio.sleep(0.6)
-        raise ApplicationError("died", type=CRASHED, non_retryable=True)
+        raise ApplicationError("died", type=FailureType.CRASHED, non_retryable=True)
 
     small_crew.ends("dies", end)
     report = await small_crew.run(task("t", "dies", budget=Budget(time_s=0.4)))

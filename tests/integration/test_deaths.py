@@ -9,7 +9,8 @@ from small_crew import Crew, task
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from outlast.contracts.errors import CRASHED
+from outlast.contracts.failure_details import FailureDetails
+from outlast.contracts.failures import Detector, FailureType
 from outlast.contracts.models import Answer, Assignment, Checkpoint
 from outlast.contracts.quarantine import Death
 from outlast.contracts.reports import Status
@@ -34,7 +35,8 @@ async def test_a_lost_heartbeat_goes_on_from_the_checkpoint(lasting_crew: Crew) 
 
     assert report.status is Status.COMPLETED
     assert seen[1].checkpoint == Checkpoint(seq=3, route="fragile", value="three")
-    assert seen[1].noticed_by == "heartbeat timeout"
+    assert seen[1].previous_failure == "heartbeat timeout"
+    assert seen[1].detected_by is Detector.HEARTBEAT
 
 
 async def test_dying_again_and_again_without_a_step_is_a_dead_letter(
@@ -45,13 +47,13 @@ async def test_dying_again_and_again_without_a_step_is_a_dead_letter(
     one more there that explains itself convicts it.
     """
     deaths: list[Assignment] = []
-    seen = Death(own=True).model_dump()
+    seen = FailureDetails(detected_by=Detector.EXIT, death=Death(own=True)).dump()
 
     async def dies(assignment: Assignment) -> Answer:
         deaths.append(assignment)
         cause = "exit report: exited with code 3"
         raise ApplicationError(
-            cause, None, len(deaths), seen, type=CRASHED, non_retryable=True
+            cause, seen, type=FailureType.CRASHED, non_retryable=True
         )
 
     lasting_crew.ends("killer", dies)

@@ -28,7 +28,8 @@ from temporalio.service import RPCError
 from test_supervisor import Input, for_ever, hopeless, outcome, well
 
 from outlast import Context, FanOut, FollowUps, Redo
-from outlast.contracts.errors import BAD_INPUT, MISSION_FAILED, RefusedError
+from outlast.contracts.errors import RefusedError
+from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import MISSIONS_QUEUE, FanOutId
 from outlast.contracts.models import Approval, Mission
 from outlast.contracts.orders import Decision
@@ -140,7 +141,7 @@ async def test_an_input_that_cannot_be_used_fails_the_workflow(
     assert told in cause.message
     assert "\n" not in cause.message
     if len(given) < 2:
-        assert cause.type == BAD_INPUT
+        assert cause.type == FailureType.BAD_INPUT
     assert await failed_tasks(handle) == 0
     assert Books(small_crew.store).find("bad") is None
 
@@ -167,7 +168,7 @@ async def test_a_batch_of_nonsense_fails_too(small_crew: Crew) -> None:
             with pytest.raises(WorkflowFailureError) as failure:
                 await handle.result()
             assert isinstance(failure.value.cause, ApplicationError)
-            assert failure.value.cause.type == BAD_INPUT
+            assert failure.value.cause.type == FailureType.BAD_INPUT
             assert await failed_tasks(handle) == 0
 
 
@@ -202,7 +203,7 @@ async def test_a_failed_mission_is_failed_in_temporal(small_crew: Crew) -> None:
     assert described.status is WorkflowExecutionStatus.FAILED
     cause = failure.value.cause
     assert isinstance(cause, ApplicationError)
-    assert cause.type == MISSION_FAILED
+    assert cause.type == FailureType.MISSION_FAILED
     assert "outlast redrive m" in cause.message
     report = Report.model_validate(cause.details[0])
     assert outcome(report, "t").status is Status.DEAD

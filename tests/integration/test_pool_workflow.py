@@ -14,7 +14,7 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from outlast.contracts.errors import CRASHED, DRAINED, FAILED, STALE
+from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import alone_queue_of, lease_queue_of, queue_of
 from outlast.contracts.pool import (
     FIRST_LEASE,
@@ -194,7 +194,9 @@ async def test_a_storm_does_not_end_the_batch(pool: Pool) -> None:
     """
     Deaths before an item is in hand are nobody's while others are killed, too.
     """
-    pool.ends = [ended(CRASHED, death=STORM) for _ in range(5 * LEASE_DEATHS)]
+    pool.ends = [
+        ended(FailureType.CRASHED, death=STORM) for _ in range(5 * LEASE_DEATHS)
+    ]
     report = await pool.run(1)
 
     assert (report.done, report.dead) == (1, 0)
@@ -286,7 +288,7 @@ async def test_a_lease_that_never_begins_ends_the_batch(pool: Pool) -> None:
     A fleet whose processes all die before an item is a fleet to mend: the batch ends,
     and what is done is kept.
     """
-    pool.ends = [ended(CRASHED) for _ in range(5 * LEASE_DEATHS)]
+    pool.ends = [ended(FailureType.CRASHED) for _ in range(5 * LEASE_DEATHS)]
     report = await pool.run(1)
 
     assert report.cancelled
@@ -298,7 +300,7 @@ async def test_a_few_deaths_before_an_item_are_nobodys(pool: Pool) -> None:
     """
     They are neither charged nor do they end anything.
     """
-    pool.ends = [ended(CRASHED) for _ in range(5)]
+    pool.ends = [ended(FailureType.CRASHED) for _ in range(5)]
     report = await pool.run(30)
 
     assert (report.done, report.dead) == (30, 0)
@@ -309,7 +311,7 @@ async def test_drained_leases_are_lent_again_and_not_counted(pool: Pool) -> None
     """
     A worker that leaves is no death, however many leave and whatever was in hand.
     """
-    pool.ends = [ended(DRAINED, 3) for _ in range(2 * LEASE_DEATHS)]
+    pool.ends = [ended(FailureType.DRAINED, 3) for _ in range(2 * LEASE_DEATHS)]
     report = await pool.run(8)
 
     assert (report.done, report.dead) == (8, 0)
@@ -321,7 +323,7 @@ async def test_an_overtaken_lease_charges_no_item(pool: Pool) -> None:
     """
     Whoever is refused its writes has not died: what it had in hand is no suspect.
     """
-    pool.ends = [ended(STALE, 1, cause="refused") for _ in range(4)]
+    pool.ends = [ended(FailureType.STALE, 1, cause="refused") for _ in range(4)]
     report = await pool.run(8)
 
     assert (report.done, report.dead) == (8, 0)
@@ -338,7 +340,7 @@ async def test_a_lease_that_fails_for_good_ends_the_batch(
     """
     store = Store(tmp_path / "store.db")
     pool = Pool(await connect(server.address), store, name=tmp_path.name)
-    pool.ends = [ended(FAILED, cause="no such store")]
+    pool.ends = [ended(FailureType.FAILED, cause="no such store")]
     report = await pool.run(60)
     store.close()
 
@@ -350,7 +352,7 @@ async def test_a_lease_that_raises_is_tried_again_by_the_server(pool: Pool) -> N
     """
     As often as the policy says.
     """
-    pool.ends = [ApplicationError("locked", type=FAILED)]
+    pool.ends = [ApplicationError("locked", type=FailureType.FAILED)]
     report = await pool.run(8)
 
     assert (report.done, report.cancelled) == (8, False)

@@ -17,7 +17,9 @@ from temporalio.testing import WorkflowEnvironment
 
 from outlast import Context, Degraded, FollowUps, GiveUp, TryLater
 from outlast.attempt.attempt_order import ATTEMPT_BITS
-from outlast.contracts.errors import DRAINED, ParkedError
+from outlast.contracts.errors import ParkedError
+from outlast.contracts.failure_details import FailureDetails
+from outlast.contracts.failures import Detector, FailureType
 from outlast.contracts.models import Answer, Assignment, Checkpoint, Limits
 from outlast.contracts.policies import Policy
 from outlast.contracts.reports import Outcome, Report, Status
@@ -259,9 +261,10 @@ async def test_a_drained_worker_hands_on_without_blame(small_crew: Crew) -> None
     async def drains(assignment: Assignment) -> Answer:
         seen.append(assignment)
         if len(seen) <= 5:
-            saved = Checkpoint(seq=1, route="mover").model_dump(mode="json")
+            saved = Checkpoint(seq=1, route="mover")
+            details = FailureDetails(detected_by=Detector.DRAIN, checkpoint=saved)
             raise ApplicationError(
-                "drained", saved, 1, type=DRAINED, non_retryable=True
+                "drained", details.dump(), type=FailureType.DRAINED, non_retryable=True
             )
         return Answer(digest="d", attempt=6)
 

@@ -148,8 +148,9 @@ async def test_every_attempt_is_told_apart(traced: Crew, told: Kept) -> None:
         if each.name == "RunActivity:flaky"
     )
     assert (first["outlast.attempt"], second["outlast.attempt"]) == (1, 2)
-    assert "outlast.noticed_by" not in first
-    assert second["outlast.noticed_by"] == FAILED_BEFORE
+    assert "outlast.detected_by" not in first
+    assert second["outlast.detected_by"] == "failure"
+    assert second["outlast.previous_failure"] == FAILED_BEFORE
 
 
 async def test_without_a_starters_trace_a_workflow_tells_nothing(

@@ -8,6 +8,7 @@ import asyncio
 from small_crew import Crew, task
 from temporalio import activity
 
+from outlast.contracts.failures import Detector
 from outlast.contracts.models import Answer, Assignment, Checkpoint
 from outlast.contracts.policies import Policy
 from outlast.contracts.reports import Status
@@ -36,7 +37,7 @@ async def test_an_attempt_over_its_limit_goes_on_from_its_checkpoint(
 
     assert report.status is Status.COMPLETED
     assert seen[1].checkpoint == Checkpoint(seq=3, route="slow", value="three")
-    assert (seen[1].noticed_by or "").startswith("timed out")
+    assert seen[1].detected_by is Detector.TIMEOUT
     assert [each.policy.failures for each in seen] == [2, 1]
 
 

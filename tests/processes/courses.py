@@ -139,7 +139,8 @@ def noticed(course: Course) -> set[str]:
     """
     List what ended the attempts that were followed by another.
     """
-    return {each["noticed_by"] for told in course.story().values() for each in told[1:]}
+    later = [each for told in course.story().values() for each in told[1:]]
+    return {each["previous_failure"] for each in later}
 
 
 def gone(pid: int) -> bool:

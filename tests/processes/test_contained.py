@@ -81,7 +81,8 @@ def test_a_guest_is_contained(home: Home, tmp_path: Path) -> None:
 
     assert said.code == 0, said.out + said.err
     told = home.starter("explain", f"guest-{tmp_path.name}", "--json").json["attempts"]
-    causes = {each["task"]: each["noticed_by"] for each in told if each["attempt"] == 2}
+    second = [each for each in told if each["attempt"] == 2]
+    causes = {each["task"]: each["previous_failure"] for each in second}
     by_itself = "exit report: killed by SIGKILL, which its own code has sent"
     assert causes["killed"] == by_itself
     for code in (0, 2, 3):
@@ -116,7 +117,7 @@ def test_a_drain_is_no_crash_for_who_takes_sigterm(home: Home, tmp_path: Path) -
     assert running.wait(timeout=60) == 0
     running.communicate()
     told = home.starter("explain", name, "--json").json["attempts"]
-    assert [each["noticed_by"] for each in told][1:] == ["the worker drained"]
+    assert [each["detected_by"] for each in told][1:] == ["drain"]
     assert [json.loads(each)["attempt"] for each in lines(tmp_path, "listens")] == [
         1,
         2,

@@ -91,7 +91,8 @@ def test_a_killed_process_costs_no_step(standing: Standing, course: Course) -> N
     course.resumed_in_full("t")
     first, second = course.story()["t"]
     assert first["pid"] == holder
-    assert second["noticed_by"] == "exit report: killed by SIGKILL"
+    assert second["previous_failure"] == "exit report: killed by SIGKILL"
+    assert second["detected_by"] == "exit_report"
     assert second["resumed_seq"] == course.second("t")["step"]
 
 
@@ -109,7 +110,9 @@ def test_a_frozen_process_is_killed(standing: Standing, course: Course) -> None:
     assert gone(holder)
     assert course.ends() == 0
     course.resumed_in_full("t")
-    assert course.story()["t"][1]["noticed_by"].startswith("exit report: stopped for")
+    second = course.story()["t"][1]
+    assert second["previous_failure"].startswith("exit report: stopped for")
+    assert second["detected_by"] == "watchdog"
 
 
 def test_no_mission_waits_for_dead_workflows(
@@ -164,7 +167,7 @@ def test_an_agent_that_harms_its_process_is_survived(
     assert course.ends() == 0
     course.resumed_in_full("t")
     first, second = course.story()["t"]
-    assert second["noticed_by"].startswith(f"exit report: {cause}")
+    assert second["previous_failure"].startswith(f"exit report: {cause}")
     assert gone(first["pid"])
 
 

@@ -73,14 +73,14 @@ def test_a_query_finds_the_recovery(own: Course, tmp_path: Path) -> None:
     fleet = own.home.fleet(processes=2)
     target = urllib.parse.urlsplit(fleet.ready["health"]).netloc
     with scraping(target, tmp_path) as url:
-        recoveries = 'outlast_recoveries_total{rung="exit_report"}'
+        recoveries = 'outlast_recoveries_total{detector="exit_report"}'
         wait_for(lambda: query(url, recoveries) == 0, "the first scrape")
         own.begin({"t": {"steps": 30}})
         os.kill(own.past(3, "t")["pid"], signal.SIGKILL)
         own.second("t")
         wait_for(lambda: query(url, recoveries) == 1, "the recovery", limit_s=10.0)
         assert query(url, 'up{job="outlast"}') == 1
-        within = 'outlast_recovery_seconds_bucket{rung="exit_report",le="1.0"}'
+        within = 'outlast_recovery_seconds_bucket{detector="exit_report",le="1.0"}'
         assert query(url, within) == 1
         assert query(url, "outlast_restarts_total") == 1
         assert query(url, "rate(outlast_beats_total[10s]) > 0")

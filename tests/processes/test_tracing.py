@@ -145,7 +145,8 @@ def told_of_the_second(trace: Trace, pid: int, step: int) -> None:
         assert said["outlast.role"] == "telling"
         assert said["outlast.attempt"] == 2
         assert said["outlast.resumed_seq"] == step > 0
-        assert said["outlast.noticed_by"] == "exit report: killed by SIGKILL"
+        assert said["outlast.detected_by"] == "exit_report"
+        assert said["outlast.previous_failure"] == "exit report: killed by SIGKILL"
         assert 0 < said["outlast.after_s"] < 2
     thinking = trace.of("thinking", pid)
     assert thinking.error is None

@@ -28,7 +28,9 @@ from test_supervisor import for_ever, hopeless, ill, well  # noqa: E402
 from outlast import Context, FanOut, FollowUps, Policy, Redo  # noqa: E402
 from outlast.attempt.guard import Place  # noqa: E402
 from outlast.attempt.ledger import Ledger  # noqa: E402
-from outlast.contracts.errors import CRASHED, DRAINED, ParkedError  # noqa: E402
+from outlast.contracts.errors import ParkedError  # noqa: E402
+from outlast.contracts.failure_details import FailureDetails  # noqa: E402
+from outlast.contracts.failures import Detector, FailureType  # noqa: E402
 from outlast.contracts.ids import AttemptId  # noqa: E402
 from outlast.contracts.models import (  # noqa: E402
     Answer,
@@ -40,7 +42,7 @@ from outlast.contracts.models import (  # noqa: E402
     Mission,
 )
 from outlast.contracts.orders import Decision, Sighting  # noqa: E402
-from outlast.contracts.quarantine import Death  # noqa: E402
+from outlast.contracts.quarantine import UNSEEN, Death  # noqa: E402
 from outlast.contracts.reports import Progress, Report  # noqa: E402
 from outlast.fleet.hosting import pool_worker  # noqa: E402
 from outlast.runtime.connect import connect  # noqa: E402
@@ -81,7 +83,7 @@ async def picky(given: dict[str, object], ctx: Context) -> Redo | str:
 
 
 async def dies_once(assignment: Assignment) -> Answer:
-    if assignment.noticed_by is None:
+    if assignment.previous_failure is None:
         saved = Checkpoint(seq=1, route="fragile").model_dump(mode="json")
         activity.heartbeat({"checkpoint": saved, "said": "one"})
         await asyncio.Event().wait()
@@ -89,29 +91,34 @@ async def dies_once(assignment: Assignment) -> Answer:
 
 
 async def is_moved_once(assignment: Assignment) -> Answer:
-    if assignment.noticed_by is None:
-        raise reported(DRAINED, "the worker drained")
+    if assignment.previous_failure is None:
+        raise reported(FailureType.DRAINED, "the worker drained")
     return Answer(digest="d", attempt=2)
 
 
 async def kills(assignment: Assignment) -> Answer:
-    raise reported(CRASHED, "exit report: killed by SIGKILL")
+    raise reported(FailureType.CRASHED, "exit report: killed by SIGKILL")
 
 
 async def is_hit(assignment: Assignment) -> Answer:
     """
     Be killed by nobody knows whom, twice among others and once in quarantine.
     """
-    hits = len((assignment.noticed_by or "").partition("hit ")[2])
+    hits = len((assignment.previous_failure or "").partition("hit ")[2])
     if hits == 3:
         return Answer(digest="d", attempt=4)
-    seen = Death(watched_s=86_400.0).model_dump(mode="json")
-    raise reported(CRASHED, f"exit report: hit {'x' * (hits + 1)}", seen)
+    seen = Death(watched_s=86_400.0)
+    raise reported(FailureType.CRASHED, f"exit report: hit {'x' * (hits + 1)}", seen)
 
 
-def reported(kind: str, cause: str, *more: Any) -> ApplicationError:
-    saved = Checkpoint(seq=1, route="any").model_dump(mode="json")
-    return ApplicationError(cause, saved, 1, *more, type=kind, non_retryable=True)
+def reported(kind: str, cause: str, death: Death = UNSEEN) -> ApplicationError:
+    details = FailureDetails(
+        detected_by=Detector.EXIT if kind == FailureType.CRASHED else Detector.DRAIN,
+        checkpoint=Checkpoint(seq=1, route="any"),
+        attempts=1,
+        death=death,
+    )
+    return ApplicationError(cause, details.dump(), type=kind, non_retryable=True)
 
 
 def missions(crew: Crew) -> dict[str, Mission]:

@@ -19,7 +19,7 @@ from keep import keep, kept  # noqa: E402
 from small_pool import Handle, Pool, ended, reported  # noqa: E402
 from temporalio.client import Client  # noqa: E402
 
-from outlast.contracts.errors import DRAINED, FAILED  # noqa: E402
+from outlast.contracts.failures import FailureType  # noqa: E402
 from outlast.contracts.pool import LEASE_S, RENEW_EVENTS  # noqa: E402
 from outlast.runtime.connect import connect  # noqa: E402
 from outlast.runtime.embedded import Server, choose_ports  # noqa: E402
@@ -36,13 +36,13 @@ async def death(pool: Pool) -> None:
 
 
 async def drained(pool: Pool) -> None:
-    pool.ends = [ended(DRAINED, 3), ended(DRAINED)]
+    pool.ends = [ended(FailureType.DRAINED, 3), ended(FailureType.DRAINED)]
     pool.fill(range(1, 31))
     await ends(pool, await pool.start())
 
 
 async def failed(pool: Pool) -> None:
-    pool.ends = [ended(FAILED, cause="no such store")]
+    pool.ends = [ended(FailureType.FAILED, cause="no such store")]
     pool.fill(range(1, 61))
     await ends(pool, await pool.start())
 

@@ -11,7 +11,7 @@ from outlast.fleet import blockage
 from outlast.fleet.blockage import Blockage
 from outlast.fleet.recorder import Recorder
 from outlast.fleet.stacks import Blocker
-from outlast.fleet.watchdog import LOOK_S, Sight, Watchdog
+from outlast.fleet.watchdog import LOOK_S, Conviction, KillReason, Sight, Watchdog
 
 BLOCKER = Blocker("refund", "requests.get", "agents.py:14", in_loop=True)
 
@@ -104,4 +104,5 @@ async def test_a_kill_says_what_blocked(course: Course) -> None:
     assert cause is not None
     assert cause.startswith("silent and idle for 5.")
     assert "in `requests.get` (agents.py:14): make the agent a plain `def`" in cause
-    assert course.blockage.explained("memory over the cap") == "memory over the cap"
+    large = Conviction(KillReason.MEMORY, "silent memory over the cap")
+    assert course.blockage.explained(large) == large.sentence

@@ -17,7 +17,7 @@ from outlast.attempt.fence import Claim
 from outlast.attempt.guard import Place
 from outlast.attempt.host import closed, host
 from outlast.attempt.ledger import Ledger
-from outlast.contracts.errors import DRAINED, FAILED
+from outlast.contracts.failures import FailureType
 from outlast.contracts.models import Answer, Assignment, Task
 from outlast.store.database import Store
 
@@ -66,8 +66,8 @@ async def test_a_long_attempt_is_handed_on_at_once(ledger: Ledger) -> None:
     with pytest.raises(ApplicationError) as handed_on:
         await asyncio.wait_for(attempt, BOUND_S)
     await closed()
-    assert handed_on.value.type == DRAINED
-    assert handed_on.value.details[0]["seq"] == 1  # it goes on from there
+    assert handed_on.value.type == FailureType.DRAINED
+    assert handed_on.value.details[0]["checkpoint"]["seq"] == 1  # it goes on from there
 
 
 async def test_a_short_attempt_is_let_finish(ledger: Ledger) -> None:
@@ -120,4 +120,4 @@ async def test_a_drain_does_not_change_an_end_that_is_being_noted(
     slow.may_count.set()
     with pytest.raises(ApplicationError, match="no such customer") as told:
         await asyncio.wait_for(attempt, BOUND_S)
-    assert told.value.type == FAILED
+    assert told.value.type == FailureType.FAILED

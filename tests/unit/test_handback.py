@@ -21,7 +21,8 @@ from outlast.attempt.guard import Place
 from outlast.attempt.handback import patiently
 from outlast.attempt.host import host
 from outlast.attempt.ledger import Ledger
-from outlast.contracts.errors import FAILED, STORE_AWAY, StoreAwayError, StoreLostError
+from outlast.contracts.errors import StoreAwayError, StoreLostError
+from outlast.contracts.failures import FailureType
 from outlast.contracts.models import Assignment, Beat, Task
 from outlast.store.calls import Trouble
 from outlast.store.database import Store
@@ -75,7 +76,7 @@ async def end_of(attempt: "asyncio.Future[Any]") -> ApplicationError:
 
 
 def is_uncounted(error: ApplicationError) -> bool:
-    return error.type == STORE_AWAY and not error.non_retryable
+    return error.type == FailureType.STORE_AWAY and not error.non_retryable
 
 
 async def test_an_attempt_that_waits_is_given_back_before_its_limit(
@@ -96,7 +97,7 @@ async def test_an_attempt_that_waits_is_given_back_before_its_limit(
     assert asyncio.get_running_loop().time() - began < LIMIT.total_seconds()
     assert is_uncounted(ended)
     assert "disk is full" in ended.message
-    assert ended.details[0]["seq"] == 1
+    assert ended.details[0]["checkpoint"]["seq"] == 1
     assert Beat.model_validate(beats[-1][0]).checkpoint.seq == 1
 
 
@@ -167,7 +168,7 @@ async def test_a_failure_with_its_store_there_is_counted(store: Away) -> None:
         raise ValueError("ill")
 
     attempt, _ = attempted(store, play, timedelta(seconds=60))
-    assert (await end_of(attempt)).type == FAILED
+    assert (await end_of(attempt)).type == FailureType.FAILED
 
 
 @pytest.mark.parametrize("how", ["away", "lost"])

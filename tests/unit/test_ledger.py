@@ -26,6 +26,7 @@ from outlast.attempt.effect_identity import Proposal
 from outlast.attempt.effect_ledger import Permission, idempotency_key
 from outlast.attempt.ledger import NOTHING, Claim, Ledger
 from outlast.contracts.errors import StaleAttemptError
+from outlast.contracts.failures import Detector
 from outlast.contracts.models import Checkpoint
 from outlast.contracts.scopes import Scope
 from outlast.store.database import Store
@@ -210,12 +211,14 @@ def test_a_claim_opens_a_line_in_the_books(store: Store) -> None:
     ledger = Ledger(store, clock=clock)
     claim(ledger, 1)
     clock.turn(2)
-    noticed = assignment().model_copy(update={"noticed_by": "heartbeat timeout"})
+    told = {"previous_failure": "heartbeat timeout", "detected_by": Detector.HEARTBEAT}
+    noticed = assignment().model_copy(update=told)
     ledger.claim(noticed, "fallback", 2)
     first, second = lines(store)
     assert first["after_s"] is None
     assert first["ended_at"] is None
-    assert second["noticed_by"] == "heartbeat timeout"
+    assert second["previous_failure"] == "heartbeat timeout"
+    assert second["detected_by"] == "heartbeat"
     assert second["after_s"] == 2
     assert second["route"] == "fallback"
     assert second["attempt"] == 2

@@ -4,7 +4,14 @@ What the starter says of batches that nobody works on.
 
 import pytest
 
-from outlast.cli.parked import commands, open_batches, unplayed_batches, waiting
+from outlast.cli.parked import (
+    BACK,
+    Parked,
+    open_batches,
+    unplayed_batches,
+    waiting,
+    what_to_do,
+)
 from outlast.contracts.approvals import wanted_effect
 from outlast.contracts.pool import Batch
 from outlast.contracts.reports import Asked, Progress, Running
@@ -71,11 +78,23 @@ def test_what_a_task_asks_is_told_with_its_answers() -> None:
         "effect 'pay': 2 (it was done with 1)",
     ]
     approve = "outlast approve m t --request abc"
-    for command in (approve, approve.replace("approve", "reject"), f"{approve} --skip"):
-        assert command in commands(parked)
+    reject = approve.replace("approve", "reject")
+    skip = f"{approve} --skip  # the earlier effect stands"
+    assert parked.commands == [approve, reject, skip]
+    assert what_to_do(parked) == f"{approve}, or {reject}, or {skip}"
     shown = board(progress)
     assert f"`{approve}`" in shown
     assert "effect 'pay': 2 (it was done with 1)" in shown
+
+
+def test_what_a_person_may_answer_can_be_typed() -> None:
+    """
+    Each choice is one whole command; where there is none it goes on by itself.
+    """
+    both = ["outlast approve cw b", "outlast reject cw b"]
+    told = what_to_do(Parked("cw", "b", "approval", both))
+    assert told == "outlast approve cw b, or outlast reject cw b"
+    assert what_to_do(Parked("cw", "b", "no worker")) == BACK
 
 
 def test_the_board_has_a_bound() -> None:

@@ -21,7 +21,9 @@ from outlast.attempt.host import ended
 from outlast.attempt.lease import Lent
 from outlast.attempt.ledger import Ledger
 from outlast.attempt.permit import Permits, permits_of
-from outlast.contracts.errors import DRAINED, HeldError
+from outlast.contracts.errors import HeldError
+from outlast.contracts.failure_details import FailureDetails
+from outlast.contracts.failures import Detector, FailureType
 from outlast.contracts.ids import FanOutId
 from outlast.contracts.models import Checkpoint
 from outlast.contracts.policies import HELD_S, PERMIT_S, Policy
@@ -223,9 +225,10 @@ async def test_being_handed_on_by_the_mesh_is_no_failure(ledger: Ledger) -> None
     )
     with pytest.raises(ApplicationError) as told:
         await ended(attempt, held())
-    assert told.value.type == DRAINED
+    assert told.value.type == FailureType.DRAINED
     assert told.value.non_retryable
-    assert told.value.details[0] == saved.model_dump(mode="json")
+    details = FailureDetails.of(told.value.details)
+    assert details == FailureDetails(detected_by=Detector.DRAIN, checkpoint=saved)
 
 
 async def test_no_item_begins_while_its_run_is_held(

@@ -16,10 +16,10 @@ from outlast.cli.audit import effect_lines
 from outlast.cli.batches import code
 from outlast.cli.explain import line
 from outlast.cli.missions import Conducted
-from outlast.cli.parked import choices
 from outlast.cli.show import outcome_line, print_mission
 from outlast.cli.workers import Row, process_lines
 from outlast.contracts.errors import BadInputError, UnavailableError
+from outlast.contracts.failures import FailureType
 from outlast.contracts.models import Mission, Task
 from outlast.contracts.pool import BatchReport
 from outlast.contracts.reports import Outcome, Report, Status
@@ -39,7 +39,9 @@ ATTEMPT: dict[str, Any] = {
     "started_at": 100.0,
     "ended_at": None,
     "ending": None,
-    "noticed_by": None,
+    "previous_failure": None,
+    "detected_by": None,
+    "failure_type": None,
     "after_s": None,
     "resumed_seq": 0,
 }
@@ -81,8 +83,9 @@ def test_a_question_to_a_person_is_no_error() -> None:
     """
     The agent raises it, but nothing has failed.
     """
-    asked = "ApprovalNeededError: effect 'pay': 12"
-    told = line({**ATTEMPT, "ended_at": 101.0, "ending": asked}, over=False)
+    kind = FailureType.APPROVAL_NEEDED
+    asked = {"ending": "effect 'pay': 12", "failure_type": kind}
+    told = line({**ATTEMPT, "ended_at": 101.0, **asked}, over=False)
     assert told.endswith("asks for approval of effect 'pay': 12 after 1.00 s")
 
 
@@ -100,17 +103,9 @@ def test_an_attempt_that_was_killed_did_not_last_as_long_as_its_mission() -> Non
     """
     The end of the mission closes its line; that says nothing of when it died.
     """
-    closed = {**ATTEMPT, "ended_at": 160.0, "ending": NO_END}
+    none = {"ending": NO_END, "failure_type": FailureType.NOT_RECORDED}
+    closed = {**ATTEMPT, "ended_at": 160.0, **none}
     assert line(closed, over=True).endswith(" | no end recorded")
-
-
-def test_what_a_person_may_answer_can_be_typed() -> None:
-    """
-    Each choice is one whole command.
-    """
-    told = choices("outlast approve|reject cw b")
-    assert told == "outlast approve cw b, or outlast reject cw b"
-    assert choices("outlast redrive cw --task b") == "outlast redrive cw --task b"
 
 
 def test_effects_are_counted_and_exceptions_named() -> None:

@@ -14,6 +14,7 @@ from temporalio.exceptions import ApplicationError
 
 from outlast.contracts.approvals import MOST_APPROVED, wanted_effect
 from outlast.contracts.errors import MOST_ASKED
+from outlast.contracts.failures import Detector
 from outlast.contracts.inputs import Moving
 from outlast.contracts.models import Assignment, Beat, Checkpoint, Task
 from outlast.contracts.plan import settle
@@ -228,7 +229,8 @@ def test_an_assignment_has_bounded_parts() -> None:
         mission=NAME,
         tenant=NAME,
         task=Task(id=NAME, role=NAME, input={"x": "y" * 4_000}),
-        noticed_by=shorten("\u4e2d" * 400, CAUSE_CHARS),
+        detected_by=Detector.SUPERSEDED,
+        previous_failure=shorten("\u4e2d" * 400, CAUSE_CHARS),
         redo_reason=shorten("\u4e2d" * 400, CAUSE_CHARS),
         approved=["d" * 32] * MOST_APPROVED,
         checkpoint=Checkpoint(seq=1, value="v" * 3_000),

@@ -16,6 +16,7 @@ from outlast.attempt.context import Context
 from outlast.attempt.guard import Attempt, Place
 from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import ParkedError
+from outlast.contracts.failures import Detector
 from outlast.contracts.models import Assignment, Task
 
 CALL = f"invoke_agent {ROLE}"
@@ -96,14 +97,21 @@ async def test_a_later_attempt_tells_what_it_goes_on_after(
         await stage.play(play)
     told.memory.clear()
     task = Task(id="only", role=ROLE)
-    again = Assignment(mission=MISSION, tenant=TENANT, task=task, noticed_by="a test")
+    again = Assignment(
+        mission=MISSION,
+        tenant=TENANT,
+        task=task,
+        previous_failure="a test",
+        detected_by=Detector.WATCHDOG,
+    )
     agent = Agent(ROLE, 1, lambda given, ctx: 1)
     await Attempt(agent, again, 9, Place(stage.ledger, stage.threads)).run([])
 
     said = told.attributes(CALL)
     assert said["outlast.attempt"] == 2
     assert said["outlast.resumed_seq"] == 2
-    assert said["outlast.noticed_by"] == "a test"
+    assert said["outlast.previous_failure"] == "a test"
+    assert said["outlast.detected_by"] == "watchdog"
     assert 0 <= said["outlast.after_s"] < 60
 
 

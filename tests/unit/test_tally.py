@@ -1,116 +1,55 @@
 """
-Counts of attempts: from a worker's outbox to its parent's page, sorted by rung.
+Counts of attempts: from a worker's outbox to its parent's page, by what has noticed
+their end.
 """
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from opentelemetry import metrics as metrics_api
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from temporalio.exceptions import ActivityError, RetryState, TimeoutType
-from temporalio.exceptions import TimeoutError as TimedOut
-
-from outlast.attempt.counts import BEATS, DEAD_ITEMS, DEAD_TASKS, FAILED_BEFORE, PARKED
-from outlast.contracts.errors import CRASHED
-from outlast.fleet.exits import Exit, cause_of
-from outlast.fleet.health import metrics
-from outlast.fleet.meters import measure
-from outlast.fleet.report import _crashed
-from outlast.fleet.tally import (
-    DEADLINE,
-    DRAIN,
-    EXIT_REPORT,
-    FAILURE,
-    HEARTBEAT,
-    NAMES,
-    OTHER,
-    OVERTAKEN,
-    RUNGS,
-    UNREAD,
-    WATCHDOG,
-    Outbox,
-    Tally,
-    rung_of,
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    RetryState,
+    TimeoutType,
 )
-from outlast.fleet.watchdog import Sight, Watchdog
+from temporalio.exceptions import TimeoutError as TimedOut
+from unit_fakes import assignment
+
+from outlast.attempt.counts import BEATS, DEAD_ITEMS, DEAD_TASKS, PARKED
+from outlast.attempt.hands import NOBODY
+from outlast.attempt.host import ended
+from outlast.attempt.ledger import Ledger
+from outlast.contracts.errors import (
+    GiveUp,
+    HeldError,
+    StaleAttemptError,
+    StoreLostError,
+)
+from outlast.contracts.failures import Detector, FailureType
+from outlast.contracts.models import Checkpoint
+from outlast.fleet.alone import Turn, _Taking
+from outlast.fleet.exits import Exit, Exits
+from outlast.fleet.health import metrics
+from outlast.fleet.kinds import Kind
+from outlast.fleet.meters import measure
+from outlast.fleet.oom import OomKills
+from outlast.fleet.report import _crashed
+from outlast.fleet.tally import NAMES, Outbox, Tally
+from outlast.fleet.watch import Child
 from outlast.fleet.wreck import InHand
 from outlast.workflows.verdict import judge
 
-
-def told(cause: str) -> str:
-    """
-    Say *cause* as the next attempt hears it of the exit report.
-    """
-    hand = InHand(b"", "m", "t", "r", 1, None)
-    error = _crashed(hand, Exit(cause))
-    assert error.type == CRASHED
-    return error.message
+NOWHERE = Path("/nowhere")
 
 
-@pytest.mark.parametrize("code", [None, 0, 1, 3, -9, -11, -40])
-def test_a_death_is_noticed_by_the_exit_report(code: int | None) -> None:
+def ended_by(cause: BaseException) -> ActivityError:
     """
-    Whatever it died of, as long as nobody had to kill it.
-    """
-    assert rung_of(told(cause_of(code))) == EXIT_REPORT
-
-
-@pytest.mark.parametrize(
-    ("stopped", "cpu_s", "memory"),
-    [(True, 0.0, 0), (False, 0.0, 0), (False, 9.0, 0), (False, 0.0, 200)],
-    ids=["stopped", "idle", "busy", "memory"],
-)
-def test_what_the_watchdog_kills_is_its_own(
-    stopped: bool, cpu_s: float, memory: int
-) -> None:
-    """
-    It comes with an exit report too, but this is not what noticed it.
-    """
-    watchdog = Watchdog(memory_cap=100)
-    watchdog.judge(10.0, Sight(10.0, 0.0, stopped, 0))
-    # Look by look, so that the watchdog trusts its own clock.
-    looks = [10.0 + 0.1 * look for look in range(90)]
-    judged = (
-        watchdog.judge(now, Sight(10.0, min(now - 10.0, cpu_s), stopped, memory))
-        for now in looks
-    )
-    reason = next(filter(None, judged))
-    assert rung_of(told(reason)) == WATCHDOG
-
-
-def test_a_mute_worker_is_the_watchdogs() -> None:
-    """
-    It lived, and was killed because it polled nothing.
-    """
-    assert rung_of(told("it lives but polls nothing")) == WATCHDOG
-
-
-@pytest.mark.parametrize(
-    ("words", "rung"),
-    [
-        ("exit report: its fleet was lost", EXIT_REPORT),
-        ("the worker drained", DRAIN),
-        ("not read: state of schema 9", UNREAD),
-        ("m/t: a later attempt has claimed it", OVERTAKEN),
-        (FAILED_BEFORE, FAILURE),
-        ("something new", OTHER),
-    ],
-)
-def test_every_end_has_its_rung(words: str, rung: str) -> None:
-    """
-    What nobody knows is counted all the same.
-    """
-    assert rung_of(words) == rung
-
-
-@pytest.mark.parametrize(
-    ("kind", "rung"),
-    [(TimeoutType.HEARTBEAT, HEARTBEAT), (TimeoutType.START_TO_CLOSE, DEADLINE)],
-)
-def test_a_timeout_has_the_workflows_words(kind: TimeoutType, rung: str) -> None:
-    """
-    The next attempt is told what the workflow made of it.
+    Make the error that the workflow sees.
     """
     error = ActivityError(
         "Activity task failed",
@@ -121,8 +60,155 @@ def test_a_timeout_has_the_workflows_words(kind: TimeoutType, rung: str) -> None
         activity_id="a~attempt~worker~1",
         retry_state=RetryState.NON_RETRYABLE_FAILURE,
     )
-    error.__cause__ = TimedOut("too long", type=kind, last_heartbeat_details=[])
-    assert rung_of(judge(error).cause) == rung
+    error.__cause__ = cause
+    return error
+
+
+def told(exit_: Exit) -> Detector:
+    """
+    Read from an exit report, as the workflow does, what has noticed the death.
+    """
+    hand = InHand(b"", "m", "t", "r", 1, None)
+    return judge(ended_by(_crashed(hand, exit_))).detected_by
+
+
+@pytest.fixture
+def exits() -> Exits:
+    return Exits(OomKills())
+
+
+def child(**more: Any) -> Child:
+    return Child(Kind.AGENTS, **more)
+
+
+@pytest.mark.parametrize("code", [None, 0, 1, 3, -9, -11, -40])
+def test_a_death_is_noticed_by_the_exit_report(exits: Exits, code: int | None) -> None:
+    """
+    Whatever it died of, as long as nobody had to kill it.
+    """
+    assert told(exits.read(child(), code, NOWHERE)) is Detector.EXIT
+
+
+KILLS = {
+    "frozen": "stopped for 1.1 s",
+    "blocked": "silent and busy for 5.0 s: open() at agents.py:7",
+    "too large": "memory over the cap of 9 MB",
+    "mute": "it lives but polls nothing",
+    "unsigned": "no sign for 120 s since its birth",
+}
+
+
+@pytest.mark.parametrize("sentence", KILLS.values(), ids=KILLS)
+def test_what_the_watchdog_kills_is_its_own(exits: Exits, sentence: str) -> None:
+    """
+    It comes with an exit report too, but this is not what noticed it: also where the
+    process never gave a sign, which was counted as an exit report before.
+    """
+    killed = exits.read(child(killed_for=sentence), -9, NOWHERE)
+    assert told(killed) is Detector.WATCHDOG
+
+
+async def of_attempt(ending: Exception, ledger: Ledger) -> Detector:
+    """
+    End an attempt by *ending*, and read what the workflow makes of it.
+    """
+
+    async def doing() -> None:
+        raise ending
+
+    attempt: Any = SimpleNamespace(
+        claim=None,
+        checkpoint=Checkpoint(),
+        hand=NOBODY,
+        place=SimpleNamespace(ledger=ledger, drain_s=0.0, beat_s=1.0),
+        assignment=assignment(),
+    )
+    with pytest.raises(ApplicationError) as raised:
+        await ended(attempt, doing())
+    return judge(ended_by(raised.value)).detected_by
+
+
+@pytest.mark.parametrize(
+    ("ending", "detector"),
+    [
+        (HeldError("held, its peer does not say go on"), Detector.DRAIN),
+        (StaleAttemptError("this attempt is over"), Detector.SUPERSEDED),
+        (StoreLostError("the store is gone"), Detector.STORE),
+        (GiveUp("hopeless"), Detector.FAILURE),
+    ],
+    ids=["held", "stale", "store", "given up"],
+)
+async def test_an_attempts_own_end_says_what_has_noticed_it(
+    ending: Exception, detector: Detector, ledger: Ledger
+) -> None:
+    """
+    Whatever its sentence says: one that the mesh held, and a stale one that does not
+    speak of a later attempt, were counted as something else before.
+    """
+    assert await of_attempt(ending, ledger) is detector
+
+
+async def test_what_a_full_process_hands_on_has_drained() -> None:
+    """
+    It was counted as something else before.
+    """
+    turn = Turn(1)
+    assert turn.take()
+    after: Any = SimpleNamespace()
+    with pytest.raises(ApplicationError) as refused:
+        await _Taking(after, turn).execute_activity(after)
+    assert judge(ended_by(refused.value)).detected_by is Detector.DRAIN
+
+
+@pytest.mark.parametrize(
+    ("kind", "detector"),
+    [
+        (FailureType.CRASHED, Detector.EXIT),
+        (FailureType.DRAINED, Detector.DRAIN),
+        (FailureType.STALE, Detector.SUPERSEDED),
+        (FailureType.STORE_AWAY, Detector.STORE),
+        (FailureType.FAILED, Detector.FAILURE),
+        ("SomebodyElses", Detector.FAILURE),
+    ],
+)
+def test_an_end_without_details_is_told_by_its_type(
+    kind: str, detector: Detector
+) -> None:
+    """
+    As from a client of another kind.
+    """
+    error = ApplicationError("exit report: stopped for 9 s", type=kind)
+    assert judge(ended_by(error)).detected_by is detector
+
+
+@pytest.mark.parametrize(
+    ("kind", "detector"),
+    [("NewerStateError", Detector.NEWER_STATE), ("StoreAwayError", Detector.STORE)],
+)
+def test_what_no_worker_could_read_says_why(kind: str, detector: Detector) -> None:
+    """
+    A release that is too old, or the store with the input away.
+    """
+    error = ApplicationError("Failed decoding arguments")
+    error.__cause__ = ApplicationError("whatever", type=kind)
+    assert judge(ended_by(error)).detected_by is detector
+
+
+@pytest.mark.parametrize(
+    ("kind", "detector"),
+    [
+        (TimeoutType.HEARTBEAT, Detector.HEARTBEAT),
+        (TimeoutType.START_TO_CLOSE, Detector.TIMEOUT),
+    ],
+)
+def test_a_timeout_is_noticed_by_the_server(
+    kind: TimeoutType, detector: Detector
+) -> None:
+    """
+    Of a lost heartbeat, or of an attempt over its limit.
+    """
+    error = TimedOut("too long", type=kind, last_heartbeat_details=[])
+    assert judge(ended_by(error)).detected_by is detector
 
 
 def test_an_outbox_tells_each_thing_once() -> None:
@@ -133,11 +219,11 @@ def test_an_outbox_tells_each_thing_once() -> None:
     assert outbox.empty() == {}
     outbox.count(BEATS)
     outbox.count(BEATS)
-    outbox.recovered("heartbeat timeout", 1.5)
+    outbox.recovered(Detector.HEARTBEAT, 1.5)
     outbox.breaker_turned("model", "open")
     assert outbox.empty() == {
         "counts": {BEATS: 2},
-        "recovered": [("heartbeat timeout", 1.5)],
+        "recovered": [("heartbeat", 1.5)],
         "breakers": [("model", "open")],
     }
     assert outbox.empty() == {}
@@ -154,10 +240,10 @@ def tally() -> Tally:
         {
             "counts": {BEATS: 2, DEAD_TASKS: 4, DEAD_ITEMS: 5},
             "recovered": [
-                [told("killed by SIGKILL"), 0.04],
-                [told("killed by SIGKILL"), 0.05],
-                ["heartbeat timeout", 1.7],
-                ["the worker drained", -0.2],
+                ["exit_report", 0.04],
+                ["exit_report", 0.05],
+                ["heartbeat", 1.7],
+                ["drain", -0.2],
             ],
             "breakers": [["model", "open"], ["model", "closed"], ["model", "open"]],
         }
@@ -198,16 +284,16 @@ def snapshot(tally: Tally) -> dict[str, Any]:
         "outlast_parked_total 1.0",
         'outlast_dead_letters_total{of="task"} 4.0',
         'outlast_dead_letters_total{of="item"} 5.0',
-        'outlast_recoveries_total{rung="exit_report"} 2.0',
-        'outlast_recoveries_total{rung="heartbeat"} 1.0',
-        'outlast_recoveries_total{rung="watchdog"} 0.0',
-        'outlast_recovery_seconds_bucket{le="0.05",rung="exit_report"} 2.0',
-        'outlast_recovery_seconds_bucket{le="1.5",rung="heartbeat"} 0.0',
-        'outlast_recovery_seconds_bucket{le="2.0",rung="heartbeat"} 1.0',
-        'outlast_recovery_seconds_bucket{le="+Inf",rung="heartbeat"} 1.0',
-        'outlast_recovery_seconds_count{rung="heartbeat"} 1.0',
-        'outlast_recovery_seconds_sum{rung="heartbeat"} 1.7',
-        'outlast_recovery_seconds_sum{rung="drain"} 0.0',
+        'outlast_recoveries_total{detector="exit_report"} 2.0',
+        'outlast_recoveries_total{detector="heartbeat"} 1.0',
+        'outlast_recoveries_total{detector="watchdog"} 0.0',
+        'outlast_recovery_seconds_bucket{detector="exit_report",le="0.05"} 2.0',
+        'outlast_recovery_seconds_bucket{detector="heartbeat",le="1.5"} 0.0',
+        'outlast_recovery_seconds_bucket{detector="heartbeat",le="2.0"} 1.0',
+        'outlast_recovery_seconds_bucket{detector="heartbeat",le="+Inf"} 1.0',
+        'outlast_recovery_seconds_count{detector="heartbeat"} 1.0',
+        'outlast_recovery_seconds_sum{detector="heartbeat"} 1.7',
+        'outlast_recovery_seconds_sum{detector="drain"} 0.0',
         'outlast_breaker_changes_total{service="model",state="open"} 2.0',
         'outlast_breaker_changes_total{service="model",state="closed"} 1.0',
         'outlast_breaker_resting{pid="7",service="model"} 1.0',
@@ -226,8 +312,8 @@ def test_every_name_is_there_from_the_start() -> None:
     A rate needs a zero to begin at: nothing appears only once it has happened.
     """
     page = metrics(snapshot(Tally())).decode()
-    for rung in RUNGS:
-        assert f'outlast_recoveries_total{{rung="{rung}"}} 0.0' in page
+    for detector in Detector:
+        assert f'outlast_recoveries_total{{detector="{detector}"}} 0.0' in page
     assert set(Tally().shown()) == {*NAMES, "recoveries", "breakers"}
 
 
@@ -242,7 +328,7 @@ def test_a_receiver_gets_the_same_numbers(
     provider = MeterProvider([reader])
     monkeypatch.setattr(metrics_api, "get_meter", provider.get_meter)
     measure(lambda: snapshot(tally), tally)
-    recovered = [["heartbeat timeout", 1.2]]
+    recovered = [["heartbeat", 1.2]]
     tally.add({"counts": {BEATS: 1}, "recovered": recovered, "breakers": []})
 
     found = numbers(reader)

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from outlast.contracts.errors import DRAINED
+from outlast.contracts.failures import FailureType
 from outlast.fleet.alone import Turn, _WhileFree
 
 NOTHING = cast(Any, None)
@@ -58,7 +58,7 @@ async def test_no_more_attempts_are_played_than_there_are_places(places: int) ->
     assert not await polls(turn)
     with pytest.raises(ApplicationError) as refused:
         await (await begun(turn, play))
-    assert refused.value.type == DRAINED
+    assert refused.value.type == FailureType.DRAINED
     assert refused.value.non_retryable
     assert play.began == places
     play.ends.set()

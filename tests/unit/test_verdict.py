@@ -18,12 +18,6 @@ from temporalio.exceptions import TimeoutError as TimedOut
 from unit_fakes import answer, assignment
 
 from outlast.contracts.errors import (
-    CRASHED,
-    DRAINED,
-    FAILED,
-    NEVER_STARTED,
-    STALE,
-    STORE_AWAY,
     ApprovalNeededError,
     BudgetSpentError,
     CheckpointError,
@@ -36,6 +30,8 @@ from outlast.contracts.errors import (
     TaskError,
     TryLater,
 )
+from outlast.contracts.failure_details import FailureDetails
+from outlast.contracts.failures import Detector, FailureType
 from outlast.contracts.models import Answer, Assignment, Beat, Checkpoint, DispatchState
 from outlast.contracts.policies import Policy
 from outlast.contracts.quarantine import WAITS_S, Death
@@ -71,6 +67,22 @@ def raised(kind: str, *details: object) -> ActivityError:
     return ended_by(ApplicationError("what it said", *details, type=kind))
 
 
+def telling(
+    kind: str,
+    saved: Checkpoint | None = None,
+    attempts: int = 0,
+    detected_by: Detector = Detector.FAILURE,
+    **more: Any,
+) -> ActivityError:
+    """
+    Make an end of which everything is told.
+    """
+    details = FailureDetails(
+        detected_by=detected_by, checkpoint=saved, attempts=attempts, **more
+    )
+    return raised(kind, details.dump())
+
+
 def lost(*details: object) -> ActivityError:
     return ended_by(
         TimedOut(
@@ -86,7 +98,12 @@ def test_a_lost_heartbeat_is_a_crash_with_its_last_beat() -> None:
     The task is dispatched again, from the checkpoint that the server has.
     """
     beat = Beat(checkpoint=SAVED, said="half way").model_dump(mode="json")
-    assert judge(lost(beat)) == Verdict(Next.AGAIN_CRASHED, "heartbeat timeout", SAVED)
+    assert judge(lost(beat)) == Verdict(
+        Next.AGAIN_CRASHED,
+        "heartbeat timeout",
+        SAVED,
+        detected_by=Detector.HEARTBEAT,
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,7 +115,12 @@ def test_a_crash_with_an_unreadable_beat_starts_from_what_is_known(details) -> N
     """
     A beat that is missing or of another release costs no more than itself.
     """
-    expected = Verdict(Next.AGAIN_CRASHED, "heartbeat timeout", unbegun=not details)
+    expected = Verdict(
+        Next.AGAIN_CRASHED,
+        "heartbeat timeout",
+        unbegun=not details,
+        detected_by=Detector.HEARTBEAT,
+    )
     assert judge(lost(*details)) == expected
 
 
@@ -117,7 +139,12 @@ def test_an_attempt_over_its_limit_is_followed_by_another() -> None:
     """
     beat = Beat(checkpoint=SAVED).model_dump(mode="json")
     verdict = judge(too_long(beat, retry_state=RetryState.NON_RETRYABLE_FAILURE))
-    expected = Verdict(Next.AGAIN_TOO_LONG, "timed out: took too long", SAVED)
+    expected = Verdict(
+        Next.AGAIN_TOO_LONG,
+        "timed out: took too long",
+        SAVED,
+        detected_by=Detector.TIMEOUT,
+    )
     assert verdict == expected
 
 
@@ -177,15 +204,15 @@ def test_a_cancelled_attempt_is_skipped() -> None:
 @pytest.mark.parametrize(
     ("kind", "then"),
     [
-        (DRAINED, Next.AGAIN_HANDED_ON),
-        (STORE_AWAY, Next.AGAIN_HANDED_ON),
-        (STALE, Next.AGAIN_SUPERSEDED),
-        (NEVER_STARTED, Next.AGAIN_CRASHED),
+        (FailureType.DRAINED, Next.AGAIN_HANDED_ON),
+        (FailureType.STORE_AWAY, Next.AGAIN_HANDED_ON),
+        (FailureType.STALE, Next.AGAIN_SUPERSEDED),
+        (FailureType.NEVER_STARTED, Next.AGAIN_CRASHED),
         (ParkedError.kind, Next.PARK),
         (BudgetSpentError.kind, Next.SPENT),
         (ApprovalNeededError.kind, Next.ASK),
         (GiveUp.kind, Next.NEXT_ROUTE),
-        (FAILED, Next.NEXT_ROUTE),
+        (FailureType.FAILED, Next.NEXT_ROUTE),
         ("ValueError", Next.NEXT_ROUTE),
         ("", Next.NEXT_ROUTE),
         (None, Next.NEXT_ROUTE),
@@ -195,13 +222,14 @@ def test_each_kind_of_error_decides_what_happens_next(kind, then: Next) -> None:
     """
     One line for each kind, with cause, checkpoint and number of attempts.
     """
-    verdict = judge(raised(kind, SAVED.model_dump(mode="json"), 4))
+    verdict = judge(telling(kind, SAVED, 4, Detector.WATCHDOG))
     assert verdict == Verdict(
         then,
         "what it said",
         SAVED,
         4,
-        unbegun=kind == NEVER_STARTED,
+        unbegun=kind == FailureType.NEVER_STARTED,
+        detected_by=Detector.WATCHDOG,
     )
 
 
@@ -209,12 +237,14 @@ def test_a_superseded_attempt_tells_which_dispatch_has_its_task() -> None:
     """
     So that the next one comes after it, also where the server was restored.
     """
-    verdict = judge(raised(STALE, SAVED.model_dump(mode="json"), 4, 71))
+    verdict = judge(telling(FailureType.STALE, SAVED, 4, dispatch=71))
     assert (verdict.next, verdict.dispatch) == (Next.AGAIN_SUPERSEDED, 71)
-    assert judge(raised(FAILED, None, 4, 71)).dispatch == 0
+    assert judge(raised(FailureType.FAILED)).dispatch == 0
 
 
-@pytest.mark.parametrize("kind", [DRAINED, STALE, FAILED])
+@pytest.mark.parametrize(
+    "kind", [FailureType.DRAINED, FailureType.STALE, FailureType.FAILED]
+)
 def test_an_error_without_details_has_no_checkpoint(kind: str) -> None:
     """
     What the SDK itself reports carries nothing of ours.
@@ -226,14 +256,14 @@ def test_an_error_without_details_has_no_checkpoint(kind: str) -> None:
 
 @pytest.mark.parametrize(
     "details",
-    [("by hand",), ({"stranger": 1}, 2), (None, None), (SAVED.model_dump(), "many")],
-    ids=["text", "another release", "nulls", "no number"],
+    [("by hand",), ({"stranger": 1}, 2), (None, None), ({"detected_by": "me"},)],
+    ids=["text", "another release", "nulls", "no detector"],
 )
 def test_an_error_with_details_of_others_is_judged_all_the_same(details) -> None:
     """
     What an operator or another release put there must not leave a task undecided.
     """
-    verdict = judge(raised(FAILED, *details))
+    verdict = judge(raised(FailureType.FAILED, *details))
     assert verdict.next is Next.NEXT_ROUTE
     assert verdict.cause == "what it said"
     assert verdict.attempts == 0 or isinstance(verdict.attempts, int)
@@ -271,7 +301,7 @@ def test_the_kinds_of_errors_are_those_of_their_branches() -> None:
     own += [BudgetSpentError, ApprovalNeededError]
     kinds = [each.kind for each in own]
     assert len(set(kinds)) == len(kinds)
-    assert not {DRAINED, STALE, FAILED} & set(kinds)
+    assert not {FailureType.DRAINED, FailureType.STALE, FailureType.FAILED} & set(kinds)
 
 
 # What a pursuit makes of one end after the other
@@ -329,8 +359,8 @@ def died(seq: int) -> ActivityError:
 
 
 def reported(seq: int, **death: Any) -> ActivityError:
-    saved = Checkpoint(seq=seq, route="worker").model_dump(mode="json")
-    return raised(CRASHED, saved, 1, Death(**death).model_dump(mode="json"))
+    saved = Checkpoint(seq=seq, route="worker")
+    return telling(FailureType.CRASHED, saved, 1, death=Death(**death))
 
 
 def faulted(seq: int) -> ActivityError:
@@ -345,7 +375,7 @@ def stormed(seq: int) -> ActivityError:
     return reported(seq, watched_s=86_400.0, other_s=0.1, outside_s=0.1)
 
 
-EMPTY = Checkpoint().model_dump(mode="json")
+EMPTY = Checkpoint()
 DONE = answer("done")
 
 
@@ -357,7 +387,7 @@ async def test_a_death_is_followed_by_a_dispatch_from_its_checkpoint() -> None:
     assert await pursuit.run() == DONE
     assert pursuit.given[0].checkpoint is None
     assert pursuit.given[1].checkpoint == Checkpoint(seq=4, route="worker")
-    assert pursuit.given[1].noticed_by == "heartbeat timeout"
+    assert pursuit.given[1].previous_failure == "heartbeat timeout"
 
 
 @pytest.mark.parametrize("details", [(), ({"another": "release"},)])
@@ -440,12 +470,12 @@ async def test_quarantine_goes_on_in_a_new_run() -> None:
 
 async def test_a_report_that_told_nothing_convicts_as_it_did() -> None:
     """
-    The parent of a fleet of the release before reports no more than a cause.
+    Who reports no more than a type and a cause means a death of its own.
     """
-    old = raised(CRASHED, SAVED.model_dump(mode="json"), 1)
+    old = raised(FailureType.CRASHED)
     pursuit = Scripted(old, old, old, DONE)
     assert isinstance(await pursuit.run(), Verdict)
-    odd = raised(CRASHED, SAVED.model_dump(mode="json"), 1, {"stranger": 1})
+    odd = raised(FailureType.CRASHED, {"detected_by": "exit_report", "death": "odd"})
     assert await Scripted(old, old, odd, odd, DONE).run() == DONE
 
 
@@ -454,7 +484,7 @@ async def test_a_report_that_told_nothing_convicts_as_it_did() -> None:
     [
         [died(2), died(2), faulted(2)],
         [raised(GiveUp.kind)],
-        [raised(FAILED)],
+        [raised(FailureType.FAILED)],
         [raised(ParkedError.kind)],
         [raised(BudgetSpentError.kind)],
     ],
@@ -503,18 +533,18 @@ async def test_an_attempt_that_had_nothing_in_hand_loses_nothing() -> None:
     One that was refused or drained before it resumed reports an empty checkpoint,
     which must not replace the one that is known.
     """
-    for kind in (STALE, DRAINED):
-        pursuit = Scripted(died(5), raised(kind, EMPTY, 2), DONE)
+    for kind in (FailureType.STALE, FailureType.DRAINED):
+        pursuit = Scripted(died(5), telling(kind, EMPTY, 2), DONE)
         await pursuit.run()
         assert pursuit.given[2].checkpoint == Checkpoint(seq=5, route="worker")
 
 
-@pytest.mark.parametrize("kind", [STALE, DRAINED])
+@pytest.mark.parametrize("kind", [FailureType.STALE, FailureType.DRAINED])
 async def test_an_empty_checkpoint_is_no_progress(kind: str) -> None:
     """
     Deaths at one and the same step are counted on, whatever came between them.
     """
-    between = raised(kind, EMPTY, 2)
+    between = telling(kind, EMPTY, 2)
     pursuit = Scripted(died(5), between, died(5), between, faulted(5))
     verdict = await pursuit.run()
     assert isinstance(verdict, Verdict)
@@ -526,8 +556,10 @@ async def test_being_superseded_is_no_death() -> None:
     However often a death comes after it, and the next dispatch comes after the one that
     the ledger has.
     """
-    stale = raised(STALE, EMPTY, 2, 71)
-    pursuit = Scripted(died(5), *[stale, raised(DRAINED, EMPTY, 2)] * 20, DONE)
+    stale = telling(FailureType.STALE, EMPTY, 2, dispatch=71)
+    pursuit = Scripted(
+        died(5), *[stale, telling(FailureType.DRAINED, EMPTY, 2)] * 20, DONE
+    )
     assert await pursuit.run() == DONE
     assert pursuit.deaths == 1
     assert pursuit.numbers.next() == 72
@@ -549,7 +581,7 @@ async def test_being_handed_on_is_no_death() -> None:
     """
     However often workers are drained, the task goes on.
     """
-    drained = raised(DRAINED, SAVED.model_dump(mode="json"), 1)
+    drained = telling(FailureType.DRAINED, SAVED, 1)
     pursuit = Scripted(*[drained] * 20, DONE)
     assert await pursuit.run() == DONE
     assert pursuit.given[-1].checkpoint == SAVED
@@ -588,7 +620,9 @@ async def test_being_refused_by_old_workers_costs_nothing() -> None:
     assert not any(pursuit.alone)
 
 
-@pytest.mark.parametrize("end", [died(1), raised(DRAINED), raised(STALE), LATE])
+@pytest.mark.parametrize(
+    "end", [died(1), raised(FailureType.DRAINED), raised(FailureType.STALE), LATE]
+)
 async def test_nothing_is_dispatched_again_once_stopped(end: ActivityError) -> None:
     """
     A death while the mission is being stopped is a skipped task, and says why.
@@ -598,7 +632,7 @@ async def test_nothing_is_dispatched_again_once_stopped(end: ActivityError) -> N
     assert (verdict.next, verdict.cause) == (Next.SKIP, "cancelled by Ann")
 
 
-@pytest.mark.parametrize("kind", [GiveUp.kind, FAILED, ParkedError.kind])
+@pytest.mark.parametrize("kind", [GiveUp.kind, FailureType.FAILED, ParkedError.kind])
 async def test_what_another_try_will_not_change_is_handed_up(kind: str) -> None:
     """
     The next route, or a person, is the supervisor's to choose.
@@ -621,8 +655,8 @@ class HandedBack(Scripted):
     "end",
     [
         died(4),
-        raised(CRASHED, EMPTY, 2),
-        raised(DRAINED, EMPTY, 1),
+        telling(FailureType.CRASHED, EMPTY, 2),
+        telling(FailureType.DRAINED, EMPTY, 1),
         ended_by(CancelledError()),
     ],
     ids=["lost", "died", "drained", "cancelled"],
@@ -649,7 +683,7 @@ async def test_what_was_answered_while_it_was_handed_back_is_kept() -> None:
     As is what another try will not change.
     """
     assert await HandedBack(DONE).run() == DONE
-    parked = raised(ParkedError.kind, EMPTY, 1)
+    parked = telling(ParkedError.kind, EMPTY, 1)
     verdict = await HandedBack(parked).run()
     assert isinstance(verdict, Verdict)
     assert verdict.next is Next.PARK

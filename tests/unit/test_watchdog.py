@@ -21,6 +21,7 @@ from outlast.fleet.watchdog import (
     LOOK_S,
     SOFT_SHARE,
     WORN_LIMIT_S,
+    KillReason,
     Sight,
     Watchdog,
     see,
@@ -50,6 +51,7 @@ class Watched:
     waits: bool = False  # for a processor
     memory_mb: int = 100
     tick: float = 0.0
+    reason: KillReason | None = None  # of the last look
     cpu_s: float = 50.0  # used before anybody looked: no excuse for silence now
 
     def look(self, after_s: float = LOOK_S) -> str | None:
@@ -57,7 +59,9 @@ class Watched:
         Let time pass, then look at it once.
         """
         sight = self._sight(after_s)
-        return self.watchdog.judge(self.clock.now, sight, lambda: self.waits)
+        found = self.watchdog.judge(self.clock.now, sight, lambda: self.waits)
+        self.reason = found.reason if found else None
+        return found.sentence if found else None
 
     def worn(self, idle: bool, after_s: float = LOOK_S) -> bool:
         """
@@ -262,6 +266,7 @@ def test_memory_over_the_cap_dies_at_once() -> None:
     assert watched.lives(2.0)
     watched.memory_mb = 401
     assert watched.look() == "memory over the cap of 400 MB"
+    assert watched.reason is KillReason.MEMORY
 
 
 def test_memory_over_the_cap_dies_even_if_the_parent_was_late() -> None:

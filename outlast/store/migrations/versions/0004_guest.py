@@ -106,12 +106,20 @@ OLD = 2**62
 
 def upgrade() -> None:
     _add_tracebacks()
+    _tell_detectors_apart()
     _add_what_was_asked()
     _move_effects(op.get_bind())
     _move_progress(op.get_bind())
     _move_results(op.get_bind())
     metadata.create_all(op.get_bind(), [payloads, runs])
     _order_attempts(op.get_bind())
+
+
+def _tell_detectors_apart() -> None:
+    with op.batch_alter_table("attempts") as table:
+        table.alter_column("noticed_by", new_column_name="previous_failure")
+        table.add_column(sa.Column("detected_by", words()))
+        table.add_column(sa.Column("failure_type", words()))
 
 
 def _add_tracebacks() -> None:
