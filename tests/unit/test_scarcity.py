@@ -15,12 +15,13 @@ from outlast.contracts.models import Checkpoint
 from outlast.contracts.policies import SHIPPED
 from outlast.fleet import budget, orphans, parent, watch
 from outlast.fleet.exits import Exit
-from outlast.fleet.kinds import Kind
+from outlast.fleet.kinds import Kind, recorder_of
 from outlast.fleet.orphans import orphaned
 from outlast.fleet.parent import EXIT_CANNOT_START, Fleet
 from outlast.fleet.recorder import HEAD_AT, Recorder
 from outlast.fleet.silent_beats import SilentBeats
 from outlast.fleet.watch import Child, Watch
+from outlast.fleet.watchdog import Conviction, KillReason, Watchdog
 from outlast.fleet.wreck import Wreck, recorders, remove
 from outlast.fleet.zygote_line import UnbornError
 from outlast.runtime.settings import Settings
@@ -108,6 +109,55 @@ class Killed:
 
     def kill(self) -> None:
         self.over.set()
+
+
+class Convicting(Watchdog):
+    """
+    Finds the same reason to kill at every look.
+    """
+
+    found = Conviction(KillReason.IDLE, "silent, whatever its memory is")
+
+    def judge(self, *_: Any) -> Conviction:
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("reason", "bites", "killed"),
+    [
+        (KillReason.IDLE, True, True),
+        (KillReason.IDLE, False, False),
+        (KillReason.MEMORY, False, True),
+    ],
+)
+async def test_memory_over_the_cap_is_never_forgiven(
+    reason: KillReason,
+    bites: bool,
+    killed: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    By the reason, whatever its sentence speaks of; the silent are let alone where the
+    watchdog is off.
+    """
+    monkeypatch.setattr(watch, "LOOK_S", 0.01)
+    path = recorder_of(tmp_path, os.getpid())
+    path.parent.mkdir()
+    kept = Recorder(path)
+    kept.tick()
+    life, judging = Killed(), Convicting()
+    judging.found = Conviction(reason, judging.found.sentence)
+    child = Child(Kind.AGENTS, life=life, watchdog=judging)  # type: ignore[arg-type]
+    beats = SilentBeats(SHIPPED, Slow().client)  # type: ignore[arg-type]
+    looking = asyncio.ensure_future(Watch([child], tmp_path, bites=bites).look(beats))
+    if killed:
+        await asyncio.wait_for(life.over.wait(), BOUND_S)
+    else:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(life.over.wait(), 0.1)
+    looking.cancel()
+    assert (child.killed_for is not None) is killed
 
 
 async def test_a_worker_that_never_gives_a_sign_is_killed(
