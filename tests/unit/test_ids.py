@@ -2,8 +2,10 @@
 Ids: each is read back as what it was composed of, and none is another's or a name.
 """
 
+import ast
 import re
 import shlex
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from unit_fakes import mission
 
+import outlast
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.ids import (
     ID_CHARS,
@@ -296,3 +299,37 @@ def test_each_role_has_queues_of_its_own() -> None:
     A queue is named after its role.
     """
     assert str(QueueId("role", "writer")) == "outlast~role~writer"
+
+
+# A text that an id could be parted by, or made with.
+PARTED = re.compile(r"(^|\w)~(\w|$)")
+
+
+def literals(source: str) -> list[str]:
+    """
+    List the texts of a module that are no docstrings.
+    """
+    tree = ast.parse(source)
+    prose = {id(each.value) for each in ast.walk(tree) if isinstance(each, ast.Expr)}
+    return [
+        each.value
+        for each in ast.walk(tree)
+        if isinstance(each, ast.Constant)
+        and isinstance(each.value, str)
+        and id(each) not in prose
+    ]
+
+
+def test_no_other_module_composes_or_splits_an_id() -> None:
+    """
+    The separator stands in the texts of one module of the engine, and of no workflow.
+    """
+    engine = Path(outlast.__file__).parent
+    files = [*engine.rglob("*.py"), *(engine / "workflows").resolve().rglob("*.py")]
+    having = {
+        path.name
+        for path in files
+        if not path.is_relative_to(engine / "crew")
+        and any(map(PARTED.search, literals(path.read_text())))
+    }
+    assert having == {"ids.py"}
