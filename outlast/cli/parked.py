@@ -94,7 +94,9 @@ async def _unplayed(batches: list[Line]) -> list[Parked]:
         live = {each.role for each in await live_workers(await reach())}
     except UnavailableError as error:
         why = str(error)
-        return [Parked(each.id, "", why, ["outlast-worker"]) for each in batches]
+        return [
+            Parked(each.id, "", why, [as_called("outlast-worker")]) for each in batches
+        ]
     return unplayed_batches(batches, live)
 
 
