@@ -63,7 +63,7 @@ def test_a_person_approves_and_redrives(home: Home, tmp_path: Path) -> None:
     assert (letter["task"], letter["saved"]) == ("dig", 2)
     assert "the gate is locked" in letter["cause"]
     key.touch()
-    again = home.starter(*letter["redrive"].split()[1:])
+    again = home.run(*letter["redrive"].split()[1:])  # as it is pasted
     assert again.code == 0, again
     assert home.starter("run", path, "--json").json["status"] == "completed"
     assert log.read_text().split() == ["1", "2", "3"]
