@@ -3,6 +3,7 @@ What the server holds for a worker that is dead: found by asking, ended by id.
 """
 
 import asyncio
+import socket
 
 from small_crew import Crew, task
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -13,13 +14,13 @@ from temporalio.api.workflowservice.v1 import (
 )
 from test_supervisor import well
 
-from outlast.contracts.ids import queue_of
+from outlast.contracts.ids import WorkerIdentity, queue_of
 from outlast.contracts.models import Beat, Checkpoint
 from outlast.contracts.reports import Status
 from outlast.fleet.exits import Exit
 from outlast.fleet.unstarted import end_unstarted
 
-DEAD = "77@nowhere:"
+DEAD = 4_194_305  # no pid of any process here
 BOUND_S = 30.0
 
 
@@ -31,12 +32,12 @@ async def swallowed(crew: Crew, role: str) -> PollActivityTaskQueueResponse:
         PollActivityTaskQueueRequest(
             namespace=crew.client.namespace,
             task_queue=TaskQueue(name=queue_of(role)),
-            identity=f"{DEAD}agents",
+            identity=str(WorkerIdentity(DEAD, socket.gethostname(), "agents")),
         )
     )
 
 
-async def ended(crew: Crew, worker: str = DEAD) -> int:
+async def ended(crew: Crew, worker: int = DEAD) -> int:
     """
     Ask until the server has something for *worker*; it lists missions a while later.
     """
@@ -59,9 +60,7 @@ async def test_a_swallowed_task_goes_on_uncounted(lasting_crew: Crew) -> None:
     async with crew.at_work():
         handle = await crew.start(crew.mission(task("t", "swallowed")))
         await swallowed(crew, "swallowed")
-        assert (
-            await end_unstarted(crew.client, "7@nowhere:", Exit("killed"), (0.5,)) == 0
-        )
+        assert await end_unstarted(crew.client, DEAD + 1, Exit("killed"), (0.5,)) == 0
         assert await ended(crew) == 1
         async with asyncio.timeout(BOUND_S), crew.playing("swallowed"):
             report = await handle.result()
@@ -108,4 +107,4 @@ async def test_what_had_begun_is_a_death_with_its_checkpoint(
     ]
     assert [each.type for each in failures] == ["WorkerCrashed"]
     told = await crew.client.data_converter.decode(failures[0].details.payloads)
-    assert told[0]["seq"] == 3  # type: ignore[index]
+    assert told[0]["checkpoint"]["seq"] == 3  # type: ignore[index]
