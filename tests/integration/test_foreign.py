@@ -30,7 +30,7 @@ from test_supervisor import Input, for_ever, hopeless, outcome, well
 from outlast import Context, FanOut, FollowUps, Redo
 from outlast.contracts.errors import RefusedError
 from outlast.contracts.failures import FailureType
-from outlast.contracts.ids import MISSIONS_QUEUE, FanOutId
+from outlast.contracts.ids import MISSIONS_QUEUE, ChildMissionId, FanOutId
 from outlast.contracts.models import Approval, Mission
 from outlast.contracts.orders import Decision
 from outlast.contracts.reports import Report, Status
@@ -625,7 +625,7 @@ async def test_a_child_that_others_terminate_is_a_dead_letter(
     lasting_crew.plays("spread", spread)
     inner = {"goal": "a part", "tasks": [{"id": "a", "role": "for_ever"}]}
     made = {
-        "mission": (task("t", "mission", input=inner), f"{name}.t"),
+        "mission": (task("t", "mission", input=inner), str(ChildMissionId(name, "t"))),
         "batch": (task("t", "spread"), str(FanOutId(name, "t"))),
     }
     given, child_id = made[kind]

@@ -104,7 +104,7 @@ async def test_an_effect_waits_for_leave_and_goes_on_from_there(
         report = await ended(handle)
 
     assert report.status is Status.COMPLETED
-    assert till.paid == ["default:m:pay:7"]
+    assert till.paid == ["default~effect~m~key~pay:7"]
     assert till.steps == 1
 
 
@@ -272,7 +272,7 @@ async def test_what_is_approved_is_what_happens(small_crew: Crew) -> None:
     assert report.status is Status.COMPLETED
     assert till.paid == [
         ("default~effect~m~key~a", "a of attempt 1"),
-        ("default:m:b", "b of attempt 2"),
+        ("default~effect~m~key~b", "b of attempt 2"),
     ]
 
 
@@ -333,4 +333,4 @@ async def test_a_child_mission_done_again_does_not_repeat_its_effects(
 
     assert report.status is Status.COMPLETED
     assert till.attempts == 2
-    assert till.paid == [("default:m/t:a", "a of attempt 1")]
+    assert till.paid == [("default~effect~m~task~t~key~a", "a of attempt 1")]

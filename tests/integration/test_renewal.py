@@ -156,7 +156,7 @@ async def test_a_child_outlives_the_runs_of_its_mission(lasting_crew: Crew) -> N
         mission = lasting_crew.mission(*work.tasks, part("p", inner), limits=LONG)
         handle = await lasting_crew.start(mission)
         await lasting_crew.until(handle, lambda _: len(work.written) == ROUNDS)
-        child = lasting_crew.client.get_workflow_handle(f"{handle.id}.p")
+        child = lasting_crew.client.get_workflow_handle(f"{handle.id}~child~p")
         await lasting_crew.until(child, lambda progress: progress.asked)
         await child.execute_update("approve", Decision(task="a"))
         report = await handle.result()
@@ -168,7 +168,7 @@ async def test_a_child_outlives_the_runs_of_its_mission(lasting_crew: Crew) -> N
     assert first.first_run_id == first.execution.run_id, "it was started once"
     assert outcome(report, "p").round == 1
     states = {each.id: each.state for each in Books(lasting_crew.store).entries()}
-    assert states == {handle.id: "completed", f"{handle.id}.p": "completed"}
+    assert states == {handle.id: "completed", f"{handle.id}~child~p": "completed"}
 
 
 async def test_a_cancelled_mission_ends_the_children_of_earlier_runs(
@@ -190,7 +190,7 @@ async def test_a_cancelled_mission_ends_the_children_of_earlier_runs(
     assert report.status is Status.CANCELLED
     assert outcome(report, "p").status is Status.SKIPPED
     assert outcome(report, "review").status is Status.DONE
-    entry = Books(lasting_crew.store).find(f"{handle.id}.p")
+    entry = Books(lasting_crew.store).find(f"{handle.id}~child~p")
     assert entry is not None
     assert entry.state == "cancelled"
 

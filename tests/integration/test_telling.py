@@ -18,6 +18,7 @@ from outlast.attempt.counts import BEATS, DEAD_ITEMS, DEAD_TASKS, FAILED_BEFORE,
 from outlast.attempt.guard import Place
 from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import ParkedError
+from outlast.contracts.failures import Detector
 from outlast.contracts.reports import Progress, Status
 from outlast.fleet.hosting import pool_worker
 from outlast.fleet.tally import Outbox
@@ -100,7 +101,7 @@ async def test_a_mission_is_one_trace(traced: Crew, told: Kept) -> None:
     every = told.memory.get_finished_spans()
     assert len({each.context.trace_id for each in every}) == 1
     (effect,) = EffectBooks(traced.store).entries("m")
-    assert (effect.scope, effect.turn) == ("m/t", "1.1")  # not that of any batch
+    assert (effect.scope, effect.turn) == ("m~task~t", "1.1")  # not that of any batch
 
 
 async def test_a_traced_mission_replays_without_traces(
@@ -203,7 +204,7 @@ async def test_what_ends_badly_is_counted(small_crew: Crew, outbox: Outbox) -> N
     assert said["counts"].pop(BEATS) > 0
     assert said["counts"] == {DEAD_TASKS: 1, PARKED: 1}
     # On a crowded machine a heartbeat may be lost besides.
-    (after_s,) = [s for by, s in said["recovered"] if by == FAILED_BEFORE]
+    (after_s,) = [s for by, s in said["recovered"] if by is Detector.FAILURE]
     assert 0 < after_s < 30
 
 
