@@ -27,6 +27,7 @@ from benchmarks.mesh_storm import EVERY_S, weather
 from benchmarks.rows import Row
 from drills.mesh import Net, Peer, can_split, equal, peers, running, whole
 from drills.real import ROOT, events, wait_for
+from outlast.contracts.ids import MeshRunId
 
 NAMES = "abcde"
 STEP_S = 0.1
@@ -164,7 +165,12 @@ def end(bench: Bench, task: str) -> None:
     subprocess.run(
         [
             *owner.inside,
-            *(sys.executable, "starter.py", "cancel", f"{task}.{told['epoch']}"),
+            *(
+                sys.executable,
+                "starter.py",
+                "cancel",
+                str(MeshRunId(task, told["epoch"])),
+            ),
         ],
         cwd=ROOT,
         env=owner.environment,
