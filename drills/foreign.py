@@ -36,7 +36,7 @@ from temporalio.service import RPCError
 
 from drills.real import Home, events, wait_for
 from outlast.contracts.errors import OutlastError
-from outlast.contracts.ids import MISSIONS_QUEUE
+from outlast.contracts.ids import MISSIONS_QUEUE, AttemptId, parse
 from outlast.runtime.connect import connect
 from outlast.runtime.embedded import Server, choose_ports
 from outlast.runtime.reconcile import Reconciler
@@ -240,7 +240,8 @@ class Drill:
         """
         described = await self.handle(name).describe()
         pending = described.raw_description.pending_activities
-        attempts = [each.activity_id for each in pending if "#" in each.activity_id]
+        ids = [each.activity_id for each in pending]
+        attempts = [each for each in ids if parse(AttemptId, each)]
         if not attempts:
             return False
         attempt = self.client.get_async_activity_handle(

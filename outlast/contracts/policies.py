@@ -343,7 +343,7 @@ def recovery(timing: Timing) -> list[Recovery]:
             "sticky_s",
         ),
         Recovery(
-            "workflow process lost, task in hand",
+            "workflow process lost, during a task",
             timing.workflow_task_s + after,
             "workflow_task_s",
         ),

@@ -16,6 +16,7 @@ import pytest
 from builds import Upgrade, code_of
 
 from drills.real import Fleet, Home, events, mission, wait_for
+from outlast.contracts.ids import FanOutId
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -70,7 +71,7 @@ class Chain:
         """
         Read what the items of its batch have come to.
         """
-        told = self.home.starter("results", f"{self.name}#many")
+        told = self.home.starter("results", str(FanOutId(self.name, "many")))
         assert told.code == 0, told.err
         return {json.loads(line)["result"] for line in told.out.splitlines()}
 

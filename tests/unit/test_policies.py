@@ -91,7 +91,7 @@ def test_the_worst_recoveries_are_the_sum_of_what_is_waited_for() -> None:
         "event loop blocked": pytest.approx(4.0 + 0.3 + 0.25),
         "host lost, or its link": 10.75,
         "workflow process lost, unreported, idle": 20.75,
-        "workflow process lost, task in hand": 30.75,
+        "workflow process lost, during a task": 30.75,
         "agent raised, first retry": BACKOFF_FIRST_S + 0.75,
     }
 
@@ -131,7 +131,7 @@ def test_a_server_that_is_not_tuned_cannot_keep_it() -> None:
     [
         ({"stopped_limit_s": 3.0}, "agent process frozen"),
         ({"sticky_s": 10.0}, "workflow process lost, unreported, idle"),
-        ({"workflow_task_s": 10.0}, "workflow process lost, task in hand"),
+        ({"workflow_task_s": 10.0}, "workflow process lost, during a task"),
     ],
 )
 def test_a_target_that_cannot_be_met_is_refused(slow, fault: str) -> None:
