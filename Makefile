@@ -21,7 +21,7 @@ tickets: .venv/.run ## answer the example tickets from the example handbook, eac
 	@$(BIN)/python starter.py run examples/missions/tickets.yaml --embedded
 
 kill: .venv/.run ## kill the same agent on Outlast and on stock Temporal
-	@$(BIN)/python -m drills.kill
+	@$(BIN)/python -m benchmarks.kill_demo
 
 dev: .venv/.run ## run the embedded server, its Web UI and workers
 	@$(BIN)/python starter.py dev

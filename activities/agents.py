@@ -11,22 +11,22 @@ CREW = [
     "outlast.crew.librarian",
     "outlast.crew.planner",
     "outlast.crew.publisher",
-    "outlast.crew.rehearsal",
+    "outlast.crew.scripted_agent",
     "outlast.crew.researcher",
     "outlast.crew.reviewer",
-    "outlast.crew.support",
+    "outlast.crew.tickets",
     "outlast.crew.writer",
 ]
 
 # The same trades, thinking with a model; they go ahead of those above.
 THINKING = [
-    "outlast.crew.thinking.planning",
-    "outlast.crew.thinking.researching",
-    "outlast.crew.thinking.reviewing",
-    "outlast.crew.thinking.writing",
+    "outlast.crew.llm.llm_planner",
+    "outlast.crew.llm.llm_researcher",
+    "outlast.crew.llm.llm_reviewer",
+    "outlast.crew.llm.llm_writer",
 ]
 # What their thoughts need: a second of imports, for those who play them alone.
-WARM = "outlast.crew.thinking.warm"
+WARM = "outlast.crew.llm.preload"
 
 # What `outlast[crew]` brings, by the names that it is imported by.
 EXTRA = ("docx", "lxml", "pypdf", "snowballstemmer")

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from outlast import Context, FanOut, GiveUp, agent
 from outlast.contracts.models import FanOutRef
 from outlast.contracts.policies import Policy
-from outlast.crew.answering.handover import Gap, Index, Source
+from outlast.crew.crew_models import Gap, Index, Source
 from outlast.crew.library import library
 from outlast.crew.library.folder import look
 from outlast.store.database import shared

@@ -5,8 +5,8 @@ The planner: split a question into what can be looked up, and say who does what.
 from pydantic import JsonValue
 
 from outlast import Context, FollowUps, Task, agent
-from outlast.crew.answering.handover import Index, Part, Plan, Source
-from outlast.crew.answering.splitting import split
+from outlast.crew.crew_models import Index, Part, Plan, Source
+from outlast.crew.extractive.question_splitting import split
 from outlast.crew.output_path import OutputPath
 
 

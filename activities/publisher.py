@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from outlast import Context, agent
 from outlast.contracts.ids import MissionName
-from outlast.contracts.texts import markdown, markdown_name
-from outlast.crew.answering.handover import Citation, Index, Publication, Review
+from outlast.contracts.text import markdown, markdown_name
+from outlast.crew.crew_models import Citation, Index, Publication, Review
 from outlast.crew.library.passages import flat
 from outlast.crew.output_path import OutputPath, writable
 from outlast.store.private import make_folder

@@ -3,8 +3,8 @@ The researcher: find the sentences that answer one sub-question, or that none do
 """
 
 from outlast import Context, GiveUp, agent
-from outlast.crew.answering.evidence import gather
-from outlast.crew.answering.handover import Citation, Index, Part, Research
+from outlast.crew.crew_models import Citation, Index, Part, Research
+from outlast.crew.extractive.evidence import gather
 from outlast.store.database import Store, shared
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outlast import Context, Redo, agent
-from outlast.crew.answering.handover import (
+from outlast.crew.crew_models import (
     Citation,
     Draft,
     Paragraph,

@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from outlast.attempt.environment import from_environment
+from outlast.agents.environment import from_environment
 
 # A model that says nothing for this long has hung: reasoning ones think for half of it.
 MODEL_SILENCE_S = 30.0

@@ -5,7 +5,7 @@ The writer: compose the answer from what was found, and say what was not.
 from pydantic import BaseModel
 
 from outlast import Context, Degraded, agent
-from outlast.crew.answering.handover import Draft, Paragraph, Part, Research, compose
+from outlast.crew.crew_models import Draft, Paragraph, Part, Research, compose
 
 NOTHING = "The documents do not answer this"
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import yaml
 
 from outlast.crew import writer
-from outlast.crew.answering.handover import Draft
-from outlast.crew.answering.splitting import split
+from outlast.crew.crew_models import Draft
+from outlast.crew.extractive.question_splitting import split
 from outlast.crew.library.library import library_id, update
 from outlast.crew.researcher import research
 from outlast.store.database import Store

@@ -14,10 +14,10 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.endurance_ground import Findings, Ground, ground, looked, orphans
+from benchmarks.endurance_setup import Findings, Ground, ground, looked, orphans
 from benchmarks.endurance_storm import bear_storm
-from drills.real import Fleet, Home, events
 from outlast.contracts.reports import Status
+from testkit.processes import Fleet, Home, events
 
 SETTLE_S = (0.1, 0.6)  # a fault hits any moment of a step
 BIRTH_S = (0.0, 0.4)  # from the death of a worker until the next one polls

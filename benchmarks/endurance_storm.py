@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks.endurance_ground import (
+from benchmarks.endurance_setup import (
     END_LIMIT_S,
     Findings,
     Ground,
@@ -21,8 +21,8 @@ from benchmarks.endurance_ground import (
     ground,
     orphans,
 )
-from drills.real import Fleet
-from outlast.fleet.wreck import recorders
+from outlast.fleet.recorder_reader import recorders
+from testkit.processes import Fleet
 
 IN_FLIGHT, STORM_PROCESSES = 4, 6
 # Each step saves, so that a task seldom dies twice at one: that would make a suspect.
@@ -71,7 +71,7 @@ class Memory:
         for pid in children_of(self._parent):
             with suppress(OSError):
                 command = command_of(pid)
-                if "outlast.fleet.zygote" in command:
+                if "outlast.fleet.fork_server" in command:
                     self.zygotes.add(pid)
                     self.samples[f"zygote of {command[-1]}"].append(_memory_mb(pid))
 

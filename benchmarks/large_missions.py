@@ -25,24 +25,24 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
 
-from benchmarks.rows import Row
-from outlast.attempt.agent import Agent
-from outlast.attempt.agent_loading import crew
-from outlast.attempt.context import Context
-from outlast.attempt.guard import Place
-from outlast.attempt.ledger import Ledger
+from benchmarks.result_rows import Row
+from outlast.agents.agent_loading import crew
+from outlast.agents.context import Context
+from outlast.agents.registry import Agent
 from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.contracts.models import Limits, Mission, Redo, Task
 from outlast.contracts.orders import Decision
 from outlast.contracts.policies import SHIPPED, Policy
 from outlast.contracts.reports import Report, Status
-from outlast.fleet.hosting import agent_worker, missions_worker
-from outlast.runtime.connect import connect
-from outlast.runtime.embedded import Server, choose_ports
-from outlast.runtime.payload_storage import with_storage
-from outlast.runtime.settings import Settings
-from outlast.store.books import Books
+from outlast.dev.server import Server, choose_ports
+from outlast.execution.attempt import Place
+from outlast.fleet.workers import agent_worker, missions_worker
+from outlast.ledger.ledger import Ledger
+from outlast.ledger.missions import Books
+from outlast.settings import Settings
 from outlast.store.database import Store
+from outlast.temporal.connect import connect
+from outlast.temporal.payload_storage import with_storage
 
 FEW = 50
 TIMES = 1.5  # a task's cost among many, over that among few

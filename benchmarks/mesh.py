@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.mesh_quiet import QUIET_S, costs, history
+from benchmarks.mesh_idle_cost import QUIET_S, costs, history
 from benchmarks.mesh_storm import EVERY_S, weather
-from benchmarks.rows import Row
-from drills.mesh import Net, Peer, can_split, equal, peers, running, whole
-from drills.real import ROOT, events, wait_for
+from benchmarks.result_rows import Row
 from outlast.contracts.ids import MeshRunId
+from testkit.peers import Net, Peer, can_split, equal, peers, running, whole
+from testkit.processes import ROOT, events, wait_for
 
 NAMES = "abcde"
 STEP_S = 0.1

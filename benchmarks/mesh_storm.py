@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from drills.mesh import Peer, equal, whole
-from drills.real import wait_for
+from testkit.peers import Peer, equal, whole
+from testkit.processes import wait_for
 
 EVERY_S = 5.0
 FEWEST = 2  # so many work at any time

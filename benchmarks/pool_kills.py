@@ -17,11 +17,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from benchmarks.pool_agents import PLAYS
-from benchmarks.pool_ground import Bench, Row, Starter, least, most
-from drills.real import every
-from outlast.attempt.settling import UNWRITTEN_MOST
+from benchmarks.pool_setup import Bench, Row, Starter, least, most
+from outlast.execution.result_writer import UNWRITTEN_MOST
 from outlast.store.database import Store
 from outlast.store.schema import attempts
+from testkit.processes import every
 
 KILL_EVERY_S, MEDIAN_S, P95_S = 2.0, 0.1, 0.3
 

@@ -23,10 +23,10 @@ from pathlib import Path
 from benchmarks.recovery_row import HEADING, Row
 from benchmarks.recovery_stock import Stock
 from benchmarks.recovery_trials import Trials
-from drills.postgres import Postgres, find_postgres
-from drills.real import Home
-from outlast.runtime import embedded
-from outlast.runtime.embedded import Server, choose_ports
+from outlast.dev import server
+from outlast.dev.server import Server, choose_ports
+from testkit.postgres import Postgres, find_postgres
+from testkit.processes import Home
 
 
 def main() -> int:
@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=[], help="kill kill-6 fleet ...")
     args = parser.parse_args()
     if args.stock_timers:
-        embedded.DYNAMIC_CONFIG = []
+        server.DYNAMIC_CONFIG = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         folder.chmod(0o711)  # PostgreSQL may run as another user

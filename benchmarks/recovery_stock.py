@@ -17,8 +17,8 @@ from temporalio.client import Client
 
 from benchmarks.recovery_row import Row
 from benchmarks.recovery_trials import STEP_S
-from drills.real import ROOT, events, wait_for
-from drills.stock import HEARTBEAT_S, QUEUE, Rehearsal
+from testkit.processes import ROOT, events, wait_for
+from testkit.stock_temporal import HEARTBEAT_S, QUEUE, Rehearsal
 
 # A frozen worker swallows one retry with each of its open polls, and after each the
 # server waits twice as long. A dead one can hold up the next run's first task as well.
@@ -100,7 +100,13 @@ class Stock:
             asyncio.run(end())
 
     def _start_worker(self) -> None:
-        command = [sys.executable, "-m", "drills.stock", "worker", self.address]
+        command = [
+            sys.executable,
+            "-m",
+            "testkit.stock_temporal",
+            "worker",
+            self.address,
+        ]
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
         self.workers[process.pid] = process
         time.sleep(2.5)  # it has no way to say that it polls

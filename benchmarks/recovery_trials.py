@@ -16,10 +16,10 @@ from typing import Any
 from temporalio.api.enums.v1 import EventType
 
 from benchmarks.recovery_row import Row, Start
-from drills.real import Fleet, Home, events, mission, wait_for
-from outlast.fleet.kinds import recorder_of
-from outlast.runtime import embedded
-from outlast.runtime.connect import connect
+from outlast.dev import server
+from outlast.fleet.process_kinds import recorder_of
+from outlast.temporal.connect import connect
+from testkit.processes import Fleet, Home, events, mission, wait_for
 
 STEP_S = 0.02
 CHAIN = 12  # tasks in a row, to watch a workflow at work
@@ -85,7 +85,7 @@ class Trials:
         SIGKILL a whole fleet, parent first, another fleet alive: in its home, or on
         another host, so that nobody can read what its recorders say.
         """
-        late_s = 0.0 if embedded.DYNAMIC_CONFIG else 1.0  # what stock timers may be
+        late_s = 0.0 if server.DYNAMIC_CONFIG else 1.0  # what stock timers may be
         bound_s = 2.0 + late_s if host_too else 1.5
         where = "on another host" if host_too else "beside it"
         row = Row(f"SIGKILL of a whole fleet, another {where}", None, bound_s)

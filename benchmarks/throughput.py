@@ -29,7 +29,8 @@ from benchmarks.pool_agents import (
     best_rate,
     stock_rate,
 )
-from benchmarks.pool_ground import (
+from benchmarks.pool_kills import measure_kills
+from benchmarks.pool_setup import (
     Bench,
     Played,
     Row,
@@ -40,8 +41,7 @@ from benchmarks.pool_ground import (
     most,
     tell,
 )
-from benchmarks.pool_kills import measure_kills
-from drills.real import wait_for
+from testkit.processes import wait_for
 
 RATE, TIMES_STOCK, EVENTS = 10_000, 50, 0.05
 SAVE_ITEMS, WARM_ITEMS = 10_000, 10_000

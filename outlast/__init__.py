@@ -9,13 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from outlast.attempt.agent import Degraded, agent
-    from outlast.attempt.context import Context
-    from outlast.attempt.worker_start import on_worker_start
+    from outlast.agents.context import Context
+    from outlast.agents.registry import Degraded, agent
+    from outlast.agents.worker_start import on_worker_start
     from outlast.contracts.errors import GiveUp, TryLater
     from outlast.contracts.models import FanOut, FollowUps, Mission, Redo, Task
     from outlast.contracts.policies import Policy
-    from outlast.runtime.start import start
+    from outlast.temporal.missions import start
 
 __all__ = [
     "Context",
@@ -34,19 +34,19 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Degraded": "outlast.attempt.agent",
+    "Degraded": "outlast.agents.registry",
     "FollowUps": "outlast.contracts.models",
     "GiveUp": "outlast.contracts.errors",
     "Mission": "outlast.contracts.models",
     "Policy": "outlast.contracts.policies",
     "Redo": "outlast.contracts.models",
-    "Context": "outlast.attempt.context",
+    "Context": "outlast.agents.context",
     "FanOut": "outlast.contracts.models",
     "Task": "outlast.contracts.models",
     "TryLater": "outlast.contracts.errors",
-    "agent": "outlast.attempt.agent",
-    "on_worker_start": "outlast.attempt.worker_start",
-    "start": "outlast.runtime.start",
+    "agent": "outlast.agents.registry",
+    "on_worker_start": "outlast.agents.worker_start",
+    "start": "outlast.temporal.missions",
 }
 
 

@@ -17,13 +17,13 @@ from pathlib import Path
 
 from pydantic import BaseModel, JsonValue
 
-from outlast.attempt.agent import Agent
-from outlast.attempt.agent_check import check, refuse_misfits
-from outlast.attempt.findings import Findings
-from outlast.attempt.guard import Attempt, Place
-from outlast.attempt.trial_ledger import Point, TrialLedger, When, saves_of
-from outlast.attempt.worker_start import open_all
+from outlast.agents.agent_check import check, refuse_misfits
+from outlast.agents.registry import Agent
+from outlast.agents.worker_start import open_all
 from outlast.contracts.models import Answer, Approval, Assignment, Limits, Task
+from outlast.execution.attempt import Attempt, Place
+from outlast.execution.findings import Findings
+from outlast.ledger.trial_ledger import Point, TrialLedger, When, saves_of
 from outlast.store.database import Store
 
 MISSION = "rehearsal"

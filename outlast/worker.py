@@ -3,7 +3,7 @@ The fleet's composition root: `outlast-worker`, `python -m outlast.worker` and
 `worker.py`.
 """
 
-from outlast.cli.fleet import main
+from outlast.cli.worker_command import main
 
 __all__ = ["main"]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from drills.postgres import Postgres, find_postgres
-from drills.real import heed_interrupts
-from outlast.attempt.ledger import Ledger
 from outlast.crew.library import tables
+from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 from outlast.store.schema import meta, metadata
+from testkit.postgres import Postgres, find_postgres
+from testkit.processes import heed_interrupts
 
 # A loaded machine is slow, not wrong.
 hypothesis.settings.register_profile("outlast", deadline=None)

@@ -12,8 +12,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Tracer
 
-from outlast.attempt import spans
-from outlast.runtime.tracing import Told
+from outlast.telemetry import spans
+from outlast.telemetry.temporal_tracing import Told
 
 
 @dataclass

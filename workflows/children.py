@@ -24,7 +24,7 @@ from temporalio.exceptions import (
 
 from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.contracts.policies import SHIPPED
-from outlast.workflows.closing import BOOKS, await_uncancelled
+from outlast.workflows.bookkeeping import BOOKS, await_uncancelled
 from outlast.workflows.renewal import Renewal
 
 # Nobody signals for a child that is terminated. So its record is looked at by itself

@@ -13,11 +13,11 @@ from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError
 
+from outlast.contracts.batches import Batch, PoolState
 from outlast.contracts.errors import BadInputError, NewerStateError
 from outlast.contracts.failures import FailureType
 from outlast.contracts.models import Mission
-from outlast.contracts.pool import Batch, PoolState
-from outlast.contracts.texts import CAUSE_CHARS, shorten
+from outlast.contracts.text import CAUSE_CHARS, shorten
 
 # What a workflow has that was started without an input.
 NOTHING = RawValue(Payload())

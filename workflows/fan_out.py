@@ -6,11 +6,11 @@ import asyncio
 
 from temporalio.exceptions import ActivityError, ChildWorkflowError
 
+from outlast.contracts.batches import Batch, BatchReport, PoolState, batch_report_in
 from outlast.contracts.models import FanOutRef, Mission
-from outlast.contracts.pool import Batch, BatchReport, PoolState, batch_report_in
 from outlast.contracts.scopes import Scope
 from outlast.workflows.children import Child, Children
-from outlast.workflows.dispatch import told_to_end
+from outlast.workflows.task_dispatch import told_to_end
 
 
 async def run_fan_out(

@@ -7,7 +7,7 @@ A workflow task that raises is tried again for ever, which looks like silence.
 from collections.abc import Sequence
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.texts import CAUSE_CHARS, shorten
+from outlast.contracts.text import CAUSE_CHARS, shorten
 
 # What Python raises where code is wrong, and our own words on input that is. They fail
 # the workflow, or the update, instead of its task. Not among them is what another

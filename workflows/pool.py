@@ -17,13 +17,7 @@ from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ActivityError, FailureError
 
 with workflow.unsafe.imports_passed_through():
-    from outlast.contracts.errors import BadInputError
-    from outlast.contracts.ids import MISSIONS_QUEUE
-    from outlast.contracts.policies import (
-        BACKOFF_CAP_S,
-        BACKOFF_FIRST_S,
-    )
-    from outlast.contracts.pool import (
+    from outlast.contracts.batches import (
         FIRST_LEASE,
         RENEW_EVENTS,
         WINDOW,
@@ -37,19 +31,25 @@ with workflow.unsafe.imports_passed_through():
         Worked,
         next_size,
     )
-    from outlast.contracts.texts import CAUSE_CHARS, shorten
-    from outlast.workflows.closing import failure_of_batch, parent_run
-    from outlast.workflows.dispatch import (
+    from outlast.contracts.errors import BadInputError
+    from outlast.contracts.ids import MISSIONS_QUEUE
+    from outlast.contracts.policies import (
+        BACKOFF_CAP_S,
+        BACKOFF_FIRST_S,
+    )
+    from outlast.contracts.text import CAUSE_CHARS, shorten
+    from outlast.workflows.bookkeeping import failure_of_batch, parent_run
+    from outlast.workflows.entry import NOTHING, nothing_to_do, read_state, refusal
+    from outlast.workflows.failure import Next, Verdict, judge
+    from outlast.workflows.faults import FAULTS, cause_of
+    from outlast.workflows.lease_dispatch import Loan, dispatch
+    from outlast.workflows.renewal import GRACE_S
+    from outlast.workflows.task_dispatch import (
         AGAIN,
         HANDED_BACK,
         DispatchNumbers,
         Supersession,
     )
-    from outlast.workflows.entry import NOTHING, nothing_to_do, read_state, refusal
-    from outlast.workflows.faults import FAULTS, cause_of
-    from outlast.workflows.loan import Loan, dispatch
-    from outlast.workflows.renewal import GRACE_S
-    from outlast.workflows.verdict import Next, Verdict, judge
 
 KEEPING_LIMIT = timedelta(seconds=60)
 KEEPING_ATTEMPTS = 100_000

@@ -7,7 +7,7 @@ again once somebody does.
 
 from collections.abc import Collection, Mapping
 
-from outlast.contracts.texts import CAUSE_CHARS, shorten
+from outlast.contracts.text import CAUSE_CHARS, shorten
 
 
 class Routes:

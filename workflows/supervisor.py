@@ -32,16 +32,21 @@ with workflow.unsafe.imports_passed_through():
     from outlast.contracts.orders import Decision, Sighting
     from outlast.contracts.plan import ANSWERED, Plan, settle
     from outlast.contracts.reports import Outcome, Progress, Report, Status, fitting
-    from outlast.contracts.texts import CAUSE_CHARS, shorten
-    from outlast.workflows.board import MOST_ROWS, board
+    from outlast.contracts.text import CAUSE_CHARS, shorten
+    from outlast.workflows.approvals import Desk
+    from outlast.workflows.bookkeeping import (
+        close_books,
+        failure_of,
+        open_books,
+        report_of,
+    )
     from outlast.workflows.children import Children
-    from outlast.workflows.closing import close_books, failure_of, open_books, report_of
-    from outlast.workflows.dispatch import DispatchNumbers, told_to_end
     from outlast.workflows.entry import NOTHING, read_mission, refusal, without_tasks
     from outlast.workflows.faults import FAULTS, cause_of
-    from outlast.workflows.people import Desk
     from outlast.workflows.renewal import Renewal
-    from outlast.workflows.settling import Ground, Settling, Turn
+    from outlast.workflows.status_board import MOST_ROWS, board
+    from outlast.workflows.task_dispatch import DispatchNumbers, told_to_end
+    from outlast.workflows.task_execution import Ground, Settling, Turn
 
 STATUS = SearchAttributeKey.for_keyword("OutlastStatus")
 TENANT = SearchAttributeKey.for_keyword("OutlastTenant")

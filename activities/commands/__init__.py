@@ -27,7 +27,7 @@ def ask(
     Answer QUESTION from a folder of documents, every quotation verified.
     """
     _refuse_without_extra()
-    from outlast.cli.missions import Options, conduct
+    from outlast.cli.run_mission import Options, conduct
     from outlast.crew.commands.answers import answer_json, print_answer
     from outlast.crew.commands.ingesting import ingest_if_shared
     from outlast.crew.commands.question import question_mission

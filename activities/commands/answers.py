@@ -6,13 +6,13 @@ of the starter's to write it into.
 import sys
 from typing import Any
 
-from outlast.cli.missions import Conducted
-from outlast.cli.show import print_end, print_lacks
+from outlast.cli.output import print_end, print_lacks
+from outlast.cli.run_mission import Conducted
 from outlast.crew import settings as crew
-from outlast.crew.answering.handover import Index, Review
+from outlast.crew.crew_models import Index, Review
 from outlast.crew.publisher import report, write
-from outlast.runtime.answer import answer
-from outlast.runtime.settings import settings
+from outlast.process.json_output import answer
+from outlast.settings import settings
 
 NO_ANSWER = "The mission ended without an answer."
 

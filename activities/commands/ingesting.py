@@ -9,11 +9,11 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from outlast.cli.home import open_store
-from outlast.cli.missions import refuse_far_workers
+from outlast.cli.run_mission import refuse_far_workers
+from outlast.cli.stores import open_store
 from outlast.crew.commands.question import check_folder, library_of
 from outlast.crew.library import library
-from outlast.runtime.settings import settings
+from outlast.settings import settings
 from outlast.store.database import Store
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from outlast.cli.intake import build, new_id
+from outlast.cli.mission_file import build, new_id
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Mission, Task
-from outlast.contracts.texts import shorten
+from outlast.contracts.text import shorten
 from outlast.crew import settings as crew
 from outlast.crew.library.folder import scan
 from outlast.crew.library.library import library_id
-from outlast.runtime.settings import settings
+from outlast.settings import settings
 
 QUESTION_CHARS = 1000
 

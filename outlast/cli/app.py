@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from outlast.cli import mesh
-from outlast.cli.edge import run_command
+from outlast.cli.entrypoint import run_command
 from outlast.cli.options import (
     BatchName,
     Embedded,
@@ -28,8 +28,8 @@ from outlast.cli.options import (
     WorkId,
 )
 from outlast.contracts.errors import BadInputError
-from outlast.runtime.called import tell
-from outlast.runtime.installed import commands
+from outlast.process.called import tell
+from outlast.process.installed import commands
 
 RUN_FIRST = "outlast run mission.yaml --embedded"
 
@@ -56,9 +56,9 @@ def run(
     """
     Run the mission in FILE and follow it to its report.
     """
-    from outlast.cli.intake import mission_file
-    from outlast.cli.missions import Options, conduct
-    from outlast.cli.show import mission_json, print_mission
+    from outlast.cli.mission_file import mission_file
+    from outlast.cli.output import mission_json, print_mission
+    from outlast.cli.run_mission import Options, conduct
 
     mission = mission_file(file, id_)
     options = Options(embedded, as_json, plain, strict)
@@ -83,8 +83,8 @@ def batch(
 
     Exits 1 when no item was done, 0 when some were, 3 with --strict when not all.
     """
-    from outlast.cli.batches import conduct_batch
-    from outlast.cli.missions import Options
+    from outlast.cli.run_batch import conduct_batch
+    from outlast.cli.run_mission import Options
 
     options = Options(embedded, as_json, plain, strict)
     conduct_batch(items, agent, id_, tenant, options)
@@ -96,7 +96,7 @@ def results(name: WorkId) -> None:
     Print the results there are so far of a mission or batch, a JSON line for each task
     or item.
     """
-    from outlast.cli.outcomes import show_results
+    from outlast.cli.batch_results import show_results
 
     show_results(name)
 
@@ -112,7 +112,7 @@ def dead_letters(
     """
     List the tasks and items that were given up, and why.
     """
-    from outlast.cli.letters import show_dead_letters
+    from outlast.cli.dead_letters import show_dead_letters
 
     show_dead_letters(name, as_json, traces)
 
@@ -142,7 +142,7 @@ def redrive(
     """
     Try again what was given up, each task from its last checkpoint.
     """
-    from outlast.cli.letters import redrive as again
+    from outlast.cli.dead_letters import redrive as again
 
     again(name, task, item, cause)
 
@@ -220,8 +220,8 @@ def status(mission: MissionId, as_json: Json = False) -> None:
     """
     Say how far MISSION, or a batch, is.
     """
-    from outlast.cli.outcomes import is_batch, show_batch
-    from outlast.cli.show import show_status
+    from outlast.cli.batch_results import is_batch, show_batch
+    from outlast.cli.output import show_status
 
     if is_batch(mission):
         show_batch(mission, as_json)
@@ -234,7 +234,7 @@ def list_missions(as_json: Json = False) -> None:
     """
     List the missions in the ledger, the newest first.
     """
-    from outlast.cli.show import show_list
+    from outlast.cli.output import show_list
 
     show_list(as_json)
 
@@ -325,9 +325,9 @@ def dev(
     """
     Run the embedded server, its Web UI and workers until Ctrl-C.
     """
-    from outlast.cli.show import print_ready
-    from outlast.runtime.settings import settings
-    from outlast.runtime.stack import Stack
+    from outlast.cli.output import print_ready
+    from outlast.dev.stack import Stack
+    from outlast.settings import settings
 
     if processes is not None and not 1 <= processes <= 64:
         raise BadInputError(f"--processes {processes} is not between 1 and 64")
@@ -379,7 +379,7 @@ def workers(as_json: Json = False) -> None:
     """
     List the live workers with host, load, last sign and roles.
     """
-    from outlast.cli.missions import with_client
+    from outlast.cli.run_mission import with_client
     from outlast.cli.workers import show_workers
 
     asyncio.run(with_client(lambda client: show_workers(client, as_json)))
@@ -391,7 +391,7 @@ def builds(as_json: Json = False) -> None:
     List the builds: which one has the new missions, which fleet may stop.
     """
     from outlast.cli.builds import show_builds
-    from outlast.cli.missions import with_client
+    from outlast.cli.run_mission import with_client
 
     asyncio.run(with_client(lambda client: show_builds(client, as_json)))
 
@@ -410,7 +410,7 @@ def promote(
     Have new missions and batches begin on BUILD; those under way stay where they are.
     """
     from outlast.cli.builds import promote_build
-    from outlast.cli.missions import with_client
+    from outlast.cli.run_mission import with_client
 
     if none == bool(build):
         raise BadInputError("name the BUILD, or say --none")
@@ -429,7 +429,7 @@ def migrate(
     """
     Bring the store's schema up to this release's, before its workers start.
     """
-    from outlast.cli.home import migrate_store
+    from outlast.cli.stores import migrate_store
 
     migrate_store(new_temporal)
 
@@ -442,7 +442,7 @@ def prune(
     """
     Forget missions that finished so long ago; effects stay known.
     """
-    from outlast.cli.show import show_pruned
+    from outlast.cli.output import show_pruned
 
     show_pruned(older_than_days, as_json)
 
@@ -452,13 +452,13 @@ def forget(mission: MissionId) -> None:
     """
     Erase a finished MISSION, its effects too, from the store.
     """
-    from outlast.cli.show import show_forgotten
+    from outlast.cli.output import show_forgotten
 
     show_forgotten(mission)
 
 
 def _update(mission: str, name: str, *args: object) -> None:
-    from outlast.cli.missions import update, with_client
+    from outlast.cli.run_mission import update, with_client
 
     asyncio.run(with_client(lambda client: update(client, mission, name, *args)))
 

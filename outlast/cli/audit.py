@@ -9,14 +9,14 @@ from typing import Any
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.cli.edge import EXIT_FAILED
-from outlast.cli.home import entry_of, open_store
-from outlast.cli.missions import reach, reconciled
+from outlast.cli.entrypoint import EXIT_FAILED
+from outlast.cli.run_mission import reach, reconciled
+from outlast.cli.stores import entry_of, open_store
 from outlast.contracts.errors import UnavailableError
-from outlast.contracts.texts import shorten
-from outlast.runtime.called import tell
-from outlast.runtime.reconcile import interrupted
-from outlast.store.books import Audit, Books
+from outlast.contracts.text import shorten
+from outlast.ledger.missions import Audit, Books
+from outlast.process.called import tell
+from outlast.temporal.reconcile import interrupted
 
 KEY_CHARS = 120
 HISTORY_EVENTS = 10_240

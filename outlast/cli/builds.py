@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from temporalio.client import Client
 
-from outlast.runtime.builds import CURRENT, DRAINED, Build, builds, promote
+from outlast.temporal.deployments import CURRENT, DRAINED, Build, builds, promote
 
 
 async def show_builds(client: Client, as_json: bool) -> None:

@@ -18,17 +18,17 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from outlast.attempt.agent import Agent
-from outlast.attempt.agent_check import fault_of_input
-from outlast.attempt.agent_loading import load
-from outlast.attempt.findings import Findings
-from outlast.attempt.guard import Attempt, Place
-from outlast.attempt.trial_ledger import Point, TrialLedger, When
-from outlast.attempt.worker_start import open_all
+from outlast.agents.agent_check import fault_of_input
+from outlast.agents.agent_loading import load
+from outlast.agents.registry import Agent
+from outlast.agents.worker_start import open_all
 from outlast.contracts.errors import BadInputError, TaskError
 from outlast.contracts.models import Approval, Assignment, Task
-from outlast.runtime.event_loop import run_whole
-from outlast.runtime.programs import environment, module
+from outlast.execution.attempt import Attempt, Place
+from outlast.execution.findings import Findings
+from outlast.ledger.trial_ledger import Point, TrialLedger, When
+from outlast.process.event_loop import run_whole
+from outlast.process.programs import environment, module
 from outlast.store.database import Store, share
 
 MISSION = "crashtest"

@@ -13,34 +13,34 @@ from pathlib import Path
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from outlast.attempt.agent_loading import load
-from outlast.attempt.shared_globals import Written, written_globals
+from outlast.agents.agent_loading import load
+from outlast.agents.shared_globals import Written, written_globals
 from outlast.cli.builds import wants
-from outlast.cli.edge import EXIT_BAD_INPUT, EXIT_FAILED
-from outlast.cli.home import open_store
-from outlast.cli.missions import reach
-from outlast.cli.wedged import wedged_among
+from outlast.cli.entrypoint import EXIT_BAD_INPUT, EXIT_FAILED
+from outlast.cli.run_mission import reach
+from outlast.cli.stores import open_store
+from outlast.cli.stuck_workflows import wedged_among
 from outlast.contracts.errors import OutlastError, UnavailableError
 from outlast.contracts.policies import STOCK_TIMER_SLACK_S, recovery
+from outlast.dev.server import find_cli
 from outlast.fleet.store_watch import waited_words
-from outlast.runtime.answer import answer, keep_for_answer
-from outlast.runtime.builds import builds
-from outlast.runtime.called import tell
-from outlast.runtime.connect import where_is
-from outlast.runtime.embedded import find_cli
-from outlast.runtime.home import why_readable
-from outlast.runtime.own_temporal import refuse_another
-from outlast.runtime.reconcile import (
+from outlast.ledger.batches import INTERRUPTED, Batches
+from outlast.ledger.missions import Books
+from outlast.process.called import tell
+from outlast.process.home import why_readable
+from outlast.process.json_output import answer, keep_for_answer
+from outlast.settings import settings
+from outlast.temporal.connect import where_is
+from outlast.temporal.deployments import builds
+from outlast.temporal.missions import tags_known
+from outlast.temporal.own_temporal import refuse_another
+from outlast.temporal.reconcile import (
     ENDED_BY_OTHERS,
     disagreements,
     interrupted,
     running_in,
 )
-from outlast.runtime.sdk import INSTALLED, untested
-from outlast.runtime.settings import settings
-from outlast.runtime.start import tags_known
-from outlast.store.batches import INTERRUPTED, Batches
-from outlast.store.books import Books
+from outlast.temporal.sdk import INSTALLED, untested
 
 AGENTS = "agents"
 

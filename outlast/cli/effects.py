@@ -12,14 +12,14 @@ from dataclasses import asdict
 
 from pydantic import JsonValue
 
-from outlast.cli.home import open_store
+from outlast.cli.stores import open_store
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.texts import shorten
-from outlast.runtime.called import tell
-from outlast.store.batches import Batches
-from outlast.store.books import Books
+from outlast.contracts.text import shorten
+from outlast.ledger.batches import Batches
+from outlast.ledger.effects import EffectBooks, Entry
+from outlast.ledger.missions import Books
+from outlast.process.called import tell
 from outlast.store.database import Store
-from outlast.store.effects import EffectBooks, Entry
 
 SHOWN_CHARS = 120
 RESULT_BYTES = 64 * 1024

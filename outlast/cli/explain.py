@@ -8,12 +8,12 @@ import time
 from textwrap import indent
 from typing import Any
 
-from outlast.cli.home import entry_of, open_store
-from outlast.cli.show import state_word
+from outlast.cli.output import state_word
+from outlast.cli.stores import entry_of, open_store
 from outlast.contracts.failures import FailureType
-from outlast.runtime.called import tell
-from outlast.store.books import Books
-from outlast.store.effects import NO_END
+from outlast.ledger.effects import NO_END
+from outlast.ledger.missions import Books
+from outlast.process.called import tell
 
 
 def show_story(mission: str, as_json: bool, traces: bool = False) -> None:

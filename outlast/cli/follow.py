@@ -24,10 +24,10 @@ from outlast.cli.pending import Unstarted, Watched, unstarted_of
 from outlast.contracts.ids import AttemptId, parse
 from outlast.contracts.models import Beat
 from outlast.contracts.reports import Asked, Outcome, Progress, Report, Running
-from outlast.contracts.texts import visible_line
-from outlast.runtime.called import as_called, tell
-from outlast.runtime.screen import display_of
-from outlast.runtime.start import UNKNOWN_HERE, Started
+from outlast.contracts.text import visible_line
+from outlast.process.called import as_called, tell
+from outlast.process.safe_output import display_of
+from outlast.temporal.missions import UNKNOWN_HERE, Started
 
 LOOK_S = 0.25
 LOOK_LIMIT_S = 2.0

@@ -11,7 +11,7 @@ import typer
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.policies import MESH_ACK_S, MESH_COPIES
 from outlast.contracts.sizes import MESH_MISSION_BYTES
-from outlast.runtime.called import tell
+from outlast.process.called import tell
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,7 +41,7 @@ def submit(
     """
     Hand the mission in FILE to the mesh; says in how many peers' logs it is.
     """
-    from outlast.cli.intake import mission_file
+    from outlast.cli.mission_file import mission_file
 
     mission = mission_file(file, id_)
     size = len(mission.model_dump_json().encode())
@@ -132,7 +132,7 @@ def _tell_more(told: dict[str, Any]) -> None:
 
 
 def _ask(what: str, limit_s: float = 10.0, **more: Any) -> Any:
-    from outlast.mesh.control import ask
-    from outlast.runtime.settings import settings
+    from outlast.mesh.node.control_socket import ask
+    from outlast.settings import settings
 
     return ask(settings().home, {"ask": what, **more}, limit_s)

@@ -7,18 +7,18 @@ import asyncio
 import json
 from dataclasses import asdict, dataclass, field
 
-from outlast.cli.home import open_store
-from outlast.cli.letters import known, progress
-from outlast.cli.missions import reach, reconciled
+from outlast.cli.dead_letters import known, progress
+from outlast.cli.run_mission import reach, reconciled
+from outlast.cli.stores import open_store
 from outlast.cli.workers import live_workers
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.ids import FanOutId, parse
 from outlast.contracts.reports import Asked, Progress, Running, Status
-from outlast.runtime.called import as_called, tell
-from outlast.runtime.reconcile import ENDED_BY_OTHERS
-from outlast.store.batches import INTERRUPTED, OPEN, Batches
-from outlast.store.batches import Entry as Line
-from outlast.store.books import Books, Entry
+from outlast.ledger.batches import INTERRUPTED, OPEN, Batches
+from outlast.ledger.batches import Entry as Line
+from outlast.ledger.missions import Books, Entry
+from outlast.process.called import as_called, tell
+from outlast.temporal.reconcile import ENDED_BY_OTHERS
 
 BACK = "goes on by itself as soon as a worker plays it"
 

@@ -9,10 +9,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from outlast.contracts.errors import BadInputError
-from outlast.mesh.membership import Place
-from outlast.runtime.connect import on_loopback
-from outlast.runtime.settings import Settings
-from outlast.runtime.stack import Stack
+from outlast.dev.stack import Stack
+from outlast.mesh.node.membership import Place
+from outlast.settings import Settings
+from outlast.temporal.connect import on_loopback
 
 ADDRESS = re.compile(r"^(\[[0-9A-Fa-f:]+\]|[^:\s]+):\d{1,5}$")
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")

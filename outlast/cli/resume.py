@@ -2,12 +2,12 @@
 The starter's verbs for what others have ended in Temporal: go on with it, or end it.
 """
 
-from outlast.cli.home import open_store
-from outlast.cli.missions import reach, refuse_far_workers
+from outlast.cli.run_mission import reach, refuse_far_workers
+from outlast.cli.stores import open_store
 from outlast.contracts.errors import UnavailableError
-from outlast.runtime.called import tell
-from outlast.runtime.own_temporal import refuse_another
-from outlast.runtime.resume import abandon, resume
+from outlast.process.called import tell
+from outlast.temporal.own_temporal import refuse_another
+from outlast.temporal.resume import abandon, resume
 
 
 async def resume_interrupted(name: str) -> None:

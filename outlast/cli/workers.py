@@ -13,13 +13,13 @@ from temporalio.api.worker.v1 import WorkerHeartbeat
 from temporalio.client import Client
 
 from outlast.contracts.ids import MISSIONS_QUEUE, QueueId, parse
-from outlast.fleet.kinds import recorder_of
-from outlast.fleet.wreck import Leaked, leaked
-from outlast.runtime.builds import build_of
-from outlast.runtime.called import tell
-from outlast.runtime.locks import home_of
-from outlast.runtime.settings import settings
-from outlast.runtime.signs import live_signs, silence_s
+from outlast.dev.locks import home_of
+from outlast.fleet.process_kinds import recorder_of
+from outlast.fleet.recorder_reader import Leaked, leaked
+from outlast.process.called import tell
+from outlast.settings import settings
+from outlast.temporal.deployments import build_of
+from outlast.temporal.worker_list import live_signs, silence_s
 
 # What is taken from a role's queues, by their kind.
 TAKES = {"role": "tasks", "leases": "leases", "quarantine": "suspects"}

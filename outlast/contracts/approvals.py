@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from outlast.contracts.state import Contract
-from outlast.contracts.texts import digest, shorten
+from outlast.contracts.text import digest, shorten
+from outlast.contracts.wire import Contract
 
 # Approvals of one round of a task: each is in the history of its later dispatches.
 MOST_APPROVED = 500

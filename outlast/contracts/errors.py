@@ -41,7 +41,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from outlast.contracts.failures import FailureType
-from outlast.contracts.texts import CAUSE_CHARS, shorten
+from outlast.contracts.text import CAUSE_CHARS, shorten
 
 if TYPE_CHECKING:
     from outlast.contracts.approvals import WantedEffect

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 
+from outlast.contracts.child_missions import MISSION_ROLE, Part
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Stored, Task
 from outlast.contracts.sizes import INPUT_BYTES, LARGEST_BYTES
-from outlast.contracts.texts import digest_bytes
-from outlast.contracts.trees import MISSION_ROLE, Part
+from outlast.contracts.text import digest_bytes
 
 # As Temporal's payloads have it, inf and nan too.
 INPUT = TypeAdapter(

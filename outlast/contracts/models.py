@@ -15,8 +15,8 @@ from outlast.contracts.policies import SHIPPED, Policy
 from outlast.contracts.quarantine import Quarantine
 from outlast.contracts.reports import Asked, Outcome
 from outlast.contracts.scopes import Scope
-from outlast.contracts.state import Contract, State
-from outlast.contracts.texts import SUMMARY_CHARS, digest
+from outlast.contracts.text import SUMMARY_CHARS, digest
+from outlast.contracts.wire import Contract, State
 
 
 class Approval(Contract):

@@ -5,7 +5,7 @@ What is told to a mission under way.
 from pydantic import Field
 
 from outlast.contracts.ids import Name
-from outlast.contracts.state import Contract
+from outlast.contracts.wire import Contract
 
 
 class Sighting(Contract):

@@ -14,9 +14,9 @@ from heapq import heappop, heappush
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.graph import Graph
 from outlast.contracts.models import Mission, Past, Task
+from outlast.contracts.plan_validation import check, refuse_too_large
 from outlast.contracts.reports import Outcome, Status, few
 from outlast.contracts.sizes import PLAN_BYTES
-from outlast.contracts.validity import check, refuse_too_large
 
 ANSWERED = {Status.DONE, Status.DEGRADED}
 

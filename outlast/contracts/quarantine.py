@@ -16,7 +16,7 @@ all the waits, is indistinguishable from the task itself.
 `tests/unit/test_quarantine.py` plays the rule against 10,000 storms.
 """
 
-from outlast.contracts.state import Contract
+from outlast.contracts.wire import Contract
 
 # Deaths in a row, each without another process's kill since the one before it. Fewer
 # convicts by chance (one in a thousand storms), more lets poison kill more processes.

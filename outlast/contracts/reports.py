@@ -15,8 +15,8 @@ from outlast.contracts.approvals import Moment, WantedEffect
 from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import MissionId, Name
 from outlast.contracts.sizes import PROGRESS_BYTES, REASONS_BYTES
-from outlast.contracts.state import Contract
-from outlast.contracts.texts import CAUSE_CHARS, shorten
+from outlast.contracts.text import CAUSE_CHARS, shorten
+from outlast.contracts.wire import Contract
 
 # A cause, with the task and the missions within that it comes from.
 REASON_CHARS = CAUSE_CHARS + 200

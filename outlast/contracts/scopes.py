@@ -3,7 +3,7 @@ Where an effect's key belongs: the logical mission, whatever it runs as at the m
 """
 
 from outlast.contracts.ids import BatchScopePath, ScopePath
-from outlast.contracts.state import Contract
+from outlast.contracts.wire import Contract
 
 
 class Scope(Contract):

@@ -7,9 +7,9 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from outlast.fleet.stacks import Blocker, sample
+from outlast.fleet.recorder_reader import names_in_hand
+from outlast.fleet.stack_dumps import Blocker, sample
 from outlast.fleet.watchdog import Conviction, KillReason, Watchdog
-from outlast.fleet.wreck import names_in_hand
 
 logger = logging.getLogger("outlast.fleet")
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from outlast.contracts.failures import Detector
 from outlast.contracts.ids import LeaseId, parse
 from outlast.contracts.quarantine import SAME_S, UNSEEN, Death
-from outlast.fleet.kinds import Blame, Kind
+from outlast.fleet.monitor import Child
 from outlast.fleet.oom import OomKills
-from outlast.fleet.watch import Child
-from outlast.fleet.wreck import InHand, killed_itself
+from outlast.fleet.process_kinds import Blame, Kind
+from outlast.fleet.recorder_reader import InHand, killed_itself
 
 # Of what a process does itself; anybody may send it the others.
 OWN_SIGNALS = {

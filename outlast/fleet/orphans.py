@@ -10,7 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Container
 from pathlib import Path
 
-from outlast.fleet.wreck import Wreck, recorders
+from outlast.fleet.recorder_reader import Wreck, recorders
 
 logger = logging.getLogger("outlast.fleet")
 

@@ -18,10 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from outlast.contracts.errors import BadInputError
+from outlast.dev.locks import home_of
 from outlast.fleet.blockage import Blockage
+from outlast.fleet.current_build import take_up
+from outlast.fleet.drain import Stopping
+from outlast.fleet.exit_report import Reporter
 from outlast.fleet.exits import Exit, Exits, cause_of
-from outlast.fleet.file_eye import FileEye
-from outlast.fleet.kinds import (
+from outlast.fleet.file_watch import FileEye
+from outlast.fleet.fork_server_client import UnbornError
+from outlast.fleet.leaks import Leaks
+from outlast.fleet.metrics import Tally
+from outlast.fleet.monitor import Child, Watch, shown
+from outlast.fleet.orphans import orphaned
+from outlast.fleet.parent_heartbeats import SilentBeats
+from outlast.fleet.process_kinds import (
     RECORDER,
     UNENDED,
     Ending,
@@ -30,25 +40,15 @@ from outlast.fleet.kinds import (
     recorder_of,
     unended_of,
 )
-from outlast.fleet.leaks import Leaks
-from outlast.fleet.life import Life
-from outlast.fleet.nursery import Nursery
-from outlast.fleet.offspring import become_subreaper
-from outlast.fleet.orphans import orphaned
-from outlast.fleet.report import Reporter
-from outlast.fleet.silent_beats import SilentBeats
-from outlast.fleet.standing import take_up
-from outlast.fleet.stopping import Stopping
+from outlast.fleet.spawn import Nursery
 from outlast.fleet.store_watch import NOTE_S, Waiting
-from outlast.fleet.tally import Tally
-from outlast.fleet.watch import Child, Watch, shown
+from outlast.fleet.subprocesses import become_subreaper
 from outlast.fleet.watchdog import Watchdog
-from outlast.fleet.zygote_line import UnbornError
-from outlast.runtime import telemetry
-from outlast.runtime.connect import connect_patiently
-from outlast.runtime.locks import home_of
-from outlast.runtime.settings import Settings
-from outlast.runtime.stop_signals import on_stop
+from outlast.fleet.worker_process import Life
+from outlast.process.stop_signals import on_stop
+from outlast.settings import Settings
+from outlast.telemetry import setup
+from outlast.temporal.connect import connect_patiently
 
 logger = logging.getLogger("outlast.fleet")
 
@@ -191,7 +191,7 @@ class Fleet:
         await self.reporter.client()  # who has no server holds no lock
         for unended in (self.home / "run").glob(f"*{UNENDED}"):
             if not unended.with_suffix(RECORDER).exists():
-                telemetry.end_for_dead(unended, LOST)
+                setup.end_for_dead(unended, LOST)
         async for lost in orphaned(self.home / "run", self._ours):
             self._ours.update(lost)
             self._report(self._take_over(lost))
@@ -204,7 +204,7 @@ class Fleet:
             # First: what is reported would wait for the dead one's queue.
             await self.reporter.free()
         for recorder in lost:
-            telemetry.end_for_dead(recorder.with_suffix(UNENDED), LOST)
+            setup.end_for_dead(recorder.with_suffix(UNENDED), LOST)
         settling = (
             self.reporter.settle_all(each, int(each.stem), Exit(LOST, drained=drained))
             for each, drained in lost.items()
@@ -351,9 +351,7 @@ class Fleet:
                 self._report(self.reporter.free())
         # After the report, which is waited for.
         unended = unended_of(self.home, life.pid)
-        asyncio.get_running_loop().call_soon(
-            telemetry.end_for_dead, unended, ended.cause
-        )
+        asyncio.get_running_loop().call_soon(setup.end_for_dead, unended, ended.cause)
 
     def _others_poll(self, child: Child) -> bool:
         return any(

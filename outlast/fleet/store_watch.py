@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from outlast.contracts.errors import StoreAwayError, StoreError, StoreLostError
-from outlast.fleet.kinds import RECORDER
-from outlast.fleet.recorder import Recorder
-from outlast.fleet.wreck import trouble_of
-from outlast.runtime.opening import open_store
-from outlast.runtime.settings import Settings
+from outlast.fleet.flight_recorder import Recorder
+from outlast.fleet.process_kinds import RECORDER
+from outlast.fleet.recorder_reader import trouble_of
+from outlast.process.opening import open_store
+from outlast.settings import Settings
 from outlast.store.calls import Trouble, pause_s
 from outlast.store.database import Store
 from outlast.store.outages import DOUBT_S

@@ -17,10 +17,10 @@ import sys
 import threading
 from collections.abc import Collection
 
-from outlast.attempt.log_context import AttemptName, logging_attempt, name_records
-from outlast.attempt.secrets import mask
-from outlast.attempt.user_code import is_users
-from outlast.runtime.screen import SafeStream
+from outlast.agents.user_code import is_users
+from outlast.process.safe_output import SafeStream
+from outlast.secrets import mask
+from outlast.telemetry.log_context import AttemptName, logging_attempt, name_records
 
 # A line that grows past this is written in pieces.
 LINE_CHARS = 16_384

@@ -21,8 +21,8 @@ from outlast.contracts.sizes import LARGEST_BYTES
 from outlast.store import migrate, schema
 from outlast.store.calls import Call, Calls
 from outlast.store.postgres import PostgresDatabase
-from outlast.store.refusals import NOTHING_KNOWN
 from outlast.store.sqlite import SqliteDatabase
+from outlast.store.store_errors import NOTHING_KNOWN
 from outlast.store.upsert import enter
 
 P = ParamSpec("P")

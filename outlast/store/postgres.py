@@ -26,8 +26,8 @@ from outlast.store.outages import (
     of_refused_connection,
     of_sqlstate,
 )
-from outlast.store.refusals import NOTHING_KNOWN, refusal
 from outlast.store.server_clock import ServerClock
+from outlast.store.store_errors import NOTHING_KNOWN, refusal
 
 # How often a server that is away is asked again before a transaction begins.
 ASK_S = 0.1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from outlast.contracts.errors import StoreError, StoreLostError
 from outlast.store.outages import Course, Outage, of_errno, of_sqlite
-from outlast.store.refusals import refusal
+from outlast.store.store_errors import refusal
 
 Place = tuple[int, int]  # device and inode
 

@@ -13,10 +13,10 @@ import pytest
 from small_crew import Crew
 from temporalio.testing import WorkflowEnvironment
 
-from outlast.runtime.connect import connect
-from outlast.runtime.conversion import CONVERTER
-from outlast.runtime.embedded import Server, free_port
+from outlast.dev.server import Server, free_port
 from outlast.store.database import Store
+from outlast.temporal.connect import connect
+from outlast.temporal.conversion import CONVERTER
 
 TEST_SERVER = Path(sys.executable).parent / "temporal-test-server"
 

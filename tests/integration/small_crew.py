@@ -12,21 +12,21 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.worker import Worker
 
-from outlast.attempt.agent import Agent
-from outlast.attempt.agent_loading import crew
-from outlast.attempt.guard import Place
-from outlast.attempt.ledger import Ledger
+from outlast.agents.agent_loading import crew
+from outlast.agents.registry import Agent
 from outlast.contracts.ids import MISSIONS_QUEUE, alone_queue_of, queue_of
 from outlast.contracts.models import Answer, Assignment, Mission, Opening, Task
 from outlast.contracts.plan import Plan
 from outlast.contracts.policies import SHIPPED, Policy
 from outlast.contracts.reports import Progress, Report, report_in
-from outlast.fleet.alone import Turn
-from outlast.fleet.hosting import agent_worker, alone_worker, missions_worker
-from outlast.runtime.payload_storage import with_storage
-from outlast.runtime.settings import Settings
-from outlast.store.books import Books
+from outlast.execution.attempt import Place
+from outlast.fleet.exclusive_slot import Turn
+from outlast.fleet.workers import agent_worker, alone_worker, missions_worker
+from outlast.ledger.ledger import Ledger
+from outlast.ledger.missions import Books
+from outlast.settings import Settings
 from outlast.store.database import Store
+from outlast.temporal.payload_storage import with_storage
 
 Play = Callable[..., Any]
 

@@ -17,6 +17,15 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
+from outlast.contracts.batches import (
+    Batch,
+    BatchReport,
+    Lease,
+    PoolProgress,
+    PoolState,
+    Worked,
+    batch_report_in,
+)
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
 from outlast.contracts.ids import (
@@ -28,22 +37,13 @@ from outlast.contracts.ids import (
 )
 from outlast.contracts.models import Checkpoint, Mission, Opening
 from outlast.contracts.policies import Policy
-from outlast.contracts.pool import (
-    Batch,
-    BatchReport,
-    Lease,
-    PoolProgress,
-    PoolState,
-    Worked,
-    batch_report_in,
-)
 from outlast.contracts.quarantine import UNSEEN, Death
-from outlast.fleet.hosting import missions_worker
-from outlast.store.batches import Batches
-from outlast.store.bulk import settle
+from outlast.fleet.workers import missions_worker
+from outlast.ledger.batches import Batches
+from outlast.ledger.item_results import Outcomes
+from outlast.ledger.item_sql import settle
+from outlast.ledger.items import Items
 from outlast.store.database import Store
-from outlast.store.items import Items
-from outlast.store.outcomes import Outcomes
 
 ROLE = "worker"
 OWN = Death(own=True)

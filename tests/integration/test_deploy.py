@@ -16,11 +16,11 @@ import psycopg
 import pytest
 from temporalio.client import Client
 
-from drills.postgres import Postgres, find_postgres
-from outlast.runtime.connect import connect
-from outlast.runtime.embedded import Server
-from outlast.runtime.start import tags_known
+from outlast.dev.server import Server
 from outlast.store.database import Store
+from outlast.temporal.connect import connect
+from outlast.temporal.missions import tags_known
+from testkit.postgres import Postgres, find_postgres
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 MADE = "made-by-the-job"

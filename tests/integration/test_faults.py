@@ -15,8 +15,8 @@ from outlast.contracts.models import Approval
 from outlast.contracts.orders import Decision
 from outlast.contracts.plan import Plan
 from outlast.contracts.reports import Outcome, Status
-from outlast.store.books import Books
-from outlast.workflows.people import Desk
+from outlast.ledger.missions import Books
+from outlast.workflows.approvals import Desk
 from outlast.workflows.pool import PoolWorkflow
 
 

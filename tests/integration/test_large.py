@@ -8,10 +8,10 @@ from typing import Any
 from small_crew import Crew, ended, task
 from temporalio.client import WorkflowHandle
 
-from outlast.attempt.context import Context
+from outlast.agents.context import Context
 from outlast.contracts.models import FollowUps, Limits, Task
 from outlast.contracts.reports import Report, Status
-from outlast.store.books import Books
+from outlast.ledger.missions import Books
 
 MOST_HISTORY = 1_000_000
 

@@ -14,9 +14,9 @@ from dataclasses import replace
 import pytest
 
 from outlast.contracts.errors import BadInputError
-from outlast.mesh.membership import Heard, Place
-from outlast.mesh.swim import Swim
-from outlast.runtime.embedded import free_port
+from outlast.dev.server import free_port
+from outlast.mesh.node.membership import Heard, Place
+from outlast.mesh.node.swim import Swim
 
 LIMIT_S = 10.0
 

@@ -14,9 +14,7 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from outlast.contracts.failures import FailureType
-from outlast.contracts.ids import alone_queue_of, lease_queue_of, queue_of
-from outlast.contracts.pool import (
+from outlast.contracts.batches import (
     FIRST_LEASE,
     LEASE_DEATHS,
     LEASE_S,
@@ -26,11 +24,13 @@ from outlast.contracts.pool import (
     Span,
     Survey,
 )
+from outlast.contracts.failures import FailureType
+from outlast.contracts.ids import alone_queue_of, lease_queue_of, queue_of
 from outlast.contracts.quarantine import Death
-from outlast.runtime.connect import connect
-from outlast.runtime.embedded import Server
+from outlast.dev.server import Server
+from outlast.ledger.items import Items
 from outlast.store.database import Store
-from outlast.store.items import Items
+from outlast.temporal.connect import connect
 
 pytestmark = pytest.mark.timeout(90)
 

@@ -14,7 +14,7 @@ from test_supervisor import Input, for_ever, outcome, well
 from outlast import Context, FollowUps, Redo
 from outlast.contracts.models import Limits
 from outlast.contracts.reports import Status
-from outlast.store.books import Books
+from outlast.ledger.missions import Books
 
 
 class Draft(BaseModel):

@@ -9,8 +9,8 @@ from test_supervisor import Input, for_ever, outcome, well
 from outlast import Context, FollowUps, GiveUp
 from outlast.contracts.errors import BadInputError, RefusedError
 from outlast.contracts.reports import Report, Status
-from outlast.runtime.redrive import go_on, redriven
-from outlast.store.books import Books
+from outlast.ledger.missions import Books
+from outlast.temporal.redrive import go_on, redriven
 
 
 class Patient:

@@ -10,18 +10,18 @@ import pytest
 from pydantic import BaseModel
 from small_crew import BOUND_S, Crew, task
 from temporalio.client import WorkflowHandle
+from test_child_missions import part
 from test_supervisor import Input, outcome, well
-from test_trees import part
 
 from outlast import Context, FanOut, Policy, Redo
-from outlast.attempt.guard import Place
-from outlast.attempt.ledger import Ledger
 from outlast.contracts.models import Approval, Budget, Limits
 from outlast.contracts.orders import Decision
 from outlast.contracts.reports import Report, Status
-from outlast.fleet.hosting import pool_worker
-from outlast.runtime.settings import Settings
-from outlast.store.books import Books
+from outlast.execution.attempt import Place
+from outlast.fleet.workers import pool_worker
+from outlast.ledger.ledger import Ledger
+from outlast.ledger.missions import Books
+from outlast.settings import Settings
 from outlast.workflows import renewal
 
 EVENTS = 40

@@ -18,14 +18,14 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import WorkflowHandle
 
 from outlast import Context
-from outlast.attempt.attempt_order import AttemptOrder
-from outlast.attempt.current_run import current_run
-from outlast.attempt.ledger import Ledger
-from outlast.attempt.runs import in_order
 from outlast.contracts.errors import StaleAttemptError
 from outlast.contracts.models import Assignment
 from outlast.contracts.reports import Report, Status
-from outlast.store.books import Books
+from outlast.execution.current_run import current_run
+from outlast.execution.runs import in_order
+from outlast.ledger.attempt_order import AttemptOrder
+from outlast.ledger.ledger import Ledger
+from outlast.ledger.missions import Books
 from outlast.store.schema import attempts, runs
 
 DONE = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED

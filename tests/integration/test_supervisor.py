@@ -16,14 +16,14 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from outlast import Context, Degraded, FollowUps, GiveUp, TryLater
-from outlast.attempt.attempt_order import ATTEMPT_BITS
 from outlast.contracts.errors import ParkedError
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
 from outlast.contracts.models import Answer, Assignment, Checkpoint, Limits
 from outlast.contracts.policies import Policy
 from outlast.contracts.reports import Outcome, Report, Status
-from outlast.store.books import Books
+from outlast.ledger.attempt_order import ATTEMPT_BITS
+from outlast.ledger.missions import Books
 from outlast.store.schema import claims, refusals
 
 Input = dict[str, Any]

@@ -13,18 +13,24 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from outlast import Context, FanOut, GiveUp
-from outlast.attempt import counts
-from outlast.attempt.counts import BEATS, DEAD_ITEMS, DEAD_TASKS, FAILED_BEFORE, PARKED
-from outlast.attempt.guard import Place
-from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import ParkedError
 from outlast.contracts.failures import Detector
 from outlast.contracts.reports import Progress, Status
-from outlast.fleet.hosting import pool_worker
-from outlast.fleet.tally import Outbox
-from outlast.runtime.settings import Settings
-from outlast.runtime.tracing import Tracing
-from outlast.store.effects import EffectBooks
+from outlast.execution.attempt import Place
+from outlast.fleet.metrics import Outbox
+from outlast.fleet.workers import pool_worker
+from outlast.ledger.effects import EffectBooks
+from outlast.ledger.ledger import Ledger
+from outlast.settings import Settings
+from outlast.telemetry import counters
+from outlast.telemetry.counters import (
+    BEATS,
+    DEAD_ITEMS,
+    DEAD_TASKS,
+    FAILED_BEFORE,
+    PARKED,
+)
+from outlast.telemetry.temporal_tracing import Tracing
 from outlast.workflows.supervisor import SupervisorWorkflow
 
 Input = dict[str, Any]
@@ -33,9 +39,9 @@ Input = dict[str, Any]
 @pytest.fixture
 def outbox() -> Iterator[Outbox]:
     made = Outbox()
-    counts.listen(made)
+    counters.listen(made)
     yield made
-    counts.listen(counts.Nobody())
+    counters.listen(counters.Nobody())
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from outlast.contracts.ids import WorkerIdentity, queue_of
 from outlast.contracts.models import Beat, Checkpoint
 from outlast.contracts.reports import Status
 from outlast.fleet.exits import Exit
-from outlast.fleet.unstarted import end_unstarted
+from outlast.fleet.unstarted_attempts import end_unstarted
 
 DEAD = 4_194_305  # no pid of any process here
 BOUND_S = 30.0

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drills.real import Fleet, Home, events, wait_for
+from testkit.processes import Fleet, Home, events, wait_for
 
 AGENTS = """
 import asyncio
 
-from outlast.crew.rehearsal import Log, Script, rehearse
+from outlast.crew.scripted_agent import Log, Script, rehearse
 from outlast import Context, FanOut, agent
 
 BUILD = "{build}"

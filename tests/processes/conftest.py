@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from courses import Course
+from mission_driver import Course
 
-from drills.real import Home
-from outlast.runtime.embedded import Server, free_port
+from outlast.dev.server import Server, free_port
+from testkit.processes import Home
 
 
 @pytest.fixture

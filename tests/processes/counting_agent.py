@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from outlast import Context, agent
-from outlast.crew.thinking.thought import Thought, think
+from outlast.crew.llm.prompt import Thought, think
 
 
 class Order(BaseModel):

@@ -9,9 +9,9 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
-from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import StaleAttemptError
 from outlast.contracts.models import Answer, Assignment, Checkpoint, Task
+from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 
 MISSION = "races"

@@ -13,7 +13,7 @@ from typing import Any
 
 from outlast import Mission, start
 from outlast.contracts.orders import Decision
-from outlast.runtime.start import Started
+from outlast.temporal.missions import Started
 
 LIMIT_S = 60.0
 LOOK_S = 0.2

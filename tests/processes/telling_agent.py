@@ -5,7 +5,7 @@ A rehearsal that opens a span of its own, as an agent with OpenTelemetry does.
 from opentelemetry import trace
 
 from outlast import Context, agent
-from outlast.crew.rehearsal import Script, rehearse
+from outlast.crew.scripted_agent import Script, rehearse
 
 tracer = trace.get_tracer("the agent's own")
 

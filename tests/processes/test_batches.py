@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from drills.real import ROOT, Fleet, Home, Said, every, wait_for
-from outlast.cli.edge import EXIT_INTERRUPTED
+from outlast.cli.entrypoint import EXIT_INTERRUPTED
 from outlast.contracts.sizes import MIB
-from outlast.runtime.embedded import Server, free_port
+from outlast.dev.server import Server, free_port
+from testkit.processes import ROOT, Fleet, Home, Said, every, wait_for
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from case_missions import NEIGHBOURS, calm, rough
 
-from drills.postgres import Postgres
-from drills.real import ROOT, Fleet, Home
-from outlast.runtime.embedded import Server, free_port
+from outlast.dev.server import Server, free_port
+from testkit.postgres import Postgres
+from testkit.processes import ROOT, Fleet, Home
 
 CASES = ROOT / "tests" / "cases"
 MODULES = [

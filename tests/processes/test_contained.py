@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from drills.mesh import family
-from drills.real import ROOT, Home, mission, wait_for
-from outlast.runtime.embedded import Server, choose_ports
+from outlast.dev.server import Server, choose_ports
+from testkit.peers import family
+from testkit.processes import ROOT, Home, mission, wait_for
 
 AGENTS = ROOT / "tests" / "processes" / "guest_agents.py"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drills.real import ROOT
+from testkit.processes import ROOT
 
 FAR = "<the far side>"
 

@@ -19,17 +19,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from courses import Course, children, ended, endless, gone, noticed, whole, workers
+from mission_driver import (
+    Course,
+    children,
+    ended,
+    endless,
+    gone,
+    noticed,
+    whole,
+    workers,
+)
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
-from drills.real import ROOT, Fleet, Home, wait_for
+from outlast.dev.server import Server, choose_ports
+from outlast.fleet.exit_report import Reporter
 from outlast.fleet.exits import Exit, cause_of
 from outlast.fleet.orphans import orphaned
-from outlast.fleet.report import Reporter
-from outlast.fleet.wreck import Wreck, recorders
-from outlast.runtime.connect import connect
-from outlast.runtime.embedded import Server, choose_ports
+from outlast.fleet.recorder_reader import Wreck, recorders
+from outlast.temporal.connect import connect
+from testkit.processes import ROOT, Fleet, Home, wait_for
 
 MEMORY_MB = 400
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from drills.foreign import WEIGHTS, drill
-from drills.real import Home
+from testkit.other_clients import WEIGHTS, drill
+from testkit.processes import Home
 
 SEED = 20
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drills.real import Home, mission, wait_for
+from testkit.processes import Home, mission, wait_for
 
 AGENTS = """
 from pathlib import Path

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from drills.real import Home, events, every, mission, wait_for
-from outlast.store.books import Books
+from outlast.ledger.missions import Books
 from outlast.store.database import Store
+from testkit.processes import Home, events, every, mission, wait_for
 
 STEPS = 10
 

@@ -22,8 +22,8 @@ from ledger_racers import (
     write_stale,
 )
 
-from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import StaleAttemptError
+from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 from outlast.store.schema import checkpoints, refusals, results
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from courses import Course
+from mission_driver import Course
 
-from drills.real import Fleet, Home, events, mission, wait_for
 from outlast.contracts.policies import BOOT_S
+from testkit.processes import Fleet, Home, events, mission, wait_for
 
 AGENTS = """
 import asyncio

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from drills.real import Home, mission, wait_for
 from outlast.fleet.parent import EXIT_STORE_LOST
+from testkit.processes import Home, mission, wait_for
 
 AGENTS = """
 import asyncio

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from drills.mesh import Net, Peer, can_split, equal, peers, running, whole
-from drills.real import ROOT, events, wait_for
+from testkit.peers import Net, Peer, can_split, equal, peers, running, whole
+from testkit.processes import ROOT, events, wait_for
 
 STEP_S = 0.1
 BOUND_S = 10.0  # on a machine that does much else; benchmarks/mesh.py holds it to 3

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from test_mesh import Mesh
 
-from drills.mesh import equal, peers, running, whole
-from drills.postgres import Postgres
-from drills.real import Home, events, wait_for
+from testkit.peers import equal, peers, running, whole
+from testkit.postgres import Postgres
+from testkit.processes import Home, events, wait_for
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from drills.real import ROOT, Fleet, Home, mission, wait_for
-from drills.scripted import Asked, Call, Service
-from drills.thinker import FINAL, crew
 from outlast.contracts.policies import TOLERANCE
+from testkit.fake_crew_model import FINAL, crew
+from testkit.fake_model_server import Asked, Call, Service
+from testkit.processes import ROOT, Fleet, Home, mission, wait_for
 
 QUESTION = "How long are driver positions kept?"
 MODEL = "openai-chat:scripted"

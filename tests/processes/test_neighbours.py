@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from drills.real import ROOT, Fleet, Home, wait_for
-from outlast.runtime.embedded import Server, free_port
+from outlast.dev.server import Server, free_port
+from testkit.processes import ROOT, Fleet, Home, wait_for
 
 INNOCENTS = ["i1", "i2", "i3"]
 STEPS = 30

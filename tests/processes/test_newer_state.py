@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from drills.real import ROOT, Home, events, mission, wait_for
-from outlast.contracts.state import SCHEMA_NUMBER
+from outlast.contracts.wire import SCHEMA_NUMBER
+from testkit.processes import ROOT, Home, events, mission, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 
 # One failure that counts would be its end.
 BRITTLE = """
-from outlast.crew.rehearsal import Script, rehearse
+from outlast.crew.scripted_agent import Script, rehearse
 from outlast import Policy, Context, agent
 
 

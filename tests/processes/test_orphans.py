@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-from courses import (
+from mission_driver import (
     Course,
     children,
     ended,
@@ -22,8 +22,8 @@ from courses import (
     workers,
 )
 
-from drills.real import Fleet, wait_for
-from outlast.fleet.zygote_line import ANSWER_LIMIT_S
+from outlast.fleet.fork_server_client import ANSWER_LIMIT_S
+from testkit.processes import Fleet, wait_for
 
 MEMORY_MB = 400
 WORN_MB = 340  # above three quarters of it, and below all of it

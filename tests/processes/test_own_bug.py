@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from drills.real import ROOT, Said, wait_for
+from testkit.processes import ROOT, Said, wait_for
 
 AGENTS = """
 import asyncio, logging

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from courses import Course
+from mission_driver import Course
 
-from drills.real import wait_for
-from outlast.runtime.embedded import free_port
+from outlast.dev.server import free_port
+from testkit.processes import wait_for
 
 BINARY = shutil.which("prometheus")
 

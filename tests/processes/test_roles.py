@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from courses import Course
+from mission_driver import Course
 
-from drills.postgres import Postgres
-from drills.real import Fleet, Home, mission, wait_for
+from testkit.postgres import Postgres
+from testkit.processes import Fleet, Home, mission, wait_for
 
 READERS = {"shelver", "indexer", "librarian", "planner"}
 WRITERS = {"researcher", "writer", "reviewer", "publisher"}

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from drills.real import ROOT, events, wait_for
-from drills.stack import STEPS, Ground, Watch, moments, survive
+from testkit.processes import ROOT, events, wait_for
+from testkit.stack_faults import STEPS, Ground, Watch, moments, survive
 
 SEED = 15
 STARTER = str(ROOT / "starter.py")
@@ -45,7 +45,7 @@ def test_killed_at_any_moment_it_is_whole_again_with_one_command(
 ) -> None:
     """
     In its start, its work and its stop: no state lost, never two servers on one file.
-    The drill (`python -m drills.stack`) has more moments.
+    The drill (`python -m testkit.stack_faults`) has more moments.
     """
     watch = Watch(ground)
     with watch.on():

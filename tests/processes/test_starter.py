@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from drills.mesh import family
-from drills.real import ROOT, Home, Said, events, mission, wait_for
 from outlast.contracts.ids import MISSIONS_QUEUE
-from outlast.runtime.connect import connect
 from outlast.store.schema import missions
+from outlast.temporal.connect import connect
+from testkit.peers import family
+from testkit.processes import ROOT, Home, Said, events, mission, wait_for
 
 HANDBOOK = """# Handbook
 

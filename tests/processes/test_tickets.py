@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from drills.real import ROOT, Home, mission, wait_for
+from testkit.processes import ROOT, Home, mission, wait_for
 
 EXAMPLES = ROOT / "examples"
 COPIES = 200

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from courses import Course
+from mission_driver import Course
 from otlp_receiver import Receiver, Seen, receiving
 
-from drills.real import Home, wait_for
+from testkit.processes import Home, wait_for
 
 AGENT = Path(__file__).parent / "telling_agent.py"
 NOBODY = "http://127.0.0.1:1"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from wheels import build
 
-from drills.real import ROOT
+from testkit.processes import ROOT
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 

@@ -15,8 +15,8 @@ from threading import Timer
 import pytest
 from test_kills import assert_each_once, rehearsals
 
-from drills.postgres import Postgres
-from drills.real import ROOT, Fleet, Home, events, mission, wait_for
+from testkit.postgres import Postgres
+from testkit.processes import ROOT, Fleet, Home, events, mission, wait_for
 
 TASKS = 6
 AWAY_S = 20.0

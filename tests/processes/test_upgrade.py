@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from builds import Upgrade, code_of
 
-from drills.real import Fleet, Home, events, mission, wait_for
 from outlast.contracts.ids import FanOutId
+from testkit.processes import Fleet, Home, events, mission, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from wheels import Environment, build
 
-from drills.real import ROOT
+from testkit.processes import ROOT
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drills.real import ROOT, Said
+from testkit.processes import ROOT, Said
 
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
 LIMIT_S = 90

@@ -26,8 +26,6 @@ from temporalio.exceptions import ApplicationError  # noqa: E402
 from test_supervisor import for_ever, hopeless, ill, well  # noqa: E402
 
 from outlast import Context, FanOut, FollowUps, Policy, Redo  # noqa: E402
-from outlast.attempt.guard import Place  # noqa: E402
-from outlast.attempt.ledger import Ledger  # noqa: E402
 from outlast.contracts.errors import ParkedError  # noqa: E402
 from outlast.contracts.failure_details import FailureDetails  # noqa: E402
 from outlast.contracts.failures import Detector, FailureType  # noqa: E402
@@ -44,12 +42,14 @@ from outlast.contracts.models import (  # noqa: E402
 from outlast.contracts.orders import Decision, Sighting  # noqa: E402
 from outlast.contracts.quarantine import UNSEEN, Death  # noqa: E402
 from outlast.contracts.reports import Progress, Report  # noqa: E402
-from outlast.fleet.hosting import pool_worker  # noqa: E402
-from outlast.runtime.connect import connect  # noqa: E402
-from outlast.runtime.embedded import Server, choose_ports  # noqa: E402
-from outlast.runtime.settings import Settings  # noqa: E402
-from outlast.runtime.start import STATUS, TENANT  # noqa: E402
+from outlast.dev.server import Server, choose_ports  # noqa: E402
+from outlast.execution.attempt import Place  # noqa: E402
+from outlast.fleet.workers import pool_worker  # noqa: E402
+from outlast.ledger.ledger import Ledger  # noqa: E402
+from outlast.settings import Settings  # noqa: E402
 from outlast.store.database import Store  # noqa: E402
+from outlast.temporal.connect import connect  # noqa: E402
+from outlast.temporal.missions import STATUS, TENANT  # noqa: E402
 from outlast.workflows import renewal  # noqa: E402
 
 Handle = WorkflowHandle[object, Report]

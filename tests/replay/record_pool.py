@@ -19,11 +19,11 @@ from keep import keep, kept  # noqa: E402
 from small_pool import Handle, Pool, ended, reported  # noqa: E402
 from temporalio.client import Client  # noqa: E402
 
+from outlast.contracts.batches import LEASE_S, RENEW_EVENTS  # noqa: E402
 from outlast.contracts.failures import FailureType  # noqa: E402
-from outlast.contracts.pool import LEASE_S, RENEW_EVENTS  # noqa: E402
-from outlast.runtime.connect import connect  # noqa: E402
-from outlast.runtime.embedded import Server, choose_ports  # noqa: E402
+from outlast.dev.server import Server, choose_ports  # noqa: E402
 from outlast.store.database import Store  # noqa: E402
+from outlast.temporal.connect import connect  # noqa: E402
 
 
 async def death(pool: Pool) -> None:

@@ -13,7 +13,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from outlast.contracts.pool import BatchReport
+from outlast.contracts.batches import BatchReport
 from outlast.contracts.reports import Report
 from outlast.workflows import renewal
 from outlast.workflows.entry import NOTHING

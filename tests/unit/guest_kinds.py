@@ -7,7 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from outlast.attempt.context import Context
+from outlast.agents.context import Context
 from outlast.contracts.errors import GiveUp
 
 Play = Callable[[Any, Context], Any]

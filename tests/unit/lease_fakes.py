@@ -12,22 +12,22 @@ from typing import Any
 
 from unit_fakes import ROLE, TENANT
 
-from outlast.attempt.agent import Agent, Migrate
-from outlast.attempt.codec import Codec
-from outlast.attempt.guard import Place
-from outlast.attempt.lease import Lent
-from outlast.attempt.leaseledger import ItemFailure, LeaseLedger
-from outlast.attempt.ledger import Claim, Ledger
-from outlast.attempt.results import encode
+from outlast.agents.registry import Agent, Migrate
+from outlast.contracts.batches import Batch, Lease, Span, Worked, pool_task
 from outlast.contracts.ids import LeaseId
 from outlast.contracts.models import Assignment, Beat
 from outlast.contracts.policies import Policy
-from outlast.contracts.pool import Batch, Lease, Span, Worked, pool_task
 from outlast.contracts.scopes import Scope
-from outlast.store.batches import Batches
+from outlast.execution.attempt import Place
+from outlast.execution.codec import Codec
+from outlast.execution.lease import Lent
+from outlast.execution.results import encode
+from outlast.ledger.batches import Batches
+from outlast.ledger.item_results import DeadLetter, Outcomes
+from outlast.ledger.items import Items
+from outlast.ledger.lease_ledger import ItemFailure, LeaseLedger
+from outlast.ledger.ledger import Claim, Ledger
 from outlast.store.database import Store
-from outlast.store.items import Items
-from outlast.store.outcomes import DeadLetter, Outcomes
 
 BATCH = "trial"
 BOUND_S = 20.0

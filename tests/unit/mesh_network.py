@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from outlast.contracts.models import Checkpoint, Mission, Task
 from outlast.contracts.reports import Report, Status
-from outlast.mesh.effects import (
+from outlast.mesh.core.effects import (
     Acknowledge,
     Announce,
     Cancel,
@@ -23,11 +23,11 @@ from outlast.mesh.effects import (
     Run,
     Send,
 )
-from outlast.mesh.events import CheckpointSaved, Event
-from outlast.mesh.merge import EventSet, covers
-from outlast.mesh.messages import pack
-from outlast.mesh.ownership import Presence
-from outlast.mesh.peer import Clocks, PeerCore
+from outlast.mesh.core.events import CheckpointSaved, Event
+from outlast.mesh.core.messages import pack
+from outlast.mesh.core.ownership import Presence
+from outlast.mesh.core.peer import Clocks, PeerCore
+from outlast.mesh.core.replicated_log import EventSet, covers
 
 TICK_S = 0.1
 DETECT_S = 1.4  # from death to everybody's knowing it

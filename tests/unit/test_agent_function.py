@@ -14,9 +14,9 @@ from pydantic import BaseModel
 from unit_fakes import told_in_one_sentence
 
 from outlast import Context, Policy, agent
-from outlast.attempt import agent as registry
-from outlast.attempt.agent_check import check
-from outlast.attempt.agent_function import is_async
+from outlast.agents import registry as registry
+from outlast.agents.agent_check import check
+from outlast.agents.agent_function import is_async
 from outlast.contracts.errors import BadInputError
 
 

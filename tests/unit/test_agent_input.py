@@ -24,18 +24,18 @@ from unit_fakes import told_in_one_sentence
 
 import outlast.testing
 from outlast import FanOut, FollowUps, GiveUp
-from outlast.attempt.agent import Agent
-from outlast.attempt.agent_check import (
+from outlast.agents.agent_check import (
     fault_of_input,
     fault_of_task,
     refuse_bad_work,
     refuse_misfits,
 )
-from outlast.attempt.agent_loading import load
-from outlast.cli.intake import mission_file
+from outlast.agents.agent_loading import load
+from outlast.agents.registry import Agent
+from outlast.cli.mission_file import mission_file
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Task
-from outlast.runtime.settings import Settings
+from outlast.settings import Settings
 
 
 class Line(BaseModel):

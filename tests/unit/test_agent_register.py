@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 from unit_fakes import told_in_one_sentence
 
-from outlast.attempt import agent as registry
+from outlast.agents import registry as registry
 from outlast.contracts.errors import BadInputError
 
 ONE = """

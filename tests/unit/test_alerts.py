@@ -13,9 +13,9 @@ import yaml
 from composed import ROOT, services
 
 from outlast.contracts.policies import SHIPPED, UNTUNED, recovery
-from outlast.fleet.health import metrics
+from outlast.fleet.health_http import metrics
 from outlast.fleet.parent import Fleet
-from outlast.runtime.settings import Settings
+from outlast.settings import Settings
 
 PROMETHEUS = ROOT / "deploy/prometheus"
 PAGE = " ".join((ROOT / "docs/operating.md").read_text().split())

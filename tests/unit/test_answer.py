@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[2]
 
 LOUD = """
 import os, subprocess, sys, threading, time
-from outlast.runtime.answer import answer, keep_for_answer
-from outlast.runtime.screen import guard_streams
+from outlast.process.json_output import answer, keep_for_answer
+from outlast.process.safe_output import guard_streams
 guard_streams()
 keep_for_answer()
 keep_for_answer()  # a command within a command

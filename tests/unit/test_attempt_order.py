@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from temporalio.testing import ActivityEnvironment
 from unit_fakes import RunClient
 
-from outlast.attempt.attempt_order import (
+from outlast.execution.current_run import order_of
+from outlast.ledger.attempt_order import (
     ATTEMPTS,
     DISPATCHES,
     AttemptOrder,
     dispatch_of,
 )
-from outlast.attempt.current_run import order_of
 
 runs = st.integers(1, 2**21 - 1)
 dispatches = st.integers(0, DISPATCHES)

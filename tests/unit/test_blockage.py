@@ -9,8 +9,8 @@ import pytest
 
 from outlast.fleet import blockage
 from outlast.fleet.blockage import Blockage
-from outlast.fleet.recorder import Recorder
-from outlast.fleet.stacks import Blocker
+from outlast.fleet.flight_recorder import Recorder
+from outlast.fleet.stack_dumps import Blocker
 from outlast.fleet.watchdog import LOOK_S, Conviction, KillReason, Sight, Watchdog
 
 BLOCKER = Blocker("refund", "requests.get", "agents.py:14", in_loop=True)

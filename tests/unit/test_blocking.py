@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from unit_fakes import MISSION, TENANT, Stage
 
-from outlast.attempt.context import Context
-from outlast.attempt.ledger import Ledger
-from outlast.attempt.threads import in_thread
+from outlast.agents.context import Context
+from outlast.execution.threads import in_thread
+from outlast.ledger.ledger import Ledger
 
 BOUND_S = 5.0
 

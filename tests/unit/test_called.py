@@ -14,7 +14,7 @@ import typer.main
 
 from outlast.cli import app
 from outlast.crew import commands
-from outlast.runtime.called import CALLED, as_called, called, worker
+from outlast.process.called import CALLED, as_called, called, worker
 
 ROOT = Path(__file__).parents[2]
 LITERAL = re.compile(r"\boutlast ((?:[a-z]+-?)+)(?=[ `\"'{);,])")

@@ -29,9 +29,9 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
-from outlast.attempt.codec import Codec, LossError
-from outlast.attempt.differences import difference
-from outlast.attempt.floats import restored, tagged
+from outlast.execution.codec import Codec, LossError
+from outlast.execution.differences import difference
+from outlast.execution.floats import restored, tagged
 
 T = TypeVar("T")
 INF, NAN = math.inf, math.nan
@@ -339,7 +339,7 @@ def test_a_known_type_is_not_read_back_again(monkeypatch: pytest.MonkeyPatch) ->
     """
     codec = Codec()
     codec.progress(Camel(orderId=1, paidLines=[]), Camel)
-    monkeypatch.setattr("outlast.attempt.codec.difference", pytest.fail)
+    monkeypatch.setattr("outlast.execution.codec.difference", pytest.fail)
     codec.progress(Camel(orderId=2, paidLines=[3]), Camel)
 
 

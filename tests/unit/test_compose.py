@@ -24,10 +24,10 @@ from jsonschema import Draft202012Validator
 
 from outlast.cli import app
 from outlast.crew.settings import CrewSettings
-from outlast.fleet import parent, stopping
-from outlast.runtime.called import CALLED
-from outlast.runtime.embedded import DYNAMIC_CONFIG, SEARCH_ATTRIBUTES
-from outlast.runtime.settings import Settings
+from outlast.dev.server import DYNAMIC_CONFIG, SEARCH_ATTRIBUTES
+from outlast.fleet import drain, parent
+from outlast.process.called import CALLED
+from outlast.settings import Settings
 
 SCHEMA = json.loads((ROOT / "tests/schemas/compose-spec.json").read_text())
 
@@ -229,8 +229,8 @@ def test_the_grace_fits_the_drain() -> None:
     first, then the workflows, then the last reports are made.
     """
     drain_s = Settings.model_fields["drain_s"].default
-    others = drain_s + stopping.HOLD_ON_S
-    workflows = drain_s + stopping.KILL_AFTER_S
+    others = drain_s + drain.HOLD_ON_S
+    workflows = drain_s + drain.KILL_AFTER_S
     needed_s = others + workflows + parent.REPORT_AT_END_S
     grace = services()["worker"]["stop_grace_period"]
     assert needed_s < int(grace.removesuffix("s")) < 3 * needed_s

@@ -25,9 +25,9 @@ from unit_fakes import (
     told_in_one_sentence,
 )
 
-from outlast.attempt.agent import Degraded
-from outlast.attempt.context import SAID_CHARS, Context
-from outlast.attempt.ledger import Ledger
+from outlast.agents.context import SAID_CHARS, Context
+from outlast.agents.registry import Degraded
+from outlast.contracts.batches import Batch
 from outlast.contracts.errors import (
     ApprovalNeededError,
     BudgetSpentError,
@@ -49,10 +49,10 @@ from outlast.contracts.models import (
     Limits,
 )
 from outlast.contracts.policies import Policy
-from outlast.contracts.pool import Batch
 from outlast.contracts.sizes import CHECKPOINT_BYTES, KIB, PAYLOAD_BYTES
-from outlast.contracts.texts import SUMMARY_CHARS
-from outlast.store.batches import Batches
+from outlast.contracts.text import SUMMARY_CHARS
+from outlast.ledger.batches import Batches
+from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 from outlast.store.schema import effects
 

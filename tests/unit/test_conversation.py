@@ -12,12 +12,8 @@ from pydantic import BaseModel
 from span_fakes import kept
 from unit_fakes import Stage
 
-from drills.scripted import BEHAVIOURS, TOKENS, Asked, Behaviour, Call, Service
 from outlast import Context, GiveUp, TryLater, testing
-from outlast.attempt import services
-from outlast.attempt.agent import Agent
-from outlast.attempt.ledger import Ledger
-from outlast.attempt.services import guarded
+from outlast.agents.registry import Agent
 from outlast.contracts.errors import (
     BudgetSpentError,
     CheckpointError,
@@ -26,8 +22,19 @@ from outlast.contracts.errors import (
     TaskError,
 )
 from outlast.contracts.models import Limits
-from outlast.crew.thinking.thought import Thought, think
+from outlast.crew.llm.prompt import Thought, think
+from outlast.execution import circuit_breakers
+from outlast.execution.circuit_breakers import guarded
+from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
+from testkit.fake_model_server import (
+    BEHAVIOURS,
+    TOKENS,
+    Asked,
+    Behaviour,
+    Call,
+    Service,
+)
 
 MODEL = "openai-chat:scripted"
 SILENCE_S = 0.4
@@ -50,13 +57,13 @@ def counting(asked: Asked) -> list[Call]:
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    services.forget()
+    circuit_breakers.forget()
     with Service(counting) as made:
         monkeypatch.setenv("OPENAI_BASE_URL", made.url)
         monkeypatch.setenv("OPENAI_API_KEY", "none")
         monkeypatch.setenv("OUTLAST_MODEL", MODEL)
         yield made
-    services.forget()
+    circuit_breakers.forget()
 
 
 class Order(BaseModel):
@@ -178,7 +185,7 @@ async def test_the_client_tries_nothing_twice(service: Service) -> None:
     """
     for behaviour in ("500", "429", "reset"):
         service.misbehave(behaviour)
-        services.forget()
+        circuit_breakers.forget()
         before = len(service.calls)
         with pytest.raises(TaskError):
             await testing.run(counter([]), Order())

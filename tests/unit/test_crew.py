@@ -9,7 +9,7 @@ import pytest
 
 from outlast import testing
 from outlast.contracts.errors import GiveUp
-from outlast.crew.answering.handover import Citation, Draft, Index, Paragraph, Review
+from outlast.crew.crew_models import Citation, Draft, Index, Paragraph, Review
 from outlast.crew.librarian import librarian
 from outlast.crew.library import library
 from outlast.crew.planner import planner

@@ -12,13 +12,13 @@ from temporalio.testing import ActivityEnvironment
 from unit_fakes import Described, RunClient
 
 from outlast import Context
-from outlast.attempt.agent import Agent
-from outlast.attempt.fence import Claim
-from outlast.attempt.guard import Place
-from outlast.attempt.host import closed, host
-from outlast.attempt.ledger import Ledger
+from outlast.agents.registry import Agent
 from outlast.contracts.failures import FailureType
 from outlast.contracts.models import Answer, Assignment, Task
+from outlast.execution.attempt import Place
+from outlast.execution.temporal_activities import closed, host
+from outlast.ledger.fence import Claim
+from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 
 LONG_S = 60.0  # nobody waits for it

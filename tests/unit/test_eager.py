@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from outlast.attempt.eager import Starter, Step
+from outlast.execution.eager import Starter, Step
 
 whose: ContextVar[str] = ContextVar("whose", default="")
 customer: ContextVar[str] = ContextVar("customer", default="")

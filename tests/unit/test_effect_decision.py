@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from unit_fakes import told_in_one_sentence
 
-from outlast.attempt.effect_decision import (
+from outlast.contracts.errors import GiveUp
+from outlast.ledger.effect_decision import (
     APPLIED,
     ASKED,
     INTENDED,
@@ -19,8 +20,7 @@ from outlast.attempt.effect_decision import (
     Row,
     decide,
 )
-from outlast.attempt.effect_identity import KEY_BYTES, Proposal, mark_of, propose
-from outlast.contracts.errors import GiveUp
+from outlast.ledger.effect_identity import KEY_BYTES, Proposal, mark_of, propose
 
 THIS, OTHER = '{"cents":1}', '{"cents":2}'
 ASKER = Asker("m", "mine", "m", "2", "m")

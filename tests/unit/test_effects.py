@@ -13,7 +13,6 @@ from pydantic import BaseModel
 from unit_fakes import MISSION, TENANT, Stage, contents, told_in_one_sentence
 
 from outlast import Context, GiveUp
-from outlast.attempt.ledger import Ledger
 from outlast.contracts.approvals import KEY_SHOWN, WantedEffect
 from outlast.contracts.errors import (
     MOST_ASKED,
@@ -24,9 +23,10 @@ from outlast.contracts.errors import (
 )
 from outlast.contracts.models import Approval
 from outlast.contracts.policies import Policy
-from outlast.store.books import Books
+from outlast.ledger.effects import EffectBooks
+from outlast.ledger.ledger import Ledger
+from outlast.ledger.missions import Books
 from outlast.store.database import Store
-from outlast.store.effects import EffectBooks
 from outlast.store.schema import effects
 
 BEFORE = Approval(before="effect")

@@ -15,9 +15,9 @@ from outlast.contracts.errors import (
     StoreAwayError,
     StoreError,
 )
-from outlast.fleet.child import UnfitError, _work, ending_of
-from outlast.fleet.hosting import Hosted
-from outlast.fleet.kinds import Ending
+from outlast.fleet.process_kinds import Ending
+from outlast.fleet.worker_main import UnfitError, _work, ending_of
+from outlast.fleet.workers import Hosted
 
 
 def test_bad_input_is_not_tried_again() -> None:

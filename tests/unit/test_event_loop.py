@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from outlast.runtime.event_loop import run_whole
+from outlast.process.event_loop import run_whole
 
 
 @pytest.mark.parametrize("end", [SystemExit(3), KeyboardInterrupt()], ids=repr)

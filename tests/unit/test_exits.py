@@ -13,10 +13,10 @@ import pytest
 from outlast.contracts.models import Checkpoint
 from outlast.contracts.quarantine import UNSEEN
 from outlast.fleet.exits import Exit, Exits, blame_of
-from outlast.fleet.kinds import Blame, Ending, Kind, recorder_of
+from outlast.fleet.monitor import Child
 from outlast.fleet.oom import LATELY_S, OomKills
-from outlast.fleet.watch import Child
-from outlast.fleet.wreck import InHand
+from outlast.fleet.process_kinds import Blame, Ending, Kind, recorder_of
+from outlast.fleet.recorder_reader import InHand
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = Path("/nowhere/1.rec")
@@ -202,7 +202,7 @@ OWN_KILL = """
 import os, signal, sys, threading
 from pathlib import Path
 from outlast.fleet.own_kill import note_own_kill
-from outlast.fleet.recorder import Recorder
+from outlast.fleet.flight_recorder import Recorder
 
 recorder = Recorder(Path(sys.argv[1]))
 note_own_kill(recorder.kills_itself)

@@ -9,10 +9,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from outlast.crew.answering.evidence import gather
-from outlast.crew.answering.extraction import CITATIONS, LONGEST, Evidence
-from outlast.crew.answering.questions import ask
-from outlast.crew.answering.splitting import MOST_PARTS, split
+from outlast.crew.extractive.evidence import gather
+from outlast.crew.extractive.extraction import CITATIONS, LONGEST, Evidence
+from outlast.crew.extractive.question_splitting import MOST_PARTS, split
+from outlast.crew.extractive.questions import ask
 from outlast.crew.library.library import library_id, update
 from outlast.store.database import Store
 from tests.unit.document_fakes import folder_of

@@ -23,9 +23,7 @@ from guest_kinds import (
 from lease_fakes import Lender, Shelf, numbered
 from unit_fakes import Stage
 
-from outlast.attempt.context import Context
-from outlast.attempt.ends import cause_of, told, words_of
-from outlast.attempt.ledger import Ledger
+from outlast.agents.context import Context
 from outlast.contracts.errors import (
     ApprovalNeededError,
     BudgetSpentError,
@@ -39,6 +37,8 @@ from outlast.contracts.errors import (
 )
 from outlast.contracts.models import Approval, Beat, Limits
 from outlast.contracts.policies import END_GRACE_S, Policy
+from outlast.execution.exceptions import cause_of, told, words_of
+from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 
 BOUND_S = 10.0

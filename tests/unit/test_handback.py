@@ -14,16 +14,16 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from unit_fakes import Described, RunClient
 
-import outlast.attempt.host
+import outlast.execution.temporal_activities
 from outlast import Context
-from outlast.attempt.agent import Agent
-from outlast.attempt.guard import Place
-from outlast.attempt.handback import patiently
-from outlast.attempt.host import host
-from outlast.attempt.ledger import Ledger
+from outlast.agents.registry import Agent
 from outlast.contracts.errors import StoreAwayError, StoreLostError
 from outlast.contracts.failures import FailureType
 from outlast.contracts.models import Assignment, Beat, Task
+from outlast.execution.attempt import Place
+from outlast.execution.handback import patiently
+from outlast.execution.temporal_activities import host
+from outlast.ledger.ledger import Ledger
 from outlast.store.calls import Trouble
 from outlast.store.database import Store
 
@@ -148,7 +148,7 @@ async def test_a_failure_that_cannot_be_counted_now_is_not_counted(
     """
     The agent is tried again; and it beats meanwhile, or it would look lost.
     """
-    monkeypatch.setattr(outlast.attempt.host, "COUNTED_S", 0.3)
+    monkeypatch.setattr(outlast.execution.temporal_activities, "COUNTED_S", 0.3)
 
     async def play(given: Any, ctx: Context) -> None:
         asyncio.get_running_loop().call_soon(setattr, store, "away", True)
@@ -213,11 +213,11 @@ async def test_a_store_that_stays_away_is_asked_ever_later(store: Away) -> None:
     """
     Up to half a minute.
     """
-    from outlast.attempt.handback import uncounted
+    from outlast.execution.handback import uncounted
 
     pauses = []
     for away_s in (0, 10, 60, 3_600):
-        since = Trouble("full", outlast.attempt.handback.time.time() - away_s)
+        since = Trouble("full", outlast.execution.handback.time.time() - away_s)
         store.calls._trouble = since
         delay = uncounted("full", store).next_retry_delay
         assert delay is not None

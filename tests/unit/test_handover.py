@@ -12,13 +12,13 @@ import pytest
 from pydantic import BaseModel
 from unit_fakes import MISSION, Clock, Stage, task
 
-from outlast.attempt.context import Context
-from outlast.attempt.ledger import Ledger
+from outlast.agents.context import Context
 from outlast.contracts.models import Checkpoint, FanOut, Redo
 from outlast.contracts.policies import MESH_EVENT_BYTES
 from outlast.contracts.sizes import CHECKPOINT_BYTES
-from outlast.mesh.events import CheckpointSaved, PartFinished
-from outlast.mesh.handover import MARGIN_S, Reached, Watch, current, put
+from outlast.ledger.ledger import Ledger
+from outlast.mesh.core.events import CheckpointSaved, PartFinished
+from outlast.mesh.node.handover import MARGIN_S, Reached, Watch, current, put
 from outlast.store.database import Store
 
 

@@ -16,6 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 from unit_fakes import mission
 
 import outlast
+from outlast.contracts.batches import Batch
+from outlast.contracts.child_missions import MISSION_ROLE, child_of
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.ids import (
     ID_CHARS,
@@ -45,9 +47,7 @@ from outlast.contracts.ids import (
     parse,
 )
 from outlast.contracts.models import Limits, Mission, Task
-from outlast.contracts.pool import Batch
 from outlast.contracts.scopes import Scope
-from outlast.contracts.trees import MISSION_ROLE, child_of
 
 # Few and short, and like the grammar's own words and numbers: so that parts of one id
 # can be mistaken for those of another.

@@ -12,7 +12,7 @@ import typer.main
 import yaml
 from composed import ROOT, services
 
-from outlast.cli import fleet
+from outlast.cli import worker_command
 
 loader = SourceFileLoader("build_natively", str(ROOT / "deploy/build-natively"))
 spec = spec_from_loader("build_natively", loader)
@@ -69,7 +69,7 @@ def test_the_command_is_one_that_the_worker_knows() -> None:
     """
     program, *options = json.loads(only("CMD"))
     assert program == "outlast-worker"
-    command = typer.main.get_command(fleet.app)
+    command = typer.main.get_command(worker_command.app)
     known = {each for option in command.params for each in option.opts}
     assert {each for each in options if each.startswith("--")} <= known
 

@@ -22,8 +22,8 @@ async def plays(given: dict, ctx: Context) -> None: ...
 # Printed last, so that what a module has done to the process would show.
 LOAD = """
 import asyncio, logging, os, signal, sys
-from outlast.attempt import importing
-from outlast.attempt.agent_loading import load
+from outlast.agents import importing
+from outlast.agents.agent_loading import load
 from outlast.contracts.errors import BadInputError
 logging.basicConfig(level=logging.WARNING, format="ours %(message)s")
 
@@ -203,7 +203,7 @@ def test_files_of_one_name_are_two_modules(write: Write) -> None:
     """
     first, second = write("a/mine.py", "", "first"), write("b/mine.py", "", "second")
     after = """
-from outlast.attempt.agent import loaded
+from outlast.agents.registry import loaded
 print(*(each.play.__module__ for each in loaded().values()))
 """
     told = loaded(first, second, after=after)

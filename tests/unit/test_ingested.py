@@ -12,17 +12,17 @@ from unit_fakes import told_in_one_sentence
 
 from outlast import testing
 from outlast.contracts.errors import BadInputError, GiveUp
-from outlast.crew.answering.handover import Citation, Draft, Index, Paragraph, Review
 from outlast.crew.commands import ingesting, question
 from outlast.crew.commands.question import library_of, question_mission
+from outlast.crew.crew_models import Citation, Draft, Index, Paragraph, Review
 from outlast.crew.librarian import librarian
 from outlast.crew.library.library import update
 from outlast.crew.planner import planner
 from outlast.crew.publisher import publisher
 from outlast.crew.researcher import researcher
 from outlast.crew.reviewer import reviewer
-from outlast.crew.support import clerk, mailroom
-from outlast.runtime.settings import Settings
+from outlast.crew.tickets import clerk, mailroom
+from outlast.settings import Settings
 from outlast.store import database
 from outlast.store.database import Store
 

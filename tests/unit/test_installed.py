@@ -13,8 +13,8 @@ from unit_fakes import told_in_one_sentence
 
 from outlast.contracts.errors import BadInputError
 from outlast.crew.agents import CREW
-from outlast.runtime import installed
-from outlast.runtime.installed import AGENTS, COMMANDS, added, agent_modules
+from outlast.process import installed
+from outlast.process.installed import AGENTS, COMMANDS, added, agent_modules
 
 ROOT = Path(__file__).parents[2]
 MODULE = """
@@ -168,8 +168,8 @@ def test_without_its_extra_the_crew_is_not_there(site: Site) -> None:
     The engine is whole: other agents are loaded, and every verb but two has its use.
     """
     asked = (
-        "from outlast.attempt.agent_loading import load\n"
-        "from outlast.runtime.settings import settings\n"
+        "from outlast.agents.agent_loading import load\n"
+        "from outlast.settings import settings\n"
         "print(*load(settings().played_modules))"
     )
     agents = Path(site.path / "mine.py")

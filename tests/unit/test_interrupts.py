@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 IGNORING = """
 import signal, subprocess, sys
-from drills.real import heed_interrupts
+from testkit.processes import heed_interrupts
 
 def heeds() -> bool:
     look = "import signal; print(signal.getsignal(signal.SIGINT) is not signal.SIG_IGN)"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from outlast.attempt.agent import Agent, agent
-from outlast.attempt.agent_options import fault_of_options
+from outlast.agents.agent_options import fault_of_options
+from outlast.agents.registry import Agent, agent
 from outlast.contracts.errors import BadInputError
 
 

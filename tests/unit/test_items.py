@@ -18,19 +18,19 @@ from lease_fakes import BATCH, Shelf, batch, canonical, numbered
 from pydantic_core import from_json
 from unit_fakes import Clock, contents, refused, told_in_one_sentence
 
-from outlast.attempt.codec import Codec
-from outlast.attempt.leaseledger import ItemFailure
-from outlast.attempt.results import encode
+from outlast.contracts.batches import Burial, Span
 from outlast.contracts.errors import BadInputError, StaleAttemptError
-from outlast.contracts.pool import Burial, Span
-from outlast.runtime.source import CHUNK_CHARS, Coming, Given, read_lines, source
-from outlast.store.batches import Batches
-from outlast.store.books import Books
+from outlast.execution.codec import Codec
+from outlast.execution.results import encode
+from outlast.ledger.batches import Batches
+from outlast.ledger.items import Added
+from outlast.ledger.lease_ledger import ItemFailure
+from outlast.ledger.missions import Books
 from outlast.store.database import Store
-from outlast.store.items import Added
+from outlast.temporal.item_source import CHUNK_CHARS, Coming, Given, read_lines, source
 
-SPANS = "outlast.store.items.SURVEY_SPANS"
-LOOKED_AT = "outlast.store.items.SURVEY_ITEMS"
+SPANS = "outlast.ledger.items.SURVEY_SPANS"
+LOOKED_AT = "outlast.ledger.items.SURVEY_ITEMS"
 
 LEAVES = (
     st.none()

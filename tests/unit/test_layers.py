@@ -100,17 +100,17 @@ def test_the_layers_hold() -> None:
 
 BROKEN = [
     ("outlast.contracts.models", "outlast.store.database"),
-    ("outlast.store.books", "outlast.attempt.ledger"),
-    ("outlast.attempt.context", "outlast.crew.writer"),
+    ("outlast.ledger.missions", "outlast.ledger.ledger"),
+    ("outlast.agents.context", "outlast.crew.writer"),
     ("outlast.store.database", "outlast.crew.library.search"),
-    ("outlast.runtime.source", "lxml"),
-    ("outlast.workflows.supervisor", "outlast.attempt.context"),
+    ("outlast.temporal.item_source", "lxml"),
+    ("outlast.workflows.supervisor", "outlast.agents.context"),
     ("outlast.workflows.supervisor", "outlast.store.database"),
     ("outlast.workflows.supervisor", "outlast.crew.writer"),
     ("outlast.crew.writer", "outlast.workflows.supervisor"),
-    ("outlast.crew.writer", "outlast.runtime.settings"),
-    ("outlast.crew.writer", "outlast.cli.show"),
-    ("outlast.runtime.start", "outlast.cli.edge"),
+    ("outlast.crew.writer", "outlast.settings"),
+    ("outlast.crew.writer", "outlast.cli.output"),
+    ("outlast.temporal.missions", "outlast.cli.entrypoint"),
     ("outlast.newcomer.anything", "outlast.store.database"),
 ]
 

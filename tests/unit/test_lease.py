@@ -19,24 +19,24 @@ from lease_fakes import BOUND_S, Lender, Shelf, canonical, numbered
 from pydantic import BaseModel
 from unit_fakes import contents, refused
 
-from outlast.attempt.agent import Degraded
-from outlast.attempt.context import Context
-from outlast.attempt.lanes import LANES, STALLS
-from outlast.attempt.lease import TOLD_ITEMS
-from outlast.attempt.settling import UNWRITTEN_MOST
-from outlast.attempt.stock import READ_ITEMS
+from outlast.agents.context import Context
+from outlast.agents.registry import Degraded
 from outlast.contracts.errors import GiveUp, ParkedError, StaleAttemptError, TryLater
 from outlast.contracts.models import Beat, FollowUps
 from outlast.contracts.policies import Policy
 from outlast.contracts.scopes import Scope
 from outlast.contracts.sizes import KIB
-from outlast.fleet.recorder import HALF_BYTES
-from outlast.fleet.room import Room
+from outlast.execution.item_queue import READ_ITEMS
+from outlast.execution.item_workers import LANES, STALLS
+from outlast.execution.lease import TOLD_ITEMS
+from outlast.execution.result_writer import UNWRITTEN_MOST
+from outlast.fleet.flight_recorder import HALF_BYTES
+from outlast.fleet.lease_slots import Room
 from outlast.store.database import Store
 from outlast.store.schema import effects
 
-LEASE = "outlast.attempt.lease"
-LANES_OF = "outlast.attempt.lanes"
+LEASE = "outlast.execution.lease"
+LANES_OF = "outlast.execution.item_workers"
 SOON_S = 0.01
 
 Input = dict[str, Any]
@@ -941,7 +941,7 @@ async def test_results_are_written_while_the_lease_goes_on(
     """
     A death costs no more than one batch of writes: what is done is soon in the store.
     """
-    monkeypatch.setattr("outlast.attempt.settling.WRITE_AFTER_S", 0.01)
+    monkeypatch.setattr("outlast.execution.result_writer.WRITE_AFTER_S", 0.01)
     seen = 0
 
     async def play(given: Input, ctx: Context) -> int:

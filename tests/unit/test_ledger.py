@@ -21,14 +21,14 @@ from unit_fakes import (
     told_in_one_sentence,
 )
 
-from outlast.attempt.effect_decision import INTENDED, Action, Decision
-from outlast.attempt.effect_identity import Proposal
-from outlast.attempt.effect_ledger import Permission, idempotency_key
-from outlast.attempt.ledger import NOTHING, Claim, Ledger
 from outlast.contracts.errors import StaleAttemptError
 from outlast.contracts.failures import Detector
 from outlast.contracts.models import Checkpoint
 from outlast.contracts.scopes import Scope
+from outlast.ledger.effect_decision import INTENDED, Action, Decision
+from outlast.ledger.effect_identity import Proposal
+from outlast.ledger.effect_ledger import Permission, idempotency_key
+from outlast.ledger.ledger import NOTHING, Claim, Ledger
 from outlast.store.database import Store
 from outlast.store.schema import attempts, effects
 
@@ -165,7 +165,7 @@ def test_an_attempt_begins_in_one_go_or_not_at_all(
     def break_down(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("outlast.attempt.ledger._saved", break_down)
+    monkeypatch.setattr("outlast.ledger.ledger._saved", break_down)
     with pytest.raises(ZeroDivisionError):
         ledger.begin(assignment(), ROLE, 2, [])
     assert contents(store) == before

@@ -12,12 +12,12 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from drills.postgres import Postgres
 from outlast.crew.library import library
 from outlast.crew.library.library import library_id, update
 from outlast.crew.library.tables import OWNER, STEPS, metadata
 from outlast.store import migrate
 from outlast.store.database import Store
+from testkit.postgres import Postgres
 from tests.unit.document_fakes import folder_of
 
 BOTH = ("sqlite", "postgresql")

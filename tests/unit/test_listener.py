@@ -14,9 +14,9 @@ import pytest
 from unit_fakes import told_in_one_sentence
 
 from outlast.contracts.errors import BadInputError
-from outlast.fleet import listener
-from outlast.fleet.health import Health
-from outlast.fleet.listener import HEAD_BYTES, MOST_OPEN, is_here, read
+from outlast.fleet import http_listener
+from outlast.fleet.health_http import Health
+from outlast.fleet.http_listener import HEAD_BYTES, MOST_OPEN, is_here, read
 
 BOUND_S = 5.0
 LOOPBACK = "127.0.0.1"
@@ -172,7 +172,7 @@ def test_a_slow_request_has_an_end(
     """
     Each byte does not win it more time.
     """
-    monkeypatch.setattr(listener, "LIMIT_S", 0.3)
+    monkeypatch.setattr(http_listener, "LIMIT_S", 0.3)
     with socket.create_connection((LOOPBACK, port_of(health)), timeout=BOUND_S) as line:
         began = time.monotonic()
         try:

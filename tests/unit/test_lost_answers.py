@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from unit_fakes import ROLE, Stage, assignment
 
 from outlast import Context
-from outlast.attempt.fence import Tries
-from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import StoreAwayError
+from outlast.ledger.fence import Tries
+from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 
 

@@ -7,10 +7,10 @@ import random
 from unit_fakes import Clock
 
 from outlast.contracts.policies import MESH_ASK_S, MESH_MUTE_S, MESH_SETTLE_S
-from outlast.mesh.catchup import CatchUp
-from outlast.mesh.gossip import Gossip
-from outlast.mesh.merge import EventSet
-from outlast.mesh.messages import Rebuild
+from outlast.mesh.core.anti_entropy import Gossip
+from outlast.mesh.core.catch_up import CatchUp
+from outlast.mesh.core.messages import Rebuild
+from outlast.mesh.core.replicated_log import EventSet
 
 HAS = {"b~log~1": 3}
 

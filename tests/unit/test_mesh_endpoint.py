@@ -12,13 +12,13 @@ from sqlalchemy.exc import OperationalError
 from temporalio.client import Client, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.attempt.permit import Permits
 from outlast.contracts.errors import StoreAwayError
 from outlast.contracts.models import Mission
 from outlast.contracts.reports import Report
-from outlast.mesh.effects import Run
-from outlast.mesh.endpoint import Endpoint, Line, mission_of
-from outlast.store.books import Books
+from outlast.ledger.missions import Books
+from outlast.ledger.run_permits import Permits
+from outlast.mesh.core.effects import Run
+from outlast.mesh.node.endpoint import Endpoint, Line, mission_of
 from outlast.store.database import Store
 
 MISSION = {"goal": "rehearse", "tasks": [{"id": "r", "role": "rehearse"}]}

@@ -15,19 +15,27 @@ from unit_fakes import told_in_one_sentence
 from outlast.contracts.errors import BadInputError, BadMessageError
 from outlast.contracts.models import Checkpoint, Member, Mission, Task
 from outlast.contracts.policies import MESH_ACK_S, MESH_CHECKPOINT_S, MESH_CHECKPOINTS
-from outlast.mesh.effects import Record, Run, Send
-from outlast.mesh.events import CheckpointSaved, PeerJoined, event
-from outlast.mesh.fitting import roles_of
-from outlast.mesh.merge import Span
-from outlast.mesh.messages import Ack, Digest, Events, Message, Rebuild, pack, unpack
-from outlast.mesh.ownership import (
+from outlast.mesh.core.effects import Record, Run, Send
+from outlast.mesh.core.events import CheckpointSaved, PeerJoined, event
+from outlast.mesh.core.limits import roles_of
+from outlast.mesh.core.messages import (
+    Ack,
+    Digest,
+    Events,
+    Message,
+    Rebuild,
+    pack,
+    unpack,
+)
+from outlast.mesh.core.ownership import (
     Adoption,
     Presence,
     favourite,
     owner_of,
     standing_adoption,
 )
-from outlast.mesh.peer import PeerCore
+from outlast.mesh.core.peer import PeerCore
+from outlast.mesh.core.replicated_log import Span
 
 names = st.sets(st.sampled_from("abcdefgh"), min_size=2, max_size=8)
 

@@ -13,16 +13,16 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from unit_fakes import MISSION, mission, task, told_in_one_sentence
 
-from drills.postgres import Postgres
-from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import StoreError
 from outlast.contracts.models import Checkpoint
+from outlast.ledger.ledger import Ledger
+from outlast.ledger.missions import Books
 from outlast.store import migrate
-from outlast.store.books import Books
 from outlast.store.database import Store
 from outlast.store.postgres import PostgresDatabase
 from outlast.store.schema import SCHEMA, Words, metadata
 from outlast.store.sqlite import SqliteDatabase
+from testkit.postgres import Postgres
 
 Where = Path | str
 BOTH = ("sqlite", "postgresql")

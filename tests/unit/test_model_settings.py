@@ -35,8 +35,8 @@ def told(code: str, **environment: str) -> str:
 
 LOADED = """
 import sys
-from outlast.attempt.agent_loading import crew, load
-from outlast.runtime.settings import settings
+from outlast.agents.agent_loading import crew, load
+from outlast.settings import settings
 made = crew(load(settings().{modules}))
 print("pydantic_ai" in sys.modules)
 for role in ("planner", "researcher", "writer", "reviewer", "publisher"):

@@ -26,7 +26,7 @@ from outlast.contracts.models import (
 )
 from outlast.contracts.policies import Policy
 from outlast.contracts.reports import Outcome, Report
-from outlast.contracts.texts import SUMMARY_CHARS, digest, shorten, visible_line
+from outlast.contracts.text import SUMMARY_CHARS, digest, shorten, visible_line
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", fullmatch=True)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from outlast.attempt.codec import QUICK_BYTES, Codec
-from outlast.attempt.off_loop import off_loop
+from outlast.execution.codec import QUICK_BYTES, Codec
+from outlast.execution.off_loop import off_loop
 
 MANY: list[Any] = [{"n": at} for at in range(QUICK_BYTES // 10)]
 

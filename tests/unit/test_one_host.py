@@ -10,9 +10,9 @@ import pytest
 from unit_fakes import told_in_one_sentence
 
 from outlast.contracts.errors import BadInputError
-from outlast.runtime import connect
-from outlast.runtime.connect import on_loopback, refuse_two_hosts
-from outlast.runtime.settings import Settings
+from outlast.settings import Settings
+from outlast.temporal import connect
+from outlast.temporal.connect import on_loopback, refuse_two_hosts
 
 NAMES = {
     "temporal": ["10.0.0.7"],

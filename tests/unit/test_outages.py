@@ -21,7 +21,7 @@ from outlast.store.outages import (
     of_sqlstate,
     passes,
 )
-from outlast.store.refusals import refusal
+from outlast.store.store_errors import refusal
 
 WAIT, DOUBT, STOP, REFUSE = Course
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast.crew.support import post
+from outlast.crew.tickets import post
 
 
 def keys(outbox: Path) -> list[str]:
@@ -22,14 +22,14 @@ def die_within(act: str, path: Path) -> None:
     """
     pid = os.fork()
     if pid == 0:
-        from outlast.crew import support
+        from outlast.crew import tickets
 
         def dying(*given: object) -> None:
             if act == "after the reply":
                 written(*given)
             os._exit(9)
 
-        written, support.write = support.write, dying  # type: ignore[assignment]
+        written, tickets.write = tickets.write, dying  # type: ignore[assignment]
         post(path, "k1", "the reply")
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9

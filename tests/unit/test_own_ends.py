@@ -14,13 +14,13 @@ import pytest
 from lease_fakes import BOUND_S, Lender, Shelf, numbered
 from unit_fakes import Clock, Stage
 
-from outlast.attempt.context import Context
-from outlast.attempt.lanes import Lane, Lanes
-from outlast.attempt.leaseledger import LeaseLedger
-from outlast.attempt.ledger import Ledger
-from outlast.attempt.permit import Permits
+from outlast.agents.context import Context
 from outlast.contracts.errors import StoreAwayError, StoreLostError, TaskError
 from outlast.contracts.policies import END_GRACE_S, Policy
+from outlast.execution.item_workers import Lane, Lanes
+from outlast.ledger.lease_ledger import LeaseLedger
+from outlast.ledger.ledger import Ledger
+from outlast.ledger.run_permits import Permits
 from outlast.store.database import Store
 
 Input = dict[str, Any]
@@ -42,7 +42,7 @@ def lender(store: Store) -> Iterator[Lender]:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outlast.attempt.lease.backoff_s", lambda failures: 0.01)
+    monkeypatch.setattr("outlast.execution.lease.backoff_s", lambda failures: 0.01)
 
 
 class Payer:

@@ -15,10 +15,10 @@ from unit_fakes import MISSION, mission, outcome, report, told_in_one_sentence
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.reports import Status
-from outlast.runtime.own_temporal import identify, refuse_another
-from outlast.store.books import Books
+from outlast.ledger.missions import Books
 from outlast.store.database import Store
 from outlast.store.home_temporal import Temporal, forget, known
+from outlast.temporal.own_temporal import identify, refuse_another
 
 
 class Cluster:

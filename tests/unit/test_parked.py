@@ -13,12 +13,12 @@ from outlast.cli.parked import (
     what_to_do,
 )
 from outlast.contracts.approvals import wanted_effect
-from outlast.contracts.pool import Batch
+from outlast.contracts.batches import Batch
 from outlast.contracts.reports import Asked, Progress, Running
 from outlast.contracts.scopes import Scope
-from outlast.store.batches import Batches
+from outlast.ledger.batches import Batches
 from outlast.store.database import Store
-from outlast.workflows.board import board
+from outlast.workflows.status_board import board
 
 
 @pytest.fixture

@@ -28,24 +28,24 @@ from unit_fakes import (
     told_in_one_sentence,
 )
 
-from outlast.attempt.agent import Degraded
-from outlast.attempt.context import Context
-from outlast.attempt.ledger import Ledger
-from outlast.attempt.results import lean
-from outlast.cli.outcomes import result_lines
+from outlast.agents.context import Context
+from outlast.agents.registry import Degraded
+from outlast.cli.batch_results import result_lines
+from outlast.contracts.batches import Span
+from outlast.contracts.child_missions import MISSION_ROLE, child_of
 from outlast.contracts.errors import BadInputError, CheckpointError, GiveUp, StoreError
 from outlast.contracts.inputs import Moving
 from outlast.contracts.models import Answer, FollowUps, Task
-from outlast.contracts.pool import Span
 from outlast.contracts.reports import Status
 from outlast.contracts.sizes import INPUT_BYTES, ITEM_BYTES, KIB, MIB, NEEDS_TIMES
-from outlast.contracts.trees import MISSION_ROLE, child_of
-from outlast.runtime.answer import answer_with
-from outlast.runtime.conversion import CONVERTER, INLINE
-from outlast.runtime.payload_storage import StoreDriver
-from outlast.store.books import Books
+from outlast.execution.results import lean
+from outlast.ledger.ledger import Ledger
+from outlast.ledger.missions import Books
+from outlast.ledger.payloads import put
+from outlast.process.json_output import answer_with
 from outlast.store.database import Store
-from outlast.store.payloads import put
+from outlast.temporal.conversion import CONVERTER, INLINE
+from outlast.temporal.payload_storage import StoreDriver
 
 LARGE = {"text": "中" * ITEM_BYTES}
 TARGET = StorageDriverWorkflowInfo(namespace="default", id=MISSION)

@@ -9,9 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from outlast.contracts.ids import ItemId, LeaseId
-from outlast.contracts.policies import Policy
-from outlast.contracts.pool import (
+from outlast.contracts.batches import (
     LARGEST_LEASE,
     LEASE_GROWTH,
     LEASE_S,
@@ -26,6 +24,8 @@ from outlast.contracts.pool import (
     Worked,
     next_size,
 )
+from outlast.contracts.ids import ItemId, LeaseId
+from outlast.contracts.policies import Policy
 
 SIZES = st.integers(1, LARGEST_LEASE)
 TIMES = st.just(0.0) | st.floats(1e-12, 86_400)

@@ -13,8 +13,9 @@ import pytest
 from unit_fakes import told_in_one_sentence
 
 from outlast.contracts.errors import BadInputError, PortTakenError, UnavailableError
-from outlast.runtime import embedded
-from outlast.runtime.embedded import (
+from outlast.dev import server as server_module
+from outlast.dev.locks import lock_port
+from outlast.dev.server import (
     FREE_PORTS,
     HOST,
     Server,
@@ -22,7 +23,6 @@ from outlast.runtime.embedded import (
     free_port,
     start_server,
 )
-from outlast.runtime.locks import lock_port
 
 BOUND_S = 20.0
 # Listens where the embedded server would, or fails as it does when it cannot.
@@ -58,8 +58,8 @@ def usual(monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
     Two free ports as the usual ones, so that no server here is in the way.
     """
     ports = free_port(), free_port()
-    monkeypatch.setattr(embedded, "PORT", ports[0])
-    monkeypatch.setattr(embedded, "UI_PORT", ports[1])
+    monkeypatch.setattr(server_module, "PORT", ports[0])
+    monkeypatch.setattr(server_module, "UI_PORT", ports[1])
     return ports
 
 
@@ -78,8 +78,8 @@ def test_other_ports_are_taken_when_the_usual_ones_are_in_use(
     """
     used = {occupied(), occupied()}
     port, ui_port = used
-    monkeypatch.setattr(embedded, "PORT", port)
-    monkeypatch.setattr(embedded, "UI_PORT", ui_port)
+    monkeypatch.setattr(server_module, "PORT", port)
+    monkeypatch.setattr(server_module, "UI_PORT", ui_port)
     chosen = choose_ports(None, None)
     assert not used & set(chosen)
     assert chosen[0] != chosen[1]
@@ -187,8 +187,8 @@ async def test_a_restart_that_fails_is_tried_again(
     """
     A server that died unasked is started until it stands, not once.
     """
-    monkeypatch.setattr(embedded, "RESTART_PAUSE_S", 0.0)
-    monkeypatch.setattr(embedded, "RESTART_PAUSE_CAP_S", 0.0)
+    monkeypatch.setattr(server_module, "RESTART_PAUSE_S", 0.0)
+    monkeypatch.setattr(server_module, "RESTART_PAUSE_CAP_S", 0.0)
     server = Failing(tmp_path, free_port(), free_port())
     await server.fail_once()
     server.process = dead()

@@ -12,14 +12,14 @@ from unit_fakes import MISSION, mission, task, told_in_one_sentence
 
 import outlast.store.database
 import outlast.store.postgres
-from drills.postgres import Postgres
 from outlast.contracts.errors import (
     BadInputError,
     StoreAwayError,
     StoreError,
 )
-from outlast.store.books import Books
+from outlast.ledger.missions import Books
 from outlast.store.database import Store
+from testkit.postgres import Postgres
 
 BOUND_S = 30.0
 

@@ -14,16 +14,16 @@ from unit_fakes import told_in_one_sentence
 
 from outlast.cli import doctor
 from outlast.contracts.errors import BadInputError, UnavailableError
-from outlast.runtime import home as homes
-from outlast.runtime import locks
-from outlast.runtime.home import (
+from outlast.dev import locks
+from outlast.dev.locks import held, home_of, lock, lock_port
+from outlast.process import home as homes
+from outlast.process.home import (
     MOST_BYTES,
     refuse_long,
     refuse_shared,
     why_readable,
 )
-from outlast.runtime.locks import held, home_of, lock, lock_port
-from outlast.runtime.settings import Settings, settings
+from outlast.settings import Settings, settings
 from outlast.store.database import Store
 from outlast.store.private import (
     close_database,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from outlast.attempt.importing import import_agents
-from outlast.attempt.project import importable, project_of, upwards
+from outlast import settings as module
+from outlast.agents.importing import import_agents
+from outlast.agents.project import importable, project_of, upwards
 from outlast.contracts.errors import BadInputError
-from outlast.runtime import settings as module
 
 TABLE = '[tool.outlast]\nagents = ["shop.agents", "more.py"]\n'
 

@@ -12,7 +12,7 @@ from unit_fakes import told_in_one_sentence
 
 from outlast.contracts.errors import BadInputError
 from outlast.crew.commands import question
-from outlast.runtime.settings import Settings
+from outlast.settings import Settings
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,14 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus
 from unit_fakes import MISSION, Clock, mission, outcome, report, task
 
+from outlast.contracts.batches import Batch as Given
 from outlast.contracts.models import Mission
-from outlast.contracts.pool import Batch as Given
 from outlast.contracts.reports import Status
-from outlast.runtime.reconcile import (
+from outlast.ledger.batches import COMPLETED, INTERRUPTED, OPEN, Batches
+from outlast.ledger.batches import Entry as Batch
+from outlast.ledger.missions import ACCEPTED, STARTING, Books, Entry
+from outlast.store.database import Store
+from outlast.temporal.reconcile import (
     ENDED,
     Change,
     Seen,
@@ -19,11 +23,7 @@ from outlast.runtime.reconcile import (
     change_of,
     interrupted,
 )
-from outlast.runtime.resume import abandoned
-from outlast.store.batches import COMPLETED, INTERRUPTED, OPEN, Batches
-from outlast.store.batches import Entry as Batch
-from outlast.store.books import ACCEPTED, STARTING, Books, Entry
-from outlast.store.database import Store
+from outlast.temporal.resume import abandoned
 
 RUNS = Seen(WorkflowExecutionStatus.RUNNING, "second")
 GONE = Seen(None)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast.runtime.reload import Watched, changes, file_of, why_not_loadable
+from outlast.dev.reload import Watched, changes, file_of, why_not_loadable
 
 GOOD = """
 from outlast import agent

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from unit_fakes import told_in_one_sentence
 
-from outlast.attempt.agent import Agent
-from outlast.attempt.agent_loading import playing
+from outlast.agents.agent_loading import playing
+from outlast.agents.registry import Agent
 from outlast.contracts.errors import BadInputError
-from outlast.runtime.settings import Settings
+from outlast.settings import Settings
 
 
 async def nothing(given: Any, run: Any) -> None:

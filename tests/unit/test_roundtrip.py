@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, Json, SecretStr
 from pydantic.alias_generators import to_camel
 from unit_fakes import MISSION, Stage, contents
 
-from outlast.attempt.context import Context
-from outlast.attempt.ledger import Ledger
+from outlast.agents.context import Context
 from outlast.contracts.errors import CheckpointError, GiveUp, ResultError
+from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 
 

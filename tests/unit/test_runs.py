@@ -25,14 +25,14 @@ from unit_fakes import (
     refused,
 )
 
-from outlast.attempt.attempt_order import ATTEMPT_BITS, DISPATCHES, AttemptOrder
-from outlast.attempt.current_run import current_run
-from outlast.attempt.fence import Claim
-from outlast.attempt.ledger import Ledger
-from outlast.attempt.runs import in_order
+from outlast.contracts.batches import pool_task
 from outlast.contracts.errors import StaleAttemptError
-from outlast.contracts.pool import pool_task
-from outlast.store.batches import erase
+from outlast.execution.current_run import current_run
+from outlast.execution.runs import in_order
+from outlast.ledger.attempt_order import ATTEMPT_BITS, DISPATCHES, AttemptOrder
+from outlast.ledger.batches import erase
+from outlast.ledger.fence import Claim
+from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 from outlast.store.schema import claims, runs
 

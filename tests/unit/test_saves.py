@@ -14,9 +14,9 @@ import pytest
 import sqlalchemy as sa
 from unit_fakes import ROLE, Stage, assignment
 
-from outlast.attempt.context import Context
-from outlast.attempt.ledger import Ledger
+from outlast.agents.context import Context
 from outlast.contracts.models import Checkpoint
+from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 from outlast.store.schema import checkpoints
 

@@ -13,18 +13,18 @@ import pytest
 
 from outlast.contracts.models import Checkpoint
 from outlast.contracts.policies import SHIPPED
-from outlast.fleet import budget, orphans, parent, watch
+from outlast.fleet import monitor, orphans, parent, restart_intensity
 from outlast.fleet.exits import Exit
-from outlast.fleet.kinds import Kind, recorder_of
+from outlast.fleet.flight_recorder import HEAD_AT, Recorder
+from outlast.fleet.fork_server_client import UnbornError
+from outlast.fleet.monitor import Child, Watch
 from outlast.fleet.orphans import orphaned
 from outlast.fleet.parent import EXIT_CANNOT_START, Fleet
-from outlast.fleet.recorder import HEAD_AT, Recorder
-from outlast.fleet.silent_beats import SilentBeats
-from outlast.fleet.watch import Child, Watch
+from outlast.fleet.parent_heartbeats import SilentBeats
+from outlast.fleet.process_kinds import Kind, recorder_of
+from outlast.fleet.recorder_reader import Wreck, recorders, remove
 from outlast.fleet.watchdog import Conviction, KillReason, Watchdog
-from outlast.fleet.wreck import Wreck, recorders, remove
-from outlast.fleet.zygote_line import UnbornError
-from outlast.runtime.settings import Settings
+from outlast.settings import Settings
 
 BOUND_S = 10.0
 
@@ -51,7 +51,7 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     """
     A fleet that connects to nothing and pauses for moments.
     """
-    monkeypatch.setattr(budget, "PAUSE_FIRST_S", 0.001)
+    monkeypatch.setattr(restart_intensity, "PAUSE_FIRST_S", 0.001)
     monkeypatch.setattr(parent, "UNBORN_S", 0.001)
     return Fleet(Settings(home=tmp_path), lambda _: None)
 
@@ -66,7 +66,7 @@ async def test_no_room_for_a_process_is_tried_again(
     """
     However often, while others of the fleet work.
     """
-    many = 2 * budget.LIMIT
+    many = 2 * restart_intensity.LIMIT
     fleet.children = fleet.children[:2]
     fleet.children[1].state = "polling"
     fleet._announced = True  # it has been whole
@@ -141,7 +141,7 @@ async def test_memory_over_the_cap_is_never_forgiven(
     By the reason, whatever its sentence speaks of; the silent are let alone where the
     watchdog is off.
     """
-    monkeypatch.setattr(watch, "LOOK_S", 0.01)
+    monkeypatch.setattr(monitor, "LOOK_S", 0.01)
     path = recorder_of(tmp_path, os.getpid())
     path.parent.mkdir()
     kept = Recorder(path)
@@ -166,7 +166,7 @@ async def test_a_worker_that_never_gives_a_sign_is_killed(
     """
     It has hung before it had a recorder: nothing else would ever notice.
     """
-    monkeypatch.setattr(watch, "LOOK_S", 0.01)
+    monkeypatch.setattr(monitor, "LOOK_S", 0.01)
     life = Killed()
     child = Child(Kind.AGENTS, life=life)  # type: ignore[arg-type]
     beats = SilentBeats(SHIPPED, Slow().client)  # type: ignore[arg-type]
@@ -174,7 +174,7 @@ async def test_a_worker_that_never_gives_a_sign_is_killed(
     child.born_at = time.monotonic()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(life.over.wait(), 0.1)
-    child.born_at -= watch.FIRST_SIGN_S
+    child.born_at -= monitor.FIRST_SIGN_S
     child.signed = True  # as one that has lived, and whose recorder is gone
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(life.over.wait(), 0.1)

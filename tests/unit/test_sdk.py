@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast.runtime.sdk import INSTALLED, TESTED, untested
+from outlast.temporal.sdk import INSTALLED, TESTED, untested
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from drills.postgres import Postgres
 from outlast.crew.library.library import library_id, update
 from outlast.crew.library.search import MOST_WORDS, count, search, size
 from outlast.store.database import Store
+from testkit.postgres import Postgres
 from tests.unit.document_fakes import folder_of
 
 FILES = {

@@ -15,12 +15,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from outlast.attempt import secrets
-from outlast.attempt.importing import said
-from outlast.attempt.secrets import MASK, hand_out, mask, masked, masked_head
+from outlast import secrets
+from outlast.agents.importing import said
 from outlast.contracts.errors import MissingSecretError
-from outlast.contracts.texts import READ_CHARS
-from outlast.runtime.masking import Masking
+from outlast.contracts.text import READ_CHARS
+from outlast.secrets import MASK, hand_out, mask, masked, masked_head
+from outlast.telemetry.masking import Masking
 
 PLAIN = "hunter2-SECRET"
 ODD = 'p@ss w/ö"rd\\+%&<€🔑>\n#2'

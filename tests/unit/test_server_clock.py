@@ -7,9 +7,9 @@ import time
 import pytest
 from unit_fakes import Clock
 
-from drills.postgres import Postgres
 from outlast.store.database import Store
 from outlast.store.server_clock import LOOK_S, ServerClock
+from testkit.postgres import Postgres
 
 
 def test_two_hosts_read_one_clock() -> None:

@@ -16,10 +16,10 @@ import pytest
 from unit_fakes import told_in_one_sentence
 
 from outlast.contracts.errors import UnavailableError
-from outlast.runtime import server_lock
-from outlast.runtime.embedded import Server, choose_ports, free_port
-from outlast.runtime.locks import lock
-from outlast.runtime.server_lock import (
+from outlast.dev import server_lock
+from outlast.dev.locks import lock
+from outlast.dev.server import Server, choose_ports, free_port
+from outlast.dev.server_lock import (
     SERVER,
     Left,
     Ports,

@@ -4,7 +4,7 @@ Which globals of a module its functions write.
 
 import pytest
 
-from outlast.attempt.shared_globals import Written, written_globals
+from outlast.agents.shared_globals import Written, written_globals
 
 MADE = """
 ITEMS: list[int] = []

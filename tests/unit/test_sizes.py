@@ -13,12 +13,13 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ApplicationError
 
 from outlast.contracts.approvals import MOST_APPROVED, wanted_effect
+from outlast.contracts.batches import Span, Survey
 from outlast.contracts.errors import MOST_ASKED
 from outlast.contracts.failures import Detector
 from outlast.contracts.inputs import Moving
 from outlast.contracts.models import Assignment, Beat, Checkpoint, Task
 from outlast.contracts.plan import settle
-from outlast.contracts.pool import Span, Survey
+from outlast.contracts.plan_validation import refuse_too_large
 from outlast.contracts.reports import (
     Asked,
     Outcome,
@@ -40,12 +41,11 @@ from outlast.contracts.sizes import (
     PROGRESS_BYTES,
     REASONS_BYTES,
 )
-from outlast.contracts.texts import CAUSE_CHARS, shorten, title
-from outlast.contracts.validity import refuse_too_large
-from outlast.runtime.conversion import CONVERTER, INLINE, LEFT_OUT
-from outlast.store.items import SURVEY_SPANS
-from outlast.workflows.board import board
-from outlast.workflows.closing import report_of
+from outlast.contracts.text import CAUSE_CHARS, shorten, title
+from outlast.ledger.items import SURVEY_SPANS
+from outlast.temporal.conversion import CONVERTER, INLINE, LEFT_OUT
+from outlast.workflows.bookkeeping import report_of
+from outlast.workflows.status_board import board
 
 # What a server takes: of a summary, of one payload, of a message of gRPC.
 SUMMARY_TAKEN, PAYLOAD_TAKEN, MESSAGE_TAKEN = 400, 2_000_000, 4 * 1024 * KIB

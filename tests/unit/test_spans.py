@@ -10,14 +10,14 @@ import pytest
 from span_fakes import Kept, kept
 from unit_fakes import MISSION, ROLE, TENANT, Stage
 
-from outlast.attempt import genai
-from outlast.attempt.agent import Agent
-from outlast.attempt.context import Context
-from outlast.attempt.guard import Attempt, Place
-from outlast.attempt.ledger import Ledger
+from outlast.agents.context import Context
+from outlast.agents.registry import Agent
 from outlast.contracts.errors import ParkedError
 from outlast.contracts.failures import Detector
 from outlast.contracts.models import Assignment, Task
+from outlast.execution.attempt import Attempt, Place
+from outlast.ledger.ledger import Ledger
+from outlast.telemetry import semconv
 
 CALL = f"invoke_agent {ROLE}"
 
@@ -221,10 +221,10 @@ async def test_a_question_to_a_model_has_names(stage: Stage, told: Kept) -> None
     """
 
     async def play(given: dict[str, Any], ctx: Context) -> None:
-        asked = {genai.OPERATION_NAME: genai.CHAT, genai.REQUEST_MODEL: "m-1"}
+        asked = {semconv.OPERATION_NAME: semconv.CHAT, semconv.REQUEST_MODEL: "m-1"}
         with told.theirs.start_as_current_span("chat m-1", attributes=asked) as chat:
-            chat.set_attribute(genai.INPUT_TOKENS, 12)
-            chat.set_attribute(genai.OUTPUT_TOKENS, 3)
+            chat.set_attribute(semconv.INPUT_TOKENS, 12)
+            chat.set_attribute(semconv.OUTPUT_TOKENS, 3)
 
     await stage.play(play)
     assert told.attributes("chat m-1") == {

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from outlast.runtime.stop_signals import STOP, on_stop, outlive_hangup
+from outlast.process.stop_signals import STOP, on_stop, outlive_hangup
 
 
 @pytest.fixture(autouse=True)

@@ -19,12 +19,12 @@ from lease_fakes import Lender, Shelf, numbered
 from unit_fakes import MISSION, Stage, mission, task, told_in_one_sentence
 
 import outlast.store.sqlite
-from drills.postgres import Postgres
 from outlast import Context, Policy
-from outlast.attempt.ledger import Ledger
 from outlast.contracts.errors import StoreAwayError, StoreLostError
-from outlast.store.books import Books
+from outlast.ledger.ledger import Ledger
+from outlast.ledger.missions import Books
 from outlast.store.database import Store
+from testkit.postgres import Postgres
 
 BOUND_S = 20.0
 LARGE = "x" * 200_000

@@ -14,10 +14,10 @@ import pytest
 from unit_fakes import mission, task
 
 from outlast.contracts.errors import StoreLostError
-from outlast.fleet.file_eye import FileEye
-from outlast.fleet.kinds import Kind, recorder_of
+from outlast.fleet.file_watch import FileEye
+from outlast.fleet.flight_recorder import Recorder
 from outlast.fleet.parent import EXIT_STORE_LOST, Fleet
-from outlast.fleet.recorder import Recorder
+from outlast.fleet.process_kinds import Kind, recorder_of
 from outlast.fleet.store_watch import (
     Waiting,
     open_patiently,
@@ -25,9 +25,9 @@ from outlast.fleet.store_watch import (
     waited_words,
     watch,
 )
-from outlast.runtime.opening import open_store
-from outlast.runtime.settings import Settings
-from outlast.store.books import Books
+from outlast.ledger.missions import Books
+from outlast.process.opening import open_store
+from outlast.settings import Settings
 from outlast.store.calls import Trouble
 from outlast.store.database import Store
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from otlp_receiver import Receiver, receiving
 
-from outlast.runtime.telemetry import METRICS, TRACES, wanted
+from outlast.telemetry.setup import METRICS, TRACES, wanted
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,16 +22,16 @@ SOMEWHERE = "http://127.0.0.1:9"  # nobody is asked
 
 SPANS = """
 import logging, sys, time
-from outlast.attempt.spans import span
-from outlast.runtime import telemetry
-telemetry.begin("trial")
+from outlast.telemetry.spans import span
+from outlast.telemetry import setup
+setup.begin("trial")
 with span("outer", {"outlast.mission": "m"}), span("inner", {}):
     pass
 """
 MEASURED = """
 time.sleep(WAIT_S)
 began = time.monotonic()
-telemetry.end()
+setup.end()
 print(time.monotonic() - began)
 """
 
@@ -96,11 +96,11 @@ def test_nothing_is_imported_unless_it_is_asked_for() -> None:
     """
     told = fresh(
         "import threading, sys\n"
-        "import outlast.fleet.child, outlast.cli.missions, outlast.cli.fleet\n"
+        "import outlast.fleet.worker_main, outlast.cli.run_mission, outlast.cli.worker_command\n"
         f"{SPANS}"
-        "telemetry.preload()\n"
-        "telemetry.interceptors()\n"
-        "telemetry.end()\n"
+        "setup.preload()\n"
+        "setup.interceptors()\n"
+        "setup.end()\n"
         "print(threading.active_count())\n"
         "print(*(each for each in sys.modules if each.startswith('opentelemetry')))"
     )
@@ -114,10 +114,10 @@ def test_preloading_starts_no_thread() -> None:
     """
     told = fresh(
         "import os, sys\n"
-        "from outlast.fleet.zygote import threads\n"
-        "from outlast.runtime import telemetry\n"
-        "telemetry.preload()\n"
-        "print('outlast.runtime.otlp' in sys.modules, threads())",
+        "from outlast.fleet.fork_server import threads\n"
+        "from outlast.telemetry import setup\n"
+        "setup.preload()\n"
+        "print('outlast.telemetry.otlp' in sys.modules, threads())",
         **{ENDPOINT: SOMEWHERE},
     )
     assert told.stdout == "True 1\n"
@@ -127,7 +127,7 @@ def test_spans_arrive_with_who_has_sent_them(receiver: Receiver) -> None:
     """
     Service, process kind, pid and host; what lay within another span is below it.
     """
-    fresh(SPANS + "telemetry.end()", **{ENDPOINT: receiver.url})
+    fresh(SPANS + "setup.end()", **{ENDPOINT: receiver.url})
     (outer,), (inner,) = receiver.named("outer"), receiver.named("inner")
     assert (inner.trace, inner.parent) == (outer.trace, outer.id)
     assert outer.attributes == {"outlast.mission": "m"}
@@ -142,7 +142,7 @@ def test_the_environment_names_the_service(receiver: Receiver) -> None:
     OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over what we would say.
     """
     said = {"OTEL_SERVICE_NAME": "mine", "OTEL_RESOURCE_ATTRIBUTES": "host.name=h,a=b"}
-    fresh(SPANS + "telemetry.end()", **{ENDPOINT: receiver.url}, **said)
+    fresh(SPANS + "setup.end()", **{ENDPOINT: receiver.url}, **said)
     process = receiver.spans[0].process
     assert process["service.name"] == "mine"
     assert (process["host.name"], process["a"]) == ("h", "b")
@@ -197,7 +197,7 @@ def test_what_cannot_be_sent_is_said_and_work_goes_on(said: dict[str, str]) -> N
     """
     A setting that we cannot follow costs one line, never the process.
     """
-    code = SPANS + "telemetry.interceptors(); telemetry.end(); print('worked')"
+    code = SPANS + "setup.interceptors(); setup.end(); print('worked')"
     told = fresh(code, **{ENDPOINT: SOMEWHERE}, **said)
     assert told.stdout == "worked\n"
     (line,) = told.stderr.splitlines()

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from outlast.attempt.ends import failure_of, told
-from outlast.attempt.traces import tell
+from outlast.execution.exceptions import failure_of, told
+from outlast.execution.tracebacks import tell
 
 
 async def cancels() -> None:

@@ -8,14 +8,14 @@ import pytest
 from temporalio.service import RPCError, RPCStatusCode
 from unit_fakes import MISSION, mission, outcome, report, told_in_one_sentence
 
-from outlast.cli import missions
+from outlast.cli import run_mission
 from outlast.cli.follow import NO_SERVER, NO_WORKERS, why_silent
-from outlast.cli.missions import Options, tell_where, update
+from outlast.cli.run_mission import Options, tell_where, update
 from outlast.contracts.errors import BadInputError, OutlastError
 from outlast.contracts.reports import Status
-from outlast.runtime.start import UNKNOWN_HERE, Started
-from outlast.store.books import Books
+from outlast.ledger.missions import Books
 from outlast.store.database import Store
+from outlast.temporal.missions import UNKNOWN_HERE, Started
 
 
 class Config:
@@ -59,7 +59,7 @@ def server(
 
 @pytest.fixture
 def books(store: Store, monkeypatch: pytest.MonkeyPatch) -> Books:
-    monkeypatch.setattr(missions, "open_store", lambda: store)
+    monkeypatch.setattr(run_mission, "open_store", lambda: store)
     found = Books(store)
     found.open(mission(id=MISSION))
     found.accept(MISSION)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 HERE_ONLY = """
 import sys
-if "outlast.fleet.zygote" in sys.orig_argv:
+if "outlast.fleet.fork_server" in sys.orig_argv:
     {act}
 """
 

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit_fakes import Clock
 
-from drills.real import wait_for
 from outlast.contracts.policies import SHIPPED, Timing
 from outlast.fleet.watchdog import (
     BUSY_SHARE,
@@ -27,6 +26,7 @@ from outlast.fleet.watchdog import (
     see,
     waits_for_cpu,
 )
+from testkit.processes import wait_for
 
 MB = 2**20
 

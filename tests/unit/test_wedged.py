@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from outlast.cli import wedged
+from outlast.cli import stuck_workflows
 from outlast.contracts.errors import UnavailableError
 
 
@@ -33,10 +33,10 @@ async def test_a_server_that_answers_nothing_is_not_waited_for(
     """
     `status` says within seconds what is waited for: nothing is known of a wedge.
     """
-    monkeypatch.setattr(wedged, "DESCRIBE_LIMIT_S", 0.01)
+    monkeypatch.setattr(stuck_workflows, "DESCRIBE_LIMIT_S", 0.01)
     server: Any = Silent()
     async with asyncio.timeout(5.0):
-        assert await wedged.wedged_cause(server, "m") is None
+        assert await stuck_workflows.wedged_cause(server, "m") is None
 
 
 async def test_of_many_missions_a_silent_server_is_asked_for_one(
@@ -45,8 +45,8 @@ async def test_of_many_missions_a_silent_server_is_asked_for_one(
     """
     `doctor` does not wait once for each, nor say that none is wedged.
     """
-    monkeypatch.setattr(wedged, "DESCRIBE_LIMIT_S", 0.01)
+    monkeypatch.setattr(stuck_workflows, "DESCRIBE_LIMIT_S", 0.01)
     server: Any = Silent()
     with pytest.raises(UnavailableError, match="not looked at"):
-        await wedged.wedged_among(server, ["a", "b", "c"])
+        await stuck_workflows.wedged_among(server, ["a", "b", "c"])
     assert server.asked == ["a"]

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from outlast.attempt.log_context import (
+from outlast.fleet.worker_output import FromUsersCode, WorkerStream
+from outlast.telemetry.log_context import (
     AttemptName,
     log_as,
     logging_attempt,
     name_records,
 )
-from outlast.fleet.worker_output import FromUsersCode, WorkerStream
 
 PREFIX = "[m1/refund #2] "
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from outlast import Context, agent, on_worker_start, testing
-from outlast.attempt import worker_start
-from outlast.attempt.worker_start import open_all
+from outlast.agents import worker_start
+from outlast.agents.worker_start import open_all
 from outlast.contracts.errors import BadInputError, WorkerStartError
 
 

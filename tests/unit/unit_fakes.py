@@ -14,9 +14,7 @@ import sqlalchemy as sa
 from pydantic import JsonValue
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.attempt.agent import Agent, Migrate
-from outlast.attempt.guard import Attempt, Place
-from outlast.attempt.ledger import Claim, Ledger
+from outlast.agents.registry import Agent, Migrate
 from outlast.contracts.models import (
     Answer,
     Approval,
@@ -31,6 +29,8 @@ from outlast.contracts.models import (
 )
 from outlast.contracts.policies import Policy
 from outlast.contracts.reports import Outcome, Report, Status
+from outlast.execution.attempt import Attempt, Place
+from outlast.ledger.ledger import Claim, Ledger
 from outlast.store.database import Store
 from outlast.store.schema import metadata
 

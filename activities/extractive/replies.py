@@ -1,0 +1,55 @@
+"""
+From a ticket to a reply. Pure.
+"""
+
+import re
+
+from outlast.crew.crew_models import Paragraph, Part, Research, compose
+from outlast.crew.extractive.question_splitting import split
+
+_SENTENCE = re.compile(r"(?<=[?!.])\s+")
+_GREETING = re.compile(
+    r"^(?:hi|hello|dear [\w ]+|good (?:morning|day|evening))[,!:]?\s+", re.IGNORECASE
+)
+_HEAD = re.compile(r"^(?P<name>[A-Z][a-z]+): *(?P<value>.*)$")
+
+GREETING = "Hello {name},"
+CLOSING = "If this does not settle it, answer this mail and a person will read it."
+
+
+def questions(text: str) -> list[Part]:
+    """
+    What a ticket asks: its questions, or its subject when it only tells.
+    """
+    heads, body = read(text)
+    # What is told around a question is about the writer, not in the handbook.
+    asked = [each for each in _SENTENCE.split(" ".join(body.split())) if "?" in each]
+    wanted = " ".join(_GREETING.sub("", each) for each in asked)
+    return split(wanted or heads.get("Subject", body))
+
+
+def read(text: str) -> tuple[dict[str, str], str]:
+    """
+    Split a ticket into its heads and its body.
+    """
+    heads: dict[str, str] = {}
+    lines = text.strip().splitlines()
+    while lines and (found := _HEAD.match(lines[0])):
+        heads[found["name"]] = found["value"]
+        lines.pop(0)
+    return heads, "\n".join(lines).strip()
+
+
+def reply(text: str, found: list[Research]) -> str:
+    """
+    Write the reply: each answer in the handbook's own words, and where it says so.
+    """
+    heads, _ = read(text)
+    name = heads.get("From", "").split("<")[0].split(",")[0].strip() or "there"
+    paragraphs = [
+        Paragraph(question=each.question, quotations=each.findings) for each in found
+    ]
+    answer, citations = compose(paragraphs)
+    places = [f"[{at}] {each.place}" for at, each in enumerate(citations, 1)]
+    parts = [GREETING.format(name=name), answer, "\n".join(places), CLOSING]
+    return "\n\n".join(parts) + "\n"

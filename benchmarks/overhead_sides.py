@@ -1,0 +1,143 @@
+"""
+The two sides of benchmarks.overhead: the shipped fleet, and the same workers without it.
+
+    python -m benchmarks.overhead_sides KIND
+
+is one bare worker, until its standard input ends.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from outlast.agents.agent_loading import load
+from outlast.execution.in_flight import NOBODY
+from outlast.fleet.process_kinds import Kind, identity_of
+from outlast.fleet.watchdog import TICKS_A_SECOND
+from outlast.fleet.workers import hosted
+from outlast.settings import settings
+from outlast.store.database import Store, share
+from outlast.temporal.connect import connect
+from testkit.processes import ROOT, Home
+
+AGENTS = 2  # processes for agents, on either side
+
+# Process ids by what they are part of.
+Parts = dict[str, list[int]]
+Start = Callable[[Home], AbstractContextManager[Parts]]
+
+
+@contextmanager
+def shipped(home: Home) -> Iterator[Parts]:
+    """
+    Have the fleet as it is shipped.
+    """
+    fleet = home.fleet(processes=AGENTS)
+    parent = fleet.process.pid
+    parts: Parts = {"parent": [parent], "zygotes": children_of(parent)}
+    for each in fleet.health()["processes"]:
+        parts.setdefault(each["kind"], []).append(each["pid"])
+    try:
+        yield parts
+    finally:
+        fleet.stop()
+        home.fleets.remove(fleet)
+
+
+@contextmanager
+def bare(home: Home) -> Iterator[Parts]:
+    """
+    Have the same workers and nothing else.
+    """
+    with ExitStack() as leaving:
+        started = [
+            (kind, leaving.enter_context(_bare_process(home, kind)))
+            for kind in (Kind.WORKFLOWS, *[Kind.AGENTS] * AGENTS)
+        ]
+        parts: Parts = {}
+        for kind, process in started:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "polling\n", f"{kind} did not start"
+            parts.setdefault(kind, []).append(process.pid)
+        yield parts
+
+
+@contextmanager
+def _bare_process(home: Home, kind: Kind) -> Iterator[subprocess.Popen[str]]:
+    """
+    Start a worker that ends when its standard input does, so with us at the latest.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.overhead_sides", kind],
+        cwd=ROOT,
+        env=home.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        try:
+            process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def work(kind: Kind) -> NoReturn:
+    """
+    Be a bare worker of *kind* until standard input ends. It ends as a worker of the
+    fleet does, by os._exit.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asyncio.run(_serve(kind))
+    os._exit(0)
+
+
+async def _serve(kind: Kind) -> None:
+    store = Store(settings().store)
+    share(store)
+    client = await connect(identity=identity_of(os.getpid(), kind))
+    chosen = settings()
+    agents = {} if kind is Kind.WORKFLOWS else load(chosen.modules)
+    # What the fleet's process of this kind makes, but with nobody to tell.
+    workers = (await hosted(kind, client, store, agents, chosen, NOBODY)).workers
+    running = [asyncio.ensure_future(worker.run()) for worker in workers]
+    print("polling", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await asyncio.gather(*(worker.shutdown() for worker in workers))
+    await asyncio.gather(*running)
+
+
+def children_of(pid: int) -> list[int]:
+    """
+    List the processes that *pid* has started and that still run.
+    """
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for each in tasks for child in each.read_text().split()]
+
+
+def cpu_s(parts: Parts) -> dict[str, float]:
+    """
+    Read the CPU seconds, user and system, that each of *parts* has used so far.
+
+    :raises FileNotFoundError: when one of the processes is gone.
+    """
+    return {part: sum(map(_cpu_s_of, pids)) for part, pids in parts.items()}
+
+
+def _cpu_s_of(pid: int) -> float:
+    # The name in parentheses may hold spaces: what follows it does not.
+    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(stat[11]) + int(stat[12])) / TICKS_A_SECOND
+
+
+if __name__ == "__main__":
+    work(Kind(sys.argv[1]))

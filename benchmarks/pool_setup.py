@@ -1,0 +1,182 @@
+"""
+The ground of the pool's benchmark: a fleet, batches played on it, and rows of figures.
+"""
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.pool_agents import PLAYS, PROCESSES
+from outlast.dev.server import Server, choose_ports
+from testkit.processes import Home
+
+LIMIT_S = 1800.0
+LOOK_S = 0.05
+
+
+class Row(NamedTuple):
+    """
+    One figure; *held* is None where nothing is promised.
+    """
+
+    what: str
+    figure: str
+    bound: str = ""
+    held: bool | None = None
+
+    def __str__(self) -> str:
+        verdict = {None: "", True: "ok", False: "MISSED"}[self.held]
+        return f"{self.what:<64}{self.figure:>12}{self.bound:>12}  {verdict}".rstrip()
+
+
+def least(what: str, figure: float, bound: float, form: str = ",.0f") -> Row:
+    return Row(what, f"{figure:{form}}", f">= {bound:{form}}", figure >= bound)
+
+
+def most(what: str, figure: float, bound: float, form: str = ",.0f") -> Row:
+    return Row(what, f"{figure:{form}}", f"<= {bound:{form}}", figure <= bound)
+
+
+Starter = subprocess.Popen[str]
+
+
+@dataclass(frozen=True)
+class Played:
+    """
+    A batch that has ended: what its starter said, and how that was as a process.
+    """
+
+    batch: str
+    items: int
+    said: dict[str, Any]
+    began: float
+    ended: float
+    starter_mb: float
+
+    @property
+    def seconds(self) -> float:
+        return float(self.said["seconds"])
+
+    @property
+    def rate(self) -> float:
+        return float(self.said["rate"])
+
+
+@dataclass
+class Bench:
+    """
+    A home with a server and the shipped fleet.
+    """
+
+    home: Home
+    args: argparse.Namespace
+    dice: random.Random = field(default_factory=lambda: random.Random(5))
+    count: int = 0
+
+    def play(
+        self,
+        role: str,
+        items: int,
+        poison: dict[int, str] | None = None,
+        meanwhile: Callable[[Starter], None] = lambda _: None,
+    ) -> Played:
+        """
+        Have the starter feed a batch of numbers from 1 on, and follow it to its end;
+        *poison* tells how some of them behave.
+        """
+        self.count += 1
+        batch = f"{role}-{self.count}"
+        path = self.home.path / f"{batch}.jsonl"
+        write_items(path, items, poison or {})
+        began, peak = time.time(), 0.0
+        told = ("batch", str(path), "--agent", role, "--id", batch, "--json")
+        starter = self.home.begin(*told)
+        meanwhile(starter)
+        while starter.poll() is None:
+            assert time.time() < began + LIMIT_S, f"{batch} does not end"
+            peak = max(peak, peak_mb(starter.pid))
+            time.sleep(LOOK_S)
+        ended = time.time()
+        out, err = starter.communicate()
+        assert starter.returncode == 0, err
+        tell(f"{batch}: {items:,} items in {ended - began:.1f} s")
+        return Played(batch, items, json.loads(out), began, ended, peak)
+
+    def right(self, played: Played, dead: set[int] | None = None) -> Row:
+        """
+        Read all results back and count those that are wrong, lost or too many.
+        """
+        reading = self.home.begin("results", played.batch)
+        assert reading.stdout is not None
+        wanted = sorted(set(range(1, played.items + 1)) - (dead or set()))
+        wrong = 0
+        for n in wanted:
+            told = json.loads(reading.stdout.readline() or "null")
+            wrong += told != {"item": n, "result": 2 * n}
+        wrong += sum(1 for _ in reading.stdout)
+        assert reading.wait() == 0
+        told = f"  {len(wanted):,} results read back: wrong, lost or too many"
+        return most(told, wrong, 0)
+
+
+def write_items(path: Path, items: int, poison: dict[int, str]) -> None:
+    with path.open("w") as file:
+        for n in range(1, items + 1):
+            how = f', "how": "{poison[n]}"' if n in poison else ""
+            file.write(f'{{"n": {n}{how}}}\n')
+
+
+def fleet_mb(parent: int) -> dict[int, float]:
+    """
+    Tell the most memory that each process below *parent*, itself too, ever had.
+    """
+    found, todo = {}, [parent]
+    while todo:
+        pid = todo.pop()
+        found[pid] = peak_mb(pid)
+        for each in Path(f"/proc/{pid}/task").glob("*/children"):
+            todo += map(int, each.read_text().split())
+    return found
+
+
+def peak_mb(pid: int) -> float:
+    """
+    Read the most memory that a process ever had; 0 when it is gone.
+    """
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def tell(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def ground(args: argparse.Namespace) -> Iterator[Bench]:
+    """
+    A home with server and fleet that is gone afterwards.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        folder = Path(place)
+        home = Home(folder, Server(folder, *choose_ports(None, None)))
+        home.extra["OUTLAST_AGENTS"] = "benchmarks.pool_agents"
+        home.extra["OUTLAST_LARGEST_MB"] = "1"  # for the item that is too large
+        home.extra[PLAYS] = str(folder / "plays")
+        home.start_server()
+        try:
+            home.fleet(PROCESSES)
+            yield Bench(home, args)
+        finally:
+            home.close()

@@ -1,0 +1,100 @@
+"""
+One item of a batch, as its agent sees it: a Context that costs nothing until used.
+
+Most items neither save nor act, so an item claims its line in the ledger with its
+first write, under the fence of the lease that it came with.
+"""
+
+import asyncio
+import math
+
+from outlast.agents.context import Context
+from outlast.agents.registry import Agent
+from outlast.contracts.batches import Batch, pool_task
+from outlast.contracts.models import Assignment, Checkpoint, Task
+from outlast.ledger.fence import Claim
+from outlast.ledger.ledger import Ledger
+
+# An item has no limits or approvals: one assignment does for all of them.
+PLAIN = Assignment(mission="item", tenant="item", task=Task(id="item", role="item"))
+NOTHING = Checkpoint()
+
+
+class ItemContext(Context):
+    """
+    The run of the item that *claim* names; its attempt counts failures and deaths.
+    """
+
+    _can_ask = False  # nobody could approve one item among thousands
+    _most_held_s = math.inf  # nothing presses: a lease may take days
+
+    begun = False  # claimed by this lease
+    _beginning: "asyncio.Task[None] | None" = None
+
+    def __init__(
+        self, agent: Agent, ledger: Ledger, batch: Batch, claim: Claim
+    ) -> None:
+        super().__init__(agent, claim, ledger, NOTHING, PLAIN)
+        self._batch = batch
+
+    @property
+    def claim(self) -> Claim:
+        return self._claim
+
+    async def begin(self, again: bool = False) -> None:
+        """
+        Claim the item and find what an earlier attempt has saved; *again* when this
+        lease has claimed it already.
+
+        :raises StaleAttemptError: when a later lease has it.
+        """
+        claim, batch = self._claim, self._batch
+        if again:
+            role = self._agent.role
+            saved = await self._ledger.store.run(self._ledger.resume, claim, role)
+            self._checkpoint, self.begun = saved or NOTHING, True
+            return
+        assignment = Assignment(
+            mission=batch.id,
+            tenant=batch.tenant,
+            task=pool_task(claim.task, batch.role),
+            round=claim.round,
+        )
+        found = await self._ledger.store.run(
+            self._ledger.begin, assignment, batch.role, claim.fence, []
+        )
+        self._checkpoint, self.begun = found.checkpoint, True
+
+    @property
+    def is_beginning(self) -> bool:
+        """
+        Whether a claim is under way.
+        """
+        return self._beginning is not None and not self._beginning.done()
+
+    async def settled(self) -> None:
+        """
+        Wait until a claim under way is in the ledger, or is not.
+        """
+        if self._beginning is not None:
+            await asyncio.wait([self._beginning])
+
+    async def _may_write(self) -> None:
+        await super()._may_write()
+        if self.begun:
+            return
+        # Writes at the same moment need one claim, which goes on when its writer is
+        # cancelled: the next write waits for it. One that has failed is made again.
+        if self._beginning is None or self._beginning.done():
+            self._beginning = asyncio.ensure_future(self.begin())
+            self._beginning.add_done_callback(_look_at)
+        with self._signals():
+            await asyncio.shield(self._beginning)
+
+
+def _look_at(beginning: asyncio.Task[None]) -> None:
+    """
+    Take note of an error that no writer waits for any more.
+    """
+    if not beginning.cancelled():
+        beginning.exception()

@@ -1,0 +1,310 @@
+"""
+Conduct a mission from the starter: find a server, start, follow, report.
+"""
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+)
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from outlast.cli.entrypoint import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
+from outlast.cli.follow import follow, screen
+from outlast.cli.stores import open_store
+from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
+from outlast.contracts.failures import FailureType
+from outlast.contracts.models import Mission
+from outlast.contracts.reports import Report, Status
+from outlast.dev.stack_client import COMING_S, running, temporal_of, used
+from outlast.dev.stack_state import logs
+from outlast.ledger.batches import INTERRUPTED, Batches
+from outlast.ledger.missions import Books
+from outlast.process.called import tell
+from outlast.process.json_output import keep_for_answer
+from outlast.process.stop_signals import ENDS, on_stop
+from outlast.settings import settings, temporal_is_named
+from outlast.telemetry import setup
+from outlast.telemetry.spans import describe, span
+from outlast.temporal.connect import connect, refuse_two_hosts, where_is
+from outlast.temporal.missions import UNKNOWN_HERE, Started, resolve, start
+from outlast.temporal.own_temporal import refuse_another
+from outlast.temporal.payload_storage import with_storage
+from outlast.temporal.reconcile import ENDED_BY_OTHERS, Reconciler, interrupted
+
+UPDATE_LIMIT_S = 10.0
+RECONCILE_LIMIT_S = 5.0
+DONE = {
+    "approve": "approved",
+    "reject": "rejected",
+    "pause": "paused",
+    "unpause": "goes on",
+    "cancel": "cancelled",
+    "redrive": "redriven",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """
+    How to conduct and how to report.
+    """
+
+    embedded: bool
+    as_json: bool
+    plain: bool
+    strict: bool
+
+
+@dataclass(frozen=True)
+class Conducted:
+    """
+    A mission that has ended, and what there is to say about it.
+    """
+
+    mission: Mission
+    report: Report
+    results: Mapping[str, Any]
+    seconds: float
+    ui: str | None
+    ui_stays: bool = True  # when this command has ended
+
+
+Tell = Callable[[Conducted], None]
+
+
+def conduct(mission: Mission, options: Options, as_json: Tell, as_text: Tell) -> None:
+    """
+    Start *mission*, follow it, tell how it ended, and exit by its status.
+
+    :raises BadInputError: before anything is started.
+    """
+    if options.as_json:
+        keep_for_answer()
+    resolve(mission)
+    if not options.embedded:
+        refuse_far_workers()
+    began = time.monotonic()
+    with ExitStack() as leaving:
+        ready = joined(leaving) if options.embedded else None
+        try:
+            started, report = asyncio.run(_carry_out(mission, options, ready))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            _tell_interrupted(mission, options)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        conducted = Conducted(
+            mission=mission,
+            report=report,
+            results=started.books.results(mission.id),
+            seconds=round(time.monotonic() - began, 3),
+            ui=_ui(ready, mission),
+            ui_stays=ready is not None and not ready["started"],
+        )
+        (as_json if options.as_json else as_text)(conducted)
+    raise typer.Exit(_code(report, options.strict))
+
+
+def joined(leaving: ExitStack) -> dict[str, Any]:
+    """
+    Use this home's stack until *leaving*; says so when one has to be started.
+    """
+    return leaving.enter_context(used(settings(), _note))
+
+
+async def with_client(act: Callable[[Client], Awaitable[Any]]) -> Any:
+    """
+    Do *act* with a client of the server that this home uses.
+    """
+    return await act(await reach())
+
+
+async def reach(ready: dict[str, Any] | None = None, coming_s: float = 0.0) -> Client:
+    """
+    Connect to the stack that says it is *ready*, else to the Temporal of the
+    environment, else to the stack on this home, waiting for one that is starting.
+
+    :param coming_s: how long to wait for a stack of which there is no sign yet.
+    :raises UnavailableError: when there is none, or it does not answer.
+    """
+    if ready is None:
+        where = await temporal_of(settings(), _note, coming_s)
+        return with_storage(await connect(where, quiet=True), open_store)
+    try:
+        return with_storage(await connect(ready["address"], quiet=True), open_store)
+    except UnavailableError as error:
+        raise UnavailableError(f"{error} ({logs(settings().home.resolve())})") from None
+
+
+async def reach_for_work(ready: dict[str, Any] | None) -> Client:
+    """
+    Connect as `reach` does, for new work.
+    """
+    return await reach(ready, COMING_S)
+
+
+async def reconciled(*names: str) -> None:
+    """
+    Make the records of these missions and batches true, or of all that are under way,
+    where the server that they are on answers.
+    """
+    if not temporal_is_named() and running(settings()) is None:
+        return  # what listens at the usual port may be somebody else's
+    with contextlib.suppress(OutlastError, RPCError, TimeoutError):
+        async with asyncio.timeout(RECONCILE_LIMIT_S):
+            client, store = await reach(), open_store()
+            await refuse_another(client, store)
+            reconciler = Reconciler(client, store)
+            await (reconciler.look(names) if names else reconciler.all())
+
+
+async def why_refused(mission: str) -> str:
+    """
+    Say why a mission has no record that Temporal alone had started, where its workflow
+    has refused its input; "" where it has not, or nobody answers.
+    """
+    with contextlib.suppress(OutlastError, RPCError, TimeoutError):
+        async with asyncio.timeout(RECONCILE_LIMIT_S):
+            handle = (await reach()).get_workflow_handle(mission)
+            if (await handle.describe()).status is WorkflowExecutionStatus.FAILED:
+                return await _refusal(handle)
+    return ""
+
+
+async def _refusal(handle: WorkflowHandle[Any, Any]) -> str:
+    try:
+        await handle.result()
+    except WorkflowFailureError as error:
+        cause = error.cause
+        if isinstance(cause, ApplicationError) and cause.type == FailureType.BAD_INPUT:
+            return f"{handle.id} was refused: {cause.message}"
+    return ""
+
+
+def tell_where(client: Client, options: Options) -> None:
+    """
+    Say where new work has gone, if not to the home's own stack for certain.
+    """
+    if not options.embedded:
+        _note(f"on Temporal {where_is(client)}")
+
+
+def refuse_far_workers() -> None:
+    """
+    Make sure, before the store is written, that the workers have the same one.
+
+    :raises BadInputError: when they are elsewhere and the store is a file here.
+    """
+    if temporal_is_named() or running(settings()) is None:
+        refuse_two_hosts(settings())
+
+
+async def update(client: Client, mission: str, name: str, *args: Any) -> None:
+    """
+    Send an update to a running mission.
+
+    :raises BadInputError: when there is no such mission under way, or it refuses, in
+        its own words.
+    """
+    handle = client.get_workflow_handle(mission)
+    try:
+        async with asyncio.timeout(UPDATE_LIMIT_S):
+            await handle.execute_update(name, args=list(args))
+    except WorkflowUpdateFailedError as error:
+        raise BadInputError(_words(error)) from None
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            await reconciled(mission)
+            raise BadInputError(_why_unknown(mission)) from None
+        raise UnavailableError(f"{mission}: {error.message}") from None
+    except TimeoutError:
+        raise UnavailableError(
+            f"{mission}: no workflow process answers within {UPDATE_LIMIT_S:g} s; "
+            "start workers with outlast-worker"
+        ) from None
+    print(f"{mission}: {DONE[name]}")
+
+
+def _words(refused: WorkflowUpdateFailedError) -> str:
+    """
+    Read why an update was refused, without the type that the error travelled as.
+    """
+    cause = refused.cause
+    return cause.message if isinstance(cause, ApplicationError) else str(cause)
+
+
+def _note(text: str) -> None:
+    tell(text, file=sys.stderr)
+
+
+def _why_unknown(mission: str) -> str:
+    store = open_store()
+    mine = Books(store).find(mission)
+    if mine is not None and mine.interruption:
+        return interrupted(mission, mine.interruption)
+    entry = mine or Batches(store).find(mission)
+    if entry is not None and entry.state == INTERRUPTED:
+        return interrupted(mission, ENDED_BY_OTHERS)
+    if entry is not None and entry.finished_at is None:
+        return f"{mission}: {UNKNOWN_HERE}"
+    return f"no mission {mission!r} is under way"
+
+
+async def _carry_out(
+    mission: Mission, options: Options, ready: dict[str, Any] | None
+) -> tuple[Started, Report]:
+    cancel_on_stop()
+    setup.begin("starter")
+    client = await reach_for_work(ready)
+    told = {"outlast.mission": mission.id, "outlast.tenant": mission.tenant}
+    with span("mission", told):  # the root of its one trace
+        started = await start(mission, client=client)
+        tell_where(client, options)
+        with screen(options.plain or options.as_json) as shown:
+            shown.note(f"mission {mission.id}")
+            report = await follow(started, shown)
+        describe({"outlast.status": report.status.value})
+        return started, report
+
+
+def cancel_on_stop() -> None:
+    """
+    Have the current task cancelled at SIGTERM or when the terminal is closed, as
+    Ctrl-C does by itself.
+    """
+    task = asyncio.current_task()
+    if task is not None:
+        on_stop(task.cancel, ENDS)
+
+
+def _tell_interrupted(mission: Mission, options: Options) -> None:
+    where = " on the state in OUTLAST_HOME (`outlast dev`)" if options.embedded else ""
+    tell(
+        f"\nmission {mission.id} is kept and goes on as soon as workers run{where}; "
+        f"look with: outlast status {mission.id}",
+        file=sys.stderr,
+    )
+
+
+def _ui(ready: dict[str, Any] | None, mission: Mission) -> str | None:
+    return f"{ready['ui']}/namespaces/default/workflows/{mission.id}" if ready else None
+
+
+def _code(report: Report, strict: bool) -> int:
+    if report.status is Status.COMPLETED:
+        return 0
+    if report.status is Status.DEGRADED:
+        return EXIT_DEGRADED if strict else 0
+    return EXIT_FAILED

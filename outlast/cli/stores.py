@@ -1,0 +1,50 @@
+"""
+The store of this home, as the starter's verbs open it.
+"""
+
+from outlast.contracts.errors import BadInputError
+from outlast.ledger.batches import Batches
+from outlast.ledger.missions import Books, Entry
+from outlast.process import opening
+from outlast.settings import settings
+from outlast.store.database import Store
+from outlast.store.home_temporal import forget
+from outlast.store.schema import SCHEMA
+
+
+def open_store() -> Store:
+    """
+    Open the store of this home.
+    """
+    return opening.open_store(settings())
+
+
+def entry_of(mission: str) -> Entry:
+    """
+    Look *mission* up in the ledger.
+
+    :raises BadInputError: when it is not there; says so when it is a batch.
+    """
+    store = open_store()
+    entry = Books(store).find(mission)
+    if entry is not None:
+        return entry
+    if Batches(store).find(mission) is not None:
+        raise BadInputError(f"{mission!r} is a batch: outlast status {mission}")
+    raise BadInputError(f"no mission {mission!r} is in the ledger")
+
+
+def migrate_store(new_temporal: bool) -> None:
+    """
+    Bring the store's schema up to this release's.
+
+    :param new_temporal: have its missions live on the Temporal that is used next.
+    """
+    store = opening.open_store(settings(), upgrade=True)
+    print(f"{store.place}: schema {SCHEMA}")
+    if not new_temporal:
+        return
+    forget(store)
+    print("its missions live on the Temporal that is used next")
+    if left := Books(store).audit().open:
+        print(f"start again, with the same id and file: {', '.join(left)}")

@@ -1,0 +1,222 @@
+"""
+What starter, pool workflow and workers say to each other about batches.
+
+An item is numbered from 1 in the order of its arrival and stays in the store; what
+travels, and what a history holds, are ranges of numbers.
+"""
+
+from typing import ClassVar
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+
+from outlast.contracts.failures import FailureType
+from outlast.contracts.ids import BatchId, LeaseId, Name, require_name
+from outlast.contracts.models import Task
+from outlast.contracts.policies import SHIPPED, Policy
+from outlast.contracts.quarantine import Quarantine
+from outlast.contracts.scopes import Scope, batch_scope
+from outlast.contracts.wire import Contract, State
+
+# Leases that a batch has out at once. Workers pull, so more than they can take waits.
+WINDOW = 16
+# What a lease should take: longer holds up a renewal of the workflow and is more to
+# lend again after a death, shorter costs more events an item.
+LEASE_S = 1.5
+FIRST_LEASE = 8
+LARGEST_LEASE = 20_000
+LEASE_GROWTH = 4
+
+# How often a lease is tried again when not its items fail but the store does.
+LEASE_TRIES = 20
+# A lease whose process dies again and again before it has an item in hand.
+LEASE_DEATHS = 20
+# A workflow begins a new run after so many events; its leases end first.
+RENEW_EVENTS = 4_000
+
+
+def pool_task(id_: str, role: str) -> Task:
+    """
+    Make the task that a lease or an item is in the ledger; no user's has such an id.
+    """
+    return Task.model_construct(id=id_, role=role)
+
+
+class Batch(State):
+    """
+    Items for one agent; the items themselves are in the store with id *store*.
+    """
+
+    # Where its effects' keys belong; None: the batch alone, whose id is a user's name.
+    scope: Scope | None = None
+    id: BatchId
+    role: Name
+    tenant: Name = "default"
+    policy: Policy = Policy()
+    store: str = ""
+    heartbeat_timeout_s: float = SHIPPED.heartbeat_timeout_s  # see `Mission`
+
+    @field_validator("id")
+    @classmethod
+    def _is_composed_only_within(cls, id_: str, others: ValidationInfo) -> str:
+        require_name(id_, is_users=others.data.get("scope") is None)
+        return id_
+
+    @property
+    def logical(self) -> Scope:
+        """
+        The logical mission whose items these are.
+        """
+        return self.scope or batch_scope(self.id)
+
+
+class Span(Contract):
+    """
+    The items from *start* up to, not including, *stop*.
+    """
+
+    start: int = Field(ge=1)
+    stop: int
+
+
+class Survey(Contract):
+    """
+    What of a batch is left to do, up to the item *up_to*.
+    """
+
+    pending: list[Span]
+    up_to: int
+    items: int
+    sealed: bool  # no more items will come
+
+
+class Lease(Contract):
+    """
+    A span lent to one worker.
+
+    :param deaths: of processes, by item in hand; an item with two is not lent with
+        others any more.
+    """
+
+    batch: Batch
+    span: Span
+    skip: list[int] = Field(default=[])
+    deaths: dict[int, int] = Field(default={})
+    alone: bool = False
+    again: bool = False  # lent before, to a worker that did not finish it
+    dispatch: int = 0  # counts what the pool dispatches: see `AttemptOrder`
+    usual_s: float = 0.0  # what an item has taken so far, 0 when nobody knows
+
+    @property
+    def id(self) -> str:
+        """
+        Its id in the ledger.
+        """
+        return str(LeaseId(self.span.start, "quarantine" if self.alone else "lease"))
+
+    @property
+    def one_by_one(self) -> bool:
+        """
+        Whether an agent that takes many items at once gets them singly, so that a
+        death tells which one it was.
+        """
+        return bool(self.deaths) or self.alone
+
+
+class Worked(Contract):
+    """
+    What a lease has come to.
+    """
+
+    settled: int
+    dead: int
+    item_s: float  # a worker's time for one item
+
+
+class Burial(Contract):
+    """
+    An item that is given up.
+    """
+
+    batch: BatchId
+    item: int
+    deaths: int
+    cause: str
+
+
+class BatchReport(Contract):
+    """
+    How a batch ended.
+    """
+
+    batch: BatchId
+    items: int
+    done: int
+    dead: int
+    cancelled: bool = False
+    failed: str | None = None  # why nobody can work on it
+    events: int = 0  # of history, in all runs
+
+
+def batch_report_in(failure: object) -> BatchReport | None:
+    """
+    Read the report out of what a batch's workflow has failed with; None when it has
+    failed of anything else.
+    """
+    details = list(getattr(failure, "details", ()))
+    if getattr(failure, "type", None) != FailureType.BATCH_FAILED or not details:
+        return None
+    try:
+        return BatchReport.model_validate(details[0])
+    except ValidationError:
+        return None
+
+
+class LoanState(Contract):
+    """
+    What the deaths of a lease have come to: see `Loan`.
+    """
+
+    lease: Lease
+    died_at: float
+    quarantine: Quarantine = Quarantine()
+    empty_handed: int = 0
+    in_quarantine: bool = False
+
+
+class PoolState(Contract):
+    """
+    What a pool workflow carries from run to run.
+
+    :param loans: leases that were out and were taken back.
+    """
+
+    batch: Batch
+    surveyed: int = 0  # the last item that was looked at
+    lease_size: int = FIRST_LEASE
+    settled: int = 0
+    dead: int = 0
+    events: int = 0
+    dispatches: int = 0
+    loans: list[LoanState] = Field(default=[])
+
+
+class PoolProgress(Contract):
+    """
+    The answer to the query `progress`.
+    """
+
+    inline: ClassVar[bool] = True
+    batch: BatchId
+    settled: int  # by leases that have ended
+    dead: int
+    leases: int
+    lease_size: int
+    events: int
+
+
+def next_size(size: int, item_s: float) -> int:
+    """
+    Choose how many items the next lease holds, from what an item took.
+    """
+    wanted = int(min(LARGEST_LEASE, LEASE_S / max(item_s, 1e-9)))
+    return max(1, min(wanted, size * LEASE_GROWTH, LARGEST_LEASE))

@@ -1,0 +1,60 @@
+"""
+Missions within missions: a task of the role `mission` is one of its own.
+"""
+
+from pydantic import Field, ValidationError
+
+from outlast.contracts.errors import BadInputError
+from outlast.contracts.ids import MISSION_ID_CHARS, ChildMissionId, is_too_long
+from outlast.contracts.models import Limits, Mission, Task
+from outlast.contracts.wire import Contract
+
+MISSION_ROLE = "mission"
+
+
+class Part(Contract):
+    """
+    What such a task's input holds.
+    """
+
+    goal: str = Field(min_length=1, max_length=2000)
+    tasks: list[Task] = Field(min_length=1)
+    limits: Limits = Limits()
+
+
+def child_of(mission: Mission, task: Task, round_: int = 1) -> Mission:
+    """
+    Make the mission that *task* of *mission* stands for.
+
+    :raises BadInputError: in one sentence, naming the task.
+    """
+    if mission.limits.generations == 0:
+        raise BadInputError(f"task {task.id!r}: missions may not lie any deeper")
+    name = str(ChildMissionId(mission.id, task.id, round_))
+    if is_too_long(name):
+        raise BadInputError(
+            f"task {task.id!r}: the id of its mission may grow longer than "
+            f"{MISSION_ID_CHARS} characters, as it holds the names of all missions and "
+            "tasks around it: choose shorter names"
+        )
+    try:
+        part = Part.model_validate(task.input)
+        deeper = min(part.limits.generations, mission.limits.generations - 1)
+        return Mission(
+            id=name,
+            goal=part.goal,
+            tasks=part.tasks,
+            limits=part.limits.model_copy(update={"generations": deeper}),
+            tenant=mission.tenant,
+            crew=mission.crew,
+            store=mission.store,
+            heartbeat_timeout_s=mission.heartbeat_timeout_s,
+            parent=mission.id,
+            scope=mission.logical.within(task.id, round_),
+        )
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        raise BadInputError(
+            f"task {task.id!r}: its mission's {place}: {fault['msg']}"
+        ) from None

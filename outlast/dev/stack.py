@@ -1,0 +1,302 @@
+"""
+The embedded stack: server and fleet together, for as long as somebody uses them.
+
+Locks in the home decide everything, and the kernel drops them at death: the process
+that runs the stack holds `stack.lock`, the server itself `server.lock`, and every user
+`users.lock` shared. A stack that was started for a user ends when the last one is gone,
+however that one went. When the process that runs it is killed, its fleet drains by
+itself, and the server is ended by the next start, which goes on with its missions.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from outlast.contracts.errors import BadInputError, UnavailableError
+from outlast.dev.locks import STACK, USERS, held, home_of, lock
+from outlast.dev.reload import changes, why_not_loadable
+from outlast.dev.server import Server, start_server
+from outlast.dev.server_lock import end_left
+from outlast.dev.stack_state import (
+    READY,
+    READY_LIMIT_S,
+    STOP_LIMIT_S,
+    look,
+    slow,
+)
+from outlast.process.programs import environment, module
+from outlast.process.stop_signals import on_stop
+from outlast.settings import Settings
+from outlast.store.private import replace_private
+
+logger = logging.getLogger("outlast.runtime")
+
+LOOK_S = 0.1
+# Looking whether the lock is held takes it for an instant; owning waits that out.
+OWN_LIMIT_S = 0.5
+TAKES_ITS_PLACE = "the stack on this home has ended: this one takes its place"
+
+
+@dataclass
+class Stack:
+    """
+    A server and its fleet, with their state in the settings' home.
+    """
+
+    settings: Settings
+    port: int | None = None
+    ui_port: int | None = None
+    processes: int | None = None
+    until_unused: bool = False
+    fleet_options: tuple[str, ...] = ()
+    reloads: bool = False  # when agents' files change
+    _health_port: int | None = field(default=None, init=False)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+
+    async def run(self, announce: Any) -> int:
+        """
+        Start everything, call *announce* with the ready line, stay until told to stop.
+        Where another process runs a stack on this home already, use that one, and take
+        its place when it ends.
+
+        :raises UnavailableError: when the server or the fleet cannot start.
+        :raises BadInputError: when an asked port is in use.
+        """
+        home = home_of(self.settings)
+        stop = asyncio.Event()
+        on_stop(stop.set)
+        while not stop.is_set():
+            with held(home / STACK, OWN_LIMIT_S) as mine:
+                if mine:
+                    return await self._own(home, announce, stop)
+            if self.until_unused:
+                return 0  # somebody was faster, and whoever wants us uses theirs
+            await _stay_with(home, announce, stop)
+            if not stop.is_set():
+                _note(TAKES_ITS_PLACE)
+        return 0
+
+    async def _own(self, home: Path, announce: Any, stop: asyncio.Event) -> int:
+        """
+        Run the stack of *home*, whose lock we hold.
+        """
+        (home / READY).unlink(missing_ok=True)  # of a stack that was killed
+        if left := await asyncio.to_thread(end_left, home):
+            _note(
+                f"the server that a killed stack had left running (process {left.pid}, "
+                f"port {left.port}) is ended; its missions go on here"
+            )
+        server = await start_server(home, self.port, self.ui_port)
+        try:
+            return await self._serve(server, home, announce, stop)
+        finally:
+            (home / READY).unlink(missing_ok=True)
+            server.stop()
+
+    async def _serve(
+        self, server: Server, home: Path, announce: Any, stop: asyncio.Event
+    ) -> int:
+        beside = [asyncio.ensure_future(server.keep())]
+        if self.reloads:
+            beside.append(asyncio.ensure_future(self._watch_agents()))
+        announced = announce
+        try:
+            while True:
+                code = await self._with_fleet(server, home, announced, stop)
+                if self._changed.is_set() and not stop.is_set():
+                    self._changed.clear()
+                    announced = _Reloaded()
+                    continue
+                if code >= 0 or stop.is_set():
+                    return code
+                # Killed: the next one settles what it has left behind.
+                logger.warning("fleet.died: killed by signal %s", -code)
+                announced = _say_nothing
+        finally:
+            for each in beside:
+                each.cancel()
+
+    async def _watch_agents(self) -> None:
+        """
+        Have the fleet start anew when agents' files have changed and can be loaded.
+        """
+        async for files in changes(self.settings.users_modules):
+            names = ", ".join(each.name for each in files)
+            if why := await why_not_loadable():
+                _note(f"{names} changed, not loaded: {why}; the workers before go on")
+                continue
+            _note(f"{names} changed: the workers drain and start anew with it")
+            self._changed.set()
+
+    async def _with_fleet(
+        self, server: Server, home: Path, announce: Any, stop: asyncio.Event
+    ) -> int:
+        """
+        Run one fleet to its end; returns its exit code, 0 when we ended it.
+        """
+        fleet = await self._start_fleet(server)
+        try:
+            line = await _ready_line(fleet, stop)
+            if line is None:
+                return 0
+            if "fleet" not in line:
+                return await self._not_ready(fleet, announce, stop, line)
+            self._health_port = urlsplit(line["health"]).port
+            ready = {"ready": True, "address": server.address, "ui": server.ui}
+            replace_private(home / READY, json.dumps({**ready, **line}))
+            announce({**ready, **line})
+            return await self._stay(fleet, home, stop)
+        finally:
+            await _end_fleet(fleet, STOP_LIMIT_S + 2 * self.settings.drain_s)
+
+    async def _not_ready(
+        self,
+        fleet: asyncio.subprocess.Process,
+        announce: Any,
+        stop: asyncio.Event,
+        said: dict[str, Any],
+    ) -> int:
+        """
+        Return the exit code of a fleet that was killed before it was ready, after one
+        that had been; whatever else keeps it from starting would again, unless a file
+        of agents is mended.
+        """
+        code = await fleet.wait()
+        if code < 0 and announce is _say_nothing:
+            return code
+        if isinstance(announce, _Reloaded):
+            _note("the workers do not start with it: mend the file; missions wait")
+            await _first_of(self._changed, stop)
+            return 0
+        if "refused" in said:
+            raise BadInputError(said["refused"])
+        why = said.get("failed", f"exit code {code}")
+        raise UnavailableError(f"the fleet did not start: {why}")
+
+    async def _start_fleet(self, server: Server) -> asyncio.subprocess.Process:
+        command = [*module("outlast.worker"), "--json", "--tied"]
+        if self.processes is not None:
+            command += ["--processes", str(self.processes)]
+        if self._health_port is not None:  # where the fleet before it was asked
+            command += ["--health-port", str(self._health_port)]
+        command += self.fleet_options
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdout=asyncio.subprocess.PIPE,
+            stdin=asyncio.subprocess.PIPE,  # its end is ours: the fleet drains
+            env={**environment(), "TEMPORAL_ADDRESS": server.address},
+            start_new_session=True,  # a Ctrl-C is for us; we drain it
+        )
+
+    async def _stay(
+        self, fleet: asyncio.subprocess.Process, home: Path, stop: asyncio.Event
+    ) -> int:
+        """
+        Stay until a signal, until nobody uses the stack, until the fleet ends, or until
+        there is another one to start.
+        """
+        gone = asyncio.ensure_future(fleet.wait())
+        unused = None
+        while not (stop.is_set() or gone.done() or self._changed.is_set() or unused):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), LOOK_S)
+            if self.until_unused:
+                # Held while we stop: a newcomer waits and then starts its own.
+                unused = lock(home / USERS, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if stop.is_set() or unused:
+            (home / READY).unlink(missing_ok=True)  # nobody shall begin with us now
+        return fleet.returncode or 0
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(each.wait()) for each in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for each in waits:
+        each.cancel()
+
+
+class _Reloaded:
+    """
+    Announces a fleet that has started anew.
+    """
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def __call__(self, _: object) -> None:
+        _note(f"reloaded in {time.monotonic() - self._since:.1f} s")
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(f"{text}\n")  # what `dev` says of itself
+    sys.stderr.flush()
+
+
+def _say_nothing(_: object) -> None:
+    """
+    Announce a fleet that was announced before.
+    """
+
+
+async def _stay_with(home: Path, announce: Any, stop: asyncio.Event) -> None:
+    """
+    Use the stack that another process runs on this home until it ends or *stop*.
+    """
+    deadline = time.monotonic() + READY_LIMIT_S
+    user, told = None, False
+    try:
+        while not stop.is_set() and (found := look(home)).owned:
+            if user is None:  # not to be had while a stack that nobody uses ends
+                user = lock(home / USERS, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if user is not None and found.ready and not told:
+                announce(found.ready)
+                told = True
+            if not told and time.monotonic() > deadline:
+                raise UnavailableError(slow(home))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), LOOK_S)
+    finally:
+        if user is not None:
+            os.close(user)
+
+
+async def _ready_line(
+    fleet: asyncio.subprocess.Process, stop: asyncio.Event
+) -> dict[str, Any] | None:
+    """
+    Read the fleet's ready line, or why it cannot be ready; {} when it ended, or None
+    when we were told to stop.
+    """
+    assert fleet.stdout is not None
+    reading = asyncio.ensure_future(fleet.stdout.readline())
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait([reading, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not reading.done():
+        reading.cancel()
+        return None
+    if not reading.result():
+        return {}
+    line: dict[str, Any] = json.loads(reading.result())
+    told = ("fleet", "workers", "health", "peer", "mesh", "refused", "failed")
+    return {name: line[name] for name in told if name in line}
+
+
+async def _end_fleet(fleet: asyncio.subprocess.Process, limit_s: float) -> None:
+    if fleet.returncode is not None:
+        return
+    fleet.terminate()
+    try:
+        await asyncio.wait_for(fleet.wait(), limit_s)
+    except TimeoutError:
+        fleet.kill()
+        await fleet.wait()

@@ -1,0 +1,223 @@
+"""
+One call of an agent's function, and the ways in which it ends.
+
+    it returns or raises          -> that, once what it has begun is done
+    a signal of the context       -> the signal, whatever it returned or raised
+    no progress for too long      -> StalledError, by the same way
+    we are cancelled ourselves    -> CancelledError: by the mission, or a drain
+
+The function runs as a task of its own, a plain one in a thread of its own, so that
+nothing it raises or cancels reaches us but through here. (One that never waits has
+ended before its task is needed.) What does not end when it has to is left behind: its
+context refuses it everything, and its process is replaced.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from outlast.agents.context import Context
+from outlast.agents.pending_calls import is_returned, returned
+from outlast.agents.registry import Agent
+from outlast.contracts.errors import HeldError, StaleAttemptError, TaskError
+from outlast.contracts.policies import END_GRACE_S
+from outlast.execution.eager import Starter
+from outlast.execution.exceptions import call_plainly, failure_of, words_of
+from outlast.execution.in_flight import Hand
+from outlast.execution.threads import in_thread
+from outlast.execution.waits import nowhere, waits_at
+
+# After a signal an agent usually ends by itself, which needs no cancellation of what
+# it cleans up; what it asks a person for meanwhile is asked with the rest.
+LINGER_S = 0.05
+
+
+class Playing:
+    """
+    A call of *agent* under way, with what its *ctx* allows it.
+
+    :param hand: is told when the call is left behind, and when it has ended after all.
+    :param left: keeps what was left behind from being collected.
+    """
+
+    # Each item of a batch has a call: what stays as it is here is not written.
+    _ended = False
+    _ending = False
+    _leaked = False
+    _threaded = False  # a plain function was handed to its thread
+    _lingering: asyncio.TimerHandle | None = None
+    _task: "asyncio.Task[None] | None" = None  # None where it never waited
+    _over: "asyncio.Future[None] | None" = None  # None until somebody waits
+    _thread: int | None = None  # of a plain function
+    _value: Any = None
+    _error: BaseException | None = None
+
+    def __init__(
+        self,
+        agent: Agent,
+        ctx: Context,
+        starter: Starter,
+        hand: Hand,
+        left: set["Playing"],
+    ) -> None:
+        self._agent = agent
+        self._ctx = ctx
+        self._starter = starter
+        self._hand = hand
+        self._left = left
+
+    async def result(self, read: Callable[[Agent], Any]) -> Any:
+        """
+        Await what the agent makes of the input that *read* gives it.
+
+        :raises OutlastError: the signal that has ended it.
+        :raises CancelledError: when we are cancelled, and only then.
+        """
+        if not self._starter.is_ready:
+            await self._starter.prepare()
+        gate, call = self._ctx.gate, self._call(read)
+        loop = asyncio.get_running_loop()
+        self._ctx.run_on(loop)
+        gate.watch(loop, self._look)
+        self._ctx.waits_at = lambda: waits_at(call, self._thread)
+        self._task = self._starter.start(call, self._ctx.name_logs)
+        cancelled = False
+        if not (self._ended and gate.idle):
+            try:
+                await self._until_over()
+            except asyncio.CancelledError:
+                cancelled = True
+        by_itself = self._ended
+        if cancelled or not (by_itself and gate.idle):
+            cancelled |= await self._end()
+        if not self._leaked:
+            self._let_go()
+        if gate.signal is not None:
+            raise gate.signal
+        if cancelled and not by_itself:
+            raise asyncio.CancelledError
+        if self._error is not None:
+            failure = _own(failure_of(self._error))
+            raise failure from failure.__cause__
+        return self._value
+
+    async def _until_over(self) -> None:
+        self._over = asyncio.get_running_loop().create_future()
+        self._look()
+        await self._over
+
+    async def _call(self, read: Callable[[Agent], Any]) -> None:
+        """
+        Note what comes of the call, and raise nothing: a task that exits would end the
+        event loop, and one that is looked at afterwards costs another turn of it.
+        """
+        try:
+            if not self._ctx.is_permitted:
+                await self._ctx.permitted()
+            if self._ctx.cancelled:  # over while it was held: it must not begin
+                raise asyncio.CancelledError
+            given = read(self._agent)
+            if self._agent.is_async:
+                value = await self._agent.play(given, self._ctx)
+            else:
+                self._threaded = True
+                value = await in_thread(self._call_plainly, given)
+            if not is_returned(value, self._ctx.promises):
+                value = await returned(value, self._ctx.promises)
+            self._value = value
+        except BaseException as error:
+            self._error = error
+        self._done()
+
+    def _call_plainly(self, given: Any) -> Any:
+        self._thread = threading.get_ident()
+        if self._ctx.cancelled:
+            return None
+        return call_plainly(self._agent.play, given, self._ctx)
+
+    def _done(self, _: object = None) -> None:
+        if not self._ended:
+            self._ended = True
+            self._ctx.gate.end("this attempt is over")
+            self._look()
+
+    def _look(self) -> None:
+        """
+        Say that it is over, if by now it is.
+        """
+        gate = self._ctx.gate
+        quiet = self._ended and gate.idle
+        if self._leaked and quiet:
+            self._leaked = False
+            self._left.discard(self)
+            self._hand.unleaked()
+        if self._over is None or self._over.done():
+            return
+        closed = gate.closed and not self._ending
+        if quiet or (closed and gate.at_once):
+            self._over.set_result(None)
+        elif closed and self._lingering is None:
+            loop = asyncio.get_running_loop()
+            self._lingering = loop.call_later(LINGER_S, self._close)
+
+    def _let_go(self) -> None:
+        """
+        Part from the context, so that both are freed without the garbage collector.
+        """
+        self._ctx.gate.unwatch()
+        self._ctx.waits_at = nowhere
+
+    def _close(self) -> None:
+        """
+        End an agent that has not ended by itself since it heard of the signal.
+        """
+        self._lingering = None
+        if self._over is None or self._over.done():
+            return
+        if self._ctx.gate.closed and not self._ending:
+            self._over.set_result(None)
+
+    async def _end(self) -> bool:
+        """
+        End the agent, and leave it behind when it does not end in time; True when we
+        were cancelled meanwhile.
+        """
+        self._ending = True
+        self._ctx.end()
+        stays = self._threaded and not self._agent.is_async
+        if self._task is not None and not stays:
+            self._task.cancel()
+        cancelled = await self._quiet_within(END_GRACE_S)
+        if not (self._ended and self._ctx.gate.idle):
+            self._leaked = True
+            self._left.add(self)
+            self._hand.leaked()
+        return cancelled
+
+    async def _quiet_within(self, limit_s: float) -> bool:
+        loop = asyncio.get_running_loop()
+        until, cancelled = loop.time() + limit_s, False
+        self._over = loop.create_future()
+        self._look()
+        while not self._over.done() and (left_s := until - loop.time()) > 0:
+            try:
+                await asyncio.wait([self._over], timeout=left_s)
+            except asyncio.CancelledError:
+                cancelled = True
+        return cancelled
+
+
+def _own(failure: Exception) -> Exception:
+    """
+    Make *failure* one of this attempt, whose own context has refused nothing: what
+    another one's was refused says nothing of who has the task.
+    """
+    if not isinstance(failure, StaleAttemptError | HeldError):
+        return failure
+    foreign = TaskError(
+        f"the agent used the context of another attempt: {words_of(failure)}. It may "
+        "do nothing any more: use the one that this call was given"
+    )
+    foreign.__cause__ = failure
+    return foreign

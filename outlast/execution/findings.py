@@ -1,0 +1,262 @@
+"""
+What a trial of an agent sees of mistakes that only show when something fails.
+
+Used by `outlast.testing` and `crashtest`, never in production: the agent is given a
+context that notes what is done with it.
+"""
+
+import asyncio
+import linecache
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from outlast.agents.agent_function import is_async
+from outlast.agents.context import Context
+from outlast.agents.registry import Agent
+from outlast.agents.user_code import is_ours, is_users
+from outlast.contracts.errors import (
+    BudgetSpentError,
+    CheckpointError,
+    HeldError,
+    ParkedError,
+    StaleAttemptError,
+)
+
+# What the context raises to end an attempt, whatever the agent makes of it.
+SIGNALS = (BudgetSpentError, HeldError, ParkedError, StaleAttemptError)
+
+# For how long an async agent may keep its event loop from all its neighbours.
+BLOCKED_S = 0.5
+LOOK_S = 0.02
+
+_CALL = re.compile(r"([A-Za-z_][\w.]*)\(")
+
+
+class Findings:
+    """
+    Mistakes of one agent, a sentence each, in the order in which they were seen.
+    """
+
+    def __init__(self, agent: Agent, blocked_s: float = BLOCKED_S) -> None:
+        self.told: list[str] = []
+        self.agent = self._watched(agent)
+        self._role = agent.role
+        self._blocked_s = blocked_s
+        self._signals: list[BaseException] = []
+        self._signalled: set[Any] = set()  # tasks that were raised one
+        self._went_on = False
+        self._over = threading.Event()
+
+    def note(self, sentence: str) -> None:
+        """
+        Keep *sentence*, once.
+        """
+        if sentence not in self.told:
+            self.told.append(sentence)
+
+    async def __aenter__(self) -> Self:
+        self._over.clear()
+        self._seen = time.monotonic()
+        self._ticking = asyncio.ensure_future(self._tick())
+        ident = threading.get_ident()
+        self._looking = threading.Thread(target=self._look, args=(ident,), daemon=True)
+        self._looking.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        self._looking.join()
+        self._ticking.cancel()
+
+    def _watched(self, agent: Agent) -> Agent:
+        """
+        Have *agent* given a context that notes what is done with it.
+        """
+
+        @wraps(agent.play)
+        def watch_plain(given: Any, ctx: Context) -> Any:
+            try:
+                answer = agent.play(given, _Watched.of(ctx, self))
+            except BaseException as end:
+                self._ended(end)
+                raise
+            self._ended(None)
+            return answer
+
+        @wraps(agent.play)
+        async def watch_async(given: Any, ctx: Context) -> Any:
+            try:
+                answer = await agent.play(given, _Watched.of(ctx, self))
+            except BaseException as end:
+                self._ended(end)
+                raise
+            self._ended(None)
+            return answer
+
+        watched = replace(agent, play=watch_async if agent.is_async else watch_plain)
+        # As declared: what wraps a function is not asked for its types.
+        vars(watched).update(is_async=agent.is_async, input=agent.input)
+        return watched
+
+    def call(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """
+        Note what becomes of a call of the context's *method*.
+        """
+
+        def noting(*args: Any, **named: Any) -> Any:
+            self._called(_where())
+            return self._awaited(method(*args, **named))
+
+        return noting
+
+    async def _awaited(self, promise: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return await promise
+        except SIGNALS as signal:
+            self._signals.append(signal)
+            self._signalled.add(asyncio.current_task())
+            raise
+        except CheckpointError as loss:
+            self.note(f"a save was refused: {loss}")
+            raise
+
+    def _called(self, place: str) -> None:
+        """
+        Note a call of the context by who was raised a signal before.
+        """
+        try:
+            went_on = asyncio.current_task() in self._signalled
+        except RuntimeError:  # a plain agent's thread
+            went_on = bool(self._signals)
+        if went_on:
+            self._swallowed(place)
+
+    def _ended(self, end: BaseException | None) -> None:
+        """
+        Note how the agent's function has ended, by what it raised or by returning.
+        """
+        if not self._signals or isinstance(end, asyncio.CancelledError):
+            return
+        if end is None or not _holds(end, self._signals[0]):
+            self._swallowed("its end")
+
+    def _swallowed(self, place: str) -> None:
+        if self._went_on:
+            return  # where it went on first is what is to be mended
+        self._went_on = True
+        signal = self._signals[0]
+        self.note(
+            f"{self._role} caught {type(signal).__name__} ({signal}) and went on to "
+            f"{place}: the attempt ends by it all the same, so let it pass, as "
+            "`except Exception` does not unless it raises again"
+        )
+
+    async def _tick(self) -> None:
+        while True:
+            self._seen = time.monotonic()
+            await asyncio.sleep(LOOK_S)
+
+    def _look(self, thread: int) -> None:
+        """
+        Watch the loop from a thread, and sample its stack while it is blocked.
+        """
+        blocker, seen = "", 0.0
+        while not self._over.wait(LOOK_S):
+            blocked_s = time.monotonic() - self._seen
+            if blocked_s > self._blocked_s and not blocker:
+                blocker, seen = _blocker(sys._current_frames().get(thread)), self._seen
+            elif blocker and self._seen != seen:
+                self._blocked(blocker, self._seen - seen)
+                blocker = ""
+        if blocker:
+            self._blocked(blocker, max(self._seen, time.monotonic()) - seen)
+
+    def _blocked(self, blocker: str, seconds: float) -> None:
+        self.note(
+            f"{self._role} blocked its event loop for {seconds:.1f} s in {blocker}: "
+            "make the agent a plain `def`, await an async client, or use "
+            "`await asyncio.to_thread(...)`"
+        )
+
+
+class _Watched(Context):
+    """
+    The attempt's own context under another class: its state is the same.
+    """
+
+    _findings: Findings
+
+    @classmethod
+    def of(cls, ctx: Context, findings: Findings) -> "_Watched":
+        made = cls.__new__(cls)
+        made.__dict__ = ctx.__dict__
+        made._findings = findings
+        return made
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name.startswith("_") or not is_async(found):
+            return found
+        if not is_ours(sys._getframe(1).f_code.co_filename):
+            return super().__getattribute__("_findings").call(found)
+        return found
+
+
+def _holds(end: BaseException, signal: BaseException) -> bool:
+    """
+    Say whether *end* is *signal*, a group with it or made of it.
+    """
+    if end is signal:
+        return True
+    if isinstance(end, BaseExceptionGroup):
+        return any(_holds(each, signal) for each in end.exceptions)
+    inner = end.__cause__ or end.__context__
+    return inner is not None and _holds(inner, signal)
+
+
+def _where() -> str:
+    """
+    Say where the agent's code is now.
+    """
+    return _line(_users(sys._getframe(1)))
+
+
+def _users(frame: FrameType | None) -> FrameType | None:
+    """
+    Find the innermost call that is the user's code.
+    """
+    while frame is not None and not is_users(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
+
+
+def _line(frame: FrameType | None) -> str:
+    if frame is None:
+        return "a library"
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+
+
+def _blocker(frame: FrameType | None) -> str:
+    """
+    Name the call that the user's code is in.
+    """
+    users = _users(frame)
+    if users is None:
+        return "a library"
+    source = linecache.getline(users.f_code.co_filename, users.f_lineno)
+    called = _CALL.search(source)
+    name = called[1] if called else users.f_code.co_name
+    return f"`{name}` ({_line(users)}, in {users.f_code.co_name})"

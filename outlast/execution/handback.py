@@ -1,0 +1,90 @@
+"""
+What becomes of an activity whose store is away: it waits, and is given back in time.
+
+It waits where it is, with all it has in hand, since that costs nothing. The server
+would count an attempt that is too long, so that one which only waits is given back
+shortly before its limit, and begun again later, counted against nobody.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from outlast.contracts.failure_details import FailureDetails
+from outlast.contracts.failures import Detector, FailureType
+from outlast.execution.exceptions import NOBODYS_FAULT
+from outlast.store.database import Store
+
+T = TypeVar("T")
+
+# What an attempt needs to end, at most, before its limit.
+ENDING_S = 2.0
+LOOK_S = 0.1
+
+# A store that is away is asked again ever later, up to so long.
+AGAIN_FIRST_S = 0.5
+AGAIN_MOST_S = 30.0
+
+
+STORE_AWAY = FailureDetails(detected_by=Detector.STORE)
+
+
+async def give_back(work: asyncio.Task[Any] | None, store: Store) -> str:
+    """
+    Cancel *work* when the server would soon take it for too long and the store is what
+    it waits for; returns what the store lacks.
+    """
+    await asyncio.sleep(_limit_s())
+    while True:
+        if (trouble := store.calls.trouble) is not None:
+            assert work is not None
+            work.cancel()
+            return trouble.told
+        await asyncio.sleep(LOOK_S)
+
+
+def uncounted(
+    why: str, store: Store, details: FailureDetails = STORE_AWAY
+) -> ApplicationError:
+    """
+    Make the error that has the server try again, counted against nobody.
+    """
+    trouble = store.calls.trouble
+    away_s = 0.0 if trouble is None else time.time() - trouble.since
+    pause_s = min(AGAIN_MOST_S, max(AGAIN_FIRST_S, away_s / 4))
+    return ApplicationError(
+        why,
+        details.dump(),
+        type=FailureType.STORE_AWAY,
+        next_retry_delay=timedelta(seconds=pause_s),
+    )
+
+
+async def patiently(act: Callable[[], Coroutine[Any, Any, T]], store: Store) -> T:
+    """
+    Await *act*, which keeps books, for as long as the server lets it.
+
+    :raises ApplicationError: when the store is to be waited for by the server.
+    """
+    giving_back = asyncio.ensure_future(give_back(asyncio.current_task(), store))
+    try:
+        return await act()
+    except NOBODYS_FAULT as error:
+        raise uncounted(str(error), store) from None
+    except asyncio.CancelledError:
+        if not giving_back.done():
+            raise
+        raise uncounted(giving_back.result(), store) from None
+    finally:
+        giving_back.cancel()
+
+
+def _limit_s() -> float:
+    limit = activity.info().start_to_close_timeout
+    whole_s = limit.total_seconds() if limit else float("inf")
+    return whole_s - min(ENDING_S, whole_s / 4)

@@ -1,0 +1,148 @@
+"""
+The lanes of a lease: in each one item after another.
+
+When all of them wait for an item that takes its time another lane is opened, up to a
+few: agents that wait for a service get company, and an item that hangs holds nobody
+up.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from outlast.agents.context import Context
+from outlast.contracts.errors import StalledError
+from outlast.contracts.policies import Policy
+from outlast.execution.eager import Starter
+
+LANES = 8
+LANE_WAITS_S = 0.2
+
+# An item that hangs among items which take a moment need not use up the patience of
+# its policy, which is made for the slow: what is usual here times this much, but
+# never less than the floor. It gets one more chance unless it has been played before
+# in vain: what hangs must not begin anew with every lease that dies beside a killer.
+# An agent that declares a stall_s of its own is taken at its word.
+STALL_FACTOR = 100.0
+STALL_FLOOR_S = 3.0
+STALLS = 2  # failures and deaths of an item, the last a hang, that are enough
+
+
+@dataclass(slots=True)
+class Lane:
+    """
+    One item after another, or a group of them for an agent that takes many.
+    """
+
+    task: "asyncio.Task[None] | None" = None
+    ctx: Context | None = None
+    since: float = 0.0
+    starter: Starter = field(default_factory=Starter)
+
+    def check(self) -> None:
+        """
+        End here if the lane was cancelled: an item that had just ended is kept.
+        """
+        if self.task is not None and self.task.cancelling():
+            raise asyncio.CancelledError
+
+    def end_stalled(self, now: float, patience_s: float) -> None:
+        """
+        End the agent's call if it has made no progress for longer than *patience_s*.
+        """
+        if self.ctx is None:
+            return
+        if now - max(self.since, self.ctx.progressed_at) > patience_s:
+            waited_s = round(now - self.since, 1)
+            stalled = StalledError.after(waited_s, self.ctx.waits_at())
+            self.ctx.gate.end_by(stalled, at_once=True)
+
+
+class Lanes:
+    """
+    All lanes of a lease, each driven by *drive* until there is nothing left to play.
+
+    :param most: lanes at a time.
+    """
+
+    def __init__(
+        self, drive: Callable[[Lane], Coroutine[Any, Any, None]], most: int = LANES
+    ) -> None:
+        self._drive = drive
+        self._most = most
+        self._open: list[Lane] = []
+        self._closing = False
+
+    async def run(self) -> None:
+        """
+        Open the first one and wait for the end of all.
+        """
+        self._add()
+        while tasks := [lane.task for lane in self._open if lane.task is not None]:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                self._open = [lane for lane in self._open if lane.task is not task]
+                task.result()
+
+    def look(self, patience_s: float, more: bool) -> None:
+        """
+        End what stalls, and open a lane where all wait and there is *more* to play.
+        """
+        now = time.monotonic()
+        for lane in self._open:
+            lane.end_stalled(now, patience_s)
+        room = len(self._open) < self._most and not self._closing
+        if self.all_wait and room and more:
+            self._add()
+
+    def excuse(self) -> None:
+        """
+        Take no item to stall before now: what they use is away.
+        """
+        for lane in self._open:
+            if lane.ctx is not None:
+                lane.ctx.progressed_at = time.monotonic()
+
+    @property
+    def all_wait(self) -> bool:
+        """
+        Whether each of them has been at the same item for a while.
+        """
+        now = time.monotonic()
+        return all(now - lane.since > LANE_WAITS_S for lane in self._open)
+
+    async def close(self) -> None:
+        """
+        End all that are still open and wait for them, also when cancelled meanwhile:
+        an act under way is let finish, and left behind unsure it would park its item.
+        """
+        self._closing = True
+        ending = {lane.task for lane in self._open if lane.task is not None}
+        for task in ending:
+            task.cancel()
+        while left := {task for task in ending if not task.done()}:
+            # Each ends within the moment that an agent is given to end.
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait(left)
+        for task in ending:
+            if not task.cancelled():
+                task.exception()  # the error that ends the lease came before it
+
+    def _add(self) -> None:
+        lane = Lane(since=time.monotonic())
+        lane.task = asyncio.ensure_future(self._drive(lane))
+        lane.task.add_done_callback(lambda _: lane.starter.close())
+        self._open.append(lane)
+
+
+def patience_s(declared_s: float, usual_s: float) -> float:
+    """
+    Say for how long an item may show no progress, where its policy has *declared_s*
+    and an item takes *usual_s*, 0 when nobody knows.
+    """
+    if declared_s != Policy().stall_s or usual_s == 0:
+        return declared_s  # the agent knows best, or nobody knows
+    return min(declared_s, max(STALL_FLOOR_S, STALL_FACTOR * usual_s))

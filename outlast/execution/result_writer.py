@@ -1,0 +1,103 @@
+"""
+The results of a lease on their way into the store, many at a time.
+
+They are written behind the items' back and never more than one write behind; the last
+write is durable, and with it all that came before.
+"""
+
+import asyncio
+import time
+
+from outlast.contracts.sizes import MIB
+from outlast.ledger.fence import Claim
+from outlast.ledger.item_sql import Settled
+from outlast.ledger.lease_ledger import LeaseLedger
+
+# Results that are not in the store yet: what one kill makes to be done again.
+UNWRITTEN_MOST = 1_000
+WRITE_ITEMS = 500
+WRITE_CHARS = 8 * MIB
+WRITE_AFTER_S = 0.1
+
+
+class Settling:
+    """
+    What the lease under *claim* has settled and not written yet.
+    """
+
+    def __init__(self, ledger: LeaseLedger, claim: Claim) -> None:
+        self._ledger = ledger
+        self._claim = claim
+        self._rows: list[Settled] = []
+        self._chars = 0  # of these
+        self._closing: list[Claim] = []
+        self._writing: asyncio.Future[None] | None = None
+        self._wrote_at = time.monotonic()
+
+    def add(self, row: Settled) -> None:
+        """
+        Have a result written with the next ones.
+        """
+        self._rows.append(row)
+        self._chars += len(row[1])
+
+    def close(self, claim: Claim) -> None:
+        """
+        Have the line of *claim* closed with the next write.
+        """
+        self._closing.append(claim)
+
+    @property
+    def is_due(self) -> bool:
+        """
+        Whether there is enough to write, or something has waited for long.
+        """
+        enough = len(self._rows) >= WRITE_ITEMS or self._chars >= WRITE_CHARS
+        return enough or self._late
+
+    def write_meanwhile(self) -> None:
+        """
+        Begin to write what has waited for long while no item ends. A write that has
+        failed is left to the next end, which raises.
+        """
+        free = self._writing is None or _succeeded(self._writing)
+        if free and self._late:
+            self._begin(durable=False)
+
+    @property
+    def _late(self) -> bool:
+        return bool(self._rows) and time.monotonic() - self._wrote_at > WRITE_AFTER_S
+
+    async def write(self, last: bool = False) -> None:
+        """
+        Begin to write, unless another write is under way that need not be waited for;
+        the *last* one is waited for itself.
+
+        :raises StaleAttemptError: when a later attempt has the lease.
+        """
+        full = len(self._rows) + WRITE_ITEMS > UNWRITTEN_MOST
+        full = full or self._chars >= WRITE_CHARS
+        while (writing := self._writing) and (last or full or writing.done()):
+            await asyncio.shield(writing)
+            if self._writing is writing:
+                self._writing = None
+        if self._writing is not None:
+            return
+        writing = self._begin(durable=last)
+        if last:
+            await writing
+
+    def _begin(self, durable: bool) -> "asyncio.Future[None]":
+        rows, self._rows, self._chars = self._rows, [], 0
+        closing, self._closing = self._closing, []
+        self._wrote_at = time.monotonic()
+        self._writing = asyncio.ensure_future(
+            self._ledger.store.run(
+                self._ledger.settle, self._claim, rows, closing, durable
+            )
+        )
+        return self._writing
+
+
+def _succeeded(writing: "asyncio.Future[None]") -> bool:
+    return writing.done() and not writing.cancelled() and writing.exception() is None

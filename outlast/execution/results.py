@@ -1,0 +1,133 @@
+"""
+What an agent has returned, as it is kept: the result as JSON in the ledger, and beside
+it the answer that travels.
+"""
+
+import json
+from typing import Any
+
+from pydantic import JsonValue
+
+from outlast.agents.registry import Degraded
+from outlast.contracts.errors import BadInputError, GiveUp, ResultError
+from outlast.contracts.inputs import Moving
+from outlast.contracts.models import Answer, Assignment, FollowUps, Redo, Redoing
+from outlast.contracts.plan_validation import refuse_too_large
+from outlast.contracts.sizes import LARGEST_BYTES, MIB
+from outlast.contracts.text import CAUSE_CHARS, SUMMARY_CHARS, digest
+from outlast.execution.codec import Codec, LossError
+from outlast.execution.floats import TAG, tagged
+from outlast.secrets import masked
+
+
+def encode(
+    value: Any, codec: Codec, largest: int = LARGEST_BYTES, quickly: bool = False
+) -> str:
+    """
+    Write a result as JSON.
+
+    :raises LongLookError: when that takes long and should be done *quickly*.
+    :raises ResultError: when what needs it would not get it as it is, or when it is
+        over the cap.
+    """
+    try:
+        body = codec.result(value, quickly=quickly)
+    except LossError as loss:
+        raise ResultError(f"the result cannot be kept: {loss}") from None
+    if len(body) > largest:
+        raise ResultError(
+            f"a result of {len(body)} bytes is over the cap of {largest} "
+            "(OUTLAST_LARGEST_MB): store it elsewhere and return where it lies"
+        )
+    return body.decode()
+
+
+def encode_item(item: dict[str, JsonValue], largest: int) -> str:
+    """
+    Write an item in the one way that tells it from others.
+
+    :raises ResultError: when it is over the cap.
+    """
+    try:
+        body = _dumped(item)
+        if f'"{TAG}"' in body:
+            body = _dumped(tagged(item))
+    except ValueError:  # inf or nan
+        body = _dumped(tagged(item))
+    if len(body) > largest:
+        raise ResultError(
+            f"an item of {len(body)} bytes is over the cap of {largest} "
+            "(OUTLAST_LARGEST_MB): store it elsewhere and give where it lies"
+        )
+    return body
+
+
+def _dumped(item: Any) -> str:
+    return json.dumps(item, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def answer_of(
+    quickly: bool, value: Any, attempt: int, codec: Codec, largest: int
+) -> tuple[Answer, str]:
+    """
+    Split what an agent returned into the answer that travels and the result that
+    stays.
+
+    :raises LongLookError: when that takes long and should be done *quickly*.
+    :raises ResultError: when it is no JSON or over the cap.
+    """
+    reasons: list[str] = []
+    if isinstance(value, Degraded):
+        reasons = [masked(value.reason, CAUSE_CHARS)]
+        value = value.result
+    follow_ups = value.tasks if isinstance(value, FollowUps) else []
+    redo = _redoing(value) if isinstance(value, Redo) else None
+    if isinstance(value, FollowUps | Redo):
+        value = value.result
+    text = encode(value, codec, largest, quickly)
+    answer = Answer(
+        digest=digest(text),
+        size=len(text.encode()),
+        attempt=attempt,
+        summary=masked(_summary(text) or text, SUMMARY_CHARS),
+        degraded=reasons,
+        follow_ups=follow_ups,
+        redo=redo,
+    )
+    return answer, text
+
+
+def _summary(text: str) -> str:
+    """
+    Read how a result sums itself up, in its field `summary`; "" when it does not, or
+    when it is so large that reading it takes long.
+    """
+    result = json.loads(text) if len(text) <= MIB else None
+    told = result.get("summary") if isinstance(result, dict) else None
+    return told if isinstance(told, str) else ""
+
+
+def _redoing(redo: Redo) -> Redoing:
+    reason, stands = masked(redo.reason, CAUSE_CHARS), redo.result is not None
+    return Redoing(task=redo.task, reason=reason, stands=stands)
+
+
+def lean(
+    answer: Answer, assignment: Assignment, largest: int
+) -> tuple[Answer, list[bytes]]:
+    """
+    Move the large inputs of follow-up tasks out of *answer*; returns too what the store
+    must have of them when it is recorded.
+
+    :raises GiveUp: when there is more than a plan may hold.
+    """
+    asked, most = answer.follow_ups, assignment.limits.tasks
+    if len(asked) > most:
+        raise GiveUp(f"it asks for {len(asked)} tasks, over the limit of {most}")
+    moving = Moving(assignment.mission, largest)
+    try:
+        tasks = moving.moved(asked)
+        refuse_too_large(tasks)
+    except BadInputError as error:
+        raise GiveUp(f"what it asks for: {error}") from None
+    return answer.model_copy(update={"follow_ups": tasks}), moving.bodies

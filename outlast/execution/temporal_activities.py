@@ -1,0 +1,368 @@
+"""
+An agent as a Temporal activity: the one place that knows how ends are reported.
+
+    result, recorded            -> Answer
+    GiveUp, Parked, a circuit
+    that is open                -> not retryable, the workflow decides
+    worker draining, or held
+    by the mesh for long        -> not retryable, the workflow hands the task on at once
+    anything raised             -> retried by the server after a jittered back-off,
+                                   until the ledger counts the policy's failures
+    the store is away or lost   -> retried by the server, and not counted
+    a later attempt has claimed -> not retryable: this one is over, and if the server
+                                   still waits for it the workflow dispatches again,
+                                   which counts as nothing
+
+Checkpoint and beat both travel in Temporal's heartbeat: its details are a Beat, and
+its arrival is the proof of life.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+
+from pydantic import ValidationError
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from outlast.agents.registry import Agent
+from outlast.contracts.errors import (
+    ApprovalNeededError,
+    ExitedError,
+    HeldError,
+    OutlastError,
+    ParkedError,
+    StaleAttemptError,
+    StoreError,
+    TryLater,
+)
+from outlast.contracts.failure_details import FailureDetails
+from outlast.contracts.failures import Detector, FailureType
+from outlast.contracts.models import Answer, Assignment, Beat, Checkpoint
+from outlast.contracts.policies import backoff_s
+from outlast.contracts.text import CAUSE_CHARS, shorten
+from outlast.execution.attempt import Attempt, Place
+from outlast.execution.current_run import order_of
+from outlast.execution.exceptions import (
+    FINAL,
+    NOBODYS_FAULT,
+    failure_of,
+    told,
+    words_of,
+)
+from outlast.execution.handback import give_back, uncounted
+from outlast.execution.in_flight import Hand
+from outlast.execution.tracebacks import tell
+from outlast.ledger.attempt_order import dispatch_of
+from outlast.ledger.fence import Claim, Tries
+from outlast.telemetry.counters import BEATS, count
+
+logger = logging.getLogger("outlast.attempt")
+
+T = TypeVar("T")
+
+# How long an end waits for its line in the books, and to be counted there.
+CLOSED_S = 1.0
+COUNTED_S = 10.0
+
+
+class Guarded(Protocol):
+    """
+    An attempt as its end is told: of a task, or of a lease.
+    """
+
+    place: Place
+    assignment: Assignment
+    claim: Claim | None
+    hand: Hand
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """
+        What the next attempt goes on from.
+        """
+
+    def beat(self) -> None:
+        """
+        Send a sign of life.
+        """
+
+
+def host(
+    agent: Agent, place: Place
+) -> Callable[[Assignment], Coroutine[Any, Any, Answer]]:
+    """
+    Make the activity that plays *agent* at *place*.
+    """
+
+    @activity.defn(name=agent.role)
+    async def play(assignment: Assignment) -> Answer:
+        info = activity.info()
+        order = order_of(assignment.dispatch)
+        attempt = Attempt(agent, assignment, order, place, send)
+        attempt.retried = info.attempt > 1
+        # Before anything else: a death from here on is reported by the parent.
+        attempt.hand = place.hands.take(
+            info.task_token,
+            assignment.mission,
+            assignment.task.id,
+            agent.role,
+            info.attempt,
+        )
+        return await ended(attempt, attempt.run(_carried(assignment)))
+
+    return play
+
+
+async def ended(attempt: Guarded, doing: Awaitable[T]) -> T:
+    """
+    Await the attempt's work and put its end in Temporal's terms.
+    """
+    work, store = asyncio.current_task(), attempt.place.ledger.store
+    leaving = asyncio.ensure_future(_leave(work, attempt.place.drain_s))
+    away = asyncio.ensure_future(give_back(work, store))
+    try:
+        try:
+            return await doing
+        finally:
+            leaving.cancel()
+            away.cancel()
+    except asyncio.CancelledError:
+        ending = _cancelled(attempt, leaving.done(), away)
+        raise await _in_full(attempt, ending) from None
+    except BaseException as error:
+        # The process's edge towards the agent's code, which may raise anything. What
+        # caused it stays here: it may be megabytes, or nothing that can be sent.
+        raise await _in_full(attempt, _failed(attempt, failure_of(error))) from None
+    finally:
+        attempt.hand.returned()
+
+
+async def _in_full(attempt: Guarded, telling: Coroutine[Any, Any, T]) -> T:
+    """
+    Await what tells of an end, though the worker may cancel the attempt meanwhile, and
+    beat: where the store is slow it must not look lost.
+    """
+    told = asyncio.ensure_future(telling)
+    while not told.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({told}, timeout=attempt.place.beat_s)
+        if not told.done():
+            attempt.beat()
+    return told.result()
+
+
+async def _leave(work: asyncio.Task[Any] | None, short_s: float) -> None:
+    """
+    Cancel *work* when the worker drains, unless it is younger than a short attempt
+    lasts: then it has the rest of that time.
+    """
+    began = time.monotonic()
+    await activity.wait_for_worker_shutdown()
+    await asyncio.sleep(began + short_s - time.monotonic())
+    assert work is not None
+    work.cancel()
+
+
+def send(beat: Beat) -> None:
+    """
+    Send a sign of life, with the progress it carries.
+    """
+    activity.heartbeat(beat.model_dump(mode="json"))
+    count(BEATS)
+
+
+def _carried(assignment: Assignment) -> list[Checkpoint]:
+    """
+    Collect the checkpoints that came with the task: the workflow's and the server's.
+    """
+    carried = [assignment.checkpoint] if assignment.checkpoint else []
+    for details in activity.info().heartbeat_details:
+        try:
+            carried.append(Beat.model_validate(details).checkpoint)
+        except ValidationError as error:
+            activity.logger.warning("beat.unreadable", extra={"error": str(error)})
+    return carried
+
+
+_closing: set[asyncio.Future[None]] = set()
+
+
+async def closed() -> None:
+    """
+    Wait a moment until the lines of attempts that were handed on are written.
+    """
+    if _closing:
+        await asyncio.wait(_closing, timeout=CLOSED_S)
+
+
+async def _cancelled(
+    attempt: Guarded, left: bool, away: asyncio.Future[str]
+) -> BaseException:
+    details = activity.cancellation_details()
+    if left or (details is not None and details.worker_shutdown):
+        # Whoever takes over is waited for, the line in the books is not.
+        _close(attempt, "handed on: the worker drained", kind=FailureType.DRAINED)
+        return _drained(attempt, "the worker drained")
+    if away.done() and not away.cancelled():
+        _close(attempt, "handed on: the store is away", kind=FailureType.STORE_AWAY)
+        return _uncounted(attempt, away.result())
+    await _end(attempt, "cancelled")
+    return asyncio.CancelledError()
+
+
+async def _failed(attempt: Guarded, error: Exception) -> ApplicationError:
+    cause, words = told(error), words_of(error)
+    if isinstance(error, StaleAttemptError):
+        await _end(attempt, "refused: stale", kind=FailureType.STALE)
+        return _stale(attempt, error)
+    if isinstance(error, HeldError):
+        kind = FailureType.DRAINED
+        await _end(attempt, "handed on: held by the mesh", kind=kind)
+        return _drained(attempt, words)
+    cause, trace = tell(error, cause)
+    if isinstance(error, FINAL):
+        asks = isinstance(error, ApprovalNeededError)
+        await _end(attempt, words if asks else cause, trace, error.kind)
+        _log(attempt, error, cause, trace)
+        wanted = error.wanted if isinstance(error, ApprovalNeededError) else []
+        details = _details(attempt, Detector.FAILURE, wanted=wanted)
+        return _error(words, error.kind, details, final=True)
+    trouble = attempt.place.ledger.store.calls.trouble
+    if isinstance(error, NOBODYS_FAULT):
+        return _uncounted(attempt, words)
+    if trouble is not None:
+        # It may have come of that, as a limit of the agent's own does, and there is
+        # nowhere to count it.
+        return _uncounted(attempt, f"{cause} (while {trouble.told})")
+    try:
+        failures = await _count(attempt, cause, trace)
+    except StaleAttemptError as stale:
+        return _stale(attempt, stale)
+    except (*NOBODYS_FAULT, TimeoutError):
+        return _uncounted(attempt, cause)
+    _log(attempt, error, cause, trace)
+    final = failures >= attempt.assignment.policy.failures
+    later = error.after if isinstance(error, TryLater) else None
+    delay = later or timedelta(seconds=backoff_s(failures))
+    details = _details(attempt, Detector.FAILURE)
+    return _error(cause, FailureType.FAILED, details, final, delay)
+
+
+def _log(attempt: Guarded, error: Exception, cause: str, trace: str) -> None:
+    """
+    Log a failure, with its traceback unless it is an error of ours, whose words are
+    enough. A request for approval is no failure.
+    """
+    if isinstance(error, ParkedError):
+        return
+    whose = attempt.assignment.mission, attempt.assignment.task.id
+    ours = isinstance(error, OutlastError) and not isinstance(error, ExitedError)
+    more = "" if ours or not trace else f"\n{trace.rstrip()}"
+    logger.warning("attempt.failed %s/%s: %s%s", *whose, cause, more)
+
+
+async def _end(
+    attempt: Guarded, ending: str, trace: str = "", kind: FailureType | None = None
+) -> None:
+    """
+    Close the attempt's line; the books must not change what becomes of the task, nor
+    for long when.
+    """
+    await asyncio.wait({_close(attempt, ending, trace, kind)}, timeout=CLOSED_S)
+
+
+def _close(
+    attempt: Guarded, ending: str, trace: str = "", kind: FailureType | None = None
+) -> asyncio.Future[None]:
+    """
+    Begin to close the attempt's line.
+    """
+    closing = asyncio.ensure_future(_write_end(attempt, ending, trace, kind))
+    _closing.add(closing)
+    closing.add_done_callback(_closing.discard)
+    return closing
+
+
+async def _write_end(
+    attempt: Guarded, ending: str, trace: str, kind: FailureType | None
+) -> None:
+    ledger = attempt.place.ledger
+    if attempt.claim is None:
+        return
+    try:
+        await ledger.store.run(ledger.ended, attempt.claim, ending, trace, kind)
+    except StoreError as error:
+        activity.logger.warning("attempt.unclosed: %s", error)
+    except Exception:
+        activity.logger.exception("attempt.unclosed")
+
+
+async def _count(attempt: Guarded, cause: str, trace: str) -> int:
+    """
+    Count the failure in the ledger; when that cannot be done, by the server's number.
+
+    :raises StoreLostError, TimeoutError: when the store keeps it from being counted.
+    """
+    ledger = attempt.place.ledger
+    if attempt.claim is None:
+        return activity.info().attempt
+    how = attempt.claim, cause, trace, Tries()
+    counting = ledger.store.run(ledger.failed, *how)
+    try:
+        return await asyncio.wait_for(counting, COUNTED_S)
+    except (StaleAttemptError, *NOBODYS_FAULT, TimeoutError):
+        raise
+    except Exception:
+        activity.logger.exception("failure.uncounted")
+        return activity.info().attempt
+
+
+def _stale(attempt: Guarded, error: StaleAttemptError) -> ApplicationError:
+    """
+    Report which dispatch has superseded the attempt. Should the server still wait for
+    it, as one that was restored from a backup may, the next one comes after that.
+    """
+    last = dispatch_of(error.highest)
+    details = _details(attempt, Detector.SUPERSEDED, dispatch=last)
+    return _error(str(error), FailureType.STALE, details, final=True)
+
+
+def _drained(attempt: Guarded, why: str) -> ApplicationError:
+    details = _details(attempt, Detector.DRAIN)
+    return _error(why, FailureType.DRAINED, details, final=True)
+
+
+def _uncounted(attempt: Guarded, why: str) -> ApplicationError:
+    store = attempt.place.ledger.store
+    details = _details(attempt, Detector.STORE)
+    return uncounted(shorten(why, CAUSE_CHARS), store, details)
+
+
+def _details(attempt: Guarded, detected_by: Detector, **more: Any) -> FailureDetails:
+    return FailureDetails(
+        detected_by=detected_by,
+        checkpoint=attempt.checkpoint,
+        attempts=attempt.claim.attempt if attempt.claim else 0,
+        **more,
+    )
+
+
+def _error(
+    message: str,
+    kind: FailureType,
+    details: FailureDetails,
+    final: bool,
+    delay: timedelta | None = None,
+) -> ApplicationError:
+    return ApplicationError(
+        message,
+        details.dump(),
+        type=kind,
+        non_retryable=final,
+        next_retry_delay=delay,
+    )

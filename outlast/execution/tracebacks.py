@@ -1,0 +1,154 @@
+"""
+The traceback of what an agent raised: bounded, without secrets, and its last line in
+the user's own code.
+
+Agents raise anything: megabytes, groups, chains that hold themselves, values that
+cannot be printed. None of it may keep a failure from being told.
+"""
+
+import linecache
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import CodeType, TracebackType
+
+from outlast.agents.user_code import is_ours, is_users
+from outlast.contracts.errors import ExitedError, OutlastError
+from outlast.contracts.text import CAUSE_CHARS, shorten, visible
+from outlast.secrets import masked, masked_head
+
+# What the ledger keeps of one traceback, and the log shows: the innermost frames.
+TRACE_BYTES = 8 * 1024
+FRAMES = 40
+PART_CHARS = 1000  # of a message, or of a line of code
+PLACE_CHARS = 120
+CODE_CHARS = 60
+LEFT_OUT = "[... what came before is left out]\n"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """
+    Where an error came from.
+
+    :param text: its traceback, as Python prints it.
+    :param place: the last line of the user's code in it, as in
+        `agents.py:14 in refund: requests.get(url)`; "" when there is none.
+    """
+
+    text: str = ""
+    place: str = ""
+
+
+def trace_of(error: BaseException, cause: BaseException | None = None) -> Trace:
+    """
+    Read the traceback of *error*, whose place is that of *cause*, where another error
+    within it decides.
+    """
+    try:
+        return Trace(_text(error), place_of(cause or error))
+    except Exception as worse:  # it is the agent's error, which may do anything
+        return Trace(f"its traceback raises {type(worse).__name__}")
+
+
+def place_of(error: BaseException) -> str:
+    """
+    Find the last line of the user's own code that *error* went through, or, where it
+    has been in none, the error that it was raised from.
+    """
+    seen: set[int] = set()
+    told: BaseException | None = error
+    while told is not None and id(told) not in seen:
+        seen.add(id(told))
+        frames = list(_frames(told.__traceback__))
+        mine = [each for each in frames if is_users(each[0].co_filename)]
+        if not mine:  # agents that are installed as a library: the function itself
+            mine = [each for each in frames[:1] if "/" in each[0].co_filename]
+        if mine:
+            return line_of(*mine[-1])
+        told = told.__cause__ or told.__context__
+    return ""
+
+
+def tell(error: Exception, cause: str) -> tuple[str, str]:
+    """
+    Put the place of *error* beside its *cause*, and read its traceback. Our own errors
+    are sentences for whoever reads them, and need no place.
+    """
+    if isinstance(error, ExitedError):
+        raised = error.__cause__ or error  # what the agent really did
+        trace = trace_of(raised)
+        return with_place(cause, trace.place), trace.text
+    trace = trace_of(error)
+    if isinstance(error, OutlastError):
+        return cause, trace.text if trace.place else ""
+    return with_place(cause, trace.place), trace.text
+
+
+def with_place(cause: str, place: str) -> str:
+    """
+    Put the *place* beside the *cause*, which makes room for it.
+    """
+    if not place:
+        return cause
+    return f"{shorten(cause, CAUSE_CHARS - len(place) - 3)} ({place})"
+
+
+def _frames(began: TracebackType | None) -> Iterator[tuple[CodeType, int]]:
+    """
+    List the frames from where the agent's code begins.
+    """
+    for frame, line in traceback.walk_tb(_begun(began)):
+        yield frame.f_code, line or 0
+
+
+def _begun(began: TracebackType | None) -> TracebackType | None:
+    """
+    Skip our own frames, which call the agent's function.
+    """
+    while began is not None and is_ours(began.tb_frame.f_code.co_filename):
+        began = began.tb_next
+    return began
+
+
+def line_of(code: CodeType, line: int) -> str:
+    """
+    Name a line: its file, number, function and text, without secrets.
+    """
+    name = code.co_filename.rsplit("/", 1)[-1]
+    text = masked(linecache.getline(code.co_filename, line), CODE_CHARS)
+    place = f"{name}:{line} in {code.co_name}{f': {text}' if text else ''}"
+    return shorten(place, PLACE_CHARS)
+
+
+def _text(error: BaseException) -> str:
+    began = _begun(error.__traceback__) or error.__traceback__
+    try:
+        told = traceback.TracebackException(
+            type(error),
+            error,
+            began,
+            limit=-FRAMES,
+            max_group_width=5,
+            max_group_depth=3,
+        )
+        parts = list(told.format())
+    except Exception:
+        parts = [*traceback.format_tb(began, limit=-FRAMES), type(error).__name__]
+    return _bounded([_cut(visible(masked_head(each))) for each in parts])
+
+
+def _cut(part: str) -> str:
+    return part if len(part) <= PART_CHARS else f"{part[:PART_CHARS]} [...]\n"
+
+
+def _bounded(parts: list[str]) -> str:
+    """
+    Keep the last of *parts*, where the error came from.
+    """
+    room = TRACE_BYTES - len(LEFT_OUT)
+    for at in range(len(parts) - 1, -1, -1):
+        room -= len(parts[at].encode())
+        if room < 0:
+            return LEFT_OUT + "".join(parts[at + 1 :])
+    return "".join(parts)

@@ -1,0 +1,292 @@
+"""
+What importing a module has left behind that processes must not share.
+
+A forked worker has its zygote's connections: two of them on one socket read each
+other's answers, two with one generator draw the same numbers. Open sockets, pipes,
+event loops and databases, threads, child processes and ids drawn by chance make a
+module unsafe to fork; random generators are seeded anew after the fork instead.
+"""
+
+import contextlib
+import gc
+import os
+import random
+import socket
+import stat
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from outlast.agents.importing import is_library
+
+TASKS = Path("/proc/self/task")
+FILES = Path("/proc/self/fd")
+MAPS = Path("/proc/self/maps")
+# A thread that was joined is listed for an instant longer.
+ENDING_S = 0.05
+SHOWN = 3
+
+KINDS = {
+    "anon_inode:[eventpoll]": "an event loop",
+    "anon_inode:[eventfd]": "an eventfd",
+    "anon_inode:[io_uring]": "an io_uring",
+    "anon_inode:[timerfd]": "a timer",
+    "anon_inode:[signalfd]": "a signalfd",
+    "anon_inode:[pidfd]": "a pidfd",
+    "anon_inode:inotify": "an inotify watch",
+    "pipe": "a pipe",
+}
+ADVICE = "do it in a function under @outlast.on_worker_start, once in each process"
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """
+    What a process holds of the kernel: its open files by number, threads and children.
+    """
+
+    files: frozenset[tuple[int, str]]
+    threads: frozenset[str]
+    children: frozenset[str]
+
+
+@dataclass
+class Leftovers:
+    """
+    What the modules imported under its eyes have left.
+
+    :param found: a sentence for each thing that makes forking unsafe.
+    """
+
+    found: list[str] = field(default_factory=list)
+    _generators: list["weakref.ref[random.Random]"] = field(default_factory=list)
+
+    @contextmanager
+    def watch(self, module: str) -> Iterator[None]:
+        """
+        Note what the import of *module*, within, leaves.
+        """
+        drawn: list[str] = []
+        before = footprint()
+        with _noting_generators(self._generators), _noting_ids(drawn.append):
+            yield
+        left = _left_for_good(before)
+        if drawn:
+            left.append(f"drew an id that all workers would share ({drawn[0]})")
+        if left:
+            more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+            told = f"{module} {', '.join(left[:SHOWN])}{more} at import"
+            own = any("native" not in each for each in left)
+            self.found.append(f"{told}; {ADVICE}" if own else told)
+
+    def reseed(self) -> None:
+        """
+        Give each random generator a seed of its own, after a fork; those that were
+        given one on purpose keep it.
+        """
+        for each in self._generators:
+            generator = each()
+            if generator is not None:
+                generator.seed()
+        _reseed_numpy()
+
+
+def footprint() -> Footprint:
+    """
+    Look at this process.
+    """
+    files = {(int(each), _link(each)) for each in os.listdir(FILES)}
+    children = (TASKS / str(os.getpid()) / "children").read_text().split()
+    return Footprint(
+        frozenset(each for each in files if each[1]),
+        frozenset(os.listdir(TASKS)),
+        frozenset(children),
+    )
+
+
+def _link(number: str) -> str:
+    try:
+        return os.readlink(FILES / number)
+    except OSError:
+        return ""  # it was the listing's own
+
+
+def _left_for_good(before: Footprint) -> list[str]:
+    """
+    Say what is there that was not *before*, once what only lingers is gone.
+    """
+    left = left_since(before, footprint())
+    if left:
+        gc.collect()
+        time.sleep(ENDING_S)
+        left = left_since(before, footprint())
+    return left
+
+
+def left_since(before: Footprint, now: Footprint) -> list[str]:
+    """
+    Say in words what of *now* was not there *before* and must not be shared.
+    """
+    told = [
+        f"opened {unsafe} (fd {number})"
+        for number, link in sorted(now.files - before.files)
+        if (unsafe := unsafe_file(number, link)) is not None
+    ]
+    told += [f"started a process ({pid})" for pid in now.children - before.children]
+    return told + _threads_since(before, now)
+
+
+def _threads_since(before: Footprint, now: Footprint) -> list[str]:
+    started = {int(each) for each in now.threads - before.threads}
+    known = {each.native_id: each.name for each in threading.enumerate()}
+    told = [f"started the thread {known[each]!r}" for each in started if each in known]
+    native = len(started) - len(told)
+    return told + ([f"started {native} native threads"] if native else [])
+
+
+def unsafe_file(number: int, link: str) -> str | None:
+    """
+    Say what the open file is if processes must not share it, else None.
+
+    Its place in a file that is read is shared, and so are a database's locks. A log
+    is written to its end by all, and what is mapped is read without a place.
+    """
+    if link.startswith("socket:"):
+        return _socket(number)
+    for name, told in KINDS.items():
+        if link.startswith(name):
+            return told
+    found = os.fstat(number)
+    if stat.S_ISFIFO(found.st_mode):
+        return f"the pipe {link}"
+    if not stat.S_ISREG(found.st_mode) or _writes_only(number) or _is_mapped(link):
+        return None
+    return f"the file {link}"
+
+
+def _writes_only(number: int) -> bool:
+    info = Path(f"/proc/self/fdinfo/{number}").read_text()
+    flags = int(info.partition("flags:")[2].split()[0], 8)
+    return flags & os.O_ACCMODE == os.O_WRONLY
+
+
+def _is_mapped(link: str) -> bool:
+    return f" {link}\n" in MAPS.read_text()
+
+
+def _socket(number: int) -> str:
+    with socket.socket(fileno=os.dup(number)) as found:
+        at = _address(found.getsockname())
+        with contextlib.suppress(OSError):  # it is connected to nobody
+            peer = _address(found.getpeername())
+            return f"a socket to {peer}" if peer else "a socket"
+        return f"a socket at {at}" if at else "a socket"
+
+
+def _address(name: Any) -> str:
+    if isinstance(name, tuple):
+        return f"{name[0]}:{name[1]}"
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+
+
+@contextmanager
+def _noting_generators(
+    noted: list["weakref.ref[random.Random]"],
+) -> Iterator[None]:
+    """
+    Note each `random.Random()` that is made within and given no seed.
+    """
+    real = random.Random.__init__
+
+    def init(self: random.Random, x: Any = None) -> None:
+        real(self, x)
+        if x is None:
+            noted.append(weakref.ref(self))
+
+    with _instead(random.Random, "__init__", init):
+        yield
+
+
+@contextmanager
+def _noting_ids(note: Callable[[str], None]) -> Iterator[None]:
+    """
+    Note where a module draws bytes by chance for itself, as `uuid4` and `secrets` do.
+    """
+    real, over = os.urandom, False
+
+    def urandom(size: int) -> bytes:
+        frame = None if over else _user(sys._getframe(1))
+        if frame is not None:
+            note(f"{frame.f_code.co_filename}:{frame.f_lineno}")
+        return real(size)
+
+    with ExitStack() as stack:
+        stack.enter_context(_instead(os, "urandom", urandom))
+        stack.enter_context(_instead(random, "_urandom", urandom))
+        try:
+            yield
+        finally:
+            over = True  # who has taken it by name goes on with it
+
+
+def _user(frame: FrameType | None) -> FrameType | None:
+    """
+    Find who called the standard library; None where that is not the user's code, as
+    when a module of the library draws at its own import.
+    """
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith("<"):
+            return None
+        if not is_library(Path(name)):
+            return frame
+        frame = frame.f_back
+    return None
+
+
+@contextmanager
+def _instead(home: Any, name: str, other: Any) -> Iterator[None]:
+    real = getattr(home, name)
+    setattr(home, name, other)
+    try:
+        yield
+    finally:
+        setattr(home, name, real)
+
+
+def _reseed_numpy() -> None:
+    """
+    Seed numpy's generators anew: the global one, and those in users' modules.
+    """
+    numpy = sys.modules.get("numpy.random")
+    if numpy is None:
+        return
+    made = [numpy.mtrand._rand]
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if file and not is_library(Path(file)):
+            made += [each for each in vars(module).values() if _draws(each)]
+    for each in made:
+        source = getattr(each, "bit_generator", None) or each._bit_generator
+        if _by_chance(source):
+            source.state = type(source)().state
+
+
+def _draws(value: Any) -> bool:
+    kind = type(value)
+    return kind.__module__.startswith("numpy.random") and kind.__name__ == "Generator"
+
+
+def _by_chance(source: Any) -> bool:
+    """
+    Say whether nobody chose the seed: those that people choose are short.
+    """
+    entropy = getattr(getattr(source, "_seed_seq", None), "entropy", None)
+    return isinstance(entropy, int) and entropy.bit_length() > 64

@@ -1,0 +1,137 @@
+"""
+What the workers' attempts are counted for, from each worker to its parent's page.
+
+A worker keeps its counts for a moment and tells them together; what a killed one had
+not told yet is lost. The parent counts from its own start.
+"""
+
+from bisect import bisect_left
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from outlast.contracts.failures import Detector
+from outlast.telemetry.counters import (
+    BEATS,
+    DEAD_ITEMS,
+    DEAD_TASKS,
+    PARKED,
+)
+
+NAMES = (BEATS, PARKED, DEAD_TASKS, DEAD_ITEMS)
+
+# A worker tells after so many ticks of its event loop: one timer wakes it less often
+# than two.
+TELL_TICKS = 2
+
+# Upper bounds of the recovery histogram, around the goals of each detector.
+BOUNDS_S = (0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)
+
+
+class Outbox:
+    """
+    The worker's side: counts until it is emptied.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._recovered: list[tuple[Detector, float]] = []
+        # A queue, which threads may put into while it is emptied.
+        self._breakers: deque[tuple[str, str]] = deque()
+
+    def count(self, name: str) -> None:
+        self._counts[name] += 1
+
+    def recovered(self, detected_by: Detector, after_s: float) -> None:
+        self._recovered.append((detected_by, after_s))
+
+    def breaker_turned(self, service: str, state: str) -> None:
+        self._breakers.append((service, state))
+
+    def empty(self) -> dict[str, Any]:
+        """
+        Take out what has been counted since the last time; {} when that is nothing.
+        """
+        breakers = [self._breakers.popleft() for _ in range(len(self._breakers))]
+        if not (self._counts or self._recovered or breakers):
+            return {}
+        told = {
+            "counts": dict(self._counts),
+            "recovered": self._recovered,
+            "breakers": breakers,
+        }
+        self._counts, self._recovered = Counter(), []
+        return told
+
+
+@dataclass
+class Seconds:
+    """
+    A histogram: how many lay at or under each bound, the last one being endless.
+    """
+
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
+    sum_s: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.buckets[bisect_left(BOUNDS_S, seconds)] += 1
+        self.sum_s += seconds
+
+    @property
+    def count(self) -> int:
+        return sum(self.buckets)
+
+
+def _nowhere(detector: Detector, seconds: float) -> None:
+    """
+    Where recoveries go when nobody else wants them.
+    """
+
+
+@dataclass
+class Tally:
+    """
+    The parent's side. All names and detectors are there from the start, at zero: a page
+    that is read meanwhile never sees one come, and a rate has where to begin. Services
+    come with the first change of their breaker.
+
+    :param recovered: hears the detector and seconds of each recovery.
+    """
+
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NAMES, 0))
+    recoveries: dict[Detector, Seconds] = field(
+        default_factory=lambda: {each: Seconds() for each in Detector}
+    )
+    # By service and the state that its breakers became.
+    breakers: dict[str, Counter[str]] = field(default_factory=dict)
+    recovered: Callable[[Detector, float], None] = _nowhere
+
+    def add(self, told: dict[str, Any]) -> None:
+        """
+        Add what a worker's outbox has told.
+        """
+        for name, count in told["counts"].items():
+            self.counts[name] += count
+        for service, state in told["breakers"]:
+            self.breakers.setdefault(service, Counter())[state] += 1
+        for detected_by, after_s in told["recovered"]:
+            # The clocks of two hosts may differ.
+            detector, seconds = Detector(detected_by), max(0.0, after_s)
+            self.recoveries[detector].add(seconds)
+            self.recovered(detector, seconds)
+
+    def shown(self) -> dict[str, Any]:
+        """
+        Say it all, as `GET /health` shows it.
+        """
+        recoveries = {
+            detector.value: {
+                "count": seconds.count,
+                "sum_s": round(seconds.sum_s, 3),
+                "buckets": list(seconds.buckets),
+            }
+            for detector, seconds in self.recoveries.items()
+        }
+        breakers = {service: dict(each) for service, each in self.breakers.items()}
+        return {**self.counts, "recoveries": recoveries, "breakers": breakers}

@@ -1,0 +1,39 @@
+"""
+The patience of activities that keep books: a store that is away is waited for, there
+and by the server's own retries, and no mission fails of it.
+"""
+
+from typing import Any
+
+from temporalio.worker import (
+    ActivityInboundInterceptor,
+    ExecuteActivityInput,
+    Interceptor,
+)
+
+from outlast.execution.handback import patiently
+from outlast.store.database import Store
+
+
+class Patience(Interceptor):
+    """
+    Has every activity of a worker wait for *store*.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def intercept_activity(
+        self,
+        next: ActivityInboundInterceptor,  # noqa: A002 - the SDK's name
+    ) -> ActivityInboundInterceptor:
+        return _Patient(super().intercept_activity(next), self._store)
+
+
+class _Patient(ActivityInboundInterceptor):
+    def __init__(self, next: ActivityInboundInterceptor, store: Store) -> None:  # noqa: A002
+        super().__init__(next)
+        self._store = store
+
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
+        return await patiently(lambda: self.next.execute_activity(input), self._store)

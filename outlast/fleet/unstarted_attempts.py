@@ -1,0 +1,161 @@
+"""
+Attempts that the server holds for a dead worker and no recorder held: handed to a poll
+that died with its process, or beyond what the recorder has room for.
+
+The parent asks after each end of a worker, so that nobody waits for their heartbeat
+timeouts. They are ended by id, which is safe: their worker is dead, so nobody else can
+end them, and one that another worker has meanwhile is not listed under the dead one.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pydantic import ValidationError
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
+from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from outlast.contracts.failure_details import FailureDetails
+from outlast.contracts.failures import FailureType
+from outlast.contracts.ids import MISSIONS_QUEUE, WorkerIdentity, parse
+from outlast.contracts.models import Beat, Checkpoint
+from outlast.fleet.exits import Exit
+from outlast.fleet.process_kinds import Kind
+
+logger = logging.getLogger("outlast.fleet")
+
+# When the server is asked after a death: not at once, since what the recorder held goes
+# on first, and again, since the server may hand out a task to the dead a moment later.
+ASKED_AFTER_S = (0.15, 0.6)
+
+# Open missions and batches that are asked for, and so many at a time. Past it the
+# heartbeat timeout is what notices; each costs the server some 3 ms.
+OPEN_ASKED = 1000
+ASKED_AT_A_TIME = 8
+
+OPEN_MISSIONS = f"TaskQueue = '{MISSIONS_QUEUE}' AND ExecutionStatus = 'Running'"
+
+STARTED = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+AT_ONCE = timedelta(milliseconds=1)  # 0 would mean the policy's back-off
+
+
+@dataclass(frozen=True)
+class Held:
+    """
+    An attempt that the server holds for a dead worker.
+    """
+
+    workflow_id: str
+    run_id: str
+    activity: PendingActivityInfo
+
+
+async def end_unstarted(
+    client: Client, pid: int, end: Exit, after_s: tuple[float, ...] = ASKED_AFTER_S
+) -> int:
+    """
+    End what the server holds for the dead worker process *pid* of this host; returns
+    how many there were. What its recorder held has been reported before.
+    """
+    ended = 0
+    for seconds in after_s:
+        await asyncio.sleep(seconds)
+        try:
+            async for held in _held_for(client, pid):
+                ended += await _end(client, held, end)
+        except RPCError as error:
+            logger.warning("attempts.not_asked_for: %s", error.message)
+    return ended
+
+
+async def _held_for(client: Client, pid: int) -> AsyncIterator[Held]:
+    turns = asyncio.Semaphore(ASKED_AT_A_TIME)
+
+    async def ask(execution: WorkflowExecution) -> list[Held]:
+        request = DescribeWorkflowExecutionRequest(
+            namespace=client.namespace, execution=execution
+        )
+        async with turns:
+            found = await client.workflow_service.describe_workflow_execution(request)
+        return [
+            Held(execution.workflow_id, execution.run_id, each)
+            for each in found.pending_activities
+            if each.state == STARTED and _is_of(each, pid)
+        ]
+
+    listed = client.list_workflows(OPEN_MISSIONS, limit=OPEN_ASKED)
+    asked = [
+        asyncio.ensure_future(
+            ask(WorkflowExecution(workflow_id=each.id, run_id=each.run_id))
+        )
+        async for each in listed
+    ]
+    for answer in await asyncio.gather(*asked, return_exceptions=True):
+        if isinstance(answer, BaseException):
+            continue  # it has ended meanwhile, or the server is away: its timeout tells
+        for held in answer:
+            yield held
+
+
+def _is_of(activity: PendingActivityInfo, pid: int) -> bool:
+    worker = parse(WorkerIdentity, activity.last_worker_identity)
+    return worker is not None and worker[:2] == (pid, socket.gethostname())
+
+
+async def _end(client: Client, held: Held, end: Exit) -> bool:
+    handle = client.get_async_activity_handle(
+        workflow_id=held.workflow_id,
+        run_id=held.run_id,
+        activity_id=held.activity.activity_id,
+    )
+    try:
+        await handle.fail(await _error(client, held.activity, end))
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            logger.warning("attempt.not_ended %s: %s", held.workflow_id, error.message)
+        return False
+    told = held.workflow_id, held.activity.activity_id, end.cause
+    logger.info("attempt.unstarted_ended %s/%s: %s", *told)
+    return True
+
+
+async def _error(
+    client: Client, activity: PendingActivityInfo, end: Exit
+) -> ApplicationError:
+    """
+    Say that it never started, or, when it has sent heartbeats, that it died. What keeps
+    a mission's books is for the server to try again, at once.
+    """
+    worker = parse(WorkerIdentity, activity.last_worker_identity)
+    if worker is not None and worker.kind == Kind.WORKFLOWS:
+        return ApplicationError(
+            end.cause, type=FailureType.FAILED, next_retry_delay=AT_ONCE
+        )
+    beats = await client.data_converter.decode(activity.heartbeat_details.payloads)
+    details = FailureDetails(
+        detected_by=end.detector,
+        checkpoint=_checkpoint(beats),
+        attempts=activity.attempt,
+        death=end.death(),
+    )
+    return ApplicationError(
+        f"exit report: {end.cause}{'' if beats else ', before it began'}",
+        details.dump(),
+        type=FailureType.CRASHED if beats else FailureType.NEVER_STARTED,
+        non_retryable=True,
+    )
+
+
+def _checkpoint(beats: list[object]) -> Checkpoint | None:
+    try:
+        return Beat.model_validate(beats[0]).checkpoint if beats else None
+    except ValidationError:
+        return None

@@ -1,0 +1,82 @@
+"""
+What a process imports and does before it is a worker: in the zygote that workers are
+forked from, or in a spare that waits to become one.
+"""
+
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from outlast import secrets
+from outlast.fleet.model_clients import warm_clients
+from outlast.fleet.process_kinds import PRELOADED, Kind
+from outlast.telemetry import setup
+
+Tell = Callable[[dict[str, Any]], None]
+Watch = Callable[[str], AbstractContextManager[None]]
+
+
+def unwatched(_: str) -> AbstractContextManager[None]:
+    """
+    Import without a look at what is left.
+    """
+    return nullcontext()
+
+
+def warm(kind: Kind, tell: Tell, watch: Watch = unwatched) -> None:
+    """
+    Import what workers of *kind* need.
+
+    :param tell: hears of each module of agents before it is imported: an import that
+        takes the process with it is told by its parent.
+    :param watch: is around each of these imports.
+    :raises BadInputError: when the agents cannot be used.
+    """
+    for module in PRELOADED[kind]:
+        import_module(module)
+    from outlast.fleet.worker_main import begin_log
+
+    begin_log()
+    setup.preload()
+    if kind is not Kind.WORKFLOWS:
+        _load_agents(tell, watch)
+    tell({"importing": None})
+    secrets.are_known()  # makes what masks them, once for all workers
+    _warm_up()
+
+
+def _load_agents(tell: Tell, watch: Watch) -> None:
+    from outlast.agents.agent_loading import load, playing
+    from outlast.settings import settings
+
+    agents = {}
+    for module in settings().played_modules:
+        tell({"importing": module})
+        with watch(module):
+            agents = load([module])
+    playing(agents, settings().role_names)
+    warm_clients()
+
+
+def _warm_up() -> None:
+    """
+    Go through an attempt's books once, so that no worker's first attempt waits for
+    statements to be compiled.
+    """
+    from outlast.contracts.models import Answer, Assignment, Checkpoint, Task
+    from outlast.ledger.ledger import Ledger
+    from outlast.store.database import Store
+
+    task = Task(id="warm", role="warm")
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "store.db")
+        ledger = Ledger(store)
+        assignment = Assignment(mission="warm", tenant="warm", task=task)
+        claim = ledger.begin(assignment, "warm", 1, [Checkpoint(seq=1)]).claim
+        ledger.save(claim, Checkpoint(seq=2, route="warm"), durable=False)
+        claim = ledger.begin(assignment, "warm", 2, []).claim
+        ledger.record(claim, Answer(digest="", attempt=1), None)
+        store.close()

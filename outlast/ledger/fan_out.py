@@ -1,0 +1,37 @@
+"""
+The batch of a fan-out: whole from the start, within the transaction that records the
+answer that asks for it.
+"""
+
+import sqlalchemy as sa
+
+from outlast.contracts.batches import Batch
+from outlast.contracts.errors import GiveUp
+from outlast.ledger.batches import OPEN, erase, line_of
+from outlast.ledger.items import Row, append
+from outlast.store.schema import batches
+
+
+def lay_out(
+    connection: sa.Connection, batch: Batch, rows: list[Row], recorded: bool, now: float
+) -> None:
+    """
+    Enter *batch*, sealed, with the items *rows*, in the place of those that an attempt
+    has left which never recorded them.
+
+    :param recorded: whether an answer has asked for the batch that there may be.
+    :raises GiveUp: when that one is or was worked through: it is not opened again.
+    """
+    own = batches.c.id == batch.id
+    # No two write here: the claim of the task is held, and nobody else adds to it.
+    state = connection.scalar(sa.select(batches.c.state).where(own))
+    if state is not None:
+        if recorded or state != OPEN:
+            raise GiveUp(
+                f"the items of {batch.id} were handed out before: a round of a task "
+                f"fans out once; see `outlast status {batch.id}`"
+            )
+        erase(connection, batch.id)
+    line = {**line_of(batch, now), "sealed": True}
+    connection.execute(sa.insert(batches).values(line))
+    append(connection, batch.id, 0, set(), rows, now)

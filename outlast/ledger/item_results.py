@@ -1,0 +1,183 @@
+"""
+What became of items: results, dead letters, and the way to take those back.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import JsonValue
+
+from outlast.contracts.sizes import MIB
+from outlast.ledger.batches import OPEN
+from outlast.ledger.payloads import is_folded, unfold
+from outlast.store.database import Store
+from outlast.store.schema import batches, item_results, item_troubles, items
+
+# What one page of items and results holds at most, and one more.
+PAGE_BYTES = 16 * MIB
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """
+    An item that was given up, and why.
+    """
+
+    batch: str
+    item: int
+    input: JsonValue
+    cause: str
+    failures: int
+    deaths: int
+    traceback: str | None = None  # of what its agent raised last
+
+
+@dataclass(frozen=True)
+class Harvested:
+    """
+    An item and what became of it.
+    """
+
+    item: int
+    input: JsonValue
+    result: JsonValue
+    degraded: str | None
+    dead: str | None  # why there is no result
+
+
+class Outcomes:
+    """
+    What is settled in *store*. Methods block; call them through `Store.run`.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def results(
+        self, batch: str, after: int = 0, page: int = 2_000
+    ) -> Iterator[tuple[int, str, str | None]]:
+        """
+        Tell the results there are, in the order of their items: number, JSON text,
+        and why it is less than was asked.
+        """
+        query = sa.select(item_results).where(item_results.c.batch == batch)
+        query = query.order_by(item_results.c.item).limit(page)
+        while True:
+            with self.store.read() as connection:
+                rows = connection.execute(query.where(item_results.c.item > after))
+                found = rows.all()
+            if not found:
+                return
+            for row in found:
+                yield row.item, self._whole(batch, row.result), row.degraded
+            after = found[-1].item
+
+    def tenant_of(self, batch: str) -> str | None:
+        """
+        Say whose *batch* is; None where there is no such.
+        """
+        query = sa.select(batches.c.tenant).where(batches.c.id == batch)
+        with self.store.read() as connection:
+            return connection.scalar(query)
+
+    def harvest(self, batch: str, after: int, page: int = 500) -> list[Harvested]:
+        """
+        Read settled items past *after*, with what became of them: a page of them, or
+        fewer where they are large.
+        """
+        query = (
+            sa.select(
+                items.c.item,
+                items.c.body,
+                item_results.c.result,
+                item_results.c.degraded,
+                item_troubles.c.cause,
+            )
+            .outerjoin(item_results, _same(item_results))
+            .outerjoin(
+                item_troubles,
+                _same(item_troubles) & item_troubles.c.dead_at.is_not(None),
+            )
+            .where(items.c.batch == batch, items.c.item > after)
+            .where(item_results.c.item.is_not(None) | item_troubles.c.item.is_not(None))
+            .order_by(items.c.item)
+            .limit(page)
+        )
+        found: list[Harvested] = []
+        room = PAGE_BYTES
+        with self.store.read() as connection:
+            for row in connection.execute(query).all():
+                body = unfold(connection, batch, row.body)
+                result = unfold(connection, batch, row.result or "")
+                found.append(_harvested(row, body, result))
+                room -= len(body) + len(result)
+                if room < 0:
+                    break
+        return found
+
+    def _whole(self, batch: str, text: str) -> str:
+        if not is_folded(text):
+            return text
+        with self.store.read() as connection:
+            return unfold(connection, batch, text)
+
+    def dead_letters(self, batch: str | None = None) -> Iterator[DeadLetter]:
+        """
+        Tell the items that were given up.
+        """
+        query = (
+            sa.select(item_troubles, items.c.body)
+            .join(items, _same(item_troubles))
+            .where(item_troubles.c.dead_at.is_not(None))
+            .order_by(item_troubles.c.batch, item_troubles.c.item)
+        )
+        if batch is not None:
+            query = query.where(item_troubles.c.batch == batch)
+        with self.store.read() as connection:
+            for row in connection.execute(query).all():
+                yield DeadLetter(
+                    row.batch,
+                    row.item,
+                    json.loads(unfold(connection, row.batch, row.body)),
+                    row.cause,
+                    row.failures,
+                    row.deaths,
+                    row.traceback,
+                )
+
+    def redrive(self, batch: str, item: int | None, cause: str | None) -> int:
+        """
+        Take dead letters back, all or those of one item or with *cause* in their
+        cause; returns how many.
+        """
+        chosen = [item_troubles.c.batch == batch, item_troubles.c.dead_at.is_not(None)]
+        if item is not None:
+            chosen.append(item_troubles.c.item == item)
+        if cause is not None:
+            chosen.append(item_troubles.c.cause.contains(cause, autoescape=True))
+        with self.store.write() as connection:
+            gone = connection.execute(sa.delete(item_troubles).where(*chosen)).rowcount
+            if gone:
+                line = sa.update(batches).where(batches.c.id == batch)
+                connection.execute(line.values(state=OPEN, finished_at=None))
+        return gone
+
+
+def _harvested(row: Any, body: str, result: str) -> Harvested:
+    return Harvested(
+        row.item,
+        json.loads(body),
+        json.loads(result) if result else None,
+        row.degraded,
+        None if result else row.cause,
+    )
+
+
+def _same(table: sa.Table) -> sa.ColumnElement[bool]:
+    """
+    The condition that a row of *table* belongs to an item.
+    """
+    return sa.and_(table.c.batch == items.c.batch, table.c.item == items.c.item)

@@ -1,0 +1,100 @@
+"""
+What the mesh can carry: an event must fit into one message.
+"""
+
+import zlib
+
+from outlast.contracts.errors import BadInputError
+from outlast.contracts.ids import Name
+from outlast.contracts.models import Mission
+from outlast.contracts.policies import MESH_EVENT_BYTES
+from outlast.contracts.reports import Report
+from outlast.contracts.text import digest
+from outlast.mesh.core.events import AnyFact, TaskFinished, TaskSubmitted, dumped
+
+# A run's id is the mission's with its epoch, and is a name too.
+ID_CHARS = 90
+
+
+def fits(fact: AnyFact) -> bool:
+    """
+    Say whether *fact* can be sent.
+    """
+    body = fact.model_dump_json().encode()
+    return len(body) <= MESH_EVENT_BYTES or len(_packed(body)) <= MESH_EVENT_BYTES
+
+
+def submission(mission: Mission, copies: int) -> TaskSubmitted:
+    """
+    Note that *mission* is asked for.
+
+    :raises BadInputError: when the mesh cannot carry it.
+    """
+    if len(mission.id) > ID_CHARS:
+        raise BadInputError(
+            f"mission id {mission.id!r} has {len(mission.id)} characters, in a mesh it "
+            f"may have {ID_CHARS}"
+        )
+    fact = TaskSubmitted(
+        task=mission.id,
+        # Each peer keeps it in its own store.
+        mission=dumped(mission.model_copy(update={"store": ""})),
+        digest=mission.digest(),
+        roles=roles_of(mission),
+        copies=copies,
+    )
+    if not fits(fact):
+        raise BadInputError(
+            f"mission {mission.id!r} is too large for a mesh: packed it may have "
+            f"{MESH_EVENT_BYTES} bytes; put what is large where all peers can read it"
+        )
+    return fact
+
+
+def roles_of(mission: Mission) -> list[list[Name]]:
+    """
+    List what the owner of *mission* must play, of each list one.
+    """
+    routes = {
+        tuple(mission.crew[each.role].routes)
+        if each.role in mission.crew
+        else (each.role,)
+        for each in mission.tasks
+        if each.required
+    }
+    return [list(each) for each in sorted(routes)]
+
+
+def finish(
+    task: str, epoch: int, owner: str, report: Report, knew: list[str]
+) -> TaskFinished:
+    """
+    Note how a run has ended; of a report that is too large, without its tasks.
+    """
+    fact = _finish(task, epoch, owner, report, knew)
+    if fits(fact):
+        return fact
+    bare = {
+        **fact.report,
+        "tasks": [],
+        "degraded": ["the report is in the owner's store"],
+    }
+    return fact.model_copy(update={"report": bare})
+
+
+def _finish(
+    task: str, epoch: int, owner: str, report: Report, knew: list[str]
+) -> TaskFinished:
+    return TaskFinished(
+        task=task,
+        epoch=epoch,
+        owner=owner,
+        status=report.status,
+        report=dumped(report),
+        digest=digest(report.model_dump_json()),
+        knew=knew,
+    )
+
+
+def _packed(body: bytes) -> bytes:
+    return zlib.compress(body, 1)

@@ -1,0 +1,248 @@
+"""
+The grow-only set of events, and how two copies of it become one.
+
+Merging is insert-or-ignore: commutative, associative and idempotent. Each copy has, of
+each origin, everything up to its head, save what was compacted away; what lies past a
+gap is not taken, so that a head never lies.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from pydantic import Field, model_validator
+
+from outlast.contracts.ids import Origin
+from outlast.contracts.wire import Contract
+from outlast.mesh.core.events import Event, Key, Seq
+
+SPAN_BYTES = 100  # about what a span takes besides its events
+
+# Of each origin the last sequence up to which everything is known.
+Vector = Mapping[str, int]
+
+
+def covers(mine: Vector, theirs: Vector) -> bool:
+    """
+    Say whether who has *mine* has all of *theirs*.
+    """
+    return all(mine.get(origin, 0) >= head for origin, head in theirs.items())
+
+
+def join(mine: Vector, theirs: Vector) -> dict[str, int]:
+    """
+    What two have together.
+    """
+    both = dict(mine)
+    for origin, head in theirs.items():
+        both[origin] = max(head, both.get(origin, 0))
+    return both
+
+
+def meet(vectors: Iterable[Vector]) -> dict[str, int]:
+    """
+    What all of them have.
+    """
+    first, *others = vectors
+    shared = {
+        origin: min([head, *(other.get(origin, 0) for other in others)])
+        for origin, head in first.items()
+    }
+    return {origin: head for origin, head in shared.items() if head}
+
+
+def summary(vector: Vector) -> str:
+    """
+    Fingerprint a vector, so that who has the same need not send it.
+    """
+    lines = "\n".join(f"{origin} {head}" for origin, head in sorted(vector.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()[:32]
+
+
+class Span(Contract):
+    """
+    All that is left of one origin's events past *after*, up to *up_to*: a number
+    between them that is not among the events was compacted away.
+    """
+
+    origin: Origin
+    after: int = Field(ge=0)
+    up_to: Seq
+    events: list[Event]
+
+    @model_validator(mode="after")
+    def _hold_together(self) -> "Span":
+        numbers = [each.seq for each in self.events]
+        if numbers != sorted(set(numbers)):
+            raise ValueError("events out of order")
+        if any(each.origin != self.origin for each in self.events):
+            raise ValueError("an event of another origin")
+        if self.after >= self.up_to or any(
+            not self.after < number <= self.up_to for number in numbers
+        ):
+            raise ValueError("an event outside its span")
+        return self
+
+
+@dataclass
+class Change:
+    """
+    What a merge has changed, for the durable log to follow in one transaction.
+
+    :param heads: of the origins that it touched.
+    :param floors: the last numbers that were compacted away, likewise.
+    """
+
+    events: list[Event] = field(default_factory=list)
+    dropped: list[Key] = field(default_factory=list)
+    heads: dict[str, int] = field(default_factory=dict)
+    floors: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: "Change") -> None:
+        """
+        Follow it up with *other*.
+        """
+        self.events += other.events
+        self.dropped += other.dropped
+        self.heads = join(self.heads, other.heads)
+        self.floors = join(self.floors, other.floors)
+
+    def __bool__(self) -> bool:
+        return bool(self.events or self.dropped or self.heads or self.floors)
+
+
+class EventSet:
+    """
+    One peer's copy of the log, in memory.
+    """
+
+    def __init__(
+        self,
+        events: Iterable[Event] = (),
+        heads: Vector | None = None,
+        floors: Vector | None = None,
+    ) -> None:
+        self.heads: dict[str, int] = dict(heads or {})
+        self.floors: dict[str, int] = dict(floors or {})
+        self._events: dict[str, dict[int, Event]] = {}
+        for each in events:
+            self._insert(each)
+            self.heads[each.origin] = max(each.seq, self.heads.get(each.origin, 0))
+
+    def __iter__(self) -> Iterator[Event]:
+        for of_one in self._events.values():
+            yield from of_one.values()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._events.values()))
+
+    def __contains__(self, key: Key) -> bool:
+        return key[1] in self._events.get(key[0], {})
+
+    def append(self, event: Event) -> Change:
+        """
+        Take the next event of an origin that is written here.
+        """
+        assert event.seq == self.heads.get(event.origin, 0) + 1
+        self._insert(event)
+        self.heads[event.origin] = event.seq
+        return Change(events=[event], heads={event.origin: event.seq})
+
+    def missing(self, theirs: Vector, most_bytes: int) -> tuple[list[Span], bool]:
+        """
+        Collect what who has *theirs* lacks, up to *most_bytes* but at least one event;
+        says also whether more is left.
+        """
+        spans: list[Span] = []
+        for origin in sorted(self.heads):
+            after = theirs.get(origin, 0)
+            if after >= self.heads[origin]:
+                continue
+            span = self._span(origin, after, most_bytes, at_least=not spans)
+            if span.up_to > after:
+                most_bytes -= SPAN_BYTES + sum(each.size for each in span.events)
+                spans.append(span)
+            if span.up_to < self.heads[origin] or most_bytes <= 0:
+                return spans, self._more(spans, theirs)
+        return spans, False
+
+    def merge(self, spans: Iterable[Span], rebuilding: bool = False) -> Change:
+        """
+        Insert what is new of *spans*; what was seen before is ignored, and what lies
+        past a gap is left for another time.
+
+        :param rebuilding: the spans come from a log that was compacted past what is
+            known here: what they do not hold is dropped here too.
+        """
+        change = Change()
+        for span in spans:
+            if span.after > self.heads.get(span.origin, 0):
+                continue
+            if rebuilding:
+                change.add(self._drop_unnamed(span))
+            change.add(self._merge(span))
+        return change
+
+    def drop(self, keys: Iterable[Key]) -> Change:
+        """
+        Compact *keys* away; who lacks one of them must rebuild.
+        """
+        change = Change()
+        for origin, seq in keys:
+            if self._events.get(origin, {}).pop(seq, None) is not None:
+                change.dropped.append((origin, seq))
+                change.floors = join(change.floors, {origin: seq})
+        self.floors = join(self.floors, change.floors)
+        return change
+
+    def _insert(self, event: Event) -> None:
+        self._events.setdefault(event.origin, {})[event.seq] = event
+
+    def _more(self, spans: list[Span], theirs: Vector) -> bool:
+        sent = {span.origin: span.up_to for span in spans}
+        return not covers(join(theirs, sent), self.heads)
+
+    def _span(self, origin: str, after: int, most_bytes: int, at_least: bool) -> Span:
+        found: list[Event] = []
+        held = self._events.get(origin, {})
+        up_to = self.heads[origin]
+        for seq in sorted(each for each in held if each > after):
+            each = held[seq]
+            if each.size > most_bytes and (found or not at_least):
+                up_to = seq - 1
+                break
+            most_bytes -= each.size
+            found.append(each)
+        return Span.model_construct(
+            origin=origin, after=after, up_to=up_to, events=found
+        )
+
+    def _merge(self, span: Span) -> Change:
+        head = self.heads.get(span.origin, 0)
+        if span.up_to <= head:
+            return Change()
+        # Below the head lies what is known, or was and is compacted away.
+        fresh = [each for each in span.events if each.seq > head]
+        for each in fresh:
+            self._insert(each)
+        self.heads[span.origin] = span.up_to
+        change = Change(events=fresh, heads={span.origin: span.up_to})
+        known = {each.seq for each in fresh}
+        hole = span.up_to
+        while hole in known:
+            hole -= 1
+        if hole > head:
+            change.floors = {span.origin: hole}
+            self.floors = join(self.floors, change.floors)
+        return change
+
+    def _drop_unnamed(self, span: Span) -> Change:
+        named = {each.seq for each in span.events}
+        held = self._events.get(span.origin, {})
+        return self.drop(
+            [
+                (span.origin, seq)
+                for seq in sorted(held)
+                if span.after < seq <= span.up_to and seq not in named
+            ]
+        )

@@ -1,0 +1,102 @@
+"""
+The durable copy of the log, in the peer's store. It follows the core's: insert or
+ignore, so what was half done before a death may be done again.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from outlast.mesh.core.events import Event, Key
+from outlast.mesh.core.replicated_log import Change, EventSet
+from outlast.store.database import Store
+from outlast.store.schema import mesh_events, mesh_origins
+from outlast.store.upsert import insert
+
+ROWS = 500  # of one statement
+
+
+class EventLog:
+    """
+    The log of one peer in *store*. Methods block; call them through `Store.run`.
+
+    A store that several peers share has the log of each under its name.
+    """
+
+    def __init__(self, store: Store, peer: str) -> None:
+        self._store = store
+        self._peer = peer
+
+    def load(self) -> EventSet:
+        """
+        Read all of it.
+        """
+        events, origins = mesh_events.c, mesh_origins.c
+        with self._store.read() as connection:
+            rows = connection.execute(
+                sa.select(events.origin, events.seq, events.at_s, events.body)
+                .where(events.peer == self._peer)
+                .order_by(events.origin, events.seq)
+            ).all()
+            heads = connection.execute(
+                sa.select(origins.origin, origins.head, origins.floor).where(
+                    origins.peer == self._peer
+                )
+            ).all()
+        return EventSet(
+            [Event.model_construct(**row._mapping) for row in rows],
+            {row.origin: row.head for row in heads},
+            {row.origin: row.floor for row in heads if row.floor},
+        )
+
+    def record(self, change: Change) -> None:
+        """
+        Follow *change*, durably.
+        """
+        rows = [{"peer": self._peer, **each.model_dump()} for each in change.events]
+        with self._store.write() as connection:
+            for start in range(0, len(rows), ROWS):
+                line = insert(mesh_events).values(rows[start : start + ROWS])
+                connection.execute(line.on_conflict_do_nothing())
+            if change.dropped:
+                connection.execute(DROP, [self._row(key) for key in change.dropped])
+            heads = self._heads(change)
+            if heads:
+                connection.execute(RAISE, heads)
+
+    def _row(self, key: Key) -> dict[str, Any]:
+        return {"of": self._peer, "its_origin": key[0], "its_seq": key[1]}
+
+    def _heads(self, change: Change) -> list[dict[str, Any]]:
+        return [
+            {
+                "peer": self._peer,
+                "origin": origin,
+                "head": change.heads.get(origin, 0),
+                "floor": change.floors.get(origin, 0),
+            }
+            for origin in sorted({*change.heads, *change.floors})
+        ]
+
+
+DROP = sa.delete(mesh_events).where(
+    mesh_events.c.peer == sa.bindparam("of"),
+    mesh_events.c.origin == sa.bindparam("its_origin"),
+    mesh_events.c.seq == sa.bindparam("its_seq"),
+)
+
+
+def _higher(new: sa.ColumnElement[int], old: sa.Column[int]) -> sa.ColumnElement[int]:
+    return sa.case((new > old, new), else_=old)
+
+
+_row = insert(mesh_origins).values(
+    {name: sa.bindparam(name) for name in ("peer", "origin", "head", "floor")}
+)
+RAISE = _row.on_conflict_do_update(
+    index_elements=["peer", "origin"],
+    set_={
+        "head": _higher(_row.excluded.head, mesh_origins.c.head),
+        "floor": _higher(_row.excluded.floor, mesh_origins.c.floor),
+    },
+)

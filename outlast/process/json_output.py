@@ -1,0 +1,64 @@
+"""
+What a process says in JSON on standard output, whatever else is printed there: the one
+object of a command with --json, or lines for the process that started it.
+
+A process that imports agents' modules cannot know what these print, then or later from
+a thread of theirs. It keeps standard output for its answer; all else that is written
+there goes to standard error.
+"""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+from outlast.process.safe_output import SafeStream
+
+STDOUT, STDERR = 1, 2
+
+_kept: list[TextIO] = []
+
+
+def keep_for_answer() -> None:
+    """
+    Keep standard output for the answer, from now on.
+    """
+    if _kept or not isinstance(sys.stdout, io.TextIOWrapper):
+        return  # closed, or captured by a test
+    sys.stdout.flush()
+    kept = open(  # noqa: SIM115 - for as long as the process lives
+        os.dup(STDOUT), "w", encoding=sys.stdout.encoding, errors="replace"
+    )
+    # The old one too: it would close the descriptor with itself.
+    _kept.extend([SafeStream(kept), sys.stdout])
+    os.dup2(STDERR, STDOUT)
+    sys.stdout = sys.stderr
+
+
+def answering() -> TextIO:
+    """
+    Find the stream that the answer goes to.
+    """
+    return _kept[0] if _kept else sys.stdout
+
+
+def answer(value: Any) -> None:
+    """
+    Print *value* as one line of JSON.
+    """
+    print(json.dumps(value), file=answering(), flush=True)
+
+
+def answer_with(value: dict[str, Any], name: str, rows: Iterable[Any]) -> None:
+    """
+    Print *value* and, in its field *name*, the *rows* as one line of JSON; one row at a
+    time, since all of them may be more than memory holds.
+    """
+    out, apart = answering(), ""
+    out.write(json.dumps(value)[:-1] + f', "{name}": [')
+    for row in rows:
+        out.write(apart + json.dumps(row))
+        apart = ", "
+    print("]}", file=out, flush=True)

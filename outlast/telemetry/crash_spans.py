@@ -1,0 +1,167 @@
+"""
+Spans that a process could not end: noted in a file as they begin, ended by the fleet's
+parent when the process has died.
+
+A span is sent when it ends. A SIGKILL would therefore take along the very attempt that
+it hit, and with it the parent of everything that this attempt had told before.
+"""
+
+import fcntl
+import json
+import os
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from outlast.store.private import open_private, own_folder
+from outlast.telemetry.masking import masked_attributes
+
+# Beyond what is under way: past it the file is written anew with only that.
+FILE_BYTES = 256 * 1024
+# What an agent says of a span of its own may be large: then that is not noted.
+LINE_BYTES = 8 * 1024
+
+SAMPLED = trace.TraceFlags(trace.TraceFlags.SAMPLED)
+
+
+class Unended(SpanProcessor):
+    """
+    Notes spans under way in the file at *path*, on which this process has a lock.
+
+    A line begins a span, or says more of it; one with the bare id ends it. Each is one
+    write, which the kernel keeps whatever happens to the process.
+    """
+
+    def __init__(self, path: Path, resource: Resource) -> None:
+        own_folder(path.parent)
+        self._path = path
+        self._head = _line(dict(resource.attributes or {}))
+        self._under_way: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+        self._file, self._bytes, self._limit = self._write_anew()
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        self.note(span)
+
+    def note(self, span: trace.Span) -> None:
+        """
+        Note that *span* is under way, and what is known of it by now.
+        """
+        if isinstance(span, Span) and span.get_span_context().trace_flags.sampled:
+            line = _noted(span)
+            with self._lock:
+                self._under_way[_id_of(span)] = line
+                self._write(line)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        with self._lock:
+            if self._under_way.pop(_id_of(span), None) is not None:
+                self._write(_line(_id_of(span)))
+
+    def _write(self, line: bytes) -> None:
+        with suppress(OSError):  # a full disk must be nobody's failure here
+            self._bytes += os.write(self._file, line)
+            if self._bytes > self._limit:
+                last = self._file
+                self._file, self._bytes, self._limit = self._write_anew()
+                os.close(last)
+
+    def _write_anew(self) -> tuple[int, int, int]:
+        """
+        Put a file with only what is under way in the place of the last one; returns
+        it, its size, and that from which on it is to be written anew.
+        """
+        fresh = self._path.with_suffix(".new")
+        file = open_private(fresh, os.O_TRUNC | os.O_WRONLY)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        body = self._head + b"".join(self._under_way.values())
+        size = os.write(file, body)
+        fresh.replace(self._path)
+        return file, size, FILE_BYTES + 2 * size
+
+
+def left_unended(path: Path, cause: str) -> list[ReadableSpan]:
+    """
+    Take the file at *path* away and end now, as failed of *cause*, each span that was
+    under way in its process; nothing while that lives.
+    """
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return []
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            path.unlink()
+            return _ended_now(file.read().splitlines(), cause)
+    return []
+
+
+def _ended_now(lines: list[bytes], cause: str) -> list[ReadableSpan]:
+    resource: Resource | None = None
+    under_way: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        with suppress(ValueError):  # the last one may be cut off
+            told = json.loads(line)
+            if resource is None:
+                resource = Resource(told)
+            elif isinstance(told, str):
+                under_way.pop(told, None)
+            else:
+                under_way[told["id"]] = told
+    now = time.time_ns()
+    return [_ended(told, resource, cause, now) for told in under_way.values()]
+
+
+def _ended(
+    told: dict[str, Any], resource: Resource | None, cause: str, now: int
+) -> ReadableSpan:
+    return ReadableSpan(
+        name=told["name"],
+        context=_context(told["trace"], told["id"]),
+        parent=_context(told["trace"], told["parent"]) if told["parent"] else None,
+        resource=resource,
+        attributes=told.get("attributes"),
+        kind=trace.SpanKind[told["kind"]],
+        status=trace.Status(trace.StatusCode.ERROR, cause),
+        start_time=told["start"],
+        end_time=now,
+        instrumentation_scope=InstrumentationScope(told["scope"]),
+    )
+
+
+def _context(of_trace: str, of_span: str) -> trace.SpanContext:
+    return trace.SpanContext(int(of_trace, 16), int(of_span, 16), False, SAMPLED)
+
+
+def _noted(span: Span) -> bytes:
+    """
+    Write down what it takes to end *span* elsewhere.
+    """
+    scope = span.instrumentation_scope
+    told = {
+        "id": _id_of(span),
+        "trace": trace.format_trace_id(span.get_span_context().trace_id),
+        "parent": trace.format_span_id(span.parent.span_id) if span.parent else None,
+        "name": span.name,
+        "kind": span.kind.name,
+        "scope": scope.name if scope else "",
+        "start": span.start_time,
+    }
+    whole = _line({**told, "attributes": masked_attributes(span.attributes)})
+    return whole if len(whole) <= LINE_BYTES else _line(told)
+
+
+def _id_of(span: ReadableSpan) -> str:
+    return trace.format_span_id(span.context.span_id)
+
+
+def _line(value: Any) -> bytes:
+    return json.dumps(value, default=str).encode() + b"\n"

@@ -1,0 +1,149 @@
+"""
+Spans and metrics on their way to an OTLP receiver, by HTTP.
+
+Imported only where the environment asks for telemetry. Everything here is as the
+OTEL_* variables say, but for a short delay: a killed process takes along what it has
+not sent yet.
+"""
+
+import logging
+import os
+import socket
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from opentelemetry import metrics, trace
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from outlast.contracts.text import shorten
+from outlast.telemetry import spans
+from outlast.telemetry.crash_spans import Unended, left_unended
+from outlast.telemetry.masking import Masking
+from outlast.telemetry.setup import METRICS, TRACES
+from outlast.telemetry.temporal_tracing import Told
+
+# How long an ended span waits for others before they are sent together.
+DELAY_MS = 200.0
+DELAY = "OTEL_BSP_SCHEDULE_DELAY"
+
+LINE_CHARS = 300
+
+# Whose complaints are those of a receiver that is away.
+SENDERS = (
+    "opentelemetry.exporter",
+    "opentelemetry.sdk._shared_internal",
+    "opentelemetry.sdk.metrics._internal.export",
+)
+
+logger = logging.getLogger("outlast.runtime")
+
+
+class Sending:
+    """
+    Sends *signals* from here on, as the process *kind*.
+    """
+
+    def __init__(self, kind: str, signals: list[str], unended: Path | None) -> None:
+        self.signals = signals
+        self.providers: list[TracerProvider | MeterProvider] = []
+        self._ended: BatchSpanProcessor | None = None
+        _complain_once()
+        resource = _resource(kind)
+        # All is made, and may be refused, before any of it is put to use.
+        noted = Unended(unended, resource) if unended and TRACES in signals else None
+        tracers = self._tracers(resource, noted) if TRACES in signals else None
+        meters = self._meters(resource) if METRICS in signals else None
+        if tracers is not None:
+            trace.set_tracer_provider(tracers)
+            spans.listen(Told(tracers.get_tracer("outlast"), noted))
+        if meters is not None:
+            metrics.set_meter_provider(meters)
+
+    def end_for_dead(self, unended: Path, cause: str) -> None:
+        """
+        End the spans that a dead process had under way.
+        """
+        if self._ended is not None:
+            for each in left_unended(unended, cause):
+                self._ended.on_end(each)
+
+    def _tracers(self, resource: Resource, noted: Unended | None) -> TracerProvider:
+        made = TracerProvider(resource=resource, shutdown_on_exit=False)
+        delay_ms = None if DELAY in os.environ else DELAY_MS
+        self._ended = BatchSpanProcessor(
+            Masking(OTLPSpanExporter()), schedule_delay_millis=delay_ms
+        )
+        made.add_span_processor(self._ended)
+        if noted is not None:
+            made.add_span_processor(noted)
+        self.providers.append(made)
+        return made
+
+    def _meters(self, resource: Resource) -> MeterProvider:
+        reader = PeriodicExportingMetricReader(OTLPMetricExporter())
+        made = MeterProvider([reader], resource, shutdown_on_exit=False)
+        self.providers.append(made)
+        return made
+
+
+def preload() -> None:
+    """
+    Have the exporters import what they import when they are made.
+    """
+    OTLPSpanExporter()
+
+
+def _resource(kind: str) -> Resource:
+    """
+    Say who is sending; the environment's words win.
+    """
+    host, pid = socket.gethostname(), os.getpid()
+    ours: dict[str, str | int] = {
+        "service.name": "outlast",
+        "service.version": _version(),
+        "service.instance.id": f"{pid}@{host}:{kind}",
+        "host.name": host,
+        "process.pid": pid,
+        "outlast.process": kind,
+    }
+    told = OTELResourceDetector().detect().attributes or {}
+    unsaid = {name: value for name, value in ours.items() if name not in told}
+    return Resource.create(unsaid)
+
+
+def _version() -> str:
+    try:
+        return version("outlast")
+    except PackageNotFoundError:
+        return "source"  # run from a checkout
+
+
+class _Once(logging.Handler):
+    """
+    Says the first complaint in one line and swallows the others.
+    """
+
+    told = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self.told:
+            self.told = True
+            words = shorten(record.getMessage(), LINE_CHARS)
+            logger.warning("telemetry.unsent: %s", words)
+
+
+def _complain_once() -> None:
+    """
+    Let a receiver that is away cost one line, whoever notices it how often.
+    """
+    once = _Once(logging.WARNING)
+    for name in SENDERS:
+        sender = logging.getLogger(name)
+        sender.addHandler(once)
+        sender.propagate = False

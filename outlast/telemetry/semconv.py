@@ -1,0 +1,34 @@
+"""
+The names that OpenTelemetry gives to what agents and models do.
+
+The conventions are in development and have moved out of the packaged ones, whose
+constants are deprecated: these are the specification's words, in this one place.
+"""
+
+from outlast.telemetry.spans import Attributes
+
+OPERATION_NAME = "gen_ai.operation.name"
+AGENT_NAME = "gen_ai.agent.name"
+AGENT_VERSION = "gen_ai.agent.version"
+
+# For an agent that asks a model: on the span around each call.
+PROVIDER_NAME = "gen_ai.provider.name"
+REQUEST_MODEL = "gen_ai.request.model"
+RESPONSE_MODEL = "gen_ai.response.model"
+INPUT_TOKENS = "gen_ai.usage.input_tokens"
+OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+
+# Operations; a span is called after its operation and what that is done to.
+INVOKE_AGENT = "invoke_agent"
+CHAT = "chat"
+
+
+def invoking(role: str, version: int) -> Attributes:
+    """
+    Say which agent is called.
+    """
+    return {
+        OPERATION_NAME: INVOKE_AGENT,
+        AGENT_NAME: role,
+        AGENT_VERSION: str(version),
+    }

@@ -1,0 +1,136 @@
+"""
+Telemetry, where the OTEL_* environment asks for it: silent and free otherwise.
+
+Nothing of OpenTelemetry is imported before it is asked for. `begin` starts threads, so
+it is for processes that fork no more: never for a zygote. Telemetry is never why work
+stops: what is wrong with it is said in one line.
+"""
+
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from outlast.telemetry.otlp import Sending
+
+TRACES = "TRACES"
+METRICS = "METRICS"
+
+# How long an end may wait for the receiver.
+FLUSH_S = 0.3
+
+logger = logging.getLogger("outlast.runtime")
+
+_begun: list["Sending"] = []
+
+
+def wanted(signal: str) -> bool:
+    """
+    Say whether the environment asks for *signal*, TRACES or METRICS.
+    """
+    if _said("OTEL_SDK_DISABLED") == "true":
+        return False
+    exporter = _said(f"OTEL_{signal}_EXPORTER")
+    if exporter:
+        return exporter == "otlp"
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+    return any(_said(name) for name in endpoints)
+
+
+def begin(kind: str, unended: Path | None = None) -> None:
+    """
+    Send what the environment asks for, as the process *kind*.
+
+    :param unended: where to note spans under way, for whoever finds this process dead.
+    """
+    signals = [signal for signal in (TRACES, METRICS) if wanted(signal)]
+    if not signals or _begun or not _speaks(signals):
+        return
+    try:
+        from outlast.telemetry.otlp import Sending
+
+        _begun.append(Sending(kind, signals, unended))
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        logger.warning("telemetry.off: %s", error)
+
+
+def end() -> None:
+    """
+    Send what is left, as far as the receiver takes it in time.
+    """
+    closing = [
+        threading.Thread(target=provider.shutdown, daemon=True)
+        for sending in _begun
+        for provider in sending.providers
+    ]
+    _begun.clear()
+    deadline = time.monotonic() + FLUSH_S
+    for each in closing:
+        each.start()
+    for each in closing:
+        each.join(max(0.0, deadline - time.monotonic()))
+
+
+def preload() -> None:
+    """
+    Import what `begin` needs, without a thread: in a zygote, before it forks.
+    """
+    if wanted(TRACES) or wanted(METRICS):
+        try:
+            from outlast.telemetry.otlp import preload as load
+
+            load()
+        except (ImportError, RuntimeError, ValueError) as error:
+            logger.debug("telemetry.not_preloaded: %s", error)  # `begin` will say it
+
+
+def interceptors() -> list[Any]:
+    """
+    Make what a Temporal client needs for one trace through all processes.
+
+    Not only after `begin`: who starts missions from a program of their own may have
+    set up OpenTelemetry themselves.
+    """
+    if not wanted(TRACES):
+        return []
+    try:
+        from outlast.telemetry.temporal_tracing import Tracing
+    except (ImportError, ValueError) as error:
+        logger.debug("telemetry.not_traced: %s", error)
+        return []
+    return [Tracing()]
+
+
+def end_for_dead(unended: Path, cause: str) -> None:
+    """
+    End the spans that a process, dead of *cause*, had under way.
+    """
+    for sending in _begun:
+        sending.end_for_dead(unended, cause)
+
+
+def measures() -> bool:
+    """
+    Say whether metrics are sent from here.
+    """
+    return any(METRICS in sending.signals for sending in _begun)
+
+
+def _speaks(signals: list[str]) -> bool:
+    """
+    Say whether what is asked for is what we speak; gRPC is not.
+    """
+    names = [f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL" for signal in signals]
+    for name in [*names, "OTEL_EXPORTER_OTLP_PROTOCOL"]:
+        if _said(name) not in ("", "http/protobuf"):
+            told = "only http/protobuf is spoken here"
+            logger.warning("telemetry.off: %s=%s, %s", name, _said(name), told)
+            return False
+    return True
+
+
+def _said(name: str) -> str:
+    return os.environ.get(name, "").strip().lower()

@@ -1,0 +1,183 @@
+"""
+Start a batch, feed it item by item, and wait for its end.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from pydantic import ValidationError
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.service import RPCError
+
+from outlast.agents.agent_loading import load
+from outlast.agents.registry import Agent
+from outlast.contracts.batches import Batch, BatchReport, PoolState, batch_report_in
+from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
+from outlast.contracts.ids import MISSIONS_QUEUE
+from outlast.contracts.policies import SHIPPED, timing_of
+from outlast.ledger.batches import Batches
+from outlast.ledger.items import Items
+from outlast.ledger.missions import Books
+from outlast.settings import settings
+from outlast.store.database import Store
+from outlast.store.outages import passes
+from outlast.temporal.connect import where_is
+from outlast.temporal.item_source import Coming, Given
+from outlast.temporal.missions import (
+    AGAIN_S,
+    HAND_OVER_LIMIT_S,
+    refuse_too_many,
+    refuse_unless_it_goes_on,
+)
+
+# How often the pool is told of new items.
+WAKE_S = 0.5
+
+
+def agent_of(role: str) -> Agent:
+    """
+    Find the agent that plays *role*.
+
+    :raises BadInputError: when there is none.
+    """
+    agents = load(settings().modules)
+    if role not in agents:
+        raise BadInputError(
+            f"no agent plays {role!r}; there are {', '.join(sorted(agents))}; "
+            "set OUTLAST_AGENTS to the module that has it"
+        )
+    return agents[role]
+
+
+def resolve(role: str, name: str, tenant: str, store: Store) -> Batch:
+    """
+    Make the batch of *name* for the agent that plays *role*.
+
+    :raises BadInputError: when no agent plays it, or the id is a mission's.
+    """
+    policy = agent_of(role).policy
+    if Books(store).find(name) is not None:
+        raise BadInputError(f"{name!r} is a mission's id; choose another one")
+    try:
+        return Batch(
+            id=name,
+            role=role,
+            tenant=tenant,
+            policy=policy,
+            store=store.id,
+            heartbeat_timeout_s=timing_of(store.one_host).heartbeat_timeout_s,
+        )
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise BadInputError(f"the batch's {fault['loc'][0]}: {fault['msg']}") from None
+
+
+@dataclass
+class StartedBatch:
+    """
+    A batch that the store has.
+    """
+
+    batch: Batch
+    client: Client
+    store: Store
+
+    @property
+    def handle(self) -> WorkflowHandle[Any, BatchReport]:
+        return self.client.get_workflow_handle(self.batch.id, result_type=BatchReport)
+
+    async def feed(
+        self, given: Iterable[Given], tell: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """
+        Put items into the store as they come, have the pool work on them meanwhile,
+        and say when there are no more. *tell* hears how many have come.
+        """
+        came = Coming(given)
+        count, told, woken_at = 0, 0, 0.0
+        while (chunk := await asyncio.to_thread(came.next)) is not None:
+            if chunk:
+                await asyncio.to_thread(self._add, chunk)
+                count += len(chunk)
+                tell(count)
+            if count > told and time.monotonic() - woken_at > WAKE_S:
+                await wake(self.client, self.batch)
+                told, woken_at = count, time.monotonic()
+        await asyncio.to_thread(Batches(self.store).seal, self.batch.id)
+        await wake(self.client, self.batch)
+
+    def _add(self, chunk: list[Given]) -> None:
+        rows = [(each.body, each.fault) for each in chunk]
+        Items(self.store).add(self.batch.id, rows)
+
+    async def report(self) -> BatchReport:
+        """
+        Wait for the end, through any number of server restarts.
+
+        :raises RefusedError: when its workflow was ended in Temporal, by others.
+        """
+        ended = ""
+        while True:
+            try:
+                return await self.handle.result()
+            except WorkflowFailureError as error:
+                report = batch_report_in(error.cause)
+                if report is not None:
+                    return report
+                given = self.handle, self.batch.id, ended
+                ended = await refuse_unless_it_goes_on(*given)
+            except RPCError as error:
+                if not passes(error.status.name):
+                    raise OutlastError(
+                        f"batch {self.batch.id}: {error.message}"
+                    ) from error
+                await asyncio.sleep(AGAIN_S)
+
+
+async def wake(client: Client, batch: Batch) -> None:
+    """
+    Start the batch's pool, or tell the one that runs to look again.
+
+    :raises UnavailableError: when no server takes it.
+    """
+    deadline = asyncio.get_running_loop().time() + HAND_OVER_LIMIT_S
+    while True:
+        try:
+            await client.start_workflow(
+                "Pool",
+                PoolState(batch=batch),
+                id=batch.id,
+                task_queue=MISSIONS_QUEUE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                task_timeout=timedelta(seconds=SHIPPED.workflow_task_s),
+                static_summary=f"batch for {batch.role}",
+                start_signal="wake",
+            )
+        except RPCError as error:
+            late = asyncio.get_running_loop().time() > deadline
+            if late or not passes(error.status.name):
+                raise UnavailableError(
+                    f"Temporal at {where_is(client)} did not take the batch: "
+                    f"{error.message}"
+                ) from error
+            await asyncio.sleep(AGAIN_S)
+        else:
+            return
+
+
+def open_batch(batch: Batch, store: Store) -> None:
+    """
+    Enter *batch* in the store, or open it again for more items.
+
+    :raises BadInputError: when too many missions and batches are open already.
+    """
+    batches = Batches(store)
+    if batches.find(batch.id) is None:
+        refuse_too_many(store)
+    batches.open(batch)

@@ -1,0 +1,190 @@
+"""
+The one way to a Temporal server: the SDK's own environment and profiles.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import socket
+from datetime import timedelta
+from typing import Any
+
+from temporalio.client import Client, KeepAliveConfig
+from temporalio.envconfig import ClientConfig
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+
+from outlast.contracts.errors import BadInputError, UnavailableError
+from outlast.contracts.policies import SIGN_S
+from outlast.settings import Settings
+from outlast.telemetry import setup
+from outlast.temporal.conversion import CONVERTER
+
+# A cut link is noticed after 5 s of silence and 5 s without an answer; the SDK's
+# own 30 s and 15 s would leave a worker talking to nobody for most of a minute.
+KEEP_ALIVE = KeepAliveConfig(interval_millis=5_000, timeout_millis=5_000)
+
+# How often a worker tells the server that it lives: `outlast workers` lists them,
+# and the lookout takes a role for lost without such signs.
+WORKER_SIGN = timedelta(seconds=SIGN_S)
+
+AGAIN_S = 0.2
+
+# As the SDK has it; and without its lines on calls that it tries again.
+LOUD = TelemetryFilter(core_level="WARN", other_level="ERROR").formatted()
+QUIET = f"{LOUD},temporalio_client::retry=off"
+
+logger = logging.getLogger("outlast.runtime")
+
+
+async def connect(
+    address: str | None = None, identity: str | None = None, *, quiet: bool = False
+) -> Client:
+    """
+    Connect to *address*, or to where the TEMPORAL_* environment says; never to the
+    usual port unasked.
+
+    :param quiet: for a process whose user is told in our own words that the server is
+        away; counts from the first connection of a process.
+    :raises UnavailableError: when nobody answers there, with what to do.
+    """
+    config = configuration(address)
+    if not config.get("target_host"):
+        raise UnavailableError("no Temporal is named: set TEMPORAL_ADDRESS")
+    if identity is not None:
+        config["identity"] = identity
+    try:
+        return await Client.connect(
+            **config,
+            data_converter=CONVERTER,
+            keep_alive_config=KEEP_ALIVE,
+            runtime=_runtime(quiet),
+            interceptors=setup.interceptors(),
+        )
+    except (RuntimeError, OSError) as error:
+        raise UnavailableError(
+            f"no Temporal answers at {config['target_host']}: start one with "
+            "`outlast dev` or set TEMPORAL_ADDRESS"
+        ) from error
+
+
+async def connect_patiently(stop: asyncio.Event, identity: str) -> Client | None:
+    """
+    Connect as soon as the server answers: its absence is no reason to die. None when
+    *stop* was set before.
+    """
+    told = False
+    while not stop.is_set():
+        try:
+            return await connect(identity=identity)
+        except UnavailableError as error:
+            if not told:
+                logger.warning("server.away: %s", error)
+            told = True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), AGAIN_S)
+    return None
+
+
+def configuration(address: str | None = None) -> dict[str, Any]:
+    """
+    Load how to connect: *address* wins over the environment and its profile.
+    """
+    try:
+        config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
+    except (RuntimeError, ValueError, OSError) as error:
+        raise BadInputError(f"the TEMPORAL_* configuration: {error}") from None
+    if address is not None:
+        config["target_host"] = address
+    return config
+
+
+def named() -> str | None:
+    """
+    Say which Temporal the environment or its profile names, if any.
+    """
+    return configuration().get("target_host") or None
+
+
+def where_is(client: Client) -> str:
+    """
+    Say at which address *client* has its Temporal.
+    """
+    return client.service_client.config.target_host
+
+
+def refuse_two_hosts(chosen: Settings, address: str | None = None) -> None:
+    """
+    Make sure that all who use the store are where it is: a file serves one host.
+
+    :param address: of the Temporal, or None for what the environment says.
+    :raises BadInputError: when a file is the store and the Temporal is elsewhere.
+    """
+    if chosen.database_url is not None or chosen.single_host:
+        return
+    target = address or named()
+    if target is not None and not on_loopback(target):
+        raise BadInputError(
+            f"Temporal at {target} is not on this machine, but the store is a file "
+            "here: set OUTLAST_DATABASE_URL, or, if all starters and workers run on "
+            "this one host, OUTLAST_SINGLE_HOST=true (outlast-worker --single-host)"
+        )
+
+
+def on_loopback(address: str) -> bool:
+    """
+    Say whether *address* (host:port) can only be on this machine.
+
+    A name is if all that it resolves to is. A wildcard such as 0.0.0.0 is not, nor is
+    this machine's address in its network, at which other hosts' workers would poll.
+    """
+    host = _host(address)
+    try:
+        return _loops(host)
+    except ValueError:
+        pass  # a name
+    try:
+        found = socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError):
+        return False
+    return all(_loops(str(where[0])) for *_, where in found)
+
+
+def _host(address: str) -> str:
+    """
+    Cut the port off *address*; an IPv6 address with a port is in brackets.
+    """
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0] if address.count(":") == 1 else address
+
+
+def _loops(host: str) -> bool:
+    """
+    Say whether the IP address *host* is a loopback one, also as IPv4 within IPv6.
+
+    :raises ValueError: when it is none.
+    """
+    found = ipaddress.ip_address(host)
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
+
+
+_made: list[Runtime] = []
+
+
+def _runtime(quiet: bool) -> Runtime:
+    if not _made:
+        logs = LoggingConfig(filter=QUIET if quiet else LOUD)
+        setup = TelemetryConfig(logging=logs)
+        _made.append(Runtime(telemetry=setup, worker_heartbeat_interval=WORKER_SIGN))
+    return _made[0]
+
+
+def is_cancelled() -> bool:
+    """
+    Say whether the task under way is being cancelled: the client has one word for that
+    and for a limit that has passed.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

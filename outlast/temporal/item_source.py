@@ -1,0 +1,258 @@
+"""
+Where items come from: JSON lines in a file or through a pipe, or the files of a
+folder. They are read one after the other, never all at once.
+"""
+
+import json
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from outlast.contracts.errors import BadInputError
+from outlast.contracts.sizes import KIB, LARGEST_BYTES, MIB
+from outlast.contracts.text import shorten
+
+# Items that are written at once as they come in, how large they are together, and how
+# long they wait for company.
+CHUNK = 1_000
+CHUNK_CHARS = 8 * MIB
+LINGER_S = 0.1
+
+# Says why an item, which is given with its JSON, does not fit its agent.
+FaultOf = Callable[[Any, str], str | None]
+
+# An item's JSON, in the one way that tells it from others.
+_canonical = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), allow_nan=False
+).encode
+
+
+def fits(item: Any, text: str) -> None:
+    """
+    Find nothing wrong with *item*.
+    """
+
+
+class Given(NamedTuple):
+    """
+    An item as it came: its canonical JSON, or why it is none.
+    """
+
+    body: str
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """
+    Where items come from; *items* may be read more than once unless it is a pipe.
+    """
+
+    name: str
+    total: int | None  # None for a pipe: known when it ends
+    items: Callable[[], Iterator[Given]]
+
+
+def source(
+    where: str, fault_of: FaultOf = fits, largest: int = LARGEST_BYTES
+) -> Source:
+    """
+    Find the items at *where*: a file of JSON lines, a folder, or - for standard input.
+
+    :param fault_of: says why an item does not fit its agent. What comes through a pipe
+        is a dead letter then, since others may be at work already.
+    :raises BadInputError: naming the first line that is no item, or does not fit.
+    """
+    if where == "-":
+        name = "standard input"
+        read = partial(read_lines, sys.stdin.buffer, name, fault_of, largest)
+        return Source(name, None, read)
+    path = Path(where).expanduser()
+    if path.is_dir():
+        return _folder(path, fault_of)
+    try:
+        with path.open("rb") as file:
+            total = check(read_lines(file, where, fault_of, largest))
+    except OSError as error:
+        raise BadInputError(f"{where} cannot be read: {error.strerror}") from None
+    if not total:
+        raise BadInputError(f"{where} holds no items")
+    return Source(where, total, lambda: _read_file(path, largest))
+
+
+def _read_file(path: Path, largest: int) -> Iterator[Given]:
+    with path.open("rb") as file:
+        yield from read_lines(file, str(path), largest=largest)
+
+
+def _folder(path: Path, fault_of: FaultOf) -> Source:
+    """
+    Make each file below *path* an item.
+    """
+    try:
+        files = _files_below(path.resolve(strict=True))
+    except OSError as error:
+        named = error.filename or path
+        raise BadInputError(f"{named} cannot be read: {error.strerror}") from None
+    if not files:
+        raise BadInputError(f"{path} holds no file")
+    items = [{"path": str(each)} for each in files]
+    fault = fault_of(items[0], json.dumps(items[0]))
+    if fault is not None:
+        raise BadInputError(f"the files of {path} become items, each a path: {fault}")
+    bodies = [json.dumps(each) for each in items]
+    return Source(str(path), len(bodies), lambda: (Given(each) for each in bodies))
+
+
+def _files_below(root: Path) -> list[Path]:
+    """
+    List the files below *root* in the same order on every run: without hidden ones,
+    and without links that lead outside.
+
+    :raises OSError: when a folder cannot be read, rather than leave its files out.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    found = []
+    for folder, inner, names in os.walk(root, onerror=fail):
+        inner[:] = [each for each in inner if not each.startswith(".")]
+        files = [Path(folder, each) for each in names if not each.startswith(".")]
+        found += [each for each in files if _is_within(root, each)]
+    return sorted(found, key=lambda each: each.relative_to(root).as_posix())
+
+
+def _is_within(root: Path, file: Path) -> bool:
+    return file.is_file() and file.resolve().is_relative_to(root)
+
+
+def read_lines(
+    file: BinaryIO,
+    name: str,
+    fault_of: FaultOf = fits,
+    largest: int = LARGEST_BYTES,
+) -> Iterator[Given]:
+    """
+    Read items from JSON lines, one after the other; blank lines are no items.
+    """
+    for number, line in enumerate(_lines(file, largest), 1):
+        if line.strip():
+            yield _item(line, f"{name} line {number}", fault_of, largest)
+
+
+def check(items: Iterable[Given]) -> int:
+    """
+    Read all *items* once and count them.
+
+    :raises BadInputError: naming the line of the first that is none.
+    """
+    count = 0
+    for each in items:
+        if each.fault is not None:
+            raise BadInputError(each.fault)
+        count += 1
+    return count
+
+
+class Coming:
+    """
+    Items as they come: read by a thread that nobody waits for, since a pipe may stay
+    silent for ever, and no further ahead than memory allows.
+    """
+
+    def __init__(self, given: Iterable[Given]) -> None:
+        self._came: deque[Given] = deque()
+        self._size = 0  # of these
+        self._over = False
+        self._error: Exception | None = None
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        threading.Thread(target=self._read, args=(given,), daemon=True).start()
+
+    def _read(self, given: Iterable[Given]) -> None:
+        try:
+            for each in given:
+                self._put(each)
+        except Exception as error:
+            self._error = error
+        with self._lock:
+            self._over = True
+            self._changed.notify_all()
+
+    def _put(self, each: Given) -> None:
+        with self._lock:
+            while self._size >= 4 * CHUNK_CHARS:
+                self._changed.wait()
+            self._came.append(each)
+            self._size += _weight(each)
+            if self._is_chunk():
+                self._changed.notify_all()
+
+    def _is_chunk(self) -> bool:
+        return len(self._came) >= CHUNK or self._size >= CHUNK_CHARS or self._over
+
+    def next(self) -> list[Given] | None:
+        """
+        Return what has come, at most a chunk of it; None at the end.
+
+        :raises OSError: when the source breaks.
+        """
+        with self._lock:
+            self._changed.wait_for(self._is_chunk, LINGER_S)
+            found: list[Given] = []
+            size = 0
+            while self._came and len(found) < CHUNK and size < CHUNK_CHARS:
+                found.append(each := self._came.popleft())
+                size += _weight(each)
+            self._size -= size
+            self._changed.notify_all()
+            if not found and self._error is not None:
+                raise self._error
+            return None if self._over and not found else found
+
+
+def _weight(item: Given) -> int:
+    # With what an object costs besides: of a million small items too.
+    return KIB + len(item.body)
+
+
+def _lines(file: BinaryIO, largest: int) -> Iterator[bytes]:
+    """
+    Read lines of at most one item's size and a little more; the rest of a longer one
+    is left out.
+    """
+    whole = True
+    while line := file.readline(largest + KIB):
+        if whole:
+            yield line
+        whole = line.endswith(b"\n")
+
+
+def _item(line: bytes, place: str, fault_of: FaultOf, largest: int) -> Given:
+    if len(line.strip()) > largest:
+        told = shorten(line[:KIB].decode(errors="replace"), 200)
+        fault = (
+            f"{place}: an item of more than {largest} bytes: raise OUTLAST_LARGEST_MB, "
+            "or give where it lies"
+        )
+        return Given(json.dumps(f"{place}: {told}"), fault)
+    try:
+        item = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        told = shorten(line[:KIB].decode(errors="replace"), 200)
+        return Given(json.dumps(f"{place}: {told}"), f"{place}: no JSON: {error}")
+    if not isinstance(item, dict):
+        return Given(json.dumps(item), f"{place}: an item must be a JSON object")
+    try:
+        body = _canonical(item)
+    except ValueError as error:
+        return Given(json.dumps(place), f"{place}: no JSON: {error}")
+    misfit = fault_of(item, body)
+    return Given(body, None if misfit is None else f"{place}: {misfit}")

@@ -1,0 +1,289 @@
+"""
+The store's records held against the server: others end, delete and reset workflows, and
+tell nobody.
+
+Every process with workflows looks now and then, and every verb of the starter that
+shows or changes what is under way looks first. What is found is written into the
+record, so that it is true for a reader without a server.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowHistoryEventFilterType,
+)
+from temporalio.service import RPCError, RPCStatusCode
+
+from outlast.contracts.ids import MISSIONS_QUEUE, FanOutId, parse
+from outlast.contracts.reports import Report, report_in
+from outlast.contracts.text import CAUSE_CHARS, shorten
+from outlast.ledger.batches import INTERRUPTED, OPEN, Batches
+from outlast.ledger.batches import Entry as BatchEntry
+from outlast.ledger.missions import ACCEPTED, Books, Entry
+from outlast.store.database import Store
+
+ASKED_AT_A_TIME = 8
+# Workflows that are looked at in one list: the server's own page.
+MOST_LISTED = 1000
+
+UNDER_WAY = f"TaskQueue = '{MISSIONS_QUEUE}' AND ExecutionStatus = 'Running'"
+
+ENDED_BY_OTHERS = "its workflow was ended in Temporal"
+GONE = "its workflow is gone from Temporal"
+ENDED = {
+    WorkflowExecutionStatus.TERMINATED: "its workflow was terminated in Temporal",
+    WorkflowExecutionStatus.TIMED_OUT: "its workflow timed out in Temporal",
+    WorkflowExecutionStatus.CANCELED: "its workflow was cancelled in Temporal",
+    WorkflowExecutionStatus.FAILED: "its workflow failed in Temporal",
+    WorkflowExecutionStatus.COMPLETED: "its workflow ended without a report",
+}
+WITH_A_REPORT = (WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.FAILED)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """
+    What the server has under an id.
+
+    :param status: of the latest run of its workflow; None where there is none.
+    """
+
+    status: WorkflowExecutionStatus | None
+    run: str = ""
+
+    @property
+    def runs(self) -> bool:
+        return self.status is WorkflowExecutionStatus.RUNNING
+
+
+class Change(Enum):
+    """
+    What a record needs to be true.
+    """
+
+    NONE = auto()
+    REOPEN = auto()  # it goes on, in a run that the record does not know
+    CLOSE = auto()  # it has ended, and its report is to be fetched
+    INTERRUPT = auto()  # it does not run any more, and has no report
+
+
+def change_of(entry: Entry, seen: Seen) -> Change:
+    """
+    Say what *entry* needs, of whose workflow that was *seen*.
+    """
+    if seen.runs:
+        ending = entry.finished_at is not None and entry.run == seen.run
+        known = entry.state == ACCEPTED or ending
+        return Change.NONE if known else Change.REOPEN
+    if entry.state != ACCEPTED:
+        return Change.NONE
+    return Change.CLOSE if seen.status in WITH_A_REPORT else Change.INTERRUPT
+
+
+def batch_change_of(entry: BatchEntry, seen: Seen, mission: str | None) -> Change:
+    """
+    The same of a batch.
+
+    :param mission: the state of the mission of which a task has fanned it out; None
+        where there is none.
+    """
+    if seen.runs:
+        at_rest = entry.state == INTERRUPTED
+        return Change.REOPEN if at_rest else Change.NONE
+    # It may be about to begin: it is still fed, or its mission has just recorded it.
+    begins = seen.status is None and (not entry.sealed or mission == ACCEPTED)
+    if entry.state != OPEN or begins:
+        return Change.NONE
+    # It goes on with its mission, or is fanned out anew with its task.
+    rests = mission in (None, INTERRUPTED)
+    return Change.INTERRUPT if rests else Change.CLOSE
+
+
+class Reconciler:
+    """
+    Holds the records of *store* against the server of *client*.
+    """
+
+    def __init__(self, client: Client, store: Store) -> None:
+        self._client = client
+        self._store = store
+        self._books = Books(store)
+        self._batches = Batches(store)
+
+    async def all(self) -> None:
+        """
+        Look at all that either side has under way.
+        """
+        missions, batches = await self._store.run(self._under_way)
+        await self.look(await running_in(self._client) | missions | batches)
+
+    async def unknown(self) -> None:
+        """
+        Look at what only one side has under way, but for open missions: those are seen
+        by who tells them of lost roles.
+        """
+        running = await running_in(self._client)
+        missions, batches = await self._store.run(self._under_way)
+        await self.look((running - missions - batches) | (batches - running))
+
+    async def look(self, names: Iterable[str]) -> None:
+        """
+        Look at the missions and batches *names*, and make their records true.
+        """
+        turns = asyncio.Semaphore(ASKED_AT_A_TIME)
+
+        async def one(name: str) -> None:
+            async with turns:
+                await self.mend(name)
+
+        await asyncio.gather(*map(one, names))
+
+    async def mend(self, name: str) -> None:
+        """
+        Make the record of one mission or batch true.
+        """
+        handle = self._client.get_workflow_handle(name)
+        entry = await self._store.run(self._books.find, name)
+        if entry is not None:
+            await self._mend_mission(entry, handle)
+            return
+        batch = await self._store.run(self._batches.find, name)
+        if batch is not None:
+            await self._mend_batch(batch, await seen_of(handle))
+
+    async def _mend_mission(
+        self, entry: Entry, handle: WorkflowHandle[Any, Any]
+    ) -> None:
+        seen = await seen_of(handle)
+        change = change_of(entry, seen)
+        report = None
+        if change is Change.CLOSE:
+            report = await fetched(self._client, entry.id, seen.run)
+        if change is Change.REOPEN:
+            await self._store.run(self._books.reopen, entry.id)
+        elif report is not None:
+            await self._store.run(self._books.close, report, seen.run)
+        elif change is not Change.NONE:
+            why = await why_ended(handle, seen)
+            await self._store.run(self._books.interrupt, entry.id, why)
+
+    async def _mend_batch(self, entry: BatchEntry, seen: Seen) -> None:
+        act = {
+            Change.REOPEN: self._batches.resume,
+            Change.INTERRUPT: self._batches.interrupt,
+        }
+        change = batch_change_of(entry, seen, await self._mission_of(entry.id))
+        if change is Change.CLOSE:
+            await self._store.run(self._batches.close, entry.id, True)
+        elif change in act:
+            await self._store.run(act[change], entry.id)
+
+    async def _mission_of(self, batch: str) -> str | None:
+        """
+        Read the state of the mission that has made *batch*; "" where it is forgotten.
+        """
+        fan_out = parse(FanOutId, batch)
+        if fan_out is None:
+            return None
+        entry = await self._store.run(self._books.find, fan_out.mission)
+        return entry.state if entry else ""
+
+    def _under_way(self) -> tuple[set[str], set[str]]:
+        return set(self._books.open_missions()), set(self._batches.open_batches())
+
+
+async def running_in(client: Client) -> set[str]:
+    """
+    List what the server runs of missions and batches, a moment ago.
+
+    :raises RPCError: when it does not answer.
+    """
+    listed = client.list_workflows(UNDER_WAY, limit=MOST_LISTED)
+    return {each.id async for each in listed}
+
+
+async def disagreements(client: Client, store: Store) -> list[str]:
+    """
+    Make the records true and list the missions for which that was not possible.
+
+    :raises RPCError: when the server does not answer.
+    """
+    reconciler = Reconciler(client, store)
+    await reconciler.all()
+    for name in await store.run(Books(store).open_missions):
+        await reconciler.mend(name)  # it may have ended since
+    return [
+        f"{entry.id} is {entry.state} in the store and does not run in Temporal"
+        for entry in map(Books(store).find, Books(store).open_missions())
+        if entry is not None
+        and not (await seen_of(client.get_workflow_handle(entry.id))).runs
+    ]
+
+
+async def seen_of(handle: WorkflowHandle[Any, Any]) -> Seen:
+    """
+    Ask the server for the latest run of a workflow.
+
+    :raises RPCError: when it does not answer.
+    """
+    try:
+        described = await handle.describe()
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return Seen(None)
+        raise
+    return Seen(described.status, described.run_id or "")
+
+
+async def fetched(client: Client, mission: str, run: str) -> Report | None:
+    """
+    Fetch the report with which a run has ended; None when it had another end.
+    """
+    handle: WorkflowHandle[Any, Report]
+    handle = client.get_workflow_handle(mission, run_id=run, result_type=Report)
+    try:
+        return await handle.result(follow_runs=False)
+    except WorkflowFailureError as error:
+        return report_in(error.cause)
+    except (RPCError, RuntimeError):  # its result is no report
+        return None
+
+
+async def why_ended(handle: WorkflowHandle[Any, Any], seen: Seen) -> str:
+    """
+    Say why a workflow does not run any more, with what its last event tells.
+    """
+    if seen.status is None:
+        return GONE
+    told = ENDED.get(seen.status, "its workflow does not run any more")
+    last = WorkflowHistoryEventFilterType.CLOSE_EVENT
+    reason = ""
+    try:
+        async for event in handle.fetch_history_events(event_filter_type=last):
+            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
+                reason = event.workflow_execution_terminated_event_attributes.reason
+            elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
+                failed = event.workflow_execution_failed_event_attributes
+                reason = failed.failure.message
+    except RPCError:
+        pass
+    return f"{told}: {shorten(reason, CAUSE_CHARS)}" if reason else told
+
+
+def interrupted(mission: str, why: str) -> str:
+    """
+    Say that a mission or batch does not run, and what can be done about it.
+    """
+    return (
+        f"{mission} does not run: {why}; go on with it: outlast resume {mission}, "
+        f"or end it for good: outlast abandon {mission}"
+    )

@@ -1,0 +1,116 @@
+"""
+Have a mission or batch go on whose workflow was ended by others, or end it for good.
+
+It goes on in a new run of its workflow from what was asked for: what the ledger has is
+not done again.
+"""
+
+import asyncio
+
+from temporalio.client import Client
+
+from outlast.contracts.errors import BadInputError, RefusedError
+from outlast.contracts.models import Mission, Task
+from outlast.contracts.plan import settle
+from outlast.contracts.reports import Outcome, Report, Status
+from outlast.ledger.batches import INTERRUPTED, Batches
+from outlast.ledger.batches import Entry as BatchEntry
+from outlast.ledger.missions import Books
+from outlast.store.database import Store
+from outlast.temporal import batches as batch_runtime
+from outlast.temporal.missions import hand_over, refuse_too_many
+from outlast.temporal.reconcile import Reconciler
+
+ABANDONED = "abandoned"
+
+
+async def resume(client: Client, store: Store, name: str) -> None:
+    """
+    Have the interrupted mission or batch *name* go on.
+
+    :raises BadInputError: when it is not interrupted.
+    """
+    await Reconciler(client, store).look([name])
+    if batch := interrupted_batch(store, name):
+        again = batch_runtime.resolve(batch.role, name, batch.tenant, store)
+        refuse_too_many(store)
+        await batch_runtime.wake(client, again)
+        await store.run(Batches(store).resume, name)
+        return
+    books = Books(store)
+    mission = await asyncio.to_thread(asked, books, name)
+    refuse_too_many(store)
+    await hand_over(client, mission, again=True)
+    await store.run(books.accept, name)
+
+
+async def abandon(client: Client | None, store: Store, name: str) -> None:
+    """
+    End the interrupted mission or batch *name* for good; what is done is kept.
+
+    :param client: None where no server answers: the record is what is known then.
+    :raises BadInputError: when it is not interrupted.
+    """
+    if client is not None:
+        await Reconciler(client, store).look([name])
+    if interrupted_batch(store, name):
+        await store.run(Batches(store).close, name, True)
+        return
+    books = Books(store)
+    mission = await asyncio.to_thread(asked, books, name)
+    report = await asyncio.to_thread(abandoned, books, mission)
+    await store.run(books.close, report)
+
+
+def interrupted_batch(store: Store, name: str) -> BatchEntry | None:
+    """
+    Find a batch that waits to be resumed.
+    """
+    found = Batches(store).find(name)
+    at_rest = found is not None and found.state == INTERRUPTED
+    return found if at_rest else None
+
+
+def asked(books: Books, name: str) -> Mission:
+    """
+    Read what an interrupted mission was asked.
+
+    :raises BadInputError: when it is not interrupted.
+    :raises RefusedError: when nobody has kept it.
+    """
+    entry = books.find(name)
+    if entry is None or entry.state != INTERRUPTED:
+        how = f"is {entry.state}" if entry else "is not in the store"
+        raise BadInputError(
+            f"mission {name!r} {how}: only one whose workflow was ended in Temporal is "
+            "resumed or abandoned; see it with outlast list"
+        )
+    mission = books.asked(name)
+    if mission is None:
+        raise RefusedError(
+            f"mission {name!r} was begun by a release that did not keep what it was "
+            "asked: start it anew under another id"
+        )
+    return mission
+
+
+def abandoned(books: Books, mission: Mission) -> Report:
+    """
+    Report of a mission that is ended for good what the ledger has of it.
+    """
+    done, more = set(books.results(mission.id)), books.follow_ups(mission.id)
+    tasks = {task.id: task for task in mission.tasks}
+    tasks |= {task.id: task for added in more.values() for task in added}
+    outcomes = [_outcome(task, done) for task in tasks.values()]
+    lacking = [
+        f"{each.id}: {ABANDONED}" for each in outcomes if each.status is Status.SKIPPED
+    ]
+    return Report(
+        mission=mission.id, status=Status.CANCELLED, tasks=outcomes, degraded=lacking
+    )
+
+
+def _outcome(task: Task, done: set[str]) -> Outcome:
+    if task.id in done:
+        return settle(task, Status.DONE)
+    return settle(task, Status.SKIPPED, ABANDONED)

@@ -1,0 +1,54 @@
+"""
+A script that plays the model of the shipped crew: it answers each role as a modest
+model would, from nothing but what it was asked.
+"""
+
+import re
+
+from testkit.fake_model_server import Answer, Asked, Call
+
+FINAL = "final_result"
+_PASSAGE = re.compile(
+    r'<(quoted-\w+) from="(?P<place>[^"]+)">\n(?P<text>.*?)\n</\1>', re.DOTALL
+)
+_SENTENCE = re.compile(r"[A-Z][^.\n]{20,}?\.")
+
+
+def crew(asked: Asked) -> Answer:
+    """
+    Answer whichever role asks: its answer's shape says which.
+    """
+    wanted = set(asked.tools[FINAL]["properties"])
+    prompt = str(next(m for m in asked.messages if m["role"] == "user")["content"])
+    if wanted == {"questions"}:
+        return [Call(FINAL, {"questions": [prompt]})]
+    if wanted == {"quotations"}:
+        return _research(asked, prompt)
+    if wanted == {"paragraphs"}:
+        return [Call(FINAL, {"paragraphs": _paragraphs(prompt)})]
+    return [Call(FINAL, {"unsupported": []})]
+
+
+def _research(asked: Asked, prompt: str) -> Answer:
+    """
+    Search once, then quote the first sentences that it saw.
+    """
+    if asked.turn == 1:
+        return [Call("find", {"query": prompt.splitlines()[0]})]
+    quotations = [
+        {"document": place.rpartition(":")[0], "quote": sentence}
+        for _, place, text in _PASSAGE.findall(asked.told[-1])
+        for sentence in _SENTENCE.findall(text)[:1]
+    ]
+    return [Call(FINAL, {"quotations": quotations[:2]})]
+
+
+def _paragraphs(prompt: str) -> list[dict[str, object]]:
+    """
+    One paragraph for each question, of its first quotation.
+    """
+    numbers = [int(at) for at in re.findall(r"^Question (\d+):", prompt, re.MULTILINE)]
+    return [
+        {"question": at, "text": f"In short, answer {at}.", "quotations": [1]}
+        for at in numbers
+    ]

@@ -1,0 +1,255 @@
+"""
+Real processes to break: a development server, fleets of workers, the starter.
+"""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from outlast.dev.server import Server
+
+ROOT = Path(__file__).parents[1]
+LIMIT_S = 60.0
+
+
+def heed_interrupts() -> None:
+    """
+    Have Ctrl-C end what is started from here on, also where a shell has started us in
+    the background and SIGINT is ignored.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@dataclass
+class Home:
+    """
+    One OUTLAST_HOME with its own server and fleets; everything ends with it.
+    """
+
+    path: Path
+    server: Server
+    extra: dict[str, str] = field(default_factory=dict)
+    fleets: list["Fleet"] = field(default_factory=list)
+    code: Path = ROOT  # whose programs are started from now on
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "OUTLAST_HOME": str(self.path),
+            "TEMPORAL_ADDRESS": self.server.address,
+            **self.extra,
+        }
+
+    def start_server(self) -> None:
+        asyncio.run(self.server.start())
+
+    def kill_server(self) -> None:
+        assert self.server.process is not None
+        self.server.process.kill()
+        self.server.process.wait()
+
+    @contextmanager
+    def server_frozen(self) -> Iterator[None]:
+        """
+        Hold the server still for as long as the context lasts.
+        """
+        assert self.server.process is not None
+        self.server.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.server.process.send_signal(signal.SIGCONT)
+
+    def fleet(self, processes: int = 2, *options: str) -> "Fleet":
+        """
+        Start a fleet and wait until all its workers poll.
+        """
+        command = [sys.executable, "worker.py", "--json", *options]
+        command += ["--processes", str(processes)]
+        process = subprocess.Popen(
+            command,
+            cwd=self.code,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        started = Fleet(process, json.loads(process.stdout.readline()))
+        self.fleets.append(started)
+        return started
+
+    def starter(self, *args: str, limit_s: float = LIMIT_S) -> "Said":
+        """
+        Run the starter to its end.
+        """
+        return self.run("starter.py", *args, limit_s=limit_s)
+
+    def run(self, *command: str, limit_s: float = LIMIT_S) -> "Said":
+        """
+        Run one of the programs to its end.
+        """
+        ended = subprocess.run(
+            [sys.executable, *command],
+            cwd=self.code,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=limit_s,
+            check=False,
+        )
+        return Said(ended.returncode, ended.stdout, ended.stderr)
+
+    def begin(self, *args: str) -> subprocess.Popen[str]:
+        """
+        Start the starter and leave it running.
+        """
+        return self.start("starter.py", *args)
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """
+        Start one of the programs and leave it running.
+        """
+        return subprocess.Popen(
+            [sys.executable, *command],
+            cwd=self.code,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def close(self) -> None:
+        for fleet in self.fleets:
+            fleet.stop()
+        self.server.stop()
+
+
+@dataclass
+class Said:
+    """
+    What a command said, and its exit code.
+    """
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass
+class Fleet:
+    """
+    A running fleet.
+    """
+
+    process: subprocess.Popen[str]
+    ready: dict[str, Any]
+
+    def pids(self, kind: str) -> list[int]:
+        """
+        List the polling worker processes of *kind*, restarted ones too.
+        """
+        return [
+            each["pid"]
+            for each in self.health()["processes"]
+            if each["kind"] == kind and each["state"] == "polling"
+        ]
+
+    def health(self) -> dict[str, Any]:
+        """
+        Ask the fleet how it is.
+        """
+        with urllib.request.urlopen(self.ready["health"], timeout=5) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+    def kill_one(self, dice: random.Random, *besides: str) -> int:
+        """
+        SIGKILL one agent process, or one of the kinds *besides*, once there is one.
+        """
+        agents = wait_for(lambda: self.pids("agents"), "an agent process")
+        pids = [*agents, *(pid for kind in besides for pid in self.pids(kind))]
+        pid: int = dice.choice(pids)
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait(timeout=20)
+
+
+# What was read of each log: parsing it anew at every look would take the very
+# processor that the processes under test need.
+_READ: dict[Path, tuple[int, list[dict[str, Any]]]] = {}
+
+
+def mission(path: Path, tasks: list[dict[str, Any]], **more: Any) -> str:
+    """
+    Write a mission file (JSON is YAML) and return where it lies.
+    """
+    path.write_text(json.dumps({"goal": "rehearse", "tasks": tasks, **more}))
+    return str(path)
+
+
+def events(log: Path, *kinds: str) -> list[dict[str, Any]]:
+    """
+    Read the events of *kinds* from a rehearsal's log.
+    """
+    offset, found = _READ.get(log, (0, []))
+    if log.exists():
+        with log.open("rb") as file:
+            file.seek(offset)
+            whole = file.read().rpartition(b"\n")[0]  # a line may be half written
+        found += [json.loads(line) for line in whole.splitlines()]
+        _READ[log] = (offset + len(whole) + bool(whole), found)
+    return [line for line in found if line["event"] in kinds]
+
+
+def wait_for(look: Any, what: str, limit_s: float = LIMIT_S) -> Any:
+    """
+    Wait until *look* finds something and return that.
+    """
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"waited {limit_s:g} s in vain for {what}")
+
+
+@contextmanager
+def every(seconds: float, process: subprocess.Popen[str]) -> Iterator[Iterator[int]]:
+    """
+    Tick every *seconds* for as long as *process* runs.
+    """
+
+    def ticks() -> Iterator[int]:
+        count = 0
+        while True:
+            try:
+                process.wait(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                count += 1
+                yield count
+            else:
+                return
+
+    yield ticks()

@@ -1,0 +1,136 @@
+"""
+In which order a process leaves its queues, and which it takes for busy.
+"""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from outlast.contracts.ids import alone_queue_of, lease_queue_of, queue_of
+from outlast.execution import temporal_activities
+from outlast.fleet import recorder_reader, shutdown_order, worker_main
+from outlast.fleet.flight_recorder import Recorder
+from outlast.fleet.shutdown_order import busy_queues, leave
+from outlast.fleet.workers import Hosted
+
+LONG_S = 60.0  # nobody waits for it
+BOUND_S = 10.0
+MOMENT_S = 0.1
+
+
+class Reader:
+    """
+    Reads a queue until it is told not to.
+    """
+
+    def __init__(self, queue: str, left: list[str]) -> None:
+        self.task_queue = queue
+        self._left = left
+
+    async def shutdown(self) -> None:
+        self._left.append(self.task_queue)
+
+
+@pytest.fixture
+def left() -> list[str]:
+    """
+    The queues that have been left, in order.
+    """
+    return []
+
+
+@pytest.fixture
+def readers(left: list[str]) -> list[Reader]:
+    return [Reader(queue, left) for queue in ("idle", "busy", "quiet", "full")]
+
+
+async def test_what_is_handed_on_goes_first(
+    readers: list[Reader], left: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A queue that has nothing in hand is left after all those that have.
+    """
+    monkeypatch.setattr(shutdown_order, "LATER_S", LONG_S)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(leave(readers, {"busy", "full"}), MOMENT_S)
+    assert left == ["busy", "full"]
+
+    left.clear()
+    monkeypatch.setattr(shutdown_order, "LATER_S", 0.0)
+    await leave(readers, {"busy", "full"})
+    assert left == ["busy", "full", "idle", "quiet"]
+
+
+async def test_where_nothing_is_in_hand_nobody_waits(
+    readers: list[Reader], left: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A fleet without work ends at once.
+    """
+    monkeypatch.setattr(shutdown_order, "LATER_S", LONG_S)
+    await asyncio.wait_for(leave(readers, set()), BOUND_S)
+
+    assert left == ["idle", "busy", "quiet", "full"]
+
+
+def test_a_role_is_busy_if_any_process_beside_has_it_in_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    With all its queues, so that its workers leave together; and it no longer is when
+    what they had has returned.
+    """
+    ours, theirs = (Recorder(tmp_path / f"{pid}.rec") for pid in (1, 2))
+    hand = ours.take(b"token", "m", "t", "writer", 1)
+    theirs.take(b"token", "m", "u", "reviewer", 1)
+
+    named = (queue_of, lease_queue_of, alone_queue_of)
+    both = {name(role) for role in ("writer", "reviewer") for name in named}
+    assert busy_queues(tmp_path) == both
+    hand.returned()  # and whoever looks a moment later leaves with the others
+    assert busy_queues(tmp_path) == both
+    monkeypatch.setattr(recorder_reader, "LATELY_S", 0.0)
+    assert busy_queues(tmp_path) == {name("reviewer") for name in named}
+
+
+def test_what_cannot_be_read_is_nobodys(tmp_path: Path) -> None:
+    """
+    A recorder that was just created, or removed since, keeps no one from leaving.
+    """
+    (tmp_path / "1.rec").touch()
+    (tmp_path / "2.rec").write_bytes(b"short")
+
+    assert busy_queues(tmp_path) == set()
+    assert busy_queues(tmp_path / "none") == set()
+
+
+class Signs:
+    """
+    A parent that keeps the signs that it is given.
+    """
+
+    def __init__(self) -> None:
+        self.given: list[str] = []
+
+    def tell(self, sign: str) -> None:
+        self.given.append(sign)
+
+
+async def test_a_worker_has_drained_though_its_lines_cannot_be_written(
+    tmp_path: Path,
+) -> None:
+    """
+    A store that is away keeps the lines of what was handed on open: that is no
+    failure of the process, and takes no longer than its drain may.
+    """
+    stop, parent = asyncio.Event(), Signs()
+    stop.set()
+    unwritten = asyncio.get_running_loop().create_future()
+    temporal_activities._closing.add(unwritten)
+    try:
+        async with asyncio.timeout(BOUND_S):
+            await worker_main._work(Hosted([]), parent, stop, MOMENT_S, tmp_path)  # type: ignore[arg-type]
+    finally:
+        temporal_activities._closing.discard(unwritten)
+    assert parent.given == ["polling"]

@@ -1,0 +1,137 @@
+"""
+The desk: tasks that wait for a person's word, and what is taken for it at the deadline.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio import workflow
+
+from outlast.contracts.approvals import Moment, WantedEffect, request_id
+from outlast.contracts.models import Approval, Task
+from outlast.contracts.orders import Decision
+from outlast.contracts.reports import Asked
+from outlast.contracts.text import CAUSE_CHARS, shorten
+
+WORDS = {"approve": "approved", "reject": "rejected"}
+
+
+@dataclass(frozen=True)
+class Said:
+    """
+    What is to happen with a task, and by whose word.
+    """
+
+    approved: bool
+    told: str
+    skips: bool = False  # earlier effects stand for those that are wanted now
+
+
+class Desk:
+    """
+    Where a mission's tasks ask for leave; *show* draws the board anew.
+
+    :param until: by when answers are due that an earlier run has asked for.
+    """
+
+    def __init__(
+        self, show: Callable[[], None], until: Mapping[str, float] | None = None
+    ) -> None:
+        self.asked: dict[str, Asked] = {}
+        self.until = dict(until or {})  # in seconds since 1970
+        self._show = show
+        self._said: dict[str, Said] = {}
+
+    async def ask(
+        self,
+        task: Task,
+        before: Moment,
+        about: str,
+        wanted: Sequence[WantedEffect] = (),
+    ) -> Said:
+        """
+        Wait for a person's word on *task*, at most as long as its approval says.
+        """
+        terms = task.approval or Approval(before=before)
+        # A decision on an earlier request is none on this one.
+        self._said.pop(task.id, None)
+        self.asked[task.id] = Asked(
+            id=task.id,
+            before=before,
+            about=about,
+            effects=list(wanted),
+            request=request_id(wanted),
+        )
+        self._show()
+        limit = self._limit(task.id, terms.within_s)
+        try:
+            await workflow.wait_condition(
+                lambda: task.id in self._said,
+                timeout=limit,
+                timeout_summary=f"approval of {task.id}",
+            )
+            return self._said.pop(task.id)
+        except TimeoutError:
+            if task.id in self._said:  # in the last moment, and accepted
+                return self._said.pop(task.id)
+            word = WORDS[terms.otherwise]
+            waited = f"{terms.within_s or 0:g} s"
+            told = f"{word} by default: nobody answered within {waited}"
+            return Said(terms.otherwise == "approve", told)
+        finally:
+            del self.asked[task.id]
+            self.until.pop(task.id, None)
+            self._show()
+
+    def _limit(self, task: str, within_s: float | None) -> timedelta | None:
+        """
+        Compute how long an answer is waited for from now on.
+        """
+        if within_s is None:
+            return None
+        until = self.until.setdefault(task, workflow.time() + within_s)
+        return timedelta(seconds=max(0.0, until - workflow.time()))
+
+    @property
+    def at_rest(self) -> bool:
+        """
+        Say whether each decision that was accepted has reached its task.
+        """
+        return not self._said
+
+    def must_wait(self, decision: Decision) -> None:
+        """
+        Make sure that a task waits for this decision of a person.
+
+        :raises ValueError: when it does not, with those that do.
+        """
+        task = decision.task
+        waiting = sorted(set(self.asked) - set(self._said))
+        if task not in waiting:
+            others = ", ".join(waiting) or "none"
+            raise ValueError(
+                f"task {task!r} waits for no approval; those that do: {others}"
+            )
+        asked = self.asked[task]
+        if decision.request not in ("", asked.request):
+            raise ValueError(
+                f"task {task!r} wants other effects approved now than you have seen: "
+                "look at them again"
+            )
+        if decision.skip and not any(each.recorded for each in asked.effects):
+            raise ValueError(
+                f"task {task!r} wants no effect that has an earlier one: approve or "
+                "reject it"
+            )
+
+    def say(self, decision: Decision, approved: bool) -> None:
+        """
+        Take a person's decision.
+        """
+        word = WORDS["approve" if approved else "reject"]
+        if decision.skip:
+            word = "approved without the changed effects"
+        reason = shorten(decision.reason, CAUSE_CHARS)
+        told = f"{word}: {reason}" if reason else word
+        self._said[decision.task] = Said(approved, told, decision.skip)

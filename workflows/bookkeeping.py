@@ -1,0 +1,146 @@
+"""
+How a mission begins and ends in the books: its record, its report, and how a failed
+one looks to Temporal.
+"""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+from pydantic import ValidationError
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ApplicationError
+
+from outlast.contracts.batches import BatchReport
+from outlast.contracts.errors import BadInputError
+from outlast.contracts.failures import FailureType
+from outlast.contracts.ids import MISSIONS_QUEUE
+from outlast.contracts.models import Mission, Opening
+from outlast.contracts.plan import mission_status
+from outlast.contracts.policies import BACKOFF_CAP_S, BACKOFF_FIRST_S
+from outlast.contracts.reports import Outcome, Report, Status
+from outlast.contracts.sizes import LACKS
+from outlast.contracts.text import CAUSE_CHARS, shorten
+
+# Closing the books waits for the store as long as it takes a person to mend it: a
+# month, by the longest pause between two tries.
+BOOKS_ATTEMPTS = 100_000
+BOOKS_LIMIT = timedelta(seconds=30)
+BOOKS: dict[str, Any] = {
+    "task_queue": MISSIONS_QUEUE,
+    "heartbeat_timeout": BOOKS_LIMIT,
+    "start_to_close_timeout": BOOKS_LIMIT,
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=BACKOFF_FIRST_S),
+        maximum_interval=timedelta(seconds=BACKOFF_CAP_S),
+        maximum_attempts=BOOKS_ATTEMPTS,
+    ),
+}
+
+
+def report_of(mission: str, outcomes: list[Outcome], cancelled: bool) -> Report:
+    """
+    Report how a mission ended, with what it lacks and why.
+    """
+    status = mission_status(outcomes)
+    if cancelled and status is not Status.COMPLETED:
+        status = Status.CANCELLED
+    lacking = [
+        f"{each.id}: {reason}"
+        for each in outcomes
+        if each.status is not Status.DONE
+        for reason in each.reasons
+    ]
+    if (more := len(lacking) - LACKS) > 0:
+        lacking = [*lacking[:LACKS], f"and {more} more: outlast explain {mission}"]
+    return Report(mission=mission, status=status, tasks=outcomes, degraded=lacking)
+
+
+def failure_of(report: Report) -> ApplicationError:
+    """
+    Make the error by which the workflow of a failed mission fails, so that Temporal
+    lists it as such; whoever awaits it reads the report in the error's details.
+    """
+    lacks = "; ".join(report.degraded) or report.status.value
+    again = f"do it again with: outlast redrive {report.mission}"
+    return ApplicationError(
+        f"mission {report.mission} failed: {shorten(lacks, CAUSE_CHARS)}; {again}",
+        report,
+        type=FailureType.MISSION_FAILED,
+        non_retryable=True,
+    )
+
+
+def failure_of_batch(report: BatchReport) -> ApplicationError:
+    """
+    Make the error by which the workflow of a batch fails that nobody can work on.
+    """
+    return ApplicationError(
+        f"batch {report.batch} failed: {shorten(report.failed or '', CAUSE_CHARS)}",
+        report,
+        type=FailureType.BATCH_FAILED,
+        non_retryable=True,
+    )
+
+
+async def open_books(mission: Mission) -> tuple[Opening | None, bool]:
+    """
+    Open the record of a mission that Temporal alone has started, that begins within
+    another one, or that goes on; returns what it lacks, and whether it was cancelled
+    meanwhile.
+    """
+    if mission.past is not None and mission.past.redrive is None:
+        return None, False  # it goes on in another run
+    if mission.past is not None:
+        opening = workflow.start_activity("reopen_mission", mission.id, **BOOKS)
+    elif mission.parent or not mission.store:
+        opening = workflow.start_activity("open_mission", mission, **BOOKS)
+    else:
+        return None, False
+    cancelled = await await_uncancelled(opening)
+    if mission.store:
+        return None, cancelled
+    try:
+        return Opening.model_validate(opening.result()), cancelled
+    except ValidationError:  # anybody can complete an activity in its worker's place
+        raise BadInputError("its first activity was completed by others") from None
+
+
+async def close_books(report: Report) -> None:
+    """
+    Write the end into the ledger, since the server's retention forgets.
+    """
+    closing = workflow.start_activity(
+        "close_mission",
+        args=[report, *parent_run()],
+        summary=report.status,
+        **BOOKS,
+    )
+    # Cancelling a mission that is ending already must not lose its report.
+    await await_uncancelled(closing)
+
+
+def parent_run() -> list[str]:
+    """
+    Name the workflow and the run that have started this one as their child, empty where
+    none has:
+    a later run of theirs is told of the end by a signal.
+    """
+    parent = workflow.info().parent
+    return [parent.workflow_id, parent.run_id] if parent else ["", ""]
+
+
+async def await_uncancelled(writing: workflow.ActivityHandle[Any]) -> bool:
+    """
+    Wait until something is written, whatever happens meanwhile; says whether the
+    mission was cancelled.
+    """
+    cancelled = False
+    while not writing.done():
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            cancelled = True
+    writing.result()
+    return cancelled

@@ -1,0 +1,431 @@
+"""
+One task on one route: dispatched again after every death, from its last saved step.
+
+Failures are retried by the server and counted in the ledger; deaths come here and are
+counted here, so that a killed process neither waits for a timer nor uses up what a
+task may fail.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from pydantic import ValidationError
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError
+
+from outlast.contracts.failures import Detector
+from outlast.contracts.ids import AttemptId, alone_queue_of, queue_of
+from outlast.contracts.models import Answer, Assignment, Checkpoint, DispatchState
+from outlast.contracts.policies import (
+    BACKOFF_CAP_S,
+    BACKOFF_FACTOR,
+    BACKOFF_FIRST_S,
+    DISPATCH_TRIES,
+    SHIPPED,
+)
+from outlast.contracts.quarantine import Quarantine
+from outlast.contracts.text import CAUSE_CHARS, shorten
+from outlast.workflows.bookkeeping import BOOKS
+from outlast.workflows.failure import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
+from outlast.workflows.renewal import Renewal
+from outlast.workflows.routes import unplayed
+
+# A task that is lost so often without a beat may be what freezes its hosts.
+LOST_LIMIT = 10
+
+RETRIES = RetryPolicy(
+    initial_interval=timedelta(seconds=BACKOFF_FIRST_S),
+    backoff_coefficient=BACKOFF_FACTOR,
+    maximum_interval=timedelta(seconds=BACKOFF_CAP_S),
+    maximum_attempts=DISPATCH_TRIES,
+    non_retryable_error_types=LEFT_TO_THE_WORKFLOW,
+)
+
+# After these the task goes on, or nobody waits for its answer any more.
+UNASKED = {Next.ASK, Next.SKIP}
+
+COMPLETED_OUTSIDE = Verdict(
+    Next.AGAIN_HANDED_ON,
+    "its attempt was completed from outside, with what is no answer",
+    detected_by=Detector.OUTSIDE,
+)
+
+RENEWED = "its mission goes on in a new run"
+
+AGAIN = {
+    Next.AGAIN_CRASHED,
+    Next.AGAIN_TOO_LONG,
+    Next.AGAIN_HANDED_ON,
+    Next.AGAIN_SUPERSEDED,
+}
+# How an attempt may end that was handed back: none of it is counted.
+HANDED_BACK = {*AGAIN, Next.SKIP}
+
+
+class DispatchNumbers:
+    """
+    Counts what a workflow dispatches, over all its tasks and runs, from *last* on.
+    """
+
+    def __init__(self, last: int = 0) -> None:
+        self.last = last
+
+    def next(self) -> int:
+        """
+        Count one more.
+        """
+        self.last += 1
+        return self.last
+
+    def pass_over(self, seen: int) -> None:
+        """
+        Go on after *seen*, a number that the ledger knows and this history does not.
+        """
+        self.last = max(self.last, seen)
+
+
+class Supersession:
+    """
+    How often in a row an attempt was superseded. Where two servers have one task, as
+    two peers of a mesh on one store may, neither would finish it if both took it back
+    at once.
+    """
+
+    def __init__(self, numbers: DispatchNumbers) -> None:
+        self._numbers = numbers
+        self._times = 0
+
+    async def heed(self, verdict: Verdict) -> None:
+        """
+        Go on after the dispatch that has superseded ours: at once, then ever later.
+        """
+        if verdict.next is not Next.AGAIN_SUPERSEDED:
+            self._times = 0
+            return
+        self._numbers.pass_over(verdict.dispatch)
+        if self._times:
+            longest_s = min(BACKOFF_CAP_S, BACKOFF_FACTOR**self._times)
+            wait_s = longest_s * (1 + workflow.random().random()) / 2
+            await workflow.sleep(wait_s, summary="superseded")
+        self._times += 1
+
+
+class Pursuit:
+    """
+    An assignment on its way to an answer on *route*.
+
+    :param numbers: of its mission's dispatches.
+    :param stopped: why the mission has been stopped, or None while it goes on.
+    :param renewal: of the run that dispatches it.
+    """
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        route: str,
+        numbers: DispatchNumbers,
+        stopped: Callable[[], str | None],
+        renewal: Renewal,
+        heartbeat_timeout_s: float = SHIPPED.heartbeat_timeout_s,
+    ) -> None:
+        self.assignment = assignment
+        self.route = route
+        self.dispatches = 0
+        self.deaths = 0  # since the last saved step
+        self.quarantine = Quarantine()  # the deaths among them while it was alone
+        self.lost = 0  # before they began
+        self.numbers = numbers
+        self._superseded = Supersession(numbers)
+        self._stopped = stopped
+        self._heartbeat_timeout_s = heartbeat_timeout_s
+        self._attempt: workflow.ActivityHandle[Any] | None = None
+        self._stranded = False
+        self._renewal = renewal
+        self._handed_back = False
+        self._begun_at = self._died_at = self._now()
+        self._wait_s = 0.0  # before the next attempt
+        self.waits = ""  # for what
+
+    def take_up(self, state: DispatchState) -> None:
+        """
+        Go on where an earlier run of its mission has left it.
+        """
+        self.dispatches, self.deaths = state.dispatches, state.deaths
+        self.lost, self.quarantine = state.lost, state.quarantine
+        self._died_at, self._wait_s = state.died_at, state.wait_s
+        allowed = {"failures": state.failures}
+        told = {
+            "policy": self.assignment.policy.model_copy(update=allowed),
+            "checkpoint": state.checkpoint,
+            "previous_failure": state.previous_failure,
+            "detected_by": state.detected_by,
+        }
+        self.assignment = self.assignment.model_copy(update=told)
+
+    @property
+    def state(self) -> DispatchState:
+        """
+        Say how far it is, for the next run of its mission.
+        """
+        return DispatchState(
+            route=self.route,
+            dispatches=self.dispatches,
+            deaths=self.deaths,
+            lost=self.lost,
+            quarantine=self.quarantine,
+            died_at=self._died_at,
+            wait_s=self._wait_s,
+            failures=self.assignment.policy.failures,
+            checkpoint=self.assignment.checkpoint,
+            previous_failure=self.assignment.previous_failure,
+            detected_by=self.assignment.detected_by,
+        )
+
+    @property
+    def attempt_id(self) -> str:
+        """
+        Name the attempt that is under way.
+        """
+        task = self.assignment.task.id
+        return str(AttemptId(task, self.route, self.dispatches))
+
+    def strand(self) -> None:
+        """
+        Take the attempt back from a queue that nobody reads; a result that comes
+        meanwhile is kept.
+        """
+        if self._attempt is not None:
+            self._stranded = True
+            self._attempt.cancel()
+
+    def hand_back(self) -> None:
+        """
+        Take the attempt back for the next run of its mission; a result that comes
+        meanwhile is kept.
+        """
+        if self._attempt is not None:
+            self._handed_back = True
+            self._attempt.cancel()
+
+    def approve(self, approved: list[str], skipped: list[str]) -> None:
+        """
+        Let effects of the next attempt happen, or have earlier ones stand for them.
+        """
+        allowed = {"approved": [*approved], "skipped": [*skipped]}
+        nothing = {"previous_failure": None, "detected_by": None}
+        self.assignment = self.assignment.model_copy(update={**allowed, **nothing})
+
+    async def run(self) -> Answer | Verdict:
+        """
+        Dispatch until there is an answer, or a verdict that another try will not
+        change.
+        """
+        while True:
+            await self._wait()
+            await self._renewal.wait_for_next_run()
+            self.dispatches += 1
+            self._stranded = False
+            self._begun_at = self._now()
+            try:
+                answer = await self._dispatch() or await self._recorded()
+            except ActivityError as error:
+                verdict = judge(error)
+            else:
+                if answer is not None:
+                    return answer
+                verdict = COMPLETED_OUTSIDE
+            if self._handed_back and verdict.next in HANDED_BACK and not told_to_end():
+                self.numbers.pass_over(verdict.dispatch)
+                drained = Detector.DRAIN
+                self._take_over(replace(verdict, cause=RENEWED, detected_by=drained))
+                continue
+            verdict = self._weigh(verdict)
+            if told_to_end():
+                return self._ended()
+            if self._stranded and verdict.next is Next.SKIP:
+                return Verdict(Next.REROUTE, unplayed(self.route))
+            if verdict.next not in AGAIN:
+                return await self._last_look(verdict)
+            await self._superseded.heed(verdict)
+
+    async def _last_look(self, verdict: Verdict) -> Answer | Verdict:
+        """
+        Ask the ledger before *verdict* ends the route: an attempt that finished is
+        done, whatever was heard of it.
+        """
+        if verdict.next in UNASKED:
+            return verdict
+        answer = await self._recorded()
+        if told_to_end():
+            return self._ended()
+        return answer or verdict
+
+    def _weigh(self, verdict: Verdict) -> Verdict:
+        """
+        Take over what the attempt has saved, count its death, and say whether there
+        is to be another one.
+        """
+        before = self._saved
+        self._take_over(verdict)
+        if verdict.next in AGAIN and (why := self._stopped()):
+            return Verdict(Next.SKIP, why, attempts=self.dispatches)
+        if verdict.next is Next.AGAIN_TOO_LONG:
+            return self._use_up(verdict)
+        if verdict.next is not Next.AGAIN_CRASHED:
+            return verdict
+        if verdict.unbegun and self.lost < LOST_LIMIT:
+            # A poll that died with its process had swallowed the task: no blame.
+            self.lost += 1
+            return verdict
+        return self._count(verdict, progressed=self._saved > before)
+
+    def _count(self, verdict: Verdict, progressed: bool) -> Verdict:
+        """
+        Count a death, and convict a task that has died in quarantine for what only it
+        can be blamed for.
+        """
+        now = self._now()
+        since_s, self._died_at = max(0.0, now - self._died_at), now
+        alone = self.suspect and not progressed
+        self.deaths = 1 if progressed else self.deaths + 1
+        if not alone:
+            self.quarantine = Quarantine()
+            return verdict
+        self.quarantine = self.quarantine.after(verdict.death, since_s)
+        if self.quarantine.poison:
+            times = f"died {self.deaths} times at one step{self.quarantine.told}"
+            cause = f"{times}: {verdict.cause}"
+            return Verdict(Next.NEXT_ROUTE, cause, attempts=self.dispatches)
+        self._wait_s = self.quarantine.wait_s(now - self._begun_at, self._draw())
+        return verdict
+
+    def _use_up(self, verdict: Verdict) -> Verdict:
+        """
+        Take an attempt that was too long off the failures that the task may have.
+        """
+        policy = self.assignment.policy
+        if policy.failures == 1:
+            return Verdict(Next.NEXT_ROUTE, verdict.cause, attempts=self.dispatches)
+        fewer = policy.model_copy(update={"failures": policy.failures - 1})
+        self.assignment = self.assignment.model_copy(update={"policy": fewer})
+        return verdict
+
+    def _take_over(self, verdict: Verdict) -> None:
+        """
+        Tell the next attempt where the last one was and what ended it.
+        """
+        known = [self.assignment.checkpoint, verdict.checkpoint]
+        told = {
+            "previous_failure": shorten(verdict.cause, CAUSE_CHARS),
+            "detected_by": verdict.detected_by,
+            # One that ended before it had resumed reports an empty checkpoint.
+            "checkpoint": max(filter(None, known), key=_seq, default=None),
+        }
+        self.assignment = self.assignment.model_copy(update=told)
+
+    @property
+    def suspect(self) -> bool:
+        """
+        Whether the task has died so often that it runs alone.
+        """
+        return self.deaths >= self.assignment.policy.crashes
+
+    @property
+    def _saved(self) -> int:
+        checkpoint = self.assignment.checkpoint
+        return checkpoint.seq if checkpoint else 0
+
+    def _ended(self) -> Verdict:
+        why = self._stopped() or "cancelled"
+        return Verdict(Next.SKIP, why, attempts=self.dispatches)
+
+    async def _wait(self) -> None:
+        """
+        Wait before another attempt in quarantine.
+        """
+        if not self._wait_s:
+            return
+        self.waits = f"its next attempt, in quarantine after {self.deaths} deaths"
+        try:
+            await self._sleep(self._wait_s)
+            self._wait_s = 0.0
+        finally:
+            self.waits = ""
+
+    async def _sleep(self, seconds: float) -> None:
+        await workflow.sleep(seconds, summary="quarantine")
+
+    def _now(self) -> float:
+        return workflow.time()
+
+    def _draw(self) -> float:
+        return workflow.random().random()
+
+    async def _recorded(self) -> Answer | None:
+        given = self.assignment
+        with self._renewal.busy():
+            return await recorded(given.mission, given.task.id, given.round)
+
+    async def _dispatch(self) -> Answer | None:
+        """
+        Have an attempt made; None when it was completed with what is no answer.
+        """
+        task = self.assignment.task.id
+        queue = alone_queue_of if self.suspect else queue_of
+        number = {"dispatch": self.numbers.next()}
+        self._attempt = workflow.start_activity(
+            self.route,
+            self.assignment.model_copy(update=number),
+            task_queue=queue(self.route),
+            activity_id=self.attempt_id,
+            summary=task,
+            heartbeat_timeout=timedelta(seconds=self._heartbeat_timeout_s),
+            start_to_close_timeout=self.assignment.policy.attempt_limit,
+            retry_policy=RETRIES,
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
+        with self._renewal.busy():
+            return answer_in(await self._attempt)
+
+
+def answer_in(result: object) -> Answer | None:
+    """
+    Read an attempt's result, which others can have reported in its worker's place: what
+    could not be decoded would fail the workflow task for ever.
+    """
+    try:
+        return Answer.model_validate(result)
+    except ValidationError:
+        return None
+
+
+async def recorded(mission: str, task: str, round_: int) -> Answer | None:
+    """
+    Ask the ledger for the answer of the task's round; None when there is none, or when
+    we were cancelled meanwhile.
+    """
+    try:
+        return answer_in(
+            await workflow.execute_activity(
+                "find_answer", args=[mission, task, round_], summary=task, **BOOKS
+            )
+        )
+    except ActivityError:
+        return None
+
+
+def told_to_end() -> bool:
+    """
+    Say whether who asks has been cancelled. What it awaited may have ended otherwise
+    before it heard of that, and the cancellation comes but once.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _seq(checkpoint: Checkpoint) -> int:
+    return checkpoint.seq
