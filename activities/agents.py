@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from outlast.contracts.errors import BadInputError
 from outlast.crew.settings import settings
 
-CREW = [
+CREW_MODULES = [
     "outlast.crew.librarian",
     "outlast.crew.planner",
     "outlast.crew.publisher",
@@ -19,20 +19,20 @@ CREW = [
 ]
 
 # The same trades, thinking with a model; they go ahead of those above.
-THINKING = [
+LLM_MODULES = [
     "outlast.crew.llm.llm_planner",
     "outlast.crew.llm.llm_researcher",
     "outlast.crew.llm.llm_reviewer",
     "outlast.crew.llm.llm_writer",
 ]
 # What their thoughts need: a second of imports, for those who play them alone.
-WARM = "outlast.crew.llm.preload"
+LLM_PRELOAD = "outlast.crew.llm.preload"
 
 # What `outlast[crew]` brings, by the names that it is imported by.
-EXTRA = ("docx", "lxml", "pypdf", "snowballstemmer")
+CREW_EXTRA = ("docx", "lxml", "pypdf", "snowballstemmer")
 
 
-def modules(plays: bool) -> list[str]:
+def modules(for_workers: bool) -> list[str]:
     """
     List the modules that declare the crew's agents; none without its extra.
 
@@ -43,15 +43,15 @@ def modules(plays: bool) -> list[str]:
         return []
     chosen = settings()
     root = chosen.documents_root
-    if plays and root is not None and not root.is_dir():
+    if for_workers and root is not None and not root.is_dir():
         raise BadInputError(f"OUTLAST_DOCUMENTS_ROOT={root} is not a folder")
     if not chosen.model:
-        return CREW
-    return [*CREW, *THINKING, *([WARM] if plays else [])]
+        return CREW_MODULES
+    return [*CREW_MODULES, *LLM_MODULES, *([LLM_PRELOAD] if for_workers else [])]
 
 
 def missing() -> list[str]:
     """
     List what is not installed of the crew's extra.
     """
-    return [name for name in EXTRA if find_spec(name) is None]
+    return [name for name in CREW_EXTRA if find_spec(name) is None]

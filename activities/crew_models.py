@@ -8,10 +8,10 @@ from typing import Self
 
 from pydantic import BaseModel, model_validator
 
-from outlast.crew.library.passages import flat
+from outlast.crew.library.passages import collapse_whitespace
 
 
-class Source(BaseModel):
+class DocumentSource(BaseModel):
     """
     Where the documents are: in a folder that workers can read, or in the store alone,
     in a library that was ingested.
@@ -36,7 +36,7 @@ class Gap(BaseModel):
     reason: str
 
 
-class Index(BaseModel):
+class LibraryIndex(BaseModel):
     """
     What the librarian made of a folder, or found in the store.
     """
@@ -66,7 +66,7 @@ class Citation(BaseModel):
         return f"{self.document}:{self.line}"
 
 
-class Part(BaseModel):
+class SubQuestion(BaseModel):
     """
     One sub-question; *context* are words of the whole question that it goes without.
     """
@@ -75,12 +75,12 @@ class Part(BaseModel):
     context: str = ""
 
 
-class Plan(BaseModel):
+class QuestionPlan(BaseModel):
     """
     The sub-questions, by the task that looks into each.
     """
 
-    parts: dict[str, Part]
+    parts: dict[str, SubQuestion]
 
 
 class Research(BaseModel):
@@ -163,5 +163,5 @@ def _sentences(paragraph: Paragraph, citations: list[Citation]) -> str:
 
 
 def _sentence(citation: Citation) -> str:
-    words = flat(citation.quote).lstrip("-*+•> ")
+    words = collapse_whitespace(citation.quote).lstrip("-*+•> ")
     return words if words.endswith((".", "!", "?", ";", ":")) else f"{words}."

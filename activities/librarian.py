@@ -15,24 +15,24 @@ from pydantic import BaseModel, Field
 from outlast import Context, FanOut, GiveUp, agent
 from outlast.contracts.models import FanOutRef
 from outlast.contracts.policies import Policy
-from outlast.crew.crew_models import Gap, Index, Source
+from outlast.crew.crew_models import DocumentSource, Gap, LibraryIndex
 from outlast.crew.library import library
-from outlast.crew.library.folder import look
-from outlast.store.database import shared
+from outlast.crew.library.folder import stat_document
+from outlast.store.database import process_store
 
 # A report with more gaps than this is read by nobody; the rest is counted.
-MOST_GAPS = 200
+MAX_GAPS = 200
 # Documents that are written to the index in one transaction.
-TOGETHER = 16
+DOCUMENTS_AT_ONCE = 16
 # One document that takes its parser longer hangs it.
-PATIENCE_S = 20.0
+SCAN_LIMIT_S = 20.0
 
 
-class Folder(BaseModel):
+class ShelverInput(BaseModel):
     documents: Path
 
 
-class Order(Source):
+class LibrarianInput(DocumentSource):
     needs: dict[str, FanOutRef] = Field(default_factory=dict)
 
 
@@ -57,13 +57,13 @@ class Document(BaseModel):
 
 
 @agent("shelver", version=1)
-async def shelver(order: Folder, ctx: Context) -> FanOut:
+async def shelver(order: ShelverInput, ctx: Context) -> FanOut:
     """
     Find the documents that are new or changed, for the indexers.
     """
     name = library.library_id(ctx.tenant, order.documents)
     try:
-        _, changed = await library.compare(shared(), name, order.documents)
+        _, changed = await library.compare(process_store(), name, order.documents)
     except OSError as error:
         raise _unreadable(order.documents, error) from None
     folder = str(order.documents)
@@ -75,17 +75,22 @@ async def shelver(order: Folder, ctx: Context) -> FanOut:
     return FanOut(role="indexer", items=items)
 
 
-@agent("indexer", version=1, batch_size=TOGETHER, policy=Policy(stall_s=PATIENCE_S))
+@agent(
+    "indexer",
+    version=1,
+    batch_size=DOCUMENTS_AT_ONCE,
+    policy=Policy(stall_s=SCAN_LIMIT_S),
+)
 async def indexer(documents: list[Document], ctx: Context) -> list[int]:
     """
     Read a few documents into the index.
     """
-    store, name = shared(), documents[0].library
+    store, name = process_store(), documents[0].library
     known = await store.run(library.known_files, store, name)
     entries = []
     for each in documents:
         ctx.emit(each.path)
-        listed = look(each.folder, each.path)
+        listed = stat_document(each.folder, each.path)
         entry = await asyncio.to_thread(
             library.read, name, listed, known.get(each.path)
         )
@@ -95,7 +100,7 @@ async def indexer(documents: list[Document], ctx: Context) -> list[int]:
 
 
 @agent("librarian", version=1)
-async def librarian(order: Order, ctx: Context) -> Index:
+async def librarian(order: LibrarianInput, ctx: Context) -> LibraryIndex:
     """
     Index what is left of the documents below the folder, and say what there is.
     """
@@ -104,19 +109,19 @@ async def librarian(order: Order, ctx: Context) -> Index:
     name = library.library_id(ctx.tenant, order.documents)
     done = await ctx.resume(Shelved, Shelved())
     for spread in order.needs.values():
-        await _take_in(name, spread, done, ctx)
+        await _collect(name, spread, done, ctx)
     try:
-        async for batch in library.update(shared(), name, order.documents):
+        async for batch in library.update(process_store(), name, order.documents):
             done.indexed += batch.indexed
             done.removed += batch.removed
             await ctx.save(done)
-            ctx.emit(f"indexed {done.indexed}, {batch.left} to go")
+            ctx.emit(f"indexed {done.indexed}, {batch.remaining} to go")
     except OSError as error:
         raise _unreadable(order.documents, error) from None
     return await _index(name, done)
 
 
-async def _ingested(name: str) -> Index:
+async def _ingested(name: str) -> LibraryIndex:
     """
     Say what there is of a library that is nowhere but in the store.
     """
@@ -129,20 +134,20 @@ async def _ingested(name: str) -> Index:
     return index
 
 
-async def _take_in(name: str, spread: FanOutRef, done: Shelved, ctx: Context) -> None:
+async def _collect(name: str, spread: FanOutRef, done: Shelved, ctx: Context) -> None:
     """
     Count what the indexers have done, and leave out what they could not read.
     """
-    store = shared()
+    store = process_store()
     done.indexed = 0
     async for each in ctx.batch_results(spread.batch):
         if each.dead is None:
             done.indexed += 1
             continue
         document = Document.model_validate(each.input)
-        listed = look(document.folder, document.path)
+        listed = stat_document(document.folder, document.path)
         reason = f"could not be read: {each.dead}"
-        await store.run(library.leave_out, store, name, listed, reason)
+        await store.run(library.record_gap, store, name, listed, reason)
 
 
 def _unreadable(folder: Path, error: OSError) -> GiveUp:
@@ -150,14 +155,14 @@ def _unreadable(folder: Path, error: OSError) -> GiveUp:
     return GiveUp(f"the folder {folder} cannot be read: {reason}")
 
 
-async def _index(name: str, done: Shelved) -> Index:
-    store = shared()
+async def _index(name: str, done: Shelved) -> LibraryIndex:
+    store = process_store()
     gaps = await store.run(library.gaps, store, name)
-    return Index(
+    return LibraryIndex(
         library=name,
         documents=await store.run(library.documents_of, store, name),
         indexed=done.indexed,
         removed=done.removed,
-        gaps=[Gap(document=path, reason=why) for path, why in gaps[:MOST_GAPS]],
+        gaps=[Gap(document=path, reason=why) for path, why in gaps[:MAX_GAPS]],
         gaps_total=len(gaps),
     )

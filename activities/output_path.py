@@ -21,7 +21,8 @@ def writable(named: Path) -> Path:
     """
     Resolve the file or folder *named* by a mission, for something to be written there.
 
-    :raises OutsideError: when it is neither below the engine's roots nor among reports.
+    :raises OutsideFolderError: when it is neither below the engine's roots nor among
+        reports.
     """
     return output_roots.writable(named, *reports_root())
 

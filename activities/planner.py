@@ -5,39 +5,44 @@ The planner: split a question into what can be looked up, and say who does what.
 from pydantic import JsonValue
 
 from outlast import Context, FollowUps, Task, agent
-from outlast.crew.crew_models import Index, Part, Plan, Source
-from outlast.crew.extractive.question_splitting import split
+from outlast.crew.crew_models import (
+    DocumentSource,
+    LibraryIndex,
+    QuestionPlan,
+    SubQuestion,
+)
+from outlast.crew.extractive.question_splitting import split_question
 from outlast.crew.output_path import OutputPath
 
 
-class Order(Source):
+class PlannerInput(DocumentSource):
     question: str
     reports: OutputPath | None = None
     mission: str
-    needs: dict[str, Index]
+    needs: dict[str, LibraryIndex]
 
 
 @agent("planner", version=1)
-async def planner(order: Order, ctx: Context) -> FollowUps:
+async def planner(order: PlannerInput, ctx: Context) -> FollowUps:
     """
     Plan one research task for each part of the question, and what follows them.
     """
-    parts = split(order.question)
+    parts = split_question(order.question)
     ctx.emit(f"{len(parts)} to look up")
     return planned(order, parts)
 
 
-def planned(order: Order, parts: list[Part]) -> FollowUps:
+def planned(order: PlannerInput, parts: list[SubQuestion]) -> FollowUps:
     """
     The tasks that look into *parts* and finish the answer; who does them and where the
     report goes is no matter of what was asked.
     """
     named = {f"research-{at}": part for at, part in enumerate(parts, 1)}
-    plan = Plan(parts=named)
+    plan = QuestionPlan(parts=named)
     return FollowUps.of(plan, [*_research(order, plan), *_finish(order, plan)])
 
 
-def _research(order: Order, plan: Plan) -> list[Task]:
+def _research(order: PlannerInput, plan: QuestionPlan) -> list[Task]:
     """
     The research tasks; one of several may fail, and the answer then says so.
     """
@@ -53,7 +58,7 @@ def _research(order: Order, plan: Plan) -> list[Task]:
     ]
 
 
-def _finish(order: Order, plan: Plan) -> list[Task]:
+def _finish(order: PlannerInput, plan: QuestionPlan) -> list[Task]:
     index = list(order.needs)
     draft = {"question": order.question, "parts": plan.model_dump()["parts"]}
     report: dict[str, JsonValue] = {"mission": order.mission}

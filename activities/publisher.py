@@ -11,27 +11,29 @@ from pydantic import BaseModel
 from outlast import Context, agent
 from outlast.contracts.ids import MissionName
 from outlast.contracts.text import markdown, markdown_name
-from outlast.crew.crew_models import Citation, Index, Publication, Review
-from outlast.crew.library.passages import flat
+from outlast.crew.crew_models import Citation, LibraryIndex, Publication, Review
+from outlast.crew.library.passages import collapse_whitespace
 from outlast.crew.output_path import OutputPath, writable
 from outlast.store.private import make_folder
 
 
-class Order(BaseModel):
+class PublisherInput(BaseModel):
     reports: OutputPath | None = (
         None  # on this host; None where only the starter has one
     )
     mission: MissionName
-    needs: dict[str, Review | Index]
+    needs: dict[str, Review | LibraryIndex]
 
 
 @agent("publisher", version=1)
-async def publisher(order: Order, ctx: Context) -> Publication:
+async def publisher(order: PublisherInput, ctx: Context) -> Publication:
     """
     Write the report; an attempt that comes after finds it written.
     """
     review = next(each for each in order.needs.values() if isinstance(each, Review))
-    index = next(each for each in order.needs.values() if isinstance(each, Index))
+    index = next(
+        each for each in order.needs.values() if isinstance(each, LibraryIndex)
+    )
     written = None
     if order.reports is not None:
         path = order.reports / f"{order.mission}.md"
@@ -71,7 +73,7 @@ def write(path: Path, text: str) -> str:
     return str(path)
 
 
-def report(review: Review, index: Index) -> str:
+def report(review: Review, index: LibraryIndex) -> str:
     """
     The report as Markdown: the answer first, then where it comes from.
     """
@@ -81,7 +83,7 @@ def report(review: Review, index: Index) -> str:
     parts = [
         markdown(review.answer),
         "\n".join(f"{place}  " for place in places),
-        f"# {markdown(flat(review.question))}",
+        f"# {markdown(collapse_whitespace(review.question))}",
         _sources(review.citations),
         _gaps(index),
         _dropped(review.dropped),
@@ -91,19 +93,19 @@ def report(review: Review, index: Index) -> str:
 
 def _sources(citations: list[Citation]) -> str:
     entries = [
-        f"{at}. {markdown(flat(each.title))}, {markdown_name(each.place)}:"
-        f"\n\n   > {markdown(flat(each.quote))}"
+        f"{at}. {markdown(collapse_whitespace(each.title))}, {markdown_name(each.place)}:"
+        f"\n\n   > {markdown(collapse_whitespace(each.quote))}"
         for at, each in enumerate(citations, 1)
     ]
     return "\n\n".join(["## Sources", *entries]) if entries else ""
 
 
-def _gaps(index: Index) -> str:
+def _gaps(index: LibraryIndex) -> str:
     if not index.gaps_total:
         return f"{index.documents} documents were read, all of them completely."
     read = index.documents - index.gaps_total
     lines = [
-        f"- {markdown_name(each.document)} {markdown(flat(each.reason))}"
+        f"- {markdown_name(each.document)} {markdown(collapse_whitespace(each.reason))}"
         for each in index.gaps
     ]
     if (more := index.gaps_total - len(lines)) > 0:
@@ -116,7 +118,7 @@ def _gaps(index: Index) -> str:
 
 def _dropped(dropped: list[Citation]) -> str:
     lines = [
-        f"- {markdown_name(each.place)}: {markdown(flat(each.quote))}"
+        f"- {markdown_name(each.place)}: {markdown(collapse_whitespace(each.quote))}"
         for each in dropped
     ]
     head = "## Dropped\n\nThese quotations were not found in their source:"

@@ -3,27 +3,27 @@ The researcher: find the sentences that answer one sub-question, or that none do
 """
 
 from outlast import Context, GiveUp, agent
-from outlast.crew.crew_models import Citation, Index, Part, Research
-from outlast.crew.extractive.evidence import gather
-from outlast.store.database import Store, shared
+from outlast.crew.crew_models import Citation, LibraryIndex, Research, SubQuestion
+from outlast.crew.extractive.evidence import find_evidence
+from outlast.store.database import Store, process_store
 
 
-class Order(Part):
-    needs: dict[str, Index]
+class ResearcherInput(SubQuestion):
+    needs: dict[str, LibraryIndex]
 
 
 @agent("researcher", version=1)
-async def researcher(order: Order, ctx: Context) -> Research:
+async def researcher(order: ResearcherInput, ctx: Context) -> Research:
     """
     Look the sub-question up in the library that the librarian made.
     """
     library = library_of(order)
     ctx.emit(f"looking up: {order.question}")
-    store = shared()
+    store = process_store()
     return await store.run(research, store, library, order)
 
 
-def library_of(order: Order) -> str:
+def library_of(order: ResearcherInput) -> str:
     """
     The library that the librarian has made.
 
@@ -35,11 +35,11 @@ def library_of(order: Order) -> str:
     return index.library
 
 
-def research(store: Store, library: str, part: Part) -> Research:
+def research(store: Store, library: str, part: SubQuestion) -> Research:
     """
     What the documents of *library* say to *part*.
     """
-    found = gather(store, library, part.question, part.context)
+    found = find_evidence(store, library, part.question, part.context)
     return Research(
         question=part.question,
         answered=found.answered,

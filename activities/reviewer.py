@@ -13,17 +13,17 @@ from pathlib import Path
 from outlast import Context, Redo, agent
 from outlast.crew.crew_models import (
     Citation,
+    DocumentSource,
     Draft,
     Paragraph,
     Review,
-    Source,
     compose,
 )
 from outlast.crew.library import quotes
-from outlast.crew.library.documents_root import within
+from outlast.crew.library.documents_root import resolve_within
 from outlast.crew.library.parsing import UnreadableDocumentError, decoded, load, parse
 from outlast.crew.library.passages import Passage
-from outlast.store.database import shared
+from outlast.store.database import process_store
 
 # Files whose passages are their own text, line by line.
 VERBATIM = (".markdown", ".md", ".txt")
@@ -32,12 +32,12 @@ VERBATIM = (".markdown", ".md", ".txt")
 UNVERIFIED = "What was found could not be verified in its source"
 
 
-class Order(Source):
+class ReviewerInput(DocumentSource):
     needs: dict[str, Draft]
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifiedDraft:
     """
     The quotations of the draft that the task *writing* has made: those that stand in
     their source and those that do not.
@@ -45,12 +45,12 @@ class Verified:
 
     writing: str
     draft: Draft
-    standing: list[Citation]
+    verified: list[Citation]
     dropped: list[Citation]
 
 
 @agent("reviewer", version=1)
-async def reviewer(order: Order, ctx: Context) -> Review | Redo:
+async def reviewer(order: ReviewerInput, ctx: Context) -> Review | Redo:
     """
     Verify the draft against the documents, and reject one that quotes what is not
     there. What a model has made of them cannot be looked up there: without a model to
@@ -59,22 +59,22 @@ async def reviewer(order: Order, ctx: Context) -> Review | Redo:
     return reviewed(await verify(order, ctx))
 
 
-async def verify(order: Order, ctx: Context) -> Verified:
+async def verify(order: ReviewerInput, ctx: Context) -> VerifiedDraft:
     """
     Look every quotation of the draft up in its source.
     """
     ((writing, draft),) = order.needs.items()
     quoted = [each for part in draft.paragraphs for each in part.quotations]
-    standing: list[Citation] = []
+    verified: list[Citation] = []
     for each in quoted:
         ctx.emit(f"verifying {each.place}")
-        if await stands(order.documents, order.library or "", each):
-            standing.append(each)
-    dropped = [each for each in quoted if each not in standing]
-    return Verified(writing, draft, standing, dropped)
+        if await is_in_source(order.documents, order.library or "", each):
+            verified.append(each)
+    dropped = [each for each in quoted if each not in verified]
+    return VerifiedDraft(writing, draft, verified, dropped)
 
 
-def reviewed(found: Verified, supported: Collection[str] = ()) -> Review | Redo:
+def reviewed(found: VerifiedDraft, supported: Collection[str] = ()) -> Review | Redo:
     """
     The answer as far as it stands, with the texts that are *supported* by quotations
     which all stand. Where some do not, the draft is to be written again; when that has
@@ -88,22 +88,22 @@ def reviewed(found: Verified, supported: Collection[str] = ()) -> Review | Redo:
     return Redo.of(found.writing, reason, review)
 
 
-async def stands(folder: Path | None, library: str, citation: Citation) -> bool:
+async def is_in_source(folder: Path | None, library: str, citation: Citation) -> bool:
     """
     Whether the quotation stands, word for word and at its line, in the file below
     *folder*; where there is no folder, in what *library* has of it.
 
-    :raises OutsideError: when missions may not read *folder* here.
+    :raises OutsideFolderError: when missions may not read *folder* here.
     """
     if folder is not None:
         return await asyncio.to_thread(_in_file, folder, citation)
-    store = shared()
+    store = process_store()
     place = (library, citation.document, citation.line)
     return await store.run(quotes.holds, store, *place, citation.quote)
 
 
 def _in_file(folder: Path, citation: Citation) -> bool:
-    root = within(folder).resolve()
+    root = resolve_within(folder).resolve()
     file = (root / citation.document).resolve()
     if not file.is_relative_to(root):
         return False
@@ -124,7 +124,7 @@ def _passages(file: Path) -> list[Passage]:
     return parse(file).passages
 
 
-def _review(found: Verified, supported: Collection[str]) -> Review:
+def _review(found: VerifiedDraft, supported: Collection[str]) -> Review:
     paragraphs = [_checked(each, found, supported) for each in found.draft.paragraphs]
     answer, citations = compose(paragraphs)
     return Review(
@@ -137,12 +137,12 @@ def _review(found: Verified, supported: Collection[str]) -> Review:
 
 
 def _checked(
-    paragraph: Paragraph, found: Verified, supported: Collection[str]
+    paragraph: Paragraph, found: VerifiedDraft, supported: Collection[str]
 ) -> Paragraph:
     """
     *paragraph* with its verified quotations alone, and its text if that is supported.
     """
-    kept = [each for each in paragraph.quotations if each in found.standing]
+    kept = [each for each in paragraph.quotations if each in found.verified]
     note = paragraph.note
     if paragraph.quotations and not kept:
         note = f"{UNVERIFIED}: {paragraph.question}"

@@ -35,7 +35,7 @@ TAIL_BYTES = 256 * 1024
 LogPath = Annotated[Path, output_path(lambda: [Path(tempfile.gettempdir())])]
 
 
-class Misbehave(BaseModel):
+class Misbehaviour(BaseModel):
     """
     At which step of which attempt (of each, when None) to do what.
     """
@@ -60,12 +60,12 @@ class Script(BaseModel):
     effect: str | None = Field(default=None, min_length=1, max_length=200)
     # How long the far side takes to answer once the effect has happened.
     effect_seconds: float = Field(default=0.0, ge=0, le=3600)
-    misbehave: Misbehave | None = None
+    misbehave: Misbehaviour | None = None
     # What came before it, whose results it does not use.
     needs: dict[str, JsonValue] = Field(default_factory=dict)
 
 
-class Rehearsed(BaseModel):
+class ScriptResult(BaseModel):
     """
     How far it came.
     """
@@ -79,8 +79,8 @@ async def rehearse(script: Script, ctx: Context) -> object:
     """
     Play the script from the step after the last saved one.
     """
-    done = await ctx.resume(Rehearsed, Rehearsed())
-    log = Log(script.log, ctx)
+    done = await ctx.resume(ScriptResult, ScriptResult())
+    log = ScriptLog(script.log, ctx)
     log.mend(done.steps)
     log.write("start", step=done.steps)
     while done.steps < script.steps:
@@ -91,7 +91,7 @@ async def rehearse(script: Script, ctx: Context) -> object:
             garbage = await misbehave(misbehaving.how)
             if garbage is not None:
                 return garbage
-        done = Rehearsed(steps=step)
+        done = ScriptResult(steps=step)
         # The save comes first: a stale attempt is refused there and writes no line.
         await ctx.save(done)
         log.write("step", step=step)
@@ -104,10 +104,10 @@ async def rehearse(script: Script, ctx: Context) -> object:
             if_unsure="repeat",  # the log itself knows whether the line is there
         )
     log.write("end", step=done.steps)
-    return Rehearsed(steps=done.steps, effect=script.effect)
+    return ScriptResult(steps=done.steps, effect=script.effect)
 
 
-async def act(log: "Log", script: Script) -> None:
+async def act(log: "ScriptLog", script: Script) -> None:
     """
     Let the effect happen, and take as long to say so as the far side would.
     """
@@ -115,7 +115,7 @@ async def act(log: "Log", script: Script) -> None:
     await asyncio.sleep(script.effect_seconds)
 
 
-def due(misbehaving: Misbehave, attempt: int, step: int) -> bool:
+def due(misbehaving: Misbehaviour, attempt: int, step: int) -> bool:
     """
     Say whether it is time to misbehave.
     """
@@ -150,7 +150,7 @@ async def misbehave(how: How) -> object:  # noqa: C901 - one case a misdeed
     return None
 
 
-class Log:
+class ScriptLog:
     """
     The rehearsal's log, or nothing when there is no file.
     """
@@ -181,7 +181,7 @@ class Log:
             file.seek(max(0, self._path.stat().st_size - TAIL_BYTES))
             tail = file.read()
         # Reading it as JSON would be a good part of what a recovery takes.
-        if self._begun("step", task=self._task, step=step) not in tail:
+        if self._line_head("step", task=self._task, step=step) not in tail:
             self.write("step", step=step)
 
     def write_effect(self, key: str) -> None:
@@ -198,9 +198,9 @@ class Log:
 
     def _line(self, event: str, **more: object) -> bytes:
         by = {"pid": os.getpid(), "attempt": self._attempt, "at": time.time()}
-        return self._begun(event, **more) + json.dumps(by)[1:].encode() + b"\n"
+        return self._line_head(event, **more) + json.dumps(by)[1:].encode() + b"\n"
 
-    def _begun(self, event: str, **more: object) -> bytes:
+    def _line_head(self, event: str, **more: object) -> bytes:
         """
         Write how the line of an event begins, which tells it from all others.
         """

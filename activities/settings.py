@@ -42,7 +42,7 @@ class CrewSettings(BaseSettings):
     model_output: Literal["tool", "native", "prompted"] = "tool"
 
     @model_validator(mode="after")
-    def _can_think(self) -> Self:
+    def _require_model_extra(self) -> Self:
         if self.fallback_model and not self.model:
             raise ValueError("OUTLAST_FALLBACK_MODEL is for when OUTLAST_MODEL is away")
         if self.model and find_spec("pydantic_ai") is None:

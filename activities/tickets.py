@@ -17,32 +17,32 @@ from pydantic import BaseModel
 
 from outlast import Context, FanOut, GiveUp, agent
 from outlast.contracts.models import FanOutRef
-from outlast.contracts.text import digest, markdown, shorten
-from outlast.crew.crew_models import Index, Research
+from outlast.contracts.text import markdown, one_line, sha256_hex
+from outlast.crew.crew_models import LibraryIndex, Research
 from outlast.crew.extractive.replies import questions, reply
 from outlast.crew.library.folder import scan
 from outlast.crew.library.parsing import UnreadableDocumentError, decoded, load
-from outlast.crew.library.passages import flat
+from outlast.crew.library.passages import collapse_whitespace
 from outlast.crew.output_path import OutputPath, writable
 from outlast.crew.publisher import write
 from outlast.crew.researcher import research
-from outlast.crew.reviewer import stands
-from outlast.store.database import shared
+from outlast.crew.reviewer import is_in_source
+from outlast.store.database import process_store
 from outlast.store.private import make_folder, open_private
 
 # A report that names more tickets than this is read by nobody.
-MOST_NAMED = 200
-MOST_SHOWN = 100
+MAX_NAMED = 200
+MAX_SHOWN = 100
 
 
-class Job(BaseModel):
+class MailroomInput(BaseModel):
     tickets: Path
     handbook: Path | None = None  # not where it was ingested
     outbox: OutputPath
-    needs: dict[str, Index]
+    needs: dict[str, LibraryIndex]
 
 
-class Ticket(BaseModel):
+class ClerkInput(BaseModel):
     """
     One ticket, with the library to answer from and the outbox to answer into.
     """
@@ -53,7 +53,7 @@ class Ticket(BaseModel):
     outbox: OutputPath
 
 
-class Answered(BaseModel):
+class TicketReply(BaseModel):
     """
     What became of a ticket: posted at *posted*, or a person's because of *why*.
     """
@@ -63,12 +63,12 @@ class Answered(BaseModel):
     why: str | None = None
 
 
-class Order(BaseModel):
+class TallyInput(BaseModel):
     outbox: OutputPath
     needs: dict[str, FanOutRef]
 
 
-class Tally(BaseModel):
+class TicketTally(BaseModel):
     """
     What became of all of them, by name.
     """
@@ -82,7 +82,7 @@ class Tally(BaseModel):
 
 
 @agent("mailroom", version=1)
-async def mailroom(job: Job, ctx: Context) -> FanOut:
+async def mailroom(job: MailroomInput, ctx: Context) -> FanOut:
     """
     Find the tickets and give each to a clerk.
     """
@@ -101,7 +101,7 @@ async def mailroom(job: Job, ctx: Context) -> FanOut:
 
 
 @agent("clerk", version=1)
-async def clerk(ticket: Ticket, ctx: Context) -> Answered:
+async def clerk(ticket: ClerkInput, ctx: Context) -> TicketReply:
     """
     Answer one ticket, or hand it to a person.
     """
@@ -110,28 +110,28 @@ async def clerk(ticket: Ticket, ctx: Context) -> Answered:
         text = decoded(await asyncio.to_thread(load, ticket.ticket))
     except UnreadableDocumentError as error:
         raise GiveUp(f"{ticket.ticket.name} {error.reason}") from None
-    store = shared()
+    store = process_store()
     found = [
         await store.run(research, store, ticket.library, part)
         for part in questions(text)
     ]
     why = await doubt(ticket, found)
     if why is not None:
-        return Answered(ticket=name, why=why)
-    mark = digest(text)[:16]
+        return TicketReply(ticket=name, why=why)
+    mark = sha256_hex(text)[:16]
     place = ticket.outbox / f"{name}-{mark[:8]}.txt"
     posted = await ctx.once(
-        f"reply:{mark}:{shorten(name, MOST_SHOWN)}",  # the ticket, wherever it lies
+        f"reply:{mark}:{one_line(name, MAX_SHOWN)}",  # the ticket, wherever it lies
         lambda key, body: post(place, key, body),
         content=None,  # the key tells it all
         payload=reply(text, found),
         if_unsure="repeat",  # post() honours the key
         scope="tenant",  # in no mission is a ticket answered again
     )
-    return Answered(ticket=name, posted=posted)
+    return TicketReply(ticket=name, posted=posted)
 
 
-async def doubt(ticket: Ticket, found: list[Research]) -> str | None:
+async def doubt(ticket: ClerkInput, found: list[Research]) -> str | None:
     """
     Say why the ticket is a person's; None when the handbook answers all of it, word
     for word.
@@ -143,7 +143,7 @@ async def doubt(ticket: Ticket, found: list[Research]) -> str | None:
             )
             return f"the handbook does not answer “{each.question}”{missing}"
         for citation in each.findings:
-            if not await stands(ticket.handbook, ticket.library, citation):
+            if not await is_in_source(ticket.handbook, ticket.library, citation):
                 return f"what answers “{each.question}” is not in the handbook any more"
     return None
 
@@ -175,19 +175,19 @@ def _logged(log: io.FileIO, key: str) -> bool:
 
 
 @agent("tally", version=1)
-async def tally(order: Order, ctx: Context) -> Tally:
+async def tally(order: TallyInput, ctx: Context) -> TicketTally:
     """
     Count what was posted and name what was not.
     """
     (spread,) = order.needs.values()
-    told = Tally()
+    told = TicketTally()
     async for each in ctx.batch_results(spread.batch):
         told.tickets += 1
         if each.dead is not None:
-            ticket = Ticket.model_validate(each.input).ticket.stem
+            ticket = ClerkInput.model_validate(each.input).ticket.stem
             told.not_answered.append(f"{ticket}: {each.dead}")
             continue
-        answered = Answered.model_validate(each.result)
+        answered = TicketReply.model_validate(each.result)
         if answered.posted is None:
             told.for_a_person.append(f"{answered.ticket}: {answered.why}")
         else:
@@ -198,18 +198,18 @@ async def tally(order: Order, ctx: Context) -> Tally:
         f"{told.posted} of {told.tickets} answered; replies in {order.outbox}, "
         f"the rest in {path}"
     )
-    told.for_a_person = told.for_a_person[:MOST_NAMED]
-    told.not_answered = told.not_answered[:MOST_NAMED]
+    told.for_a_person = told.for_a_person[:MAX_NAMED]
+    told.not_answered = told.not_answered[:MAX_NAMED]
     return told
 
 
-def page(told: Tally) -> str:
+def page(tally: TicketTally) -> str:
     """
     The tally as Markdown.
     """
-    head = f"# {told.posted} of {told.tickets} tickets answered"
-    people = [f"- {markdown(flat(each))}" for each in told.for_a_person]
-    lost = [f"- {markdown(flat(each))}" for each in told.not_answered]
+    head = f"# {tally.posted} of {tally.tickets} tickets answered"
+    people = [f"- {markdown(collapse_whitespace(each))}" for each in tally.for_a_person]
+    lost = [f"- {markdown(collapse_whitespace(each))}" for each in tally.not_answered]
     parts = [head]
     if people:
         parts.append("\n".join(["## For a person", "", *people]))

@@ -5,19 +5,19 @@ The writer: compose the answer from what was found, and say what was not.
 from pydantic import BaseModel
 
 from outlast import Context, Degraded, agent
-from outlast.crew.crew_models import Draft, Paragraph, Part, Research, compose
+from outlast.crew.crew_models import Draft, Paragraph, Research, SubQuestion, compose
 
-NOTHING = "The documents do not answer this"
+NO_ANSWER_TEXT = "The documents do not answer this"
 
 
-class Order(BaseModel):
+class WriterInput(BaseModel):
     question: str
-    parts: dict[str, Part]
+    parts: dict[str, SubQuestion]
     needs: dict[str, Research]
 
 
 @agent("writer", version=1)
-async def writer(order: Order, ctx: Context) -> Draft | Degraded:
+async def writer(order: WriterInput, ctx: Context) -> Draft | Degraded:
     """
     Write a paragraph for each part of the question.
     """
@@ -26,7 +26,7 @@ async def writer(order: Order, ctx: Context) -> Draft | Degraded:
     return drafted(order, paragraphs)
 
 
-def quoted(order: Order) -> list[Paragraph]:
+def quoted(order: WriterInput) -> list[Paragraph]:
     """
     What was found for each part, in their order, word for word.
     """
@@ -35,13 +35,13 @@ def quoted(order: Order) -> list[Paragraph]:
     ]
 
 
-def drafted(order: Order, paragraphs: list[Paragraph]) -> Draft | Degraded:
+def drafted(order: WriterInput, paragraphs: list[Paragraph]) -> Draft | Degraded:
     """
     The draft of *paragraphs*; one note if no part has an answer, and degraded if a
     part was lost.
     """
     if not any(each.quotations for each in paragraphs) and order.needs:
-        paragraphs = [_nothing(order)]
+        paragraphs = [_no_answer(order)]
     answer, _ = compose(paragraphs)
     draft = Draft(question=order.question, paragraphs=paragraphs, answer=answer)
     lost = [
@@ -50,20 +50,22 @@ def drafted(order: Order, paragraphs: list[Paragraph]) -> Draft | Degraded:
     return Degraded(draft, f"not looked up: {'; '.join(lost)}") if lost else draft
 
 
-def _paragraph(part: Part, research: Research | None) -> Paragraph:
+def _paragraph(part: SubQuestion, research: Research | None) -> Paragraph:
     if research is None:
         note = f"This could not be looked up: {part.question}"
         return Paragraph(question=part.question, note=note)
     if not research.answered:
-        return Paragraph(question=part.question, note=f"{NOTHING}: {part.question}")
+        return Paragraph(
+            question=part.question, note=f"{NO_ANSWER_TEXT}: {part.question}"
+        )
     return Paragraph(question=part.question, quotations=research.findings)
 
 
-def _nothing(order: Order) -> Paragraph:
+def _no_answer(order: WriterInput) -> Paragraph:
     """
     The one paragraph when no part has an answer, with the words that were not found.
     """
     missing = [word for each in order.needs.values() for word in each.missing]
     words = ", ".join(dict.fromkeys(missing))
     searched = f" The nearest passage does not speak of: {words}." if words else ""
-    return Paragraph(question=order.question, note=f"{NOTHING}.{searched}")
+    return Paragraph(question=order.question, note=f"{NO_ANSWER_TEXT}.{searched}")

@@ -19,22 +19,22 @@ import yaml
 
 from outlast.crew import writer
 from outlast.crew.crew_models import Draft
-from outlast.crew.extractive.question_splitting import split
+from outlast.crew.extractive.question_splitting import split_question
 from outlast.crew.library.library import library_id, update
 from outlast.crew.researcher import research
 from outlast.store.database import Store
 
 MANUAL = Path("/usr/share/doc/postgresql-doc-15/html")
-QUESTIONS = Path(__file__).with_name("corpus_questions.yaml")
+QUESTIONS_FILE = Path(__file__).with_name("corpus_questions.yaml")
 
 FASTEST_PAGES_S = 100.0  # at least, on one core
 CITED = 3  # citations among which the right page must be
 RIGHT = 18  # of the tuned questions, at least
-REFUSED = 5  # of the tuned unanswerable ones: all
+MAX_REFUSED = 5  # of the tuned unanswerable ones: all
 
 
 @dataclass(frozen=True)
-class Row:
+class CorpusRow:
     """
     One line of the table; *held* is None where there is no bound.
     """
@@ -67,16 +67,16 @@ def main() -> int:
     return int(any(row.held is False for row in rows))
 
 
-def _index(store: Store, folder: Path) -> list[Row]:
+def _index(store: Store, folder: Path) -> list[CorpusRow]:
     pages, first_s = asyncio.run(_update(store, folder))
     touched, second_s = asyncio.run(_update(store, folder))
     speed = pages / first_s
     bound = f">= {FASTEST_PAGES_S:.0f}"
     return [
-        Row("pages indexed", f"{pages} in {first_s:.1f} s"),
-        Row("pages a second", f"{speed:.0f}", bound, speed >= FASTEST_PAGES_S),
-        Row("touched when indexed again", f"{touched}", "0", touched == 0),
-        Row("seconds to see that", f"{second_s:.2f}"),
+        CorpusRow("pages indexed", f"{pages} in {first_s:.1f} s"),
+        CorpusRow("pages a second", f"{speed:.0f}", bound, speed >= FASTEST_PAGES_S),
+        CorpusRow("touched when indexed again", f"{touched}", "0", touched == 0),
+        CorpusRow("seconds to see that", f"{second_s:.2f}"),
     ]
 
 
@@ -87,9 +87,9 @@ async def _update(store: Store, folder: Path) -> tuple[int, float]:
     return sum(batch.indexed for batch in batches), time.perf_counter() - began
 
 
-def _ask(store: Store, folder: Path) -> list[Row]:
+def _ask(store: Store, folder: Path) -> list[CorpusRow]:
     library = library_id("benchmark", folder)
-    asked = yaml.safe_load(QUESTIONS.read_text())
+    asked = yaml.safe_load(QUESTIONS_FILE.read_text())
     rows = []
     for name, bounded in (("tuned", True), ("held_out", False)):
         part = asked[name]
@@ -104,17 +104,20 @@ def _ask(store: Store, folder: Path) -> list[Row]:
                 f"{name}: right page cited", right, of, RIGHT if bounded else None
             ),
             _bounded(
-                f"{name}: told unanswered", none, nothing, REFUSED if bounded else None
+                f"{name}: told unanswered",
+                none,
+                nothing,
+                MAX_REFUSED if bounded else None,
             ),
-            Row(f"{name}: milliseconds a question", f"{1000 * each_s:.0f}"),
+            CorpusRow(f"{name}: milliseconds a question", f"{1000 * each_s:.0f}"),
         ]
     return rows
 
 
-def _bounded(what: str, figure: int, of: int, bound: int | None) -> Row:
+def _bounded(what: str, figure: int, of: int, bound: int | None) -> CorpusRow:
     if bound is None:
-        return Row(what, f"{figure} of {of}")
-    return Row(what, f"{figure} of {of}", f">= {bound}", figure >= bound)
+        return CorpusRow(what, f"{figure} of {of}")
+    return CorpusRow(what, f"{figure} of {of}", f">= {bound}", figure >= bound)
 
 
 def _is_right(store: Store, library: str, asked: dict[str, object]) -> bool:
@@ -134,9 +137,11 @@ def answer(store: Store, library: str, question: str) -> Draft:
     """
     Answer *question* as the crew does: planner, researchers, writer.
     """
-    parts = {f"research-{at}": part for at, part in enumerate(split(question), 1)}
+    parts = {
+        f"research-{at}": part for at, part in enumerate(split_question(question), 1)
+    }
     needs = {name: research(store, library, part) for name, part in parts.items()}
-    order = writer.Order(question=question, parts=parts, needs=needs)
+    order = writer.WriterInput(question=question, parts=parts, needs=needs)
     draft = writer.drafted(order, writer.quoted(order))
     assert isinstance(draft, Draft)  # degraded only where a part was lost
     return draft

@@ -14,12 +14,18 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.endurance_setup import Findings, Ground, ground, looked, orphans
+from benchmarks.endurance_setup import (
+    EnduranceFindings,
+    EnduranceSetup,
+    ground,
+    looked,
+    orphans,
+)
 from benchmarks.endurance_storm import bear_storm
 from outlast.contracts.reports import Status
-from testkit.processes import Fleet, Home, events
+from testkit.processes import FleetProcess, Home, events
 
-SETTLE_S = (0.1, 0.6)  # a fault hits any moment of a step
+ENDURANCE_SETTLE_S = (0.1, 0.6)  # a fault hits any moment of a step
 BIRTH_S = (0.0, 0.4)  # from the death of a worker until the next one polls
 
 # Long enough to be under way at the kill and not over before the next fleet polls.
@@ -31,7 +37,7 @@ FATAL_STEPS = (1, 3)  # of the two killers
 KILLED = "exit report: killed by SIGKILL"
 
 
-async def lose_parents(trials: int, findings: Findings) -> None:
+async def lose_parents(trials: int, findings: EnduranceFindings) -> None:
     """
     SIGKILL the parent alone, again and again.
     """
@@ -48,7 +54,7 @@ async def lose_parents(trials: int, findings: Findings) -> None:
         on.tell_notices()
 
 
-async def _lose_parent(on: Ground, trial: int) -> float:
+async def _lose_parent(on: EnduranceSetup, trial: int) -> float:
     """
     Kill the fleet's parent while a mission is under way; returns the seconds until
     nothing of that fleet is left.
@@ -67,7 +73,7 @@ async def _lose_parent(on: Ground, trial: int) -> float:
     await looked(
         lambda: len(events(course.log, "start")) >= PARENT_TASKS, "all to start"
     )
-    await asyncio.sleep(on.dice.uniform(*SETTLE_S))
+    await asyncio.sleep(on.dice.uniform(*ENDURANCE_SETTLE_S))
     if how == "in a birth":
         lost.kill_one(on.dice)
         await asyncio.sleep(on.dice.uniform(*BIRTH_S))
@@ -92,7 +98,7 @@ async def _until_gone(home: Home) -> float:
     return time.monotonic() - began
 
 
-async def bear_killers(findings: Findings) -> None:
+async def bear_killers(findings: EnduranceFindings) -> None:
     """
     Two tasks that kill their process at every attempt, among innocents.
     """
@@ -105,7 +111,7 @@ async def bear_killers(findings: Findings) -> None:
         on.tell_notices()
 
 
-async def _bear_killers(on: Ground, fleet: Fleet, trial: int) -> None:
+async def _bear_killers(on: EnduranceSetup, fleet: FleetProcess, trial: int) -> None:
     before = fleet.health()["restarts"]
     innocents = {f"t{n}": {"step_seconds": 0.05, "steps": 20} for n in range(INNOCENTS)}
     killers = {f"killer{step}": _killer(step) for step in FATAL_STEPS}
@@ -134,7 +140,7 @@ async def endure(parents: int, kills: int) -> bool:
     """
     Run all three; returns whether every bound held.
     """
-    findings = Findings()
+    findings = EnduranceFindings()
     if parents:
         await lose_parents(parents, findings)
     await bear_killers(findings)

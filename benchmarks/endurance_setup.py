@@ -18,24 +18,24 @@ from temporalio.client import Client
 
 from outlast.contracts.models import Mission
 from outlast.contracts.reports import Outcome, Report, Status
-from outlast.dev.server import Server, choose_ports
+from outlast.dev.server import DevServer, choose_ports
 from outlast.store.database import Store
-from outlast.temporal.connect import connect_patiently
-from outlast.temporal.missions import Started, start
-from testkit.processes import Fleet, Home, events, wait_for
+from outlast.temporal.connect import connect_when_available
+from outlast.temporal.missions import MissionHandle, start
+from testkit.processes import FleetProcess, Home, events, wait_for
 
 # A mission without a report so long after it could go on has been lost.
-END_LIMIT_S = 60.0
-SHOWN = 20  # lines of evidence for a bound that was missed
+ENDURANCE_END_S = 60.0
+MAX_SHOWN_FINDINGS = 20  # lines of evidence for a bound that was missed
 
 
 @dataclass
-class Course:
+class MissionRun:
     """
     A mission under way and what its rehearsals log.
     """
 
-    started: Started
+    started: MissionHandle
     log: Path
     keys: list[str]
     report: Report | None = None
@@ -48,7 +48,7 @@ class Course:
     def status(self) -> Status | None:
         return self.report.status if self.report else None
 
-    async def end(self, limit_s: float | None = END_LIMIT_S) -> None:
+    async def end(self, limit_s: float | None = ENDURANCE_END_S) -> None:
         """
         Wait for the report; a mission that is lost stays without.
         """
@@ -80,10 +80,10 @@ class Course:
         ]
 
     def attempts(self) -> list[dict[str, Any]]:
-        return self.started.books.attempts(self.name)
+        return self.started.records.attempts(self.name)
 
 
-class Findings:
+class EnduranceFindings:
     """
     The bounds, printed as they are judged.
     """
@@ -97,7 +97,7 @@ class Findings:
         """
         self.held = self.held and held
         print(f"  {'ok' if held else 'MISSED':<8}{told}", flush=True)
-        for each in evidence[: 0 if held else SHOWN]:
+        for each in evidence[: 0 if held else MAX_SHOWN_FINDINGS]:
             self.note(each)
 
     def none(self, what: str, found: Sequence[str]) -> None:
@@ -111,7 +111,7 @@ class Findings:
 
 
 @dataclass
-class Ground:
+class EnduranceSetup:
     """
     A home with a server of its own, and the missions that run there.
     """
@@ -119,14 +119,14 @@ class Ground:
     home: Home
     client: Client
     store: Store
-    findings: Findings
+    findings: EnduranceFindings
     dice: random.Random = field(default_factory=lambda: random.Random(7))
-    courses: list[Course] = field(default_factory=list)
+    courses: list[MissionRun] = field(default_factory=list)
 
-    async def fleet(self, processes: int) -> Fleet:
+    async def fleet(self, processes: int) -> FleetProcess:
         return await asyncio.to_thread(self.home.fleet, processes)
 
-    async def begin(self, name: str, scripts: dict[str, dict[str, Any]]) -> Course:
+    async def begin(self, name: str, scripts: dict[str, dict[str, Any]]) -> MissionRun:
         """
         Start a mission of rehearsals that have an effect each.
         """
@@ -139,7 +139,7 @@ class Ground:
         limits = {"concurrency": len(tasks)}
         mission = Mission.model_validate({**content, "limits": limits})
         started = await start(mission, client=self.client, store=self.store)
-        course = Course(started, log, [f"{name}:{task}" for task in scripts])
+        course = MissionRun(started, log, [f"{name}:{task}" for task in scripts])
         self.courses.append(course)
         return course
 
@@ -191,7 +191,7 @@ class Ground:
         noticed = Counter(filter(None, ends))
         for cause, count in noticed.most_common():
             waits = [
-                each["after_s"] for each in told if each["previous_failure"] == cause
+                each["recovery_s"] for each in told if each["previous_failure"] == cause
             ]
             known = [each for each in waits if each is not None]
             more = f"; next after {statistics.median(known):.2f} s" if known else ""
@@ -199,22 +199,22 @@ class Ground:
 
 
 @asynccontextmanager
-async def ground(findings: Findings) -> AsyncIterator[Ground]:
+async def ground(findings: EnduranceFindings) -> AsyncIterator[EnduranceSetup]:
     """
     A home that is gone afterwards, with everything that runs on it.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         folder = Path(place)
-        home = Home(folder, Server(folder, *choose_ports(None, None)))
+        home = Home(folder, DevServer(folder, *choose_ports(None, None)))
         home.extra["OUTLAST_SLOTS"] = "8"
         await home.server.start()
         store = Store(folder / "store.db")
         try:
             # It listens before it is healthy.
             os.environ["TEMPORAL_ADDRESS"] = home.server.address
-            client = await connect_patiently(asyncio.Event(), "endurance")
+            client = await connect_when_available(asyncio.Event(), "endurance")
             assert client is not None
-            yield Ground(home, client, store, findings)
+            yield EnduranceSetup(home, client, store, findings)
         finally:
             store.close()
             await asyncio.to_thread(home.close)

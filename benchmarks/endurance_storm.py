@@ -14,24 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.endurance_setup import (
-    END_LIMIT_S,
-    Findings,
-    Ground,
+    ENDURANCE_END_S,
+    EnduranceFindings,
+    EnduranceSetup,
     command_of,
     ground,
     orphans,
 )
-from outlast.fleet.recorder_reader import recorders
-from testkit.processes import Fleet
+from outlast.fleet.recorder_reader import recorder_files
+from testkit.processes import FleetProcess
 
 IN_FLIGHT, STORM_PROCESSES = 4, 6
 # Each step saves, so that a task seldom dies twice at one: that would make a suspect.
 STORM_TASKS, STORM_STEPS, STORM_STEP_S, STORM_EFFECT_S = 6, 20, 0.05, 0.02
 # The fleet brings 13 processes a second; killed as fast, none would live to work and
 # every task would be a suspect. With fewer than two polling nobody makes progress.
-PACE_S = (0.1, 0.25)
+STORM_PACE_S = (0.1, 0.25)
 LEAST_POLLING = 2
-SEEN_S = 5.0
+STORM_SEEN_S = 5.0
 SAMPLE_S = 0.25
 GROWTH_SHARE, GROWTH_MB = 0.10, 10.0
 # A stopped parent does not wait for its zygotes, which end within moments.
@@ -43,17 +43,17 @@ class Memory:
     What the parent and its zygotes hold, in MB, sampled while they work.
     """
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: FleetProcess) -> None:
         self._parent = fleet.process.pid
         self.samples: dict[str, list[float]] = defaultdict(list)
-        self.zygotes: set[int] = set()
+        self.fork_servers: set[int] = set()
 
     async def watch(self) -> None:
         while True:
             self._look()
             await asyncio.sleep(SAMPLE_S)
 
-    def judge(self, findings: Findings) -> None:
+    def judge(self, findings: EnduranceFindings) -> None:
         """
         Compare the second tenth of the samples, when it is warm, with the last.
         """
@@ -64,7 +64,7 @@ class Memory:
             flat = late - early <= max(GROWTH_MB, early * GROWTH_SHARE)
             told = f"{who}: {early:.1f} MB, at the end {late:.1f} MB"
             findings.bound(flat, f"{told}, {len(samples)} samples")
-        findings.note(f"{len(self.zygotes)} zygotes in all")
+        findings.note(f"{len(self.fork_servers)} zygotes in all")
 
     def _look(self) -> None:
         self.samples["parent"].append(_memory_mb(self._parent))
@@ -72,11 +72,11 @@ class Memory:
             with suppress(OSError):
                 command = command_of(pid)
                 if "outlast.fleet.fork_server" in command:
-                    self.zygotes.add(pid)
+                    self.fork_servers.add(pid)
                     self.samples[f"zygote of {command[-1]}"].append(_memory_mb(pid))
 
 
-async def bear_storm(kills: int, findings: Findings) -> None:
+async def bear_storm(kills: int, findings: EnduranceFindings) -> None:
     """
     SIGKILL one agent process after another while missions are under way.
     """
@@ -97,7 +97,7 @@ async def bear_storm(kills: int, findings: Findings) -> None:
         await _judge_remains(on, fleet)
 
 
-async def _under_load(on: Ground, storm: Coroutine[Any, Any, None]) -> None:
+async def _under_load(on: EnduranceSetup, storm: Coroutine[Any, Any, None]) -> None:
     """
     Keep missions under way through the *storm*, then let them end.
     """
@@ -105,12 +105,12 @@ async def _under_load(on: Ground, storm: Coroutine[Any, Any, None]) -> None:
     load = [asyncio.create_task(_keep_busy(on, n, over)) for n in range(IN_FLIGHT)]
     await storm
     over.set()
-    _, lost = await asyncio.wait(load, timeout=END_LIMIT_S)
+    _, lost = await asyncio.wait(load, timeout=ENDURANCE_END_S)
     for each in lost:
         each.cancel()
 
 
-async def _keep_busy(on: Ground, number: int, over: asyncio.Event) -> None:
+async def _keep_busy(on: EnduranceSetup, number: int, over: asyncio.Event) -> None:
     """
     Have one mission after another under way.
     """
@@ -127,13 +127,15 @@ async def _keep_busy(on: Ground, number: int, over: asyncio.Event) -> None:
         await course.end(None)
 
 
-async def _storm(on: Ground, fleet: Fleet, kills: int) -> None:
+async def _storm(on: EnduranceSetup, fleet: FleetProcess, kills: int) -> None:
     killed: dict[int, float] = {}  # pid: when last; the kernel gives each out again
     began, count = time.monotonic(), 0
     while count < kills:
-        await asyncio.sleep(on.dice.uniform(*PACE_S))
+        await asyncio.sleep(on.dice.uniform(*STORM_PACE_S))
         # The parent may not have seen the last deaths yet.
-        lately = {pid for pid, at in killed.items() if time.monotonic() - at < SEEN_S}
+        lately = {
+            pid for pid, at in killed.items() if time.monotonic() - at < STORM_SEEN_S
+        }
         polling = {*await asyncio.to_thread(fleet.pids, "agents")} - lately
         if len(polling) >= LEAST_POLLING:
             victim = on.dice.choice(sorted(polling))
@@ -145,11 +147,11 @@ async def _storm(on: Ground, fleet: Fleet, kills: int) -> None:
     on.findings.note(f"{kills} kills in {lasted:.0f} s, {kills / lasted:.1f} a second")
 
 
-def _tell_suspects(on: Ground, fleet: Fleet) -> None:
+def _tell_suspects(on: EnduranceSetup, fleet: FleetProcess) -> None:
     """
     Say how many tasks died twice at one step, all by chance here, and so ran alone.
     """
-    alone = set(fleet.pids("alone"))
+    alone = set(fleet.pids("quarantine"))
     suspects = {
         (course.name, each["task"])
         for course in on.courses
@@ -159,24 +161,26 @@ def _tell_suspects(on: Ground, fleet: Fleet) -> None:
     on.findings.note(f"{len(suspects)} tasks were suspects for a while")
 
 
-def _judge_health(health: dict[str, Any], kills: int, findings: Findings) -> None:
+def _judge_health(
+    health: dict[str, Any], kills: int, findings: EnduranceFindings
+) -> None:
     """
     Nothing but what was killed may have died: a restart more is a fault of its own.
     """
-    restarts, bites = health["restarts"], health["bites"]
-    told = f"{restarts} restarts, {bites} by the watchdog, for {kills} kills"
+    restarts, kills = health["restarts"], health["watchdog_kills"]
+    told = f"{restarts} restarts, {kills} by the watchdog, for {kills} kills"
     findings.bound(restarts <= kills, told)
     findings.note(f"{health['reported']} attempts ended by an exit report")
 
 
-async def _judge_remains(on: Ground, fleet: Fleet) -> None:
+async def _judge_remains(on: EnduranceSetup, fleet: FleetProcess) -> None:
     code = await asyncio.to_thread(fleet.stop)
     on.findings.bound(code == 0, f"stopped with exit code {code}")
     await asyncio.sleep(LEFT_AFTER_S)
     left = [f"{pid}: {command_of(pid)}" for pid in orphans(on.home)]
     on.findings.none("processes left", left)
     run = on.home.path / "run"
-    on.findings.none("recorders left", [str(each) for each in recorders(run)])
+    on.findings.none("recorders left", [str(each) for each in recorder_files(run)])
 
 
 def children_of(pid: int) -> list[int]:

@@ -21,18 +21,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outlast.dev.server import Server, choose_ports
-from testkit.processes import ROOT, Home, events, mission
+from outlast.dev.server import DevServer, choose_ports
+from testkit.processes import PROJECT_FOLDER, Home, events, mission
 
-STEPS = 12
-STEP_S = 0.25
+DEMO_STEPS = 12
+DEMO_STEP_S = 0.25
 KILL_AFTER = 5  # steps
 EFFECT_S = 1.0  # the far side answers so long after it has acted
 STOCK_BOOT_S = 3.0
 
 
 @dataclass
-class Side:
+class DemoSide:
     """
     One of the two, and its log.
     """
@@ -75,14 +75,14 @@ def main() -> int:
     """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        home = Home(folder, Server(folder, *choose_ports(None, None)))
+        home = Home(folder, DevServer(folder, *choose_ports(None, None)))
         asyncio.run(home.server.start())
         stock: list[subprocess.Popen[bytes]] = []
         try:
             print(f"Web UI {home.server.ui}; starting two fleets ...", flush=True)
             ours, theirs = _start(home, folder, stock)
             _kill_both(ours, theirs, stock, home)
-            _tell(ours, theirs)
+            _print_comparison(ours, theirs)
             _invite()
         finally:
             for process in stock:
@@ -93,16 +93,16 @@ def main() -> int:
 
 def _start(
     home: Home, folder: Path, stock: list[subprocess.Popen[bytes]]
-) -> tuple[Side, Side]:
+) -> tuple[DemoSide, DemoSide]:
     home.fleet(processes=2)
     for _ in range(2):
         stock.append(_stock(home, "worker"))
     time.sleep(STOCK_BOOT_S)  # it has no way to say that it polls
-    ours = Side("Outlast", folder / "outlast.jsonl")
-    theirs = Side("stock Temporal", folder / "stock.jsonl")
+    ours = DemoSide("Outlast", folder / "outlast.jsonl")
+    theirs = DemoSide("stock Temporal", folder / "stock.jsonl")
     script = {
-        "steps": STEPS,
-        "step_seconds": STEP_S,
+        "steps": DEMO_STEPS,
+        "step_seconds": DEMO_STEP_S,
         "effect": "refund:order-17",
         "effect_seconds": EFFECT_S,
     }
@@ -125,17 +125,17 @@ def _stock(home: Home, verb: str, *rest: str) -> subprocess.Popen[bytes]:
         home.server.address,
         *rest,
     ]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, cwd=PROJECT_FOLDER, stderr=subprocess.DEVNULL)
 
 
 def _kill_both(
-    ours: Side, theirs: Side, stock: list[subprocess.Popen[bytes]], home: Home
+    ours: DemoSide, theirs: DemoSide, stock: list[subprocess.Popen[bytes]], home: Home
 ) -> None:
     """
     Kill each side's process in the middle of a step, and again when its effect has
     happened and nobody knows yet; let a new stock worker take the place of the dead.
     """
-    waiting: list[tuple[Side, str]] = [(ours, "step"), (theirs, "step")]
+    waiting: list[tuple[DemoSide, str]] = [(ours, "step"), (theirs, "step")]
     waiting += [(ours, "effect"), (theirs, "effect")]
     deadline = time.monotonic() + 90
     while not (ours.ended and theirs.ended) and time.monotonic() < deadline:
@@ -148,15 +148,15 @@ def _kill_both(
         time.sleep(0.02)
 
 
-def _due(side: Side, kind: str) -> int | None:
+def _due(side: DemoSide, kind: str) -> int | None:
     found = events(side.log, kind)
     if kind == "step" and len(found) < KILL_AFTER:
         return None
     return int(found[-1]["pid"]) if found else None
 
 
-def _kill(side: Side, kind: str, pid: int) -> None:
-    time.sleep(STEP_S / 3)  # into the next step, or into the far side's silence
+def _kill(side: DemoSide, kind: str, pid: int) -> None:
+    time.sleep(DEMO_STEP_S / 3)  # into the next step, or into the far side's silence
     os.kill(pid, signal.SIGKILL)
     if kind == "step":
         side.killed_at = time.time()
@@ -166,8 +166,8 @@ def _kill(side: Side, kind: str, pid: int) -> None:
     print(f"kill -9 {pid:<8} {side.name}, {where}", flush=True)
 
 
-def _tell(ours: Side, theirs: Side) -> None:
-    rows: list[tuple[str, Callable[[Side], Any]]] = [
+def _print_comparison(ours: DemoSide, theirs: DemoSide) -> None:
+    rows: list[tuple[str, Callable[[DemoSide], Any]]] = [
         ("killed mid-step, at work again after", _seconds("killed_at")),
         ("killed in the effect, at work again after", _seconds("killed_in_effect_at")),
         ("steps done again", lambda side: side.repeated),
@@ -179,8 +179,8 @@ def _tell(ours: Side, theirs: Side) -> None:
         print(f"{what:<44}{look(ours)!s:>16}{look(theirs)!s:>16}")
 
 
-def _seconds(kill: str) -> Callable[[Side], str]:
-    def look(side: Side) -> str:
+def _seconds(kill: str) -> Callable[[DemoSide], str]:
+    def look(side: DemoSide) -> str:
         found = side.recovery_s(getattr(side, kill))
         return f"{found:.2f} s" if found is not None else "never"
 

@@ -25,20 +25,20 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
 
-from benchmarks.result_rows import Row
-from outlast.agents.agent_loading import crew
+from benchmarks.result_rows import ResultRow
+from outlast.agents.agent_loading import resolve_routes
 from outlast.agents.context import Context
 from outlast.agents.registry import Agent
 from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.contracts.models import Limits, Mission, Redo, Task
-from outlast.contracts.orders import Decision
-from outlast.contracts.policies import SHIPPED, Policy
+from outlast.contracts.orders import DecisionInput
+from outlast.contracts.policies import DEFAULT_TIMING, Policy
 from outlast.contracts.reports import Report, Status
-from outlast.dev.server import Server, choose_ports
-from outlast.execution.attempt import Place
-from outlast.fleet.workers import agent_worker, missions_worker
+from outlast.dev.server import DevServer, choose_ports
+from outlast.execution.attempt import WorkerContext
+from outlast.fleet.workers import agent_worker, workflow_worker
 from outlast.ledger.ledger import Ledger
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 from outlast.settings import Settings
 from outlast.store.database import Store
 from outlast.temporal.connect import connect
@@ -52,7 +52,7 @@ PAIRS = 8  # of writer and reviewer, at the same time
 
 
 @dataclass
-class Rounds:
+class ReviewRounds:
     """
     Work that is rejected again and again.
     """
@@ -89,7 +89,7 @@ async def well(_given: dict[str, Any], _ctx: Context) -> str:
 
 
 @dataclass
-class Bench:
+class LargeMissionBench:
     """
     The missions of one store, and who works on them.
     """
@@ -99,7 +99,7 @@ class Bench:
     agents: dict[str, Agent]
 
     async def start(self, mission: Mission) -> WorkflowHandle[Any, Report]:
-        books = Books(self.store)
+        books = MissionRecords(self.store)
         books.open(mission)
         handle: WorkflowHandle[Any, Report] = await self.client.start_workflow(
             "Supervisor",
@@ -117,7 +117,7 @@ class Bench:
             goal="measure",
             tasks=tasks,
             limits=limits,
-            crew=crew(self.agents),
+            crew=resolve_routes(self.agents),
             store=self.store.id,
         )
 
@@ -135,7 +135,7 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(rounds: Rounds) -> AsyncIterator[Bench]:
+async def bench(rounds: ReviewRounds) -> AsyncIterator[LargeMissionBench]:
     """
     A server, a worker for missions and one for each role, all in this process.
     """
@@ -148,17 +148,20 @@ async def bench(rounds: Rounds) -> AsyncIterator[Bench]:
     }
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store.db")
-        server = Server(Path(folder), *choose_ports(None, None))
+        server = DevServer(Path(folder), *choose_ports(None, None))
         await server.start()
         try:
             client = with_storage(await connect(server.address), lambda: store)
-            place, chosen = Place(Ledger(store), SHIPPED.beat_s), Settings(slots=20)
+            place, chosen = (
+                WorkerContext(Ledger(store), DEFAULT_TIMING.heartbeat_s),
+                Settings(slots=20),
+            )
             workers = [
                 agent_worker(client, place, each, chosen) for each in agents.values()
             ]
-            async with missions_worker(client, store, unfilled):
+            async with workflow_worker(client, store, unfilled):
                 running = [asyncio.create_task(each.run()) for each in workers]
-                yield Bench(client, store, agents)
+                yield LargeMissionBench(client, store, agents)
                 await asyncio.gather(*(each.shutdown() for each in workers))
                 await asyncio.gather(*running)
         finally:
@@ -170,7 +173,7 @@ async def unfilled(mission: Mission) -> Any:
     raise AssertionError(mission)
 
 
-async def cost_ms(on: Bench, name: str, size: int) -> float:
+async def cost_ms(on: LargeMissionBench, name: str, size: int) -> float:
     """
     Run a mission of *size* tasks, every other one behind an earlier one; returns a
     task's milliseconds of CPU, the agents' included.
@@ -190,7 +193,7 @@ async def cost_ms(on: Bench, name: str, size: int) -> float:
     return 1_000 * (time.process_time() - began) / size
 
 
-async def many_tasks(on: Bench, size: int) -> list[Row]:
+async def many_tasks(on: LargeMissionBench, size: int) -> list[ResultRow]:
     await cost_ms(on, "warm", FEW)
     before = [await cost_ms(on, f"few{at}", FEW) for at in range(5)]
     samples: list[float] = []
@@ -202,15 +205,17 @@ async def many_tasks(on: Bench, size: int) -> list[Row]:
     after = [await cost_ms(on, f"few-again{at}", FEW) for at in range(5)]
     few = statistics.median([*before, *after])
     return [
-        Row(f"a task, in a mission of {FEW}", [*before, *after], unit="ms CPU"),
-        Row(f"a task, in a mission of {size}", [many], round(TIMES * few, 1), "ms CPU"),
-        Row("memory, more in its second half", [grown_mb], GROWTH_MB, "MB"),
-        Row("memory at most, agents included", [max(samples)], unit="MB"),
+        ResultRow(f"a task, in a mission of {FEW}", [*before, *after], unit="ms CPU"),
+        ResultRow(
+            f"a task, in a mission of {size}", [many], round(TIMES * few, 1), "ms CPU"
+        ),
+        ResultRow("memory, more in its second half", [grown_mb], GROWTH_MB, "MB"),
+        ResultRow("memory at most, agents included", [max(samples)], unit="MB"),
         *await history(on, "many", f"{size} tasks"),
     ]
 
 
-async def many_rounds(on: Bench, rounds: Rounds) -> list[Row]:
+async def many_rounds(on: LargeMissionBench, rounds: ReviewRounds) -> list[ResultRow]:
     inner = {"id": "a", "role": "well", "approval": {"before": "start"}}
     tasks = [
         Task(id="last", role="last"),
@@ -226,7 +231,7 @@ async def many_rounds(on: Bench, rounds: Rounds) -> list[Row]:
     handle = await on.start(on.mission("rounds", tasks, limits))
     await rounds.over.wait()
     child = on.client.get_workflow_handle("rounds.child")
-    await child.execute_update("approve", Decision(task="a"))
+    await child.execute_update("approve", DecisionInput(task="a"))
     report = await handle.result()
     took_s = time.monotonic() - began
     assert report.status is Status.COMPLETED, report
@@ -234,18 +239,22 @@ async def many_rounds(on: Bench, rounds: Rounds) -> list[Row]:
     repeated = len(rounds.resumed) - len(set(rounds.resumed))
     told = f"{rounds.each * PAIRS} rounds"
     return [
-        Row(f"{told}, one after the other 8 at a time", [took_s]),
-        Row("rounds that were lost or done twice", [float(lost)], 0.0, ""),
-        Row("steps beside them that were done twice", [float(repeated)], 0.0, ""),
+        ResultRow(f"{told}, one after the other 8 at a time", [took_s]),
+        ResultRow("rounds that were lost or done twice", [float(lost)], 0.0, ""),
+        ResultRow("steps beside them that were done twice", [float(repeated)], 0.0, ""),
         *await history(on, "rounds", told),
     ]
 
 
-async def history(on: Bench, mission: str, told: str) -> list[Row]:
+async def history(on: LargeMissionBench, mission: str, told: str) -> list[ResultRow]:
     runs = await on.histories(mission)
     return [
-        Row(f"{told}: events of a run", [float(each) for each, _ in runs], EVENTS, ""),
-        Row(f"{told}: history of a run", [size for _, size in runs], MEGABYTES, "MB"),
+        ResultRow(
+            f"{told}: events of a run", [float(each) for each, _ in runs], EVENTS, ""
+        ),
+        ResultRow(
+            f"{told}: history of a run", [size for _, size in runs], MEGABYTES, "MB"
+        ),
     ]
 
 
@@ -263,8 +272,8 @@ def memory_mb() -> float:
     return int(next(each for each in lines if "VmRSS" in each).split()[1]) / 1_024
 
 
-async def measure(tasks: int, rounds: int) -> list[Row]:
-    work = Rounds(each=max(1, rounds // PAIRS))
+async def measure(tasks: int, rounds: int) -> list[ResultRow]:
+    work = ReviewRounds(each=max(1, rounds // PAIRS))
     async with bench(work) as on:
         rows = await many_tasks(on, tasks) if tasks else []
         return [*rows, *(await many_rounds(on, work) if rounds else [])]

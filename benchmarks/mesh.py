@@ -23,25 +23,25 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.mesh_idle_cost import QUIET_S, costs, history
-from benchmarks.mesh_storm import EVERY_S, weather
-from benchmarks.result_rows import Row
+from benchmarks.mesh_storm import EVERY_S, run_storm
+from benchmarks.result_rows import ResultRow
 from outlast.contracts.ids import MeshRunId
 from testkit.peers import Net, Peer, can_split, equal, peers, running, whole
-from testkit.processes import ROOT, events, wait_for
+from testkit.processes import PROJECT_FOLDER, events, wait_for
 
-NAMES = "abcde"
-STEP_S = 0.1
+PEER_NAMES = "abcde"
+MESH_STEP_S = 0.1
 KNOW_BOUND_S = 2.0
 RUN_BOUND_S = 3.0
 HEAL_BOUND_S = 5.0
-PULSE_S = 0.3
-FROZEN_S = 10.0
+ALTERNATION_S = 0.3
+FREEZE_S = 10.0
 WOKEN_S = 5.0  # a woken agent would have written fifty lines by then
 LONG_S = 300.0
 
 
 @dataclass
-class Bench:
+class MeshBench:
     """
     The mesh under test and what was measured of it.
     """
@@ -50,13 +50,13 @@ class Bench:
     peers: list[Peer]
     folder: Path
     dice: random.Random
-    rows: list[Row] = field(default_factory=list)
+    rows: list[ResultRow] = field(default_factory=list)
     submitted: int = 0
 
     def log(self, task: str) -> Path:
         return self.folder / f"{task}.jsonl"
 
-    def submit(self, to: Peer, steps: int, step_s: float = STEP_S) -> str | None:
+    def submit(self, to: Peer, steps: int, step_s: float = MESH_STEP_S) -> str | None:
         """
         Hand in one rehearsal; returns its name once it is acknowledged.
         """
@@ -95,7 +95,7 @@ class Bench:
         wait_for(lambda: whole(self.peers) and equal(self.peers), "a whole mesh", 120)
 
     def add(self, what: str, values: list[float], *more: Any) -> None:
-        row = Row(what, values, *more)
+        row = ResultRow(what, values, *more)
         self.rows.append(row)
         print(row, flush=True)
 
@@ -105,7 +105,7 @@ def finished(peer: Peer) -> set[str]:
     return {each["task"] for each in told if each["state"] == "completed"}
 
 
-def lost(bench: Bench, trials: int) -> None:
+def lost(bench: MeshBench, trials: int) -> None:
     """
     SIGKILL one peer whole, with work in hand.
     """
@@ -119,7 +119,7 @@ def lost(bench: Bench, trials: int) -> None:
         time.sleep(bench.dice.uniform(0.0, 1.0))
         killed_at = time.time()
         peer.kill()
-        known += told_by(others, peer.name, killed_at)
+        known += seen_by(others, peer.name, killed_at)
         start = wait_for(
             lambda task=task, at=killed_at: [
                 each for each in events(bench.log(task), "start") if each["at"] > at
@@ -130,15 +130,15 @@ def lost(bench: Bench, trials: int) -> None:
         before = [e for e in events(bench.log(task), "step") if e["at"] <= killed_at]
         redone.append(before[-1]["step"] - start["step"])
         end(bench, task)
-        peer.begin()
-        peer.begun()
+        peer.start()
+        peer.wait_until_ready()
         bench.healthy()
     bench.add("a peer lost: each survivor knows", known, KNOW_BOUND_S)
     bench.add("a peer lost: its task runs elsewhere", again, RUN_BOUND_S)
-    bench.add(f"  steps of {STEP_S:g} s done again", redone, None, "steps")
+    bench.add(f"  steps of {MESH_STEP_S:g} s done again", redone, None, "steps")
 
 
-def told_by(others: list[Peer], name: str, since: float) -> list[float]:
+def seen_by(others: list[Peer], name: str, since: float) -> list[float]:
     """
     Measure when each of *others* no longer sees *name*.
     """
@@ -154,7 +154,7 @@ def told_by(others: list[Peer], name: str, since: float) -> list[float]:
     return found
 
 
-def end(bench: Bench, task: str) -> None:
+def end(bench: MeshBench, task: str) -> None:
     """
     Cancel the task where it runs: its steps are not what is measured.
     """
@@ -172,14 +172,14 @@ def end(bench: Bench, task: str) -> None:
                 str(MeshRunId(task, told["epoch"])),
             ),
         ],
-        cwd=ROOT,
+        cwd=PROJECT_FOLDER,
         env=owner.environment,
         capture_output=True,
         check=False,
     )
 
 
-def frozen(bench: Bench, trials: int) -> None:
+def frozen(bench: MeshBench, trials: int) -> None:
     """
     Hold one peer still with work in hand, and see what it writes when it wakes.
     """
@@ -190,7 +190,7 @@ def frozen(bench: Bench, trials: int) -> None:
         peer = bench.owner(task)
         frozen_at = time.time()
         with peer.frozen():
-            time.sleep(FROZEN_S)
+            time.sleep(FREEZE_S)
         woken_at = time.time()
         bench.healthy()
         back.append(time.time() - woken_at)
@@ -201,15 +201,15 @@ def frozen(bench: Bench, trials: int) -> None:
         assert any(frozen_at < each["at"] < woken_at for each in written)
         late.append(float(len(stale)))
         end(bench, task)
-    bench.add(f"a peer frozen for {FROZEN_S:g} s: lines it wrote woken", late, 0, "")
+    bench.add(f"a peer frozen for {FREEZE_S:g} s: lines it wrote woken", late, 0, "")
     bench.add("  seconds until it is whole again", back)
 
 
-def split(bench: Bench, trials: int) -> None:
+def split(bench: MeshBench, trials: int) -> None:
     """
     Cut the mesh into parts with work in hand, let each work on, and heal it.
     """
-    for what, parts in (("3 and 2", ["abc", "de"]), ("five singles", list(NAMES))):
+    for what, parts in (("3 and 2", ["abc", "de"]), ("five singles", list(PEER_NAMES))):
         seconds = []
         for _ in range(trials):
             bench.healthy()
@@ -221,15 +221,15 @@ def split(bench: Bench, trials: int) -> None:
                 bench.done([*tasks, task], group(bench, part))
             seconds.append(heal(bench, parts))
             bench.done([*tasks, *filter(None, own)], bench.peers)
-            assert_one_standing(bench)
+            assert_one_projection(bench)
         bench.add(f"split {what}, healed: all logs equal", seconds, HEAL_BOUND_S)
 
 
-def group(bench: Bench, names: str) -> list[Peer]:
+def group(bench: MeshBench, names: str) -> list[Peer]:
     return [each for each in bench.peers if each.name in names]
 
 
-def heal(bench: Bench, parts: list[str]) -> float:
+def heal(bench: MeshBench, parts: list[str]) -> float:
     """
     Put the parts together in random order; returns how long all logs take to be equal
     after the last.
@@ -244,12 +244,12 @@ def heal(bench: Bench, parts: list[str]) -> float:
     return time.monotonic() - healed_at
 
 
-def assert_one_standing(bench: Bench) -> None:
+def assert_one_projection(bench: MeshBench) -> None:
     first, *others = [each.ask("status") for each in bench.peers]
     assert all(each == first for each in others), "peers disagree on what stands"
 
 
-def slow(bench: Bench, minutes: float) -> None:
+def slow(bench: MeshBench, minutes: float) -> None:
     """
     Stop one peer for 0.3 s again and again, with hogs beside it, and count its deaths.
     """
@@ -259,7 +259,7 @@ def slow(bench: Bench, minutes: float) -> None:
     try:
         while time.monotonic() < end_at:
             with bench.peers[0].frozen():
-                time.sleep(PULSE_S)
+                time.sleep(ALTERNATION_S)
             pulses += 1
             time.sleep(bench.dice.uniform(0.5, 1.5))
     finally:
@@ -273,11 +273,11 @@ def hog() -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", "while True: pass"])
 
 
-def deaths(bench: Bench) -> int:
+def deaths(bench: MeshBench) -> int:
     return sum((each.ask("counts") or {"deaths": 0})["deaths"] for each in bench.peers)
 
 
-def quiet(bench: Bench) -> None:
+def quiet(bench: MeshBench) -> None:
     """
     Count what a server's histories grow by while nothing is asked for.
     """
@@ -288,13 +288,13 @@ def quiet(bench: Bench) -> None:
     bench.add(f"history events in {QUIET_S:g} s of quiet", [grown], 0, "events")
 
 
-def storm(bench: Bench, tasks: int) -> None:
+def storm(bench: MeshBench, tasks: int) -> None:
     """
     Hand in many of the lightest tasks, of one step without any work, to random peers
     while one after the other dies and returns.
     """
     bench.healthy()
-    told = weather(
+    told = run_storm(
         bench.peers, lambda to: bench.submit(to, steps=1, step_s=0), tasks, bench.dice
     )
     for task, stands in list(told.left.items())[:10]:
@@ -325,8 +325,8 @@ def main() -> int:
     return 0 if all(each.held for each in rows) else 1
 
 
-def measure(told: argparse.Namespace, folder: Path) -> list[Row]:
-    rows: list[Row] = []
+def measure(told: argparse.Namespace, folder: Path) -> list[ResultRow]:
+    rows: list[ResultRow] = []
     wanted = told.only or ["lost", "frozen", "split", "slow", "quiet", "storm"]
     heading = f"{'':48} {'n':>4} {'median':>9} {'p95':>9} {'worst':>9} {'':10} bound"
     print(heading)
@@ -334,7 +334,7 @@ def measure(told: argparse.Namespace, folder: Path) -> list[Row]:
         for row in costs(folder):
             print(row, flush=True)
             rows.append(row)
-    parts: dict[str, Callable[[Bench], None]] = {
+    parts: dict[str, Callable[[MeshBench], None]] = {
         "lost": lambda bench: lost(bench, told.trials),
         "frozen": lambda bench: frozen(bench, max(1, told.trials // 5)),
         "split": lambda bench: split(bench, max(1, told.trials // 5)),
@@ -342,8 +342,8 @@ def measure(told: argparse.Namespace, folder: Path) -> list[Row]:
         "quiet": quiet,
         "storm": lambda bench: storm(bench, told.tasks),
     }
-    with Net(NAMES) as net, running(peers(folder, NAMES, net)) as made:
-        bench = Bench(net, made, folder, random.Random(told.seed), rows)
+    with Net(PEER_NAMES) as net, running(peers(folder, PEER_NAMES, net)) as made:
+        bench = MeshBench(net, made, folder, random.Random(told.seed), rows)
         for name in wanted:
             parts[name](bench)
     return rows

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.result_rows import Row
+from benchmarks.result_rows import ResultRow
 from outlast.contracts.policies import SWIM
 from outlast.dev.server import find_cli
 from testkit.peers import Net, Peer, peers, whole
-from testkit.processes import ROOT, wait_for
+from testkit.processes import PROJECT_FOLDER, wait_for
 
 COUNTS = (3, 5, 10)
 # Two rounds of what peers compare least often: all that they know of the members.
@@ -23,7 +23,7 @@ QUIET_S = 2 * SWIM.push_pull_s
 FLAT_BOUND = 1.15
 
 
-def costs(folder: Path) -> Iterator[Row]:
+def costs(folder: Path) -> Iterator[ResultRow]:
     """
     Measure meshes of several sizes, and compare the largest with the smallest.
     """
@@ -35,7 +35,7 @@ def costs(folder: Path) -> Iterator[Row]:
     yield from growth(found[0], found[-1])
 
 
-def cost(count: int, folder: Path) -> list[Row]:
+def cost(count: int, folder: Path) -> list[ResultRow]:
     """
     Count what the gossip processes of *count* peers say in quiet, at their cables.
     """
@@ -50,12 +50,14 @@ def cost(count: int, folder: Path) -> list[Row]:
     packets = [(late[0] - early[0]) / QUIET_S for early, late in pairs]
     sent = [(late[1] - early[1]) / QUIET_S for early, late in pairs]
     return [
-        Row(f"quiet, {count} peers: packets a peer sends", packets, None, "a second"),
-        Row(f"quiet, {count} peers: bytes a peer sends", sent, None, "a second"),
+        ResultRow(
+            f"quiet, {count} peers: packets a peer sends", packets, None, "a second"
+        ),
+        ResultRow(f"quiet, {count} peers: bytes a peer sends", sent, None, "a second"),
     ]
 
 
-def growth(few: list[Row], many: list[Row]) -> list[Row]:
+def growth(few: list[ResultRow], many: list[ResultRow]) -> list[ResultRow]:
     """
     Compare what the peers of two meshes say in quiet.
     """
@@ -63,7 +65,7 @@ def growth(few: list[Row], many: list[Row]) -> list[Row]:
     for what, small, large in zip(("packets", "bytes"), few, many, strict=True):
         ratio = statistics.median(large.values) / statistics.median(small.values)
         told = f"quiet, {len(large.values)} peers to {len(small.values)}: {what}"
-        found.append(Row(told, [ratio], FLAT_BOUND, "times"))
+        found.append(ResultRow(told, [ratio], FLAT_BOUND, "times"))
     return found
 
 
@@ -82,7 +84,7 @@ def gossips(made: list[Peer]) -> Iterator[list[Peer]]:
             processes.append(
                 subprocess.Popen(
                     command,
-                    cwd=ROOT,
+                    cwd=PROJECT_FOLDER,
                     env={**each.environment, "TEMPORAL_ADDRESS": "127.0.0.1:1"},
                     stdin=subprocess.PIPE,
                     stdout=log,

@@ -18,15 +18,15 @@ from testkit.processes import wait_for
 
 EVERY_S = 5.0
 FEWEST = 2  # so many work at any time
-PACE_S = 0.25  # between two submissions, so that deaths come in their midst
-LOOK_S = 1.0
-LIMIT_S = 3600.0
+SUBMIT_PACE_S = 0.25  # between two submissions, so that deaths come in their midst
+STORM_CHECK_S = 1.0
+STORM_LIMIT_S = 3600.0
 
 Submit = Callable[[Peer], str | None]
 
 
 @dataclass
-class Weathered:
+class StormResult:
     """
     What a storm has left behind.
 
@@ -44,7 +44,7 @@ class Weathered:
     left: dict[str, list[Any]] = field(default_factory=dict)
 
 
-class Deaths(threading.Thread):
+class PeerKills(threading.Thread):
     """
     Every 5 s one of *peers* is killed whole, and begins to return 5 s later, however
     long others take; later only where fewer than two would be left.
@@ -104,8 +104,8 @@ class Deaths(threading.Thread):
         self._over.wait(EVERY_S)
         began = time.monotonic()
         try:
-            peer.begin()
-            peer.begun()
+            peer.start()
+            peer.wait_until_ready()
         except Exception as error:  # the edge of a thread: `end` raises it
             self._error = error
             return
@@ -113,44 +113,44 @@ class Deaths(threading.Thread):
         self.away.remove(peer)
 
 
-def weather(
+def run_storm(
     peers: list[Peer], submit: Submit, count: int, dice: random.Random
-) -> Weathered:
+) -> StormResult:
     """
     Hand in *count* tasks to random *peers* under deaths, and wait for all of them.
     """
     began = time.monotonic()
-    deaths = Deaths(peers, dice)
+    deaths = PeerKills(peers, dice)
     deaths.start()
     tasks = _hand_in(deaths, submit, count, dice)
-    _wait_until_done(deaths, began + LIMIT_S)
+    _wait_until_done(deaths, began + STORM_LIMIT_S)
     seconds = time.monotonic() - began
     deaths.end()
     wait_for(lambda: whole(peers) and equal(peers), "a whole mesh", 300)
     gaps = [later - earlier for earlier, later in pairwise(deaths.at)]
-    told = Weathered(seconds, len(deaths.at), gaps, deaths.returns, tasks)
+    told = StormResult(seconds, len(deaths.at), gaps, deaths.returns, tasks)
     told.left = _left(peers, tasks)
     return told
 
 
 def _hand_in(
-    deaths: Deaths, submit: Submit, count: int, dice: random.Random
+    deaths: PeerKills, submit: Submit, count: int, dice: random.Random
 ) -> list[str]:
     accepted: list[str] = []
     while len(accepted) < count and deaths.is_alive():
         task = submit(dice.choice(deaths.up))
         accepted += [task] if task else []
-        time.sleep(PACE_S)
+        time.sleep(SUBMIT_PACE_S)
     return accepted
 
 
-def _wait_until_done(deaths: Deaths, deadline: float) -> None:
+def _wait_until_done(deaths: PeerKills, deadline: float) -> None:
     """
     Wait until no peer that can be asked knows of anything to do. What some only think
     is done is found later, among what is left.
     """
     while deaths.is_alive() and time.monotonic() < deadline:
-        time.sleep(LOOK_S)
+        time.sleep(STORM_CHECK_S)
         told = [each.ask("counts") for each in deaths.up]
         if all(each is not None and each["open"] == 0 for each in told):
             return

@@ -29,34 +29,41 @@ from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from benchmarks.overhead_sides import AGENTS, Parts, Start, bare, cpu_s, shipped
+from benchmarks.overhead_sides import (
+    AGENT_PROCESSES,
+    Parts,
+    Start,
+    bare,
+    cpu_s,
+    shipped,
+)
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.models import Limits, Mission, Task
 from outlast.contracts.reports import Report, Status
-from outlast.dev.server import BOOT_LIMIT_S, Server, choose_ports
+from outlast.dev.server import SERVER_START_LIMIT_S, DevServer, choose_ports
 from outlast.settings import settings
 from outlast.store.database import Store
 from outlast.temporal.connect import connect
 from outlast.temporal.missions import start
 from testkit.processes import Home
 
-BOUND = 1.05  # the fleet's CPU seconds an attempt, over those without it
+OVERHEAD_BOUND = 1.05  # the fleet's CPU seconds an attempt, over those without it
 
 # A lap is one mission, as many tasks as the two processes have slots. The speed of a
 # machine that is shared drifts by a fifth within seconds: short laps in turn see the
 # same of it. All laps of one side of a pair take about 30 s of CPU.
 LAPS = 16
-STEPS = 200
+OVERHEAD_STEPS = 200
 WARM_LAPS, WARM_STEPS = 3, 40
 
-SETTLE_S = 3.0  # what a newborn still does is not what it costs when idle
-IDLE_S = 10.0
+IDLE_SETTLE_S = 3.0  # what a newborn still does is not what it costs when idle
+IDLE_MEASURE_S = 10.0
 
 NAMESPACE_KEPT = timedelta(days=1)
 
 
 @dataclass
-class Side:
+class OverheadSide:
     """
     One of the two, alive, and what its laps have used: CPU seconds by part.
     """
@@ -82,7 +89,7 @@ class Side:
         assert server is not None
         watched = {**self.parts, "server": [server.pid]}
         before, began = cpu_s(watched), time.monotonic()
-        self.attempts += do_mission(self.home, STEPS)
+        self.attempts += do_mission(self.home, OVERHEAD_STEPS)
         self.wall_s += time.monotonic() - began
         after = cpu_s(watched)
         for part in watched:
@@ -90,14 +97,14 @@ class Side:
 
 
 @contextmanager
-def warm(start_side: Start, home: Home) -> Iterator[Side]:
+def warm(start_side: Start, home: Home) -> Iterator[OverheadSide]:
     """
     Have a side whose every process has begun and ended attempts.
     """
     with start_side(home) as parts:
         for _ in range(WARM_LAPS):
             do_mission(home, WARM_STEPS)
-        yield Side(home, parts)
+        yield OverheadSide(home, parts)
 
 
 def do_mission(home: Home, steps: int) -> int:
@@ -107,7 +114,7 @@ def do_mission(home: Home, steps: int) -> int:
     :raises AssertionError: when a task took more than one attempt, which would be a
         measurement of something else.
     """
-    slots = AGENTS * settings().slots
+    slots = AGENT_PROCESSES * settings().slots
     mission = Mission(
         id=f"peace-{time.time_ns()}",
         goal="rehearse",
@@ -136,7 +143,7 @@ async def _conduct(home: Home, mission: Mission) -> Report:
         store.close()
 
 
-def own_home(name: str, server: Server) -> Home:
+def own_home(name: str, server: DevServer) -> Home:
     """
     Make a home with a store and a namespace of its own, so that both sides may live
     on *server* and neither gets the other's tasks.
@@ -156,7 +163,7 @@ async def _healthy(address: str) -> Client:
     """
     Connect to a server that listens, perhaps a moment before it is healthy.
     """
-    async with asyncio.timeout(BOOT_LIMIT_S):
+    async with asyncio.timeout(SERVER_START_LIMIT_S):
         while True:
             try:
                 return await connect(address)
@@ -172,7 +179,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=10)
     pairs = parser.parse_args().pairs
     with tempfile.TemporaryDirectory() as place:
-        server = Server(Path(place), *choose_ports(None, None))
+        server = DevServer(Path(place), *choose_ports(None, None))
         asyncio.run(server.start())
         try:
             return _measure(own_home("fleet", server), own_home("bare", server), pairs)
@@ -183,10 +190,12 @@ def main() -> int:
 def _measure(with_fleet: Home, without: Home, pairs: int) -> int:
     told = ", ".join(f"{part} {cpu:.4f}" for part, cpu in _idle(with_fleet).items())
     print(f"idle fleet, CPU seconds a second: {told}")
-    print(f"\nCPU milliseconds an attempt of {STEPS} saved steps, {LAPS} laps a side")
+    print(
+        f"\nCPU milliseconds an attempt of {OVERHEAD_STEPS} saved steps, {LAPS} laps a side"
+    )
     print(
         f"{'pair':<6}{'fleet':>8}{'bare':>8}{'ratio':>8}"
-        f"{'parent':>10}{'zygotes':>9}{'alone':>8}{'server':>8}{'cores':>8}"
+        f"{'parent':>10}{'zygotes':>9}{'quarantine':>8}{'server':>8}{'cores':>8}"
     )
     ratios = []
     for number in range(1, pairs + 1):
@@ -194,12 +203,14 @@ def _measure(with_fleet: Home, without: Home, pairs: int) -> int:
         ratios.append(fleet.attempt_s / plain.attempt_s)
         print(f"{number:<6}{_row(fleet, plain)}", flush=True)
     median = statistics.median(ratios)
-    verdict = "ok" if median <= BOUND else "MISSED"
-    print(f"\nmedian ratio {median:.3f}, bound {BOUND:g}  {verdict}")
-    return int(median > BOUND)
+    verdict = "ok" if median <= OVERHEAD_BOUND else "MISSED"
+    print(f"\nmedian ratio {median:.3f}, bound {OVERHEAD_BOUND:g}  {verdict}")
+    return int(median > OVERHEAD_BOUND)
 
 
-def _pair(with_fleet: Home, without: Home, fleet_first: bool) -> tuple[Side, Side]:
+def _pair(
+    with_fleet: Home, without: Home, fleet_first: bool
+) -> tuple[OverheadSide, OverheadSide]:
     """
     Have both sides do their laps in turn, the order turned over after each.
     """
@@ -212,11 +223,11 @@ def _pair(with_fleet: Home, without: Home, fleet_first: bool) -> tuple[Side, Sid
         return fleet, plain
 
 
-def _row(fleet: Side, plain: Side) -> str:
+def _row(fleet: OverheadSide, plain: OverheadSide) -> str:
     """
     Show a pair, and what the fleet's own parts and the server took of it.
     """
-    parts = [fleet.used[part] for part in ("parent", "zygotes", "alone", "server")]
+    parts = [fleet.used[part] for part in ("parent", "zygotes", "quarantine", "server")]
     in_ms = [part / fleet.attempts * 1000 for part in parts]
     return (
         f"{fleet.attempt_s * 1000:>8.1f}{plain.attempt_s * 1000:>8.1f}"
@@ -231,11 +242,11 @@ def _idle(home: Home) -> dict[str, float]:
     Measure the CPU seconds a second of a fleet that has nothing to do.
     """
     with warm(shipped, home) as fleet:
-        time.sleep(SETTLE_S)
+        time.sleep(IDLE_SETTLE_S)
         before = cpu_s(fleet.parts)
-        time.sleep(IDLE_S)
+        time.sleep(IDLE_MEASURE_S)
         after = cpu_s(fleet.parts)
-    return {part: (after[part] - before[part]) / IDLE_S for part in fleet.parts}
+    return {part: (after[part] - before[part]) / IDLE_MEASURE_S for part in fleet.parts}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """
-The two sides of benchmarks.overhead: the shipped fleet, and the same workers without it.
+The two sides of benchmarks.overhead: the shipped fleet, and the same workers without
+it.
 
     python -m benchmarks.overhead_sides KIND
 
@@ -16,17 +17,17 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from outlast.agents.agent_loading import load
-from outlast.execution.in_flight import NOBODY
-from outlast.fleet.process_kinds import Kind, identity_of
+from outlast.agents.agent_loading import load_agents
+from outlast.execution.in_flight import NULL_REGISTRY
+from outlast.fleet.process_kinds import ProcessKind, worker_identity
 from outlast.fleet.watchdog import TICKS_A_SECOND
-from outlast.fleet.workers import hosted
+from outlast.fleet.workers import build_workers
 from outlast.settings import settings
-from outlast.store.database import Store, share
+from outlast.store.database import Store, set_process_store
 from outlast.temporal.connect import connect
-from testkit.processes import ROOT, Home
+from testkit.processes import PROJECT_FOLDER, Home
 
-AGENTS = 2  # processes for agents, on either side
+AGENT_PROCESSES = 2  # processes for agents, on either side
 
 # Process ids by what they are part of.
 Parts = dict[str, list[int]]
@@ -38,7 +39,7 @@ def shipped(home: Home) -> Iterator[Parts]:
     """
     Have the fleet as it is shipped.
     """
-    fleet = home.fleet(processes=AGENTS)
+    fleet = home.fleet(processes=AGENT_PROCESSES)
     parent = fleet.process.pid
     parts: Parts = {"parent": [parent], "zygotes": children_of(parent)}
     for each in fleet.health()["processes"]:
@@ -58,7 +59,7 @@ def bare(home: Home) -> Iterator[Parts]:
     with ExitStack() as leaving:
         started = [
             (kind, leaving.enter_context(_bare_process(home, kind)))
-            for kind in (Kind.WORKFLOWS, *[Kind.AGENTS] * AGENTS)
+            for kind in (ProcessKind.WORKFLOWS, *[ProcessKind.AGENTS] * AGENT_PROCESSES)
         ]
         parts: Parts = {}
         for kind, process in started:
@@ -69,13 +70,13 @@ def bare(home: Home) -> Iterator[Parts]:
 
 
 @contextmanager
-def _bare_process(home: Home, kind: Kind) -> Iterator[subprocess.Popen[str]]:
+def _bare_process(home: Home, kind: ProcessKind) -> Iterator[subprocess.Popen[str]]:
     """
     Start a worker that ends when its standard input does, so with us at the latest.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.overhead_sides", kind],
-        cwd=ROOT,
+        cwd=PROJECT_FOLDER,
         env=home.environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -91,7 +92,7 @@ def _bare_process(home: Home, kind: Kind) -> Iterator[subprocess.Popen[str]]:
             process.wait()
 
 
-def work(kind: Kind) -> NoReturn:
+def work(kind: ProcessKind) -> NoReturn:
     """
     Be a bare worker of *kind* until standard input ends. It ends as a worker of the
     fleet does, by os._exit.
@@ -101,14 +102,16 @@ def work(kind: Kind) -> NoReturn:
     os._exit(0)
 
 
-async def _serve(kind: Kind) -> None:
+async def _serve(kind: ProcessKind) -> None:
     store = Store(settings().store)
-    share(store)
-    client = await connect(identity=identity_of(os.getpid(), kind))
+    set_process_store(store)
+    client = await connect(identity=worker_identity(os.getpid(), kind))
     chosen = settings()
-    agents = {} if kind is Kind.WORKFLOWS else load(chosen.modules)
+    agents = {} if kind is ProcessKind.WORKFLOWS else load_agents(chosen.modules)
     # What the fleet's process of this kind makes, but with nobody to tell.
-    workers = (await hosted(kind, client, store, agents, chosen, NOBODY)).workers
+    workers = (
+        await build_workers(kind, client, store, agents, chosen, NULL_REGISTRY)
+    ).workers
     running = [asyncio.ensure_future(worker.run()) for worker in workers]
     print("polling", flush=True)
     await asyncio.to_thread(sys.stdin.read)
@@ -140,4 +143,4 @@ def _cpu_s_of(pid: int) -> float:
 
 
 if __name__ == "__main__":
-    work(Kind(sys.argv[1]))
+    work(ProcessKind(sys.argv[1]))

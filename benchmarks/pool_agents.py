@@ -27,10 +27,10 @@ from outlast import Context, agent
 WORK_S = 0.02
 TALLY_S = 0.001
 LARGE_BYTES = 3_000_000
-STOCK = "stock"
+STOCK_QUEUE = "stock"
 PROCESSES = 2
-LIMIT_S = 600.0
-PLAYS = "POOL_PLAYS"  # the variable that names the file of plays
+STOCK_LIMIT_S = 600.0
+PLAYS_VARIABLE = "POOL_PLAYS"  # the variable that names the file of plays
 
 How = Literal["", "raise", "kill", "hang", "large"]
 
@@ -136,7 +136,9 @@ def tally(number: int) -> None:
 
 @cache
 def _plays() -> int:
-    return os.open(Path(os.environ[PLAYS]), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    return os.open(
+        Path(os.environ[PLAYS_VARIABLE]), os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    )
 
 
 @activity.defn
@@ -180,7 +182,7 @@ async def serve_stock(address: str) -> None:
     """
     await Worker(
         await Client.connect(address),
-        task_queue=STOCK,
+        task_queue=STOCK_QUEUE,
         workflows=[Each],
         activities=[double_plainly, who],
         workflow_runner=UnsandboxedWorkflowRunner(),
@@ -226,11 +228,11 @@ async def _stock_rate(address: str, items: int) -> float:
     async def play(name: str, count: int) -> list[int]:
         id_ = f"stock-{time.time_ns()}"
         return await client.execute_workflow(
-            Each.run, args=[name, count], id=id_, task_queue=STOCK
+            Each.run, args=[name, count], id=id_, task_queue=STOCK_QUEUE
         )
 
     awake: set[int] = set()
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(STOCK_LIMIT_S):
         while len(awake) < PROCESSES:
             awake |= set(await play("who", 20))
         began = time.monotonic()

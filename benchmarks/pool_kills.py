@@ -16,9 +16,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from benchmarks.pool_agents import PLAYS
-from benchmarks.pool_setup import Bench, Row, Starter, least, most
-from outlast.execution.result_writer import UNWRITTEN_MOST
+from benchmarks.pool_agents import PLAYS_VARIABLE
+from benchmarks.pool_setup import PoolBench, PoolRow, Starter, least, most
+from outlast.execution.result_writer import MAX_BUFFERED
 from outlast.store.database import Store
 from outlast.store.schema import attempts
 from testkit.processes import every
@@ -26,13 +26,13 @@ from testkit.processes import every
 KILL_EVERY_S, MEDIAN_S, P95_S = 2.0, 0.1, 0.3
 
 
-def measure_kills(bench: Bench) -> list[Row]:
+def measure_kills(bench: PoolBench) -> list[PoolRow]:
     """
     SIGKILL of a random agent process every 2 s.
     """
     rows = []
     for role, how in (("tally-wait", "wait"), ("tally-work", "compute")):
-        plays = Path(bench.home.extra[PLAYS])
+        plays = Path(bench.home.extra[PLAYS_VARIABLE])
         plays.write_bytes(b"")
         killed: dict[int, float] = {}
         killing = partial(kill_on, bench, killed)
@@ -47,7 +47,7 @@ def measure_kills(bench: Bench) -> list[Row]:
     return rows
 
 
-def kill_on(bench: Bench, killed: dict[int, float], starter: Starter) -> None:
+def kill_on(bench: PoolBench, killed: dict[int, float], starter: Starter) -> None:
     """
     Kill for as long as *starter* runs.
     """
@@ -61,7 +61,7 @@ def kill_on(bench: Bench, killed: dict[int, float], starter: Starter) -> None:
                     os.kill(pid, signal.SIGKILL)
 
 
-def _judge_plays(plays: Path, killed: dict[int, float]) -> list[Row]:
+def _judge_plays(plays: Path, killed: dict[int, float]) -> list[PoolRow]:
     """
     Charge each repetition of an item to the process that had played it last.
     """
@@ -75,12 +75,14 @@ def _judge_plays(plays: Path, killed: dict[int, float]) -> list[Row]:
     by_kills = [redone.pop(pid, 0) for pid in killed]
     told = f"  items redone after a kill, {sum(by_kills):,} in all: the most"
     return [
-        most(told, max(by_kills, default=0), UNWRITTEN_MOST),
+        most(told, max(by_kills, default=0), MAX_BUFFERED),
         most("  items redone for any other reason", redone.total(), 0),
     ]
 
 
-def _judge_takeovers(bench: Bench, batch: str, killed: dict[int, float]) -> list[Row]:
+def _judge_takeovers(
+    bench: PoolBench, batch: str, killed: dict[int, float]
+) -> list[PoolRow]:
     """
     Time from each kill to the next attempt at the lease that the dead one had in hand,
     and to the next attempt at any lease of the batch.
@@ -99,12 +101,14 @@ def _judge_takeovers(bench: Bench, batch: str, killed: dict[int, float]) -> list
     return [
         most(f"{told}, median", statistics.median(seconds), MEDIAN_S, ".3f"),
         most(f"{told}, p95", p95(seconds), P95_S, ".3f"),
-        Row(f"{told}, worst", f"{max(seconds):.3f}"),
-        Row("  s until any lease begins, median", f"{statistics.median(others):.3f}"),
+        PoolRow(f"{told}, worst", f"{max(seconds):.3f}"),
+        PoolRow(
+            "  s until any lease begins, median", f"{statistics.median(others):.3f}"
+        ),
     ]
 
 
-def _attempts(bench: Bench, batch: str) -> list[Any]:
+def _attempts(bench: PoolBench, batch: str) -> list[Any]:
     store = Store(bench.home.path / "store.db")
     query = sa.select(attempts).where(
         attempts.c.mission == batch, attempts.c.task.startswith("lease-")

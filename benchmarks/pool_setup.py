@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.pool_agents import PLAYS, PROCESSES
-from outlast.dev.server import Server, choose_ports
+from benchmarks.pool_agents import PLAYS_VARIABLE, PROCESSES
+from outlast.dev.server import DevServer, choose_ports
 from testkit.processes import Home
 
-LIMIT_S = 1800.0
-LOOK_S = 0.05
+POOL_LIMIT_S = 1800.0
+POOL_CHECK_S = 0.05
 
 
-class Row(NamedTuple):
+class PoolRow(NamedTuple):
     """
     One figure; *held* is None where nothing is promised.
     """
@@ -38,19 +38,19 @@ class Row(NamedTuple):
         return f"{self.what:<64}{self.figure:>12}{self.bound:>12}  {verdict}".rstrip()
 
 
-def least(what: str, figure: float, bound: float, form: str = ",.0f") -> Row:
-    return Row(what, f"{figure:{form}}", f">= {bound:{form}}", figure >= bound)
+def least(what: str, figure: float, bound: float, form: str = ",.0f") -> PoolRow:
+    return PoolRow(what, f"{figure:{form}}", f">= {bound:{form}}", figure >= bound)
 
 
-def most(what: str, figure: float, bound: float, form: str = ",.0f") -> Row:
-    return Row(what, f"{figure:{form}}", f"<= {bound:{form}}", figure <= bound)
+def most(what: str, figure: float, bound: float, form: str = ",.0f") -> PoolRow:
+    return PoolRow(what, f"{figure:{form}}", f"<= {bound:{form}}", figure <= bound)
 
 
 Starter = subprocess.Popen[str]
 
 
 @dataclass(frozen=True)
-class Played:
+class PlayedBatch:
     """
     A batch that has ended: what its starter said, and how that was as a process.
     """
@@ -72,7 +72,7 @@ class Played:
 
 
 @dataclass
-class Bench:
+class PoolBench:
     """
     A home with a server and the shipped fleet.
     """
@@ -88,7 +88,7 @@ class Bench:
         items: int,
         poison: dict[int, str] | None = None,
         meanwhile: Callable[[Starter], None] = lambda _: None,
-    ) -> Played:
+    ) -> PlayedBatch:
         """
         Have the starter feed a batch of numbers from 1 on, and follow it to its end;
         *poison* tells how some of them behave.
@@ -102,16 +102,16 @@ class Bench:
         starter = self.home.begin(*told)
         meanwhile(starter)
         while starter.poll() is None:
-            assert time.time() < began + LIMIT_S, f"{batch} does not end"
+            assert time.time() < began + POOL_LIMIT_S, f"{batch} does not end"
             peak = max(peak, peak_mb(starter.pid))
-            time.sleep(LOOK_S)
+            time.sleep(POOL_CHECK_S)
         ended = time.time()
         out, err = starter.communicate()
         assert starter.returncode == 0, err
-        tell(f"{batch}: {items:,} items in {ended - began:.1f} s")
-        return Played(batch, items, json.loads(out), began, ended, peak)
+        print_progress(f"{batch}: {items:,} items in {ended - began:.1f} s")
+        return PlayedBatch(batch, items, json.loads(out), began, ended, peak)
 
-    def right(self, played: Played, dead: set[int] | None = None) -> Row:
+    def right(self, played: PlayedBatch, dead: set[int] | None = None) -> PoolRow:
         """
         Read all results back and count those that are wrong, lost or too many.
         """
@@ -159,24 +159,24 @@ def peak_mb(pid: int) -> float:
     return 0.0
 
 
-def tell(words: str) -> None:
+def print_progress(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def ground(args: argparse.Namespace) -> Iterator[Bench]:
+def pool_bench(args: argparse.Namespace) -> Iterator[PoolBench]:
     """
     A home with server and fleet that is gone afterwards.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         folder = Path(place)
-        home = Home(folder, Server(folder, *choose_ports(None, None)))
+        home = Home(folder, DevServer(folder, *choose_ports(None, None)))
         home.extra["OUTLAST_AGENTS"] = "benchmarks.pool_agents"
         home.extra["OUTLAST_LARGEST_MB"] = "1"  # for the item that is too large
-        home.extra[PLAYS] = str(folder / "plays")
+        home.extra[PLAYS_VARIABLE] = str(folder / "plays")
         home.start_server()
         try:
             home.fleet(PROCESSES)
-            yield Bench(home, args)
+            yield PoolBench(home, args)
         finally:
             home.close()

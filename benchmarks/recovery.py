@@ -20,11 +20,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from benchmarks.recovery_row import HEADING, Row
-from benchmarks.recovery_stock import Stock
-from benchmarks.recovery_trials import Trials
+from benchmarks.recovery_row import HEADING, RecoveryRow
+from benchmarks.recovery_stock import StockTrials
+from benchmarks.recovery_trials import RecoveryTrials
 from outlast.dev import server
-from outlast.dev.server import Server, choose_ports
+from outlast.dev.server import DevServer, choose_ports
 from testkit.postgres import Postgres, find_postgres
 from testkit.processes import Home
 
@@ -62,7 +62,7 @@ def _stack(place: Path, **more: str) -> Iterator[Home]:
     A home with a server, and no fleet yet.
     """
     place.mkdir(mode=0o700)
-    home = Home(place, Server(place, *choose_ports(None, None)))
+    home = Home(place, DevServer(place, *choose_ports(None, None)))
     home.extra |= {"OUTLAST_MEMORY_MB": "512", "OUTLAST_SLOTS": "8", **more}
     asyncio.run(home.server.start())
     try:
@@ -71,7 +71,7 @@ def _stack(place: Path, **more: str) -> Iterator[Home]:
         home.close()
 
 
-def _lose_host(folder: Path, trials: int) -> Row:
+def _lose_host(folder: Path, trials: int) -> RecoveryRow:
     """
     Measure the loss of a host: another one can only go on where both have the store.
     """
@@ -84,7 +84,7 @@ def _lose_host(folder: Path, trials: int) -> Row:
         shared = {"OUTLAST_DATABASE_URL": postgres.database()}
         with _stack(folder / "two", **shared) as home:
             home.fleet(processes=3)
-            row = Trials(home, home.path).lose_fleet(trials, host_too=True)
+            row = RecoveryTrials(home, home.path).lose_fleet(trials, host_too=True)
     finally:
         postgres.stop("immediate")
     print(row, file=sys.stderr, flush=True)
@@ -93,10 +93,10 @@ def _lose_host(folder: Path, trials: int) -> Row:
 
 def _measure(
     home: Home, folder: Path, trials: int, long_trials: int, only: list[str]
-) -> list[Row]:
+) -> list[RecoveryRow]:
     home.fleet(processes=3)
-    on = Trials(home, folder)
-    plan: dict[str, Callable[[], Row]] = {
+    on = RecoveryTrials(home, folder)
+    plan: dict[str, Callable[[], RecoveryRow]] = {
         "kill": lambda: on.kill(trials),
         "kill-3": lambda: on.kill(trials, at_once=3),
         "kill-6": lambda: on.kill(trials, at_once=6),
@@ -110,7 +110,7 @@ def _measure(
         "fleet": lambda: on.lose_fleet(long_trials, host_too=False),
         "drain": lambda: on.drain(max(1, long_trials // 5)),
     }
-    stock = Stock(home.server.address, folder)
+    stock = StockTrials(home.server.address, folder)
     for how in (signal.SIGKILL, signal.SIGSTOP):
         few = max(3, long_trials // 4)
         plan[f"stock-{how.name}"] = partial(stock.measure, few, how)

@@ -14,7 +14,7 @@ HEADING = (
 
 
 @dataclass(frozen=True)
-class Start:
+class AttemptStartLine:
     """
     The first line of an attempt at a task of *mission*.
     """
@@ -24,7 +24,7 @@ class Start:
     attempt: int
 
     @classmethod
-    def of(cls, log: Path, line: dict[str, Any]) -> "Start":
+    def of(cls, log: Path, line: dict[str, Any]) -> "AttemptStartLine":
         """
         Read it from a *line* of a rehearsal's *log*, which has its mission's name.
         """
@@ -32,7 +32,7 @@ class Start:
 
 
 @dataclass
-class Row:
+class RecoveryRow:
     """
     One fault and what was measured.
 
@@ -45,10 +45,10 @@ class Row:
     bound_worst_s: float | None
     seconds: list[float] = field(default_factory=list)
     lost: int = 0
-    worst: Start | None = None
+    worst: AttemptStartLine | None = None
     cause: str = ""
 
-    def add(self, seconds: float, start: Start) -> None:
+    def add(self, seconds: float, start: AttemptStartLine) -> None:
         """
         Note that the trial took *seconds* until the attempt *start*.
         """

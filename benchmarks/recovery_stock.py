@@ -15,17 +15,17 @@ from pathlib import Path
 
 from temporalio.client import Client
 
-from benchmarks.recovery_row import Row
-from benchmarks.recovery_trials import STEP_S
-from testkit.processes import ROOT, events, wait_for
-from testkit.stock_temporal import HEARTBEAT_S, QUEUE, Rehearsal
+from benchmarks.recovery_row import RecoveryRow
+from benchmarks.recovery_trials import TRIAL_STEP_S
+from testkit.processes import PROJECT_FOLDER, events, wait_for
+from testkit.stock_temporal import HEARTBEAT_S, QUEUE, StockRehearsal
 
 # A frozen worker swallows one retry with each of its open polls, and after each the
 # server waits twice as long. A dead one can hold up the next run's first task as well.
-LIMIT_S = 300.0
+STOCK_TRIAL_LIMIT_S = 300.0
 
 
-class Stock:
+class StockTrials:
     """
     Stock Temporal on the same server.
     """
@@ -35,12 +35,12 @@ class Stock:
         self.folder = folder
         self.workers: dict[int, subprocess.Popen[bytes]] = {}
 
-    def measure(self, trials: int, how: signal.Signals) -> Row:
+    def measure(self, trials: int, how: signal.Signals) -> RecoveryRow:
         """
         Kill or freeze the worker that has the activity in hand, in a run of its own
         each time: in one run the server would wait twice as long after each.
         """
-        row = Row(f"stock Temporal, heartbeat 1 s: {how.name}", None, None)
+        row = RecoveryRow(f"stock Temporal, heartbeat 1 s: {how.name}", None, None)
         for _ in range(2):
             self._start_worker()
         try:
@@ -55,8 +55,10 @@ class Stock:
             self.workers.clear()
         return row
 
-    def _lose(self, row: Row, log: Path, how: signal.Signals) -> None:
-        wait_for(lambda: len(events(log, "step")) > 2, "stock to work", LIMIT_S)
+    def _lose(self, row: RecoveryRow, log: Path, how: signal.Signals) -> None:
+        wait_for(
+            lambda: len(events(log, "step")) > 2, "stock to work", STOCK_TRIAL_LIMIT_S
+        )
         time.sleep(random.uniform(0.0, HEARTBEAT_S))  # heartbeats have a rhythm
         pid = events(log, "step")[-1]["pid"]
         began = time.time()
@@ -64,7 +66,7 @@ class Stock:
         again = wait_for(
             lambda: [each for each in events(log, "start") if each["at"] > began],
             row.fault,
-            LIMIT_S,
+            STOCK_TRIAL_LIMIT_S,
         )[0]
         done = [
             each["step"] for each in events(log, "step") if each["at"] <= again["at"]
@@ -81,12 +83,12 @@ class Stock:
         """
         Have one activity run that ends when we do.
         """
-        script = {"steps": 100_000, "step_seconds": STEP_S, "log": str(log)}
+        script = {"steps": 100_000, "step_seconds": TRIAL_STEP_S, "log": str(log)}
 
         async def start() -> None:
             client = await Client.connect(self.address)
             await client.start_workflow(
-                Rehearsal.run, script, id=log.stem, task_queue=QUEUE
+                StockRehearsal.run, script, id=log.stem, task_queue=QUEUE
             )
 
         async def end() -> None:
@@ -107,6 +109,8 @@ class Stock:
             "worker",
             self.address,
         ]
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, cwd=PROJECT_FOLDER, stderr=subprocess.DEVNULL
+        )
         self.workers[process.pid] = process
         time.sleep(2.5)  # it has no way to say that it polls

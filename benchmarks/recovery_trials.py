@@ -15,19 +15,22 @@ from typing import Any
 
 from temporalio.api.enums.v1 import EventType
 
-from benchmarks.recovery_row import Row, Start
+from benchmarks.recovery_row import AttemptStartLine, RecoveryRow
 from outlast.dev import server
-from outlast.fleet.process_kinds import recorder_of
+from outlast.fleet.process_kinds import recorder_path
 from outlast.temporal.connect import connect
-from testkit.processes import Fleet, Home, events, mission, wait_for
+from testkit.processes import FleetProcess, Home, events, mission, wait_for
 
-STEP_S = 0.02
+TRIAL_STEP_S = 0.02
 CHAIN = 12  # tasks in a row, to watch a workflow at work
-STEPS = 100_000  # more than any trial needs; the mission is cancelled at the end
-SETTLE_S = (0.1, 0.4)  # between trials, at random: a fault hits any moment of a step
+TRIAL_STEPS = 100_000  # more than any trial needs; the mission is cancelled at the end
+TRIAL_SETTLE_S = (
+    0.1,
+    0.4,
+)  # between trials, at random: a fault hits any moment of a step
 
 
-class Trials:
+class RecoveryTrials:
     """
     A home with a server and a fleet, to break again and again.
     """
@@ -38,36 +41,36 @@ class Trials:
         self.dice = random.Random(3)
         self.count = 0
 
-    def kill(self, trials: int, at_once: int = 1) -> Row:
+    def kill(self, trials: int, at_once: int = 1) -> RecoveryRow:
         """
         SIGKILL the process that has a task in hand, while *at_once* tasks run.
         """
         many = f", {at_once} tasks running" if at_once > 1 else ""
-        row = Row(f"SIGKILL of an agent process{many}", 0.06, 0.2)
+        row = RecoveryRow(f"SIGKILL of an agent process{many}", 0.06, 0.2)
         with self.running(at_once) as log:
             for _ in range(trials):
                 self._once(row, log, lambda pid: os.kill(pid, signal.SIGKILL))
         return self._explained(row)
 
-    def freeze(self, trials: int) -> Row:
+    def freeze(self, trials: int) -> RecoveryRow:
         """
         SIGSTOP.
         """
-        row = Row("SIGSTOP of an agent process", None, 1.5)
+        row = RecoveryRow("SIGSTOP of an agent process", None, 1.5)
         with self.running(1) as log:
             for _ in range(trials):
                 self._once(row, log, lambda pid: os.kill(pid, signal.SIGSTOP))
         return self._explained(row)
 
-    def misbehave(self, how: str, trials: int, bound_s: float) -> Row:
+    def misbehave(self, how: str, trials: int, bound_s: float) -> RecoveryRow:
         """
         Let the agent's own code be the fault.
         """
-        row = Row(f"agent code: {how}", None, bound_s)
+        row = RecoveryRow(f"agent code: {how}", None, bound_s)
         for _ in range(trials):
             script = {
                 "steps": 8,
-                "step_seconds": STEP_S,
+                "step_seconds": TRIAL_STEP_S,
                 "misbehave": {"attempt": 1, "step": 5, "how": how},
             }
             log = self._begin([script])
@@ -75,12 +78,14 @@ class Trials:
             fault_at = max(
                 each["at"] for each in events(log, "step") if each["attempt"] == 1
             )
-            row.add(second["at"] - fault_at - STEP_S, Start.of(log, second))
+            row.add(
+                second["at"] - fault_at - TRIAL_STEP_S, AttemptStartLine.of(log, second)
+            )
             row.lost += 4 - second["step"]
             wait_for(lambda log=log: events(log, "end"), "its end")
         return self._explained(row)
 
-    def lose_fleet(self, trials: int, host_too: bool) -> Row:
+    def lose_fleet(self, trials: int, host_too: bool) -> RecoveryRow:
         """
         SIGKILL a whole fleet, parent first, another fleet alive: in its home, or on
         another host, so that nobody can read what its recorders say.
@@ -88,7 +93,7 @@ class Trials:
         late_s = 0.0 if server.DYNAMIC_CONFIG else 1.0  # what stock timers may be
         bound_s = 2.0 + late_s if host_too else 1.5
         where = "on another host" if host_too else "beside it"
-        row = Row(f"SIGKILL of a whole fleet, another {where}", None, bound_s)
+        row = RecoveryRow(f"SIGKILL of a whole fleet, another {where}", None, bound_s)
         with self.running(1) as log:
             for _ in range(trials):
                 if len(self.home.fleets) < 2:
@@ -101,13 +106,13 @@ class Trials:
                 self.home.fleets.remove(victim)
         return self._explained(row)
 
-    def lose_workflows(self, trials: int, step_s: float, kind: str) -> Row:
+    def lose_workflows(self, trials: int, step_s: float, kind: str) -> RecoveryRow:
         """
         SIGKILL the workflow process while a chain of tasks of *step_s* runs; from the
         kill, or from the end of the task under way, to the first line of the next.
         """
         bound = 2.5 if step_s == 0 else 0.6
-        row = Row(f"SIGKILL of a workflow process, {kind}", None, bound)
+        row = RecoveryRow(f"SIGKILL of a workflow process, {kind}", None, bound)
         for _ in range(trials):
             log = self._chain(step_s)
             wait_for(partial(_ended, log, 3), "a chain")
@@ -116,7 +121,7 @@ class Trials:
             began = time.time()
             os.kill(pid, signal.SIGKILL)
             start, since = self._next_start(log, began, step_s)
-            row.add(start["at"] - since, Start.of(log, start))
+            row.add(start["at"] - since, AttemptStartLine.of(log, start))
             wait_for(
                 lambda log=log: len(events(log, "end")) >= CHAIN, "the chain's end"
             )
@@ -134,7 +139,7 @@ class Trials:
         timed_out = any(each.event_type == late for each in told.events)
         return "a workflow task's timeout" if timed_out else "freed by the parent"
 
-    def _explained(self, row: Row) -> Row:
+    def _explained(self, row: RecoveryRow) -> RecoveryRow:
         """
         Ask the ledger what ended the attempt before the worst.
         """
@@ -188,12 +193,12 @@ class Trials:
         follower.wait()
         return log
 
-    def drain(self, trials: int) -> Row:
+    def drain(self, trials: int) -> RecoveryRow:
         """
         SIGTERM a fleet with 20 attempts in hand, another fleet alive; from the signal
         to each attempt's first line elsewhere.
         """
-        row = Row("SIGTERM of a fleet, 20 attempts in hand", 0.3, None)
+        row = RecoveryRow("SIGTERM of a fleet, 20 attempts in hand", 0.3, None)
         for _ in range(trials):
             with self.running(20) as log:
                 victim, spare = self.home.fleets[0], self.home.fleet(processes=3)
@@ -208,7 +213,7 @@ class Trials:
                 moving = {task for task, pid in held.items() if pid in theirs}
                 moved = wait_for(partial(_moved, log, began, moving), row.fault)
                 for each in moved:
-                    row.add(each["at"] - began, Start.of(log, each))
+                    row.add(each["at"] - began, AttemptStartLine.of(log, each))
                 victim.process.wait(timeout=30)
                 self.home.fleets = [spare]
         return self._explained(row)
@@ -218,7 +223,7 @@ class Trials:
         """
         Have endless tasks under way.
         """
-        script = {"steps": STEPS, "step_seconds": STEP_S}
+        script = {"steps": TRIAL_STEPS, "step_seconds": TRIAL_STEP_S}
         log = self._begin([script] * tasks)
         try:
             yield log
@@ -243,21 +248,21 @@ class Trials:
         follower.wait()
         return log
 
-    def _slay(self, fleet: Fleet, host_too: bool, _: int) -> None:
+    def _slay(self, fleet: FleetProcess, host_too: bool, _: int) -> None:
         pids = [each["pid"] for each in fleet.health()["processes"]]
         fleet.process.kill()
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         if host_too:
             for pid in pids:
-                recorder_of(self.home.path, pid).unlink()
+                recorder_path(self.home.path, pid).unlink()
         fleet.process.wait()
 
-    def _once(self, row: Row, log: Path, fault: Callable[[int], None]) -> None:
+    def _once(self, row: RecoveryRow, log: Path, fault: Callable[[int], None]) -> None:
         """
         Inject *fault* into the holder of a task and time that task's next attempt.
         """
-        time.sleep(self.dice.uniform(*SETTLE_S))
+        time.sleep(self.dice.uniform(*TRIAL_SETTLE_S))
         step = events(log, "step")[-1]
         began = time.time()
         fault(step["pid"])
@@ -274,7 +279,7 @@ class Trials:
             for each in events(log, "step")
             if each["task"] == step["task"] and each["at"] <= again["at"]
         ]
-        row.add(again["at"] - began, Start.of(log, again))
+        row.add(again["at"] - began, AttemptStartLine.of(log, again))
         row.lost += max(0, max(steps) - again["step"])
         wait_for(
             lambda: [

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Row:
+class ResultRow:
     """
     One figure with its bound, None for those that are only shown.
     """

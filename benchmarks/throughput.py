@@ -31,15 +31,15 @@ from benchmarks.pool_agents import (
 )
 from benchmarks.pool_kills import measure_kills
 from benchmarks.pool_setup import (
-    Bench,
-    Played,
-    Row,
+    PlayedBatch,
+    PoolBench,
+    PoolRow,
     Starter,
     fleet_mb,
-    ground,
     least,
     most,
-    tell,
+    pool_bench,
+    print_progress,
 )
 from testkit.processes import wait_for
 
@@ -48,10 +48,10 @@ SAVE_ITEMS, WARM_ITEMS = 10_000, 10_000
 WORK_ITEMS, WORK_SHARE = 2_000, 0.9
 POISON = ("raise", "kill", "hang", "raise", "large", "kill", "raise")
 DEATHS_EACH, POISON_TIMES = 3, 1.5
-SMALL, BEGUN_S = 200, 2.0
+SMALL, START_S = 200, 2.0
 FEW, MILLION, GROWTH_SHARE, GROWTH_MB = 10_000, 1_000_000, 0.2, 30.0
 
-CAUSES = {
+EXPECTED_CAUSES = {
     "raise": "ValueError: poison",
     "kill": "its process died 3 times: exit report: killed by SIGKILL",
     "hang": "no progress for",
@@ -59,7 +59,7 @@ CAUSES = {
 }
 
 
-def measure_trivial(bench: Bench) -> list[Row]:
+def measure_trivial(bench: PoolBench) -> list[PoolRow]:
     """
     Trivial items, and as many as one activity each allows.
     """
@@ -69,16 +69,16 @@ def measure_trivial(bench: Bench) -> list[Row]:
     address = bench.home.server.address
     events = asyncio.run(count_events(address, played.batch)) / played.items
     saved = bench.play("save", SAVE_ITEMS)
-    tell("stock Temporal")
+    print_progress("stock Temporal")
     stock = stock_rate(address, bench.args.activities)
     return [
         least(f"{played.items:,} trivial items: items a second", played.rate, RATE),
-        Row("  with the starter's own start and look at the file", f"{whole:,.0f}"),
+        PoolRow("  with the starter's own start and look at the file", f"{whole:,.0f}"),
         bench.right(played),
         most("  events an item, counted on the server", events, EVENTS, ".4f"),
-        Row("  one activity an item, same server: items a second", f"{stock:,.0f}"),
+        PoolRow("  one activity an item, same server: items a second", f"{stock:,.0f}"),
         least("  times that", played.rate / stock, TIMES_STOCK, ".1f"),
-        Row("  items that save once each: items a second", f"{saved.rate:,.0f}"),
+        PoolRow("  items that save once each: items a second", f"{saved.rate:,.0f}"),
         bench.right(saved),
     ]
 
@@ -94,7 +94,7 @@ async def count_events(address: str, batch: str) -> int:
     return sum([(await each.describe()).history_length for each in runs])
 
 
-def measure_work(bench: Bench) -> list[Row]:
+def measure_work(bench: PoolBench) -> list[PoolRow]:
     """
     Items of real work, against the same work in two processes that do nothing else.
     """
@@ -113,7 +113,7 @@ def measure_work(bench: Bench) -> list[Row]:
     return rows
 
 
-def measure_poison(bench: Bench) -> list[Row]:
+def measure_poison(bench: PoolBench) -> list[PoolRow]:
     """
     Seven items that cannot be done, evenly among the others.
     """
@@ -137,26 +137,32 @@ def measure_poison(bench: Bench) -> list[Row]:
     ]
 
 
-def _judge_letters(bench: Bench, batch: str, poison: dict[int, str]) -> list[Row]:
+def _judge_letters(
+    bench: PoolBench, batch: str, poison: dict[int, str]
+) -> list[PoolRow]:
     letters = bench.home.starter("dead-letters", batch, "--json").json
     causes = {each["item"]: each["cause"] for each in letters}
-    true = {n for n, how in poison.items() if causes.get(n, "").startswith(CAUSES[how])}
+    true = {
+        n
+        for n, how in poison.items()
+        if causes.get(n, "").startswith(EXPECTED_CAUSES[how])
+    }
     for n in causes.keys() - true:
-        tell(f"{batch}: item {n}, {poison.get(n, 'sound')}: {causes[n]}")
+        print_progress(f"{batch}: item {n}, {poison.get(n, 'sound')}: {causes[n]}")
     return [
         most("  dead letters", len(causes), len(poison)),
         least("  of them with the true cause", len(true), len(poison)),
     ]
 
 
-def measure_two(bench: Bench) -> list[Row]:
+def measure_two(bench: PoolBench) -> list[PoolRow]:
     """
     A small batch for the same agent, begun while a huge one runs.
     """
-    small: list[Played] = []
+    small: list[PlayedBatch] = []
 
     def play_small(_: Starter) -> None:
-        time.sleep(BEGUN_S)
+        time.sleep(START_S)
         small.append(bench.play("tally-wait", SMALL))
 
     huge = bench.play("tally-wait", bench.args.items, meanwhile=play_small)
@@ -169,7 +175,7 @@ def measure_two(bench: Bench) -> list[Row]:
     ]
 
 
-def measure_memory(bench: Bench) -> list[Row]:
+def measure_memory(bench: PoolBench) -> list[PoolRow]:
     """
     The most memory that each process of a fresh fleet ever had, by number of items.
     """
@@ -188,10 +194,10 @@ def measure_memory(bench: Bench) -> list[Row]:
         peaks.setdefault(kind, []).append((before[pid], after.get(pid, math.inf)))
     rows = [_grown(kind, pairs) for kind, pairs in peaks.items()]
     told = f"Memory of {FEW:,} items -> {many:,} at {played.rate:,.0f} a second"
-    return [Row(told, ""), bench.right(played), *rows]
+    return [PoolRow(told, ""), bench.right(played), *rows]
 
 
-def _grown(kind: str, pairs: list[tuple[float, float]]) -> Row:
+def _grown(kind: str, pairs: list[tuple[float, float]]) -> PoolRow:
     """
     Judge the process that has grown most, in MB.
     """
@@ -200,7 +206,7 @@ def _grown(kind: str, pairs: list[tuple[float, float]]) -> Row:
     return most(f"  {kind}: {before:.0f} MB ->", after, allowed, ".0f")
 
 
-PARTS: dict[str, Callable[[Bench], list[Row]]] = {
+MEASUREMENTS: dict[str, Callable[[PoolBench], list[PoolRow]]] = {
     "trivial": measure_trivial,
     "work": measure_work,
     "kills": measure_kills,
@@ -219,10 +225,12 @@ def main() -> int:
     parser.add_argument("--million", action="store_true")
     parser.add_argument("--kills", type=int, default=15, help="at least so many")
     parser.add_argument("--activities", type=int, default=1_000)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument(
+        "--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS)
+    )
     args = parser.parse_args()
-    with ground(args) as bench:
-        rows = [row for part in args.only for row in PARTS[part](bench)]
+    with pool_bench(args) as bench:
+        rows = [row for part in args.only for row in MEASUREMENTS[part](bench)]
     print(f"{'':<64}{'measured':>12}{'bound':>12}")
     for row in rows:
         print(row)

@@ -41,7 +41,7 @@ SECTIONS: dict[str, tuple[str, list[Any]]] = {
     ),
     "Missions": ("outlast.", [outlast.Mission, outlast.Task, outlast.start]),
     "What they hold": ("", [Limits, Budget, Approval]),
-    "Test": ("outlast.testing.", [testing.run, testing.Ended, testing.AgentWarning]),
+    "Test": ("outlast.testing.", [testing.run, testing.AgentRun, testing.AgentWarning]),
 }
 # What an agent may use of its context; the rest is for those who run the attempt.
 CONTEXT = [
@@ -54,7 +54,7 @@ FILLED_IN = {
     "crew",
     "store",
     "heartbeat_timeout_s",
-    "past",
+    "prior_run",
     "parent",
     "scope",
     "stored",

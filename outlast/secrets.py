@@ -14,26 +14,26 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from outlast.contracts.errors import MissingSecretError
-from outlast.contracts.text import READ_CHARS, shorten
+from outlast.contracts.text import MAX_PARSED_CHARS, one_line
 
 PREFIX = "OUTLAST_SECRET_"
 MASK = "[secret]"
 # A shorter value is a flag or a number: masking it would tear other words apart.
-LEAST_CHARS = 4
+MIN_SECRET_CHARS = 4
 # A line of a longer secret, as of a key in PEM, is told from other text.
-LEAST_LINE_CHARS = 8
+MIN_SECRET_LINE_CHARS = 8
 # Of a shorter one too little is left in base64 to tell it from other text.
 LEAST_BASE64_BYTES = 6
 # A character of a secret becomes so many in a URL, at most.
-MOST_WRITTEN = 9
+MAX_ENCODINGS = 9
 
 # Read by agents of this process: masked on when they are no more in its environment.
 _handed_out: set[str] = set()
 
 # Backslashes before a character, as of JSON in JSON in `repr`. Bounded as all repeats
 # are: else a text that is nearly a secret would be tried in every way there is.
-MOST_QUOTED = 8
-_QUOTE = rf"\\{{1,{MOST_QUOTED}}}"
+MAX_QUOTES = 8
+_QUOTE = rf"\\{{1,{MAX_QUOTES}}}"
 
 _ENTITIES = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
 # Runs of what a pattern repeats are one of its parts: else it would try each split.
@@ -71,12 +71,13 @@ def mask(text: str, environment: Mapping[str, str] = os.environ) -> str:
 
 def masked_head(text: str) -> str:
     """
-    Mask the first READ_CHARS of *text*; no piece of a secret is left where it is cut.
+    Mask the first MAX_PARSED_CHARS of *text*; no piece of a secret is left where it is
+    cut.
     """
-    if len(text) <= READ_CHARS:
+    if len(text) <= MAX_PARSED_CHARS:
         return mask(text)
-    room = MOST_WRITTEN * max(map(len, _values(os.environ)), default=0)
-    head = mask(text[: READ_CHARS + room])
+    room = MAX_ENCODINGS * max(map(len, _values(os.environ)), default=0)
+    head = mask(text[: MAX_PARSED_CHARS + room])
     return head[: len(head) - room]
 
 
@@ -84,7 +85,7 @@ def masked(text: str, most: int) -> str:
     """
     Cut *text* to one line of at most *most* characters without a secret in it.
     """
-    return shorten(masked_head(text), most)
+    return one_line(masked_head(text), most)
 
 
 def _values(environment: Mapping[str, str]) -> frozenset[str]:
@@ -102,7 +103,7 @@ def _pattern(values: frozenset[str]) -> re.Pattern[str] | None:
     Make what finds each of *values*, as it is and as it is written elsewhere, and each
     of its lines; None where there is nothing to find.
     """
-    whole = [each.strip() for each in values if len(each.strip()) >= LEAST_CHARS]
+    whole = [each.strip() for each in values if len(each.strip()) >= MIN_SECRET_CHARS]
     hidden = {*whole, *(line for each in whole for line in _lines_of(each))}
     first = sorted(hidden, key=lambda each: (-len(each), each))
     encoded = [form for each in sorted(whole) for form in _encoded(each)]
@@ -118,7 +119,7 @@ def _lines_of(secret: str) -> list[str]:
     return [
         line
         for line in lines
-        if len(line) >= LEAST_LINE_CHARS and not line.startswith("-----")
+        if len(line) >= MIN_SECRET_LINE_CHARS and not line.startswith("-----")
     ]
 
 
@@ -131,13 +132,13 @@ def _written(secret: str) -> str:
 
 def _part(part: str) -> str:
     if part[0] == "\\":
-        most = MOST_QUOTED * len(part)
+        most = MAX_QUOTES * len(part)
         return rf"(?:\\{{{len(part)},{most}}}|{_escaped(part[0])}{{{len(part)}}})"
     if part.isspace():
         return rf"(?:\s|\+|{_escaped(' ')}|{_escaped(chr(10))}|{_QUOTE}[nrt])+"
     if part.isascii() and part.isalnum():
         return part
-    return rf"(?:\\{{0,{MOST_QUOTED}}}{re.escape(part)}|{_escaped(part)})"
+    return rf"(?:\\{{0,{MAX_QUOTES}}}{re.escape(part)}|{_escaped(part)})"
 
 
 def _escaped(char: str) -> str:

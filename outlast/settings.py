@@ -18,9 +18,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from outlast.agents.environment import from_environment
 from outlast.agents.project import Project, project, upwards
-from outlast.contracts.policies import SHIPPED, Timing, timing_of
-from outlast.contracts.sizes import LARGEST_BYTES, MIB
-from outlast.process.home import refuse_long, refuse_shared
+from outlast.contracts.policies import DEFAULT_TIMING, Timing, timing_of
+from outlast.contracts.sizes import MAX_RESULT_BYTES, MIB
+from outlast.process.home import require_private, require_short
 from outlast.process.installed import agent_modules
 
 
@@ -52,9 +52,9 @@ class Settings(BaseSettings):
     # Attempts that one agent process plays at once, for each role.
     slots: int = Field(default=4, ge=1, le=100)
     # Leases of a batch that one agent process works through at once, for each role.
-    leases: int = Field(default=1, ge=1, le=16)
+    lease_slots: int = Field(default=1, ge=1, le=16)
     # Missions and batches that may be open at once; past it nothing new is taken.
-    open_most: int = Field(default=1000, ge=1)
+    max_open: int = Field(default=1000, ge=1)
     # Your own agents: modules or paths to .py files, separated by commas. Without it
     # those that the project's pyproject.toml names.
     agents: str = ""
@@ -73,16 +73,16 @@ class Settings(BaseSettings):
     # Off only to see in a test or drill what the watchdog prevents.
     watchdog: bool = True
     # How long a stopped worker process is left before it is killed.
-    freeze_s: float = Field(default=SHIPPED.stopped_limit_s, gt=0, le=60)
+    unresponsive_s: float = Field(default=DEFAULT_TIMING.stopped_limit_s, gt=0, le=60)
     # Memory of one worker process above which it is killed; 0 for no cap. Above three
     # quarters of it the process is replaced once it has nothing in hand.
     memory_mb: int = Field(default=2048, ge=0)
     # The largest result, item, input of a task or saved progress, in MiB. It lies in
     # the store, and a process holds a few of them in memory at once.
-    largest_mb: int = Field(default=LARGEST_BYTES // MIB, ge=1, le=256)
+    largest_mb: int = Field(default=MAX_RESULT_BYTES // MIB, ge=1, le=256)
     # How long an attempt may last that a stopping worker lets finish; the others are
     # handed on at once. Longer finishes more of them here.
-    drain_s: float = Field(default=0.05, ge=0, le=600)
+    drain_grace_s: float = Field(default=0.05, ge=0, le=600)
 
     @property
     def memory_cap(self) -> int:
@@ -98,7 +98,7 @@ class Settings(BaseSettings):
         The clocks that the store and the user's patience ask for.
         """
         shipped = timing_of(one_host=self.database_url is None)
-        return shipped.model_copy(update={"stopped_limit_s": self.freeze_s})
+        return shipped.model_copy(update={"stopped_limit_s": self.unresponsive_s})
 
     @property
     def store(self) -> Path | str:
@@ -127,18 +127,18 @@ class Settings(BaseSettings):
 
     @property
     def modules(self) -> list[str]:
-        return [*agent_modules(plays=False), *self.users_modules]
+        return [*agent_modules(for_workers=False), *self.users_modules]
 
     @property
     def users_modules(self) -> list[str]:
         return _parts(self.agents)
 
     @property
-    def played_modules(self) -> list[str]:
+    def worker_modules(self) -> list[str]:
         """
         What workers import, who play the agents and do not only name them.
         """
-        return [*agent_modules(plays=True), *self.users_modules]
+        return [*agent_modules(for_workers=True), *self.users_modules]
 
     @property
     def role_names(self) -> list[str]:
@@ -160,9 +160,9 @@ def settings() -> Settings:
     for file in islice(upwards(Path.cwd(), ".env"), 1):
         load_dotenv(file)
     chosen = _of_project(from_environment(Settings), project())
-    refuse_shared(chosen.home)
+    require_private(chosen.home)
     if chosen.database_url is None:
-        refuse_long(chosen.home)
+        require_short(chosen.home)
     return chosen
 
 
@@ -180,7 +180,7 @@ def _of_project(chosen: Settings, found: Project | None) -> Settings:
     return chosen.model_copy(update=told)
 
 
-def temporal_is_named() -> bool:
+def has_configured_temporal() -> bool:
     """
     Say whether the user's environment names a Temporal of their own.
     """

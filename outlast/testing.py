@@ -17,20 +17,20 @@ from pathlib import Path
 
 from pydantic import BaseModel, JsonValue
 
-from outlast.agents.agent_check import check, refuse_misfits
+from outlast.agents.agent_check import check_agents, require_fitting_inputs
 from outlast.agents.registry import Agent
 from outlast.agents.worker_start import open_all
-from outlast.contracts.models import Answer, Approval, Assignment, Limits, Task
-from outlast.execution.attempt import Attempt, Place
-from outlast.execution.findings import Findings
-from outlast.ledger.trial_ledger import Point, TrialLedger, When, saves_of
+from outlast.contracts.models import Approval, AttemptInput, Limits, ResultRef, Task
+from outlast.execution.attempt import Attempt, WorkerContext
+from outlast.execution.findings import AgentFindings
+from outlast.ledger.trial_ledger import PointKind, TrialLedger, TrialPoint, saves_of
 from outlast.store.database import Store
 
-MISSION = "rehearsal"
+TEST_MISSION = "rehearsal"
 
 
 @dataclass
-class Ended:
+class AgentRun:
     """
     How a trial ended: the result, and what it took.
 
@@ -59,7 +59,7 @@ class AgentWarning(UserWarning):
     """
 
 
-class Killed(BaseException):
+class KilledAgent(BaseException):
     """
     Stands for SIGKILL: nothing in the agent can catch it by accident.
     """
@@ -73,7 +73,7 @@ async def run(
     needs: dict[str, JsonValue] | None = None,
     approval: Approval | None = None,
     limits: Limits | None = None,
-) -> Ended:
+) -> AgentRun:
     """
     Run *agent* on one input, without a server, and return how it ended.
 
@@ -87,15 +87,15 @@ async def run(
         second one continue.
     :param needs: results of needed tasks, by task id.
     :param approval: before effects: the attempt must end by ApprovalNeededError.
-    :param limits: of the mission; past them it must end by BudgetSpentError.
+    :param limits: of the mission; past them it must end by BudgetExceededError.
     :raises BadInputError: when no mission could start with such a task or agent.
     :raises ValueError: when the agent ended before it saved so often: nothing was
         tried then.
     """
-    check([agent])
+    check_agents([agent])
     asked = _assignment(agent, task, needs or {})
-    refuse_misfits([asked.task], {agent.role: agent})
-    findings = Findings(agent)
+    require_fitting_inputs([asked.task], {agent.role: agent})
+    findings = AgentFindings(agent)
     if limits is not None:
         asked = asked.model_copy(update={"limits": limits})
     if approval is not None:
@@ -104,24 +104,24 @@ async def run(
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store.db")
         try:
-            trial = _Trial(store, findings, asked, needs or {})
+            trial = _AgentTrial(store, findings, asked, needs or {})
             return await trial.run(kill_after)
         except BaseException as error:
-            for each in findings.told:
+            for each in findings.sentences:
                 error.add_note(each)
             raise
         finally:
             store.close()
-            for each in findings.told:
+            for each in findings.sentences:
                 warnings.warn(each, AgentWarning, stacklevel=2)
 
 
 def _assignment(
     agent: Agent, task: BaseModel | dict[str, JsonValue], needs: dict[str, JsonValue]
-) -> Assignment:
+) -> AttemptInput:
     given = task.model_dump(mode="json") if isinstance(task, BaseModel) else task
-    return Assignment(
-        mission=MISSION,
+    return AttemptInput(
+        mission=TEST_MISSION,
         tenant="default",
         task=Task(id=agent.role, role=agent.role, input=given, needs=list(needs)),
         needs=list(needs),
@@ -129,23 +129,23 @@ def _assignment(
     )
 
 
-class _Trial:
+class _AgentTrial:
     def __init__(
         self,
         store: Store,
-        findings: Findings,
-        assignment: Assignment,
+        findings: AgentFindings,
+        assignment: AttemptInput,
         needs: dict[str, JsonValue],
     ) -> None:
         self._ledger = TrialLedger(store, self._reached)
         self._kill_after: int | None = None
-        self._place = Place(self._ledger)
+        self._place = WorkerContext(self._ledger)
         self._findings = findings
         self._agent = findings.agent
         self._assignment = assignment
         self._needs = needs
 
-    async def run(self, kill_after: int | None) -> Ended:
+    async def run(self, kill_after: int | None) -> AgentRun:
         self._kill_after = kill_after
         for need, result in self._needs.items():
             self._give(need, result)
@@ -154,37 +154,37 @@ class _Trial:
             answer = await self._attempt(attempts)
             if kill_after is not None:
                 raise ValueError(f"it ended before its save {kill_after}")
-        except Killed:
+        except KilledAgent:
             self._kill_after = None
             attempts += 1
             answer = await self._attempt(attempts)
-        found = self._ledger.result(MISSION, self._agent.role)
-        return Ended(
+        found = self._ledger.result(TEST_MISSION, self._agent.role)
+        return AgentRun(
             result=found[1] if found else None,
             attempts=attempts,
             saves=saves_of(self._ledger.points),
             effects=self._ledger.effects,
             degraded=answer.degraded,
-            rejected=answer.redo.reason if answer.redo else None,
-            findings=self._findings.told,
+            rejected=answer.redo_request.reason if answer.redo_request else None,
+            findings=self._findings.sentences,
         )
 
-    async def _attempt(self, number: int) -> Answer:
+    async def _attempt(self, number: int) -> ResultRef:
         await open_all()  # each attempt stands for a process of its own
         attempt = Attempt(self._agent, self._assignment, number, self._place)
         async with self._findings:
             return await attempt.run([])
 
-    def _reached(self, points: list[Point]) -> None:
-        saved = points[-1].when is When.SAVED
+    def _reached(self, points: list[TrialPoint]) -> None:
+        saved = points[-1].when is PointKind.SAVED
         if saved and saves_of(points) == self._kill_after:
-            raise Killed
+            raise KilledAgent
 
     def _give(self, need: str, result: JsonValue) -> None:
         """
         Put the result of a needed task into the ledger.
         """
         task = Task(id=need, role=need)
-        before = Assignment(mission=MISSION, tenant="default", task=task)
+        before = AttemptInput(mission=TEST_MISSION, tenant="default", task=task)
         claim = self._ledger.claim(before, need, 1)
-        self._ledger.record(claim, Answer(digest="given", attempt=1), result)
+        self._ledger.record(claim, ResultRef(digest="given", attempt=1), result)

@@ -5,42 +5,42 @@ model would, from nothing but what it was asked.
 
 import re
 
-from testkit.fake_model_server import Answer, Asked, Call
+from testkit.fake_model_server import Answer, ModelRequest, ToolCall
 
-FINAL = "final_result"
+FINAL_TOOL = "final_result"
 _PASSAGE = re.compile(
     r'<(quoted-\w+) from="(?P<place>[^"]+)">\n(?P<text>.*?)\n</\1>', re.DOTALL
 )
-_SENTENCE = re.compile(r"[A-Z][^.\n]{20,}?\.")
+_QUOTABLE_SENTENCE = re.compile(r"[A-Z][^.\n]{20,}?\.")
 
 
-def crew(asked: Asked) -> Answer:
+def answer_as_crew(asked: ModelRequest) -> Answer:
     """
     Answer whichever role asks: its answer's shape says which.
     """
-    wanted = set(asked.tools[FINAL]["properties"])
+    wanted = set(asked.tools[FINAL_TOOL]["properties"])
     prompt = str(next(m for m in asked.messages if m["role"] == "user")["content"])
     if wanted == {"questions"}:
-        return [Call(FINAL, {"questions": [prompt]})]
+        return [ToolCall(FINAL_TOOL, {"questions": [prompt]})]
     if wanted == {"quotations"}:
         return _research(asked, prompt)
     if wanted == {"paragraphs"}:
-        return [Call(FINAL, {"paragraphs": _paragraphs(prompt)})]
-    return [Call(FINAL, {"unsupported": []})]
+        return [ToolCall(FINAL_TOOL, {"paragraphs": _paragraphs(prompt)})]
+    return [ToolCall(FINAL_TOOL, {"unsupported": []})]
 
 
-def _research(asked: Asked, prompt: str) -> Answer:
+def _research(asked: ModelRequest, prompt: str) -> Answer:
     """
     Search once, then quote the first sentences that it saw.
     """
     if asked.turn == 1:
-        return [Call("find", {"query": prompt.splitlines()[0]})]
+        return [ToolCall("find", {"query": prompt.splitlines()[0]})]
     quotations = [
         {"document": place.rpartition(":")[0], "quote": sentence}
-        for _, place, text in _PASSAGE.findall(asked.told[-1])
-        for sentence in _SENTENCE.findall(text)[:1]
+        for _, place, text in _PASSAGE.findall(asked.texts[-1])
+        for sentence in _QUOTABLE_SENTENCE.findall(text)[:1]
     ]
-    return [Call(FINAL, {"quotations": quotations[:2]})]
+    return [ToolCall(FINAL_TOOL, {"quotations": quotations[:2]})]
 
 
 def _paragraphs(prompt: str) -> list[dict[str, object]]:

@@ -43,7 +43,7 @@ SLOW_WORD_S = 0.05
 
 
 @dataclass(frozen=True)
-class Asked:
+class ModelRequest:
     """
     A request, as far as scripts look at it.
     """
@@ -71,7 +71,7 @@ class Asked:
         return 1 + len([m for m in self.messages if m["role"] == "assistant"])
 
     @property
-    def told(self) -> list[str]:
+    def texts(self) -> list[str]:
         """
         What its tools have told the model so far.
         """
@@ -79,7 +79,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Call:
+class ToolCall:
     """
     An answer: call *tool*.
     """
@@ -89,30 +89,30 @@ class Call:
 
 
 # Text, or the tools to call.
-Answer = str | list[Call]
-Script = Callable[[Asked], Answer]
+Answer = str | list[ToolCall]
+Script = Callable[[ModelRequest], Answer]
 
 
 @dataclass(frozen=True)
-class Noted:
+class NotedRequest:
     """
     One call that came in.
     """
 
     at: float
-    asked: Asked
+    asked: ModelRequest
     behaviour: Behaviour
 
 
 @dataclass
-class Service:
+class FakeModelServer:
     """
     The running service, on a free port of loopback.
     """
 
     script: Script
     seed: int = 0
-    calls: list[Noted] = field(default_factory=list)
+    calls: list[NotedRequest] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -146,19 +146,19 @@ class Service:
         """
         self.misbehave("ok")
 
-    def note(self, body: dict[str, Any]) -> Noted:
+    def note(self, body: dict[str, Any]) -> NotedRequest:
         """
         Note a call and draw its behaviour.
         """
         meant = self._only in (None, body["model"])
         behaviour = self._dice.choice(self._behaviours) if meant else "ok"
-        noted = Noted(time.monotonic(), Asked(body), behaviour)
+        noted = NotedRequest(time.monotonic(), ModelRequest(body), behaviour)
         self.calls.append(noted)
         return noted
 
 
 class _Handler(BaseHTTPRequestHandler):
-    service: Service
+    service: FakeModelServer
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
@@ -174,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
         Say nothing.
         """
 
-    def _answer(self, noted: Noted) -> None:
+    def _answer(self, noted: NotedRequest) -> None:
         answer = self.service.script(noted.asked)
         if noted.asked.body.get("stream"):
             self._stream(_chunks(answer), noted.behaviour)
@@ -193,31 +193,31 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"data: [DONE]\n\n")
         self.close_connection = True
 
-    def _429(self, noted: Noted) -> None:
+    def _429(self, noted: NotedRequest) -> None:
         self._send(429, '{"error": "slow down"}', {"Retry-After": str(RETRY_AFTER_S)})
 
-    def _500(self, noted: Noted) -> None:
+    def _500(self, noted: NotedRequest) -> None:
         self._send(500, '{"error": "broken"}')
 
-    def _hang(self, noted: Noted) -> None:
+    def _hang(self, noted: NotedRequest) -> None:
         self.service.over.wait()
         self.close_connection = True
 
-    def _reset(self, noted: Noted) -> None:
+    def _reset(self, noted: NotedRequest) -> None:
         linger = struct.pack("ii", 1, 0)
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.connection.close()
         self.close_connection = True
 
-    def _garbage(self, noted: Noted) -> None:
+    def _garbage(self, noted: NotedRequest) -> None:
         self._send(200, "<html>It works!</html>", {"Content-Type": "text/html"})
 
-    def _schema(self, noted: Noted) -> None:
+    def _schema(self, noted: NotedRequest) -> None:
         final = [name for name in noted.asked.tools if name.startswith("final")]
-        wrong: Answer = [Call(name, {"nonsense": 17}) for name in final[:1]]
+        wrong: Answer = [ToolCall(name, {"nonsense": 17}) for name in final[:1]]
         self._stream(_chunks(wrong or "no"), "ok")
 
-    def _empty(self, noted: Noted) -> None:
+    def _empty(self, noted: NotedRequest) -> None:
         self._stream(iter([_chunk({}, "stop"), _usage()]), "ok")
 
     def _send(
@@ -251,7 +251,7 @@ def _chunks(answer: Answer) -> Iterator[dict[str, Any]]:
     yield _usage()
 
 
-def _call_chunks(at: int, call: Call) -> Iterator[dict[str, Any]]:
+def _call_chunks(at: int, call: ToolCall) -> Iterator[dict[str, Any]]:
     head = {"index": at, "id": f"call-{time.monotonic_ns()}", "type": "function"}
     named = {"name": call.tool, "arguments": ""}
     yield _chunk({"tool_calls": [{**head, "function": named}]})

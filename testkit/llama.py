@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from testkit.processes import ROOT
+from testkit.processes import PROJECT_FOLDER
 
 # No answer of the crew needs more, and a model that rambles is cut off there.
 MOST_TOKENS = 256
-CONTEXT = 4096
+CONTEXT_TOKENS = 4096
 
 
 def find_model() -> Path | None:
@@ -42,7 +42,7 @@ def serving() -> Iterator[str]:
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "testkit.llama"],
-        cwd=ROOT,
+        cwd=PROJECT_FOLDER,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -67,7 +67,7 @@ def main() -> None:
     assert model is not None
     params = xllamacpp.CommonParams()
     params.model.path = str(model)
-    params.n_ctx = CONTEXT
+    params.n_ctx = CONTEXT_TOKENS
     params.n_predict = MOST_TOKENS
     params.n_parallel = 1
     params.cpuparams.n_threads = 1

@@ -36,11 +36,11 @@ from temporalio.service import RPCError
 
 from outlast.contracts.errors import OutlastError
 from outlast.contracts.ids import MISSIONS_QUEUE, AttemptId, parse
-from outlast.dev.server import Server, choose_ports
+from outlast.dev.server import DevServer, choose_ports
 from outlast.ledger.batches import INTERRUPTED
-from outlast.ledger.missions import ACCEPTED, Books
+from outlast.ledger.missions import ACCEPTED, MissionRecords
 from outlast.store.database import Store
-from outlast.store.outages import passes
+from outlast.store.outages import is_transient_grpc
 from outlast.temporal.connect import connect
 from outlast.temporal.reconcile import Reconciler
 from outlast.temporal.resume import abandon, resume
@@ -63,7 +63,7 @@ NONSENSE: list[tuple[str, list[Any]]] = [
     ("cancel", [{"not": "a string"}]),
     ("approve", ["garbage"]),
     ("redrive", [{"tasks": ["nothing"]}]),
-    ("reroute", [{"stranded": 7}]),
+    ("reroute", [{"activity_ids": 7}]),
     ("nothing", []),
     ("pause", []),
     ("unpause", []),
@@ -71,12 +71,12 @@ NONSENSE: list[tuple[str, list[Any]]] = [
 ]
 # Steps of a task, and how long each takes.
 STEPS, STEP_S = 8, 0.25
-END_LIMIT_S = 240.0
-REQUEST_LIMIT_S = 15.0
+MISSIONS_END_LIMIT_S = 240.0
+OPERATION_LIMIT_S = 15.0
 
 
 @dataclass
-class Drill:
+class OtherClientsDrill:
     """
     Missions at work in *home*, and what was done to them.
     """
@@ -85,17 +85,17 @@ class Drill:
     client: Client
     store: Store
     missions: int
-    dice: random.Random
+    random: random.Random
     fired: Counter[str] = field(default_factory=Counter)
-    begun: int = 0
+    started: int = 0
 
     @property
     def log(self) -> Path:
         return self.home.path / "drill.jsonl"
 
     @property
-    def books(self) -> Books:
-        return Books(self.store)
+    def records(self) -> MissionRecords:
+        return MissionRecords(self.store)
 
     async def run(self, operations: int) -> None:
         """
@@ -103,27 +103,27 @@ class Drill:
         """
         while sum(self.fired.values()) < operations:
             await self.begin_some()
-            kind = self.dice.choices([*WEIGHTS], [*WEIGHTS.values()])[0]
+            kind = self.random.choices([*WEIGHTS], [*WEIGHTS.values()])[0]
             name = self.choose(kind)
             if name is None:
                 await asyncio.sleep(0.05)
                 continue
             act: Callable[[str], Awaitable[bool]] = getattr(self, kind)
-            self.fired[kind] += await self.patiently(act, name)
+            self.fired[kind] += await self.retry(act, name)
         await self.end_all()
 
-    async def patiently(self, act: Callable[[str], Awaitable[bool]], name: str) -> bool:
+    async def retry(self, act: Callable[[str], Awaitable[bool]], name: str) -> bool:
         """
         Do *act*; False when there was nothing any more that it could be done to.
         """
         while True:
             try:
-                async with asyncio.timeout(REQUEST_LIMIT_S):
+                async with asyncio.timeout(OPERATION_LIMIT_S):
                     return await act(name)
             except (OutlastError, WorkflowUpdateFailedError, TimeoutError):
                 return False
             except RPCError as error:
-                if not passes(error.status.name):
+                if not is_transient_grpc(error.status.name):
                     return False
                 await asyncio.sleep(0.3)
 
@@ -132,8 +132,8 @@ class Drill:
         Keep as many missions at work as were asked for, as Temporal alone starts them.
         """
         while len(self.states(ACCEPTED, "starting")) < self.missions:
-            self.begun += 1
-            await self.patiently(self.begin, f"m{self.begun:04}")
+            self.started += 1
+            await self.retry(self.begin, f"m{self.started:04}")
 
     async def begin(self, name: str) -> bool:
         tasks = [
@@ -153,7 +153,7 @@ class Drill:
             task_queue=MISSIONS_QUEUE,
         )
         # Until its first activity has opened its record.
-        await asyncio.to_thread(wait_for, lambda: self.books.find(name), name)
+        await asyncio.to_thread(wait_for, lambda: self.records.find(name), name)
         return True
 
     def script(self) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class Drill:
         """
         List the missions in one of the states *wanted*, in a fixed order.
         """
-        return sorted(e.id for e in self.books.entries() if e.state in wanted)
+        return sorted(e.id for e in self.records.records() if e.state in wanted)
 
     def choose(self, kind: str) -> str | None:
         """
@@ -174,10 +174,10 @@ class Drill:
         if kind in ("resume", "abandon"):
             there = self.states(INTERRUPTED)
         elif kind == "reset":
-            there = sorted(each.id for each in self.books.entries())
+            there = sorted(each.id for each in self.records.records())
         else:
             there = self.states(ACCEPTED)
-        return self.dice.choice(there) if there else None
+        return self.random.choice(there) if there else None
 
     def handle(self, name: str) -> WorkflowHandle[Any, Any]:
         return self.client.get_workflow_handle(name)
@@ -217,19 +217,19 @@ class Drill:
                 namespace=self.client.namespace,
                 workflow_execution=WorkflowExecution(workflow_id=name, run_id=run),
                 reason="by the drill",
-                workflow_task_finish_event_id=self.dice.choice(points),
+                workflow_task_finish_event_id=self.random.choice(points),
                 request_id=str(uuid4()),
             )
         )
         return True
 
     async def signal(self, name: str) -> bool:
-        given = self.dice.choice([{"a": 1}, "x", None, [1, 2]])
-        await self.handle(name).signal(self.dice.choice(["wake", "nonsense"]), given)
+        given = self.random.choice([{"a": 1}, "x", None, [1, 2]])
+        await self.handle(name).signal(self.random.choice(["wake", "nonsense"]), given)
         return True
 
     async def update(self, name: str) -> bool:
-        update, args = self.dice.choice(NONSENSE)
+        update, args = self.random.choice(NONSENSE)
         with suppress(WorkflowUpdateFailedError):  # most are refused
             await self.handle(name).execute_update(update, args=args)
         return True
@@ -245,7 +245,7 @@ class Drill:
         if not attempts:
             return False
         attempt = self.client.get_async_activity_handle(
-            workflow_id=name, run_id=None, activity_id=self.dice.choice(attempts)
+            workflow_id=name, run_id=None, activity_id=self.random.choice(attempts)
         )
         await attempt.complete("garbage")
         return True
@@ -264,7 +264,7 @@ class Drill:
         if not pids:
             return False
         try:
-            os.kill(self.dice.choice(pids), signal.SIGKILL)
+            os.kill(self.random.choice(pids), signal.SIGKILL)
         except ProcessLookupError:  # it has ended by itself since
             return False
         return True
@@ -279,26 +279,26 @@ class Drill:
         Have all that is under way end, as a person would.
         """
         reconciler = Reconciler(self.client, self.store)
-        deadline = time.monotonic() + END_LIMIT_S
+        deadline = time.monotonic() + MISSIONS_END_LIMIT_S
         while True:
-            await self.patiently(lambda _: _done(reconciler.all()), "")
+            await self.retry(lambda _: _done(reconciler.all()), "")
             for name in self.states(INTERRUPTED):
-                act = self.dice.choice([self.resume, self.abandon])
-                await self.patiently(act, name)
+                act = self.random.choice([self.resume, self.abandon])
+                await self.retry(act, name)
             left = self.states(ACCEPTED, INTERRUPTED, "starting")
             if not left:
                 return
             if time.monotonic() > deadline:
                 raise AssertionError(f"these do not end: {', '.join(left)}")
             for name in left:
-                await self.patiently(self.unpause, name)
+                await self.retry(self.unpause, name)
             await asyncio.sleep(1.0)
 
     async def unpause(self, name: str) -> bool:
         await self.handle(name).execute_update("unpause")
         return True
 
-    def amiss(self) -> list[str]:
+    def violations(self) -> list[str]:
         """
         List what must not be, as the starter sees it.
         """
@@ -316,13 +316,15 @@ async def _done(doing: Awaitable[None]) -> bool:
     return True
 
 
-async def drill(home: Home, seed: int, operations: int, missions: int) -> Drill:
+async def drill(
+    home: Home, seed: int, operations: int, missions: int
+) -> OtherClientsDrill:
     """
     Do it all in *home*, whose server and fleet run.
     """
     client = await connect(home.server.address)
     store = Store(home.path / "store.db")
-    made = Drill(home, client, store, missions, random.Random(seed))
+    made = OtherClientsDrill(home, client, store, missions, random.Random(seed))
     await made.run(operations)
     return made
 
@@ -338,17 +340,17 @@ def main() -> int:
     asked = parser.parse_args()
     print(f"seed {asked.seed}", flush=True)
     with tempfile.TemporaryDirectory() as place:
-        home = Home(Path(place), Server(Path(place), *choose_ports(None, None)))
+        home = Home(Path(place), DevServer(Path(place), *choose_ports(None, None)))
         home.start_server()
         try:
             home.fleet(processes=2)
             given = asked.seed, asked.operations, asked.missions
             made = asyncio.run(drill(home, *given))
-            amiss = made.amiss()
+            amiss = made.violations()
         finally:
             home.close()
     told = ", ".join(f"{kind} {made.fired[kind]}" for kind in WEIGHTS)
-    print(f"{made.begun} missions; {told}")
+    print(f"{made.started} missions; {told}")
     print("\n".join(amiss) or "nothing is wedged, and the store says what Temporal has")
     return int(bool(amiss))
 

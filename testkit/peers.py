@@ -17,8 +17,8 @@ from typing import Any
 
 from outlast.contracts.errors import OutlastError
 from outlast.dev.server import free_port
-from outlast.mesh.node.control_socket import ask
-from testkit.processes import ROOT, wait_for
+from outlast.mesh.node.control_socket import send_request
+from testkit.processes import PROJECT_FOLDER, wait_for
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Peer:
         ours = {k: v for k, v in os.environ.items() if not k.startswith("TEMPORAL_")}
         return {**ours, "OUTLAST_HOME": str(self.home), **self.extra}
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """
         Start it, with one agent process.
         """
@@ -56,14 +56,14 @@ class Peer:
         with (self.home / "peer.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=PROJECT_FOLDER,
                 env=self.environment,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
             )
 
-    def begun(self) -> None:
+    def wait_until_ready(self) -> None:
         """
         Wait until it works.
         """
@@ -76,7 +76,7 @@ class Peer:
         Ask its gossip process; None when that does not answer.
         """
         with suppress(OutlastError):
-            return ask(self.home, {"ask": what, **more})
+            return send_request(self.home, {"ask": what, **more})
         return None
 
     def sees(self) -> set[str]:
@@ -294,9 +294,9 @@ def running(made: list[Peer]) -> Iterator[list[Peer]]:
     """
     try:
         for each in made:
-            each.begin()
+            each.start()
         for each in made:
-            each.begun()
+            each.wait_until_ready()
         wait_for(lambda: whole(made), "a whole mesh")
         yield made
     finally:
@@ -319,7 +319,7 @@ def heads(made: list[Peer]) -> list[dict[str, int]]:
     """
     Read how far each peer's log goes.
     """
-    return [(each.ask("counts") or {"heads": {}})["heads"] for each in made]
+    return [(each.ask("counts") or {"high_water": {}})["high_water"] for each in made]
 
 
 def equal(made: list[Peer]) -> bool:

@@ -12,7 +12,7 @@ from uuid import uuid4
 from outlast.dev.server import free_port
 
 USER = "outlast"
-START_LIMIT_S = 30.0
+POSTGRES_START_LIMIT_S = 30.0
 # Nothing here has to survive a loss of power; crashes of the server alone it does.
 SETTINGS = {"fsync": "off", "max_connections": "200", "shared_buffers": "64MB"}
 
@@ -110,7 +110,7 @@ class Postgres:
     def _control(self, verb: str, *options: str) -> None:
         log = str(self.folder / "server.log")
         where = ["--pgdata", str(self._data), "--log", log, "--wait"]
-        limit = ["--timeout", str(int(START_LIMIT_S)), "--silent"]
+        limit = ["--timeout", str(int(POSTGRES_START_LIMIT_S)), "--silent"]
         self._run(str(self.programs / "pg_ctl"), verb, *where, *limit, *options)
 
     def _run(self, *command: str, owner: bool = False) -> None:

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from outlast.dev.server import Server
+from outlast.dev.server import DevServer
 
-ROOT = Path(__file__).parents[1]
-LIMIT_S = 60.0
+PROJECT_FOLDER = Path(__file__).parents[1]
+PROCESS_LIMIT_S = 60.0
 
 
-def heed_interrupts() -> None:
+def restore_interrupts() -> None:
     """
     Have Ctrl-C end what is started from here on, also where a shell has started us in
     the background and SIGINT is ignored.
@@ -39,10 +39,10 @@ class Home:
     """
 
     path: Path
-    server: Server
+    server: DevServer
     extra: dict[str, str] = field(default_factory=dict)
-    fleets: list["Fleet"] = field(default_factory=list)
-    code: Path = ROOT  # whose programs are started from now on
+    fleets: list["FleetProcess"] = field(default_factory=list)
+    code: Path = PROJECT_FOLDER  # whose programs are started from now on
 
     @property
     def environment(self) -> dict[str, str]:
@@ -73,7 +73,7 @@ class Home:
         finally:
             self.server.process.send_signal(signal.SIGCONT)
 
-    def fleet(self, processes: int = 2, *options: str) -> "Fleet":
+    def fleet(self, processes: int = 2, *options: str) -> "FleetProcess":
         """
         Start a fleet and wait until all its workers poll.
         """
@@ -87,17 +87,17 @@ class Home:
             text=True,
         )
         assert process.stdout is not None
-        started = Fleet(process, json.loads(process.stdout.readline()))
+        started = FleetProcess(process, json.loads(process.stdout.readline()))
         self.fleets.append(started)
         return started
 
-    def starter(self, *args: str, limit_s: float = LIMIT_S) -> "Said":
+    def starter(self, *args: str, limit_s: float = PROCESS_LIMIT_S) -> "CommandResult":
         """
         Run the starter to its end.
         """
         return self.run("starter.py", *args, limit_s=limit_s)
 
-    def run(self, *command: str, limit_s: float = LIMIT_S) -> "Said":
+    def run(self, *command: str, limit_s: float = PROCESS_LIMIT_S) -> "CommandResult":
         """
         Run one of the programs to its end.
         """
@@ -110,7 +110,7 @@ class Home:
             timeout=limit_s,
             check=False,
         )
-        return Said(ended.returncode, ended.stdout, ended.stderr)
+        return CommandResult(ended.returncode, ended.stdout, ended.stderr)
 
     def begin(self, *args: str) -> subprocess.Popen[str]:
         """
@@ -138,7 +138,7 @@ class Home:
 
 
 @dataclass
-class Said:
+class CommandResult:
     """
     What a command said, and its exit code.
     """
@@ -153,7 +153,7 @@ class Said:
 
 
 @dataclass
-class Fleet:
+class FleetProcess:
     """
     A running fleet.
     """
@@ -222,7 +222,7 @@ def events(log: Path, *kinds: str) -> list[dict[str, Any]]:
     return [line for line in found if line["event"] in kinds]
 
 
-def wait_for(look: Any, what: str, limit_s: float = LIMIT_S) -> Any:
+def wait_for(look: Any, what: str, limit_s: float = PROCESS_LIMIT_S) -> Any:
     """
     Wait until *look* finds something and return that.
     """

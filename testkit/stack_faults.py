@@ -26,17 +26,17 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from testkit.processes import ROOT, events, mission, wait_for
+from testkit.processes import PROJECT_FOLDER, events, mission, wait_for
 
-STEPS = 8
-STEP_S = 0.15
-LIMIT_S = 60.0
-GONE_S = 20.0
+FAULT_STEPS = 8
+FAULT_STEP_S = 0.15
+STACK_FAULT_LIMIT_S = 60.0
+PROCESSES_END_S = 20.0
 # For how long each of them takes on the reference machine.
 PHASES = {"start": 3.0, "work": 1.5, "stop": 0.6}
 SERVER, FLEET = ("--db-filename",), ("outlast.worker", "outlast.fleet")
 # Which processes die with the owner, by what their commands have in them.
-PARTS = {
+STACK_PARTS = {
     "dev": (),
     "dev and server": SERVER,
     "dev and fleet": FLEET,
@@ -45,7 +45,7 @@ PARTS = {
 
 
 @dataclass
-class Ground:
+class StackSetup:
     """
     A home, the folder that its user is in, and the programs started there.
     """
@@ -73,7 +73,7 @@ class Ground:
         """
         Start the starter and leave it running.
         """
-        return self.start([sys.executable, str(ROOT / "starter.py"), *args])
+        return self.start([sys.executable, str(PROJECT_FOLDER / "starter.py"), *args])
 
     def start(self, command: list[str]) -> subprocess.Popen[str]:
         """
@@ -114,17 +114,17 @@ class Ground:
         """
         if self.stack is not None:
             self.stack.terminate()
-            _, told = self.stack.communicate(timeout=LIMIT_S)
+            _, told = self.stack.communicate(timeout=STACK_FAULT_LIMIT_S)
             assert self.stack.returncode == 0, told
         self.stack = None
-        wait_for(lambda: not self.alive(), "an empty home", GONE_S)
+        wait_for(lambda: not self.alive(), "an empty home", PROCESSES_END_S)
 
     def mission(self, name: str) -> tuple[str, Path]:
         """
         Write a mission of some steps and one effect; returns its file and its log.
         """
         log = self.folder / f"{name}.jsonl"
-        script = {"steps": STEPS, "step_seconds": STEP_S, "effect": name}
+        script = {"steps": FAULT_STEPS, "step_seconds": FAULT_STEP_S, "effect": name}
         task = {"id": "t", "role": "rehearse", "input": {**script, "log": str(log)}}
         return mission(self.folder / f"{name}.yaml", [task], id=name), log
 
@@ -157,12 +157,12 @@ def _commands(home: Path) -> Iterator[tuple[int, str]]:
 
 
 @dataclass
-class Watch:
+class StackWatch:
     """
     Counts the servers that share the home's file, all the time.
     """
 
-    ground: Ground
+    ground: StackSetup
     most: int = 0
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -182,7 +182,7 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Moment:
+class FaultMoment:
     """
     When to kill what.
     """
@@ -192,20 +192,22 @@ class Moment:
     victims: str
 
 
-def moments(seed: int, count: int) -> list[Moment]:
+def moments(seed: int, count: int) -> list[FaultMoment]:
     """
     Draw *count* moments, of each phase as many.
     """
     dice = random.Random(seed)
     return [
-        Moment(
-            phase, round(dice.uniform(0, PHASES[phase]), 3), dice.choice(list(PARTS))
+        FaultMoment(
+            phase,
+            round(dice.uniform(0, PHASES[phase]), 3),
+            dice.choice(list(STACK_PARTS)),
         )
         for phase in islice(cycle(PHASES), count)
     ]
 
 
-def survive(ground: Ground, name: str, moment: Moment) -> str:
+def survive(ground: StackSetup, name: str, moment: FaultMoment) -> str:
     """
     Kill the stack at *moment*, make it whole by one command, have the mission *name*
     done, and check all that must hold; returns what was seen, in a line. The stack is
@@ -215,13 +217,17 @@ def survive(ground: Ground, name: str, moment: Moment) -> str:
     follower = _interrupt(ground, file, name, moment)
     ground.dev()
     follower = follower or ground.begin("run", file, "--json")
-    out, err = follower.communicate(timeout=LIMIT_S)
+    out, err = follower.communicate(timeout=STACK_FAULT_LIMIT_S)
     assert follower.returncode == 0, (moment, err)
     assert json.loads(out)["status"] == "completed", (moment, out)
-    wait_for(ground.has_one_stack, f"one server and one fleet after {moment}", GONE_S)
+    wait_for(
+        ground.has_one_stack,
+        f"one server and one fleet after {moment}",
+        PROCESSES_END_S,
+    )
     steps = Counter(each["step"] for each in events(log, "step"))
-    repeated = steps.total() - STEPS
-    assert sorted(steps) == list(range(1, STEPS + 1)), (moment, steps)
+    repeated = steps.total() - FAULT_STEPS
+    assert sorted(steps) == list(range(1, FAULT_STEPS + 1)), (moment, steps)
     assert repeated <= 1, (moment, "only the step in flight may be repeated", steps)
     assert len(events(log, "effect")) == 1, moment
     when = f"{moment.after_s:5.3f} s into {moment.phase}"
@@ -229,7 +235,7 @@ def survive(ground: Ground, name: str, moment: Moment) -> str:
 
 
 def _interrupt(
-    ground: Ground, file: str, name: str, moment: Moment
+    ground: StackSetup, file: str, name: str, moment: FaultMoment
 ) -> subprocess.Popen[str] | None:
     """
     Bring the stack into the moment's phase and kill it there; returns the command that
@@ -251,12 +257,12 @@ def _interrupt(
     return follower
 
 
-def _kill(ground: Ground, dev: subprocess.Popen[str], moment: Moment) -> None:
+def _kill(ground: StackSetup, dev: subprocess.Popen[str], moment: FaultMoment) -> None:
     """
     Kill the moment's victims at once, the owner first: it would mend the others.
     """
     dev.kill()
-    for part in PARTS[moment.victims]:
+    for part in STACK_PARTS[moment.victims]:
         for pid in ground.alive(part):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -273,8 +279,8 @@ def main() -> int:
     told = reader.parse_args()
     print(f"seed {told.seed}", flush=True)
     with tempfile.TemporaryDirectory() as place:
-        ground = Ground(Path(place))
-        watch = Watch(ground)
+        ground = StackSetup(Path(place))
+        watch = StackWatch(ground)
         try:
             with watch.on():
                 for number, moment in enumerate(moments(told.seed, told.moments)):

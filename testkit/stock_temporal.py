@@ -59,7 +59,7 @@ def _log(script: Script, event: str, step: int) -> None:
 
 
 @workflow.defn
-class Rehearsal:
+class StockRehearsal:
     """
     One activity.
     """
@@ -81,13 +81,13 @@ async def _main(verb: str, address: str, *rest: str) -> None:
         await Worker(
             client,
             task_queue=QUEUE,
-            workflows=[Rehearsal],
+            workflows=[StockRehearsal],
             activities=[rehearse],
             workflow_runner=UnsandboxedWorkflowRunner(),
         ).run()
     else:
         await client.execute_workflow(
-            Rehearsal.run,
+            StockRehearsal.run,
             json.loads(rest[0]),
             id=f"stock-{time.time_ns()}",
             task_queue=QUEUE,

@@ -16,13 +16,13 @@ from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 from outlast.store.schema import meta, metadata
 from testkit.postgres import Postgres, find_postgres
-from testkit.processes import heed_interrupts
+from testkit.processes import restore_interrupts
 
 # A loaded machine is slow, not wrong.
 hypothesis.settings.register_profile("outlast", deadline=None)
 hypothesis.settings.load_profile("outlast")
 
-heed_interrupts()
+restore_interrupts()
 
 BOTH = ("sqlite", "postgresql")
 

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Tracer
 
 from outlast.telemetry import spans
-from outlast.telemetry.temporal_tracing import Told
+from outlast.telemetry.temporal_tracing import OtelTracer
 
 
 @dataclass
@@ -73,8 +73,8 @@ def kept() -> Iterator[Kept]:
     provider = TracerProvider()
     made = Kept(provider.get_tracer("theirs"), provider.get_tracer("ours"))
     provider.add_span_processor(SimpleSpanProcessor(made.memory))
-    spans.listen(Told(made.ours))
+    spans.set_tracer(OtelTracer(made.ours))
     try:
         yield made
     finally:
-        spans.listen(spans.Nowhere())
+        spans.set_tracer(spans.NullTracer())

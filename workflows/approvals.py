@@ -10,25 +10,25 @@ from temporalio import workflow
 
 from outlast.contracts.approvals import Moment, WantedEffect, request_id
 from outlast.contracts.models import Approval, Task
-from outlast.contracts.orders import Decision
-from outlast.contracts.reports import Asked
-from outlast.contracts.text import CAUSE_CHARS, shorten
+from outlast.contracts.orders import DecisionInput
+from outlast.contracts.reports import ApprovalRequest
+from outlast.contracts.text import CAUSE_CHARS, one_line
 
-WORDS = {"approve": "approved", "reject": "rejected"}
+PAST_TENSE = {"approve": "approved", "reject": "rejected"}
 
 
 @dataclass(frozen=True)
-class Said:
+class ApprovalDecision:
     """
     What is to happen with a task, and by whose word.
     """
 
     approved: bool
-    told: str
+    reason: str
     skips: bool = False  # earlier effects stand for those that are wanted now
 
 
-class Desk:
+class Approvals:
     """
     Where a mission's tasks ask for leave; *show* draws the board anew.
 
@@ -38,51 +38,51 @@ class Desk:
     def __init__(
         self, show: Callable[[], None], until: Mapping[str, float] | None = None
     ) -> None:
-        self.asked: dict[str, Asked] = {}
+        self.pending: dict[str, ApprovalRequest] = {}
         self.until = dict(until or {})  # in seconds since 1970
-        self._show = show
-        self._said: dict[str, Said] = {}
+        self._publish = show
+        self._decided: dict[str, ApprovalDecision] = {}
 
-    async def ask(
+    async def request(
         self,
         task: Task,
         before: Moment,
         about: str,
         wanted: Sequence[WantedEffect] = (),
-    ) -> Said:
+    ) -> ApprovalDecision:
         """
         Wait for a person's word on *task*, at most as long as its approval says.
         """
         terms = task.approval or Approval(before=before)
         # A decision on an earlier request is none on this one.
-        self._said.pop(task.id, None)
-        self.asked[task.id] = Asked(
+        self._decided.pop(task.id, None)
+        self.pending[task.id] = ApprovalRequest(
             id=task.id,
             before=before,
-            about=about,
+            description=about,
             effects=list(wanted),
             request=request_id(wanted),
         )
-        self._show()
+        self._publish()
         limit = self._limit(task.id, terms.within_s)
         try:
             await workflow.wait_condition(
-                lambda: task.id in self._said,
+                lambda: task.id in self._decided,
                 timeout=limit,
                 timeout_summary=f"approval of {task.id}",
             )
-            return self._said.pop(task.id)
+            return self._decided.pop(task.id)
         except TimeoutError:
-            if task.id in self._said:  # in the last moment, and accepted
-                return self._said.pop(task.id)
-            word = WORDS[terms.otherwise]
+            if task.id in self._decided:  # in the last moment, and accepted
+                return self._decided.pop(task.id)
+            word = PAST_TENSE[terms.otherwise]
             waited = f"{terms.within_s or 0:g} s"
             told = f"{word} by default: nobody answered within {waited}"
-            return Said(terms.otherwise == "approve", told)
+            return ApprovalDecision(terms.otherwise == "approve", told)
         finally:
-            del self.asked[task.id]
+            del self.pending[task.id]
             self.until.pop(task.id, None)
-            self._show()
+            self._publish()
 
     def _limit(self, task: str, within_s: float | None) -> timedelta | None:
         """
@@ -98,22 +98,22 @@ class Desk:
         """
         Say whether each decision that was accepted has reached its task.
         """
-        return not self._said
+        return not self._decided
 
-    def must_wait(self, decision: Decision) -> None:
+    def require_pending(self, decision: DecisionInput) -> None:
         """
         Make sure that a task waits for this decision of a person.
 
         :raises ValueError: when it does not, with those that do.
         """
         task = decision.task
-        waiting = sorted(set(self.asked) - set(self._said))
+        waiting = sorted(set(self.pending) - set(self._decided))
         if task not in waiting:
             others = ", ".join(waiting) or "none"
             raise ValueError(
                 f"task {task!r} waits for no approval; those that do: {others}"
             )
-        asked = self.asked[task]
+        asked = self.pending[task]
         if decision.request not in ("", asked.request):
             raise ValueError(
                 f"task {task!r} wants other effects approved now than you have seen: "
@@ -125,13 +125,13 @@ class Desk:
                 "reject it"
             )
 
-    def say(self, decision: Decision, approved: bool) -> None:
+    def decide(self, decision: DecisionInput, approved: bool) -> None:
         """
         Take a person's decision.
         """
-        word = WORDS["approve" if approved else "reject"]
+        word = PAST_TENSE["approve" if approved else "reject"]
         if decision.skip:
             word = "approved without the changed effects"
-        reason = shorten(decision.reason, CAUSE_CHARS)
+        reason = one_line(decision.reason, CAUSE_CHARS)
         told = f"{word}: {reason}" if reason else word
-        self._said[decision.task] = Said(approved, told, decision.skip)
+        self._decided[decision.task] = ApprovalDecision(approved, told, decision.skip)

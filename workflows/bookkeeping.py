@@ -20,21 +20,21 @@ from outlast.contracts.models import Mission, Opening
 from outlast.contracts.plan import mission_status
 from outlast.contracts.policies import BACKOFF_CAP_S, BACKOFF_FIRST_S
 from outlast.contracts.reports import Outcome, Report, Status
-from outlast.contracts.sizes import LACKS
-from outlast.contracts.text import CAUSE_CHARS, shorten
+from outlast.contracts.sizes import MAX_REASONS
+from outlast.contracts.text import CAUSE_CHARS, one_line
 
 # Closing the books waits for the store as long as it takes a person to mend it: a
 # month, by the longest pause between two tries.
-BOOKS_ATTEMPTS = 100_000
-BOOKS_LIMIT = timedelta(seconds=30)
-BOOKS: dict[str, Any] = {
+BOOKKEEPING_ATTEMPTS = 100_000
+BOOKKEEPING_LIMIT = timedelta(seconds=30)
+BOOKKEEPING: dict[str, Any] = {
     "task_queue": MISSIONS_QUEUE,
-    "heartbeat_timeout": BOOKS_LIMIT,
-    "start_to_close_timeout": BOOKS_LIMIT,
+    "heartbeat_timeout": BOOKKEEPING_LIMIT,
+    "start_to_close_timeout": BOOKKEEPING_LIMIT,
     "retry_policy": RetryPolicy(
         initial_interval=timedelta(seconds=BACKOFF_FIRST_S),
         maximum_interval=timedelta(seconds=BACKOFF_CAP_S),
-        maximum_attempts=BOOKS_ATTEMPTS,
+        maximum_attempts=BOOKKEEPING_ATTEMPTS,
     ),
 }
 
@@ -52,8 +52,11 @@ def report_of(mission: str, outcomes: list[Outcome], cancelled: bool) -> Report:
         if each.status is not Status.DONE
         for reason in each.reasons
     ]
-    if (more := len(lacking) - LACKS) > 0:
-        lacking = [*lacking[:LACKS], f"and {more} more: outlast explain {mission}"]
+    if (more := len(lacking) - MAX_REASONS) > 0:
+        lacking = [
+            *lacking[:MAX_REASONS],
+            f"and {more} more: outlast explain {mission}",
+        ]
     return Report(mission=mission, status=status, tasks=outcomes, degraded=lacking)
 
 
@@ -62,10 +65,10 @@ def failure_of(report: Report) -> ApplicationError:
     Make the error by which the workflow of a failed mission fails, so that Temporal
     lists it as such; whoever awaits it reads the report in the error's details.
     """
-    lacks = "; ".join(report.degraded) or report.status.value
+    reasons = "; ".join(report.degraded) or report.status.value
     again = f"do it again with: outlast redrive {report.mission}"
     return ApplicationError(
-        f"mission {report.mission} failed: {shorten(lacks, CAUSE_CHARS)}; {again}",
+        f"mission {report.mission} failed: {one_line(reasons, CAUSE_CHARS)}; {again}",
         report,
         type=FailureType.MISSION_FAILED,
         non_retryable=True,
@@ -77,25 +80,29 @@ def failure_of_batch(report: BatchReport) -> ApplicationError:
     Make the error by which the workflow of a batch fails that nobody can work on.
     """
     return ApplicationError(
-        f"batch {report.batch} failed: {shorten(report.failed or '', CAUSE_CHARS)}",
+        f"batch {report.batch} failed: {one_line(report.failed or '', CAUSE_CHARS)}",
         report,
         type=FailureType.BATCH_FAILED,
         non_retryable=True,
     )
 
 
-async def open_books(mission: Mission) -> tuple[Opening | None, bool]:
+async def record_mission_opened(mission: Mission) -> tuple[Opening | None, bool]:
     """
     Open the record of a mission that Temporal alone has started, that begins within
     another one, or that goes on; returns what it lacks, and whether it was cancelled
     meanwhile.
     """
-    if mission.past is not None and mission.past.redrive is None:
+    if mission.prior_run is not None and mission.prior_run.redrive is None:
         return None, False  # it goes on in another run
-    if mission.past is not None:
-        opening = workflow.start_activity("reopen_mission", mission.id, **BOOKS)
+    if mission.prior_run is not None:
+        opening = workflow.start_activity(
+            "record_mission_reopened", mission.id, **BOOKKEEPING
+        )
     elif mission.parent or not mission.store:
-        opening = workflow.start_activity("open_mission", mission, **BOOKS)
+        opening = workflow.start_activity(
+            "record_mission_opened", mission, **BOOKKEEPING
+        )
     else:
         return None, False
     cancelled = await await_uncancelled(opening)
@@ -107,15 +114,15 @@ async def open_books(mission: Mission) -> tuple[Opening | None, bool]:
         raise BadInputError("its first activity was completed by others") from None
 
 
-async def close_books(report: Report) -> None:
+async def record_mission_closed(report: Report) -> None:
     """
     Write the end into the ledger, since the server's retention forgets.
     """
     closing = workflow.start_activity(
-        "close_mission",
+        "record_mission_closed",
         args=[report, *parent_run()],
         summary=report.status,
-        **BOOKS,
+        **BOOKKEEPING,
     )
     # Cancelling a mission that is ending already must not lose its report.
     await await_uncancelled(closing)

@@ -5,16 +5,16 @@ A task that is a mission of its own: carried out by a child, kept in the same bo
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from outlast.contracts.child_missions import child_of
-from outlast.contracts.models import Assignment, Mission
+from outlast.contracts.child_missions import child_mission
+from outlast.contracts.models import AttemptInput, Mission
 from outlast.contracts.reports import Report, Status, report_in
 from outlast.contracts.text import title
-from outlast.workflows.bookkeeping import BOOKS
-from outlast.workflows.children import Child, Children
-from outlast.workflows.failure import Next, Verdict, judge
+from outlast.workflows.bookkeeping import BOOKKEEPING
+from outlast.workflows.children import ChildRun, ChildRuns
+from outlast.workflows.failure import Action, FailureDecision, classify_failure
 from outlast.workflows.task_dispatch import DispatchNumbers, Supersession
 
-ENDS = {
+TASK_STATUS_BY_MISSION_STATUS = {
     Status.COMPLETED: Status.DONE,
     Status.DEGRADED: Status.DEGRADED,
     Status.PARKED: Status.PARKED,  # what a child escalates its parent passes on
@@ -23,19 +23,19 @@ ENDS = {
 }
 
 
-async def grow(
-    mission_task: Assignment,
+async def run_child_mission(
+    mission_task: AttemptInput,
     parent: Mission,
-    children: Children,
+    children: ChildRuns,
     numbers: DispatchNumbers,
 ) -> Report:
     """
     Carry out the mission that a task stands for; its report is the task's result.
     """
-    mission = child_of(parent, mission_task.task, mission_task.round)
-    child = Child(
+    mission = child_mission(parent, mission_task.task, mission_task.round)
+    child = ChildRun(
         kind="Supervisor",
-        given=mission,
+        input=mission,
         id=mission.id,
         result=Report,
         failed=report_in,
@@ -46,24 +46,26 @@ async def grow(
     report: Report = await children.run(child)
     superseded = Supersession(numbers)
     with children.renewal.busy():
-        while verdict := await _unrecorded(mission_task, report, numbers):
-            await superseded.heed(verdict)
+        while verdict := await _await_report(mission_task, report, numbers):
+            await superseded.check(verdict)
     return report
 
 
-async def _unrecorded(
-    mission_task: Assignment, report: Report, numbers: DispatchNumbers
-) -> Verdict | None:
+async def _await_report(
+    mission_task: AttemptInput, report: Report, numbers: DispatchNumbers
+) -> FailureDecision | None:
     """
     Record the report; returns why not when the ledger has a later dispatch than this
     history, as after the server was restored from a backup.
     """
     given = mission_task.model_copy(update={"dispatch": numbers.next()})
     try:
-        await workflow.execute_activity("record_report", args=[given, report], **BOOKS)
+        await workflow.execute_activity(
+            "record_report", args=[given, report], **BOOKKEEPING
+        )
     except ActivityError as error:
-        verdict = judge(error)
-        if verdict.next is Next.AGAIN_SUPERSEDED:
+        verdict = classify_failure(error)
+        if verdict.next is Action.REDISPATCH_SUPERSEDED:
             return verdict
         raise
     return None

@@ -23,18 +23,18 @@ from temporalio.exceptions import (
 )
 
 from outlast.contracts.ids import MISSIONS_QUEUE
-from outlast.contracts.policies import SHIPPED
-from outlast.workflows.bookkeeping import BOOKS, await_uncancelled
+from outlast.contracts.policies import DEFAULT_TIMING
+from outlast.workflows.bookkeeping import BOOKKEEPING, await_uncancelled
 from outlast.workflows.renewal import Renewal
 
 # Nobody signals for a child that is terminated. So its record is looked at by itself
 # too, ever more seldom: a child may wait for a person for weeks.
-FIRST_LOOK_S = 60.0
-LOOK_CAP_S = 3_600.0
+FIRST_CHECK_S = 60.0
+MAX_CHECK_S = 3_600.0
 
 
 @dataclass(frozen=True)
-class Child:
+class ChildRun:
     """
     A child workflow to be.
 
@@ -44,7 +44,7 @@ class Child:
     """
 
     kind: str
-    given: Any
+    input: Any
     id: str
     result: type[BaseModel]
     failed: Callable[[object], BaseModel | None]
@@ -53,7 +53,7 @@ class Child:
     known_by: str = ""
 
 
-class Children:
+class ChildRuns:
     """
     The children of one mission, whose run may be due for *renewal*.
     """
@@ -69,7 +69,7 @@ class Children:
         if child in self._ended:
             self._ended[child] = True
 
-    async def run(self, child: Child) -> Any:
+    async def run(self, child: ChildRun) -> Any:
         """
         Start *child*, unless an earlier run has, and await what it comes to. When we
         are cancelled it is cancelled too, and awaited all the same.
@@ -89,12 +89,12 @@ class Children:
                 raise
             return report
 
-    async def _recorded(self, child: Child) -> Any:
+    async def _recorded(self, child: ChildRun) -> Any:
         """
         Await the end of a child of an earlier run.
         """
-        pause_s = FIRST_LOOK_S
-        while (found := await self._look(child)) is None:
+        pause_s = FIRST_CHECK_S
+        while (found := await self._await_recorded(child)) is None:
             try:
                 await workflow.wait_condition(
                     lambda: self._ended[child.id],
@@ -102,20 +102,20 @@ class Children:
                     timeout_summary=f"looks at {child.id}",
                 )
             except TimeoutError:
-                pause_s = min(2 * pause_s, LOOK_CAP_S)
+                pause_s = min(2 * pause_s, MAX_CHECK_S)
             except asyncio.CancelledError:
                 await _cancel(child)
-                pause_s = FIRST_LOOK_S
+                pause_s = FIRST_CHECK_S
         del self._ended[child.id]
         return found
 
-    async def _look(self, child: Child) -> Any:
+    async def _await_recorded(self, child: ChildRun) -> Any:
         self._ended[child.id] = False
         looking = workflow.start_activity(
             child.record,
             args=[child.id, child.known_by],
             summary=child.id,
-            **BOOKS,
+            **BOOKKEEPING,
         )
         with self.renewal.busy():
             cancelled = await await_uncancelled(looking)
@@ -125,14 +125,14 @@ class Children:
         return None if found is None else child.result.model_validate(found)
 
 
-async def _start(child: Child) -> workflow.ChildWorkflowHandle[Any, Any]:
+async def _start(child: ChildRun) -> workflow.ChildWorkflowHandle[Any, Any]:
     return await workflow.start_child_workflow(
         child.kind,
-        child.given,
+        child.input,
         id=child.id,
         result_type=child.result,
         task_queue=MISSIONS_QUEUE,
-        task_timeout=timedelta(seconds=SHIPPED.workflow_task_s),
+        task_timeout=timedelta(seconds=DEFAULT_TIMING.workflow_task_s),
         static_summary=child.summary,
         cancellation_type=workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
         parent_close_policy=workflow.ParentClosePolicy.ABANDON,
@@ -140,11 +140,11 @@ async def _start(child: Child) -> workflow.ChildWorkflowHandle[Any, Any]:
     )
 
 
-async def _cancel(child: Child) -> None:
+async def _cancel(child: ChildRun) -> None:
     """
     Ask a child of an earlier run to end; it may have by now.
     """
     try:
         await workflow.get_external_workflow_handle(child.id).cancel()
     except FailureError:
-        workflow.logger.info("child.gone", extra={"child": child.id})
+        workflow.logger.info("child_run.gone", extra={"child": child.id})

@@ -17,7 +17,7 @@ from outlast.contracts.batches import Batch, PoolState
 from outlast.contracts.errors import BadInputError, NewerStateError
 from outlast.contracts.failures import FailureType
 from outlast.contracts.models import Mission
-from outlast.contracts.text import CAUSE_CHARS, shorten
+from outlast.contracts.text import CAUSE_CHARS, one_line
 
 # What a workflow has that was started without an input.
 NOTHING = RawValue(Payload())
@@ -28,7 +28,7 @@ FILLED_IN = (
     "crew",
     "store",
     "heartbeat_timeout_s",
-    "past",
+    "prior_run",
     "parent",
     "scope",
     "schema_number",
@@ -93,7 +93,7 @@ def read_json(given: RawValue) -> Any:
     except NewerStateError:
         raise
     except Exception as error:
-        told = shorten(str(error), CAUSE_CHARS)
+        told = one_line(str(error), CAUSE_CHARS)
         raise BadInputError(f"the input cannot be read as JSON: {told}") from None
 
 
@@ -104,7 +104,7 @@ def faults(error: ValidationError) -> str:
     found = error.errors(include_url=False, include_input=False, include_context=False)
     place = ".".join(str(part) for part in found[0]["loc"]) or "whole"
     more = f"; and {len(found) - 1} more" if len(found) > 1 else ""
-    return shorten(f"{place}: {found[0]['msg']}", CAUSE_CHARS) + more
+    return one_line(f"{place}: {found[0]['msg']}", CAUSE_CHARS) + more
 
 
 def without_tasks(workflow_id: str) -> Mission:

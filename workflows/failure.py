@@ -37,13 +37,13 @@ from temporalio.exceptions import TimeoutError as TimedOut
 from outlast.contracts.approvals import WantedEffect
 from outlast.contracts.errors import (
     NewerStateError,
-    StoreAwayError,
     StoreLostError,
+    StoreUnavailableError,
 )
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
-from outlast.contracts.models import Beat, Checkpoint
-from outlast.contracts.quarantine import UNSEEN, Death
+from outlast.contracts.models import Checkpoint, Heartbeat
+from outlast.contracts.quarantine import UNSEEN_DEATH, Death
 
 # The server must not retry what it lost the heartbeat of: its retry waits for a
 # timer and cannot tell a death from a failure. The workflow can. Nor must it count
@@ -52,13 +52,13 @@ from outlast.contracts.quarantine import UNSEEN, Death
 LEFT_TO_THE_WORKFLOW = ["TemporalTimeout:Heartbeat", "TemporalTimeout:StartToClose"]
 
 # The death of a process of which nothing else is told.
-UNTOLD = Death(own=True)
+UNREPORTED_DEATH = Death(own=True)
 
 
 # By the name of what its decoding has raised.
-UNREAD = {
+NEWER_STATE = {
     NewerStateError.__name__: Detector.NEWER_STATE,
-    StoreAwayError.__name__: Detector.STORE,
+    StoreUnavailableError.__name__: Detector.STORE,
     StoreLostError.__name__: Detector.STORE,
 }
 
@@ -72,107 +72,109 @@ DETECTED: dict[str, Detector] = {
 }
 
 
-class Next(Enum):
+class Action(Enum):
     """
     What the supervisor does with a task whose attempt has ended without a result.
     """
 
-    AGAIN_CRASHED = auto()
-    AGAIN_TOO_LONG = auto()
-    AGAIN_HANDED_ON = auto()
-    AGAIN_SUPERSEDED = auto()
+    REDISPATCH_CRASHED = auto()
+    REDISPATCH_TIMED_OUT = auto()
+    REDISPATCH_DRAINED = auto()
+    REDISPATCH_SUPERSEDED = auto()
     PARK = auto()
     SKIP = auto()
     NEXT_ROUTE = auto()
     REROUTE = auto()
-    SPENT = auto()
-    ASK = auto()
+    BUDGET_EXHAUSTED = auto()
+    REQUEST_APPROVAL = auto()
 
 
-DECIDED: dict[str, Next] = {
-    FailureType.CRASHED: Next.AGAIN_CRASHED,
-    FailureType.NEVER_STARTED: Next.AGAIN_CRASHED,
-    FailureType.DRAINED: Next.AGAIN_HANDED_ON,
+DECIDED: dict[str, Action] = {
+    FailureType.CRASHED: Action.REDISPATCH_CRASHED,
+    FailureType.NEVER_STARTED: Action.REDISPATCH_CRASHED,
+    FailureType.DRAINED: Action.REDISPATCH_DRAINED,
     # The server's own tries are used up: it is dispatched anew.
-    FailureType.STORE_AWAY: Next.AGAIN_HANDED_ON,
+    FailureType.STORE_AWAY: Action.REDISPATCH_DRAINED,
     # Superseded, yet the server still waited for it: no other attempt will report.
-    FailureType.STALE: Next.AGAIN_SUPERSEDED,
-    FailureType.PARKED: Next.PARK,
-    FailureType.BUDGET_SPENT: Next.SPENT,
-    FailureType.APPROVAL_NEEDED: Next.ASK,
+    FailureType.STALE: Action.REDISPATCH_SUPERSEDED,
+    FailureType.PARKED: Action.PARK,
+    FailureType.BUDGET_SPENT: Action.BUDGET_EXHAUSTED,
+    FailureType.APPROVAL_NEEDED: Action.REQUEST_APPROVAL,
 }
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FailureDecision:
     """
     What happens next, why, and the checkpoint to go on from.
     """
 
-    next: Next
+    next: Action
     cause: str
     checkpoint: Checkpoint | None = None
     attempts: int = 0
-    unbegun: bool = False  # no beat ever came of it
+    never_started: bool = False  # no beat ever came of it
     dispatch: int = 0  # of the attempt that has superseded it
-    wanted: Sequence[WantedEffect] = ()  # what a person is asked about
-    death: Death = UNSEEN  # what is known of its process's end
+    wanted_effects: Sequence[WantedEffect] = ()  # what a person is asked about
+    death: Death = UNSEEN_DEATH  # what is known of its process's end
     detected_by: Detector = Detector.FAILURE
 
 
-def judge(error: ActivityError) -> Verdict:
+def classify_failure(error: ActivityError) -> FailureDecision:
     """
     Read the end of an attempt.
     """
     match error.cause:
         case TimedOut(type=TimeoutType.HEARTBEAT) as lost:
             beats = lost.last_heartbeat_details
-            return Verdict(
-                Next.AGAIN_CRASHED,
+            return FailureDecision(
+                Action.REDISPATCH_CRASHED,
                 "heartbeat timeout",
-                _beaten(beats),
-                unbegun=not beats,
+                _heartbeat_checkpoint(beats),
+                never_started=not beats,
                 detected_by=Detector.HEARTBEAT,
             )
         case TimedOut() as late:
             # Where the server was to count them, its retries are spent by now.
             left = error.retry_state is RetryState.NON_RETRYABLE_FAILURE
             ours = left and late.type is TimeoutType.START_TO_CLOSE
-            return Verdict(
-                Next.AGAIN_TOO_LONG if ours else Next.NEXT_ROUTE,
+            return FailureDecision(
+                Action.REDISPATCH_TIMED_OUT if ours else Action.NEXT_ROUTE,
                 f"timed out: {late.message}",
-                _beaten(late.last_heartbeat_details),
+                _heartbeat_checkpoint(late.last_heartbeat_details),
                 detected_by=Detector.TIMEOUT,
             )
         case CancelledError():
-            return Verdict(Next.SKIP, "cancelled")
+            return FailureDecision(Action.SKIP, "cancelled")
         case ApplicationError() as raised:
-            return _raised(raised)
-    return Verdict(Next.NEXT_ROUTE, str(error.cause or error))
+            return _of_application_error(raised)
+    return FailureDecision(Action.NEXT_ROUTE, str(error.cause or error))
 
 
-def _raised(error: ApplicationError) -> Verdict:
-    if (unread := _unread(error)) is not None:
+def _of_application_error(error: ApplicationError) -> FailureDecision:
+    if (unread := _is_newer_or_store(error)) is not None:
         cause = f"not read: {error.cause}"
-        return Verdict(Next.AGAIN_HANDED_ON, cause, detected_by=unread)
+        return FailureDecision(Action.REDISPATCH_DRAINED, cause, detected_by=unread)
     told = FailureDetails.of(error.details) or FailureDetails(
         detected_by=DETECTED.get(error.type or "", Detector.FAILURE),
-        death=UNSEEN if error.details or error.type != FailureType.CRASHED else UNTOLD,
+        death=UNSEEN_DEATH
+        if error.details or error.type != FailureType.CRASHED
+        else UNREPORTED_DEATH,
     )
-    return Verdict(
-        DECIDED.get(error.type or "", Next.NEXT_ROUTE),
+    return FailureDecision(
+        DECIDED.get(error.type or "", Action.NEXT_ROUTE),
         error.message,
         told.checkpoint,
         told.attempts,
-        unbegun=error.type == FailureType.NEVER_STARTED,
+        never_started=error.type == FailureType.NEVER_STARTED,
         dispatch=told.dispatch,
-        wanted=tuple(told.wanted),
+        wanted_effects=tuple(told.wanted),
         death=told.death,
         detected_by=told.detected_by,
     )
 
 
-def _unread(error: ApplicationError) -> Detector | None:
+def _is_newer_or_store(error: ApplicationError) -> Detector | None:
     """
     Say why no worker that was asked could read the task: it is of a newer release, see
     `State`, or its input lies in the store, which is away. None where one could.
@@ -180,17 +182,17 @@ def _unread(error: ApplicationError) -> Detector | None:
     cause = error.cause
     if not isinstance(cause, ApplicationError):
         return None
-    return UNREAD.get(cause.type or "")
+    return NEWER_STATE.get(cause.type or "")
 
 
-def _beaten(details: object) -> Checkpoint | None:
+def _heartbeat_checkpoint(details: object) -> Checkpoint | None:
     """
     Read the checkpoint of the last heartbeat, if one that we understand arrived.
     """
     match details:
         case [first, *_]:
             try:
-                return Beat.model_validate(first).checkpoint
+                return Heartbeat.model_validate(first).checkpoint
             except ValidationError:
                 return None
     return None

@@ -9,12 +9,12 @@ from temporalio.exceptions import ActivityError, ChildWorkflowError
 from outlast.contracts.batches import Batch, BatchReport, PoolState, batch_report_in
 from outlast.contracts.models import FanOutRef, Mission
 from outlast.contracts.scopes import Scope
-from outlast.workflows.children import Child, Children
-from outlast.workflows.task_dispatch import told_to_end
+from outlast.workflows.children import ChildRun, ChildRuns
+from outlast.workflows.task_dispatch import is_cancelling
 
 
 async def run_fan_out(
-    spread: FanOutRef, mission: Mission, scope: Scope, children: Children
+    spread: FanOutRef, mission: Mission, scope: Scope, children: ChildRuns
 ) -> list[str]:
     """
     Have the pool work through what an agent has spread; returns what it lacks.
@@ -35,18 +35,18 @@ async def run_fan_out(
         scope=scope,
     )
     try:
-        report: BatchReport = await children.run(_child(batch, spread.items))
-        return _lacks(report)
+        report: BatchReport = await children.run(_batch_run(batch, spread.items))
+        return _degradation_reasons(report)
     except (ActivityError, ChildWorkflowError):
-        if told_to_end():
+        if is_cancelling():
             raise asyncio.CancelledError from None
         raise
 
 
-def _child(batch: Batch, items: int) -> Child:
-    return Child(
+def _batch_run(batch: Batch, items: int) -> ChildRun:
+    return ChildRun(
         kind="Pool",
-        given=PoolState(batch=batch),
+        input=PoolState(batch=batch),
         id=batch.id,
         result=BatchReport,
         failed=batch_report_in,
@@ -55,12 +55,12 @@ def _child(batch: Batch, items: int) -> Child:
     )
 
 
-def _lacks(report: BatchReport) -> list[str]:
+def _degradation_reasons(report: BatchReport) -> list[str]:
     if report.failed:
         return [f"the pool gave up: {report.failed}"]
     left = report.items - report.done - report.dead
     if report.cancelled and left:
-        if told_to_end():
+        if is_cancelling():
             raise asyncio.CancelledError
         return [f"the pool was cancelled: {left} of {report.items} items are left"]
     if not report.dead:

@@ -10,51 +10,51 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from outlast.contracts.batches import (
-        LEASE_DEATHS,
+        MAX_LEASE_CRASHES,
+        ItemRange,
         Lease,
-        LoanState,
-        Span,
-        Worked,
+        LeaseResult,
+        LeaseState,
     )
     from outlast.contracts.ids import (
         LeaseActivityId,
-        alone_queue_of,
-        lease_queue_of,
-        queue_of,
+        lease_queue,
+        quarantine_queue,
+        task_queue,
     )
     from outlast.contracts.quarantine import Quarantine
-    from outlast.workflows.failure import Verdict
+    from outlast.workflows.failure import FailureDecision
     from outlast.workflows.task_dispatch import RETRIES
 
-LEASE_LIMIT = timedelta(days=7)
+LEASE_TIMEOUT = timedelta(days=7)
 # Deaths of an item before it is given up, the last of them alone.
-CONVICTED = 3
+POISON_CRASHES = 3
 
 
-async def dispatch(lease: Lease) -> Worked:
+async def dispatch(lease: Lease) -> LeaseResult:
     """
     Have a worker work through *lease*, again if others complete it in its place.
 
     :raises ActivityError: when it does not come to its end.
     """
-    while (worked := await _work(lease)) is None:
-        lease = lease.model_copy(update={"again": True})
+    while (worked := await _run_lease(lease)) is None:
+        lease = lease.model_copy(update={"redelivered": True})
     return worked
 
 
-async def _work(lease: Lease) -> Worked | None:
+async def _run_lease(lease: Lease) -> LeaseResult | None:
     worked = await workflow.execute_activity(
         str(LeaseActivityId(lease.batch.role)),
         lease,
         task_queue=_queue(lease),
         summary=f"{lease.span.start} to {lease.span.stop - 1}",
         heartbeat_timeout=timedelta(seconds=lease.batch.heartbeat_timeout_s),
-        start_to_close_timeout=LEASE_LIMIT,
+        start_to_close_timeout=LEASE_TIMEOUT,
         retry_policy=RETRIES,
         cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     )
     try:
-        return Worked.model_validate(worked)
+        return LeaseResult.model_validate(worked)
     except ValidationError:
         return None
 
@@ -65,26 +65,28 @@ def _queue(lease: Lease) -> str:
     tasks, of which every live worker has some, and is not behind all other leases.
     """
     role = lease.batch.role
-    if lease.alone:
-        return alone_queue_of(role)
-    return queue_of(role) if lease.again else lease_queue_of(role)
+    if lease.quarantined:
+        return quarantine_queue(role)
+    return task_queue(role) if lease.redelivered else lease_queue(role)
 
 
-def charge(lease: Lease, verdict: Verdict) -> tuple[Lease, list[Lease]]:
+def attribute_crash(
+    lease: Lease, verdict: FailureDecision
+) -> tuple[Lease, list[Lease]]:
     """
     Count a death for each item that was in hand. Returns what of the lease is to be
     lent again, and beside it a lease for each item that goes on alone.
     """
     deaths = dict(lease.deaths)
-    for item in held(verdict):
+    for item in items_in_flight(verdict):
         deaths[item] = deaths.get(item, 0) + 1
-    suspects = [] if lease.alone else _suspects(lease, deaths)
+    suspects = [] if lease.quarantined else _uncleared_items(lease, deaths)
     alone = [
         Lease(
             batch=lease.batch,
-            span=Span(start=item, stop=item + 1),
+            span=ItemRange(start=item, stop=item + 1),
             deaths={item: deaths.pop(item)},
-            alone=True,
+            quarantined=True,
         )
         for item in suspects
     ]
@@ -92,12 +94,12 @@ def charge(lease: Lease, verdict: Verdict) -> tuple[Lease, list[Lease]]:
     return lease.model_copy(update=left), alone
 
 
-def _suspects(lease: Lease, deaths: dict[int, int]) -> list[int]:
+def _uncleared_items(lease: Lease, deaths: dict[int, int]) -> list[int]:
     enough = lease.batch.policy.crashes
     return [i for i, n in deaths.items() if n >= enough and i not in lease.skip]
 
 
-def held(verdict: Verdict) -> list[int]:
+def items_in_flight(verdict: FailureDecision) -> list[int]:
     """
     Read which items were in hand when a process died.
     """
@@ -108,7 +110,7 @@ def held(verdict: Verdict) -> list[int]:
 
 
 @dataclass
-class Loan:
+class LeaseDispatch:
     """
     A lease from one attempt to the next: what its deaths have come to.
 
@@ -118,42 +120,42 @@ class Loan:
     lease: Lease
     died_at: float
     quarantine: Quarantine = field(default_factory=Quarantine)
-    empty_handed: int = 0  # deaths before an item was in hand, in no storm
+    idle_crashes: int = 0  # deaths before an item was in hand, in no storm
     in_quarantine: bool = False  # the last death was
 
     @classmethod
-    def of(cls, state: LoanState) -> "Loan":
+    def restore(cls, state: LeaseState) -> "LeaseDispatch":
         """
         Go on where an earlier run of the batch has left it.
         """
         return cls(**dict(state))
 
     @property
-    def state(self) -> LoanState:
+    def state(self) -> LeaseState:
         """
         Say how far it is, for the next run of its batch.
         """
-        return LoanState(**vars(self))
+        return LeaseState(**vars(self))
 
-    def lend_again(self) -> None:
+    def redispatch(self) -> None:
         """
         Go on after an attempt.
         """
-        self.lease = self.lease.model_copy(update={"again": True})
+        self.lease = self.lease.model_copy(update={"redelivered": True})
 
-    def died(self, verdict: Verdict, now: float) -> list[Lease]:
+    def record_crash(self, verdict: FailureDecision, now: float) -> list[Lease]:
         """
         Count a death. Returns a lease for each item that goes on alone.
         """
         since_s, self.died_at = max(0.0, now - self.died_at), now
-        self.lease, alone = charge(self.lease, verdict)
-        in_hand = held(verdict)
+        self.lease, alone = attribute_crash(self.lease, verdict)
+        in_hand = items_in_flight(verdict)
         # A death before the item was in hand is not its own.
-        self.in_quarantine = self.lease.alone and self.lease.span.start in in_hand
+        self.in_quarantine = self.lease.quarantined and self.lease.span.start in in_hand
         if self.in_quarantine:
-            self.quarantine = self.quarantine.after(verdict.death, since_s)
-        if not in_hand and not verdict.death.stormy(since_s):
-            self.empty_handed += 1
+            self.quarantine = self.quarantine.with_death(verdict.death, since_s)
+        if not in_hand and not verdict.death.in_storm(since_s):
+            self.idle_crashes += 1
         return alone
 
     def wait_s(self, ran_s: float, draw: float) -> float:
@@ -163,16 +165,20 @@ class Loan:
         return self.quarantine.wait_s(ran_s, draw) if self.in_quarantine else 0.0
 
     @property
-    def convicted(self) -> bool:
+    def is_poison(self) -> bool:
         """
         Whether its one item is given up.
         """
         deaths = self.lease.deaths.get(self.lease.span.start, 0)
-        return self.in_quarantine and self.quarantine.poison and deaths >= CONVICTED
+        return (
+            self.in_quarantine
+            and self.quarantine.is_poison
+            and deaths >= POISON_CRASHES
+        )
 
     @property
-    def hopeless(self) -> bool:
+    def is_over_limit(self) -> bool:
         """
         Whether nobody can work on it.
         """
-        return self.empty_handed > LEASE_DEATHS
+        return self.idle_crashes > MAX_LEASE_CRASHES

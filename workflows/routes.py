@@ -7,7 +7,7 @@ again once somebody does.
 
 from collections.abc import Collection, Mapping
 
-from outlast.contracts.text import CAUSE_CHARS, shorten
+from outlast.contracts.text import CAUSE_CHARS, one_line
 
 
 class Routes:
@@ -21,51 +21,51 @@ class Routes:
     ) -> None:
         self._routes = routes
         self.failed = dict(failed or {})
-        self._unplayed: set[str] = set()
-        self.now = now or routes[0]
+        self._unserved: set[str] = set()
+        self.current = now or routes[0]
 
     def fail(self, cause: str) -> None:
         """
         Give up the route that was tried last; those that were passed by may be back.
         """
-        self._unplayed = set()
-        self.failed[self.now] = f"{self.now}: {shorten(cause, CAUSE_CHARS)}"
+        self._unserved = set()
+        self.failed[self.current] = f"{self.current}: {one_line(cause, CAUSE_CHARS)}"
 
-    def pass_by(self, live: Collection[str]) -> None:
+    def mark_unserved(self, live: Collection[str]) -> None:
         """
         Note which routes nobody plays.
         """
-        self._unplayed = {each for each in self._routes if each not in live}
+        self._unserved = {each for each in self._routes if each not in live}
 
     def next(self, live: Collection[str] | None = None) -> str | None:
         """
         Name the first route that may be tried, of those that are *live*, if any is.
         """
-        unplayed = self._unplayed if live is None else set(self._routes) - set(live)
+        unserved = self._unserved if live is None else set(self._routes) - set(live)
         left = (each for each in self._routes if each not in self.failed)
-        return next((each for each in left if each not in unplayed), None)
+        return next((each for each in left if each not in unserved), None)
 
     @property
-    def lacks(self) -> list[str]:
+    def degradation_reasons(self) -> list[str]:
         """
         Say why the task is where it is and not on its first route.
         """
-        ahead = self._routes[: self._routes.index(self.now)]
-        return [self.failed.get(each, unplayed(each)) for each in ahead]
+        ahead = self._routes[: self._routes.index(self.current)]
+        return [self.failed.get(each, no_live_worker(each)) for each in ahead]
 
     @property
-    def causes(self) -> list[str]:
+    def failure_reasons(self) -> list[str]:
         """
         Say why no route is left.
         """
         return [
-            self.failed.get(each, unplayed(each))
+            self.failed.get(each, no_live_worker(each))
             for each in self._routes
-            if each in self.failed or each in self._unplayed
+            if each in self.failed or each in self._unserved
         ]
 
 
-def unplayed(role: str) -> str:
+def no_live_worker(role: str) -> str:
     """
     Say that a role has no worker.
     """

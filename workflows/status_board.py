@@ -7,18 +7,24 @@ as a reference: of a large mission the board has what a person needs first.
 
 from collections.abc import Iterable, Iterator
 
-from outlast.contracts.reports import Asked, Outcome, Progress, Running, Status
+from outlast.contracts.reports import (
+    ApprovalRequest,
+    MissionProgress,
+    Outcome,
+    RunningTask,
+    Status,
+)
 from outlast.contracts.sizes import BOARD_BYTES
 from outlast.contracts.text import markdown_cell
 
 # Of a larger mission only what runs and what ended last is shown: drawing it for each
 # change would cost more than carrying it out.
-MOST_ROWS = 50
+MAX_BOARD_ROWS = 50
 # What a person is asked, at most: the page has no room for more.
-MOST_LINES = 40
-ASKED_BYTES = BOARD_BYTES // 3
+MAX_BOARD_LINES = 40
+REQUESTS_BYTES = BOARD_BYTES // 3
 
-MARKS = {
+BOARD_MARKS = {
     "done": "✅",
     "degraded": "🟡",
     "skipped": "⏭",
@@ -27,7 +33,7 @@ MARKS = {
 }
 
 
-def board(progress: Progress, tasks: int = 0) -> str:
+def render_board(progress: MissionProgress, tasks: int = 0) -> str:
     """
     Draw the board: one row a task of *progress*, which may hold some of *tasks* only.
     """
@@ -36,42 +42,44 @@ def board(progress: Progress, tasks: int = 0) -> str:
     return "\n".join([*head, *_table(progress, tasks), *_requests(progress)])
 
 
-def _table(progress: Progress, tasks: int) -> list[str]:
+def _table(progress: MissionProgress, tasks: int) -> list[str]:
     """
     List the rows of all tasks, or else of those that run, lack something or wait.
     """
     total = len(progress.settled) + len(progress.running) + len(progress.waiting)
     total = max(tasks, total)
-    rows = list(_within(_in_order(progress), BOARD_BYTES - ASKED_BYTES))
+    rows = list(_within(_by_state(progress), BOARD_BYTES - REQUESTS_BYTES))
     if len(rows) == total:
         return rows
-    rows = list(_within(_by_need(progress), BOARD_BYTES - ASKED_BYTES))
+    rows = list(_within(_by_need(progress), BOARD_BYTES - REQUESTS_BYTES))
     more = f"`outlast status {progress.mission}`"
     return [*rows, f"| | and {total - len(rows)} more | | {more} |"]
 
 
-def _in_order(progress: Progress) -> Iterator[str]:
-    yield from (_settled(progress.mission, each) for each in progress.settled)
+def _by_state(progress: MissionProgress) -> Iterator[str]:
+    yield from (_ended_row(progress.mission, each) for each in progress.settled)
     yield from map(_running, progress.running)
     yield from map(_waiting, progress.waiting)
 
 
-def _by_need(progress: Progress) -> Iterator[str]:
+def _by_need(progress: MissionProgress) -> Iterator[str]:
     lacking = (each for each in progress.settled if each.status is not Status.DONE)
     done = (each for each in progress.settled if each.status is Status.DONE)
     yield from map(_running, progress.running)
-    yield from (_settled(progress.mission, each) for each in lacking)
+    yield from (_ended_row(progress.mission, each) for each in lacking)
     yield from map(_waiting, progress.waiting)
-    yield from (_settled(progress.mission, each) for each in done)
+    yield from (_ended_row(progress.mission, each) for each in done)
 
 
-def _requests(progress: Progress) -> list[str]:
+def _requests(progress: MissionProgress) -> list[str]:
     """
     List what is asked, with the commands that answer.
     """
-    some = progress.asked[:MOST_LINES]
-    lines = [line for each in some for line in _asked(progress.mission, each)]
-    shown = list(_within(lines[:MOST_LINES], ASKED_BYTES))
+    some = progress.approval_requests[:MAX_BOARD_LINES]
+    lines = [
+        line for each in some for line in _approval_request(progress.mission, each)
+    ]
+    shown = list(_within(lines[:MAX_BOARD_LINES], REQUESTS_BYTES))
     if len(shown) == len(lines):
         return shown
     return [*shown, f"- and more: `outlast parked {progress.mission}`"]
@@ -88,22 +96,22 @@ def _within(lines: Iterable[str], most: int) -> Iterator[str]:
         yield line
 
 
-def _asked(mission: str, asked: Asked) -> list[str]:
+def _approval_request(mission: str, asked: ApprovalRequest) -> list[str]:
     """
     List the effects that a person is asked about, and the command that answers.
     """
-    answer = asked.answer(mission)
+    answer = asked.command(mission)
     return [
         "",
         f"**{asked.id}** waits for approval before its {asked.before}: "
         f"`outlast approve {answer}` or `reject`",
-        *(f"- {markdown_cell(each.about)}" for each in asked.effects),
+        *(f"- {markdown_cell(each.describe)}" for each in asked.effects),
     ]
 
 
-def _running(running: Running) -> str:
-    mark = MARKS["parked"] if running.waits else "▶"
-    told = markdown_cell(running.waits or "running")
+def _running(running: RunningTask) -> str:
+    mark = BOARD_MARKS["parked"] if running.waiting_for else "▶"
+    told = markdown_cell(running.waiting_for or "running")
     return f"| {mark} | {running.id} | {running.route} | {told} |"
 
 
@@ -111,8 +119,10 @@ def _waiting(task: str) -> str:
     return f"| … | {task} | | waiting |"
 
 
-def _settled(mission: str, outcome: Outcome) -> str:
+def _ended_row(mission: str, outcome: Outcome) -> str:
     told = markdown_cell("; ".join(outcome.reasons) or outcome.status.value)
     if outcome.status in (Status.DEAD, Status.PARKED):
         told += f"; again: `outlast redrive {mission} --task {outcome.id}`"
-    return f"| {MARKS[outcome.status]} | {outcome.id} | {outcome.route} | {told} |"
+    return (
+        f"| {BOARD_MARKS[outcome.status]} | {outcome.id} | {outcome.route} | {told} |"
+    )

@@ -22,37 +22,47 @@ with workflow.unsafe.imports_passed_through():
         Checkpoint,
         Mission,
         Opening,
-        Past,
-        Redoing,
+        PriorRun,
+        RedoRequest,
         Redrive,
         Task,
         TaskState,
         filled_in,
     )
-    from outlast.contracts.orders import Decision, Sighting
-    from outlast.contracts.plan import ANSWERED, Plan, settle
-    from outlast.contracts.reports import Outcome, Progress, Report, Status, fitting
-    from outlast.contracts.text import CAUSE_CHARS, shorten
-    from outlast.workflows.approvals import Desk
+    from outlast.contracts.orders import DecisionInput, UnservedTasks
+    from outlast.contracts.plan import WITH_RESULT, Plan, outcome_without_attempt
+    from outlast.contracts.reports import (
+        MissionProgress,
+        Outcome,
+        Report,
+        Status,
+        fitting,
+    )
+    from outlast.contracts.text import CAUSE_CHARS, one_line
+    from outlast.workflows.approvals import Approvals
     from outlast.workflows.bookkeeping import (
-        close_books,
         failure_of,
-        open_books,
+        record_mission_closed,
+        record_mission_opened,
         report_of,
     )
-    from outlast.workflows.children import Children
+    from outlast.workflows.children import ChildRuns
     from outlast.workflows.entry import NOTHING, read_mission, refusal, without_tasks
     from outlast.workflows.faults import FAULTS, cause_of
     from outlast.workflows.renewal import Renewal
-    from outlast.workflows.status_board import MOST_ROWS, board
-    from outlast.workflows.task_dispatch import DispatchNumbers, told_to_end
-    from outlast.workflows.task_execution import Ground, Settling, Turn
+    from outlast.workflows.status_board import MAX_BOARD_ROWS, render_board
+    from outlast.workflows.task_dispatch import DispatchNumbers, is_cancelling
+    from outlast.workflows.task_execution import (
+        MissionContext,
+        RerouteAction,
+        TaskExecution,
+    )
 
-STATUS = SearchAttributeKey.for_keyword("OutlastStatus")
-TENANT = SearchAttributeKey.for_keyword("OutlastTenant")
+STATUS_ATTRIBUTE = SearchAttributeKey.for_keyword("OutlastStatus")
+TENANT_ATTRIBUTE = SearchAttributeKey.for_keyword("OutlastTenant")
 
 # How a task's ending may end without an outcome.
-ENDS = (Exception, asyncio.CancelledError)
+TASK_ENDS = (Exception, asyncio.CancelledError)
 
 
 # With another number of inputs than one the call itself is refused: a TypeError.
@@ -73,50 +83,50 @@ class SupervisorWorkflow:
             self.mission = read_mission(given)
         except BadInputError as error:
             self.refused = error
-        past = self.mission.past or Past(outcomes=[])
-        self.under_way = past.under_way
-        self.desk = Desk(self._show, _due(past))
+        past = self.mission.prior_run or PriorRun(outcomes=[])
+        self.restored_tasks = past.tasks_in_flight
+        self.approvals = Approvals(self._publish_status, _deadlines(past))
         self.renewal = Renewal()
-        self.children = Children(self.renewal)
+        self.children = ChildRuns(self.renewal)
         self.paused = past.paused
         self.until = past.until
         self.stopped: str | None = None
         self.cancelled = False
         self.fault: Exception | None = None  # of our own
-        self.running: dict[str, tuple[Settling, asyncio.Task[None]]] = {}
+        self.running: dict[str, tuple[TaskExecution, asyncio.Task[None]]] = {}
         self.redoing: dict[asyncio.Task[None], None] = {}
-        self.carried: dict[str, Checkpoint] = {}
+        self.redrive_checkpoints: dict[str, Checkpoint] = {}
         self.numbers = DispatchNumbers(past.dispatches)
-        self._begin(blank)
+        self._restore(blank)
         try:
             if self.mission.store:  # else its routes are resolved first
-                self._begin(self.mission)
+                self._restore(self.mission)
         except BadInputError as error:
             self.refused = error
 
-    def _begin(self, mission: Mission) -> None:
+    def _restore(self, mission: Mission) -> None:
         """
         Make the plan of *mission*, and take up what it has behind it.
 
         :raises BadInputError: when it does not hold together.
         """
         self.plan = Plan(mission)
-        self.ground = Ground(
+        self.context = MissionContext(
             mission=mission,
             plan=self.plan,
-            desk=self.desk,
+            approvals=self.approvals,
             numbers=self.numbers,
             children=self.children,
             renewal=self.renewal,
             stopped=lambda: self.stopped,
-            carried=self.carried,
-            show=self._show,
+            redrive_checkpoints=self.redrive_checkpoints,
+            publish=self._publish_status,
         )
-        if mission.past is not None:
-            self.plan.take_up(mission.past)
-            self.carried.update(mission.past.checkpoints)
-            if mission.past.redrive is not None:
-                self.carried.update(mission.past.redrive.checkpoints)
+        if mission.prior_run is not None:
+            self.plan.restore(mission.prior_run)
+            self.redrive_checkpoints.update(mission.prior_run.checkpoints)
+            if mission.prior_run.redrive is not None:
+                self.redrive_checkpoints.update(mission.prior_run.redrive.checkpoints)
 
     @workflow.run
     async def run(self, given: RawValue = NOTHING) -> Report:
@@ -130,7 +140,7 @@ class SupervisorWorkflow:
             if isinstance(error, FailureError) and self.fault is None:
                 raise  # its books cannot be opened
             report = await self._failed(error)
-        await self._close_books(report)
+        await self._record_closed(report)
         if report.status is Status.FAILED:
             raise failure_of(report)
         return report
@@ -144,7 +154,7 @@ class SupervisorWorkflow:
         try:
             if self.refused is not None:
                 raise self.refused
-            opening, cancelled = await open_books(self.mission)
+            opening, cancelled = await record_mission_opened(self.mission)
             if opening is not None:
                 self._fill_in(opening)
         except (BadInputError, ActivityError) as error:
@@ -155,24 +165,28 @@ class SupervisorWorkflow:
 
     def _fill_in(self, opening: Opening) -> None:
         self.mission = filled_in(self.mission, opening)
-        self._begin(self.mission)
-        if opening.tagged:
-            tenant = TENANT.value_set(self.mission.tenant)
-            workflow.upsert_search_attributes([STATUS.value_set("running"), tenant])
+        self._restore(self.mission)
+        if opening.has_search_attributes:
+            tenant = TENANT_ATTRIBUTE.value_set(self.mission.tenant)
+            workflow.upsert_search_attributes(
+                [STATUS_ATTRIBUTE.value_set("running"), tenant]
+            )
 
     @workflow.query
-    def progress(self) -> Progress:
+    def progress(self) -> MissionProgress:
         waiting = [task.id for task in self.plan.waiting]
         return fitting(self._progress(waiting, self.plan.outcomes.values()))
 
-    def _progress(self, waiting: list[str], settled: Iterable[Outcome]) -> Progress:
-        return Progress(
+    def _progress(
+        self, waiting: list[str], settled: Iterable[Outcome]
+    ) -> MissionProgress:
+        return MissionProgress(
             mission=self.mission.id,
             paused=self.paused,
             waiting=waiting,
-            running=[settling.running for settling, _ in self.running.values()],
+            running=[execution.running for execution, _ in self.running.values()],
             settled=list(settled),
-            asked=list(self.desk.asked.values()),
+            approval_requests=list(self.approvals.pending.values()),
         )
 
     @workflow.update
@@ -181,11 +195,11 @@ class SupervisorWorkflow:
         Start no further task; what runs goes on.
         """
         self.paused = True
-        self._show()
+        self._publish_status()
 
     @pause.validator
     def _may_pause(self) -> None:
-        self._must_be_open()
+        self._require_open()
         if self.paused:
             raise ValueError("the mission is paused already")
 
@@ -195,11 +209,11 @@ class SupervisorWorkflow:
         Start tasks again.
         """
         self.paused = False
-        self._show()
+        self._publish_status()
 
     @unpause.validator
     def _may_unpause(self) -> None:
-        self._must_be_open()
+        self._require_open()
         if not self.paused:
             raise ValueError("the mission is not paused")
 
@@ -209,65 +223,67 @@ class SupervisorWorkflow:
         End the mission: attempts under way are cancelled, what is done is kept.
         """
         self.cancelled = True
-        self.stopped = shorten(reason, CAUSE_CHARS) or "cancelled"
+        self.stopped = one_line(reason, CAUSE_CHARS) or "cancelled"
 
     @cancel.validator
     def _may_cancel(self, reason: str) -> None:
-        self._must_be_open()
+        self._require_open()
 
     @workflow.update
-    async def approve(self, decision: Decision) -> None:
+    async def approve(self, decision: DecisionInput) -> None:
         """
         Let a task start, or its effects happen.
         """
-        self.desk.say(decision, True)
+        self.approvals.decide(decision, True)
 
     @approve.validator
-    def _may_approve(self, decision: Decision) -> None:
-        self._must_be_open()
-        self.desk.must_wait(decision)
+    def _may_approve(self, decision: DecisionInput) -> None:
+        self._require_open()
+        self.approvals.require_pending(decision)
 
     @workflow.update
-    async def reject(self, decision: Decision) -> None:
+    async def reject(self, decision: DecisionInput) -> None:
         """
         Skip a task that has asked for leave.
         """
-        self.desk.say(decision, False)
+        self.approvals.decide(decision, False)
 
     @reject.validator
-    def _may_reject(self, decision: Decision) -> None:
-        self._must_be_open()
-        self.desk.must_wait(decision)
+    def _may_reject(self, decision: DecisionInput) -> None:
+        self._require_open()
+        self.approvals.require_pending(decision)
 
     @workflow.update
     async def redrive(self, redrive: Redrive) -> None:
         """
         Do tasks that were given up again, each from its last checkpoint.
         """
-        self.carried.update(redrive.checkpoints)
+        self.redrive_checkpoints.update(redrive.checkpoints)
         await self._redo(redrive.tasks, "redriven")
 
     @redrive.validator
     def _may_redrive(self, redrive: Redrive) -> None:
-        self._must_be_open()
+        self._require_open()
         for task in redrive.tasks:
-            if self.plan.reopening or not self.plan.given_up(task):
+            if self.plan.reopening or not self.plan.is_dead(task):
                 raise ValueError(f"task {task!r} has not been given up")
 
     @workflow.update
-    async def reroute(self, sighting: Sighting) -> None:
+    async def reroute(self, unserved: UnservedTasks) -> None:
         """
         Take tasks from queues that nobody reads, as a lookout has seen.
         """
-        for settling, _ in self.running.values():
-            settling.heed(sighting)
-        self._show()
+        for execution, _ in self.running.values():
+            execution.apply_reroute(unserved)
+        self._publish_status()
 
     @reroute.validator
-    def _may_reroute(self, sighting: Sighting) -> None:
+    def _may_reroute(self, unserved: UnservedTasks) -> None:
         # In peace it is refused, and what is refused leaves no event.
-        turns = (settling.turn(sighting) for settling, _ in self.running.values())
-        if all(turn is Turn.KEEP for turn in turns):
+        turns = (
+            execution.reroute_action(unserved) for execution, _ in self.running.values()
+        )
+        if all(turn is RerouteAction.KEEP for turn in turns):
             raise ValueError("it changes nothing")
 
     @workflow.signal
@@ -277,7 +293,7 @@ class SupervisorWorkflow:
         """
         self.children.note_end(child)
 
-    def _must_be_open(self) -> None:
+    def _require_open(self) -> None:
         if self.refused or self.stopped or (self.opened and self.plan.settled):
             raise ValueError("the mission has ended")
 
@@ -288,13 +304,13 @@ class SupervisorWorkflow:
         """
         try:
             await self._open()
-            await self._carry_out()
+            await self._run_plan()
         except asyncio.CancelledError:
             self.cancelled = True
             while not self.plan.settled:
                 await self._stop("cancelled")
 
-    async def _carry_out(self) -> None:
+    async def _run_plan(self) -> None:
         """
         Start what is ready until everything is settled, stopped or too late.
         """
@@ -320,7 +336,7 @@ class SupervisorWorkflow:
         Say whether there is something to decide. A condition that raised would fail
         the workflow's task.
         """
-        with self._noting_faults():
+        with self._recording_faults():
             ended = self.plan.settled or self.stopped or deadline.done()
             return bool(ended or self.fault or self._next() or self._renews())
         return True
@@ -348,7 +364,7 @@ class SupervisorWorkflow:
         """
         Say whether the next run would know all that this one does.
         """
-        return self.renewal.at_rest and self.desk.at_rest and not self.redoing
+        return self.renewal.at_rest and self.approvals.at_rest and not self.redoing
 
     def _renew_if_full(self) -> None:
         """
@@ -363,36 +379,36 @@ class SupervisorWorkflow:
             self._continue_as_new()
         if renewal.grace_is_over:
             renewal.handed_back = True
-            for settling, _ in self.running.values():
-                settling.hand_back()
+            for execution, _ in self.running.values():
+                execution.hand_back()
 
     def _continue_as_new(self) -> NoReturn:
         now = {
-            "under_way": {
-                name: settling.state for name, (settling, _) in self.running.items()
+            "tasks_in_flight": {
+                name: execution.state for name, (execution, _) in self.running.items()
             },
-            "checkpoints": self.carried,
+            "checkpoints": self.redrive_checkpoints,
             "paused": self.paused,
             "until": self.until,
             "dispatches": self.numbers.last,
         }
-        past = self.plan.carried().model_copy(update=now)
-        workflow.continue_as_new(self.mission.model_copy(update={"past": past}))
+        past = self.plan.to_prior_run().model_copy(update=now)
+        workflow.continue_as_new(self.mission.model_copy(update={"prior_run": past}))
 
     def _start_ready(self) -> None:
         self._raise_fault()
-        under_way, self.under_way = self.under_way, {}
+        under_way, self.restored_tasks = self.restored_tasks, {}
         for name, state in under_way.items():
             self._start(self.plan.tasks[name], state)
         while task := self._next():
             self._start(task)
-        self._show()
+        self._publish_status()
 
     def _start(self, task: Task, state: TaskState | None = None) -> None:
         self.plan.start(task)
-        settling = Settling(task, self.ground, state)
-        ending = asyncio.create_task(self._settle(settling))
-        self.running[task.id] = (settling, ending)
+        execution = TaskExecution(task, self.context, state)
+        ending = asyncio.create_task(self._run_task(execution))
+        self.running[task.id] = (execution, ending)
 
     async def _stop(self, reason: str) -> None:
         """
@@ -414,56 +430,62 @@ class SupervisorWorkflow:
         for each in ending:
             each.cancel()
         for found in await asyncio.gather(*ending, return_exceptions=True):
-            if isinstance(found, BaseException) and not isinstance(found, ENDS):
+            if isinstance(found, BaseException) and not isinstance(found, TASK_ENDS):
                 raise found  # the workflow is evicted: else this would be for ever
 
-    async def _settle(self, settling: Settling) -> None:
+    async def _run_task(self, execution: TaskExecution) -> None:
         """
         Bring a task to its end, whatever that is, and note it on the board.
         """
-        with self._noting_faults():
-            outcome = await self._outcome(settling)
-            del self.running[settling.task.id]
+        with self._recording_faults():
+            outcome = await self._outcome(execution)
+            del self.running[execution.task.id]
             if outcome is not None:
                 self.plan.record(outcome)
-            self._show()
+            self._publish_status()
 
-    async def _outcome(self, settling: Settling) -> Outcome | None:
+    async def _outcome(self, execution: TaskExecution) -> Outcome | None:
         """
         Await the end of a task; None when it is to be done again.
         """
-        task = settling.task
+        task = execution.task
         try:
-            outcome = await settling.run()
-            if settling.wants is None or outcome.status not in ANSWERED:
+            outcome = await execution.run()
+            if execution.redo_request is None or outcome.status not in WITH_RESULT:
                 return outcome
-            if told_to_end():
+            if is_cancelling():
                 raise asyncio.CancelledError  # it is done again by another's word
         except asyncio.CancelledError:
-            return settle(task, Status.SKIPPED, self.stopped or "cancelled")
+            return outcome_without_attempt(
+                task, Status.SKIPPED, self.stopped or "cancelled"
+            )
         except workflow.NondeterminismError:
             raise
         except Exception as error:
             # A fault of ours must not leave a task undecided for ever.
-            workflow.logger.exception("task.unsettled")
-            return settle(task, Status.DEAD, shorten(repr(error), CAUSE_CHARS))
-        return self._rejected(task, settling.wants, outcome)
+            workflow.logger.exception("task.not_ended")
+            return outcome_without_attempt(
+                task, Status.DEAD, one_line(repr(error), CAUSE_CHARS)
+            )
+        return self._rejected(task, execution.redo_request, outcome)
 
-    def _rejected(self, task: Task, wants: Redoing, outcome: Outcome) -> Outcome | None:
+    def _rejected(
+        self, task: Task, wants: RedoRequest, outcome: Outcome
+    ) -> Outcome | None:
         """
         Have another task done again, and with it *task*; past the limit what stands
         is taken, or a person must look.
         """
-        told = f"{wants.task} rejected: {shorten(wants.reason, CAUSE_CHARS)}"
+        told = f"{wants.task} rejected: {one_line(wants.reason, CAUSE_CHARS)}"
         try:
-            allowed = self.plan.ask_again(task.id, wants.task)
+            allowed = self.plan.request_redo(task.id, wants.task)
         except BadInputError as error:
             reasons, status = [*outcome.reasons, f"its redo: {error}"], Status.DEAD
             return outcome.model_copy(update={"status": status, "reasons": reasons})
         if allowed:
             self._redo([wants.task], told, asker=task)
             return None
-        status = Status.DEGRADED if wants.stands else Status.PARKED
+        status = Status.DEGRADED if wants.has_result else Status.PARKED
         reasons = [*outcome.reasons, f"{told} (round {self.plan.round(wants.task)})"]
         return outcome.model_copy(update={"status": status, "reasons": reasons})
 
@@ -474,26 +496,30 @@ class SupervisorWorkflow:
         Have *tasks* done again, and all that depends on them. It is no part of the
         task that has asked for it, which may be ended by another redo meanwhile.
         """
-        self.plan.hold(tasks)
-        redoing = asyncio.create_task(self._reopen(tasks, reason, asker))
+        self.plan.hold_back(tasks)
+        redoing = asyncio.create_task(self._redo_tasks(tasks, reason, asker))
         self.redoing[redoing] = None
         redoing.add_done_callback(self.redoing.pop)
         return redoing
 
-    async def _reopen(self, tasks: list[str], reason: str, asker: Task | None) -> None:
+    async def _redo_tasks(
+        self, tasks: list[str], reason: str, asker: Task | None
+    ) -> None:
         """
         End what depends on *tasks* and begin a new round of all of it.
         """
-        with self._noting_faults():
-            await self._end(sorted(self.plan.after(tasks)))
+        with self._recording_faults():
+            await self._end(sorted(self.plan.downstream_of(tasks)))
             if not self.stopped:
                 self.plan.reopen(tasks, reason)
             elif asker is not None:
-                self.plan.record(settle(asker, Status.SKIPPED, self.stopped))
+                self.plan.record(
+                    outcome_without_attempt(asker, Status.SKIPPED, self.stopped)
+                )
             self.plan.release(tasks)
 
     @contextmanager
-    def _noting_faults(self) -> Iterator[None]:
+    def _recording_faults(self) -> Iterator[None]:
         """
         Note what our own bookkeeping raises: in a task of its own nobody would hear it.
         """
@@ -526,42 +552,42 @@ class SupervisorWorkflow:
         why = "the bookkeeping of its mission failed"
         outcomes = [
             *known.values(),
-            *(settle(each, Status.DEAD, why) for each in left),
+            *(outcome_without_attempt(each, Status.DEAD, why) for each in left),
         ]
         report = report_of(self.mission.id, outcomes, self.cancelled)
         degraded = [cause, *report.degraded]
         return report.model_copy(update={"status": Status.FAILED, "degraded": degraded})
 
-    async def _close_books(self, report: Report) -> None:
-        await close_books(report)
-        self._show(report.status)
+    async def _record_closed(self, report: Report) -> None:
+        await record_mission_closed(report)
+        self._publish_status(report.status)
 
-    def _show(self, status: str = "running") -> None:
+    def _publish_status(self, status: str = "running") -> None:
         """
         Draw the board; tag the mission where the server knows our search attribute.
         """
-        workflow.set_current_details(board(self._latest(), len(self.plan.tasks)))
+        workflow.set_current_details(render_board(self._latest(), len(self.plan.tasks)))
         tag = "paused" if self.paused and status == "running" else status
         tags = workflow.info().typed_search_attributes
-        if tags.get(STATUS, tag) != tag:
-            workflow.upsert_search_attributes([STATUS.value_set(tag)])
+        if tags.get(STATUS_ATTRIBUTE, tag) != tag:
+            workflow.upsert_search_attributes([STATUS_ATTRIBUTE.value_set(tag)])
 
-    def _latest(self) -> Progress:
+    def _latest(self) -> MissionProgress:
         """
         Tell what runs, what is asked, and as much of the rest as has room on the board.
         """
-        small = len(self.plan.tasks) <= MOST_ROWS
+        small = len(self.plan.tasks) <= MAX_BOARD_ROWS
         waiting = [task.id for task in self.plan.waiting] if small else []
-        ended = islice(reversed(self.plan.outcomes.values()), MOST_ROWS)
+        ended = islice(reversed(self.plan.outcomes.values()), MAX_BOARD_ROWS)
         return self._progress(waiting, reversed([*ended]))
 
 
-def _due(past: Past) -> dict[str, float]:
+def _deadlines(past: PriorRun) -> dict[str, float]:
     """
     List by when answers are due that an earlier run has asked for.
     """
     return {
         name: state.asked_until
-        for name, state in past.under_way.items()
+        for name, state in past.tasks_in_flight.items()
         if state.asked_until is not None
     }

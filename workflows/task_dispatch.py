@@ -18,52 +18,57 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError
 
 from outlast.contracts.failures import Detector
-from outlast.contracts.ids import AttemptId, alone_queue_of, queue_of
-from outlast.contracts.models import Answer, Assignment, Checkpoint, DispatchState
+from outlast.contracts.ids import AttemptId, quarantine_queue, task_queue
+from outlast.contracts.models import AttemptInput, Checkpoint, DispatchState, ResultRef
 from outlast.contracts.policies import (
     BACKOFF_CAP_S,
     BACKOFF_FACTOR,
     BACKOFF_FIRST_S,
-    DISPATCH_TRIES,
-    SHIPPED,
+    DEFAULT_TIMING,
+    MAX_SERVER_RETRIES,
 )
 from outlast.contracts.quarantine import Quarantine
-from outlast.contracts.text import CAUSE_CHARS, shorten
-from outlast.workflows.bookkeeping import BOOKS
-from outlast.workflows.failure import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
+from outlast.contracts.text import CAUSE_CHARS, one_line
+from outlast.workflows.bookkeeping import BOOKKEEPING
+from outlast.workflows.failure import (
+    LEFT_TO_THE_WORKFLOW,
+    Action,
+    FailureDecision,
+    classify_failure,
+)
 from outlast.workflows.renewal import Renewal
-from outlast.workflows.routes import unplayed
+from outlast.workflows.routes import no_live_worker
 
 # A task that is lost so often without a beat may be what freezes its hosts.
-LOST_LIMIT = 10
+MAX_LOST_DISPATCHES = 10
 
 RETRIES = RetryPolicy(
     initial_interval=timedelta(seconds=BACKOFF_FIRST_S),
     backoff_coefficient=BACKOFF_FACTOR,
     maximum_interval=timedelta(seconds=BACKOFF_CAP_S),
-    maximum_attempts=DISPATCH_TRIES,
+    maximum_attempts=MAX_SERVER_RETRIES,
     non_retryable_error_types=LEFT_TO_THE_WORKFLOW,
 )
 
 # After these the task goes on, or nobody waits for its answer any more.
-UNASKED = {Next.ASK, Next.SKIP}
+WITHOUT_APPROVAL = {Action.REQUEST_APPROVAL, Action.SKIP}
 
-COMPLETED_OUTSIDE = Verdict(
-    Next.AGAIN_HANDED_ON,
+COMPLETED_OUTSIDE = FailureDecision(
+    Action.REDISPATCH_DRAINED,
     "its attempt was completed from outside, with what is no answer",
     detected_by=Detector.OUTSIDE,
 )
 
 RENEWED = "its mission goes on in a new run"
 
-AGAIN = {
-    Next.AGAIN_CRASHED,
-    Next.AGAIN_TOO_LONG,
-    Next.AGAIN_HANDED_ON,
-    Next.AGAIN_SUPERSEDED,
+REDISPATCH = {
+    Action.REDISPATCH_CRASHED,
+    Action.REDISPATCH_TIMED_OUT,
+    Action.REDISPATCH_DRAINED,
+    Action.REDISPATCH_SUPERSEDED,
 }
 # How an attempt may end that was handed back: none of it is counted.
-HANDED_BACK = {*AGAIN, Next.SKIP}
+RETURNS_WORK = {*REDISPATCH, Action.SKIP}
 
 
 class DispatchNumbers:
@@ -81,7 +86,7 @@ class DispatchNumbers:
         self.last += 1
         return self.last
 
-    def pass_over(self, seen: int) -> None:
+    def skip_to(self, seen: int) -> None:
         """
         Go on after *seen*, a number that the ledger knows and this history does not.
         """
@@ -97,24 +102,24 @@ class Supersession:
 
     def __init__(self, numbers: DispatchNumbers) -> None:
         self._numbers = numbers
-        self._times = 0
+        self._count = 0
 
-    async def heed(self, verdict: Verdict) -> None:
+    async def check(self, verdict: FailureDecision) -> None:
         """
         Go on after the dispatch that has superseded ours: at once, then ever later.
         """
-        if verdict.next is not Next.AGAIN_SUPERSEDED:
-            self._times = 0
+        if verdict.next is not Action.REDISPATCH_SUPERSEDED:
+            self._count = 0
             return
-        self._numbers.pass_over(verdict.dispatch)
-        if self._times:
-            longest_s = min(BACKOFF_CAP_S, BACKOFF_FACTOR**self._times)
+        self._numbers.skip_to(verdict.dispatch)
+        if self._count:
+            longest_s = min(BACKOFF_CAP_S, BACKOFF_FACTOR**self._count)
             wait_s = longest_s * (1 + workflow.random().random()) / 2
             await workflow.sleep(wait_s, summary="superseded")
-        self._times += 1
+        self._count += 1
 
 
-class Pursuit:
+class TaskDispatch:
     """
     An assignment on its way to an answer on *route*.
 
@@ -125,12 +130,12 @@ class Pursuit:
 
     def __init__(
         self,
-        assignment: Assignment,
+        assignment: AttemptInput,
         route: str,
         numbers: DispatchNumbers,
         stopped: Callable[[], str | None],
         renewal: Renewal,
-        heartbeat_timeout_s: float = SHIPPED.heartbeat_timeout_s,
+        heartbeat_timeout_s: float = DEFAULT_TIMING.heartbeat_timeout_s,
     ) -> None:
         self.assignment = assignment
         self.route = route
@@ -143,14 +148,14 @@ class Pursuit:
         self._stopped = stopped
         self._heartbeat_timeout_s = heartbeat_timeout_s
         self._attempt: workflow.ActivityHandle[Any] | None = None
-        self._stranded = False
+        self._withdrawn = False
         self._renewal = renewal
         self._handed_back = False
-        self._begun_at = self._died_at = self._now()
+        self._started_at = self._died_at = self._now()
         self._wait_s = 0.0  # before the next attempt
         self.waits = ""  # for what
 
-    def take_up(self, state: DispatchState) -> None:
+    def restore(self, state: DispatchState) -> None:
         """
         Go on where an earlier run of its mission has left it.
         """
@@ -186,20 +191,20 @@ class Pursuit:
         )
 
     @property
-    def attempt_id(self) -> str:
+    def activity_id(self) -> str:
         """
         Name the attempt that is under way.
         """
         task = self.assignment.task.id
         return str(AttemptId(task, self.route, self.dispatches))
 
-    def strand(self) -> None:
+    def withdraw(self) -> None:
         """
         Take the attempt back from a queue that nobody reads; a result that comes
         meanwhile is kept.
         """
         if self._attempt is not None:
-            self._stranded = True
+            self._withdrawn = True
             self._attempt.cancel()
 
     def hand_back(self) -> None:
@@ -219,7 +224,7 @@ class Pursuit:
         nothing = {"previous_failure": None, "detected_by": None}
         self.assignment = self.assignment.model_copy(update={**allowed, **nothing})
 
-    async def run(self) -> Answer | Verdict:
+    async def run(self) -> ResultRef | FailureDecision:
         """
         Dispatch until there is an answer, or a verdict that another try will not
         change.
@@ -228,99 +233,111 @@ class Pursuit:
             await self._wait()
             await self._renewal.wait_for_next_run()
             self.dispatches += 1
-            self._stranded = False
-            self._begun_at = self._now()
+            self._withdrawn = False
+            self._started_at = self._now()
             try:
-                answer = await self._dispatch() or await self._recorded()
+                answer = await self._dispatch() or await self._recorded_answer()
             except ActivityError as error:
-                verdict = judge(error)
+                verdict = classify_failure(error)
             else:
                 if answer is not None:
                     return answer
                 verdict = COMPLETED_OUTSIDE
-            if self._handed_back and verdict.next in HANDED_BACK and not told_to_end():
-                self.numbers.pass_over(verdict.dispatch)
+            if (
+                self._handed_back
+                and verdict.next in RETURNS_WORK
+                and not is_cancelling()
+            ):
+                self.numbers.skip_to(verdict.dispatch)
                 drained = Detector.DRAIN
-                self._take_over(replace(verdict, cause=RENEWED, detected_by=drained))
+                self._carry_checkpoint(
+                    replace(verdict, cause=RENEWED, detected_by=drained)
+                )
                 continue
-            verdict = self._weigh(verdict)
-            if told_to_end():
+            verdict = self._handle_failure(verdict)
+            if is_cancelling():
                 return self._ended()
-            if self._stranded and verdict.next is Next.SKIP:
-                return Verdict(Next.REROUTE, unplayed(self.route))
-            if verdict.next not in AGAIN:
-                return await self._last_look(verdict)
-            await self._superseded.heed(verdict)
+            if self._withdrawn and verdict.next is Action.SKIP:
+                return FailureDecision(Action.REROUTE, no_live_worker(self.route))
+            if verdict.next not in REDISPATCH:
+                return await self._recheck_ledger(verdict)
+            await self._superseded.check(verdict)
 
-    async def _last_look(self, verdict: Verdict) -> Answer | Verdict:
+    async def _recheck_ledger(
+        self, verdict: FailureDecision
+    ) -> ResultRef | FailureDecision:
         """
         Ask the ledger before *verdict* ends the route: an attempt that finished is
         done, whatever was heard of it.
         """
-        if verdict.next in UNASKED:
+        if verdict.next in WITHOUT_APPROVAL:
             return verdict
-        answer = await self._recorded()
-        if told_to_end():
+        answer = await self._recorded_answer()
+        if is_cancelling():
             return self._ended()
         return answer or verdict
 
-    def _weigh(self, verdict: Verdict) -> Verdict:
+    def _handle_failure(self, verdict: FailureDecision) -> FailureDecision:
         """
         Take over what the attempt has saved, count its death, and say whether there
         is to be another one.
         """
         before = self._saved
-        self._take_over(verdict)
-        if verdict.next in AGAIN and (why := self._stopped()):
-            return Verdict(Next.SKIP, why, attempts=self.dispatches)
-        if verdict.next is Next.AGAIN_TOO_LONG:
-            return self._use_up(verdict)
-        if verdict.next is not Next.AGAIN_CRASHED:
+        self._carry_checkpoint(verdict)
+        if verdict.next in REDISPATCH and (why := self._stopped()):
+            return FailureDecision(Action.SKIP, why, attempts=self.dispatches)
+        if verdict.next is Action.REDISPATCH_TIMED_OUT:
+            return self._consume_retry(verdict)
+        if verdict.next is not Action.REDISPATCH_CRASHED:
             return verdict
-        if verdict.unbegun and self.lost < LOST_LIMIT:
+        if verdict.never_started and self.lost < MAX_LOST_DISPATCHES:
             # A poll that died with its process had swallowed the task: no blame.
             self.lost += 1
             return verdict
-        return self._count(verdict, progressed=self._saved > before)
+        return self._count_progress(verdict, progressed=self._saved > before)
 
-    def _count(self, verdict: Verdict, progressed: bool) -> Verdict:
+    def _count_progress(
+        self, verdict: FailureDecision, progressed: bool
+    ) -> FailureDecision:
         """
         Count a death, and convict a task that has died in quarantine for what only it
         can be blamed for.
         """
         now = self._now()
         since_s, self._died_at = max(0.0, now - self._died_at), now
-        alone = self.suspect and not progressed
+        alone = self.in_quarantine and not progressed
         self.deaths = 1 if progressed else self.deaths + 1
         if not alone:
             self.quarantine = Quarantine()
             return verdict
-        self.quarantine = self.quarantine.after(verdict.death, since_s)
-        if self.quarantine.poison:
-            times = f"died {self.deaths} times at one step{self.quarantine.told}"
+        self.quarantine = self.quarantine.with_death(verdict.death, since_s)
+        if self.quarantine.is_poison:
+            times = f"died {self.deaths} times at one step{self.quarantine.describe}"
             cause = f"{times}: {verdict.cause}"
-            return Verdict(Next.NEXT_ROUTE, cause, attempts=self.dispatches)
-        self._wait_s = self.quarantine.wait_s(now - self._begun_at, self._draw())
+            return FailureDecision(Action.NEXT_ROUTE, cause, attempts=self.dispatches)
+        self._wait_s = self.quarantine.wait_s(now - self._started_at, self._random())
         return verdict
 
-    def _use_up(self, verdict: Verdict) -> Verdict:
+    def _consume_retry(self, verdict: FailureDecision) -> FailureDecision:
         """
         Take an attempt that was too long off the failures that the task may have.
         """
         policy = self.assignment.policy
         if policy.failures == 1:
-            return Verdict(Next.NEXT_ROUTE, verdict.cause, attempts=self.dispatches)
+            return FailureDecision(
+                Action.NEXT_ROUTE, verdict.cause, attempts=self.dispatches
+            )
         fewer = policy.model_copy(update={"failures": policy.failures - 1})
         self.assignment = self.assignment.model_copy(update={"policy": fewer})
         return verdict
 
-    def _take_over(self, verdict: Verdict) -> None:
+    def _carry_checkpoint(self, verdict: FailureDecision) -> None:
         """
         Tell the next attempt where the last one was and what ended it.
         """
         known = [self.assignment.checkpoint, verdict.checkpoint]
         told = {
-            "previous_failure": shorten(verdict.cause, CAUSE_CHARS),
+            "previous_failure": one_line(verdict.cause, CAUSE_CHARS),
             "detected_by": verdict.detected_by,
             # One that ended before it had resumed reports an empty checkpoint.
             "checkpoint": max(filter(None, known), key=_seq, default=None),
@@ -328,7 +345,7 @@ class Pursuit:
         self.assignment = self.assignment.model_copy(update=told)
 
     @property
-    def suspect(self) -> bool:
+    def in_quarantine(self) -> bool:
         """
         Whether the task has died so often that it runs alone.
         """
@@ -339,9 +356,9 @@ class Pursuit:
         checkpoint = self.assignment.checkpoint
         return checkpoint.seq if checkpoint else 0
 
-    def _ended(self) -> Verdict:
+    def _ended(self) -> FailureDecision:
         why = self._stopped() or "cancelled"
-        return Verdict(Next.SKIP, why, attempts=self.dispatches)
+        return FailureDecision(Action.SKIP, why, attempts=self.dispatches)
 
     async def _wait(self) -> None:
         """
@@ -362,26 +379,26 @@ class Pursuit:
     def _now(self) -> float:
         return workflow.time()
 
-    def _draw(self) -> float:
+    def _random(self) -> float:
         return workflow.random().random()
 
-    async def _recorded(self) -> Answer | None:
+    async def _recorded_answer(self) -> ResultRef | None:
         given = self.assignment
         with self._renewal.busy():
-            return await recorded(given.mission, given.task.id, given.round)
+            return await recorded_answer(given.mission, given.task.id, given.round)
 
-    async def _dispatch(self) -> Answer | None:
+    async def _dispatch(self) -> ResultRef | None:
         """
         Have an attempt made; None when it was completed with what is no answer.
         """
         task = self.assignment.task.id
-        queue = alone_queue_of if self.suspect else queue_of
+        queue = quarantine_queue if self.in_quarantine else task_queue
         number = {"dispatch": self.numbers.next()}
         self._attempt = workflow.start_activity(
             self.route,
             self.assignment.model_copy(update=number),
             task_queue=queue(self.route),
-            activity_id=self.attempt_id,
+            activity_id=self.activity_id,
             summary=task,
             heartbeat_timeout=timedelta(seconds=self._heartbeat_timeout_s),
             start_to_close_timeout=self.assignment.policy.attempt_limit,
@@ -392,18 +409,18 @@ class Pursuit:
             return answer_in(await self._attempt)
 
 
-def answer_in(result: object) -> Answer | None:
+def answer_in(result: object) -> ResultRef | None:
     """
     Read an attempt's result, which others can have reported in its worker's place: what
     could not be decoded would fail the workflow task for ever.
     """
     try:
-        return Answer.model_validate(result)
+        return ResultRef.model_validate(result)
     except ValidationError:
         return None
 
 
-async def recorded(mission: str, task: str, round_: int) -> Answer | None:
+async def recorded_answer(mission: str, task: str, round_: int) -> ResultRef | None:
     """
     Ask the ledger for the answer of the task's round; None when there is none, or when
     we were cancelled meanwhile.
@@ -411,14 +428,14 @@ async def recorded(mission: str, task: str, round_: int) -> Answer | None:
     try:
         return answer_in(
             await workflow.execute_activity(
-                "find_answer", args=[mission, task, round_], summary=task, **BOOKS
+                "find_result", args=[mission, task, round_], summary=task, **BOOKKEEPING
             )
         )
     except ActivityError:
         return None
 
 
-def told_to_end() -> bool:
+def is_cancelling() -> bool:
     """
     Say whether who asks has been cancelled. What it awaited may have ended otherwise
     before it heard of that, and the cancellation comes but once.

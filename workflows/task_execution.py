@@ -12,40 +12,43 @@ from enum import Enum, auto
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ChildWorkflowError, TerminatedError
 
-from outlast.contracts.approvals import MOST_APPROVED, Moment, WantedEffect
+from outlast.contracts.approvals import MAX_APPROVED_EFFECTS, Moment, WantedEffect
 from outlast.contracts.child_missions import MISSION_ROLE
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import (
-    Answer,
-    Assignment,
+    AttemptInput,
     Checkpoint,
     Mission,
-    Redoing,
+    RedoRequest,
+    ResultRef,
     Task,
     TaskState,
 )
-from outlast.contracts.orders import Sighting
-from outlast.contracts.plan import ANSWERED, Plan, settle
+from outlast.contracts.orders import UnservedTasks
+from outlast.contracts.plan import WITH_RESULT, Plan, outcome_without_attempt
 from outlast.contracts.policies import Policy
-from outlast.contracts.reports import Outcome, Running, Status
-from outlast.contracts.text import CAUSE_CHARS, shorten
-from outlast.workflows.approvals import Desk, Said
-from outlast.workflows.child_mission import ENDS, grow
-from outlast.workflows.children import Children
-from outlast.workflows.failure import Next, Verdict
+from outlast.contracts.reports import Outcome, RunningTask, Status
+from outlast.contracts.text import CAUSE_CHARS, one_line
+from outlast.workflows.approvals import ApprovalDecision, Approvals
+from outlast.workflows.child_mission import (
+    TASK_STATUS_BY_MISSION_STATUS,
+    run_child_mission,
+)
+from outlast.workflows.children import ChildRuns
+from outlast.workflows.failure import Action, FailureDecision
 from outlast.workflows.fan_out import run_fan_out
 from outlast.workflows.renewal import Renewal
-from outlast.workflows.routes import Routes, unplayed
+from outlast.workflows.routes import Routes, no_live_worker
 from outlast.workflows.task_dispatch import (
     DispatchNumbers,
-    Pursuit,
-    recorded,
-    told_to_end,
+    TaskDispatch,
+    is_cancelling,
+    recorded_answer,
 )
 
 
 @dataclass(frozen=True)
-class Ground:
+class MissionContext:
     """
     What the tasks of a mission have in common.
 
@@ -59,16 +62,16 @@ class Ground:
 
     mission: Mission
     plan: Plan
-    desk: Desk
+    approvals: Approvals
     numbers: DispatchNumbers
-    children: Children
+    children: ChildRuns
     renewal: Renewal
     stopped: Callable[[], str | None]
-    carried: dict[str, Checkpoint]
-    show: Callable[[], None]
+    redrive_checkpoints: dict[str, Checkpoint]
+    publish: Callable[[], None]
 
 
-class Turn(Enum):
+class RerouteAction(Enum):
     """
     What a sighting means for a task.
     """
@@ -77,10 +80,10 @@ class Turn(Enum):
     MOVE = auto()  # to a route that is played
     WAIT = auto()  # until somebody plays one
     RESUME = auto()  # what it waited for is back
-    LEAVE = auto()  # it is optional: the mission goes on without it
+    SKIP = auto()  # it is optional: the mission goes on without it
 
 
-class Settling:
+class TaskExecution:
     """
     One round of *task* under way.
 
@@ -88,37 +91,39 @@ class Settling:
     """
 
     def __init__(
-        self, task: Task, ground: Ground, state: TaskState | None = None
+        self, task: Task, ground: MissionContext, state: TaskState | None = None
     ) -> None:
         state = state or TaskState()
         self.task = task
-        self.wants: Redoing | None = None
-        self._ground = ground
+        self.redo_request: RedoRequest | None = None
+        self._context = ground
         self._routes = Routes(_routes(task, ground.mission), state.failed, state.route)
-        self._pursuit: Pursuit | None = None
+        self._dispatch: TaskDispatch | None = None
         # For this round alone.
-        self._carried = ground.carried.pop(task.id, None) or state.checkpoint
+        self._redrive_checkpoint = (
+            ground.redrive_checkpoints.pop(task.id, None) or state.checkpoint
+        )
         self._resumed = state.dispatch
-        self._asked = state.asked
+        self._requested = state.asked
         self._answer = state.answer
-        self._began = state.began
+        self._started_at = state.began
         self._until = state.until
-        self._lacks: list[str] = []
+        self._degradation: list[str] = []
         self._waits = ""
         self._approval = state.approval
         self._approved = [*state.approved]  # effects, by digest
         self._skipped = [*state.skipped]
 
     @property
-    def running(self) -> Running:
+    def running(self) -> RunningTask:
         """
         Say where it is, for the board.
         """
-        return Running(
+        return RunningTask(
             id=self.task.id,
             role=self.task.role,
-            route=self._routes.now,
-            waits=self._waits or (self._pursuit.waits if self._pursuit else ""),
+            route=self._routes.current,
+            waiting_for=self._waits or (self._dispatch.waits if self._dispatch else ""),
         )
 
     @property
@@ -126,28 +131,28 @@ class Settling:
         """
         Say how far it is, for the next run of its mission.
         """
-        desk, pursuit = self._ground.desk, self._pursuit
+        approvals, dispatch = self._context.approvals, self._dispatch
         return TaskState(
             failed=self._routes.failed,
-            route=self._routes.now,
-            began=self._began,
+            route=self._routes.current,
+            began=self._started_at,
             approval=self._approval,
             approved=self._approved,
             skipped=self._skipped,
             until=self._until,
-            asked=desk.asked.get(self.task.id),
-            asked_until=desk.until.get(self.task.id),
+            asked=approvals.pending.get(self.task.id),
+            asked_until=approvals.until.get(self.task.id),
             answer=self._answer,
-            checkpoint=self._carried,
-            dispatch=pursuit.state if pursuit else self._resumed,
+            checkpoint=self._redrive_checkpoint,
+            dispatch=dispatch.state if dispatch else self._resumed,
         )
 
     def hand_back(self) -> None:
         """
         Take its attempt back for the next run.
         """
-        if self._pursuit is not None:
-            self._pursuit.hand_back()
+        if self._dispatch is not None:
+            self._dispatch.hand_back()
 
     async def run(self) -> Outcome:
         """
@@ -161,131 +166,144 @@ class Settling:
         )
         try:
             async with asyncio.timeout(left_s) as clock:
-                outcome = await self._end()
+                outcome = await self._execute()
         except TimeoutError:
-            return await self._too_late()
-        if clock.expired() and outcome.status not in ANSWERED:
-            return await self._too_late()
+            return await self._timed_out()
+        if clock.expired() and outcome.status not in WITH_RESULT:
+            return await self._timed_out()
         return outcome
 
-    async def _too_late(self) -> Outcome:
+    async def _timed_out(self) -> Outcome:
         """
         Go on without the task, whose time is spent, unless it has finished after all.
         """
-        mission, task = self._ground.mission.id, self.task.id
-        with self._ground.renewal.busy():
-            answer = await recorded(mission, task, self._ground.plan.round(task))
-        if answer is not None and answer.spread is None:
-            return await self._answered(answer)
-        return self._forgone(f"its {self.task.budget.time_s:g} s are spent")
+        mission, task = self._context.mission.id, self.task.id
+        with self._context.renewal.busy():
+            answer = await recorded_answer(
+                mission, task, self._context.plan.round(task)
+            )
+        if answer is not None and answer.fan_out is None:
+            return await self._on_answer(answer)
+        return self._budget_exhausted(f"its {self.task.budget.time_s:g} s are spent")
 
-    def turn(self, sighting: Sighting) -> Turn:
+    def reroute_action(self, unserved: UnservedTasks) -> RerouteAction:
         """
-        Say what *sighting* means for this task.
+        Say what *unserved* means for this task.
         """
-        pursuit = self._pursuit
-        if pursuit is None or pursuit.attempt_id not in sighting.stranded:
-            return Turn.RESUME if self._waits == self._unplayed else Turn.KEEP
-        if self._routes.next(sighting.live) is not None:
-            return Turn.MOVE
+        dispatch = self._dispatch
+        if dispatch is None or dispatch.activity_id not in unserved.activity_ids:
+            return (
+                RerouteAction.RESUME
+                if self._waits == self._no_live_worker
+                else RerouteAction.KEEP
+            )
+        if self._routes.next(unserved.served_roles) is not None:
+            return RerouteAction.MOVE
         # Where nobody plays anything the whole fleet is away: that is waited for.
-        if not self.task.required and sighting.live:
-            return Turn.LEAVE
-        return Turn.KEEP if self._waits else Turn.WAIT
+        if not self.task.required and unserved.served_roles:
+            return RerouteAction.SKIP
+        return RerouteAction.KEEP if self._waits else RerouteAction.WAIT
 
-    def heed(self, sighting: Sighting) -> None:
+    def apply_reroute(self, unserved: UnservedTasks) -> None:
         """
-        Do what *sighting* means for this task.
+        Do what *unserved* means for this task.
         """
-        turn = self.turn(sighting)
-        if turn in (Turn.MOVE, Turn.LEAVE) and self._pursuit is not None:
-            self._routes.pass_by(sighting.live)
-            self._pursuit.strand()
-        elif turn is Turn.WAIT:
-            self._waits = self._unplayed
-        elif turn is Turn.RESUME:
+        turn = self.reroute_action(unserved)
+        if (
+            turn in (RerouteAction.MOVE, RerouteAction.SKIP)
+            and self._dispatch is not None
+        ):
+            self._routes.mark_unserved(unserved.served_roles)
+            self._dispatch.withdraw()
+        elif turn is RerouteAction.WAIT:
+            self._waits = self._no_live_worker
+        elif turn is RerouteAction.RESUME:
             self._waits = ""
 
     @property
-    def _unplayed(self) -> str:
-        return unplayed(self._routes.now)
+    def _no_live_worker(self) -> str:
+        return no_live_worker(self._routes.current)
 
-    async def _end(self) -> Outcome:
+    async def _execute(self) -> Outcome:
         if self._answer is not None:
-            return await self._answered(self._answer)
+            return await self._on_answer(self._answer)
         approval = self.task.approval
-        asks = approval is not None and approval.before == "start" and not self._began
+        asks = (
+            approval is not None and approval.before == "start" and not self._started_at
+        )
         # Done in a run before this one, it was approved there.
         if asks and not await self._is_recorded():
-            said = await self._ask("start", "")
+            said = await self._request_approval("start", "")
             if not said.approved:
-                return self._settled(Status.SKIPPED, said.told)
-        self._began = True
+                return self._outcome(Status.SKIPPED, said.reason)
+        self._started_at = True
         if self.task.role == MISSION_ROLE:
-            return await self._by_a_mission()
+            return await self._run_child_mission()
         return await self._try_routes()
 
     async def _is_recorded(self) -> bool:
         """
         Ask the ledger whether this round of the task has been done.
         """
-        mission, task = self._ground.mission.id, self.task.id
-        with self._ground.renewal.busy():
-            answer = await recorded(mission, task, self._ground.plan.round(task))
-        if told_to_end():
+        mission, task = self._context.mission.id, self.task.id
+        with self._context.renewal.busy():
+            answer = await recorded_answer(
+                mission, task, self._context.plan.round(task)
+            )
+        if is_cancelling():
             raise asyncio.CancelledError
         return answer is not None
 
-    async def _by_a_mission(self) -> Outcome:
+    async def _run_child_mission(self) -> Outcome:
         """
         Have a child mission carry the task out.
         """
-        parent, assignment = self._ground.mission, self._assignment(MISSION_ROLE)
+        parent, assignment = self._context.mission, self._attempt_input(MISSION_ROLE)
         try:
-            children, numbers = self._ground.children, self._ground.numbers
-            report = await grow(assignment, parent, children, numbers)
+            children, numbers = self._context.children, self._context.numbers
+            report = await run_child_mission(assignment, parent, children, numbers)
         except (ActivityError, ChildWorkflowError) as error:
-            if stopped := self._ground.stopped():
-                return self._settled(Status.SKIPPED, stopped)
-            return self._settled(Status.DEAD, f"its mission: {_why(error)}")
-        status = ENDS[report.status]
+            if stopped := self._context.stopped():
+                return self._outcome(Status.SKIPPED, stopped)
+            return self._outcome(Status.DEAD, f"its mission: {_cause(error)}")
+        status = TASK_STATUS_BY_MISSION_STATUS[report.status]
         told = [f"its mission {report.mission} is {report.status}", *report.degraded]
-        return self._settled(status, *([] if status is Status.DONE else told))
+        return self._outcome(status, *([] if status is Status.DONE else told))
 
     async def _try_routes(self) -> Outcome:
         """
         Try the task on each of its routes until one of them answers.
         """
-        last: Verdict | None = None
+        last: FailureDecision | None = None
         while (route := self._routes.next()) is not None:
-            self._take(route)
-            ended = await self._pursue(route)
-            if isinstance(ended, Answer):
-                return await self._answered(ended)
+            self._switch_route(route)
+            ended = await self._dispatch_until_approved(route)
+            if isinstance(ended, ResultRef):
+                return await self._on_answer(ended)
             last = ended
-            if stopped := self._ground.stopped():
+            if stopped := self._context.stopped():
                 # Whatever it raised while it was being ended, it was ended by us.
-                return self._settled(Status.SKIPPED, stopped)
-            if last.next is Next.REROUTE:
+                return self._outcome(Status.SKIPPED, stopped)
+            if last.next is Action.REROUTE:
                 continue
             self._routes.fail(last.cause)
-            if last.next not in (Next.NEXT_ROUTE, Next.SPENT):
+            if last.next not in (Action.NEXT_ROUTE, Action.BUDGET_EXHAUSTED):
                 break
-        return self._unanswered(last)
+        return self._without_answer(last)
 
-    def _take(self, route: str) -> None:
-        moved = route != self._routes.now or self._waits
-        self._routes.now, self._waits = route, ""
+    def _switch_route(self, route: str) -> None:
+        moved = route != self._routes.current or self._waits
+        self._routes.current, self._waits = route, ""
         if moved:
-            self._ground.show()
+            self._context.publish()
 
-    async def _pursue(self, route: str) -> Answer | Verdict:
+    async def _dispatch_until_approved(self, route: str) -> ResultRef | FailureDecision:
         """
         Pursue the task on *route*, and again whenever a person has approved.
         """
-        ground = self._ground
-        self._pursuit = Pursuit(
-            self._assignment(route),
+        ground = self._context
+        self._dispatch = TaskDispatch(
+            self._attempt_input(route),
             route,
             ground.numbers,
             ground.stopped,
@@ -294,127 +312,146 @@ class Settling:
         )
         resumed, self._resumed = self._resumed, None
         if resumed is not None and resumed.route == route:
-            self._pursuit.take_up(resumed)
+            self._dispatch.restore(resumed)
         while True:
-            ended = self._asked_already() or await self._pursuit.run()
-            if isinstance(ended, Answer) or ended.next is not Next.ASK:
+            ended = self._restored_request() or await self._dispatch.run()
+            if (
+                isinstance(ended, ResultRef)
+                or ended.next is not Action.REQUEST_APPROVAL
+            ):
                 return ended
-            if len(self._approved) + len(self._skipped) >= MOST_APPROVED:
-                why = f"it wants more than {MOST_APPROVED} effects approved"
-                return Verdict(Next.NEXT_ROUTE, why, attempts=ended.attempts)
-            said = await self._ask("effect", ended.cause, ended.wanted)
+            if len(self._approved) + len(self._skipped) >= MAX_APPROVED_EFFECTS:
+                why = f"it wants more than {MAX_APPROVED_EFFECTS} effects approved"
+                return FailureDecision(Action.NEXT_ROUTE, why, attempts=ended.attempts)
+            said = await self._request_approval(
+                "effect", ended.cause, ended.wanted_effects
+            )
             if not said.approved:
-                return Verdict(Next.SKIP, said.told, attempts=ended.attempts)
-            for each in ended.wanted:
+                return FailureDecision(
+                    Action.SKIP, said.reason, attempts=ended.attempts
+                )
+            for each in ended.wanted_effects:
                 skips = said.skips and each.recorded
                 (self._skipped if skips else self._approved).append(each.digest)
-            self._pursuit.approve(self._approved, self._skipped)
+            self._dispatch.approve(self._approved, self._skipped)
 
-    def _asked_already(self) -> Verdict | None:
+    def _restored_request(self) -> FailureDecision | None:
         """
         Go on with the request that an earlier run has made.
         """
-        asked, self._asked = self._asked, None
+        asked, self._requested = self._requested, None
         if asked is None or asked.before != "effect":
             return None
-        return Verdict(Next.ASK, asked.about, wanted=asked.effects)
+        return FailureDecision(
+            Action.REQUEST_APPROVAL, asked.description, wanted_effects=asked.effects
+        )
 
-    def _assignment(self, route: str) -> Assignment:
-        mission, plan, task = self._ground.mission, self._ground.plan, self.task
-        return Assignment(
+    def _attempt_input(self, route: str) -> AttemptInput:
+        mission, plan, task = self._context.mission, self._context.plan, self.task
+        return AttemptInput(
             mission=mission.id,
             tenant=mission.tenant,
             task=task,
             store=mission.store,
             round=plan.round(task.id),
-            needs=plan.needs_of(task),
+            needs=plan.available_needs(task),
             policy=mission.crew[route].policy if route in mission.crew else Policy(),
             limits=mission.limits,
-            checkpoint=self._carried,
+            checkpoint=self._redrive_checkpoint,
             redo_reason=plan.reasons.get(task.id),
             scope=mission.logical,
             approved=self._approved,
             skipped=self._skipped,
         )
 
-    async def _ask(
+    async def _request_approval(
         self, before: Moment, about: str, wanted: Sequence[WantedEffect] = ()
-    ) -> Said:
+    ) -> ApprovalDecision:
         """
         Wait for a person's word; the board says so meanwhile.
         """
         told = f"approval before its {before}"
         self._waits = f"{told}: {about}" if about else told
         try:
-            said = await self._ground.desk.ask(self.task, before, about, wanted)
+            said = await self._context.approvals.request(
+                self.task, before, about, wanted
+            )
         finally:
             self._waits = ""
-        self._approval = said.told
+        self._approval = said.reason
         return said
 
-    async def _answered(self, answer: Answer) -> Outcome:
+    async def _on_answer(self, answer: ResultRef) -> Outcome:
         """
         Take the answer; follow-up tasks that do not fit make it a dead letter.
         """
-        if answer.spread is not None:
-            if told_to_end():
+        if answer.fan_out is not None:
+            if is_cancelling():
                 raise asyncio.CancelledError
-            mission, task = self._ground.mission, self.task.id
-            scope = mission.logical.within(task, self._ground.plan.round(task))
+            mission, task = self._context.mission, self.task.id
+            scope = mission.logical.within(task, self._context.plan.round(task))
             self._answer = answer
-            children = self._ground.children
+            children = self._context.children
             try:
-                self._lacks = await run_fan_out(answer.spread, mission, scope, children)
+                self._degradation = await run_fan_out(
+                    answer.fan_out, mission, scope, children
+                )
             except (ActivityError, ChildWorkflowError) as error:
-                return self._settled(Status.DEAD, f"its batch: {_why(error)}")
-        reasons = [*self._routes.lacks, *self._lacks, *answer.degraded]
+                return self._outcome(Status.DEAD, f"its batch: {_cause(error)}")
+        reasons = [
+            *self._routes.degradation_reasons,
+            *self._degradation,
+            *answer.degraded,
+        ]
         status = Status.DEGRADED if reasons else Status.DONE
         try:
-            self._ground.plan.extend(answer.follow_ups, author=self.task.id)
+            self._context.plan.extend(answer.follow_ups, author=self.task.id)
         except BadInputError as error:
             status, reasons = Status.DEAD, [*reasons, f"its follow-up tasks: {error}"]
         else:
-            self.wants = answer.redo
+            self.redo_request = answer.redo_request
         told = {"attempts": answer.attempt, "summary": answer.summary}
-        return self._settled(status, *reasons).model_copy(update=told)
+        return self._outcome(status, *reasons).model_copy(update=told)
 
-    def _unanswered(self, last: Verdict | None) -> Outcome:
+    def _without_answer(self, last: FailureDecision | None) -> Outcome:
         """
         End a task that no route has answered: dead, unless it was parked, cancelled,
         left out or forgone.
         """
         if last is None:
-            return self._settled(Status.SKIPPED, *self._routes.causes)
-        if last.next is Next.SPENT:
-            return self._forgone(*self._routes.causes)
+            return self._outcome(Status.SKIPPED, *self._routes.failure_reasons)
+        if last.next is Action.BUDGET_EXHAUSTED:
+            return self._budget_exhausted(*self._routes.failure_reasons)
         status = {
-            Next.PARK: Status.PARKED,
-            Next.SKIP: Status.SKIPPED,
-            Next.REROUTE: Status.SKIPPED,
+            Action.PARK: Status.PARKED,
+            Action.SKIP: Status.SKIPPED,
+            Action.REROUTE: Status.SKIPPED,
         }.get(last.next, Status.DEAD)
-        outcome = self._settled(status, *self._routes.causes)
+        outcome = self._outcome(status, *self._routes.failure_reasons)
         return outcome.model_copy(update={"attempts": last.attempts})
 
-    def _forgone(self, *reasons: str) -> Outcome:
-        outcome = self._settled(Status.SKIPPED, *reasons)
-        return outcome.model_copy(update={"forgone": True})
+    def _budget_exhausted(self, *reasons: str) -> Outcome:
+        outcome = self._outcome(Status.SKIPPED, *reasons)
+        return outcome.model_copy(update={"budget_exhausted": True})
 
-    def _settled(self, status: Status, *reasons: str) -> Outcome:
+    def _outcome(self, status: Status, *reasons: str) -> Outcome:
         told = {
-            "route": self._routes.now,
-            "round": self._ground.plan.round(self.task.id),
+            "route": self._routes.current,
+            "round": self._context.plan.round(self.task.id),
             "approval": self._approval,
         }
-        return settle(self.task, status, *reasons).model_copy(update=told)
+        return outcome_without_attempt(self.task, status, *reasons).model_copy(
+            update=told
+        )
 
 
-def _why(error: ActivityError | ChildWorkflowError) -> str:
+def _cause(error: ActivityError | ChildWorkflowError) -> str:
     """
     Say why a child has no report.
     """
     if isinstance(error.cause, TerminatedError):
         return "terminated in Temporal, by others"
-    return shorten(str(error.cause or error), CAUSE_CHARS)
+    return one_line(str(error.cause or error), CAUSE_CHARS)
 
 
 def _routes(task: Task, mission: Mission) -> list[str]:

@@ -27,15 +27,15 @@ def ask(
     Answer QUESTION from a folder of documents, every quotation verified.
     """
     _refuse_without_extra()
-    from outlast.cli.run_mission import Options, conduct
-    from outlast.crew.commands.answers import answer_json, print_answer
+    from outlast.cli.run_mission import RunOptions, run_and_report
+    from outlast.crew.commands.answers import print_answer, print_answer_json
     from outlast.crew.commands.ingesting import ingest_if_shared
     from outlast.crew.commands.question import question_mission
 
     mission = question_mission(question, documents, id_)
     ingest_if_shared(documents)
-    options = Options(embedded, as_json, plain, strict)
-    conduct(mission, options, answer_json, print_answer)
+    options = RunOptions(embedded, as_json, plain, strict)
+    run_and_report(mission, options, print_answer_json, print_answer)
 
 
 @app.command()

@@ -6,18 +6,18 @@ of the starter's to write it into.
 import sys
 from typing import Any
 
-from outlast.cli.output import print_end, print_lacks
-from outlast.cli.run_mission import Conducted
+from outlast.cli.output import print_end, print_reasons
+from outlast.cli.run_mission import FinishedMission
 from outlast.crew import settings as crew
-from outlast.crew.crew_models import Index, Review
+from outlast.crew.crew_models import LibraryIndex, Review
 from outlast.crew.publisher import report, write
-from outlast.process.json_output import answer
+from outlast.process.json_output import print_json_answer
 from outlast.settings import settings
 
 NO_ANSWER = "The mission ended without an answer."
 
 
-def answer_json(conducted: Conducted) -> None:
+def print_answer_json(conducted: FinishedMission) -> None:
     """
     Print the answer to a question as one JSON object.
     """
@@ -33,10 +33,10 @@ def answer_json(conducted: Conducted) -> None:
         "seconds": conducted.seconds,
         "ui": conducted.ui,
     }
-    answer(value)
+    print_json_answer(value)
 
 
-def print_answer(conducted: Conducted) -> None:
+def print_answer(conducted: FinishedMission) -> None:
     """
     Print the answer for a person: the answer first, each quotation with its place.
     """
@@ -47,27 +47,27 @@ def print_answer(conducted: Conducted) -> None:
         print(f"      “{' '.join(each['quote'].split())}”")
     for gap in published.get("gaps", []):
         print(f"  gap: {gap['document']}: {gap['reason']}")
-    print_lacks(conducted.report)
+    print_reasons(conducted.report)
     if published.get("report"):
         print(f"\nreport   {published['report']}")
     print_end(conducted)
 
 
-def _published(conducted: Conducted) -> dict[str, Any]:
+def _published(conducted: FinishedMission) -> dict[str, Any]:
     found = conducted.results.get("publish")
     if not isinstance(found, dict):
         return {}
     return {**found, "report": found.get("report") or write_report(conducted)}
 
 
-def write_report(conducted: Conducted) -> str | None:
+def write_report(conducted: FinishedMission) -> str | None:
     """
     Write the report among this home's; returns where it lies, None when it cannot be.
     """
     review, index = (conducted.results.get(task) for task in ("review", "index"))
     if review is None or index is None:
         return None
-    text = report(Review.model_validate(review), Index.model_validate(index))
+    text = report(Review.model_validate(review), LibraryIndex.model_validate(index))
     path = crew.settings().reports_below(settings().home) / f"{conducted.mission.id}.md"
     try:
         return write(path, text)

@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from outlast.cli.run_mission import refuse_far_workers
+from outlast.cli.run_mission import require_local_workers
 from outlast.cli.stores import open_store
 from outlast.crew.commands.question import check_folder, library_of
 from outlast.crew.library import library
@@ -18,7 +18,7 @@ from outlast.store.database import Store
 
 
 @dataclass(frozen=True)
-class Ingested:
+class IngestReport:
     """
     What the store has of a folder; *gaps* of the documents could not be read.
     """
@@ -50,13 +50,13 @@ def ingest_if_shared(documents: Path) -> None:
         ingest(check_folder(documents))
 
 
-def ingest(folder: Path) -> Ingested:
+def ingest(folder: Path) -> IngestReport:
     """
     Bring the library of *folder* up to date, reading what is new or changed.
 
     :raises BadInputError: when the workers cannot see the store.
     """
-    refuse_far_workers()
+    require_local_workers()
     store = open_store()
     try:
         return asyncio.run(_ingest(store, library_of(folder), folder))
@@ -64,14 +64,14 @@ def ingest(folder: Path) -> Ingested:
         store.close()
 
 
-async def _ingest(store: Store, name: str, folder: Path) -> Ingested:
+async def _ingest(store: Store, name: str, folder: Path) -> IngestReport:
     indexed = removed = 0
     async for batch in library.update(store, name, folder):
         indexed += batch.indexed
         removed += batch.removed
-        if batch.left:
-            print(f"ingesting {folder}: {batch.left} to go", file=sys.stderr)
-    return Ingested(
+        if batch.remaining:
+            print(f"ingesting {folder}: {batch.remaining} to go", file=sys.stderr)
+    return IngestReport(
         library=name,
         documents=await store.run(library.documents_of, store, name),
         indexed=indexed,

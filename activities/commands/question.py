@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from outlast.cli.mission_file import build, new_id
+from outlast.cli.mission_file import build_mission, new_mission_id
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Mission, Task
-from outlast.contracts.text import shorten
+from outlast.contracts.text import one_line
 from outlast.crew import settings as crew
 from outlast.crew.library.folder import scan
 from outlast.crew.library.library import library_id
@@ -31,10 +31,10 @@ def question_mission(question: str, documents: Path, mission: str | None) -> Mis
     if len(asked) > QUESTION_CHARS:
         raise BadInputError(f"the question is longer than {QUESTION_CHARS} characters")
     folder = check_folder(documents)
-    name = mission or new_id("ask")
+    name = mission or new_mission_id("ask")
     asking: dict[str, JsonValue] = {"question": asked, "mission": name}
     tasks = _ask_library if settings().database_url is not None else _ask_folder
-    return build({"id": name, "goal": asked, "tasks": tasks(folder, asking)})
+    return build_mission({"id": name, "goal": asked, "tasks": tasks(folder, asking)})
 
 
 def _ask_folder(folder: Path, asking: dict[str, JsonValue]) -> list[Task]:
@@ -91,7 +91,7 @@ def check_folder(documents: Path) -> Path:
     try:
         str(folder).encode()
     except UnicodeEncodeError:
-        name = shorten(str(folder), 300)
+        name = one_line(str(folder), 300)
         raise BadInputError(
             f"the folder's name {name} is no text that can travel"
         ) from None

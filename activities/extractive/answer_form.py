@@ -5,24 +5,28 @@ Whether a quotation looks like an answer, whatever it is about. Pure.
 import re
 from collections.abc import Sequence
 
-from outlast.crew.extractive.answer_types import Kind
-from outlast.crew.extractive.match_context import Context, Run, positions
-from outlast.crew.extractive.questions import Question, Term
+from outlast.crew.extractive.answer_types import AnswerType
+from outlast.crew.extractive.match_context import (
+    PassageContext,
+    SentenceRange,
+    positions,
+)
+from outlast.crew.extractive.questions import ControlRequest, QueryTerm
 from outlast.crew.library.terms import stem
 
 # What a quotation gains that holds the kind of fact asked for, or loses without it.
-GAIN = 0.12
+FORM_GAIN = 0.12
 # What one loses that only introduces or asks, or is not as long as a quotation should.
 NO_STATEMENT = 0.3
 SHORTEST, LONGEST = 20, 400  # characters
 # What one loses that is code rather than words.
-CODE = 0.15
+CODE_PENALTY = 0.15
 CODE_SHARE = 0.05  # of its characters are symbols
 
 # How far into a sentence its subject and its verb stand, in words.
-OPENING = 6
+OPENING_WORDS = 6
 # How far before what is counted its number stands, in words.
-BEFORE = 3
+WORDS_BEFORE = 3
 
 _SYMBOLS = re.compile(r"[(){}\[\]=;<>\"\\|/+*_$#@]|::|--")
 _VERBS = (
@@ -32,7 +36,9 @@ _VERBS = (
 _DEFINING = frozenset(map(stem, _VERBS.split()))
 
 
-def fitness(question: Question, context: Context, run: Run, text: str) -> float:
+def answer_form_score(
+    question: ControlRequest, context: PassageContext, run: SentenceRange, text: str
+) -> float:
     """
     What *text*, which is *run* of *context*, gains or loses by its form.
     """
@@ -41,43 +47,45 @@ def fitness(question: Question, context: Context, run: Run, text: str) -> float:
     core = text[start - offset : end - offset]
     gain = sum(_gain(kind, text, core) for kind in question.kinds) - _flaw(text)
     if question.defines and _defines(question, context, run):
-        gain += GAIN
+        gain += FORM_GAIN
     if question.counted and _counts(context.stems[run.core], question.counted):
-        gain += GAIN
+        gain += FORM_GAIN
     return gain
 
 
-def _gain(kind: Kind, text: str, core: str) -> float:
+def _gain(kind: AnswerType, text: str, core: str) -> float:
     """
     The gain for a sign of *kind*: in full where most of the question is answered.
     """
     if kind.sign.search(core):
-        return GAIN
+        return FORM_GAIN
     if kind.sign.search(text):
-        return GAIN / 2
-    return 0.0 if kind.hint and kind.hint.search(text) else -GAIN
+        return FORM_GAIN / 2
+    return 0.0 if kind.hint and kind.hint.search(text) else -FORM_GAIN
 
 
-def _defines(question: Question, context: Context, run: Run) -> bool:
+def _defines(
+    question: ControlRequest, context: PassageContext, run: SentenceRange
+) -> bool:
     """
     Whether the run says what its subject is or does: "Slots provide a way to ...".
     """
-    opening = context.stems[run.first][:OPENING]
+    opening = context.stems[run.first][:OPENING_WORDS]
     verb = next((at for at, each in enumerate(opening) if each in _DEFINING), None)
     if verb is None:
         return False
     subject = [term for term in question.terms if not term.light]
     named = (at for term in subject for at in positions(opening[:verb], term))
-    if min(named, default=OPENING) < 2:
+    if min(named, default=OPENING_WORDS) < 2:
         return True
     return verb == 0 and all(map(context.is_about, subject))
 
 
-def _counts(stems: Sequence[str], counted: Term) -> bool:
+def _counts(stems: Sequence[str], counted: QueryTerm) -> bool:
     """
     Whether a number stands before what is counted: "38 customers".
     """
-    before = (stems[max(0, at - BEFORE) : at] for at in positions(stems, counted))
+    before = (stems[max(0, at - WORDS_BEFORE) : at] for at in positions(stems, counted))
     return any(each.isdigit() for part in before for each in part)
 
 
@@ -85,4 +93,4 @@ def _flaw(text: str) -> float:
     if text.endswith((":", "?")) or not SHORTEST <= len(text) <= LONGEST:
         return NO_STATEMENT
     code = len(_SYMBOLS.findall(text)) > CODE_SHARE * len(text)
-    return CODE if code else 0.0
+    return CODE_PENALTY if code else 0.0

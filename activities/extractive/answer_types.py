@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Kind:
+class AnswerType:
     """
     A kind of fact: *asked* finds it in a question in lower case, *sign* in an answer.
 
@@ -48,32 +48,32 @@ _TIED = _any("after before during once until when whenever")
 _LOCATED = _any("found kept lies? located placed sits? stands? stored")
 _ANYTHING = re.compile("")
 
-QUANTITY = Kind(
+QUANTITY = AnswerType(
     "quantity",
     re.compile(
         rf"\bhow (?:{_MEASURE})\b|\b(?:what|which) (?:\w+ ){{0,2}}(?:{_MEASURED})\b"
     ),
     re.compile(rf"\d|\b(?:{_NUMBER}|{_REPEATED})\b", re.IGNORECASE),
 )
-FREQUENCY = Kind(
+FREQUENCY = AnswerType(
     "frequency",
     re.compile(r"\bhow (?:often|frequently)\b"),
     re.compile(rf"\b(?:every|each|per|times|interval|{_REPEATED})\b", re.IGNORECASE),
 )
 # "When" is as often answered by a condition as by a date.
-DATE = Kind(
+DATE = AnswerType(
     "date",
     re.compile(r"\bwhen\b|\b(?:what|which) (?:time|date|day|month|year)\b"),
     re.compile(rf"\d{{4}}|\d:\d\d|\b(?:{_TIED}|{_CALENDAR})\b", re.IGNORECASE),
     _ANYTHING,
 )
-PERSON = Kind(
+PERSON = AnswerType(
     "person",
     re.compile(r"\bwho(?:m|se)?\b"),
     re.compile(r"(?<=[a-z,:] )[A-Z][a-z]+ [A-Z][a-z]+"),
     re.compile(r"\b(?:super)?users?\b|\b(?:owner|manager|team|officer)s?\b"),
 )
-PLACE = Kind(
+LOCATION = AnswerType(
     "place",
     re.compile(r"\bwhere\b"),
     re.compile(
@@ -82,7 +82,7 @@ PLACE = Kind(
     ),
     _ANYTHING,
 )
-REASON = Kind(
+REASON = AnswerType(
     "reason",
     re.compile(r"\bwhy\b|\bwhat caused?s?\b|\breason\b"),
     re.compile(
@@ -90,7 +90,7 @@ REASON = Kind(
         re.IGNORECASE,
     ),
 )
-KINDS = (QUANTITY, FREQUENCY, DATE, PERSON, PLACE, REASON)
+ANSWER_TYPES = (QUANTITY, FREQUENCY, DATE, PERSON, LOCATION, REASON)
 
 DEFINITION = re.compile(
     r"^what(?:'s| is| are) (?:an? |the )?[\w-]+(?: [\w-]+)?(?: for)?\W*$"

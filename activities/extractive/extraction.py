@@ -9,12 +9,16 @@ the title or the sentences around it counts less. Under ENOUGH, nothing is an an
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from outlast.crew.extractive.answer_form import fitness
-from outlast.crew.extractive.match_context import Context, Place, Run
-from outlast.crew.extractive.questions import Question, Term
-from outlast.crew.extractive.vocabulary import roots
+from outlast.crew.extractive.answer_form import answer_form_score
+from outlast.crew.extractive.match_context import (
+    MatchLocation,
+    PassageContext,
+    SentenceRange,
+)
+from outlast.crew.extractive.questions import ControlRequest, QueryTerm
+from outlast.crew.extractive.vocabulary import normalized_stems
 from outlast.crew.library.search import Hit
-from outlast.crew.library.sentences import Span
+from outlast.crew.library.sentences import TextSpan
 
 # The share of the question's weight that the best quotation must have with its context.
 # Higher refuses more questions that have an answer, lower finds an answer to more that
@@ -42,7 +46,7 @@ WORTH_AGAIN = 0.9
 
 
 @dataclass(frozen=True)
-class Finding:
+class ExtractedQuote:
     """
     A quotation: whole sentences of a document, word for word, from *line* on.
     """
@@ -62,17 +66,17 @@ class Evidence:
 
     answered: bool
     coverage: float
-    findings: tuple[Finding, ...]
+    findings: tuple[ExtractedQuote, ...]
     missing: tuple[str, ...]  # terms that the best passage does not hold
 
 
 @dataclass(frozen=True)
-class Weighed:
+class WeightedTerm:
     """
     A term of the question, with its weight and whether the library knows it at all.
     """
 
-    term: Term
+    term: QueryTerm
     weight: float
     known: bool
 
@@ -84,10 +88,10 @@ class Candidate:
     """
 
     hit: Hit
-    span: Span
+    span: TextSpan
     coverage: float
     score: float
-    missing: tuple[Weighed, ...]
+    missing: tuple[WeightedTerm, ...]
 
     @property
     def text(self) -> str:
@@ -95,12 +99,12 @@ class Candidate:
 
 
 def extract(
-    question: Question, terms: Sequence[Weighed], hits: Sequence[Hit]
+    question: ControlRequest, terms: Sequence[WeightedTerm], hits: Sequence[Hit]
 ) -> Evidence:
     """
     Choose what answers *question* from *hits*, best first.
     """
-    judged = [each for hit in hits for each in _judge(question, terms, hit, hits[0])]
+    judged = [each for hit in hits for each in _scored(question, terms, hit, hits[0])]
     judged.sort(key=lambda each: -each.score)
     if not judged:
         return Evidence(False, 0.0, (), tuple(each.term.text for each in terms))
@@ -108,34 +112,36 @@ def extract(
     answered = top.coverage >= ENOUGH and not any(map(_is_decisive, top.missing))
     chosen = _chosen(judged) if answered else []
     missing = tuple(each.term.text for each in top.missing)
-    return Evidence(answered, top.coverage, tuple(map(_finding, chosen)), missing)
+    return Evidence(answered, top.coverage, tuple(map(_extracted, chosen)), missing)
 
 
-def _is_decisive(missing: Weighed) -> bool:
+def _is_decisive(missing: WeightedTerm) -> bool:
     """
     Tell a name or identifier that no document has: nothing is said about it.
     """
     return missing.term.strict and not missing.known
 
 
-def _judge(
-    question: Question, terms: Sequence[Weighed], hit: Hit, best: Hit
+def _scored(
+    question: ControlRequest, terms: Sequence[WeightedTerm], hit: Hit, best: Hit
 ) -> Iterator[Candidate]:
     """
     Judge every run of sentences of *hit*; *best* is the first hit.
     """
-    context = Context.of(hit)
+    context = PassageContext.of(hit)
     held = [context.holding(each.term) for each in terms]
     rank = RANK * hit.score / (best.score or 1.0)
     for first, last in context.runs(MOST_SENTENCES, LONGEST):
         core = max(range(first, last + 1), key=lambda at: _weight(terms, held, at))
-        run = Run(first, last, core)
+        run = SentenceRange(first, last, core)
         places = [
             context.place(each.term, at, run)
             for each, at in zip(terms, held, strict=True)
         ]
-        span = Span(context.spans[first].start, context.spans[last].end)
-        form = fitness(question, context, run, hit.text[span.start : span.end])
+        span = TextSpan(context.spans[first].start, context.spans[last].end)
+        form = answer_form_score(
+            question, context, run, hit.text[span.start : span.end]
+        )
         near = CLOSENESS * context.closeness(question.terms, core)
         longer = LENGTHENING * (last - first)
         score = _likeness(terms, places) + rank + form + near - longer
@@ -143,18 +149,20 @@ def _judge(
         yield Candidate(hit, span, _coverage(terms, places), score, tuple(missing))
 
 
-def _weight(terms: Sequence[Weighed], held: Sequence[frozenset[int]], at: int) -> float:
+def _weight(
+    terms: Sequence[WeightedTerm], held: Sequence[frozenset[int]], at: int
+) -> float:
     pairs = zip(terms, held, strict=True)
     return sum(each.weight for each, sentences in pairs if at in sentences)
 
 
-def _likeness(terms: Sequence[Weighed], places: Sequence[Place]) -> float:
+def _likeness(terms: Sequence[WeightedTerm], places: Sequence[MatchLocation]) -> float:
     pairs = list(zip(terms, places, strict=True))
     total = sum(each.weight for each in terms) or 1.0
     return sum(each.weight * place.likeness for each, place in pairs) / total
 
 
-def _coverage(terms: Sequence[Weighed], places: Sequence[Place]) -> float:
+def _coverage(terms: Sequence[WeightedTerm], places: Sequence[MatchLocation]) -> float:
     """
     The share of the question's weight; a name weighs more when it is away.
     """
@@ -189,10 +197,12 @@ def _alike(one: Candidate, other: Candidate) -> bool:
         )
         if overlap > 0:
             return True
-    first, second = set(roots(one.text)), set(roots(other.text))
+    first, second = set(normalized_stems(one.text)), set(normalized_stems(other.text))
     return len(first & second) > 0.8 * min(len(first), len(second))
 
 
-def _finding(each: Candidate) -> Finding:
+def _extracted(each: Candidate) -> ExtractedQuote:
     line = each.hit.passage.line_of(each.span.start)
-    return Finding(each.hit.document, line, each.text, each.hit.title, each.score)
+    return ExtractedQuote(
+        each.hit.document, line, each.text, each.hit.title, each.score
+    )

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
 
-from outlast.crew.extractive.questions import Term
-from outlast.crew.extractive.vocabulary import roots
+from outlast.crew.extractive.questions import QueryTerm
+from outlast.crew.extractive.vocabulary import normalized_stems
 from outlast.crew.library.search import Hit
-from outlast.crew.library.sentences import Span, blocks, sentences
+from outlast.crew.library.sentences import TextSpan, blocks, sentences
 
 # How many sentences before and after a quotation are near it.
-AROUND = 2
+CONTEXT_SENTENCES = 2
 # How many words apart two words of a question stand close together.
-CLOSE = 3
+CLOSE_WORDS = 3
 
 
-class Place(Enum):
+class MatchLocation(Enum):
     """
     A place, with what a word there counts: for likeness, which chooses among
     quotations, and for coverage, which decides whether there is an answer at all.
@@ -31,7 +31,7 @@ class Place(Enum):
     NEAR = 0.5, 0.75
     TITLE = 0.45, 0.7
     PASSAGE = 0.25, 0.5
-    NOWHERE = 0.0, 0.0
+    UNMATCHED = 0.0, 0.0
 
     @property
     def likeness(self) -> float:
@@ -43,7 +43,7 @@ class Place(Enum):
 
 
 @dataclass(frozen=True)
-class Run:
+class SentenceRange:
     """
     A quotation: the sentences *first* to *last*, of which *core* answers best.
     """
@@ -54,12 +54,12 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Context:
+class PassageContext:
     """
     A passage's sentences and the stems of what stands in and above them.
     """
 
-    spans: tuple[Span, ...]
+    spans: tuple[TextSpan, ...]
     stems: tuple[tuple[str, ...], ...]
     heading: tuple[str, ...]
     topics: tuple[tuple[str, ...], ...]  # the words of each heading and the title
@@ -67,17 +67,19 @@ class Context:
     ends: frozenset[int]  # where blocks end: no quotation goes on past one
 
     @classmethod
-    def of(cls, hit: Hit) -> "Context":
+    def of(cls, hit: Hit) -> "PassageContext":
         """
         Take the passage of *hit* apart.
         """
         spans = tuple(sentences(hit.text))
         return cls(
             spans=spans,
-            stems=tuple(tuple(roots(hit.text[start:end])) for start, end in spans),
-            heading=tuple(roots(hit.heading)),
+            stems=tuple(
+                tuple(normalized_stems(hit.text[start:end])) for start, end in spans
+            ),
+            heading=tuple(normalized_stems(hit.heading)),
             topics=tuple(map(_words, (*hit.heading.split(" > "), hit.title))),
-            title=tuple(roots(f"{hit.document} {hit.title}")),
+            title=tuple(normalized_stems(f"{hit.document} {hit.title}")),
             ends=frozenset(block.end for block in blocks(hit.text)),
         )
 
@@ -95,32 +97,37 @@ class Context:
                     break
                 yield first, last
 
-    def holding(self, term: Term) -> frozenset[int]:
+    def holding(self, term: QueryTerm) -> frozenset[int]:
         """
         The sentences that hold *term*.
         """
         found = (at for at, stems in enumerate(self.stems) if positions(stems, term))
         return frozenset(found)
 
-    def place(self, term: Term, held: frozenset[int], run: Run) -> Place:
+    def place(
+        self, term: QueryTerm, held: frozenset[int], run: SentenceRange
+    ) -> MatchLocation:
         """
         The best place of *term* for *run*, when the sentences *held* hold it.
         """
         if self.is_about(term):
-            return Place.TOPIC
+            return MatchLocation.TOPIC
         if run.core in held:
-            return Place.SENTENCE
+            return MatchLocation.SENTENCE
         if positions(self.heading, term):
-            return Place.HEADING
+            return MatchLocation.HEADING
         if any(run.first <= at <= run.last for at in held):
-            return Place.QUOTATION
-        if any(run.first - AROUND <= at <= run.last + AROUND for at in held):
-            return Place.NEAR
+            return MatchLocation.QUOTATION
+        if any(
+            run.first - CONTEXT_SENTENCES <= at <= run.last + CONTEXT_SENTENCES
+            for at in held
+        ):
+            return MatchLocation.NEAR
         if positions(self.title, term):
-            return Place.TITLE
-        return Place.PASSAGE if held else Place.NOWHERE
+            return MatchLocation.TITLE
+        return MatchLocation.PASSAGE if held else MatchLocation.UNMATCHED
 
-    def is_about(self, term: Term) -> bool:
+    def is_about(self, term: QueryTerm) -> bool:
         """
         Whether *term* is half or more of what a heading or the title says.
         """
@@ -129,14 +136,15 @@ class Context:
             size * len(positions(t, term)) >= max(len(t), 1) for t in self.topics
         )
 
-    def closeness(self, terms: Sequence[Term], at: int) -> float:
+    def closeness(self, terms: Sequence[QueryTerm], at: int) -> float:
         """
         The share of neighbours in the question that are close in the sentence *at*.
         """
         found = [positions(self.stems[at], term) for term in terms]
         pairs = list(pairwise(found))
         close = sum(
-            any(abs(a - b) <= CLOSE for a in one for b in other) for one, other in pairs
+            any(abs(a - b) <= CLOSE_WORDS for a in one for b in other)
+            for one, other in pairs
         )
         return close / len(pairs) if pairs else 0.0
 
@@ -145,10 +153,10 @@ def _words(heading: str) -> tuple[str, ...]:
     """
     The words of *heading* without its numbering.
     """
-    return tuple(root for root in roots(heading) if not root.isdigit())
+    return tuple(root for root in normalized_stems(heading) if not root.isdigit())
 
 
-def positions(stems: Sequence[str], term: Term) -> list[int]:
+def positions(stems: Sequence[str], term: QueryTerm) -> list[int]:
     """
     Where *stems* hold a phrase of *term*.
     """

@@ -6,38 +6,38 @@ When in doubt a question stays whole: a part without its other half finds nothin
 
 import re
 
-from outlast.crew.crew_models import Part
-from outlast.crew.extractive.questions import Term, ask
+from outlast.crew.crew_models import SubQuestion
+from outlast.crew.extractive.questions import QueryTerm, parse_question
 
-MOST_PARTS = 4
+MAX_SUB_QUESTIONS = 4
 
-_SENTENCE = re.compile(r"(?<=[?!.;])\s+(?=\S)")
-_ASKING = r"(?:what|which|who|whom|whose|when|where|why|how)\b"
+_CLAUSE_BREAK = re.compile(r"(?<=[?!.;])\s+(?=\S)")
+_QUESTION_WORD = r"(?:what|which|who|whom|whose|when|where|why|how)\b"
 _SUBJECT = r"(?:i|we|you|he|she|it|they|the|a|an|there|this|that|these|those|my|our)\b"
 _AUXILIARY = rf"(?:is|are|was|were|do|does|did|can|may|must|should|will) {_SUBJECT}"
 _PREPOSITION = r"(?:(?:at|by|for|from|in|of|on|to|with|within|until|since) )?"
 _JOINT = re.compile(
-    rf",?\s+(?:and|or|but)(?: also)?\s+(?={_PREPOSITION}{_ASKING}|{_AUXILIARY})"
-    rf"|;\s*(?={_ASKING})",
+    rf",?\s+(?:and|or|but)(?: also)?\s+(?={_PREPOSITION}{_QUESTION_WORD}|{_AUXILIARY})"
+    rf"|;\s*(?={_QUESTION_WORD})",
     re.IGNORECASE,
 )
-_QUESTION = re.compile(rf"{_PREPOSITION}{_ASKING}|{_AUXILIARY}", re.IGNORECASE)
+_QUESTION = re.compile(rf"{_PREPOSITION}{_QUESTION_WORD}|{_AUXILIARY}", re.IGNORECASE)
 _POINTING = re.compile(
     r"\b(?:it|its|they|them|their|theirs|he|him|his|she|her|hers|this|these|those)\b",
     re.IGNORECASE,
 )
 
 
-def split(question: str) -> list[Part]:
+def split_question(question: str) -> list[SubQuestion]:
     """
-    The parts of *question*, in order: at least one, at most MOST_PARTS.
+    The parts of *question*, in order: at least one, at most MAX_SUB_QUESTIONS.
     """
     whole = " ".join(question.split())
     texts = [text for sentence in _sentences(whole) for text in _clauses(sentence)]
     texts = list(dict.fromkeys(texts))
-    if not 1 < len(texts) <= MOST_PARTS:
-        return [Part(question=whole)]
-    return [_part(text, texts[:at]) for at, text in enumerate(texts)]
+    if not 1 < len(texts) <= MAX_SUB_QUESTIONS:
+        return [SubQuestion(question=whole)]
+    return [_sub_question(text, texts[:at]) for at, text in enumerate(texts)]
 
 
 def _sentences(whole: str) -> list[str]:
@@ -46,7 +46,7 @@ def _sentences(whole: str) -> list[str]:
     """
     found: list[str] = []
     told = ""
-    for sentence in _SENTENCE.split(whole):
+    for sentence in _CLAUSE_BREAK.split(whole):
         told = f"{told} {sentence}".strip()
         if sentence.endswith("?"):
             found.append(told)
@@ -71,20 +71,20 @@ def _question(clause: str) -> str:
 
 
 def _asks(clause: str) -> bool:
-    return bool(ask(clause).terms) and bool(_QUESTION.search(clause))
+    return bool(parse_question(clause).terms) and bool(_QUESTION.search(clause))
 
 
-def _part(text: str, before: list[str]) -> Part:
+def _sub_question(text: str, before: list[str]) -> SubQuestion:
     """
     *text*, with the subjects of the parts *before* it if it goes without its own.
     """
-    own = ask(text).terms
+    own = parse_question(text).terms
     if not before or not (_POINTING.search(text) or len(own) < 2):
-        return Part(question=text)
-    subjects = [term for each in before for term in ask(each).terms]
+        return SubQuestion(question=text)
+    subjects = [term for each in before for term in parse_question(each).terms]
     context = " ".join(term.text for term in subjects if _is_subject(term, own))
-    return Part(question=text, context=context)
+    return SubQuestion(question=text, context=context)
 
 
-def _is_subject(term: Term, own: tuple[Term, ...]) -> bool:
+def _is_subject(term: QueryTerm, own: tuple[QueryTerm, ...]) -> bool:
     return not term.light and term not in own

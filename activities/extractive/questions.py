@@ -10,28 +10,28 @@ from functools import cached_property
 from itertools import pairwise
 from math import log
 
-from outlast.crew.extractive.answer_types import DEFINITION, KINDS, Kind
+from outlast.crew.extractive.answer_types import ANSWER_TYPES, DEFINITION, AnswerType
 from outlast.crew.extractive.vocabulary import (
     LIGHT_STEMS,
     PARTICLES,
     STOP_WORDS,
-    roots,
+    normalized_stems,
     spellings,
 )
 from outlast.crew.library.terms import words
 
 # What a light word weighs of its rarity.
-LIGHT = 0.4
+LIGHT_SHARE = 0.4
 
 # What a word weighs that only another part of the question uses.
-CONTEXT = 0.5
+CONTEXT_SHARE = 0.5
 
 _TOKEN = re.compile(r"[^\s\"“”«»(){}\[\],;:!?]+")
 _POSSESSIVE = re.compile(r"['’]s?$")
 
 
 @dataclass(frozen=True)
-class Term:
+class QueryTerm:
     """
     A word or compound of a question, and every phrase that says the same.
 
@@ -45,7 +45,9 @@ class Term:
 
     @cached_property
     def stems(self) -> tuple[tuple[str, ...], ...]:
-        return tuple(dict.fromkeys(tuple(roots(phrase)) for phrase in self.phrases))
+        return tuple(
+            dict.fromkeys(tuple(normalized_stems(phrase)) for phrase in self.phrases)
+        )
 
     @property
     def light(self) -> bool:
@@ -60,24 +62,24 @@ class Term:
         """
         rarest = log(1 + (total + 0.5) / 0.5)
         rarity = log(1 + (total - passages + 0.5) / (passages + 0.5)) / rarest
-        return self.share * rarity * (LIGHT if self.light else 1.0)
+        return self.share * rarity * (LIGHT_SHARE if self.light else 1.0)
 
 
 @dataclass(frozen=True)
-class Question:
+class ControlRequest:
     """
     A question, taken apart.
     """
 
     text: str
-    terms: tuple[Term, ...]
-    kinds: tuple[Kind, ...]
+    terms: tuple[QueryTerm, ...]
+    kinds: tuple[AnswerType, ...]
     pairs: tuple[str, ...]  # words that stand side by side in it
-    counted: Term | None  # what it asks the number of
+    counted: QueryTerm | None  # what it asks the number of
     defines: bool  # asks what something is or does
 
 
-def ask(text: str, context: str = "") -> Question:
+def parse_question(text: str, context: str = "") -> ControlRequest:
     """
     Take a question apart; *context* are words that it leaves to its other parts.
     """
@@ -85,11 +87,13 @@ def ask(text: str, context: str = "") -> Question:
     own = list(_terms(text))
     known = {term.stems[0] for term in own}
     around = [term for term in _terms(context) if term.stems[0] not in known]
-    lent = [replace(term, strict=False, share=CONTEXT) for term in around]
-    return Question(
+    context_terms = [
+        replace(term, strict=False, share=CONTEXT_SHARE) for term in around
+    ]
+    return ControlRequest(
         text=text,
-        terms=(*own, *lent),
-        kinds=tuple(kind for kind in KINDS if kind.asked.search(asked)),
+        terms=(*own, *context_terms),
+        kinds=tuple(kind for kind in ANSWER_TYPES if kind.asked.search(asked)),
         pairs=tuple(_pairs(words(text))),
         counted=_counted(asked, own),
         defines=bool(DEFINITION.search(asked)),
@@ -102,12 +106,12 @@ def _pairs(found: Sequence[str]) -> Iterator[str]:
             yield f"{first} {second}"
 
 
-def _counted(asked: str, terms: list[Term]) -> Term | None:
+def _counted(asked: str, terms: list[QueryTerm]) -> QueryTerm | None:
     after = asked.partition("how many ")[2].split()
     return next((term for word in after for term in terms if term.text == word), None)
 
 
-def _terms(text: str) -> Iterator[Term]:
+def _terms(text: str) -> Iterator[QueryTerm]:
     tokens = [_POSSESSIVE.sub("", found) for found in _TOKEN.findall(text)]
     tokens = [token.strip("'’.-_/") for token in tokens]
     capitals = sum(token[:1].isupper() for token in tokens)
@@ -121,18 +125,20 @@ def _terms(text: str) -> Iterator[Term]:
                 yield term
 
 
-def _term(token: str, beside: tuple[str, str], names: Container[str]) -> Iterator[Term]:
+def _term(
+    token: str, beside: tuple[str, str], names: Container[str]
+) -> Iterator[QueryTerm]:
     parts = words(token)
     if len(parts) > 1 and "/" in token:
         for part in parts:
             yield from _term(part, ("", ""), ())
     elif len(parts) > 1:
         strict = bool(re.search(r"[_.\d]", token))
-        yield Term(token, (" ".join(parts), "".join(parts)), strict)
+        yield QueryTerm(token, (" ".join(parts), "".join(parts)), strict)
     elif parts and parts[0] not in STOP_WORDS:
         phrases = (*spellings(parts[0]), *_joined(parts[0], *beside))
         strict = _is_code(token) or (token in names and token[:1].isupper())
-        yield Term(token, tuple(dict.fromkeys(phrases)), strict)
+        yield QueryTerm(token, tuple(dict.fromkeys(phrases)), strict)
 
 
 def _joined(word: str, before: str, after: str) -> Iterator[str]:

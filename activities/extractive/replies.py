@@ -4,28 +4,32 @@ From a ticket to a reply. Pure.
 
 import re
 
-from outlast.crew.crew_models import Paragraph, Part, Research, compose
-from outlast.crew.extractive.question_splitting import split
+from outlast.crew.crew_models import Paragraph, Research, SubQuestion, compose
+from outlast.crew.extractive.question_splitting import split_question
 
-_SENTENCE = re.compile(r"(?<=[?!.])\s+")
+_SENTENCE_BREAK = re.compile(r"(?<=[?!.])\s+")
 _GREETING = re.compile(
     r"^(?:hi|hello|dear [\w ]+|good (?:morning|day|evening))[,!:]?\s+", re.IGNORECASE
 )
 _HEAD = re.compile(r"^(?P<name>[A-Z][a-z]+): *(?P<value>.*)$")
 
-GREETING = "Hello {name},"
-CLOSING = "If this does not settle it, answer this mail and a person will read it."
+REPLY_GREETING = "Hello {name},"
+REPLY_CLOSING = (
+    "If this does not settle it, answer this mail and a person will read it."
+)
 
 
-def questions(text: str) -> list[Part]:
+def questions(text: str) -> list[SubQuestion]:
     """
     What a ticket asks: its questions, or its subject when it only tells.
     """
     heads, body = read(text)
     # What is told around a question is about the writer, not in the handbook.
-    asked = [each for each in _SENTENCE.split(" ".join(body.split())) if "?" in each]
+    asked = [
+        each for each in _SENTENCE_BREAK.split(" ".join(body.split())) if "?" in each
+    ]
     wanted = " ".join(_GREETING.sub("", each) for each in asked)
-    return split(wanted or heads.get("Subject", body))
+    return split_question(wanted or heads.get("Subject", body))
 
 
 def read(text: str) -> tuple[dict[str, str], str]:
@@ -51,5 +55,5 @@ def reply(text: str, found: list[Research]) -> str:
     ]
     answer, citations = compose(paragraphs)
     places = [f"[{at}] {each.place}" for at, each in enumerate(citations, 1)]
-    parts = [GREETING.format(name=name), answer, "\n".join(places), CLOSING]
+    parts = [REPLY_GREETING.format(name=name), answer, "\n".join(places), REPLY_CLOSING]
     return "\n\n".join(parts) + "\n"

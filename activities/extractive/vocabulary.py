@@ -5,7 +5,7 @@ same. Other languages are searched by their words alone.
 
 from outlast.crew.library.terms import stem, words
 
-_STOP = """
+_STOP_WORD_LIST = """
 a about after again all also am among an and another any anybody anyone are as at be
 because been before being between both but by can cannot could describe did do does
 doing done down during each either else every explain find for from further get gets
@@ -18,7 +18,7 @@ theirs them then there these they thing this those through to too toward under u
 upon us use used uses using ve very via was way we were what whatever when where whether
 which while who whom whose why will with within without would yes yet you your yours
 """
-STOP_WORDS = frozenset(_STOP.split())
+STOP_WORDS = frozenset(_STOP_WORD_LIST.split())
 
 # Words that questions are made of. Documents say the same in other words, so that one
 # of them missing says little.
@@ -66,7 +66,7 @@ _FIRST = {each: stem(family[0]) for each, family in _FAMILY.items()}
 PARTICLES = ("back", "down", "in", "off", "out", "over", "up")
 
 
-def roots(text: str) -> list[str]:
+def normalized_stems(text: str) -> list[str]:
     """
     The words of *text* by what they have in common: "kept" and "keeps", "2" and "two".
     """

@@ -8,7 +8,7 @@ included: what lay inside when it was found may be a link to elsewhere by now.
 from pathlib import Path
 
 from outlast import on_worker_start
-from outlast.contracts.errors import OutsideError
+from outlast.contracts.errors import OutsideFolderError
 from outlast.crew.settings import settings
 from outlast.store.output_roots import inside
 
@@ -23,18 +23,18 @@ def documents_root() -> Path | None:
     return None if root is None else root.absolute()
 
 
-def within(named: Path) -> Path:
+def resolve_within(named: Path) -> Path:
     """
     Resolve the file or folder *named* by a mission, from the root if it is relative.
 
-    :raises OutsideError: when it leads outside, whichever way.
+    :raises OutsideFolderError: when it leads outside, whichever way.
     """
     root = documents_root.value if documents_root.opened else None
     if root is None:
         return named
     found = inside(named, [root])
     if found is None:
-        raise OutsideError(
+        raise OutsideFolderError(
             f"{named} is outside OUTLAST_DOCUMENTS_ROOT, {root}: missions may have "
             "no other documents read here; name a folder below it"
         )

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from outlast.crew.library.documents_root import within
+from outlast.crew.library.documents_root import resolve_within
 from outlast.crew.library.parsing import SUFFIXES
 
 
 @dataclass(frozen=True)
-class Listed:
+class ScannedFile:
     """
     A file as it lies in the folder; *path* is below it, with "/".
     """
@@ -27,34 +27,34 @@ class Listed:
     problem: str | None = None  # why it cannot even be opened
 
 
-def scan(folder: Path) -> list[Listed]:
+def scan(folder: Path) -> list[ScannedFile]:
     """
     List the documents below *folder* by path.
 
     :raises OSError: when the folder itself cannot be read.
-    :raises OutsideError: when missions may not read it here.
+    :raises OutsideFolderError: when missions may not read it here.
     """
-    root = within(folder).resolve(strict=True)
+    root = resolve_within(folder).resolve(strict=True)
     with os.scandir(root):
         pass  # A folder that cannot be read must not look like an empty one.
     return sorted(_documents(root), key=lambda each: each.path)
 
 
-def look(folder: Path, path: str) -> Listed:
+def stat_document(folder: Path, path: str) -> ScannedFile:
     """
     Look at the one document at *path* below *folder*.
 
-    :raises OutsideError: when missions may not read that folder here.
+    :raises OutsideFolderError: when missions may not read that folder here.
     """
-    root = within(folder).resolve()
+    root = resolve_within(folder).resolve()
     file = root / path
     if not Path(os.path.realpath(file)).is_relative_to(root):
         # A link since it was listed, or a path that nobody has listed.
-        return Listed(path, file, 0, 0, "leads outside its folder")
+        return ScannedFile(path, file, 0, 0, "leads outside its folder")
     return _listed(root, file)
 
 
-def _documents(root: Path) -> Iterator[Listed]:
+def _documents(root: Path) -> Iterator[ScannedFile]:
     """
     Walk over *root*, each real folder once: links may lead in a circle.
     """
@@ -67,7 +67,7 @@ def _documents(root: Path) -> Iterator[Listed]:
             yield _locked(root, folder, error)
             continue
         for entry in entries:
-            if not _is_ours(root, entry):
+            if not _is_own_file(root, entry):
                 continue
             if entry.is_dir() and (real := entry.resolve()) not in seen:
                 seen.add(real)
@@ -76,24 +76,24 @@ def _documents(root: Path) -> Iterator[Listed]:
                 yield _listed(root, entry)
 
 
-def _is_ours(root: Path, entry: Path) -> bool:
+def _is_own_file(root: Path, entry: Path) -> bool:
     if entry.name.startswith("."):
         return False
     return not entry.is_symlink() or entry.resolve().is_relative_to(root)
 
 
-def _listed(root: Path, file: Path) -> Listed:
+def _listed(root: Path, file: Path) -> ScannedFile:
     path, problem = _name(root, file)
     try:
         found = file.stat()
     except OSError as error:
         return _locked(root, file, error)
-    return Listed(path, file, found.st_size, found.st_mtime_ns, problem)
+    return ScannedFile(path, file, found.st_size, found.st_mtime_ns, problem)
 
 
-def _locked(root: Path, file: Path, error: OSError) -> Listed:
+def _locked(root: Path, file: Path, error: OSError) -> ScannedFile:
     path, _ = _name(root, file)
-    return Listed(path, file, 0, 0, f"cannot be opened: {error.strerror or error}")
+    return ScannedFile(path, file, 0, 0, f"cannot be opened: {error.strerror or error}")
 
 
 def _name(root: Path, file: Path) -> tuple[str, str | None]:

@@ -19,7 +19,7 @@ from outlast.crew.library.terms import stem, stems
 # what its passage is about, so a match there is worth several in the text.
 TITLE, HEADING, TEXT = 2.0, 3.0, 1.0
 
-Phrase = Sequence[str]  # folded words that stand side by side
+SearchPhrase = Sequence[str]  # folded words that stand side by side
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class FullText(Protocol):
         self,
         connection: sa.Connection,
         library: str,
-        phrases: Sequence[Phrase],
+        phrases: Sequence[SearchPhrase],
         limit: int,
     ) -> dict[int, float]:
         """
@@ -57,7 +57,7 @@ class FullText(Protocol):
         """
 
     def count(
-        self, connection: sa.Connection, library: str, phrases: Sequence[Phrase]
+        self, connection: sa.Connection, library: str, phrases: Sequence[SearchPhrase]
     ) -> int:
         """
         Count the passages that hold any of *phrases*.
@@ -106,7 +106,7 @@ class Fts5:
         self,
         connection: sa.Connection,
         library: str,
-        phrases: Sequence[Phrase],
+        phrases: Sequence[SearchPhrase],
         limit: int,
     ) -> dict[int, float]:
         asked = {"query": self._query(library, phrases), "limit": limit}
@@ -115,12 +115,12 @@ class Fts5:
         return {number: -score for number, score in found}
 
     def count(
-        self, connection: sa.Connection, library: str, phrases: Sequence[Phrase]
+        self, connection: sa.Connection, library: str, phrases: Sequence[SearchPhrase]
     ) -> int:
         query = self._query(library, phrases)
         return int(connection.scalar(self.COUNT, {"query": query}) or 0)
 
-    def _query(self, library: str, phrases: Sequence[Phrase]) -> str:
+    def _query(self, library: str, phrases: Sequence[SearchPhrase]) -> str:
         """
         Ask for any of *phrases*; whatever a user typed is quoted, so only words.
         """
@@ -132,7 +132,7 @@ class Fts5:
 K1, B = 1.2, 0.75
 LEAST_IDF = 1e-6
 # Of PostgreSQL's matches so many are scored, the likeliest by its own rank.
-CANDIDATES = 500
+MAX_CANDIDATES = 500
 # A tsvector has no higher position.
 LAST_POSITION = 16_383
 
@@ -167,11 +167,11 @@ class TsVector:
         self,
         connection: sa.Connection,
         library: str,
-        phrases: Sequence[Phrase],
+        phrases: Sequence[SearchPhrase],
         limit: int,
     ) -> dict[int, float]:
         stemmed = [[stem(word) for word in phrase] for phrase in phrases]
-        asked = {"library": library, "query": _any(stemmed), "limit": CANDIDATES}
+        asked = {"library": library, "query": _any(stemmed), "limit": MAX_CANDIDATES}
         rows = connection.execute(self.BEST, asked).all()
         if not rows:
             return {}
@@ -184,7 +184,7 @@ class TsVector:
         return {number: scores[number] for number in best}
 
     def count(
-        self, connection: sa.Connection, library: str, phrases: Sequence[Phrase]
+        self, connection: sa.Connection, library: str, phrases: Sequence[SearchPhrase]
     ) -> int:
         stemmed = [[stem(word) for word in phrase] for phrase in phrases]
         query = sa.text("SELECT" + self.HOLDING.format("any"))
@@ -192,7 +192,7 @@ class TsVector:
         return int(connection.scalar(query, asked) or 0)
 
     def _holding(
-        self, connection: sa.Connection, library: str, phrases: Sequence[Phrase]
+        self, connection: sa.Connection, library: str, phrases: Sequence[SearchPhrase]
     ) -> list[int]:
         """
         Count, for each of *phrases*, the passages that hold it.
@@ -230,7 +230,7 @@ def _vector(columns: Iterable[list[str]]) -> str:
     return " ".join(parts)
 
 
-def _any(phrases: Sequence[Phrase]) -> str:
+def _any(phrases: Sequence[SearchPhrase]) -> str:
     """
     Write a tsquery for any of *phrases*; words are letters and digits only.
     """

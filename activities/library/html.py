@@ -108,14 +108,14 @@ class _Page:
         if tag == "tr" and next(element.iter(*_LAYOUT), None) is None:
             self.cells = []
         self.terms += tag == "dl"
-        self.say(element.text)
+        self.add_text(element.text)
 
     def end(self, element: etree._Element, skipped: bool) -> None:
         if element.tag in _BLOCKS and not skipped:
             self.finish(element.tag)
-        self.say(element.tail)
+        self.add_text(element.tail)
 
-    def say(self, text: str | None) -> None:
+    def add_text(self, text: str | None) -> None:
         """
         Add *text* to the block under way.
         """
@@ -162,7 +162,7 @@ class _Page:
         if not words:
             return
         outer, above = (self.outline.above or [(0, "")])[-1]
-        if outer == level >= _TERM_LEVEL and not self.outline.begun:
+        if outer == level >= _TERM_LEVEL and not self.outline.has_text:
             words = f"{above}, {words}"  # two terms share what is said of them
         self.outline.enter(level, words)
 

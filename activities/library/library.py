@@ -15,8 +15,8 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from outlast.crew.library import parsing
-from outlast.crew.library.documents_root import within
-from outlast.crew.library.folder import Listed, scan
+from outlast.crew.library.documents_root import resolve_within
+from outlast.crew.library.folder import ScannedFile, scan
 from outlast.crew.library.fulltext import Indexed, forget_document, index_of
 from outlast.crew.library.passages import Parsed, Passage, UnreadableDocumentError
 from outlast.crew.library.tables import documents, passages, reading, writing
@@ -24,15 +24,15 @@ from outlast.store.database import Store
 from outlast.store.upsert import upsert
 
 # Raised whenever the same file would give other passages: libraries are built anew.
-FORMAT = 1
+LIBRARY_FORMAT = 1
 
 # What one batch reads. A killed librarian reads at most this much again.
-BATCH_FILES = 64
-BATCH_BYTES = 4 * 1024 * 1024
+STEP_FILES = 64
+STEP_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Known:
+class IndexedFile:
     """
     What the index knows of a file.
     """
@@ -44,31 +44,31 @@ class Known:
     digest: str
 
 
-KnownFiles = Mapping[str, Known]  # by path
+IndexedFiles = Mapping[str, IndexedFile]  # by path
 
 
 @dataclass(frozen=True)
-class Entry:
+class ParsedDocument:
     """
     A file as it will stand in the index: parsed, or with the reason why not.
     """
 
     library: str
-    listed: Listed
+    listed: ScannedFile
     digest: str
     parsed: Parsed | None  # None: its content is as it was
     gap: str | None = None
 
 
 @dataclass(frozen=True)
-class Batch:
+class UpdateStep:
     """
     What one step of an update did, and how many files are still to be looked at.
     """
 
     indexed: int
     removed: int
-    left: int
+    remaining: int
 
 
 def library_id(tenant: str, folder: Path, *host: str) -> str:
@@ -76,14 +76,14 @@ def library_id(tenant: str, folder: Path, *host: str) -> str:
     The name of the index of *folder*: one word, the same on every run.
 
     :param host: whose folder it is, where others may have another one of that path.
-    :raises OutsideError: when missions may not read that folder here.
+    :raises OutsideFolderError: when missions may not read that folder here.
     """
-    parts = (str(FORMAT), tenant, str(within(folder).resolve()), *host)
+    parts = (str(LIBRARY_FORMAT), tenant, str(resolve_within(folder).resolve()), *host)
     digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape"))
     return "l" + digest.hexdigest()[:20]
 
 
-async def update(store: Store, library: str, folder: Path) -> AsyncIterator[Batch]:
+async def update(store: Store, library: str, folder: Path) -> AsyncIterator[UpdateStep]:
     """
     Bring *library* up to date with *folder*, one transaction for each batch.
 
@@ -91,14 +91,16 @@ async def update(store: Store, library: str, folder: Path) -> AsyncIterator[Batc
     """
     removed, changed = await compare(store, library, folder)
     left = len(changed)
-    yield Batch(0, removed, left)
+    yield UpdateStep(0, removed, left)
     for batch in _batches(changed):
         indexed = await put(store, library, batch)
         left -= len(batch)
-        yield Batch(indexed, 0, left)
+        yield UpdateStep(indexed, 0, left)
 
 
-async def compare(store: Store, library: str, folder: Path) -> tuple[int, list[Listed]]:
+async def compare(
+    store: Store, library: str, folder: Path
+) -> tuple[int, list[ScannedFile]]:
     """
     Remove from *library* what *folder* has no longer, and list what it has new or
     changed; returns how many were removed, and the list.
@@ -114,14 +116,14 @@ async def compare(store: Store, library: str, folder: Path) -> tuple[int, list[L
     return len(gone), changed
 
 
-def known_files(store: Store, library: str) -> KnownFiles:
+def known_files(store: Store, library: str) -> IndexedFiles:
     """
     Tell what the index knows of each file, by path.
     """
     return {each.path: each for each in _known(store, library)}
 
 
-async def put(store: Store, library: str, batch: list[Listed]) -> int:
+async def put(store: Store, library: str, batch: list[ScannedFile]) -> int:
     """
     Index *batch* in one transaction; returns how many of them were new.
     """
@@ -130,12 +132,12 @@ async def put(store: Store, library: str, batch: list[Listed]) -> int:
     return await store.run(write, store, entries)
 
 
-def leave_out(store: Store, library: str, listed: Listed, reason: str) -> None:
+def record_gap(store: Store, library: str, listed: ScannedFile, reason: str) -> None:
     """
     Note that a document cannot be read, so that nobody tries again until it changes.
     """
     empty = Parsed(listed.file.stem, [])
-    write(store, [Entry(library, listed, "", empty, reason)])
+    write(store, [ParsedDocument(library, listed, "", empty, reason)])
 
 
 def gaps(store: Store, library: str) -> list[tuple[str, str]]:
@@ -166,14 +168,14 @@ def forget(store: Store, library: str) -> None:
     _remove(store, [each.id for each in _known(store, library)])
 
 
-def _known(store: Store, library: str) -> list[Known]:
-    columns = (documents.c[name] for name in Known.__dataclass_fields__)
+def _known(store: Store, library: str) -> list[IndexedFile]:
+    columns = (documents.c[name] for name in IndexedFile.__dataclass_fields__)
     query = sa.select(*columns).where(documents.c.library == library)
     with reading(store) as connection:
-        return [Known(*row) for row in connection.execute(query)]
+        return [IndexedFile(*row) for row in connection.execute(query)]
 
 
-def _same(listed: Listed, known: Known | None) -> bool:
+def _same(listed: ScannedFile, known: IndexedFile | None) -> bool:
     """
     Tell by size and time, without reading it, that a file is as it was.
     """
@@ -182,11 +184,11 @@ def _same(listed: Listed, known: Known | None) -> bool:
     return (listed.size, listed.mtime_ns) == (known.size, known.mtime_ns)
 
 
-def _batches(listed: Iterable[Listed]) -> Iterator[list[Listed]]:
-    batch: list[Listed] = []
+def _batches(listed: Iterable[ScannedFile]) -> Iterator[list[ScannedFile]]:
+    batch: list[ScannedFile] = []
     size = 0
     for each in listed:
-        if batch and (len(batch) == BATCH_FILES or size + each.size > BATCH_BYTES):
+        if batch and (len(batch) == STEP_FILES or size + each.size > STEP_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(each)
@@ -195,11 +197,15 @@ def _batches(listed: Iterable[Listed]) -> Iterator[list[Listed]]:
         yield batch
 
 
-def _read(library: str, batch: list[Listed], known: KnownFiles) -> list[Entry]:
+def _read(
+    library: str, batch: list[ScannedFile], known: IndexedFiles
+) -> list[ParsedDocument]:
     return [read(library, each, known.get(each.path)) for each in batch]
 
 
-def read(library: str, listed: Listed, known: Known | None) -> Entry:
+def read(
+    library: str, listed: ScannedFile, known: IndexedFile | None
+) -> ParsedDocument:
     """
     Read and parse one file; a problem with it becomes its gap.
     """
@@ -210,14 +216,14 @@ def read(library: str, listed: Listed, known: Known | None) -> Entry:
         data = parsing.load(listed.file)
         digest = hashlib.sha256(data).hexdigest()
         if known is not None and known.digest == digest:
-            return Entry(library, listed, digest, None)
-        return Entry(library, listed, digest, parsing.parse(listed.file, data))
+            return ParsedDocument(library, listed, digest, None)
+        return ParsedDocument(library, listed, digest, parsing.parse(listed.file, data))
     except UnreadableDocumentError as error:
         empty = Parsed(listed.file.stem, [])
-        return Entry(library, listed, digest, empty, error.reason)
+        return ParsedDocument(library, listed, digest, empty, error.reason)
 
 
-def write(store: Store, entries: list[Entry]) -> int:
+def write(store: Store, entries: list[ParsedDocument]) -> int:
     """
     Put *entries* into the index in one transaction; how many of them were new.
     """
@@ -230,7 +236,7 @@ def write(store: Store, entries: list[Entry]) -> int:
     return sum(each.parsed is not None for each in entries)
 
 
-def _touch(connection: sa.Connection, entry: Entry) -> None:
+def _touch(connection: sa.Connection, entry: ParsedDocument) -> None:
     """
     Note the new time of a file whose content is as it was.
     """
@@ -239,7 +245,7 @@ def _touch(connection: sa.Connection, entry: Entry) -> None:
     connection.execute(row.values(times))
 
 
-def _replace(connection: sa.Connection, entry: Entry) -> None:
+def _replace(connection: sa.Connection, entry: ParsedDocument) -> None:
     """
     Put one document in the place of what the index had under its path.
     """
@@ -266,12 +272,12 @@ _PLACED = upsert(
 ).returning(documents.c.id)
 
 
-def _place(entry: Entry) -> tuple[sa.ColumnElement[bool], ...]:
+def _place(entry: ParsedDocument) -> tuple[sa.ColumnElement[bool], ...]:
     library = documents.c.library == entry.library
     return library, documents.c.path == entry.listed.path
 
 
-def _insert(connection: sa.Connection, document: int, entry: Entry) -> None:
+def _insert(connection: sa.Connection, document: int, entry: ParsedDocument) -> None:
     """
     Add the passages of *entry*: their rows, and their words for the search.
     """

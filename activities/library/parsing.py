@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from outlast.contracts.errors import OutsideError
-from outlast.crew.library.documents_root import within
+from outlast.contracts.errors import OutsideFolderError
+from outlast.crew.library.documents_root import resolve_within
 from outlast.crew.library.html import parse_html
 from outlast.crew.library.office import parse_docx, parse_pdf
 from outlast.crew.library.passages import Parsed, Passage, UnreadableDocumentError
@@ -19,12 +19,12 @@ from outlast.crew.library.plaintext import parse_markdown, parse_text
 __all__ = ["SUFFIXES", "Parsed", "Passage", "UnreadableDocumentError", "load", "parse"]
 
 # A larger file is no document that a person wrote.
-LARGEST_BYTES = 20 * 1024 * 1024
+MAX_DOCUMENT_BYTES = 20 * 1024 * 1024
 
 # With more control characters than this share, a file is no text.
 CONTROL_SHARE = 0.02
 
-TEXTS: dict[str, Callable[[str, str], Parsed]] = {
+TEXT_PARSERS: dict[str, Callable[[str, str], Parsed]] = {
     ".htm": parse_html,
     ".html": parse_html,
     ".markdown": parse_markdown,
@@ -32,13 +32,23 @@ TEXTS: dict[str, Callable[[str, str], Parsed]] = {
     ".txt": parse_text,
     ".xhtml": parse_html,
 }
-BINARIES: dict[str, Callable[[str, bytes], Parsed]] = {
+BINARY_PARSERS: dict[str, Callable[[str, bytes], Parsed]] = {
     ".docx": parse_docx,
     ".pdf": parse_pdf,
 }
 # Documents all the same: a folder's report must say that they were not read.
-FOREIGN = (".doc", ".epub", ".odp", ".ods", ".odt", ".ppt", ".pptx", ".rtf", ".xlsx")
-SUFFIXES = frozenset((*TEXTS, *BINARIES, *FOREIGN))
+UNSUPPORTED_SUFFIXES = (
+    ".doc",
+    ".epub",
+    ".odp",
+    ".ods",
+    ".odt",
+    ".ppt",
+    ".pptx",
+    ".rtf",
+    ".xlsx",
+)
+SUFFIXES = frozenset((*TEXT_PARSERS, *BINARY_PARSERS, *UNSUPPORTED_SUFFIXES))
 
 _CONTROL = re.compile(r"[\0-\x08\x0b\x0e-\x1f\x7f-\x9f]")
 _CHARSET = re.compile(rb"<meta[^>]{1,200}?charset=[\"']?([\w.:-]{1,40})", re.IGNORECASE)
@@ -52,12 +62,12 @@ def load(path: Path) -> bytes:
         what missions may read here.
     """
     try:
-        file = within(path)
-        if file.stat().st_size > LARGEST_BYTES:
-            megabytes = LARGEST_BYTES // (1024 * 1024)
+        file = resolve_within(path)
+        if file.stat().st_size > MAX_DOCUMENT_BYTES:
+            megabytes = MAX_DOCUMENT_BYTES // (1024 * 1024)
             raise UnreadableDocumentError(f"is larger than {megabytes} MB")
         return file.read_bytes()
-    except OutsideError:
+    except OutsideFolderError:
         raise UnreadableDocumentError("is outside OUTLAST_DOCUMENTS_ROOT") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -83,10 +93,10 @@ def parse(path: Path, data: bytes | None = None) -> Parsed:
 def _parse(suffix: str, name: str, data: bytes) -> Parsed:
     if not data.strip():
         raise UnreadableDocumentError("is empty")
-    if suffix in TEXTS:
-        return TEXTS[suffix](name, decoded(data))
-    if suffix in BINARIES:
-        return BINARIES[suffix](name, data)
+    if suffix in TEXT_PARSERS:
+        return TEXT_PARSERS[suffix](name, decoded(data))
+    if suffix in BINARY_PARSERS:
+        return BINARY_PARSERS[suffix](name, data)
     raise UnreadableDocumentError(f"is of a kind that cannot be read ({suffix})")
 
 

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from outlast.contracts.errors import OutlastError
-from outlast.crew.library.sentences import Span, blocks, sentences
+from outlast.crew.library.sentences import TextSpan, blocks, sentences
 
 # A shorter passage takes in what follows, so that a sentence keeps its context.
-SHORT = 400
+SHORT_PASSAGE = 400
 # A longer one would match questions with words that have nothing to do with each other.
-LONG = 1200
+LONG_PASSAGE = 1200
 # Items of this length, in characters, stay with what introduces them up to LONG.
-ITEM = 160
+ITEM_CHARS = 160
 # What is longer without a full stop is no sentence and is cut at a space.
 LONGEST_SENTENCE = 4000
 
@@ -83,7 +83,7 @@ class Section:
         """
         Cut the section into passages.
         """
-        for span in cut(self.text):
+        for span in split_passages(self.text):
             text = self.text[span.start : span.end]
             first = self.text.count("\n", 0, span.start)
             lines = self.lines[first : first + text.count("\n") + 1]
@@ -103,7 +103,7 @@ class Outline:
     _lines: list[int] = field(default_factory=list)
 
     @property
-    def begun(self) -> bool:
+    def has_text(self) -> bool:
         """
         Whether anything stands under the last heading yet.
         """
@@ -161,7 +161,7 @@ class Outline:
         return " > ".join(heading for _, heading in self.above)
 
 
-def flat(text: str) -> str:
+def collapse_whitespace(text: str) -> str:
     """
     *text* on one line, with single spaces.
     """
@@ -175,40 +175,42 @@ def parsed(title: str, sections: Iterable[Section]) -> Parsed:
     return Parsed(title, [part for each in sections for part in each.passages()])
 
 
-def cut(text: str) -> list[Span]:
+def split_passages(text: str) -> list[TextSpan]:
     """
     Cut *text* at the ends of its paragraphs, or of sentences where one is too long.
     """
-    found: list[Span] = []
+    found: list[TextSpan] = []
     for piece in _pieces(text):
         if found and _belongs(found[-1], piece):
-            found[-1] = Span(found[-1].start, piece.end)
+            found[-1] = TextSpan(found[-1].start, piece.end)
         else:
             found.append(piece)
     return found
 
 
-def _belongs(last: Span, piece: Span) -> bool:
-    small = last.end - last.start < SHORT or piece.end - piece.start < ITEM
-    return small and piece.end - last.start <= LONG
+def _belongs(last: TextSpan, piece: TextSpan) -> bool:
+    small = (
+        last.end - last.start < SHORT_PASSAGE or piece.end - piece.start < ITEM_CHARS
+    )
+    return small and piece.end - last.start <= LONG_PASSAGE
 
 
-def _pieces(text: str) -> Iterator[Span]:
+def _pieces(text: str) -> Iterator[TextSpan]:
     for block in blocks(text):
-        if block.end - block.start <= LONG:
+        if block.end - block.start <= LONG_PASSAGE:
             yield block
         else:
             inner = sentences(text[block.start : block.end])
             for span in inner:
-                whole = Span(block.start + span.start, block.start + span.end)
+                whole = TextSpan(block.start + span.start, block.start + span.end)
                 yield from _bounded(text, whole)
 
 
-def _bounded(text: str, span: Span) -> Iterator[Span]:
+def _bounded(text: str, span: TextSpan) -> Iterator[TextSpan]:
     start, end = span
     while end - start > LONGEST_SENTENCE:
         space = text.rfind(" ", start + 1, start + LONGEST_SENTENCE)
         stop = space if space > start else start + LONGEST_SENTENCE
-        yield Span(start, stop)
+        yield TextSpan(start, stop)
         start = stop
-    yield Span(start, end)
+    yield TextSpan(start, end)

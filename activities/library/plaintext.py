@@ -10,7 +10,7 @@ from outlast.crew.library.passages import Outline, Parsed, Section, parsed
 _FENCE = re.compile(r" {0,3}(```+|~~~+)")
 _HASHES = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$")
 _UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
-_MARKUP = re.compile(r"[*`]+|!?\[([^\]]*)\]\([^)]*\)")
+_INLINE_MARKUP = re.compile(r"[*`]+|!?\[([^\]]*)\]\([^)]*\)")
 _NUMBERED = re.compile(r"\d+(?:\.\d+)*\.?\s+[^\W\d_][^.!?;]*$")
 _FRONT_TITLE = re.compile(r"\A---\n(?:.*\n)*?title:[ \t]*[\"']?(.+?)[\"']?[ \t]*\n")
 
@@ -80,7 +80,7 @@ def _text_headings(lines: list[str]) -> Iterator[Heading]:
         words = line.strip()
         if level := _underlined(lines, at):
             yield level, words, at, at + 2
-        elif words and len(words) <= LONGEST_HEADING and _alone(lines, at):
+        elif words and len(words) <= LONGEST_HEADING and _is_separate(lines, at):
             if words.isupper() and len(words) > 3:
                 yield 1, words, at, at + 1
             elif _NUMBERED.match(words):
@@ -100,11 +100,11 @@ def _underlined(lines: list[str], at: int) -> int:
     return 1 if "=" in below else 2
 
 
-def _alone(lines: list[str], at: int) -> bool:
+def _is_separate(lines: list[str], at: int) -> bool:
     above = lines[at - 1].strip() if at else ""
     below = lines[at + 1].strip() if at + 1 < len(lines) else ""
     return not above and not below
 
 
 def _plain(heading: str) -> str:
-    return _MARKUP.sub(lambda found: found.group(1) or "", heading).strip()
+    return _INLINE_MARKUP.sub(lambda found: found.group(1) or "", heading).strip()

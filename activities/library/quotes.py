@@ -17,7 +17,7 @@ from outlast.store.database import Store
 
 
 @dataclass(frozen=True)
-class Place:
+class QuotePlace:
     """
     Where a document says something, in its own words.
     """
@@ -31,20 +31,22 @@ def holds(store: Store, library: str, document: str, line: int, quote: str) -> b
     """
     Whether *document* of *library* says *quote*, word for word, from *line* on.
     """
-    said = [each for each, _ in _said(store, library, document) if each.line <= line]
+    said = [
+        each for each, _ in _lines_of(store, library, document) if each.line <= line
+    ]
     return bool(quote.strip()) and any(each.holds(quote, line) for each in said)
 
 
-def find(store: Store, library: str, document: str, quote: str) -> Place | None:
+def find(store: Store, library: str, document: str, quote: str) -> QuotePlace | None:
     """
     Where *document* of *library* says *quote*, however its lines are broken there; None
     if it does not.
     """
     words = quote.split()
     wanted = re.compile(r"\s+".join(map(re.escape, words)))
-    for passage, title in _said(store, library, document) if words else ():
+    for passage, title in _lines_of(store, library, document) if words else ():
         if match := wanted.search(passage.text):
-            return Place(passage.line_of(match.start()), match[0], title)
+            return QuotePlace(passage.line_of(match.start()), match[0], title)
     return None
 
 
@@ -52,12 +54,12 @@ def around(store: Store, library: str, document: str, line: int) -> list[Passage
     """
     The passages of *document* of *library* at and after *line*, in order.
     """
-    said = [passage for passage, _ in _said(store, library, document)]
+    said = [passage for passage, _ in _lines_of(store, library, document)]
     before = [each.line for each in said if each.line <= line]
     return [each for each in said if each.line >= max(before, default=0)]
 
 
-def _said(store: Store, library: str, document: str) -> list[tuple[Passage, str]]:
+def _lines_of(store: Store, library: str, document: str) -> list[tuple[Passage, str]]:
     """
     The passages of *document*, in order, each with the document's title.
     """

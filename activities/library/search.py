@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from outlast.crew.library.fulltext import Phrase, index_of
+from outlast.crew.library.fulltext import SearchPhrase, index_of
 from outlast.crew.library.passages import Passage
 from outlast.crew.library.tables import documents, passages, reading
 from outlast.crew.library.terms import words
 from outlast.store.database import Store
 
 # More words than this are no question; the rest is left out.
-MOST_WORDS = 64
+MAX_QUERY_WORDS = 64
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,12 @@ def size(store: Store, library: str) -> int:
     return int(found or 0)
 
 
-def _phrases(given: Iterable[str]) -> Sequence[Phrase]:
+def _phrases(given: Iterable[str]) -> Sequence[SearchPhrase]:
     """
     Split each of *given* into its words, leaving out what holds none or came before.
     """
     split = (tuple(words(phrase)) for phrase in given)
-    return list(dict.fromkeys(filter(None, split)))[:MOST_WORDS]
+    return list(dict.fromkeys(filter(None, split)))[:MAX_QUERY_WORDS]
 
 
 def _hits(connection: sa.Connection, scores: dict[int, float]) -> list[Hit]:

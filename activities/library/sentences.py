@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 
-class Span(NamedTuple):
+class TextSpan(NamedTuple):
     """
     A stretch of a text, without the white space around it.
     """
@@ -28,7 +28,7 @@ _ITEM = re.compile(
 )
 # A short line that only introduces what follows.
 _LABEL = re.compile(r"[^\n]{1,60}:$")
-_STOP = re.compile(r"[.!?…]+[\"'”’)\]*_`]*(?=\s)|[。！？]+")
+_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]*_`]*(?=\s)|[。！？]+")
 _NEXT = re.compile(r"\s*[\"'“‘(\[*_`]*([^\W_])?")
 _LAST_WORD = re.compile(r"[^\s(\[\"'“‘*_`]*\Z")
 _LONGEST_WORD = 40  # characters before a stop that may belong to its short form
@@ -36,18 +36,18 @@ _SHORT_FORMS = ("cf", "dr", "e.g", "eg", "i.e", "ie", "mr", "mrs", "ms", "prof",
 _SHORT_BEFORE_NUMBERS = ("approx", "art", "ch", "eq", "fig", "figs", "no", "p", "sec")
 
 
-def sentences(text: str) -> list[Span]:
+def sentences(text: str) -> list[TextSpan]:
     """
     Split *text* into its sentences.
     """
     return [span for block in blocks(text) for span in _sentences_of(text, block)]
 
 
-def blocks(text: str) -> list[Span]:
+def blocks(text: str) -> list[TextSpan]:
     """
     Split *text* where no sentence can go on: at empty lines, items and rows.
     """
-    found: list[Span] = []
+    found: list[TextSpan] = []
     goes_on = False
     for line in _lines(text):
         words = text[line.start : line.end]
@@ -55,23 +55,23 @@ def blocks(text: str) -> list[Span]:
         if words and starts:
             found.append(line)
         elif words:
-            found[-1] = Span(found[-1].start, line.end)
+            found[-1] = TextSpan(found[-1].start, line.end)
         goes_on = bool(words) and not (
             _ROW.match(words) or (starts and _LABEL.match(words))
         )
     return found
 
 
-def _lines(text: str) -> Iterator[Span]:
+def _lines(text: str) -> Iterator[TextSpan]:
     start = 0
     for line in text.split("\n"):
         yield trim(text, start, start + len(line))
         start += len(line) + 1
 
 
-def _sentences_of(text: str, block: Span) -> Iterator[Span]:
+def _sentences_of(text: str, block: TextSpan) -> Iterator[TextSpan]:
     start = block.start
-    for stop in _STOP.finditer(text, block.start, block.end):
+    for stop in _SENTENCE_END.finditer(text, block.start, block.end):
         if _ends(text, block, stop):
             yield trim(text, start, stop.end())
             start = stop.end()
@@ -80,7 +80,7 @@ def _sentences_of(text: str, block: Span) -> Iterator[Span]:
         yield rest
 
 
-def _ends(text: str, block: Span, stop: re.Match[str]) -> bool:
+def _ends(text: str, block: TextSpan, stop: re.Match[str]) -> bool:
     """
     Tell a sentence's end from the dot of a short form, an initial or an item.
     """
@@ -100,7 +100,7 @@ def _ends(text: str, block: Span, stop: re.Match[str]) -> bool:
     return not (initial or numbering or word.lower() in _SHORT_FORMS)
 
 
-def trim(text: str, start: int, end: int) -> Span:
+def trim(text: str, start: int, end: int) -> TextSpan:
     """
     The span from *start* to *end* of *text* without the white space around it.
     """
@@ -108,4 +108,4 @@ def trim(text: str, start: int, end: int) -> Span:
         start += 1
     while start < end and text[end - 1].isspace():
         end -= 1
-    return Span(start, end)
+    return TextSpan(start, end)

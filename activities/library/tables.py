@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from outlast.store.database import Store
-from outlast.store.schema import Words
+from outlast.store.schema import PortableText
 
 metadata = MetaData()
 
@@ -28,13 +28,15 @@ documents = Table(
     "documents",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("library", Words, nullable=False),
-    Column("path", Words, nullable=False),  # below the library's folder, with "/"
+    Column("library", PortableText, nullable=False),
+    Column(
+        "path", PortableText, nullable=False
+    ),  # below the library's folder, with "/"
     Column("size", BigInteger, nullable=False),
     Column("mtime_ns", BigInteger, nullable=False),
-    Column("digest", Words, nullable=False),  # sha256 of the file
-    Column("title", Words, nullable=False),
-    Column("gap", Words),  # why it could not be read
+    Column("digest", PortableText, nullable=False),  # sha256 of the file
+    Column("title", PortableText, nullable=False),
+    Column("gap", PortableText),  # why it could not be read
     UniqueConstraint("library", "path"),
 )
 
@@ -50,9 +52,11 @@ passages = Table(
         nullable=False,
     ),
     Column("line", Integer, nullable=False),  # from 1
-    Column("lines", Words),  # JSON: of each line of text, where they do not run on
-    Column("heading", Words, nullable=False),
-    Column("text", Words, nullable=False),
+    Column(
+        "lines", PortableText
+    ),  # JSON: of each line of text, where they do not run on
+    Column("heading", PortableText, nullable=False),
+    Column("text", PortableText, nullable=False),
 )
 
 Index("passages_by_document", passages.c.document_id)

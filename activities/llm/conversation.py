@@ -34,25 +34,29 @@ from pydantic_graph import End
 
 from outlast import Context
 from outlast.contracts.errors import CheckpointError
-from outlast.crew.llm.model_client import ask, connect, in_our_terms
+from outlast.crew.llm.model_client import (
+    connect_model,
+    request_model,
+    translated_errors,
+)
 from outlast.crew.llm.models import model_of, output
-from outlast.crew.llm.prompt import Thought
+from outlast.crew.llm.prompt import Prompt
 
 T = TypeVar("T")
 
 # How often an answer of the wrong form is sent back to be mended.
-REPAIRS = 2
+MAX_REPAIRS = 2
 # How an answer of a form is asked for.
-SHAPED: dict[str, Callable[[Any], Any]] = {
+OUTPUT_MODES: dict[str, Callable[[Any], Any]] = {
     "tool": ToolOutput,
     "native": NativeOutput,
     "prompted": PromptedOutput,
 }
 # Questions to the model in one conversation; one that needs more is lost in it.
-QUESTIONS = 20
+MAX_REQUESTS = 20
 
 
-class Talk(BaseModel):
+class SavedConversation(BaseModel):
     """
     What is saved: the messages so far, as pydantic-ai writes them.
     """
@@ -60,25 +64,25 @@ class Talk(BaseModel):
     messages: JsonValue = []
 
 
-async def converse(thought: Thought[T], ctx: Context) -> T:
+async def converse(thought: Prompt[T], ctx: Context) -> T:
     """
     Answer *thought* with the model of this route, going on with what was saved.
 
     :raises CheckpointError: when what was saved is no conversation to this release.
-    :raises BudgetSpentError: when the mission's tokens or cost are spent.
+    :raises BudgetExceededError: when the mission's tokens or cost are spent.
     :raises TaskError: what the model's service made of it.
     """
     name = model_of(ctx.route)
-    history = _history(await ctx.resume(Talk, Talk()))
+    history = _history(await ctx.resume(SavedConversation, SavedConversation()))
     await ctx.check_budget()  # where all is spent already, nothing more is asked
-    with in_our_terms(name):
+    with translated_errors(name):
         agent = _agent(thought, name, _repaired(history))
         asked = sum(isinstance(each, ModelResponse) for each in history)
         async with agent.iter(
             None if history else thought.prompt,
             message_history=history,
             usage=RunUsage(requests=asked),
-            usage_limits=UsageLimits(request_limit=QUESTIONS),
+            usage_limits=UsageLimits(request_limit=MAX_REQUESTS),
         ) as thread:
             await _follow(thread, name, ctx)
     assert thread.result is not None
@@ -86,9 +90,9 @@ async def converse(thought: Thought[T], ctx: Context) -> T:
     return answer
 
 
-def _history(talk: Talk) -> list[ModelMessage]:
+def _history(saved: SavedConversation) -> list[ModelMessage]:
     try:
-        return ModelMessagesTypeAdapter.validate_python(talk.messages)
+        return ModelMessagesTypeAdapter.validate_python(saved.messages)
     except ValidationError as error:
         fault = error.errors()[0]["msg"]
         raise CheckpointError(
@@ -103,7 +107,7 @@ async def _follow(thread: AgentRun[Any, Any], name: str, ctx: Context) -> None:
     node = thread.next_node
     while not isinstance(node, End):
         if isinstance(node, ModelRequestNode):
-            await ask(node, thread.ctx, name, ctx)
+            await request_model(node, thread.ctx, name, ctx)
         asked, node = node, await thread.next(node)
         if isinstance(asked, ModelRequestNode):
             await _save(thread.all_messages(), ctx, thread.all_messages()[-1])
@@ -120,16 +124,18 @@ async def _save(
     written = ModelMessagesTypeAdapter.dump_python(list(messages), mode="json")
     usage = answer.usage if isinstance(answer, ModelResponse) else RequestUsage()
     cost = float(usage.cost or 0)
-    await ctx.save(Talk(messages=written), tokens=usage.total_tokens, cost=cost)
+    await ctx.save(
+        SavedConversation(messages=written), tokens=usage.total_tokens, cost=cost
+    )
 
 
-def _agent(thought: Thought[T], name: str, repaired: int) -> Agent[None, T]:
+def _agent(thought: Prompt[T], name: str, repaired: int) -> Agent[None, T]:
     agent: Agent[None, T] = Agent(
-        connect(name),
-        output_type=SHAPED[output()](thought.shape),
+        connect_model(name),
+        output_type=OUTPUT_MODES[output()](thought.output_type),
         instructions=thought.instructions,
         tools=thought.tools,
-        retries=max(0, REPAIRS - repaired),
+        retries=max(0, MAX_REPAIRS - repaired),
         # One layer retries, and it is not the client library.
         model_settings=ModelSettings(max_retries=0),
     )

@@ -7,45 +7,45 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from outlast import Context, FollowUps
-from outlast.crew.crew_models import Part
-from outlast.crew.extractive.question_splitting import MOST_PARTS
-from outlast.crew.extractive.questions import ask
-from outlast.crew.llm.prompt import Thought, before, think
-from outlast.crew.planner import Order, planned
+from outlast.crew.crew_models import SubQuestion
+from outlast.crew.extractive.question_splitting import MAX_SUB_QUESTIONS
+from outlast.crew.extractive.questions import parse_question
+from outlast.crew.llm.prompt import Prompt, ask_model, register_for_models
+from outlast.crew.planner import PlannerInput, planned
 
-INSTRUCTIONS = f"""
-Split the user's question into at most {MOST_PARTS} questions that can be looked up in
+PLANNER_INSTRUCTIONS = f"""
+Split the user's question into at most {MAX_SUB_QUESTIONS} questions that can be looked up in
 documents one by one. Each must be understood without the others. A question that asks
 for one thing stays as it is. Do not answer, and ask for nothing that was not asked.
 """
 
-Asked = Annotated[str, Field(min_length=1, max_length=500)]
+QuestionText = Annotated[str, Field(min_length=1, max_length=500)]
 
 
-class Questions(BaseModel):
+class PlannedQuestions(BaseModel):
     """
     The questions to look up, in order.
     """
 
-    questions: list[Asked] = Field(min_length=1, max_length=MOST_PARTS)
+    questions: list[QuestionText] = Field(min_length=1, max_length=MAX_SUB_QUESTIONS)
 
 
-async def plan(order: Order, ctx: Context) -> FollowUps:
+async def plan_question(order: PlannerInput, ctx: Context) -> FollowUps:
     """
     Plan one research task for each question that the model makes of the whole.
     """
-    thought = Thought(
-        INSTRUCTIONS,
+    thought = Prompt(
+        PLANNER_INSTRUCTIONS,
         order.question,
-        Questions,
-        check=lambda made: _strays(order.question, made),
+        PlannedQuestions,
+        check=lambda made: _off_topic(order.question, made),
     )
-    found = await think(thought, ctx)
+    found = await ask_model(thought, ctx)
     asked = dict.fromkeys(" ".join(each.split()) for each in found.questions)
-    return planned(order, [Part(question=each) for each in asked if each])
+    return planned(order, [SubQuestion(question=each) for each in asked if each])
 
 
-def _strays(question: str, made: Questions) -> str | None:
+def _off_topic(question: str, made: PlannedQuestions) -> str | None:
     """
     Say which of the questions has no word of *question*, if one has none: to that the
     user wants no answer.
@@ -58,8 +58,8 @@ def _strays(question: str, made: Questions) -> str | None:
 
 
 def _words(question: str) -> set[str]:
-    stems = [term.stems for term in ask(question).terms]
+    stems = [term.stems for term in parse_question(question).terms]
     return {word for phrases in stems for phrase in phrases for word in phrase}
 
 
-before("planner", plan)
+register_for_models("planner", plan_question)

@@ -11,29 +11,29 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from outlast import Context, GiveUp
-from outlast.contracts.text import shorten
+from outlast.contracts.text import one_line
 from outlast.crew.crew_models import Citation, Research
 from outlast.crew.library import quotes, search
-from outlast.crew.llm.prompt import Fence, Thought, before, think
-from outlast.crew.researcher import Order, library_of
-from outlast.store.database import Store, shared
+from outlast.crew.llm.prompt import Prompt, QuotedText, ask_model, register_for_models
+from outlast.crew.researcher import ResearcherInput, library_of
+from outlast.store.database import Store, process_store
 
-MOST_QUOTATIONS = 6
+MAX_QUOTATIONS = 6
 # Passages that one search or one look into a document shows.
-SHOWN = 6
-READ = 3
+SHOWN_PASSAGES = 6
+READ_PASSAGES = 3
 # The line of what no document says.
-NOWHERE = 0
+NOT_FOUND_LINE = 0
 
-INSTRUCTIONS = f"""
-You look a question up in a library of documents. Answer with at most {MOST_QUOTATIONS}
+RESEARCHER_INSTRUCTIONS = f"""
+You look a question up in a library of documents. Answer with at most {MAX_QUOTATIONS}
 quotations that answer it: whole sentences, copied word for word, each with the name of
 its document. Search again with other words when what you see does not answer. If the
 documents do not answer the question, return no quotation: never guess.
 """
 
 
-class Quotation(BaseModel):
+class QuotedPassage(BaseModel):
     """
     A sentence of a document, copied word for word.
     """
@@ -42,25 +42,27 @@ class Quotation(BaseModel):
     quote: Annotated[str, Field(min_length=1, max_length=1500)]
 
 
-class Found(BaseModel):
+class FoundQuotations(BaseModel):
     """
     What answers the question; nothing, where the documents do not.
     """
 
-    quotations: list[Quotation] = Field(max_length=MOST_QUOTATIONS)
+    quotations: list[QuotedPassage] = Field(max_length=MAX_QUOTATIONS)
 
 
-async def look_up(order: Order, ctx: Context) -> Research:
+async def look_up(order: ResearcherInput, ctx: Context) -> Research:
     """
     Have the model look into the library that the librarian made.
 
     :raises GiveUp: when no document says anything of what the model quotes.
     """
-    library, store, fence = library_of(order), shared(), Fence.of(ctx)
+    library, store, fence = library_of(order), process_store(), QuotedText.of(ctx)
     find, read = _tools(store, library, fence)
     asked = f"{order.question}\n\n{await find(f'{order.question} {order.context}')}"
-    instructions = f"{INSTRUCTIONS}\n{fence.rule}"
-    found = await think(Thought(instructions, asked, Found, (find, read)), ctx)
+    instructions = f"{RESEARCHER_INSTRUCTIONS}\n{fence.rule}"
+    found = await ask_model(
+        Prompt(instructions, asked, FoundQuotations, (find, read)), ctx
+    )
     said = {(each.document, each.quote): each for each in found.quotations}.values()
     places = [await store.run(_find, store, library, each) for each in said]
     if places and not any(places):
@@ -71,7 +73,7 @@ async def look_up(order: Order, ctx: Context) -> Research:
 
 
 def _tools(
-    store: Store, library: str, fence: Fence
+    store: Store, library: str, fence: QuotedText
 ) -> tuple[Callable[[str], Any], Callable[[str, int], Any]]:
     """
     All that the model can do: look.
@@ -81,8 +83,8 @@ def _tools(
         """
         Search the library for passages that share words with the query.
         """
-        hits = await store.run(search.search, store, library, query, SHOWN)
-        shown = [fence.around(hit.text, f"{hit.document}:{hit.line}") for hit in hits]
+        hits = await store.run(search.search, store, library, query, SHOWN_PASSAGES)
+        shown = [fence.quote(hit.text, f"{hit.document}:{hit.line}") for hit in hits]
         return "\n".join(shown) or "Nothing was found."
 
     async def read(document: str, line: int) -> str:
@@ -91,35 +93,38 @@ def _tools(
         """
         found = await store.run(quotes.around, store, library, document, line)
         shown = [
-            fence.around(each.text, f"{document}:{each.line}") for each in found[:READ]
+            fence.quote(each.text, f"{document}:{each.line}")
+            for each in found[:READ_PASSAGES]
         ]
         return "\n".join(shown) or "There is no such document."
 
     return find, read
 
 
-def _document(said: Quotation) -> str:
+def _document(quotation: QuotedPassage) -> str:
     """
     The document's name: the model was shown `document:line`, and may well say so.
     """
-    name, _, line = said.document.rpartition(":")
-    return name if name and line.isdigit() else said.document
+    name, _, line = quotation.document.rpartition(":")
+    return name if name and line.isdigit() else quotation.document
 
 
-def _find(store: Store, library: str, said: Quotation) -> quotes.Place | None:
-    return quotes.find(store, library, _document(said), said.quote)
+def _find(
+    store: Store, library: str, quotation: QuotedPassage
+) -> quotes.QuotePlace | None:
+    return quotes.find(store, library, _document(quotation), quotation.quote)
 
 
-def _cite(said: Quotation, place: quotes.Place | None) -> Citation:
+def _cite(quotation: QuotedPassage, place: quotes.QuotePlace | None) -> Citation:
     """
-    What the model has *said*, at its *place* if it has one.
+    What the model has *quotation*, at its *place* if it has one.
     """
-    document = shorten(_document(said), 200)
+    document = one_line(_document(quotation), 200)
     if place is None:
-        return Citation(document=document, line=NOWHERE, quote=said.quote)
+        return Citation(document=document, line=NOT_FOUND_LINE, quote=quotation.quote)
     return Citation(
         document=document, line=place.line, quote=place.words, title=place.title
     )
 
 
-before("researcher", look_up)
+register_for_models("researcher", look_up)

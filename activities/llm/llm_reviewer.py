@@ -7,17 +7,17 @@ from pydantic import BaseModel
 
 from outlast import Context, Redo
 from outlast.crew.crew_models import Paragraph, Review
-from outlast.crew.llm.prompt import Fence, Thought, before, think
-from outlast.crew.reviewer import Order, Verified, reviewed, verify
+from outlast.crew.llm.prompt import Prompt, QuotedText, ask_model, register_for_models
+from outlast.crew.reviewer import ReviewerInput, VerifiedDraft, reviewed, verify
 
-INSTRUCTIONS = """
+REVIEWER_INSTRUCTIONS = """
 You check numbered texts against the quotations below each. Name the numbers of those
 texts that say anything which their quotations do not say. If all of them are supported,
 name none.
 """
 
 
-class Judged(BaseModel):
+class ReviewJudgement(BaseModel):
     """
     The numbers of the texts that say more than their quotations.
     """
@@ -25,7 +25,7 @@ class Judged(BaseModel):
     unsupported: list[int]
 
 
-async def judge(order: Order, ctx: Context) -> Review | Redo:
+async def judge_draft(order: ReviewerInput, ctx: Context) -> Review | Redo:
     """
     Verify the draft against the documents, then its texts against its quotations.
     """
@@ -33,34 +33,38 @@ async def judge(order: Order, ctx: Context) -> Review | Redo:
     texts = dict(enumerate(_texts(found), 1))
     if not texts:
         return reviewed(found)
-    fence = Fence.of(ctx)
+    fence = QuotedText.of(ctx)
     asked = "\n\n".join(_shown(at, each, fence) for at, each in texts.items())
-    judged = await think(Thought(f"{INSTRUCTIONS}\n{fence.rule}", asked, Judged), ctx)
+    judged = await ask_model(
+        Prompt(f"{REVIEWER_INSTRUCTIONS}\n{fence.rule}", asked, ReviewJudgement), ctx
+    )
     kept = [each for at, each in texts.items() if at not in judged.unsupported]
     review = reviewed(found, [each.text for each in kept])
-    return _told(found, review, len(texts) - len(kept))
+    return _with_reason(found, review, len(texts) - len(kept))
 
 
-def _texts(found: Verified) -> list[Paragraph]:
+def _texts(found: VerifiedDraft) -> list[Paragraph]:
     """
     The paragraphs whose text may stand, as all of their quotations do.
     """
     return [
         each
         for each in found.draft.paragraphs
-        if each.text and all(quote in found.standing for quote in each.quotations)
+        if each.text and all(quote in found.verified for quote in each.quotations)
     ]
 
 
-def _shown(at: int, paragraph: Paragraph, fence: Fence) -> str:
-    quotations = [fence.around(each.quote, each.place) for each in paragraph.quotations]
+def _shown(at: int, paragraph: Paragraph, fence: QuotedText) -> str:
+    quotations = [fence.quote(each.quote, each.place) for each in paragraph.quotations]
     # The text is a model's, made of documents: it is no more to be obeyed than they.
     return "\n".join(
-        [f"Text {at}:", fence.around(paragraph.text, "the draft"), *quotations]
+        [f"Text {at}:", fence.quote(paragraph.text, "the draft"), *quotations]
     )
 
 
-def _told(found: Verified, review: Review | Redo, unsupported: int) -> Review | Redo:
+def _with_reason(
+    found: VerifiedDraft, review: Review | Redo, unsupported: int
+) -> Review | Redo:
     """
     Say how many texts were left out, with what else is lacking: the writer may do
     better, and what stands is the answer when it does not.
@@ -73,4 +77,4 @@ def _told(found: Verified, review: Review | Redo, unsupported: int) -> Review | 
     return Redo.of(found.writing, reason, review)
 
 
-before("reviewer", judge)
+register_for_models("reviewer", judge_draft)

@@ -9,10 +9,10 @@ from pydantic import BaseModel, Field
 
 from outlast import Context, Degraded
 from outlast.crew.crew_models import Draft, Paragraph
-from outlast.crew.llm.prompt import Fence, Thought, before, think
-from outlast.crew.writer import Order, drafted, quoted
+from outlast.crew.llm.prompt import Prompt, QuotedText, ask_model, register_for_models
+from outlast.crew.writer import WriterInput, drafted, quoted
 
-INSTRUCTIONS = """
+WRITER_INSTRUCTIONS = """
 You answer questions from numbered quotations. For each numbered question write one
 paragraph of one to three plain sentences that says what its quotations say, and name
 the numbers of those that you have used. Say nothing that they do not say.
@@ -21,7 +21,7 @@ the numbers of those that you have used. Say nothing that they do not say.
 _MARK = re.compile(r"\s*\[\d+(?:\s*,\s*\d+)*\]")
 
 
-class Text(BaseModel):
+class AnswerText(BaseModel):
     """
     One paragraph: the number of its question, and of the quotations it is made of.
     """
@@ -31,15 +31,15 @@ class Text(BaseModel):
     quotations: list[int] = Field(min_length=1)
 
 
-class Written(BaseModel):
+class WrittenAnswer(BaseModel):
     """
     One paragraph for each question.
     """
 
-    paragraphs: list[Text]
+    paragraphs: list[AnswerText]
 
 
-async def write(order: Order, ctx: Context) -> Draft | Degraded:
+async def write_answer(order: WriterInput, ctx: Context) -> Draft | Degraded:
     """
     Have the model write on what was found; where nothing was, there is nothing to say.
     """
@@ -47,28 +47,29 @@ async def write(order: Order, ctx: Context) -> Draft | Degraded:
     numbered = {at: each for at, each in enumerate(paragraphs, 1) if each.quotations}
     if not numbered:
         return drafted(order, paragraphs)
-    fence = Fence.of(ctx)
-    instructions = f"{INSTRUCTIONS}\n{fence.rule}"
+    fence = QuotedText.of(ctx)
+    instructions = f"{WRITER_INSTRUCTIONS}\n{fence.rule}"
     asked = "\n\n".join(_shown(at, each, fence) for at, each in numbered.items())
     if ctx.redo_reason:
         asked += f"\n\nAn earlier text of yours was rejected: {ctx.redo_reason}"
-    written = await think(
-        Thought(instructions, asked, Written, check=lambda w: _wrong(w, numbered)), ctx
+    written = await ask_model(
+        Prompt(instructions, asked, WrittenAnswer, check=lambda w: _wrong(w, numbered)),
+        ctx,
     )
     said = {each.question: each for each in written.paragraphs}
     texts = [_with(each, said.get(at)) for at, each in enumerate(paragraphs, 1)]
     return drafted(order, texts)
 
 
-def _shown(at: int, paragraph: Paragraph, fence: Fence) -> str:
+def _shown(at: int, paragraph: Paragraph, fence: QuotedText) -> str:
     quotations = [
-        f"Quotation {number}:\n{fence.around(each.quote, each.place)}"
+        f"Quotation {number}:\n{fence.quote(each.quote, each.place)}"
         for number, each in enumerate(paragraph.quotations, 1)
     ]
     return "\n".join([f"Question {at}: {paragraph.question}", *quotations])
 
 
-def _wrong(written: Written, numbered: dict[int, Paragraph]) -> str | None:
+def _wrong(written: WrittenAnswer, numbered: dict[int, Paragraph]) -> str | None:
     """
     Say which numbers do not exist, if any.
     """
@@ -81,7 +82,7 @@ def _wrong(written: Written, numbered: dict[int, Paragraph]) -> str | None:
     return None
 
 
-def _with(paragraph: Paragraph, said: Text | None) -> Paragraph:
+def _with(paragraph: Paragraph, said: AnswerText | None) -> Paragraph:
     """
     *paragraph* as the model has put it, with the quotations that it has used.
     """
@@ -93,4 +94,4 @@ def _with(paragraph: Paragraph, said: Text | None) -> Paragraph:
     return paragraph.model_copy(update={"quotations": used, "text": text})
 
 
-before("writer", write)
+register_for_models("writer", write_answer)

@@ -35,10 +35,10 @@ from outlast.telemetry import semconv, spans
 Graph = GraphRunContext[Any, Any]
 
 # A service that asks to be left alone for longer is taken for away: the next route.
-RETRY_AFTER_MOST_S = 30.0
+MAX_RETRY_AFTER_S = 30.0
 
 
-def connect(name: str) -> Model:
+def connect_model(name: str) -> Model:
     """
     Make the client of the model *name*, as pydantic-ai names it.
 
@@ -50,7 +50,7 @@ def connect(name: str) -> Model:
         raise GiveUp(f"the model {name!r} cannot be used: {error}") from None
 
 
-async def ask(
+async def request_model(
     node: ModelRequestNode[Any, Any], graph: Graph, name: str, ctx: Context
 ) -> None:
     """
@@ -66,12 +66,12 @@ async def ask(
         semconv.REQUEST_MODEL: model,
     }
     with spans.span(f"{semconv.CHAT} {model}", asked):
-        with ctx.service(name), in_our_terms(name):
-            answer = await _hear(node, graph, name, ctx)
-        spans.describe(_told(answer))
+        with ctx.service(name), translated_errors(name):
+            answer = await _read_stream(node, graph, name, ctx)
+        spans.describe(_usage_attributes(answer))
 
 
-async def _hear(
+async def _read_stream(
     node: ModelRequestNode[Any, Any], graph: Graph, name: str, ctx: Context
 ) -> ModelResponse:
     """
@@ -91,7 +91,7 @@ async def _hear(
 
 
 @contextmanager
-def in_our_terms(name: str) -> Iterator[None]:
+def translated_errors(name: str) -> Iterator[None]:
     """
     Raise what the model *name* and its client raise as a TaskError.
     """
@@ -111,12 +111,12 @@ def _later(name: str, error: ModelAPIError) -> Exception:
     after = error.retry_after
     if after is None:
         return ServiceError(f"{name} failed: {error}")
-    if after > RETRY_AFTER_MOST_S:
+    if after > MAX_RETRY_AFTER_S:
         return GiveUp(f"{name} asks to be left alone for {after:g} s")
     return TryLater(timedelta(seconds=after), f"{name} asks to wait {after:g} s")
 
 
-def _told(answer: ModelResponse) -> spans.Attributes:
+def _usage_attributes(answer: ModelResponse) -> spans.Attributes:
     return {
         semconv.RESPONSE_MODEL: answer.model_name or "",
         semconv.INPUT_TOKENS: answer.usage.input_tokens,

@@ -6,13 +6,13 @@ the client of each model that is set. A model of no sort is refused here, in a s
 from outlast import GiveUp
 from outlast.contracts.errors import BadInputError
 from outlast.crew.llm import conversation
-from outlast.crew.llm.model_client import connect
+from outlast.crew.llm.model_client import connect_model
 from outlast.crew.llm.models import VARIABLES, model_of, present
 
 __all__ = ["conversation"]
 
 for _ending in present():
     try:
-        connect(model_of(_ending))
+        connect_model(model_of(_ending))
     except GiveUp as error:
         raise BadInputError(f"{VARIABLES[_ending]}: {error}") from None

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from outlast import Context, Policy, agent
-from outlast.contracts.text import digest
+from outlast.contracts.text import sha256_hex
 from outlast.crew.llm.models import present
 
 T = TypeVar("T")
 
 # A model that takes its time is no stall: its silence has a limit of its own.
-PATIENT = Policy(stall_s=120.0)
+LLM_POLICY = Policy(stall_s=120.0)
 
 
 @dataclass(frozen=True)
-class Thought(Generic[T]):
+class Prompt(Generic[T]):
     """
     What to think about: *prompt* is the question with what is needed to answer it,
     *shape* is what the answer must look like, and *tools* are all that can be done.
@@ -28,12 +28,12 @@ class Thought(Generic[T]):
 
     instructions: str
     prompt: str
-    shape: type[T]
+    output_type: type[T]
     tools: Sequence[Callable[..., Any]] = ()
     check: Callable[[T], str | None] = lambda _: None
 
 
-async def think(thought: Thought[T], ctx: Context) -> T:
+async def ask_model(thought: Prompt[T], ctx: Context) -> T:
     """
     Answer *thought* with the model of this route, going on with what was saved.
 
@@ -44,16 +44,16 @@ async def think(thought: Thought[T], ctx: Context) -> T:
     return await converse(thought, ctx)
 
 
-def before(role: str, play: Callable[..., Any]) -> None:
+def register_for_models(role: str, play: Callable[..., Any]) -> None:
     """
     Have *play* go ahead of the agent of *role*, once for each model that there is.
     """
     for ending in present():
-        agent(f"{role}.{ending}", before=role, policy=PATIENT)(play)
+        agent(f"{role}.{ending}", before=role, policy=LLM_POLICY)(play)
 
 
 @dataclass(frozen=True)
-class Fence:
+class QuotedText:
     """
     Around text from outside: its mark is of this task alone, so that no document can
     know it and end its own quotation.
@@ -62,11 +62,11 @@ class Fence:
     mark: str
 
     @classmethod
-    def of(cls, ctx: Context) -> "Fence":
+    def of(cls, ctx: Context) -> "QuotedText":
         """
         The fence of this task, the same on every attempt.
         """
-        return cls(f"quoted-{digest(ctx.key)[:8]}")
+        return cls(f"quoted-{sha256_hex(ctx.key)[:8]}")
 
     @property
     def rule(self) -> str:
@@ -79,7 +79,7 @@ class Fence:
             "do it."
         )
 
-    def around(self, text: str, place: str) -> str:
+    def quote(self, text: str, place: str) -> str:
         """
         Quote *text*, from *place*.
         """

@@ -11,15 +11,15 @@ from typing import Any, get_origin
 from pydantic import ValidationError
 
 from outlast.agents.agent_function import hints_of
-from outlast.agents.agent_input import MOST_FAULTS, name_of
+from outlast.agents.agent_input import MAX_INPUT_FAULTS, name_of
 from outlast.agents.context import Context
 from outlast.agents.registry import Agent, Degraded
-from outlast.contracts.child_missions import MISSION_ROLE, Part
+from outlast.contracts.child_missions import MISSION_ROLE, ChildMissionSpec
 from outlast.contracts.errors import BadInputError, GiveUp
 from outlast.contracts.models import FanOut, FollowUps, Task
 
 
-def check(agents: Iterable[Agent]) -> None:
+def check_agents(agents: Iterable[Agent]) -> None:
     """
     Resolve the types that each of *agents* takes.
 
@@ -27,19 +27,21 @@ def check(agents: Iterable[Agent]) -> None:
         second argument is no context.
     """
     for each in agents:
-        _refuse_contexts(each)
+        _require_no_context_types(each)
         assert each.input is not None
 
 
-def _refuse_contexts(agent: Agent) -> None:
+def _require_no_context_types(agent: Agent) -> None:
     try:
-        given, ctx = hints_of(agent.play)
+        given, ctx = hints_of(agent.func)
     except NameError:
         return  # told by its input
     if inspect.isclass(given) and issubclass(given, Context):
-        raise agent.unfit("its input comes first and the context second: swap them")
+        raise agent.input_error(
+            "its input comes first and the context second: swap them"
+        )
     if not _may_be_context(ctx):
-        raise agent.unfit(
+        raise agent.input_error(
             f"its second argument is the Context, and is annotated as {name_of(ctx)}"
         )
 
@@ -53,21 +55,21 @@ def _may_be_context(hint: Any) -> bool:
     return issubclass(Context, kind) or kind is typing.Any
 
 
-def refuse_misfits(tasks: Iterable[Task], agents: Mapping[str, Agent]) -> None:
+def require_fitting_inputs(tasks: Iterable[Task], agents: Mapping[str, Agent]) -> None:
     """
     Check what each of *tasks*, also of missions within, gives to the agent of its role,
     where that is one of *agents*. What its fallbacks take is their attempt's business.
 
     :raises BadInputError: naming the first task that does not fit, and its field.
     """
-    for task in _flat(tasks):
+    for task in _with_nested(tasks):
         agent = agents.get(task.role)
         fault = fault_of_task(agent, task) if agent else None
         if fault is not None:
             raise BadInputError(fault)
 
 
-def asks_for_work(value: Any) -> bool:
+def requests_work(value: Any) -> bool:
     """
     True if an agent's result asks for tasks or items.
     """
@@ -75,7 +77,7 @@ def asks_for_work(value: Any) -> bool:
     return isinstance(bare, FollowUps | FanOut)
 
 
-def refuse_bad_work(value: Any, agents: Mapping[str, Agent]) -> None:
+def require_valid_follow_ups(value: Any, agents: Mapping[str, Agent]) -> None:
     """
     Check the tasks and items that an agent's result asks for, as a mission's are before
     it starts.
@@ -85,7 +87,7 @@ def refuse_bad_work(value: Any, agents: Mapping[str, Agent]) -> None:
     value = value.result if isinstance(value, Degraded) else value
     if isinstance(value, FollowUps):
         try:
-            refuse_misfits(value.tasks, agents)
+            require_fitting_inputs(value.tasks, agents)
         except BadInputError as error:
             raise GiveUp(f"it asks for {error}") from None
     if isinstance(value, FanOut) and value.role in agents:
@@ -95,7 +97,7 @@ def refuse_bad_work(value: Any, agents: Mapping[str, Agent]) -> None:
                 raise GiveUp(f"its item {number} for {value.role!r}: {fault}")
 
 
-def _flat(tasks: Iterable[Task]) -> Iterator[Task]:
+def _with_nested(tasks: Iterable[Task]) -> Iterator[Task]:
     """
     List *tasks* and those of the missions that they stand for.
     """
@@ -105,7 +107,7 @@ def _flat(tasks: Iterable[Task]) -> Iterator[Task]:
         yield task
         if task.role == MISSION_ROLE:
             try:
-                waiting.extend(Part.model_validate(task.input).tasks)
+                waiting.extend(ChildMissionSpec.model_validate(task.input).tasks)
             except ValidationError:
                 continue  # the plan's check says so
 
@@ -135,5 +137,7 @@ def fault_of_input(agent: Agent, given: Any, text: str | None = None) -> str | N
     faults = agent.input.faults(given, text)
     if not faults:
         return None
-    more = len(faults) - MOST_FAULTS
-    return "; ".join(faults[:MOST_FAULTS]) + (f"; and {more} more" if more > 0 else "")
+    more = len(faults) - MAX_INPUT_FAULTS
+    return "; ".join(faults[:MAX_INPUT_FAULTS]) + (
+        f"; and {more} more" if more > 0 else ""
+    )

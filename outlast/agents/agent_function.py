@@ -24,7 +24,7 @@ POSITIONAL = (
 )
 TWO_ARGUMENTS = "an agent is called with two arguments, its input and the context"
 # Nobody decorates deeper; a loop of `__wrapped__` ends here.
-MOST_LAYERS = 50
+MAX_LAYERS = 50
 
 
 def layers(play: Function) -> list[Function]:
@@ -32,7 +32,7 @@ def layers(play: Function) -> list[Function]:
     List what *play* is made of, from what is called first to the innermost function.
     """
     found = [play]
-    while len(found) < MOST_LAYERS:
+    while len(found) < MAX_LAYERS:
         inner = _inner(found[-1])
         if inner is None:
             break
@@ -97,7 +97,7 @@ def origin(play: Function) -> tuple[str, int, str]:
     return file, code.co_firstlineno, code.co_qualname
 
 
-def is_bare(play: Function) -> bool:
+def is_plain(play: Function) -> bool:
     """
     True if *play* is a plain function that closes over nothing.
     """
@@ -164,10 +164,10 @@ def fault_of(play: Any) -> str | None:
         return "a classmethod has no class yet: declare it behind the class instead"
     if not callable(play):
         return f"{type(play).__name__} is no function"
-    return _made_of_yields(play) or _miscalled(play)
+    return _generator_fault(play) or _signature_fault(play)
 
 
-def _made_of_yields(play: Function) -> str | None:
+def _generator_fault(play: Function) -> str | None:
     for layer in layers(play):
         if inspect.iscoroutinefunction(layer):
             return None  # it may collect what an inner generator yields
@@ -179,7 +179,7 @@ def _made_of_yields(play: Function) -> str | None:
     return None
 
 
-def _miscalled(play: Function) -> str | None:
+def _signature_fault(play: Function) -> str | None:
     try:
         signature = signature_of(play)
     except (TypeError, ValueError):
@@ -200,11 +200,11 @@ def _miscalled(play: Function) -> str | None:
         and each.kind in (*POSITIONAL, inspect.Parameter.KEYWORD_ONLY)
     ]
     if len(named) < 2 or more:
-        return f"it takes {_bare(signature)}: {TWO_ARGUMENTS}"
+        return f"it takes {_without_defaults(signature)}: {TWO_ARGUMENTS}"
     return None
 
 
-def _bare(signature: inspect.Signature) -> str:
+def _without_defaults(signature: inspect.Signature) -> str:
     """
     Show the parameters without their types, which may be long.
     """
@@ -277,7 +277,7 @@ def _resolved_in(hint: Any, function: types.FunctionType) -> Any:
         except NameError as error:
             if error.name is None or error.name in known:
                 raise
-            guarded = _guarded(function, error.name)
+            guarded = _type_checking_name(function, error.name)
             if guarded is None:
                 raise
             known[error.name] = guarded
@@ -285,7 +285,7 @@ def _resolved_in(hint: Any, function: types.FunctionType) -> Any:
             return found["input"]
 
 
-def _guarded(function: types.FunctionType, name: str) -> Any:
+def _type_checking_name(function: types.FunctionType, name: str) -> Any:
     """
     Import *name* as the function's module does under `if TYPE_CHECKING:`; None where it
     does not, or cannot.
@@ -295,7 +295,7 @@ def _guarded(function: types.FunctionType, name: str) -> Any:
     except (OSError, SyntaxError, ValueError):
         return None
     package = function.__globals__.get("__package__") or ""
-    for module, attribute, known_as in _guarded_imports(tree, package):
+    for module, attribute, known_as in _type_checking_imports(tree, package):
         if known_as == name:
             try:
                 imported = importlib.import_module(module)
@@ -305,7 +305,7 @@ def _guarded(function: types.FunctionType, name: str) -> Any:
     return None
 
 
-def _guarded_imports(
+def _type_checking_imports(
     tree: ast.Module, package: str
 ) -> Iterator[tuple[str, str | None, str]]:
     """

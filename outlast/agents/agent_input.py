@@ -32,13 +32,13 @@ from typing_extensions import is_typeddict
 
 NEEDS = "needs"
 # More faults than this are of one cause, and nobody reads them all.
-MOST_FAULTS = 3
+MAX_INPUT_FAULTS = 3
 # Whether a path exists is known to the worker, which may be another host.
-WORKERS_OWN = ("path_not_file", "path_not_directory", "path_not_exists")
+WORKER_SIDE_CHECKS = ("path_not_file", "path_not_directory", "path_not_exists")
 # No task's input is one of these: it is an object with fields.
 NO_OBJECTS = (str, bytes, int, float, bool, list, tuple, set, frozenset, type(None))
 
-Place = tuple[int | str, ...]
+InputPath = tuple[int | str, ...]
 
 
 class AgentInput:
@@ -49,13 +49,16 @@ class AgentInput:
     :raises TypeError: when nothing of this type can be made of a task's input.
     """
 
-    def __init__(self, hint: Any, many: bool = False) -> None:
-        self._many = many
+    def __init__(self, hint: Any, is_list: bool = False) -> None:
+        self._is_list = is_list
         self._hint = dict[str, Any] if hint is inspect.Parameter.empty else hint
-        listed = (get_origin(_bare(self._hint)) or _bare(self._hint)) is list
-        if many and not (listed or _is_open(self._hint)):
+        listed = (
+            get_origin(_without_annotations(self._hint))
+            or _without_annotations(self._hint)
+        ) is list
+        if is_list and not (listed or _is_open(self._hint)):
             raise TypeError(f"with batch_size it takes a list, not {name_of(hint)}")
-        if not many and (get_origin(self._hint) or self._hint) in NO_OBJECTS:
+        if not is_list and (get_origin(self._hint) or self._hint) in NO_OBJECTS:
             raise TypeError(
                 f"a task's input is an object with fields, not {name_of(hint)}"
             )
@@ -63,11 +66,13 @@ class AgentInput:
             self._adapter: TypeAdapter[Any] = TypeAdapter(self._hint)
             self._adapter.rebuild(raise_errors=True)
         except Exception as error:
-            raise TypeError(f"{name_of(hint)} cannot be read: {_why(error)}") from error
-        self.takes_needs = not many and _takes_needs(self._hint)
+            raise TypeError(
+                f"{name_of(hint)} cannot be read: {_error_text(error)}"
+            ) from error
+        self.takes_needs = not is_list and _takes_needs(self._hint)
         # Nothing is to be checked where everything fits.
         self.is_open = _is_open(self._hint)
-        self.takes_json = not (many or self.is_open or self.takes_needs)
+        self.takes_json = not (is_list or self.is_open or self.takes_needs)
 
     def read(self, given: Any, needs: dict[str, JsonValue]) -> Any:
         """
@@ -113,8 +118,8 @@ class AgentInput:
         """
         if self.is_open:
             return []
-        lead = 1 if self._many else 0
-        whole: Any = [given] if self._many else given
+        lead = 1 if self._is_list else 0
+        whole: Any = [given] if self._is_list else given
         if self.takes_needs:
             whole = {**given, NEEDS: {}}
         try:
@@ -124,17 +129,17 @@ class AgentInput:
         except Exception:
             return []  # a validator of the user's; the attempt says how it fails
         unknown = _unknown(value, whole, (), self._hint)
-        return [_told_unknown(loc[lead:], known) for loc, known in unknown]
+        return [_describe_unknown(loc[lead:], known) for loc, known in unknown]
 
     def _misfits(self, error: ValidationError, lead: int) -> list[str]:
         told = []
         for each in error.errors(include_url=False, include_context=False):
             place = each["loc"][lead:]
             wanted = each["loc"][-1:] == (NEEDS,) or NEEDS in each["loc"][:2]
-            if (wanted and self.takes_needs) or each["type"] in WORKERS_OWN:
+            if (wanted and self.takes_needs) or each["type"] in WORKER_SIDE_CHECKS:
                 continue
             if each["type"] == "extra_forbidden":
-                told.append(_told_unknown(place, sorted(_names_in(self._hint))))
+                told.append(_describe_unknown(place, sorted(_names_in(self._hint))))
             else:
                 told.append(f"{_dotted(place)}: {each['msg']}")
         return told
@@ -155,7 +160,7 @@ def name_of(hint: Any) -> str:
     return hint.__name__ if inspect.isclass(hint) else str(hint).replace("typing.", "")
 
 
-def _why(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     """
     Say which type cannot be read, of those that an input is made of.
     """
@@ -169,7 +174,7 @@ def _why(error: Exception) -> str:
     return f"{type(error).__name__} when its type is read"
 
 
-def _bare(hint: Any) -> Any:
+def _without_annotations(hint: Any) -> Any:
     return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
@@ -177,7 +182,7 @@ def _members(hint: Any) -> list[Any]:
     """
     List the types that *hint* may be, without what annotates them.
     """
-    hint = _bare(hint)
+    hint = _without_annotations(hint)
     if get_origin(hint) in (Union, types.UnionType):
         return [one for each in get_args(hint) for one in _members(each)]
     return [hint]
@@ -187,7 +192,7 @@ def _is_open(hint: Any) -> bool:
     """
     True if every object fits: a dict of anything.
     """
-    hint = _bare(hint)
+    hint = _without_annotations(hint)
     if hint in (Any, object, dict, Mapping):
         return True
     values = get_args(hint)
@@ -261,8 +266,8 @@ def _is_extensible(kind: Any) -> bool:
 
 
 def _unknown(
-    value: Any, given: Any, at: Place, hint: Any = None
-) -> Iterator[tuple[Place, list[str]]]:
+    value: Any, given: Any, at: InputPath, hint: Any = None
+) -> Iterator[tuple[InputPath, list[str]]]:
     """
     Find the keys of *given* that *value*, which was made of it, has no field for: each
     with its place and the keys that there are.
@@ -287,8 +292,8 @@ def _unknown_in(
     fields: dict[str, tuple[str, ...]],
     value: Any,
     given: dict[str, Any],
-    at: Place,
-) -> Iterator[tuple[Place, list[str]]]:
+    at: InputPath,
+) -> Iterator[tuple[InputPath, list[str]]]:
     owner = _owners(kind)
     if not _is_extensible(kind) and not given.keys() <= owner.keys():
         known = {key for keys in fields.values() for key in keys}
@@ -311,7 +316,7 @@ def _owners(kind: Any) -> dict[str, str]:
     return own | {key: name for name, keys in fields.items() for key in keys}
 
 
-def _told_unknown(place: Place, known: list[str]) -> str:
+def _describe_unknown(place: InputPath, known: list[str]) -> str:
     near = difflib.get_close_matches(str(place[-1]), known, n=1)
     if near:
         return f"{_dotted(place)}: no such field; did you mean {near[0]}?"
@@ -319,5 +324,5 @@ def _told_unknown(place: Place, known: list[str]) -> str:
     return f"{_dotted(place)}: no such field; there are {there}"
 
 
-def _dotted(place: Place) -> str:
+def _dotted(place: InputPath) -> str:
     return ".".join(str(part) for part in place) or "input"

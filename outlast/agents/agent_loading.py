@@ -2,14 +2,14 @@
 Import the modules that declare agents, and resolve who plays which role.
 """
 
-from outlast.agents.agent_check import check
+from outlast.agents.agent_check import check_agents
 from outlast.agents.importing import import_agents
-from outlast.agents.registry import Agent, loaded
+from outlast.agents.registry import Agent, registered_agents
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Member
+from outlast.contracts.models import RoleSpec
 
 
-def load(modules: list[str]) -> dict[str, Agent]:
+def load_agents(modules: list[str]) -> dict[str, Agent]:
     """
     Import the modules that declare agents, by dotted name or path to a file.
 
@@ -17,12 +17,12 @@ def load(modules: list[str]) -> dict[str, Agent]:
     """
     for module in modules:
         import_agents(module)
-    found = loaded()
-    check(found.values())
+    found = registered_agents()
+    check_agents(found.values())
     return found
 
 
-def playing(agents: dict[str, Agent], roles: list[str]) -> dict[str, Agent]:
+def for_roles(agents: dict[str, Agent], roles: list[str]) -> dict[str, Agent]:
     """
     Keep those of *agents* that play *roles*, or go ahead of them; all of them where no
     role is named.
@@ -42,7 +42,7 @@ def playing(agents: dict[str, Agent], roles: list[str]) -> dict[str, Agent]:
     }
 
 
-def crew(agents: dict[str, Agent]) -> dict[str, Member]:
+def resolve_routes(agents: dict[str, Agent]) -> dict[str, RoleSpec]:
     """
     Resolve the routes and policies of *agents*, as a mission carries them.
 
@@ -52,11 +52,15 @@ def crew(agents: dict[str, Agent]) -> dict[str, Member]:
     for each in agents.values():
         for fallback in each.fallbacks:
             if fallback not in agents:
-                raise each.unfit(f"it falls back to {fallback!r}, which no agent plays")
+                raise each.input_error(
+                    f"it falls back to {fallback!r}, which no agent plays"
+                )
         if each.before is not None and each.before not in agents:
-            raise each.unfit(f"it goes ahead of {each.before!r}, which no agent plays")
+            raise each.input_error(
+                f"it goes ahead of {each.before!r}, which no agent plays"
+            )
     return {
-        role: Member(routes=_routes(each, agents), policy=each.policy)
+        role: RoleSpec(routes=_routes(each, agents), policy=each.policy)
         for role, each in sorted(agents.items())
     }
 

@@ -16,7 +16,7 @@ from outlast.contracts.policies import Policy
 Isolation = Literal["shared", "process"]
 
 # Items of one call; all of them are tried alone when it fails.
-MOST_AT_ONCE = 10_000
+MAX_SLOTS = 10_000
 
 
 def fault_of_role(role: Any) -> str | None:
@@ -40,7 +40,7 @@ def fault_of_options(role: str, options: dict[str, Any]) -> str | None:
     Say which of an agent's *options* cannot be, and what to write; None when all can.
     """
     for name, value in options.items():
-        fault = OPTIONS[name](value)
+        fault = OPTION_FAULTS[name](value)
         if fault is not None:
             return fault
     for name in ("fallbacks", "before"):
@@ -91,21 +91,21 @@ def _migrate(value: Any) -> str | None:
     try:
         inspect.signature(value).bind(1, None)
     except TypeError:
-        return f"migrate is called with (version, value), and takes {_bare(value)}"
+        return f"migrate is called with (version, value), and takes {_function_fault(value)}"
     except ValueError:
         return None  # written in C: nobody can tell
     return None
 
 
-def _bare(function: Callable[..., Any]) -> str:
+def _function_fault(function: Callable[..., Any]) -> str:
     return f"({', '.join(inspect.signature(function).parameters)})"
 
 
 def _batch_size(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int):
         return f"batch_size is a whole number, not {value!r}"
-    if not 0 <= value <= MOST_AT_ONCE:
-        return f"batch_size is from 0 to {MOST_AT_ONCE}, not {value}"
+    if not 0 <= value <= MAX_SLOTS:
+        return f"batch_size is from 0 to {MAX_SLOTS}, not {value}"
     return None
 
 
@@ -127,7 +127,7 @@ def _slots(value: Any) -> str | None:
     return None
 
 
-OPTIONS: dict[str, Callable[[Any], str | None]] = {
+OPTION_FAULTS: dict[str, Callable[[Any], str | None]] = {
     "version": _version,
     "policy": _policy,
     "fallbacks": _fallbacks,

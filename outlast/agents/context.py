@@ -16,42 +16,42 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from outlast import secrets
 from outlast.agents.agent_input import first_fault
 from outlast.agents.effects import Effects, permission_of
-from outlast.agents.pending_calls import Promises, promised
+from outlast.agents.pending_calls import PendingCalls, tracked
 from outlast.agents.registry import Agent
 from outlast.contracts.errors import (
-    BudgetSpentError,
+    BudgetExceededError,
     CheckpointError,
-    HeldError,
-    OutsideError,
+    OutsideFolderError,
+    RunSuspendedError,
     StaleAttemptError,
 )
 from outlast.contracts.ids import TaskRoundId
-from outlast.contracts.models import Assignment, Beat, Checkpoint
+from outlast.contracts.models import AttemptInput, Checkpoint, Heartbeat
 from outlast.contracts.sizes import CHECKPOINT_BYTES
-from outlast.execution.circuit_breakers import guarded
-from outlast.execution.codec import LossError
-from outlast.execution.exceptions import NOBODYS_FAULT
+from outlast.execution.circuit_breakers import circuit
+from outlast.execution.codec import LossyEncodingError
+from outlast.execution.exceptions import UNCOUNTED_ERRORS
 from outlast.execution.floats import restored
 from outlast.execution.gate import Gate
-from outlast.execution.in_flight import NOBODY, Hand
+from outlast.execution.in_flight import NULL_REGISTRY, InFlightSlot
 from outlast.execution.off_loop import off_loop
-from outlast.execution.waits import nowhere
+from outlast.execution.waits import no_place
 from outlast.ledger.effect_identity import IfUnsure, ScopeName, propose
 from outlast.ledger.fence import Claim
-from outlast.ledger.item_results import Harvested, Outcomes
-from outlast.ledger.ledger import Ledger, Spent, Used
-from outlast.store.calls import Call
+from outlast.ledger.item_results import ItemResult, ItemResults
+from outlast.ledger.ledger import Ledger, Usage, UsageTotals
+from outlast.store.calls import StoreCall
 from outlast.telemetry import spans
 from outlast.telemetry.log_context import log_as
 
 T = TypeVar("T")
 
 # What a beat carries besides the value: seq, version, field names, the said line.
-ENVELOPE_BYTES = 1024
-SAID_CHARS = 200
+CHECKPOINT_ENVELOPE_BYTES = 1024
+STATUS_MESSAGE_CHARS = 200
 
 # How soon an attempt that the mesh holds goes on once it may.
-PERMITTED_S = 0.02
+PERMIT_CHECK_S = 0.02
 
 
 class Context:
@@ -66,10 +66,10 @@ class Context:
     _can_ask = True  # a person, about its effects
 
     # Each item of a batch has a context: what stays as it is here is not written.
-    waits_at: Callable[[], str] = staticmethod(nowhere)  # a line of the agent's
+    waits_at: Callable[[], str] = staticmethod(no_place)  # a line of the agent's
     _kind: Any = None  # what progress is resumed as
-    _said = ""
-    _hand: Hand = NOBODY
+    _status_message = ""
+    _in_flight: InFlightSlot = NULL_REGISTRY
     _loop: asyncio.AbstractEventLoop | None = None
 
     def __init__(
@@ -78,15 +78,15 @@ class Context:
         claim: Claim,
         ledger: Ledger,
         checkpoint: Checkpoint,
-        assignment: Assignment,
+        assignment: AttemptInput,
     ) -> None:
         self._agent = agent
         self._claim = claim
         self._ledger = ledger
-        self._assignment = assignment
+        self._input = assignment
         self._checkpoint = checkpoint
         self.gate = Gate()
-        self.promises = Promises()
+        self.pending_calls = PendingCalls()
         self.progressed_at = time.monotonic()
 
     @property
@@ -108,7 +108,7 @@ class Context:
         """
         Why the task is redone, in the words of the agent that asked for it, or None.
         """
-        return self._assignment.redo_reason
+        return self._input.redo_reason
 
     @property
     def attempt(self) -> int:
@@ -139,18 +139,23 @@ class Context:
         return set()  # what threads wait for
 
     @cached_property
-    def _saving(self) -> asyncio.Lock:
+    def _save_lock(self) -> asyncio.Lock:
         return asyncio.Lock()  # saves are written in the order of their calls
 
     @cached_property
-    def _turn(self) -> asyncio.Lock:
+    def _write_lock(self) -> asyncio.Lock:
         return asyncio.Lock()
 
     @cached_property
     def _effects(self) -> Effects:
-        permission = permission_of(self._assignment, self._can_ask)
+        permission = permission_of(self._input, self._can_ask)
         return Effects(
-            self._claim, permission, self._ledger, self.gate, self._write, self._note
+            self._claim,
+            permission,
+            self._ledger,
+            self.gate,
+            self._write,
+            self._count_write,
         )
 
     @property
@@ -161,7 +166,7 @@ class Context:
         """
         return self.gate.ending
 
-    @promised
+    @tracked
     async def resume(self, kind: type[T], default: T) -> T:
         """
         Return what was saved last in this round, or *default*.
@@ -186,7 +191,7 @@ class Context:
                 f"the checkpoint is no {name}: {first_fault(error)}"
             ) from None
 
-    @promised
+    @tracked
     async def save(
         self, value: Any, *, durable: bool = False, tokens: int = 0, cost: float = 0.0
     ) -> None:
@@ -199,19 +204,19 @@ class Context:
             process; takes a sync of the disk.
         :param tokens: used since the last save, counted in the same transaction.
         :param cost: likewise, in the unit of the mission's limit.
-        :raises BudgetSpentError: when a limit is exceeded with this; it is saved.
+        :raises BudgetExceededError: when a limit is exceeded with this; it is saved.
         :raises CheckpointError: when `resume` would not return the same value, naming
             the field, or when it is too large.
         :raises StaleAttemptError: when a later attempt has the task.
         """
-        async with self._saving:
+        async with self._save_lock:
             body = await off_loop(self._encoded, value)
-            await self._save(body, durable, Used(tokens, cost))
+            await self._save(body, durable, Usage(tokens, cost))
 
     def _encoded(self, quickly: bool, value: Any) -> bytes:
         try:
             body = self._agent.codec.progress(value, self._kind, quickly=quickly)
-        except LossError as loss:
+        except LossyEncodingError as loss:
             raise CheckpointError(f"not saved, for it would be lost: {loss}") from None
         if len(body) > (most := self._ledger.store.largest):
             raise CheckpointError(
@@ -220,10 +225,10 @@ class Context:
             )
         return body
 
-    async def _save(self, body: bytes, durable: bool, used: Used) -> None:
+    async def _save(self, body: bytes, durable: bool, used: Usage) -> None:
         inline: JsonValue = None
         blob: str | None = None
-        if len(body) > CHECKPOINT_BYTES - ENVELOPE_BYTES:
+        if len(body) > CHECKPOINT_BYTES - CHECKPOINT_ENVELOPE_BYTES:
             blob = hashlib.sha256(body).hexdigest()
         else:
             inline = json.loads(body)
@@ -239,14 +244,14 @@ class Context:
             self._ledger.save, checkpoint, durable, used, apart
         )
         if saved.seq > self._checkpoint.seq:  # or a save beside it was written later
-            self._hand.save(saved.model_dump_json().encode())
+            self._in_flight.save(saved.model_dump_json().encode())
             self._checkpoint = saved
         told = {"outlast.seq": saved.seq, "outlast.bytes": len(body)}
         spans.event("ctx.saved", told)
         if spent is not None:
-            self._charged(used, spent)
+            self._check_spending(used, spent)
 
-    @promised
+    @tracked
     async def once(
         self,
         key: str,
@@ -281,37 +286,37 @@ class Context:
         proposal = propose(key, content, payload, if_unsure, scope)
         return await self._effects.once(proposal, act)
 
-    @promised
+    @tracked
     async def check_budget(self) -> None:
         """
         Check that the mission and the task have budget left, before something is paid.
 
-        :raises BudgetSpentError: when a limit is reached.
+        :raises BudgetExceededError: when a limit is reached.
         """
         await self.record_usage()
 
-    @promised
+    @tracked
     async def record_usage(self, *, tokens: int = 0, cost: float = 0.0) -> None:
         """
         Count what was used against the limits of the mission and of the task.
 
         :param cost: in the unit of the mission's limit.
-        :raises BudgetSpentError: when a limit is exceeded; the usage is counted.
+        :raises BudgetExceededError: when a limit is exceeded; the usage is counted.
         """
-        spent = await self._write(self._ledger.spend, tokens, cost)
-        self._charged(Used(tokens, cost), spent)
+        spent = await self._write(self._ledger.record_usage, tokens, cost)
+        self._check_spending(Usage(tokens, cost), spent)
 
-    def _charged(self, used: Used, spent: Spent) -> None:
+    def _check_spending(self, used: Usage, spent: UsageTotals) -> None:
         told = {"outlast.tokens": used.tokens, "outlast.cost": used.cost}
         spans.event("ctx.usage_recorded", told)
-        limits, budget = self._assignment.limits, self._assignment.task.budget
+        limits, budget = self._input.limits, self._input.task.budget
         try:
-            _within("the mission's", spent.mission, limits.tokens, limits.cost)
-            _within("the task's", spent.task, budget.tokens, budget.cost)
-        except BudgetSpentError as signal:
+            _require_within("the mission's", spent.mission, limits.tokens, limits.cost)
+            _require_within("the task's", spent.task, budget.tokens, budget.cost)
+        except BudgetExceededError as signal:
             raise self.gate.end_by(signal) from None
 
-    async def batch_results(self, batch: str) -> AsyncIterator[Harvested]:
+    async def batch_results(self, batch: str) -> AsyncIterator[ItemResult]:
         """
         Read the outcome of each item of *batch* so far, in the order of the items.
 
@@ -319,15 +324,15 @@ class Context:
         less than was asked, or None) and `dead` (why it has no result, or None).
 
         :param batch: its id; that of a fan-out is in its task's result.
-        :raises OutsideError: when it is another tenant's.
+        :raises OutsideFolderError: when it is another tenant's.
         """
         await self.gate.enter()
-        outcomes = Outcomes(self._ledger.store)
+        outcomes = ItemResults(self._ledger.store)
         owner = await outcomes.store.run(outcomes.tenant_of, batch)
         if owner not in (None, self.tenant):
-            raise OutsideError(f"batch {batch!r} is another tenant's")
+            raise OutsideFolderError(f"batch {batch!r} is another tenant's")
         after = 0
-        while found := await outcomes.store.run(outcomes.harvest, batch, after):
+        while found := await outcomes.store.run(outcomes.settled_after, batch, after):
             for each in found:
                 yield each
             after = found[-1].item
@@ -340,7 +345,7 @@ class Context:
         lost, and is not kept.
         """
         self.gate.check()
-        self._said = secrets.masked(event, SAID_CHARS)
+        self._status_message = secrets.masked(event, STATUS_MESSAGE_CHARS)
         self.progressed_at = time.monotonic()
 
     def service(self, name: str) -> AbstractContextManager[None]:
@@ -354,7 +359,7 @@ class Context:
             otherwise the task takes its next route at once.
         """
         self.gate.check()
-        return guarded(secrets.mask(name))  # it is shown, and may be an address
+        return circuit(secrets.mask(name))  # it is shown, and may be an address
 
     def secret(self, name: str) -> str:
         """
@@ -365,7 +370,7 @@ class Context:
         self.gate.check()
         return secrets.hand_out(name)
 
-    def run_sync(self, promise: Coroutine[Any, Any, T]) -> T:
+    def run_sync(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """
         Await a call of the context from a thread: that of a plain agent, or of a plain
         tool that an async agent calls.
@@ -374,15 +379,15 @@ class Context:
             itself.
         """
         if self._loop is None or _running_loop() is self._loop:
-            promise.close()
+            coroutine.close()
             raise RuntimeError(
                 "ctx.run_sync was called on the event loop's own thread, which would "
                 "wait for itself for ever: await it instead"
             )
-        waiting = self._awaited(promise)
+        waiting = self._run_coroutine(coroutine)
         return asyncio.run_coroutine_threadsafe(waiting, self._loop).result()
 
-    async def _awaited(self, promise: Coroutine[Any, Any, T]) -> T:
+    async def _run_coroutine(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """
         Await what a thread waits for, so that `end` can end it.
         """
@@ -390,41 +395,45 @@ class Context:
         assert task is not None
         self._waits.add(task)
         try:
-            return await promise
+            return await coroutine
         finally:
             self._waits.discard(task)
 
     @property
     def _most_held_s(self) -> float:
-        return self._assignment.policy.held_s
+        return self._input.policy.max_suspended_s
 
     @property
-    def beat(self) -> Beat:
+    def heartbeat(self) -> Heartbeat:
         """
         The last checkpoint and what was said last, as a heartbeat carries them.
         """
-        return Beat(checkpoint=self._checkpoint, said=self._said)
+        return Heartbeat(
+            checkpoint=self._checkpoint, status_message=self._status_message
+        )
 
     @property
     def is_permitted(self) -> bool:
         """
         Whether the mission may go on here.
         """
-        return self._ledger.permits.allow(self._claim.mission)
+        return self._ledger.permits.is_permitted(self._claim.mission)
 
-    async def permitted(self) -> None:
+    async def wait_until_permitted(self) -> None:
         """
         Wait until the mission may go on here; being held is no stall.
 
-        :raises HeldError: when that takes long: the attempt is handed on.
+        :raises RunSuspendedError: when that takes long: the attempt is handed on.
         """
         since = time.monotonic()
         while not self.is_permitted:
             self.progressed_at = time.monotonic()
             if self.progressed_at - since > self._most_held_s:
-                held = HeldError(f"{self.key}: held, its peer does not say go on")
+                held = RunSuspendedError(
+                    f"{self.key}: held, its peer does not say go on"
+                )
                 raise self.gate.end_by(held)
-            await asyncio.sleep(PERMITTED_S)
+            await asyncio.sleep(PERMIT_CHECK_S)
 
     def end(self) -> None:
         """
@@ -432,16 +441,16 @@ class Context:
         of it wait for.
         """
         self.gate.ending = True
-        self._end_waits()
+        self._cancel_waits()
 
     def close(self) -> None:
         """
         End the attempt's rights: a thread that lives on can write nothing more.
         """
         self.gate.end(f"{self.key}: this attempt is over")
-        self._end_waits()
+        self._cancel_waits()
 
-    def _end_waits(self) -> None:
+    def _cancel_waits(self) -> None:
         for wait in tuple(self.__dict__.get("_waits", ())):
             wait.cancel()
 
@@ -451,11 +460,11 @@ class Context:
         """
         log_as(self._claim)
 
-    def tell(self, hand: Hand) -> None:
+    def set_in_flight(self, hand: InFlightSlot) -> None:
         """
         Say who is to know of every save.
         """
-        self._hand = hand
+        self._in_flight = hand
 
     def run_on(self, loop: asyncio.AbstractEventLoop) -> None:
         """
@@ -464,31 +473,31 @@ class Context:
         self._loop = loop
 
     async def _write(self, method: Callable[..., T], *args: Any) -> T:
-        await self._may_write()
-        return await self._note(method, *args)
+        await self._require_writable()
+        return await self._count_write(method, *args)
 
-    async def _note(self, method: Callable[..., T], *args: Any) -> T:
+    async def _count_write(self, method: Callable[..., T], *args: Any) -> T:
         """
         Write what has happened, also once a signal was raised.
         """
-        with self._signals():
+        with self._raising_signals():
             answer = await self._ledger.store.run(method, self._claim, *args)
         self.progressed_at = time.monotonic()
         return answer
 
-    async def _may_write(self) -> None:
+    async def _require_writable(self) -> None:
         if not self.is_permitted:
-            await self.permitted()
+            await self.wait_until_permitted()
         await self.gate.enter()
 
     @contextmanager
-    def _signals(self) -> Iterator[None]:
+    def _raising_signals(self) -> Iterator[None]:
         """
         Make what the ledger refuses the signal that ends the attempt.
         """
         try:
             yield
-        except (StaleAttemptError, *NOBODYS_FAULT) as signal:
+        except (StaleAttemptError, *UNCOUNTED_ERRORS) as signal:
             raise self.gate.end_by(signal) from None
         except (Exception, asyncio.CancelledError):
             raise
@@ -500,18 +509,18 @@ class Context:
         Write behind all that was to be written before, also behind a write whose
         caller was cancelled: of saves at the same moment the last is to be resumed.
         """
-        await self._turn.acquire()
-        writing: Call | None = None
+        await self._write_lock.acquire()
+        writing: StoreCall | None = None
         try:
-            await self._may_write()
-            writing = self._ledger.store.keep(method, self._claim, *args)
-            with self._signals():
+            await self._require_writable()
+            writing = self._ledger.store.submit(method, self._claim, *args)
+            with self._raising_signals():
                 answer: T = await writing.future
         finally:
             if writing is None or not writing.future.cancelled():
-                self._turn.release()
+                self._write_lock.release()
             else:
-                writing.then(self._turn.release)
+                writing.then(self._write_lock.release)
         self.progressed_at = time.monotonic()
         return answer
 
@@ -521,7 +530,7 @@ class Context:
             return json.dumps(self._checkpoint.value).encode()
         whose = (self._claim.mission, self._claim.task)
         store = self._ledger.store
-        body = await store.run(self._ledger.fetch, *whose, blob)
+        body = await store.run(self._ledger.get_blob, *whose, blob)
         if body is None:
             raise CheckpointError(f"large progress {blob[:12]} is not in the store")
         return body
@@ -545,8 +554,10 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def _within(whose: str, used: Used, tokens: int | None, cost: float | None) -> None:
+def _require_within(
+    whose: str, used: Usage, tokens: int | None, cost: float | None
+) -> None:
     if tokens is not None and used.tokens > tokens:
-        raise BudgetSpentError(f"{used.tokens} tokens used of {whose} {tokens}")
+        raise BudgetExceededError(f"{used.tokens} tokens used of {whose} {tokens}")
     if cost is not None and used.cost > cost:
-        raise BudgetSpentError(f"cost {used.cost:.2f} of {whose} {cost:.2f} spent")
+        raise BudgetExceededError(f"cost {used.cost:.2f} of {whose} {cost:.2f} spent")

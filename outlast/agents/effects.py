@@ -25,14 +25,20 @@ from outlast.contracts.errors import (
     ParkedError,
     ResultError,
 )
-from outlast.contracts.models import Assignment
-from outlast.execution.exceptions import call_plainly, failure_of
+from outlast.contracts.models import AttemptInput
+from outlast.execution.exceptions import call_converting_exits, failure_of
 from outlast.execution.gate import Gate
 from outlast.execution.threads import in_thread
-from outlast.ledger.effect_decision import APPLIED, INTENDED, Action, Decision, Row
+from outlast.ledger.effect_decision import (
+    APPLIED,
+    INTENDED,
+    EffectAction,
+    EffectDecision,
+    EffectRow,
+)
 from outlast.ledger.effect_identity import Proposal
 from outlast.ledger.effect_ledger import Permission, idempotency_key
-from outlast.ledger.fence import Claim, Tries
+from outlast.ledger.fence import Claim, Retries
 from outlast.ledger.ledger import Ledger
 from outlast.secrets import masked, masked_head
 from outlast.telemetry import spans
@@ -41,11 +47,11 @@ from outlast.telemetry import spans
 Write = Callable[..., Awaitable[Any]]
 
 # How soon the end of an effect that another attempt does is looked for, and at most.
-LOOK_S = 0.05
-LOOK_MOST_S = 1.0
-SHOWN_CHARS = 80
+EFFECT_POLL_S = 0.05
+MAX_EFFECT_POLL_S = 1.0
+EFFECT_CHARS = 80
 
-IN_A_THREAD = "in a thread; make it `async def`, or return a coroutine to await"
+ACT_IN_A_THREAD = "in a thread; make it `async def`, or return a coroutine to await"
 
 
 @dataclass(eq=False)
@@ -61,7 +67,7 @@ class _Call:
 
 
 # The calls whose acts this is within.
-_within: ContextVar[tuple[_Call, ...]] = ContextVar("within", default=())
+_open_calls: ContextVar[tuple[_Call, ...]] = ContextVar("within", default=())
 
 
 class Effects:
@@ -85,13 +91,13 @@ class Effects:
         self._ledger = ledger
         self._gate = gate
         self._write = write
-        self._note = note
+        self._count_write = note
         self._calls = 0
-        self._quiet = (
+        self._all_done = (
             asyncio.Event()
         )  # no call is under way but in its act, which may wait for us
         self._permission = permission
-        self._under_way: dict[tuple[str, str], _Call] = {}  # by scope and key
+        self._acting: dict[tuple[str, str], _Call] = {}  # by scope and key
 
     async def once(self, proposal: Proposal, act: Callable[..., Any]) -> Any:
         """
@@ -100,11 +106,11 @@ class Effects:
         told = {"outlast.task": self._claim.task, "outlast.effect": proposal.key}
         with spans.span("ctx.once", told):
             try:
-                return await self._in_turn(proposal, act)
+                return await self._one_at_a_time(proposal, act)
             except ApprovalNeededError:
-                if not _within.get():
+                if not _open_calls.get():
                     # Those that were begun at the same time ask too, or end their acts.
-                    await self._quiet.wait()
+                    await self._all_done.wait()
                 raise
 
     @contextmanager
@@ -121,40 +127,44 @@ class Effects:
         Know the calls that the act of *call* makes; it is not counted meanwhile: the
         act may wait for one of them in a thread of a pool, where nothing tells that.
         """
-        within = _within.set((*_within.get(), call))
+        within = _open_calls.set((*_open_calls.get(), call))
         self._count(-1)
         try:
             yield
         finally:
             self._count(1)
-            _within.reset(within)
+            _open_calls.reset(within)
 
     def _count(self, more: int) -> None:
         self._calls += more
         if self._calls:
-            self._quiet.clear()
+            self._all_done.clear()
         else:
-            self._quiet.set()
+            self._all_done.set()
 
-    async def _in_turn(self, proposal: Proposal, act: Callable[..., Any]) -> Any:
+    async def _one_at_a_time(self, proposal: Proposal, act: Callable[..., Any]) -> Any:
         """
         Do it when no other call of this attempt is about the same key.
         """
         slot = proposal.scope, proposal.key
-        while (first := self._under_way.get(slot)) is not None:
-            if first in _within.get():
+        while (first := self._acting.get(slot)) is not None:
+            if first in _open_calls.get():
                 raise GiveUp(
                     f"effect {_short(proposal)} asks for itself within its own act, "
                     "whose end it would wait for: give the inner one another key"
                 )
             await first.ended.wait()
             same = first.proposal.identity == proposal.identity
-            if isinstance(first.error, Exception) and same and _parks(proposal):
+            if (
+                isinstance(first.error, Exception)
+                and same
+                and _parks_if_unknown(proposal)
+            ):
                 # It may have happened: what the first caller was told is true here too.
                 raise first.error
-        call = self._under_way[slot] = _Call(proposal)
-        doing = asyncio.ensure_future(self._in_full(call, act))
-        doing.add_done_callback(_heard)
+        call = self._acting[slot] = _Call(proposal)
+        doing = asyncio.ensure_future(self._act_uncancelled(call, act))
+        doing.add_done_callback(_ignore_result)
         try:
             return await asyncio.shield(doing)
         except asyncio.CancelledError:
@@ -162,14 +172,14 @@ class Effects:
                 doing.cancel()
             raise
 
-    async def _in_full(self, call: _Call, act: Callable[..., Any]) -> Any:
+    async def _act_uncancelled(self, call: _Call, act: Callable[..., Any]) -> Any:
         """
         Do what must not be cut off, in a task of its own: when the caller is cancelled,
         by a timeout for instance, an act that has begun is let finish and is recorded.
         """
         with self._gate.acting(), self._counted():
             try:
-                return await self._do_once(call, act)
+                return await self._decide_and_perform(call, act)
             except (Exception, asyncio.CancelledError) as error:
                 call.error = error
                 raise
@@ -178,10 +188,10 @@ class Effects:
                 call.error = failure_of(error)
                 raise call.error from error
             finally:
-                del self._under_way[call.proposal.scope, call.proposal.key]
+                del self._acting[call.proposal.scope, call.proposal.key]
                 call.ended.set()
 
-    async def _do_once(self, call: _Call, act: Callable[..., Any]) -> Any:
+    async def _decide_and_perform(self, call: _Call, act: Callable[..., Any]) -> Any:
         """
         Do what the ledger decides.
 
@@ -192,42 +202,44 @@ class Effects:
             call.acting = True
             found = await self._intend(proposal)
             row = found.row
-            spans.describe({"outlast.effect_found": _found(found)})
+            spans.describe({"outlast.effect_found": _describe_decision(found)})
             match found.action:
-                case Action.ACT | Action.REPEAT:
-                    return await self._do(call, found, act)
-                case Action.RETURN | Action.SKIP if row is not None:
+                case EffectAction.ACT | EffectAction.REPEAT:
+                    return await self._perform(call, found, act)
+                case EffectAction.RETURN | EffectAction.SKIP if row is not None:
                     return _returned(proposal, row)
-                case Action.WAIT if row is not None:
+                case EffectAction.WAIT if row is not None:
                     call.acting = False
-                    await self._other_end(proposal, row)
-                case Action.ASK:
-                    raise self._ask(proposal, found)
-                case Action.CONFLICT if row is not None:
+                    await self._await_other(proposal, row)
+                case EffectAction.REQUEST_APPROVAL:
+                    raise self._approval_error(proposal, found)
+                case EffectAction.CONFLICT if row is not None:
                     why = self._conflict(proposal, row)
                     raise self._gate.end_by(EffectConflictError(why))
                 case _:
-                    raise self._gate.end_by(ParkedError(_unsure(proposal, row)))
+                    raise self._gate.end_by(ParkedError(_unknown_effect(proposal, row)))
 
-    async def _intend(self, proposal: Proposal) -> Decision:
+    async def _intend(self, proposal: Proposal) -> EffectDecision:
         """
         Have the ledger decide; one that is asked for while the attempt ends to ask a
         person is asked with it.
         """
         signal = self._gate.signal
         if not isinstance(signal, ApprovalNeededError) or signal.full:
-            decided: Decision = await self._write(
-                self._ledger.intend, proposal, self._permission, Tries()
+            decided: EffectDecision = await self._write(
+                self._ledger.intend, proposal, self._permission, Retries()
             )
             return decided
         asking = self._permission.asking()
         store, ledger = self._ledger.store, self._ledger
         found = await store.run(ledger.intend, self._claim, proposal, asking)
-        if found.action is not Action.ASK:
+        if found.action is not EffectAction.REQUEST_APPROVAL:
             raise signal
         return found
 
-    async def _do(self, call: _Call, found: Decision, act: Callable[..., Any]) -> Any:
+    async def _perform(
+        self, call: _Call, found: EffectDecision, act: Callable[..., Any]
+    ) -> Any:
         """
         Act, and record what came of it: that is what is returned, as it is later.
         """
@@ -239,15 +251,15 @@ class Effects:
             result = await self._act(act, named, *args)
         applied, number = self._ledger.applied, found.number
         try:
-            kept: JsonValue = json.loads(self._written(result))
+            kept: JsonValue = json.loads(self._encoded(result))
         except ValueError:
             # It has happened, whatever it returned: that is what must be known.
-            await self._note(applied, proposal, number, None, True, Tries())
+            await self._count_write(applied, proposal, number, None, True, Retries())
             raise _lost(proposal) from None
-        await self._note(applied, proposal, number, kept, False, Tries())
+        await self._count_write(applied, proposal, number, kept, False, Retries())
         return kept
 
-    def _written(self, result: Any) -> bytes:
+    def _encoded(self, result: Any) -> bytes:
         """
         Write what an act has returned.
 
@@ -258,16 +270,18 @@ class Effects:
             raise ValueError
         return body
 
-    async def _other_end(self, proposal: Proposal, row: Row) -> None:
+    async def _await_other(self, proposal: Proposal, row: EffectRow) -> None:
         """
         Wait until the attempt that does the effect *row* has ended it, or itself.
         """
-        pause_s = LOOK_S
-        while await self._write(self._ledger.under_way, proposal, row):
+        pause_s = EFFECT_POLL_S
+        while await self._write(self._ledger.wait_state, proposal, row):
             await asyncio.sleep(pause_s)
-            pause_s = min(LOOK_MOST_S, pause_s * 1.5)
+            pause_s = min(MAX_EFFECT_POLL_S, pause_s * 1.5)
 
-    def _ask(self, proposal: Proposal, found: Decision) -> BaseException:
+    def _approval_error(
+        self, proposal: Proposal, found: EffectDecision
+    ) -> BaseException:
         """
         Have the attempt end to ask a person; returns what to raise.
         """
@@ -279,16 +293,16 @@ class Effects:
                 masked_head(proposal.identity),
                 found.mark,
                 "" if row is None else masked_head(row.identity),
-                row is not None and row.happened,
+                row is not None and row.is_applied,
             )
-            signal.want(wanted)
+            signal.add(wanted)
         return signal
 
-    def _conflict(self, proposal: Proposal, row: Row) -> str:
+    def _conflict(self, proposal: Proposal, row: EffectRow) -> str:
         claim = self._claim
         did = {APPLIED: "done", INTENDED: "begun"}.get(row.state, "asked for")
         theirs, ours = (
-            masked(each, SHOWN_CHARS) for each in (row.identity, proposal.identity)
+            masked(each, EFFECT_CHARS) for each in (row.identity, proposal.identity)
         )
         return (
             f"effect {_short(proposal)} was {did} by {row.mission}/{row.task} (round "
@@ -306,17 +320,17 @@ class Effects:
         if inspect.iscoroutinefunction(act):
             return await act(*args)
         try:
-            result = await in_thread(call_plainly, act, *args)
+            result = await in_thread(call_converting_exits, act, *args)
         except RuntimeError as error:
             if "event loop" not in str(error):
                 raise
             raise RuntimeError(
-                f"{error}: a plain act is called {IN_A_THREAD}"
+                f"{error}: a plain act is called {ACT_IN_A_THREAD}"
             ) from error
         return await result if inspect.isawaitable(result) else result
 
 
-def permission_of(assignment: Assignment, can_ask: bool) -> Permission:
+def permission_of(assignment: AttemptInput, can_ask: bool) -> Permission:
     """
     Say what a person has allowed the attempt; *can_ask* whether one can be asked more.
     """
@@ -330,7 +344,7 @@ def permission_of(assignment: Assignment, can_ask: bool) -> Permission:
     )
 
 
-def _returned(proposal: Proposal, row: Row) -> JsonValue:
+def _returned(proposal: Proposal, row: EffectRow) -> JsonValue:
     if row.result is None:
         raise _lost(proposal)
     kept: JsonValue = json.loads(row.result)
@@ -345,22 +359,25 @@ def _lost(proposal: Proposal) -> ResultError:
     )
 
 
-def _parks(proposal: Proposal) -> bool:
+def _parks_if_unknown(proposal: Proposal) -> bool:
     return proposal.if_unsure == "park"
 
 
-def _found(found: Decision) -> str:
+def _describe_decision(found: EffectDecision) -> str:
     row = found.row
-    known = found.action not in (Action.ACT, Action.ASK) and row is not None
+    known = (
+        found.action not in (EffectAction.ACT, EffectAction.REQUEST_APPROVAL)
+        and row is not None
+    )
     return row.state if known and row is not None else "new"
 
 
 def _short(proposal: Proposal) -> str:
-    return repr(masked(proposal.key, SHOWN_CHARS))
+    return repr(masked(proposal.key, EFFECT_CHARS))
 
 
-def _unsure(proposal: Proposal, row: Row | None) -> str:
-    key, named = _short(proposal), shlex.quote(masked(proposal.key, 2 * SHOWN_CHARS))
+def _unknown_effect(proposal: Proposal, row: EffectRow | None) -> str:
+    key, named = _short(proposal), shlex.quote(masked(proposal.key, 2 * EFFECT_CHARS))
     who = "" if row is None else f" by {row.mission}/{row.task}, attempt {row.attempt}"
     return (
         f"effect {key} was begun{who} and may have happened: find out, then "
@@ -368,7 +385,7 @@ def _unsure(proposal: Proposal, row: Row | None) -> str:
     )
 
 
-def _heard(doing: "asyncio.Future[Any]") -> None:
+def _ignore_result(doing: "asyncio.Future[Any]") -> None:
     """
     Take note of how an effect has ended whose caller was cancelled.
     """

@@ -20,18 +20,18 @@ from pydantic import ValidationError
 
 from outlast.agents.project import importable
 from outlast.contracts.errors import BadInputError, OutlastError
-from outlast.contracts.text import digest
+from outlast.contracts.text import sha256_hex
 from outlast.execution.containment import (
-    Exited,
-    Interrupted,
-    TooLongError,
-    undisturbed,
+    AgentExit,
+    AgentInterrupt,
+    TimeLimitError,
+    contained,
 )
 from outlast.secrets import masked
 
 # The first import of a large library from a cold disk takes half of it.
 IMPORT_LIMIT_S = 60.0
-CAUSE_CHARS = 400
+IMPORT_CAUSE_CHARS = 400
 
 STDLIB = sysconfig.get_paths()["stdlib"]
 INSTALLED = ("site-packages", "dist-packages")
@@ -49,18 +49,18 @@ def import_agents(module: str) -> ModuleType:
     :raises BadInputError: when it cannot be used, in one sentence.
     """
     try:
-        with undisturbed(IMPORT_LIMIT_S):
+        with contained(IMPORT_LIMIT_S):
             if module.endswith(".py"):
                 return _import_file(module)
             if not module.startswith("outlast."):
                 for folder in importable():
                     _make_importable(folder)
             return importlib.import_module(module)
-    except (OutlastError, Interrupted):
+    except (OutlastError, AgentInterrupt):
         raise
     except BaseException as error:
         # The module is the user's: whatever it raises is its own fault.
-        told = masked(_why(error), CAUSE_CHARS)
+        told = masked(_import_error_text(error), IMPORT_CAUSE_CHARS)
         raise BadInputError(f"agents in {module!r} cannot load: {told}") from error
 
 
@@ -72,18 +72,18 @@ def _import_file(module: str) -> ModuleType:
     if _is_at(main, path):
         return main
     folder = _importable_from(path)
-    _refuse_ambiguous_siblings(path, folder)
+    _require_unambiguous_siblings(path, folder)
     _make_importable(folder)
     name = ".".join(path.relative_to(folder).with_suffix("").parts)
-    if _finds(name, path):
+    if _would_find(name, path):
         return importlib.import_module(name)
     # Another file has that name. Below the folder's own it is importable all the same.
     name = f"{folder.name}.{name}"
     sys.path.append(str(folder.parent))
-    if _finds(name, path):
+    if _would_find(name, path):
         return importlib.import_module(name)
     sys.path.pop()
-    return _import_as(f"outlast_agents_{path.stem}_{digest(str(path))[:8]}", path)
+    return _import_as(f"outlast_agents_{path.stem}_{sha256_hex(str(path))[:8]}", path)
 
 
 def _import_as(name: str, path: Path) -> ModuleType:
@@ -139,7 +139,7 @@ def _step_back() -> None:
         sys.path[:] = [*others, str(CHECKOUT)]
 
 
-def _finds(name: str, path: Path) -> bool:
+def _would_find(name: str, path: Path) -> bool:
     """
     Say whether to import *name* is to import the file at *path*.
     """
@@ -158,7 +158,7 @@ def _is_at(module: ModuleType, path: Path) -> bool:
     return file is not None and Path(file).resolve() == path
 
 
-def _refuse_ambiguous_siblings(path: Path, folder: Path) -> None:
+def _require_unambiguous_siblings(path: Path, folder: Path) -> None:
     """
     :raises BadInputError: when the file imports a sibling whose name a sibling of
         another file of agents has already: it would get the other one.
@@ -201,20 +201,20 @@ def is_library(file: Path) -> bool:
     return str(file).startswith(STDLIB) or any(part in INSTALLED for part in file.parts)
 
 
-def _why(error: BaseException) -> str:
+def _import_error_text(error: BaseException) -> str:
     """
     Say in one sentence, with the line, what keeps a module from being used.
     """
-    line = where(error)
+    line = error_place(error)
     at = f" ({line})" if line else ""
-    if isinstance(error, Exited):
+    if isinstance(error, AgentExit):
         return f"it ends its process with os._exit({error.code}) when imported{at}"
     if isinstance(error, SystemExit):
         return (
             f"it calls sys.exit({error.code}) when imported{at}; put what a script "
             "does under `if __name__ == '__main__':`"
         )
-    if isinstance(error, TooLongError):
+    if isinstance(error, TimeLimitError):
         return (
             f"its import has not ended after {IMPORT_LIMIT_S:g} s{at}; do slow work "
             "in a function under @outlast.on_worker_start"
@@ -229,10 +229,10 @@ def _why(error: BaseException) -> str:
             f"{each['loc'][-1]}: {each['msg']}" for each in faults if each["loc"]
         )
         return f"{error.title}: {told}{at}"
-    return f"{type(error).__name__}{said(error)}{at}"
+    return f"{type(error).__name__}{error_sentence(error)}{at}"
 
 
-def where(error: BaseException) -> str:
+def error_place(error: BaseException) -> str:
     """
     Name the last line of the user's own that was running: FILE:LINE.
     """
@@ -241,18 +241,24 @@ def where(error: BaseException) -> str:
     own = [
         f"{frame.filename}:{frame.lineno}"
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(("<", str(Path(__file__).parent)))
+        if not frame.filename.startswith(
+            (
+                "<",
+                str(Path(__file__).parent),
+                str(Path(__file__).parents[1] / "execution"),
+            )
+        )
         and not is_library(Path(frame.filename))
     ]
     return own[-1] if own else ""
 
 
-def said(error: BaseException) -> str:
+def error_sentence(error: BaseException) -> str:
     """
     Give the text of *error* after a colon, nothing where it has none.
     """
     try:
-        text = masked(str(error), CAUSE_CHARS // 2)
+        text = masked(str(error), IMPORT_CAUSE_CHARS // 2)
     except Exception:
         return ": (its text cannot be shown)"
     return f": {text}" if text else ""

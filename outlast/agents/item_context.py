@@ -11,13 +11,15 @@ import math
 from outlast.agents.context import Context
 from outlast.agents.registry import Agent
 from outlast.contracts.batches import Batch, pool_task
-from outlast.contracts.models import Assignment, Checkpoint, Task
+from outlast.contracts.models import AttemptInput, Checkpoint, Task
 from outlast.ledger.fence import Claim
 from outlast.ledger.ledger import Ledger
 
 # An item has no limits or approvals: one assignment does for all of them.
-PLAIN = Assignment(mission="item", tenant="item", task=Task(id="item", role="item"))
-NOTHING = Checkpoint()
+NO_LIMITS = AttemptInput(
+    mission="item", tenant="item", task=Task(id="item", role="item")
+)
+NO_CHECKPOINT = Checkpoint()
 
 
 class ItemContext(Context):
@@ -28,33 +30,33 @@ class ItemContext(Context):
     _can_ask = False  # nobody could approve one item among thousands
     _most_held_s = math.inf  # nothing presses: a lease may take days
 
-    begun = False  # claimed by this lease
+    has_started = False  # claimed by this lease
     _beginning: "asyncio.Task[None] | None" = None
 
     def __init__(
         self, agent: Agent, ledger: Ledger, batch: Batch, claim: Claim
     ) -> None:
-        super().__init__(agent, claim, ledger, NOTHING, PLAIN)
+        super().__init__(agent, claim, ledger, NO_CHECKPOINT, NO_LIMITS)
         self._batch = batch
 
     @property
     def claim(self) -> Claim:
         return self._claim
 
-    async def begin(self, again: bool = False) -> None:
+    async def begin(self, redelivered: bool = False) -> None:
         """
-        Claim the item and find what an earlier attempt has saved; *again* when this
-        lease has claimed it already.
+        Claim the item and find what an earlier attempt has saved; *redelivered* when
+        this lease has claimed it already.
 
         :raises StaleAttemptError: when a later lease has it.
         """
         claim, batch = self._claim, self._batch
-        if again:
+        if redelivered:
             role = self._agent.role
             saved = await self._ledger.store.run(self._ledger.resume, claim, role)
-            self._checkpoint, self.begun = saved or NOTHING, True
+            self._checkpoint, self.has_started = saved or NO_CHECKPOINT, True
             return
-        assignment = Assignment(
+        assignment = AttemptInput(
             mission=batch.id,
             tenant=batch.tenant,
             task=pool_task(claim.task, batch.role),
@@ -63,7 +65,7 @@ class ItemContext(Context):
         found = await self._ledger.store.run(
             self._ledger.begin, assignment, batch.role, claim.fence, []
         )
-        self._checkpoint, self.begun = found.checkpoint, True
+        self._checkpoint, self.has_started = found.checkpoint, True
 
     @property
     def is_beginning(self) -> bool:
@@ -72,27 +74,27 @@ class ItemContext(Context):
         """
         return self._beginning is not None and not self._beginning.done()
 
-    async def settled(self) -> None:
+    async def wait_until_started(self) -> None:
         """
         Wait until a claim under way is in the ledger, or is not.
         """
         if self._beginning is not None:
             await asyncio.wait([self._beginning])
 
-    async def _may_write(self) -> None:
-        await super()._may_write()
-        if self.begun:
+    async def _require_writable(self) -> None:
+        await super()._require_writable()
+        if self.has_started:
             return
         # Writes at the same moment need one claim, which goes on when its writer is
         # cancelled: the next write waits for it. One that has failed is made again.
         if self._beginning is None or self._beginning.done():
             self._beginning = asyncio.ensure_future(self.begin())
-            self._beginning.add_done_callback(_look_at)
-        with self._signals():
+            self._beginning.add_done_callback(_retrieve_error)
+        with self._raising_signals():
             await asyncio.shield(self._beginning)
 
 
-def _look_at(beginning: asyncio.Task[None]) -> None:
+def _retrieve_error(beginning: asyncio.Task[None]) -> None:
     """
     Take note of an error that no writer waits for any more.
     """

@@ -20,47 +20,48 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 # So many are kept before those that have begun are let go: an attempt makes millions.
-KEPT = 32
+MAX_PENDING_CALLS = 32
 # The context of a trial, which calls ours for the agent.
-WATCHER = "outlast.execution.findings"
+FINDINGS_MODULE = "outlast.execution.findings"
 
 
-class Promise(NamedTuple):
+class PendingCall(NamedTuple):
     """
     A coroutine, and where it was asked for.
     """
 
-    coroutine: Any  # a CoroutineType, which cannot be written so at run time
+    awaitable: Any  # a CoroutineType, which cannot be written so at run time
     code: CodeType
     line: int
 
 
-class Promises:
+class PendingCalls:
     """
     The coroutines of one attempt that may not have begun. Any thread may note one.
     """
 
     def __init__(self) -> None:
-        self._made: list[Promise] = []
-        self._most = KEPT
+        self._made: list[PendingCall] = []
+        self._most = MAX_PENDING_CALLS
 
-    def note(
-        self, promise: Coroutine[Any, Any, Any], code: CodeType, line: int
+    def add(
+        self, coroutine: Coroutine[Any, Any, Any], code: CodeType, line: int
     ) -> None:
         """
-        Remember *promise*, which was asked for in *line* of *code*.
+        Remember *coroutine*, which was asked for in *line* of *code*.
         """
-        self._made.append(Promise(promise, code, line))
+        self._made.append(PendingCall(coroutine, code, line))
         if len(self._made) > self._most:
             self._made = self._waiting()
-            # Twice what is left: a large `gather` must not be looked through for each.
-            self._most = max(KEPT, 2 * len(self._made))
+            # Twice what is left: a large `find_evidence` must not be looked through for
+            # each.
+            self._most = max(MAX_PENDING_CALLS, 2 * len(self._made))
 
     @property
     def any_made(self) -> bool:
         return bool(self._made)
 
-    async def refuse_forgotten(self) -> None:
+    async def require_awaited(self) -> None:
         """
         Make sure that all of them have begun by the attempt's end.
 
@@ -70,39 +71,39 @@ class Promises:
             await asyncio.sleep(0)  # those of tasks that were just made begin now
         forgotten = self._waiting()
         for each in forgotten:
-            each.coroutine.close()
+            each.awaitable.close()
         if forgotten:
             first = forgotten[0]
-            called = f"ctx.{first.coroutine.__name__}(...)"
+            called = f"ctx.{first.awaitable.__name__}(...)"
             where = place(first.code.co_filename, first.line)
             raise UnawaitedError(
                 f"{called} was never awaited ({where}) and did nothing: write "
                 f"`await {called}`, in a plain function `ctx.run_sync({called})`"
             )
 
-    def _waiting(self) -> list[Promise]:
+    def _waiting(self) -> list[PendingCall]:
         created = inspect.CORO_CREATED
         return [
             each
             for each in self._made
-            if inspect.getcoroutinestate(each.coroutine) == created
+            if inspect.getcoroutinestate(each.awaitable) == created
         ]
 
 
-class Promising(Protocol):
+class TracksCalls(Protocol):
     """
     What has such coroutines.
     """
 
-    promises: Promises
+    pending_calls: PendingCalls
 
 
-S = TypeVar("S", bound=Promising)
+S = TypeVar("S", bound=TracksCalls)
 
 _PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
 
 
-def promised(
+def tracked(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
     """
@@ -111,12 +112,12 @@ def promised(
 
     @functools.wraps(method)
     def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
-        promise = method(self, *args, **kwargs)
+        coroutine = method(self, *args, **kwargs)
         caller = sys._getframe(1)
-        while caller.f_back and caller.f_globals.get("__name__") == WATCHER:
+        while caller.f_back and caller.f_globals.get("__name__") == FINDINGS_MODULE:
             caller = caller.f_back
-        self.promises.note(promise, caller.f_code, caller.f_lineno)
-        return promise
+        self.pending_calls.add(coroutine, caller.f_code, caller.f_lineno)
+        return coroutine
 
     # From Python 3.12 on it can still be told that it is async.
     mark = getattr(inspect, "markcoroutinefunction", lambda function: function)
@@ -124,14 +125,14 @@ def promised(
     return marked
 
 
-def is_returned(value: Any, promises: Promises) -> bool:
+def is_returned(value: Any, pending_calls: PendingCalls) -> bool:
     """
-    Tell whether nothing is left to do about *value*, as `returned` does it.
+    Tell whether nothing is left to do about *value*, as `await_returned` does it.
     """
-    return type(value) in _PLAIN and not promises.any_made
+    return type(value) in _PLAIN and not pending_calls.any_made
 
 
-async def returned(value: Any, promises: Promises) -> Any:
+async def await_returned(value: Any, pending_calls: PendingCalls) -> Any:
     """
     Take what an agent's function returned: a coroutine of a function that does not look
     async is awaited here.
@@ -146,8 +147,8 @@ async def returned(value: Any, promises: Promises) -> Any:
             f"it returned {type(value).__name__.replace('_', ' ')}, which nothing has "
             "run: return a list of what it yields"
         )
-    if promises.any_made:
-        await promises.refuse_forgotten()
+    if pending_calls.any_made:
+        await pending_calls.require_awaited()
     return value
 
 

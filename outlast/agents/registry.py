@@ -44,7 +44,7 @@ class Degraded:
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclaredAt:
     """
     Where an agent is declared, and in whose namespace: a file that is imported as two
     modules has one place and two namespaces.
@@ -77,7 +77,7 @@ class Agent:
 
     role: str
     version: int
-    play: Callable[..., Any]
+    func: Callable[..., Any]
     policy: Policy = field(default_factory=Policy)
     fallbacks: tuple[str, ...] = ()
     migrate: Migrate | None = None
@@ -85,10 +85,10 @@ class Agent:
     before: str | None = None
     isolation: Isolation = "shared"
     slots: int = 0
-    declared: Declared | None = field(default=None, compare=False, repr=False)
+    declared: DeclaredAt | None = field(default=None, compare=False, repr=False)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.play(*args, **kwargs)
+        return self.func(*args, **kwargs)
 
     @property
     def isolated(self) -> bool:
@@ -106,7 +106,7 @@ class Agent:
 
     @cached_property
     def is_async(self) -> bool:
-        return agent_function.is_async(self.play)
+        return agent_function.is_async(self.func)
 
     @cached_property
     def input(self) -> AgentInput:
@@ -116,15 +116,15 @@ class Agent:
         :raises BadInputError: when nothing of that type can be made of a task's input.
         """
         try:
-            given, _ = agent_function.hints_of(self.play)
-            return AgentInput(given, many=self.batch_size > 0)
+            given, _ = agent_function.hints_of(self.func)
+            return AgentInput(given, is_list=self.batch_size > 0)
         except NameError as error:
-            raise self.unfit(
+            raise self.input_error(
                 f"the type of its input is not to be found: {error}; define or import "
                 "it in the module itself, not only where types are checked"
             ) from error
         except TypeError as error:
-            raise self.unfit(
+            raise self.input_error(
                 f"its input: {error}; use a BaseModel, a dataclass, a TypedDict or a "
                 "dict"
             ) from error
@@ -165,7 +165,7 @@ class Agent:
         """
         return Codec()
 
-    def unfit(self, why: str) -> BadInputError:
+    def input_error(self, why: str) -> BadInputError:
         """
         Make the error that says where the agent is declared and what is wrong there.
         """
@@ -178,10 +178,10 @@ class Agent:
         """
         if self.declared is not None:
             return self.declared.place
-        return agent_function.place_of(self.play)
+        return agent_function.place_of(self.func)
 
 
-_loaded: dict[str, Agent] = {}
+_registry: dict[str, Agent] = {}
 
 
 def agent(  # noqa: PLR0913 - each is one word of the declaration
@@ -229,41 +229,41 @@ def agent(  # noqa: PLR0913 - each is one word of the declaration
     }
     wrong = fault_of_role(role)
     if wrong is not None:
-        raise BadInputError(f"{_here().place}: agent: {wrong}")
+        raise BadInputError(f"{_declared_here().place}: agent: {wrong}")
 
     def declare(play: Callable[..., Any]) -> Agent:
-        declared = _here()
-        inner = play.play if isinstance(play, Agent) else play  # declared twice
+        declared = _declared_here()
+        inner = play.func if isinstance(play, Agent) else play  # declared twice
         fault = fault_of_options(role, options) or agent_function.fault_of(inner)
         if fault is not None:
             raise BadInputError(f"{declared.place}: agent {role!r}: {fault}")
         chosen = {**options, "policy": policy or Policy(), "fallbacks": (*fallbacks,)}
-        made = Agent(role=role, play=inner, declared=declared, **chosen)
-        _refuse_another(made)
-        _loaded[role] = made
+        made = Agent(role=role, func=inner, declared=declared, **chosen)
+        _require_unique(made)
+        _registry[role] = made
         return made
 
     return declare
 
 
-def _here() -> Declared:
+def _declared_here() -> DeclaredAt:
     """
     Note who calls `agent`, or the decorator that it returns.
     """
     frame = sys._getframe(2)
     file = str(Path(frame.f_code.co_filename).resolve())
-    return Declared(file, frame.f_lineno, frame.f_globals)
+    return DeclaredAt(file, frame.f_lineno, frame.f_globals)
 
 
-def _refuse_another(made: Agent) -> None:
+def _require_unique(made: Agent) -> None:
     """
     Let one role have one function; the same one, imported under two names or again, is
     no other.
 
     :raises BadInputError: naming where both are declared.
     """
-    other = _loaded.get(made.role)
-    if other is None or other.play is made.play or _same(other, made):
+    other = _registry.get(made.role)
+    if other is None or other.func is made.func or _is_same_agent(other, made):
         return
     raise BadInputError(
         f"two agents play {made.role!r}: {other.place} and {made.place}; "
@@ -271,12 +271,12 @@ def _refuse_another(made: Agent) -> None:
     )
 
 
-def _same(one: Agent, other: Agent) -> bool:
+def _is_same_agent(one: Agent, other: Agent) -> bool:
     """
     True if both come of one declaration in one file, though it was imported as two
     modules, or again.
     """
-    if agent_function.origin(one.play) != agent_function.origin(other.play):
+    if agent_function.origin(one.func) != agent_function.origin(other.func):
         return False
     assert one.declared is not None
     assert other.declared is not None
@@ -284,14 +284,14 @@ def _same(one: Agent, other: Agent) -> bool:
         return one.place == other.place
     # One module: a function without a memory of its own is the same when it is written
     # in the same place, which is how a reloaded one looks.
-    return all(agent_function.is_bare(each.play) for each in (one, other))
+    return all(agent_function.is_plain(each.func) for each in (one, other))
 
 
-def loaded() -> dict[str, Agent]:
+def registered_agents() -> dict[str, Agent]:
     """
     List the agents of this process by role.
     """
-    return dict(_loaded)
+    return dict(_registry)
 
 
 def _decoded(body: str) -> JsonValue:

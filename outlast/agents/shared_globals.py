@@ -27,7 +27,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenGlobal:
     """
     A global that a function writes, and the first line where one does.
     """
@@ -36,7 +36,7 @@ class Written:
     line: int
 
 
-def written_globals(source: str) -> list[Written]:
+def written_globals(source: str) -> list[WrittenGlobal]:
     """
     Find the globals that functions in *source* write, by name.
 
@@ -49,7 +49,7 @@ def written_globals(source: str) -> list[Written]:
     for function in _functions(tree):
         for name, line in _writes(function, made):
             found[name] = min(line, found.get(name, line))
-    return [Written(name, line) for name, line in sorted(found.items())]
+    return [WrittenGlobal(name, line) for name, line in sorted(found.items())]
 
 
 def _functions(tree: ast.AST) -> Iterator[Function]:

@@ -17,9 +17,9 @@ def _below(*folders: Path | str) -> tuple[str, ...]:
 
 
 # In a checkout `workflows` and `crew` are links to folders beside the package.
-_OURS = _below(_PACKAGE, _PACKAGE / "workflows")
+_OUR_FOLDER = _below(_PACKAGE, _PACKAGE / "workflows")
 _CREW = _below(_PACKAGE / "crew")
-_PYTHONS = _below(
+_STDLIB_FOLDERS = _below(
     *filter(None, map(sysconfig.get_path, ("stdlib", "platstdlib"))),
 )
 _LIBRARIES = ("site-packages", "dist-packages")
@@ -31,7 +31,7 @@ def is_ours(file: str) -> bool:
     Say whether *file* is a part of this program.
     """
     whole = os.path.realpath(file)
-    return whole.startswith(_OURS) and not whole.startswith(_CREW)
+    return whole.startswith(_OUR_FOLDER) and not whole.startswith(_CREW)
 
 
 @lru_cache(maxsize=4096)
@@ -46,4 +46,4 @@ def is_users(file: str) -> bool:
     if whole.startswith(_CREW):
         return True
     installed = any(part in _LIBRARIES for part in Path(whole).parts)
-    return not installed and not whole.startswith(_PYTHONS)
+    return not installed and not whole.startswith(_STDLIB_FOLDERS)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from functools import update_wrapper
 from typing import Any, Generic, TypeVar, cast, overload
 
-from outlast.agents.importing import said, where
+from outlast.agents.importing import error_place, error_sentence
 from outlast.contracts.errors import BadInputError, WorkerStartError
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ class PerProcess(Generic[T]):
 
     def __init__(self, start: Callable[[], Any]) -> None:
         self._start = start
-        self._held: list[T] = []
+        self._value: list[T] = []
         self._given = False
         self.name = f"{start.__qualname__} of {start.__module__}"
         update_wrapper(cast(Any, self), start)
@@ -38,20 +38,20 @@ class PerProcess(Generic[T]):
 
         :raises RuntimeError: where no worker has started, as at import.
         """
-        if not self._held:
+        if not self._value:
             raise RuntimeError(
                 f"{self.name} has no value here: a worker calls it when it starts; "
                 "read it in an agent, not at import or in a process of the agent's own"
             )
-        return self._held[0]
+        return self._value[0]
 
     @value.setter
     def value(self, value: T) -> None:
-        self._held, self._given = [value], True
+        self._value, self._given = [value], True
 
     @property
     def opened(self) -> bool:
-        return bool(self._held)
+        return bool(self._value)
 
     async def open(self) -> None:
         """
@@ -61,15 +61,15 @@ class PerProcess(Generic[T]):
         """
         if self._given:
             return
-        self._held.clear()
+        self._value.clear()
         try:
             made = self._start()
-            self._held = [await made if inspect.isawaitable(made) else made]
+            self._value = [await made if inspect.isawaitable(made) else made]
         except BaseException as error:
-            line = where(error)
+            line = error_place(error)
             raise WorkerStartError(
                 f"on_worker_start {self.name} failed: {type(error).__name__}"
-                f"{said(error)}" + (f" ({line})" if line else "")
+                f"{error_sentence(error)}" + (f" ({line})" if line else "")
             ) from error
 
 

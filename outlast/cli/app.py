@@ -57,12 +57,12 @@ def run(
     Run the mission in FILE and follow it to its report.
     """
     from outlast.cli.mission_file import mission_file
-    from outlast.cli.output import mission_json, print_mission
-    from outlast.cli.run_mission import Options, conduct
+    from outlast.cli.output import print_mission, print_mission_json
+    from outlast.cli.run_mission import RunOptions, run_and_report
 
     mission = mission_file(file, id_)
-    options = Options(embedded, as_json, plain, strict)
-    conduct(mission, options, mission_json, print_mission)
+    options = RunOptions(embedded, as_json, plain, strict)
+    run_and_report(mission, options, print_mission_json, print_mission)
 
 
 @app.command()
@@ -83,11 +83,11 @@ def batch(
 
     Exits 1 when no item was done, 0 when some were, 3 with --strict when not all.
     """
-    from outlast.cli.run_batch import conduct_batch
-    from outlast.cli.run_mission import Options
+    from outlast.cli.run_batch import run_and_report_batch
+    from outlast.cli.run_mission import RunOptions
 
-    options = Options(embedded, as_json, plain, strict)
-    conduct_batch(items, agent, id_, tenant, options)
+    options = RunOptions(embedded, as_json, plain, strict)
+    run_and_report_batch(items, agent, id_, tenant, options)
 
 
 @app.command()
@@ -142,7 +142,7 @@ def redrive(
     """
     Try again what was given up, each task from its last checkpoint.
     """
-    from outlast.cli.dead_letters import redrive as again
+    from outlast.cli.dead_letters import redrive_dead as again
 
     again(name, task, item, cause)
 
@@ -160,9 +160,9 @@ def approve(
     """
     Let TASK of MISSION start, or the effects happen that it has asked about.
     """
-    from outlast.contracts.orders import Decision
+    from outlast.contracts.orders import DecisionInput
 
-    decision = Decision(task=task, reason=reason, request=request, skip=skip)
+    decision = DecisionInput(task=task, reason=reason, request=request, skip=skip)
     _update(mission, "approve", decision)
 
 
@@ -173,9 +173,9 @@ def reject(
     """
     Skip TASK of MISSION, which has asked for approval.
     """
-    from outlast.contracts.orders import Decision
+    from outlast.contracts.orders import DecisionInput
 
-    decision = Decision(task=task, reason=reason, request=request)
+    decision = DecisionInput(task=task, reason=reason, request=request)
     _update(mission, "reject", decision)
 
 
@@ -210,7 +210,7 @@ def settle(
     """
     Say what became of an effect that was begun and may have happened.
     """
-    from outlast.cli.effects import settle as settle_effect
+    from outlast.cli.effects import settle_effect
 
     settle_effect(key, mission, happened, did_not_happen)
 
@@ -307,9 +307,9 @@ def explain(mission: MissionId, traces: Traces = False, as_json: Json = False) -
     """
     Tell the story of MISSION, one line an attempt.
     """
-    from outlast.cli.explain import show_story
+    from outlast.cli.explain import show_attempts
 
-    show_story(mission, as_json, traces)
+    show_attempts(mission, as_json, traces)
 
 
 @app.command()

@@ -10,15 +10,15 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.cli.entrypoint import EXIT_FAILED
-from outlast.cli.run_mission import reach, reconciled
-from outlast.cli.stores import entry_of, open_store
+from outlast.cli.run_mission import connect_default, reconciled
+from outlast.cli.stores import open_store, require_mission
 from outlast.contracts.errors import UnavailableError
-from outlast.contracts.text import shorten
-from outlast.ledger.missions import Audit, Books
+from outlast.contracts.text import one_line
+from outlast.ledger.missions import Audit, MissionRecords
 from outlast.process.called import tell
 from outlast.temporal.reconcile import interrupted
 
-KEY_CHARS = 120
+AUDIT_KEY_CHARS = 120
 HISTORY_EVENTS = 10_240
 HISTORY_BYTES = 10 * 1024 * 1024
 
@@ -28,10 +28,10 @@ async def show_audit(mission: str | None, as_json: bool) -> int:
     Print the audit; returns 1 where an invariant is broken.
     """
     if mission is not None:
-        entry_of(mission)
+        require_mission(mission)
     await reconciled(*([mission] if mission else []))
-    audit = Books(open_store()).audit(mission)
-    audit.violations += await _ask_server(audit, mission)
+    audit = MissionRecords(open_store()).audit(mission)
+    audit.violations += await _check_server(audit, mission)
     if as_json:
         print(json.dumps(asdict(audit)))
     else:
@@ -39,7 +39,7 @@ async def show_audit(mission: str | None, as_json: bool) -> int:
     return EXIT_FAILED if audit.violations else 0
 
 
-async def _ask_server(audit: Audit, mission: str | None) -> list[str]:
+async def _check_server(audit: Audit, mission: str | None) -> list[str]:
     """
     Check what only the server knows: whether open missions run, how long histories
     are. A server that does not answer proves nothing either way.
@@ -47,7 +47,7 @@ async def _ask_server(audit: Audit, mission: str | None) -> list[str]:
     if not audit.open and mission is None:
         return []
     try:
-        client = await reach()
+        client = await connect_default()
         wanted = [mission] if mission else audit.open
         found = [await _check(client, each, each in audit.open) for each in wanted]
     except (UnavailableError, RPCError):
@@ -112,4 +112,6 @@ def _effect(effect: dict[str, Any]) -> str:
     other = f", other content refused {conflicts} times" if conflicts else ""
     told = f"{effect['state']}, applied {effect['applied']}"
     who = f"{effect['mission']}/{effect['task']}"
-    return f"  effect {shorten(effect['key'], KEY_CHARS)} of {who}: {told}{other}"
+    return (
+        f"  effect {one_line(effect['key'], AUDIT_KEY_CHARS)} of {who}: {told}{other}"
+    )

@@ -11,18 +11,18 @@ from collections.abc import Iterator
 
 from temporalio.client import Client
 
-from outlast.cli.run_mission import reconciled, refuse_far_workers, with_client
+from outlast.cli.run_mission import reconciled, require_local_workers, with_client
 from outlast.cli.stores import open_store
 from outlast.contracts.errors import BadInputError
-from outlast.ledger.batches import INTERRUPTED, Batches, Entry
-from outlast.ledger.item_results import Outcomes
-from outlast.ledger.missions import Books
+from outlast.ledger.batches import INTERRUPTED, BatchRecord, BatchRecords
+from outlast.ledger.item_results import ItemResults
+from outlast.ledger.missions import MissionRecords
 from outlast.process.called import tell
-from outlast.process.safe_output import ended
+from outlast.process.safe_output import stream_error
 from outlast.store.database import Store
-from outlast.temporal.batches import resolve, wake
-from outlast.temporal.own_temporal import refuse_another
-from outlast.temporal.reconcile import ENDED_BY_OTHERS, interrupted
+from outlast.temporal.batches import resolve_batch, start_or_wake_pool
+from outlast.temporal.own_temporal import require_known_server
+from outlast.temporal.reconcile import ENDED_OUTSIDE, interrupted
 
 
 def show_results(name: str) -> None:
@@ -31,7 +31,7 @@ def show_results(name: str) -> None:
     """
     for line in result_lines(name, open_store()):
         print(line)
-        if ended(sys.stdout):
+        if stream_error(sys.stdout):
             return
 
 
@@ -42,19 +42,19 @@ def result_lines(name: str, store: Store) -> Iterator[str]:
 
     :raises BadInputError: when there is no such mission or batch.
     """
-    mission = Books(store).find(name) is not None
+    mission = MissionRecords(store).find(name) is not None
     return (_tasks if mission else _items)(name, store)
 
 
 def _tasks(mission: str, store: Store) -> Iterator[str]:
-    results = Books(store).results(mission)
+    results = MissionRecords(store).results(mission)
     for task in results:
         yield f'{{"task": "{task}", "result": {ascii_json(results.text(task))}}}'
 
 
 def _items(batch: str, store: Store) -> Iterator[str]:
-    known(batch, store)
-    for number, result, degraded in Outcomes(store).results(batch):
+    require_batch(batch, store)
+    for number, result, degraded in ItemResults(store).results(batch):
         more = f', "degraded": {json.dumps(degraded)}' if degraded else ""
         yield f'{{"item": {number}, "result": {ascii_json(result)}{more}}}'
 
@@ -69,22 +69,22 @@ def ascii_json(text: str) -> str:
     return re.sub(r"[^ -~]", lambda found: json.dumps(found[0])[1:-1], text)
 
 
-def redrive(batch: str, item: int | None, cause: str | None) -> None:
+def redrive_items(batch: str, item: int | None, cause: str | None) -> None:
     """
     Take dead letters back and have the pool work on them.
 
     :raises BadInputError: when there is none such.
     """
-    refuse_far_workers()
+    require_local_workers()
     store = open_store()
-    entry = known(batch, store)
-    again = resolve(entry.role, batch, entry.tenant, store)
+    entry = require_batch(batch, store)
+    again = resolve_batch(entry.role, batch, entry.tenant, store)
 
     async def take_back(client: Client) -> int:
-        await refuse_another(client, store)
-        count = Outcomes(store).redrive(batch, item, cause)
+        await require_known_server(client, store)
+        count = ItemResults(store).redrive(batch, item, cause)
         if count:
-            await wake(client, again)
+            await start_or_wake_pool(client, again)
         return count
 
     count = asyncio.run(with_client(take_back))
@@ -99,7 +99,7 @@ def show_batch(batch: str, as_json: bool) -> None:
     """
     asyncio.run(reconciled(batch))
     store = open_store()
-    entry, batches = known(batch, store), Batches(store)
+    entry, batches = require_batch(batch, store), BatchRecords(store)
     count = batches.count(batch)
     value = {
         "batch": batch,
@@ -115,23 +115,23 @@ def show_batch(batch: str, as_json: bool) -> None:
         left = f"{count.done:,} of {count.items:,} done, {count.dead:,} dead letters"
         print(f"{batch}  {entry.state}  {left}")
         if entry.state == INTERRUPTED:
-            tell(interrupted(batch, ENDED_BY_OTHERS))
+            tell(interrupted(batch, ENDED_OUTSIDE))
 
 
 def is_batch(name: str) -> bool:
     """
     Say whether *name* is a batch's.
     """
-    return Batches(open_store()).find(name) is not None
+    return BatchRecords(open_store()).find(name) is not None
 
 
-def known(batch: str, store: Store) -> Entry:
+def require_batch(batch: str, store: Store) -> BatchRecord:
     """
     Look *batch* up.
 
     :raises BadInputError: when there is no such batch.
     """
-    entry = Batches(store).find(batch)
+    entry = BatchRecords(store).find(batch)
     if entry is None:
         raise BadInputError(f"no batch {batch!r} is in the store")
     return entry

@@ -7,14 +7,20 @@ from dataclasses import asdict
 
 from temporalio.client import Client
 
-from outlast.temporal.deployments import CURRENT, DRAINED, Build, builds, promote
+from outlast.temporal.deployments import (
+    BUILD_CURRENT,
+    BUILD_DRAINED,
+    Build,
+    list_builds,
+    promote,
+)
 
 
 async def show_builds(client: Client, as_json: bool) -> None:
     """
     Print the builds, the newest first.
     """
-    found = await builds(client)
+    found = await list_builds(client)
     if as_json:
         print(json.dumps([asdict(each) for each in found]))
         return
@@ -23,8 +29,8 @@ async def show_builds(client: Client, as_json: bool) -> None:
         return
     print(f"{'build':<24}{'status':<10}{'fleets':>7}{'under way':>11}")
     for each in found:
-        counts = f"{_shown(each.fleets):>7}{_shown(each.under_way):>11}"
-        print(f"{each.build:<24}{each.status:<10}{counts}{_hint(each)}")
+        counts = f"{_shown(each.fleets):>7}{_shown(each.open_workflows):>11}"
+        print(f"{each.build:<24}{each.status:<10}{counts}{_action_text(each)}")
 
 
 async def promote_build(client: Client, build: str, as_json: bool) -> None:
@@ -35,10 +41,10 @@ async def promote_build(client: Client, build: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"current": build, "before": before}))
         return
-    print(f"new missions begin on {_named(build)}; before: {_named(before)}")
+    print(f"new missions begin on {_build_name(build)}; before: {_build_name(before)}")
 
 
-def _named(build: str) -> str:
+def _build_name(build: str) -> str:
     return f"build {build}" if build else "workers without a build"
 
 
@@ -46,19 +52,19 @@ def _shown(count: int | None) -> str:
     return "?" if count is None else str(count)
 
 
-def _hint(build: Build) -> str:
+def _action_text(build: Build) -> str:
     """
     Say what an operator may do now, or must.
     """
-    if build.status == DRAINED and build.fleets:
+    if build.status == BUILD_DRAINED and build.fleets:
         return "  its fleets may stop"
-    return f"  {missing}" if (missing := wants(build)) else ""
+    return f"  {missing}" if (missing := action_needed(build)) else ""
 
 
-def wants(build: Build) -> str:
+def action_needed(build: Build) -> str:
     """
     Say what to do where missions wait for *build* and nobody polls with it.
     """
-    if build.fleets == 0 and (build.under_way or build.status == CURRENT):
+    if build.fleets == 0 and (build.open_workflows or build.status == BUILD_CURRENT):
         return f"nobody polls: start a fleet with OUTLAST_BUILD={build.build}"
     return ""

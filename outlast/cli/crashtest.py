@@ -19,24 +19,24 @@ from typing import Any
 from pydantic import JsonValue
 
 from outlast.agents.agent_check import fault_of_input
-from outlast.agents.agent_loading import load
+from outlast.agents.agent_loading import load_agents
 from outlast.agents.registry import Agent
 from outlast.agents.worker_start import open_all
 from outlast.contracts.errors import BadInputError, TaskError
-from outlast.contracts.models import Approval, Assignment, Task
-from outlast.execution.attempt import Attempt, Place
-from outlast.execution.findings import Findings
-from outlast.ledger.trial_ledger import Point, TrialLedger, When
-from outlast.process.event_loop import run_whole
-from outlast.process.programs import environment, module
-from outlast.store.database import Store, share
+from outlast.contracts.models import Approval, AttemptInput, Task
+from outlast.execution.attempt import Attempt, WorkerContext
+from outlast.execution.findings import AgentFindings
+from outlast.ledger.trial_ledger import PointKind, TrialLedger, TrialPoint
+from outlast.process.event_loop import run_until_done
+from outlast.process.programs import child_environment, module_command
+from outlast.store.database import Store, set_process_store
 
-MISSION = "crashtest"
+TRIAL_MISSION = "crashtest"
 TRIAL_LIMIT_S = 300.0
 
-EFFECT = When.INTENDED.format("")
+EFFECT_PREFIX = PointKind.INTENDED.format("")
 # A trial whose effects nobody has approved: it must end by saying so.
-APPROVAL = -1
+AT_APPROVAL = -1
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def crashtest(target: str, given: Path) -> int:
     print(f"{'never killed':<44} ok   {_short(clean.result)}")
     differing = 0
     findings = [*clean.findings]
-    if any(point.startswith(EFFECT) for point in clean.points):
-        findings += _trial(target, given, APPROVAL).findings
+    if any(point.startswith(EFFECT_PREFIX) for point in clean.points):
+        findings += _trial(target, given, AT_APPROVAL).findings
     for number, point in enumerate(clean.points, 1):
         ended = _trial(target, given, number)
         same = ended.result == clean.result and not ended.error
@@ -90,8 +90,8 @@ def crashtest(target: str, given: Path) -> int:
 def _trial(target: str, given: Path, point: int | None) -> Trial:
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder) / "store.db")
-        if point == APPROVAL:
-            return _run(target, given, store, "1", str(APPROVAL))
+        if point == AT_APPROVAL:
+            return _run(target, given, store, "1", str(AT_APPROVAL))
         if point is not None:
             first = _run(target, given, store, "1", str(point))
             if not first.killed:
@@ -100,10 +100,10 @@ def _trial(target: str, given: Path, point: int | None) -> Trial:
 
 
 def _run(target: str, given: Path, *rest: str) -> Trial:
-    command = [*module("outlast.cli.crashtest"), target, str(given), *rest]
+    command = [*module_command("outlast.cli.crashtest"), target, str(given), *rest]
     ended = subprocess.run(
         command,
-        env=environment(),
+        env=child_environment(),
         capture_output=True,
         text=True,
         timeout=TRIAL_LIMIT_S,
@@ -125,33 +125,33 @@ async def _attempt(
     agent: Agent, given: dict[str, Any], store: Path, fence: int, deadly: int
 ) -> dict[str, Any]:
     await open_all()
-    findings = Findings(agent)
+    findings = AgentFindings(agent)
 
-    def reached(points: list[Point]) -> None:
+    def reached(points: list[TrialPoint]) -> None:
         if len(points) == deadly:
             os.kill(os.getpid(), signal.SIGKILL)
 
     ledger = TrialLedger(Store(store), reached)
-    share(ledger.store)
+    set_process_store(ledger.store)
     task = Task(id=agent.role, role=agent.role, input=given)
-    if deadly == APPROVAL:
+    if deadly == AT_APPROVAL:
         task = task.model_copy(update={"approval": Approval(before="effect")})
-    assignment = Assignment(
-        mission=MISSION, tenant="default", task=task, policy=agent.policy
+    assignment = AttemptInput(
+        mission=TRIAL_MISSION, tenant="default", task=task, policy=agent.policy
     )
-    attempt = Attempt(findings.agent, assignment, fence, Place(ledger))
+    attempt = Attempt(findings.agent, assignment, fence, WorkerContext(ledger))
     error: str | None = None
     try:
         async with findings:
             await attempt.run([])
     except TaskError as end:
         error = f"{type(end).__name__}: {end}"
-    found = ledger.result(MISSION, agent.role)
+    found = ledger.result(TRIAL_MISSION, agent.role)
     return {
         "result": found[1] if found and not error else None,
         "error": error,
         "points": [str(point) for point in ledger.points],
-        "findings": findings.told,
+        "findings": findings.sentences,
     }
 
 
@@ -161,7 +161,7 @@ def _find(target: str) -> Agent:
         raise BadInputError(
             f"{target!r} is not MODULE:AGENT, like examples/refunds.py:refunds"
         )
-    agents = load([module])
+    agents = load_agents([module])
     named = [each for each in agents.values() if role in (each.role, _name(each))]
     if not named:
         raise BadInputError(
@@ -171,7 +171,7 @@ def _find(target: str) -> Agent:
 
 
 def _name(agent: Agent) -> str:
-    return str(getattr(agent.play, "__name__", ""))
+    return str(getattr(agent.func, "__name__", ""))
 
 
 def _read(given: Path) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def main(target: str, given: str, store: str, fence: str, deadly: str) -> None:
     Be one trial's process.
     """
     agent, value = _find(target), _read(Path(given))
-    told = run_whole(_attempt(agent, value, Path(store), int(fence), int(deadly)))
+    told = run_until_done(_attempt(agent, value, Path(store), int(fence), int(deadly)))
     print(json.dumps(told), flush=True)
     os._exit(0)
 

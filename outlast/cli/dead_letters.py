@@ -9,22 +9,27 @@ from textwrap import indent
 from typing import Any
 
 from outlast.cli import batch_results
-from outlast.cli.follow import look, why_silent
-from outlast.cli.run_mission import reach, reconciled, refuse_far_workers, update
+from outlast.cli.follow import explain_no_answer, snapshot
+from outlast.cli.run_mission import (
+    connect_default,
+    reconciled,
+    require_local_workers,
+    update,
+)
 from outlast.cli.stores import open_store
 from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.contracts.ids import mesh_run_of
-from outlast.contracts.reports import Outcome, Progress, Status
-from outlast.ledger.item_results import DeadLetter, Outcomes
-from outlast.ledger.missions import Books, Entry
+from outlast.contracts.reports import MissionProgress, Outcome, Status
+from outlast.ledger.item_results import DeadLetter, ItemResults
+from outlast.ledger.missions import MissionRecord, MissionRecords
 from outlast.process.called import as_called, tell
-from outlast.temporal.own_temporal import refuse_another
+from outlast.temporal.own_temporal import require_known_server
 from outlast.temporal.reconcile import interrupted
-from outlast.temporal.redrive import go_on, redriven
+from outlast.temporal.redrive import restart_mission, select_redrive
 
 
 @dataclass(frozen=True)
-class Letter:
+class DeadTask:
     """
     A task that was given up.
 
@@ -48,8 +53,12 @@ def show_dead_letters(name: str | None, as_json: bool, traces: bool = False) -> 
         stories.
     """
     store = open_store()
-    tasks = [] if name and batch_results.is_batch(name) else _tasks(Books(store), name)
-    found = list(Outcomes(store).dead_letters(name))
+    tasks = (
+        []
+        if name and batch_results.is_batch(name)
+        else _dead_tasks(MissionRecords(store), name)
+    )
+    found = list(ItemResults(store).dead_letters(name))
     if as_json:
         told = [*map(asdict, tasks), *(item_json(each, traces) for each in found)]
         print(json.dumps(told))
@@ -76,15 +85,17 @@ def item_json(letter: DeadLetter, traces: bool) -> dict[str, Any]:
     return told
 
 
-def redrive(name: str, task: str | None, item: int | None, cause: str | None) -> None:
+def redrive_dead(
+    name: str, task: str | None, item: int | None, cause: str | None
+) -> None:
     """
     Do again what a batch or a mission has given up.
     """
-    refuse_far_workers()
+    require_local_workers()
     if batch_results.is_batch(name):
         if task is not None:
             raise BadInputError(f"{name} is a batch: it has items, not tasks")
-        batch_results.redrive(name, item, cause)
+        batch_results.redrive_items(name, item, cause)
         return
     if item is not None or cause is not None:
         raise BadInputError(f"{name} is no batch: it has tasks, not items")
@@ -93,26 +104,28 @@ def redrive(name: str, task: str | None, item: int | None, cause: str | None) ->
 
 async def _redrive_mission(mission: str, task: str | None) -> None:
     store = open_store()
-    books = Books(store)
+    books = MissionRecords(store)
     await reconciled(mission)
-    entry = known(books, mission)
+    entry = require_mission(books, mission)
     if entry.interruption:
         raise BadInputError(interrupted(mission, entry.interruption))
     if entry.report is not None:
-        _refuse_a_run_of_the_mesh(mission)
-    client = await reach()
-    await refuse_another(client, store)
+        _require_no_mesh_run(mission)
+    client = await connect_default()
+    await require_known_server(client, store)
     if entry.report is not None:
-        again = redriven(books, mission, entry.report.tasks, task)
-        await go_on(client, books, entry.report, again)
+        again = select_redrive(books, mission, entry.report.tasks, task)
+        await restart_mission(client, books, entry.report, again)
         print(f"{mission}: goes on with {', '.join(again.tasks)}")
         tell(f"follow with: outlast status {mission}")
         return
-    again = redriven(books, mission, (await progress(mission)).settled, task)
+    again = select_redrive(
+        books, mission, (await mission_progress(mission)).settled, task
+    )
     await update(client, mission, "redrive", again)
 
 
-def _refuse_a_run_of_the_mesh(mission: str) -> None:
+def _require_no_mesh_run(mission: str) -> None:
     """
     One that has ended is out of the mesh's hands: nobody would hold it, or hear of its
     end.
@@ -126,7 +139,7 @@ def _refuse_a_run_of_the_mesh(mission: str) -> None:
         )
 
 
-def known(books: Books, mission: str) -> Entry:
+def require_mission(books: MissionRecords, mission: str) -> MissionRecord:
     """
     Look *mission* up.
 
@@ -138,43 +151,43 @@ def known(books: Books, mission: str) -> Entry:
     return entry
 
 
-async def progress(mission: str) -> Progress:
+async def mission_progress(mission: str) -> MissionProgress:
     """
     Ask a mission under way how far it is.
 
     :raises UnavailableError: when no workflow process answers, or the server does not
         know it.
     """
-    handle = (await reach()).get_workflow_handle(mission)
-    view = await look(handle)
+    handle = (await connect_default()).get_workflow_handle(mission)
+    view = await snapshot(handle)
     if view is None:
-        raise UnavailableError(f"{mission}: {await why_silent(handle)}")
+        raise UnavailableError(f"{mission}: {await explain_no_answer(handle)}")
     return view.progress
 
 
-def _tasks(books: Books, mission: str | None) -> list[Letter]:
-    entries = books.entries() if mission is None else [known(books, mission)]
+def _dead_tasks(books: MissionRecords, mission: str | None) -> list[DeadTask]:
+    entries = books.records() if mission is None else [require_mission(books, mission)]
     return [
-        _letter(books, entry.id, outcome)
+        _dead_task(books, entry.id, outcome)
         for entry in entries
-        for outcome in _settled(entry, asked=mission is not None)
+        for outcome in _ended_outcomes(entry, asked=mission is not None)
         if outcome.status is Status.DEAD
     ]
 
 
-def _settled(entry: Entry, asked: bool) -> list[Outcome]:
+def _ended_outcomes(entry: MissionRecord, asked: bool) -> list[Outcome]:
     """
     The tasks of a mission that have ended; of one under way if it was *asked* for.
     """
     if entry.report is not None:
         return entry.report.tasks
     asked = asked and not entry.interruption
-    return asyncio.run(progress(entry.id)).settled if asked else []
+    return asyncio.run(mission_progress(entry.id)).settled if asked else []
 
 
-def _letter(books: Books, mission: str, outcome: Outcome) -> Letter:
+def _dead_task(books: MissionRecords, mission: str, outcome: Outcome) -> DeadTask:
     saved = books.checkpoints(mission).get(outcome.id)
-    return Letter(
+    return DeadTask(
         mission=mission,
         task=outcome.id,
         role=outcome.role,

@@ -13,47 +13,47 @@ from pathlib import Path
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from outlast.agents.agent_loading import load
-from outlast.agents.shared_globals import Written, written_globals
-from outlast.cli.builds import wants
+from outlast.agents.agent_loading import load_agents
+from outlast.agents.shared_globals import WrittenGlobal, written_globals
+from outlast.cli.builds import action_needed
 from outlast.cli.entrypoint import EXIT_BAD_INPUT, EXIT_FAILED
-from outlast.cli.run_mission import reach
+from outlast.cli.run_mission import connect_default
 from outlast.cli.stores import open_store
-from outlast.cli.stuck_workflows import wedged_among
+from outlast.cli.stuck_workflows import stuck_missions
 from outlast.contracts.errors import OutlastError, UnavailableError
-from outlast.contracts.policies import STOCK_TIMER_SLACK_S, recovery
+from outlast.contracts.policies import STOCK_TIMER_SLACK_S, predict_recovery
 from outlast.dev.server import find_cli
-from outlast.fleet.store_watch import waited_words
-from outlast.ledger.batches import INTERRUPTED, Batches
-from outlast.ledger.missions import Books
+from outlast.fleet.store_watch import store_trouble_text
+from outlast.ledger.batches import INTERRUPTED, BatchRecords
+from outlast.ledger.missions import MissionRecords
 from outlast.process.called import tell
 from outlast.process.home import why_readable
-from outlast.process.json_output import answer, keep_for_answer
+from outlast.process.json_output import print_json_answer, reserve_stdout
 from outlast.settings import settings
-from outlast.temporal.connect import where_is
-from outlast.temporal.deployments import builds
-from outlast.temporal.missions import tags_known
-from outlast.temporal.own_temporal import refuse_another
+from outlast.temporal.connect import describe_address
+from outlast.temporal.deployments import list_builds
+from outlast.temporal.missions import has_search_attributes
+from outlast.temporal.own_temporal import require_known_server
 from outlast.temporal.reconcile import (
-    ENDED_BY_OTHERS,
+    ENDED_OUTSIDE,
     disagreements,
     interrupted,
     running_in,
 )
-from outlast.temporal.sdk import INSTALLED, untested
+from outlast.temporal.sdk import SDK_VERSION, untested
 
-AGENTS = "agents"
+AGENTS_CHECK = "agents"
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """
     One thing that was looked at.
     """
 
     what: str
-    well: bool
-    told: str
+    ok: bool
+    text: str
     warning: bool = False  # something to know, and nothing that must be mended
 
 
@@ -63,41 +63,50 @@ async def examine(as_json: bool) -> int:
     agents.
     """
     if as_json:
-        keep_for_answer()
-    findings = [_try("python", _python), _sdk(), _try("server binary", find_cli)]
-    findings += [_home(), _try("store", _store), _waits(), _try(AGENTS, _agents)]
+        reserve_stdout()
+    findings = [
+        _checked("python", _python),
+        _sdk(),
+        _checked("server binary", find_cli),
+    ]
+    findings += [
+        _home(),
+        _checked("store", _store),
+        _store_trouble(),
+        _checked(AGENTS_CHECK, _agents),
+    ]
     findings += shared_globals()
     findings += await _server()
     if as_json:
-        answer({"findings": [vars(each) for each in findings]})
+        print_json_answer({"findings": [vars(each) for each in findings]})
     else:
         for each in findings:
-            tell(f"{_mark(each):<4} {each.what:<14} {each.told}")
+            tell(f"{_mark(each):<4} {each.what:<14} {each.text}")
         print("\npredicted worst recovery, on servers as we start them / untuned:")
         print("\n".join(_bounds()))
-    if all(each.well for each in findings):
+    if all(each.ok for each in findings):
         return 0
-    usable = all(each.well for each in findings if each.what == AGENTS)
+    usable = all(each.ok for each in findings if each.what == AGENTS_CHECK)
     return EXIT_FAILED if usable else EXIT_BAD_INPUT
 
 
-def _mark(finding: Finding) -> str:
+def _mark(finding: Check) -> str:
     if finding.warning:
         return "warn"
-    return "ok" if finding.well else "BAD"
+    return "ok" if finding.ok else "BAD"
 
 
-def shared_globals() -> Iterator[Finding]:
+def shared_globals() -> Iterator[Check]:
     """
     Warn of the globals that functions of agents' modules write, one line each: attempts
     that share a process share them.
     """
     try:
-        agents = load(settings().modules).values()
+        agents = load_agents(settings().modules).values()
     except OutlastError:
         return  # told already
     modules = {
-        inspect.unwrap(each.play).__module__ for each in agents if not each.isolated
+        inspect.unwrap(each.func).__module__ for each in agents if not each.isolated
     }
     for file in sorted(filter(None, map(_file_of, modules))):
         for each in _written(Path(file)):
@@ -106,10 +115,10 @@ def shared_globals() -> Iterator[Finding]:
                 "by all attempts in a process: keep it in ctx or in variables of the "
                 'attempt, or declare the agent with isolation="process"'
             )
-            yield Finding("shared global", True, told, warning=True)
+            yield Check("shared global", True, told, warning=True)
 
 
-def _written(file: Path) -> list[Written]:
+def _written(file: Path) -> list[WrittenGlobal]:
     try:
         return written_globals(file.read_text(errors="replace"))
     except (OSError, SyntaxError, ValueError):
@@ -120,128 +129,137 @@ def _file_of(module: str) -> str | None:
     return getattr(sys.modules.get(module), "__file__", None)
 
 
-def _try(what: str, look: Callable[[], str]) -> Finding:
+def _checked(what: str, look: Callable[[], str]) -> Check:
     try:
-        return Finding(what, True, look())
+        return Check(what, True, look())
     except OutlastError as error:
-        return Finding(what, False, str(error))
+        return Check(what, False, str(error))
 
 
 def _python() -> str:
     return sys.version.split()[0]
 
 
-def _sdk() -> Finding:
+def _sdk() -> Check:
     told = untested()
-    return Finding("temporalio", True, told or INSTALLED, warning=told is not None)
+    return Check("temporalio", True, told or SDK_VERSION, warning=told is not None)
 
 
-def _home() -> Finding:
+def _home() -> Check:
     home = settings().home.resolve()
     told = why_readable(home)
-    return Finding("home", True, told or str(home), warning=told is not None)
+    return Check("home", True, told or str(home), warning=told is not None)
 
 
 def _store() -> str:
     store = open_store()
     store.probe()
-    audit = Books(store).audit()
+    audit = MissionRecords(store).audit()
     return f"{store.place}: {audit.accepted} missions, {len(audit.open)} open"
 
 
-def _waits() -> Finding:
+def _store_trouble() -> Check:
     """
     Say what the workers of this home wait for.
     """
-    told = waited_words(settings().home.resolve())
-    return Finding("waited for", not told, told or "nothing")
+    told = store_trouble_text(settings().home.resolve())
+    return Check("waited for", not told, told or "nothing")
 
 
 def _agents() -> str:
-    return ", ".join(sorted(load(settings().modules)))
+    return ", ".join(sorted(load_agents(settings().modules)))
 
 
-async def _server() -> list[Finding]:
+async def _server() -> list[Check]:
     try:
-        client = await reach()
+        client = await connect_default()
     except OutlastError as error:
-        return [Finding("server", False, str(error))]
-    where = f"{where_is(client)}, namespace {client.namespace}"
-    found = [Finding("server", True, where)]
-    tags = await tags_known(client)
+        return [Check("server", False, str(error))]
+    where = f"{describe_address(client)}, namespace {client.namespace}"
+    found = [Check("server", True, where)]
+    tags = await has_search_attributes(client)
     told = "registered" if tags else "not registered: the Web UI shows no status column"
-    found.append(Finding("search tags", True, told))
+    found.append(Check("search tags", True, told))
     # At once: where the server answers nothing, each of them waits for 10 s.
-    looks = _own_temporal(client), _records(client), _builds(client), _wedged(client)
-    own, records, builds_, wedged = await asyncio.gather(*looks)
-    return [*found, own, records, *_interrupted(), builds_, wedged]
+    looks = (
+        _own_temporal(client),
+        _records(client),
+        _builds(client),
+        _stuck_workflows(client),
+    )
+    own, records, builds_, stuck = await asyncio.gather(*looks)
+    return [*found, own, records, *_interrupted(), builds_, stuck]
 
 
-async def _own_temporal(client: Client) -> Finding:
+async def _own_temporal(client: Client) -> Check:
     """
     Find whether the store's missions live on this server.
     """
     try:
-        await refuse_another(client, open_store())
+        await require_known_server(client, open_store())
     except OutlastError as error:
-        return Finding("missions", False, str(error))
-    return Finding("missions", True, "live on this server")
+        return Check("missions", False, str(error))
+    return Check("missions", True, "live on this server")
 
 
-async def _records(client: Client) -> Finding:
+async def _records(client: Client) -> Check:
     """
     Hold the store's records against what the server runs, where it is theirs.
     """
     store = open_store()
     try:
-        await refuse_another(client, store)
+        await require_known_server(client, store)
         amiss = await disagreements(client, store)
     except (OutlastError, RPCError) as error:
-        return Finding("records", True, f"not compared: {error}")
+        return Check("records", True, f"not compared: {error}")
     told = "; ".join(amiss) or "as the server has it"
-    return Finding("records", not amiss, told)
+    return Check("records", not amiss, told)
 
 
-def _interrupted() -> Iterator[Finding]:
+def _interrupted() -> Iterator[Check]:
     """
     Name the missions that others have ended: a person must say what becomes of them.
     """
     store = open_store()
-    missions = Books(store).audit().interrupted
+    missions = MissionRecords(store).audit().interrupted
     found = [(each.id, each.interruption) for each in missions]
-    batches = [e.id for e in Batches(store).entries() if e.state == INTERRUPTED]
-    for name, why in [*found, *((batch, ENDED_BY_OTHERS) for batch in batches)]:
-        yield Finding("interrupted", True, interrupted(name, why), warning=True)
+    batches = [e.id for e in BatchRecords(store).records() if e.state == INTERRUPTED]
+    for name, why in [*found, *((batch, ENDED_OUTSIDE) for batch in batches)]:
+        yield Check("interrupted", True, interrupted(name, why), warning=True)
 
 
-async def _builds(client: Client) -> Finding:
+async def _builds(client: Client) -> Check:
     """
     Find builds that missions wait for while nobody polls with them.
     """
     try:
-        known = await builds(client)
+        known = await list_builds(client)
     except UnavailableError as error:
-        return Finding("builds", True, str(error))
-    missing = "; ".join(f"{each.build}: {wants(each)}" for each in known if wants(each))
+        return Check("builds", True, str(error))
+    missing = "; ".join(
+        f"{each.build}: {action_needed(each)}" for each in known if action_needed(each)
+    )
     told = ", ".join(f"{each.build} {each.status}" for each in known) or "none"
-    return Finding("builds", not missing, missing or told)
+    return Check("builds", not missing, missing or told)
 
 
-async def _wedged(client: Client) -> Finding:
-    names = set(Books(open_store()).audit().open)
+async def _stuck_workflows(client: Client) -> Check:
+    names = set(MissionRecords(open_store()).audit().open)
     with suppress(RPCError):  # also those of which nobody has a record
         names |= await running_in(client)
     try:
-        wedged = await wedged_among(client, names)
+        stuck = await stuck_missions(client, names)
     except UnavailableError as error:
-        return Finding("wedged", True, str(error))
-    return Finding("wedged", not wedged, "; ".join(wedged) or "none")
+        return Check("stuck", True, str(error))
+    return Check("stuck", not stuck, "; ".join(stuck) or "none")
 
 
 def _bounds() -> Iterator[str]:
     timing = settings().timing
     stock = timing.model_copy(update={"timer_slack_s": STOCK_TIMER_SLACK_S})
-    for tuned, untuned in zip(recovery(timing), recovery(stock), strict=True):
+    for tuned, untuned in zip(
+        predict_recovery(timing), predict_recovery(stock), strict=True
+    ):
         yield (
             f"  {tuned.fault:<40} {tuned.worst_s:4.2f} s / {untuned.worst_s:4.2f} s"
             f"   ({tuned.by})"

@@ -14,15 +14,15 @@ from pydantic import JsonValue
 
 from outlast.cli.stores import open_store
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.text import shorten
-from outlast.ledger.batches import Batches
-from outlast.ledger.effects import EffectBooks, Entry
-from outlast.ledger.missions import Books
+from outlast.contracts.text import one_line
+from outlast.ledger.batches import BatchRecords
+from outlast.ledger.effects import EffectRecord, EffectRecords
+from outlast.ledger.missions import MissionRecords
 from outlast.process.called import tell
 from outlast.store.database import Store
 
-SHOWN_CHARS = 120
-RESULT_BYTES = 64 * 1024
+EFFECT_LINE_CHARS = 120
+MAX_EFFECT_RESULT_BYTES = 64 * 1024
 
 
 def show_effects(mission: str | None, as_json: bool) -> None:
@@ -30,11 +30,11 @@ def show_effects(mission: str | None, as_json: bool) -> None:
     Print the effects of one mission, with those of all that it has made, or of all.
     """
     store = open_store()
-    entries = EffectBooks(store).entries(mission)
+    entries = EffectRecords(store).records(mission)
     if mission is not None and not entries:
-        _known(store, mission)
+        _require_mission(store, mission)
     if as_json:
-        told = [{**asdict(each), "unsure": each.unsure} for each in entries]
+        told = [{**asdict(each), "unsure": each.is_unknown} for each in entries]
         print(json.dumps(told, ensure_ascii=False))
         return
     for each in entries:
@@ -44,33 +44,36 @@ def show_effects(mission: str | None, as_json: bool) -> None:
         print("no effects")
 
 
-def _known(store: Store, mission: str) -> None:
-    if Books(store).find(mission) is None and Batches(store).find(mission) is None:
+def _require_mission(store: Store, mission: str) -> None:
+    if (
+        MissionRecords(store).find(mission) is None
+        and BatchRecords(store).find(mission) is None
+    ):
         raise BadInputError(f"no mission or batch {mission!r} is in the ledger")
 
 
-def lines(entry: Entry) -> list[str]:
+def lines(entry: EffectRecord) -> list[str]:
     """
     Tell one effect: what and how it is, who did it and when; and how it is settled.
     """
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.intended_at))
     who = f"{entry.mission}/{entry.task} round {entry.turn} attempt {entry.attempt}"
     told = [
-        f"{at}  {_state(entry):<9} {shorten(entry.key, SHOWN_CHARS)}  "
-        f"{shorten(entry.content, SHOWN_CHARS)}",
+        f"{at}  {_state(entry):<9} {one_line(entry.key, EFFECT_LINE_CHARS)}  "
+        f"{one_line(entry.content, EFFECT_LINE_CHARS)}",
         f"    by {who}, scope {entry.scope or f'tenant {entry.tenant}'}",
     ]
     if entry.settled_by is not None and entry.settled_at is not None:
         then = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.settled_at))
         told.append(f"    settled by {entry.settled_by} at {then}")
-    if entry.unsure:
+    if entry.is_unknown:
         settle = f"outlast settle {shlex.quote(entry.key)} --mission {entry.mission}"
         told.append(f"    find out, then: {settle} --happened RESULT")
         told.append(f"    or: {settle} --did-not-happen")
     return told
 
 
-def settle(
+def settle_effect(
     key: str, mission: str | None, happened: str | None, did_not_happen: bool
 ) -> None:
     """
@@ -82,10 +85,10 @@ def settle(
         raise BadInputError("say --happened RESULT, or --did-not-happen")
     result = None if happened is None else read_result(happened)
     who = f"{getpass.getuser()}@{socket.gethostname()}"
-    books = EffectBooks(open_store())
-    entry = books.settle(key, mission, happened is not None, result, who)
+    books = EffectRecords(open_store())
+    entry = books.record_decision(key, mission, happened is not None, result, who)
     word = "did not happen" if did_not_happen else "happened"
-    print(f"effect {shorten(key, SHOWN_CHARS)!r} {word}, says {who}")
+    print(f"effect {one_line(key, EFFECT_LINE_CHARS)!r} {word}, says {who}")
     tell(f"go on with: outlast redrive {entry.mission} --task {entry.task}")
 
 
@@ -95,8 +98,10 @@ def read_result(text: str) -> JsonValue:
 
     :raises BadInputError: when it cannot be kept.
     """
-    if len(text.encode(errors="replace")) > RESULT_BYTES:
-        raise BadInputError(f"the result is over the cap of {RESULT_BYTES} bytes")
+    if len(text.encode(errors="replace")) > MAX_EFFECT_RESULT_BYTES:
+        raise BadInputError(
+            f"the result is over the cap of {MAX_EFFECT_RESULT_BYTES} bytes"
+        )
     value: JsonValue = text
     with suppress(ValueError, RecursionError):
         value = json.loads(text, parse_constant=_refused)
@@ -111,5 +116,5 @@ def _refused(constant: str) -> JsonValue:
     raise ValueError(constant)  # NaN and the infinities are a text then
 
 
-def _state(entry: Entry) -> str:
-    return "unsure" if entry.unsure else entry.state
+def _state(entry: EffectRecord) -> str:
+    return "unsure" if entry.is_unknown else entry.state

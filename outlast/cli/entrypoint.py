@@ -14,8 +14,8 @@ from typer.exceptions import TyperException
 
 from outlast.contracts.errors import OutlastError, RefusedError
 from outlast.process.called import note_call, tell
-from outlast.process.json_output import answering
-from outlast.process.safe_output import ended, guard_streams
+from outlast.process.json_output import reserved_stdout
+from outlast.process.safe_output import make_streams_safe, stream_error
 from outlast.telemetry import setup
 
 EXIT_FAILED = 1
@@ -29,9 +29,9 @@ def run_command(app: typer.Typer) -> None:
     Run *app* and exit with the code that its end deserves.
     """
     note_call()
-    guard_streams()
+    make_streams_safe()
     code = _flushed(_run(app))
-    setup.end()
+    setup.stop_telemetry()
     os._exit(code)  # a client's threads may not survive the interpreter's teardown
 
 
@@ -54,10 +54,10 @@ def _flushed(code: int) -> int:
     """
     Write what is still to be written; a disk that is full, for one, is a failure.
     """
-    for stream in (answering(), sys.stdout, sys.stderr):
+    for stream in (reserved_stdout(), sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
-    failed = ended(answering())
+    failed = stream_error(reserved_stdout())
     if failed is None or isinstance(failed, BrokenPipeError):
         return code  # a reader who left, as `head` does, has seen enough
     print(f"error: the output cannot be written: {failed}", file=sys.stderr, flush=True)

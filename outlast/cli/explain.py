@@ -9,22 +9,22 @@ from textwrap import indent
 from typing import Any
 
 from outlast.cli.output import state_word
-from outlast.cli.stores import entry_of, open_store
+from outlast.cli.stores import open_store, require_mission
 from outlast.contracts.failures import FailureType
 from outlast.ledger.effects import NO_END
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 from outlast.process.called import tell
 
 
-def show_story(mission: str, as_json: bool, traces: bool = False) -> None:
+def show_attempts(mission: str, as_json: bool, traces: bool = False) -> None:
     """
     Print the story.
 
     :param traces: with the traceback of each attempt that raised.
     :raises BadInputError: when the ledger does not know the mission.
     """
-    entry = entry_of(mission)
-    attempts = Books(open_store()).attempts(mission)
+    entry = require_mission(mission)
+    attempts = MissionRecords(open_store()).attempts(mission)
     if not traces:
         attempts = [{**each, "traceback": None} for each in attempts]
     if as_json:
@@ -52,26 +52,30 @@ def line(attempt: dict[str, Any], over: bool) -> str:
     told.append(f"{attempt['route']} on {attempt['host']} pid {attempt['pid']}")
     if attempt["previous_failure"]:
         told.append(f"after {attempt['previous_failure']}")
-    if attempt["after_s"] is not None:
-        told.append(f"{attempt['after_s']:.2f} s after the last sign")
+    if attempt["recovery_s"] is not None:
+        told.append(f"{attempt['recovery_s']:.2f} s after the last sign")
     if attempt["resumed_seq"]:
         told.append(f"resumed after step {attempt['resumed_seq']}")
-    told.append(_ending(attempt, over))
+    told.append(_end_of(attempt, over))
     return " | ".join(told)
 
 
-def _ending(attempt: dict[str, Any], over: bool) -> str:
+def _end_of(attempt: dict[str, Any], over: bool) -> str:
     if attempt["ended_at"] is None:
         return NO_END if over else f"{NO_END} yet"
     if attempt["failure_type"] == FailureType.NOT_RECORDED:
         return NO_END  # when its line was closed says nothing of when it died
     took = attempt["ended_at"] - attempt["started_at"]
-    return f"{_told(attempt)} after {took:.2f} s"
+    return f"{_end_text(attempt)} after {took:.2f} s"
 
 
-def _told(attempt: dict[str, Any]) -> str:
+def _end_text(attempt: dict[str, Any]) -> str:
     """
     Tell a request for approval as one: the agent raises it, but nothing has failed.
     """
     asks = attempt["failure_type"] == FailureType.APPROVAL_NEEDED
-    return f"asks for approval of {attempt['ending']}" if asks else attempt["ending"]
+    return (
+        f"asks for approval of {attempt['end_reason']}"
+        if asks
+        else attempt["end_reason"]
+    )

@@ -20,19 +20,25 @@ from temporalio.client import WorkflowHandle, WorkflowQueryFailedError
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.cli.pending import Unstarted, Watched, unstarted_of
+from outlast.cli.pending import PendingTasks, UnstartedTask, unstarted_tasks
 from outlast.contracts.ids import AttemptId, parse
-from outlast.contracts.models import Beat
-from outlast.contracts.reports import Asked, Outcome, Progress, Report, Running
+from outlast.contracts.models import Heartbeat
+from outlast.contracts.reports import (
+    ApprovalRequest,
+    MissionProgress,
+    Outcome,
+    Report,
+    RunningTask,
+)
 from outlast.contracts.text import visible_line
 from outlast.process.called import as_called, tell
 from outlast.process.safe_output import display_of
-from outlast.temporal.missions import UNKNOWN_HERE, Started
+from outlast.temporal.missions import UNKNOWN_TO_STORE, MissionHandle
 
-LOOK_S = 0.25
-LOOK_LIMIT_S = 2.0
+FOLLOW_CHECK_S = 0.25
+SNAPSHOT_LIMIT_S = 2.0
 # Before this long nothing is said: a server that restarts is back by then.
-PATIENCE_S = 3.0
+NO_WORKER_AFTER_S = 3.0
 
 NO_WORKERS = "no workflow process answers; start workers with outlast-worker"
 NO_SERVER = (
@@ -51,29 +57,31 @@ LIVE_COLOURS = {"parked": "magenta", "retries": "yellow"}
 
 
 @dataclass(frozen=True)
-class View:
+class MissionSnapshot:
     """
     What can be seen now: the progress, what attempts say, and the tasks without an
     attempt at work.
     """
 
-    progress: Progress
-    said: dict[str, str] = field(default_factory=dict)
-    unstarted: dict[str, Unstarted] = field(default_factory=dict)
+    progress: MissionProgress
+    status_messages: dict[str, str] = field(default_factory=dict)
+    unstarted: dict[str, UnstartedTask] = field(default_factory=dict)
 
-    def asked(self, task: str) -> Asked | None:
+    def request(self, task: str) -> ApprovalRequest | None:
         """
         What *task* asks a person, if it does.
         """
-        return next((each for each in self.progress.asked if each.id == task), None)
+        return next(
+            (each for each in self.progress.approval_requests if each.id == task), None
+        )
 
 
-class Screen(Protocol):
+class MissionScreen(Protocol):
     """
     Where a mission is followed.
     """
 
-    def show(self, view: View) -> None:
+    def show(self, view: MissionSnapshot) -> None:
         """
         Show the mission as it is now.
         """
@@ -84,69 +92,71 @@ class Screen(Protocol):
         """
 
 
-async def follow(started: Started, screen: Screen) -> Report:
+async def follow(started: MissionHandle, screen: MissionScreen) -> Report:
     """
     Show the mission until it ends.
     """
     report = asyncio.ensure_future(started.report())
     seen_at = time.monotonic()
-    noted, watched = False, Watched()
+    noted, watched = False, PendingTasks()
     while not report.done():
-        view = await look(started.handle, watched)
+        view = await snapshot(started.handle, watched)
         if view is not None:
             screen.show(view)
             seen_at, noted = time.monotonic(), False
-        elif time.monotonic() - seen_at > PATIENCE_S and not noted:
+        elif time.monotonic() - seen_at > NO_WORKER_AFTER_S and not noted:
             screen.note("no answer from the server or a workflow process; waiting")
             noted = True
-        await asyncio.wait([report], timeout=LOOK_S)
+        await asyncio.wait([report], timeout=FOLLOW_CHECK_S)
     ended = report.result()
-    screen.show(View(_final(ended)))
+    screen.show(MissionSnapshot(_final(ended)))
     return ended
 
 
-async def look(
-    handle: WorkflowHandle[Any, Any], watched: Watched | None = None
-) -> View | None:
+async def snapshot(
+    handle: WorkflowHandle[Any, Any], watched: PendingTasks | None = None
+) -> MissionSnapshot | None:
     """
     Look at the mission once; None when nobody answers in time.
 
     :param watched: what was seen to wait at earlier looks.
     """
-    watched = watched or Watched()
+    watched = watched or PendingTasks()
     try:
-        async with asyncio.timeout(LOOK_LIMIT_S):
-            progress = await handle.query("progress", result_type=Progress)
+        async with asyncio.timeout(SNAPSHOT_LIMIT_S):
+            progress = await handle.query("progress", result_type=MissionProgress)
             described = await handle.describe()
     except (RPCError, WorkflowQueryFailedError, TimeoutError):
         return None
     said: dict[str, str] = {}
-    unstarted: dict[str, Unstarted] = {}
+    unstarted: dict[str, UnstartedTask] = {}
     for pending in described.raw_description.pending_activities:
         attempt = parse(AttemptId, pending.activity_id)
         task = attempt.task if attempt else pending.activity_id
-        if found := await unstarted_of(pending, watched.waited_s(pending)):
+        if found := await unstarted_tasks(pending, watched.waited_s(pending)):
             unstarted[task] = found
-        elif words := await _said(pending):
+        elif words := await _status_message(pending):
             said[task] = words
-    return View(progress, said, unstarted)
+    return MissionSnapshot(progress, said, unstarted)
 
 
-async def why_silent(handle: WorkflowHandle[Any, Any]) -> str:
+async def explain_no_answer(handle: WorkflowHandle[Any, Any]) -> str:
     """
     Say why a look at the mission has shown nothing, and what to do.
     """
     try:
-        async with asyncio.timeout(LOOK_LIMIT_S):
+        async with asyncio.timeout(SNAPSHOT_LIMIT_S):
             await handle.describe()
     except RPCError as error:
-        return UNKNOWN_HERE if error.status is RPCStatusCode.NOT_FOUND else NO_SERVER
+        return (
+            UNKNOWN_TO_STORE if error.status is RPCStatusCode.NOT_FOUND else NO_SERVER
+        )
     except TimeoutError:
         return NO_SERVER
     return NO_WORKERS
 
 
-async def _said(pending: PendingActivityInfo) -> str:
+async def _status_message(pending: PendingActivityInfo) -> str:
     """
     Read what an attempt said last from its heartbeat.
     """
@@ -154,13 +164,13 @@ async def _said(pending: PendingActivityInfo) -> str:
         return ""
     details = await pydantic_data_converter.decode_wrapper(pending.heartbeat_details)
     try:
-        return Beat.model_validate(details[0]).said
+        return Heartbeat.model_validate(details[0]).status_message
     except (ValidationError, IndexError):
         return ""
 
 
-def _final(report: Report) -> Progress:
-    return Progress(
+def _final(report: Report) -> MissionProgress:
+    return MissionProgress(
         mission=report.mission,
         paused=False,
         waiting=[],
@@ -169,52 +179,52 @@ def _final(report: Report) -> Progress:
     )
 
 
-class Lines:
+class PlainScreen:
     """
     Plain lines on standard error: one when a task starts, one when it ends.
     """
 
     def __init__(self) -> None:
-        self._told: set[tuple[str, ...]] = set()
+        self._shown: set[tuple[str, ...]] = set()
         self._waiting_since: dict[str, float] = {}
 
-    def show(self, view: View) -> None:
+    def show(self, view: MissionSnapshot) -> None:
         for running in view.progress.running:
             self._once(running.id, "running", f"on {running.route}")
-            asked = view.asked(running.id)
-            if running.waits:
+            asked = view.request(running.id)
+            if running.waiting_for:
                 request = asked.request if asked else ""
-                self._once(running.id, "parked", running.waits, request)
-            for command in answers(asked, view):
+                self._once(running.id, "parked", running.waiting_for, request)
+            for command in approval_commands(asked, view):
                 self._once(running.id, "answer", command, command)
-            self._tell_unstarted(running.id, view)
+            self._print_unstarted(running.id, view)
         for outcome in view.progress.settled:
-            self._once(outcome.id, outcome.status, _told(outcome))
+            self._once(outcome.id, outcome.status, _outcome_text(outcome))
 
     def note(self, text: str) -> None:
         tell(text, file=sys.stderr)
 
-    def _tell_unstarted(self, task: str, view: View) -> None:
+    def _print_unstarted(self, task: str, view: MissionSnapshot) -> None:
         waits = view.unstarted.get(task)
         if waits is None or waits.backs_off:
             self._waiting_since.pop(task, None)
         if waits is None:
             return
         if waits.backs_off:
-            self._once(task, "retries", waits.told, str(waits.attempt))
+            self._once(task, "retries", waits.text, str(waits.attempt))
             return
         since = self._waiting_since.setdefault(task, time.monotonic())
-        if time.monotonic() - since > PATIENCE_S:
-            self._once(task, "waits", waits.told, str(waits.attempt))
+        if time.monotonic() - since > NO_WORKER_AFTER_S:
+            self._once(task, "waits", waits.text, str(waits.attempt))
 
     def _once(self, task: str, state: str, more: str, which: str = "") -> None:
         told = (task, state, which)
-        if told not in self._told:
-            self._told.add(told)
+        if told not in self._shown:
+            self._shown.add(told)
             self.note(f"{task:<16} {state:<9} {more}".rstrip())
 
 
-class Board:
+class LiveScreen:
     """
     A live table on the terminal.
     """
@@ -222,7 +232,7 @@ class Board:
     def __init__(self, live: Live) -> None:
         self._live = live
 
-    def show(self, view: View) -> None:
+    def show(self, view: MissionSnapshot) -> None:
         table = Table(box=None, pad_edge=False)
         for column in ("task", "state"):
             table.add_column(column, no_wrap=True)
@@ -230,13 +240,13 @@ class Board:
         for outcome in view.progress.settled:
             colour = COLOURS[outcome.status]
             state = f"[{colour}]{outcome.status}[/]"
-            table.add_row(outcome.id, state, shown(as_called(_told(outcome))))
+            table.add_row(outcome.id, state, shown(as_called(_outcome_text(outcome))))
         for running in view.progress.running:
-            state, said = doing(running, view)
+            state, said = task_line(running, view)
             if state in LIVE_COLOURS:
                 state = f"[{LIVE_COLOURS[state]}]{state}[/]"
             table.add_row(running.id, state, shown(said))
-            for command in answers(view.asked(running.id), view):
+            for command in approval_commands(view.request(running.id), view):
                 table.add_row("", "", shown(command))
         for task in view.progress.waiting:
             table.add_row(task, "[dim]waiting[/]", "")
@@ -248,35 +258,37 @@ class Board:
         self._live.console.print(shown(as_called(text)))
 
 
-def doing(running: Running, view: View) -> tuple[str, str]:
+def task_line(running: RunningTask, view: MissionSnapshot) -> tuple[str, str]:
     """
     Tell how a task is that has not ended, in a word, and what there is to say of it.
     """
-    if running.waits:
-        return "parked", running.waits
+    if running.waiting_for:
+        return "parked", running.waiting_for
     if waits := view.unstarted.get(running.id):
-        return "retries" if waits.backs_off else "waits", waits.told
-    return "running", view.said.get(running.id, "")
+        return "retries" if waits.backs_off else "waits", waits.text
+    return "running", view.status_messages.get(running.id, "")
 
 
-def answers(asked: Asked | None, view: View) -> list[str]:
+def approval_commands(
+    asked: ApprovalRequest | None, view: MissionSnapshot
+) -> list[str]:
     """
     List the commands that answer what a task asks, one a line.
     """
     if asked is None:
         return []
-    answer = asked.answer(view.progress.mission)
+    answer = asked.command(view.progress.mission)
     return [as_called(f"outlast {word} {answer}") for word in ("approve", "reject")]
 
 
 @contextmanager
-def screen(plain: bool) -> Iterator[Screen]:
+def screen(plain: bool) -> Iterator[MissionScreen]:
     """
     Choose where to show: a board on a terminal, lines when *plain* or without one.
     """
     console = Console(file=display_of(sys.stderr))
     if plain or not console.is_terminal:
-        yield Lines()
+        yield PlainScreen()
         return
     # Not redirected: what is written beside it goes through the safe stream.
     with Live(
@@ -285,7 +297,7 @@ def screen(plain: bool) -> Iterator[Screen]:
         redirect_stdout=False,
         redirect_stderr=False,
     ) as live:
-        yield Board(live)
+        yield LiveScreen(live)
 
 
 def shown(text: str) -> Text:
@@ -295,6 +307,6 @@ def shown(text: str) -> Text:
     return Text(visible_line(text))
 
 
-def _told(outcome: Outcome) -> str:
+def _outcome_text(outcome: Outcome) -> str:
     again = f"{outcome.attempts} attempts" if outcome.attempts > 1 else ""
     return "; ".join(each for each in (again, *outcome.reasons) if each)

@@ -51,7 +51,7 @@ def submit(
             "mesh, whose logs have all of it: give its tasks where their input lies"
         )
     request = {"mission": mission.model_dump(mode="json"), "copies": copies}
-    told = _ask("submit", SUBMIT_LIMIT_S, **request)
+    told = _request("submit", SUBMIT_LIMIT_S, **request)
     if as_json:
         print(json.dumps(told))
         return
@@ -67,7 +67,7 @@ def members(as_json: Json = False) -> None:
     """
     List the peers that this one sees, and those it waits for.
     """
-    told = _ask("members")
+    told = _request("members")
     if as_json:
         print(json.dumps(told))
         return
@@ -86,7 +86,7 @@ def status(
     """
     Say how the tasks of the mesh stand, as far as this peer knows.
     """
-    told = _ask("status", task=task)
+    told = _request("status", task=task)
     if as_json:
         print(json.dumps(told))
         return
@@ -94,7 +94,7 @@ def status(
         owner = f"  {each['owner']}, epoch {each['epoch']}" if each["owner"] else ""
         print(f"{each['task']}  {each['state']}{owner}")
     if task:
-        _tell_more(told)
+        _print_details(told)
 
 
 @app.command()
@@ -104,7 +104,7 @@ def forget(
     """
     Wait no longer for PEER; if it returns, it begins with an empty log.
     """
-    _ask("forget", peer=peer)
+    _request("forget", peer=peer)
     print(f"peer {peer} is forgotten")
 
 
@@ -119,20 +119,20 @@ def key() -> None:
     print(base64.b64encode(secrets.token_bytes(32)).decode())
 
 
-def _tell_more(told: dict[str, Any]) -> None:
+def _print_details(told: dict[str, Any]) -> None:
     for part, reached in told["parts"].items():
         how = "done" if reached["done"] else f"{reached['saves']} saves"
         print(f"  {part}  {how}, in epoch {reached['epoch']}")
-    if told["knew"]:
-        print(f"  known to {', '.join(told['knew'])} when it ended")
+    if told["partition_members"]:
+        print(f"  known to {', '.join(told['partition_members'])} when it ended")
     for reason in (told["report"] or {}).get("degraded", []):
         tell(f"  lacks: {reason}")
     for each in told["evidence"]:
         print(f"  also ended as {each['status']} with {each['owner']}, which lost")
 
 
-def _ask(what: str, limit_s: float = 10.0, **more: Any) -> Any:
-    from outlast.mesh.node.control_socket import ask
+def _request(what: str, limit_s: float = 10.0, **more: Any) -> Any:
+    from outlast.mesh.node.control_socket import send_request
     from outlast.settings import settings
 
-    return ask(settings().home, {"ask": what, **more}, limit_s)
+    return send_request(settings().home, {"ask": what, **more}, limit_s)

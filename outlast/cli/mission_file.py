@@ -14,13 +14,13 @@ from pydantic import ValidationError
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Mission
-from outlast.contracts.text import shorten
+from outlast.contracts.text import one_line
 from outlast.settings import settings
 
 # JSON parsers stop at 200 levels, some of which our own models take.
-NESTING = 180
+MAX_NESTING = 180
 # More faults than this are of one cause, and nobody reads them all.
-MOST_FAULTS = 5
+MAX_FILE_FAULTS = 5
 
 
 def mission_file(path: Path, mission: str | None) -> Mission:
@@ -29,22 +29,22 @@ def mission_file(path: Path, mission: str | None) -> Mission:
 
     :raises BadInputError: in one sentence.
     """
-    content = parse(_read(path), str(path))
+    content = parse_mission(_read(path), str(path))
     if mission is not None:
         content["id"] = mission
     elif "id" not in content:
-        content["id"] = new_id(path.stem)
-    return build(content)
+        content["id"] = new_mission_id(path.stem)
+    return build_mission(content)
 
 
-def parse(text: str, name: str) -> dict[str, Any]:
+def parse_mission(text: str, name: str) -> dict[str, Any]:
     """
     Parse a mission's YAML: plain data, no aliases, one mapping.
 
     :raises BadInputError: when it is anything else.
     """
     try:
-        content = _json(text) or yaml.load(text, _Plain)  # noqa: S506 - a SafeLoader
+        content = _json(text) or yaml.load(text, _NoAliasLoader)  # noqa: S506 - a SafeLoader
     except RecursionError:
         raise BadInputError(f"{name} is nested too deeply") from None
     except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
@@ -53,8 +53,8 @@ def parse(text: str, name: str) -> dict[str, Any]:
         raise BadInputError(f"{name} is not a mission in YAML: {told}") from None
     if not isinstance(content, dict):
         raise BadInputError(f"{name} must hold goal and tasks")
-    if _deeper_than(content, NESTING):
-        raise BadInputError(f"{name} is nested more than {NESTING} levels deep")
+    if _deeper_than(content, MAX_NESTING):
+        raise BadInputError(f"{name} is nested more than {MAX_NESTING} levels deep")
     return content
 
 
@@ -74,7 +74,7 @@ def _no_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def build(content: dict[str, Any]) -> Mission:
+def build_mission(content: dict[str, Any]) -> Mission:
     """
     Make a mission of *content*.
 
@@ -82,7 +82,7 @@ def build(content: dict[str, Any]) -> Mission:
     """
     if "crew" in content:
         raise BadInputError("crew is not for a mission file: the workers decide it")
-    for filled_in in ("past", "parent", "scope"):
+    for filled_in in ("prior_run", "parent", "scope"):
         if filled_in in content:
             raise BadInputError(f"{filled_in} is not for a mission file")
     try:
@@ -100,8 +100,10 @@ def _faults(error: ValidationError) -> str:
         f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}"
         for each in error.errors()
     ]
-    more = len(told) - MOST_FAULTS
-    return "; ".join(told[:MOST_FAULTS]) + (f"; and {more} more" if more > 0 else "")
+    more = len(told) - MAX_FILE_FAULTS
+    return "; ".join(told[:MAX_FILE_FAULTS]) + (
+        f"; and {more} more" if more > 0 else ""
+    )
 
 
 def _yaml_fault(error: Exception) -> str:
@@ -111,12 +113,12 @@ def _yaml_fault(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None)
     if mark is None or problem is None:
-        return shorten(str(error), 300)
+        return one_line(str(error), 300)
     where = f"line {mark.line + 1}, column {mark.column + 1}"
-    return f"{shorten(problem, 200)} in {where}"
+    return f"{one_line(problem, 200)} in {where}"
 
 
-def new_id(stem: str) -> str:
+def new_mission_id(stem: str) -> str:
     """
     Make a readable mission id that nobody has used.
     """
@@ -156,7 +158,7 @@ def _read(path: Path) -> str:
         raise BadInputError(f"{path} is not a text in UTF-8") from None
 
 
-class _Plain(yaml.SafeLoader):
+class _NoAliasLoader(yaml.SafeLoader):
     """
     YAML without aliases: a few of them unfold to more than any memory.
     """

@@ -8,23 +8,28 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from outlast.cli.follow import View, doing, look, why_silent
-from outlast.cli.parked import waiting, what_to_do
-from outlast.cli.run_mission import Conducted, reach, reconciled, why_refused
-from outlast.cli.stores import entry_of, open_store
-from outlast.cli.stuck_workflows import wedged_cause
+from outlast.cli.follow import MissionSnapshot, explain_no_answer, snapshot, task_line
+from outlast.cli.parked import waiting_tasks, what_to_do
+from outlast.cli.run_mission import (
+    FinishedMission,
+    connect_default,
+    reconciled,
+    why_refused,
+)
+from outlast.cli.stores import open_store, require_mission
+from outlast.cli.stuck_workflows import workflow_task_failure
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.reports import Outcome, Progress, Report, Status
-from outlast.fleet.store_watch import waited_words
-from outlast.ledger.batches import INTERRUPTED, Batches
-from outlast.ledger.missions import ACCEPTED, Books, Entry
+from outlast.contracts.reports import MissionProgress, Outcome, Report, Status
+from outlast.fleet.store_watch import store_trouble_text
+from outlast.ledger.batches import INTERRUPTED, BatchRecords
+from outlast.ledger.missions import ACCEPTED, MissionRecord, MissionRecords
 from outlast.process.called import tell
-from outlast.process.json_output import answer_with
+from outlast.process.json_output import print_json_rows
 from outlast.settings import settings
-from outlast.temporal.reconcile import ENDED_BY_OTHERS, interrupted
+from outlast.temporal.reconcile import ENDED_OUTSIDE, interrupted
 
 
-def mission_json(conducted: Conducted) -> None:
+def print_mission_json(conducted: FinishedMission) -> None:
     """
     Print a mission's end as one JSON object.
     """
@@ -36,16 +41,18 @@ def mission_json(conducted: Conducted) -> None:
         "seconds": conducted.seconds,
         "ui": conducted.ui,
     }
-    answer_with(value, "tasks", (_task_json(each, results) for each in report.tasks))
+    print_json_rows(
+        value, "tasks", (_task_json(each, results) for each in report.tasks)
+    )
 
 
-def print_mission(conducted: Conducted) -> None:
+def print_mission(conducted: FinishedMission) -> None:
     """
     Print a mission's end for a person.
     """
     for each in conducted.report.tasks:
         print(outcome_line(each))
-    print_lacks(conducted.report)
+    print_reasons(conducted.report)
     print_end(conducted)
 
 
@@ -55,7 +62,7 @@ async def show_status(mission: str, as_json: bool) -> None:
     """
     await reconciled(mission)
     try:
-        entry = entry_of(mission)
+        entry = require_mission(mission)
     except BadInputError as error:
         raise BadInputError(await why_refused(mission) or str(error)) from None
     if entry.report is not None:
@@ -64,35 +71,37 @@ async def show_status(mission: str, as_json: bool) -> None:
     if entry.interruption:
         _print_interrupted(entry, as_json)
         return
-    client = await reach()
+    client = await connect_default()
     handle = client.get_workflow_handle(mission)
-    view, wedged = await asyncio.gather(look(handle), wedged_cause(client, mission))
+    view, stuck = await asyncio.gather(
+        snapshot(handle), workflow_task_failure(client, mission)
+    )
     value: dict[str, Any] = {"mission": mission, "status": entry.state}
-    value["wedged"] = wedged
-    value["waits_for"] = waits = waited_words(settings().home.resolve())
+    value["stuck"] = stuck
+    value["waits_for"] = waits = store_trouble_text(settings().home.resolve())
     value["progress"] = view.progress.model_dump(mode="json") if view else None
     value["unstarted"] = (
-        {task: each.told for task, each in view.unstarted.items()} if view else {}
+        {task: each.text for task, each in view.unstarted.items()} if view else {}
     )
     if as_json:
         print(json.dumps(value))
         return
     print(f"{mission}  {state_word(entry)}  {entry.goal}")
-    if wedged:
-        print(f"WEDGED: {wedged}")
+    if stuck:
+        print(f"WEDGED: {stuck}")
     if waits:
         print(f"WAITS: {waits}")
     if view is None:
-        tell(await why_silent(handle))
+        tell(await explain_no_answer(handle))
         return
     _print_progress(view)
 
 
-def _print_parked(progress: Progress) -> None:
+def _print_parked(progress: MissionProgress) -> None:
     """
     Print what a person can do about each task that waits.
     """
-    for parked in waiting(progress):
+    for parked in waiting_tasks(progress):
         for told in parked.effects:
             print(f"{parked.task:<16} {told}")
         print(f"{parked.task} waits: {what_to_do(parked)}")
@@ -106,7 +115,7 @@ def outcome_line(outcome: Outcome) -> str:
     return f"{outcome.id:<16} {outcome.status:<9} {told}".rstrip()
 
 
-def state_word(entry: Entry) -> str:
+def state_word(entry: MissionRecord) -> str:
     """
     Say for a person how a mission is: accepted means that it runs.
     """
@@ -118,7 +127,7 @@ def show_list(as_json: bool) -> None:
     Print the ledger's missions, the newest first.
     """
     asyncio.run(reconciled())
-    entries = Books(open_store()).entries()
+    entries = MissionRecords(open_store()).records()
     if as_json:
         rows = [
             {
@@ -148,7 +157,9 @@ def show_pruned(older_than_days: float, as_json: bool) -> None:
     Forget old missions and say which.
     """
     store, older_than_s = open_store(), older_than_days * 86_400
-    pruned = Books(store).prune(older_than_s) + Batches(store).prune(older_than_s)
+    pruned = MissionRecords(store).prune(older_than_s) + BatchRecords(store).prune(
+        older_than_s
+    )
     print(json.dumps({"pruned": pruned}) if as_json else f"{len(pruned)} forgotten")
 
 
@@ -156,21 +167,21 @@ def show_forgotten(mission: str) -> None:
     """
     Erase one mission and say so.
     """
-    batch = Batches(open_store()).find(mission)
+    batch = BatchRecords(open_store()).find(mission)
     if batch is not None:
         if batch.state == INTERRUPTED:
-            raise BadInputError(interrupted(mission, ENDED_BY_OTHERS))
+            raise BadInputError(interrupted(mission, ENDED_OUTSIDE))
         if batch.finished_at is None:
             raise BadInputError(f"{mission} is under way; cancel it first")
-        Batches(open_store()).forget(mission)
+        BatchRecords(open_store()).forget(mission)
         print(f"{mission}: forgotten")
         return
-    entry = entry_of(mission)
+    entry = require_mission(mission)
     if entry.interruption:
         raise BadInputError(interrupted(mission, entry.interruption))
     if entry.report is None:
         raise BadInputError(f"{mission} is under way; cancel it first")
-    Books(open_store()).forget(mission)
+    MissionRecords(open_store()).forget(mission)
     print(f"{mission}: forgotten; its report file, if any, is yours to delete")
 
 
@@ -200,7 +211,7 @@ def _task_json(outcome: Outcome, results: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _print_ended(entry: Entry, as_json: bool) -> None:
+def _print_ended(entry: MissionRecord, as_json: bool) -> None:
     assert entry.report is not None
     if as_json:
         report = entry.report.model_dump(mode="json")
@@ -211,19 +222,19 @@ def _print_ended(entry: Entry, as_json: bool) -> None:
     print(f"{entry.id}  {entry.state}  {entry.goal}")
     for each in entry.report.tasks:
         print(outcome_line(each))
-    print_lacks(entry.report)
+    print_reasons(entry.report)
 
 
-def _print_interrupted(entry: Entry, as_json: bool) -> None:
+def _print_interrupted(entry: MissionRecord, as_json: bool) -> None:
     if as_json:
-        told = {"mission": entry.id, "status": entry.state, "wedged": None}
+        told = {"mission": entry.id, "status": entry.state, "stuck": None}
         print(json.dumps({**told, "interruption": entry.interruption}))
         return
     print(f"{entry.id}  {entry.state}  {entry.goal}")
     tell(interrupted(entry.id, entry.interruption))
 
 
-def _print_progress(view: View) -> None:
+def _print_progress(view: MissionSnapshot) -> None:
     if view.progress.paused:
         print("paused")
     for each in view.progress.settled:
@@ -232,7 +243,7 @@ def _print_progress(view: View) -> None:
             for reason in each.reasons:
                 tell(f"  lacks: {each.id}: {reason}")
     for running in view.progress.running:
-        state, said = doing(running, view)
+        state, said = task_line(running, view)
         tell(f"{running.id:<16} {state:<9} {said}".rstrip())
     _print_parked(view.progress)
     for task in view.progress.waiting:
@@ -241,7 +252,7 @@ def _print_progress(view: View) -> None:
         print(f"and {view.progress.left_out} more tasks")
 
 
-def print_lacks(report: Report) -> None:
+def print_reasons(report: Report) -> None:
     """
     Print what a mission that has ended lacks.
     """
@@ -249,7 +260,7 @@ def print_lacks(report: Report) -> None:
         tell(f"  lacks: {reason}")
 
 
-def print_end(conducted: Conducted) -> None:
+def print_end(conducted: FinishedMission) -> None:
     """
     Print how a mission ended, and where there is more to see.
     """

@@ -10,15 +10,17 @@ from typing import Any
 
 from outlast.contracts.errors import BadInputError
 from outlast.dev.stack import Stack
-from outlast.mesh.node.membership import Place
+from outlast.mesh.node.membership import PeerConfig
 from outlast.settings import Settings
 from outlast.temporal.connect import on_loopback
 
-ADDRESS = re.compile(r"^(\[[0-9A-Fa-f:]+\]|[^:\s]+):\d{1,5}$")
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+ADDRESS_PATTERN = re.compile(r"^(\[[0-9A-Fa-f:]+\]|[^:\s]+):\d{1,5}$")
+PEER_NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 
 
-def place_of(chosen: Settings, name: str, bind: str, seeds: tuple[str, ...]) -> Place:
+def peer_config(
+    chosen: Settings, name: str, bind: str, seeds: tuple[str, ...]
+) -> PeerConfig:
     """
     Check where a peer wants to be, before anything starts.
 
@@ -26,12 +28,15 @@ def place_of(chosen: Settings, name: str, bind: str, seeds: tuple[str, ...]) -> 
     """
     if find_spec("kinship") is None:
         raise BadInputError("a mesh needs kinship: pip install 'outlast[mesh]'")
-    if not NAME.match(name):
+    if not PEER_NAME_PATTERN.match(name):
         raise BadInputError(
             f"--peer {name!r} is no name: up to 64 letters, digits, dots and dashes"
         )
     for option, address in [("--bind", bind), *(("--join", each) for each in seeds)]:
-        if not ADDRESS.match(address) or int(address.rpartition(":")[2]) > 65_535:
+        if (
+            not ADDRESS_PATTERN.match(address)
+            or int(address.rpartition(":")[2]) > 65_535
+        ):
             raise BadInputError(f"{option} {address} is not HOST:PORT")
     if chosen.mesh_key is None and not on_loopback(bind):
         raise BadInputError(
@@ -39,7 +44,7 @@ def place_of(chosen: Settings, name: str, bind: str, seeds: tuple[str, ...]) -> 
             "OUTLAST_MESH_KEY, the same for all peers (outlast mesh key makes one)"
         )
     key = None if chosen.mesh_key is None else chosen.mesh_key.get_secret_value()
-    return Place(name, bind, seeds, key)
+    return PeerConfig(name, bind, seeds, key)
 
 
 async def with_own_temporal(chosen: Settings, announce: Any) -> int:

@@ -14,14 +14,14 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 
-PAUSED = (
+PAUSED_STATES = (
     PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED,
     PendingActivityState.PENDING_ACTIVITY_STATE_PAUSE_REQUESTED,
 )
 
 
 @dataclass(frozen=True)
-class Unstarted:
+class UnstartedTask:
     """
     A task whose next attempt is not at work.
 
@@ -32,11 +32,11 @@ class Unstarted:
 
     attempt: int
     backs_off: bool
-    told: str
+    text: str
 
 
 @dataclass
-class Watched:
+class PendingTasks:
     """
     How long attempts have been seen to wait: by our own clock, since the server's may
     be another.
@@ -53,27 +53,29 @@ class Watched:
         return now - self._since.setdefault(which, now)
 
 
-async def unstarted_of(
+async def unstarted_tasks(
     pending: PendingActivityInfo, waited_s: float
-) -> Unstarted | None:
+) -> UnstartedTask | None:
     """
     Read why an attempt is not at work; None when it is.
 
     :param waited_s: for how long it has been seen to wait.
     """
-    if pending.state in PAUSED:
+    if pending.state in PAUSED_STATES:
         told = f"paused in Temporal, by others: unpause {pending.activity_id} there"
-        return Unstarted(pending.attempt, False, told)
+        return UnstartedTask(pending.attempt, False, told)
     if pending.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
         return None
     attempt, cause = await _last_failure(pending)
     left_s = None
     if pending.HasField("next_attempt_schedule_time"):  # until that time has come
         left_s = pending.current_retry_interval.ToMicroseconds() / 1e6 - waited_s
-    return unstarted(pending.activity_type.name, attempt, cause, left_s)
+    return unstarted_task(pending.activity_type.name, attempt, cause, left_s)
 
 
-def unstarted(role: str, attempt: int, cause: str, left_s: float | None) -> Unstarted:
+def unstarted_task(
+    role: str, attempt: int, cause: str, left_s: float | None
+) -> UnstartedTask:
     """
     Say what the attempt waits for, which is to begin in *left_s*; None when it is due.
 
@@ -82,12 +84,12 @@ def unstarted(role: str, attempt: int, cause: str, left_s: float | None) -> Unst
     after = f", after {cause}" if cause else ""
     if cause and left_s is not None:
         when = f"in {left_s:.0f} s" if left_s >= 1 else "at once"
-        return Unstarted(attempt, True, f"attempt {attempt} {when}{after}")
+        return UnstartedTask(attempt, True, f"attempt {attempt} {when}{after}")
     told = (
         f"for a free worker of role {role}{after}; `outlast workers` lists them, "
         "outlast-worker starts one"
     )
-    return Unstarted(attempt, False, told)
+    return UnstartedTask(attempt, False, told)
 
 
 async def _last_failure(pending: PendingActivityInfo) -> tuple[int, str]:

@@ -17,36 +17,41 @@ from rich.console import Console
 from outlast.agents.agent_check import fault_of_input
 from outlast.cli.entrypoint import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
 from outlast.cli.follow import shown
-from outlast.cli.mission_file import new_id
+from outlast.cli.mission_file import new_mission_id
 from outlast.cli.run_mission import (
-    Options,
+    RunOptions,
     cancel_on_stop,
-    joined,
-    reach_for_work,
-    refuse_far_workers,
-    tell_where,
+    connect_for_work,
+    print_address,
+    require_local_workers,
+    use_stack,
 )
 from outlast.cli.stores import open_store
 from outlast.contracts.batches import Batch, BatchReport
-from outlast.ledger.batches import Batches
+from outlast.ledger.batches import BatchRecords
 from outlast.process.called import tell
-from outlast.process.json_output import answer, keep_for_answer
+from outlast.process.json_output import print_json_answer, reserve_stdout
 from outlast.process.safe_output import display_of
 from outlast.settings import settings
 from outlast.store.database import Store
-from outlast.store.output_roots import writing_below
+from outlast.store.output_roots import writing_within
 from outlast.telemetry import setup
 from outlast.telemetry.spans import span
-from outlast.temporal.batches import StartedBatch, agent_of, open_batch, resolve
-from outlast.temporal.item_source import Source, source
-from outlast.temporal.own_temporal import refuse_another
+from outlast.temporal.batches import (
+    BatchHandle,
+    open_batch,
+    require_agent,
+    resolve_batch,
+)
+from outlast.temporal.item_source import ItemSource, item_source
+from outlast.temporal.own_temporal import require_known_server
 
-LOOK_S = 0.5
-LINE_S = 2.0
+BATCH_CHECK_S = 0.5
+BATCH_LINE_S = 2.0
 
 
-def conduct_batch(
-    where: str, role: str, name: str | None, tenant: str, options: Options
+def run_and_report_batch(
+    where: str, role: str, name: str | None, tenant: str, options: RunOptions
 ) -> None:
     """
     Feed a batch, follow it, tell how it ended, and exit by that.
@@ -54,29 +59,31 @@ def conduct_batch(
     :raises BadInputError: before anything is started.
     """
     if options.as_json:
-        keep_for_answer()
-    agent = agent_of(role)
-    with writing_below(settings().workers_output):
-        given = source(where, partial(fault_of_input, agent), settings().largest_bytes)
+        reserve_stdout()
+    agent = require_agent(role)
+    with writing_within(settings().workers_output):
+        given = item_source(
+            where, partial(fault_of_input, agent), settings().largest_bytes
+        )
     if not options.embedded:
-        refuse_far_workers()
+        require_local_workers()
     stem = "batch" if where == "-" else Path(where).stem
     store = open_store()
-    batch = resolve(role, name or new_id(stem), tenant, store)
+    batch = resolve_batch(role, name or new_mission_id(stem), tenant, store)
     with ExitStack() as leaving:
-        ready = joined(leaving) if options.embedded else None
+        ready = use_stack(leaving) if options.embedded else None
         began = time.monotonic()
         try:
-            report = asyncio.run(_carry_out(batch, given, store, options, ready))
+            report = asyncio.run(_run_batch(batch, given, store, options, ready))
         except (KeyboardInterrupt, asyncio.CancelledError):
-            _tell_interrupted(batch, given)
+            _print_interrupted(batch, given)
             raise typer.Exit(EXIT_INTERRUPTED) from None
     seconds = time.monotonic() - began
-    _tell(report, seconds, options)
-    raise typer.Exit(code(report, options.strict))
+    _print_report(report, seconds, options)
+    raise typer.Exit(exit_code_of_batch(report, options.strict))
 
 
-def code(report: BatchReport, strict: bool) -> int:
+def exit_code_of_batch(report: BatchReport, strict: bool) -> int:
     """
     Say what *report* exits with: one without any result has failed, one with some is
     like a mission that lacks something.
@@ -86,20 +93,20 @@ def code(report: BatchReport, strict: bool) -> int:
     return EXIT_DEGRADED if report.dead and strict else 0
 
 
-async def _carry_out(
+async def _run_batch(
     batch: Batch,
-    given: Source,
+    given: ItemSource,
     store: Store,
-    options: Options,
+    options: RunOptions,
     ready: dict[str, Any] | None,
 ) -> BatchReport:
     cancel_on_stop()
-    setup.begin("starter")
-    client = await reach_for_work(ready)
-    await refuse_another(client, store)
+    setup.start_telemetry("starter")
+    client = await connect_for_work(ready)
+    await require_known_server(client, store)
     await asyncio.to_thread(open_batch, batch, store)
-    tell_where(client, options)
-    started = StartedBatch(batch, client, store)
+    print_address(client, options)
+    started = BatchHandle(batch, client, store)
     print(f"batch {batch.id}", file=sys.stderr)
     told = {"outlast.mission": batch.id, "outlast.tenant": batch.tenant}
     with span("batch", told):
@@ -108,21 +115,21 @@ async def _carry_out(
         return await ending
 
 
-async def _feed_and_wait(started: StartedBatch, given: Source) -> BatchReport:
+async def _feed_and_wait(started: BatchHandle, given: ItemSource) -> BatchReport:
     await started.feed(given.items())
     return await started.report()
 
 
 async def _follow(
-    started: StartedBatch, ending: "asyncio.Future[BatchReport]", options: Options
+    started: BatchHandle, ending: "asyncio.Future[BatchReport]", options: RunOptions
 ) -> None:
     """
     Say how far the batch is until it ends.
     """
     console = Console(file=display_of(sys.stderr))
     live = console.is_terminal and not (options.plain or options.as_json)
-    every = LOOK_S if live else LINE_S
-    pace = Pace()
+    every = BATCH_CHECK_S if live else BATCH_LINE_S
+    pace = Throughput()
     try:
         while not ending.done():
             await asyncio.wait([ending], timeout=every)
@@ -142,7 +149,7 @@ async def _follow(
 
 
 @dataclass
-class Pace:
+class Throughput:
     """
     Tells the rate from look to look.
     """
@@ -151,7 +158,7 @@ class Pace:
     settled: int = 0
     rate: float = 0.0
 
-    def take(self, settled: int) -> float:
+    def update(self, settled: int) -> float:
         """
         Note how many are settled now; returns items a second.
         """
@@ -162,18 +169,18 @@ class Pace:
         return self.rate
 
 
-def _line(started: StartedBatch, pace: Pace) -> str:
-    name, batches = started.batch.id, Batches(started.store)
+def _line(started: BatchHandle, pace: Throughput) -> str:
+    name, batches = started.batch.id, BatchRecords(started.store)
     count, failing = batches.count(name), batches.failing(name)
     settled = count.done + count.dead
-    rate = pace.take(settled)
+    rate = pace.update(settled)
     left = f", {(count.items - settled) / rate:,.0f} s left" if rate else ""
     trouble = f", {failing:,} failing" if failing else ""
     dead = f", {count.dead:,} dead letters" if count.dead else ""
     return f"{settled:,} of {count.items:,}, {rate:,.0f}/s{left}{trouble}{dead}"
 
 
-def _tell(report: BatchReport, seconds: float, options: Options) -> None:
+def _print_report(report: BatchReport, seconds: float, options: RunOptions) -> None:
     settled = max(1, report.done + report.dead)
     value = {
         "batch": report.batch,
@@ -185,7 +192,7 @@ def _tell(report: BatchReport, seconds: float, options: Options) -> None:
         "events_per_item": round(report.events / settled, 4),
     }
     if options.as_json:
-        answer({**value, "cancelled": report.cancelled})
+        print_json_answer({**value, "cancelled": report.cancelled})
         return
     ended = "cancelled" if report.cancelled else "finished"
     print(
@@ -197,7 +204,7 @@ def _tell(report: BatchReport, seconds: float, options: Options) -> None:
     tell(f"results  outlast results {report.batch}")
 
 
-def _tell_interrupted(batch: Batch, given: Source) -> None:
+def _print_interrupted(batch: Batch, given: ItemSource) -> None:
     more = "" if given.total is None else f"; outlast batch {given.name} "
     goes_on = f"{more}--agent {batch.role} --id {batch.id} goes on" if more else ""
     tell(

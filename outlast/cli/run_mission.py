@@ -29,25 +29,35 @@ from outlast.contracts.errors import BadInputError, OutlastError, UnavailableErr
 from outlast.contracts.failures import FailureType
 from outlast.contracts.models import Mission
 from outlast.contracts.reports import Report, Status
-from outlast.dev.stack_client import COMING_S, running, temporal_of, used
-from outlast.dev.stack_state import logs
-from outlast.ledger.batches import INTERRUPTED, Batches
-from outlast.ledger.missions import Books
+from outlast.dev.stack_client import (
+    CONNECT_LIMIT_S,
+    find_stack,
+    running_stack,
+    temporal_of,
+)
+from outlast.dev.stack_state import logs_text
+from outlast.ledger.batches import INTERRUPTED, BatchRecords
+from outlast.ledger.missions import MissionRecords
 from outlast.process.called import tell
-from outlast.process.json_output import keep_for_answer
-from outlast.process.stop_signals import ENDS, on_stop
-from outlast.settings import settings, temporal_is_named
+from outlast.process.json_output import reserve_stdout
+from outlast.process.stop_signals import END_SIGNALS, on_stop
+from outlast.settings import has_configured_temporal, settings
 from outlast.telemetry import setup
 from outlast.telemetry.spans import describe, span
-from outlast.temporal.connect import connect, refuse_two_hosts, where_is
-from outlast.temporal.missions import UNKNOWN_HERE, Started, resolve, start
-from outlast.temporal.own_temporal import refuse_another
+from outlast.temporal.connect import connect, describe_address, require_shared_store
+from outlast.temporal.missions import (
+    UNKNOWN_TO_STORE,
+    MissionHandle,
+    start,
+    with_routes,
+)
+from outlast.temporal.own_temporal import require_known_server
 from outlast.temporal.payload_storage import with_storage
-from outlast.temporal.reconcile import ENDED_BY_OTHERS, Reconciler, interrupted
+from outlast.temporal.reconcile import ENDED_OUTSIDE, Reconciler, interrupted
 
 UPDATE_LIMIT_S = 10.0
 RECONCILE_LIMIT_S = 5.0
-DONE = {
+UPDATES_PAST_TENSE = {
     "approve": "approved",
     "reject": "rejected",
     "pause": "paused",
@@ -58,7 +68,7 @@ DONE = {
 
 
 @dataclass(frozen=True)
-class Options:
+class RunOptions:
     """
     How to conduct and how to report.
     """
@@ -70,7 +80,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Conducted:
+class FinishedMission:
     """
     A mission that has ended, and what there is to say about it.
     """
@@ -83,55 +93,59 @@ class Conducted:
     ui_stays: bool = True  # when this command has ended
 
 
-Tell = Callable[[Conducted], None]
+Print = Callable[[FinishedMission], None]
 
 
-def conduct(mission: Mission, options: Options, as_json: Tell, as_text: Tell) -> None:
+def run_and_report(
+    mission: Mission, options: RunOptions, as_json: Print, as_text: Print
+) -> None:
     """
     Start *mission*, follow it, tell how it ended, and exit by its status.
 
     :raises BadInputError: before anything is started.
     """
     if options.as_json:
-        keep_for_answer()
-    resolve(mission)
+        reserve_stdout()
+    with_routes(mission)
     if not options.embedded:
-        refuse_far_workers()
+        require_local_workers()
     began = time.monotonic()
     with ExitStack() as leaving:
-        ready = joined(leaving) if options.embedded else None
+        ready = use_stack(leaving) if options.embedded else None
         try:
-            started, report = asyncio.run(_carry_out(mission, options, ready))
+            started, report = asyncio.run(_run_mission(mission, options, ready))
         except (KeyboardInterrupt, asyncio.CancelledError):
-            _tell_interrupted(mission, options)
+            _print_interrupted(mission, options)
             raise typer.Exit(EXIT_INTERRUPTED) from None
-        conducted = Conducted(
+        conducted = FinishedMission(
             mission=mission,
             report=report,
-            results=started.books.results(mission.id),
+            results=started.records.results(mission.id),
             seconds=round(time.monotonic() - began, 3),
             ui=_ui(ready, mission),
             ui_stays=ready is not None and not ready["started"],
         )
         (as_json if options.as_json else as_text)(conducted)
-    raise typer.Exit(_code(report, options.strict))
+    raise typer.Exit(_exit_code(report, options.strict))
 
 
-def joined(leaving: ExitStack) -> dict[str, Any]:
+def use_stack(leaving: ExitStack) -> dict[str, Any]:
     """
     Use this home's stack until *leaving*; says so when one has to be started.
     """
-    return leaving.enter_context(used(settings(), _note))
+    return leaving.enter_context(running_stack(settings(), _note))
 
 
 async def with_client(act: Callable[[Client], Awaitable[Any]]) -> Any:
     """
     Do *act* with a client of the server that this home uses.
     """
-    return await act(await reach())
+    return await act(await connect_default())
 
 
-async def reach(ready: dict[str, Any] | None = None, coming_s: float = 0.0) -> Client:
+async def connect_default(
+    ready: dict[str, Any] | None = None, wait_s: float = 0.0
+) -> Client:
     """
     Connect to the stack that says it is *ready*, else to the Temporal of the
     environment, else to the stack on this home, waiting for one that is starting.
@@ -140,19 +154,21 @@ async def reach(ready: dict[str, Any] | None = None, coming_s: float = 0.0) -> C
     :raises UnavailableError: when there is none, or it does not answer.
     """
     if ready is None:
-        where = await temporal_of(settings(), _note, coming_s)
+        where = await temporal_of(settings(), _note, wait_s)
         return with_storage(await connect(where, quiet=True), open_store)
     try:
         return with_storage(await connect(ready["address"], quiet=True), open_store)
     except UnavailableError as error:
-        raise UnavailableError(f"{error} ({logs(settings().home.resolve())})") from None
+        raise UnavailableError(
+            f"{error} ({logs_text(settings().home.resolve())})"
+        ) from None
 
 
-async def reach_for_work(ready: dict[str, Any] | None) -> Client:
+async def connect_for_work(ready: dict[str, Any] | None) -> Client:
     """
-    Connect as `reach` does, for new work.
+    Connect as `connect_default` does, for new work.
     """
-    return await reach(ready, COMING_S)
+    return await connect_default(ready, CONNECT_LIMIT_S)
 
 
 async def reconciled(*names: str) -> None:
@@ -160,14 +176,14 @@ async def reconciled(*names: str) -> None:
     Make the records of these missions and batches true, or of all that are under way,
     where the server that they are on answers.
     """
-    if not temporal_is_named() and running(settings()) is None:
+    if not has_configured_temporal() and find_stack(settings()) is None:
         return  # what listens at the usual port may be somebody else's
     with contextlib.suppress(OutlastError, RPCError, TimeoutError):
         async with asyncio.timeout(RECONCILE_LIMIT_S):
-            client, store = await reach(), open_store()
-            await refuse_another(client, store)
+            client, store = await connect_default(), open_store()
+            await require_known_server(client, store)
             reconciler = Reconciler(client, store)
-            await (reconciler.look(names) if names else reconciler.all())
+            await (reconciler.check(names) if names else reconciler.all())
 
 
 async def why_refused(mission: str) -> str:
@@ -177,13 +193,13 @@ async def why_refused(mission: str) -> str:
     """
     with contextlib.suppress(OutlastError, RPCError, TimeoutError):
         async with asyncio.timeout(RECONCILE_LIMIT_S):
-            handle = (await reach()).get_workflow_handle(mission)
+            handle = (await connect_default()).get_workflow_handle(mission)
             if (await handle.describe()).status is WorkflowExecutionStatus.FAILED:
-                return await _refusal(handle)
+                return await _refusal_text(handle)
     return ""
 
 
-async def _refusal(handle: WorkflowHandle[Any, Any]) -> str:
+async def _refusal_text(handle: WorkflowHandle[Any, Any]) -> str:
     try:
         await handle.result()
     except WorkflowFailureError as error:
@@ -193,22 +209,22 @@ async def _refusal(handle: WorkflowHandle[Any, Any]) -> str:
     return ""
 
 
-def tell_where(client: Client, options: Options) -> None:
+def print_address(client: Client, options: RunOptions) -> None:
     """
     Say where new work has gone, if not to the home's own stack for certain.
     """
     if not options.embedded:
-        _note(f"on Temporal {where_is(client)}")
+        _note(f"on Temporal {describe_address(client)}")
 
 
-def refuse_far_workers() -> None:
+def require_local_workers() -> None:
     """
     Make sure, before the store is written, that the workers have the same one.
 
     :raises BadInputError: when they are elsewhere and the store is a file here.
     """
-    if temporal_is_named() or running(settings()) is None:
-        refuse_two_hosts(settings())
+    if has_configured_temporal() or find_stack(settings()) is None:
+        require_shared_store(settings())
 
 
 async def update(client: Client, mission: str, name: str, *args: Any) -> None:
@@ -223,7 +239,7 @@ async def update(client: Client, mission: str, name: str, *args: Any) -> None:
         async with asyncio.timeout(UPDATE_LIMIT_S):
             await handle.execute_update(name, args=list(args))
     except WorkflowUpdateFailedError as error:
-        raise BadInputError(_words(error)) from None
+        raise BadInputError(_error_text(error)) from None
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             await reconciled(mission)
@@ -234,10 +250,10 @@ async def update(client: Client, mission: str, name: str, *args: Any) -> None:
             f"{mission}: no workflow process answers within {UPDATE_LIMIT_S:g} s; "
             "start workers with outlast-worker"
         ) from None
-    print(f"{mission}: {DONE[name]}")
+    print(f"{mission}: {UPDATES_PAST_TENSE[name]}")
 
 
-def _words(refused: WorkflowUpdateFailedError) -> str:
+def _error_text(refused: WorkflowUpdateFailedError) -> str:
     """
     Read why an update was refused, without the type that the error travelled as.
     """
@@ -251,27 +267,27 @@ def _note(text: str) -> None:
 
 def _why_unknown(mission: str) -> str:
     store = open_store()
-    mine = Books(store).find(mission)
+    mine = MissionRecords(store).find(mission)
     if mine is not None and mine.interruption:
         return interrupted(mission, mine.interruption)
-    entry = mine or Batches(store).find(mission)
+    entry = mine or BatchRecords(store).find(mission)
     if entry is not None and entry.state == INTERRUPTED:
-        return interrupted(mission, ENDED_BY_OTHERS)
+        return interrupted(mission, ENDED_OUTSIDE)
     if entry is not None and entry.finished_at is None:
-        return f"{mission}: {UNKNOWN_HERE}"
+        return f"{mission}: {UNKNOWN_TO_STORE}"
     return f"no mission {mission!r} is under way"
 
 
-async def _carry_out(
-    mission: Mission, options: Options, ready: dict[str, Any] | None
-) -> tuple[Started, Report]:
+async def _run_mission(
+    mission: Mission, options: RunOptions, ready: dict[str, Any] | None
+) -> tuple[MissionHandle, Report]:
     cancel_on_stop()
-    setup.begin("starter")
-    client = await reach_for_work(ready)
+    setup.start_telemetry("starter")
+    client = await connect_for_work(ready)
     told = {"outlast.mission": mission.id, "outlast.tenant": mission.tenant}
     with span("mission", told):  # the root of its one trace
         started = await start(mission, client=client)
-        tell_where(client, options)
+        print_address(client, options)
         with screen(options.plain or options.as_json) as shown:
             shown.note(f"mission {mission.id}")
             report = await follow(started, shown)
@@ -286,10 +302,10 @@ def cancel_on_stop() -> None:
     """
     task = asyncio.current_task()
     if task is not None:
-        on_stop(task.cancel, ENDS)
+        on_stop(task.cancel, END_SIGNALS)
 
 
-def _tell_interrupted(mission: Mission, options: Options) -> None:
+def _print_interrupted(mission: Mission, options: RunOptions) -> None:
     where = " on the state in OUTLAST_HOME (`outlast dev`)" if options.embedded else ""
     tell(
         f"\nmission {mission.id} is kept and goes on as soon as workers run{where}; "
@@ -302,7 +318,7 @@ def _ui(ready: dict[str, Any] | None, mission: Mission) -> str | None:
     return f"{ready['ui']}/namespaces/default/workflows/{mission.id}" if ready else None
 
 
-def _code(report: Report, strict: bool) -> int:
+def _exit_code(report: Report, strict: bool) -> int:
     if report.status is Status.COMPLETED:
         return 0
     if report.status is Status.DEGRADED:

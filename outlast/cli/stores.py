@@ -3,12 +3,12 @@ The store of this home, as the starter's verbs open it.
 """
 
 from outlast.contracts.errors import BadInputError
-from outlast.ledger.batches import Batches
-from outlast.ledger.missions import Books, Entry
+from outlast.ledger.batches import BatchRecords
+from outlast.ledger.missions import MissionRecord, MissionRecords
 from outlast.process import opening
 from outlast.settings import settings
 from outlast.store.database import Store
-from outlast.store.home_temporal import forget
+from outlast.store.home_temporal import forget_server
 from outlast.store.schema import SCHEMA
 
 
@@ -19,17 +19,17 @@ def open_store() -> Store:
     return opening.open_store(settings())
 
 
-def entry_of(mission: str) -> Entry:
+def require_mission(mission: str) -> MissionRecord:
     """
     Look *mission* up in the ledger.
 
     :raises BadInputError: when it is not there; says so when it is a batch.
     """
     store = open_store()
-    entry = Books(store).find(mission)
+    entry = MissionRecords(store).find(mission)
     if entry is not None:
         return entry
-    if Batches(store).find(mission) is not None:
+    if BatchRecords(store).find(mission) is not None:
         raise BadInputError(f"{mission!r} is a batch: outlast status {mission}")
     raise BadInputError(f"no mission {mission!r} is in the ledger")
 
@@ -44,7 +44,7 @@ def migrate_store(new_temporal: bool) -> None:
     print(f"{store.place}: schema {SCHEMA}")
     if not new_temporal:
         return
-    forget(store)
+    forget_server(store)
     print("its missions live on the Temporal that is used next")
-    if left := Books(store).audit().open:
+    if left := MissionRecords(store).audit().open:
         print(f"start again, with the same id and file: {', '.join(left)}")

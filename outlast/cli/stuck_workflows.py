@@ -13,14 +13,14 @@ from temporalio.service import RPCError, RPCStatusCode
 from outlast.contracts.errors import UnavailableError
 
 # One failed workflow task may be a deploy in progress; the second one is not.
-WEDGED_ATTEMPTS = 2
+STUCK_ATTEMPTS = 2
 # A server that answers nothing, as on a full disk, is asked for no longer: the client
 # itself would go on for 10 s.
 DESCRIBE_LIMIT_S = 2.0
 SILENT = "not looked at, since the server does not answer"
 
 
-async def wedged_cause(client: Client, mission: str) -> str | None:
+async def workflow_task_failure(client: Client, mission: str) -> str | None:
     """
     Say why the mission's workflow task fails, or None when it does not, or the server
     does not answer.
@@ -31,7 +31,7 @@ async def wedged_cause(client: Client, mission: str) -> str | None:
         return None
 
 
-async def wedged_among(client: Client, missions: Iterable[str]) -> list[str]:
+async def stuck_missions(client: Client, missions: Iterable[str]) -> list[str]:
     """
     Name those of *missions* that are wedged, each with its cause.
 
@@ -56,16 +56,16 @@ async def _cause(client: Client, mission: str) -> str | None:
     async with asyncio.timeout(DESCRIBE_LIMIT_S):
         description = await handle.describe()
     pending = description.raw_description.pending_workflow_task
-    if pending.attempt < WEDGED_ATTEMPTS:
+    if pending.attempt < STUCK_ATTEMPTS:
         return None
     cause = ""
     async for event in handle.fetch_history_events():
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
-            cause = _root(event.workflow_task_failed_event_attributes.failure)
+            cause = _root_message(event.workflow_task_failed_event_attributes.failure)
     return f"workflow task failed {pending.attempt - 1} times: {cause or 'timed out'}"
 
 
-def _root(failure: Failure) -> str:
+def _root_message(failure: Failure) -> str:
     """
     Read the message of what was first: what wraps it says only where.
     """

@@ -13,27 +13,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from outlast.cli.entrypoint import run_command
-from outlast.contracts.errors import BadInputError, StoreAwayError
-from outlast.contracts.policies import check
-from outlast.dev.locks import home_of
-from outlast.dev.stack_client import COMING_S, temporal_of
-from outlast.dev.stack_state import look
-from outlast.fleet.health_http import Health
+from outlast.contracts.errors import BadInputError, StoreUnavailableError
+from outlast.contracts.policies import validate_timing
+from outlast.dev.locks import ensure_home
+from outlast.dev.stack_client import CONNECT_LIMIT_S, temporal_of
+from outlast.dev.stack_state import read_stack
+from outlast.fleet.health_http import HealthServer
 from outlast.fleet.parent import Fleet
 from outlast.process.called import as_called
 from outlast.process.home import why_readable
 from outlast.process.opening import open_store
-from outlast.settings import Settings, settings, temporal_is_named
+from outlast.settings import Settings, has_configured_temporal, settings
 from outlast.telemetry import setup
-from outlast.temporal.connect import refuse_two_hosts
+from outlast.temporal.connect import require_shared_store
 from outlast.temporal.sdk import untested
 
 if TYPE_CHECKING:
-    from outlast.mesh.node.membership import Place
-    from outlast.mesh.node.sidecar import Beside
+    from outlast.mesh.node.membership import PeerConfig
+    from outlast.mesh.node.sidecar import Sidecar
 
-USUAL_BIND = "127.0.0.1:7946"
-LEAST_MEMORY_MB = 256  # an idle worker takes about 150
+DEFAULT_BIND = "127.0.0.1:7946"
+MIN_MEMORY_MB = 256  # an idle worker takes about 150
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -74,7 +74,7 @@ def work(
     ] = None,
     bind: Annotated[
         str | None,
-        typer.Option(help=f"where this peer listens for others; {USUAL_BIND}"),
+        typer.Option(help=f"where this peer listens for others; {DEFAULT_BIND}"),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="print one JSON line once all poll")
@@ -88,23 +88,25 @@ def work(
     if peer is None and (join or bind is not None):
         raise BadInputError("--bind and --join are for a peer: add --peer NAME")
     logging.basicConfig(level=logging.INFO, format="%(name)s %(message)s")
-    chosen = _chosen(processes, memory_mb, single_host, watchdog)
+    chosen = _settings(processes, memory_mb, single_host, watchdog)
     if roles is not None:
         os.environ["OUTLAST_ROLES"] = roles  # the workers look there
-    _refuse_what_cannot_work(chosen)
+    _require_workable(chosen)
     listen = health_host, health_port
-    Health(dict, *listen).close()  # a port that is taken is no reason to wait first
-    place = None if peer is None else _place(chosen, peer, bind, join)
+    HealthServer(
+        dict, *listen
+    ).close()  # a port that is taken is no reason to wait first
+    place = None if peer is None else _peer_config(chosen, peer, bind, join)
     if place is not None and _has_no_temporal(chosen):
         raise typer.Exit(asyncio.run(_with_own_temporal(chosen, as_json)))
-    _join_temporal(chosen)
-    _refuse_what_cannot_be_shared(chosen)
-    setup.begin("fleet")
-    keeping = _keep(chosen, as_json, listen, place, tied)
+    _use_stack_temporal(chosen)
+    _require_shareable(chosen)
+    setup.start_telemetry("fleet")
+    keeping = _run_fleet(chosen, as_json, listen, place, tied)
     raise typer.Exit(asyncio.run(keeping))
 
 
-def _chosen(
+def _settings(
     processes: int | None, memory_mb: int | None, single_host: bool, watchdog: bool
 ) -> Settings:
     """
@@ -120,12 +122,12 @@ def _chosen(
     return settings().model_copy(update=told)
 
 
-def _place(
+def _peer_config(
     chosen: Settings, peer: str, bind: str | None, join: list[str] | None
-) -> "Place":
-    from outlast.cli.peer import place_of
+) -> "PeerConfig":
+    from outlast.cli.peer import peer_config
 
-    return place_of(chosen, peer, bind or USUAL_BIND, tuple(join or ()))
+    return peer_config(chosen, peer, bind or DEFAULT_BIND, tuple(join or ()))
 
 
 async def _with_own_temporal(chosen: Settings, as_json: bool) -> int:
@@ -138,11 +140,11 @@ async def _with_own_temporal(chosen: Settings, as_json: bool) -> int:
     return await with_own_temporal(chosen, print_json if as_json else print_ready)
 
 
-async def _keep(
+async def _run_fleet(
     chosen: Settings,
     as_json: bool,
     listen: tuple[str, int],
-    place: "Place | None" = None,
+    place: "PeerConfig | None" = None,
     tied: bool = False,
 ) -> int:
     logger = logging.getLogger("outlast.fleet")
@@ -152,18 +154,18 @@ async def _keep(
         logger.warning("watchdog.off: a frozen process stays, for tests only")
     if other := untested():
         logger.warning("sdk.untested: %s", other)
-    told = _tell_json if as_json else _tell
-    beside = None if place is None else _beside(place, chosen)
+    told = _print_ready_json if as_json else _print_ready
+    beside = None if place is None else _sidecar(place, chosen)
     if place is None:
-        _warn_of_held_runs(chosen)
-    if readable := why_readable(home_of(chosen)):
+        _warn_suspended_runs(chosen)
+    if readable := why_readable(ensure_home(chosen)):
         logger.warning("home.readable: %s", readable)
     fleet = Fleet(chosen, lambda fleet: told(fleet, health, beside))
-    health = Health(lambda: _snapshot(fleet, beside), *listen)
-    if setup.measures():
-        from outlast.fleet.otlp_metrics import measure
+    health = HealthServer(lambda: _snapshot(fleet, beside), *listen)
+    if setup.metrics_enabled():
+        from outlast.fleet.otlp_metrics import register_metrics
 
-        measure(fleet.snapshot, fleet.tally)
+        register_metrics(fleet.snapshot, fleet.metrics)
     try:
         if beside is not None:
             await beside.start()
@@ -176,80 +178,84 @@ async def _keep(
         health.close()
 
 
-def _snapshot(fleet: Fleet, beside: "Beside | None") -> dict[str, Any]:
+def _snapshot(fleet: Fleet, beside: "Sidecar | None") -> dict[str, Any]:
     mesh = {} if beside is None else {"mesh": beside.counts()}
     return {**fleet.snapshot(), **mesh}
 
 
-def _beside(place: "Place", chosen: Settings) -> "Beside":
-    from outlast.mesh.node.sidecar import Beside
+def _sidecar(place: "PeerConfig", chosen: Settings) -> "Sidecar":
+    from outlast.mesh.node.sidecar import Sidecar
 
-    return Beside(place, home_of(chosen))
+    return Sidecar(place, ensure_home(chosen))
 
 
-def _warn_of_held_runs(chosen: Settings) -> None:
+def _warn_suspended_runs(chosen: Settings) -> None:
     """
     Say which runs of the mesh stand still here, for want of a peer that gives the word.
     """
-    from outlast.ledger.run_permits import permits_of
+    from outlast.ledger.run_permits import run_permits
 
-    if held := permits_of(home_of(chosen)).held:
+    if held := run_permits(ensure_home(chosen)).suspended:
         logging.getLogger("outlast.fleet").warning(
             "mesh.held: %s: held until this home's peer runs again (--peer)",
             ", ".join(held),
         )
 
 
-def _tell_json(fleet: Fleet, health: Health, beside: "Beside | None") -> None:
+def _print_ready_json(
+    fleet: Fleet, health: HealthServer, beside: "Sidecar | None"
+) -> None:
     peer = {} if beside is None else beside.describe()
     line = {"ready": True, **fleet.describe(), **peer, "health": health.url}
     print(json.dumps(line), flush=True)
 
 
-def _tell(fleet: Fleet, health: Health, beside: "Beside | None") -> None:
-    pids = ", ".join(f"{child.kind} {child.pid}" for child in fleet.children)
-    peer = f"peer {beside.place.name} at {beside.mesh}; " if beside else ""
+def _print_ready(fleet: Fleet, health: HealthServer, beside: "Sidecar | None") -> None:
+    pids = ", ".join(f"{child.kind} {child.pid}" for child in fleet.slots)
+    peer = f"peer {beside.config.name} at {beside.mesh}; " if beside else ""
     print(f"{peer}workers poll: {pids}; {health.url}; Ctrl-C drains them", flush=True)
 
 
-def _refuse_what_cannot_work(chosen: Settings) -> None:
+def _require_workable(chosen: Settings) -> None:
     """
     Look at all that is known before anything starts.
 
     :raises BadInputError: in one sentence.
     """
-    _refuse_impossible_memory(chosen)
-    _refuse_impossible_freeze(chosen)
-    _refuse_a_missing_root(chosen)
+    _require_memory(chosen)
+    _require_unresponsive_limit(chosen)
+    _require_root(chosen)
 
 
-def _refuse_what_cannot_be_shared(chosen: Settings) -> None:
+def _require_shareable(chosen: Settings) -> None:
     """
     Make sure that this fleet has the store of those whose missions it plays.
 
     :raises BadInputError: in one sentence.
     """
-    refuse_two_hosts(chosen)
-    _refuse_a_shut_store(chosen)
+    require_shared_store(chosen)
+    _require_store(chosen)
 
 
-def _refuse_impossible_memory(chosen: Settings) -> None:
+def _require_memory(chosen: Settings) -> None:
     """
     A cap under what an idle worker needs kills all, one over the machine's kills none.
     """
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
-    if chosen.memory_mb and not LEAST_MEMORY_MB <= chosen.memory_mb <= machine:
+    if chosen.memory_mb and not MIN_MEMORY_MB <= chosen.memory_mb <= machine:
         raise BadInputError(
-            f"a memory cap of {chosen.memory_mb} MB is not between {LEAST_MEMORY_MB} "
+            f"a memory cap of {chosen.memory_mb} MB is not between {MIN_MEMORY_MB} "
             f"and this machine's {machine}"
         )
 
 
-def _refuse_impossible_freeze(chosen: Settings) -> None:
+def _require_unresponsive_limit(chosen: Settings) -> None:
     try:
-        check(chosen.timing, math.inf)
+        validate_timing(chosen.timing, math.inf)
     except BadInputError as error:
-        raise BadInputError(f"OUTLAST_FREEZE_S={chosen.freeze_s:g}: {error}") from None
+        raise BadInputError(
+            f"OUTLAST_UNRESPONSIVE_S={chosen.unresponsive_s:g}: {error}"
+        ) from None
 
 
 def _has_no_temporal(chosen: Settings) -> bool:
@@ -257,21 +263,21 @@ def _has_no_temporal(chosen: Settings) -> bool:
     Say whether a peer needs a Temporal of its own: none is named, and nobody runs a
     stack on its home.
     """
-    return not (temporal_is_named() or look(chosen.home.resolve()).owned)
+    return not (has_configured_temporal() or read_stack(chosen.home.resolve()).owned)
 
 
-def _join_temporal(chosen: Settings) -> None:
+def _use_stack_temporal(chosen: Settings) -> None:
     """
     Choose the Temporal to work for, also for the workers. Where the environment names
     none it is the stack that runs on this home, or is starting.
 
     :raises UnavailableError: when there is neither.
     """
-    finding = temporal_of(chosen, _say, COMING_S)
+    finding = temporal_of(chosen, _print_note, CONNECT_LIMIT_S)
     os.environ["TEMPORAL_ADDRESS"] = asyncio.run(finding)
 
 
-def _say(text: str) -> None:
+def _print_note(text: str) -> None:
     logging.getLogger("outlast.fleet").info(as_called(text))
 
 
@@ -281,18 +287,18 @@ def _at_least_one(processes: int) -> int:
     return processes
 
 
-def _refuse_a_missing_root(chosen: Settings) -> None:
+def _require_root(chosen: Settings) -> None:
     root = chosen.output_root
     if root is not None and not root.is_dir():
         raise BadInputError(f"OUTLAST_OUTPUT_ROOT={root} is not a folder")
 
 
-def _refuse_a_shut_store(chosen: Settings) -> None:
+def _require_store(chosen: Settings) -> None:
     """
     Say at once that a database refuses us. A file is the workers' own to open.
     """
     if chosen.database_url is not None:
-        with suppress(StoreAwayError):  # the workers wait for it
+        with suppress(StoreUnavailableError):  # the workers wait for it
             open_store(chosen).close()
 
 

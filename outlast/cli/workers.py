@@ -13,20 +13,20 @@ from temporalio.api.worker.v1 import WorkerHeartbeat
 from temporalio.client import Client
 
 from outlast.contracts.ids import MISSIONS_QUEUE, QueueId, parse
-from outlast.dev.locks import home_of
-from outlast.fleet.process_kinds import recorder_of
-from outlast.fleet.recorder_reader import Leaked, leaked
+from outlast.dev.locks import ensure_home
+from outlast.fleet.process_kinds import recorder_path
+from outlast.fleet.recorder_reader import LeakedCall, leaked_calls
 from outlast.process.called import tell
 from outlast.settings import settings
 from outlast.temporal.deployments import build_of
-from outlast.temporal.worker_list import live_signs, silence_s
+from outlast.temporal.worker_list import heartbeat_age_s, workers_alive
 
 # What is taken from a role's queues, by their kind.
-TAKES = {"role": "tasks", "leases": "leases", "quarantine": "suspects"}
+QUEUE_KINDS = {"role": "tasks", "leases": "leases", "quarantine": "suspects"}
 
 
 @dataclass(frozen=True)
-class Row:
+class WorkerRow:
     """
     One worker on one queue.
     """
@@ -36,18 +36,18 @@ class Row:
     host: str
     pid: int
     build: str
-    in_hand: int
+    in_flight: int
     free: int
     last_sign_s: float
     # Of its role in its process, where that is of this home.
-    leaked: tuple[Leaked, ...] = ()
+    leaked: tuple[LeakedCall, ...] = ()
 
 
 async def show_workers(client: Client, as_json: bool) -> None:
     """
     Print the live workers: each process, or as JSON each of its queues.
     """
-    rows = await live_workers(client)
+    rows = await list_rows(client)
     if as_json:
         print(json.dumps([asdict(row) for row in rows]))
         return
@@ -61,11 +61,11 @@ async def show_workers(client: Client, as_json: bool) -> None:
         print(line)
 
 
-def process_lines(rows: list[Row]) -> list[str]:
+def process_lines(rows: list[WorkerRow]) -> list[str]:
     """
     Tell each process in one line, with the roles that it plays.
     """
-    processes: dict[tuple[str, int], list[Row]] = {}
+    processes: dict[tuple[str, int], list[WorkerRow]] = {}
     for row in rows:
         processes.setdefault((row.host, row.pid), []).append(row)
     return [
@@ -75,7 +75,7 @@ def process_lines(rows: list[Row]) -> list[str]:
     ]
 
 
-def _leaked_lines(rows: list[Row]) -> list[str]:
+def _leaked_lines(rows: list[WorkerRow]) -> list[str]:
     """
     Tell which attempts have leaked in a process; it is replaced when it is idle.
     """
@@ -87,51 +87,53 @@ def _leaked_lines(rows: list[Row]) -> list[str]:
     ]
 
 
-def _process_line(rows: list[Row]) -> str:
+def _process_line(rows: list[WorkerRow]) -> str:
     first = rows[0]
-    in_hand = sum(row.in_hand for row in rows)
+    in_hand = sum(row.in_flight for row in rows)
     last_sign_s = min(row.last_sign_s for row in rows)
     roles = ", ".join(dict.fromkeys(row.role for row in rows))
     load = f"{in_hand:>9}{last_sign_s:>9.1f} s"
     return f"{first.host:<20}{first.pid:>8}{load}  {first.build or '-':<12}  {roles}"
 
 
-async def live_workers(client: Client) -> list[Row]:
+async def list_rows(client: Client) -> list[WorkerRow]:
     """
     List the workers that gave a sign lately.
 
     :raises UnavailableError: when the server has no worker lists.
     """
-    home = home_of(settings())
-    rows = [_row(sign, home) for sign in await live_signs(client)]
+    home = ensure_home(settings())
+    rows = [_row(sign, home) for sign in await workers_alive(client)]
     return sorted(rows, key=lambda row: (row.role, row.takes, row.host, row.pid))
 
 
-def _row(sign: WorkerHeartbeat, home: Path) -> Row:
-    slots = sign.activity_task_slots_info
-    if sign.task_queue == MISSIONS_QUEUE:
-        slots = sign.workflow_task_slots_info
-    role, takes = _played(sign.task_queue)
-    host, pid = sign.host_info.host_name, int(sign.host_info.process_id or 0)
-    ours = leaked(recorder_of(home, pid)) if host == socket.gethostname() else []
-    return Row(
+def _row(heartbeat: WorkerHeartbeat, home: Path) -> WorkerRow:
+    slots = heartbeat.activity_task_slots_info
+    if heartbeat.task_queue == MISSIONS_QUEUE:
+        slots = heartbeat.workflow_task_slots_info
+    role, takes = _queue_kind(heartbeat.task_queue)
+    host, pid = heartbeat.host_info.host_name, int(heartbeat.host_info.process_id or 0)
+    ours = (
+        leaked_calls(recorder_path(home, pid)) if host == socket.gethostname() else []
+    )
+    return WorkerRow(
         role=role,
         takes=takes,
         host=host,
         pid=pid,
-        build=build_of(sign),
-        in_hand=slots.current_used_slots,
+        build=build_of(heartbeat),
+        in_flight=slots.current_used_slots,
         free=slots.current_available_slots,
-        last_sign_s=round(silence_s(sign), 1),
+        last_sign_s=round(heartbeat_age_s(heartbeat), 1),
         leaked=tuple(each for each in ours if each.role == role),
     )
 
 
-def _played(queue: str) -> tuple[str, str]:
+def _queue_kind(queue: str) -> tuple[str, str]:
     """
     Read from a queue's name the role, and what is taken there.
     """
     if queue == MISSIONS_QUEUE:
         return "(workflows)", "missions"
     found = parse(QueueId, queue)
-    return (found.role, TAKES[found.kind]) if found else (queue, "?")
+    return (found.role, QUEUE_KINDS[found.kind]) if found else (queue, "?")

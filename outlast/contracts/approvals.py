@@ -7,13 +7,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from outlast.contracts.text import digest, shorten
-from outlast.contracts.wire import Contract
+from outlast.contracts.text import one_line, sha256_hex
+from outlast.contracts.wire import WireModel
 
 # Approvals of one round of a task: each is in the history of its later dispatches.
-MOST_APPROVED = 500
-KEY_SHOWN = 120
-CONTENT_SHOWN = 240
+MAX_APPROVED_EFFECTS = 500
+EFFECT_KEY_CHARS = 120
+EFFECT_CONTENT_CHARS = 240
 DIGEST_CHARS = 32
 
 
@@ -21,7 +21,7 @@ DIGEST_CHARS = 32
 Moment = Literal["start", "effect"]
 
 
-class WantedEffect(Contract):
+class WantedEffect(WireModel):
     """
     One effect that an attempt wants approved.
 
@@ -38,7 +38,7 @@ class WantedEffect(Contract):
     recorded: bool = False
 
     @property
-    def about(self) -> str:
+    def describe(self) -> str:
         """
         Say in one line what is asked.
         """
@@ -58,9 +58,9 @@ def wanted_effect(
     """
     return WantedEffect(
         digest=mark,
-        key=shorten(key, KEY_SHOWN),
-        content=shorten(identity, CONTENT_SHOWN),
-        before=shorten(before, CONTENT_SHOWN),
+        key=one_line(key, EFFECT_KEY_CHARS),
+        content=one_line(identity, EFFECT_CONTENT_CHARS),
+        before=one_line(before, EFFECT_CONTENT_CHARS),
         recorded=recorded,
     )
 
@@ -69,4 +69,4 @@ def request_id(wanted: Sequence[WantedEffect]) -> str:
     """
     Name a request, so that a person's answer is to what they have seen.
     """
-    return digest("".join(each.digest for each in wanted))[:8] if wanted else ""
+    return sha256_hex("".join(each.digest for each in wanted))[:8] if wanted else ""

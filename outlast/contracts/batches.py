@@ -12,26 +12,26 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import BatchId, LeaseId, Name, require_name
 from outlast.contracts.models import Task
-from outlast.contracts.policies import SHIPPED, Policy
+from outlast.contracts.policies import DEFAULT_TIMING, Policy
 from outlast.contracts.quarantine import Quarantine
 from outlast.contracts.scopes import Scope, batch_scope
-from outlast.contracts.wire import Contract, State
+from outlast.contracts.wire import VersionedModel, WireModel
 
 # Leases that a batch has out at once. Workers pull, so more than they can take waits.
-WINDOW = 16
+MAX_LEASES = 16
 # What a lease should take: longer holds up a renewal of the workflow and is more to
 # lend again after a death, shorter costs more events an item.
-LEASE_S = 1.5
-FIRST_LEASE = 8
-LARGEST_LEASE = 20_000
+TARGET_LEASE_S = 1.5
+FIRST_LEASE_ITEMS = 8
+MAX_LEASE_ITEMS = 20_000
 LEASE_GROWTH = 4
 
 # How often a lease is tried again when not its items fail but the store does.
-LEASE_TRIES = 20
+MAX_LEASE_RETRIES = 20
 # A lease whose process dies again and again before it has an item in hand.
-LEASE_DEATHS = 20
+MAX_LEASE_CRASHES = 20
 # A workflow begins a new run after so many events; its leases end first.
-RENEW_EVENTS = 4_000
+POOL_CONTINUE_AS_NEW_EVENTS = 4_000
 
 
 def pool_task(id_: str, role: str) -> Task:
@@ -41,7 +41,7 @@ def pool_task(id_: str, role: str) -> Task:
     return Task.model_construct(id=id_, role=role)
 
 
-class Batch(State):
+class Batch(VersionedModel):
     """
     Items for one agent; the items themselves are in the store with id *store*.
     """
@@ -53,7 +53,7 @@ class Batch(State):
     tenant: Name = "default"
     policy: Policy = Policy()
     store: str = ""
-    heartbeat_timeout_s: float = SHIPPED.heartbeat_timeout_s  # see `Mission`
+    heartbeat_timeout_s: float = DEFAULT_TIMING.heartbeat_timeout_s  # see `Mission`
 
     @field_validator("id")
     @classmethod
@@ -69,7 +69,7 @@ class Batch(State):
         return self.scope or batch_scope(self.id)
 
 
-class Span(Contract):
+class ItemRange(WireModel):
     """
     The items from *start* up to, not including, *stop*.
     """
@@ -78,18 +78,18 @@ class Span(Contract):
     stop: int
 
 
-class Survey(Contract):
+class PendingItems(WireModel):
     """
     What of a batch is left to do, up to the item *up_to*.
     """
 
-    pending: list[Span]
+    ranges: list[ItemRange]
     up_to: int
     items: int
-    sealed: bool  # no more items will come
+    closed: bool  # no more items will come
 
 
-class Lease(Contract):
+class Lease(WireModel):
     """
     A span lent to one worker.
 
@@ -98,20 +98,22 @@ class Lease(Contract):
     """
 
     batch: Batch
-    span: Span
+    span: ItemRange
     skip: list[int] = Field(default=[])
     deaths: dict[int, int] = Field(default={})
-    alone: bool = False
-    again: bool = False  # lent before, to a worker that did not finish it
+    quarantined: bool = False
+    redelivered: bool = False  # lent before, to a worker that did not finish it
     dispatch: int = 0  # counts what the pool dispatches: see `AttemptOrder`
-    usual_s: float = 0.0  # what an item has taken so far, 0 when nobody knows
+    mean_item_s: float = 0.0  # what an item has taken so far, 0 when nobody knows
 
     @property
     def id(self) -> str:
         """
         Its id in the ledger.
         """
-        return str(LeaseId(self.span.start, "quarantine" if self.alone else "lease"))
+        return str(
+            LeaseId(self.span.start, "quarantine" if self.quarantined else "lease")
+        )
 
     @property
     def one_by_one(self) -> bool:
@@ -119,10 +121,10 @@ class Lease(Contract):
         Whether an agent that takes many items at once gets them singly, so that a
         death tells which one it was.
         """
-        return bool(self.deaths) or self.alone
+        return bool(self.deaths) or self.quarantined
 
 
-class Worked(Contract):
+class LeaseResult(WireModel):
     """
     What a lease has come to.
     """
@@ -132,7 +134,7 @@ class Worked(Contract):
     item_s: float  # a worker's time for one item
 
 
-class Burial(Contract):
+class PoisonItem(WireModel):
     """
     An item that is given up.
     """
@@ -143,7 +145,7 @@ class Burial(Contract):
     cause: str
 
 
-class BatchReport(Contract):
+class BatchReport(WireModel):
     """
     How a batch ended.
     """
@@ -171,19 +173,19 @@ def batch_report_in(failure: object) -> BatchReport | None:
         return None
 
 
-class LoanState(Contract):
+class LeaseState(WireModel):
     """
-    What the deaths of a lease have come to: see `Loan`.
+    What the deaths of a lease have come to: see `LeaseDispatch`.
     """
 
     lease: Lease
     died_at: float
     quarantine: Quarantine = Quarantine()
-    empty_handed: int = 0
+    idle_crashes: int = 0
     in_quarantine: bool = False
 
 
-class PoolState(Contract):
+class PoolState(WireModel):
     """
     What a pool workflow carries from run to run.
 
@@ -191,18 +193,18 @@ class PoolState(Contract):
     """
 
     batch: Batch
-    surveyed: int = 0  # the last item that was looked at
-    lease_size: int = FIRST_LEASE
+    read_up_to: int = 0  # the last item that was looked at
+    lease_size: int = FIRST_LEASE_ITEMS
     settled: int = 0
     dead: int = 0
     events: int = 0
     dispatches: int = 0
-    loans: list[LoanState] = Field(default=[])
+    leases: list[LeaseState] = Field(default=[])
 
 
-class PoolProgress(Contract):
+class PoolProgress(WireModel):
     """
-    The answer to the query `progress`.
+    The answer to the query `mission_progress`.
     """
 
     inline: ClassVar[bool] = True
@@ -214,9 +216,9 @@ class PoolProgress(Contract):
     events: int
 
 
-def next_size(size: int, item_s: float) -> int:
+def next_lease_size(items: int, item_s: float) -> int:
     """
     Choose how many items the next lease holds, from what an item took.
     """
-    wanted = int(min(LARGEST_LEASE, LEASE_S / max(item_s, 1e-9)))
-    return max(1, min(wanted, size * LEASE_GROWTH, LARGEST_LEASE))
+    wanted = int(min(MAX_LEASE_ITEMS, TARGET_LEASE_S / max(item_s, 1e-9)))
+    return max(1, min(wanted, items * LEASE_GROWTH, MAX_LEASE_ITEMS))

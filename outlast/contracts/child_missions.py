@@ -7,12 +7,12 @@ from pydantic import Field, ValidationError
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.ids import MISSION_ID_CHARS, ChildMissionId, is_too_long
 from outlast.contracts.models import Limits, Mission, Task
-from outlast.contracts.wire import Contract
+from outlast.contracts.wire import WireModel
 
 MISSION_ROLE = "mission"
 
 
-class Part(Contract):
+class ChildMissionSpec(WireModel):
     """
     What such a task's input holds.
     """
@@ -22,7 +22,7 @@ class Part(Contract):
     limits: Limits = Limits()
 
 
-def child_of(mission: Mission, task: Task, round_: int = 1) -> Mission:
+def child_mission(mission: Mission, task: Task, round_: int = 1) -> Mission:
     """
     Make the mission that *task* of *mission* stands for.
 
@@ -38,7 +38,7 @@ def child_of(mission: Mission, task: Task, round_: int = 1) -> Mission:
             "tasks around it: choose shorter names"
         )
     try:
-        part = Part.model_validate(task.input)
+        part = ChildMissionSpec.model_validate(task.input)
         deeper = min(part.limits.generations, mission.limits.generations - 1)
         return Mission(
             id=name,

@@ -3,29 +3,29 @@ Every error of Outlast, sorted by what the caller does next.
 
     OutlastError
     ├── BadInputError         mend the input: one sentence, exit code 2, nothing started
-    ├── BadMessageError       count it and go on: what a peer said makes no sense
+    ├── MalformedMessageError       count it and go on: what a peer said makes no sense
     ├── UnavailableError      try again later: something outside is away
     │   ├── PortTakenError    try another port: somebody was faster to this one
     │   └── StoreError        the store refuses what was asked of it
-    │       ├── StoreAwayError  wait: it may be back, and nothing of the call stands
+    │       ├── StoreUnavailableError  wait: nothing of the call was written
     │       └── StoreLostError  stop the fleet: no waiting brings it back
     ├── WorkerStartError      start again, a few times: what agents open failed
     ├── RefusedError          stop: somebody else is right
     │   ├── StaleAttemptError a later attempt of the same task has claimed it
     │   ├── UnknownRunError   ask the server which run is current, then claim again
-    │   ├── HeldError         the mesh has not said for long that its run may go on
+    │   ├── RunSuspendedError      the mesh has not renewed its permit
     │   └── NewerStateError   a later release has written it, and must read it
     └── TaskError             raised by or for an agent; decides how its task goes on
         ├── TryLater          retry, after the delay it names
         ├── StalledError      retry: alive without progress for too long
-        ├── ExitedError       retry: the agent raised what ends processes, not attempts
+        ├── AgentExitedError       retry: the agent raised what ends processes
         ├── ServiceError      retry: an outside service has failed
         ├── CircuitOpenError  the next route: a service is left alone for now; an agent
         │                     may catch it and ask another one
         ├── GiveUp            give up: no attempt can succeed, the task is a dead letter
-        │   ├── BudgetSpentError
+        │   ├── BudgetExceededError
         │   ├── MissingSecretError
-        │   ├── OutsideError     a path that missions may not use on this worker
+        │   ├── OutsideFolderError     a path that missions may not use on this worker
         │   ├── UnawaitedError   a call of the context that nobody has awaited
         │   ├── EffectConflictError  another effect stands under its key
         │   ├── CheckpointError  progress that this version cannot read, or would lose
@@ -41,16 +41,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from outlast.contracts.failures import FailureType
-from outlast.contracts.text import CAUSE_CHARS, shorten
+from outlast.contracts.text import CAUSE_CHARS, one_line
 
 if TYPE_CHECKING:
     from outlast.contracts.approvals import WantedEffect
 
 # Effects that one person is asked about at once.
-MOST_ASKED = 20
+MAX_WANTED_EFFECTS = 20
 
 # A mission lasts no longer, and neither does the delay that an agent asks for.
-LATEST_S = 30 * 86_400
+MAX_RETRY_DELAY_S = 30 * 86_400
 
 
 class OutlastError(Exception):
@@ -71,7 +71,7 @@ class TooManyError(BadInputError):
     """
 
 
-class BadMessageError(OutlastError):
+class MalformedMessageError(OutlastError):
     """
     What another peer has sent cannot be read; nothing of it was taken.
     """
@@ -96,16 +96,16 @@ class StoreError(UnavailableError):
     """
 
 
-class StoreAwayError(StoreError):
+class StoreUnavailableError(StoreError):
     """
     The store is away for now: nothing of the call stands, and it may be made again.
 
     :param doubtful: it is waited for a little only.
     """
 
-    def __init__(self, reason: str, doubtful: bool = False) -> None:
+    def __init__(self, reason: str, maybe_written: bool = False) -> None:
         super().__init__(reason)
-        self.doubtful = doubtful
+        self.maybe_written = maybe_written
 
 
 class StoreLostError(StoreError):
@@ -152,7 +152,7 @@ class UnknownRunError(RefusedError):
         self.last = last
 
 
-class HeldError(RefusedError):
+class RunSuspendedError(RefusedError):
     """
     A run of the mesh that has waited too long here for the word that it may go on.
     """
@@ -187,7 +187,7 @@ class TryLater(TaskError):  # noqa: N818 - reads as what the agent says
         :param reason: for the log and the report.
         :raises TypeError, ValueError: when it is neither, negative or over 30 days.
         """
-        super().__init__(_words(reason))
+        super().__init__(_as_text(reason))
         self.after = _delay(after)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -206,15 +206,15 @@ def _delay(after: timedelta | float) -> timedelta:
         raise TypeError(
             f"TryLater(after): seconds or a timedelta, not {type(after).__name__}"
         )
-    if not 0 <= after <= LATEST_S:  # nan neither
+    if not 0 <= after <= MAX_RETRY_DELAY_S:  # nan neither
         raise ValueError(
-            f"TryLater(after): from 0 to {LATEST_S} seconds (30 days), not "
-            f"{shorten(str(after), 30)}"
+            f"TryLater(after): from 0 to {MAX_RETRY_DELAY_S} seconds (30 days), not "
+            f"{one_line(str(after), 30)}"
         )
     return timedelta(seconds=float(after))
 
 
-def _words(reason: object) -> str:
+def _as_text(reason: object) -> str:
     """
     Put a reason in words: a text as it is, an error by its own or by its name.
     """
@@ -246,7 +246,7 @@ class StalledError(TaskError):
         )
 
 
-class ExitedError(TaskError):
+class AgentExitedError(TaskError):
     """
     An agent that exits, or raises anything else that is no Exception, ends its
     attempt, not the process with its neighbours.
@@ -281,11 +281,11 @@ class GiveUp(TaskError):  # noqa: N818 - reads as what the agent says
     kind = FailureType.GIVE_UP
 
     def __init__(self, *reasons: object) -> None:
-        told = ", ".join(filter(None, map(_words, reasons)))
+        told = ", ".join(filter(None, map(_as_text, reasons)))
         super().__init__(told or "the agent gave no reason")
 
 
-class BudgetSpentError(GiveUp):
+class BudgetExceededError(GiveUp):
     """
     The tokens or cost of the mission or the task are spent.
     """
@@ -299,7 +299,7 @@ class MissingSecretError(GiveUp):
     """
 
 
-class OutsideError(GiveUp):
+class OutsideFolderError(GiveUp):
     """
     A file or folder outside of those that missions may use on this worker.
     """
@@ -357,9 +357,9 @@ class ApprovalNeededError(ParkedError):
         """
         Whether no person can read more at once.
         """
-        return len(self.wanted) >= MOST_ASKED
+        return len(self.wanted) >= MAX_WANTED_EFFECTS
 
-    def want(self, effect: "WantedEffect") -> None:
+    def add(self, effect: "WantedEffect") -> None:
         """
         Add an effect, once, as long as there is room.
         """
@@ -367,5 +367,5 @@ class ApprovalNeededError(ParkedError):
             self.wanted.append(effect)
 
     def __str__(self) -> str:
-        told = "; ".join(each.about for each in self.wanted)
-        return shorten(told, CAUSE_CHARS)
+        told = "; ".join(each.describe for each in self.wanted)
+        return one_line(told, CAUSE_CHARS)

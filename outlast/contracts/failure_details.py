@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from outlast.contracts.approvals import WantedEffect
 from outlast.contracts.failures import Detector
 from outlast.contracts.models import Checkpoint
-from outlast.contracts.quarantine import UNSEEN, Death
+from outlast.contracts.quarantine import UNSEEN_DEATH, Death
 
 
 class FailureDetails(BaseModel):
@@ -31,7 +31,7 @@ class FailureDetails(BaseModel):
     checkpoint: Checkpoint | None = None
     attempts: int = 0
     dispatch: int = 0
-    death: Death = UNSEEN
+    death: Death = UNSEEN_DEATH
     wanted: list[WantedEffect] = Field(default=[])
 
     def dump(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Graph:
         self.authors: dict[str, str] = {}
         self.order: dict[str, int] = {}
         self._needed_by: defaultdict[str, Names] = defaultdict(dict)
-        self._asked_by: defaultdict[str, Names] = defaultdict(dict)
+        self._requested_by: defaultdict[str, Names] = defaultdict(dict)
         self._depths: dict[str, int] = {}
         self._added = 0
 
@@ -54,15 +54,15 @@ class Graph:
             for need in task.needs:
                 self._needed_by[need][task.id] = None
             if author is not None:
-                self.ask(author, task.id)
+                self.add_request(author, task.id)
 
-    def ask(self, author: str, task: str) -> None:
+    def add_request(self, author: str, task: str) -> None:
         """
         Note that *author* has asked for *task*, whoever had before.
         """
         self.forget(task)
         self.authors[task] = author
-        self._asked_by[author][task] = None
+        self._requested_by[author][task] = None
 
     def needed_by(self, task: str) -> list[str]:
         """
@@ -83,7 +83,9 @@ class Graph:
         List what *author* had asked for and is withdrawn.
         """
         return [
-            each for each in self._asked_by.get(author, ()) if each not in self.tasks
+            each
+            for each in self._requested_by.get(author, ())
+            if each not in self.tasks
         ]
 
     def forget(self, task: str) -> None:
@@ -92,9 +94,9 @@ class Graph:
         """
         author = self.authors.pop(task, None)
         if author is not None:
-            self._asked_by[author].pop(task, None)
+            self._requested_by[author].pop(task, None)
 
-    def after(self, targets: Iterable[str]) -> set[str]:
+    def downstream_of(self, targets: Iterable[str]) -> set[str]:
         """
         Find *targets* and all that depends on them or was asked for by them.
         """
@@ -102,7 +104,7 @@ class Graph:
         left = deque(found)
         while left:
             name = left.popleft()
-            for links in (self._needed_by, self._asked_by):
+            for links in (self._needed_by, self._requested_by):
                 for each in links.get(name, ()):
                     if each not in found and each in self.tasks:
                         found.add(each)
@@ -123,7 +125,7 @@ class Graph:
         :raises BadInputError: when tasks need each other in a circle.
         """
         joined = ChainMap({task.id: task for task in added}, self.tasks)
-        behind = self._behind(added)
+        behind = self._downstream(added)
         needs = {name: dict.fromkeys(joined[name].needs) for name in behind}
         unmeasured = {
             name: sum(each in needs for each in found) for name, found in needs.items()
@@ -146,7 +148,7 @@ class Graph:
             )
         return depths
 
-    def _behind(self, added: list[Task]) -> dict[str, Names]:
+    def _downstream(self, added: list[Task]) -> dict[str, Names]:
         """
         Find who needs each of the *added* tasks, and each of those in turn.
         """

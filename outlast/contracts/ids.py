@@ -20,7 +20,7 @@ equals a name, or an id of another kind. Here alone ids are composed (`str`) and
 | `QueueId`         | `outlast~role~booker`                                |
 | `LeaseActivityId` | `booker~lease`                                       |
 | `OriginId`        | `peer~log~1764`                                      |
-| `WorkerIdentity`  | `4711@host:agents`, as Temporal's own                |
+| `WorkerIdentity`  | `4711@task_activity:agents`, as Temporal's own                |
 """
 
 import re
@@ -236,10 +236,10 @@ class OriginId(NamedTuple):
     """
 
     peer: str
-    life: int
+    incarnation: int
 
     def __str__(self) -> str:
-        return f"{self.peer}~log~{self.life}"
+        return f"{self.peer}~log~{self.incarnation}"
 
 
 class WorkerIdentity(NamedTuple):
@@ -255,7 +255,7 @@ class WorkerIdentity(NamedTuple):
         return f"{self.pid}@{self.host}:{self.kind}"
 
 
-_ORIGIN = rf"(?P<peer>{_NAME})~log~(?P<life>{_COUNT})"
+_ORIGIN = rf"(?P<peer>{_NAME})~log~(?P<incarnation>{_COUNT})"
 
 Origin = Annotated[str, StringConstraints(pattern=f"^{_ORIGIN}$", max_length=130)]
 
@@ -280,7 +280,7 @@ _FORMS = {
     WorkerIdentity: r"(?P<pid>[0-9]+)@(?P<host>[^@]*):(?P<kind>[^:]+)",
 }
 _PATTERNS = {kind: re.compile(form, re.DOTALL) for kind, form in _FORMS.items()}
-_NUMBERS = {"round", "epoch", "dispatch", "number", "start", "life", "pid"}
+_NUMBERS = {"round", "epoch", "dispatch", "number", "start", "incarnation", "pid"}
 _MESH_RUN = re.compile(rf"{_MISSION_NAME}~run~{_COUNT}(?=~|$)")
 
 T = TypeVar("T")
@@ -333,21 +333,21 @@ def is_too_long(mission: str) -> bool:
     return chars + len(run.task if run else mission) > MISSION_ID_CHARS
 
 
-def queue_of(role: str) -> str:
+def task_queue(role: str) -> str:
     """
     Name the task queue on which workers that host *role* listen.
     """
     return str(QueueId("role", role))
 
 
-def lease_queue_of(role: str) -> str:
+def lease_queue(role: str) -> str:
     """
     Name the task queue on which workers take leases for *role*.
     """
     return str(QueueId("leases", role))
 
 
-def alone_queue_of(role: str) -> str:
+def quarantine_queue(role: str) -> str:
     """
     Name the task queue for tasks of *role* that are suspected of killing their process.
     """

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 
-from outlast.contracts.child_missions import MISSION_ROLE, Part
+from outlast.contracts.child_missions import MISSION_ROLE, ChildMissionSpec
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Stored, Task
-from outlast.contracts.sizes import INPUT_BYTES, LARGEST_BYTES
-from outlast.contracts.text import digest_bytes
+from outlast.contracts.sizes import INPUT_BYTES, MAX_RESULT_BYTES
+from outlast.contracts.text import sha256_hex_of_bytes
 
 # As Temporal's payloads have it, inf and nan too.
 INPUT = TypeAdapter(
@@ -19,26 +19,26 @@ INPUT = TypeAdapter(
 )
 
 
-class Moving:
+class InputStorage:
     """
     Takes large inputs out of the tasks of the mission *owner*; *bodies* are what the
     store must have before the tasks are given to anybody.
     """
 
-    def __init__(self, owner: str, largest: int = LARGEST_BYTES) -> None:
+    def __init__(self, owner: str, largest: int = MAX_RESULT_BYTES) -> None:
         self.bodies: list[bytes] = []
         self._owner = owner
         self._largest = largest
 
-    def moved(self, tasks: Iterable[Task]) -> list[Task]:
+    def stored(self, tasks: Iterable[Task]) -> list[Task]:
         """
         Return *tasks* as they travel.
 
         :raises BadInputError: naming the task whose input cannot be kept.
         """
-        return [self._moved(task) for task in tasks]
+        return [self._store(task) for task in tasks]
 
-    def _moved(self, task: Task) -> Task:
+    def _store(self, task: Task) -> Task:
         try:
             body = INPUT.dump_json(task.input)
         except ValueError:
@@ -48,24 +48,26 @@ class Moving:
         if len(body) <= INPUT_BYTES:
             return task
         if task.role == MISSION_ROLE:
-            return self._moved_within(task)
+            return self._store_nested(task)
         if len(body) > self._largest:
             raise BadInputError(
                 f"task {task.id!r} has {len(body)} bytes of input, over the cap of "
                 f"{self._largest} (OUTLAST_LARGEST_MB): give where the rest lies"
             )
         self.bodies.append(body)
-        stored = Stored(owner=self._owner, digest=digest_bytes(body), size=len(body))
+        stored = Stored(
+            owner=self._owner, digest=sha256_hex_of_bytes(body), size=len(body)
+        )
         return task.model_copy(update={"input": {}, "stored": stored})
 
-    def _moved_within(self, task: Task) -> Task:
+    def _store_nested(self, task: Task) -> Task:
         """
         Move the inputs of the tasks of the mission that *task* stands for.
         """
         try:
-            part = Part.model_validate(task.input)
+            part = ChildMissionSpec.model_validate(task.input)
         except ValidationError:
             return task  # the plan's check says so
-        told = part.model_copy(update={"tasks": self.moved(part.tasks)})
+        told = part.model_copy(update={"tasks": self.stored(part.tasks)})
         lean = told.model_dump(mode="json", exclude_defaults=True)
         return task.model_copy(update={"input": lean})

@@ -11,15 +11,15 @@ from pydantic import BaseModel, Field, JsonValue, ValidationInfo, field_validato
 from outlast.contracts.approvals import Moment
 from outlast.contracts.failures import Detector
 from outlast.contracts.ids import BatchId, MissionId, Name, WorkId, require_name
-from outlast.contracts.policies import SHIPPED, Policy
+from outlast.contracts.policies import DEFAULT_TIMING, Policy
 from outlast.contracts.quarantine import Quarantine
-from outlast.contracts.reports import Asked, Outcome
+from outlast.contracts.reports import ApprovalRequest, Outcome
 from outlast.contracts.scopes import Scope
-from outlast.contracts.text import SUMMARY_CHARS, digest
-from outlast.contracts.wire import Contract, State
+from outlast.contracts.text import SUMMARY_CHARS, sha256_hex
+from outlast.contracts.wire import VersionedModel, WireModel
 
 
-class Approval(Contract):
+class Approval(WireModel):
     """
     A person's decision that a task needs.
 
@@ -33,7 +33,7 @@ class Approval(Contract):
     otherwise: Literal["approve", "reject"] = "reject"
 
 
-class Budget(Contract):
+class Budget(WireModel):
     """
     What one task may use, over all its attempts and rounds; None: no limit.
 
@@ -47,7 +47,7 @@ class Budget(Contract):
     time_s: float | None = Field(default=None, gt=0, le=30 * 86_400)
 
 
-class Stored(Contract):
+class Stored(WireModel):
     """
     Where a value lies that is too large to travel: in the store, among what is kept
     for the mission *owner*.
@@ -58,7 +58,7 @@ class Stored(Contract):
     size: int  # in bytes
 
 
-class Task(Contract):
+class Task(WireModel):
     """
     One unit of work for one role.
 
@@ -82,7 +82,7 @@ class Task(Contract):
     budget: Budget = Budget()
 
 
-class Limits(Contract):
+class Limits(WireModel):
     """
     What a mission may use.
 
@@ -106,7 +106,7 @@ class Limits(Contract):
     generations: int = Field(default=3, ge=0, le=10)
 
 
-class Member(Contract):
+class RoleSpec(WireModel):
     """
     A role in the crew: where its tasks may run, in order, and its policy.
     """
@@ -115,7 +115,7 @@ class Member(Contract):
     policy: Policy = Policy()
 
 
-class Mission(State):
+class Mission(VersionedModel):
     """
     One goal, its tasks and their limits.
 
@@ -135,11 +135,11 @@ class Mission(State):
     tasks: list[Task] = Field(min_length=1)
     limits: Limits = Limits()
     tenant: Name = "default"
-    crew: dict[Name, Member] = Field(default={})
+    crew: dict[Name, RoleSpec] = Field(default={})
     store: str = ""
     # Of its attempts, by how many hosts the store serves: see `timing_of`.
-    heartbeat_timeout_s: float = SHIPPED.heartbeat_timeout_s
-    past: "Past | None" = None
+    heartbeat_timeout_s: float = DEFAULT_TIMING.heartbeat_timeout_s
+    prior_run: "PriorRun | None" = None
     parent: str = ""  # the mission within which it lies
 
     @field_validator("id")
@@ -160,23 +160,31 @@ class Mission(State):
         Identify what was asked: everything but the id and who is there to do it.
         """
         # By any release: what it calls its state is not what was asked.
-        untold = {"id", "crew", "store", "schema_number", "past", "parent", "scope"}
+        untold = {
+            "id",
+            "crew",
+            "store",
+            "schema_number",
+            "prior_run",
+            "parent",
+            "scope",
+        }
         untold |= {"heartbeat_timeout_s"}
         # Without defaults: a field that a later release adds was not asked for.
         asked = self.model_dump(mode="json", exclude=untold, exclude_defaults=True)
-        return digest(json.dumps(asked, sort_keys=True))
+        return sha256_hex(json.dumps(asked, sort_keys=True))
 
 
-class Opening(Contract):
+class Opening(WireModel):
     """
     What the first activity fills in where Temporal alone has started a mission, and
     whether the server knows our search attributes.
     """
 
-    crew: dict[Name, Member] = Field(default={})
+    crew: dict[Name, RoleSpec] = Field(default={})
     store: str = ""
-    heartbeat_timeout_s: float = SHIPPED.heartbeat_timeout_s
-    tagged: bool = False
+    heartbeat_timeout_s: float = DEFAULT_TIMING.heartbeat_timeout_s
+    has_search_attributes: bool = False
 
 
 def filled_in(mission: Mission, opening: Opening) -> Mission:
@@ -187,7 +195,7 @@ def filled_in(mission: Mission, opening: Opening) -> Mission:
     return mission.model_copy(update={**found, "crew": opening.crew})
 
 
-class Checkpoint(Contract):
+class Checkpoint(WireModel):
     """
     Saved progress: *seq* counts the saves of this task's round.
     """
@@ -199,16 +207,16 @@ class Checkpoint(Contract):
     blob: str | None = None  # digest of a value too large to travel
 
 
-class Beat(Contract):
+class Heartbeat(WireModel):
     """
     What travels in Temporal's heartbeat: the checkpoint, and what was said last.
     """
 
     checkpoint: Checkpoint = Checkpoint()
-    said: str = ""
+    status_message: str = ""
 
 
-class Assignment(State):
+class AttemptInput(VersionedModel):
     """
     What an attempt is told: its task, where to go on, and what came before it.
     """
@@ -233,7 +241,7 @@ class Assignment(State):
     skipped: list[str] = Field(default=[])  # effects for which an earlier one stands
 
 
-class Redo(Contract):
+class Redo(WireModel):
     """
     Return it to have an earlier task redone, and with it all that depends on that.
 
@@ -255,17 +263,17 @@ class Redo(Contract):
         return cls(task=task, reason=reason, result=result)
 
 
-class Redoing(Contract):
+class RedoRequest(WireModel):
     """
     What of a `Redo` travels: its result, if it *stands*, stays in the ledger.
     """
 
     task: Name
     reason: str
-    stands: bool
+    has_result: bool
 
 
-class FollowUps(Contract):
+class FollowUps(WireModel):
     """
     Return it to give a result and add tasks to the mission.
 
@@ -284,7 +292,7 @@ class FollowUps(Contract):
         return cls(result=result, tasks=tasks)
 
 
-class FanOut(Contract):
+class FanOut(WireModel):
     """
     Return it to have items worked through in the pool; the task ends when they are.
 
@@ -299,7 +307,7 @@ class FanOut(Contract):
     items: list[dict[str, JsonValue]]
 
 
-class FanOutRef(Contract):
+class FanOutRef(WireModel):
     """
     The batch that an agent has spread; as its task's result, for those that need it.
     """
@@ -309,7 +317,7 @@ class FanOutRef(Contract):
     items: int
 
 
-class Answer(Contract):
+class ResultRef(WireModel):
     """
     What an attempt reports: the result itself stays in the ledger.
     """
@@ -320,11 +328,11 @@ class Answer(Contract):
     summary: str = Field(default="", max_length=SUMMARY_CHARS)
     degraded: list[str] = Field(default=[])
     follow_ups: list[Task] = Field(default=[])
-    spread: FanOutRef | None = None
-    redo: Redoing | None = None
+    fan_out: FanOutRef | None = None
+    redo_request: RedoRequest | None = None
 
 
-class Redrive(Contract):
+class Redrive(WireModel):
     """
     Tasks to be done again, each from the checkpoint that it came to.
     """
@@ -333,7 +341,7 @@ class Redrive(Contract):
     checkpoints: dict[Name, Checkpoint] = Field(default={})
 
 
-class DispatchState(Contract):
+class DispatchState(WireModel):
     """
     How far a task is on one route.
 
@@ -359,7 +367,7 @@ class DispatchState(Contract):
     detected_by: Detector | None = None
 
 
-class TaskState(Contract):
+class TaskState(WireModel):
     """
     How far a task under way is, where its mission goes on in a new run: what its next
     attempt must neither repeat nor be charged for.
@@ -378,14 +386,14 @@ class TaskState(Contract):
     approved: list[str] = Field(default=[])
     skipped: list[str] = Field(default=[])
     until: float | None = None
-    asked: Asked | None = None
+    asked: ApprovalRequest | None = None
     asked_until: float | None = None
-    answer: Answer | None = None
+    answer: ResultRef | None = None
     checkpoint: Checkpoint | None = None
     dispatch: DispatchState | None = None
 
 
-class Past(Contract):
+class PriorRun(WireModel):
     """
     What a mission that goes on has behind it: its plan as it is by now, how its tasks
     ended, and where those under way are. Either it had ended and some of it is
@@ -404,8 +412,8 @@ class Past(Contract):
     redrive: Redrive | None = None
     rounds: dict[Name, int] = Field(default={})
     reasons: dict[Name, str] = Field(default={})
-    redone: dict[Name, int] = Field(default={})
-    under_way: dict[Name, TaskState] = Field(default={})
+    redo_counts: dict[Name, int] = Field(default={})
+    tasks_in_flight: dict[Name, TaskState] = Field(default={})
     checkpoints: dict[Name, Checkpoint] = Field(default={})
     paused: bool = False
     until: float | None = None

@@ -5,20 +5,20 @@ What is told to a mission under way.
 from pydantic import Field
 
 from outlast.contracts.ids import Name
-from outlast.contracts.wire import Contract
+from outlast.contracts.wire import WireModel
 
 
-class Sighting(Contract):
+class UnservedTasks(WireModel):
     """
     What a lookout has seen: attempts that nobody can take, and the roles that are
     played at all.
     """
 
-    stranded: list[str] = Field(default=[])
-    live: list[Name] = Field(default=[])
+    activity_ids: list[str] = Field(default=[])
+    served_roles: list[Name] = Field(default=[])
 
 
-class Decision(Contract):
+class DecisionInput(WireModel):
     """
     A person's decision on a task that waits for it.
 

@@ -13,12 +13,12 @@ from heapq import heappop, heappush
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.graph import Graph
-from outlast.contracts.models import Mission, Past, Task
-from outlast.contracts.plan_validation import check, refuse_too_large
-from outlast.contracts.reports import Outcome, Status, few
+from outlast.contracts.models import Mission, PriorRun, Task
+from outlast.contracts.plan_validation import require_plan_size, validate_tasks
+from outlast.contracts.reports import Outcome, Status, bounded_reasons
 from outlast.contracts.sizes import PLAN_BYTES
 
-ANSWERED = {Status.DONE, Status.DEGRADED}
+WITH_RESULT = {Status.DONE, Status.DEGRADED}
 
 
 class Plan:
@@ -56,15 +56,15 @@ class Plan:
         :raises BadInputError: in one sentence, naming the task.
         """
         added = list(tasks)
-        size = check(added, self.tasks, self.mission)
+        size = validate_tasks(added, self.tasks, self.mission)
         if self._size + size > PLAN_BYTES:
             # Tasks that were withdrawn meanwhile are in it no more.
-            self._size = refuse_too_large([*self.tasks.values(), *added]) - size
+            self._size = require_plan_size([*self.tasks.values(), *added]) - size
         self.graph.add(added, author, self.mission.limits)
         self._size += size
         for task in added:
             if author in self._held or not self._held.isdisjoint(task.needs):
-                self._held |= self.after([task.id])
+                self._held |= self.downstream_of([task.id])
         self._wait([task.id for task in added])
 
     def round(self, task: str) -> int:
@@ -73,80 +73,82 @@ class Plan:
         """
         return self.rounds.get(task, 1)
 
-    def ask_again(self, asker: str, target: str) -> bool:
+    def request_redo(self, asker: str, target: str) -> bool:
         """
         Count that *asker* wants *target* done again; says whether it still may.
 
         :raises BadInputError: when it does not depend on *target*.
         """
-        if target not in self.tasks or asker not in self.after([target]):
+        if target not in self.tasks or asker not in self.downstream_of([target]):
             raise BadInputError(f"{asker!r} does not depend on {target!r}")
         self._redone[target] += 1
         return self._redone[target] <= self.mission.limits.redos
 
-    def after(self, targets: Iterable[str]) -> set[str]:
+    def downstream_of(self, targets: Iterable[str]) -> set[str]:
         """
         Find *targets* and all that depends on them or was asked for by them.
         """
-        return self.graph.after(targets)
+        return self.graph.downstream_of(targets)
 
-    def given_up(self, task: str) -> bool:
+    def is_dead(self, task: str) -> bool:
         """
         Say whether *task* has ended without a result.
         """
         outcome = self.outcomes.get(task)
-        return outcome is not None and outcome.status not in ANSWERED
+        return outcome is not None and outcome.status not in WITH_RESULT
 
-    def take_up(self, past: Past) -> None:
+    def restore(self, past: PriorRun) -> None:
         """
         Stand where an earlier run of the mission has ended. What it had under way
         waits again.
         """
         self.graph, self._unmet, self._ready = Graph(), {}, []
         self.graph.add([*self.mission.tasks, *past.added])
-        self._size += refuse_too_large(past.added)
+        self._size += require_plan_size(past.added)
         for task, author in past.authors.items():
-            self.graph.ask(author, task)
+            self.graph.add_request(author, task)
         for outcome in past.outcomes:
             self._settle(outcome)
             self.rounds[outcome.id] = outcome.round
         self.rounds.update(past.rounds)
         self.reasons.update(past.reasons)
-        self._redone.update(past.redone)
+        self._redone.update(past.redo_counts)
         self._wait([task.id for task in self.waiting])
         if past.redrive is not None:
             self.reopen(past.redrive.tasks, "redriven")
 
-    def carried(self) -> Past:
+    def to_prior_run(self) -> PriorRun:
         """
         Say where the mission stands, for its next run.
         """
         asked_for = {task.id for task in self.mission.tasks}
         added = [task for task in self.tasks.values() if task.id not in asked_for]
-        return Past(
+        return PriorRun(
             added=added,
             authors=self.graph.authors,
             outcomes=list(self.outcomes.values()),
             rounds={name: number for name, number in self.rounds.items() if number > 1},
             reasons=self.reasons,
-            redone=dict(self._redone),
+            redo_counts=dict(self._redone),
         )
 
-    def hold(self, targets: list[str]) -> None:
+    def hold_back(self, targets: list[str]) -> None:
         """
         Start nothing that depends on *targets*, which are about to be done again: it
         would read the old results.
         """
         self.reopening.append(targets)
-        self._held |= self.after(targets)
+        self._held |= self.downstream_of(targets)
 
     def release(self, targets: list[str]) -> None:
         """
-        Undo a `hold`: they were reopened, or nothing starts any more.
+        Undo a `hold_back`: they were reopened, or nothing starts any more.
         """
         before = self._held
         self.reopening.remove(targets)
-        self._held = self.after(each for held in self.reopening for each in held)
+        self._held = self.downstream_of(
+            each for held in self.reopening for each in held
+        )
         self._offer(before - self._held)
 
     def reopen(self, targets: list[str], reason: str) -> None:
@@ -154,7 +156,7 @@ class Plan:
         Begin a new round of *targets* and of all that comes after them. What a redone
         task had asked for it may ask for again.
         """
-        within = self.after(targets)
+        within = self.downstream_of(targets)
         again = self.graph.in_order(within)
         for name in again:
             if name in self.started:
@@ -210,21 +212,21 @@ class Plan:
             if end is not outcome and end.id in self.started:
                 continue  # for want of another need, meanwhile
             self._settle(end)
-            ends.extend(self._ended_by(end))
+            ends.extend(self._skip_unreachable(end))
 
     def stop(self, reason: str) -> None:
         """
         Skip whatever has not started.
         """
         for task in self.waiting:
-            self._settle(settle(task, Status.SKIPPED, reason))
+            self._settle(outcome_without_attempt(task, Status.SKIPPED, reason))
 
-    def needs_of(self, task: Task) -> list[str]:
+    def available_needs(self, task: Task) -> list[str]:
         """
         List the needs of *task* that have a result.
         """
         ends = ((need, self.outcomes.get(need)) for need in task.needs)
-        return [need for need, end in ends if end and end.status in ANSWERED]
+        return [need for need, end in ends if end and end.status in WITH_RESULT]
 
     def _settle(self, outcome: Outcome) -> None:
         self.started.add(outcome.id)
@@ -242,30 +244,30 @@ class Plan:
                 continue  # it needed one of those before it
             needs = dict.fromkeys(self.tasks[name].needs)
             self._unmet[name] = sum(need not in self.outcomes for need in needs)
-            if end := self._unmeetable(name):
+            if end := self._failed_need(name):
                 self.record(end)
         self._offer(names)
 
-    def _unmeetable(self, name: str) -> Outcome | None:
+    def _failed_need(self, name: str) -> Outcome | None:
         """
         Find the end of a waiting task, where one of its needs will never be met.
         """
         task = self.tasks[name]
         for need in task.needs:
             outcome = self.outcomes.get(need)
-            if outcome is not None and _breaks(outcome):
+            if outcome is not None and _is_failure(outcome):
                 return _without(task, outcome)
             if need not in self.tasks and need not in self.graph.authors:
-                return _lost(task, need)
+                return _missing_need(task, need)
         return None
 
-    def _ended_by(self, end: Outcome) -> list[Outcome]:
+    def _skip_unreachable(self, end: Outcome) -> list[Outcome]:
         """
         Note *end* for those that need it; returns the ends of those that cannot run.
         """
         ends = []
         for name in self._waiting_for(end.id):
-            if _breaks(end):
+            if _is_failure(end):
                 ends.append(_without(self.tasks[name], end))
             else:
                 self._unmet[name] -= 1
@@ -276,7 +278,10 @@ class Plan:
             lost = gone.popleft()
             self.graph.forget(lost)
             gone.extend(self.graph.withdrawn_from(lost))
-            ends += [_lost(self.tasks[each], lost) for each in self._waiting_for(lost)]
+            ends += [
+                _missing_need(self.tasks[each], lost)
+                for each in self._waiting_for(lost)
+            ]
         return ends
 
     def _waiting_for(self, need: str) -> list[str]:
@@ -296,16 +301,16 @@ class Plan:
         return self._unmet.get(name) == 0 and not waits
 
 
-def _breaks(outcome: Outcome) -> bool:
+def _is_failure(outcome: Outcome) -> bool:
     """
     Say whether what needs a task that ended so cannot run: it was required, and has
     no result, and not for want of budget.
     """
-    unanswered = outcome.status not in ANSWERED
-    return unanswered and outcome.required and not outcome.forgone
+    unanswered = outcome.status not in WITH_RESULT
+    return unanswered and outcome.required and not outcome.budget_exhausted
 
 
-def settle(task: Task, status: Status, *reasons: str) -> Outcome:
+def outcome_without_attempt(task: Task, status: Status, *reasons: str) -> Outcome:
     """
     Give *task* an end without an attempt.
     """
@@ -315,7 +320,7 @@ def settle(task: Task, status: Status, *reasons: str) -> Outcome:
         route=task.role,
         status=status,
         required=task.required,
-        reasons=few(reasons),
+        reasons=bounded_reasons(reasons),
     )
 
 
@@ -323,11 +328,13 @@ def _without(task: Task, need: Outcome) -> Outcome:
     # What waits for something parked is parked too: it may still be done.
     parked = need.status is Status.PARKED
     status = Status.PARKED if parked else Status.SKIPPED
-    return settle(task, status, f"needs {need.id}, which is {need.status}")
+    return outcome_without_attempt(
+        task, status, f"needs {need.id}, which is {need.status}"
+    )
 
 
-def _lost(task: Task, need: str) -> Outcome:
-    return settle(task, Status.SKIPPED, f"needs {need}, now no task")
+def _missing_need(task: Task, need: str) -> Outcome:
+    return outcome_without_attempt(task, Status.SKIPPED, f"needs {need}, now no task")
 
 
 def mission_status(outcomes: Iterable[Outcome]) -> Status:
@@ -336,9 +343,9 @@ def mission_status(outcomes: Iterable[Outcome]) -> Status:
     """
     ends = list(outcomes)
     needed = [each for each in ends if each.required]
-    if needed and all(each.forgone for each in needed):
+    if needed and all(each.budget_exhausted for each in needed):
         return Status.FAILED  # there is nothing that it has come to
-    required = {each.status for each in needed if not each.forgone}
+    required = {each.status for each in needed if not each.budget_exhausted}
     if required & {Status.DEAD, Status.SKIPPED}:
         return Status.FAILED
     if Status.PARKED in required:

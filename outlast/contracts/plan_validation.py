@@ -5,14 +5,14 @@ What is wrong with the tasks of a mission, in one sentence.
 from collections import ChainMap
 from collections.abc import Collection, Mapping
 
-from outlast.contracts.child_missions import MISSION_ROLE, child_of
+from outlast.contracts.child_missions import MISSION_ROLE, child_mission
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.graph import Graph
 from outlast.contracts.models import Mission, Task
 from outlast.contracts.sizes import PLAN_BYTES
 
 
-def check(added: list[Task], known: dict[str, Task], mission: Mission) -> int:
+def validate_tasks(added: list[Task], known: dict[str, Task], mission: Mission) -> int:
     """
     Check *added* tasks against those *known* and the mission's crew and limits; returns
     how large they are, in bytes.
@@ -31,10 +31,10 @@ def check(added: list[Task], known: dict[str, Task], mission: Mission) -> int:
         )
     for task in added:
         _check_task(task, together, mission)
-    return refuse_too_large(added)
+    return require_plan_size(added)
 
 
-def refuse_too_large(tasks: Collection[Task]) -> int:
+def require_plan_size(tasks: Collection[Task]) -> int:
     """
     Make sure that *tasks* fit into one plan; returns how large they are, in bytes and
     without their large inputs.
@@ -59,8 +59,8 @@ def refuse_too_large(tasks: Collection[Task]) -> int:
 
 def _check_task(task: Task, together: Mapping[str, Task], mission: Mission) -> None:
     if task.role == MISSION_ROLE:
-        child = child_of(mission, task)
-        check(child.tasks, {}, child)
+        child = child_mission(mission, task)
+        validate_tasks(child.tasks, {}, child)
         Graph().add(child.tasks, limits=child.limits)
     elif task.role not in mission.crew:
         known = ", ".join(sorted(mission.crew))

@@ -1,8 +1,9 @@
 """
 Every duration and count that decides about failure, and the arithmetic over them.
 
-No workflow and no worker spells a number of its own. `recovery` is a pure function,
-so that a configuration which cannot keep its promise is refused before it starts.
+No workflow and no worker spells a number of its own. `predict_recovery` is a pure
+function, so that a configuration which cannot keep its promise is refused before it
+starts.
 """
 
 import random
@@ -15,7 +16,7 @@ from outlast.contracts.errors import BadInputError
 
 # How long an attempt may be held for want of the mesh's word. Longer uses up the
 # attempt limit, shorter fills the history of a run that is held for hours.
-HELD_S = 60.0
+MAX_SUSPENDED_S = 60.0
 
 
 class Policy(BaseModel):
@@ -45,12 +46,12 @@ class Policy(BaseModel):
         return timedelta(seconds=self.attempt_limit_s)
 
     @property
-    def held_s(self) -> float:
+    def max_suspended_s(self) -> float:
         """
         How long an attempt waits for the mesh's word before it is handed on: its limit
         goes on meanwhile, and being held is no failure.
         """
-        return min(HELD_S, self.attempt_limit_s / 2)
+        return min(MAX_SUSPENDED_S, self.attempt_limit_s / 2)
 
 
 # The delay before a failed attempt is tried again: 0.2 s, then x3, at most 30 s.
@@ -63,13 +64,13 @@ BACKOFF_JITTER = 0.5
 # hours by these delays. What an agent may fail is counted in the ledger and ends a task
 # long before. This is for what is nobody's failure: a store that is away, workers too
 # old to read what they are given.
-DISPATCH_TRIES = 500
+MAX_SERVER_RETRIES = 500
 
 # How long an agent that has to end may take to clean up, and an act under way to
 # finish, when its attempt was cancelled, has stalled or was ended by a signal. Then the
 # attempt is over without them. Longer delays a cancelled mission and a drain by a
 # thread that cannot be ended, shorter cuts off a client that closes its connections.
-END_GRACE_S = 1.0
+CANCEL_GRACE_S = 1.0
 
 # The mesh. A peer compares its log with one other so often: higher and what was lost on
 # the way is missing for longer, lower and quiet costs more. Not felt otherwise, because
@@ -84,14 +85,14 @@ MESH_ACK_S = 2.0
 MESH_FROZEN_S = 0.7
 # Who was heard so lately is not taken for dead: less than the failure detection needs,
 # so that no death waits for it.
-MESH_HEARD_S = 1.0
+MESH_RECENT_S = 1.0
 # How long a peer that starts or wakes waits for others to be seen, before it believes
 # that it is alone; each start costs it.
 MESH_SETTLE_S = 1.0
 # How often it asks again those that have not answered, and when it goes on without one
 # that is alive and says nothing.
-MESH_ASK_S = 0.3
-MESH_MUTE_S = 5.0
+MESH_RETRY_S = 0.3
+MESH_UNRESPONSIVE_S = 5.0
 # Progress is replicated so often, so many tasks at a time: what a death costs at most,
 # and the most that checkpoints cost the network.
 MESH_CHECKPOINT_S = 0.5
@@ -103,7 +104,7 @@ MESH_FORGET_S = 86_400.0
 MESH_KEEP_S = 7 * 86_400.0
 # What a chunk of events and an event may have, and a packed message: each start of a
 # peer stays in every digest for good, with ten bytes or so.
-MESH_CHUNK_BYTES = 32 * 1024
+MESH_COMPRESSION_BYTES = 32 * 1024
 MESH_EVENT_BYTES = 48 * 1024
 MESH_MESSAGE_BYTES = 1024 * 1024
 MESH_UNPACKED_BYTES = 4 * 1024 * 1024
@@ -118,7 +119,7 @@ def backoff_s(failures: int, draw: float | None = None) -> float:
     return full - full * BACKOFF_JITTER * chance
 
 
-class Tolerance(BaseModel):
+class BreakerPolicy(BaseModel):
     """
     What the breaker of an outside service bears, and how long it lets it rest.
     """
@@ -132,40 +133,40 @@ class Tolerance(BaseModel):
     window_s: float = Field(default=300.0, gt=0)
     # How long nobody asks; twice as long after each probe that fails, up to the cap.
     # Longer spares the service, and tells later that it is well again.
-    rest_s: float = Field(default=5.0, gt=0)
-    rest_cap_s: float = Field(default=60.0, gt=0)
+    open_s: float = Field(default=5.0, gt=0)
+    max_open_s: float = Field(default=60.0, gt=0)
     # A probe that has not ended by then is given up, and another one may go.
     probe_s: float = Field(default=120.0, gt=0)
 
 
-TOLERANCE = Tolerance()
+DEFAULT_BREAKER_POLICY = BreakerPolicy()
 
 
 class Timing(BaseModel):
     """
-    The clocks of one configuration: server, workers and workflows, in seconds. `check`
-    refuses one that contradicts itself.
+    The clocks of one configuration: server, workers and workflows, in seconds.
+    `validate_timing` refuses one that contradicts itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     # No sign of life for this long and the attempt is given to another process: the
-    # last rung, for a lost host. Longer than a worker may be silent, so that working
-    # hard is never taken for being lost; higher lets a lost host wait.
+    # last detector, for a lost host. Longer than a worker may be silent, so that
+    # working hard is never taken for being lost; higher lets a lost host wait.
     heartbeat_timeout_s: float = 12.0
     # A live attempt's sign. At most half of the timeout, so that one may be lost.
-    beat_s: float = 0.5
+    heartbeat_s: float = 0.5
     # How often a worker's event loop shows the watchdog that it turns.
     tick_s: float = 0.1
     # How often the parent looks. Less often, and every watchdog kill comes later.
-    look_s: float = 0.1
+    check_s: float = 0.1
     # From the decision to kill a process until its attempts are reported.
     kill_s: float = 0.1
     # A stopped process is killed after this: its open polls swallow the retries of its
     # own tasks. Some ticks at least, or the healthy would be killed.
     stopped_limit_s: float = 1.0
     # A blocked event loop is reported after this, with the stack of what blocks it.
-    blocked_told_s: float = 1.0
+    blocked_report_s: float = 1.0
     # A loop that is blocked without using a processor, or has used so many seconds of
     # one, is killed. Lower kills blocking clients and long calls into C that would
     # have come back, higher holds up the neighbours of one that does not.
@@ -188,10 +189,10 @@ class Timing(BaseModel):
         The longest that a worker may be silent before its death is reported.
         """
         limit_s = max(self.stopped_limit_s, self.starved_limit_s)
-        return limit_s + self.tick_s + self.look_s + self.kill_s
+        return limit_s + self.tick_s + self.check_s + self.kill_s
 
     @property
-    def parent_beats(self) -> bool:
+    def parent_heartbeats(self) -> bool:
         """
         Whether the fleet's parent must send the heartbeats of a silent worker, because
         the timeout is shorter than the silence that the watchdog allows.
@@ -199,7 +200,7 @@ class Timing(BaseModel):
         return self.heartbeat_timeout_s <= self.silence_s
 
     @property
-    def parent_beats_after_s(self) -> float:
+    def parent_heartbeats_after_s(self) -> float:
         """
         After how long a silence the parent begins with that: no healthy worker is so
         late.
@@ -215,52 +216,52 @@ LEAST_TICKS = 5
 
 # With the store in a file all processes are on one host: nothing but that host can be
 # lost, and then nobody is left to wait for its timeout.
-SHIPPED = Timing()
+DEFAULT_TIMING = Timing()
 # With PostgreSQL a lost host is noticed by the heartbeat timeout alone, which therefore
 # is shorter than the watchdog's limits: the parent sends the heartbeats of workers that
 # are silent, for as long as the SDK bears it.
 SEVERAL_HOSTS = Timing(heartbeat_timeout_s=1.5, starved_limit_s=6.0)
 STOCK_TIMER_SLACK_S = 1.0
-UNTUNED = Timing(timer_slack_s=STOCK_TIMER_SLACK_S)
+STOCK_SERVER_TIMING = Timing(timer_slack_s=STOCK_TIMER_SLACK_S)
 
 
 def timing_of(one_host: bool) -> Timing:
     """
     Choose the clocks by whether the store serves one host or several.
     """
-    return SHIPPED if one_host else SEVERAL_HOSTS
+    return DEFAULT_TIMING if one_host else SEVERAL_HOSTS
 
 
 # A worker tells the server so often that it lives. Less often, and the loss of a host
 # is seen later; the server's own minimum is 1 s.
-SIGN_S = 1.0
+WORKER_HEARTBEAT_S = 1.0
 # Without a new sign for so long a worker is taken for lost. Lower takes workers of a
 # busy machine for lost ones.
-SILENCE_S = 3.0
+WORKER_LOST_S = 3.0
 # Without a worker for so long a role is taken for lost, and its waiting tasks are
 # re-routed. Lower re-routes while a single process is replaced.
-GONE_S = 1.4
+ROLE_UNSERVED_S = 1.4
 # Where no worker is older than this everything has just been started: roles that are
 # not there yet are waited for.
-BOOT_S = 6.0
+STARTUP_GRACE_S = 6.0
 
 
 # How long a peer's word that a run may go on is good, and how often it is given again.
 # Shorter than the others need to declare the peer dead, so that one that was frozen
 # wakes without it; much shorter and a busy machine holds agents for nothing.
-PERMIT_S = 0.6
+RUN_PERMIT_TTL_S = 0.6
 MESH_TICK_S = 0.1
 # A fleet asks its gossip process so often how it is, and kills one that hangs: that
 # has not answered so many times running, 20 s. Fewer kills one that is only slow on a
 # busy machine, or still imports; more lets its runs be held for longer.
 MESH_ANSWER_S = 2.0
-MESH_MISSES = 10
+MESH_MAX_MISSED_ANSWERS = 10
 # Before it has answered for the first time, so many more: it reads its whole log.
-MESH_BOOT_MISSES = 50
+MESH_BOOT_MAX_MISSED_ANSWERS = 50
 # How often a peer looks for new checkpoints of its runs in its ledger.
-MESH_LOOK_S = 0.2
+MESH_CHECK_S = 0.2
 # Runs that a peer has under way on its endpoint at once; the others wait their turn.
-MESH_RUNS = 50
+MAX_MESH_RUNS = 50
 
 
 class SwimTiming(BaseModel):
@@ -299,7 +300,7 @@ SWIM = SwimTiming()
 
 
 @dataclass(frozen=True)
-class Recovery:
+class RecoveryEstimate:
     """
     The worst seconds from a fault to new progress, and the setting it hangs on.
 
@@ -313,56 +314,60 @@ class Recovery:
     patient: bool = False
 
 
-def recovery(timing: Timing) -> list[Recovery]:
+def predict_recovery(timing: Timing) -> list[RecoveryEstimate]:
     """
     Predict the worst recovery of each fault under *timing*.
     """
     after = timing.timer_slack_s + timing.dispatch_s
-    killed = timing.tick_s + timing.look_s + timing.kill_s + timing.dispatch_s
-    one_host = not timing.parent_beats  # and nobody is left when that is lost
+    killed = timing.tick_s + timing.check_s + timing.kill_s + timing.dispatch_s
+    one_host = not timing.parent_heartbeats  # and nobody is left when that is lost
     return [
-        Recovery("agent process killed", timing.dispatch_s, "dispatch_s"),
-        Recovery(
+        RecoveryEstimate("agent process killed", timing.dispatch_s, "dispatch_s"),
+        RecoveryEstimate(
             "agent process frozen", timing.stopped_limit_s + killed, "stopped_limit_s"
         ),
-        Recovery(
+        RecoveryEstimate(
             "event loop blocked",
             timing.blocked_limit_s + killed,
             "blocked_limit_s",
             patient=True,
         ),
-        Recovery(
+        RecoveryEstimate(
             "host lost, or its link",
             timing.heartbeat_timeout_s + after,
             "heartbeat_timeout_s",
             patient=one_host,
         ),
-        Recovery(
+        RecoveryEstimate(
             "workflow process lost, unreported, idle",
             timing.sticky_s + after,
             "sticky_s",
         ),
-        Recovery(
+        RecoveryEstimate(
             "workflow process lost, during a task",
             timing.workflow_task_s + after,
             "workflow_task_s",
         ),
-        Recovery(
+        RecoveryEstimate(
             "agent raised, first retry", BACKOFF_FIRST_S + after, "BACKOFF_FIRST_S"
         ),
     ]
 
 
-def check(timing: Timing, target_s: float) -> None:
+def validate_timing(timing: Timing, target_s: float) -> None:
     """
     Refuse a *timing* that contradicts itself or cannot recover within *target_s*.
 
     :raises BadInputError: in one sentence.
     """
-    for contradiction in (_of_beats(timing), _of_limits(timing), _of_silence(timing)):
+    for contradiction in (
+        _of_heartbeats(timing),
+        _of_limits(timing),
+        _of_silence(timing),
+    ):
         if contradiction:
             raise BadInputError(contradiction)
-    bound = [each for each in recovery(timing) if not each.patient]
+    bound = [each for each in predict_recovery(timing) if not each.patient]
     worst = max(bound, key=lambda each: each.worst_s)
     if worst.worst_s > target_s:
         raise BadInputError(
@@ -371,29 +376,29 @@ def check(timing: Timing, target_s: float) -> None:
         )
 
 
-def _of_beats(timing: Timing) -> str | None:
-    if timing.beat_s * 2 <= timing.heartbeat_timeout_s:
+def _of_heartbeats(timing: Timing) -> str | None:
+    if timing.heartbeat_s * 2 <= timing.heartbeat_timeout_s:
         return None
     return (
-        f"a beat every {timing.beat_s:g} s leaves no room for a lost one within a "
+        f"a beat every {timing.heartbeat_s:g} s leaves no room for a lost one within a "
         f"heartbeat timeout of {timing.heartbeat_timeout_s:g} s"
     )
 
 
 def _of_limits(timing: Timing) -> str | None:
     least_s = LEAST_TICKS * timing.tick_s
-    for name in ("stopped_limit_s", "blocked_told_s"):
+    for name in ("stopped_limit_s", "blocked_report_s"):
         if getattr(timing, name) < least_s:
             return (
                 f"{name} of {getattr(timing, name):g} s would take healthy processes "
                 f"for silent ones, which give a sign every {timing.tick_s:g} s: choose "
                 f"at least {least_s:g}"
             )
-    if timing.blocked_told_s <= timing.blocked_limit_s <= timing.starved_limit_s:
+    if timing.blocked_report_s <= timing.blocked_limit_s <= timing.starved_limit_s:
         return None
     return (
         f"the limits of a silent worker do not grow: told after "
-        f"{timing.blocked_told_s:g} s, killed after {timing.blocked_limit_s:g} s when "
+        f"{timing.blocked_report_s:g} s, killed after {timing.blocked_limit_s:g} s when "
         f"blocked and {timing.starved_limit_s:g} s when starved"
     )
 
@@ -402,10 +407,10 @@ def _of_silence(timing: Timing) -> str | None:
     """
     Say how a worker that works hard would be taken for a lost host.
     """
-    if not timing.parent_beats:
+    if not timing.parent_heartbeats:
         return None
-    looks_s = timing.tick_s + timing.look_s
-    first_s = timing.beat_s + timing.parent_beats_after_s + looks_s
+    looks_s = timing.tick_s + timing.check_s
+    first_s = timing.heartbeat_s + timing.parent_heartbeats_after_s + looks_s
     if first_s >= timing.heartbeat_timeout_s:
         return (
             f"a heartbeat timeout of {timing.heartbeat_timeout_s:g} s ends attempts of "
@@ -418,5 +423,5 @@ def _of_silence(timing: Timing) -> str | None:
     return (
         f"a worker may be silent for {timing.silence_s:g} s, and {bearable_s:g} s "
         "after its last heartbeat its attempts are cancelled whatever it does: lower "
-        "a limit of its silence, as OUTLAST_FREEZE_S, or raise heartbeat_timeout_s"
+        "a limit of its silence, as OUTLAST_UNRESPONSIVE_S, or raise heartbeat_timeout_s"
     )

@@ -16,35 +16,35 @@ all the waits, is indistinguishable from the task itself.
 `tests/unit/test_quarantine.py` plays the rule against 10,000 storms.
 """
 
-from outlast.contracts.wire import Contract
+from outlast.contracts.wire import WireModel
 
 # Deaths in a row, each without another process's kill since the one before it. Fewer
 # convicts by chance (one in a thousand storms), more lets poison kill more processes.
-CLEAR = 3
+MAX_ATTRIBUTED_DEATHS = 3
 # Deaths in a row while nobody but suspects was killed. They take a minute and a half,
 # because of the waits in between: fewer convicts what a storm finds in quarantine only,
 # more lets poison tasks go on that die beside each other.
-LONE = 6
+MAX_LONE_DEATHS = 6
 # Deaths that nobody has seen, as when heartbeats are lost. Fewer convicts what outages
 # of the server hit, more lets a task end hosts that take their whole fleet along.
-UNSEEN_DEATHS = 20
+MAX_UNSEEN_DEATHS = 20
 
 # The wait before the next attempt, by such deaths in a row; the first is that of a
 # storm. Longer lets storms pass and tells more of the weather, shorter judges sooner.
-WAITS_S = (2.0, 4.0, 16.0, 20.0)
+QUARANTINE_WAITS_S = (2.0, 4.0, 16.0, 20.0)
 # Where the next death may convict, the wait is 4, then 16 times what the last attempt
 # had run, at most 10 minutes: so the task is rarely in danger.
-RARE = 4
-LONGEST_WAIT_S = 600.0
+RARE_DEATHS = 4
+MAX_QUARANTINE_WAIT_S = 600.0
 # Waits differ by up to a half of themselves, so that no storm keeps their time.
 WAIT_JITTER = 0.5
 
 # A kill of others so long before a death belongs to it: one thing has killed both, and
 # the workflow may hear of it late.
-SAME_S = 3.0
+SAME_STORM_S = 3.0
 
 
-class Death(Contract):
+class Death(WireModel):
     """
     What the parent of a fleet knows of the end of one of its processes.
 
@@ -60,19 +60,19 @@ class Death(Contract):
     outside_s: float | None = None
     watched_s: float = 0.0
 
-    def seen(self, since_s: float) -> bool:
+    def was_watched(self, since_s: float) -> bool:
         """
         Say whether the last *since_s* seconds are known.
         """
         return self.watched_s >= since_s
 
-    def clear(self, since_s: float) -> bool:
+    def is_attributable(self, since_s: float) -> bool:
         """
         Say whether surely nobody else was killed in the last *since_s* seconds.
         """
-        return self.seen(since_s) and not _within(self.other_s, since_s)
+        return self.was_watched(since_s) and not _within(self.other_s, since_s)
 
-    def stormy(self, since_s: float) -> bool:
+    def in_storm(self, since_s: float) -> bool:
         """
         Say whether others than suspects were killed in the last *since_s* seconds.
         """
@@ -80,10 +80,10 @@ class Death(Contract):
 
 
 # Of a lost heartbeat, for one: nobody has seen how the process ended.
-UNSEEN = Death()
+UNSEEN_DEATH = Death()
 
 
-class Quarantine(Contract):
+class Quarantine(WireModel):
     """
     The deaths of one suspect while it was alone in its process.
 
@@ -94,42 +94,44 @@ class Quarantine(Contract):
 
     deaths: int = 0
     own: bool = False
-    clear: int = 0
+    attributed: int = 0
     lone: int = 0
     unseen: int = 0
 
-    def after(self, death: Death, since_s: float) -> "Quarantine":
+    def with_death(self, death: Death, since_s: float) -> "Quarantine":
         """
         Add a *death*, *since_s* seconds after the one before it.
         """
-        seen, stormy = death.seen(since_s), death.stormy(since_s)
+        seen, stormy = death.was_watched(since_s), death.in_storm(since_s)
         weighed = {
             "deaths": self.deaths + 1,
             "own": self.own or death.own,
-            "clear": self.clear + 1 if death.clear(since_s) else 0,
+            "attributed": self.attributed + 1 if death.is_attributable(since_s) else 0,
             "lone": 0 if stormy else self.lone + seen,
             "unseen": self.unseen + (not seen),
         }
         return self.model_copy(update=weighed)
 
     @property
-    def poison(self) -> bool:
+    def is_poison(self) -> bool:
         """
         Whether the suspect has killed its processes itself, beyond reasonable doubt.
         """
-        many = self.lone >= LONE or self.unseen >= UNSEEN_DEATHS
-        return self.own or self.clear >= CLEAR or many
+        many = self.lone >= MAX_LONE_DEATHS or self.unseen >= MAX_UNSEEN_DEATHS
+        return self.own or self.attributed >= MAX_ATTRIBUTED_DEATHS or many
 
     @property
-    def told(self) -> str:
+    def describe(self) -> str:
         """
         Say what has convicted it, for its cause.
         """
-        if self.own or not self.poison:
+        if self.own or not self.is_poison:
             return ""
-        if self.clear >= CLEAR:
-            return f", the last {self.clear} alone while no other process was killed"
-        if self.lone >= LONE:
+        if self.attributed >= MAX_ATTRIBUTED_DEATHS:
+            return (
+                f", the last {self.attributed} alone while no other process was killed"
+            )
+        if self.lone >= MAX_LONE_DEATHS:
             return f", the last {self.lone} alone while only suspects were killed"
         return f", {self.unseen} of them alone and unseen"
 
@@ -140,10 +142,12 @@ class Quarantine(Contract):
         """
         if not self.deaths:
             return 0.0
-        usual_s = WAITS_S[min(self.lone, len(WAITS_S) - 1)]
-        rare_s = ran_s * float(RARE**self.clear) if self.clear else 0.0
-        return max(usual_s, min(rare_s, LONGEST_WAIT_S)) * (1 + WAIT_JITTER * draw)
+        usual_s = QUARANTINE_WAITS_S[min(self.lone, len(QUARANTINE_WAITS_S) - 1)]
+        rare_s = ran_s * float(RARE_DEATHS**self.attributed) if self.attributed else 0.0
+        return max(usual_s, min(rare_s, MAX_QUARANTINE_WAIT_S)) * (
+            1 + WAIT_JITTER * draw
+        )
 
 
 def _within(age_s: float | None, since_s: float) -> bool:
-    return age_s is not None and age_s <= since_s + SAME_S
+    return age_s is not None and age_s <= since_s + SAME_STORM_S

@@ -15,8 +15,8 @@ from outlast.contracts.approvals import Moment, WantedEffect
 from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import MissionId, Name
 from outlast.contracts.sizes import PROGRESS_BYTES, REASONS_BYTES
-from outlast.contracts.text import CAUSE_CHARS, shorten
-from outlast.contracts.wire import Contract
+from outlast.contracts.text import CAUSE_CHARS, one_line
+from outlast.contracts.wire import WireModel
 
 # A cause, with the task and the missions within that it comes from.
 REASON_CHARS = CAUSE_CHARS + 200
@@ -38,12 +38,12 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
-def few(reasons: Iterable[str]) -> list[str]:
+def bounded_reasons(reasons: Iterable[str]) -> list[str]:
     """
     Keep as many *reasons* as have room in an outcome, and say how many were left out.
     """
     kept: list[str] = []
-    every = [shorten(each, REASON_CHARS) for each in reasons]
+    every = [one_line(each, REASON_CHARS) for each in reasons]
     room = REASONS_BYTES
     for each in every:
         room -= len(each.encode())
@@ -53,7 +53,7 @@ def few(reasons: Iterable[str]) -> list[str]:
     return kept
 
 
-class Outcome(Contract):
+class Outcome(WireModel):
     """
     How one task ended. *route* is the role that really did it.
     """
@@ -68,11 +68,11 @@ class Outcome(Contract):
     summary: str = ""
     round: int = 1
     # A budget was spent: what needs it goes on without it.
-    forgone: bool = False
+    budget_exhausted: bool = False
     approval: str = ""  # what a person, or the deadline, has said
 
 
-class Report(Contract):
+class Report(WireModel):
     """
     How a mission ended, with what it lacks and why.
     """
@@ -97,7 +97,7 @@ def report_in(failure: object) -> Report | None:
         return None
 
 
-class Running(Contract):
+class RunningTask(WireModel):
     """
     A task that is under way.
     """
@@ -105,10 +105,10 @@ class Running(Contract):
     id: Name
     role: Name
     route: Name
-    waits: str = ""  # parked: what for
+    waiting_for: str = ""  # parked: what for
 
 
-class Asked(Contract):
+class ApprovalRequest(WireModel):
     """
     A task that waits for a person: *about* says for what.
 
@@ -117,11 +117,11 @@ class Asked(Contract):
 
     id: Name
     before: Moment
-    about: str = ""
+    description: str = ""
     effects: list[WantedEffect] = Field(default=[])
     request: str = ""
 
-    def answer(self, mission: str) -> str:
+    def command(self, mission: str) -> str:
         """
         What follows `approve` or `reject` on the command line.
         """
@@ -129,49 +129,55 @@ class Asked(Contract):
         return f"{mission} {self.id}{request}"
 
 
-class Progress(Contract):
+class MissionProgress(WireModel):
     """
-    The answer to the query `progress`.
+    The answer to the query `mission_progress`.
     """
 
     inline: ClassVar[bool] = True
     mission: MissionId
     paused: bool
     waiting: list[Name]
-    running: list[Running]
+    running: list[RunningTask]
     settled: list[Outcome]
-    asked: list[Asked] = Field(default=[])
+    approval_requests: list[ApprovalRequest] = Field(default=[])
     left_out: int = 0  # tasks: all of them are more than an answer may hold
 
 
-def fitting(progress: Progress) -> Progress:
+def fitting(progress: MissionProgress) -> MissionProgress:
     """
     Make *progress* an answer that the server takes: where it is too large, what a
     person needs goes first, and outcomes are told in short.
     """
     if _size(progress) <= PROGRESS_BYTES:
         return progress
-    requests, room = _Room(PROGRESS_BYTES // 2), _Room(PROGRESS_BYTES // 2)
-    asked, running = requests.take(progress.asked), room.take(progress.running)
+    requests, room = (
+        _MessageSpace(PROGRESS_BYTES // 2),
+        _MessageSpace(PROGRESS_BYTES // 2),
+    )
+    asked, running = (
+        requests.fitting(progress.approval_requests),
+        room.fitting(progress.running),
+    )
     brief = [_brief(each) for each in progress.settled]
-    lacking = room.take([each for each in brief if each.status is not Status.DONE])
-    waiting = room.take_names(progress.waiting)
-    done = room.take([each for each in brief if each.status is Status.DONE])
-    return Progress(
+    lacking = room.fitting([each for each in brief if each.status is not Status.DONE])
+    waiting = room.fitting_names(progress.waiting)
+    done = room.fitting([each for each in brief if each.status is Status.DONE])
+    return MissionProgress(
         mission=progress.mission,
         paused=progress.paused,
         waiting=waiting,
         running=running,
         settled=[*lacking, *done],
-        asked=asked,
+        approval_requests=asked,
         left_out=requests.left_out + room.left_out,
     )
 
 
-T = TypeVar("T", bound=Contract)
+T = TypeVar("T", bound=WireModel)
 
 
-class _Room:
+class _MessageSpace:
     """
     What there is room for in an answer of at most *size* bytes.
     """
@@ -180,13 +186,13 @@ class _Room:
         self.left_out = 0
         self._left = size
 
-    def take(self, told: list[T]) -> list[T]:
+    def fitting(self, models: list[T]) -> list[T]:
         """
-        Take as many of *told* as there is room for, from the front.
+        Take as many of *models* as there is room for, from the front.
         """
-        return told[: self._fit(_size(each) for each in told)]
+        return models[: self._fit(_size(each) for each in models)]
 
-    def take_names(self, names: list[str]) -> list[str]:
+    def fitting_names(self, names: list[str]) -> list[str]:
         """
         The same for names.
         """
@@ -202,9 +208,9 @@ class _Room:
 
 
 def _brief(outcome: Outcome) -> Outcome:
-    reasons = [shorten(each, BRIEF_CHARS) for each in outcome.reasons[:1]]
+    reasons = [one_line(each, BRIEF_CHARS) for each in outcome.reasons[:1]]
     return outcome.model_copy(update={"summary": "", "reasons": reasons})
 
 
-def _size(told: Contract) -> int:
-    return len(told.model_dump_json().encode())
+def _size(model: WireModel) -> int:
+    return len(model.model_dump_json().encode())

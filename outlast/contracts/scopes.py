@@ -3,10 +3,10 @@ Where an effect's key belongs: the logical mission, whatever it runs as at the m
 """
 
 from outlast.contracts.ids import BatchScopePath, ScopePath
-from outlast.contracts.wire import Contract
+from outlast.contracts.wire import WireModel
 
 
-class Scope(Contract):
+class Scope(WireModel):
     """
     A logical mission, carried from each mission to what it makes, never read out of an
     id.

@@ -20,19 +20,20 @@ INPUT_BYTES = KIB
 ITEM_BYTES = 32 * KIB
 
 # A result, an input, an item or progress, unless OUTLAST_LARGEST_MB says otherwise.
-LARGEST_BYTES = 64 * MIB
+MAX_RESULT_BYTES = 64 * MIB
 # What one task is given of others, in multiples of that.
-NEEDS_TIMES = 4
+NEEDS_FACTOR = 4
 # A mission's tasks as a workflow carries them: ids, needs and small inputs. Of small
 # numbers it is read in 0.7 s here, and a workflow may take 2 s for a turn.
 PLAN_BYTES = 8 * MIB
 
-# The answer to the query `progress`, which is never kept: the server takes 2 MB.
+# The answer to the query `mission_progress`, which is never kept: the server takes 2
+# MB.
 PROGRESS_BYTES = MIB
 # The details of a mission in the Web UI, which shows no references.
 BOARD_BYTES = 16 * KIB
 # The summary of a workflow, with what the server counts beside the text: it takes 400.
-TITLE_BYTES = 340
+BOARD_TITLE_BYTES = 340
 
 # A mission in the logs of the mesh, each of which has all of it.
 MESH_MISSION_BYTES = MIB
@@ -40,8 +41,8 @@ MESH_MISSION_BYTES = MIB
 # Why one task ended as it did.
 REASONS_BYTES = 4 * KIB
 # What a report says of all that a mission lacks; each task has its own reasons besides.
-LACKS = 1_000
+MAX_REASONS = 1_000
 # An error on its way to Temporal: its words, its traceback, and the errors below it.
 MESSAGE_BYTES = 2 * KIB
-TRACE_BYTES = 4 * KIB
-CAUSES = 8
+FAILURE_TRACE_BYTES = 4 * KIB
+MAX_CAUSES = 8

@@ -7,63 +7,63 @@ import hashlib
 import json
 import re
 
-from outlast.contracts.sizes import TITLE_BYTES
+from outlast.contracts.sizes import BOARD_TITLE_BYTES
 
 SUMMARY_CHARS = 200
 CAUSE_CHARS = 400
 # Of what is longer no more is looked at: one line of it needs no five megabytes.
-READ_CHARS = 16_384
+MAX_PARSED_CHARS = 16_384
 
 # What a terminal, a log viewer or a page obeys instead of showing it: the control
 # characters (with DEL and C1, where 0x9b alone begins an escape sequence), what turns
 # the direction of writing, and halves of characters, which cannot be written at all.
-_OBEYED = (
+_CONTROL_CHARS = (
     "\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff"
 )
-_IN_TEXT = re.compile(f"[{_OBEYED}]")
-_IN_LINE = re.compile(f"[\\t\\n\\u2028\\u2029{_OBEYED}]")
+_CONTROL_IN_TEXT = re.compile(f"[{_CONTROL_CHARS}]")
+_CONTROL_IN_LINE = re.compile(f"[\\t\\n\\u2028\\u2029{_CONTROL_CHARS}]")
 
 # What begins HTML in Markdown, and an image, which is fetched from wherever it lies.
-_MARKUP = {
+_MARKUP_ESCAPES = {
     re.compile(r"&(?=#?\w+;)"): "&amp;",
     re.compile(r"<(?=[A-Za-z/!?])"): "&lt;",
     re.compile(r"!\["): r"!\\[",
 }
 
 
-def digest(text: str) -> str:
+def sha256_hex(text: str) -> str:
     """
     Fingerprint *text*.
     """
-    return digest_bytes(text.encode(errors="surrogatepass"))
+    return sha256_hex_of_bytes(text.encode(errors="surrogatepass"))
 
 
-def digest_bytes(body: bytes) -> str:
+def sha256_hex_of_bytes(body: bytes) -> str:
     """
     Fingerprint *body*.
     """
     return hashlib.sha256(body).hexdigest()
 
 
-def shorten(text: str, most: int) -> str:
+def one_line(text: str, limit: int) -> str:
     """
-    Cut *text* to one line of at most *most* characters that can be shown anywhere.
+    Cut *text* to one line of at most *limit* characters that can be shown anywhere.
 
     It has at most two bytes for each of them, and three in JSON, whatever the script.
     """
     # Half a character, as in a file name that is no UTF-8, could not be sent.
-    whole = text[: most + READ_CHARS].encode(errors="replace").decode()
+    whole = text[: limit + MAX_PARSED_CHARS].encode(errors="replace").decode()
     line = visible_line(" ".join(whole.split()))
-    if len(line) <= most and len(line.encode()) <= 2 * most:
+    if len(line) <= limit and len(line.encode()) <= 2 * limit:
         return line
-    return cut(line[: most - 1], 2 * most)
+    return truncate(line[: limit - 1], 2 * limit)
 
 
-def cut(text: str, most: int, end: str = "…") -> str:
+def truncate(text: str, limit: int, end: str = "…") -> str:
     """
-    Cut *text* to at most *most* bytes, the *end* that says so among them.
+    Cut *text* to at most *limit* bytes, the *end* that says so among them.
     """
-    room = max(0, most - len(end.encode()))
+    room = max(0, limit - len(end.encode()))
     return text.encode(errors="replace")[:room].decode(errors="ignore") + end
 
 
@@ -73,7 +73,7 @@ def title(text: str) -> str:
     of a summary.
     """
     most = SUMMARY_CHARS
-    while _json_bytes(told := markdown(shorten(text, most))) > TITLE_BYTES:
+    while _json_bytes(told := markdown(one_line(text, most))) > BOARD_TITLE_BYTES:
         most = most * 3 // 4
     return told
 
@@ -86,14 +86,14 @@ def visible(text: str) -> str:
     """
     Write out what a terminal would obey, as in `\\x1b`; lines and tabs stay.
     """
-    return _IN_TEXT.sub(_written_out, text)
+    return _CONTROL_IN_TEXT.sub(_written_out, text)
 
 
 def visible_line(text: str) -> str:
     """
     Write out what a terminal would obey, ends of lines and tabs too.
     """
-    return _IN_LINE.sub(_written_out, text)
+    return _CONTROL_IN_LINE.sub(_written_out, text)
 
 
 def markdown(text: str) -> str:
@@ -101,7 +101,7 @@ def markdown(text: str) -> str:
     Make *text* safe in a Markdown page: HTML and images are shown as they are written.
     """
     text = visible(text)
-    for pattern, shown in _MARKUP.items():
+    for pattern, shown in _MARKUP_ESCAPES.items():
         text = pattern.sub(shown, text)
     return text
 

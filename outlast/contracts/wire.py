@@ -14,7 +14,7 @@ from outlast.contracts.errors import NewerStateError
 SCHEMA_NUMBER = 1
 
 
-class Contract(BaseModel):
+class WireModel(BaseModel):
     """
     A value that crosses a process: frozen, and strangers are refused.
     """
@@ -25,7 +25,7 @@ class Contract(BaseModel):
     inline: ClassVar[bool] = False
 
 
-class State(Contract):
+class VersionedModel(WireModel):
     """
     A value that may outlive the release that wrote it, in a history or on a queue.
 

@@ -20,19 +20,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from outlast.contracts.errors import UnavailableError
-from outlast.process.home import refuse_shared
+from outlast.process.home import require_private
 from outlast.settings import Settings, settings
-from outlast.store.private import OTHERS_WRITE, make_folder, open_private, own_folder
+from outlast.store.private import (
+    OTHERS_WRITE,
+    make_folder,
+    open_private,
+    require_own_folder,
+)
 
-STACK = "stack.lock"
-USERS = "users.lock"
+STACK_LOCK = "stack.lock"
+USERS_LOCK = "users.lock"
 # In the folder that the list of users names, whatever the environment says: all homes
 # of a user share the locks of ports.
-STATE = Path(".local", "state", "outlast")
-LOOK_S = 0.01
+STATE_FOLDER = Path(".local", "state", "outlast")
+LOCK_CHECK_S = 0.01
 
 
-def home_of(chosen: Settings) -> Path:
+def ensure_home(chosen: Settings) -> Path:
     """
     Make the home, for its owner only.
 
@@ -44,12 +49,12 @@ def home_of(chosen: Settings) -> Path:
         make_folder(home)
     except OSError as error:
         raise UnavailableError(f"OUTLAST_HOME cannot be made: {error}") from None
-    refuse_shared(home)
+    require_private(home)
     return home
 
 
 @contextlib.contextmanager
-def held(path: Path, limit_s: float = 0.0) -> Iterator[bool]:
+def locked(path: Path, limit_s: float = 0.0) -> Iterator[bool]:
     """
     Hold the lock at *path* if nobody else does, or once it is free within *limit_s*;
     yields whether we do.
@@ -57,7 +62,7 @@ def held(path: Path, limit_s: float = 0.0) -> Iterator[bool]:
     deadline = time.monotonic() + limit_s
     mine = lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
     while mine is None and time.monotonic() < deadline:
-        time.sleep(LOOK_S)
+        time.sleep(LOCK_CHECK_S)
         mine = lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
         yield mine is not None
@@ -104,5 +109,5 @@ def _state_folder() -> Path:
         own = Path(pwd.getpwuid(os.geteuid()).pw_dir)
         found = own.stat()
         if found.st_uid == os.geteuid() and not found.st_mode & OTHERS_WRITE:
-            return own_folder(own / STATE)
-    return home_of(settings())
+            return require_own_folder(own / STATE_FOLDER)
+    return ensure_home(settings())

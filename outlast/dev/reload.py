@@ -16,12 +16,12 @@ from pathlib import Path
 
 from outlast.agents.project import importable
 from outlast.contracts.errors import OutlastError
-from outlast.contracts.text import CAUSE_CHARS, shorten
-from outlast.process.programs import environment, module
+from outlast.contracts.text import CAUSE_CHARS, one_line
+from outlast.process.programs import child_environment, module_command
 
 # Editors write a file in several steps; what comes within this is one change.
 DEBOUNCE_MS = 300
-LOAD_LIMIT_S = 60.0
+RELOAD_LIMIT_S = 60.0
 
 
 def file_of(module: str) -> Path | None:
@@ -42,7 +42,7 @@ def file_of(module: str) -> Path | None:
     return file.resolve()
 
 
-class Watched:
+class WatchedFolders:
     """
     The Python files in the folders of agents' modules, by their content.
     """
@@ -51,20 +51,20 @@ class Watched:
         files = [file_of(each) for each in modules]
         found = {each.parent for each in files if each is not None}
         self.folders = sorted(each for each in found if each.is_dir())
-        self._known = self._look()
+        self._known = self._read_digests()
 
     def changed(self) -> list[Path]:
         """
         List the files that have another content than when it was last asked, are new
         or are gone.
         """
-        before, self._known = self._known, self._look()
+        before, self._known = self._known, self._read_digests()
         either = before.keys() | self._known.keys()
         return sorted(
             each for each in either if before.get(each) != self._known.get(each)
         )
 
-    def _look(self) -> dict[Path, bytes]:
+    def _read_digests(self) -> dict[Path, bytes]:
         found = {}
         for folder in self.folders:
             for file in folder.glob("*.py"):
@@ -81,7 +81,7 @@ async def changes(modules: Iterable[str]) -> AsyncIterator[list[Path]]:
     """
     from watchfiles import PythonFilter, awatch
 
-    watched = Watched(modules)
+    watched = WatchedFolders(modules)
     if not watched.folders:
         return
     noticed = awatch(
@@ -101,17 +101,17 @@ async def why_not_loadable() -> str | None:
     with them in one line, None when they can be loaded.
     """
     loading = await asyncio.create_subprocess_exec(
-        *module(__name__),
-        env=environment(),
+        *module_command(__name__),
+        env=child_environment(),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
     try:
-        _, told = await asyncio.wait_for(loading.communicate(), LOAD_LIMIT_S)
+        _, told = await asyncio.wait_for(loading.communicate(), RELOAD_LIMIT_S)
     except TimeoutError:
-        return f"it is not loaded within {LOAD_LIMIT_S:g} s"
+        return f"it is not loaded within {RELOAD_LIMIT_S:g} s"
     finally:
         if loading.returncode is None:
             loading.kill()
@@ -119,17 +119,17 @@ async def why_not_loadable() -> str | None:
         return None
     lines = told.decode(errors="replace").strip().splitlines()
     last = lines[-1] if lines else f"it ends with exit code {loading.returncode}"
-    return shorten(last, CAUSE_CHARS)
+    return one_line(last, CAUSE_CHARS)
 
 
 def _load() -> int:
-    from outlast.agents.agent_loading import crew, load, playing
+    from outlast.agents.agent_loading import for_roles, load_agents, resolve_routes
     from outlast.settings import settings
 
     try:
-        agents = load(settings().played_modules)
-        crew(agents)
-        playing(agents, settings().role_names)
+        agents = load_agents(settings().worker_modules)
+        resolve_routes(agents)
+        for_roles(agents, settings().role_names)
     except OutlastError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -25,20 +25,20 @@ from outlast.contracts.errors import BadInputError, PortTakenError, UnavailableE
 from outlast.dev.locks import lock_port
 from outlast.dev.server_lock import (
     Ports,
-    becoming,
-    clear,
-    end_left,
-    hold,
-    left_ports,
+    clear_server_lock,
+    end_left_server,
+    exec_command,
+    lock_server,
+    ports_of_left,
 )
-from outlast.process.home import refuse_long
-from outlast.store.private import close_database, open_private
+from outlast.process.home import require_short
+from outlast.store.private import close_to_others, open_private
 
-logger = logging.getLogger("outlast.runtime")
+logger = logging.getLogger("outlast.process")
 
-HOST = "127.0.0.1"
-PORT = 7233
-UI_PORT = 8233
+DEV_HOST = "127.0.0.1"
+DEV_PORT = 7233
+DEV_UI_PORT = 8233
 # Below what the kernel hands out by itself: what is free here now is not the source
 # port of somebody's connection, or a server's inner port, a moment later.
 FREE_PORTS = range(20_000, 32_000)
@@ -58,24 +58,33 @@ DYNAMIC_CONFIG = [
     # A role has three queues, and those past the limit would get nothing, in silence.
     "matching.maxTaskQueuesInDeploymentVersion=1000",
 ]
-PRAGMAS = ("journal_mode=wal", "synchronous=1")
+SQLITE_PRAGMAS = ("journal_mode=wal", "synchronous=1")
 # What it is given of our environment. All else may hold secrets, ours or those of a
 # .env file, or settings that are meant for clients. The home tells whose it is.
-GIVEN = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "OUTLAST_HOME")
-GIVEN_TOO = ("LC_", "GO", "LD_", "DYLD_", "XDG_")
+PASSED_VARIABLES = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "TZ",
+    "TMPDIR",
+    "OUTLAST_HOME",
+)
+PASSED_PREFIXES = ("LC_", "GO", "LD_", "DYLD_", "XDG_")
 SEARCH_ATTRIBUTES = ("OutlastStatus=Keyword", "OutlastTenant=Keyword")
 
-BOOT_LIMIT_S = 30.0
+SERVER_START_LIMIT_S = 30.0
 # Who answers may be somebody who was faster: a server that lost the race to its port
 # has ended by then.
-SETTLED_S = 0.2
+SERVER_SETTLE_S = 0.2
 PORT_TRIES = 5
-RESTART_PAUSE_S = 0.2
-RESTART_PAUSE_CAP_S = 5.0
+SERVER_RESTART_S = 0.2
+MAX_SERVER_RESTART_S = 5.0
 
 
 @dataclass
-class Server:
+class DevServer:
     """
     One development server with its state in *home*.
     """
@@ -84,15 +93,15 @@ class Server:
     port: int
     ui_port: int
     process: subprocess.Popen[bytes] | None = None
-    _claims: list[int] = field(default_factory=list)
+    _port_locks: list[int] = field(default_factory=list)
 
     @property
     def address(self) -> str:
-        return f"{HOST}:{self.port}"
+        return f"{DEV_HOST}:{self.port}"
 
     @property
     def ui(self) -> str:
-        return f"http://{HOST}:{self.ui_port}"
+        return f"http://{DEV_HOST}:{self.ui_port}"
 
     async def start(self) -> None:
         """
@@ -101,31 +110,33 @@ class Server:
         :raises PortTakenError: when somebody else has one of its ports.
         :raises UnavailableError: when it does not listen.
         """
-        self._claim()
-        self._spawn()
+        self._lock_ports()
+        self._start_process()
         try:
-            await self._listening()
+            await self._wait_until_listening()
         except BaseException:
             self._end()
             raise
 
-    async def keep(self) -> None:
+    async def supervise(self) -> None:
         """
         Start it again whenever it dies, until cancelled.
         """
-        pause = RESTART_PAUSE_S
+        pause = SERVER_RESTART_S
         while True:
-            await asyncio.sleep(RESTART_PAUSE_S)
+            await asyncio.sleep(SERVER_RESTART_S)
             if self.process is not None and self.process.poll() is None:
                 continue
             try:
-                await asyncio.to_thread(end_left, self.home)  # what it has started
+                await asyncio.to_thread(
+                    end_left_server, self.home
+                )  # what it has started
                 await self.start()
-                pause = RESTART_PAUSE_S
+                pause = SERVER_RESTART_S
             except (UnavailableError, OSError) as error:
                 logger.warning("server.not_started: %s", error)
                 # What cannot start is not mended by haste.
-                pause = min(pause * 2, RESTART_PAUSE_CAP_S)
+                pause = min(pause * 2, MAX_SERVER_RESTART_S)
                 await asyncio.sleep(pause)
 
     def stop(self) -> None:
@@ -133,30 +144,30 @@ class Server:
         End it, politely first, and give its ports away.
         """
         self._end()
-        clear(self.home)
-        while self._claims:
-            os.close(self._claims.pop())
+        clear_server_lock(self.home)
+        while self._port_locks:
+            os.close(self._port_locks.pop())
 
-    def _claim(self) -> None:
+    def _lock_ports(self) -> None:
         ports = self.port, self.ui_port
-        if not self._claims:
+        if not self._port_locks:
             claims = [lock_port(port) for port in ports]
-            self._claims += [claim for claim in claims if claim is not None]
+            self._port_locks += [claim for claim in claims if claim is not None]
             if None in claims:
                 self.stop()
                 raise PortTakenError(f"another server begins on one of ports {ports}")
         for port in ports:
-            if listens(port):
+            if is_listening(port):
                 raise PortTakenError(f"port {port} is served by somebody else")
 
-    def _spawn(self) -> None:
-        held = hold(self.home, Ports(self.port, self.ui_port))
+    def _start_process(self) -> None:
+        held = lock_server(self.home, Ports(self.port, self.ui_port))
         try:
-            close_database(self._database)
+            close_to_others(self._database)
             log = open_private(self._log, os.O_WRONLY | os.O_APPEND)
             with os.fdopen(log, "ab") as output:
                 self.process = subprocess.Popen(
-                    becoming(self.home, self._command()),
+                    exec_command(self.home, self._command()),
                     pass_fds=[held],
                     stdout=output,
                     stderr=output,
@@ -168,21 +179,21 @@ class Server:
         finally:
             os.close(held)  # the process has it from here on
 
-    async def _listening(self) -> None:
-        deadline = time.monotonic() + BOOT_LIMIT_S
-        while not listens(self.port):
+    async def _wait_until_listening(self) -> None:
+        deadline = time.monotonic() + SERVER_START_LIMIT_S
+        while not is_listening(self.port):
             self._refuse_if_ended()
             if time.monotonic() > deadline:
                 raise UnavailableError(self._not_started)
             await asyncio.sleep(0.02)
-        await asyncio.sleep(SETTLED_S)
+        await asyncio.sleep(SERVER_SETTLE_S)
         self._refuse_if_ended()
 
     def _refuse_if_ended(self) -> None:
         assert self.process is not None
         if self.process.poll() is None:
             return
-        if listens(self.port) or listens(self.ui_port):
+        if is_listening(self.port) or is_listening(self.ui_port):
             raise PortTakenError(f"somebody else was faster: see {self._log}")
         raise UnavailableError(self._not_started)
 
@@ -210,11 +221,11 @@ class Server:
             process.wait()
 
     def _command(self) -> list[str]:
-        command = [find_cli(), "server", "start-dev", "--ip", HOST]
+        command = [find_cli(), "server", "start-dev", "--ip", DEV_HOST]
         command += ["--port", str(self.port), "--ui-port", str(self.ui_port)]
         command += ["--db-filename", str(self._database)]
         command += ["--log-level", "warn", "--log-format", "pretty"]
-        for pragma in PRAGMAS:
+        for pragma in SQLITE_PRAGMAS:
             command += ["--sqlite-pragma", pragma]
         for value in DYNAMIC_CONFIG:
             command += ["--dynamic-config-value", value]
@@ -223,7 +234,7 @@ class Server:
         return command
 
 
-async def start_server(home: Path, port: int | None, ui_port: int | None) -> Server:
+async def start_server(home: Path, port: int | None, ui_port: int | None) -> DevServer:
     """
     Start a server on the ports that `choose_ports` gives, or on other ones where
     somebody was faster to those. The usual ports of a home whose server was killed are
@@ -232,9 +243,9 @@ async def start_server(home: Path, port: int | None, ui_port: int | None) -> Ser
     :raises BadInputError: when an asked port is in use, or *home* is too far down.
     :raises UnavailableError: when none starts.
     """
-    refuse_long(home)
+    require_short(home)
     for tried in range(1, PORT_TRIES + 1):
-        server = Server(home, *choose_ports(port, ui_port, left_ports(home)))
+        server = DevServer(home, *choose_ports(port, ui_port, ports_of_left(home)))
         try:
             await server.start()
         except BaseException as error:
@@ -254,7 +265,7 @@ def find_cli() -> str:
     """
     packaged = Path(sys.executable).parent / "temporal"
     own = shutil.which("temporal")
-    if own and Path(own) != packaged and _recent(own):
+    if own and Path(own) != packaged and _is_supported(own):
         return own
     if packaged.exists():
         return str(packaged)
@@ -273,7 +284,7 @@ def choose_ports(
     """
     if port is not None and port == ui_port:
         raise BadInputError(f"port {port} cannot serve both Temporal and its Web UI")
-    wanted = [*([usual] if usual else []), Ports(PORT, UI_PORT)]
+    wanted = [*([usual] if usual else []), Ports(DEV_PORT, DEV_UI_PORT)]
     chosen = _port(port, [each.port for each in wanted], {ui_port})
     return Ports(chosen, _port(ui_port, [each.ui_port for each in wanted], {chosen}))
 
@@ -290,13 +301,13 @@ def free_port() -> int:
     raise UnavailableError(f"no free port in {FREE_PORTS.start}-{FREE_PORTS.stop}")
 
 
-def listens(port: int) -> bool:
+def is_listening(port: int) -> bool:
     """
     Say whether somebody answers on *port* of this machine.
     """
     with socket.socket() as probe:
         probe.settimeout(0.5)
-        return probe.connect_ex((HOST, port)) == 0
+        return probe.connect_ex((DEV_HOST, port)) == 0
 
 
 def _port(asked: int | None, wanted: list[int], taken: set[int | None]) -> int:
@@ -319,10 +330,10 @@ def _free(port: int) -> bool:
         # As the server does it: a port that a dead one just left is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((DEV_HOST, port))
         except OSError:
             return False
-    return not listens(port)
+    return not is_listening(port)
 
 
 def _environment() -> dict[str, str]:
@@ -333,12 +344,12 @@ def _environment() -> dict[str, str]:
     ours = {
         name: value
         for name, value in os.environ.items()
-        if name in GIVEN or name.startswith(GIVEN_TOO)
+        if name in PASSED_VARIABLES or name.startswith(PASSED_PREFIXES)
     }
     return {"USER": "outlast", **ours}
 
 
-def _recent(cli: str) -> bool:
+def _is_supported(cli: str) -> bool:
     try:
         told = subprocess.run(
             [cli, "--version"],

@@ -22,28 +22,28 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from outlast.contracts.errors import BadInputError, UnavailableError
-from outlast.dev.locks import STACK, USERS, held, home_of, lock
+from outlast.dev.locks import STACK_LOCK, USERS_LOCK, ensure_home, lock, locked
 from outlast.dev.reload import changes, why_not_loadable
-from outlast.dev.server import Server, start_server
-from outlast.dev.server_lock import end_left
+from outlast.dev.server import DevServer, start_server
+from outlast.dev.server_lock import end_left_server
 from outlast.dev.stack_state import (
-    READY,
+    READY_FILE,
     READY_LIMIT_S,
-    STOP_LIMIT_S,
-    look,
-    slow,
+    STACK_STOP_S,
+    read_stack,
+    slow_start_text,
 )
-from outlast.process.programs import environment, module
+from outlast.process.programs import child_environment, module_command
 from outlast.process.stop_signals import on_stop
 from outlast.settings import Settings
 from outlast.store.private import replace_private
 
-logger = logging.getLogger("outlast.runtime")
+logger = logging.getLogger("outlast.process")
 
-LOOK_S = 0.1
+STACK_CHECK_S = 0.1
 # Looking whether the lock is held takes it for an instant; owning waits that out.
-OWN_LIMIT_S = 0.5
-TAKES_ITS_PLACE = "the stack on this home has ended: this one takes its place"
+STACK_LOCK_LIMIT_S = 0.5
+TAKES_OVER = "the stack on this home has ended: this one takes its place"
 
 
 @dataclass
@@ -62,36 +62,38 @@ class Stack:
     _health_port: int | None = field(default=None, init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
-    async def run(self, announce: Any) -> int:
+    async def run(self, on_ready: Any) -> int:
         """
-        Start everything, call *announce* with the ready line, stay until told to stop.
+        Start everything, call *on_ready* with the ready line, stay until told to stop.
         Where another process runs a stack on this home already, use that one, and take
         its place when it ends.
 
         :raises UnavailableError: when the server or the fleet cannot start.
         :raises BadInputError: when an asked port is in use.
         """
-        home = home_of(self.settings)
+        home = ensure_home(self.settings)
         stop = asyncio.Event()
         on_stop(stop.set)
         while not stop.is_set():
-            with held(home / STACK, OWN_LIMIT_S) as mine:
+            with locked(home / STACK_LOCK, STACK_LOCK_LIMIT_S) as mine:
                 if mine:
-                    return await self._own(home, announce, stop)
+                    return await self._run_as_owner(home, on_ready, stop)
             if self.until_unused:
                 return 0  # somebody was faster, and whoever wants us uses theirs
-            await _stay_with(home, announce, stop)
+            await _wait_with_owner(home, on_ready, stop)
             if not stop.is_set():
-                _note(TAKES_ITS_PLACE)
+                _print_note(TAKES_OVER)
         return 0
 
-    async def _own(self, home: Path, announce: Any, stop: asyncio.Event) -> int:
+    async def _run_as_owner(
+        self, home: Path, announce: Any, stop: asyncio.Event
+    ) -> int:
         """
         Run the stack of *home*, whose lock we hold.
         """
-        (home / READY).unlink(missing_ok=True)  # of a stack that was killed
-        if left := await asyncio.to_thread(end_left, home):
-            _note(
+        (home / READY_FILE).unlink(missing_ok=True)  # of a stack that was killed
+        if left := await asyncio.to_thread(end_left_server, home):
+            _print_note(
                 f"the server that a killed stack had left running (process {left.pid}, "
                 f"port {left.port}) is ended; its missions go on here"
             )
@@ -99,13 +101,13 @@ class Stack:
         try:
             return await self._serve(server, home, announce, stop)
         finally:
-            (home / READY).unlink(missing_ok=True)
+            (home / READY_FILE).unlink(missing_ok=True)
             server.stop()
 
     async def _serve(
-        self, server: Server, home: Path, announce: Any, stop: asyncio.Event
+        self, server: DevServer, home: Path, announce: Any, stop: asyncio.Event
     ) -> int:
-        beside = [asyncio.ensure_future(server.keep())]
+        beside = [asyncio.ensure_future(server.supervise())]
         if self.reloads:
             beside.append(asyncio.ensure_future(self._watch_agents()))
         announced = announce
@@ -114,13 +116,13 @@ class Stack:
                 code = await self._with_fleet(server, home, announced, stop)
                 if self._changed.is_set() and not stop.is_set():
                     self._changed.clear()
-                    announced = _Reloaded()
+                    announced = _ReloadNotice()
                     continue
                 if code >= 0 or stop.is_set():
                     return code
                 # Killed: the next one settles what it has left behind.
                 logger.warning("fleet.died: killed by signal %s", -code)
-                announced = _say_nothing
+                announced = _ignore_line
         finally:
             for each in beside:
                 each.cancel()
@@ -132,13 +134,15 @@ class Stack:
         async for files in changes(self.settings.users_modules):
             names = ", ".join(each.name for each in files)
             if why := await why_not_loadable():
-                _note(f"{names} changed, not loaded: {why}; the workers before go on")
+                _print_note(
+                    f"{names} changed, not loaded: {why}; the workers before go on"
+                )
                 continue
-            _note(f"{names} changed: the workers drain and start anew with it")
+            _print_note(f"{names} changed: the workers drain and start anew with it")
             self._changed.set()
 
     async def _with_fleet(
-        self, server: Server, home: Path, announce: Any, stop: asyncio.Event
+        self, server: DevServer, home: Path, announce: Any, stop: asyncio.Event
     ) -> int:
         """
         Run one fleet to its end; returns its exit code, 0 when we ended it.
@@ -152,11 +156,11 @@ class Stack:
                 return await self._not_ready(fleet, announce, stop, line)
             self._health_port = urlsplit(line["health"]).port
             ready = {"ready": True, "address": server.address, "ui": server.ui}
-            replace_private(home / READY, json.dumps({**ready, **line}))
+            replace_private(home / READY_FILE, json.dumps({**ready, **line}))
             announce({**ready, **line})
-            return await self._stay(fleet, home, stop)
+            return await self._wait_until_done(fleet, home, stop)
         finally:
-            await _end_fleet(fleet, STOP_LIMIT_S + 2 * self.settings.drain_s)
+            await _end_fleet(fleet, STACK_STOP_S + 2 * self.settings.drain_grace_s)
 
     async def _not_ready(
         self,
@@ -171,10 +175,12 @@ class Stack:
         of agents is mended.
         """
         code = await fleet.wait()
-        if code < 0 and announce is _say_nothing:
+        if code < 0 and announce is _ignore_line:
             return code
-        if isinstance(announce, _Reloaded):
-            _note("the workers do not start with it: mend the file; missions wait")
+        if isinstance(announce, _ReloadNotice):
+            _print_note(
+                "the workers do not start with it: mend the file; missions wait"
+            )
             await _first_of(self._changed, stop)
             return 0
         if "refused" in said:
@@ -182,8 +188,8 @@ class Stack:
         why = said.get("failed", f"exit code {code}")
         raise UnavailableError(f"the fleet did not start: {why}")
 
-    async def _start_fleet(self, server: Server) -> asyncio.subprocess.Process:
-        command = [*module("outlast.worker"), "--json", "--tied"]
+    async def _start_fleet(self, server: DevServer) -> asyncio.subprocess.Process:
+        command = [*module_command("outlast.worker"), "--json", "--tied"]
         if self.processes is not None:
             command += ["--processes", str(self.processes)]
         if self._health_port is not None:  # where the fleet before it was asked
@@ -193,11 +199,11 @@ class Stack:
             *command,
             stdout=asyncio.subprocess.PIPE,
             stdin=asyncio.subprocess.PIPE,  # its end is ours: the fleet drains
-            env={**environment(), "TEMPORAL_ADDRESS": server.address},
+            env={**child_environment(), "TEMPORAL_ADDRESS": server.address},
             start_new_session=True,  # a Ctrl-C is for us; we drain it
         )
 
-    async def _stay(
+    async def _wait_until_done(
         self, fleet: asyncio.subprocess.Process, home: Path, stop: asyncio.Event
     ) -> int:
         """
@@ -208,12 +214,14 @@ class Stack:
         unused = None
         while not (stop.is_set() or gone.done() or self._changed.is_set() or unused):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK_S)
+                await asyncio.wait_for(stop.wait(), STACK_CHECK_S)
             if self.until_unused:
                 # Held while we stop: a newcomer waits and then starts its own.
-                unused = lock(home / USERS, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                unused = lock(home / USERS_LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if stop.is_set() or unused:
-            (home / READY).unlink(missing_ok=True)  # nobody shall begin with us now
+            (home / READY_FILE).unlink(
+                missing_ok=True
+            )  # nobody shall begin with us now
         return fleet.returncode or 0
 
 
@@ -224,7 +232,7 @@ async def _first_of(*events: asyncio.Event) -> None:
         each.cancel()
 
 
-class _Reloaded:
+class _ReloadNotice:
     """
     Announces a fleet that has started anew.
     """
@@ -233,37 +241,37 @@ class _Reloaded:
         self._since = time.monotonic()
 
     def __call__(self, _: object) -> None:
-        _note(f"reloaded in {time.monotonic() - self._since:.1f} s")
+        _print_note(f"reloaded in {time.monotonic() - self._since:.1f} s")
 
 
-def _note(text: str) -> None:
+def _print_note(text: str) -> None:
     sys.stderr.write(f"{text}\n")  # what `dev` says of itself
     sys.stderr.flush()
 
 
-def _say_nothing(_: object) -> None:
+def _ignore_line(_: object) -> None:
     """
     Announce a fleet that was announced before.
     """
 
 
-async def _stay_with(home: Path, announce: Any, stop: asyncio.Event) -> None:
+async def _wait_with_owner(home: Path, announce: Any, stop: asyncio.Event) -> None:
     """
     Use the stack that another process runs on this home until it ends or *stop*.
     """
     deadline = time.monotonic() + READY_LIMIT_S
     user, told = None, False
     try:
-        while not stop.is_set() and (found := look(home)).owned:
+        while not stop.is_set() and (found := read_stack(home)).owned:
             if user is None:  # not to be had while a stack that nobody uses ends
-                user = lock(home / USERS, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                user = lock(home / USERS_LOCK, fcntl.LOCK_SH | fcntl.LOCK_NB)
             if user is not None and found.ready and not told:
                 announce(found.ready)
                 told = True
             if not told and time.monotonic() > deadline:
-                raise UnavailableError(slow(home))
+                raise UnavailableError(slow_start_text(home))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK_S)
+                await asyncio.wait_for(stop.wait(), STACK_CHECK_S)
     finally:
         if user is not None:
             os.close(user)

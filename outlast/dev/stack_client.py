@@ -14,47 +14,47 @@ from pathlib import Path
 from typing import Any
 
 from outlast.contracts.errors import OutlastError, UnavailableError
-from outlast.dev.locks import USERS, home_of, lock
+from outlast.dev.locks import USERS_LOCK, ensure_home, lock
 from outlast.dev.stack_state import (
-    LOG,
     READY_LIMIT_S,
-    STOP_LIMIT_S,
-    logs,
-    look,
-    slow,
+    STACK_LOG,
+    STACK_STOP_S,
+    logs_text,
+    read_stack,
+    slow_start_text,
 )
-from outlast.process.programs import environment, module
-from outlast.settings import Settings, temporal_is_named
+from outlast.process.programs import child_environment, module_command
+from outlast.settings import Settings, has_configured_temporal
 from outlast.store.private import open_private
-from outlast.temporal.connect import named
+from outlast.temporal.connect import configured_address
 
-LOOK_S = 0.05
+READY_CHECK_S = 0.05
 # How long new work waits for a stack that is not there yet: a `dev` that was started at
 # the same moment has first to import itself.
-COMING_S = 5.0
+CONNECT_LIMIT_S = 5.0
 # How often one who uses a stack looks whether it is still there, and how long one is
 # left alone that does not start.
-KEEP_S = 0.5
-KEEP_CAP_S = 30.0
+RESTART_STACK_S = 0.5
+MAX_RESTART_STACK_S = 30.0
 
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
-def say_nothing(_: str) -> None:
+def ignore_notice(_: str) -> None:
     """
     Start without a word.
     """
 
 
-def running(settings: Settings) -> dict[str, Any] | None:
+def find_stack(settings: Settings) -> dict[str, Any] | None:
     """
     Find the stack that runs on this home: its ready line, or None.
     """
-    return look(settings.home.resolve()).ready
+    return read_stack(settings.home.resolve()).ready
 
 
 async def temporal_of(
-    settings: Settings, tell: Tell = say_nothing, coming_s: float = 0.0
+    settings: Settings, tell: Notify = ignore_notice, wait_s: float = 0.0
 ) -> str:
     """
     Find the Temporal that this home uses: the one that the environment names, else the
@@ -64,10 +64,10 @@ async def temporal_of(
     :param coming_s: how long to wait for a stack of which there is no sign yet.
     :raises UnavailableError: when there is none, with what to do.
     """
-    where = named()
-    if temporal_is_named() and where is not None:
+    where = configured_address()
+    if has_configured_temporal() and where is not None:
         return where
-    ready = await _await_found(settings, tell, 0.0 if where else coming_s)
+    ready = await _await_found(settings, tell, 0.0 if where else wait_s)
     if ready is not None:
         return str(ready["address"])
     if where is not None:
@@ -80,7 +80,7 @@ async def temporal_of(
 
 
 async def _await_found(
-    settings: Settings, tell: Tell, coming_s: float
+    settings: Settings, tell: Notify, coming_s: float
 ) -> dict[str, Any] | None:
     """
     Find the home's stack, waiting until it is ready or gone; None where there is none.
@@ -89,22 +89,24 @@ async def _await_found(
     """
     home, began, told = settings.home.resolve(), time.monotonic(), ""
     while True:
-        found, waited = look(home), time.monotonic() - began
+        found, waited = read_stack(home), time.monotonic() - began
         if found.ready or (not found.owned and waited >= coming_s):
             return found.ready
         if waited > READY_LIMIT_S:
-            raise UnavailableError(slow(home))
+            raise UnavailableError(slow_start_text(home))
         limit_s = READY_LIMIT_S if found.owned else coming_s
         what = "is starting" if found.owned else "may be starting"
         waiting = f"waiting for the stack that {what} on {home}, {limit_s:g} s at most"
         if waiting != told:
             tell(waiting)
             told = waiting
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(READY_CHECK_S)
 
 
 @contextlib.contextmanager
-def used(settings: Settings, tell: Tell = say_nothing) -> Iterator[dict[str, Any]]:
+def running_stack(
+    settings: Settings, tell: Notify = ignore_notice
+) -> Iterator[dict[str, Any]]:
     """
     Use the home's stack, starting one if there is none; yields its ready line, with
     whether it was `started` here. One that is lost meanwhile is started again.
@@ -114,10 +116,10 @@ def used(settings: Settings, tell: Tell = say_nothing) -> Iterator[dict[str, Any
     :param tell: hears what the wait is for, and when it is given up.
     :raises UnavailableError: when it cannot be started; says where its log lies.
     """
-    home = home_of(settings)
-    user = lock(home / USERS, fcntl.LOCK_SH)
-    use = _Use(home, tell)
-    keeping = threading.Thread(target=use.keep, daemon=True)
+    home = ensure_home(settings)
+    user = lock(home / USERS_LOCK, fcntl.LOCK_SH)
+    use = _StackUse(home, tell)
+    keeping = threading.Thread(target=use.supervise, daemon=True)
     ready = None
     try:
         ready = use.ready()
@@ -128,24 +130,24 @@ def used(settings: Settings, tell: Tell = say_nothing) -> Iterator[dict[str, Any
             tell("not started yet")
         raise
     finally:
-        use.left.set()
+        use.leaving.set()
         if keeping.is_alive():
             keeping.join()
         if user is not None:
             os.close(user)
         if use.started is not None:
-            _await_end(use.started, home, STOP_LIMIT_S + 2 * settings.drain_s)
+            _await_end(use.started, home, STACK_STOP_S + 2 * settings.drain_grace_s)
 
 
-class _Use:
+class _StackUse:
     """
     The use of one home's stack, by one process, until it has *left*.
     """
 
-    def __init__(self, home: Path, tell: Tell) -> None:
+    def __init__(self, home: Path, tell: Notify) -> None:
         self.home = home
         self.started: subprocess.Popen[bytes] | None = None
-        self.left = threading.Event()
+        self.leaving = threading.Event()
         self._tell = tell
 
     @property
@@ -170,54 +172,54 @@ class _Use:
         """
         deadline = time.monotonic() + READY_LIMIT_S
         while time.monotonic() < deadline:
-            found = look(self.home)
+            found = read_stack(self.home)
             if found.ready is not None:
                 return found.ready
             if not found.owned and not self.starts:
                 if self._failed:
-                    raise UnavailableError(self._why())
+                    raise UnavailableError(self._failure_text())
                 self._tell("starting a server and workers …")
                 self.started = _start(self.home)
-            time.sleep(LOOK_S)
-        raise UnavailableError(slow(self.home))
+            time.sleep(READY_CHECK_S)
+        raise UnavailableError(slow_start_text(self.home))
 
-    def keep(self) -> None:
+    def supervise(self) -> None:
         """
         Start a stack again whenever nobody runs one, until we have left.
         """
-        pause = KEEP_S
+        pause = RESTART_STACK_S
         try:
-            while not self.left.wait(pause):
-                pause = self._look_after()
+            while not self.leaving.wait(pause):
+                pause = self._check()
         except (OSError, OutlastError) as error:  # the home is gone, for one
             self._tell(f"the stack is not started again if it ends: {error}")
 
-    def _look_after(self) -> float:
+    def _check(self) -> float:
         """
         Start a stack if nobody runs one; returns how long to leave it alone.
         """
-        if self.starts or look(self.home).owned:
-            return KEEP_S
+        if self.starts or read_stack(self.home).owned:
+            return RESTART_STACK_S
         failed = self._failed
         again = "the stack is gone: starting a server and workers again …"
-        self._tell(self._why() if failed else again)
+        self._tell(self._failure_text() if failed else again)
         self.started = _start(self.home)
-        return KEEP_CAP_S if failed else KEEP_S
+        return MAX_RESTART_STACK_S if failed else RESTART_STACK_S
 
-    def _why(self) -> str:
-        log = self.home / LOG
+    def _failure_text(self) -> str:
+        log = self.home / STACK_LOG
         told = log.read_text(errors="replace").strip().splitlines()
         last = told[-1].removeprefix("error: ") if told else "it said nothing"
-        return f"the embedded stack did not start: {last} ({logs(self.home)})"
+        return f"the embedded stack did not start: {last} ({logs_text(self.home)})"
 
 
 def _start(home: Path) -> subprocess.Popen[bytes]:
-    command = [*module("outlast"), "dev", "--until-unused"]
-    log_file = open_private(home / LOG, os.O_WRONLY | os.O_TRUNC)
+    command = [*module_command("outlast"), "dev", "--until-unused"]
+    log_file = open_private(home / STACK_LOG, os.O_WRONLY | os.O_TRUNC)
     with os.fdopen(log_file, "wb") as log:
         return subprocess.Popen(
             command,
-            env=environment(),
+            env=child_environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -231,17 +233,17 @@ def _await_end(started: subprocess.Popen[bytes], home: Path, limit_s: float) -> 
     """
     deadline = time.monotonic() + limit_s
     while started.poll() is None and time.monotonic() < deadline:
-        if _others_use(home):
+        if _has_other_users(home):
             return
-        time.sleep(LOOK_S)
+        time.sleep(READY_CHECK_S)
 
 
-def _others_use(home: Path) -> bool:
+def _has_other_users(home: Path) -> bool:
     """
     Say whether users are left: then the lock can be shared, but not had alone.
     """
     for how, told in ((fcntl.LOCK_EX, False), (fcntl.LOCK_SH, True)):
-        found = lock(home / USERS, how | fcntl.LOCK_NB)
+        found = lock(home / USERS_LOCK, how | fcntl.LOCK_NB)
         if found is not None:
             os.close(found)
             return told

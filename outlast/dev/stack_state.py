@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outlast.dev.locks import STACK, lock
+from outlast.dev.locks import STACK_LOCK, lock
 
-READY = "stack.json"  # the ready line of the stack
-LOG = "stack.log"  # of a stack that was started for a user
+READY_FILE = "stack.json"  # the ready line of the stack
+STACK_LOG = "stack.log"  # of a stack that was started for a user
 SERVER_LOG = "server.log"
 
 READY_LIMIT_S = 60.0
-STOP_LIMIT_S = 15.0
+STACK_STOP_S = 15.0
 
 
 @dataclass(frozen=True)
-class Found:
+class StackState:
     """
     Whether a process owns the stack of a home, and the stack's ready line. An owner
     without one is about to be ready, or about to end.
@@ -30,36 +30,36 @@ class Found:
     ready: dict[str, Any] | None = None
 
 
-def look(home: Path) -> Found:
+def read_stack(home: Path) -> StackState:
     """
     Look what runs on *home*.
     """
-    if not (home / STACK).exists():
-        return Found(False)
+    if not (home / STACK_LOCK).exists():
+        return StackState(False)
     # Shared: two who look at once must not take each other for an owner.
-    free = lock(home / STACK, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    free = lock(home / STACK_LOCK, fcntl.LOCK_SH | fcntl.LOCK_NB)
     if free is not None:
         os.close(free)
-        return Found(False)
+        return StackState(False)
     try:
-        return Found(True, json.loads((home / READY).read_text()))
+        return StackState(True, json.loads((home / READY_FILE).read_text()))
     except (OSError, ValueError):
-        return Found(True)
+        return StackState(True)
 
 
-def slow(home: Path) -> str:
+def slow_start_text(home: Path) -> str:
     """
     Say that the stack on *home* does not become ready, and what to do.
     """
     return (
         f"the stack on {home} is neither ready nor gone after {READY_LIMIT_S:g} s: "
-        f"{logs(home)}; end its `dev`, then start it again"
+        f"{logs_text(home)}; end its `dev`, then start it again"
     )
 
 
-def logs(home: Path) -> str:
+def logs_text(home: Path) -> str:
     """
     Say where the logs of the stack on *home* are.
     """
-    named = [home / LOG, home / SERVER_LOG]
+    named = [home / STACK_LOG, home / SERVER_LOG]
     return "see " + " and ".join(str(each) for each in named if each.exists())

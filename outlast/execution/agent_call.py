@@ -18,22 +18,22 @@ from collections.abc import Callable
 from typing import Any
 
 from outlast.agents.context import Context
-from outlast.agents.pending_calls import is_returned, returned
+from outlast.agents.pending_calls import await_returned, is_returned
 from outlast.agents.registry import Agent
-from outlast.contracts.errors import HeldError, StaleAttemptError, TaskError
-from outlast.contracts.policies import END_GRACE_S
-from outlast.execution.eager import Starter
-from outlast.execution.exceptions import call_plainly, failure_of, words_of
-from outlast.execution.in_flight import Hand
+from outlast.contracts.errors import RunSuspendedError, StaleAttemptError, TaskError
+from outlast.contracts.policies import CANCEL_GRACE_S
+from outlast.execution.eager import EagerStarter
+from outlast.execution.exceptions import call_converting_exits, failure_of, message_of
+from outlast.execution.in_flight import InFlightSlot
 from outlast.execution.threads import in_thread
-from outlast.execution.waits import nowhere, waits_at
+from outlast.execution.waits import no_place, waits_at
 
 # After a signal an agent usually ends by itself, which needs no cancellation of what
 # it cleans up; what it asks a person for meanwhile is asked with the rest.
-LINGER_S = 0.05
+AGENT_LINGER_S = 0.05
 
 
-class Playing:
+class AgentCall:
     """
     A call of *agent* under way, with what its *ctx* allows it.
 
@@ -57,15 +57,15 @@ class Playing:
         self,
         agent: Agent,
         ctx: Context,
-        starter: Starter,
-        hand: Hand,
-        left: set["Playing"],
+        starter: EagerStarter,
+        hand: InFlightSlot,
+        left: set["AgentCall"],
     ) -> None:
         self._agent = agent
         self._ctx = ctx
         self._starter = starter
-        self._hand = hand
-        self._left = left
+        self._in_flight = hand
+        self._leaked_calls = left
 
     async def result(self, read: Callable[[Agent], Any]) -> Any:
         """
@@ -79,32 +79,32 @@ class Playing:
         gate, call = self._ctx.gate, self._call(read)
         loop = asyncio.get_running_loop()
         self._ctx.run_on(loop)
-        gate.watch(loop, self._look)
+        gate.watch(loop, self._check)
         self._ctx.waits_at = lambda: waits_at(call, self._thread)
         self._task = self._starter.start(call, self._ctx.name_logs)
         cancelled = False
         if not (self._ended and gate.idle):
             try:
-                await self._until_over()
+                await self._wait_until_over()
             except asyncio.CancelledError:
                 cancelled = True
         by_itself = self._ended
         if cancelled or not (by_itself and gate.idle):
             cancelled |= await self._end()
         if not self._leaked:
-            self._let_go()
+            self._stop_lingering()
         if gate.signal is not None:
             raise gate.signal
         if cancelled and not by_itself:
             raise asyncio.CancelledError
         if self._error is not None:
-            failure = _own(failure_of(self._error))
+            failure = _as_exception(failure_of(self._error))
             raise failure from failure.__cause__
         return self._value
 
-    async def _until_over(self) -> None:
+    async def _wait_until_over(self) -> None:
         self._over = asyncio.get_running_loop().create_future()
-        self._look()
+        self._check()
         await self._over
 
     async def _call(self, read: Callable[[Agent], Any]) -> None:
@@ -114,35 +114,35 @@ class Playing:
         """
         try:
             if not self._ctx.is_permitted:
-                await self._ctx.permitted()
+                await self._ctx.wait_until_permitted()
             if self._ctx.cancelled:  # over while it was held: it must not begin
                 raise asyncio.CancelledError
             given = read(self._agent)
             if self._agent.is_async:
-                value = await self._agent.play(given, self._ctx)
+                value = await self._agent.func(given, self._ctx)
             else:
                 self._threaded = True
-                value = await in_thread(self._call_plainly, given)
-            if not is_returned(value, self._ctx.promises):
-                value = await returned(value, self._ctx.promises)
+                value = await in_thread(self._call_in_thread, given)
+            if not is_returned(value, self._ctx.pending_calls):
+                value = await await_returned(value, self._ctx.pending_calls)
             self._value = value
         except BaseException as error:
             self._error = error
-        self._done()
+        self._on_done()
 
-    def _call_plainly(self, given: Any) -> Any:
+    def _call_in_thread(self, given: Any) -> Any:
         self._thread = threading.get_ident()
         if self._ctx.cancelled:
             return None
-        return call_plainly(self._agent.play, given, self._ctx)
+        return call_converting_exits(self._agent.func, given, self._ctx)
 
-    def _done(self, _: object = None) -> None:
+    def _on_done(self, _: object = None) -> None:
         if not self._ended:
             self._ended = True
             self._ctx.gate.end("this attempt is over")
-            self._look()
+            self._check()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         """
         Say that it is over, if by now it is.
         """
@@ -150,8 +150,8 @@ class Playing:
         quiet = self._ended and gate.idle
         if self._leaked and quiet:
             self._leaked = False
-            self._left.discard(self)
-            self._hand.unleaked()
+            self._leaked_calls.discard(self)
+            self._in_flight.leak_ended()
         if self._over is None or self._over.done():
             return
         closed = gate.closed and not self._ending
@@ -159,14 +159,14 @@ class Playing:
             self._over.set_result(None)
         elif closed and self._lingering is None:
             loop = asyncio.get_running_loop()
-            self._lingering = loop.call_later(LINGER_S, self._close)
+            self._lingering = loop.call_later(AGENT_LINGER_S, self._close)
 
-    def _let_go(self) -> None:
+    def _stop_lingering(self) -> None:
         """
         Part from the context, so that both are freed without the garbage collector.
         """
         self._ctx.gate.unwatch()
-        self._ctx.waits_at = nowhere
+        self._ctx.waits_at = no_place
 
     def _close(self) -> None:
         """
@@ -188,18 +188,18 @@ class Playing:
         stays = self._threaded and not self._agent.is_async
         if self._task is not None and not stays:
             self._task.cancel()
-        cancelled = await self._quiet_within(END_GRACE_S)
+        cancelled = await self._ended_within(CANCEL_GRACE_S)
         if not (self._ended and self._ctx.gate.idle):
             self._leaked = True
-            self._left.add(self)
-            self._hand.leaked()
+            self._leaked_calls.add(self)
+            self._in_flight.leak()
         return cancelled
 
-    async def _quiet_within(self, limit_s: float) -> bool:
+    async def _ended_within(self, limit_s: float) -> bool:
         loop = asyncio.get_running_loop()
         until, cancelled = loop.time() + limit_s, False
         self._over = loop.create_future()
-        self._look()
+        self._check()
         while not self._over.done() and (left_s := until - loop.time()) > 0:
             try:
                 await asyncio.wait([self._over], timeout=left_s)
@@ -208,15 +208,15 @@ class Playing:
         return cancelled
 
 
-def _own(failure: Exception) -> Exception:
+def _as_exception(failure: Exception) -> Exception:
     """
     Make *failure* one of this attempt, whose own context has refused nothing: what
     another one's was refused says nothing of who has the task.
     """
-    if not isinstance(failure, StaleAttemptError | HeldError):
+    if not isinstance(failure, StaleAttemptError | RunSuspendedError):
         return failure
     foreign = TaskError(
-        f"the agent used the context of another attempt: {words_of(failure)}. It may "
+        f"the agent used the context of another attempt: {message_of(failure)}. It may "
         "do nothing any more: use the one that this call was given"
     )
     foreign.__cause__ = failure

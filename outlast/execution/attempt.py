@@ -14,44 +14,44 @@ from typing import Any
 from pydantic import JsonValue
 from pydantic_core import from_json
 
-from outlast.agents.agent_check import asks_for_work, refuse_bad_work
+from outlast.agents.agent_check import requests_work, require_valid_follow_ups
 from outlast.agents.context import Context
-from outlast.agents.registry import Agent, loaded
+from outlast.agents.registry import Agent, registered_agents
 from outlast.contracts.batches import Batch
 from outlast.contracts.errors import GiveUp, StalledError
 from outlast.contracts.failures import Detector
 from outlast.contracts.ids import FanOutId
 from outlast.contracts.models import (
-    Answer,
-    Assignment,
-    Beat,
+    AttemptInput,
     Checkpoint,
     FanOut,
     FanOutRef,
+    Heartbeat,
+    ResultRef,
 )
-from outlast.contracts.policies import SHIPPED
-from outlast.contracts.sizes import NEEDS_TIMES
-from outlast.execution.agent_call import Playing
-from outlast.execution.eager import Starter
+from outlast.contracts.policies import DEFAULT_TIMING
+from outlast.contracts.sizes import NEEDS_FACTOR
+from outlast.execution.agent_call import AgentCall
+from outlast.execution.eager import EagerStarter
 from outlast.execution.floats import parsed
-from outlast.execution.in_flight import NOBODY, Hand, Hands
+from outlast.execution.in_flight import NULL_REGISTRY, InFlightRegistry, InFlightSlot
 from outlast.execution.off_loop import off_loop
-from outlast.execution.results import answer_of, encode_item, lean
-from outlast.execution.runs import in_order
-from outlast.execution.switch_interval import brisk
+from outlast.execution.results import encode_item, result_ref, without_stored_inputs
+from outlast.execution.runs import in_run_order
+from outlast.execution.switch_interval import short_switch_interval
 from outlast.ledger.attempt_order import AttemptOrder
 from outlast.ledger.fence import Claim
-from outlast.ledger.items import identified
+from outlast.ledger.items import with_digests
 from outlast.ledger.ledger import Ledger
 from outlast.ledger.payloads import putting
 from outlast.telemetry import semconv
 from outlast.telemetry.counters import FAILED_BEFORE, recovered
 from outlast.telemetry.log_context import log_as
-from outlast.telemetry.spans import Attributes, about, describe, span
+from outlast.telemetry.spans import Attributes, attempt_attributes, describe, span
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerContext:
     """
     Where attempts run: the books, the pulse, and who is told what is in hand.
 
@@ -60,12 +60,12 @@ class Place:
     """
 
     ledger: Ledger
-    beat_s: float = SHIPPED.beat_s
-    hands: Hands = NOBODY
+    heartbeat_s: float = DEFAULT_TIMING.heartbeat_s
+    in_flight: InFlightRegistry = NULL_REGISTRY
     drain_s: float = 0.0
-    left: set[Playing] = field(default_factory=set)
+    leaked: set[AgentCall] = field(default_factory=set)
 
-    def own(self, store: str) -> None:
+    def require_same_store(self, store: str) -> None:
         """
         Make sure that the books with the id *store* are ours: played into others,
         effects could happen twice.
@@ -88,91 +88,94 @@ class Attempt:
     def __init__(
         self,
         agent: Agent,
-        assignment: Assignment,
+        attempt_input: AttemptInput,
         fence: int | AttemptOrder,
-        place: Place,
-        beat: Callable[[Beat], None] = lambda _: None,
+        worker: WorkerContext,
+        beat: Callable[[Heartbeat], None] = lambda _: None,
     ) -> None:
         self.agent = agent
-        self.assignment = assignment
+        self.input = attempt_input
         self.fence = fence
-        self.place = place
+        self.worker = worker
         self.claim: Claim | None = None
         self.checkpoint = Checkpoint()
-        self.hand: Hand = NOBODY
+        self.in_flight: InFlightSlot = NULL_REGISTRY
         self.retried = False  # by the server: the attempt before it has raised
         self._send = beat
         self._ctx: Context | None = None  # while the agent is at work
 
-    async def run(self, carried: list[Checkpoint]) -> Answer:
+    async def run(self, carried: list[Checkpoint]) -> ResultRef:
         """
         Do the task, going on from the newest of the *carried* and saved checkpoints.
 
         :raises StaleAttemptError: when a later attempt has the task.
         :raises TaskError: what the agent said, or that it stalled.
         """
-        self.place.own(self.assignment.store)
+        self.worker.require_same_store(self.input.store)
         known = max(carried, key=lambda each: each.seq, default=self.checkpoint)
         # From before the first line to the recorded result: a store that is away at
         # either end must not make the attempt look lost.
-        pulse = asyncio.ensure_future(self._pulse(Beat(checkpoint=known)))
+        heartbeats = asyncio.ensure_future(
+            self._heartbeat_loop(Heartbeat(checkpoint=known))
+        )
         try:
             return await self._run(carried)
         finally:
-            pulse.cancel()
+            heartbeats.cancel()
 
-    async def _run(self, carried: list[Checkpoint]) -> Answer:
-        ledger, store = self.place.ledger, self.place.ledger.store
-        with brisk():
-            begun = await in_order(
+    async def _run(self, carried: list[Checkpoint]) -> ResultRef:
+        ledger, store = self.worker.ledger, self.worker.ledger.store
+        with short_switch_interval():
+            start = await in_run_order(
                 ledger,
                 self.fence,
-                self.assignment.mission,
-                lambda: ledger.begin(
-                    self.assignment, self.agent.role, self.fence, carried
-                ),
+                self.input.mission,
+                lambda: ledger.begin(self.input, self.agent.role, self.fence, carried),
             )
-        self.claim, self.checkpoint = begun.claim, begun.checkpoint
-        log_as(begun.claim)
-        told = self._tell_begun(begun.claim)
-        if begun.answer is not None:
-            return begun.answer
+        self.claim, self.checkpoint = start.claim, start.checkpoint
+        log_as(start.claim)
+        told = self._record_start(start.claim)
+        if start.answer is not None:
+            return start.answer
         if self.checkpoint.seq:
-            self.hand.save(self.checkpoint.model_dump_json().encode())
+            self.in_flight.save(self.checkpoint.model_dump_json().encode())
         try:
             with span(f"{semconv.INVOKE_AGENT} {self.agent.role}", told):
-                value = await self._play()
-            if asks_for_work(value):
-                await store.run(refuse_bad_work, value, loaded())
+                value = await self._run_agent()
+            if requests_work(value):
+                await store.run(require_valid_follow_ups, value, registered_agents())
             if isinstance(value, FanOut):
-                return await store.run(self._spread, value)
-            answer, result = await off_loop(self._answer, value)
-            answer, inputs = lean(answer, self.assignment, store.largest)
-            keep = putting(self.assignment.mission, inputs)
+                return await store.run(self._store_fan_out, value)
+            answer, result = await off_loop(self._encode_result, value)
+            answer, inputs = without_stored_inputs(answer, self.input, store.largest)
+            keep = putting(self.input.mission, inputs)
             await store.run(ledger.record_text, self.claim, answer, result, keep)
         finally:
             if self.checkpoint.blob is not None:
                 store.shrink_soon()
         return answer
 
-    def _tell_begun(self, claim: Claim) -> Attributes:
+    def _record_start(self, claim: Claim) -> Attributes:
         """
         Tell whose attempt this is and what it goes on after; returns what is to be
         told of its agent's call.
         """
-        whose = about(claim, self.agent.role, self.checkpoint.seq)
-        asked = self.assignment
+        whose = attempt_attributes(claim, self.agent.role, self.checkpoint.seq)
+        asked = self.input
         detected_by = Detector.FAILURE if self.retried else asked.detected_by
-        if detected_by and claim.after_s is not None:
+        if detected_by and claim.recovery_s is not None:
             failure = FAILED_BEFORE if self.retried else asked.previous_failure
-            recovered(detected_by, claim.after_s)
+            recovered(detected_by, claim.recovery_s)
             whose["outlast.detected_by"] = detected_by
             whose["outlast.previous_failure"] = failure or ""
-            whose["outlast.after_s"] = claim.after_s
+            whose["outlast.recovery_s"] = claim.recovery_s
         describe(whose)
-        return {**whose, **semconv.invoking(self.agent.role, self.agent.version)}
+        return {
+            **whose,
+            **semconv.invoke_attributes(self.agent.role, self.agent.version),
+        }
 
-    def _spread(self, spread: FanOut) -> Answer:
+    def _store_fan_out(self, spread: FanOut) -> ResultRef:
         """
         Record the fan-out, with its items where the pool finds them.
 
@@ -180,95 +183,97 @@ class Attempt:
         :raises StaleAttemptError: when a later attempt has the task.
         """
         assert self.claim is not None
-        approval = self.assignment.task.approval
+        approval = self.input.task.approval
         if approval is not None and approval.before == "effect":
             raise GiveUp("a task whose effects a person must approve may not spread")
-        task = self.assignment.task.id
-        name = str(FanOutId(self.assignment.mission, task, self.assignment.round))
-        largest = self.place.ledger.store.largest
-        rows = identified((encode_item(each, largest), None) for each in spread.items)
-        scope = self.claim.logical.within(task, self.assignment.round)
+        task = self.input.task.id
+        name = str(FanOutId(self.input.mission, task, self.input.round))
+        largest = self.worker.ledger.store.largest
+        rows = with_digests((encode_item(each, largest), None) for each in spread.items)
+        scope = self.claim.logical.within(task, self.input.round)
         batch = Batch(id=name, role=spread.role, tenant=self.claim.tenant, scope=scope)
         made = FanOutRef(batch=name, role=spread.role, items=len(rows))
-        answer, result = self._answer(False, made)
-        answer = answer.model_copy(update={"spread": made})
-        self.place.ledger.record_spread(self.claim, answer, result, batch, rows)
+        answer, result = self._encode_result(False, made)
+        answer = answer.model_copy(update={"fan_out": made})
+        self.worker.ledger.record_fan_out(self.claim, answer, result, batch, rows)
         return answer
 
-    async def _play(self) -> Any:
+    async def _run_agent(self) -> Any:
         assert self.claim is not None
-        ledger, assignment = self.place.ledger, self.assignment
+        ledger, assignment = self.worker.ledger, self.input
         ctx = Context(self.agent, self.claim, ledger, self.checkpoint, assignment)
-        ctx.tell(self.hand)
+        ctx.set_in_flight(self.in_flight)
         self._ctx = ctx
-        starter = Starter()
+        starter = EagerStarter()
         try:
-            needed, given = await self._needed(), await self._given()
-            playing = Playing(self.agent, ctx, starter, self.hand, self.place.left)
+            needed, given = await self._read_needs(), await self._read_input()
+            playing = AgentCall(
+                self.agent, ctx, starter, self.in_flight, self.worker.leaked
+            )
             return await playing.result(lambda agent: agent.read(given, needed))
         finally:
             self._ctx = None
             starter.close()
-            self.checkpoint = ctx.beat.checkpoint
+            self.checkpoint = ctx.heartbeat.checkpoint
             ctx.close()
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """
         Send a sign of life with what was saved last.
         """
-        self._send(Beat(checkpoint=self.checkpoint))
+        self._send(Heartbeat(checkpoint=self.checkpoint))
 
-    async def _pulse(self, known: Beat) -> None:
+    async def _heartbeat_loop(self, last: Heartbeat) -> None:
         """
         Beat while the event loop lives; end the agent when it makes no progress.
 
         :param known: what is sent until the attempt knows where it goes on.
         """
-        stall_s = self.assignment.policy.stall_s
+        stall_s = self.input.policy.stall_s
         while True:
             ctx = self._ctx
-            own = Beat(checkpoint=self.checkpoint) if self.claim else known
-            self._send(ctx.beat if ctx else own)
-            if ctx and self.place.ledger.store.calls.waits:
+            own = Heartbeat(checkpoint=self.checkpoint) if self.claim else last
+            self._send(ctx.heartbeat if ctx else own)
+            if ctx and self.worker.ledger.store.calls.is_waiting:
                 ctx.progressed_at = time.monotonic()
             if ctx and time.monotonic() - ctx.progressed_at > stall_s:
                 stalled = StalledError.after(stall_s, ctx.waits_at())
                 ctx.gate.end_by(stalled, at_once=True)
-            await asyncio.sleep(self.place.beat_s)
+            await asyncio.sleep(self.worker.heartbeat_s)
 
-    def _answer(self, quickly: bool, value: Any) -> tuple[Answer, str]:
+    def _encode_result(self, quickly: bool, value: Any) -> tuple[ResultRef, str]:
         """
         Part what an agent has returned: what travels, and the result as JSON.
         """
         assert self.claim is not None
-        largest = self.place.ledger.store.largest
+        largest = self.worker.ledger.store.largest
         codec = self.agent.codec
-        return answer_of(quickly, value, self.claim.attempt, codec, largest)
+        return result_ref(quickly, value, self.claim.attempt, codec, largest)
 
-    async def _given(self) -> dict[str, JsonValue]:
+    async def _read_input(self) -> dict[str, JsonValue]:
         """
         Fetch the task's input where it was too large to travel.
         """
-        task, ledger = self.assignment.task, self.place.ledger
+        task, ledger = self.input.task, self.worker.ledger
         if task.stored is None:
             return task.input
-        body = await ledger.store.run(ledger.kept, task.stored)
+        body = await ledger.store.run(ledger.load_stored, task.stored)
         if body is None:
             raise GiveUp("its input is not in the store any more")
         given: dict[str, JsonValue] = from_json(body)
         return given
 
-    async def _needed(self) -> dict[str, JsonValue]:
+    async def _read_needs(self) -> dict[str, JsonValue]:
         """
         Fetch the results of the tasks that this one needs, by task id.
 
         :raises GiveUp: when one is not there, or all of them are more than one attempt
             may be given.
         """
-        ledger, store = self.place.ledger, self.place.ledger.store
-        mission, needs = self.assignment.mission, self.assignment.needs
+        ledger, store = self.worker.ledger, self.worker.ledger.store
+        mission, needs = self.input.mission, self.input.needs
         size = await store.run(_size_of, ledger, mission, needs) if needs else 0
-        if size > (most := NEEDS_TIMES * store.largest):
+        if size > (most := NEEDS_FACTOR * store.largest):
             raise GiveUp(
                 f"the {len(needs)} results that it needs have {size} bytes together, "
                 f"over the cap of {most} (see OUTLAST_LARGEST_MB): have tasks between "

@@ -14,45 +14,53 @@ from outlast.contracts.child_missions import MISSION_ROLE
 from outlast.contracts.errors import BadInputError, StaleAttemptError
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
-from outlast.contracts.models import Answer, Assignment, Mission, Opening, filled_in
+from outlast.contracts.models import (
+    AttemptInput,
+    Mission,
+    Opening,
+    ResultRef,
+    filled_in,
+)
 from outlast.contracts.reports import Report, Status
-from outlast.contracts.text import SUMMARY_CHARS, digest, shorten
-from outlast.execution.child_ends import tell_parent
+from outlast.contracts.text import SUMMARY_CHARS, one_line, sha256_hex
+from outlast.execution.child_ends import signal_parent
 from outlast.execution.current_run import order_of
-from outlast.execution.runs import in_order
+from outlast.execution.runs import in_run_order
 from outlast.ledger.attempt_order import dispatch_of
 from outlast.ledger.ledger import Ledger
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
 from outlast.telemetry.counters import DEAD_TASKS, PARKED, count
 
-COUNTED = {Status.PARKED: PARKED, Status.DEAD: DEAD_TASKS}
+COUNTED_ENDS = {Status.PARKED: PARKED, Status.DEAD: DEAD_TASKS}
 
 
-Fill = Callable[[Mission], Awaitable[Opening]]
+FillIn = Callable[[Mission], Awaitable[Opening]]
 
 
-def books_of(store: Store, fill: Fill) -> list[Callable[..., Coroutine[Any, Any, Any]]]:
+def bookkeeping_activities(
+    store: Store, fill: FillIn
+) -> list[Callable[..., Coroutine[Any, Any, Any]]]:
     """
     Make the activities that keep the missions' books in *store*.
 
     :param fill: finds what a mission lacks that Temporal alone has started.
     """
-    made = (reopen_mission, close_mission, record_report, find_answer)
-    return [open_mission(store, fill), *(make(store) for make in made)]
+    made = (record_mission_reopened, record_mission_closed, record_report, find_result)
+    return [record_mission_opened(store, fill), *(make(store) for make in made)]
 
 
-def open_mission(
-    store: Store, fill: Fill
+def record_mission_opened(
+    store: Store, fill: FillIn
 ) -> Callable[[Mission], Coroutine[Any, Any, Opening | None]]:
     """
     Make the activity that opens the record of a mission that lies within another one,
     or that Temporal alone has started.
     """
 
-    @activity.defn(name="open_mission")
+    @activity.defn(name="record_mission_opened")
     async def open_(mission: Mission) -> Opening | None:
-        books = Books(store)
+        books = MissionRecords(store)
         try:
             lacked = None if mission.store else await fill(mission)
             if lacked is not None:
@@ -70,13 +78,13 @@ def open_mission(
 
 def record_report(
     store: Store,
-) -> Callable[[Assignment, Report], Coroutine[Any, Any, None]]:
+) -> Callable[[AttemptInput, Report], Coroutine[Any, Any, None]]:
     """
     Make the activity that records a mission's report as the result of a task.
     """
 
     @activity.defn(name="record_report")
-    async def record(assignment: Assignment, report: Report) -> None:
+    async def record(assignment: AttemptInput, report: Report) -> None:
         ledger, order = Ledger(store), order_of(assignment.dispatch)
         result = {
             "mission": report.mission,
@@ -84,11 +92,11 @@ def record_report(
             "tasks": {each.id: each.status for each in report.tasks},
         }
         text = json.dumps(result)
-        answer = Answer(
-            digest=digest(text), attempt=1, summary=shorten(text, SUMMARY_CHARS)
+        answer = ResultRef(
+            digest=sha256_hex(text), attempt=1, summary=one_line(text, SUMMARY_CHARS)
         )
         try:
-            claim = await in_order(
+            claim = await in_run_order(
                 ledger,
                 order,
                 assignment.mission,
@@ -106,39 +114,39 @@ def record_report(
     return record
 
 
-def find_answer(
+def find_result(
     store: Store,
-) -> Callable[[str, str, int], Coroutine[Any, Any, Answer | None]]:
+) -> Callable[[str, str, int], Coroutine[Any, Any, ResultRef | None]]:
     """
     Make the activity that looks up what stands as the answer of a task's round.
     """
 
-    @activity.defn(name="find_answer")
-    async def find(mission: str, task: str, round_: int) -> Answer | None:
+    @activity.defn(name="find_result")
+    async def find(mission: str, task: str, round_: int) -> ResultRef | None:
         ledger = Ledger(store)
         return await store.run(ledger.answer, mission, task, round_)
 
     return find
 
 
-def close_mission(
+def record_mission_closed(
     store: Store,
 ) -> Callable[[Report, str, str], Coroutine[Any, Any, None]]:
     """
     Make the activity that closes missions in *store*.
     """
 
-    @activity.defn(name="close_mission")
+    @activity.defn(name="record_mission_closed")
     async def close(report: Report, parent: str, parent_run: str) -> None:
-        run, books = activity.info().workflow_run_id or "", Books(store)
+        run, books = activity.info().workflow_run_id or "", MissionRecords(store)
         if not await store.run(books.close, report, run) and await _is_current(run):
             # Closed by an earlier run: this one began by a reset.
             await store.run(books.close, report, run, again=True)
         if parent:
-            await tell_parent(parent, parent_run)
+            await signal_parent(parent, parent_run)
         for task in report.tasks:
-            if task.status in COUNTED:
-                count(COUNTED[task.status])
+            if task.status in COUNTED_ENDS:
+                count(COUNTED_ENDS[task.status])
 
     return close
 
@@ -151,13 +159,13 @@ async def _is_current(run: str) -> bool:
     return (await handle.describe()).run_id == run
 
 
-def reopen_mission(store: Store) -> Callable[[str], Coroutine[Any, Any, None]]:
+def record_mission_reopened(store: Store) -> Callable[[str], Coroutine[Any, Any, None]]:
     """
     Make the activity that notes in *store* that a mission goes on.
     """
 
-    @activity.defn(name="reopen_mission")
+    @activity.defn(name="record_mission_reopened")
     async def reopen(mission: str) -> None:
-        await store.run(Books(store).reopen, mission)
+        await store.run(MissionRecords(store).reopen, mission)
 
     return reopen

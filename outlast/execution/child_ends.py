@@ -12,18 +12,18 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.batches import BatchReport
 from outlast.contracts.reports import Report
-from outlast.ledger.batches import CANCELLED, OPEN, Batches
-from outlast.ledger.missions import Books
+from outlast.ledger.batches import CANCELLED, OPEN, BatchRecords
+from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
 
 T = TypeVar("T")
 
 
-def ends_in(store: Store) -> list[Callable[..., Coroutine[Any, Any, Any]]]:
+def child_end_activities(store: Store) -> list[Callable[..., Coroutine[Any, Any, Any]]]:
     """
     Make the activities that read how children have ended from their records in *store*.
     """
-    books, batches = Books(store), Batches(store)
+    books, batches = MissionRecords(store), BatchRecords(store)
 
     @activity.defn(name="find_report")
     async def find_report(mission: str, digest: str) -> Report | None:
@@ -50,7 +50,7 @@ def ends_in(store: Store) -> list[Callable[..., Coroutine[Any, Any, Any]]]:
     return [find_report, find_batch_report]
 
 
-async def tell_parent(parent: str, run: str) -> None:
+async def signal_parent(parent: str, run: str) -> None:
     """
     Signal the end of this activity's workflow, which is recorded by now, to the mission
     *parent*, unless it is in the *run* that has started us: the server tells that one.

@@ -13,12 +13,12 @@ so that one which ends late says nothing about how the service is by then.
 from collections.abc import Callable
 from enum import StrEnum
 
-from outlast.contracts.policies import TOLERANCE, Tolerance
+from outlast.contracts.policies import DEFAULT_BREAKER_POLICY, BreakerPolicy
 
 Clock = Callable[[], float]
 
 
-class State(StrEnum):
+class BreakerState(StrEnum):
     """
     How a breaker stands.
     """
@@ -28,13 +28,13 @@ class State(StrEnum):
     HALF_OPEN = "half_open"
 
 
-def _nobody(_: State) -> None:
+def _ignore_change(_: BreakerState) -> None:
     """
     Who hears of changes when nobody wants to.
     """
 
 
-class Breaker:
+class CircuitBreaker:
     """
     One service's breaker.
 
@@ -45,79 +45,80 @@ class Breaker:
     def __init__(
         self,
         clock: Clock,
-        turned: Callable[[State], None] = _nobody,
-        tolerance: Tolerance = TOLERANCE,
+        on_change: Callable[[BreakerState], None] = _ignore_change,
+        tolerance: BreakerPolicy = DEFAULT_BREAKER_POLICY,
     ) -> None:
-        self.state = State.CLOSED
+        self.state = BreakerState.CLOSED
         self._clock = clock
-        self._turned = turned
-        self._bears = tolerance
-        self._turn = 0
+        self._on_change = on_change
+        self._tolerates = tolerance
+        self._generation = 0
         self._failed_at: list[float] = []  # in a row
-        self._rest_s = tolerance.rest_s
+        self._open_s = tolerance.open_s
         self._opened_at = 0.0
         self._probe_at: float | None = None
 
-    def admit(self) -> int | None:
+    def try_acquire(self) -> int | None:
         """
-        Let a call go out, or not: its turn, to be given back to `ended`, or None.
+        Let a call go out, or not: its turn, to be given back to `record`, or None.
         """
         now = self._clock()
-        if self.state is State.OPEN and now - self._opened_at >= self._rest_s:
-            self._become(State.HALF_OPEN)
-        if self.state is State.CLOSED:
-            return self._turn
-        if self.state is State.OPEN or self._probes(now):
+        if self.state is BreakerState.OPEN and now - self._opened_at >= self._open_s:
+            self._change_state(BreakerState.HALF_OPEN)
+        if self.state is BreakerState.CLOSED:
+            return self._generation
+        if self.state is BreakerState.OPEN or self._admit_probe(now):
             return None
         self._probe_at = now
-        return self._turn
+        return self._generation
 
-    def ended(self, turn: int, succeeded: bool | None) -> None:
+    def record(self, generation: int, succeeded: bool | None) -> None:
         """
-        Hear how a call of *turn* ended; None where that says nothing of the service.
+        Hear how a call of *generation* ended; None where that says nothing of the
+        service.
         """
-        if turn != self._turn:
+        if generation != self._generation:
             return
-        if self.state is State.HALF_OPEN:
+        if self.state is BreakerState.HALF_OPEN:
             self._probe_at = None
         if succeeded is None:
             return
-        if self.state is State.HALF_OPEN:
-            self._probed(succeeded)
+        if self.state is BreakerState.HALF_OPEN:
+            self._record_probe(succeeded)
         elif succeeded:
             self._failed_at.clear()
         else:
             self._failed()
 
-    def _probes(self, now: float) -> bool:
+    def _admit_probe(self, now: float) -> bool:
         """
         Whether a probe is out; one that never returns is given up.
         """
         at = self._probe_at
-        return at is not None and now - at < self._bears.probe_s
+        return at is not None and now - at < self._tolerates.probe_s
 
-    def _probed(self, succeeded: bool) -> None:
+    def _record_probe(self, succeeded: bool) -> None:
         if succeeded:
-            self._rest_s = self._bears.rest_s
-            self._become(State.CLOSED)
+            self._open_s = self._tolerates.open_s
+            self._change_state(BreakerState.CLOSED)
         else:
-            self._rest_s = min(2 * self._rest_s, self._bears.rest_cap_s)
+            self._open_s = min(2 * self._open_s, self._tolerates.max_open_s)
             self._open()
 
     def _failed(self) -> None:
         now = self._clock()
-        since = now - self._bears.window_s
+        since = now - self._tolerates.window_s
         self._failed_at = [at for at in self._failed_at if at >= since] + [now]
-        if len(self._failed_at) >= self._bears.failures:
+        if len(self._failed_at) >= self._tolerates.failures:
             self._open()
 
     def _open(self) -> None:
         self._opened_at = self._clock()
         self._failed_at.clear()
-        self._become(State.OPEN)
+        self._change_state(BreakerState.OPEN)
 
-    def _become(self, state: State) -> None:
-        self._turn += 1
+    def _change_state(self, state: BreakerState) -> None:
+        self._generation += 1
         self._probe_at = None
         self.state = state
-        self._turned(state)
+        self._on_change(state)

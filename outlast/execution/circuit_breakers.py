@@ -16,15 +16,15 @@ from outlast.contracts.errors import (
     ServiceError,
     TryLater,
 )
-from outlast.execution.circuit_breaker import Breaker, State
-from outlast.telemetry.counters import breaker_turned
+from outlast.execution.circuit_breaker import BreakerState, CircuitBreaker
+from outlast.telemetry.counters import breaker_changed
 
-_breakers: dict[str, Breaker] = {}
+_breakers: dict[str, CircuitBreaker] = {}
 _lock = Lock()  # plain agents ask from their threads
 
 
 @contextmanager
-def guarded(service: str) -> Iterator[None]:
+def circuit(service: str) -> Iterator[None]:
     """
     Ask *service* within this context, if its breaker lets the call out.
 
@@ -35,7 +35,7 @@ def guarded(service: str) -> Iterator[None]:
     """
     with _lock:
         breaker = _breakers.setdefault(service, _make(service))
-        turn = breaker.admit()
+        turn = breaker.try_acquire()
     if turn is None:
         raise CircuitOpenError(f"{service} fails and is left alone for now")
     succeeded: bool | None = None
@@ -43,14 +43,14 @@ def guarded(service: str) -> Iterator[None]:
         yield
         succeeded = True
     except Exception as error:
-        succeeded = _says(error)
+        succeeded = _is_service_failure(error)
         raise
     finally:
         with _lock:
-            breaker.ended(turn, succeeded)
+            breaker.record(turn, succeeded)
 
 
-def forget() -> None:
+def forget_breakers() -> None:
     """
     Begin anew, as a process does.
     """
@@ -58,7 +58,7 @@ def forget() -> None:
         _breakers.clear()
 
 
-def _says(error: Exception) -> bool | None:
+def _is_service_failure(error: Exception) -> bool | None:
     """
     What *error* says of the service.
     """
@@ -66,8 +66,8 @@ def _says(error: Exception) -> bool | None:
     return None if own and not isinstance(error, TryLater | ServiceError) else False
 
 
-def _make(service: str) -> Breaker:
-    def turned(state: State) -> None:
-        breaker_turned(service, state)
+def _make(service: str) -> CircuitBreaker:
+    def turned(state: BreakerState) -> None:
+        breaker_changed(service, state)
 
-    return Breaker(time.monotonic, turned)
+    return CircuitBreaker(time.monotonic, turned)

@@ -29,52 +29,84 @@ Flags = dict[str, Any]
 
 # Tried in this order: progress is for its own type only, a result also for those who
 # read it as plain JSON and want its computed fields.
-PROGRESS: tuple[Flags, ...] = (
+PROGRESS_FLAGS: tuple[Flags, ...] = (
     {"round_trip": True},
     {"round_trip": True, "serialize_as_any": True},
 )
-RESULT: tuple[Flags, ...] = ({}, {"serialize_as_any": True}, *PROGRESS)
+RESULT_FLAGS: tuple[Flags, ...] = ({}, {"serialize_as_any": True}, *PROGRESS_FLAGS)
 
 # A value of a type whose values differ is read back each time while that costs little,
 # and a larger one when it has doubled.
-LOOKED_BYTES = 3 * 1024
+MAX_CHECKED_BYTES = 3 * 1024
 # A larger value may have millions of parts: to look at all of them is not quickly done.
-QUICK_BYTES = 512 * 1024
+MAX_QUICK_CHECK_BYTES = 512 * 1024
 
 _TEXT = frozenset({str})
-_PLAIN = frozenset({str, int, bool, type(None)})
-_BARE: tuple[Any, ...] = (dict, list, Any, object)
+_PLAIN_TYPES = frozenset({str, int, bool, type(None)})
+_UNTYPED: tuple[Any, ...] = (dict, list, Any, object)
 _CONFIG = ConfigDict(ser_json_inf_nan="constants")
 # Bytes of progress are read by the type that wrote them, a result's by others too.
 _PROGRESS_CONFIG = ConfigDict(
     ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants"
 )
-_CONSTANTS = (b"NaN", b"Infinity")
+_FLOAT_CONSTANTS = (b"NaN", b"Infinity")
 _TAG = f'"{TAG}"'.encode()
 # Parts of a type that decide by the value what is written or read.
-_VARYING = {"any", "union", "is-instance", "is-subclass", "callable"}
+_VARYING_SCHEMAS = {"any", "union", "is-instance", "is-subclass", "callable"}
 # Parts of a type within which there is no float of its own.
-_EVEN = {"model", "model-fields", "model-field", "dataclass", "dataclass-args"}
-_EVEN |= {"dataclass-field", "typed-dict", "typed-dict-field", "default", "nullable"}
-_EVEN |= {"definitions", "definition-ref", "list", "dict", "tuple", "set", "frozenset"}
-_EVEN |= {"tagged-union", "union", "str", "int", "bool", "none", "literal", "enum"}
-_EVEN |= {"datetime", "date", "time", "timedelta", "uuid", "url", "bytes", "decimal"}
+_FIXED_SCHEMAS = {"model", "model-fields", "model-field", "dataclass", "dataclass-args"}
+_FIXED_SCHEMAS |= {
+    "dataclass-field",
+    "typed-dict",
+    "typed-dict-field",
+    "default",
+    "nullable",
+}
+_FIXED_SCHEMAS |= {
+    "definitions",
+    "definition-ref",
+    "list",
+    "dict",
+    "tuple",
+    "set",
+    "frozenset",
+}
+_FIXED_SCHEMAS |= {
+    "tagged-union",
+    "union",
+    "str",
+    "int",
+    "bool",
+    "none",
+    "literal",
+    "enum",
+}
+_FIXED_SCHEMAS |= {
+    "datetime",
+    "date",
+    "time",
+    "timedelta",
+    "uuid",
+    "url",
+    "bytes",
+    "decimal",
+}
 
 
-class LongLookError(Exception):
+class SlowCheckError(Exception):
     """
     To look at all that was given takes long, and was to be done quickly.
     """
 
 
-class LossError(Exception):
+class LossyEncodingError(Exception):
     """
     What was given would not come back; the message says which field, and why.
     """
 
 
 @dataclass
-class Way:
+class Encoder:
     """
     How values of one type are written, and what was seen of them.
     """
@@ -85,27 +117,27 @@ class Way:
     bare: bool  # it says nothing of what is in it
     flags: Flags | None = None
     seen: set[type] = field(default_factory=set)
-    looked_bytes: int = 0
+    checked_bytes: int = 0
 
     def dump(self, value: Any, flags: Flags, quickly: bool) -> tuple[bytes, bool]:
         """
         Write *value*, with tags for inf and nan; says too whether it is nothing but
         what JSON itself can say.
 
-        :raises LongLookError: when that takes long and should be done *quickly*.
+        :raises SlowCheckError: when that takes long and should be done *quickly*.
         """
         # As TypeAdapter.dump_json, which takes as long to pass its arguments on.
         body = self.adapter.serializer.to_json(
             value, by_alias=False, warnings=False, **flags
         )
-        if quickly and len(body) > QUICK_BYTES:
-            raise LongLookError
+        if quickly and len(body) > MAX_QUICK_CHECK_BYTES:
+            raise SlowCheckError
         native = self.bare and _is_native(value)
         # To search a large text costs as much as to write it: only where it may be.
         if self.may_be_odd and not native:
             if b"null" in body and self._may_hide(value, flags):
                 return _written(self._tree(value, flags)), native
-            if any(name in body for name in _CONSTANTS):
+            if any(name in body for name in _FLOAT_CONSTANTS):
                 return _written(json.loads(body)), native
         if b"$" in body and _TAG in body:
             body = _written(json.loads(body))
@@ -118,13 +150,15 @@ class Way:
         text = with_constants(body)
         return self.adapter.validate_json(text, by_alias=False, by_name=True)
 
-    def must_look(self, value: Any, size: int) -> bool:
+    def must_check(self, value: Any, size: int) -> bool:
         """
         Say whether the value is to be read back before it is kept.
         """
         if self.bare or type(value) not in self.seen:
             return True
-        return self.varies and (size <= LOOKED_BYTES or size > 2 * self.looked_bytes)
+        return self.varies and (
+            size <= MAX_CHECKED_BYTES or size > 2 * self.checked_bytes
+        )
 
     def _may_hide(self, value: Any, flags: Flags) -> bool:
         """
@@ -148,24 +182,24 @@ class Codec:
     """
 
     def __init__(self) -> None:
-        self._ways: dict[Any, Way] = {}
+        self._encoders: dict[Any, Encoder] = {}
 
     def progress(self, value: Any, kind: Any = None, *, quickly: bool = False) -> bytes:
         """
         Write progress that will be read back as a *kind*, or, where that is not known,
         as what it is.
 
-        :raises LossError: when it would not come back as it is.
+        :raises LossyEncodingError: when it would not come back as it is.
         """
-        return self._kept(value, kind, PROGRESS, quickly)
+        return self._encode(value, kind, PROGRESS_FLAGS, quickly)
 
     def result(self, value: Any, *, quickly: bool = False) -> bytes:
         """
         Write a result.
 
-        :raises LossError: when a task that needs it could not get it as it is.
+        :raises LossyEncodingError: when a task that needs it could not get it as it is.
         """
-        return self._kept(value, None, RESULT, quickly)
+        return self._encode(value, None, RESULT_FLAGS, quickly)
 
     def read(self, kind: type[T], body: bytes) -> T:
         """
@@ -173,26 +207,26 @@ class Codec:
 
         :raises ValidationError: when it is no *kind*.
         """
-        read: T = self._way(kind, PROGRESS).read(body)
+        read: T = self._encoder(kind, PROGRESS_FLAGS).read(body)
         return read
 
-    def _kept(
+    def _encode(
         self, value: Any, kind: Any, ways: tuple[Flags, ...], quickly: bool = False
     ) -> bytes:
         asked = type(value) if kind is None else kind
         try:
-            way = self._way(asked, ways)
+            way = self._encoder(asked, ways)
             if way.flags is not None:
                 body, native = way.dump(value, way.flags, quickly)
-                if native or not way.must_look(value, len(body)):
+                if native or not way.must_check(value, len(body)):
                     return body
             return self._first_whole(way, value, kind, ways, quickly)
         except (ValueError, TypeError, RecursionError, PydanticUserError) as error:
-            raise LossError(_unwritable(value, error)) from None
+            raise LossyEncodingError(_unwritable(value, error)) from None
 
     def _first_whole(
         self,
-        way: Way,
+        way: Encoder,
         value: Any,
         kind: Any,
         ways: tuple[Flags, ...],
@@ -201,23 +235,23 @@ class Codec:
         """
         Write *value* in the first of *ways* in which all of it comes back.
         """
-        loss: LossError | None = None
+        loss: LossyEncodingError | None = None
         for flags in ways:
             body, _ = way.dump(value, flags, quickly)
             try:
-                self._look(way, value, kind, body, ways)
-            except LossError as error:
+                self._check(way, value, kind, body, ways)
+            except LossyEncodingError as error:
                 loss = loss or error
                 continue
             way.flags = flags
             way.seen.add(type(value))
-            way.looked_bytes = max(way.looked_bytes, len(body))
+            way.checked_bytes = max(way.checked_bytes, len(body))
             return body
-        raise loss or LossError("nothing can write it")
+        raise loss or LossyEncodingError("nothing can write it")
 
-    def _look(
+    def _check(
         self,
-        way: Way,
+        way: Encoder,
         value: Any,
         kind: Any,
         body: bytes,
@@ -226,21 +260,21 @@ class Codec:
         """
         Make sure that *value* comes back from *body*.
         """
-        if _is_native(value) and kind in (None, *_BARE):
+        if _is_native(value) and kind in (None, *_UNTYPED):
             return
         if kind is None and isinstance(value, dict | list | tuple | set | frozenset):
-            self._look_inside(value, "", ways)
+            self._check_inside(value, "", ways)
             return
         try:
             back = way.read(body)
         except ValidationError as error:
-            raise LossError(_unreadable(value, error)) from None
+            raise LossyEncodingError(_unreadable(value, error)) from None
         found = difference(value, back)
         if found is None or self._means_the_same(way, value, kind, back):
             return
-        raise LossError(_lost(value, found))
+        raise LossyEncodingError(_lost(value, found))
 
-    def _means_the_same(self, way: Way, value: Any, kind: Any, back: Any) -> bool:
+    def _means_the_same(self, way: Encoder, value: Any, kind: Any, back: Any) -> bool:
         """
         Say whether what comes back is *value* as a *kind*: a tuple, for one, that is
         resumed as a list. What is no *kind* must come back as what it is itself.
@@ -253,53 +287,53 @@ class Codec:
             return self.progress(value) is not None
         return difference(meant, back) is None
 
-    def _look_inside(self, value: Any, path: str, ways: tuple[Flags, ...]) -> None:
+    def _check_inside(self, value: Any, path: str, ways: tuple[Flags, ...]) -> None:
         """
         Make sure that whoever says the type of what *value* holds gets it back.
         """
         if isinstance(value, dict):
             for key in value:
                 if not isinstance(key, str):
-                    raise LossError(_key(path, key))
+                    raise LossyEncodingError(_key(path, key))
         if isinstance(value, set | frozenset):
             inside: list[Any] = list(enumerate(value))
         else:
             inside = list(children(value))
         for name, each in inside:
             here = f"{path}.{name}" if path else str(name)
-            if type(each) in _PLAIN or type(each) is float:
+            if type(each) in _PLAIN_TYPES or type(each) is float:
                 continue
             if isinstance(each, dict | list | tuple | set | frozenset):
-                self._look_inside(each, here, ways)
+                self._check_inside(each, here, ways)
                 continue
             try:
-                self._kept(each, None, ways)
-            except LossError as error:
-                raise LossError(f"{here}: {error}") from None
+                self._encode(each, None, ways)
+            except LossyEncodingError as error:
+                raise LossyEncodingError(f"{here}: {error}") from None
 
-    def _way(self, kind: Any, ways: tuple[Flags, ...]) -> Way:
-        key = kind, ways is RESULT
+    def _encoder(self, kind: Any, ways: tuple[Flags, ...]) -> Encoder:
+        key = kind, ways is RESULT_FLAGS
         try:
-            found = self._ways.get(key)
+            found = self._encoders.get(key)
         except TypeError:  # a type that cannot be hashed is made anew
             return _made(kind, ways)
         if found is None:
-            found = self._ways[key] = _made(kind, ways)
+            found = self._encoders[key] = _made(kind, ways)
         return found
 
 
-def _made(kind: Any, ways: tuple[Flags, ...]) -> Way:
-    config = _PROGRESS_CONFIG if ways is PROGRESS else _CONFIG
+def _made(kind: Any, ways: tuple[Flags, ...]) -> Encoder:
+    config = _PROGRESS_CONFIG if ways is PROGRESS_FLAGS else _CONFIG
     try:
         adapter = TypeAdapter(kind, config=config)
     except PydanticUserError as error:
         if error.code != "type-adapter-config-unused":
             raise
         adapter = TypeAdapter(kind)
-    return _judged(adapter, kind in _BARE)
+    return _inspected(adapter, kind in _UNTYPED)
 
 
-def _judged(adapter: TypeAdapter[Any], bare: bool) -> Way:
+def _inspected(adapter: TypeAdapter[Any], bare: bool) -> Encoder:
     parts = list(_parts(adapter.core_schema))
     kinds = {each["type"] for each in parts}
     varies = any(
@@ -307,12 +341,14 @@ def _judged(adapter: TypeAdapter[Any], bare: bool) -> Way:
         for each in parts
     )
     varies |= any(each.startswith("function") for each in kinds)
-    may_be_odd = not kinds <= _EVEN or any("extras_schema" in each for each in parts)
+    may_be_odd = not kinds <= _FIXED_SCHEMAS or any(
+        "extras_schema" in each for each in parts
+    )
     open_ = any(
         (each.get("config") or {}).get("extra_fields_behavior") for each in parts
     )
-    varies |= bool(kinds & _VARYING)
-    return Way(adapter, varies, may_be_odd or open_, bare)
+    varies |= bool(kinds & _VARYING_SCHEMAS)
+    return Encoder(adapter, varies, may_be_odd or open_, bare)
 
 
 def _parts(schema: Any) -> Iterator[dict[str, Any]]:
@@ -349,15 +385,17 @@ def _is_native(value: Any) -> bool:
                 return False
             each, kind = list(each.values()), list
         if kind is list:
-            if not _PLAIN.issuperset(map(type, each)):
+            if not _PLAIN_TYPES.issuperset(map(type, each)):
                 rest += each
-        elif not (math.isfinite(each) if kind is float else kind in _PLAIN):
+        elif not (math.isfinite(each) if kind is float else kind in _PLAIN_TYPES):
             return False
     return True
 
 
 def _lost(value: Any, found: Difference) -> str:
-    where = f"{type(value).__name__}.{found.path}" if found.path else _whole(value)
+    where = (
+        f"{type(value).__name__}.{found.path}" if found.path else _place_of_value(value)
+    )
     given, back = type(found.given).__name__, type(found.back).__name__
     if given.startswith("Secret"):
         return (
@@ -389,13 +427,13 @@ def _key(path: str, key: Any) -> str:
 def _unreadable(value: Any, error: ValidationError) -> str:
     fault = error.errors()[0]
     path = ".".join(str(part) for part in fault["loc"])
-    where = f"{type(value).__name__}.{path}" if path else _whole(value)
+    where = f"{type(value).__name__}.{path}" if path else _place_of_value(value)
     return f"{where} could not be read back: {fault['msg']}"
 
 
 def _unwritable(value: Any, error: Exception) -> str:
     path, culprit = _culprit(value)
-    where = f"{type(value).__name__}.{path}" if path else _whole(value)
+    where = f"{type(value).__name__}.{path}" if path else _place_of_value(value)
     try:
         if isinstance(culprit, str):
             culprit.encode()
@@ -426,5 +464,5 @@ def _culprit(value: Any, depth: int = 20) -> tuple[str, Any]:
     return "", value
 
 
-def _whole(value: Any) -> str:
+def _place_of_value(value: Any) -> str:
     return f"the {type(value).__name__}"

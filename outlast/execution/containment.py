@@ -20,14 +20,14 @@ from types import FrameType
 from typing import Any, NoReturn
 
 # What a worker, its zygote or the starter set, and a module may not keep.
-OURS = [
+CONTAINED_SIGNALS = [
     getattr(signal, name)
     for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGCHLD", "SIGPIPE")
     if hasattr(signal, name)
 ]
 
 
-class Exited(BaseException):
+class AgentExit(BaseException):
     """
     The code has called os._exit.
     """
@@ -37,28 +37,28 @@ class Exited(BaseException):
         self.code = code
 
 
-class Interrupted(KeyboardInterrupt):
+class AgentInterrupt(KeyboardInterrupt):
     """
     A person has pressed Ctrl-C; a KeyboardInterrupt of another kind is the code's own.
     """
 
 
-class TooLongError(BaseException):
+class TimeLimitError(BaseException):
     """
     The code has not ended within its time. No Exception, which it might catch.
     """
 
 
 @contextmanager
-def undisturbed(limit_s: float) -> Iterator[None]:
+def contained(limit_s: float) -> Iterator[None]:
     """
     Run what is within, *limit_s* at most, and put the process back.
 
-    :raises TooLongError: past that, where it can be interrupted.
+    :raises TimeLimitError: past that, where it can be interrupted.
     :raises Exited: when it calls os._exit.
     """
     with ExitStack() as kept:
-        for keep in (_folder, _loop, _root_logger, _no_new_errors, _no_exit):
+        for keep in (_folder, _loop, _root_logger, _without_faulthandler, _no_exit):
             kept.enter_context(keep())
         if threading.current_thread() is threading.main_thread():
             kept.enter_context(_streams())
@@ -127,7 +127,7 @@ def _is_console(handler: logging.Handler) -> bool:
 
 
 @contextmanager
-def _no_new_errors() -> Iterator[None]:
+def _without_faulthandler() -> Iterator[None]:
     """
     Warnings that the code makes errors would be errors in our own code, too.
     """
@@ -152,7 +152,7 @@ def _no_exit() -> Iterator[None]:
     def refuse(code: int = 0) -> NoReturn:
         if over or os.getpid() != pid:
             real(code)
-        raise Exited(code)
+        raise AgentExit(code)
 
     os._exit = refuse  # type: ignore[assignment]
     try:
@@ -191,7 +191,7 @@ def _signals(limit_s: float) -> Iterator[None]:
     """
     Interrupt the code after its time, and give it none of our handlers to keep.
     """
-    before = {number: signal.getsignal(number) for number in OURS}
+    before = {number: signal.getsignal(number) for number in CONTAINED_SIGNALS}
     woken = signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(woken)
     if before[signal.SIGINT] is signal.default_int_handler:
@@ -202,11 +202,11 @@ def _signals(limit_s: float) -> Iterator[None]:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        _put_back({**before, signal.SIGALRM: alarm})
+        _restore_signals({**before, signal.SIGALRM: alarm})
         signal.set_wakeup_fd(woken)
 
 
-def _put_back(handlers: dict[Any, Callable[..., Any] | int | None]) -> None:
+def _restore_signals(handlers: dict[Any, Callable[..., Any] | int | None]) -> None:
     for number, handler in handlers.items():
         # None was not set from Python, and cannot be.
         if handler is not None and signal.getsignal(number) is not handler:
@@ -214,8 +214,8 @@ def _put_back(handlers: dict[Any, Callable[..., Any] | int | None]) -> None:
 
 
 def _interrupted(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise Interrupted
+    raise AgentInterrupt
 
 
 def _too_long(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise TooLongError
+    raise TimeLimitError

@@ -14,9 +14,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from outlast.contracts.policies import backoff_s
 from outlast.ledger.attempt_order import AttemptOrder
 
-logger = logging.getLogger("outlast.attempt")
+logger = logging.getLogger("outlast.execution")
 
-ASK_LIMIT = timedelta(seconds=5)
+DESCRIBE_LIMIT = timedelta(seconds=5)
 
 
 def order_of(dispatch: int) -> AttemptOrder:
@@ -45,7 +45,7 @@ async def current_run(client: Client, workflow: str) -> str | None:
     handle, tries = client.get_workflow_handle(workflow), 0
     while True:
         try:
-            found = await handle.describe(rpc_timeout=ASK_LIMIT)
+            found = await handle.describe(rpc_timeout=DESCRIBE_LIMIT)
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return None

@@ -26,7 +26,7 @@ def difference(given: Any, back: Any, path: str = "") -> Difference | None:
     """
     if given is back or _same_number(given, back):
         return None
-    if _alike(given, back):
+    if _same_value(given, back):
         ours, theirs = dict(children(given)), dict(children(back))
         for name in {**ours, **theirs}:
             here = f"{path}.{name}" if path else str(name)
@@ -58,7 +58,7 @@ def children(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from enumerate(value)
 
 
-def _alike(given: Any, back: Any) -> bool:
+def _same_value(given: Any, back: Any) -> bool:
     """
     Say whether the two can be compared part by part.
     """
@@ -81,13 +81,13 @@ def _equal(given: Any, back: Any) -> bool:
         if bool(given == back):
             return True
     except Exception:  # the type is the agent's: an array, for one, has no one answer
-        return _written_alike(given, back)
+        return _same_json(given, back)
     if "__eq__" in {name for each in type(given).__mro__[:-1] for name in vars(each)}:
         return False
-    return type(given) is type(back) and _written_alike(given, back)
+    return type(given) is type(back) and _same_json(given, back)
 
 
-def _written_alike(given: Any, back: Any) -> bool:
+def _same_json(given: Any, back: Any) -> bool:
     try:
         adapter = TypeAdapter(type(given))
         return adapter.dump_json(given) == adapter.dump_json(back)

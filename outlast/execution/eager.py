@@ -17,28 +17,28 @@ Step = Coroutine[Any, Any, None]
 Enter = Callable[[], object]
 
 
-class Starter:
+class EagerStarter:
     """
     Starts coroutines that raise nothing, one after another, each in a task and a
     context of its own. To be closed.
     """
 
     def __init__(self) -> None:
-        self._spare: Spare | None = None
+        self._reusable: ReusableTask | None = None
 
     @property
     def is_ready(self) -> bool:
         """
         Whether there is a task with the context variables of its caller.
         """
-        return self._spare is not None and self._spare.has_context_of_caller
+        return self._reusable is not None and self._reusable.has_context_of_caller
 
     async def prepare(self) -> None:
         """
         Make the task of the next step.
         """
         self.close()
-        self._spare = Spare()
+        self._reusable = ReusableTask()
         await asyncio.sleep(0)  # it begins
 
     def start(self, step: Step, enter: Enter) -> "asyncio.Task[None] | None":
@@ -49,10 +49,10 @@ class Starter:
         :param enter: is called before it and sets context variables, each time the
             same ones.
         """
-        spare = self._spare
+        spare = self._reusable
         assert spare is not None
-        if not spare.ends(step, enter):
-            self._spare = None
+        if not spare.run_step(step, enter):
+            self._reusable = None
             return spare.task
         if spare.is_touched:
             self.close()
@@ -62,12 +62,12 @@ class Starter:
         """
         Let go of the task that is kept for the next one.
         """
-        if self._spare is not None:
-            self._spare.task.cancel()
-            self._spare = None
+        if self._reusable is not None:
+            self._reusable.task.cancel()
+            self._reusable = None
 
 
-class Spare:
+class ReusableTask:
     """
     A task without work, which is the current one during the first step of its work.
     """
@@ -87,7 +87,7 @@ class Spare:
         # Contexts that nothing was set in since one was copied are quickly compared.
         return _same(contextvars.copy_context(), self._outer)
 
-    def ends(self, step: Step, enter: Enter) -> bool:
+    def run_step(self, step: Step, enter: Enter) -> bool:
         """
         Run *step* until it waits, which the task goes on with; True when it has ended,
         and then `is_touched` says whether it has left something behind: a cancellation

@@ -9,36 +9,36 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from outlast.contracts.errors import (
+    AgentExitedError,
     ApprovalNeededError,
-    BudgetSpentError,
+    BudgetExceededError,
     CircuitOpenError,
-    ExitedError,
     GiveUp,
     ParkedError,
     RefusedError,
-    StoreAwayError,
     StoreLostError,
+    StoreUnavailableError,
     TryLater,
 )
 from outlast.contracts.text import CAUSE_CHARS
 from outlast.secrets import masked
 
 # The store's trouble, which is counted against no attempt and no item.
-NOBODYS_FAULT = (StoreAwayError, StoreLostError)
+UNCOUNTED_ERRORS = (StoreUnavailableError, StoreLostError)
 
 # Of the errors in a group the one that comes first here decides; of several of a kind
 # the one that was raised first. A cancellation there is the echo of another error.
-ORDER: tuple[type[BaseException] | tuple[type[BaseException], ...], ...] = (
+PRECEDENCE: tuple[type[BaseException] | tuple[type[BaseException], ...], ...] = (
     RefusedError,
-    NOBODYS_FAULT,
-    (BudgetSpentError, ApprovalNeededError),
+    UNCOUNTED_ERRORS,
+    (BudgetExceededError, ApprovalNeededError),
     (GiveUp, CircuitOpenError),
     ParkedError,
     TryLater,
 )
 # No other attempt would change them.
-FINAL = (GiveUp, ParkedError, CircuitOpenError)
-FAILURE, CANCELLATION = len(ORDER), len(ORDER) + 1
+FINAL_ERRORS = (GiveUp, ParkedError, CircuitOpenError)
+FAILURE, CANCELLATION = len(PRECEDENCE), len(PRECEDENCE) + 1
 
 
 def cause_of(error: BaseException) -> BaseException:
@@ -47,7 +47,7 @@ def cause_of(error: BaseException) -> BaseException:
     """
     if not isinstance(error, BaseExceptionGroup):
         return error
-    return min(_leaves(error), key=_rank, default=error)
+    return min(_leaf_errors(error), key=_rank, default=error)
 
 
 def failure_of(error: BaseException) -> Exception:
@@ -58,13 +58,13 @@ def failure_of(error: BaseException) -> Exception:
     # A StopIteration can be carried by no future and leaves no coroutine.
     if isinstance(cause, Exception) and not isinstance(cause, StopIteration):
         return cause
-    failure = ExitedError(_said(cause))
+    failure = AgentExitedError(_error_line(cause))
     failure.__cause__ = cause
     return failure
 
 
-def _said(error: BaseException) -> str:
-    said = words_of(error)
+def _error_line(error: BaseException) -> str:
+    said = message_of(error)
     if isinstance(error, SystemExit):
         return f"the agent called exit({said})"
     if isinstance(error, asyncio.CancelledError):
@@ -75,7 +75,7 @@ def _said(error: BaseException) -> str:
     return f"the agent raised {type(error).__name__}{f': {said}' if said else ''}"
 
 
-def call_plainly(act: Callable[..., Any], *args: Any) -> Any:
+def call_converting_exits(act: Callable[..., Any], *args: Any) -> Any:
     """
     Call *act* in a thread; what no future can carry becomes a failure like any other.
     """
@@ -86,14 +86,14 @@ def call_plainly(act: Callable[..., Any], *args: Any) -> Any:
         raise failure from failure.__cause__
 
 
-def told(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """
     Put *error* in words, its kind first.
     """
-    return masked(f"{type(error).__name__}: {words_of(error)}", CAUSE_CHARS)
+    return masked(f"{type(error).__name__}: {message_of(error)}", CAUSE_CHARS)
 
 
-def words_of(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """
     Read the message of *error*, also of one that cannot even be printed.
     """
@@ -103,7 +103,7 @@ def words_of(error: BaseException) -> str:
         return f"its message raises {type(worse).__name__}"
 
 
-def _leaves(group: BaseException) -> Iterator[BaseException]:
+def _leaf_errors(group: BaseException) -> Iterator[BaseException]:
     """
     Walk through all that is in *group*, in order; one that holds itself ends too.
     """
@@ -120,7 +120,7 @@ def _leaves(group: BaseException) -> Iterator[BaseException]:
 
 
 def _rank(error: BaseException) -> int:
-    for rank, kinds in enumerate(ORDER):
+    for rank, kinds in enumerate(PRECEDENCE):
         if isinstance(error, kinds):
             return rank
     return CANCELLATION if isinstance(error, asyncio.CancelledError) else FAILURE

@@ -23,52 +23,54 @@ from outlast.agents.context import Context
 from outlast.agents.registry import Agent
 from outlast.agents.user_code import is_ours, is_users
 from outlast.contracts.errors import (
-    BudgetSpentError,
+    BudgetExceededError,
     CheckpointError,
-    HeldError,
     ParkedError,
+    RunSuspendedError,
     StaleAttemptError,
 )
 
 # What the context raises to end an attempt, whatever the agent makes of it.
-SIGNALS = (BudgetSpentError, HeldError, ParkedError, StaleAttemptError)
+SIGNALS = (BudgetExceededError, RunSuspendedError, ParkedError, StaleAttemptError)
 
 # For how long an async agent may keep its event loop from all its neighbours.
-BLOCKED_S = 0.5
-LOOK_S = 0.02
+BLOCKED_WARNING_S = 0.5
+BLOCK_CHECK_S = 0.02
 
-_CALL = re.compile(r"([A-Za-z_][\w.]*)\(")
+_CALL_NAME = re.compile(r"([A-Za-z_][\w.]*)\(")
 
 
-class Findings:
+class AgentFindings:
     """
     Mistakes of one agent, a sentence each, in the order in which they were seen.
     """
 
-    def __init__(self, agent: Agent, blocked_s: float = BLOCKED_S) -> None:
-        self.told: list[str] = []
+    def __init__(self, agent: Agent, blocked_s: float = BLOCKED_WARNING_S) -> None:
+        self.sentences: list[str] = []
         self.agent = self._watched(agent)
         self._role = agent.role
         self._blocked_s = blocked_s
         self._signals: list[BaseException] = []
         self._signalled: set[Any] = set()  # tasks that were raised one
-        self._went_on = False
-        self._over = threading.Event()
+        self._continued = False
+        self._has_ended = threading.Event()
 
     def note(self, sentence: str) -> None:
         """
         Keep *sentence*, once.
         """
-        if sentence not in self.told:
-            self.told.append(sentence)
+        if sentence not in self.sentences:
+            self.sentences.append(sentence)
 
     async def __aenter__(self) -> Self:
-        self._over.clear()
+        self._has_ended.clear()
         self._seen = time.monotonic()
         self._ticking = asyncio.ensure_future(self._tick())
         ident = threading.get_ident()
-        self._looking = threading.Thread(target=self._look, args=(ident,), daemon=True)
-        self._looking.start()
+        self._checker = threading.Thread(
+            target=self._check_blocked, args=(ident,), daemon=True
+        )
+        self._checker.start()
         return self
 
     async def __aexit__(
@@ -77,8 +79,8 @@ class Findings:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._over.set()
-        self._looking.join()
+        self._has_ended.set()
+        self._checker.join()
         self._ticking.cancel()
 
     def _watched(self, agent: Agent) -> Agent:
@@ -86,27 +88,27 @@ class Findings:
         Have *agent* given a context that notes what is done with it.
         """
 
-        @wraps(agent.play)
+        @wraps(agent.func)
         def watch_plain(given: Any, ctx: Context) -> Any:
             try:
-                answer = agent.play(given, _Watched.of(ctx, self))
+                answer = agent.func(given, _WatchedContext.of(ctx, self))
             except BaseException as end:
                 self._ended(end)
                 raise
             self._ended(None)
             return answer
 
-        @wraps(agent.play)
+        @wraps(agent.func)
         async def watch_async(given: Any, ctx: Context) -> Any:
             try:
-                answer = await agent.play(given, _Watched.of(ctx, self))
+                answer = await agent.func(given, _WatchedContext.of(ctx, self))
             except BaseException as end:
                 self._ended(end)
                 raise
             self._ended(None)
             return answer
 
-        watched = replace(agent, play=watch_async if agent.is_async else watch_plain)
+        watched = replace(agent, func=watch_async if agent.is_async else watch_plain)
         # As declared: what wraps a function is not asked for its types.
         vars(watched).update(is_async=agent.is_async, input=agent.input)
         return watched
@@ -122,9 +124,9 @@ class Findings:
 
         return noting
 
-    async def _awaited(self, promise: Coroutine[Any, Any, Any]) -> Any:
+    async def _awaited(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         try:
-            return await promise
+            return await coroutine
         except SIGNALS as signal:
             self._signals.append(signal)
             self._signalled.add(asyncio.current_task())
@@ -150,13 +152,13 @@ class Findings:
         """
         if not self._signals or isinstance(end, asyncio.CancelledError):
             return
-        if end is None or not _holds(end, self._signals[0]):
+        if end is None or not _contains(end, self._signals[0]):
             self._swallowed("its end")
 
     def _swallowed(self, place: str) -> None:
-        if self._went_on:
+        if self._continued:
             return  # where it went on first is what is to be mended
-        self._went_on = True
+        self._continued = True
         signal = self._signals[0]
         self.note(
             f"{self._role} caught {type(signal).__name__} ({signal}) and went on to "
@@ -167,14 +169,14 @@ class Findings:
     async def _tick(self) -> None:
         while True:
             self._seen = time.monotonic()
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(BLOCK_CHECK_S)
 
-    def _look(self, thread: int) -> None:
+    def _check_blocked(self, thread: int) -> None:
         """
         Watch the loop from a thread, and sample its stack while it is blocked.
         """
         blocker, seen = "", 0.0
-        while not self._over.wait(LOOK_S):
+        while not self._has_ended.wait(BLOCK_CHECK_S):
             blocked_s = time.monotonic() - self._seen
             if blocked_s > self._blocked_s and not blocker:
                 blocker, seen = _blocker(sys._current_frames().get(thread)), self._seen
@@ -192,15 +194,15 @@ class Findings:
         )
 
 
-class _Watched(Context):
+class _WatchedContext(Context):
     """
     The attempt's own context under another class: its state is the same.
     """
 
-    _findings: Findings
+    _findings: AgentFindings
 
     @classmethod
-    def of(cls, ctx: Context, findings: Findings) -> "_Watched":
+    def of(cls, ctx: Context, findings: AgentFindings) -> "_WatchedContext":
         made = cls.__new__(cls)
         made.__dict__ = ctx.__dict__
         made._findings = findings
@@ -215,16 +217,16 @@ class _Watched(Context):
         return found
 
 
-def _holds(end: BaseException, signal: BaseException) -> bool:
+def _contains(end: BaseException, signal: BaseException) -> bool:
     """
     Say whether *end* is *signal*, a group with it or made of it.
     """
     if end is signal:
         return True
     if isinstance(end, BaseExceptionGroup):
-        return any(_holds(each, signal) for each in end.exceptions)
+        return any(_contains(each, signal) for each in end.exceptions)
     inner = end.__cause__ or end.__context__
-    return inner is not None and _holds(inner, signal)
+    return inner is not None and _contains(inner, signal)
 
 
 def _where() -> str:
@@ -257,6 +259,6 @@ def _blocker(frame: FrameType | None) -> str:
     if users is None:
         return "a library"
     source = linecache.getline(users.f_code.co_filename, users.f_lineno)
-    called = _CALL.search(source)
+    called = _CALL_NAME.search(source)
     name = called[1] if called else users.f_code.co_name
     return f"`{name}` ({_line(users)}, in {users.f_code.co_name})"

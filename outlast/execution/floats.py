@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import JsonValue
 
 TAG = "$float"
-_IN_TEXT = b'"$float"'
+_TAG_IN_JSON = b'"$float"'
 
 
 def tagged(tree: Any) -> Any:
@@ -54,7 +54,7 @@ def with_constants(body: bytes) -> bytes:
     """
     Write `NaN` and `Infinity` for the tags in *body*, as pydantic reads them.
     """
-    if _IN_TEXT not in body:
+    if _TAG_IN_JSON not in body:
         return body
     return json.dumps(restored(json.loads(body))).encode()
 

@@ -15,10 +15,10 @@ from outlast.contracts.errors import StaleAttemptError
 
 # A refused call waits for a moment: an agent that catches the refusal and asks again
 # must not hold the event loop.
-REFUSED_S = 0.01
+REFUSAL_PAUSE_S = 0.01
 
 
-def _nothing() -> None: ...
+def _no_callback() -> None: ...
 
 
 class Gate:
@@ -31,10 +31,10 @@ class Gate:
     signal: BaseException | None = None
     ending = False  # the agent is to end; its context says so to it
     at_once = False  # no act under way is waited for any more
-    _over: str | None = None
+    _ended: str | None = None
     _acting = 0
     _loop: asyncio.AbstractEventLoop | None = None
-    _changed: Callable[[], None] = staticmethod(_nothing)
+    _changed: Callable[[], None] = staticmethod(_no_callback)
 
     @property
     def idle(self) -> bool:
@@ -54,8 +54,8 @@ class Gate:
         """
         Refuse once a signal was raised or the attempt is over.
         """
-        if self._over is not None:
-            raise StaleAttemptError(self._over)
+        if self._ended is not None:
+            raise StaleAttemptError(self._ended)
         if self.signal is not None:
             # Without the traceback of the last time, which would grow with each.
             raise self.signal.with_traceback(None)
@@ -64,8 +64,8 @@ class Gate:
         """
         Refuse as `check` does, after a moment in which other tasks have their turn.
         """
-        if self._over is not None or self.signal is not None:
-            await asyncio.sleep(REFUSED_S)
+        if self._ended is not None or self.signal is not None:
+            await asyncio.sleep(REFUSAL_PAUSE_S)
         self.check()
 
     def end_by(self, signal: BaseException, *, at_once: bool = False) -> BaseException:
@@ -78,7 +78,7 @@ class Gate:
             self.signal = signal
         self.at_once |= at_once
         self.ending = True
-        self._tell()
+        self._notify()
         return self.signal
 
     def end(self, why: str) -> None:
@@ -86,7 +86,7 @@ class Gate:
         Refuse every later call, since the attempt is over. Acts under way may still
         write what they did, as long as the ledger takes it.
         """
-        self._over = why
+        self._ended = why
         self.ending = True
 
     def watch(
@@ -101,7 +101,7 @@ class Gate:
         """
         Undo `watch`.
         """
-        self._loop, self._changed = None, _nothing
+        self._loop, self._changed = None, _no_callback
 
     @contextmanager
     def acting(self) -> Iterator[None]:
@@ -116,7 +116,7 @@ class Gate:
             if not self._acting:
                 self._changed()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         if self._loop is None:
             return
         try:

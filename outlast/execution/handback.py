@@ -17,24 +17,24 @@ from temporalio.exceptions import ApplicationError
 
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
-from outlast.execution.exceptions import NOBODYS_FAULT
+from outlast.execution.exceptions import UNCOUNTED_ERRORS
 from outlast.store.database import Store
 
 T = TypeVar("T")
 
 # What an attempt needs to end, at most, before its limit.
-ENDING_S = 2.0
-LOOK_S = 0.1
+HANDBACK_END_S = 2.0
+HANDBACK_CHECK_S = 0.1
 
 # A store that is away is asked again ever later, up to so long.
-AGAIN_FIRST_S = 0.5
-AGAIN_MOST_S = 30.0
+HANDBACK_RETRY_FIRST_S = 0.5
+HANDBACK_RETRY_MAX_S = 30.0
 
 
-STORE_AWAY = FailureDetails(detected_by=Detector.STORE)
+STORE_UNAVAILABLE = FailureDetails(detected_by=Detector.STORE)
 
 
-async def give_back(work: asyncio.Task[Any] | None, store: Store) -> str:
+async def end_work(work: asyncio.Task[Any] | None, store: Store) -> str:
     """
     Cancel *work* when the server would soon take it for too long and the store is what
     it waits for; returns what the store lacks.
@@ -44,19 +44,19 @@ async def give_back(work: asyncio.Task[Any] | None, store: Store) -> str:
         if (trouble := store.calls.trouble) is not None:
             assert work is not None
             work.cancel()
-            return trouble.told
-        await asyncio.sleep(LOOK_S)
+            return trouble.text
+        await asyncio.sleep(HANDBACK_CHECK_S)
 
 
-def uncounted(
-    why: str, store: Store, details: FailureDetails = STORE_AWAY
+def uncounted_error(
+    why: str, store: Store, details: FailureDetails = STORE_UNAVAILABLE
 ) -> ApplicationError:
     """
     Make the error that has the server try again, counted against nobody.
     """
     trouble = store.calls.trouble
     away_s = 0.0 if trouble is None else time.time() - trouble.since
-    pause_s = min(AGAIN_MOST_S, max(AGAIN_FIRST_S, away_s / 4))
+    pause_s = min(HANDBACK_RETRY_MAX_S, max(HANDBACK_RETRY_FIRST_S, away_s / 4))
     return ApplicationError(
         why,
         details.dump(),
@@ -65,21 +65,23 @@ def uncounted(
     )
 
 
-async def patiently(act: Callable[[], Coroutine[Any, Any, T]], store: Store) -> T:
+async def retry_while_store_unavailable(
+    act: Callable[[], Coroutine[Any, Any, T]], store: Store
+) -> T:
     """
     Await *act*, which keeps books, for as long as the server lets it.
 
     :raises ApplicationError: when the store is to be waited for by the server.
     """
-    giving_back = asyncio.ensure_future(give_back(asyncio.current_task(), store))
+    giving_back = asyncio.ensure_future(end_work(asyncio.current_task(), store))
     try:
         return await act()
-    except NOBODYS_FAULT as error:
-        raise uncounted(str(error), store) from None
+    except UNCOUNTED_ERRORS as error:
+        raise uncounted_error(str(error), store) from None
     except asyncio.CancelledError:
         if not giving_back.done():
             raise
-        raise uncounted(giving_back.result(), store) from None
+        raise uncounted_error(giving_back.result(), store) from None
     finally:
         giving_back.cancel()
 
@@ -87,4 +89,4 @@ async def patiently(act: Callable[[], Coroutine[Any, Any, T]], store: Store) -> 
 def _limit_s() -> float:
     limit = activity.info().start_to_close_timeout
     whole_s = limit.total_seconds() if limit else float("inf")
-    return whole_s - min(ENDING_S, whole_s / 4)
+    return whole_s - min(HANDBACK_END_S, whole_s / 4)

@@ -6,7 +6,7 @@ test, or without a fleet, nobody does.
 from typing import Protocol
 
 
-class Hand(Protocol):
+class InFlightSlot(Protocol):
     """
     One attempt's place.
     """
@@ -16,62 +16,62 @@ class Hand(Protocol):
         Note a checkpoint, as JSON.
         """
 
-    def returned(self) -> None:
+    def finish(self) -> None:
         """
         Note that the attempt is over, though the server may not know it yet.
         """
 
-    def leaked(self) -> None:
+    def leak(self) -> None:
         """
         Note that the attempt is over for its mission, while its code, which could not
         be ended, still runs here.
         """
 
-    def unleaked(self) -> None:
+    def leak_ended(self) -> None:
         """
         Note that the leaked code has ended after all.
         """
 
 
-class Hands(Protocol):
+class InFlightRegistry(Protocol):
     """
     The places of one worker.
     """
 
-    def take(
+    def start(
         self, token: bytes, mission: str, task: str, route: str, attempt: int
-    ) -> Hand:
+    ) -> InFlightSlot:
         """
         Note that an attempt is in hand.
         """
 
 
-class Nobody:
+class NullRegistry:
     """
     Listens to nothing.
     """
 
-    def take(
+    def start(
         self,
         token: bytes,
         mission: str,
         task: str,
         route: str,
         attempt: int,
-    ) -> Hand:
+    ) -> InFlightSlot:
         return self
 
     def save(self, encoded: bytes) -> None:
         pass
 
-    def returned(self) -> None:
+    def finish(self) -> None:
         pass
 
-    def leaked(self) -> None:
+    def leak(self) -> None:
         pass
 
-    def unleaked(self) -> None:
+    def leak_ended(self) -> None:
         pass
 
 
-NOBODY = Nobody()
+NULL_REGISTRY = NullRegistry()

@@ -16,10 +16,10 @@ from typing import Any
 from outlast.agents.context import Context
 from outlast.contracts.errors import StalledError
 from outlast.contracts.policies import Policy
-from outlast.execution.eager import Starter
+from outlast.execution.eager import EagerStarter
 
-LANES = 8
-LANE_WAITS_S = 0.2
+MAX_ITEM_WORKERS = 8
+ADD_WORKER_AFTER_S = 0.2
 
 # An item that hangs among items which take a moment need not use up the patience of
 # its policy, which is made for the slow: what is usual here times this much, but
@@ -28,11 +28,11 @@ LANE_WAITS_S = 0.2
 # An agent that declares a stall_s of its own is taken at its word.
 STALL_FACTOR = 100.0
 STALL_FLOOR_S = 3.0
-STALLS = 2  # failures and deaths of an item, the last a hang, that are enough
+MAX_STALLS = 2  # failures and deaths of an item, the last a hang, that are enough
 
 
 @dataclass(slots=True)
-class Lane:
+class ItemWorker:
     """
     One item after another, or a group of them for an agent that takes many.
     """
@@ -40,28 +40,29 @@ class Lane:
     task: "asyncio.Task[None] | None" = None
     ctx: Context | None = None
     since: float = 0.0
-    starter: Starter = field(default_factory=Starter)
+    starter: EagerStarter = field(default_factory=EagerStarter)
 
-    def check(self) -> None:
+    def raise_if_failed(self) -> None:
         """
         End here if the lane was cancelled: an item that had just ended is kept.
         """
         if self.task is not None and self.task.cancelling():
             raise asyncio.CancelledError
 
-    def end_stalled(self, now: float, patience_s: float) -> None:
+    def end_stalled(self, now: float, stall_timeout_s: float) -> None:
         """
-        End the agent's call if it has made no progress for longer than *patience_s*.
+        End the agent's call if it has made no progress for longer than
+        *stall_timeout_s*.
         """
         if self.ctx is None:
             return
-        if now - max(self.since, self.ctx.progressed_at) > patience_s:
+        if now - max(self.since, self.ctx.progressed_at) > stall_timeout_s:
             waited_s = round(now - self.since, 1)
             stalled = StalledError.after(waited_s, self.ctx.waits_at())
             self.ctx.gate.end_by(stalled, at_once=True)
 
 
-class Lanes:
+class ItemWorkerPool:
     """
     All lanes of a lease, each driven by *drive* until there is nothing left to play.
 
@@ -69,11 +70,13 @@ class Lanes:
     """
 
     def __init__(
-        self, drive: Callable[[Lane], Coroutine[Any, Any, None]], most: int = LANES
+        self,
+        drive: Callable[[ItemWorker], Coroutine[Any, Any, None]],
+        most: int = MAX_ITEM_WORKERS,
     ) -> None:
-        self._drive = drive
-        self._most = most
-        self._open: list[Lane] = []
+        self._run_worker = drive
+        self._max_workers = most
+        self._workers: list[ItemWorker] = []
         self._closing = False
 
     async def run(self) -> None:
@@ -81,38 +84,49 @@ class Lanes:
         Open the first one and wait for the end of all.
         """
         self._add()
-        while tasks := [lane.task for lane in self._open if lane.task is not None]:
+        while tasks := [
+            item_worker.task
+            for item_worker in self._workers
+            if item_worker.task is not None
+        ]:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                self._open = [lane for lane in self._open if lane.task is not task]
+                self._workers = [
+                    item_worker
+                    for item_worker in self._workers
+                    if item_worker.task is not task
+                ]
                 task.result()
 
-    def look(self, patience_s: float, more: bool) -> None:
+    def tick(self, stall_timeout_s: float, more: bool) -> None:
         """
         End what stalls, and open a lane where all wait and there is *more* to play.
         """
         now = time.monotonic()
-        for lane in self._open:
-            lane.end_stalled(now, patience_s)
-        room = len(self._open) < self._most and not self._closing
-        if self.all_wait and room and more:
+        for item_worker in self._workers:
+            item_worker.end_stalled(now, stall_timeout_s)
+        room = len(self._workers) < self._max_workers and not self._closing
+        if self.all_blocked and room and more:
             self._add()
 
-    def excuse(self) -> None:
+    def restart_clocks(self) -> None:
         """
         Take no item to stall before now: what they use is away.
         """
-        for lane in self._open:
-            if lane.ctx is not None:
-                lane.ctx.progressed_at = time.monotonic()
+        for item_worker in self._workers:
+            if item_worker.ctx is not None:
+                item_worker.ctx.progressed_at = time.monotonic()
 
     @property
-    def all_wait(self) -> bool:
+    def all_blocked(self) -> bool:
         """
         Whether each of them has been at the same item for a while.
         """
         now = time.monotonic()
-        return all(now - lane.since > LANE_WAITS_S for lane in self._open)
+        return all(
+            now - item_worker.since > ADD_WORKER_AFTER_S
+            for item_worker in self._workers
+        )
 
     async def close(self) -> None:
         """
@@ -120,7 +134,11 @@ class Lanes:
         an act under way is let finish, and left behind unsure it would park its item.
         """
         self._closing = True
-        ending = {lane.task for lane in self._open if lane.task is not None}
+        ending = {
+            item_worker.task
+            for item_worker in self._workers
+            if item_worker.task is not None
+        }
         for task in ending:
             task.cancel()
         while left := {task for task in ending if not task.done()}:
@@ -132,17 +150,17 @@ class Lanes:
                 task.exception()  # the error that ends the lease came before it
 
     def _add(self) -> None:
-        lane = Lane(since=time.monotonic())
-        lane.task = asyncio.ensure_future(self._drive(lane))
-        lane.task.add_done_callback(lambda _: lane.starter.close())
-        self._open.append(lane)
+        item_worker = ItemWorker(since=time.monotonic())
+        item_worker.task = asyncio.ensure_future(self._run_worker(item_worker))
+        item_worker.task.add_done_callback(lambda _: item_worker.starter.close())
+        self._workers.append(item_worker)
 
 
-def patience_s(declared_s: float, usual_s: float) -> float:
+def stall_timeout_s(declared_s: float, mean_item_s: float) -> float:
     """
     Say for how long an item may show no progress, where its policy has *declared_s*
-    and an item takes *usual_s*, 0 when nobody knows.
+    and an item takes *mean_item_s*, 0 when nobody knows.
     """
-    if declared_s != Policy().stall_s or usual_s == 0:
+    if declared_s != Policy().stall_s or mean_item_s == 0:
         return declared_s  # the agent knows best, or nobody knows
-    return min(declared_s, max(STALL_FLOOR_S, STALL_FACTOR * usual_s))
+    return min(declared_s, max(STALL_FLOOR_S, STALL_FACTOR * mean_item_s))

@@ -15,7 +15,7 @@ from typing import Any
 
 from outlast.agents.item_context import ItemContext
 from outlast.agents.registry import Agent, Degraded
-from outlast.contracts.batches import LEASE_TRIES, Lease, Worked, pool_task
+from outlast.contracts.batches import MAX_LEASE_RETRIES, Lease, LeaseResult, pool_task
 from outlast.contracts.errors import (
     OutlastError,
     ResultError,
@@ -25,36 +25,41 @@ from outlast.contracts.errors import (
     TryLater,
 )
 from outlast.contracts.ids import FanOutId, ItemId, parse
-from outlast.contracts.models import Assignment, Beat, Checkpoint, FollowUps
+from outlast.contracts.models import AttemptInput, Checkpoint, FollowUps, Heartbeat
 from outlast.contracts.policies import backoff_s
 from outlast.contracts.text import CAUSE_CHARS
-from outlast.execution.agent_call import Playing
-from outlast.execution.attempt import Place
+from outlast.execution.agent_call import AgentCall
+from outlast.execution.attempt import WorkerContext
 from outlast.execution.codec import Codec
-from outlast.execution.exceptions import FINAL, NOBODYS_FAULT, failure_of, words_of
-from outlast.execution.in_flight import NOBODY, Hand
-from outlast.execution.item_queue import Item, Stock
+from outlast.execution.exceptions import (
+    FINAL_ERRORS,
+    UNCOUNTED_ERRORS,
+    failure_of,
+    message_of,
+)
+from outlast.execution.in_flight import NULL_REGISTRY, InFlightSlot
+from outlast.execution.item_queue import ItemQueue, QueuedItem
 from outlast.execution.item_workers import (
-    LANE_WAITS_S,
-    LANES,
-    STALLS,
-    Lane,
-    Lanes,
-    patience_s,
+    ADD_WORKER_AFTER_S,
+    MAX_ITEM_WORKERS,
+    MAX_STALLS,
+    ItemWorker,
+    ItemWorkerPool,
+    stall_timeout_s,
 )
 from outlast.execution.off_loop import off_loop
-from outlast.execution.result_writer import Settling
+from outlast.execution.result_writer import ResultWriter
 from outlast.execution.results import encode
-from outlast.execution.runs import in_order
-from outlast.execution.switch_interval import brisk
-from outlast.execution.tracebacks import tell
+from outlast.execution.runs import in_run_order
+from outlast.execution.switch_interval import short_switch_interval
+from outlast.execution.tracebacks import describe_failure
 from outlast.ledger.attempt_order import AttemptOrder
 from outlast.ledger.fence import Claim
 from outlast.ledger.lease_ledger import ItemFailure, LeaseLedger
-from outlast.ledger.payloads import is_folded
+from outlast.ledger.payloads import is_stored
 from outlast.secrets import masked
 from outlast.telemetry.counters import DEAD_ITEMS, count
-from outlast.telemetry.spans import about, describe
+from outlast.telemetry.spans import attempt_attributes, describe
 
 # Items that compute never wait for anything, and the event loop has beats to send and
 # other leases to begin, each of which takes a few turns of it.
@@ -62,14 +67,14 @@ YIELD_AFTER_S = 0.005
 YIELD_TURNS = 5
 
 # As many numbers as a slot of the flight recorder and a heartbeat hold.
-TOLD_ITEMS = 400
+MAX_RECORDED_ITEMS = 400
 
 
-logger = logging.getLogger("outlast.attempt")
+logger = logging.getLogger("outlast.execution")
 
 
 @dataclass(eq=False)
-class Lent:
+class LeaseExecution:
     """
     A lease under way at *place*.
 
@@ -79,130 +84,134 @@ class Lent:
     agent: Agent
     lease: Lease
     fence: int | AttemptOrder
-    place: Place
-    send: Callable[[Beat], None] = lambda _: None
-    hand: Hand = NOBODY
-    tell_waiting: Callable[[bool], None] = lambda _: None
+    worker: WorkerContext
+    send: Callable[[Heartbeat], None] = lambda _: None
+    in_flight: InFlightSlot = NULL_REGISTRY
+    set_waiting: Callable[[bool], None] = lambda _: None
     claim: Claim | None = None
     settled: int = 0
     dead: int = 0
     busy_s: float = 0.0
-    _in_hand: dict[int, None] = field(default_factory=dict)
-    _stock: Stock = field(init=False)
-    _settling: Settling = field(init=False)
+    _in_flight_items: dict[int, None] = field(default_factory=dict)
+    _queue: ItemQueue = field(init=False)
+    _writer: ResultWriter = field(init=False)
 
     def __post_init__(self) -> None:
         batch = self.lease.batch
-        self.ledger = LeaseLedger.of(self.place.ledger)
-        self.assignment = Assignment(
+        self.ledger = LeaseLedger.of(self.worker.ledger)
+        self.input = AttemptInput(
             mission=batch.id,
             tenant=batch.tenant,
             task=pool_task(self.lease.id, batch.role),
-            policy=batch.policy.model_copy(update={"failures": LEASE_TRIES}),
+            policy=batch.policy.model_copy(update={"failures": MAX_LEASE_RETRIES}),
             store=batch.store,
         )
-        self._stocked = False
+        self._has_queue = False
         fan_out = parse(FanOutId, batch.id)
         self._round = fan_out.round if fan_out else 1
         self._scope = batch.logical
-        self._began: set[int] = set()  # by an earlier lease
+        self._started_at: set[int] = set()  # by an earlier lease
         self._claimed: set[int] = set()  # by this one
         self._logged: set[str] = set()  # causes whose traceback is in the log
         self._yielded_at = time.monotonic()
-        self._lanes = Lanes(self._drive, 1 if self.agent.one_by_one else LANES)
+        self._workers = ItemWorkerPool(
+            self._worker_loop, 1 if self.agent.one_by_one else MAX_ITEM_WORKERS
+        )
 
     @property
     def checkpoint(self) -> Checkpoint:
         """
         The items in hand, as a heartbeat or an exit report carries them.
         """
-        return Checkpoint(value=list(islice(self._in_hand, TOLD_ITEMS)))
+        return Checkpoint(value=list(islice(self._in_flight_items, MAX_RECORDED_ITEMS)))
 
-    async def work(self) -> Worked:
+    async def run(self) -> LeaseResult:
         """
         Settle every item of the lease.
 
         :raises StaleAttemptError: when a later attempt has the lease.
         """
-        with brisk():
-            return await self._work()
+        with short_switch_interval():
+            return await self._run()
 
-    async def _work(self) -> Worked:
+    async def _run(self) -> LeaseResult:
         began = time.monotonic()
         # From before the claim to the last write: a store that is away at either end
         # must not make the lease look lost.
-        pulse = asyncio.ensure_future(self._pulse())
+        heartbeats = asyncio.ensure_future(self._heartbeat_loop())
         try:
-            await self._settle_all(await self._begin())
+            await self._flush_all(await self._begin())
         finally:
-            pulse.cancel()
+            heartbeats.cancel()
         wall_s = time.monotonic() - began
         item_s = min(wall_s, self.busy_s) / max(1, self.settled)
-        return Worked(settled=self.settled, dead=self.dead, item_s=item_s)
+        return LeaseResult(settled=self.settled, dead=self.dead, item_s=item_s)
 
-    async def _settle_all(self, claim: Claim) -> None:
+    async def _flush_all(self, claim: Claim) -> None:
         try:
-            await self._lanes.run()
-            self._settling.close(claim)
+            await self._workers.run()
+            self._writer.close(claim)
         finally:
-            await self._lanes.close()
-            await self._settling.write(last=True)
+            await self._workers.close()
+            await self._writer.flush(last=True)
 
     async def _begin(self) -> Claim:
         """
         Claim the lease and take over what an earlier one has left.
         """
         store = self.ledger.store
-        self.place.own(self.lease.batch.store)
-        self.claim = claim = await in_order(
+        self.worker.require_same_store(self.lease.batch.store)
+        self.claim = claim = await in_run_order(
             self.ledger,
             self.fence,
-            self.assignment.mission,
-            lambda: self.ledger.claim(self.assignment, self.agent.role, self.fence),
+            self.input.mission,
+            lambda: self.ledger.claim(self.input, self.agent.role, self.fence),
         )
-        describe(about(claim, self.agent.role))
-        found = await store.run(self.ledger.found, self.lease)
-        self._began = found.begun
-        self._settling = Settling(self.ledger, claim)
-        self._stock = Stock(
+        describe(attempt_attributes(claim, self.agent.role))
+        found = await store.run(self.ledger.load_history, self.lease)
+        self._started_at = found.started
+        self._writer = ResultWriter(self.ledger, claim)
+        self._queue = ItemQueue(
             self.ledger, self.lease, found.failures, self.agent.batch_size
         )
-        self._stocked = True
+        self._has_queue = True
         return claim
 
-    async def _drive(self, lane: Lane) -> None:
-        while group := await self._stock.take(self._tell):
-            await self._play(lane, group)
-            lane.check()
+    async def _worker_loop(self, item_worker: ItemWorker) -> None:
+        while group := await self._queue.take(self._record_in_flight):
+            await self._run_items(item_worker, group)
+            item_worker.raise_if_failed()
             if time.monotonic() - self._yielded_at > YIELD_AFTER_S:
                 for _ in range(YIELD_TURNS):
                     await asyncio.sleep(0)
                 self._yielded_at = time.monotonic()
 
-    async def _play(self, lane: Lane, group: list[Item]) -> None:
+    async def _run_items(
+        self, item_worker: ItemWorker, group: list[QueuedItem]
+    ) -> None:
         """
         Play one item, or a group at once, and note what comes of it.
         """
-        lane.since = time.monotonic()
+        item_worker.since = time.monotonic()
         number = group[0].number
         ctx = self._context_of(group[0])
         try:
-            self._hold(group)
-            if number in self._began or number in self._claimed:
-                await ctx.begin(again=number in self._claimed)
-            await self._settle(group, await self._call(lane, group, ctx))
-            self.busy_s += time.monotonic() - lane.since
-        except (StaleAttemptError, *NOBODYS_FAULT, asyncio.CancelledError):
+            self._mark_in_flight(group)
+            if number in self._started_at or number in self._claimed:
+                await ctx.begin(redelivered=number in self._claimed)
+            await self._accept_result(group, await self._call(item_worker, group, ctx))
+            self.busy_s += time.monotonic() - item_worker.since
+        except (StaleAttemptError, *UNCOUNTED_ERRORS, asyncio.CancelledError):
             raise
         except BaseException as error:
             # The edge towards the agent's code, which may raise anything.
-            await self._fail(group, failure_of(error))
+            await self._handle_failure(group, failure_of(error))
         finally:
-            self._let_go(group, ctx)
-        if self._settling.is_due:
-            await self._settling.write()
+            self._unmark(group, ctx)
+        if self._writer.is_due:
+            await self._writer.flush()
 
-    def _context_of(self, item: Item) -> ItemContext:
+    def _context_of(self, item: QueuedItem) -> ItemContext:
         assert self.claim is not None
         batch = self.lease.batch
         claim = Claim(
@@ -216,57 +225,61 @@ class Lent:
         )
         return ItemContext(self.agent, self.ledger, batch, claim)
 
-    async def _call(self, lane: Lane, group: list[Item], ctx: ItemContext) -> list[Any]:
+    async def _call(
+        self, item_worker: ItemWorker, group: list[QueuedItem], ctx: ItemContext
+    ) -> list[Any]:
         texts = [item.body for item in group]
         for at, body in enumerate(texts):
-            if is_folded(body):
-                texts[at] = await self._whole(body)
+            if is_stored(body):
+                texts[at] = await self._full_body(body)
 
         def read(agent: Agent) -> Any:
             return agent.read_items(texts)
 
-        playing = Playing(self.agent, ctx, lane.starter, self.hand, self.place.left)
-        lane.ctx = ctx
+        playing = AgentCall(
+            self.agent, ctx, item_worker.starter, self.in_flight, self.worker.leaked
+        )
+        item_worker.ctx = ctx
         try:
             value = await playing.result(read)
         finally:
-            lane.ctx = None
+            item_worker.ctx = None
             if ctx.is_beginning:
-                await ctx.settled()
+                await ctx.wait_until_started()
         if not self.agent.batch_size:
             return [value]
         if not isinstance(value, list) or len(value) != len(group):
             raise TaskError(f"{len(group)} items need a list of as many results")
         return value
 
-    async def _whole(self, body: str) -> str:
+    async def _full_body(self, body: str) -> str:
         """
         Read an item that lies beside its row, since it is large.
         """
-        whole = self.ledger.items.whole
+        whole = self.ledger.items.full_body
         return await self.ledger.store.run(whole, self.lease.batch.id, body)
 
-    def _hold(self, group: list[Item]) -> None:
+    def _mark_in_flight(self, group: list[QueuedItem]) -> None:
         for item in group:
-            self._in_hand[item.number] = None
-        self._tell()
+            self._in_flight_items[item.number] = None
+        self._record_in_flight()
 
-    def _tell(self) -> None:
+    def _record_in_flight(self) -> None:
         """
         Put the items in hand into the flight recorder, as many as have room there.
         """
-        numbers = ",".join(map(str, islice(self._in_hand, TOLD_ITEMS)))
-        self.hand.save(b'{"value":[%s]}' % numbers.encode())
+        numbers = ",".join(map(str, islice(self._in_flight_items, MAX_RECORDED_ITEMS)))
+        self.in_flight.save(b'{"value":[%s]}' % numbers.encode())
 
-    def _let_go(self, group: list[Item], ctx: ItemContext) -> None:
+    def _unmark(self, group: list[QueuedItem], ctx: ItemContext) -> None:
         for item in group:
-            self._in_hand.pop(item.number, None)
-        if ctx.begun:
+            self._in_flight_items.pop(item.number, None)
+        if ctx.has_started:
             self._claimed.add(group[0].number)
-            self._settling.close(ctx.claim)
+            self._writer.close(ctx.claim)
         ctx.close()
 
-    async def _settle(self, group: list[Item], values: list[Any]) -> None:
+    async def _accept_result(self, group: list[QueuedItem], values: list[Any]) -> None:
         """
         Have the results of *group* written; one that is refused is its own item's
         failure: the others are paid for.
@@ -274,42 +287,46 @@ class Lent:
         codec, largest = self.agent.codec, self.ledger.store.largest
         for item, value in zip(group, values, strict=True):
             try:
-                kept = await off_loop(_kept, value, codec, largest)
+                kept = await off_loop(_values_of, value, codec, largest)
             except ResultError as refused:
-                await self._fail([item], refused)
+                await self._handle_failure([item], refused)
                 continue
-            self._settling.add((item.number, *kept))
+            self._writer.add((item.number, *kept))
             self.settled += 1
 
-    async def _fail(self, group: list[Item], error: Exception) -> None:
+    async def _handle_failure(self, group: list[QueuedItem], error: Exception) -> None:
         """
         Try again later, or give up; of a group each item is tried alone.
         """
         if len(group) > 1:
-            self._stock.put_back(group)
+            self._queue.requeue_ungrouped(group)
             return
         (item,) = group
         item.failures += 1
         deaths = self.lease.deaths.get(item.number, 0)
         final = (
-            isinstance(error, FINAL)
+            isinstance(error, FINAL_ERRORS)
             or item.failures >= self.lease.batch.policy.failures
-            or (isinstance(error, StalledError) and item.failures + deaths >= STALLS)
+            or (
+                isinstance(error, StalledError) and item.failures + deaths >= MAX_STALLS
+            )
         )
         assert self.claim is not None
-        cause, trace = tell(error, _told(error))
+        cause, trace = describe_failure(error, describe_error(error))
         self._log(item, cause, trace)
         failure = ItemFailure(item.number, item.failures, deaths, cause, final, trace)
-        await self.ledger.store.run(self.ledger.trouble, self.claim, failure)
+        await self.ledger.store.run(
+            self.ledger.record_item_failure, self.claim, failure
+        )
         if final:
             self.settled += 1
             self.dead += 1
             count(DEAD_ITEMS)
             return
         asked = error.after.total_seconds() if isinstance(error, TryLater) else None
-        self._stock.put_off(item, asked or backoff_s(item.failures))
+        self._queue.requeue_after(item, asked or backoff_s(item.failures))
 
-    def _log(self, item: Item, cause: str, trace: str) -> None:
+    def _log(self, item: QueuedItem, cause: str, trace: str) -> None:
         """
         Log an item's failure, with its traceback where no item of the lease has failed
         in the same way.
@@ -319,49 +336,49 @@ class Lent:
         told = self.lease.batch.id, item.number, cause, more
         logger.warning("item.failed %s/%s: %s%s", *told)
 
-    async def _pulse(self) -> None:
+    async def _heartbeat_loop(self) -> None:
         """
         Beat, end what stalls, open a lane where all of them wait, and write meanwhile.
         """
-        beaten_at = 0.0
+        heartbeat_at = 0.0
         while True:
             now = time.monotonic()
-            if now - beaten_at >= self.place.beat_s:
-                beaten_at = now
-                self.beat()
-            if self.ledger.store.calls.waits:
-                self._lanes.excuse()
-            if self._stocked:
-                self._look()
-            await asyncio.sleep(min(self.place.beat_s, LANE_WAITS_S))
+            if now - heartbeat_at >= self.worker.heartbeat_s:
+                heartbeat_at = now
+                self.heartbeat()
+            if self.ledger.store.calls.is_waiting:
+                self._workers.restart_clocks()
+            if self._has_queue:
+                self._tick()
+            await asyncio.sleep(min(self.worker.heartbeat_s, ADD_WORKER_AFTER_S))
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """
         Send a sign of life.
         """
         said = f"{self.settled} settled"
-        self.send(Beat(checkpoint=self.checkpoint, said=said))
+        self.send(Heartbeat(checkpoint=self.checkpoint, status_message=said))
 
-    def _look(self) -> None:
-        self._lanes.look(self._patience(), self._stock.more)
-        self.tell_waiting(self._lanes.all_wait and not self._stock.more)
-        self._settling.write_meanwhile()
+    def _tick(self) -> None:
+        self._workers.tick(self._stall_timeout_s(), self._queue.has_more)
+        self.set_waiting(self._workers.all_blocked and not self._queue.has_more)
+        self._writer.flush_in_background()
 
-    def _patience(self) -> float:
+    def _stall_timeout_s(self) -> float:
         """
         Say for how long an item may show no progress.
         """
-        usual_s = self.busy_s / self.settled if self.settled else self.lease.usual_s
-        return patience_s(self.lease.batch.policy.stall_s, usual_s)
+        usual_s = self.busy_s / self.settled if self.settled else self.lease.mean_item_s
+        return stall_timeout_s(self.lease.batch.policy.stall_s, usual_s)
 
 
-def _kept(
+def _values_of(
     quickly: bool, value: Any, codec: Codec, largest: int
 ) -> tuple[str, str | None]:
     """
     Write what an item's agent returned as JSON, and say what it lacks.
 
-    :raises LongLookError: when that takes long and should be done *quickly*.
+    :raises SlowCheckError: when that takes long and should be done *quickly*.
     :raises ResultError: when it cannot be kept.
     """
     reason: str | None = None
@@ -372,6 +389,6 @@ def _kept(
     return encode(value, codec, largest, quickly), reason
 
 
-def _told(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     kind = "" if isinstance(error, OutlastError) else f"{type(error).__name__}: "
-    return masked(f"{kind}{words_of(error)}", CAUSE_CHARS)
+    return masked(f"{kind}{message_of(error)}", CAUSE_CHARS)

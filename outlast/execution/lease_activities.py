@@ -11,76 +11,80 @@ from temporalio import activity
 from outlast.agents.registry import Agent
 from outlast.contracts.batches import (
     BatchReport,
-    Burial,
     Lease,
-    Survey,
-    Worked,
+    LeaseResult,
+    PendingItems,
+    PoisonItem,
 )
 from outlast.contracts.ids import LeaseActivityId
-from outlast.execution.attempt import Place
-from outlast.execution.child_ends import tell_parent
+from outlast.execution.attempt import WorkerContext
+from outlast.execution.child_ends import signal_parent
 from outlast.execution.current_run import order_of
-from outlast.execution.lease import Lent
-from outlast.execution.temporal_activities import ended, send
-from outlast.ledger.batches import Batches
-from outlast.ledger.items import Items
+from outlast.execution.lease import LeaseExecution
+from outlast.execution.temporal_activities import heartbeat, with_failures_translated
+from outlast.ledger.batches import BatchRecords
+from outlast.ledger.items import ItemRecords
 from outlast.store.database import Store
 from outlast.telemetry.counters import DEAD_ITEMS, count
 
 Activity = Callable[..., Coroutine[Any, Any, Any]]
-Tell = Callable[[object, bool], None]
+SetWaiting = Callable[[object, bool], None]
 
 
-def lend(agent: Agent, place: Place, tell: Tell = lambda *_: None) -> Activity:
+def lease_activity(
+    agent: Agent, worker: WorkerContext, set_waiting: SetWaiting = lambda *_: None
+) -> Activity:
     """
-    Make the activity in which *agent* works through leases at *place*; *tell* hears of
-    each whether it only waits.
+    Make the activity in which *agent* works through leases at *worker*; *set_waiting*
+    hears of each whether it only waits.
     """
 
     @activity.defn(name=str(LeaseActivityId(agent.role)))
-    async def work(lease: Lease) -> Worked:
+    async def work(lease: Lease) -> LeaseResult:
         info = activity.info()
-        lent = Lent(agent, lease, order_of(lease.dispatch), place, send)
-        lent.hand = place.hands.take(
+        execution = LeaseExecution(
+            agent, lease, order_of(lease.dispatch), worker, heartbeat
+        )
+        execution.in_flight = worker.in_flight.start(
             info.task_token,
             lease.batch.id,
             lease.id,
             agent.role,
             info.attempt,
         )
-        lent.tell_waiting = partial(tell, lent)
+        execution.set_waiting = partial(set_waiting, execution)
         try:
-            return await ended(lent, lent.work())
+            return await with_failures_translated(execution, execution.run())
         finally:
-            tell(lent, False)
+            set_waiting(execution, False)
 
     return work
 
 
-def keeping(store: Store) -> list[Activity]:
+def batch_activities(store: Store) -> list[Activity]:
     """
     Make the activities that keep the books of batches in *store*.
     """
-    batches, items = Batches(store), Items(store)
+    batches, items = BatchRecords(store), ItemRecords(store)
 
-    @activity.defn(name="survey")
-    async def survey(batch: str, after: int) -> Survey:
-        return await store.run(items.survey, batch, after)
+    @activity.defn(name="pending_items")
+    async def pending_items(batch: str, after: int) -> PendingItems:
+        return await store.run(items.pending, batch, after)
 
-    @activity.defn(name="bury")
-    async def bury(burial: Burial) -> bool:
-        buried = await store.run(items.bury, burial)
-        if buried:
+    @activity.defn(name="dead_letter_item")
+    async def dead_letter_item(poison: PoisonItem) -> bool:
+        is_dead = await store.run(items.dead_letter, poison)
+        if is_dead:
             count(DEAD_ITEMS)
-        return buried
+        return is_dead
 
-    @activity.defn(name="close_batch")
+    @activity.defn(name="record_batch_closed")
     async def close(
         batch: str, cancelled: bool, parent: str, run: str
     ) -> BatchReport | None:
         report = await store.run(batches.close, batch, cancelled)
         if report is not None and parent:
-            await tell_parent(parent, run)
+            await signal_parent(parent, run)
         return report
 
-    return [survey, bury, close]
+    return [pending_items, dead_letter_item, close]

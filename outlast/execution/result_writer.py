@@ -10,17 +10,17 @@ import time
 
 from outlast.contracts.sizes import MIB
 from outlast.ledger.fence import Claim
-from outlast.ledger.item_sql import Settled
+from outlast.ledger.item_sql import WrittenResult
 from outlast.ledger.lease_ledger import LeaseLedger
 
 # Results that are not in the store yet: what one kill makes to be done again.
-UNWRITTEN_MOST = 1_000
-WRITE_ITEMS = 500
-WRITE_CHARS = 8 * MIB
-WRITE_AFTER_S = 0.1
+MAX_BUFFERED = 1_000
+FLUSH_ITEMS = 500
+FLUSH_CHARS = 8 * MIB
+FLUSH_AFTER_S = 0.1
 
 
-class Settling:
+class ResultWriter:
     """
     What the lease under *claim* has settled and not written yet.
     """
@@ -28,13 +28,13 @@ class Settling:
     def __init__(self, ledger: LeaseLedger, claim: Claim) -> None:
         self._ledger = ledger
         self._claim = claim
-        self._rows: list[Settled] = []
+        self._rows: list[WrittenResult] = []
         self._chars = 0  # of these
         self._closing: list[Claim] = []
         self._writing: asyncio.Future[None] | None = None
-        self._wrote_at = time.monotonic()
+        self._flushed_at = time.monotonic()
 
-    def add(self, row: Settled) -> None:
+    def add(self, row: WrittenResult) -> None:
         """
         Have a result written with the next ones.
         """
@@ -52,48 +52,48 @@ class Settling:
         """
         Whether there is enough to write, or something has waited for long.
         """
-        enough = len(self._rows) >= WRITE_ITEMS or self._chars >= WRITE_CHARS
-        return enough or self._late
+        enough = len(self._rows) >= FLUSH_ITEMS or self._chars >= FLUSH_CHARS
+        return enough or self._is_late
 
-    def write_meanwhile(self) -> None:
+    def flush_in_background(self) -> None:
         """
         Begin to write what has waited for long while no item ends. A write that has
         failed is left to the next end, which raises.
         """
         free = self._writing is None or _succeeded(self._writing)
-        if free and self._late:
-            self._begin(durable=False)
+        if free and self._is_late:
+            self._start_write(durable=False)
 
     @property
-    def _late(self) -> bool:
-        return bool(self._rows) and time.monotonic() - self._wrote_at > WRITE_AFTER_S
+    def _is_late(self) -> bool:
+        return bool(self._rows) and time.monotonic() - self._flushed_at > FLUSH_AFTER_S
 
-    async def write(self, last: bool = False) -> None:
+    async def flush(self, last: bool = False) -> None:
         """
         Begin to write, unless another write is under way that need not be waited for;
         the *last* one is waited for itself.
 
         :raises StaleAttemptError: when a later attempt has the lease.
         """
-        full = len(self._rows) + WRITE_ITEMS > UNWRITTEN_MOST
-        full = full or self._chars >= WRITE_CHARS
+        full = len(self._rows) + FLUSH_ITEMS > MAX_BUFFERED
+        full = full or self._chars >= FLUSH_CHARS
         while (writing := self._writing) and (last or full or writing.done()):
             await asyncio.shield(writing)
             if self._writing is writing:
                 self._writing = None
         if self._writing is not None:
             return
-        writing = self._begin(durable=last)
+        writing = self._start_write(durable=last)
         if last:
             await writing
 
-    def _begin(self, durable: bool) -> "asyncio.Future[None]":
+    def _start_write(self, durable: bool) -> "asyncio.Future[None]":
         rows, self._rows, self._chars = self._rows, [], 0
         closing, self._closing = self._closing, []
-        self._wrote_at = time.monotonic()
+        self._flushed_at = time.monotonic()
         self._writing = asyncio.ensure_future(
             self._ledger.store.run(
-                self._ledger.settle, self._claim, rows, closing, durable
+                self._ledger.write_results, self._claim, rows, closing, durable
             )
         )
         return self._writing

@@ -10,29 +10,35 @@ from pydantic import JsonValue
 
 from outlast.agents.registry import Degraded
 from outlast.contracts.errors import BadInputError, GiveUp, ResultError
-from outlast.contracts.inputs import Moving
-from outlast.contracts.models import Answer, Assignment, FollowUps, Redo, Redoing
-from outlast.contracts.plan_validation import refuse_too_large
-from outlast.contracts.sizes import LARGEST_BYTES, MIB
-from outlast.contracts.text import CAUSE_CHARS, SUMMARY_CHARS, digest
-from outlast.execution.codec import Codec, LossError
+from outlast.contracts.inputs import InputStorage
+from outlast.contracts.models import (
+    AttemptInput,
+    FollowUps,
+    Redo,
+    RedoRequest,
+    ResultRef,
+)
+from outlast.contracts.plan_validation import require_plan_size
+from outlast.contracts.sizes import MAX_RESULT_BYTES, MIB
+from outlast.contracts.text import CAUSE_CHARS, SUMMARY_CHARS, sha256_hex
+from outlast.execution.codec import Codec, LossyEncodingError
 from outlast.execution.floats import TAG, tagged
 from outlast.secrets import masked
 
 
 def encode(
-    value: Any, codec: Codec, largest: int = LARGEST_BYTES, quickly: bool = False
+    value: Any, codec: Codec, largest: int = MAX_RESULT_BYTES, quickly: bool = False
 ) -> str:
     """
     Write a result as JSON.
 
-    :raises LongLookError: when that takes long and should be done *quickly*.
+    :raises SlowCheckError: when that takes long and should be done *quickly*.
     :raises ResultError: when what needs it would not get it as it is, or when it is
         over the cap.
     """
     try:
         body = codec.result(value, quickly=quickly)
-    except LossError as loss:
+    except LossyEncodingError as loss:
         raise ResultError(f"the result cannot be kept: {loss}") from None
     if len(body) > largest:
         raise ResultError(
@@ -66,14 +72,14 @@ def _dumped(item: Any) -> str:
     return json.dumps(item, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def answer_of(
+def result_ref(
     quickly: bool, value: Any, attempt: int, codec: Codec, largest: int
-) -> tuple[Answer, str]:
+) -> tuple[ResultRef, str]:
     """
     Split what an agent returned into the answer that travels and the result that
     stays.
 
-    :raises LongLookError: when that takes long and should be done *quickly*.
+    :raises SlowCheckError: when that takes long and should be done *quickly*.
     :raises ResultError: when it is no JSON or over the cap.
     """
     reasons: list[str] = []
@@ -81,18 +87,18 @@ def answer_of(
         reasons = [masked(value.reason, CAUSE_CHARS)]
         value = value.result
     follow_ups = value.tasks if isinstance(value, FollowUps) else []
-    redo = _redoing(value) if isinstance(value, Redo) else None
+    redo = _redo_request(value) if isinstance(value, Redo) else None
     if isinstance(value, FollowUps | Redo):
         value = value.result
     text = encode(value, codec, largest, quickly)
-    answer = Answer(
-        digest=digest(text),
+    answer = ResultRef(
+        digest=sha256_hex(text),
         size=len(text.encode()),
         attempt=attempt,
         summary=masked(_summary(text) or text, SUMMARY_CHARS),
         degraded=reasons,
         follow_ups=follow_ups,
-        redo=redo,
+        redo_request=redo,
     )
     return answer, text
 
@@ -107,14 +113,14 @@ def _summary(text: str) -> str:
     return told if isinstance(told, str) else ""
 
 
-def _redoing(redo: Redo) -> Redoing:
+def _redo_request(redo: Redo) -> RedoRequest:
     reason, stands = masked(redo.reason, CAUSE_CHARS), redo.result is not None
-    return Redoing(task=redo.task, reason=reason, stands=stands)
+    return RedoRequest(task=redo.task, reason=reason, has_result=stands)
 
 
-def lean(
-    answer: Answer, assignment: Assignment, largest: int
-) -> tuple[Answer, list[bytes]]:
+def without_stored_inputs(
+    answer: ResultRef, assignment: AttemptInput, largest: int
+) -> tuple[ResultRef, list[bytes]]:
     """
     Move the large inputs of follow-up tasks out of *answer*; returns too what the store
     must have of them when it is recorded.
@@ -124,10 +130,10 @@ def lean(
     asked, most = answer.follow_ups, assignment.limits.tasks
     if len(asked) > most:
         raise GiveUp(f"it asks for {len(asked)} tasks, over the limit of {most}")
-    moving = Moving(assignment.mission, largest)
+    moving = InputStorage(assignment.mission, largest)
     try:
-        tasks = moving.moved(asked)
-        refuse_too_large(tasks)
+        tasks = moving.stored(asked)
+        require_plan_size(tasks)
     except BadInputError as error:
         raise GiveUp(f"what it asks for: {error}") from None
     return answer.model_copy(update={"follow_ups": tasks}), moving.bodies

@@ -15,7 +15,7 @@ from outlast.ledger.fence import Fence
 T = TypeVar("T")
 
 
-async def in_order(
+async def in_run_order(
     ledger: Fence, order: int | AttemptOrder, mission: str, claim: Callable[[], T]
 ) -> T:
     """
@@ -31,11 +31,11 @@ async def in_order(
             assert isinstance(order, AttemptOrder)
             current = await order.current_run()
             if current != order.run:
-                raise StaleAttemptError(_superseded(mission, current)) from None
-            await ledger.store.run(ledger.admit, mission, order.run, unknown.last)
+                raise StaleAttemptError(_superseded_text(mission, current)) from None
+            await ledger.store.run(ledger.admit_run, mission, order.run, unknown.last)
 
 
-def _superseded(mission: str, current: str | None) -> str:
+def _superseded_text(mission: str, current: str | None) -> str:
     if current is None:
         return f"{mission}: no run of it is under way, so nobody waits for this attempt"
     return f"{mission}: a later run of it is under way, so this attempt is over"

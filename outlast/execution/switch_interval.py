@@ -11,26 +11,26 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SWITCH_S = 0.0005
+SHORT_SWITCH_S = 0.0005
 
-_inside = 0
+_entered = 0
 _usual_s = 0.0
 
 
 @contextmanager
-def brisk() -> Iterator[None]:
+def short_switch_interval() -> Iterator[None]:
     """
     Let the interpreter change hands often while in here, or another one is. For the
     event loop only.
     """
-    global _inside, _usual_s  # noqa: PLW0603 - one interval for all of a process
-    if not _inside:
+    global _entered, _usual_s  # noqa: PLW0603 - one interval for all of a process
+    if not _entered:
         _usual_s = sys.getswitchinterval()
-        sys.setswitchinterval(SWITCH_S)
-    _inside += 1
+        sys.setswitchinterval(SHORT_SWITCH_S)
+    _entered += 1
     try:
         yield
     finally:
-        _inside -= 1
-        if not _inside:
+        _entered -= 1
+        if not _entered:
             sys.setswitchinterval(_usual_s)

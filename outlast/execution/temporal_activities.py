@@ -31,54 +31,54 @@ from temporalio.exceptions import ApplicationError
 
 from outlast.agents.registry import Agent
 from outlast.contracts.errors import (
+    AgentExitedError,
     ApprovalNeededError,
-    ExitedError,
-    HeldError,
     OutlastError,
     ParkedError,
+    RunSuspendedError,
     StaleAttemptError,
     StoreError,
     TryLater,
 )
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
-from outlast.contracts.models import Answer, Assignment, Beat, Checkpoint
+from outlast.contracts.models import AttemptInput, Checkpoint, Heartbeat, ResultRef
 from outlast.contracts.policies import backoff_s
-from outlast.contracts.text import CAUSE_CHARS, shorten
-from outlast.execution.attempt import Attempt, Place
+from outlast.contracts.text import CAUSE_CHARS, one_line
+from outlast.execution.attempt import Attempt, WorkerContext
 from outlast.execution.current_run import order_of
 from outlast.execution.exceptions import (
-    FINAL,
-    NOBODYS_FAULT,
+    FINAL_ERRORS,
+    UNCOUNTED_ERRORS,
+    error_text,
     failure_of,
-    told,
-    words_of,
+    message_of,
 )
-from outlast.execution.handback import give_back, uncounted
-from outlast.execution.in_flight import Hand
-from outlast.execution.tracebacks import tell
+from outlast.execution.handback import end_work, uncounted_error
+from outlast.execution.in_flight import InFlightSlot
+from outlast.execution.tracebacks import describe_failure
 from outlast.ledger.attempt_order import dispatch_of
-from outlast.ledger.fence import Claim, Tries
-from outlast.telemetry.counters import BEATS, count
+from outlast.ledger.fence import Claim, Retries
+from outlast.telemetry.counters import HEARTBEATS, count
 
-logger = logging.getLogger("outlast.attempt")
+logger = logging.getLogger("outlast.execution")
 
 T = TypeVar("T")
 
 # How long an end waits for its line in the books, and to be counted there.
-CLOSED_S = 1.0
-COUNTED_S = 10.0
+CLOSE_LIMIT_S = 1.0
+COUNT_LIMIT_S = 10.0
 
 
-class Guarded(Protocol):
+class Execution(Protocol):
     """
     An attempt as its end is told: of a task, or of a lease.
     """
 
-    place: Place
-    assignment: Assignment
+    worker: WorkerContext
+    input: AttemptInput
     claim: Claim | None
-    hand: Hand
+    in_flight: InFlightSlot
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -86,45 +86,47 @@ class Guarded(Protocol):
         What the next attempt goes on from.
         """
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """
         Send a sign of life.
         """
 
 
-def host(
-    agent: Agent, place: Place
-) -> Callable[[Assignment], Coroutine[Any, Any, Answer]]:
+def task_activity(
+    agent: Agent, worker: WorkerContext
+) -> Callable[[AttemptInput], Coroutine[Any, Any, ResultRef]]:
     """
-    Make the activity that plays *agent* at *place*.
+    Make the activity that plays *agent* at *worker*.
     """
 
     @activity.defn(name=agent.role)
-    async def play(assignment: Assignment) -> Answer:
+    async def play(assignment: AttemptInput) -> ResultRef:
         info = activity.info()
         order = order_of(assignment.dispatch)
-        attempt = Attempt(agent, assignment, order, place, send)
+        attempt = Attempt(agent, assignment, order, worker, heartbeat)
         attempt.retried = info.attempt > 1
         # Before anything else: a death from here on is reported by the parent.
-        attempt.hand = place.hands.take(
+        attempt.in_flight = worker.in_flight.start(
             info.task_token,
             assignment.mission,
             assignment.task.id,
             agent.role,
             info.attempt,
         )
-        return await ended(attempt, attempt.run(_carried(assignment)))
+        return await with_failures_translated(
+            attempt, attempt.run(_carried_checkpoints(assignment))
+        )
 
     return play
 
 
-async def ended(attempt: Guarded, doing: Awaitable[T]) -> T:
+async def with_failures_translated(attempt: Execution, doing: Awaitable[T]) -> T:
     """
     Await the attempt's work and put its end in Temporal's terms.
     """
-    work, store = asyncio.current_task(), attempt.place.ledger.store
-    leaving = asyncio.ensure_future(_leave(work, attempt.place.drain_s))
-    away = asyncio.ensure_future(give_back(work, store))
+    work, store = asyncio.current_task(), attempt.worker.ledger.store
+    leaving = asyncio.ensure_future(_cancel_on_drain(work, attempt.worker.drain_s))
+    away = asyncio.ensure_future(end_work(work, store))
     try:
         try:
             return await doing
@@ -133,16 +135,18 @@ async def ended(attempt: Guarded, doing: Awaitable[T]) -> T:
             away.cancel()
     except asyncio.CancelledError:
         ending = _cancelled(attempt, leaving.done(), away)
-        raise await _in_full(attempt, ending) from None
+        raise await await_uncancelled(attempt, ending) from None
     except BaseException as error:
         # The process's edge towards the agent's code, which may raise anything. What
         # caused it stays here: it may be megabytes, or nothing that can be sent.
-        raise await _in_full(attempt, _failed(attempt, failure_of(error))) from None
+        raise await await_uncancelled(
+            attempt, _failed(attempt, failure_of(error))
+        ) from None
     finally:
-        attempt.hand.returned()
+        attempt.in_flight.finish()
 
 
-async def _in_full(attempt: Guarded, telling: Coroutine[Any, Any, T]) -> T:
+async def await_uncancelled(attempt: Execution, telling: Coroutine[Any, Any, T]) -> T:
     """
     Await what tells of an end, though the worker may cancel the attempt meanwhile, and
     beat: where the store is slow it must not look lost.
@@ -150,13 +154,13 @@ async def _in_full(attempt: Guarded, telling: Coroutine[Any, Any, T]) -> T:
     told = asyncio.ensure_future(telling)
     while not told.done():
         with suppress(asyncio.CancelledError):
-            await asyncio.wait({told}, timeout=attempt.place.beat_s)
+            await asyncio.wait({told}, timeout=attempt.worker.heartbeat_s)
         if not told.done():
-            attempt.beat()
+            attempt.heartbeat()
     return told.result()
 
 
-async def _leave(work: asyncio.Task[Any] | None, short_s: float) -> None:
+async def _cancel_on_drain(work: asyncio.Task[Any] | None, short_s: float) -> None:
     """
     Cancel *work* when the worker drains, unless it is younger than a short attempt
     lasts: then it has the rest of that time.
@@ -168,40 +172,40 @@ async def _leave(work: asyncio.Task[Any] | None, short_s: float) -> None:
     work.cancel()
 
 
-def send(beat: Beat) -> None:
+def heartbeat(progress: Heartbeat) -> None:
     """
     Send a sign of life, with the progress it carries.
     """
-    activity.heartbeat(beat.model_dump(mode="json"))
-    count(BEATS)
+    activity.heartbeat(progress.model_dump(mode="json"))
+    count(HEARTBEATS)
 
 
-def _carried(assignment: Assignment) -> list[Checkpoint]:
+def _carried_checkpoints(assignment: AttemptInput) -> list[Checkpoint]:
     """
     Collect the checkpoints that came with the task: the workflow's and the server's.
     """
     carried = [assignment.checkpoint] if assignment.checkpoint else []
     for details in activity.info().heartbeat_details:
         try:
-            carried.append(Beat.model_validate(details).checkpoint)
+            carried.append(Heartbeat.model_validate(details).checkpoint)
         except ValidationError as error:
-            activity.logger.warning("beat.unreadable", extra={"error": str(error)})
+            activity.logger.warning("heartbeat.unreadable", extra={"error": str(error)})
     return carried
 
 
 _closing: set[asyncio.Future[None]] = set()
 
 
-async def closed() -> None:
+async def flush_closing() -> None:
     """
     Wait a moment until the lines of attempts that were handed on are written.
     """
     if _closing:
-        await asyncio.wait(_closing, timeout=CLOSED_S)
+        await asyncio.wait(_closing, timeout=CLOSE_LIMIT_S)
 
 
 async def _cancelled(
-    attempt: Guarded, left: bool, away: asyncio.Future[str]
+    attempt: Execution, left: bool, away: asyncio.Future[str]
 ) -> BaseException:
     details = activity.cancellation_details()
     if left or (details is not None and details.worker_shutdown):
@@ -211,73 +215,73 @@ async def _cancelled(
     if away.done() and not away.cancelled():
         _close(attempt, "handed on: the store is away", kind=FailureType.STORE_AWAY)
         return _uncounted(attempt, away.result())
-    await _end(attempt, "cancelled")
+    await _record_end(attempt, "cancelled")
     return asyncio.CancelledError()
 
 
-async def _failed(attempt: Guarded, error: Exception) -> ApplicationError:
-    cause, words = told(error), words_of(error)
+async def _failed(attempt: Execution, error: Exception) -> ApplicationError:
+    cause, words = error_text(error), message_of(error)
     if isinstance(error, StaleAttemptError):
-        await _end(attempt, "refused: stale", kind=FailureType.STALE)
-        return _stale(attempt, error)
-    if isinstance(error, HeldError):
+        await _record_end(attempt, "refused: stale", kind=FailureType.STALE)
+        return _stale_error(attempt, error)
+    if isinstance(error, RunSuspendedError):
         kind = FailureType.DRAINED
-        await _end(attempt, "handed on: held by the mesh", kind=kind)
+        await _record_end(attempt, "handed on: held by the mesh", kind=kind)
         return _drained(attempt, words)
-    cause, trace = tell(error, cause)
-    if isinstance(error, FINAL):
+    cause, trace = describe_failure(error, cause)
+    if isinstance(error, FINAL_ERRORS):
         asks = isinstance(error, ApprovalNeededError)
-        await _end(attempt, words if asks else cause, trace, error.kind)
+        await _record_end(attempt, words if asks else cause, trace, error.kind)
         _log(attempt, error, cause, trace)
         wanted = error.wanted if isinstance(error, ApprovalNeededError) else []
         details = _details(attempt, Detector.FAILURE, wanted=wanted)
         return _error(words, error.kind, details, final=True)
-    trouble = attempt.place.ledger.store.calls.trouble
-    if isinstance(error, NOBODYS_FAULT):
+    trouble = attempt.worker.ledger.store.calls.trouble
+    if isinstance(error, UNCOUNTED_ERRORS):
         return _uncounted(attempt, words)
     if trouble is not None:
         # It may have come of that, as a limit of the agent's own does, and there is
         # nowhere to count it.
-        return _uncounted(attempt, f"{cause} (while {trouble.told})")
+        return _uncounted(attempt, f"{cause} (while {trouble.text})")
     try:
-        failures = await _count(attempt, cause, trace)
+        failures = await _count_failure(attempt, cause, trace)
     except StaleAttemptError as stale:
-        return _stale(attempt, stale)
-    except (*NOBODYS_FAULT, TimeoutError):
+        return _stale_error(attempt, stale)
+    except (*UNCOUNTED_ERRORS, TimeoutError):
         return _uncounted(attempt, cause)
     _log(attempt, error, cause, trace)
-    final = failures >= attempt.assignment.policy.failures
+    final = failures >= attempt.input.policy.failures
     later = error.after if isinstance(error, TryLater) else None
     delay = later or timedelta(seconds=backoff_s(failures))
     details = _details(attempt, Detector.FAILURE)
     return _error(cause, FailureType.FAILED, details, final, delay)
 
 
-def _log(attempt: Guarded, error: Exception, cause: str, trace: str) -> None:
+def _log(attempt: Execution, error: Exception, cause: str, trace: str) -> None:
     """
     Log a failure, with its traceback unless it is an error of ours, whose words are
     enough. A request for approval is no failure.
     """
     if isinstance(error, ParkedError):
         return
-    whose = attempt.assignment.mission, attempt.assignment.task.id
-    ours = isinstance(error, OutlastError) and not isinstance(error, ExitedError)
+    whose = attempt.input.mission, attempt.input.task.id
+    ours = isinstance(error, OutlastError) and not isinstance(error, AgentExitedError)
     more = "" if ours or not trace else f"\n{trace.rstrip()}"
     logger.warning("attempt.failed %s/%s: %s%s", *whose, cause, more)
 
 
-async def _end(
-    attempt: Guarded, ending: str, trace: str = "", kind: FailureType | None = None
+async def _record_end(
+    attempt: Execution, ending: str, trace: str = "", kind: FailureType | None = None
 ) -> None:
     """
     Close the attempt's line; the books must not change what becomes of the task, nor
     for long when.
     """
-    await asyncio.wait({_close(attempt, ending, trace, kind)}, timeout=CLOSED_S)
+    await asyncio.wait({_close(attempt, ending, trace, kind)}, timeout=CLOSE_LIMIT_S)
 
 
 def _close(
-    attempt: Guarded, ending: str, trace: str = "", kind: FailureType | None = None
+    attempt: Execution, ending: str, trace: str = "", kind: FailureType | None = None
 ) -> asyncio.Future[None]:
     """
     Begin to close the attempt's line.
@@ -289,40 +293,40 @@ def _close(
 
 
 async def _write_end(
-    attempt: Guarded, ending: str, trace: str, kind: FailureType | None
+    attempt: Execution, ending: str, trace: str, kind: FailureType | None
 ) -> None:
-    ledger = attempt.place.ledger
+    ledger = attempt.worker.ledger
     if attempt.claim is None:
         return
     try:
-        await ledger.store.run(ledger.ended, attempt.claim, ending, trace, kind)
+        await ledger.store.run(ledger.record_end, attempt.claim, ending, trace, kind)
     except StoreError as error:
-        activity.logger.warning("attempt.unclosed: %s", error)
+        activity.logger.warning("attempt.not_closed: %s", error)
     except Exception:
-        activity.logger.exception("attempt.unclosed")
+        activity.logger.exception("attempt.not_closed")
 
 
-async def _count(attempt: Guarded, cause: str, trace: str) -> int:
+async def _count_failure(attempt: Execution, cause: str, trace: str) -> int:
     """
     Count the failure in the ledger; when that cannot be done, by the server's number.
 
     :raises StoreLostError, TimeoutError: when the store keeps it from being counted.
     """
-    ledger = attempt.place.ledger
+    ledger = attempt.worker.ledger
     if attempt.claim is None:
         return activity.info().attempt
-    how = attempt.claim, cause, trace, Tries()
-    counting = ledger.store.run(ledger.failed, *how)
+    how = attempt.claim, cause, trace, Retries()
+    counting = ledger.store.run(ledger.record_failure, *how)
     try:
-        return await asyncio.wait_for(counting, COUNTED_S)
-    except (StaleAttemptError, *NOBODYS_FAULT, TimeoutError):
+        return await asyncio.wait_for(counting, COUNT_LIMIT_S)
+    except (StaleAttemptError, *UNCOUNTED_ERRORS, TimeoutError):
         raise
     except Exception:
-        activity.logger.exception("failure.uncounted")
+        activity.logger.exception("failure.not_counted")
         return activity.info().attempt
 
 
-def _stale(attempt: Guarded, error: StaleAttemptError) -> ApplicationError:
+def _stale_error(attempt: Execution, error: StaleAttemptError) -> ApplicationError:
     """
     Report which dispatch has superseded the attempt. Should the server still wait for
     it, as one that was restored from a backup may, the next one comes after that.
@@ -332,18 +336,18 @@ def _stale(attempt: Guarded, error: StaleAttemptError) -> ApplicationError:
     return _error(str(error), FailureType.STALE, details, final=True)
 
 
-def _drained(attempt: Guarded, why: str) -> ApplicationError:
+def _drained(attempt: Execution, why: str) -> ApplicationError:
     details = _details(attempt, Detector.DRAIN)
     return _error(why, FailureType.DRAINED, details, final=True)
 
 
-def _uncounted(attempt: Guarded, why: str) -> ApplicationError:
-    store = attempt.place.ledger.store
+def _uncounted(attempt: Execution, why: str) -> ApplicationError:
+    store = attempt.worker.ledger.store
     details = _details(attempt, Detector.STORE)
-    return uncounted(shorten(why, CAUSE_CHARS), store, details)
+    return uncounted_error(one_line(why, CAUSE_CHARS), store, details)
 
 
-def _details(attempt: Guarded, detected_by: Detector, **more: Any) -> FailureDetails:
+def _details(attempt: Execution, detected_by: Detector, **more: Any) -> FailureDetails:
     return FailureDetails(
         detected_by=detected_by,
         checkpoint=attempt.checkpoint,

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-IDLE_S = 5.0
+IDLE_THREAD_S = 5.0
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:
@@ -30,15 +30,15 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
 
     def work() -> None:
         try:
-            _settle(loop, ended, ended.set_result, context.run(function, *args))
+            _set_result(loop, ended, ended.set_result, context.run(function, *args))
         except BaseException as error:
-            _settle(loop, ended, ended.set_exception, error)
+            _set_result(loop, ended, ended.set_exception, error)
 
     _hand_over(work)
     return await ended
 
 
-class _Worker(threading.Thread):
+class _ReusableThread(threading.Thread):
     """
     A thread that waits a while for more work after its first: starting one costs
     0.1 ms, as much as a small item of a batch.
@@ -52,14 +52,14 @@ class _Worker(threading.Thread):
         while (work := self._next()) is not None:
             work()
             del work  # it holds what the agent was given
-            _idle.append(self)
+            _idle_threads.append(self)
 
     def _next(self) -> Callable[[], None] | None:
         try:
-            return self.work.get(timeout=IDLE_S)
+            return self.work.get(timeout=IDLE_THREAD_S)
         except Empty:
             try:
-                _idle.remove(self)
+                _idle_threads.remove(self)
             except ValueError:  # somebody has just taken it
                 return self.work.get()
             return None
@@ -67,20 +67,20 @@ class _Worker(threading.Thread):
 
 # The threads of this process that have nothing to do; what hangs is not among them.
 # Each operation on a deque is atomic. A forked process has none of the threads.
-_idle: deque[_Worker] = deque()
-os.register_at_fork(after_in_child=_idle.clear)
+_idle_threads: deque[_ReusableThread] = deque()
+os.register_at_fork(after_in_child=_idle_threads.clear)
 
 
 def _hand_over(work: Callable[[], None]) -> None:
     try:
-        worker = _idle.pop()
+        worker = _idle_threads.pop()
     except IndexError:
-        worker = _Worker()
+        worker = _ReusableThread()
         worker.start()
     worker.work.put(work)
 
 
-def _settle(
+def _set_result(
     loop: asyncio.AbstractEventLoop,
     ended: "asyncio.Future[Any]",
     settle: Callable[[Any], None],

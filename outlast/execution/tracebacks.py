@@ -13,21 +13,21 @@ from dataclasses import dataclass
 from types import CodeType, TracebackType
 
 from outlast.agents.user_code import is_ours, is_users
-from outlast.contracts.errors import ExitedError, OutlastError
-from outlast.contracts.text import CAUSE_CHARS, shorten, visible
+from outlast.contracts.errors import AgentExitedError, OutlastError
+from outlast.contracts.text import CAUSE_CHARS, one_line, visible
 from outlast.secrets import masked, masked_head
 
 # What the ledger keeps of one traceback, and the log shows: the innermost frames.
-TRACE_BYTES = 8 * 1024
-FRAMES = 40
-PART_CHARS = 1000  # of a message, or of a line of code
+MAX_TRACEBACK_BYTES = 8 * 1024
+MAX_FRAMES = 40
+TRACEBACK_PART_CHARS = 1000  # of a message, or of a line of code
 PLACE_CHARS = 120
 CODE_CHARS = 60
-LEFT_OUT = "[... what came before is left out]\n"
+TRACEBACK_LEFT_OUT = "[... what came before is left out]\n"
 
 
 @dataclass(frozen=True)
-class Trace:
+class Traceback:
     """
     Where an error came from.
 
@@ -40,15 +40,15 @@ class Trace:
     place: str = ""
 
 
-def trace_of(error: BaseException, cause: BaseException | None = None) -> Trace:
+def traceback_of(error: BaseException, cause: BaseException | None = None) -> Traceback:
     """
     Read the traceback of *error*, whose place is that of *cause*, where another error
     within it decides.
     """
     try:
-        return Trace(_text(error), place_of(cause or error))
+        return Traceback(_text(error), place_of(cause or error))
     except Exception as worse:  # it is the agent's error, which may do anything
-        return Trace(f"its traceback raises {type(worse).__name__}")
+        return Traceback(f"its traceback raises {type(worse).__name__}")
 
 
 def place_of(error: BaseException) -> str:
@@ -70,16 +70,16 @@ def place_of(error: BaseException) -> str:
     return ""
 
 
-def tell(error: Exception, cause: str) -> tuple[str, str]:
+def describe_failure(error: Exception, cause: str) -> tuple[str, str]:
     """
     Put the place of *error* beside its *cause*, and read its traceback. Our own errors
     are sentences for whoever reads them, and need no place.
     """
-    if isinstance(error, ExitedError):
+    if isinstance(error, AgentExitedError):
         raised = error.__cause__ or error  # what the agent really did
-        trace = trace_of(raised)
+        trace = traceback_of(raised)
         return with_place(cause, trace.place), trace.text
-    trace = trace_of(error)
+    trace = traceback_of(error)
     if isinstance(error, OutlastError):
         return cause, trace.text if trace.place else ""
     return with_place(cause, trace.place), trace.text
@@ -91,18 +91,18 @@ def with_place(cause: str, place: str) -> str:
     """
     if not place:
         return cause
-    return f"{shorten(cause, CAUSE_CHARS - len(place) - 3)} ({place})"
+    return f"{one_line(cause, CAUSE_CHARS - len(place) - 3)} ({place})"
 
 
 def _frames(began: TracebackType | None) -> Iterator[tuple[CodeType, int]]:
     """
     List the frames from where the agent's code begins.
     """
-    for frame, line in traceback.walk_tb(_begun(began)):
+    for frame, line in traceback.walk_tb(_first_of_agent(began)):
         yield frame.f_code, line or 0
 
 
-def _begun(began: TracebackType | None) -> TracebackType | None:
+def _first_of_agent(began: TracebackType | None) -> TracebackType | None:
     """
     Skip our own frames, which call the agent's function.
     """
@@ -118,37 +118,41 @@ def line_of(code: CodeType, line: int) -> str:
     name = code.co_filename.rsplit("/", 1)[-1]
     text = masked(linecache.getline(code.co_filename, line), CODE_CHARS)
     place = f"{name}:{line} in {code.co_name}{f': {text}' if text else ''}"
-    return shorten(place, PLACE_CHARS)
+    return one_line(place, PLACE_CHARS)
 
 
 def _text(error: BaseException) -> str:
-    began = _begun(error.__traceback__) or error.__traceback__
+    began = _first_of_agent(error.__traceback__) or error.__traceback__
     try:
         told = traceback.TracebackException(
             type(error),
             error,
             began,
-            limit=-FRAMES,
+            limit=-MAX_FRAMES,
             max_group_width=5,
             max_group_depth=3,
         )
         parts = list(told.format())
     except Exception:
-        parts = [*traceback.format_tb(began, limit=-FRAMES), type(error).__name__]
+        parts = [*traceback.format_tb(began, limit=-MAX_FRAMES), type(error).__name__]
     return _bounded([_cut(visible(masked_head(each))) for each in parts])
 
 
 def _cut(part: str) -> str:
-    return part if len(part) <= PART_CHARS else f"{part[:PART_CHARS]} [...]\n"
+    return (
+        part
+        if len(part) <= TRACEBACK_PART_CHARS
+        else f"{part[:TRACEBACK_PART_CHARS]} [...]\n"
+    )
 
 
 def _bounded(parts: list[str]) -> str:
     """
     Keep the last of *parts*, where the error came from.
     """
-    room = TRACE_BYTES - len(LEFT_OUT)
+    room = MAX_TRACEBACK_BYTES - len(TRACEBACK_LEFT_OUT)
     for at in range(len(parts) - 1, -1, -1):
         room -= len(parts[at].encode())
         if room < 0:
-            return LEFT_OUT + "".join(parts[at + 1 :])
+            return TRACEBACK_LEFT_OUT + "".join(parts[at + 1 :])
     return "".join(parts)

@@ -11,10 +11,10 @@ from outlast.agents.user_code import is_users
 from outlast.execution.tracebacks import line_of
 
 # How deep coroutines and frames are followed.
-DEPTH = 200
+MAX_AWAIT_DEPTH = 200
 
 
-def nowhere() -> str:
+def no_place() -> str:
     """
     Say where nothing waits.
     """
@@ -36,7 +36,7 @@ def _of_thread(thread: int) -> Iterator[FrameType]:
     The frames of a thread, the innermost first.
     """
     frame = sys._current_frames().get(thread)
-    for _ in range(DEPTH):
+    for _ in range(MAX_AWAIT_DEPTH):
         if frame is None:
             return
         yield frame
@@ -49,7 +49,7 @@ def _of_call(call: Coroutine[Any, Any, None]) -> list[FrameType]:
     """
     found: list[FrameType] = []
     waits: Any = call
-    while waits is not None and len(found) < DEPTH:
+    while waits is not None and len(found) < MAX_AWAIT_DEPTH:
         frame = getattr(waits, "cr_frame", None) or getattr(waits, "gi_frame", None)
         if frame is not None:
             found.append(frame)

@@ -13,16 +13,14 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-USUAL: dict[signal.Signals, Any] = {
+DEFAULT_HANDLERS: dict[signal.Signals, Any] = {
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGINT: signal.default_int_handler,
     signal.SIGHUP: signal.SIG_DFL,
 }
 
 
-def release_in_forked(
-    channels: list[socket.socket], let_go: Callable[[], None]
-) -> None:
+def close_in_forked(channels: list[socket.socket], let_go: Callable[[], None]) -> None:
     """
     Have every process forked from this one give up what is the worker's, before any
     of its own code runs. Handlers that an agent has set meanwhile stay.
@@ -30,13 +28,13 @@ def release_in_forked(
     :param channels: to the worker's parent.
     :param let_go: closes what else is the worker's alone.
     """
-    ours = {number: signal.getsignal(number) for number in USUAL}
+    ours = {number: signal.getsignal(number) for number in DEFAULT_HANDLERS}
     unblocked = threading.local()
 
     def block() -> None:
         # Ended at once by who forked it, a child would answer as the worker does: the
         # signal waits until the child has handlers of its own.
-        unblocked.mask = signal.pthread_sigmask(signal.SIG_BLOCK, USUAL)
+        unblocked.mask = signal.pthread_sigmask(signal.SIG_BLOCK, DEFAULT_HANDLERS)
 
     def unblock() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked.mask)
@@ -44,7 +42,7 @@ def release_in_forked(
     def release() -> None:
         try:
             signal.set_wakeup_fd(-1)
-            for number, usual in USUAL.items():
+            for number, usual in DEFAULT_HANDLERS.items():
                 # A hang-up that was ignored before us stays so: not ours.
                 if ours[number] is signal.getsignal(number) is not signal.SIG_IGN:
                     signal.signal(number, usual)

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from outlast.fleet.recorder_reader import names_in_hand
+from outlast.fleet.recorder_reader import names_in_flight
 from outlast.fleet.stack_dumps import Blocker, sample
 from outlast.fleet.watchdog import Conviction, KillReason, Watchdog
 
@@ -22,13 +22,13 @@ class Blockage:
     :param told: the last one in words, "" before the first.
     """
 
-    told: str = ""
+    description: str = ""
     _blocker: Blocker | None = None
     _silent_s: float = 0.0
     _logged: set[tuple[str, ...]] = field(default_factory=set)
     _sampling: "asyncio.Task[None] | None" = field(default=None)
 
-    def look(self, pid: int, stack: Path, watchdog: Watchdog, recorder: Path) -> None:
+    def check(self, pid: int, stack: Path, watchdog: Watchdog, recorder: Path) -> None:
         """
         Ask a process that has been silent for too long what blocks it, once a silence,
         and log it when its event loop turns again.
@@ -38,26 +38,26 @@ class Blockage:
             self._end(pid, recorder)
         self._silent_s = silent_s
         if self._blocker is not None:
-            self.told = self._blocker.told(silent_s)
-        elif silent_s >= watchdog.timing.blocked_told_s and self._sampling is None:
+            self.description = self._blocker.describe(silent_s)
+        elif silent_s >= watchdog.timing.blocked_report_s and self._sampling is None:
             self._sampling = asyncio.ensure_future(self._sample(pid, stack))
 
-    def explained(self, conviction: Conviction) -> str:
+    def explain(self, conviction: Conviction) -> str:
         """
         Say why a process is killed, with what it was blocked by.
         """
         blocked = conviction.reason in (KillReason.BUSY, KillReason.IDLE)
         if self._blocker is None or not blocked:
             return conviction.sentence
-        return f"{conviction.sentence}: {self._blocker.told(self._silent_s)}"
+        return f"{conviction.sentence}: {self._blocker.describe(self._silent_s)}"
 
     async def _sample(self, pid: int, stack: Path) -> None:
         self._blocker = await sample(pid, stack)
 
     def _end(self, pid: int, recorder: Path) -> None:
         if self._blocker is not None:
-            self.told = self._blocker.told(self._silent_s)
-            names = names_in_hand(recorder)
+            self.description = self._blocker.describe(self._silent_s)
+            names = names_in_flight(recorder)
             told = self._blocker.agent, self._blocker.place, *names
             if told not in self._logged:  # once an attempt, however often it blocks
                 self._logged.add(told)
@@ -65,7 +65,7 @@ class Blockage:
                 logger.warning(
                     "agent.blocked %s: %s; attempts in that process: %s",
                     pid,
-                    self.told,
+                    self.description,
                     held,
                 )
         self._blocker = self._sampling = None

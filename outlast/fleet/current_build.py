@@ -17,33 +17,38 @@ from temporalio.client import Client
 
 from outlast.contracts.errors import RefusedError, UnavailableError
 from outlast.process.called import as_called
-from outlast.temporal.deployments import current_of, described, fleets, make_current
+from outlast.temporal.deployments import (
+    current_of,
+    describe_deployment,
+    fleets_by_build,
+    make_current,
+)
 
 logger = logging.getLogger("outlast.fleet")
 
-LOOK_S = 1.0
+BUILD_CHECK_S = 1.0
 # A fleet without a build that was silent for less is not taken for gone: it may be
 # starved, or its host's clock be wrong, and it would lose what it has under way.
-GONE_S = 60.0
+BUILD_GONE_S = 60.0
 
 # Task queues that a server not told otherwise takes for one build; the workers on all
 # others poll in vain, and nobody is told.
-QUEUES_MOST = 100
-QUEUES_OF_A_ROLE = 3
+MAX_QUEUES = 100
+QUEUES_PER_ROLE = 3
 
 
-class Whose(Enum):
+class CurrentBuild(Enum):
     """
     Who gets the new missions.
     """
 
-    OURS = auto()
-    ANOTHERS = auto()  # another build is current
-    UNNAMED = auto()  # workers without a build have them
-    NOBODYS = auto()
+    THIS = auto()
+    OTHER = auto()  # another build is current
+    UNVERSIONED = auto()  # workers without a build have them
+    NONE = auto()
 
 
-def whose(build: str, current: str, live: Counter[str] | None) -> Whose:
+def current_build(build: str, current: str, live: Counter[str] | None) -> CurrentBuild:
     """
     Say who gets new missions when *current* is the current build, "" for none.
 
@@ -51,78 +56,84 @@ def whose(build: str, current: str, live: Counter[str] | None) -> Whose:
     :param live: fleets by build, as far as anybody can tell.
     """
     if build == current:
-        return Whose.OURS
+        return CurrentBuild.THIS
     if current:
-        return Whose.ANOTHERS
+        return CurrentBuild.OTHER
     # Where nobody can tell, a fleet without a build must not lose what it has.
-    return Whose.NOBODYS if live is not None and not live[""] else Whose.UNNAMED
+    return (
+        CurrentBuild.NONE
+        if live is not None and not live[""]
+        else CurrentBuild.UNVERSIONED
+    )
 
 
-async def take_up(connect: Callable[[], Awaitable[Client]], build: str) -> None:
+async def promote_if_unclaimed(
+    connect: Callable[[], Awaitable[Client]], build: str
+) -> None:
     """
     Stay until new missions are somebody's, promoting *build* where they are nobody's;
     tell once when they are not this fleet's.
     """
-    standing = _Standing(await connect(), build)
+    promotion = _Promotion(await connect(), build)
     while True:
-        if await standing.look():
+        if await promotion.check():
             return
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(BUILD_CHECK_S)
 
 
-def warn_of_crowding(build: str, roles: int) -> None:
+def warn_queue_limit(build: str, roles: int) -> None:
     """
     Say so when *build* plays more roles than a server may take.
     """
-    queues = roles * QUEUES_OF_A_ROLE + 1
-    if build and queues > QUEUES_MOST:
+    queues = roles * QUEUES_PER_ROLE + 1
+    if build and queues > MAX_QUEUES:
         logger.warning(
-            "build.crowded: %s roles have %s task queues, and a server takes %s of one "
+            "build.queue_limit: %s roles have %s task queues, and a server takes %s of one "
             "build unless its matching.maxTaskQueuesInDeploymentVersion is higher; "
             "what comes to the others waits for ever",
-            *(roles, queues, QUEUES_MOST),
+            *(roles, queues, MAX_QUEUES),
         )
 
 
 @dataclass
-class _Standing:
+class _Promotion:
     """
     What was seen and told so far.
     """
 
     client: Client
     build: str
-    told: str = ""
+    logged: str = ""
 
-    async def look(self) -> bool:
+    async def check(self) -> bool:
         """
         Look once; True when there is nothing left to look for.
         """
         try:
-            return await self._look()
+            return await self._check()
         except RefusedError as error:
             # Another fleet was faster, or the server does not know all of us yet.
             logger.debug("build.refused: %s", error)
             return False
         except UnavailableError as error:
             if self.build:
-                self._tell(f"it cannot be told who gets new missions: {error}")
+                self._log_once(f"it cannot be told who gets new missions: {error}")
             return not self.build
 
-    async def _look(self) -> bool:
-        found = await described(self.client)
+    async def _check(self) -> bool:
+        found = await describe_deployment(self.client)
         if found is None:
             return not self.build  # our workers' first poll makes it known
         current = current_of(found)
-        live = await fleets(self.client, within_s=GONE_S)
-        match whose(self.build, current, live):
-            case Whose.OURS:
+        live = await fleets_by_build(self.client, within_s=BUILD_GONE_S)
+        match current_build(self.build, current, live):
+            case CurrentBuild.THIS:
                 return True
-            case Whose.ANOTHERS:
-                self._tell(_anothers(self.build, current, live))
+            case CurrentBuild.OTHER:
+                self._log_once(_other_build_text(self.build, current, live))
                 return True
-            case Whose.UNNAMED:
-                self._tell(
+            case CurrentBuild.UNVERSIONED:
+                self._log_once(
                     "new missions go to workers without a build; outlast promote "
                     f"{self.build} brings them here"
                 )
@@ -131,13 +142,13 @@ class _Standing:
         logger.info("build.promoted %s: it is the first", self.build)
         return True
 
-    def _tell(self, words: str) -> None:
-        if words != self.told:
+    def _log_once(self, words: str) -> None:
+        if words != self.logged:
             logger.info("build.waits: %s", as_called(words))
-        self.told = words
+        self.logged = words
 
 
-def _anothers(build: str, current: str, live: Counter[str] | None) -> str:
+def _other_build_text(build: str, current: str, live: Counter[str] | None) -> str:
     away = live is not None and not live[current]
     theirs = f"build {current}" + (", with which nobody polls" if away else "")
     if build:

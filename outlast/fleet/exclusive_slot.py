@@ -27,10 +27,10 @@ from temporalio.worker import (
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
 
-ONE = FixedSizeSlotSupplier(1)  # of what these workers never have
+UNUSED_SLOTS = FixedSizeSlotSupplier(1)  # of what these workers never have
 
 
-class Turn(Interceptor):
+class ExclusiveSlot(Interceptor):
     """
     The places for attempts that workers of a process share.
 
@@ -39,11 +39,11 @@ class Turn(Interceptor):
     """
 
     def __init__(self, places: int = 1, once: bool = False) -> None:
-        self._places = places
-        self._once = once
+        self._limit = places
+        self._single_use = once
         self._free = asyncio.Event()
-        self.played = asyncio.Event()  # an attempt is over
-        self._look()
+        self.used = asyncio.Event()  # an attempt is over
+        self._update()
 
     @property
     def tuner(self) -> WorkerTuner:
@@ -51,52 +51,52 @@ class Turn(Interceptor):
         What keeps a worker from polling while no place is free.
         """
         return WorkerTuner.create_composite(
-            workflow_supplier=ONE,
-            activity_supplier=_WhileFree(self._free),
-            local_activity_supplier=ONE,
-            nexus_supplier=ONE,
+            workflow_supplier=UNUSED_SLOTS,
+            activity_supplier=_ExclusiveSlotSupplier(self._free),
+            local_activity_supplier=UNUSED_SLOTS,
+            nexus_supplier=UNUSED_SLOTS,
         )
 
-    def take(self) -> bool:
+    def try_claim(self) -> bool:
         """
         Take a place; False where none is free.
         """
-        if not self._places:
+        if not self._limit:
             return False
-        self._places -= 1
-        self._look()
+        self._limit -= 1
+        self._update()
         return True
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """
         Free the place of an attempt that is over.
         """
-        self.played.set()
-        if not self._once:
-            self._places += 1
-            self._look()
+        self.used.set()
+        if not self._single_use:
+            self._limit += 1
+            self._update()
 
     def intercept_activity(
         self,
         next: ActivityInboundInterceptor,  # noqa: A002 - as the SDK has it
     ) -> ActivityInboundInterceptor:
-        return _Taking(next, self)
+        return _ExclusiveSlotInterceptor(next, self)
 
-    def _look(self) -> None:
-        (self._free.set if self._places else self._free.clear)()
+    def _update(self) -> None:
+        (self._free.set if self._limit else self._free.clear)()
 
 
-class _Taking(ActivityInboundInterceptor):
+class _ExclusiveSlotInterceptor(ActivityInboundInterceptor):
     """
     Takes a place for the length of an attempt, or hands the attempt on.
     """
 
-    def __init__(self, after: ActivityInboundInterceptor, turn: Turn) -> None:
+    def __init__(self, after: ActivityInboundInterceptor, turn: ExclusiveSlot) -> None:
         super().__init__(after)
-        self._turn = turn
+        self._slot = turn
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
-        if not self._turn.take():
+        if not self._slot.try_claim():
             raise ApplicationError(
                 "the process has no room for another attempt",
                 FailureDetails(detected_by=Detector.DRAIN).dump(),
@@ -106,10 +106,10 @@ class _Taking(ActivityInboundInterceptor):
         try:
             return await super().execute_activity(input)
         finally:
-            self._turn.give_back()
+            self._slot.release()
 
 
-class _WhileFree(CustomSlotSupplier):
+class _ExclusiveSlotSupplier(CustomSlotSupplier):
     """
     Gives a slot, before each poll, as soon as a place is free.
     """

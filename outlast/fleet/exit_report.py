@@ -25,29 +25,33 @@ from temporalio.service import RPCError, RPCStatusCode
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
 from outlast.fleet.exits import Exit
-from outlast.fleet.missed_polls import PAGE
-from outlast.fleet.recorder_reader import InHand, Wreck, remove
-from outlast.fleet.unstarted_attempts import ASKED_AFTER_S, OPEN_MISSIONS, end_unstarted
+from outlast.fleet.missed_polls import WORKERS_PAGE
+from outlast.fleet.recorder_reader import CrashedRecorder, InFlightAttempt, remove
+from outlast.fleet.unstarted_attempts import (
+    OPEN_MISSIONS,
+    QUERY_DELAYS_S,
+    end_unstarted,
+)
 
 logger = logging.getLogger("outlast.fleet")
 
 # The kernel drops a dead process's lock within moments of closing its channel.
-LOCK_LIMIT_S = 1.0
+RECORDER_LOCK_S = 1.0
 # While the server is away a report waits; longer than this, every heartbeat timeout
 # has told the server already.
 REPORT_LIMIT_S = 600.0
-AGAIN_S = 0.2
-STRIKE_OFF_S = 1.0
+REPORT_RETRY_S = 0.2
+DEREGISTER_LIMIT_S = 1.0
 
 # Open missions that are freed of a dead worker; any others go on after the timeout of
 # its queue, which on a server with stock timers may come a second late.
-FREED = 100
-FREED_AT_A_TIME = 8
+MAX_RESETS = 100
+CONCURRENT_RESETS = 8
 
 Connect = Callable[[], Awaitable[Client]]
 
 
-class Reporter:
+class ExitReporter:
     """
     Settles what dead workers had in hand.
 
@@ -69,34 +73,34 @@ class Reporter:
                 self._client = await self._connect()
         return self._client
 
-    async def settle_all(self, recorder: Path, pid: int, ended: Exit) -> None:
+    async def report_all(self, recorder: Path, pid: int, ended: Exit) -> None:
         """
         Report what the dead process *pid* had in hand, then end what the server holds
         for it besides, once and at once for one that has drained.
         """
-        await self.settle(recorder, ended)
-        after_s = (0.0,) if ended.drained else ASKED_AFTER_S
+        await self.report(recorder, ended)
+        after_s = (0.0,) if ended.drained else QUERY_DELAYS_S
         self.reported += await end_unstarted(await self.client(), pid, ended, after_s)
 
-    async def settle(self, recorder: Path, ended: Exit) -> int:
+    async def report(self, recorder: Path, ended: Exit) -> int:
         """
         Report every attempt that *recorder* has in hand, then remove it; returns how
         many there were.
         """
-        wreck = await _wreck(recorder)
-        if wreck is None:
+        crashed = await _open_recorder(recorder)
+        if crashed is None:
             return 0
-        in_hand = list(wreck.in_hand())
-        ended.had_in_hand(in_hand, idle=not any(wreck.working_on()))
+        in_hand = list(crashed.in_flight())
+        ended.set_in_flight(in_hand, idle=not any(crashed.working_on()))
         errors = [
-            _handed_on(each) if ended.handed_on else _crashed(each, ended)
+            _drain_error(each) if ended.handed_back else _crash_error(each, ended)
             for each in in_hand
         ]
         await asyncio.gather(*map(self._report, in_hand, errors))
         remove(recorder)
         return len(in_hand)
 
-    async def _report(self, hand: InHand, error: ApplicationError) -> None:
+    async def _report(self, attempt: InFlightAttempt, error: ApplicationError) -> None:
         """
         End one attempt; again and again while the server is away.
         """
@@ -104,26 +108,26 @@ class Reporter:
         while time.monotonic() < deadline:
             try:
                 client = await self.client()
-                handle = client.get_async_activity_handle(task_token=hand.token)
+                handle = client.get_async_activity_handle(task_token=attempt.token)
                 await handle.fail(error)
             except RPCError as refused:
                 if refused.status is RPCStatusCode.NOT_FOUND:
                     return  # its end had arrived, or the server gave it up before us
-                await asyncio.sleep(AGAIN_S)
+                await asyncio.sleep(REPORT_RETRY_S)
             else:
                 self.reported += 1
-                told = (hand.mission, hand.task, hand.attempt, error.message)
+                told = (attempt.mission, attempt.task, attempt.attempt, error.message)
                 logger.info("attempt.reported %s/%s attempt %s: %s", *told)
                 return
 
-    async def free(self) -> None:
+    async def reset_sticky_queues(self) -> None:
         """
         Let no open mission wait for a dead process with workflows, which the server
         asks first as it has their state. One that another process served is replayed
         there once, which costs time and changes nothing.
         """
         client = await self.client()
-        turns = asyncio.Semaphore(FREED_AT_A_TIME)
+        turns = asyncio.Semaphore(CONCURRENT_RESETS)
 
         async def free(execution: WorkflowExecution) -> None:
             request = ResetStickyTaskQueueRequest(
@@ -133,32 +137,36 @@ class Reporter:
                 await client.workflow_service.reset_sticky_task_queue(request)
 
         try:
-            listed = client.list_workflows(OPEN_MISSIONS, limit=FREED)
+            listed = client.list_workflows(OPEN_MISSIONS, limit=MAX_RESETS)
             found = [
                 WorkflowExecution(workflow_id=each.id, run_id=each.run_id)
                 async for each in listed
             ]
             freed = await asyncio.gather(*map(free, found), return_exceptions=True)
         except RPCError as error:
-            logger.warning("missions.not_freed: %s", error.message)
+            logger.warning("sticky_queues.not_reset: %s", error.message)
         else:
-            failed = [each for each in freed if each is not None and not _ended(each)]
-            logger.info("missions.freed %s", freed.count(None))
+            failed = [
+                each for each in freed if each is not None and not _has_ended(each)
+            ]
+            logger.info("sticky_queues.reset %s", freed.count(None))
             if failed:
-                logger.warning("missions.not_freed %s: %s", len(failed), failed[0])
+                logger.warning("sticky_queues.not_reset %s: %s", len(failed), failed[0])
 
-    async def strike_off(self, identity: str, cause: str) -> None:
+    async def deregister_worker(self, identity: str, cause: str) -> None:
         """
         Take the dead worker off the server's list, where it would stand for minutes.
         """
         # Not at once: the server has the dead one's tasks to hand out first.
-        await asyncio.sleep(STRIKE_OFF_S)
+        await asyncio.sleep(DEREGISTER_LIMIT_S)
         client = await self.client()
         query = f"WorkerIdentity = '{identity}'"
         namespace = client.namespace
         try:
             listed = await client.workflow_service.list_workers(
-                ListWorkersRequest(namespace=namespace, query=query, page_size=PAGE)
+                ListWorkersRequest(
+                    namespace=namespace, query=query, page_size=WORKERS_PAGE
+                )
             )
             for each in listed.workers_info:
                 await client.workflow_service.shutdown_worker(
@@ -171,42 +179,44 @@ class Reporter:
                 )
         except RPCError as error:
             # A server without worker lists forgets it by itself.
-            logger.debug("worker.not_struck_off: %s", error.message)
+            logger.debug("worker.not_deregistered: %s", error.message)
 
 
-def _ended(error: BaseException) -> bool:
+def _has_ended(error: BaseException) -> bool:
     return isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND
 
 
-def _crashed(hand: InHand, ended: Exit) -> ApplicationError:
+def _crash_error(attempt: InFlightAttempt, ended: Exit) -> ApplicationError:
     details = FailureDetails(
         detected_by=ended.detector,
-        checkpoint=hand.checkpoint,
-        attempts=hand.attempt,
-        death=ended.death(hand),
+        checkpoint=attempt.checkpoint,
+        attempts=attempt.attempt,
+        death=ended.death(attempt),
     )
-    return _ending(f"exit report: {ended.cause}", FailureType.CRASHED, details)
+    return _exit_error(f"exit report: {ended.cause}", FailureType.CRASHED, details)
 
 
-def _handed_on(hand: InHand) -> ApplicationError:
+def _drain_error(attempt: InFlightAttempt) -> ApplicationError:
     details = FailureDetails(
-        detected_by=Detector.DRAIN, checkpoint=hand.checkpoint, attempts=hand.attempt
+        detected_by=Detector.DRAIN,
+        checkpoint=attempt.checkpoint,
+        attempts=attempt.attempt,
     )
-    return _ending("the worker drained", FailureType.DRAINED, details)
+    return _exit_error("the worker drained", FailureType.DRAINED, details)
 
 
-def _ending(
+def _exit_error(
     message: str, kind: FailureType, details: FailureDetails
 ) -> ApplicationError:
     return ApplicationError(message, details.dump(), type=kind, non_retryable=True)
 
 
-async def _wreck(recorder: Path) -> Wreck | None:
-    deadline = time.monotonic() + LOCK_LIMIT_S
+async def _open_recorder(recorder: Path) -> CrashedRecorder | None:
+    deadline = time.monotonic() + RECORDER_LOCK_S
     while time.monotonic() < deadline:
-        wreck = Wreck.of(recorder)
-        if wreck is not None or not recorder.exists():  # noqa: ASYNC240 - a stat
-            return wreck
+        crashed = CrashedRecorder.open(recorder)
+        if crashed is not None or not recorder.exists():  # noqa: ASYNC240 - a stat
+            return crashed
         await asyncio.sleep(0.001)
     if await asyncio.to_thread(recorder.exists):
         # Whoever holds it reports them, or their heartbeat timeouts do.

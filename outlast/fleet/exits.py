@@ -14,11 +14,11 @@ from pathlib import Path
 
 from outlast.contracts.failures import Detector
 from outlast.contracts.ids import LeaseId, parse
-from outlast.contracts.quarantine import SAME_S, UNSEEN, Death
-from outlast.fleet.monitor import Child
+from outlast.contracts.quarantine import SAME_STORM_S, UNSEEN_DEATH, Death
+from outlast.fleet.monitor import ProcessSlot
 from outlast.fleet.oom import OomKills
-from outlast.fleet.process_kinds import Blame, Kind
-from outlast.fleet.recorder_reader import InHand, killed_itself
+from outlast.fleet.process_kinds import Attribution, ProcessKind
+from outlast.fleet.recorder_reader import InFlightAttempt, has_killed_itself
 
 # Of what a process does itself; anybody may send it the others.
 OWN_SIGNALS = {
@@ -28,9 +28,9 @@ OWN_SIGNALS = {
 }
 
 # The kills of a fleet that are kept: those of a storm while a task waits.
-KEPT = 200
+MAX_KILLS = 200
 
-Name = tuple[str, str | int]  # of a mission or batch, and a task or item of it
+AttemptKey = tuple[str, str | int]  # of a mission or batch, and a task or item of it
 
 
 @dataclass
@@ -40,9 +40,9 @@ class Kill:
     """
 
     at: float
-    alone: bool  # in the process for quarantine
+    lone: bool  # in the process for quarantine
     suspect: bool = False  # a suspect was at work there, and may have caused it
-    in_hand: frozenset[Name] = frozenset()
+    in_flight: frozenset[AttemptKey] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -59,33 +59,33 @@ class Exit:
     cause: str
     detector: Detector = Detector.EXIT
     drained: bool = False
-    handed_on: bool = False
-    blame: Blame = Blame.NOBODY
+    handed_back: bool = False
+    attribution: Attribution = Attribution.NONE
     at: float = 0.0
     kill: Kill | None = None
     kills: tuple[Kill, ...] = ()
     watched_s: float = 0.0
 
-    def had_in_hand(self, hands: Iterable[InHand], idle: bool) -> None:
+    def set_in_flight(self, attempts: Iterable[InFlightAttempt], idle: bool) -> None:
         """
         Keep what the process had in hand, for the deaths that come after it.
 
         :param idle: all of it had returned.
         """
         if self.kill is not None:
-            self.kill.in_hand = frozenset().union(*map(_names, hands))
-            self.kill.suspect = self.kill.alone and not idle
+            self.kill.in_flight = frozenset().union(*map(_names, attempts))
+            self.kill.suspect = self.kill.lone and not idle
 
-    def death(self, hand: InHand | None = None) -> Death:
+    def death(self, attempt: InFlightAttempt | None = None) -> Death:
         """
         Say what is known of the death for what was in hand.
         """
-        if self.blame is Blame.NOBODY:
-            return UNSEEN
-        names = _names(hand) if hand else frozenset()
-        others = [each for each in self.kills if not each.in_hand & names]
+        if self.attribution is Attribution.NONE:
+            return UNSEEN_DEATH
+        names = _names(attempt) if attempt else frozenset()
+        others = [each for each in self.kills if not each.in_flight & names]
         return Death(
-            own=self.blame is Blame.OWN,
+            own=self.attribution is Attribution.OWN,
             other_s=self._since(others),
             outside_s=self._since(each for each in others if not each.suspect),
             watched_s=self.watched_s,
@@ -97,7 +97,9 @@ class Exit:
         Whether it was killed like others right before it.
         """
         latest_s = self._since(self.kills)
-        return self.kill is not None and latest_s is not None and latest_s <= SAME_S
+        return (
+            self.kill is not None and latest_s is not None and latest_s <= SAME_STORM_S
+        )
 
     def _since(self, kills: Iterable[Kill]) -> float | None:
         return next((round(self.at - each.at, 3) for each in kills), None)
@@ -116,29 +118,33 @@ class Exits:
         self._oom_kills = oom_kills
         self._clock = clock
         self._began = clock()
-        self._kills: deque[Kill] = deque(maxlen=KEPT)  # the latest first
+        self._kills: deque[Kill] = deque(maxlen=MAX_KILLS)  # the latest first
 
-    def read(self, child: Child, code: int | None, recorder: Path) -> Exit:
+    def read(self, child: ProcessSlot, code: int | None, recorder: Path) -> Exit:
         """
         Read the end of *child*, which left *recorder*, by its exit *code*.
         """
-        cause, blame = child.killed_for or cause_of(code), _blame(child, code)
-        if blame is Blame.OPEN and code == -signal.SIGKILL and not child.killed_for:
-            if killed_itself(recorder):
-                cause, blame = f"{cause}, which its own code has sent", Blame.OWN
-            elif self._oom_kills.lately():
-                cause, blame = f"{cause}, out of memory", Blame.OWN
+        cause, blame = child.killed_for or cause_of(code), _attribution(child, code)
+        if (
+            blame is Attribution.OPEN
+            and code == -signal.SIGKILL
+            and not child.killed_for
+        ):
+            if has_killed_itself(recorder):
+                cause, blame = f"{cause}, which its own code has sent", Attribution.OWN
+            elif self._oom_kills.is_recent():
+                cause, blame = f"{cause}, out of memory", Attribution.OWN
         now, before = self._clock(), tuple(self._kills)
-        alone = child.kind is Kind.ALONE
-        kill = Kill(now, alone) if blame is Blame.OPEN else None
+        alone = child.kind is ProcessKind.QUARANTINE
+        kill = Kill(now, alone) if blame is Attribution.OPEN else None
         if kill is not None:
             self._kills.appendleft(kill)
         return Exit(
             cause,
             Detector.WATCHDOG if child.killed_for else Detector.EXIT,
             drained=child.state == "drained",
-            handed_on=child.leave.is_set() and code == -signal.SIGTERM,
-            blame=blame,
+            handed_back=child.draining.is_set() and code == -signal.SIGTERM,
+            attribution=blame,
             at=now,
             kill=kill,
             kills=before,
@@ -146,18 +152,18 @@ class Exits:
         )
 
 
-def _blame(child: Child, code: int | None) -> Blame:
+def _attribution(child: ProcessSlot, code: int | None) -> Attribution:
     if child.killed_for:
-        return child.blame
-    blame = blame_of(code)
+        return child.attribution
+    blame = attribution_of(code)
     # It has said why it cannot go on, or we have killed it since it did not drain.
-    said = child.ending is not None or child.state == "drained"
-    if said or (child.leave.is_set() and blame is Blame.OPEN):
-        return Blame.NOBODY
+    said = child.exit_reason is not None or child.state == "drained"
+    if said or (child.draining.is_set() and blame is Attribution.OPEN):
+        return Attribution.NONE
     return blame
 
 
-def _names(hand: InHand) -> frozenset[Name]:
+def _names(hand: InFlightAttempt) -> frozenset[AttemptKey]:
     value = hand.checkpoint.value if hand.checkpoint else None
     is_lease = parse(LeaseId, hand.task) is not None
     items = value if is_lease and isinstance(value, list) else []
@@ -166,14 +172,14 @@ def _names(hand: InHand) -> frozenset[Name]:
     return frozenset((hand.mission, each) for each in names)
 
 
-def blame_of(code: int | None) -> Blame:
+def attribution_of(code: int | None) -> Attribution:
     """
     Say who is to blame for an end with this exit *code*, as far as it tells.
     """
     if code is None:
-        return Blame.NOBODY
+        return Attribution.NONE
     own = code >= 0 or -code in OWN_SIGNALS
-    return Blame.OWN if own else Blame.OPEN
+    return Attribution.OWN if own else Attribution.OPEN
 
 
 def cause_of(code: int | None) -> str:

@@ -9,49 +9,49 @@ locks that SQLite has there. The parent has no store open.
 import os
 from pathlib import Path
 
-from outlast.store.sqlite_file import AGAIN
+from outlast.store.sqlite_file import PUT_BACK
 
 # What of the header no release of ours, and no checkpoint, ever changes: its magic and
 # page size; encoding, version and the mark of the store's id.
-HEADER_BYTES = 100
-SAME = (slice(0, 18), slice(56, 72))
+SQLITE_HEADER_BYTES = 100
+STABLE_HEADER = (slice(0, 18), slice(56, 72))
 
-Seen = tuple[int, int, tuple[bytes, ...]]
+FileSignature = tuple[int, int, tuple[bytes, ...]]
 
 
-class FileEye:
+class WatchedFile:
     """
     Looks at the file at *path*; at none for a store elsewhere.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._first: Seen | None = None
+        self._first: FileSignature | None = None
 
-    def look(self) -> str | None:
+    def missing(self) -> str | None:
         """
         Look once, from when workers have the file open on; says why it is lost.
         """
         if self._path is None:
             return None
         try:
-            seen = _see(self._path)
+            seen = read_signature(self._path)
         except FileNotFoundError:
-            return self._lost("has been deleted or moved")
+            return self._describe("has been deleted or moved")
         except OSError:
             return None  # the workers wait for it, or not
         self._first = self._first or seen
         if seen[:2] != self._first[:2]:
-            return self._lost("has been replaced by another file")
+            return self._describe("has been replaced by another file")
         if seen != self._first:
-            return self._lost("has been written over")
+            return self._describe("has been written over")
         return None
 
-    def _lost(self, how: str) -> str:
-        return f"the store at {self._path} {how} while it was in use: {AGAIN}"
+    def _describe(self, how: str) -> str:
+        return f"the store at {self._path} {how} while it was in use: {PUT_BACK}"
 
 
-def _see(path: Path) -> Seen:
+def read_signature(path: Path) -> FileSignature:
     with path.open("rb") as file:
-        found, header = os.fstat(file.fileno()), file.read(HEADER_BYTES)
-    return found.st_dev, found.st_ino, tuple(header[part] for part in SAME)
+        found, header = os.fstat(file.fileno()), file.read(SQLITE_HEADER_BYTES)
+    return found.st_dev, found.st_ino, tuple(header[part] for part in STABLE_HEADER)

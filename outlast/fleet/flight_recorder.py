@@ -24,20 +24,22 @@ from pathlib import Path
 
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.sizes import CHECKPOINT_BYTES
-from outlast.execution.in_flight import NOBODY, Hand
-from outlast.store.calls import Trouble
-from outlast.store.private import open_private, own_folder
+from outlast.execution.in_flight import NULL_REGISTRY, InFlightSlot
+from outlast.store.calls import StoreTrouble
+from outlast.store.private import open_private, require_own_folder
 
 SLOTS = 128
-HEAD_BYTES = 4096  # the task token and the ids, each as long as the server takes it
+SLOT_HEAD_BYTES = (
+    4096  # the task token and the ids, each as long as the server takes it
+)
 HALF_BYTES = CHECKPOINT_BYTES + 512
-HEADER_BYTES = 512
+RECORDER_HEADER_BYTES = 512
 
 FREE, IN_HAND, RETURNED = 0, 1, 2
 
 # A process killed between the function's return and the server's answer would leave
 # an attempt to its heartbeat timeout: what has returned stays reportable this long.
-RETURNED_FOR_S = 15.0
+RELEASED_FOR_S = 15.0
 
 # header: tick in monotonic seconds, drained, calls that have leaked, about to send a
 # SIGKILL to itself
@@ -45,7 +47,7 @@ HEADER = struct.Struct("<d?H?")
 DRAINED_AT, LEAKED_AT, OWN_KILL_AT = 8, 9, 11
 # what the worker waits for at the store: since when, in seconds since 1970, and the
 # length of the words that follow; here, since no disk is too full for it
-TROUBLE = struct.Struct("<dH")
+STORE_TROUBLE = struct.Struct("<dH")
 TROUBLE_AT, WORDS_AT = 16, 32
 # slot: state, which half is valid, returned at, length of head, calls that have leaked;
 # then length and checksum of each half; then the head and the halves themselves
@@ -54,12 +56,12 @@ SIZES = struct.Struct("<II")
 VALID_AT, RETURNED_AT, SLOT_LEAKED_AT = 1, 2, 14
 SIZES_AT = SLOT.size
 HEAD_AT = SIZES_AT + 2 * SIZES.size
-HALVES_AT = HEAD_AT + HEAD_BYTES
+HALVES_AT = HEAD_AT + SLOT_HEAD_BYTES
 SLOT_BYTES = HALVES_AT + 2 * HALF_BYTES
-FILE_BYTES = HEADER_BYTES + SLOTS * SLOT_BYTES
+RECORDER_BYTES = RECORDER_HEADER_BYTES + SLOTS * SLOT_BYTES
 
 
-class Recorder:
+class FlightRecorder:
     """
     The worker's side: one slot for each attempt.
 
@@ -69,12 +71,12 @@ class Recorder:
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = path
         self._clock = clock
-        self._file = _filled(path)
-        self._map = mmap.mmap(self._file, FILE_BYTES)
+        self._file = _preallocate(path)
+        self._map = mmap.mmap(self._file, RECORDER_BYTES)
         self._free = list(range(SLOTS))
-        self._returned: list[tuple[float, Slot]] = []
+        self._released: list[tuple[float, RecorderSlot]] = []
         self._leaked = 0
-        self._trouble: Trouble | None = None
+        self._trouble: StoreTrouble | None = None
         self.tick()
 
     def tick(self) -> None:
@@ -83,7 +85,7 @@ class Recorder:
         """
         struct.pack_into("<d", self._map, 0, self._clock())
 
-    def wait_for(self, trouble: Trouble | None) -> None:
+    def note_store_trouble(self, trouble: StoreTrouble | None) -> None:
         """
         Say what we wait for at the store, or that we do not wait any more.
         """
@@ -92,12 +94,12 @@ class Recorder:
         self._trouble = trouble
         since, words = 0.0, b""
         if trouble is not None:
-            since, words = trouble.since, trouble.told.encode()
-        words = words[: HEADER_BYTES - WORDS_AT]
+            since, words = trouble.since, trouble.text.encode()
+        words = words[: RECORDER_HEADER_BYTES - WORDS_AT]
         self._map[WORDS_AT : WORDS_AT + len(words)] = words
-        TROUBLE.pack_into(self._map, TROUBLE_AT, since, len(words))
+        STORE_TROUBLE.pack_into(self._map, TROUBLE_AT, since, len(words))
 
-    def let_go(self) -> None:
+    def close_after_fork(self) -> None:
         """
         Give up file and lock. For what an agent has forked, which would hold the lock
         of a dead worker.
@@ -105,21 +107,21 @@ class Recorder:
         self._map.close()
         os.close(self._file)
 
-    def drained(self) -> None:
+    def note_drained(self) -> None:
         """
         Say that nothing is left in hand: from here on a death is no crash.
         """
         struct.pack_into("<?", self._map, DRAINED_AT, True)
 
-    def kills_itself(self) -> None:
+    def note_self_kill(self) -> None:
         """
         Say that this process is about to send a SIGKILL to itself.
         """
         struct.pack_into("<?", self._map, OWN_KILL_AT, True)
 
-    def take(
+    def start(
         self, token: bytes, mission: str, task: str, route: str, attempt: int
-    ) -> Hand:
+    ) -> InFlightSlot:
         """
         Record that an attempt is in hand.
 
@@ -129,30 +131,30 @@ class Recorder:
         head = json.dumps(
             [b64encode(token).decode(), mission, task, route, attempt]
         ).encode()
-        number = self._claim() if len(head) <= HEAD_BYTES else None
+        number = self._claim() if len(head) <= SLOT_HEAD_BYTES else None
         if number is None:
-            return NOBODY
-        at = HEADER_BYTES + number * SLOT_BYTES
+            return NULL_REGISTRY
+        at = RECORDER_HEADER_BYTES + number * SLOT_BYTES
         # The state is taken away first and given last: what can be read is complete.
         SLOT.pack_into(self._map, at, FREE, 0, 0.0, len(head), 0)
         self._map[at + SIZES_AT : at + HEAD_AT] = bytes(2 * SIZES.size)
         self._map[at + HEAD_AT : at + HEAD_AT + len(head)] = head
         struct.pack_into("<B", self._map, at, IN_HAND)
-        return Slot(self._map, at, number, self)
+        return RecorderSlot(self._map, at, number, self)
 
-    def give_back(self, slot: "Slot") -> None:
+    def release(self, slot: "RecorderSlot") -> None:
         """
         Remember that the slot may be used again once nobody needs it.
         """
-        self._returned.append((self._clock(), slot))
+        self._released.append((self._clock(), slot))
 
-    def keep(self, slot: "Slot") -> bool:
+    def keep_released(self, slot: "RecorderSlot") -> bool:
         """
         Keep what was given back; False when another attempt has it by now.
         """
-        kept = [each for each in self._returned if each[1] is not slot]
-        found = len(kept) < len(self._returned)
-        self._returned = kept
+        kept = [each for each in self._released if each[1] is not slot]
+        found = len(kept) < len(self._released)
+        self._released = kept
         return found
 
     def leak(self, change: int) -> None:
@@ -163,14 +165,14 @@ class Recorder:
         struct.pack_into("<H", self._map, LEAKED_AT, self._leaked)
 
     def _claim(self) -> int | None:
-        while self._returned and self._old(self._returned[0][0]):
-            self._free.append(self._returned.pop(0)[1].number)
-        if not self._free and self._returned:
-            self._free.append(self._returned.pop(0)[1].number)
+        while self._released and self._is_expired(self._released[0][0]):
+            self._free.append(self._released.pop(0)[1].number)
+        if not self._free and self._released:
+            self._free.append(self._released.pop(0)[1].number)
         return self._free.pop() if self._free else None
 
-    def _old(self, returned_at: float) -> bool:
-        return self._clock() - returned_at > RETURNED_FOR_S
+    def _is_expired(self, returned_at: float) -> bool:
+        return self._clock() - returned_at > RELEASED_FOR_S
 
     def now(self) -> float:
         """
@@ -179,7 +181,7 @@ class Recorder:
         return self._clock()
 
 
-def _filled(path: Path) -> int:
+def _preallocate(path: Path) -> int:
     """
     Open and lock the file at *path*, and have the disk's word for every page: a store
     to one that it has no room for would be a SIGBUS.
@@ -188,13 +190,13 @@ def _filled(path: Path) -> int:
     """
     file: int | None = None
     try:
-        own_folder(path.parent)
-        file = _own(path)
+        require_own_folder(path.parent)
+        file = _open_locked(path)
         os.ftruncate(file, 0)  # nothing of an earlier process with our pid
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file, 0, FILE_BYTES)
+            os.posix_fallocate(file, 0, RECORDER_BYTES)
         else:
-            os.ftruncate(file, FILE_BYTES)
+            os.ftruncate(file, RECORDER_BYTES)
     except PermissionError:
         raise  # waiting does not change whose it is
     except OSError as error:
@@ -207,7 +209,7 @@ def _filled(path: Path) -> int:
     return file
 
 
-def _own(path: Path) -> int:
+def _open_locked(path: Path) -> int:
     """
     Open and lock the file at *path*; not one that was removed while we waited because
     its earlier owner, a dead process with our pid, had just been settled.
@@ -220,68 +222,68 @@ def _own(path: Path) -> int:
         os.close(file)
 
 
-class Slot:
+class RecorderSlot:
     """
     One attempt's place in the recorder. For its event loop only.
     """
 
     def __init__(
-        self, mapped: mmap.mmap, at: int, number: int, recorder: Recorder
+        self, mapped: mmap.mmap, at: int, number: int, recorder: FlightRecorder
     ) -> None:
         self._map = mapped
         self._at = at
         self.number = number
         self._recorder = recorder
-        self._half = 0
-        self._over = False
-        self._leaked = 0
+        self._valid_half = 0
+        self._released = False
+        self._has_leaked = 0
 
     def save(self, encoded: bytes) -> None:
         """
         Record a checkpoint, as JSON of at most HALF_BYTES.
         """
-        if self._over or len(encoded) > HALF_BYTES:
+        if self._released or len(encoded) > HALF_BYTES:
             return  # the slot may be another's by now; or: the earlier one stands
-        half = 1 - self._half
+        half = 1 - self._valid_half
         start = self._at + HALVES_AT + half * HALF_BYTES
         self._map[start : start + len(encoded)] = encoded
         sizes = self._at + SIZES_AT + half * SIZES.size
         SIZES.pack_into(self._map, sizes, len(encoded), zlib.crc32(encoded))
         struct.pack_into("<B", self._map, self._at + VALID_AT, half)
-        self._half = half
+        self._valid_half = half
 
-    def returned(self) -> None:
+    def finish(self) -> None:
         """
         Say that the attempt is over; the server may not know it yet.
         """
-        if self._over:
+        if self._released:
             return
-        self._over = True
+        self._released = True
         struct.pack_into("<d", self._map, self._at + RETURNED_AT, self._recorder.now())
         struct.pack_into("<B", self._map, self._at, RETURNED)
-        if not self._leaked:
-            self._recorder.give_back(self)
+        if not self._has_leaked:
+            self._recorder.release(self)
 
-    def leaked(self) -> None:
+    def leak(self) -> None:
         """
         Count a call of the attempt that runs on after it; a lease may have several.
         """
-        first_late = self._over and not self._leaked
-        if first_late and not self._recorder.keep(self):
+        first_late = self._released and not self._has_leaked
+        if first_late and not self._recorder.keep_released(self):
             return  # the slot is another's by now
         self._leak(1)
 
-    def unleaked(self) -> None:
+    def leak_ended(self) -> None:
         """
         Count out a call that has ended after all.
         """
-        if not self._leaked:
+        if not self._has_leaked:
             return
         self._leak(-1)
-        if self._over and not self._leaked:
-            self._recorder.give_back(self)
+        if self._released and not self._has_leaked:
+            self._recorder.release(self)
 
     def _leak(self, change: int) -> None:
-        self._leaked += change
-        struct.pack_into("<H", self._map, self._at + SLOT_LEAKED_AT, self._leaked)
+        self._has_leaked += change
+        struct.pack_into("<H", self._map, self._at + SLOT_LEAKED_AT, self._has_leaked)
         self._recorder.leak(change)

@@ -26,14 +26,14 @@ from typing import Any
 
 from outlast.agents.importing import is_library
 
-TASKS = Path("/proc/self/task")
-FILES = Path("/proc/self/fd")
-MAPS = Path("/proc/self/maps")
+THREADS_FOLDER = Path("/proc/self/task")
+OPEN_FILES_FOLDER = Path("/proc/self/fd")
+MEMORY_MAPS = Path("/proc/self/maps")
 # A thread that was joined is listed for an instant longer.
-ENDING_S = 0.05
-SHOWN = 3
+THREAD_END_S = 0.05
+MAX_SHOWN_THREADS = 3
 
-KINDS = {
+FILE_KINDS = {
     "anon_inode:[eventpoll]": "an event loop",
     "anon_inode:[eventfd]": "an eventfd",
     "anon_inode:[io_uring]": "an io_uring",
@@ -58,7 +58,7 @@ class Footprint:
 
 
 @dataclass
-class Leftovers:
+class ForkSafety:
     """
     What the modules imported under its eyes have left.
 
@@ -69,20 +69,24 @@ class Leftovers:
     _generators: list["weakref.ref[random.Random]"] = field(default_factory=list)
 
     @contextmanager
-    def watch(self, module: str) -> Iterator[None]:
+    def watching(self, module: str) -> Iterator[None]:
         """
         Note what the import of *module*, within, leaves.
         """
         drawn: list[str] = []
         before = footprint()
-        with _noting_generators(self._generators), _noting_ids(drawn.append):
+        with _watching_generators(self._generators), _watching_urandom(drawn.append):
             yield
-        left = _left_for_good(before)
+        left = _lasting_leftovers(before)
         if drawn:
             left.append(f"drew an id that all workers would share ({drawn[0]})")
         if left:
-            more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
-            told = f"{module} {', '.join(left[:SHOWN])}{more} at import"
+            more = (
+                f" and {len(left) - MAX_SHOWN_THREADS} more"
+                if len(left) > MAX_SHOWN_THREADS
+                else ""
+            )
+            told = f"{module} {', '.join(left[:MAX_SHOWN_THREADS])}{more} at import"
             own = any("native" not in each for each in left)
             self.found.append(f"{told}; {ADVICE}" if own else told)
 
@@ -102,35 +106,35 @@ def footprint() -> Footprint:
     """
     Look at this process.
     """
-    files = {(int(each), _link(each)) for each in os.listdir(FILES)}
-    children = (TASKS / str(os.getpid()) / "children").read_text().split()
+    files = {(int(each), _link(each)) for each in os.listdir(OPEN_FILES_FOLDER)}
+    children = (THREADS_FOLDER / str(os.getpid()) / "children").read_text().split()
     return Footprint(
         frozenset(each for each in files if each[1]),
-        frozenset(os.listdir(TASKS)),
+        frozenset(os.listdir(THREADS_FOLDER)),
         frozenset(children),
     )
 
 
 def _link(number: str) -> str:
     try:
-        return os.readlink(FILES / number)
+        return os.readlink(OPEN_FILES_FOLDER / number)
     except OSError:
         return ""  # it was the listing's own
 
 
-def _left_for_good(before: Footprint) -> list[str]:
+def _lasting_leftovers(before: Footprint) -> list[str]:
     """
     Say what is there that was not *before*, once what only lingers is gone.
     """
-    left = left_since(before, footprint())
+    left = leftovers_since(before, footprint())
     if left:
         gc.collect()
-        time.sleep(ENDING_S)
-        left = left_since(before, footprint())
+        time.sleep(THREAD_END_S)
+        left = leftovers_since(before, footprint())
     return left
 
 
-def left_since(before: Footprint, now: Footprint) -> list[str]:
+def leftovers_since(before: Footprint, now: Footprint) -> list[str]:
     """
     Say in words what of *now* was not there *before* and must not be shared.
     """
@@ -160,7 +164,7 @@ def unsafe_file(number: int, link: str) -> str | None:
     """
     if link.startswith("socket:"):
         return _socket(number)
-    for name, told in KINDS.items():
+    for name, told in FILE_KINDS.items():
         if link.startswith(name):
             return told
     found = os.fstat(number)
@@ -178,7 +182,7 @@ def _writes_only(number: int) -> bool:
 
 
 def _is_mapped(link: str) -> bool:
-    return f" {link}\n" in MAPS.read_text()
+    return f" {link}\n" in MEMORY_MAPS.read_text()
 
 
 def _socket(number: int) -> str:
@@ -197,7 +201,7 @@ def _address(name: Any) -> str:
 
 
 @contextmanager
-def _noting_generators(
+def _watching_generators(
     noted: list["weakref.ref[random.Random]"],
 ) -> Iterator[None]:
     """
@@ -210,12 +214,12 @@ def _noting_generators(
         if x is None:
             noted.append(weakref.ref(self))
 
-    with _instead(random.Random, "__init__", init):
+    with _replacing(random.Random, "__init__", init):
         yield
 
 
 @contextmanager
-def _noting_ids(note: Callable[[str], None]) -> Iterator[None]:
+def _watching_urandom(note: Callable[[str], None]) -> Iterator[None]:
     """
     Note where a module draws bytes by chance for itself, as `uuid4` and `secrets` do.
     """
@@ -228,8 +232,8 @@ def _noting_ids(note: Callable[[str], None]) -> Iterator[None]:
         return real(size)
 
     with ExitStack() as stack:
-        stack.enter_context(_instead(os, "urandom", urandom))
-        stack.enter_context(_instead(random, "_urandom", urandom))
+        stack.enter_context(_replacing(os, "urandom", urandom))
+        stack.enter_context(_replacing(random, "_urandom", urandom))
         try:
             yield
         finally:
@@ -252,7 +256,7 @@ def _user(frame: FrameType | None) -> FrameType | None:
 
 
 @contextmanager
-def _instead(home: Any, name: str, other: Any) -> Iterator[None]:
+def _replacing(home: Any, name: str, other: Any) -> Iterator[None]:
     real = getattr(home, name)
     setattr(home, name, other)
     try:
@@ -275,7 +279,7 @@ def _reseed_numpy() -> None:
             made += [each for each in vars(module).values() if _draws(each)]
     for each in made:
         source = getattr(each, "bit_generator", None) or each._bit_generator
-        if _by_chance(source):
+        if _is_random(source):
             source.state = type(source)().state
 
 
@@ -284,7 +288,7 @@ def _draws(value: Any) -> bool:
     return kind.__module__.startswith("numpy.random") and kind.__name__ == "Generator"
 
 
-def _by_chance(source: Any) -> bool:
+def _is_random(source: Any) -> bool:
     """
     Say whether nobody chose the seed: those that people choose are short.
     """

@@ -20,21 +20,21 @@ import time
 from pathlib import Path
 
 from outlast.contracts.errors import OutlastError
-from outlast.fleet.fork_safety import Leftovers
-from outlast.fleet.process_kinds import Kind
-from outlast.fleet.subprocesses import Workers, become_subreaper, carry, new_mark
-from outlast.fleet.warm_up import warm
-from outlast.process.stop_signals import outlive_hangup
+from outlast.fleet.fork_safety import ForkSafety
+from outlast.fleet.process_kinds import ProcessKind
+from outlast.fleet.subprocesses import WorkerMarks, become_subreaper, new_mark, set_mark
+from outlast.fleet.warm_up import warm_up
+from outlast.process.stop_signals import ignore_hangup
 
-TASKS = Path("/proc/self/task")
+THREADS_FOLDER = Path("/proc/self/task")
 
 
 # Beyond the drain time, after which a worker without a parent is killed.
-SEE_OFF_S = 4.0
-SEE_OFF_LOOK_S = 0.2
+ORPHAN_KILL_S = 4.0
+ORPHAN_KILL_CHECK_S = 0.2
 
 
-def main(kind: Kind) -> None:
+def main(kind: ProcessKind) -> None:
     """
     Import what workers of *kind* need, then fork one for each request of the parent,
     which is at the other end of standard input.
@@ -43,30 +43,30 @@ def main(kind: Kind) -> None:
     # Else every worker would hold our end of the channel open after our death.
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    outlive_hangup()
-    left = Leftovers()
+    ignore_hangup()
+    left = ForkSafety()
     try:
-        warm(kind, lambda message: _tell(parent, message), left.watch)
+        warm_up(kind, lambda message: _send(parent, message), left.watching)
     except OutlastError as error:
-        _tell(parent, {"unusable": str(error)})
+        _send(parent, {"unusable": str(error)})
         return
     if left.found:
-        _tell(parent, {"unsafe": "; ".join(left.found)})
+        _send(parent, {"unsafe": "; ".join(left.found)})
         return
     become_subreaper()
     gc.freeze()  # what is shared stays shared: no collection writes to it
-    Zygote(parent, left).serve()
+    ForkServer(parent, left).serve()
 
 
-class Zygote:
+class ForkServer:
     """
     Forks on request, tells of every birth and death, ends with its parent.
     """
 
-    def __init__(self, parent: socket.socket, left: Leftovers) -> None:
+    def __init__(self, parent: socket.socket, left: ForkSafety) -> None:
         self._parent = parent
-        self._left = left
-        self._workers = Workers()
+        self._leftovers = left
+        self._workers = WorkerMarks()
         self._woken, waker = os.pipe()
         os.set_blocking(waker, False)
         self._waker = waker
@@ -77,7 +77,7 @@ class Zygote:
         """
         Work until the parent closes its end.
         """
-        _tell(self._parent, {"ready": os.getpid()})
+        _send(self._parent, {"ready": os.getpid()})
         while True:
             watched = [self._parent.fileno(), self._woken]
             readable, _, _ = select.select(watched, [], [])
@@ -85,24 +85,24 @@ class Zygote:
                 os.read(self._woken, 4096)
                 self._reap()
             if self._parent.fileno() in readable and not self._answer():
-                self._see_off()
+                self._kill_orphans()
                 return
 
-    def _see_off(self) -> None:
+    def _kill_orphans(self) -> None:
         """
         Kill the workers that do not end by themselves now that the parent is gone:
         one whose agent never lets go of the interpreter cannot.
         """
         from outlast.settings import settings
 
-        deadline = time.monotonic() + settings().drain_s + SEE_OFF_S
+        deadline = time.monotonic() + settings().drain_grace_s + ORPHAN_KILL_S
         while self._reap() and time.monotonic() < deadline:
-            if select.select([self._woken], [], [], SEE_OFF_LOOK_S)[0]:
+            if select.select([self._woken], [], [], ORPHAN_KILL_CHECK_S)[0]:
                 os.read(self._woken, 4096)
         for pid in self._workers:
             os.kill(pid, signal.SIGKILL)
         for pid in self._workers:
-            self._workers.bury(pid)
+            self._workers.reap(pid)
 
     def _answer(self) -> bool:
         """
@@ -114,27 +114,27 @@ class Zygote:
             return False  # reset: it was killed with a message of ours unread
         if not body or not channels:
             return False
-        unsafe = threads()
+        unsafe = count_threads()
         if unsafe > 1:
-            _tell(self._parent, {"unsafe": f"{unsafe} threads in the zygote"})
+            _send(self._parent, {"unsafe": f"{unsafe} threads in the zygote"})
         else:
             try:
-                self._fork(Kind(json.loads(body)["kind"]), channels[0])
+                self._fork(ProcessKind(json.loads(body)["kind"]), channels[0])
             except OSError as error:
-                _tell(self._parent, {"unborn": f"{error}"})
+                _send(self._parent, {"unborn": f"{error}"})
         os.close(channels[0])
         return True
 
-    def _fork(self, kind: Kind, channel: int) -> None:
+    def _fork(self, kind: ProcessKind, channel: int) -> None:
         mark = new_mark()
         pid = os.fork()
         if pid == 0:
-            carry(mark)
-            self._become(kind, channel)
+            set_mark(mark)
+            self._run_worker(kind, channel)
         self._workers.add(pid, mark)
-        _tell(self._parent, {"forked": pid, "mark": mark})
+        _send(self._parent, {"forked": pid, "mark": mark})
 
-    def _become(self, kind: Kind, channel: int) -> None:
+    def _run_worker(self, kind: ProcessKind, channel: int) -> None:
         """
         Be the worker: give back what is the zygote's, and never return.
         """
@@ -143,7 +143,7 @@ class Zygote:
         for file in (self._woken, self._waker):
             os.close(file)
         self._parent.close()
-        self._left.reseed()
+        self._leftovers.reseed()
         from outlast.fleet.worker_main import run
 
         run(kind, socket.socket(fileno=channel))
@@ -153,25 +153,29 @@ class Zygote:
         Tell of every death, once all that the worker had started is dead too; returns
         whether workers are left.
         """
-        for pid, code in self._workers.bury_dead():
-            _tell(self._parent, {"died": pid, "code": code})
+        for pid, code in self._workers.reap_dead():
+            _send(self._parent, {"died": pid, "code": code})
         return bool(self._workers)
 
 
-def threads() -> int:
+def count_threads() -> int:
     """
     Count the threads of this process, those of native libraries too where that can
     be seen.
     """
-    return len(os.listdir(TASKS)) if TASKS.exists() else threading.active_count()
+    return (
+        len(os.listdir(THREADS_FOLDER))
+        if THREADS_FOLDER.exists()
+        else threading.active_count()
+    )
 
 
-def _tell(parent: socket.socket, message: dict[str, object]) -> None:
+def _send(parent: socket.socket, message: dict[str, object]) -> None:
     # The parent may be gone, and nobody else is told.
     with contextlib.suppress(OSError):
         parent.sendall(json.dumps(message).encode() + b"\n")
 
 
 if __name__ == "__main__":
-    main(Kind(sys.argv[1]))
+    main(ProcessKind(sys.argv[1]))
     os._exit(0)  # a module's threads may not end

@@ -10,28 +10,28 @@ import socket
 from typing import Any
 
 from outlast.contracts.errors import BadInputError, OutlastError
-from outlast.fleet.process_kinds import Kind
+from outlast.fleet.process_kinds import ProcessKind
 from outlast.fleet.spare_processes import WARM_LIMIT_S, exited, stuck
-from outlast.fleet.subprocesses import Workers
-from outlast.process.programs import environment, module
+from outlast.fleet.subprocesses import WorkerMarks
+from outlast.process.programs import child_environment, module_command
 
 # A fork takes milliseconds.
-ANSWER_LIMIT_S = 20.0
+FORK_LIMIT_S = 20.0
 
 
-class UnsafeError(OutlastError):
+class ForkUnsafeError(OutlastError):
     """
     Forking is not safe here.
     """
 
 
-class UnbornError(OutlastError):
+class SpawnError(OutlastError):
     """
     The machine has no room for another process just now.
     """
 
 
-class ZygoteLine:
+class ForkServerClient:
     """
     The parent's side of a zygote.
 
@@ -44,7 +44,7 @@ class ZygoteLine:
         channel: socket.socket,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        workers: Workers,
+        workers: WorkerMarks,
     ) -> None:
         self._workers = workers
         self._marks: dict[int, int] = {}
@@ -57,37 +57,37 @@ class ZygoteLine:
         self.gone = self.stuck = False
 
     @classmethod
-    async def start(cls, kind: Kind, workers: Workers) -> "ZygoteLine":
+    async def start(cls, kind: ProcessKind, workers: WorkerMarks) -> "ForkServerClient":
         ours, theirs = socket.socketpair()
         sending = ours.dup()  # the stream owns the other one
         process = await asyncio.create_subprocess_exec(
-            *(*module("outlast.fleet.fork_server"), kind),
-            env=environment(),
+            *(*module_command("outlast.fleet.fork_server"), kind),
+            env=child_environment(),
             stdin=theirs.fileno(),
             stdout=2,  # standard output is the parent's, for its ready line
         )
         theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours)
-        zygote = cls(process, sending, reader, writer, workers)
+        client = cls(process, sending, reader, writer, workers)
         try:
-            await zygote._ready()
+            await client._ready()
         except BaseException:
-            zygote.close()
+            client.close()
             raise
-        return zygote
+        return client
 
     async def _ready(self) -> None:
         """
         Wait until it has imported everything.
 
         :raises BadInputError: when it cannot, or an import holds it or ends it.
-        :raises UnsafeError: when what was imported is not to be forked.
+        :raises ForkUnsafeError: when what was imported is not to be forked.
         """
         importing: str | None = None
         while True:
             try:
                 told = await self._answer(("ready", "importing"), WARM_LIMIT_S)
-            except UnsafeError as error:
+            except ForkUnsafeError as error:
                 code = self._process.returncode
                 if importing is not None and self.stuck:
                     raise BadInputError(stuck(importing)) from error
@@ -99,14 +99,14 @@ class ZygoteLine:
             importing = told["importing"]
 
     async def fork(
-        self, kind: Kind, channel: socket.socket
+        self, kind: ProcessKind, channel: socket.socket
     ) -> tuple[int, "asyncio.Future[int | None]"]:
         request = json.dumps({"kind": kind}).encode()
         try:
             socket.send_fds(self._channel, [request], [channel.fileno()])
         except OSError as error:
             self.gone = True
-            raise UnsafeError(f"the zygote is gone: {error}") from None
+            raise ForkUnsafeError(f"the zygote is gone: {error}") from None
         answer = await self._answer(("forked",))
         return int(answer["forked"]), answer["death"]
 
@@ -116,7 +116,7 @@ class ZygoteLine:
             self._process.terminate()
 
     async def _answer(
-        self, wanted: tuple[str, ...], limit_s: float = ANSWER_LIMIT_S
+        self, wanted: tuple[str, ...], limit_s: float = FORK_LIMIT_S
     ) -> dict[str, Any]:
         try:
             answer = await asyncio.wait_for(self._answers.get(), limit_s)
@@ -124,13 +124,13 @@ class ZygoteLine:
             # Frozen, and nothing watches it: it must hold up no birth and no stop.
             self.gone = self.stuck = True
             self._process.kill()
-            raise UnsafeError("the zygote does not answer") from None
+            raise ForkUnsafeError("the zygote does not answer") from None
         if "unusable" in answer:
             raise BadInputError(str(answer["unusable"]))
         if "unborn" in answer:
-            raise UnbornError(str(answer["unborn"]))
+            raise SpawnError(str(answer["unborn"]))
         if not answer.keys() & set(wanted):
-            raise UnsafeError(str(answer.get("unsafe", "the zygote died")))
+            raise ForkUnsafeError(str(answer.get("unsafe", "the zygote died")))
         return answer
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
@@ -157,7 +157,7 @@ class ZygoteLine:
 
 
 def await_death(
-    pid: int, death: "asyncio.Future[int | None]", workers: Workers
+    pid: int, death: "asyncio.Future[int | None]", workers: WorkerMarks
 ) -> None:
     """
     Resolve *death* when the process has ended and what it had started is dead too;
@@ -166,14 +166,14 @@ def await_death(
     try:
         file = os.pidfd_open(pid)
     except ProcessLookupError:
-        death.set_result(workers.bury(pid))
+        death.set_result(workers.reap(pid))
         return
     loop = asyncio.get_running_loop()
 
     def ended() -> None:
         loop.remove_reader(file)
         os.close(file)
-        code = workers.bury(pid)
+        code = workers.reap(pid)
         if not death.done():
             death.set_result(code)
 

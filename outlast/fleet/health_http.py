@@ -23,15 +23,15 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from outlast.contracts.errors import BadInputError
-from outlast.execution.circuit_breaker import State
-from outlast.fleet.http_listener import Listener, Response
-from outlast.fleet.metrics import BOUNDS_S
-from outlast.telemetry.counters import BEATS, DEAD_ITEMS, DEAD_TASKS, PARKED
+from outlast.execution.circuit_breaker import BreakerState
+from outlast.fleet.http_listener import HttpListener, Response
+from outlast.fleet.metrics import RECOVERY_BUCKETS_S
+from outlast.telemetry.counters import DEAD_ITEMS, DEAD_TASKS, HEARTBEATS, PARKED
 
 Snapshot = Callable[[], dict[str, Any]]
 
 
-class Health:
+class HealthServer:
     """
     An HTTP server in a thread of its own, so that it answers while the parent works.
 
@@ -41,7 +41,9 @@ class Health:
 
     def __init__(self, snapshot: Snapshot, host: str, port: int) -> None:
         try:
-            self._listener = Listener(lambda path: page(path, snapshot()), host, port)
+            self._listener = HttpListener(
+                lambda path: page(path, snapshot()), host, port
+            )
         except (OSError, OverflowError) as error:
             raise BadInputError(
                 f"health cannot listen on {host}:{port}: {error}"
@@ -80,19 +82,19 @@ def metrics(snapshot: dict[str, Any]) -> bytes:
     Render *snapshot* for Prometheus.
     """
     registry = CollectorRegistry()
-    registry.register(_Families(snapshot))
+    registry.register(_SnapshotCollector(snapshot))
     return generate_latest(registry)
 
 
-class _Families(Collector):
+class _SnapshotCollector(Collector):
     def __init__(self, snapshot: dict[str, Any]) -> None:
         self._snapshot = snapshot
 
     def collect(self) -> Iterator[Metric]:
-        return families(self._snapshot)
+        return metric_families(self._snapshot)
 
 
-def families(snapshot: dict[str, Any]) -> Iterator[Metric]:
+def metric_families(snapshot: dict[str, Any]) -> Iterator[Metric]:
     """
     Make the metrics of *snapshot*, named as the log events are.
     """
@@ -101,8 +103,12 @@ def families(snapshot: dict[str, Any]) -> Iterator[Metric]:
     for name, told, count in [
         ("restarts", "processes started again", snapshot["restarts"]),
         ("attempts_reported", "attempts ended by an exit report", snapshot["reported"]),
-        ("watchdog_bites", "processes killed by the watchdog", snapshot["bites"]),
-        ("beats", "signs of life that attempts have sent", counts[BEATS]),
+        (
+            "watchdog_kills",
+            "processes killed by the watchdog",
+            snapshot["watchdog_kills"],
+        ),
+        ("heartbeats", "signs of life that attempts have sent", counts[HEARTBEATS]),
         ("parked", "tasks that wait for a person or a capacity", counts[PARKED]),
     ]:
         yield CounterMetricFamily(f"outlast_{name}", told, count)
@@ -143,7 +149,7 @@ def _processes(processes: list[dict[str, Any]]) -> Iterator[Metric]:
         "outlast_process_polling", "1 while it polls", labels=["kind", "pid"]
     )
     hand = GaugeMetricFamily(
-        "outlast_attempts_in_hand", "attempts at work", labels=["kind", "pid"]
+        "outlast_attempts_in_flight", "attempts at work", labels=["kind", "pid"]
     )
     leaked = GaugeMetricFamily(
         "outlast_attempts_leaked",
@@ -154,7 +160,7 @@ def _processes(processes: list[dict[str, Any]]) -> Iterator[Metric]:
         labels = [each["kind"], str(each["pid"])]
         leaked.add_metric(labels, float(sum(one["calls"] for one in each["leaked"])))
         up.add_metric(labels, float(each["state"] == "polling"))
-        hand.add_metric(labels, float(each["in_hand"]))
+        hand.add_metric(labels, float(each["in_flight"]))
     yield up
     yield hand
     yield leaked
@@ -171,7 +177,7 @@ def _recoveries(recoveries: dict[str, dict[str, Any]]) -> Iterator[Metric]:
         "from the last sign of the attempt before to the start of the next",
         labels=["detector"],
     )
-    bounds = [*map(str, BOUNDS_S), "+Inf"]
+    bounds = [*map(str, RECOVERY_BUCKETS_S), "+Inf"]
     for detector, each in recoveries.items():
         total.add_metric([detector], each["count"])
         at_most = accumulate(each["buckets"])
@@ -194,13 +200,13 @@ def _breakers(
         for state, count in states.items():
             changes.add_metric([service, state], count)
     resting = GaugeMetricFamily(
-        "outlast_breaker_resting",
+        "outlast_breaker_open",
         "1 while the process leaves the service alone, but for a probe",
         labels=["service", "pid"],
     )
     for each in processes:
         for service, state in each["breakers"].items():
-            rests = float(state != State.CLOSED)
+            rests = float(state != BreakerState.CLOSED)
             resting.add_metric([service, str(each["pid"])], rests)
     yield changes
     yield resting

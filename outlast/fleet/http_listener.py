@@ -19,14 +19,14 @@ from http import HTTPStatus
 from typing import cast
 
 # Each is a file of the fleet's parent, which needs some to start a process.
-MOST_OPEN = 16
-LIMIT_S = 5.0  # from the connection to the last byte of the answer
-HEAD_BYTES = 8 * 1024
+MAX_CONNECTIONS = 16
+HTTP_LIMIT_S = 5.0  # from the connection to the last byte of the answer
+MAX_HEAD_BYTES = 8 * 1024
 BACKLOG = 128
 
-_ASKING = re.compile(r"([A-Z]+) (\S+) HTTP/1\.([01])")
-_HOST = re.compile(r"\[([^\]]+)\](?::\d*)?|([^:]+)(?::\d*)?")
-_END = re.compile(rb"\r?\n\r?\n")
+_REQUEST_LINE = re.compile(r"([A-Z]+) (\S+) HTTP/1\.([01])")
+_HOST_HEADER = re.compile(r"\[([^\]]+)\](?::\d*)?|([^:]+)(?::\d*)?")
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Response:
 Page = Callable[[str], Response]  # of a path
 
 
-class Listener:
+class HttpListener:
     """
     Serves *page* at *host* and *port* in a thread of its own.
 
@@ -112,9 +112,9 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         loop = asyncio.get_running_loop()
-        self._limit = loop.call_later(LIMIT_S, self.abort)
+        self._limit = loop.call_later(HTTP_LIMIT_S, self.abort)
         self._open[self] = None
-        if len(self._open) > MOST_OPEN:
+        if len(self._open) > MAX_CONNECTIONS:
             next(iter(self._open)).abort()
 
     def abort(self) -> None:
@@ -127,8 +127,8 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._answered:
             return  # read and dropped: a reset could take the answer along
-        self._head += data[: HEAD_BYTES + 1]
-        if len(self._head) <= HEAD_BYTES and not _END.search(self._head):
+        self._head += data[: MAX_HEAD_BYTES + 1]
+        if len(self._head) <= MAX_HEAD_BYTES and not _HEAD_END.search(self._head):
             return
         self._answered = True
         self._transport.write(self._respond(self._head).encode())
@@ -156,11 +156,11 @@ def read(head: bytes, bound: str) -> str | HTTPStatus:
     """
     Read which path is asked for, or why it is not answered.
     """
-    if len(head) > HEAD_BYTES:
+    if len(head) > MAX_HEAD_BYTES:
         return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-    text = _END.split(head, maxsplit=1)[0].decode("latin-1")
+    text = _HEAD_END.split(head, maxsplit=1)[0].decode("latin-1")
     line, *fields = re.split(r"\r?\n", text)
-    asking = _ASKING.fullmatch(line)
+    asking = _REQUEST_LINE.fullmatch(line)
     if asking is None:
         return HTTPStatus.BAD_REQUEST
     method, path, minor = asking.groups()
@@ -168,20 +168,20 @@ def read(head: bytes, bound: str) -> str | HTTPStatus:
     hosts = [value.strip() for name, _, value in named if name.lower() == "host"]
     if len(hosts) > 1 or (minor == "1" and not hosts):
         return HTTPStatus.BAD_REQUEST
-    if hosts and not is_here(hosts[0], bound):
+    if hosts and not is_own_host(hosts[0], bound):
         return HTTPStatus.MISDIRECTED_REQUEST
     if method != "GET":
         return HTTPStatus.METHOD_NOT_ALLOWED
     return path.partition("?")[0]
 
 
-def is_here(host: str, bound: str) -> bool:
+def is_own_host(host: str, bound: str) -> bool:
     """
     Say whether *host*, as a request names it, is the server that is bound to *bound*:
     by a loopback name, by that one, or, where others may ask at all, by any address or
     this machine's name, which nobody else's DNS can have led here.
     """
-    found = _HOST.fullmatch(host)
+    found = _HOST_HEADER.fullmatch(host)
     if found is None:
         return False
     name = (found[1] or found[2]).lower()

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 # What leaks may end by itself, as a plain agent that asks ctx.cancelled does.
-GRACE_S = 1.0
+LEAK_GRACE_S = 1.0
 # Other attempts have so long to finish where they are; then they are handed on.
 LEAKED_LIMIT_S = 30.0
 # So many leaked calls are not waited for: each holds a thread of the plain agents.
-LEAKED_MOST = 8
+MAX_LEAKED = 8
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Leaks:
     :param alone: it takes one attempt at a time, and no other may wait for it.
     """
 
-    alone: bool = False
+    quarantined: bool = False
     _since: float | None = None
 
     def recycle(self, now: float, leaked: int, idle: Callable[[], bool]) -> bool:
@@ -40,7 +40,7 @@ class Leaks:
             return False
         if self._since is None:
             self._since = now
-        if self.alone or leaked >= LEAKED_MOST:
+        if self.quarantined or leaked >= MAX_LEAKED:
             return True
         age_s = now - self._since
-        return age_s > LEAKED_LIMIT_S or (age_s > GRACE_S and idle())
+        return age_s > LEAKED_LIMIT_S or (age_s > LEAK_GRACE_S and idle())

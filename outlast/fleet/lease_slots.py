@@ -17,20 +17,20 @@ from temporalio.worker import (
     WorkerTuner,
 )
 
-from outlast.fleet.exclusive_slot import ONE
+from outlast.fleet.exclusive_slot import UNUSED_SLOTS
 
 # Leases that wait in one process: each has a few items in hand, and a death is charged
 # to all of them.
-WAITING_MOST = 4
+MAX_WAITING_LEASES = 4
 
 
-class Room(CustomSlotSupplier):
+class LeaseSlotSupplier(CustomSlotSupplier):
     """
     Places for *most* leases that are at work, and for a few that wait.
     """
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self._slots = most
         self._taken = 0
         self._waiting: set[object] = set()
         self._changed = asyncio.Event()
@@ -42,13 +42,13 @@ class Room(CustomSlotSupplier):
         What keeps a worker from polling while there is no room.
         """
         return WorkerTuner.create_composite(
-            workflow_supplier=ONE,
+            workflow_supplier=UNUSED_SLOTS,
             activity_supplier=self,
-            local_activity_supplier=ONE,
-            nexus_supplier=ONE,
+            local_activity_supplier=UNUSED_SLOTS,
+            nexus_supplier=UNUSED_SLOTS,
         )
 
-    def tell(self, lease: object, waits: bool) -> None:
+    def set_waiting(self, lease: object, waits: bool) -> None:
         """
         Note that *lease* only waits, or that it does not any more.
         """
@@ -57,16 +57,16 @@ class Room(CustomSlotSupplier):
             self._changed.set()
 
     @property
-    def free(self) -> bool:
+    def has_free(self) -> bool:
         """
         Whether another lease may come.
         """
-        waiting = min(len(self._waiting), WAITING_MOST)
-        return self._taken - waiting < self._most
+        waiting = min(len(self._waiting), MAX_WAITING_LEASES)
+        return self._taken - waiting < self._slots
 
     async def reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit:
         self._loop = asyncio.get_running_loop()
-        while not self.free:
+        while not self.has_free:
             self._changed.clear()
             await self._changed.wait()
         self._taken += 1
@@ -81,8 +81,8 @@ class Room(CustomSlotSupplier):
         # The SDK calls from a thread of its own, also when the loop has ended.
         with suppress(RuntimeError):
             assert self._loop is not None
-            self._loop.call_soon_threadsafe(self._released)
+            self._loop.call_soon_threadsafe(self._notify)
 
-    def _released(self) -> None:
+    def _notify(self) -> None:
         self._taken -= 1
         self._changed.set()

@@ -9,29 +9,29 @@ import logging
 
 from outlast.contracts.errors import NewerStateError
 
-WORKFLOWS = "temporalio.worker._workflow_instance"
-ACTIVITIES = "temporalio.activity"
+WORKFLOW_LOGGER = "temporalio.worker._workflow_instance"
+ACTIVITY_LOGGER = "temporalio.activity"
 
 
-def tell_plainly() -> None:
+def install_log_filters() -> None:
     """
     Have this process's log say in one line what was refused.
     """
-    logging.getLogger(WORKFLOWS).addFilter(_plain)
-    logging.getLogger(ACTIVITIES).addFilter(_plain)
+    logging.getLogger(WORKFLOW_LOGGER).addFilter(_shorten_refusal)
+    logging.getLogger(ACTIVITY_LOGGER).addFilter(_shorten_refusal)
 
 
-def _plain(record: logging.LogRecord) -> bool:
-    refused = _refused(record)
+def _shorten_refusal(record: logging.LogRecord) -> bool:
+    refused = _newer_state_error(record)
     if refused is not None:
         record.msg, record.args = "state.refused: %s", (refused,)
         record.exc_info = record.exc_text = None
         return True
     # We tell of every failed attempt ourselves, with one traceback instead of two.
-    return record.name != ACTIVITIES or record.levelno >= logging.ERROR
+    return record.name != ACTIVITY_LOGGER or record.levelno >= logging.ERROR
 
 
-def _refused(record: logging.LogRecord) -> NewerStateError | None:
+def _newer_state_error(record: logging.LogRecord) -> NewerStateError | None:
     error = record.exc_info[1] if record.exc_info else None
     while error is not None:
         if isinstance(error, NewerStateError):

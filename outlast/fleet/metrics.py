@@ -13,23 +13,23 @@ from typing import Any
 
 from outlast.contracts.failures import Detector
 from outlast.telemetry.counters import (
-    BEATS,
     DEAD_ITEMS,
     DEAD_TASKS,
+    HEARTBEATS,
     PARKED,
 )
 
-NAMES = (BEATS, PARKED, DEAD_TASKS, DEAD_ITEMS)
+COUNTER_NAMES = (HEARTBEATS, PARKED, DEAD_TASKS, DEAD_ITEMS)
 
 # A worker tells after so many ticks of its event loop: one timer wakes it less often
 # than two.
-TELL_TICKS = 2
+SEND_TICKS = 2
 
 # Upper bounds of the recovery histogram, around the goals of each detector.
-BOUNDS_S = (0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)
+RECOVERY_BUCKETS_S = (0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)
 
 
-class Outbox:
+class MetricsOutbox:
     """
     The worker's side: counts until it is emptied.
     """
@@ -43,13 +43,13 @@ class Outbox:
     def count(self, name: str) -> None:
         self._counts[name] += 1
 
-    def recovered(self, detected_by: Detector, after_s: float) -> None:
-        self._recovered.append((detected_by, after_s))
+    def recovered(self, detected_by: Detector, recovery_s: float) -> None:
+        self._recovered.append((detected_by, recovery_s))
 
-    def breaker_turned(self, service: str, state: str) -> None:
+    def breaker_changed(self, service: str, state: str) -> None:
         self._breakers.append((service, state))
 
-    def empty(self) -> dict[str, Any]:
+    def drain(self) -> dict[str, Any]:
         """
         Take out what has been counted since the last time; {} when that is nothing.
         """
@@ -66,16 +66,18 @@ class Outbox:
 
 
 @dataclass
-class Seconds:
+class Histogram:
     """
     A histogram: how many lay at or under each bound, the last one being endless.
     """
 
-    buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
+    buckets: list[int] = field(
+        default_factory=lambda: [0] * (len(RECOVERY_BUCKETS_S) + 1)
+    )
     sum_s: float = 0.0
 
     def add(self, seconds: float) -> None:
-        self.buckets[bisect_left(BOUNDS_S, seconds)] += 1
+        self.buckets[bisect_left(RECOVERY_BUCKETS_S, seconds)] += 1
         self.sum_s += seconds
 
     @property
@@ -83,14 +85,14 @@ class Seconds:
         return sum(self.buckets)
 
 
-def _nowhere(detector: Detector, seconds: float) -> None:
+def _ignore_recovery(detector: Detector, seconds: float) -> None:
     """
     Where recoveries go when nobody else wants them.
     """
 
 
 @dataclass
-class Tally:
+class Metrics:
     """
     The parent's side. All names and detectors are there from the start, at zero: a page
     that is read meanwhile never sees one come, and a rate has where to begin. Services
@@ -99,29 +101,31 @@ class Tally:
     :param recovered: hears the detector and seconds of each recovery.
     """
 
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NAMES, 0))
-    recoveries: dict[Detector, Seconds] = field(
-        default_factory=lambda: {each: Seconds() for each in Detector}
+    counts: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(COUNTER_NAMES, 0)
+    )
+    recoveries: dict[Detector, Histogram] = field(
+        default_factory=lambda: {each: Histogram() for each in Detector}
     )
     # By service and the state that its breakers became.
     breakers: dict[str, Counter[str]] = field(default_factory=dict)
-    recovered: Callable[[Detector, float], None] = _nowhere
+    recovered: Callable[[Detector, float], None] = _ignore_recovery
 
-    def add(self, told: dict[str, Any]) -> None:
+    def add(self, message: dict[str, Any]) -> None:
         """
         Add what a worker's outbox has told.
         """
-        for name, count in told["counts"].items():
+        for name, count in message["counts"].items():
             self.counts[name] += count
-        for service, state in told["breakers"]:
+        for service, state in message["breakers"]:
             self.breakers.setdefault(service, Counter())[state] += 1
-        for detected_by, after_s in told["recovered"]:
+        for detected_by, after_s in message["recovered"]:
             # The clocks of two hosts may differ.
             detector, seconds = Detector(detected_by), max(0.0, after_s)
             self.recoveries[detector].add(seconds)
             self.recovered(detector, seconds)
 
-    def shown(self) -> dict[str, Any]:
+    def snapshot(self) -> dict[str, Any]:
         """
         Say it all, as `GET /health` shows it.
         """

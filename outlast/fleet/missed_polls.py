@@ -12,34 +12,36 @@ from temporalio.client import Client
 
 # How often the list is read, and in how many readings in a row a worker must be mute:
 # the list is some seconds old, and a worker that was just born is not on it yet.
-LISTEN_S = 10.0
-READINGS = 3
-PAGE = 1000  # more workers than a process has
+POLL_CHECK_S = 10.0
+MAX_MISSED_READINGS = 3
+WORKERS_PAGE = 1000  # more workers than a process has
 
 
 @dataclass
-class Ear:
+class MissedPolls:
     """
     Counts, from reading to reading, who was not heard.
     """
 
     _silent: dict[str, int] = field(default_factory=dict)
 
-    def mute(self, ours: set[str], heard: set[str]) -> set[str]:
+    def update(self, ours: set[str], polling: set[str]) -> set[str]:
         """
         Say which identities of *ours* have been mute for long enough.
 
         When none of ours is heard it is the server that knows nothing, as one without
         lists, or one that has just been started.
         """
-        if not ours & heard:
+        if not ours & polling:
             self._silent.clear()
             return set()
-        self._silent = {each: self._silent.get(each, 0) + 1 for each in ours - heard}
-        return {each for each, count in self._silent.items() if count >= READINGS}
+        self._silent = {each: self._silent.get(each, 0) + 1 for each in ours - polling}
+        return {
+            each for each, count in self._silent.items() if count >= MAX_MISSED_READINGS
+        }
 
 
-async def hear(client: Client, ours: set[str]) -> set[str]:
+async def polling_identities(client: Client, ours: set[str]) -> set[str]:
     """
     List which of the identities *ours* poll something or are fully at work.
 
@@ -50,24 +52,24 @@ async def hear(client: Client, ours: set[str]) -> set[str]:
         await client.workflow_service.list_workers(
             ListWorkersRequest(
                 namespace=client.namespace,
-                page_size=PAGE,
+                page_size=WORKERS_PAGE,
                 query=f"WorkerIdentity = '{each}'",
             )
         )
         for each in ours
     ]
-    return at_work(
+    return is_polling(
         info.worker_heartbeat for each in listed for info in each.workers_info
     )
 
 
-def at_work(beats: Iterable[WorkerHeartbeat]) -> set[str]:
+def is_polling(heartbeats: Iterable[WorkerHeartbeat]) -> set[str]:
     """
     Read who polls from what the workers themselves have told the server.
     """
     return {
         beat.worker_identity
-        for beat in beats
+        for beat in heartbeats
         if beat.activity_poller_info.current_pollers
         or beat.workflow_poller_info.current_pollers
         or beat.activity_task_slots_info.current_used_slots

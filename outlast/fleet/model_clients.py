@@ -13,7 +13,7 @@ from importlib import import_module
 logger = logging.getLogger("outlast.fleet")
 
 # By the library that imports them when it is used first.
-LAZY = {
+LAZY_MODULES = {
     "httpx": ("anyio._backends._asyncio", "httpcore"),
     "openai": (
         "openai.resources.chat",
@@ -23,7 +23,7 @@ LAZY = {
     "anthropic": ("anthropic.resources.messages", "anthropic.resources.beta"),
 }
 # Of pydantic-ai, by the key that says which of its models are asked.
-BY_KEY = {
+CLIENTS_BY_KEY = {
     "OPENAI_API_KEY": "pydantic_ai.models.openai",
     "ANTHROPIC_API_KEY": "pydantic_ai.models.anthropic",
     "GOOGLE_API_KEY": "pydantic_ai.models.google",
@@ -38,7 +38,7 @@ def warm_clients() -> None:
     Import what the clients that are imported already will import by themselves.
     """
     if "pydantic_ai" in sys.modules:
-        for key, module in BY_KEY.items():
+        for key, module in CLIENTS_BY_KEY.items():
             if os.environ.get(key):
                 _try(module)
     for module in _lazy():
@@ -46,7 +46,7 @@ def warm_clients() -> None:
 
 
 def _lazy() -> Iterator[str]:
-    for library, modules in LAZY.items():
+    for library, modules in LAZY_MODULES.items():
         if library in sys.modules:
             yield from modules
 

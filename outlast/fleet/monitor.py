@@ -17,194 +17,213 @@ from temporalio.service import RPCError
 
 from outlast.fleet.blockage import Blockage
 from outlast.fleet.leaks import Leaks
-from outlast.fleet.missed_polls import LISTEN_S, Ear, hear
+from outlast.fleet.missed_polls import POLL_CHECK_S, MissedPolls, polling_identities
 from outlast.fleet.oom import OomKills
-from outlast.fleet.parent_heartbeats import SilentBeats
+from outlast.fleet.parent_heartbeats import ParentHeartbeats
 from outlast.fleet.process_kinds import (
-    Blame,
-    Ending,
-    Kind,
-    identity_of,
-    recorder_of,
-    stack_of,
+    Attribution,
+    ExitReason,
+    ProcessKind,
+    recorder_path,
+    stack_path,
+    worker_identity,
 )
-from outlast.fleet.recorder_reader import count_in_hand, count_leaked, last_tick, leaked
-from outlast.fleet.restart_intensity import Budget
+from outlast.fleet.recorder_reader import (
+    count_in_flight,
+    count_leaked,
+    last_tick,
+    leaked_calls,
+)
+from outlast.fleet.restart_intensity import RestartIntensity
 from outlast.fleet.watchdog import (
-    LOOK_S,
+    WATCHDOG_CHECK_S,
     KillReason,
-    Sight,
+    ProcessStats,
     Watchdog,
-    see,
-    waits_for_cpu,
+    has_runnable_thread,
+    read_stats,
 )
-from outlast.fleet.worker_process import Life
+from outlast.fleet.worker_process import WorkerProcess
 
 logger = logging.getLogger("outlast.fleet")
 
 # How long a worker may take until its loop turns: where it was not forked it imports
 # the agents first, which on a crowded machine has taken a minute.
-FIRST_SIGN_S = 120.0
+FIRST_TICK_LIMIT_S = 120.0
 
 
 @dataclass
-class Child:
+class ProcessSlot:
     """
     One place in the fleet and the process that fills it now.
     """
 
-    kind: Kind
-    life: Life | None = None
+    kind: ProcessKind
+    process: WorkerProcess | None = None
     state: str = "starting"  # starting, polling, drained, dead
-    born_at: float = 0.0  # monotonic seconds
-    signed: bool = False  # whether it has given a sign since
-    budget: Budget = field(default_factory=Budget)
-    died_young: bool = False  # before its first poll
-    over: bool = False  # it has played its one attempt, and ended as it should
+    spawned_at: float = 0.0  # monotonic seconds
+    has_ticked: bool = False  # whether it has given a sign since
+    restart_intensity: RestartIntensity = field(default_factory=RestartIntensity)
+    died_before_polling: bool = False  # before its first poll
+    done: bool = False  # it has played its one attempt, and ended as it should
     restarts: int = 0
     killed_for: str | None = None
-    blame: Blame = Blame.NOBODY  # for that
+    attribution: Attribution = Attribution.NONE  # for that
     polls: bool = True  # False where all agents are isolated
-    ending: Ending | None = None  # as it said itself
-    last_words: str = ""
-    leave: asyncio.Event = field(default_factory=asyncio.Event)
+    exit_reason: ExitReason | None = None  # as it said itself
+    exit_message: str = ""
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     watchdog: Watchdog = field(default_factory=Watchdog)
     blockage: Blockage = field(default_factory=Blockage)
     leaks: Leaks = field(default_factory=Leaks)
-    sight: Sight | None = None
+    stats: ProcessStats | None = None
     breakers: dict[str, str] = field(default_factory=dict)  # states, by service
 
     @property
     def pid(self) -> int | None:
-        return self.life.pid if self.life else None
+        return self.process.pid if self.process else None
 
     @property
     def polling(self) -> bool:
         return self.state == "polling"
 
 
-class Watch:
+class ProcessMonitor:
     """
     Watches *children* from look to look.
 
     :param bites: whether to kill the silent; memory over the cap is never forgiven.
     """
 
-    def __init__(self, children: list[Child], home: Path, bites: bool) -> None:
-        self._children = children
+    def __init__(
+        self, slots: list[ProcessSlot], home: Path, kill_unresponsive: bool
+    ) -> None:
+        self._slots = slots
         self._home = home
-        self._bites_the_silent = bites
-        self.bites = 0
+        self._kills_unresponsive = kill_unresponsive
+        self.watchdog_kills = 0
         self.oom_kills = OomKills()
 
-    async def look(self, beats: SilentBeats) -> None:
+    async def check(self, parent_heartbeats: ParentHeartbeats) -> None:
         """
-        Kill what is silent or too large, replace what is worn; send *beats* for what
-        is silent and may live.
+        Kill what is silent or too large, replace what is worn; send *parent_heartbeats*
+        for what is silent and may live.
         """
         while True:
-            await asyncio.sleep(LOOK_S)
-            self.oom_kills.look()
-            for child in self._children:
-                if child.life is not None and child.state in ("starting", "polling"):
-                    self._look(child, child.life)
-                    recorder = recorder_of(self._home, child.life.pid)
+            await asyncio.sleep(WATCHDOG_CHECK_S)
+            self.oom_kills.update()
+            for child in self._slots:
+                if child.process is not None and child.state in ("starting", "polling"):
+                    self._check_slot(child, child.process)
+                    recorder = recorder_path(self._home, child.process.pid)
                     silent_s = child.watchdog.silence_s
-                    beats.look(time.monotonic(), silent_s, recorder)
+                    parent_heartbeats.check(time.monotonic(), silent_s, recorder)
 
-    def _look(self, child: Child, life: Life) -> None:
+    def _check_slot(self, slot: ProcessSlot, process: WorkerProcess) -> None:
         now = time.monotonic()
-        recorder = recorder_of(self._home, life.pid)
+        recorder = recorder_path(self._home, process.pid)
         tick = last_tick(recorder)
-        child.sight = see(life.pid, tick) if tick is not None else None
-        child.signed = child.signed or tick is not None
-        if child.killed_for:
+        slot.stats = read_stats(process.pid, tick) if tick is not None else None
+        slot.has_ticked = slot.has_ticked or tick is not None
+        if slot.killed_for:
             return
-        if child.sight is None:
-            late = not child.signed and now - child.born_at > FIRST_SIGN_S
-            if late and self._bites_the_silent:
-                self._bite(
-                    child, life, f"no sign for {FIRST_SIGN_S:g} s since its birth"
+        if slot.stats is None:
+            late = not slot.has_ticked and now - slot.spawned_at > FIRST_TICK_LIMIT_S
+            if late and self._kills_unresponsive:
+                self._kill(
+                    slot,
+                    process,
+                    f"no sign for {FIRST_TICK_LIMIT_S:g} s since its birth",
                 )
             return
-        found = child.watchdog.judge(now, child.sight, lambda: waits_for_cpu(life.pid))
-        if not child.sight.stopped:
-            stack = stack_of(self._home, life.pid)
-            child.blockage.look(life.pid, stack, child.watchdog, recorder)
-        if found and (self._bites_the_silent or found.reason is KillReason.MEMORY):
+        found = slot.watchdog.kill_reason(
+            now, slot.stats, lambda: has_runnable_thread(process.pid)
+        )
+        if not slot.stats.stopped:
+            stack = stack_path(self._home, process.pid)
+            slot.blockage.check(process.pid, stack, slot.watchdog, recorder)
+        if found and (self._kills_unresponsive or found.reason is KillReason.MEMORY):
             frozen = found.reason is KillReason.STOPPED
-            blame = Blame.OPEN if frozen else Blame.OWN
-            self._bite(child, life, child.blockage.explained(found), blame)
-        elif self._worn(child, now, child.sight, recorder):
-            logger.info("child.worn %s %s: replaced", child.kind, life.pid)
-            child.leave.set()
-        elif self._leaking(child, now, recorder):
-            told = ", ".join(f"{each.mission}/{each.task}" for each in leaked(recorder))
-            logger.warning(
-                "child.leaked %s %s: replaced, since what was ended still runs in it: "
-                "%s; await something that can be cancelled, or ask ctx.cancelled",
-                *(child.kind, life.pid, told),
+            blame = Attribution.OPEN if frozen else Attribution.OWN
+            self._kill(slot, process, slot.blockage.explain(found), blame)
+        elif self._should_recycle(slot, now, slot.stats, recorder):
+            logger.info("worker.recycled %s %s: replaced", slot.kind, process.pid)
+            slot.draining.set()
+        elif self._leaking(slot, now, recorder):
+            told = ", ".join(
+                f"{each.mission}/{each.task}" for each in leaked_calls(recorder)
             )
-            child.leave.set()
+            logger.warning(
+                "worker.leaked %s %s: replaced, since what was ended still runs in it: "
+                "%s; await something that can be cancelled, or ask ctx.cancelled",
+                *(slot.kind, process.pid, told),
+            )
+            slot.draining.set()
 
-    def _worn(self, child: Child, now: float, sight: Sight, recorder: Path) -> bool:
-        serving = child.polling and not child.leave.is_set()
-        return serving and child.watchdog.worn(
-            now, sight, lambda: not count_in_hand(recorder)
+    def _should_recycle(
+        self, slot: ProcessSlot, now: float, stats: ProcessStats, recorder: Path
+    ) -> bool:
+        serving = slot.polling and not slot.draining.is_set()
+        return serving and slot.watchdog.should_recycle(
+            now, stats, lambda: not count_in_flight(recorder)
         )
 
-    def _leaking(self, child: Child, now: float, recorder: Path) -> bool:
-        serving = child.polling and not child.leave.is_set()
-        return serving and child.leaks.recycle(
-            now, count_leaked(recorder), lambda: not count_in_hand(recorder)
+    def _leaking(self, slot: ProcessSlot, now: float, recorder: Path) -> bool:
+        serving = slot.polling and not slot.draining.is_set()
+        return serving and slot.leaks.recycle(
+            now, count_leaked(recorder), lambda: not count_in_flight(recorder)
         )
 
-    async def listen(self, client: Callable[[], Awaitable[Client]]) -> None:
+    async def kill_non_polling(self, client: Callable[[], Awaitable[Client]]) -> None:
         """
         Kill what lives but polls nothing.
         """
-        ear = Ear()
-        while self._bites_the_silent:
-            await asyncio.sleep(LISTEN_S)
+        ear = MissedPolls()
+        while self._kills_unresponsive:
+            await asyncio.sleep(POLL_CHECK_S)
             lives = {
-                identity_of(child.life.pid, child.kind): child
-                for child in self._children
-                if child.life is not None and child.polling and child.polls
+                worker_identity(child.process.pid, child.kind): child
+                for child in self._slots
+                if child.process is not None and child.polling and child.polls
             }
             try:
-                heard = await hear(await client(), set(lives))
+                heard = await polling_identities(await client(), set(lives))
             except RPCError:
                 continue  # the server is away, or lists no workers
-            for each in ear.mute(set(lives), heard):
+            for each in ear.update(set(lives), heard):
                 child = lives[each]
-                if child.life is not None and child.polling:
-                    self._bite(child, child.life, "it lives but polls nothing")
+                if child.process is not None and child.polling:
+                    self._kill(child, child.process, "it lives but polls nothing")
 
-    def _bite(
-        self, child: Child, life: Life, reason: str, blame: Blame = Blame.NOBODY
+    def _kill(
+        self,
+        slot: ProcessSlot,
+        process: WorkerProcess,
+        reason: str,
+        blame: Attribution = Attribution.NONE,
     ) -> None:
-        child.killed_for, child.blame = reason, blame
-        self.bites += 1
-        logger.warning("watchdog.bit %s %s: %s", child.kind, life.pid, reason)
-        life.kill()
+        slot.killed_for, slot.attribution = reason, blame
+        self.watchdog_kills += 1
+        logger.warning("watchdog.killed %s %s: %s", slot.kind, process.pid, reason)
+        process.kill()
 
 
-def shown(child: Child, home: Path) -> dict[str, Any]:
+def describe(slot: ProcessSlot, home: Path) -> dict[str, Any]:
     """
-    Say how *child* is, as `GET /health` shows it.
+    Say how *slot* is, as `GET /health` shows it.
     """
-    tick = child.sight.tick if child.sight else None
-    recorder = recorder_of(home, child.pid or 0)
+    tick = slot.stats.tick if slot.stats else None
+    recorder = recorder_path(home, slot.pid or 0)
     return {
-        "pid": child.pid,
-        "kind": child.kind,
-        "state": child.state,
-        "restarts": child.restarts,
-        "in_hand": count_in_hand(recorder),
-        "leaked": [asdict(each) for each in leaked(recorder)],
+        "pid": slot.pid,
+        "kind": slot.kind,
+        "state": slot.state,
+        "restarts": slot.restarts,
+        "in_flight": count_in_flight(recorder),
+        "leaked": [asdict(each) for each in leaked_calls(recorder)],
         "last_sign_s": round(time.monotonic() - tick, 3) if tick else None,
-        "blocked": child.blockage.told or None,
-        "breakers": dict(child.breakers),
-        "memory_mb": child.sight.memory_bytes >> 20 if child.sight else None,
+        "blocked": slot.blockage.description or None,
+        "breakers": dict(slot.breakers),
+        "memory_mb": slot.stats.memory_bytes >> 20 if slot.stats else None,
     }

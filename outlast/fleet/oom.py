@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
-OURS = Path("/proc/self/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
 # How long after the count has grown a death is put down to it.
-LATELY_S = 1.0
+RECENT_OOM_S = 1.0
 
 
 class OomKills:
@@ -28,11 +28,11 @@ class OomKills:
         file: Path | None = None,
     ) -> None:
         self._clock = clock
-        self._file = file or counted_in()
+        self._file = file or oom_events_file()
         self._seen = self._count()
         self._grown: list[float] = []  # when, for each kill that nobody was yet
 
-    def look(self) -> None:
+    def update(self) -> None:
         """
         Read the count anew.
         """
@@ -40,12 +40,12 @@ class OomKills:
         self._grown += [now] * (count - self._seen)
         self._seen = max(count, self._seen)
 
-    def lately(self) -> bool:
+    def is_recent(self) -> bool:
         """
         Say whether the process that was just killed can have been killed for this.
         """
-        self.look()
-        late = self._clock() - LATELY_S
+        self.update()
+        late = self._clock() - RECENT_OOM_S
         self._grown = [at for at in self._grown if at >= late]
         return bool(self._grown) and self._grown.pop(0) >= late
 
@@ -60,12 +60,12 @@ class OomKills:
         return int(told[0]) if told else 0
 
 
-def counted_in() -> Path | None:
+def oom_events_file() -> Path | None:
     """
     Find the file with our cgroup's count, of either version of cgroups.
     """
     try:
-        lines = OURS.read_text().splitlines()
+        lines = OWN_CGROUP.read_text().splitlines()
     except OSError:
         return None
     for line in lines:

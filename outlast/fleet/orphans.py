@@ -10,14 +10,14 @@ import logging
 from collections.abc import AsyncIterator, Container
 from pathlib import Path
 
-from outlast.fleet.recorder_reader import Wreck, recorders
+from outlast.fleet.recorder_reader import CrashedRecorder, recorder_files
 
 logger = logging.getLogger("outlast.fleet")
 
-LOOK_AGAIN_S = 0.25
+ORPHAN_CHECK_S = 0.25
 
 
-async def orphaned(
+async def watch_orphans(
     folder: Path, ours: Container[Path]
 ) -> AsyncIterator[dict[Path, bool]]:
     """
@@ -34,7 +34,7 @@ async def orphaned(
         if found := {each: dead[each] for each in dead.keys() & seen.keys()}:
             yield found
         before = dead
-        await asyncio.sleep(LOOK_AGAIN_S)
+        await asyncio.sleep(ORPHAN_CHECK_S)
 
 
 def _dead(folder: Path, ours: Container[Path]) -> dict[Path, bool]:
@@ -43,9 +43,11 @@ def _dead(folder: Path, ours: Container[Path]) -> dict[Path, bool]:
     whether each had drained.
     """
     try:
-        strange = [each for each in recorders(folder) if each not in ours]
+        strange = [each for each in recorder_files(folder) if each not in ours]
     except OSError as error:  # no open files left, for one: there will be again
         logger.warning("recorders.unseen: %s", error)
         return {}
-    wrecks = ((each, Wreck.of(each)) for each in strange)
-    return {each: wreck.drained for each, wreck in wrecks if wreck is not None}
+    wrecks = ((each, CrashedRecorder.open(each)) for each in strange)
+    return {
+        each: crashed.was_drained for each, crashed in wrecks if crashed is not None
+    }

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def note_own_kill(note: Callable[[], None]) -> None:
+def on_own_kill(note: Callable[[], None]) -> None:
     """
     Have *note* called right before this process sends a SIGKILL to itself. For good:
     an audit hook cannot be removed.
@@ -21,8 +21,8 @@ def note_own_kill(note: Callable[[], None]) -> None:
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         # Not in what it forks, which has the hook, too.
-        if event in EVENTS and args[1] == signal.SIGKILL and os.getpid() == ours:
-            reached = EVENTS[event](args[0])
+        if event in KILL_EVENTS and args[1] == signal.SIGKILL and os.getpid() == ours:
+            reached = KILL_EVENTS[event](args[0])
             if reached:
                 note()
 
@@ -41,7 +41,7 @@ def _reached_by_pthread_kill(_thread: int) -> bool:
     return True  # SIGKILL ends all threads
 
 
-EVENTS: dict[str, Callable[[int], bool]] = {
+KILL_EVENTS: dict[str, Callable[[int], bool]] = {
     "os.kill": _reached_by_kill,
     "os.killpg": _reached_by_killpg,
     "signal.pthread_kill": _reached_by_pthread_kill,

@@ -12,14 +12,14 @@ from pathlib import Path
 from temporalio.client import AsyncActivityCancelledError, Client
 from temporalio.service import RPCError
 
-from outlast.contracts.models import Beat, Checkpoint
+from outlast.contracts.models import Checkpoint, Heartbeat
 from outlast.contracts.policies import Timing
-from outlast.fleet.recorder_reader import InHand, attempts_in_hand
+from outlast.fleet.recorder_reader import InFlightAttempt, attempts_in_flight
 
 logger = logging.getLogger("outlast.fleet")
 
 
-class SilentBeats:
+class ParentHeartbeats:
     """
     Sends heartbeats for the attempts of silent workers, as often as they would.
     """
@@ -30,28 +30,28 @@ class SilentBeats:
         self._sent_at: dict[Path, float] = {}
         self._sending: set[asyncio.Task[None]] = set()
 
-    def look(self, now: float, silent_s: float, recorder: Path) -> None:
+    def check(self, now: float, silent_s: float, recorder: Path) -> None:
         """
         Send what is due for the worker of *recorder*, silent for *silent_s*.
         """
-        if not self._timing.parent_beats:
+        if not self._timing.parent_heartbeats:
             return
-        if silent_s < self._timing.parent_beats_after_s:
+        if silent_s < self._timing.parent_heartbeats_after_s:
             self._sent_at.pop(recorder, None)
             return
-        if now - self._sent_at.get(recorder, -1e9) < self._timing.beat_s:
+        if now - self._sent_at.get(recorder, -1e9) < self._timing.heartbeat_s:
             return
         self._sent_at[recorder] = now
-        task = asyncio.ensure_future(self._send_all(attempts_in_hand(recorder)))
+        task = asyncio.ensure_future(self._send_all(attempts_in_flight(recorder)))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    async def _send_all(self, attempts: list[InHand]) -> None:
+    async def _send_all(self, attempts: list[InFlightAttempt]) -> None:
         client = await self._client()
         await asyncio.gather(*(self._send(client, each) for each in attempts))
 
-    async def _send(self, client: Client, attempt: InHand) -> None:
-        beat = Beat(checkpoint=attempt.checkpoint or Checkpoint())
+    async def _send(self, client: Client, attempt: InFlightAttempt) -> None:
+        beat = Heartbeat(checkpoint=attempt.checkpoint or Checkpoint())
         handle = client.get_async_activity_handle(task_token=attempt.token)
         try:
             await handle.heartbeat(beat.model_dump(mode="json"))

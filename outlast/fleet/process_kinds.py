@@ -7,39 +7,41 @@ from enum import Enum, StrEnum, auto
 from pathlib import Path
 
 from outlast.contracts.ids import WorkerIdentity
-from outlast.contracts.policies import SHIPPED
+from outlast.contracts.policies import DEFAULT_TIMING
 
 # How often a worker's event loop shows that it turns.
-TICK_S = SHIPPED.tick_s
+TICK_S = DEFAULT_TIMING.tick_s
 
-UNENDED = ".spans"
-RECORDER = ".rec"
-STACK = ".stack"
+CRASH_SPANS_SUFFIX = ".spans"
+RECORDER_SUFFIX = ".rec"
+STACK_SUFFIX = ".stack"
 
 
-class Ending(StrEnum):
+class ExitReason(StrEnum):
     """
     Why a worker ends by itself, as it says over its channel. Its exit code says
     nothing of the kind: agents call os._exit with codes of their own.
     """
 
     BAD_INPUT = "bad input"  # trying again changes nothing
-    UNFIT = "unfit"  # it had polled and then could not: its namespace is missing
+    WORKER_STOPPED = (
+        "unfit"  # it had polled and then could not: its namespace is missing
+    )
     STORE = "store"  # it cannot be opened, and will not be
     FAILED = "failed"
 
 
-class Blame(Enum):
+class Attribution(Enum):
     """
     Who is to blame for the end of a worker process.
     """
 
     OWN = auto()  # what it had in hand: the end explains itself
     OPEN = auto()  # a kill: by the kernel, from outside, or by itself
-    NOBODY = auto()  # we ended it, or what every worker needs was away
+    NONE = auto()  # we ended it, or what every worker needs was away
 
 
-class Kind(StrEnum):
+class ProcessKind(StrEnum):
     """
     What a worker process hosts. Agents never share a process with workflows: one
     blocking call of an agent would hold them all.
@@ -48,42 +50,42 @@ class Kind(StrEnum):
     WORKFLOWS = "workflows"
     AGENTS = "agents"
     # One attempt at a time, of tasks that are suspected of killing their process.
-    ALONE = "alone"
+    QUARANTINE = "quarantine"
     # One attempt in all, of an agent that asked for isolation="process".
     ISOLATED = "isolated"
 
 
-def identity_of(pid: int, kind: Kind) -> str:
+def worker_identity(pid: int, kind: ProcessKind) -> str:
     """
     Name a worker process as the server lists it.
     """
     return str(WorkerIdentity(pid, socket.gethostname(), kind))
 
 
-def recorder_of(home: Path, pid: int) -> Path:
+def recorder_path(home: Path, pid: int) -> Path:
     """
     Say where the flight recorder of the worker process *pid* lies.
     """
-    return home / "run" / f"{pid}{RECORDER}"
+    return home / "run" / f"{pid}{RECORDER_SUFFIX}"
 
 
-def stack_of(home: Path, pid: int) -> Path:
+def stack_path(home: Path, pid: int) -> Path:
     """
     Say where the worker process *pid* writes its stacks when its parent asks.
     """
-    return home / "run" / f"{pid}{STACK}"
+    return home / "run" / f"{pid}{STACK_SUFFIX}"
 
 
-def unended_of(home: Path, pid: int) -> Path:
+def crash_spans_path(home: Path, pid: int) -> Path:
     """
     Say where the spans that the worker process *pid* has under way are noted.
     """
-    return home / "run" / f"{pid}{UNENDED}"
+    return home / "run" / f"{pid}{CRASH_SPANS_SUFFIX}"
 
 
 # What the parent writes into a worker's channel to have it drained; SIGTERM may be the
 # agents' own.
-DRAIN = b"drain\n"
+DRAIN_DETECTED = b"drain\n"
 
 _WORKER = (
     "outlast.fleet.worker_main",
@@ -91,4 +93,4 @@ _WORKER = (
     "temporalio.contrib.pydantic",
 )
 
-PRELOADED = dict.fromkeys(Kind, _WORKER)
+PRELOADED = dict.fromkeys(ProcessKind, _WORKER)

@@ -22,39 +22,39 @@ from typing import Any, TypeVar
 from outlast.contracts.models import Checkpoint
 from outlast.fleet.flight_recorder import (
     DRAINED_AT,
-    FILE_BYTES,
     HALF_BYTES,
     HALVES_AT,
     HEAD_AT,
     HEADER,
-    HEADER_BYTES,
     IN_HAND,
+    RECORDER_BYTES,
+    RECORDER_HEADER_BYTES,
+    RELEASED_FOR_S,
     RETURNED,
-    RETURNED_FOR_S,
     SIZES,
     SIZES_AT,
     SLOT,
     SLOT_BYTES,
     SLOTS,
-    TROUBLE,
+    STORE_TROUBLE,
     TROUBLE_AT,
     WORDS_AT,
 )
-from outlast.fleet.process_kinds import STACK
-from outlast.store.calls import Trouble
+from outlast.fleet.process_kinds import STACK_SUFFIX
+from outlast.store.calls import StoreTrouble
 
 logger = logging.getLogger("outlast.fleet")
 
 T = TypeVar("T")
 
 # So long a role counts as in hand after its last attempt has returned.
-LATELY_S = 0.2
+RECENT_S = 0.2
 # What a process says of itself is true for so long after its last tick.
-FRESH_S = 10.0
+FRESH_TICK_S = 10.0
 
 
 @dataclass(frozen=True)
-class InHand:
+class InFlightAttempt:
     """
     An attempt that a worker had in hand when it died.
     """
@@ -68,7 +68,7 @@ class InHand:
 
 
 @dataclass(frozen=True)
-class Leaked:
+class LeakedCall:
     """
     An attempt that is over for its mission while its code still runs in a live worker.
 
@@ -82,7 +82,7 @@ class Leaked:
     calls: int
 
 
-class Wreck:
+class CrashedRecorder:
     """
     The parent's side: what a dead worker's recorder says. It holds the file's lock for
     as long as it lives, since the map keeps the file open.
@@ -95,7 +95,7 @@ class Wreck:
         self._clock = clock
 
     @classmethod
-    def of(cls, path: Path) -> "Wreck | None":
+    def open(cls, path: Path) -> "CrashedRecorder | None":
         """
         Read the recorder at *path*; None while its worker lives, or without one.
         """
@@ -115,21 +115,21 @@ class Wreck:
             os.close(file)
 
     @property
-    def drained(self) -> bool:
+    def was_drained(self) -> bool:
         """
         Whether the worker had handed everything on: its end is no crash.
         """
-        return len(self._body) == FILE_BYTES and bool(self._body[DRAINED_AT])
+        return len(self._body) == RECORDER_BYTES and bool(self._body[DRAINED_AT])
 
-    def in_hand(self) -> Iterator[InHand]:
+    def in_flight(self) -> Iterator[InFlightAttempt]:
         """
         Tell the attempts that nobody has reported, or perhaps nobody.
         """
-        if len(self._body) != FILE_BYTES or self.drained:
+        if len(self._body) != RECORDER_BYTES or self.was_drained:
             return
         for at in _slots():
             state, valid, returned_at, _, _ = SLOT.unpack_from(self._body, at)
-            late = self._clock() - returned_at > RETURNED_FOR_S
+            late = self._clock() - returned_at > RELEASED_FOR_S
             if state == IN_HAND or (state == RETURNED and not late):
                 try:
                     yield self._slot(at, valid)
@@ -137,7 +137,7 @@ class Wreck:
                     # Not ours to guess: it is left to its heartbeat timeout.
                     logger.exception("recorder.unreadable: the slot at %s", at)
 
-    def working_on(self) -> Iterator[InHand]:
+    def working_on(self) -> Iterator[InFlightAttempt]:
         """
         Tell the attempts that have not returned.
         """
@@ -147,9 +147,9 @@ class Wreck:
                 with suppress(ValueError):  # its worker is just writing it
                     yield self._slot(at, valid)
 
-    def _slot(self, at: int, valid: int) -> InHand:
+    def _slot(self, at: int, valid: int) -> InFlightAttempt:
         token, mission, task, route, attempt = _head(self._body, at)
-        return InHand(
+        return InFlightAttempt(
             token=b64decode(token),
             mission=mission,
             task=task,
@@ -178,7 +178,7 @@ def _remove_empty(path: Path, file: int) -> None:
             remove(path)
 
 
-def recorders(folder: Path) -> list[Path]:
+def recorder_files(folder: Path) -> list[Path]:
     """
     List the recorders that lie in *folder*.
     """
@@ -189,7 +189,7 @@ def remove(path: Path) -> None:
     """
     Delete a recorder that has been settled, and the stacks beside it.
     """
-    path.with_suffix(STACK).unlink(missing_ok=True)
+    path.with_suffix(STACK_SUFFIX).unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 
 
@@ -216,28 +216,30 @@ def _header(path: Path) -> tuple[float, bool, int, bool] | None:
         os.close(file)
 
 
-def trouble_of(path: Path) -> Trouble | None:
+def read_store_trouble(path: Path) -> StoreTrouble | None:
     """
     Read what a live worker waits for at the store, if anything.
     """
     try:
         with path.open("rb") as file:
-            head = file.read(HEADER_BYTES)
+            head = file.read(RECORDER_HEADER_BYTES)
         tick = HEADER.unpack_from(head)[0]
-        since, length = TROUBLE.unpack_from(head, TROUBLE_AT)
+        since, length = STORE_TROUBLE.unpack_from(head, TROUBLE_AT)
     except (OSError, struct.error):
         return None
-    if not length or time.monotonic() - tick > FRESH_S:
+    if not length or time.monotonic() - tick > FRESH_TICK_S:
         return None
     words = head[WORDS_AT : WORDS_AT + length].decode(errors="replace")
-    return Trouble(words, since)
+    return StoreTrouble(words, since)
 
 
-def count_in_hand(path: Path) -> int:
+def count_in_flight(path: Path) -> int:
     """
     Count the attempts that a live worker has in hand.
     """
-    return _seen(path, lambda body: sum(body[at] == IN_HAND for at in _slots()), 0)
+    return _read_mapped(
+        path, lambda body: sum(body[at] == IN_HAND for at in _slots()), 0
+    )
 
 
 def count_leaked(path: Path) -> int:
@@ -248,7 +250,7 @@ def count_leaked(path: Path) -> int:
     return header[2] if header else 0
 
 
-def killed_itself(path: Path) -> bool:
+def has_killed_itself(path: Path) -> bool:
     """
     Say whether a worker was about to send a SIGKILL to itself when it ended.
     """
@@ -256,38 +258,42 @@ def killed_itself(path: Path) -> bool:
     return header is not None and header[3]
 
 
-def leaked(path: Path) -> list[Leaked]:
+def leaked_calls(path: Path) -> list[LeakedCall]:
     """
     Tell whose code still runs in a live worker though the attempt is over.
     """
     if not count_leaked(path):
         return []
-    return _seen(path, lambda body: list(_leaked(body)), [])
+    return _read_mapped(path, lambda body: list(_leaked(body)), [])
 
 
-def attempts_in_hand(path: Path) -> list[InHand]:
+def attempts_in_flight(path: Path) -> list[InFlightAttempt]:
     """
     Read the attempts that a live worker has in hand.
     """
-    return _seen(path, lambda body: list(Wreck(body).working_on()), [])
+    return _read_mapped(path, lambda body: list(CrashedRecorder(body).working_on()), [])
 
 
-def roles_in_hand(path: Path) -> set[str]:
+def roles_in_flight(path: Path) -> set[str]:
     """
     Tell which roles a live worker plays for what it has in hand, or has just handed
     on.
     """
-    return _seen(path, lambda body: {head[3] for head in _lately(body)}, set())
+    return _read_mapped(
+        path, lambda body: {head[3] for head in _recent_heads(body)}, set()
+    )
 
 
-def names_in_hand(path: Path) -> list[str]:
+def names_in_flight(path: Path) -> list[str]:
     """
     Name the tasks that a live worker has in hand, or has just handed on.
     """
-    return _seen(path, lambda body: [f"{h[1]}/{h[2]}" for h in _lately(body)], [])
+    return _read_mapped(
+        path, lambda body: [f"{h[1]}/{h[2]}" for h in _recent_heads(body)], []
+    )
 
 
-def _seen(path: Path, read: Callable[[mmap.mmap], T], otherwise: T) -> T:
+def _read_mapped(path: Path, read: Callable[[mmap.mmap], T], otherwise: T) -> T:
     """
     Read the recorder at *path* without its lock.
     """
@@ -305,25 +311,25 @@ def _slots() -> Iterator[int]:
     """
     Tell where the slots begin.
     """
-    return (HEADER_BYTES + number * SLOT_BYTES for number in range(SLOTS))
+    return (RECORDER_HEADER_BYTES + number * SLOT_BYTES for number in range(SLOTS))
 
 
-def _lately(body: mmap.mmap) -> Iterator[list[Any]]:
+def _recent_heads(body: mmap.mmap) -> Iterator[list[Any]]:
     for at in _slots():
         state, _, returned_at, _, _ = SLOT.unpack_from(body, at)
-        lately = time.monotonic() - returned_at < LATELY_S
+        lately = time.monotonic() - returned_at < RECENT_S
         if state == IN_HAND or (state == RETURNED and lately):
             with suppress(ValueError):  # its worker is just writing another one there
                 yield _head(body, at)
 
 
-def _leaked(body: mmap.mmap) -> Iterator[Leaked]:
+def _leaked(body: mmap.mmap) -> Iterator[LeakedCall]:
     for at in _slots():
         calls = SLOT.unpack_from(body, at)[4]
         if calls:
             with suppress(ValueError):  # its worker is just writing another one there
                 _, mission, task, role, attempt = _head(body, at)
-                yield Leaked(mission, task, role, attempt, calls)
+                yield LeakedCall(mission, task, role, attempt, calls)
 
 
 def _head(body: mmap.mmap, at: int) -> list[Any]:

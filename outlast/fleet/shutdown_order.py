@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from outlast.contracts.ids import alone_queue_of, lease_queue_of, queue_of
-from outlast.fleet.recorder_reader import recorders, roles_in_hand
+from outlast.contracts.ids import lease_queue, quarantine_queue, task_queue
+from outlast.fleet.recorder_reader import recorder_files, roles_in_flight
 
 # How long a fleet of the reference machine takes to hand on 20 attempts.
-LATER_S = 0.3
+IDLE_QUEUES_DELAY_S = 0.3
 
 
-class Reading(Protocol):
+class Stoppable(Protocol):
     """
     What reads one task queue, as the SDK's worker does.
     """
@@ -41,12 +41,12 @@ def busy_queues(folder: Path) -> set[str]:
     recorders in *folder*: a role's workers leave together, or one of them would take
     what another has just handed on.
     """
-    roles = set[str]().union(*map(roles_in_hand, recorders(folder)))
-    named = (queue_of, lease_queue_of, alone_queue_of)
+    roles = set[str]().union(*map(roles_in_flight, recorder_files(folder)))
+    named = (task_queue, lease_queue, quarantine_queue)
     return {name(role) for role in roles for name in named}
 
 
-async def leave(workers: Sequence[Reading], busy: set[str]) -> None:
+async def shut_down_in_order(workers: Sequence[Stoppable], busy: set[str]) -> None:
     """
     Shut *workers* down, those of *busy* queues first.
     """
@@ -54,5 +54,5 @@ async def leave(workers: Sequence[Reading], busy: set[str]) -> None:
     later = [each for each in workers if each.task_queue not in busy]
     leaving = asyncio.gather(*(each.shutdown() for each in first))
     if busy:
-        await asyncio.sleep(LATER_S)
+        await asyncio.sleep(IDLE_QUEUES_DELAY_S)
     await asyncio.gather(leaving, *(each.shutdown() for each in later))

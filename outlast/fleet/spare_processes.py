@@ -19,21 +19,21 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from outlast.contracts.errors import BadInputError, OutlastError
-from outlast.fleet.process_kinds import Kind
-from outlast.fleet.warm_up import warm
-from outlast.fleet.worker_process import GONE_LIMIT_S, Life
-from outlast.process.stop_signals import outlive_hangup
+from outlast.fleet.process_kinds import ProcessKind
+from outlast.fleet.warm_up import warm_up
+from outlast.fleet.worker_process import CHANNEL_END_LIMIT_S, WorkerProcess
+from outlast.process.stop_signals import ignore_hangup
 
 logger = logging.getLogger("outlast.fleet")
 
 # An import is interrupted after 60 s; one within a library's own code may not be.
 WARM_LIMIT_S = 70.0
-NEXT_AFTER_S = 0.5
+NEXT_SPARE_S = 0.5
 
-Start = Callable[[], Awaitable[Life]]
+Start = Callable[[], Awaitable[WorkerProcess]]
 
 
-class Spares:
+class SpareProcesses:
     """
     The parent's side: at most one spare, the next one under way.
 
@@ -42,19 +42,19 @@ class Spares:
 
     def __init__(self, start: Start) -> None:
         self._start = start
-        self._next: asyncio.Task[Life] | None = None
+        self._next: asyncio.Task[WorkerProcess] | None = None
         self._wanted = asyncio.Event()
 
-    async def take(self, kind: Kind) -> Life:
+    async def take(self, kind: ProcessKind) -> WorkerProcess:
         """
         Have the spare become a worker of *kind*, or start one where there is none.
 
         :raises BadInputError: when what it imports cannot be used.
         """
-        life = await self._waiting() or await self._warmed()
+        life = await self._ready_spare() or await self._warmed()
         if self._next is None:  # or one that was taken at once has seen to it
             self._wanted = asyncio.Event()
-            self._next = asyncio.ensure_future(self._another(self._wanted))
+            self._next = asyncio.ensure_future(self._make_next(self._wanted))
         life.channel.write(json.dumps({"kind": kind}).encode() + b"\n")
         return life
 
@@ -69,7 +69,7 @@ class Spares:
             with contextlib.suppress(Exception):  # then there is none
                 self._next.result().kill()
 
-    async def _waiting(self) -> Life | None:
+    async def _ready_spare(self) -> WorkerProcess | None:
         """
         Take the spare that there is or that is being made, unless it has died.
         """
@@ -85,12 +85,12 @@ class Spares:
             return None
         return None if life.death.done() else life
 
-    async def _another(self, wanted: asyncio.Event) -> Life:
+    async def _make_next(self, wanted: asyncio.Event) -> WorkerProcess:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(wanted.wait(), NEXT_AFTER_S)
+            await asyncio.wait_for(wanted.wait(), NEXT_SPARE_S)
         return await self._warmed()
 
-    async def _warmed(self) -> Life:
+    async def _warmed(self) -> WorkerProcess:
         """
         Start a process and wait until it has imported everything.
 
@@ -100,7 +100,7 @@ class Spares:
         life = await self._start()
         module: str | None = None
         try:
-            while told := await asyncio.wait_for(_line(life), WARM_LIMIT_S):
+            while told := await asyncio.wait_for(_read_line(life), WARM_LIMIT_S):
                 module = told.get("importing")
                 if "unusable" in told:
                     raise BadInputError(told["unusable"])
@@ -113,17 +113,17 @@ class Spares:
             life.kill()
             raise
         life.kill()  # its channel closed: it is gone or about to be
-        await asyncio.wait([life.death], timeout=GONE_LIMIT_S)
+        await asyncio.wait([life.death], timeout=CHANNEL_END_LIMIT_S)
         code = life.death.result() if life.death.done() else None
         if module is not None and code is not None and code >= 0:
             raise BadInputError(exited(module, code))
-        logger.warning("child.died_importing %s: exit code %s", module, code)
+        logger.warning("worker.died_importing %s: exit code %s", module, code)
         return life
 
 
-async def _line(life: Life) -> dict[str, Any]:
+async def _read_line(life: WorkerProcess) -> dict[str, Any]:
     with contextlib.suppress(OSError):  # reset: it is dead
-        if line := await life.signs.readline():
+        if line := await life.states.readline():
             return dict(json.loads(line))
     return {}
 
@@ -145,7 +145,7 @@ def exited(module: str, code: int | None) -> str:
     return f"agents in {module!r} cannot load: importing them exits with code {code}"
 
 
-def stand_by(kind: Kind, channel: socket.socket) -> Kind:
+def wait_for_kind(kind: ProcessKind, channel: socket.socket) -> ProcessKind:
     """
     Be a spare until told which kind of worker to become; ends with the parent.
     """
@@ -155,17 +155,17 @@ def stand_by(kind: Kind, channel: socket.socket) -> Kind:
             channel.sendall(json.dumps(message).encode() + b"\n")
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    outlive_hangup()
+    ignore_hangup()
     try:
-        warm(kind, tell)
+        warm_up(kind, tell)
     except OutlastError as error:
         tell({"unusable": str(error)})
         os._exit(0)
     tell({"warm": os.getpid()})
-    return Kind(json.loads(_heard(channel))["kind"])
+    return ProcessKind(json.loads(_read_kind(channel))["kind"])
 
 
-def _heard(channel: socket.socket) -> bytes:
+def _read_kind(channel: socket.socket) -> bytes:
     """
     Read one line, and not a byte of what may follow.
     """

@@ -11,51 +11,51 @@ import sys
 
 from outlast.contracts.errors import BadInputError
 from outlast.fleet.fork_server_client import (
-    UnbornError,
-    UnsafeError,
-    ZygoteLine,
+    ForkServerClient,
+    ForkUnsafeError,
+    SpawnError,
     await_death,
 )
-from outlast.fleet.process_kinds import Kind
-from outlast.fleet.spare_processes import Spares
-from outlast.fleet.subprocesses import Workers, new_mark
-from outlast.fleet.worker_process import Life
-from outlast.process.programs import environment, module
+from outlast.fleet.process_kinds import ProcessKind
+from outlast.fleet.spare_processes import SpareProcesses
+from outlast.fleet.subprocesses import WorkerMarks, new_mark
+from outlast.fleet.worker_process import WorkerProcess
+from outlast.process.programs import child_environment, module_command
 
 logger = logging.getLogger("outlast.fleet")
 
 
-class Nursery:
+class Spawner:
     """
     Starts workers of the kinds that share one zygote.
     """
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: ProcessKind) -> None:
         self.kind = kind
         self.forks = sys.platform == "linux"
-        self.workers = Workers()  # started by exec, or left by a dead zygote
-        self._zygote: ZygoteLine | None = None
+        self.workers = WorkerMarks()  # started by exec, or left by a dead zygote
+        self._fork_server: ForkServerClient | None = None
         self._unusable: BadInputError | None = None
         self._one_at_a_time = asyncio.Lock()
-        self._spares = Spares(self._executed)
+        self._spares = SpareProcesses(self._executed)
 
-    async def birth(self, kind: Kind) -> Life:
+    async def spawn(self, kind: ProcessKind) -> WorkerProcess:
         """
         Start a worker of *kind*.
 
         :raises BadInputError: when what it should import cannot be used.
-        :raises UnbornError: when there is no room for it; there may be later.
+        :raises SpawnError: when there is no room for it; there may be later.
         """
         try:
-            return await self._birth(kind)
+            return await self._spawn(kind)
         except OSError as error:  # of processes or open files the kernel has no more
-            raise UnbornError(str(error)) from None
+            raise SpawnError(str(error)) from None
 
-    async def _birth(self, kind: Kind) -> Life:
+    async def _spawn(self, kind: ProcessKind) -> WorkerProcess:
         life = await self._forked(kind) if self.forks else None
         return life or await self._spares.take(kind)
 
-    async def _forked(self, kind: Kind) -> Life | None:
+    async def _forked(self, kind: ProcessKind) -> WorkerProcess | None:
         """
         Fork a worker; None where that is not safe.
         """
@@ -69,23 +69,23 @@ class Nursery:
             theirs.close()
             if forked is None:
                 writer.close()
-        return Life(forked[0], reader, writer, forked[1]) if forked else None
+        return WorkerProcess(forked[0], reader, writer, forked[1]) if forked else None
 
     async def _fork(
-        self, kind: Kind, channel: socket.socket
+        self, kind: ProcessKind, channel: socket.socket
     ) -> tuple[int, "asyncio.Future[int | None]"] | None:
         if not self.forks:
             return None  # as the birth before ours has found
         try:
-            zygote = await self._ready_zygote()
-            return await zygote.fork(kind, channel)
-        except UnsafeError as error:
-            logger.warning("zygote.unsafe: workers start by exec: %s", error)
+            fork_server = await self._ready_fork_server()
+            return await fork_server.fork(kind, channel)
+        except ForkUnsafeError as error:
+            logger.warning("fork_server.unsafe: workers start by exec: %s", error)
             self.forks = False
-            self._close_zygote()
+            self._close_fork_server()
             return None
 
-    async def _executed(self) -> Life:
+    async def _executed(self) -> WorkerProcess:
         """
         Start a process that imports everything and stands by.
         """
@@ -98,7 +98,7 @@ class Nursery:
             raise
         finally:
             theirs.close()
-        return Life(pid, reader, writer, death)
+        return WorkerProcess(pid, reader, writer, death)
 
     async def warm(self) -> None:
         """
@@ -106,60 +106,62 @@ class Nursery:
         """
         async with self._one_at_a_time:
             if self.forks:
-                await self._ready_zygote()
+                await self._ready_fork_server()
 
     def close(self) -> None:
         """
         Let zygote and spare go; workers that are left have channels of their own.
         """
-        self._close_zygote()
+        self._close_fork_server()
         self._spares.close()
 
-    def _close_zygote(self) -> None:
-        if self._zygote is not None:
-            self._zygote.close()
+    def _close_fork_server(self) -> None:
+        if self._fork_server is not None:
+            self._fork_server.close()
 
-    async def _ready_zygote(self) -> ZygoteLine:
+    async def _ready_fork_server(self) -> ForkServerClient:
         if self._unusable is not None:
             raise self._unusable  # known from the birth before: it takes seconds
-        if self._zygote is None or self._zygote.gone:
+        if self._fork_server is None or self._fork_server.gone:
             try:
-                self._zygote = await ZygoteLine.start(self.kind, self.workers)
+                self._fork_server = await ForkServerClient.start(
+                    self.kind, self.workers
+                )
             except BadInputError as error:
                 self._unusable = error
                 raise
-        return self._zygote
+        return self._fork_server
 
     async def _exec(
-        self, kind: Kind, channel: socket.socket
+        self, kind: ProcessKind, channel: socket.socket
     ) -> tuple[int, "asyncio.Future[int | None]"]:
         mark = new_mark()
-        program = module("outlast.fleet.worker_main")
+        program = module_command("outlast.fleet.worker_main")
         command = [*program, kind, str(channel.fileno()), str(mark)]
         if sys.platform != "linux":
             process = await asyncio.create_subprocess_exec(
                 *command,
-                env=environment(),
+                env=child_environment(),
                 pass_fds=[channel.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=2,
             )
             return process.pid, asyncio.ensure_future(process.wait())
         # Not asyncio's, which reaps it while what it has started still runs.
-        pid = _spawn(command, channel)
+        pid = _execute(command, channel)
         self.workers.add(pid, mark)
         death = asyncio.get_running_loop().create_future()
         await_death(pid, death, self.workers)
         return pid, death
 
 
-def _spawn(command: list[str], channel: socket.socket) -> int:
+def _execute(command: list[str], channel: socket.socket) -> int:
     """
     Start a worker that inherits *channel*; returns its pid, for the caller to reap.
     """
     process = subprocess.Popen(
         command,
-        env=environment(),
+        env=child_environment(),
         pass_fds=[channel.fileno()],
         stdin=subprocess.DEVNULL,
         stdout=2,

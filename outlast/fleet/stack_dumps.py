@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 
 from outlast.agents.user_code import is_ours, is_users
-from outlast.store.private import open_private, own_folder
+from outlast.store.private import open_private, require_own_folder
 
 # Signals that agents are unlikely to take; 0 where there is no watchdog either.
 MAIN_THREAD = signal.SIGRTMAX - 7 if hasattr(signal, "SIGRTMAX") else 0
@@ -29,18 +29,34 @@ ALL_THREADS = signal.SIGRTMAX - 6 if hasattr(signal, "SIGRTMAX") else 0
 
 # A dump takes a millisecond or two, on a crowded machine more; nobody waits for it.
 DUMP_LIMIT_S = 0.5
-DUMP_LOOK_S = 0.002
+DUMP_CHECK_S = 0.002
 DUMP_BYTES = 256 * 1024
-LINE_BYTES = 400
+STACK_LINE_BYTES = 400
 
 _FRAME = re.compile(r'^  File "(.+)", line (\d+) in (.+)$')
-_CALL = re.compile(r"([A-Za-z_][\w.]*)\(")
-_ATTEMPT = os.path.join(Path(__file__).parents[1], "attempt", "")
+_CALL_NAME = re.compile(r"([A-Za-z_][\w.]*)\(")
+_ATTEMPT = os.path.join(Path(__file__).parents[1], "execution", "")
 _STDLIB = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
 _INSTALLED = re.compile(r".*/(?:site|dist)-packages/([^/]+)")
 # Innermost calls that let go of the interpreter: who is in one does not hold it.
-_WAITS = {"time.sleep", "wait", "acquire", "join", "result", "get", "select", "poll"}
-_WAITS |= {"recv", "recv_into", "read", "accept", "connect", "_wait_for_tstate_lock"}
+_WAITING_CALLS = {
+    "time.sleep",
+    "wait",
+    "acquire",
+    "join",
+    "result",
+    "get",
+    "select",
+    "poll",
+}
+_WAITING_CALLS |= {
+    "recv",
+    "recv_into",
+    "read",
+    "accept",
+    "connect",
+    "_wait_for_tstate_lock",
+}
 
 
 @dataclass(frozen=True)
@@ -61,7 +77,7 @@ class Frame:
         return is_users(self.file)
 
 
-Stack = list[Frame]  # the innermost call first
+CallStack = list[Frame]  # the innermost call first
 
 
 @dataclass(frozen=True)
@@ -75,7 +91,7 @@ class Blocker:
     place: str  # as "agents.py:14"
     in_loop: bool
 
-    def told(self, seconds: float) -> str:
+    def describe(self, seconds: float) -> str:
         """
         Say it in words that a person can act on.
         """
@@ -91,11 +107,11 @@ class Blocker:
         )
 
 
-def parse(dump: str) -> list[Stack]:
+def parse(dump: str) -> list[CallStack]:
     """
     Read the stacks of a faulthandler's dump, one for each thread that it shows.
     """
-    stacks: list[Stack] = []
+    stacks: list[CallStack] = []
     for line in dump.splitlines():
         if line.endswith("(most recent call first):"):
             stacks.append([])
@@ -105,42 +121,42 @@ def parse(dump: str) -> list[Stack]:
     return stacks
 
 
-def blocker(stacks: Sequence[Stack], in_loop: bool) -> Blocker | None:
+def blocker(stacks: Sequence[CallStack], in_loop: bool) -> Blocker | None:
     """
     Find the agents' code that blocks, in the stack of the main thread (*in_loop*) or
     of all threads; None when none of it is there.
     """
     found = [each for stack in stacks if (each := _blocker(stack, in_loop))]
-    holding = [each for each in found if in_loop or each.call not in _WAITS]
+    holding = [each for each in found if in_loop or each.call not in _WAITING_CALLS]
     return holding[0] if holding else None
 
 
-def _blocker(stack: Stack, in_loop: bool) -> Blocker | None:
+def _blocker(stack: CallStack, in_loop: bool) -> Blocker | None:
     theirs = [at for at, frame in enumerate(stack) if frame.of_agent]
     theirs = theirs or _installed(stack)
     if not theirs:
         return None
     inner = stack[theirs[0]]
-    if not in_loop and theirs[0] and stack[0].function in _WAITS:
+    if not in_loop and theirs[0] and stack[0].function in _WAITING_CALLS:
         return None
     call = _called(inner, stack[theirs[0] - 1] if theirs[0] else None)
     place = f"{Path(inner.file).name}:{inner.line}"
     return Blocker(stack[theirs[-1]].function, call, place, in_loop)
 
 
-def _installed(stack: Stack) -> list[int]:
+def _installed(stack: CallStack) -> list[int]:
     """
     Find the frames of agents that are installed as a library: of what ours call.
     """
     for at, frame in enumerate(stack[:-1]):
         found = _INSTALLED.match(frame.file)
-        if found and not is_ours(frame.file) and _plays(stack[at + 1]):
+        if found and not is_ours(frame.file) and _is_agent_frame(stack[at + 1]):
             root = found[0]
             return [i for i in range(at + 1) if stack[i].file.startswith(root)]
     return []
 
 
-def _plays(frame: Frame) -> bool:
+def _is_agent_frame(frame: Frame) -> bool:
     return frame.file.startswith(_ATTEMPT)
 
 
@@ -164,13 +180,13 @@ def _called(frame: Frame, callee: Frame | None) -> str:
 def _by_source(frame: Frame) -> str:
     try:
         with Path(frame.file).open("rb") as file:
-            line = next(islice(file, frame.line - 1, None), b"")[:LINE_BYTES]
+            line = next(islice(file, frame.line - 1, None), b"")[:STACK_LINE_BYTES]
             text = line.decode(errors="replace").strip()
     except OSError:
         text = ""
     if text.startswith(("import ", "from ")):
         return text
-    calls: list[str] = _CALL.findall(text)
+    calls: list[str] = _CALL_NAME.findall(text)
     return next((each for each in calls if "." in each), (calls or [frame.function])[0])
 
 
@@ -179,7 +195,7 @@ def write_on_signal(path: Path) -> None:
     Have this process write its stacks to *path* when its parent asks. The file comes
     last: a signal that is not registered yet would kill.
     """
-    own_folder(path.parent)
+    require_own_folder(path.parent)
     path.unlink(missing_ok=True)
     if not MAIN_THREAD:
         return
@@ -221,7 +237,7 @@ async def _dump(pid: int, path: Path, number: int) -> str:
         return ""
     deadline, size = time.monotonic() + DUMP_LIMIT_S, 0
     while time.monotonic() < deadline:
-        await asyncio.sleep(DUMP_LOOK_S)
+        await asyncio.sleep(DUMP_CHECK_S)
         with contextlib.suppress(OSError):
             before, size = size, path.stat().st_size  # noqa: ASYNC240 - a stat
             if size and size == before:

@@ -11,11 +11,11 @@ from temporalio.worker import (
     Interceptor,
 )
 
-from outlast.execution.handback import patiently
+from outlast.execution.handback import retry_while_store_unavailable
 from outlast.store.database import Store
 
 
-class Patience(Interceptor):
+class StoreInterceptor(Interceptor):
     """
     Has every activity of a worker wait for *store*.
     """
@@ -27,13 +27,15 @@ class Patience(Interceptor):
         self,
         next: ActivityInboundInterceptor,  # noqa: A002 - the SDK's name
     ) -> ActivityInboundInterceptor:
-        return _Patient(super().intercept_activity(next), self._store)
+        return _StoreInbound(super().intercept_activity(next), self._store)
 
 
-class _Patient(ActivityInboundInterceptor):
+class _StoreInbound(ActivityInboundInterceptor):
     def __init__(self, next: ActivityInboundInterceptor, store: Store) -> None:  # noqa: A002
         super().__init__(next)
         self._store = store
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
-        return await patiently(lambda: self.next.execute_activity(input), self._store)
+        return await retry_while_store_unavailable(
+            lambda: self.next.execute_activity(input), self._store
+        )

@@ -14,26 +14,26 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from outlast.contracts.errors import StoreAwayError, StoreError, StoreLostError
-from outlast.fleet.flight_recorder import Recorder
-from outlast.fleet.process_kinds import RECORDER
-from outlast.fleet.recorder_reader import trouble_of
+from outlast.contracts.errors import StoreError, StoreLostError, StoreUnavailableError
+from outlast.fleet.flight_recorder import FlightRecorder
+from outlast.fleet.process_kinds import RECORDER_SUFFIX
+from outlast.fleet.recorder_reader import read_store_trouble
 from outlast.process.opening import open_store
 from outlast.settings import Settings
-from outlast.store.calls import Trouble, pause_s
+from outlast.store.calls import StoreTrouble, retry_after_s
 from outlast.store.database import Store
-from outlast.store.outages import DOUBT_S
+from outlast.store.outages import UNKNOWN_OUTAGE_S
 
 logger = logging.getLogger("outlast.fleet")
 
 # How often the store is looked at, though nobody uses it, and how often what is waited
 # for is noted, and read.
-LOOK_S = 1.0
-NOTE_S = 0.25
+STORE_CHECK_S = 1.0
+STORE_TROUBLE_NOTE_S = 0.25
 
 
 async def open_patiently(
-    stop: asyncio.Event, chosen: Settings, recorder: Recorder
+    stop: asyncio.Event, chosen: Settings, recorder: FlightRecorder
 ) -> Store | None:
     """
     Open the store as soon as it can be: its absence is no reason to die. None when
@@ -46,92 +46,94 @@ async def open_patiently(
         try:
             # In a thread, since the watchdog looks at us.
             store = await asyncio.to_thread(open_store, chosen)
-        except StoreAwayError as error:
+        except StoreUnavailableError as error:
             now = time.monotonic()
-            doubted_at = min(doubted_at, now) if error.doubtful else math.inf
-            if now - doubted_at > DOUBT_S:
+            doubted_at = min(doubted_at, now) if error.maybe_written else math.inf
+            if now - doubted_at > UNKNOWN_OUTAGE_S:
                 raise StoreLostError(str(error)) from None
-            recorder.wait_for(Trouble(str(error), since))
+            recorder.note_store_trouble(StoreTrouble(str(error), since))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), pause_s(tries))
+                await asyncio.wait_for(stop.wait(), retry_after_s(tries))
             tries += 1
         else:
-            recorder.wait_for(None)
+            recorder.note_store_trouble(None)
             return store
     return None
 
 
-async def watch(store: Store, recorder: Recorder) -> None:
+async def watch(store: Store, recorder: FlightRecorder) -> None:
     """
     Look at the store, and note what it is waited for, until cancelled.
     """
-    looking = asyncio.ensure_future(_look(store))
+    looking = asyncio.ensure_future(_check_store(store))
     try:
         while True:
-            recorder.wait_for(store.calls.trouble)
-            await asyncio.sleep(NOTE_S)
+            recorder.note_store_trouble(store.calls.trouble)
+            await asyncio.sleep(STORE_TROUBLE_NOTE_S)
     finally:
         looking.cancel()
 
 
-async def _look(store: Store) -> None:
+async def _check_store(store: Store) -> None:
     while True:
         with contextlib.suppress(StoreError):  # who has to hear of it has heard it
-            await store.run(store.look)
-        await asyncio.sleep(LOOK_S)
+            await store.run(store.check)
+        await asyncio.sleep(STORE_CHECK_S)
 
 
-def waited_for(home: Path) -> Trouble | None:
+def store_trouble(home: Path) -> StoreTrouble | None:
     """
     Read what the workers of *home* wait for at the store, and since when.
     """
-    found = map(trouble_of, (home / "run").glob(f"*{RECORDER}"))
+    found = map(read_store_trouble, (home / "run").glob(f"*{RECORDER_SUFFIX}"))
     return min(filter(None, found), key=lambda each: each.since, default=None)
 
 
-def waited_words(home: Path) -> str:
+def store_trouble_text(home: Path) -> str:
     """
     Put in words what the workers of *home* wait for; "" for nothing.
     """
-    trouble = waited_for(home)
+    trouble = store_trouble(home)
     if trouble is None:
         return ""
-    return f"{trouble.told} (for {time.time() - trouble.since:.0f} s)"
+    return f"{trouble.text} (for {time.time() - trouble.since:.0f} s)"
 
 
-class Waiting:
+class StoreTroubleWatch:
     """
     What the fleet waits for, for its parent: read from time to time, and told once.
     """
 
-    def __init__(self, home: Path, read: Callable[[Path], Trouble | None] = waited_for):
+    def __init__(
+        self, home: Path, read: Callable[[Path], StoreTrouble | None] = store_trouble
+    ):
         self._home = home
         self._read = read
-        self.now: Trouble | None = None
+        self.now: StoreTrouble | None = None
 
-    async def look(self) -> None:
+    async def run(self) -> None:
         """
         Look until cancelled.
         """
         while True:
-            self.look_once()
-            await asyncio.sleep(NOTE_S)
+            self.check()
+            await asyncio.sleep(STORE_TROUBLE_NOTE_S)
 
-    def look_once(self) -> None:
+    def check(self) -> None:
         """
         Say when it begins, and when it is over.
         """
         before, self.now = self.now, self._read(self._home)
         if self.now is not None and before is None:
-            logger.warning("store.away: %s", self.now.told)
+            logger.warning("store.unavailable: %s", self.now.text)
         elif self.now is None and before is not None:
-            logger.warning("store.back after %.1f s", time.time() - before.since)
+            logger.warning("store.available after %.1f s", time.time() - before.since)
 
-    def shown(self) -> list[dict[str, object]]:
+    def describe(self) -> list[dict[str, object]]:
         """
         Tell it as `GET /health` does.
         """
         if self.now is None:
             return []
         since_s = round(time.time() - self.now.since, 1)
-        return [{"what": "store", "why": self.now.told, "since_s": since_s}]
+        return [{"what": "store", "why": self.now.text, "since_s": since_s}]

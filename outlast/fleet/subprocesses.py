@@ -30,11 +30,11 @@ MARK_BITS = 62  # a limit has 64, and all of them set mean none
 
 # The next attempt waits for it. What is killed is dead within milliseconds, unless it
 # hangs in the kernel: so long after the last new process was found, and in all.
-END_LIMIT_S = 0.1
-END_MOST_S = 1.0
-END_LOOK_S = 0.001
+SUBPROCESS_END_S = 0.1
+MAX_SUBPROCESS_END_S = 1.0
+SUBPROCESS_CHECK_S = 0.001
 
-PROC = Path("/proc")
+PROC_FOLDER = Path("/proc")
 
 
 def become_subreaper() -> bool:
@@ -54,7 +54,7 @@ def new_mark() -> int:
     return secrets.randbits(MARK_BITS)
 
 
-def carry(mark: int) -> None:
+def set_mark(mark: int) -> None:
     """
     Carry *mark* from here on, as does all that this process will start.
     """
@@ -65,11 +65,12 @@ def carry(mark: int) -> None:
         resource.setrlimit(RLIMIT_LOCKS, (mark, most))
     except (OSError, ValueError) as error:
         logger.warning(
-            "offspring.unmarked: what agents start outlives a killed worker: %s", error
+            "subprocesses.unmarked: what agents start outlives a killed worker: %s",
+            error,
         )
 
 
-class Workers:
+class WorkerMarks:
     """
     The workers that this process has spawned, by pid with their marks.
     """
@@ -86,7 +87,7 @@ class Workers:
     def add(self, pid: int, mark: int) -> None:
         self._marks[pid] = mark
 
-    def bury(self, pid: int) -> int | None:
+    def reap(self, pid: int) -> int | None:
         """
         End what the worker *pid*, which is dead or about to be, has started, then reap
         it: until then its number is nobody else's. Returns its exit code, None where
@@ -96,30 +97,30 @@ class Workers:
         with contextlib.suppress(ChildProcessError):  # what it loses becomes ours first
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         if mark is not None and (left := end_marked(mark)):
-            logger.warning("offspring.left of worker %s: %s do not end", pid, left)
+            logger.warning("subprocesses.left of worker %s: %s do not end", pid, left)
         try:
             return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         except ChildProcessError:
             return None
 
-    def bury_dead(self) -> Iterator[tuple[int, int | None]]:
+    def reap_dead(self) -> Iterator[tuple[int, int | None]]:
         """
         Bury the workers that have died, each with its exit code; reaps everything else
         that has.
         """
         while (ended := _peek()) is not None:
             if ended in self._marks:
-                yield ended, self.bury(ended)
+                yield ended, self.reap(ended)
             else:
                 _reap(ended)
 
-    def reap_strays(self) -> None:
+    def reap_adopted(self) -> None:
         """
         Reap what workers have started and lost, and nothing else.
         """
         marks = set(self._marks.values())
         for pid in children():
-            if pid not in self._marks and mark_of(pid) in marks and _over(pid):
+            if pid not in self._marks and read_mark(pid) in marks and _has_ended(pid):
                 _reap(pid)
 
 
@@ -139,10 +140,10 @@ def end_marked(mark: int) -> list[int]:
             known.update(marked)
             found_at = now
         elif alive:
-            time.sleep(END_LOOK_S)
+            time.sleep(SUBPROCESS_CHECK_S)
         else:
             return []
-        if now - found_at > END_LIMIT_S or now - began > END_MOST_S:
+        if now - found_at > SUBPROCESS_END_S or now - began > MAX_SUBPROCESS_END_S:
             return alive
 
 
@@ -153,14 +154,14 @@ def _left_something(mark: int) -> bool:
     look at our children finds what became one during the first.
     """
     seen: set[int] = set()
-    while (ours := {pid for pid in children() if mark_of(pid) == mark}) != seen:
-        if not all(map(_over, ours)):
+    while (ours := {pid for pid in children() if read_mark(pid) == mark}) != seen:
+        if not all(map(_has_ended, ours)):
             return True
         seen = ours
     return False
 
 
-def mark_of(pid: int) -> int | None:
+def read_mark(pid: int) -> int | None:
     """
     Read the mark of the process *pid*, also of one that is dead and not reaped.
     """
@@ -177,7 +178,7 @@ def children() -> list[int]:
     found: list[int] = []
     for thread in os.listdir("/proc/self/task"):
         try:
-            told = (PROC / "self" / "task" / thread / "children").read_text()
+            told = (PROC_FOLDER / "self" / "task" / thread / "children").read_text()
         except OSError:
             return [pid for pid in _pids() if _parent_of(pid) == os.getpid()]
         found += map(int, told.split())
@@ -192,10 +193,10 @@ def _kill(mark: int) -> tuple[list[int], list[int]]:
     marked = []
     alive = []
     for pid in _pids():
-        if mark_of(pid) != mark:
+        if read_mark(pid) != mark:
             continue
         marked.append(pid)
-        if not _over(pid):
+        if not _has_ended(pid):
             alive.append(pid)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -203,10 +204,10 @@ def _kill(mark: int) -> tuple[list[int], list[int]]:
 
 
 def _pids() -> list[int]:
-    return [int(name) for name in os.listdir(PROC) if name.isdigit()]
+    return [int(name) for name in os.listdir(PROC_FOLDER) if name.isdigit()]
 
 
-def _over(pid: int) -> bool:
+def _has_ended(pid: int) -> bool:
     return _stat(pid)[0] in "ZX"
 
 
@@ -219,7 +220,7 @@ def _stat(pid: int) -> list[str]:
     Read state, parent and what follows of a process; as dead where it is gone.
     """
     try:
-        told = (PROC / str(pid) / "stat").read_bytes()
+        told = (PROC_FOLDER / str(pid) / "stat").read_bytes()
     except OSError:
         return ["X", "0"]
     # The name in parentheses may hold spaces: what follows it does not.

@@ -27,37 +27,37 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.ids import AttemptId, parse
-from outlast.contracts.orders import Sighting
-from outlast.fleet.worker_liveness import Clock, Horizon, share
-from outlast.ledger.missions import Books
+from outlast.contracts.orders import UnservedTasks
+from outlast.fleet.worker_liveness import Clock, WorkerLiveness, shard
+from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
-from outlast.temporal.connect import is_cancelled
+from outlast.temporal.connect import is_cancelling
 from outlast.temporal.reconcile import Reconciler
-from outlast.temporal.worker_list import signs
+from outlast.temporal.worker_list import list_workers
 
 logger = logging.getLogger("outlast.fleet")
 
-LOOK_S = 0.4
+UNSERVED_CHECK_S = 0.4
 # Missions looked at at a time. With more of them open each has its turn later.
-GLANCES = 10
-TELL_LIMIT_S = 3.0
+MISSIONS_PER_ROUND = 10
+REROUTE_LIMIT_S = 3.0
 # How often it is asked for missions that run and whose record says that they do not.
 RECONCILE_S = 5.0
 # What a mission was told is told again after so long, in case it was lost.
-AGAIN_S = 5.0
+RENOTIFY_S = 5.0
 
 
 @dataclass
-class Told:
+class LastNotice:
     """
     What a mission was told last, and when.
     """
 
-    sighting: Sighting = field(default_factory=Sighting)
+    unserved: UnservedTasks = field(default_factory=UnservedTasks)
     at: float = 0.0
 
 
-class Lookout:
+class UnservedTaskMonitor:
     """
     The lookout of one process with workflows, which gives its signs as *identity*.
     """
@@ -67,17 +67,17 @@ class Lookout:
         client: Client,
         store: Store,
         clock: Clock = time.monotonic,
-        horizon: Horizon | None = None,
+        liveness: WorkerLiveness | None = None,
     ) -> None:
         self._client = client
-        self._books = Books(store)
+        self._books = MissionRecords(store)
         self._store = store
         self._reconciler = Reconciler(client, store)
         self._clock = clock
-        self._horizon = horizon or Horizon(clock)
-        self._told: dict[str, Told] = {}
-        self._turn = 0
-        self._looked = asyncio.Event()
+        self._liveness = liveness or WorkerLiveness(clock)
+        self._notices: dict[str, LastNotice] = {}
+        self._position = 0
+        self._refreshed = asyncio.Event()
 
     async def run(self) -> None:
         """
@@ -85,12 +85,12 @@ class Lookout:
         """
         # Apart: a mission that answers late must not keep us from seeing the workers.
         await asyncio.gather(
-            self._again(self.watch, LOOK_S),
-            self._again(self.visit),
-            self._again(self._reconciler.unknown, RECONCILE_S),
+            self._repeat(self.refresh_workers, UNSERVED_CHECK_S),
+            self._repeat(self.check_missions),
+            self._repeat(self._reconciler.unknown, RECONCILE_S),
         )
 
-    async def _again(
+    async def _repeat(
         self, look: Callable[[], Awaitable[None]], pause_s: float = 0.0
     ) -> None:
         blind = False
@@ -100,36 +100,38 @@ class Lookout:
                 blind = False
             except Exception as error:  # one that ended would be missed by nobody
                 if not blind:
-                    logger.warning("lookout.blind: %r", error)
+                    logger.warning("worker_list.unavailable: %r", error)
                 blind = True
             await asyncio.sleep(pause_s)
 
-    async def watch(self) -> None:
+    async def refresh_workers(self) -> None:
         """
         Look once at the workers' signs.
         """
-        self._horizon.look(await signs(self._client))
-        self._looked.set()
+        self._liveness.update(await list_workers(self._client))
+        self._refreshed.set()
 
-    async def visit(self) -> None:
+    async def check_missions(self) -> None:
         """
         Look once at the next few missions, when the workers have been looked at.
         """
-        await self._looked.wait()
-        self._looked.clear()
+        await self._refreshed.wait()
+        self._refreshed.clear()
         missions = await self._store.run(self._books.open_missions)
-        self._told = {each: self._told[each] for each in missions if each in self._told}
-        mine = share(missions, self._client.identity, self._horizon.lookouts)
-        chosen = [mine[(self._turn + at) % len(mine)] for at in range(len(mine))]
+        self._notices = {
+            each: self._notices[each] for each in missions if each in self._notices
+        }
+        mine = shard(missions, self._client.identity, self._liveness.monitors)
+        chosen = [mine[(self._position + at) % len(mine)] for at in range(len(mine))]
         # Before they are looked at: one that cannot be seen is in no other's way.
-        self._turn += GLANCES
-        glances = (self._glance(each) for each in chosen[:GLANCES])
+        self._position += MISSIONS_PER_ROUND
+        glances = (self._check_mission(each) for each in chosen[:MISSIONS_PER_ROUND])
         found = await asyncio.gather(*glances, return_exceptions=True)
         for each in found:
             if isinstance(each, Exception):
                 raise each
 
-    async def _glance(self, mission: str) -> None:
+    async def _check_mission(self, mission: str) -> None:
         """
         Look at one mission, and tell it what it should know.
         """
@@ -141,21 +143,23 @@ class Lookout:
                 raise
             described = None
         if described is None or described.status is not WorkflowExecutionStatus.RUNNING:
-            await self._reconciler.mend(mission)  # others have ended it
+            await self._reconciler.reconcile(mission)  # others have ended it
             return
         pending = described.raw_description.pending_activities
-        stranded = sorted(
-            each.activity_id for each in pending if self._is_stranded(each)
+        activity_ids = sorted(
+            each.activity_id for each in pending if self._is_unserved(each)
         )
-        if not self._horizon.sure or (stranded and self._horizon.doubtful):
+        if not self._liveness.is_conclusive or (
+            activity_ids and self._liveness.unknown_roles
+        ):
             return  # it would be told the contrary in a moment
-        live = self._horizon.live if stranded else []
-        sighting = Sighting(stranded=stranded, live=live)
-        if self._is_news(mission, sighting):
-            self._told[mission] = Told(sighting, self._clock())
-            await self._tell(mission, sighting)
+        live = self._liveness.served_roles if activity_ids else []
+        unserved = UnservedTasks(activity_ids=activity_ids, served_roles=live)
+        if self._is_news(mission, unserved):
+            self._notices[mission] = LastNotice(unserved, self._clock())
+            await self._request_reroute(mission, unserved)
 
-    def _is_stranded(self, pending: PendingActivityInfo) -> bool:
+    def _is_unserved(self, pending: PendingActivityInfo) -> bool:
         attempt = parse(AttemptId, pending.activity_id)
         waits = pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
         # One that failed waits for its next attempt, which may be hours away: by the
@@ -163,27 +167,27 @@ class Lookout:
         due = not pending.HasField("next_attempt_schedule_time")
         if not (waits and due and attempt):
             return False
-        return self._horizon.gone(attempt.route)
+        return self._liveness.is_unserved(attempt.route)
 
-    def _is_news(self, mission: str, sighting: Sighting) -> bool:
-        told = self._told.get(mission, Told())
-        old = bool(sighting.stranded) and self._clock() - told.at > AGAIN_S
-        return sighting != told.sighting or old
+    def _is_news(self, mission: str, unserved: UnservedTasks) -> bool:
+        told = self._notices.get(mission, LastNotice())
+        old = bool(unserved.activity_ids) and self._clock() - told.at > RENOTIFY_S
+        return unserved != told.unserved or old
 
-    async def _tell(self, mission: str, sighting: Sighting) -> None:
+    async def _request_reroute(self, mission: str, unserved: UnservedTasks) -> None:
         handle = self._client.get_workflow_handle(mission)
-        if sighting.stranded:
-            logger.warning("task.stranded %s: %s", mission, sighting.stranded)
+        if unserved.activity_ids:
+            logger.warning("task.unserved %s: %s", mission, unserved.activity_ids)
         try:
-            async with asyncio.timeout(TELL_LIMIT_S):
-                await handle.execute_update("reroute", sighting)
+            async with asyncio.timeout(REROUTE_LIMIT_S):
+                await handle.execute_update("reroute", unserved)
         except (
             WorkflowUpdateFailedError,
             RPCTimeoutOrCancelledError,  # what our own limit looks like, too
             RPCError,
             TimeoutError,
         ):
-            if is_cancelled():
+            if is_cancelling():
                 raise asyncio.CancelledError from None
             # It has ended, knows it already or does not answer: it is looked at again.
-            logger.debug("sighting.refused %s", mission)
+            logger.debug("reroute.refused %s", mission)

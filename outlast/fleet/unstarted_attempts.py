@@ -26,29 +26,29 @@ from temporalio.service import RPCError, RPCStatusCode
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import MISSIONS_QUEUE, WorkerIdentity, parse
-from outlast.contracts.models import Beat, Checkpoint
+from outlast.contracts.models import Checkpoint, Heartbeat
 from outlast.fleet.exits import Exit
-from outlast.fleet.process_kinds import Kind
+from outlast.fleet.process_kinds import ProcessKind
 
 logger = logging.getLogger("outlast.fleet")
 
 # When the server is asked after a death: not at once, since what the recorder held goes
 # on first, and again, since the server may hand out a task to the dead a moment later.
-ASKED_AFTER_S = (0.15, 0.6)
+QUERY_DELAYS_S = (0.15, 0.6)
 
 # Open missions and batches that are asked for, and so many at a time. Past it the
 # heartbeat timeout is what notices; each costs the server some 3 ms.
-OPEN_ASKED = 1000
-ASKED_AT_A_TIME = 8
+MAX_MISSIONS_ASKED = 1000
+CONCURRENT_QUERIES = 8
 
 OPEN_MISSIONS = f"TaskQueue = '{MISSIONS_QUEUE}' AND ExecutionStatus = 'Running'"
 
-STARTED = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
-AT_ONCE = timedelta(milliseconds=1)  # 0 would mean the policy's back-off
+PENDING_STARTED = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+IMMEDIATELY = timedelta(milliseconds=1)  # 0 would mean the policy's back-off
 
 
 @dataclass(frozen=True)
-class Held:
+class UnstartedAttempt:
     """
     An attempt that the server holds for a dead worker.
     """
@@ -59,7 +59,7 @@ class Held:
 
 
 async def end_unstarted(
-    client: Client, pid: int, end: Exit, after_s: tuple[float, ...] = ASKED_AFTER_S
+    client: Client, pid: int, end: Exit, after_s: tuple[float, ...] = QUERY_DELAYS_S
 ) -> int:
     """
     End what the server holds for the dead worker process *pid* of this host; returns
@@ -69,29 +69,29 @@ async def end_unstarted(
     for seconds in after_s:
         await asyncio.sleep(seconds)
         try:
-            async for held in _held_for(client, pid):
+            async for held in _unstarted_of(client, pid):
                 ended += await _end(client, held, end)
         except RPCError as error:
-            logger.warning("attempts.not_asked_for: %s", error.message)
+            logger.warning("attempts.not_queried: %s", error.message)
     return ended
 
 
-async def _held_for(client: Client, pid: int) -> AsyncIterator[Held]:
-    turns = asyncio.Semaphore(ASKED_AT_A_TIME)
+async def _unstarted_of(client: Client, pid: int) -> AsyncIterator[UnstartedAttempt]:
+    turns = asyncio.Semaphore(CONCURRENT_QUERIES)
 
-    async def ask(execution: WorkflowExecution) -> list[Held]:
+    async def ask(execution: WorkflowExecution) -> list[UnstartedAttempt]:
         request = DescribeWorkflowExecutionRequest(
             namespace=client.namespace, execution=execution
         )
         async with turns:
             found = await client.workflow_service.describe_workflow_execution(request)
         return [
-            Held(execution.workflow_id, execution.run_id, each)
+            UnstartedAttempt(execution.workflow_id, execution.run_id, each)
             for each in found.pending_activities
-            if each.state == STARTED and _is_of(each, pid)
+            if each.state == PENDING_STARTED and _is_of(each, pid)
         ]
 
-    listed = client.list_workflows(OPEN_MISSIONS, limit=OPEN_ASKED)
+    listed = client.list_workflows(OPEN_MISSIONS, limit=MAX_MISSIONS_ASKED)
     asked = [
         asyncio.ensure_future(
             ask(WorkflowExecution(workflow_id=each.id, run_id=each.run_id))
@@ -110,19 +110,21 @@ def _is_of(activity: PendingActivityInfo, pid: int) -> bool:
     return worker is not None and worker[:2] == (pid, socket.gethostname())
 
 
-async def _end(client: Client, held: Held, end: Exit) -> bool:
+async def _end(client: Client, attempt: UnstartedAttempt, end: Exit) -> bool:
     handle = client.get_async_activity_handle(
-        workflow_id=held.workflow_id,
-        run_id=held.run_id,
-        activity_id=held.activity.activity_id,
+        workflow_id=attempt.workflow_id,
+        run_id=attempt.run_id,
+        activity_id=attempt.activity.activity_id,
     )
     try:
-        await handle.fail(await _error(client, held.activity, end))
+        await handle.fail(await _error(client, attempt.activity, end))
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
-            logger.warning("attempt.not_ended %s: %s", held.workflow_id, error.message)
+            logger.warning(
+                "attempt.not_ended %s: %s", attempt.workflow_id, error.message
+            )
         return False
-    told = held.workflow_id, held.activity.activity_id, end.cause
+    told = attempt.workflow_id, attempt.activity.activity_id, end.cause
     logger.info("attempt.unstarted_ended %s/%s: %s", *told)
     return True
 
@@ -135,9 +137,9 @@ async def _error(
     a mission's books is for the server to try again, at once.
     """
     worker = parse(WorkerIdentity, activity.last_worker_identity)
-    if worker is not None and worker.kind == Kind.WORKFLOWS:
+    if worker is not None and worker.kind == ProcessKind.WORKFLOWS:
         return ApplicationError(
-            end.cause, type=FailureType.FAILED, next_retry_delay=AT_ONCE
+            end.cause, type=FailureType.FAILED, next_retry_delay=IMMEDIATELY
         )
     beats = await client.data_converter.decode(activity.heartbeat_details.payloads)
     details = FailureDetails(
@@ -156,6 +158,6 @@ async def _error(
 
 def _checkpoint(beats: list[object]) -> Checkpoint | None:
     try:
-        return Beat.model_validate(beats[0]).checkpoint if beats else None
+        return Heartbeat.model_validate(beats[0]).checkpoint if beats else None
     except ValidationError:
         return None

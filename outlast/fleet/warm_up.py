@@ -12,21 +12,21 @@ from typing import Any
 
 from outlast import secrets
 from outlast.fleet.model_clients import warm_clients
-from outlast.fleet.process_kinds import PRELOADED, Kind
+from outlast.fleet.process_kinds import PRELOADED, ProcessKind
 from outlast.telemetry import setup
 
-Tell = Callable[[dict[str, Any]], None]
-Watch = Callable[[str], AbstractContextManager[None]]
+Send = Callable[[dict[str, Any]], None]
+WatchImport = Callable[[str], AbstractContextManager[None]]
 
 
-def unwatched(_: str) -> AbstractContextManager[None]:
+def no_watch(_: str) -> AbstractContextManager[None]:
     """
     Import without a look at what is left.
     """
     return nullcontext()
 
 
-def warm(kind: Kind, tell: Tell, watch: Watch = unwatched) -> None:
+def warm_up(kind: ProcessKind, send: Send, watch: WatchImport = no_watch) -> None:
     """
     Import what workers of *kind* need.
 
@@ -40,24 +40,24 @@ def warm(kind: Kind, tell: Tell, watch: Watch = unwatched) -> None:
     from outlast.fleet.worker_main import begin_log
 
     begin_log()
-    setup.preload()
-    if kind is not Kind.WORKFLOWS:
-        _load_agents(tell, watch)
-    tell({"importing": None})
+    setup.preload_otlp()
+    if kind is not ProcessKind.WORKFLOWS:
+        _load_agents(send, watch)
+    send({"importing": None})
     secrets.are_known()  # makes what masks them, once for all workers
     _warm_up()
 
 
-def _load_agents(tell: Tell, watch: Watch) -> None:
-    from outlast.agents.agent_loading import load, playing
+def _load_agents(send: Send, watch: WatchImport) -> None:
+    from outlast.agents.agent_loading import for_roles, load_agents
     from outlast.settings import settings
 
     agents = {}
-    for module in settings().played_modules:
-        tell({"importing": module})
+    for module in settings().worker_modules:
+        send({"importing": module})
         with watch(module):
-            agents = load([module])
-    playing(agents, settings().role_names)
+            agents = load_agents([module])
+    for_roles(agents, settings().role_names)
     warm_clients()
 
 
@@ -66,7 +66,7 @@ def _warm_up() -> None:
     Go through an attempt's books once, so that no worker's first attempt waits for
     statements to be compiled.
     """
-    from outlast.contracts.models import Answer, Assignment, Checkpoint, Task
+    from outlast.contracts.models import AttemptInput, Checkpoint, ResultRef, Task
     from outlast.ledger.ledger import Ledger
     from outlast.store.database import Store
 
@@ -74,9 +74,9 @@ def _warm_up() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store.db")
         ledger = Ledger(store)
-        assignment = Assignment(mission="warm", tenant="warm", task=task)
+        assignment = AttemptInput(mission="warm", tenant="warm", task=task)
         claim = ledger.begin(assignment, "warm", 1, [Checkpoint(seq=1)]).claim
         ledger.save(claim, Checkpoint(seq=2, route="warm"), durable=False)
         claim = ledger.begin(assignment, "warm", 2, []).claim
-        ledger.record(claim, Answer(digest="", attempt=1), None)
+        ledger.record(claim, ResultRef(digest="", attempt=1), None)
         store.close()

@@ -14,25 +14,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from outlast.contracts.policies import SHIPPED, Timing
+from outlast.contracts.policies import DEFAULT_TIMING, Timing
 
 # Share of the memory cap from which on a process is worn, and how long it may stay so.
-SOFT_SHARE = 0.75
-BORN_SHARE = 1.25
-WORN_LIMIT_S = 30.0
+RECYCLE_SHARE = 0.75
+RECYCLE_GROWTH = 1.25
+RECYCLE_LIMIT_S = 30.0
 # From this share of a core on, a silent process is busy.
-BUSY_SHARE = 0.2
+BUSY_CPU_SHARE = 0.2
 # How often the parent looks.
-LOOK_S = SHIPPED.look_s
+WATCHDOG_CHECK_S = DEFAULT_TIMING.check_s
 # How late the parent may look and trust what it sees.
-LATE_S = 0.5
+LATE_CHECK_S = 0.5
 
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+MEMORY_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
-class Sight:
+class ProcessStats:
     """
     What can be seen of a process from outside, now.
     """
@@ -74,16 +74,16 @@ class Watchdog:
     """
 
     memory_cap: int = 0
-    timing: Timing = SHIPPED
-    _worn_at: float | None = None
-    _born_bytes: int | None = None
+    timing: Timing = DEFAULT_TIMING
+    _recycle_since: float | None = None
+    _first_bytes: int | None = None
     _tick: float = 0.0
     _since: float = 0.0  # when the silence began, as far as we could have noticed
     _cpu_s: float = 0.0  # used up to then
-    _looked_at: float = field(default=0.0)
+    _checked_at: float = field(default=0.0)
 
-    def judge(
-        self, now: float, sight: Sight, waits: Callable[[], bool] = lambda: False
+    def kill_reason(
+        self, now: float, stats: ProcessStats, waits: Callable[[], bool] = lambda: False
     ) -> Conviction | None:
         """
         Say why the process must be killed, or None when it may live.
@@ -91,57 +91,59 @@ class Watchdog:
         :param waits: whether it would work, had it a processor; asked only when it
             seems to do nothing.
         """
-        late = now - self._looked_at > LATE_S
-        self._looked_at = now
-        if sight.tick != self._tick or late:
+        late = now - self._checked_at > LATE_CHECK_S
+        self._checked_at = now
+        if stats.tick != self._tick or late:
             # It ticks, or it is us who were away and know nothing of the meantime.
-            self._tick, self._since, self._cpu_s = sight.tick, now, sight.cpu_s
-        if self.memory_cap and sight.memory_bytes > self.memory_cap:
+            self._tick, self._since, self._cpu_s = stats.tick, now, stats.cpu_s
+        if self.memory_cap and stats.memory_bytes > self.memory_cap:
             cap = f"memory over the cap of {self.memory_cap // 2**20} MB"
             return Conviction(KillReason.MEMORY, cap)
-        return self._silent_for_too_long(sight, self.silence_s, waits)
+        return self._unresponsive_reason(stats, self.silence_s, waits)
 
     @property
     def silence_s(self) -> float:
         """
         How long it had been silent when it was looked at last.
         """
-        return self._looked_at - self._since
+        return self._checked_at - self._since
 
-    def _silent_for_too_long(
-        self, sight: Sight, silence: float, waits: Callable[[], bool]
+    def _unresponsive_reason(
+        self, stats: ProcessStats, silence: float, waits: Callable[[], bool]
     ) -> Conviction | None:
         timing = self.timing
-        if sight.stopped:
+        if stats.stopped:
             if silence <= timing.stopped_limit_s:
                 return None
             return Conviction(KillReason.STOPPED, f"stopped for {silence:.1f} s")
         if silence <= timing.blocked_limit_s:
             return None
-        used_s = sight.cpu_s - self._cpu_s
+        used_s = stats.cpu_s - self._cpu_s
         if used_s >= timing.blocked_limit_s or silence > timing.starved_limit_s:
             return Conviction(KillReason.BUSY, f"silent and busy for {silence:.1f} s")
-        if used_s < BUSY_SHARE * silence and not waits():
+        if used_s < BUSY_CPU_SHARE * silence and not waits():
             return Conviction(KillReason.IDLE, f"silent and idle for {silence:.1f} s")
         return None
 
-    def worn(self, now: float, sight: Sight, idle: Callable[[], bool]) -> bool:
+    def should_recycle(
+        self, now: float, stats: ProcessStats, idle: Callable[[], bool]
+    ) -> bool:
         """
         Say whether the process should drain and make room for a fresh one.
         """
-        if self._born_bytes is None:
-            self._born_bytes = sight.memory_bytes
+        if self._first_bytes is None:
+            self._first_bytes = stats.memory_bytes
         # One that is born large would be replaced for ever by others as large.
-        soft = max(SOFT_SHARE * self.memory_cap, BORN_SHARE * self._born_bytes)
-        if not self.memory_cap or sight.memory_bytes <= soft:
-            self._worn_at = None
+        soft = max(RECYCLE_SHARE * self.memory_cap, RECYCLE_GROWTH * self._first_bytes)
+        if not self.memory_cap or stats.memory_bytes <= soft:
+            self._recycle_since = None
             return False
-        if self._worn_at is None:
-            self._worn_at = now
-        return idle() or now - self._worn_at > WORN_LIMIT_S
+        if self._recycle_since is None:
+            self._recycle_since = now
+        return idle() or now - self._recycle_since > RECYCLE_LIMIT_S
 
 
-def see(pid: int, tick: float) -> Sight | None:
+def read_stats(pid: int, tick: float) -> ProcessStats | None:
     """
     Look at the process *pid*; None where there is no /proc or it is gone.
     """
@@ -160,10 +162,10 @@ def see(pid: int, tick: float) -> Sight | None:
     if state in "ZX":
         return None  # dead already, for a cause of its own
     cpu_s = (int(stat[11]) + int(stat[12])) / TICKS_A_SECOND
-    return Sight(tick, cpu_s, state in "Tt", int(stat[21]) * PAGE_BYTES)
+    return ProcessStats(tick, cpu_s, state in "Tt", int(stat[21]) * MEMORY_PAGE_BYTES)
 
 
-def waits_for_cpu(pid: int) -> bool:
+def has_runnable_thread(pid: int) -> bool:
     """
     Say whether a thread of the process *pid* could run now: then it is not frozen but
     starved, by whatever else the machine does.

@@ -13,24 +13,29 @@ from dataclasses import dataclass
 from temporalio.api.enums.v1 import WorkerStatus
 from temporalio.api.worker.v1 import WorkerHeartbeat
 
-from outlast.contracts.ids import MISSIONS_QUEUE, QueueId, parse, queue_of
-from outlast.contracts.policies import BOOT_S, GONE_S, SIGN_S, SILENCE_S
+from outlast.contracts.ids import MISSIONS_QUEUE, QueueId, parse, task_queue
+from outlast.contracts.policies import (
+    ROLE_UNSERVED_S,
+    STARTUP_GRACE_S,
+    WORKER_HEARTBEAT_S,
+    WORKER_LOST_S,
+)
 
 # A look stands for so long at most: what nobody sees does not count as absence.
-SEEN_S = 0.8
+LISTING_FRESH_S = 0.8
 # What was seen is of use for so long.
-STALE_S = GONE_S
+HEARTBEAT_STALE_S = ROLE_UNSERVED_S
 # One who could not look for so long begins anew: the server may have been away, and
 # lists at first only those whose signs came first.
-BLIND_S = SILENCE_S
+LISTING_LOST_S = WORKER_LOST_S
 # A worker whose sign is older may be lost: no task is sent on to it.
-LIVELY_S = 2 * SIGN_S
+PROCESS_ALIVE_S = 2 * WORKER_HEARTBEAT_S
 
 Clock = Callable[[], float]
 
 
 @dataclass
-class Seen:
+class WorkerState:
     """
     One worker as it was seen last.
 
@@ -39,12 +44,12 @@ class Seen:
     :param moved: whether it has given a sign since we saw it first.
     """
 
-    sign: int
+    heartbeat: int
     at: float
     moved: bool = False
 
 
-class Horizon:
+class WorkerLiveness:
     """
     What can be seen of all workers, from look to look.
 
@@ -54,20 +59,20 @@ class Horizon:
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
-        self._looked_at = clock()
-        self._begin()
-        self.lookouts: list[str] = []  # those that look themselves, by identity
+        self._updated_at = clock()
+        self._reset()
+        self.monitors: list[str] = []  # those that look themselves, by identity
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._seen_s = 0.0  # of the time since then; all that follows is in it
-        self._workers: dict[str, Seen] = {}
-        self._played: dict[str, float] = {}  # queue: when a worker of it was last live
-        self._heard: dict[str, float] = {}  # queue: when its newest sign was new
+        self._workers: dict[str, WorkerState] = {}
+        self._served: dict[str, float] = {}  # queue: when a worker of it was last live
+        self._listed: dict[str, float] = {}  # queue: when its newest sign was new
         self._silent: set[str] = set()  # queues whose last worker gives no sign
-        self._lively: set[str] = set()
+        self._alive: set[str] = set()
         self._steady = False
 
-    def look(self, found: Iterable[WorkerHeartbeat]) -> None:
+    def update(self, found: Iterable[WorkerHeartbeat]) -> None:
         """
         Take in what the server lists now.
         """
@@ -76,70 +81,70 @@ class Horizon:
             for each in found
             if each.status == WorkerStatus.WORKER_STATUS_RUNNING
         }
-        since_s = self._clock() - self._looked_at
-        self._looked_at += since_s
+        since_s = self._clock() - self._updated_at
+        self._updated_at += since_s
         strangers = bool(self._workers) and not self._workers.keys() & running.keys()
-        if since_s > BLIND_S or strangers:
-            self._begin()
-        self._seen_s += min(since_s, SEEN_S)
-        self._workers = {key: self._seen(key, running[key]) for key in running}
+        if since_s > LISTING_LOST_S or strangers:
+            self._reset()
+        self._seen_s += min(since_s, LISTING_FRESH_S)
+        self._workers = {key: self._state_of(key, running[key]) for key in running}
         live = {
             key: each
             for key, each in running.items()
-            if self._silence_s(key) <= SILENCE_S
+            if self._silence_s(key) <= WORKER_LOST_S
         }
-        self._played |= {each.task_queue: self._seen_s for each in live.values()}
-        self._silent = self._where_the_last_is_silent(running)
+        self._served |= {each.task_queue: self._seen_s for each in live.values()}
+        self._silent = self._queues_with_silent_workers(running)
         moved = {key: each for key, each in live.items() if self._workers[key].moved}
-        self._steady = any(_age_s(each) > BOOT_S for each in moved.values())
-        self._lively = {
+        self._steady = any(_age_s(each) > STARTUP_GRACE_S for each in moved.values())
+        self._alive = {
             each.task_queue
             for key, each in moved.items()
-            if self._silence_s(key) <= LIVELY_S
+            if self._silence_s(key) <= PROCESS_ALIVE_S
         }
-        self.lookouts = [
+        self.monitors = [
             each.worker_identity
             for each in live.values()
             if each.task_queue == MISSIONS_QUEUE
         ]
 
     @property
-    def sure(self) -> bool:
+    def is_conclusive(self) -> bool:
         """
         Say whether anything can be said: somebody is there, and has been for long
         enough; so have we.
         """
-        fresh = self._clock() - self._looked_at <= STALE_S
-        return fresh and self._steady and self._seen_s > BOOT_S
+        fresh = self._clock() - self._updated_at <= HEARTBEAT_STALE_S
+        return fresh and self._steady and self._seen_s > STARTUP_GRACE_S
 
-    def gone(self, role: str) -> bool:
+    def is_unserved(self, role: str) -> bool:
         """
         Say whether nobody plays *role*, for sure.
         """
-        return self.sure and self._is_gone(queue_of(role))
+        return self.is_conclusive and self._queue_unserved(task_queue(role))
 
-    def _is_gone(self, queue: str) -> bool:
-        since_s = self._seen_s - self._played.get(queue, 0.0)
-        return queue in self._silent or since_s > GONE_S
+    def _queue_unserved(self, queue: str) -> bool:
+        since_s = self._seen_s - self._served.get(queue, 0.0)
+        return queue in self._silent or since_s > ROLE_UNSERVED_S
 
     @property
-    def live(self) -> list[str]:
+    def served_roles(self) -> list[str]:
         """
         List the roles that are played, without doubt.
         """
-        return sorted(role for each in self._lively if (role := _role_of(each)))
+        return sorted(role for each in self._alive if (role := _role_of(each)))
 
     @property
-    def doubtful(self) -> list[str]:
+    def unknown_roles(self) -> list[str]:
         """
         List the roles that may be played or not: what is said without them may be
         wrong in a moment.
         """
-        known = self._played.keys() - self._lively
-        unsure = (each for each in known if not self._is_gone(each))
+        known = self._served.keys() - self._alive
+        unsure = (each for each in known if not self._queue_unserved(each))
         return sorted(role for each in unsure if (role := _role_of(each)))
 
-    def _where_the_last_is_silent(
+    def _queues_with_silent_workers(
         self, running: dict[str, WorkerHeartbeat]
     ) -> set[str]:
         """
@@ -149,27 +154,31 @@ class Horizon:
         and have just signed off for whoever is about to give a first sign.
         """
         for key, each in running.items():
-            heard = self._heard.get(each.task_queue, 0.0)
-            self._heard[each.task_queue] = max(heard, self._workers[key].at)
+            heard = self._listed.get(each.task_queue, 0.0)
+            self._listed[each.task_queue] = max(heard, self._workers[key].at)
         return {
             each.task_queue
             for key, each in running.items()
-            if self._silence_s(key) > SILENCE_S
-            and self._workers[key].at >= self._heard[each.task_queue]
+            if self._silence_s(key) > WORKER_LOST_S
+            and self._workers[key].at >= self._listed[each.task_queue]
         }
 
     def _silence_s(self, key: str) -> float:
         return self._seen_s - self._workers[key].at
 
-    def _seen(self, key: str, sign: WorkerHeartbeat) -> Seen:
-        at = sign.heartbeat_time.ToNanoseconds()
+    def _state_of(self, key: str, heartbeat: WorkerHeartbeat) -> WorkerState:
+        at = heartbeat.heartbeat_time.ToNanoseconds()
         before = self._workers.get(key)
         if before is None:
-            return Seen(at, self._seen_s)
-        return before if before.sign == at else Seen(at, self._seen_s, moved=True)
+            return WorkerState(at, self._seen_s)
+        return (
+            before
+            if before.heartbeat == at
+            else WorkerState(at, self._seen_s, moved=True)
+        )
 
 
-def share(missions: list[str], mine: str, live: list[str]) -> list[str]:
+def shard(missions: list[str], mine: str, live: list[str]) -> list[str]:
     """
     Choose whose missions one lookout looks at: every so many-th, by its place among
     the *live* ones; all of them where it is not listed yet.
@@ -187,9 +196,11 @@ def _role_of(queue: str) -> str | None:
     return found.role if found and found.kind == "role" else None
 
 
-def _age_s(sign: WorkerHeartbeat) -> float:
+def _age_s(heartbeat: WorkerHeartbeat) -> float:
     """
     Say how old the worker was when it gave the sign, by its own clock alone.
     """
-    lived = sign.heartbeat_time.ToNanoseconds() - sign.start_time.ToNanoseconds()
+    lived = (
+        heartbeat.heartbeat_time.ToNanoseconds() - heartbeat.start_time.ToNanoseconds()
+    )
     return lived / 1e9

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from outlast.agents.agent_loading import load, playing
+from outlast.agents.agent_loading import for_roles, load_agents
 from outlast.agents.registry import Agent
 from outlast.agents.worker_start import open_all, unfinished
 from outlast.contracts.errors import (
@@ -32,67 +32,67 @@ from outlast.contracts.errors import (
     UnavailableError,
     WorkerStartError,
 )
-from outlast.dev.locks import home_of
-from outlast.execution.temporal_activities import closed
-from outlast.fleet.after_fork import release_in_forked
-from outlast.fleet.flight_recorder import Recorder
-from outlast.fleet.log_filters import tell_plainly
-from outlast.fleet.metrics import TELL_TICKS, Outbox
+from outlast.dev.locks import ensure_home
+from outlast.execution.temporal_activities import flush_closing
+from outlast.fleet.after_fork import close_in_forked
+from outlast.fleet.flight_recorder import FlightRecorder
+from outlast.fleet.log_filters import install_log_filters
+from outlast.fleet.metrics import SEND_TICKS, MetricsOutbox
 from outlast.fleet.model_clients import warm_clients
-from outlast.fleet.own_kill import note_own_kill
+from outlast.fleet.own_kill import on_own_kill
 from outlast.fleet.process_kinds import (
-    DRAIN,
+    DRAIN_DETECTED,
     TICK_S,
-    Ending,
-    Kind,
-    identity_of,
-    recorder_of,
-    stack_of,
-    unended_of,
+    ExitReason,
+    ProcessKind,
+    crash_spans_path,
+    recorder_path,
+    stack_path,
+    worker_identity,
 )
-from outlast.fleet.shutdown_order import busy_queues, leave
-from outlast.fleet.spare_processes import stand_by
+from outlast.fleet.shutdown_order import busy_queues, shut_down_in_order
+from outlast.fleet.spare_processes import wait_for_kind
 from outlast.fleet.stack_dumps import write_on_signal
 from outlast.fleet.store_watch import open_patiently, watch
-from outlast.fleet.subprocesses import carry
-from outlast.fleet.unserved_tasks import Lookout
-from outlast.fleet.worker_output import finish_output, tell_attempts
-from outlast.fleet.workers import Hosted, hosted
-from outlast.process.event_loop import run_whole
-from outlast.process.stop_signals import outlive_hangup
+from outlast.fleet.subprocesses import set_mark
+from outlast.fleet.unserved_tasks import UnservedTaskMonitor
+from outlast.fleet.worker_output import finish_output, log_attempts
+from outlast.fleet.workers import WorkerSet, build_workers
+from outlast.process.event_loop import run_until_done
+from outlast.process.stop_signals import ignore_hangup
 from outlast.secrets import mask
 from outlast.settings import Settings, settings
-from outlast.store.database import share, shared
-from outlast.store.output_roots import confine
+from outlast.store.database import process_store, set_process_store
+from outlast.store.output_roots import set_roots
 from outlast.telemetry import counters, setup
-from outlast.temporal.connect import connect_patiently
-from outlast.temporal.own_temporal import refuse_another
+from outlast.temporal.connect import connect_when_available
+from outlast.temporal.own_temporal import require_known_server
 from outlast.temporal.payload_storage import with_storage
 
 # After the drain time attempts have been cancelled; one that does not end is left.
-END_AFTER_S = 2.0
+WORKER_STOP_S = 2.0
 # Without a parent a process that has not ended by then ends itself.
-ORPHAN_S = 1.0
+ORPHAN_EXIT_S = 1.0
 
 # What agents open when their worker starts, all of it.
-START_LIMIT_S = 60.0
+AGENT_START_LIMIT_S = 60.0
 
 # The parent reads all the time, unless it is frozen.
-LAST_WORDS_S = 1.0
+EXIT_REASON_LIMIT_S = 1.0
 
 # How often a disk without room for a recorder is asked again.
-NO_ROOM_S = 1.0
+DISK_FULL_PAUSE_S = 1.0
 
 logger = logging.getLogger("outlast.fleet")
 
 
-class UnfitError(OutlastError):
+class WorkerStoppedError(OutlastError):
     """
     A worker has ended by itself, which it does only when it cannot go on.
     """
 
 
-def run(kind: Kind, channel: socket.socket) -> NoReturn:
+def run(kind: ProcessKind, channel: socket.socket) -> NoReturn:
     """
     Be a worker of *kind* until told to stop, then end the process.
 
@@ -100,18 +100,18 @@ def run(kind: Kind, channel: socket.socket) -> NoReturn:
     """
     # The parent decides. Not ignored, which what an agent starts would inherit.
     signal.signal(signal.SIGINT, lambda *_: None)
-    outlive_hangup()
+    ignore_hangup()
     begin_log()
     watched, last = channel.dup(), channel.dup()  # the event loop closes its own
-    threading.Thread(target=_end_alone, args=(watched,), daemon=True).start()
+    threading.Thread(target=_exit_when_orphaned, args=(watched,), daemon=True).start()
     agents: dict[str, Agent] = {}
     try:
         # Before the watchdog looks at us: an import may take its time.
-        agents = {} if kind is Kind.WORKFLOWS else _agents(settings())
+        agents = {} if kind is ProcessKind.WORKFLOWS else _agents(settings())
     except OutlastError as error:
-        end_for(error, kind, last)
+        exit_for(error, kind, last)
     try:
-        run_whole(_live(kind, agents, [channel, watched, last]))
+        run_until_done(_run_worker(kind, agents, [channel, watched, last]))
     finally:
         os._exit(1)
 
@@ -120,12 +120,12 @@ def begin_log() -> None:
     """
     Set up this process's log: before agents are imported, in a worker as in its zygote.
     """
-    tell_attempts(settings().log_level, settings().users_modules)
-    tell_plainly()
+    log_attempts(settings().log_level, settings().users_modules)
+    install_log_filters()
 
 
-async def _live(
-    kind: Kind, agents: dict[str, Agent], ends: list[socket.socket]
+async def _run_worker(
+    kind: ProcessKind, agents: dict[str, Agent], ends: list[socket.socket]
 ) -> None:
     """
     Serve, then end the process. Not by asyncio.run, which waits for threads and for
@@ -139,48 +139,52 @@ async def _live(
         await _serve(kind, agents, ends)
         code = 0
     except OutlastError as error:
-        end_for(error, kind, ends[-1])
+        exit_for(error, kind, ends[-1])
     except BaseException as error:
-        logger.exception("child.failed")
-        say_why(ends[-1], OutlastError(f"{type(error).__name__}: {error}"))
+        logger.exception("worker.failed")
+        send_exit_reason(ends[-1], OutlastError(f"{type(error).__name__}: {error}"))
     finally:
-        setup.end()
+        setup.stop_telemetry()
         finish_output()
         os._exit(code)
 
 
-def end_for(error: OutlastError, kind: Kind, channel: socket.socket) -> NoReturn:
+def exit_for(
+    error: OutlastError, kind: ProcessKind, channel: socket.socket
+) -> NoReturn:
     """
     End the process for *error*, and say so in the log and to the parent.
     """
     print(f"{kind}: {error}", file=sys.stderr, flush=True)
-    say_why(channel, error)
-    setup.end()
+    send_exit_reason(channel, error)
+    setup.stop_telemetry()
     os._exit(1)
 
 
-def ending_of(error: OutlastError) -> Ending:
+def exit_reason_of(error: OutlastError) -> ExitReason:
     """
     Say why we end; a store that is away, for one, may be there the next time.
     """
-    if isinstance(error, UnfitError):
-        return Ending.UNFIT
+    if isinstance(error, WorkerStoppedError):
+        return ExitReason.WORKER_STOPPED
     if isinstance(error, StoreLostError):
-        return Ending.STORE
-    return Ending.BAD_INPUT if isinstance(error, BadInputError) else Ending.FAILED
+        return ExitReason.STORE
+    return (
+        ExitReason.BAD_INPUT if isinstance(error, BadInputError) else ExitReason.FAILED
+    )
 
 
-def say_why(channel: socket.socket, error: OutlastError) -> None:
+def send_exit_reason(channel: socket.socket, error: OutlastError) -> None:
     """
     Tell the parent why we end.
     """
-    told = {"ending": ending_of(error), "why": mask(str(error))}
-    channel.settimeout(LAST_WORDS_S)
+    told = {"end_reason": exit_reason_of(error), "why": mask(str(error))}
+    channel.settimeout(EXIT_REASON_LIMIT_S)
     with contextlib.suppress(OSError):  # it is gone, or does not listen
         channel.sendall(json.dumps(told).encode() + b"\n")
 
 
-def _end_alone(channel: socket.socket) -> NoReturn:
+def _exit_when_orphaned(channel: socket.socket) -> NoReturn:
     """
     End the process a while after its parent, also when agent code holds the event
     loop: nobody is left to kill it, and its successors wait for its recorder.
@@ -188,59 +192,61 @@ def _end_alone(channel: socket.socket) -> NoReturn:
     gone = select.poll()
     gone.register(channel, 0)  # nothing but the end of the other side
     gone.poll()
-    time.sleep(settings().drain_s + END_AFTER_S + ORPHAN_S)
+    time.sleep(settings().drain_grace_s + WORKER_STOP_S + ORPHAN_EXIT_S)
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
 
 
 async def _serve(
-    kind: Kind, agents: dict[str, Agent], ends: list[socket.socket]
+    kind: ProcessKind, agents: dict[str, Agent], ends: list[socket.socket]
 ) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    parent = Parent(*await asyncio.open_connection(sock=ends[0]))
+    parent = ParentChannel(*await asyncio.open_connection(sock=ends[0]))
     chosen = settings()
-    if kind is not Kind.WORKFLOWS:
+    if kind is not ProcessKind.WORKFLOWS:
         await _open_for_agents(kind, stop, ends[-1])
-    confine(chosen.output_roots)
-    home, pid, outbox = home_of(chosen), os.getpid(), Outbox()
-    recorder = await _recorder(recorder_of(home, pid), stop)
+    set_roots(chosen.output_roots)
+    home, pid, outbox = ensure_home(chosen), os.getpid(), MetricsOutbox()
+    recorder = await _recorder(recorder_path(home, pid), stop)
     if recorder is None:
         return
-    note_own_kill(recorder.kills_itself)
-    write_on_signal(stack_of(home, pid))
-    release_in_forked(ends, recorder.let_go)
-    setup.begin(kind, unended_of(home, pid))
-    counters.listen(outbox)
+    on_own_kill(recorder.note_self_kill)
+    write_on_signal(stack_path(home, pid))
+    close_in_forked(ends, recorder.close_after_fork)
+    setup.start_telemetry(kind, crash_spans_path(home, pid))
+    counters.set_counters(outbox)
     watching = [
         asyncio.ensure_future(parent.watch(stop)),
         asyncio.ensure_future(_tick(recorder, parent, outbox)),
     ]
     store = await open_patiently(stop, chosen, recorder)
-    client = await connect_patiently(stop, identity_of(pid, kind))
+    client = await connect_when_available(stop, worker_identity(pid, kind))
     if client is not None and store is not None:
-        share(store)
-        store.on_lost(parent.tell_lost)
+        set_process_store(store)
+        store.on_lost(parent.send_store_lost)
         watching.append(asyncio.ensure_future(watch(store, recorder)))
-        if kind is Kind.WORKFLOWS:  # one of a fleet is enough
-            await refuse_another(client, store)
-        client = with_storage(client, shared)
-        hosting = await hosted(kind, client, store, agents, chosen, recorder)
-        parent.tell_hosted(hosting)
-        if kind is Kind.WORKFLOWS:
-            watching.append(asyncio.ensure_future(Lookout(client, store).run()))
-        if hosting.played is not None:
-            watching.append(asyncio.ensure_future(_stop_after(hosting.played, stop)))
-        runs, limit_s = recorder.path.parent, chosen.drain_s + END_AFTER_S
-        await _work(hosting, parent, stop, limit_s, runs)
-    parent.post(outbox)
-    recorder.drained()
-    parent.tell("drained")
+        if kind is ProcessKind.WORKFLOWS:  # one of a fleet is enough
+            await require_known_server(client, store)
+        client = with_storage(client, process_store)
+        hosting = await build_workers(kind, client, store, agents, chosen, recorder)
+        parent.send_hosted(hosting)
+        if kind is ProcessKind.WORKFLOWS:
+            watching.append(
+                asyncio.ensure_future(UnservedTaskMonitor(client, store).run())
+            )
+        if hosting.used is not None:
+            watching.append(asyncio.ensure_future(_stop_after_use(hosting.used, stop)))
+        runs, limit_s = recorder.path.parent, chosen.drain_grace_s + WORKER_STOP_S
+        await _poll_until_stopped(hosting, parent, stop, limit_s, runs)
+    parent.send_metrics(outbox)
+    recorder.note_drained()
+    parent.send_state("drained")
     for each in watching:
         each.cancel()
 
 
-async def _recorder(path: Path, stop: asyncio.Event) -> Recorder | None:
+async def _recorder(path: Path, stop: asyncio.Event) -> FlightRecorder | None:
     """
     Make the flight recorder, as soon as there is room for it. None when *stop* was set
     before.
@@ -248,18 +254,18 @@ async def _recorder(path: Path, stop: asyncio.Event) -> Recorder | None:
     told = False
     while not stop.is_set():
         try:
-            return Recorder(path)  # it makes the folder
+            return FlightRecorder(path)  # it makes the folder
         except UnavailableError as error:
             if not told:
-                logger.warning("recorder.no_room: %s", error)
+                logger.warning("recorder.disk_full: %s", error)
             told = True
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), NO_ROOM_S)
+                await asyncio.wait_for(stop.wait(), DISK_FULL_PAUSE_S)
     return None
 
 
 async def _open_for_agents(
-    kind: Kind, stop: asyncio.Event, channel: socket.socket
+    kind: ProcessKind, stop: asyncio.Event, channel: socket.socket
 ) -> None:
     """
     Have what is under `@on_worker_start` called, here where agents will run, and before
@@ -269,9 +275,9 @@ async def _open_for_agents(
     """
 
     def end() -> NoReturn:
-        end_for(WorkerStartError(unfinished(START_LIMIT_S)), kind, channel)
+        exit_for(WorkerStartError(unfinished(AGENT_START_LIMIT_S)), kind, channel)
 
-    late = threading.Timer(START_LIMIT_S, end)  # also where it holds the loop
+    late = threading.Timer(AGENT_START_LIMIT_S, end)  # also where it holds the loop
     late.daemon = True
     late.start()
     opening = asyncio.ensure_future(open_all())
@@ -286,7 +292,7 @@ async def _open_for_agents(
         stopping.cancel()
 
 
-async def _stop_after(played: asyncio.Event, stop: asyncio.Event) -> None:
+async def _stop_after_use(played: asyncio.Event, stop: asyncio.Event) -> None:
     await played.wait()
     stop.set()
 
@@ -295,14 +301,14 @@ def _agents(chosen: Settings) -> dict[str, Agent]:
     """
     Load all agents and keep those whose roles this fleet plays.
     """
-    agents = playing(load(chosen.played_modules), chosen.role_names)
+    agents = for_roles(load_agents(chosen.worker_modules), chosen.role_names)
     warm_clients()  # done already where we were forked
     return agents
 
 
-async def _work(
-    hosting: Hosted,
-    parent: "Parent",
+async def _poll_until_stopped(
+    hosting: WorkerSet,
+    parent: "ParentChannel",
     stop: asyncio.Event,
     limit_s: float,
     runs: Path,
@@ -312,46 +318,50 @@ async def _work(
 
     :param runs: the folder of our recorder and those of the processes beside us.
     :raises TimeoutError: when attempts do not end; they die with the process.
-    :raises UnfitError: when a worker has ended before that.
+    :raises WorkerStoppedError: when a worker has ended before that.
     """
-    workers, played = hosting.workers, hosting.played
+    workers, played = hosting.workers, hosting.used
     running = [asyncio.ensure_future(worker.run()) for worker in workers]
-    parent.tell("polling")
+    parent.send_state("polling")
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait([stopping, *running], return_when=asyncio.FIRST_COMPLETED)
     failed = not stop.is_set()
     try:
         async with asyncio.timeout(limit_s) as limit:
             at_once = failed or (played is not None and played.is_set())
-            await leave(workers, set() if at_once else busy_queues(runs))
+            await shut_down_in_order(workers, set() if at_once else busy_queues(runs))
             await asyncio.gather(*running)
         with contextlib.suppress(TimeoutError):  # lines in a store that is away
             async with asyncio.timeout_at(limit.when()):
-                await closed()
+                await flush_closing()
     finally:
         if failed:
-            raise UnfitError(f"a worker has ended by itself: {_why(running)}")
+            raise WorkerStoppedError(
+                f"a worker has ended by itself: {_first_cause(running)}"
+            )
 
 
-def _why(running: list[asyncio.Task[None]]) -> str:
+def _first_cause(running: list[asyncio.Task[None]]) -> str:
     ended = [each for each in running if each.done() and not each.cancelled()]
     causes = [str(each.exception()) for each in ended if each.exception()]
     return causes[0] if causes else "it does not say why"
 
 
-async def _tick(recorder: Recorder, parent: "Parent", outbox: Outbox) -> None:
+async def _tick(
+    recorder: FlightRecorder, parent: "ParentChannel", outbox: MetricsOutbox
+) -> None:
     """
     Show the watchdog that the event loop turns, and keep the parent posted.
     """
     for turn in itertools.count():
         recorder.tick()
-        if turn % TELL_TICKS == 0:
-            parent.post(outbox)
+        if turn % SEND_TICKS == 0:
+            parent.send_metrics(outbox)
         await asyncio.sleep(TICK_S)
 
 
 @dataclass
-class Parent:
+class ParentChannel:
     """
     The other end of the channel.
     """
@@ -359,30 +369,30 @@ class Parent:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
-    def tell(self, sign: str) -> None:
+    def send_state(self, state: str) -> None:
         """
         Give a sign, one JSON line.
         """
-        self.writer.write(json.dumps({"sign": sign}).encode() + b"\n")
+        self.writer.write(json.dumps({"sign": state}).encode() + b"\n")
 
-    def tell_lost(self, error: StoreLostError) -> None:
+    def send_store_lost(self, error: StoreLostError) -> None:
         """
         Say that no waiting brings the store back.
         """
         self.writer.write(json.dumps({"lost": str(error)}).encode() + b"\n")
 
-    def tell_hosted(self, hosting: Hosted) -> None:
+    def send_hosted(self, hosting: WorkerSet) -> None:
         """
         Say what we host, before we say that we poll.
         """
         told = {"isolated": hosting.isolated, "polls": hosting.polls}
         self.writer.write(json.dumps(told).encode() + b"\n")
 
-    def post(self, outbox: Outbox) -> None:
+    def send_metrics(self, outbox: MetricsOutbox) -> None:
         """
         Tell what was counted since the last time, if anything, in one more such line.
         """
-        if told := outbox.empty():
+        if told := outbox.drain():
             self.writer.write(json.dumps(told).encode() + b"\n")
 
     async def watch(self, stop: asyncio.Event) -> None:
@@ -390,12 +400,12 @@ class Parent:
         Stop when the parent asks for it, or is gone.
         """
         with contextlib.suppress(OSError):
-            while await self.reader.readline() not in (DRAIN, b""):
+            while await self.reader.readline() not in (DRAIN_DETECTED, b""):
                 pass
         stop.set()
 
 
 if __name__ == "__main__":
-    carry(int(sys.argv[3]))
+    set_mark(int(sys.argv[3]))
     line = socket.socket(fileno=int(sys.argv[2]))
-    run(stand_by(Kind(sys.argv[1]), line), line)
+    run(wait_for_kind(ProcessKind(sys.argv[1]), line), line)

@@ -23,9 +23,9 @@ from outlast.secrets import mask
 from outlast.telemetry.log_context import AttemptName, logging_attempt, name_records
 
 # A line that grows past this is written in pieces.
-LINE_CHARS = 16_384
+OUTPUT_LINE_CHARS = 16_384
 # A progress bar ends its lines so: each is one of the log.
-_ENDS = re.compile(r"\r\n|\n|\r")
+_LINE_ENDS = re.compile(r"\r\n|\n|\r")
 
 Writer = tuple[AttemptName | None, int]
 
@@ -38,16 +38,16 @@ class WorkerStream(SafeStream):
 
     def __init__(self, terminal: io.TextIOWrapper) -> None:
         super().__init__(terminal)
-        self._renew()
+        self._replace_lock()
         self.reconfigure(line_buffering=True)
-        os.register_at_fork(after_in_child=self._renew)
+        os.register_at_fork(after_in_child=self._replace_lock)
 
-    def _renew(self) -> None:
+    def _replace_lock(self) -> None:
         """
         Begin anew, also in a process that an agent forks: another thread of ours may
         have held the lock.
         """
-        self._begun: dict[Writer, str] = {}
+        self._partial: dict[Writer, str] = {}
         # Re-entrant: a signal handler may print while a line is written.
         self._lock = threading.RLock()
 
@@ -57,19 +57,19 @@ class WorkerStream(SafeStream):
     def write(self, text: str, /) -> int:
         writer = logging_attempt(), threading.get_ident()
         with self._lock:
-            *lines, rest = _ENDS.split(self._begun.pop(writer, "") + text)
+            *lines, rest = _LINE_ENDS.split(self._partial.pop(writer, "") + text)
             for line in lines:
                 self._write_line(writer, line)
-            if len(rest) > LINE_CHARS:
+            if len(rest) > OUTPUT_LINE_CHARS:
                 self._write_line(writer, rest)
             elif rest:
-                self._begun[writer] = rest
+                self._partial[writer] = rest
         return len(text)
 
     def flush(self) -> None:
         writer = logging_attempt(), threading.get_ident()
         with self._lock:
-            if rest := self._begun.pop(writer, ""):
+            if rest := self._partial.pop(writer, ""):
                 self._write_line(writer, rest)
             super().flush()
 
@@ -78,9 +78,9 @@ class WorkerStream(SafeStream):
         Write what attempts have begun and not ended, before the process ends.
         """
         with self._lock:
-            for writer, rest in self._begun.items():
+            for writer, rest in self._partial.items():
                 self._write_line(writer, rest)
-            self._begun.clear()
+            self._partial.clear()
             super().flush()
 
     def _write_line(self, writer: Writer, line: str) -> None:
@@ -89,7 +89,7 @@ class WorkerStream(SafeStream):
         super().write(f"{prefix}{mask(line)}\n")
 
 
-class FromUsersCode(logging.Filter):
+class UserCodeFilter(logging.Filter):
     """
     Let through what users' modules log from *level* on, and of libraries, which have
     much to say, what is at least a warning.
@@ -107,7 +107,7 @@ class FromUsersCode(logging.Filter):
         return record.levelno >= (self._level if mine else logging.WARNING)
 
 
-def tell_attempts(level: str, modules: Collection[str]) -> None:
+def log_attempts(level: str, modules: Collection[str]) -> None:
     """
     Have this worker print and log so, before it imports an agent. A module of agents
     that sets logging up for itself, with `force=True`, has it its way.
@@ -126,7 +126,7 @@ def tell_attempts(level: str, modules: Collection[str]) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(name)s %(message)s"))
     names = [each.split(".")[0] for each in modules if not each.endswith(".py")]
-    handler.addFilter(FromUsersCode(number, names))
+    handler.addFilter(UserCodeFilter(number, names))
     logging.basicConfig(level=min(number, logging.WARNING), handlers=[handler])
 
 

@@ -11,40 +11,40 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from outlast.fleet.process_kinds import DRAIN
+from outlast.fleet.process_kinds import DRAIN_DETECTED
 
 # After its channel has closed, a process is gone or about to be.
-GONE_LIMIT_S = 1.0
+CHANNEL_END_LIMIT_S = 1.0
 # What one that has exited by itself has said is in the channel already; something that
 # it forked may hold the channel open.
-LAST_WORDS_S = 0.1
+LAST_MESSAGES_S = 0.1
 
 
 @dataclass
-class Life:
+class WorkerProcess:
     """
     One worker process, from its birth to its death.
     """
 
     pid: int
-    signs: asyncio.StreamReader
+    states: asyncio.StreamReader
     channel: asyncio.StreamWriter
     death: asyncio.Future[int | None]
 
-    async def ended(self, heard: Callable[[dict[str, Any]], None]) -> int | None:
+    async def wait(self, on_message: Callable[[dict[str, Any]], None]) -> int | None:
         """
         Hear what it says until the process is surely dead; returns its exit code where
         that is known.
         """
-        hearing = asyncio.ensure_future(self._hear(heard))
+        hearing = asyncio.ensure_future(self._read_messages(on_message))
         either: list[asyncio.Future[Any]] = [hearing, self.death]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not self.death.done():
             # Its channel closed. Kill before anything is reported of it.
             self.kill()
-            await asyncio.wait([self.death], timeout=GONE_LIMIT_S)
+            await asyncio.wait([self.death], timeout=CHANNEL_END_LIMIT_S)
         elif (self.death.result() or 0) >= 0:
-            await asyncio.wait([hearing], timeout=LAST_WORDS_S)
+            await asyncio.wait([hearing], timeout=LAST_MESSAGES_S)
         hearing.cancel()
         self.channel.close()
         return self.death.result() if self.death.done() else None
@@ -57,7 +57,7 @@ class Life:
             one that still imports its agents does not listen.
         """
         with contextlib.suppress(OSError):
-            self.channel.write(DRAIN)
+            self.channel.write(DRAIN_DETECTED)
         if by_signal:
             self._signal(signal.SIGTERM)
 
@@ -72,6 +72,8 @@ class Life:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
-    async def _hear(self, heard: Callable[[dict[str, Any]], None]) -> None:
-        while line := await self.signs.readline():
-            heard(json.loads(line))
+    async def _read_messages(
+        self, on_message: Callable[[dict[str, Any]], None]
+    ) -> None:
+        while line := await self.states.readline():
+            on_message(json.loads(line))

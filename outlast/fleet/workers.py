@@ -24,25 +24,25 @@ from temporalio.worker import (
 from outlast.agents.registry import Agent
 from outlast.contracts.ids import (
     MISSIONS_QUEUE,
-    alone_queue_of,
-    lease_queue_of,
-    queue_of,
+    lease_queue,
+    quarantine_queue,
+    task_queue,
 )
-from outlast.contracts.policies import SHIPPED
-from outlast.dev.locks import home_of
-from outlast.execution.attempt import Place
-from outlast.execution.bookkeeping_activities import Fill, books_of
-from outlast.execution.child_ends import ends_in
-from outlast.execution.in_flight import Hands
-from outlast.execution.lease_activities import keeping, lend
-from outlast.execution.temporal_activities import host
-from outlast.fleet.current_build import warn_of_crowding
-from outlast.fleet.exclusive_slot import Turn
-from outlast.fleet.lease_slots import Room
-from outlast.fleet.process_kinds import Kind
-from outlast.fleet.store_interceptor import Patience
+from outlast.contracts.policies import DEFAULT_TIMING
+from outlast.dev.locks import ensure_home
+from outlast.execution.attempt import WorkerContext
+from outlast.execution.bookkeeping_activities import FillIn, bookkeeping_activities
+from outlast.execution.child_ends import child_end_activities
+from outlast.execution.in_flight import InFlightRegistry
+from outlast.execution.lease_activities import batch_activities, lease_activity
+from outlast.execution.temporal_activities import task_activity
+from outlast.fleet.current_build import warn_queue_limit
+from outlast.fleet.exclusive_slot import ExclusiveSlot
+from outlast.fleet.lease_slots import LeaseSlotSupplier
+from outlast.fleet.process_kinds import ProcessKind
+from outlast.fleet.store_interceptor import StoreInterceptor
 from outlast.ledger.ledger import Ledger
-from outlast.ledger.run_permits import permits_of
+from outlast.ledger.run_permits import run_permits
 from outlast.settings import Settings
 from outlast.store.database import Store
 from outlast.temporal.deployments import DEPLOYMENT
@@ -51,11 +51,11 @@ from outlast.workflows.pool import PoolWorkflow
 from outlast.workflows.supervisor import SupervisorWorkflow
 
 # Without a name of the build each Worker hashes every loaded module: 0.6 s.
-BUILD_ID = "outlast"
+DEFAULT_BUILD_ID = "outlast"
 
 
 @dataclass(frozen=True)
-class Hosted:
+class WorkerSet:
     """
     :param isolated: roles of this fleet whose attempts have a process to themselves.
     :param polls: whether any of the workers polls.
@@ -65,54 +65,54 @@ class Hosted:
     workers: list[Worker]
     isolated: int = 0
     polls: bool = True
-    played: asyncio.Event | None = None
+    used: asyncio.Event | None = None
 
 
-async def hosted(
-    kind: Kind,
+async def build_workers(
+    kind: ProcessKind,
     client: Client,
     store: Store,
     agents: dict[str, Agent],
     chosen: Settings,
-    hands: Hands,
-) -> Hosted:
+    hands: InFlightRegistry,
+) -> WorkerSet:
     """
     Make the Temporal workers of a process of *kind*.
 
     :param hands: hears what each attempt has in hand.
     """
-    if kind is Kind.WORKFLOWS:
+    if kind is ProcessKind.WORKFLOWS:
         fill = partial(fill_in, client, store)
-        return Hosted([missions_worker(client, store, fill, chosen.build)])
-    permits = permits_of(home_of(chosen))
+        return WorkerSet([workflow_worker(client, store, fill, chosen.build)])
+    permits = run_permits(ensure_home(chosen))
     ledger = Ledger(store, fencing=chosen.fencing, permits=permits)
     await store.run(ledger.warm_up)  # a server may hold it up, and the loop must turn
-    place = Place(
+    context = WorkerContext(
         ledger=ledger,
-        hands=hands,
-        drain_s=chosen.drain_s,
+        in_flight=hands,
+        drain_s=chosen.drain_grace_s,
     )
     shared = [each for each in agents.values() if not each.isolated]
     isolated = [each for each in agents.values() if each.isolated]
-    given = (client, place)
-    if kind is Kind.ISOLATED:
-        turn = Turn(once=True)
+    given = (client, context)
+    if kind is ProcessKind.ISOLATED:
+        turn = ExclusiveSlot(once=True)
         made = [isolated_workers(*given, each, chosen, turn) for each in isolated]
         workers = list(chain.from_iterable(made))
-        return Hosted(workers, len(isolated), played=turn.played)
-    if kind is Kind.ALONE:
-        turn = Turn()
-        warn_of_crowding(chosen.build, len(agents))  # one process of a fleet is enough
-        workers = [alone_worker(*given, each, chosen, turn) for each in shared]
-        workers += [sign_worker(*given, each, chosen) for each in isolated]
+        return WorkerSet(workers, len(isolated), used=turn.used)
+    if kind is ProcessKind.QUARANTINE:
+        turn = ExclusiveSlot()
+        warn_queue_limit(chosen.build, len(agents))  # one process of a fleet is enough
+        workers = [quarantine_worker(*given, each, chosen, turn) for each in shared]
+        workers += [presence_worker(*given, each, chosen) for each in isolated]
     else:
         made = [shared_workers(*given, each, chosen) for each in shared]
         workers = list(chain.from_iterable(made))
-    return Hosted(workers, len(isolated), polls=bool(shared))
+    return WorkerSet(workers, len(isolated), polls=bool(shared))
 
 
-def missions_worker(
-    client: Client, store: Store, fill: Fill, build: str = ""
+def workflow_worker(
+    client: Client, store: Store, fill: FillIn, build: str = ""
 ) -> Worker:
     """
     Make the worker that runs supervisor workflows and keeps their books.
@@ -123,17 +123,23 @@ def missions_worker(
         client,
         task_queue=MISSIONS_QUEUE,
         workflows=[SupervisorWorkflow, PoolWorkflow],
-        activities=[*books_of(store, fill), *keeping(store), *ends_in(store)],
+        activities=[
+            *bookkeeping_activities(store, fill),
+            *batch_activities(store),
+            *child_end_activities(store),
+        ],
         # Determinism is held by tests: see docs/decisions/0013.
         workflow_runner=UnsandboxedWorkflowRunner(),
-        interceptors=[Patience(store)],
-        sticky_queue_schedule_to_start_timeout=timedelta(seconds=SHIPPED.sticky_s),
+        interceptors=[StoreInterceptor(store)],
+        sticky_queue_schedule_to_start_timeout=timedelta(
+            seconds=DEFAULT_TIMING.sticky_s
+        ),
         **_common(build),
     )
 
 
 def shared_workers(
-    client: Client, place: Place, agent: Agent, chosen: Settings
+    client: Client, place: WorkerContext, agent: Agent, chosen: Settings
 ) -> list[Worker]:
     """
     Make the workers that play *agent* beside other attempts.
@@ -141,95 +147,107 @@ def shared_workers(
     if not agent.slots:
         return [
             agent_worker(client, place, agent, chosen),
-            pool_worker(client, place, agent, chosen),
+            lease_worker(client, place, agent, chosen),
         ]
     # A lease takes one place as a task does, and plays one item after another.
-    turn = Turn(places=min(agent.slots, chosen.slots))
+    turn = ExclusiveSlot(places=min(agent.slots, chosen.slots))
     return [
-        turn_worker(client, place, agent, chosen, turn, name(agent.role))
-        for name in (queue_of, lease_queue_of)
+        exclusive_worker(client, place, agent, chosen, turn, name(agent.role))
+        for name in (task_queue, lease_queue)
     ]
 
 
 def isolated_workers(
-    client: Client, place: Place, agent: Agent, chosen: Settings, turn: Turn
+    client: Client,
+    place: WorkerContext,
+    agent: Agent,
+    chosen: Settings,
+    turn: ExclusiveSlot,
 ) -> list[Worker]:
     """
     Make the workers of a process that plays one attempt, when it is *agent*'s *turn*.
     """
     return [
-        turn_worker(client, place, agent, chosen, turn, name(agent.role))
-        for name in (queue_of, lease_queue_of, alone_queue_of)
+        exclusive_worker(client, place, agent, chosen, turn, name(agent.role))
+        for name in (task_queue, lease_queue, quarantine_queue)
     ]
 
 
-def sign_worker(client: Client, place: Place, agent: Agent, chosen: Settings) -> Worker:
+def presence_worker(
+    client: Client, place: WorkerContext, agent: Agent, chosen: Settings
+) -> Worker:
     """
     Make the worker that never polls: the server lists it, also while the processes
     that play *agent* come and go, so that nobody takes its role for unserved.
     """
-    never = Turn(places=0)
-    return turn_worker(client, place, agent, chosen, never, queue_of(agent.role))
+    never = ExclusiveSlot(places=0)
+    return exclusive_worker(client, place, agent, chosen, never, task_queue(agent.role))
 
 
 def agent_worker(
-    client: Client, place: Place, agent: Agent, chosen: Settings
+    client: Client, place: WorkerContext, agent: Agent, chosen: Settings
 ) -> Worker:
     """
     Make the worker that plays *agent*, on its role's own queue.
     """
     return Worker(
         client,
-        task_queue=queue_of(agent.role),
+        task_queue=task_queue(agent.role),
         # Leases too: one that was lent before waits here.
-        activities=[host(agent, place), lend(agent, place)],
+        activities=[task_activity(agent, place), lease_activity(agent, place)],
         max_concurrent_activities=chosen.slots,
         **_polling(chosen),
     )
 
 
-def pool_worker(client: Client, place: Place, agent: Agent, chosen: Settings) -> Worker:
+def lease_worker(
+    client: Client, place: WorkerContext, agent: Agent, chosen: Settings
+) -> Worker:
     """
     Make the worker that takes leases for *agent*: apart from its tasks, so that a
     huge batch is in no mission's way.
     """
-    room = Room(chosen.leases)
+    room = LeaseSlotSupplier(chosen.lease_slots)
     return Worker(
         client,
-        task_queue=lease_queue_of(agent.role),
-        activities=[lend(agent, place, room.tell)],
+        task_queue=lease_queue(agent.role),
+        activities=[lease_activity(agent, place, room.set_waiting)],
         tuner=room.tuner,
         **_polling(chosen),
     )
 
 
-def alone_worker(
-    client: Client, place: Place, agent: Agent, chosen: Settings, turn: Turn
+def quarantine_worker(
+    client: Client,
+    place: WorkerContext,
+    agent: Agent,
+    chosen: Settings,
+    turn: ExclusiveSlot,
 ) -> Worker:
     """
     Make the worker that plays *agent* for suspects, when it is its *turn*.
     """
-    queue = alone_queue_of(agent.role)
-    return turn_worker(client, place, agent, chosen, turn, queue)
+    queue = quarantine_queue(agent.role)
+    return exclusive_worker(client, place, agent, chosen, turn, queue)
 
 
-def turn_worker(
+def exclusive_worker(
     client: Client,
-    place: Place,
+    place: WorkerContext,
     agent: Agent,
     chosen: Settings,
-    turn: Turn,
+    slot: ExclusiveSlot,
     queue: str,
 ) -> Worker:
     """
-    Make the worker that plays what comes to *queue*, as long as *turn* has a place.
+    Make the worker that plays what comes to *queue*, as long as *slot* has a place.
     """
     return Worker(
         client,
         task_queue=queue,
-        activities=[host(agent, place), lend(agent, place)],
-        tuner=turn.tuner,
-        interceptors=[turn],
+        activities=[task_activity(agent, place), lease_activity(agent, place)],
+        tuner=slot.tuner,
+        interceptors=[slot],
         **_polling(chosen),
     )
 
@@ -238,13 +256,13 @@ def _polling(chosen: Settings) -> dict[str, Any]:
     return {
         # A poll that dies with its process can swallow a task: hold only one.
         "max_concurrent_activity_task_polls": 1,
-        "graceful_shutdown_timeout": timedelta(seconds=chosen.drain_s),
+        "graceful_shutdown_timeout": timedelta(seconds=chosen.drain_grace_s),
         **_common(chosen.build),
     }
 
 
 def _common(build: str) -> dict[str, Any]:
-    throttle = timedelta(seconds=SHIPPED.beat_s / 2)
+    throttle = timedelta(seconds=DEFAULT_TIMING.heartbeat_s / 2)
     return {
         **_named(build),
         "max_heartbeat_throttle_interval": throttle,
@@ -257,7 +275,7 @@ def _named(build: str) -> dict[str, Any]:
     Name the worker's build; under one of the operator's, whatever begins stays.
     """
     if not build:
-        return {"build_id": BUILD_ID}
+        return {"build_id": DEFAULT_BUILD_ID}
     version = WorkerDeploymentVersion(DEPLOYMENT, build)
     return {
         "deployment_config": WorkerDeploymentConfig(

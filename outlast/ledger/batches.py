@@ -10,36 +10,36 @@ import sqlalchemy as sa
 
 from outlast.contracts.batches import Batch, BatchReport
 from outlast.contracts.errors import BadInputError
-from outlast.ledger.effects import of_mission
+from outlast.ledger.effects import mission_clause
 from outlast.store.database import Store
 from outlast.store.schema import (
     attempts,
     batches,
     checkpoints,
-    claims,
     effects,
+    fences,
+    item_failures,
     item_results,
-    item_troubles,
     items,
     payloads,
-    refusals,
     spending,
+    stale_writes,
 )
-from outlast.store.upsert import enter
+from outlast.store.upsert import insert_if_absent
 
 OPEN, COMPLETED, CANCELLED = "open", "completed", "cancelled"
 # Somebody else has ended its workflow: it waits for `resume`.
 INTERRUPTED = "interrupted"
 
-COUNT_DEAD = (
+COUNT_DEAD_ITEMS = (
     sa.select(sa.func.count())
-    .select_from(item_troubles)
-    .where(item_troubles.c.dead_at.is_not(None))
+    .select_from(item_failures)
+    .where(item_failures.c.dead_at.is_not(None))
 )
 
 
 @dataclass(frozen=True)
-class Entry:
+class BatchRecord:
     """
     One batch's line.
     """
@@ -48,13 +48,13 @@ class Entry:
     tenant: str
     role: str
     state: str
-    sealed: bool
+    closed: bool
     total: int
     accepted_at: float
     finished_at: float | None
 
 
-class Batches:
+class BatchRecords:
     """
     The batches in *store*. Methods block; call them through `Store.run`.
     """
@@ -63,15 +63,15 @@ class Batches:
         self.store = store
         self._clock = clock or store.clock
 
-    def open(self, batch: Batch) -> None:
+    def open_batch(self, batch: Batch) -> None:
         """
         Enter *batch*, or open it again for more items.
 
         :raises BadInputError: when the id belongs to a batch for another agent.
         """
-        row = line_of(batch, self._clock())
+        row = batch_row(batch, self._clock())
         with self.store.write() as connection:
-            if enter(connection, batches, row):
+            if insert_if_absent(connection, batches, row):
                 return
             found = connection.execute(
                 sa.select(batches).where(batches.c.id == batch.id)
@@ -81,7 +81,7 @@ class Batches:
                     f"batch {batch.id!r} is for agent {found.role!r} of tenant "
                     f"{found.tenant!r}; choose another id"
                 )
-            again = {"state": OPEN, "sealed": False, "finished_at": None}
+            again = {"state": OPEN, "closed": False, "finished_at": None}
             line = sa.update(batches).where(batches.c.id == batch.id)
             connection.execute(line.values(again))
 
@@ -89,36 +89,36 @@ class Batches:
         """
         Note that somebody else has ended the batch's workflow.
         """
-        self._turn(batch, OPEN, INTERRUPTED)
+        self._change_state(batch, OPEN, INTERRUPTED)
 
     def resume(self, batch: str) -> None:
         """
         Note that an interrupted batch is worked on again.
         """
-        self._turn(batch, INTERRUPTED, OPEN)
+        self._change_state(batch, INTERRUPTED, OPEN)
 
-    def _turn(self, batch: str, before: str, after: str) -> None:
+    def _change_state(self, batch: str, before: str, after: str) -> None:
         with self.store.write() as connection:
             line = sa.update(batches).where(
                 batches.c.id == batch, batches.c.state == before
             )
             connection.execute(line.values(state=after))
 
-    def seal(self, batch: str) -> None:
+    def close_input(self, batch: str) -> None:
         """
         Note, durably, that no more items will come.
         """
         with self.store.write() as connection:
             line = sa.update(batches).where(batches.c.id == batch)
-            connection.execute(line.values(sealed=True))
+            connection.execute(line.values(closed=True))
 
-    def find(self, batch: str) -> Entry | None:
+    def find(self, batch: str) -> BatchRecord | None:
         """
         Look one batch up.
         """
-        return next(iter(self.entries(batch)), None)
+        return next(iter(self.records(batch)), None)
 
-    def entries(self, batch: str | None = None) -> list[Entry]:
+    def records(self, batch: str | None = None) -> list[BatchRecord]:
         """
         List the batches, the newest first.
         """
@@ -126,7 +126,7 @@ class Batches:
         if batch is not None:
             query = query.where(batches.c.id == batch)
         with self.store.read() as connection:
-            return [Entry(*row) for row in connection.execute(query)]
+            return [BatchRecord(*row) for row in connection.execute(query)]
 
     def open_batches(self) -> list[str]:
         """
@@ -147,7 +147,7 @@ class Batches:
         self, connection: sa.Connection, batch: str, cancelled: bool
     ) -> BatchReport:
         done = sa.select(sa.func.count()).where(item_results.c.batch == batch)
-        dead = COUNT_DEAD.where(item_troubles.c.batch == batch)
+        dead = COUNT_DEAD_ITEMS.where(item_failures.c.batch == batch)
         total = sa.select(batches.c.total).where(batches.c.id == batch)
         return BatchReport(
             batch=batch,
@@ -161,13 +161,13 @@ class Batches:
         """
         Count the items that have failed and are to be tried again.
         """
-        query = sa.select(sa.func.count()).select_from(item_troubles)
+        query = sa.select(sa.func.count()).select_from(item_failures)
         query = query.where(
-            item_troubles.c.batch == batch,
-            item_troubles.c.dead_at.is_(None),
+            item_failures.c.batch == batch,
+            item_failures.c.dead_at.is_(None),
             ~sa.exists().where(
-                item_results.c.batch == item_troubles.c.batch,
-                item_results.c.item == item_troubles.c.item,
+                item_results.c.batch == item_failures.c.batch,
+                item_results.c.item == item_failures.c.item,
             ),
         )
         with self.store.read() as connection:
@@ -178,13 +178,13 @@ class Batches:
         Note how a batch ended; None when something is left to do.
         """
         with self.store.write() as connection:
-            hold(connection, batch)
+            lock_batch(connection, batch)
             report = self._count(connection, batch, cancelled)
-            sealed = connection.scalar(
-                sa.select(batches.c.sealed).where(batches.c.id == batch)
+            closed = connection.scalar(
+                sa.select(batches.c.closed).where(batches.c.id == batch)
             )
             left = report.items - report.done - report.dead
-            if not cancelled and (left > 0 or not sealed):
+            if not cancelled and (left > 0 or not closed):
                 return None
             ended = {
                 "state": CANCELLED if cancelled else COMPLETED,
@@ -199,8 +199,8 @@ class Batches:
         Erase a batch and its effects; returns whether there was one.
         """
         with self.store.write() as connection:
-            connection.execute(sa.delete(effects).where(of_mission(batch)))
-            return erase(connection, batch)
+            connection.execute(sa.delete(effects).where(mission_clause(batch)))
+            return delete_batch(connection, batch)
 
     def prune(self, older_than_s: float) -> list[str]:
         """
@@ -212,11 +212,11 @@ class Batches:
         with self.store.write() as connection:
             old = list(connection.scalars(query))
             for batch in old:
-                erase(connection, batch)
+                delete_batch(connection, batch)
         return old
 
 
-def line_of(batch: Batch, now: float) -> dict[str, Any]:
+def batch_row(batch: Batch, now: float) -> dict[str, Any]:
     """
     Make the line of a batch that has no items yet.
     """
@@ -225,27 +225,27 @@ def line_of(batch: Batch, now: float) -> dict[str, Any]:
         "tenant": batch.tenant,
         "role": batch.role,
         "state": OPEN,
-        "sealed": False,
+        "closed": False,
         "total": 0,
         "accepted_at": now,
     }
 
 
-def erase(connection: sa.Connection, batch: str) -> bool:
+def delete_batch(connection: sa.Connection, batch: str) -> bool:
     """
     Delete a batch with all that its items have left; returns whether there was one.
 
     Its runs stay: the id may be used again, and no run may have the number of another.
     """
-    for table in (items, item_results, item_troubles):
+    for table in (items, item_results, item_failures):
         connection.execute(sa.delete(table).where(table.c.batch == batch))
-    for table in (attempts, checkpoints, claims, payloads, refusals, spending):
+    for table in (attempts, checkpoints, fences, payloads, stale_writes, spending):
         connection.execute(sa.delete(table).where(table.c.mission == batch))
     gone = connection.execute(sa.delete(batches).where(batches.c.id == batch))
     return bool(gone.rowcount)
 
 
-def hold(connection: sa.Connection, batch: str) -> int:
+def lock_batch(connection: sa.Connection, batch: str) -> int:
     """
     Keep everybody else from settling and adding items of *batch* until this
     transaction ends; returns the number of its last item.

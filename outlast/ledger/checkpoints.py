@@ -8,7 +8,7 @@ from typing import Any
 from outlast.contracts.models import Checkpoint
 
 
-def row_of(checkpoint: Checkpoint) -> dict[str, Any]:
+def checkpoint_row(checkpoint: Checkpoint) -> dict[str, Any]:
     """
     What a row says of *checkpoint*; whose it is and its body come beside it.
     """

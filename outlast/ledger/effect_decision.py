@@ -18,16 +18,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from outlast.ledger.effect_identity import Proposal, mark_of
+from outlast.ledger.effect_identity import Proposal, effect_mark
 
-ASKED = "asked"  # a person is asked about it; nothing has been sent
+REQUESTED = "asked"  # a person is asked about it; nothing has been sent
 INTENDED = "intended"
 APPLIED = "applied"
 SKIPPED = "skipped"  # a person had an earlier one stand for it
 RETRACTED = "retracted"  # a person has seen that it did not happen
 
 
-class Action(Enum):
+class EffectAction(Enum):
     """
     What an attempt does about an effect.
     """
@@ -37,16 +37,16 @@ class Action(Enum):
     RETURN = auto()
     SKIP = auto()  # as RETURN, on a person's word: the earlier one's result
     WAIT = auto()
-    ASK = auto()
+    REQUEST_APPROVAL = auto()
     PARK = auto()
     CONFLICT = auto()
 
 
-WRITES = {Action.ACT, Action.REPEAT, Action.SKIP}
+WRITING_ACTIONS = {EffectAction.ACT, EffectAction.REPEAT, EffectAction.SKIP}
 
 
 @dataclass(frozen=True)
-class Row:
+class EffectRow:
     """
     One effect as the store has it.
 
@@ -70,7 +70,7 @@ class Row:
     deadline: float
 
     @property
-    def happened(self) -> bool:
+    def is_applied(self) -> bool:
         """
         Whether there is a result to return.
         """
@@ -78,7 +78,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Asker:
+class EffectOwner:
     """
     Who asks for an effect, and what a person has allowed them.
 
@@ -99,7 +99,7 @@ class Asker:
 
 
 @dataclass(frozen=True)
-class Decision:
+class EffectDecision:
     """
     What is done, with the effect of that *number*.
 
@@ -109,114 +109,126 @@ class Decision:
     :param row: the effect that decided it: to wait for, to return, in conflict.
     """
 
-    action: Action
+    action: EffectAction
     number: int
     fresh: bool
     payload: str | None
     mark: str
-    row: Row | None = None
+    row: EffectRow | None = None
 
 
-def decide(
-    rows: Sequence[Row],
+def decide_effect(
+    rows: Sequence[EffectRow],
     proposal: Proposal,
-    asker: Asker,
-    lives: Callable[[Row], bool],
-) -> Decision:
+    owner: EffectOwner,
+    lives: Callable[[EffectRow], bool],
+) -> EffectDecision:
     """
     Decide on *proposal*, given the *rows* under its key.
 
     :param lives: whether the attempt that intended a row may be acting still.
     """
     same = next((row for row in rows if row.identity == proposal.identity), None)
-    if same is not None and (same.happened or same.state == INTENDED):
-        return _known(same, proposal, asker, lives)
+    if same is not None and (same.is_applied or same.state == INTENDED):
+        return _known(same, proposal, owner, lives)
     payload = proposal.payload
-    if same is not None and same.turn == asker.turn:
+    if same is not None and same.turn == owner.turn:
         payload = same.payload
-    mark = mark_of(asker.scope, proposal.key, proposal.identity, payload)
-    other = _other(rows, proposal, asker)
-    action = _new(other, asker, mark, lives)
+    mark = effect_mark(owner.scope, proposal.key, proposal.identity, payload)
+    other = _other(rows, proposal, owner)
+    action = _new(other, owner, mark, lives)
     number = _number(rows, same)
     fresh = all(row.number != number for row in rows)
-    return Decision(
+    return EffectDecision(
         action,
         number,
         fresh,
         payload,
         mark,
-        other or _asked_before(rows, proposal, asker),
+        other or _requested_before(rows, proposal, owner),
     )
 
 
 def _known(
-    row: Row, proposal: Proposal, asker: Asker, lives: Callable[[Row], bool]
-) -> Decision:
+    row: EffectRow,
+    proposal: Proposal,
+    owner: EffectOwner,
+    lives: Callable[[EffectRow], bool],
+) -> EffectDecision:
     """
     Decide on an effect that has happened or was begun.
     """
-    if row.happened:
-        action = Action.RETURN
+    if row.is_applied:
+        action = EffectAction.RETURN
     elif lives(row):
-        action = Action.WAIT
+        action = EffectAction.WAIT
     else:
-        action = Action.REPEAT if proposal.if_unsure == "repeat" else Action.PARK
-    mark = mark_of(asker.scope, proposal.key, row.identity, row.payload)
-    return Decision(action, row.number, False, row.payload, mark, row)
+        action = (
+            EffectAction.REPEAT if proposal.if_unsure == "repeat" else EffectAction.PARK
+        )
+    mark = effect_mark(owner.scope, proposal.key, row.identity, row.payload)
+    return EffectDecision(action, row.number, False, row.payload, mark, row)
 
 
 def _new(
-    other: Row | None, asker: Asker, mark: str, lives: Callable[[Row], bool]
-) -> Action:
+    other: EffectRow | None,
+    owner: EffectOwner,
+    mark: str,
+    lives: Callable[[EffectRow], bool],
+) -> EffectAction:
     """
     Decide on an effect that has not been begun, where *other* has its key.
     """
     if other is not None:
-        later = other.logical == asker.logical and other.turn != asker.turn
-        if not later or not asker.can_ask:
-            return Action.CONFLICT
+        later = other.logical == owner.logical and other.turn != owner.turn
+        if not later or not owner.can_ask:
+            return EffectAction.CONFLICT
         if other.state == INTENDED:
             # Nobody can answer for this one before it is known what became of that.
-            return Action.WAIT if lives(other) else Action.PARK
-        if mark in asker.approved:
-            return Action.ACT
-        if mark in asker.skipped and other.happened:
-            return Action.SKIP
-        return Action.ASK
-    asks = asker.needs_approval and mark not in asker.approved
-    return Action.ASK if asks else Action.ACT
+            return EffectAction.WAIT if lives(other) else EffectAction.PARK
+        if mark in owner.approved:
+            return EffectAction.ACT
+        if mark in owner.skipped and other.is_applied:
+            return EffectAction.SKIP
+        return EffectAction.REQUEST_APPROVAL
+    asks = owner.needs_approval and mark not in owner.approved
+    return EffectAction.REQUEST_APPROVAL if asks else EffectAction.ACT
 
 
-def _other(rows: Sequence[Row], proposal: Proposal, asker: Asker) -> Row | None:
+def _other(
+    rows: Sequence[EffectRow], proposal: Proposal, owner: EffectOwner
+) -> EffectRow | None:
     """
     Find the last effect of another identity that counts: what was only asked counts
     while another task asks it in this round.
     """
 
-    def counts(row: Row) -> bool:
-        if row.state == ASKED:
-            own = (row.mission, row.task) == (asker.mission, asker.task)
-            return row.turn == asker.turn and not own
-        return row.happened or row.state == INTENDED
+    def counts(row: EffectRow) -> bool:
+        if row.state == REQUESTED:
+            own = (row.mission, row.task) == (owner.mission, owner.task)
+            return row.turn == owner.turn and not own
+        return row.is_applied or row.state == INTENDED
 
     others = [row for row in rows if row.identity != proposal.identity]
     return max(filter(counts, others), key=lambda row: row.number, default=None)
 
 
-def _asked_before(rows: Sequence[Row], proposal: Proposal, asker: Asker) -> Row | None:
+def _requested_before(
+    rows: Sequence[EffectRow], proposal: Proposal, owner: EffectOwner
+) -> EffectRow | None:
     """
     Find what a person was asked in this round in place of what they are asked now.
     """
-    asked = (row for row in rows if row.state == ASKED and row.turn == asker.turn)
+    asked = (row for row in rows if row.state == REQUESTED and row.turn == owner.turn)
     return next((row for row in asked if row.identity != proposal.identity), None)
 
 
-def _number(rows: Sequence[Row], same: Row | None) -> int:
+def _number(rows: Sequence[EffectRow], same: EffectRow | None) -> int:
     """
     Choose the number of an effect: its own, or that of a request without an answer,
     since nothing has been sent under it, or a new one.
     """
     if same is not None:
         return same.number
-    asked = [row.number for row in rows if row.state == ASKED]
+    asked = [row.number for row in rows if row.state == REQUESTED]
     return asked[0] if asked else max((row.number for row in rows), default=0) + 1

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from outlast.contracts.errors import GiveUp
-from outlast.contracts.text import digest
+from outlast.contracts.text import sha256_hex
 from outlast.secrets import masked
 
 IfUnsure = Literal["repeat", "park"]
@@ -19,13 +19,13 @@ ScopeName = Literal["mission", "tenant"]
 
 # A key is part of a database's index, an identity is shown to people and compared; a
 # payload is only kept.
-KEY_BYTES = 500
+EFFECT_KEY_BYTES = 500
 IDENTITY_BYTES = 16 * 1024
-PAYLOAD_BYTES = 256 * 1024
-SHOWN_CHARS = 80
+EFFECT_PAYLOAD_BYTES = 256 * 1024
+EFFECT_CHARS = 80
 
 # A NUL as JSON escapes it, unless the backslash before it is escaped itself.
-NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ def propose(
         raise GiveUp(f"if_unsure is {if_unsure!r}; say 'repeat' or 'park'")
     if scope not in ("mission", "tenant"):
         raise GiveUp(f"scope is {scope!r}; say 'mission' or 'tenant'")
-    named = f"effect {masked(checked_key(key), SHOWN_CHARS)!r}"
+    named = f"effect {masked(checked_key(key), EFFECT_CHARS)!r}"
     identity = canonical(content, f"the content of {named}", IDENTITY_BYTES)
     sent = None
     if payload is not None:
-        sent = canonical(payload, f"the payload of {named}", PAYLOAD_BYTES)
+        sent = canonical(payload, f"the payload of {named}", EFFECT_PAYLOAD_BYTES)
     return Proposal(key, identity, sent, if_unsure, scope)
 
 
@@ -76,10 +76,10 @@ def checked_key(key: str) -> str:
     """
     if not isinstance(key, str) or not key:
         raise GiveUp(
-            f"the key of an effect is {masked(repr(key), SHOWN_CHARS)}: give "
+            f"the key of an effect is {masked(repr(key), EFFECT_CHARS)}: give "
             "it a text that names the effect"
         )
-    shown = repr(masked(key, SHOWN_CHARS))
+    shown = repr(masked(key, EFFECT_CHARS))
     try:
         size = len(key.encode())
     except UnicodeEncodeError:
@@ -92,10 +92,10 @@ def checked_key(key: str) -> str:
             f"the key {shown} of an effect holds a NUL, which cannot be kept: "
             "replace it"
         )
-    if size > KEY_BYTES:
+    if size > EFFECT_KEY_BYTES:
         raise GiveUp(
             f"the key {shown} of an effect has {size} bytes, over the cap of "
-            f"{KEY_BYTES}: put what tells it from others into content="
+            f"{EFFECT_KEY_BYTES}: put what tells it from others into content="
         )
     return key
 
@@ -121,12 +121,12 @@ def canonical(value: JsonValue, what: str, most: int) -> str:
             "replace it"
         ) from None
     except (TypeError, ValueError, RecursionError) as error:
-        why = masked(str(error), SHOWN_CHARS)
+        why = masked(str(error), EFFECT_CHARS)
         raise GiveUp(
             f"{what} is no JSON ({why}): give plain values, such as "
             "model_dump(mode='json') makes"
         ) from None
-    if NUL.search(text):
+    if ESCAPED_NUL.search(text):
         raise GiveUp(f"{what} holds a NUL, which cannot be kept: replace it")
     if size > most:
         raise GiveUp(
@@ -136,8 +136,8 @@ def canonical(value: JsonValue, what: str, most: int) -> str:
     return text
 
 
-def mark_of(scope: str, key: str, identity: str, payload: str | None) -> str:
+def effect_mark(scope: str, key: str, identity: str, payload: str | None) -> str:
     """
     Fingerprint what a person approves: one key, identity and payload.
     """
-    return digest(json.dumps([scope, key, identity, payload]))[:32]
+    return sha256_hex(json.dumps([scope, key, identity, payload]))[:32]

@@ -12,31 +12,36 @@ from pydantic import JsonValue
 from outlast.contracts.ids import EffectId
 from outlast.ledger.effect_decision import (
     APPLIED,
-    ASKED,
     INTENDED,
+    REQUESTED,
     SKIPPED,
-    WRITES,
-    Action,
-    Asker,
-    Decision,
-    Row,
-    decide,
+    WRITING_ACTIONS,
+    EffectAction,
+    EffectDecision,
+    EffectOwner,
+    EffectRow,
+    decide_effect,
 )
 from outlast.ledger.effect_identity import Proposal
-from outlast.ledger.effects import CHANGED, FOUND, READ, lives
-from outlast.ledger.fence import Claim, Fence, Tries, superseded
+from outlast.ledger.effects import (
+    LOCK_EFFECTS,
+    ONE_EFFECT,
+    READ_EFFECTS,
+    is_attempt_live,
+)
+from outlast.ledger.fence import Claim, Fence, Retries, superseded_error
 from outlast.store.schema import effects
-from outlast.store.upsert import enter
+from outlast.store.upsert import insert_if_absent
 
 # How long an attempt lasts where nobody says, and what its end may take on top.
-LIMIT_S = 900.0
-ENDING_S = 10.0
+EFFECT_LIMIT_S = 900.0
+EFFECT_END_GRACE_S = 10.0
 
-ROW = [field_.name for field_ in Row.__dataclass_fields__.values()]
-MINE = sa.and_(
-    CHANGED,
+EFFECT_COLUMNS = [field_.name for field_ in EffectRow.__dataclass_fields__.values()]
+OWN_INTENT = sa.and_(
+    ONE_EFFECT,
     effects.c.mission == sa.bindparam("of_mission"),
-    effects.c.task == sa.bindparam("of_task"),
+    effects.c.task == sa.bindparam("task_params"),
     effects.c.fence == sa.bindparam("of_fence"),
     effects.c.state == INTENDED,
 )
@@ -58,7 +63,7 @@ class Permission:
     approved: frozenset[str] = field(default=frozenset())
     skipped: frozenset[str] = field(default=frozenset())
     may_act: bool = True
-    limit_s: float = LIMIT_S
+    limit_s: float = EFFECT_LIMIT_S
 
     def asking(self) -> "Permission":
         """
@@ -67,7 +72,7 @@ class Permission:
         return replace(self, may_act=False)
 
 
-FREE = Permission()
+WITHOUT_APPROVAL_NEEDED = Permission()
 
 
 class EffectLedger(Fence):
@@ -79,24 +84,26 @@ class EffectLedger(Fence):
         self,
         claim: Claim,
         proposal: Proposal,
-        permission: Permission = FREE,
-        tries: Tries | None = None,
-    ) -> Decision:
+        permission: Permission = WITHOUT_APPROVAL_NEEDED,
+        tries: Retries | None = None,
+    ) -> EffectDecision:
         """
         Decide on an effect and write down what is about to happen, in one go.
         """
-        tries = tries or Tries()
+        tries = tries or Retries()
 
-        def put(connection: sa.Connection) -> Decision:
+        def put(connection: sa.Connection) -> EffectDecision:
             while True:
                 decision = self._decide(connection, claim, proposal, permission)
-                if _is_mine(decision.row, claim, tries.wrote_at):
-                    return replace(decision, action=Action.ACT)
-                if decision.action in WRITES and not permission.may_act:
+                if _is_own_intent(decision.row, claim, tries.wrote_at):
+                    return replace(decision, action=EffectAction.ACT)
+                if decision.action in WRITING_ACTIONS and not permission.may_act:
                     return decision
                 tries.wrote_at = now = self._clock()
                 limit_s = permission.limit_s
-                if self._put(connection, claim, proposal, decision, now, limit_s):
+                if self._write_effect(
+                    connection, claim, proposal, decision, now, limit_s
+                ):
                     return decision
 
         return self._write(claim, "intent", put)
@@ -108,7 +115,7 @@ class EffectLedger(Fence):
         number: int,
         result: JsonValue,
         lost: bool = False,
-        tries: Tries | None = None,
+        tries: Retries | None = None,
     ) -> None:
         """
         Record that an effect has happened, with what it returned.
@@ -123,25 +130,27 @@ class EffectLedger(Fence):
             "applied_at": self._clock(),
         }
         where = {
-            **_of(claim, proposal, number),
+            **_effect_params(claim, proposal, number),
             "of_mission": claim.mission,
-            "of_task": claim.task,
+            "task_params": claim.task,
             "of_fence": claim.fence,
         }
 
-        again = tries is not None and tries.again()
+        again = tries is not None and tries.is_retry()
 
         def put(connection: sa.Connection) -> bool:
-            happened = sa.update(effects).where(MINE).values(values)
+            happened = sa.update(effects).where(OWN_INTENT).values(values)
             if connection.execute(happened, where).rowcount == 1:
                 return True
             if again and self._has_applied(connection, claim, proposal, number):
                 return True
-            self._refuse(connection, claim.mission, claim.task, claim.fence, "effect")
+            self._raise_superseded(
+                connection, claim.mission, claim.task, claim.fence, "effect"
+            )
             return False
 
         if not self._write(claim, "effect", put):
-            raise superseded(claim, "effect")
+            raise superseded_error(claim, "effect")
 
     def _has_applied(
         self, connection: sa.Connection, claim: Claim, proposal: Proposal, number: int
@@ -149,22 +158,24 @@ class EffectLedger(Fence):
         """
         Say whether an earlier try of this call has recorded the effect.
         """
-        found = connection.execute(READ, _key(claim, proposal)).mappings()
+        found = connection.execute(READ_EFFECTS, _scope_key(claim, proposal)).mappings()
         mine = (each for each in found if each["number"] == number)
         return any(
             (each["state"], each["fence"]) == (APPLIED, claim.fence) for each in mine
         )
 
-    def under_way(self, claim: Claim, proposal: Proposal, row: Row) -> bool:
+    def wait_state(self, claim: Claim, proposal: Proposal, row: EffectRow) -> bool:
         """
         Say whether the effect *row* is still being done by the same attempt.
         """
         with self.store.read() as connection:
-            found = connection.execute(READ, _key(claim, proposal)).mappings()
+            found = connection.execute(
+                READ_EFFECTS, _scope_key(claim, proposal)
+            ).mappings()
             now = next((each for each in found if each["number"] == row.number), None)
             if now is None or (now["state"], now["fence"]) != (INTENDED, row.fence):
                 return False
-            return self._lives(connection, claim, row)
+            return self._is_live(connection, claim, row)
 
     def _decide(
         self,
@@ -172,10 +183,12 @@ class EffectLedger(Fence):
         claim: Claim,
         proposal: Proposal,
         permission: Permission,
-    ) -> Decision:
-        found = connection.execute(FOUND, _key(claim, proposal)).mappings()
-        rows = [Row(**{name: each[name] for name in ROW}) for each in found]
-        asker = Asker(
+    ) -> EffectDecision:
+        found = connection.execute(LOCK_EFFECTS, _scope_key(claim, proposal)).mappings()
+        rows = [
+            EffectRow(**{name: each[name] for name in EFFECT_COLUMNS}) for each in found
+        ]
+        asker = EffectOwner(
             mission=claim.mission,
             task=claim.task,
             logical=claim.logical.path,
@@ -186,22 +199,22 @@ class EffectLedger(Fence):
             approved=permission.approved,
             skipped=permission.skipped,
         )
-        return decide(
-            rows, proposal, asker, lambda row: self._lives(connection, claim, row)
+        return decide_effect(
+            rows, proposal, asker, lambda row: self._is_live(connection, claim, row)
         )
 
-    def _lives(self, connection: sa.Connection, claim: Claim, row: Row) -> bool:
+    def _is_live(self, connection: sa.Connection, claim: Claim, row: EffectRow) -> bool:
         owner = (row.mission, row.task, row.fence)
         if owner == (claim.mission, claim.task, claim.fence):
             return False  # it has returned to the agent since, without a record
-        return lives(connection, row, self._clock())
+        return is_attempt_live(connection, row, self._clock())
 
-    def _put(
+    def _write_effect(
         self,
         connection: sa.Connection,
         claim: Claim,
         proposal: Proposal,
-        decision: Decision,
+        decision: EffectDecision,
         now: float,
         limit_s: float,
     ) -> bool:
@@ -210,33 +223,33 @@ class EffectLedger(Fence):
         """
         row, number = decision.row, decision.number
         match decision.action:
-            case Action.ACT | Action.ASK:
-                state = INTENDED if decision.action is Action.ACT else ASKED
-                until = now, now + limit_s + ENDING_S
+            case EffectAction.ACT | EffectAction.REQUEST_APPROVAL:
+                state = INTENDED if decision.action is EffectAction.ACT else REQUESTED
+                until = now, now + limit_s + EFFECT_END_GRACE_S
                 values = self._intent(claim, proposal, decision, state, until)
                 if decision.fresh:
-                    place = _place(claim, proposal, number)
-                    return enter(connection, effects, {**place, **values})
-            case Action.REPEAT:
-                values = _owner(claim, (now, now + limit_s + ENDING_S))
-            case Action.SKIP:
+                    place = _effect_key(claim, proposal, number)
+                    return insert_if_absent(connection, effects, {**place, **values})
+            case EffectAction.REPEAT:
+                values = _owner(claim, (now, now + limit_s + EFFECT_END_GRACE_S))
+            case EffectAction.SKIP:
                 assert row is not None
                 values = {"state": SKIPPED, "result": row.result}
-            case Action.CONFLICT:
+            case EffectAction.CONFLICT:
                 assert row is not None
                 values = {"conflicts": effects.c.conflicts + 1}
                 number = row.number
             case _:
                 return True
-        change = sa.update(effects).where(CHANGED).values(values)
-        connection.execute(change, _of(claim, proposal, number))
+        change = sa.update(effects).where(ONE_EFFECT).values(values)
+        connection.execute(change, _effect_params(claim, proposal, number))
         return True
 
     def _intent(
         self,
         claim: Claim,
         proposal: Proposal,
-        decision: Decision,
+        decision: EffectDecision,
         state: str,
         until: tuple[float, float],
     ) -> dict[str, Any]:
@@ -250,7 +263,7 @@ class EffectLedger(Fence):
         }
 
 
-def _is_mine(row: Row | None, claim: Claim, wrote_at: float | None) -> bool:
+def _is_own_intent(row: EffectRow | None, claim: Claim, wrote_at: float | None) -> bool:
     """
     Say whether an earlier try of the same call has written the intent *row*.
     """
@@ -281,7 +294,7 @@ def idempotency_key(claim: Claim, proposal: Proposal, number: int) -> str:
     return str(EffectId(claim.tenant, proposal.key, scope, number))
 
 
-def _place(claim: Claim, proposal: Proposal, number: int) -> dict[str, Any]:
+def _effect_key(claim: Claim, proposal: Proposal, number: int) -> dict[str, Any]:
     return {
         "tenant": claim.tenant,
         "scope": _scope(claim, proposal),
@@ -294,7 +307,7 @@ def _scope(claim: Claim, proposal: Proposal) -> str:
     return "" if proposal.scope == "tenant" else claim.logical.path
 
 
-def _key(claim: Claim, proposal: Proposal) -> dict[str, Any]:
+def _scope_key(claim: Claim, proposal: Proposal) -> dict[str, Any]:
     return {
         "of_tenant": claim.tenant,
         "of_scope": _scope(claim, proposal),
@@ -302,5 +315,5 @@ def _key(claim: Claim, proposal: Proposal) -> dict[str, Any]:
     }
 
 
-def _of(claim: Claim, proposal: Proposal, number: int) -> dict[str, Any]:
-    return {**_key(claim, proposal), "of_number": number}
+def _effect_params(claim: Claim, proposal: Proposal, number: int) -> dict[str, Any]:
+    return {**_scope_key(claim, proposal), "of_number": number}

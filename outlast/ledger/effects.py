@@ -14,61 +14,63 @@ from pydantic import JsonValue
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import ScopePath
-from outlast.contracts.text import shorten
+from outlast.contracts.text import one_line
 from outlast.store.database import Store
-from outlast.store.schema import attempts, batches, claims, effects, missions
+from outlast.store.schema import attempts, batches, effects, fences, missions
 
-SHOWN_CHARS = 80
+EFFECT_CHARS = 80
 # The ending of an attempt whose process died, or was cut off, before it wrote one.
 NO_END = "no end recorded"
 
-UNDER_KEY = sa.and_(
+SAME_KEY = sa.and_(
     effects.c.tenant == sa.bindparam("of_tenant"),
     effects.c.scope == sa.bindparam("of_scope"),
     effects.c.key == sa.bindparam("of_key"),
 )
 # The rows of a key; on PostgreSQL two that decide about one wait for each other.
-FOUND = sa.select(effects).where(UNDER_KEY).with_for_update()
-READ = sa.select(effects).where(UNDER_KEY)
-CHANGED = sa.and_(UNDER_KEY, effects.c.number == sa.bindparam("of_number"))
+LOCK_EFFECTS = sa.select(effects).where(SAME_KEY).with_for_update()
+READ_EFFECTS = sa.select(effects).where(SAME_KEY)
+ONE_EFFECT = sa.and_(SAME_KEY, effects.c.number == sa.bindparam("of_number"))
 
 # Whether an attempt is its task's last one, has no end on record, and may act still.
-LIVES = (
+IS_ATTEMPT_LIVE = (
     sa.select(sa.literal(1))
-    .select_from(claims)
+    .select_from(fences)
     .join(
         attempts,
         sa.and_(
-            attempts.c.mission == claims.c.mission,
-            attempts.c.task == claims.c.task,
-            attempts.c.fence == claims.c.fence,
+            attempts.c.mission == fences.c.mission,
+            attempts.c.task == fences.c.task,
+            attempts.c.fence == fences.c.fence,
         ),
     )
-    .outerjoin(missions, missions.c.id == claims.c.mission)
-    .outerjoin(batches, batches.c.id == claims.c.mission)
+    .outerjoin(missions, missions.c.id == fences.c.mission)
+    .outerjoin(batches, batches.c.id == fences.c.mission)
     .where(
-        claims.c.mission == sa.bindparam("of_mission"),
-        claims.c.task == sa.bindparam("of_task"),
-        claims.c.fence == sa.bindparam("of_fence"),
+        fences.c.mission == sa.bindparam("of_mission"),
+        fences.c.task == sa.bindparam("task_params"),
+        fences.c.fence == sa.bindparam("of_fence"),
         attempts.c.ended_at.is_(None),
         missions.c.finished_at.is_(None),
         batches.c.finished_at.is_(None),
     )
 )
-CLOSE_LINES = (
+CLOSE_ATTEMPTS = (
     sa.update(attempts)
     .where(attempts.c.mission == sa.bindparam("of_mission"))
     .where(attempts.c.ended_at.is_(None))
     .values(
         ended_at=sa.bindparam("now"),
-        ending=sa.bindparam("how"),
+        end_reason=sa.bindparam("how"),
         failure_type=sa.bindparam("kind"),
     )
 )
-CLOSE_TASK = CLOSE_LINES.where(attempts.c.task == sa.bindparam("of_task"))
+CLOSE_TASK_ATTEMPTS = CLOSE_ATTEMPTS.where(
+    attempts.c.task == sa.bindparam("task_params")
+)
 
 
-def lives(connection: sa.Connection, effect: Any, now: float) -> bool:
+def is_attempt_live(connection: sa.Connection, effect: Any, now: float) -> bool:
     """
     Say whether the attempt that began *effect*, a row, may be at work still: it has
     no end on record, and the limit that it began with is not over.
@@ -77,13 +79,13 @@ def lives(connection: sa.Connection, effect: Any, now: float) -> bool:
         return False
     owner = {
         "of_mission": effect.mission,
-        "of_task": effect.task,
+        "task_params": effect.task,
         "of_fence": effect.fence,
     }
-    return connection.scalar(LIVES, owner) is not None
+    return connection.scalar(IS_ATTEMPT_LIVE, owner) is not None
 
 
-def close_lines(
+def close_attempts(
     connection: sa.Connection, mission: str, now: float, task: str = ""
 ) -> None:
     """
@@ -92,14 +94,14 @@ def close_lines(
     """
     which = {"of_mission": mission, "now": now}
     if task:
-        died = {"how": "died", "kind": FailureType.CRASHED, "of_task": task}
-        connection.execute(CLOSE_TASK, {**which, **died})
+        died = {"how": "died", "kind": FailureType.CRASHED, "task_params": task}
+        connection.execute(CLOSE_TASK_ATTEMPTS, {**which, **died})
     else:
         unknown = {"how": NO_END, "kind": FailureType.NOT_RECORDED}
-        connection.execute(CLOSE_LINES, {**which, **unknown})
+        connection.execute(CLOSE_ATTEMPTS, {**which, **unknown})
 
 
-def of_mission(mission: str) -> sa.ColumnElement[bool]:
+def mission_clause(mission: str) -> sa.ColumnElement[bool]:
     """
     The condition for the effects of *mission*, and of all that it has made.
     """
@@ -111,7 +113,7 @@ def of_mission(mission: str) -> sa.ColumnElement[bool]:
 
 
 @dataclass(frozen=True)
-class Entry:
+class EffectRecord:
     """
     One effect, for a person; it is *live* while its attempt may act still.
     """
@@ -135,14 +137,14 @@ class Entry:
     result: JsonValue
 
     @property
-    def unsure(self) -> bool:
+    def is_unknown(self) -> bool:
         """
         Whether nobody knows if it has happened.
         """
         return self.state == "intended" and not self.live
 
 
-class EffectBooks:
+class EffectRecords:
     """
     The effects in *store*. Methods block.
     """
@@ -151,25 +153,25 @@ class EffectBooks:
         self._store = store
         self._clock = clock or store.clock
 
-    def entries(
+    def records(
         self, mission: str | None = None, key: str | None = None
-    ) -> list[Entry]:
+    ) -> list[EffectRecord]:
         """
         List effects in the order of their intents, of one *mission* or *key* or all.
         """
         with self._store.read() as connection:
-            return self._entries(connection, mission, key)
+            return self._records(connection, mission, key)
 
-    def settle(
+    def record_decision(
         self, key: str, mission: str | None, happened: bool, result: JsonValue, who: str
-    ) -> Entry:
+    ) -> EffectRecord:
         """
         Record what a person has found out about an unsure effect.
 
         :raises BadInputError: when there is none, more than one, or it is not unsure.
         """
         with self._store.write() as connection:
-            entry = _the_one(self._entries(connection, mission, key), key)
+            entry = _only_one(self._records(connection, mission, key), key)
             values: dict[str, Any] = {
                 "state": "applied" if happened else "retracted",
                 "settled_by": who,
@@ -195,21 +197,23 @@ class EffectBooks:
                 raise BadInputError(f"effect {key!r} has changed meanwhile; look again")
         return entry
 
-    def _entries(
+    def _records(
         self, connection: sa.Connection, mission: str | None, key: str | None
-    ) -> list[Entry]:
+    ) -> list[EffectRecord]:
         query = sa.select(effects).order_by(effects.c.intended_at, effects.c.number)
         if mission is not None:
-            query = query.where(of_mission(mission))
+            query = query.where(mission_clause(mission))
         if key is not None:
             query = query.where(effects.c.key == key)
         now = self._clock()
-        return [_entry(connection, row, now) for row in connection.execute(query).all()]
+        return [
+            _record_of(connection, row, now) for row in connection.execute(query).all()
+        ]
 
 
-def _entry(connection: sa.Connection, row: sa.Row[Any], now: float) -> Entry:
-    live = row.state == "intended" and lives(connection, row, now)
-    return Entry(
+def _record_of(connection: sa.Connection, row: sa.Row[Any], now: float) -> EffectRecord:
+    live = row.state == "intended" and is_attempt_live(connection, row, now)
+    return EffectRecord(
         key=row.key,
         scope=row.scope,
         number=row.number,
@@ -230,25 +234,25 @@ def _entry(connection: sa.Connection, row: sa.Row[Any], now: float) -> Entry:
     )
 
 
-def _moment(entry: Entry) -> str:
+def _time_text(entry: EffectRecord) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.deadline))
 
 
-def _the_one(found: list[Entry], key: str) -> Entry:
+def _only_one(found: list[EffectRecord], key: str) -> EffectRecord:
     """
     Choose the effect that a person means.
 
     :raises BadInputError: when that is none or not clear.
     """
-    unsure = [each for each in found if each.unsure]
+    unsure = [each for each in found if each.is_unknown]
     if len(unsure) == 1:
         return unsure[0]
-    shown = repr(shorten(key, SHOWN_CHARS))
+    shown = repr(one_line(key, EFFECT_CHARS))
     if unsure:
         where = ", ".join(sorted({each.mission for each in unsure}))
         raise BadInputError(
             f"effect {shown} is unsure in several missions: name one with --mission "
-            f"({shorten(where, SHOWN_CHARS)})"
+            f"({one_line(where, EFFECT_CHARS)})"
         )
     if not found:
         raise BadInputError(f"no effect {shown} is in the ledger: see outlast effects")
@@ -256,7 +260,7 @@ def _the_one(found: list[Entry], key: str) -> Entry:
     if last.live:
         raise BadInputError(
             f"effect {shown} is under way in {last.mission}/{last.task}, attempt "
-            f"{last.attempt}: wait for its end, at the latest at {_moment(last)}, or "
+            f"{last.attempt}: wait for its end, at the latest at {_time_text(last)}, or "
             "cancel the mission"
         )
     raise BadInputError(

@@ -7,16 +7,20 @@ import sqlalchemy as sa
 
 from outlast.contracts.batches import Batch
 from outlast.contracts.errors import GiveUp
-from outlast.ledger.batches import OPEN, erase, line_of
-from outlast.ledger.items import Row, append
+from outlast.ledger.batches import OPEN, batch_row, delete_batch
+from outlast.ledger.items import ItemRow, append
 from outlast.store.schema import batches
 
 
-def lay_out(
-    connection: sa.Connection, batch: Batch, rows: list[Row], recorded: bool, now: float
+def write_fan_out(
+    connection: sa.Connection,
+    batch: Batch,
+    rows: list[ItemRow],
+    recorded: bool,
+    now: float,
 ) -> None:
     """
-    Enter *batch*, sealed, with the items *rows*, in the place of those that an attempt
+    Enter *batch*, closed, with the items *rows*, in the place of those that an attempt
     has left which never recorded them.
 
     :param recorded: whether an answer has asked for the batch that there may be.
@@ -31,7 +35,7 @@ def lay_out(
                 f"the items of {batch.id} were handed out before: a round of a task "
                 f"fans out once; see `outlast status {batch.id}`"
             )
-        erase(connection, batch.id)
-    line = {**line_of(batch, now), "sealed": True}
+        delete_batch(connection, batch.id)
+    line = {**batch_row(batch, now), "closed": True}
     connection.execute(sa.insert(batches).values(line))
     append(connection, batch.id, 0, set(), rows, now)

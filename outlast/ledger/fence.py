@@ -21,22 +21,22 @@ import sqlalchemy as sa
 
 from outlast.contracts.errors import StaleAttemptError, UnknownRunError
 from outlast.contracts.failures import FailureType
-from outlast.contracts.models import Assignment
+from outlast.contracts.models import AttemptInput
 from outlast.contracts.scopes import Scope
 from outlast.ledger.attempt_order import AttemptOrder, is_last_of_run, run_of
-from outlast.ledger.run_permits import ANYTHING, Permits
+from outlast.ledger.run_permits import NO_PERMITS_NEEDED, RunPermits
 from outlast.ledger.statements import (
+    ASSERT_FENCE,
     CLAIM,
-    CLOSE_LINE,
-    HOLD,
-    LAST_LINE,
+    CLOSE_ATTEMPT,
+    LAST_ATTEMPT,
     LAST_RUN,
     LAST_SAVED,
-    OPEN_LINE,
+    OPEN_ATTEMPT,
 )
 from outlast.store.database import Store
-from outlast.store.schema import claims, refusals, runs
-from outlast.store.upsert import enter, insert
+from outlast.store.schema import fences, runs, stale_writes
+from outlast.store.upsert import insert, insert_if_absent
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class Claim:
     round: int
     fence: int
     attempt: int
-    after_s: float | None = field(default=None, compare=False)
+    recovery_s: float | None = field(default=None, compare=False)
     scope: Scope | None = field(default=None, compare=False)
 
     @property
@@ -69,20 +69,20 @@ class Claim:
 
 
 @dataclass
-class Tries:
+class Retries:
     """
     Tries of one call: when the store goes away in the very end of one, what it wrote
     may stand, and the call is made again.
     """
 
-    begun: bool = False
+    started: bool = False
     wrote_at: float | None = None
 
-    def again(self) -> bool:
+    def is_retry(self) -> bool:
         """
         Begin a try; says whether there was one before.
         """
-        before, self.begun = self.begun, True
+        before, self.started = self.started, True
         return before
 
 
@@ -99,7 +99,7 @@ class Fence:
         store: Store,
         fencing: bool = True,
         clock: Callable[[], float] | None = None,
-        permits: Permits = ANYTHING,
+        permits: RunPermits = NO_PERMITS_NEEDED,
     ) -> None:
         self.store = store
         self.fencing = fencing
@@ -107,7 +107,7 @@ class Fence:
         self._clock = clock or store.clock
 
     def claim(
-        self, assignment: Assignment, route: str, fence: int | AttemptOrder
+        self, assignment: AttemptInput, route: str, fence: int | AttemptOrder
     ) -> Claim:
         """
         Take the task for the attempt with *fence* and open its line in the books.
@@ -117,12 +117,12 @@ class Fence:
         """
         # Not durable: a loss of power ends every attempt, the overtaken ones too.
         with self.store.write(durable=False) as connection:
-            claim = self._take(connection, assignment, route, fence)
+            claim = self._claim(connection, assignment, route, fence)
         if claim is None:
-            raise self.overtaken(assignment)
+            raise self.superseded_error(assignment)
         return claim
 
-    def overtaken(self, assignment: Assignment) -> StaleAttemptError:
+    def superseded_error(self, assignment: AttemptInput) -> StaleAttemptError:
         """
         Make the error that says that the claim was refused, and by which fence.
         """
@@ -133,7 +133,7 @@ class Fence:
             f"{mission}/{task}: a later attempt has claimed it", highest
         )
 
-    def admit(self, mission: str, run: str, after: int) -> bool:
+    def admit_run(self, mission: str, run: str, after: int) -> bool:
         """
         Number *run*, which was found to be the current one of the mission's workflow
         since *after* was found to be the last number; False where another process has
@@ -142,9 +142,9 @@ class Fence:
         row = {"mission": mission, "number": after + 1, "run": run}
         # Not durable: a claim that is durable is written after it.
         with self.store.write(durable=False) as connection:
-            return enter(connection, runs, row)
+            return insert_if_absent(connection, runs, row)
 
-    def _placed(
+    def _next_fence(
         self, connection: sa.Connection, mission: str, order: AttemptOrder
     ) -> int:
         """
@@ -161,11 +161,11 @@ class Fence:
         """
         Read the fence that holds the task; 0 when there is none.
         """
-        which = sa.and_(claims.c.mission == mission, claims.c.task == task)
-        return connection.scalar(sa.select(claims.c.fence).where(which)) or 0
+        which = sa.and_(fences.c.mission == mission, fences.c.task == task)
+        return connection.scalar(sa.select(fences.c.fence).where(which)) or 0
 
-    def failed(
-        self, claim: Claim, ending: str, trace: str = "", tries: Tries | None = None
+    def record_failure(
+        self, claim: Claim, ending: str, trace: str = "", tries: Retries | None = None
     ) -> int:
         """
         Close the attempt's line as failed; returns its route's failures in this round.
@@ -173,23 +173,25 @@ class Fence:
         :param trace: the traceback of what the agent raised.
         """
 
-        again = tries is not None and tries.again()
+        again = tries is not None and tries.is_retry()
 
         def put(connection: sa.Connection) -> int:
-            closed = self._close_line(
+            closed = self._close_attempt(
                 connection, claim, ending, self._clock(), trace, FailureType.FAILED
             )
             if closed or not again:
-                count = sa.update(claims).where(of(claims, claim))
-                connection.execute(count.values(failures=claims.c.failures + 1))
+                count = sa.update(fences).where(task_clause(fences, claim))
+                connection.execute(count.values(failures=fences.c.failures + 1))
             return int(
-                connection.scalar(sa.select(claims.c.failures).where(of(claims, claim)))
+                connection.scalar(
+                    sa.select(fences.c.failures).where(task_clause(fences, claim))
+                )
                 or 0
             )
 
         return self._write(claim, "failure", put)
 
-    def ended(
+    def record_end(
         self,
         claim: Claim,
         ending: str,
@@ -200,12 +202,12 @@ class Fence:
         Close the attempt's line for any other reason, stale or not.
         """
         with self.store.write(durable=False) as connection:
-            self._close_line(connection, claim, ending, self._clock(), trace, kind)
+            self._close_attempt(connection, claim, ending, self._clock(), trace, kind)
 
-    def _take(
+    def _claim(
         self,
         connection: sa.Connection,
-        assignment: Assignment,
+        assignment: AttemptInput,
         route: str,
         fence: int | AttemptOrder,
     ) -> Claim | None:
@@ -215,7 +217,7 @@ class Fence:
         mission, task = assignment.mission, assignment.task.id
         given = fence
         if isinstance(fence, AttemptOrder):
-            fence = self._placed(connection, mission, fence)
+            fence = self._next_fence(connection, mission, fence)
         wanted = {
             "mission": mission,
             "task": task,
@@ -228,7 +230,7 @@ class Fence:
             highest = self._highest(connection, mission, task)
             if given is not fence and is_last_of_run(highest, run_of(fence)):
                 raise UnknownRunError(mission, run_of(highest))
-            self._refuse(connection, mission, task, fence, "claim")
+            self._raise_superseded(connection, mission, task, fence, "claim")
             return None
         claim = Claim(
             mission=mission,
@@ -239,21 +241,21 @@ class Fence:
             attempt=row[0],
             scope=assignment.scope,
         )
-        after_s = self._open_line(connection, claim, assignment, route)
-        return replace(claim, after_s=after_s)
+        after_s = self._open_attempt(connection, claim, assignment, route)
+        return replace(claim, recovery_s=after_s)
 
-    def _open_line(
+    def _open_attempt(
         self,
         connection: sa.Connection,
         claim: Claim,
-        assignment: Assignment,
+        assignment: AttemptInput,
         route: str,
     ) -> float | None:
         now = self._clock()
         last_sign = self._last_sign(connection, claim)
         after_s = max(0.0, now - last_sign) if last_sign else None
         line = {
-            **key_of(claim),
+            **claim_key(claim),
             "fence": claim.fence,
             "round": claim.round,
             "attempt": claim.attempt,
@@ -264,17 +266,17 @@ class Fence:
             "resumed_seq": 0,
             "previous_failure": assignment.previous_failure,
             "detected_by": assignment.detected_by,
-            "after_s": after_s,
+            "recovery_s": after_s,
         }
-        connection.execute(OPEN_LINE, line)
+        connection.execute(OPEN_ATTEMPT, line)
         return after_s
 
     def _last_sign(self, connection: sa.Connection, claim: Claim) -> float | None:
         """
         Find when an earlier attempt of this round last started, saved or ended.
         """
-        round_ = of_round(claim)
-        signs = [connection.scalar(look, round_) for look in (LAST_SAVED, LAST_LINE)]
+        round_ = round_params(claim)
+        signs = [connection.scalar(look, round_) for look in (LAST_SAVED, LAST_ATTEMPT)]
         return max((sign for sign in signs if sign is not None), default=None)
 
     def _write(
@@ -288,21 +290,23 @@ class Fence:
         Do *act* if the claim still stands; otherwise count the refusal and raise.
         """
         with self.store.write(durable) as connection:
-            if self._holds(connection, claim):
+            if self._is_current(connection, claim):
                 return act(connection)
-            self._refuse(connection, claim.mission, claim.task, claim.fence, what)
+            self._raise_superseded(
+                connection, claim.mission, claim.task, claim.fence, what
+            )
             highest = self._highest(connection, claim.mission, claim.task)
-        raise superseded(claim, what, highest)
+        raise superseded_error(claim, what, highest)
 
-    def _holds(self, connection: sa.Connection, claim: Claim) -> bool:
-        mine = of_line(claim) if self.fencing else of_task(claim)
-        return connection.execute(HOLD[self.fencing], mine).rowcount == 1
+    def _is_current(self, connection: sa.Connection, claim: Claim) -> bool:
+        mine = attempt_params(claim) if self.fencing else task_params(claim)
+        return connection.execute(ASSERT_FENCE[self.fencing], mine).rowcount == 1
 
-    def _refuse(
+    def _raise_superseded(
         self, connection: sa.Connection, mission: str, task: str, fence: int, what: str
     ) -> None:
         connection.execute(
-            insert(refusals).values(
+            insert(stale_writes).values(
                 mission=mission,
                 task=task,
                 fence=fence,
@@ -311,7 +315,7 @@ class Fence:
             )
         )
 
-    def _close_line(
+    def _close_attempt(
         self,
         connection: sa.Connection,
         claim: Claim,
@@ -324,11 +328,11 @@ class Fence:
         Say how the attempt has ended, once; False where that is said already.
         """
         how = {"now": now, "how": ending, "trace": trace or None, "kind": kind}
-        closed = connection.execute(CLOSE_LINE, {**of_line(claim), **how})
+        closed = connection.execute(CLOSE_ATTEMPT, {**attempt_params(claim), **how})
         return closed.rowcount == 1
 
 
-def superseded(claim: Claim, what: str, highest: int = 0) -> StaleAttemptError:
+def superseded_error(claim: Claim, what: str, highest: int = 0) -> StaleAttemptError:
     """
     Say that a write of *what* was refused.
     """
@@ -339,35 +343,35 @@ def superseded(claim: Claim, what: str, highest: int = 0) -> StaleAttemptError:
     )
 
 
-def key_of(claim: Claim) -> dict[str, Any]:
+def claim_key(claim: Claim) -> dict[str, Any]:
     """
     The key of a row to be written for the claim's task.
     """
     return {"mission": claim.mission, "task": claim.task}
 
 
-def of_task(claim: Claim) -> dict[str, Any]:
+def task_params(claim: Claim) -> dict[str, Any]:
     """
     The parameters that find the task's rows.
     """
-    return {"of_mission": claim.mission, "of_task": claim.task}
+    return {"of_mission": claim.mission, "task_params": claim.task}
 
 
-def of_round(claim: Claim) -> dict[str, Any]:
+def round_params(claim: Claim) -> dict[str, Any]:
     """
     The parameters that find the rows of the claim's round.
     """
-    return {**of_task(claim), "of_round": claim.round}
+    return {**task_params(claim), "round_params": claim.round}
 
 
-def of_line(claim: Claim) -> dict[str, Any]:
+def attempt_params(claim: Claim) -> dict[str, Any]:
     """
     The parameters that find the attempt's own line.
     """
-    return {**of_task(claim), "of_fence": claim.fence}
+    return {**task_params(claim), "of_fence": claim.fence}
 
 
-def of(table: sa.Table, claim: Claim) -> sa.ColumnElement[bool]:
+def task_clause(table: sa.Table, claim: Claim) -> sa.ColumnElement[bool]:
     """
     The condition for the task's rows in *table*, for statements made but rarely.
     """

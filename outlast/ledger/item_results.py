@@ -12,12 +12,12 @@ from pydantic import JsonValue
 
 from outlast.contracts.sizes import MIB
 from outlast.ledger.batches import OPEN
-from outlast.ledger.payloads import is_folded, unfold
+from outlast.ledger.payloads import is_stored, load_if_stored
 from outlast.store.database import Store
-from outlast.store.schema import batches, item_results, item_troubles, items
+from outlast.store.schema import batches, item_failures, item_results, items
 
 # What one page of items and results holds at most, and one more.
-PAGE_BYTES = 16 * MIB
+RESULTS_PAGE_BYTES = 16 * MIB
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class DeadLetter:
 
 
 @dataclass(frozen=True)
-class Harvested:
+class ItemResult:
     """
     An item and what became of it.
     """
@@ -48,7 +48,7 @@ class Harvested:
     dead: str | None  # why there is no result
 
 
-class Outcomes:
+class ItemResults:
     """
     What is settled in *store*. Methods block; call them through `Store.run`.
     """
@@ -72,7 +72,7 @@ class Outcomes:
             if not found:
                 return
             for row in found:
-                yield row.item, self._whole(batch, row.result), row.degraded
+                yield row.item, self._full_body(batch, row.result), row.degraded
             after = found[-1].item
 
     def tenant_of(self, batch: str) -> str | None:
@@ -83,7 +83,9 @@ class Outcomes:
         with self.store.read() as connection:
             return connection.scalar(query)
 
-    def harvest(self, batch: str, after: int, page: int = 500) -> list[Harvested]:
+    def settled_after(
+        self, batch: str, after: int, page: int = 500
+    ) -> list[ItemResult]:
         """
         Read settled items past *after*, with what became of them: a page of them, or
         fewer where they are large.
@@ -94,54 +96,54 @@ class Outcomes:
                 items.c.body,
                 item_results.c.result,
                 item_results.c.degraded,
-                item_troubles.c.cause,
+                item_failures.c.cause,
             )
             .outerjoin(item_results, _same(item_results))
             .outerjoin(
-                item_troubles,
-                _same(item_troubles) & item_troubles.c.dead_at.is_not(None),
+                item_failures,
+                _same(item_failures) & item_failures.c.dead_at.is_not(None),
             )
             .where(items.c.batch == batch, items.c.item > after)
-            .where(item_results.c.item.is_not(None) | item_troubles.c.item.is_not(None))
+            .where(item_results.c.item.is_not(None) | item_failures.c.item.is_not(None))
             .order_by(items.c.item)
             .limit(page)
         )
-        found: list[Harvested] = []
-        room = PAGE_BYTES
+        found: list[ItemResult] = []
+        room = RESULTS_PAGE_BYTES
         with self.store.read() as connection:
             for row in connection.execute(query).all():
-                body = unfold(connection, batch, row.body)
-                result = unfold(connection, batch, row.result or "")
-                found.append(_harvested(row, body, result))
+                body = load_if_stored(connection, batch, row.body)
+                result = load_if_stored(connection, batch, row.result or "")
+                found.append(_item_result(row, body, result))
                 room -= len(body) + len(result)
                 if room < 0:
                     break
         return found
 
-    def _whole(self, batch: str, text: str) -> str:
-        if not is_folded(text):
+    def _full_body(self, batch: str, text: str) -> str:
+        if not is_stored(text):
             return text
         with self.store.read() as connection:
-            return unfold(connection, batch, text)
+            return load_if_stored(connection, batch, text)
 
     def dead_letters(self, batch: str | None = None) -> Iterator[DeadLetter]:
         """
         Tell the items that were given up.
         """
         query = (
-            sa.select(item_troubles, items.c.body)
-            .join(items, _same(item_troubles))
-            .where(item_troubles.c.dead_at.is_not(None))
-            .order_by(item_troubles.c.batch, item_troubles.c.item)
+            sa.select(item_failures, items.c.body)
+            .join(items, _same(item_failures))
+            .where(item_failures.c.dead_at.is_not(None))
+            .order_by(item_failures.c.batch, item_failures.c.item)
         )
         if batch is not None:
-            query = query.where(item_troubles.c.batch == batch)
+            query = query.where(item_failures.c.batch == batch)
         with self.store.read() as connection:
             for row in connection.execute(query).all():
                 yield DeadLetter(
                     row.batch,
                     row.item,
-                    json.loads(unfold(connection, row.batch, row.body)),
+                    json.loads(load_if_stored(connection, row.batch, row.body)),
                     row.cause,
                     row.failures,
                     row.deaths,
@@ -153,21 +155,21 @@ class Outcomes:
         Take dead letters back, all or those of one item or with *cause* in their
         cause; returns how many.
         """
-        chosen = [item_troubles.c.batch == batch, item_troubles.c.dead_at.is_not(None)]
+        chosen = [item_failures.c.batch == batch, item_failures.c.dead_at.is_not(None)]
         if item is not None:
-            chosen.append(item_troubles.c.item == item)
+            chosen.append(item_failures.c.item == item)
         if cause is not None:
-            chosen.append(item_troubles.c.cause.contains(cause, autoescape=True))
+            chosen.append(item_failures.c.cause.contains(cause, autoescape=True))
         with self.store.write() as connection:
-            gone = connection.execute(sa.delete(item_troubles).where(*chosen)).rowcount
+            gone = connection.execute(sa.delete(item_failures).where(*chosen)).rowcount
             if gone:
                 line = sa.update(batches).where(batches.c.id == batch)
                 connection.execute(line.values(state=OPEN, finished_at=None))
         return gone
 
 
-def _harvested(row: Any, body: str, result: str) -> Harvested:
-    return Harvested(
+def _item_result(row: Any, body: str, result: str) -> ItemResult:
+    return ItemResult(
         row.item,
         json.loads(body),
         json.loads(result) if result else None,

@@ -11,52 +11,54 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from outlast.ledger.payloads import fold, is_large
+from outlast.ledger.payloads import is_large, store_if_large
 from outlast.store.schema import batches
 
-PENDING = """
+PENDING_ITEMS = """
 items.batch = :batch
 AND NOT EXISTS (
     SELECT 1 FROM item_results r WHERE r.batch = items.batch AND r.item = items.item
 )
 AND NOT EXISTS (
-    SELECT 1 FROM item_troubles t
+    SELECT 1 FROM item_failures t
     WHERE t.batch = items.batch AND t.item = items.item AND t.dead_at IS NOT NULL
 )
 """
 
-SURVEY = sa.text(f"""
+PENDING_RANGES = sa.text(f"""
 SELECT min(item), max(item) + 1 FROM (
     SELECT item, item - row_number() OVER (ORDER BY item) AS island
-    FROM items WHERE {PENDING} AND item > :after AND item <= :up_to
+    FROM items WHERE {PENDING_ITEMS} AND item > :after AND item <= :up_to
 ) AS pending GROUP BY island ORDER BY 1 LIMIT :most
 """)  # noqa: S608 - put together from constants
 
-CHUNK = f"""
+ITEMS_OF_RANGE = f"""
 FROM (
     SELECT item, body FROM items
-    WHERE {PENDING} AND item >= :start AND item < :stop ORDER BY item LIMIT :most
+    WHERE {PENDING_ITEMS} AND item >= :start AND item < :stop ORDER BY item LIMIT :most
 ) AS chunk
 """  # noqa: S608 - put together from constants
 
 # The pairs of number and text of what is left to do.
-READ = {
-    "sqlite": sa.text(f"SELECT json_group_array(json_array(item, body)) {CHUNK}"),
+READ_ITEM_BODIES = {
+    "sqlite": sa.text(
+        f"SELECT json_group_array(json_array(item, body)) {ITEMS_OF_RANGE}"
+    ),
     "postgresql": sa.text(
         "SELECT coalesce(json_agg(json_build_array(item, body) ORDER BY item), '[]')"
-        f"::text {CHUNK}"
+        f"::text {ITEMS_OF_RANGE}"
     ),
 }
 
 # The first end stands: an attempt that repeats an item changes nothing.
 _UNLESS_DEAD = """
 WHERE NOT EXISTS (
-    SELECT 1 FROM item_troubles t
+    SELECT 1 FROM item_failures t
     WHERE t.batch = :batch AND t.item = given.item AND t.dead_at IS NOT NULL
 )
 ON CONFLICT DO NOTHING
 """
-SETTLE = {
+WRITE_RESULTS = {
     "sqlite": sa.text(f"""
     INSERT INTO item_results (batch, item, result, degraded)
     SELECT :batch, given.item, given.result, given.degraded FROM (
@@ -74,31 +76,33 @@ SETTLE = {
 }
 
 # One result by itself, of which the row holds a reference: that is no JSON.
-SETTLE_LARGE = sa.text(f"""
+WRITE_LARGE_RESULT = sa.text(f"""
 INSERT INTO item_results (batch, item, result, degraded)
 SELECT :batch, given.item, :result, :degraded
 FROM (SELECT CAST(:item AS integer) AS item) AS given {_UNLESS_DEAD}
 """)  # noqa: S608 - put together from constants
 
 # An item's number, its result as JSON text, and why it is less than was asked.
-Settled = tuple[int, str, str | None]
+WrittenResult = tuple[int, str, str | None]
 
 # Whoever buries an item or closes the batch waits for those who settle, and they for
 # it, but not for each other. On SQLite all of them take turns anyway.
 _OPEN = sa.select(batches.c.id).where(batches.c.id == sa.bindparam("batch"))
-OPEN = _OPEN.with_for_update(read=True)
+LOCK_BATCH_SHARED = _OPEN.with_for_update(read=True)
 
 
-def settle(connection: sa.Connection, batch: str, rows: list[Settled]) -> None:
+def write_results(
+    connection: sa.Connection, batch: str, rows: list[WrittenResult]
+) -> None:
     """
     Write results.
     """
     dialect = connection.dialect.name
     if dialect == "postgresql":
-        connection.execute(OPEN, {"batch": batch})
+        connection.execute(LOCK_BATCH_SHARED, {"batch": batch})
     for row in rows:
         if is_large(row[1]):
-            _settle_large(connection, batch, row)
+            _write_large(connection, batch, row)
     rows = [row for row in rows if not is_large(row[1])]
     if dialect == "postgresql":
         given: dict[str, Any] = {
@@ -107,27 +111,27 @@ def settle(connection: sa.Connection, batch: str, rows: list[Settled]) -> None:
             "reasons": [reason and reason.replace("\0", "") for _, _, reason in rows],
         }
     else:
-        given = {"rows": f"[{','.join(map(_triple, rows))}]"}
-    connection.execute(SETTLE[dialect], {"batch": batch, **given})
+        given = {"rows": f"[{','.join(map(_result_json, rows))}]"}
+    connection.execute(WRITE_RESULTS[dialect], {"batch": batch, **given})
 
 
-def _settle_large(connection: sa.Connection, batch: str, row: Settled) -> None:
+def _write_large(connection: sa.Connection, batch: str, row: WrittenResult) -> None:
     item, result, reason = row
-    kept = fold(connection, batch, result)
+    kept = store_if_large(connection, batch, result)
     told = reason and reason.replace("\0", "")
     given = {"batch": batch, "item": item, "result": kept, "degraded": told}
-    connection.execute(SETTLE_LARGE, given)
+    connection.execute(WRITE_LARGE_RESULT, given)
 
 
-def _triple(row: Settled) -> str:
+def _result_json(row: WrittenResult) -> str:
     item, result, reason = row
     told = "null" if reason is None else json.dumps(reason)
     return f"[{item},{result},{told}]"
 
 
-def read(connection: sa.Connection, asked: dict[str, Any]) -> str:
+def read_items(connection: sa.Connection, asked: dict[str, Any]) -> str:
     """
     Read items that are left to do, as the JSON text of pairs: number, and the item's
     own JSON text.
     """
-    return str(connection.scalar(READ[connection.dialect.name], asked))
+    return str(connection.scalar(READ_ITEM_BODIES[connection.dialect.name], asked))

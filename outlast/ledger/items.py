@@ -9,34 +9,34 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from outlast.contracts.batches import Burial, Span, Survey
+from outlast.contracts.batches import ItemRange, PendingItems, PoisonItem
 from outlast.contracts.ids import ItemId
 from outlast.ledger import item_sql
-from outlast.ledger.batches import hold
-from outlast.ledger.effects import close_lines
-from outlast.ledger.payloads import fold, unfold
+from outlast.ledger.batches import lock_batch
+from outlast.ledger.effects import close_attempts
+from outlast.ledger.payloads import load_if_stored, store_if_large
 from outlast.store.database import Store
-from outlast.store.schema import batches, item_results, item_troubles, items
+from outlast.store.schema import batches, item_failures, item_results, items
 from outlast.store.upsert import insert
 
 # How far one survey looks, and how many spans of what is left it tells.
-SURVEY_ITEMS = 200_000
-SURVEY_SPANS = 500
+MAX_PENDING_ITEMS = 200_000
+MAX_PENDING_RANGES = 500
 
-Row = tuple[bytes, str, str | None]  # digest, body, fault
+ItemRow = tuple[bytes, str, str | None]  # digest, body, fault
 
 
 @dataclass(frozen=True)
-class Added:
+class AddedItems:
     """
     What came of adding items.
     """
 
     new: int
-    known: int  # the same item was there already
+    duplicates: int  # the same item was there already
 
 
-class Items:
+class ItemRecords:
     """
     The items in *store*. Methods block; call them through `Store.run`.
     """
@@ -45,19 +45,19 @@ class Items:
         self.store = store
         self._clock = clock or store.clock
 
-    def add(self, batch: str, given: Iterable[tuple[str, str | None]]) -> Added:
+    def add(self, batch: str, given: Iterable[tuple[str, str | None]]) -> AddedItems:
         """
         Append items, each the JSON text of an object; one that is there is skipped.
 
         What comes with a fault is no item that an agent could have: it is a dead
         letter from the start.
         """
-        rows = identified(given)
+        rows = with_digests(given)
         with self.store.write(durable=False) as connection:
-            last = hold(connection, batch)
+            last = lock_batch(connection, batch)
             known = self._known(connection, batch, [digest for digest, _, _ in rows])
             new = append(connection, batch, last, known, rows, self._clock())
-        return Added(new, len(rows) - new)
+        return AddedItems(new, len(rows) - new)
 
     def _known(
         self, connection: sa.Connection, batch: str, digests: list[bytes]
@@ -67,7 +67,7 @@ class Items:
         )
         return set(connection.scalars(query))
 
-    def survey(self, batch: str, after: int) -> Survey:
+    def pending(self, batch: str, after: int) -> PendingItems:
         """
         Find what is left to do past the item *after*.
         """
@@ -75,81 +75,81 @@ class Items:
             entry = connection.execute(
                 sa.select(batches).where(batches.c.id == batch)
             ).one()
-            up_to = min(entry.total, after + SURVEY_ITEMS)
+            up_to = min(entry.total, after + MAX_PENDING_ITEMS)
             asked = {"batch": batch, "after": after, "up_to": up_to}
             rows = connection.execute(
-                item_sql.SURVEY, {**asked, "most": SURVEY_SPANS}
+                item_sql.PENDING_RANGES, {**asked, "most": MAX_PENDING_RANGES}
             ).all()
-        if len(rows) == SURVEY_SPANS:
+        if len(rows) == MAX_PENDING_RANGES:
             up_to = rows[-1][1] - 1
-        return Survey(
-            pending=[Span(start=start, stop=stop) for start, stop in rows],
+        return PendingItems(
+            ranges=[ItemRange(start=start, stop=stop) for start, stop in rows],
             up_to=up_to,
             items=entry.total,
-            sealed=entry.sealed,
+            closed=entry.closed,
         )
 
-    def read(self, batch: str, span: Span, most: int) -> str:
+    def read(self, batch: str, span: ItemRange, most: int) -> str:
         """
         Read up to *most* items of *span* that are left to do, as the JSON text of
-        pairs: number, and the item's own JSON text, or a reference: see `whole`.
+        pairs: number, and the item's own JSON text, or a reference: see `full_body`.
         """
         asked = {"batch": batch, "start": span.start, "stop": span.stop, "most": most}
         with self.store.read() as connection:
-            return item_sql.read(connection, asked)
+            return item_sql.read_items(connection, asked)
 
-    def whole(self, batch: str, body: str) -> str:
+    def full_body(self, batch: str, body: str) -> str:
         """
         Read the item whose row holds *body*, a reference.
         """
         with self.store.read() as connection:
-            return unfold(connection, batch, body)
+            return load_if_stored(connection, batch, body)
 
-    def troubles(self, batch: str, span: Span) -> dict[int, int]:
+    def failures(self, batch: str, span: ItemRange) -> dict[int, int]:
         """
         Tell how often items of *span* have failed.
         """
-        query = sa.select(item_troubles.c.item, item_troubles.c.failures).where(
-            item_troubles.c.batch == batch,
-            item_troubles.c.item >= span.start,
-            item_troubles.c.item < span.stop,
+        query = sa.select(item_failures.c.item, item_failures.c.failures).where(
+            item_failures.c.batch == batch,
+            item_failures.c.item >= span.start,
+            item_failures.c.item < span.stop,
         )
         with self.store.read() as connection:
             rows = connection.execute(query).all()
         return {row.item: row.failures for row in rows}
 
-    def bury(self, burial: Burial) -> bool:
+    def dead_letter(self, poison: PoisonItem) -> bool:
         """
         Give an item up that took its processes along; False when it is done: it may
         have died after its result was written.
         """
         row = {
-            "batch": burial.batch,
-            "item": burial.item,
+            "batch": poison.batch,
+            "item": poison.item,
             "failures": 0,
-            "deaths": burial.deaths,
-            "cause": burial.cause,
+            "deaths": poison.deaths,
+            "cause": poison.cause,
             "dead_at": (now := self._clock()),
             "traceback": None,
         }
         result = sa.select(item_results.c.item).where(
-            item_results.c.batch == burial.batch, item_results.c.item == burial.item
+            item_results.c.batch == poison.batch, item_results.c.item == poison.item
         )
         with self.store.write() as connection:
-            hold(connection, burial.batch)
-            task = str(ItemId(burial.item))
-            close_lines(connection, burial.batch, now, task)
+            lock_batch(connection, poison.batch)
+            task = str(ItemId(poison.item))
+            close_attempts(connection, poison.batch, now, task)
             done = connection.scalar(result) is not None
             if not done:
-                connection.execute(trouble(row))
+                connection.execute(upsert_failure(row))
         return not done
 
 
-def identified(given: Iterable[tuple[str, str | None]]) -> list[Row]:
+def with_digests(given: Iterable[tuple[str, str | None]]) -> list[ItemRow]:
     """
     Put the digest of each item before it.
     """
-    return [(digest_of(body), body, fault) for body, fault in given]
+    return [(item_digest(body), body, fault) for body, fault in given]
 
 
 def append(
@@ -157,7 +157,7 @@ def append(
     batch: str,
     last: int,
     known: set[bytes],
-    rows: list[Row],
+    rows: list[ItemRow],
     now: float,
 ) -> int:
     """
@@ -171,12 +171,12 @@ def append(
             continue
         known.add(digest)
         key = {"batch": batch, "item": last + len(fresh) + 1}
-        kept = fold(connection, batch, body)
+        kept = store_if_large(connection, batch, body)
         fresh.append({**key, "digest": digest, "body": kept})
         if fault is not None:
-            buried = {"failures": 0, "deaths": 0, "cause": fault, "dead_at": now}
-            dead.append({**key, **buried})
-    for table, found in ((items, fresh), (item_troubles, dead)):
+            dead_row = {"failures": 0, "deaths": 0, "cause": fault, "dead_at": now}
+            dead.append({**key, **dead_row})
+    for table, found in ((items, fresh), (item_failures, dead)):
         if found:
             connection.execute(sa.insert(table), found)
     line = sa.update(batches).where(batches.c.id == batch)
@@ -184,21 +184,21 @@ def append(
     return len(fresh)
 
 
-def digest_of(body: str) -> bytes:
+def item_digest(body: str) -> bytes:
     """
     Identify an item by its content.
     """
     return hashlib.sha256(body.encode()).digest()[:16]
 
 
-def trouble(row: dict[str, Any]) -> sa.Executable:
+def upsert_failure(row: dict[str, Any]) -> sa.Executable:
     """
     Make the statement that notes an item's trouble, new or again.
     """
-    fresh = insert(item_troubles).values(row)
+    fresh = insert(item_failures).values(row)
     more = {
-        "failures": _larger(item_troubles.c.failures, fresh.excluded.failures),
-        "deaths": _larger(item_troubles.c.deaths, fresh.excluded.deaths),
+        "failures": _larger(item_failures.c.failures, fresh.excluded.failures),
+        "deaths": _larger(item_failures.c.deaths, fresh.excluded.deaths),
         "cause": fresh.excluded.cause,
         "dead_at": fresh.excluded.dead_at,
         "traceback": fresh.excluded.traceback,

@@ -9,21 +9,21 @@ import sqlalchemy as sa
 from outlast.contracts.batches import Lease
 from outlast.contracts.ids import ItemId, parse
 from outlast.ledger.fence import Claim
-from outlast.ledger.item_sql import Settled, settle
-from outlast.ledger.items import Items, trouble
+from outlast.ledger.item_sql import WrittenResult, write_results
+from outlast.ledger.items import ItemRecords, upsert_failure
 from outlast.ledger.ledger import Ledger
-from outlast.store.schema import claims
+from outlast.store.schema import fences
 
 
 @dataclass(frozen=True)
-class Found:
+class LeaseHistory:
     """
     What earlier leases have left: failures by item, and the items that had begun to
     write.
     """
 
     failures: dict[int, int]
-    begun: set[int]
+    started: set[int]
 
 
 @dataclass(frozen=True)
@@ -55,26 +55,30 @@ class LeaseLedger(Ledger):
         return cls(ledger.store, ledger.fencing, ledger._clock, ledger.permits)
 
     @property
-    def items(self) -> Items:
-        return Items(self.store, self._clock)
+    def items(self) -> ItemRecords:
+        return ItemRecords(self.store, self._clock)
 
-    def found(self, lease: Lease) -> Found:
+    def load_history(self, lease: Lease) -> LeaseHistory:
         """
         Find what to take over.
         """
         span = lease.span
-        failures = self.items.troubles(lease.batch.id, span)
-        query = sa.select(claims.c.task).where(
-            claims.c.mission == lease.batch.id,
-            claims.c.task >= str(ItemId(span.start)),
-            claims.c.task < str(ItemId(span.stop)),
+        failures = self.items.failures(lease.batch.id, span)
+        query = sa.select(fences.c.task).where(
+            fences.c.mission == lease.batch.id,
+            fences.c.task >= str(ItemId(span.start)),
+            fences.c.task < str(ItemId(span.stop)),
         )
         with self.store.read() as connection:
             found = [parse(ItemId, each) for each in connection.scalars(query)]
-        return Found(failures, {each.number for each in found if each})
+        return LeaseHistory(failures, {each.number for each in found if each})
 
-    def settle(
-        self, claim: Claim, rows: list[Settled], closing: list[Claim], durable: bool
+    def write_results(
+        self,
+        claim: Claim,
+        rows: list[WrittenResult],
+        closing: list[Claim],
+        durable: bool,
     ) -> None:
         """
         Write results.
@@ -83,13 +87,13 @@ class LeaseLedger(Ledger):
         """
 
         def put(connection: sa.Connection) -> None:
-            settle(connection, claim.mission, rows)
+            write_results(connection, claim.mission, rows)
             for each in closing:
-                self._close_line(connection, each, "ended", self._clock())
+                self._close_attempt(connection, each, "ended", self._clock())
 
         self._write(claim, "items", put, durable)
 
-    def trouble(self, claim: Claim, failure: ItemFailure) -> None:
+    def record_item_failure(self, claim: Claim, failure: ItemFailure) -> None:
         """
         Note that an item has failed, for good when it is dead.
 
@@ -104,4 +108,6 @@ class LeaseLedger(Ledger):
             "traceback": failure.trace or None,
             "dead_at": self._clock() if failure.dead else None,
         }
-        self._write(claim, "items", lambda connection: connection.execute(trouble(row)))
+        self._write(
+            claim, "items", lambda connection: connection.execute(upsert_failure(row))
+        )

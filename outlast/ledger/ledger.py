@@ -12,41 +12,41 @@ import sqlalchemy as sa
 from pydantic import JsonValue
 
 from outlast.contracts.batches import Batch
-from outlast.contracts.models import Answer, Assignment, Checkpoint, Stored, Task
+from outlast.contracts.models import AttemptInput, Checkpoint, ResultRef, Stored, Task
 from outlast.ledger.attempt_order import AttemptOrder
-from outlast.ledger.checkpoints import checkpoint_of, row_of
+from outlast.ledger.checkpoints import checkpoint_of, checkpoint_row
 from outlast.ledger.effect_ledger import EffectLedger
-from outlast.ledger.fan_out import lay_out
+from outlast.ledger.fan_out import write_fan_out
 from outlast.ledger.fence import (
     Claim,
-    key_of,
-    of,
-    of_line,
-    of_round,
-    of_task,
+    attempt_params,
+    claim_key,
+    round_params,
+    task_clause,
+    task_params,
 )
-from outlast.ledger.items import Row
+from outlast.ledger.items import ItemRow
 from outlast.ledger.payloads import get
 from outlast.ledger.statements import (
     ANSWER,
-    BODY,
+    CHECKPOINT_BODY,
     DROP_BODY,
     LAST_ANSWER,
+    LAST_CHECKPOINT,
     LAST_RESULT,
     LAST_RUN,
-    RECORD,
-    RESULT,
+    RECORD_RESULT,
+    RESULT_OF_ROUND,
     RESUMED,
-    SAVE,
-    SAVED,
+    SAVE_CHECKPOINT,
 )
 from outlast.store.schema import spending
 from outlast.store.upsert import insert
 
-SPENT = sa.select(sa.func.sum(spending.c.tokens), sa.func.sum(spending.c.cost))
+USAGE_TOTALS = sa.select(sa.func.sum(spending.c.tokens), sa.func.sum(spending.c.cost))
 
 
-class Used(NamedTuple):
+class Usage(NamedTuple):
     """
     Tokens and cost.
     """
@@ -55,36 +55,36 @@ class Used(NamedTuple):
     cost: float
 
 
-NOTHING = Used(0, 0.0)
+NO_USAGE = Usage(0, 0.0)
 
 
-class Spent(NamedTuple):
+class UsageTotals(NamedTuple):
     """
     What the mission has spent in all, and the task of it.
     """
 
-    mission: Used
-    task: Used
+    mission: Usage
+    task: Usage
 
 
-class Saved(NamedTuple):
+class SaveResult(NamedTuple):
     """
     A checkpoint as it was numbered, and the totals where something was *spent*.
     """
 
     checkpoint: Checkpoint
-    spent: Spent | None
+    totals: UsageTotals | None
 
 
 @dataclass(frozen=True)
-class Begun:
+class AttemptStart:
     """
     Where an attempt begins: after *checkpoint*, or with the *answer* of an earlier one.
     """
 
     claim: Claim
     checkpoint: Checkpoint
-    answer: Answer | None
+    answer: ResultRef | None
 
 
 class Ledger(EffectLedger):
@@ -95,11 +95,11 @@ class Ledger(EffectLedger):
 
     def begin(
         self,
-        assignment: Assignment,
+        assignment: AttemptInput,
         route: str,
         fence: int | AttemptOrder,
         carried: list[Checkpoint],
-    ) -> Begun:
+    ) -> AttemptStart:
         """
         Claim the task and find out what is left to do, in one go.
 
@@ -108,10 +108,10 @@ class Ledger(EffectLedger):
         :raises UnknownRunError: when the order names another run than the last one.
         """
         with self.store.write(durable=False) as connection:
-            claim = self._take(connection, assignment, route, fence)
+            claim = self._claim(connection, assignment, route, fence)
             if claim is not None:
-                return self._go_on(connection, claim, route, carried)
-        raise self.overtaken(assignment)
+                return self._load_progress(connection, claim, route, carried)
+        raise self.superseded_error(assignment)
 
     def warm_up(self) -> None:
         """
@@ -119,50 +119,52 @@ class Ledger(EffectLedger):
         and should not be the one that waits for cold caches.
         """
         task = Task(id="warm", role="warm")
-        nobody = Assignment(mission="warm", tenant="warm", task=task)
-        of_mission = {"of_mission": nobody.mission}
+        warm_up_input = AttemptInput(mission="warm", tenant="warm", task=task)
+        of_mission = {"of_mission": warm_up_input.mission}
         with suppress(_Undo), self.store.write(durable=False) as connection:
             connection.execute(LAST_RUN, of_mission).first()
-            claim = self._take(connection, nobody, "warm", 1)
+            claim = self._claim(connection, warm_up_input, "warm", 1)
             if claim is not None:  # or somebody has named a mission like that
                 saved = Checkpoint(seq=1, route="warm")
-                self._go_on(connection, claim, "warm", [saved])
+                self._load_progress(connection, claim, "warm", [saved])
             raise _Undo
 
-    def _go_on(
+    def _load_progress(
         self,
         connection: sa.Connection,
         claim: Claim,
         route: str,
         carried: list[Checkpoint],
-    ) -> Begun:
+    ) -> AttemptStart:
         """
         Find the round's answer, else the newest checkpoint of *route*.
         """
-        done = connection.scalar(ANSWER, of_round(claim))
+        done = connection.scalar(ANSWER, round_params(claim))
         if done is not None:
-            self._close_line(connection, claim, "already done", self._clock())
-            return Begun(claim, Checkpoint(), Answer.model_validate_json(done))
+            self._close_attempt(connection, claim, "already done", self._clock())
+            return AttemptStart(
+                claim, Checkpoint(), ResultRef.model_validate_json(done)
+            )
         newest = _newest(connection, claim, route, carried)
         if newest.seq:
-            connection.execute(RESUMED, {**of_line(claim), "seq": newest.seq})
-        return Begun(claim, newest, None)
+            connection.execute(RESUMED, {**attempt_params(claim), "seq": newest.seq})
+        return AttemptStart(claim, newest, None)
 
     def resume(self, claim: Claim, route: str) -> Checkpoint | None:
         """
         Read the last checkpoint of *route* in the claim's round.
         """
         with self.store.read() as connection:
-            return _saved(connection, claim, route)
+            return _last_checkpoint(connection, claim, route)
 
     def save(
         self,
         claim: Claim,
         checkpoint: Checkpoint,
         durable: bool,
-        used: Used = NOTHING,
+        used: Usage = NO_USAGE,
         body: bytes | None = None,
-    ) -> Saved:
+    ) -> SaveResult:
         """
         Replace the task's checkpoint, with its *body* where that is too large to
         travel, and count what getting there has *used*, in one go.
@@ -170,27 +172,27 @@ class Ledger(EffectLedger):
         It gets its number here, under the lock: *checkpoint*'s own, or the next one
         where a save beside it has taken that.
         """
-        row = {**key_of(claim), "round": claim.round, "fence": claim.fence}
-        row |= {**row_of(checkpoint), "body": body}
+        row = {**claim_key(claim), "round": claim.round, "fence": claim.fence}
+        row |= {**checkpoint_row(checkpoint), "body": body}
 
-        def put(connection: sa.Connection) -> Saved:
+        def put(connection: sa.Connection) -> SaveResult:
             if body is not None:
-                whose = {**of_task(claim), "of_route": checkpoint.route}
+                whose = {**task_params(claim), "of_route": checkpoint.route}
                 connection.execute(DROP_BODY, whose)
-            seq = connection.scalar(SAVE, {**row, "saved_at": self._clock()})
-            spent = None if used == NOTHING else _charge(connection, claim, used)
-            return Saved(checkpoint.model_copy(update={"seq": seq}), spent)
+            seq = connection.scalar(SAVE_CHECKPOINT, {**row, "saved_at": self._clock()})
+            spent = None if used == NO_USAGE else _add_usage(connection, claim, used)
+            return SaveResult(checkpoint.model_copy(update={"seq": seq}), spent)
 
         return self._write(claim, "checkpoint", put, durable)
 
-    def fetch(self, mission: str, task: str, digest: str) -> bytes | None:
+    def get_blob(self, mission: str, task: str, digest: str) -> bytes | None:
         """
         Read progress that was too large to travel.
         """
         with self.store.read() as connection:
             return _body(connection, mission, task, digest)
 
-    def answered(self, claim: Claim) -> tuple[Answer, JsonValue] | None:
+    def recorded_answer(self, claim: Claim) -> tuple[ResultRef, JsonValue] | None:
         """
         Find the result that an earlier attempt of this round has recorded.
         """
@@ -198,31 +200,31 @@ class Ledger(EffectLedger):
 
     def result(
         self, mission: str, task: str, round_: int | None = None
-    ) -> tuple[Answer, JsonValue] | None:
+    ) -> tuple[ResultRef, JsonValue] | None:
         """
         Read a task's result, of its last round unless *round_* is given.
         """
-        of_result = {"of_mission": mission, "of_task": task, "of_round": round_}
-        query = LAST_RESULT if round_ is None else RESULT
+        of_result = {"of_mission": mission, "task_params": task, "round_params": round_}
+        query = LAST_RESULT if round_ is None else RESULT_OF_ROUND
         with self.store.read() as connection:
             found = connection.execute(query, of_result).first()
         if found is None:
             return None
-        return Answer.model_validate_json(found.answer), json.loads(found.result)
+        return ResultRef.model_validate_json(found.answer), json.loads(found.result)
 
     def answer(
         self, mission: str, task: str, round_: int | None = None
-    ) -> Answer | None:
+    ) -> ResultRef | None:
         """
         Read what travels of a task's result, as `result` finds it.
         """
-        of_result = {"of_mission": mission, "of_task": task, "of_round": round_}
+        of_result = {"of_mission": mission, "task_params": task, "round_params": round_}
         query = LAST_ANSWER if round_ is None else ANSWER
         with self.store.read() as connection:
             found = connection.scalar(query, of_result)
-        return None if found is None else Answer.model_validate_json(found)
+        return None if found is None else ResultRef.model_validate_json(found)
 
-    def kept(self, stored: Stored) -> bytes | None:
+    def load_stored(self, stored: Stored) -> bytes | None:
         """
         Read a value that was too large to travel; None when it is forgotten.
         """
@@ -233,14 +235,14 @@ class Ledger(EffectLedger):
         """
         Read the last result of *task*, which has one, as JSON.
         """
-        of_result = {"of_mission": mission, "of_task": task}
+        of_result = {"of_mission": mission, "task_params": task}
         with self.store.read() as connection:
             return str(connection.execute(LAST_RESULT, of_result).one().result)
 
     def record(
         self,
         claim: Claim,
-        answer: Answer,
+        answer: ResultRef,
         result: JsonValue,
         before: Callable[[sa.Connection], object] = lambda _: None,
     ) -> None:
@@ -254,7 +256,7 @@ class Ledger(EffectLedger):
     def record_text(
         self,
         claim: Claim,
-        answer: Answer,
+        answer: ResultRef,
         result: str,
         before: Callable[[sa.Connection], object] = lambda _: None,
     ) -> None:
@@ -267,18 +269,20 @@ class Ledger(EffectLedger):
             before(connection)
             now = self._clock()
             row = {"fence": claim.fence, **kept, "recorded_at": now}
-            connection.execute(RECORD, {**key_of(claim), "round": claim.round, **row})
-            self._close_line(connection, claim, "done", now)
+            connection.execute(
+                RECORD_RESULT, {**claim_key(claim), "round": claim.round, **row}
+            )
+            self._close_attempt(connection, claim, "done", now)
 
         self._write(claim, "result", put)
 
-    def record_spread(
+    def record_fan_out(
         self,
         claim: Claim,
-        answer: Answer,
+        answer: ResultRef,
         result: str,
         batch: Batch,
-        rows: list[Row],
+        rows: list[ItemRow],
     ) -> None:
         """
         Record a result that is a fan-out, with the items of its *batch*: nobody finds
@@ -288,33 +292,35 @@ class Ledger(EffectLedger):
         """
 
         def put(connection: sa.Connection) -> None:
-            recorded = connection.scalar(ANSWER, of_round(claim)) is not None
-            lay_out(connection, batch, rows, recorded, self._clock())
+            recorded = connection.scalar(ANSWER, round_params(claim)) is not None
+            write_fan_out(connection, batch, rows, recorded, self._clock())
 
         self.record_text(claim, answer, result, put)
 
-    def spend(self, claim: Claim, tokens: int, cost: float) -> Spent:
+    def record_usage(self, claim: Claim, tokens: int, cost: float) -> UsageTotals:
         """
         Add to what the task has spent; returns the totals.
         """
 
-        def put(connection: sa.Connection) -> Spent:
-            return _charge(connection, claim, Used(tokens, cost))
+        def put(connection: sa.Connection) -> UsageTotals:
+            return _add_usage(connection, claim, Usage(tokens, cost))
 
         return self._write(claim, "spending", put)
 
 
-def _charge(connection: sa.Connection, claim: Claim, used: Used) -> Spent:
-    add = insert(spending).values(**key_of(claim), **used._asdict())
+def _add_usage(connection: sa.Connection, claim: Claim, used: Usage) -> UsageTotals:
+    add = insert(spending).values(**claim_key(claim), **used._asdict())
     more = {
         "tokens": spending.c.tokens + add.excluded.tokens,
         "cost": spending.c.cost + add.excluded.cost,
     }
     key = ["mission", "task"]
     connection.execute(add.on_conflict_do_update(index_elements=key, set_=more))
-    whole = connection.execute(SPENT.where(spending.c.mission == claim.mission)).one()
-    own = connection.execute(SPENT.where(of(spending, claim))).one()
-    return Spent(Used(*whole), Used(*own))
+    whole = connection.execute(
+        USAGE_TOTALS.where(spending.c.mission == claim.mission)
+    ).one()
+    own = connection.execute(USAGE_TOTALS.where(task_clause(spending, claim))).one()
+    return UsageTotals(Usage(*whole), Usage(*own))
 
 
 class _Undo(Exception):  # noqa: N818 - nothing is wrong
@@ -330,31 +336,33 @@ def _newest(
     Choose where an attempt goes on: the store's checkpoint, unless one that travelled
     is newer and all of it is here.
     """
-    saved = _saved(connection, claim, route)
+    saved = _last_checkpoint(connection, claim, route)
     mine = [each for each in carried if each.route == route]
     newest = max(mine, key=lambda each: each.seq, default=Checkpoint())
     if saved is None:
         return newest
-    if newest.seq <= saved.seq or not _is_whole(connection, claim, newest):
+    if newest.seq <= saved.seq or not _has_body(connection, claim, newest):
         return saved
     return newest
 
 
-def _is_whole(connection: sa.Connection, claim: Claim, checkpoint: Checkpoint) -> bool:
+def _has_body(connection: sa.Connection, claim: Claim, checkpoint: Checkpoint) -> bool:
     # A database that was not told to be durable may have lost the last body.
     digest = checkpoint.blob
     found = digest is None or _body(connection, claim.mission, claim.task, digest)
     return bool(found)
 
 
-def _saved(connection: sa.Connection, claim: Claim, route: str) -> Checkpoint | None:
-    whose = {**of_round(claim), "of_route": route}
-    found = connection.execute(SAVED, whose).first()
+def _last_checkpoint(
+    connection: sa.Connection, claim: Claim, route: str
+) -> Checkpoint | None:
+    whose = {**round_params(claim), "of_route": route}
+    found = connection.execute(LAST_CHECKPOINT, whose).first()
     return None if found is None else checkpoint_of(found)
 
 
 def _body(
     connection: sa.Connection, mission: str, task: str, digest: str
 ) -> bytes | None:
-    which = {"of_mission": mission, "of_task": task, "of_digest": digest}
-    return connection.scalar(BODY, which)
+    which = {"of_mission": mission, "task_params": task, "of_digest": digest}
+    return connection.scalar(CHECKPOINT_BODY, which)

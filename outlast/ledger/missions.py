@@ -10,39 +10,39 @@ import sqlalchemy as sa
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.ids import FanOutId
-from outlast.contracts.models import Answer, Checkpoint, Mission, Task
+from outlast.contracts.models import Checkpoint, Mission, ResultRef, Task
 from outlast.contracts.reports import Report, Status
-from outlast.ledger.batches import INTERRUPTED, OPEN, erase
+from outlast.ledger.batches import INTERRUPTED, OPEN, delete_batch
 from outlast.ledger.checkpoints import checkpoint_of
-from outlast.ledger.effects import close_lines, of_mission
-from outlast.ledger.results import Results
+from outlast.ledger.effects import close_attempts, mission_clause
+from outlast.ledger.results import TaskResults
 from outlast.store.database import Store
 from outlast.store.schema import (
     attempts,
     batches,
     checkpoints,
-    claims,
     effects,
+    fences,
     missions,
     payloads,
-    refusals,
     results,
     runs,
     spending,
+    stale_writes,
 )
-from outlast.store.upsert import enter
+from outlast.store.upsert import insert_if_absent
 
 STARTING = "starting"
 ACCEPTED = "accepted"
 FORGOTTEN = "forgotten"
 # Nobody works on them: what others have ended waits for `resume`.
-AT_REST = (INTERRUPTED, FORGOTTEN)
-OF_A_MISSION = (
+NOT_RUNNING = (INTERRUPTED, FORGOTTEN)
+MISSION_TABLES = (
     attempts,
     checkpoints,
-    claims,
+    fences,
     payloads,
-    refusals,
+    stale_writes,
     results,
     runs,
     spending,
@@ -50,7 +50,7 @@ OF_A_MISSION = (
 
 
 @dataclass(frozen=True)
-class Entry:
+class MissionRecord:
     """
     One mission's record.
 
@@ -81,14 +81,14 @@ class Audit:
     parked: int = 0
     dead_lettered: int = 0
     open: list[str] = field(default_factory=list)
-    interrupted: list[Entry] = field(default_factory=list)
+    interrupted: list[MissionRecord] = field(default_factory=list)
     effects: list[dict[str, Any]] = field(default_factory=list)
     stale_refused: int = 0
     attempts: int = 0
     violations: list[str] = field(default_factory=list)
 
 
-class Books:
+class MissionRecords:
     """
     The books of missions in *store*. Methods block.
     """
@@ -97,7 +97,7 @@ class Books:
         self._store = store
         self._clock = clock or store.clock
 
-    def open(self, mission: Mission) -> Entry | None:
+    def open(self, mission: Mission) -> MissionRecord | None:
         """
         Enter *mission*; returns its line if the same mission is there already.
 
@@ -113,7 +113,7 @@ class Books:
             "asked": mission.model_dump_json(),
         }
         with self._store.write() as connection:
-            if enter(connection, missions, row):
+            if insert_if_absent(connection, missions, row):
                 return None
             found = connection.execute(
                 sa.select(missions).where(missions.c.id == mission.id)
@@ -169,7 +169,7 @@ class Books:
             line = sa.update(missions).where(mine, still_open)
             if connection.execute(line.values(values)).rowcount == 1:
                 # It may be reopened, and their processes are at work no more.
-                close_lines(connection, report.mission, now)
+                close_attempts(connection, report.mission, now)
                 return True
             found = connection.execute(sa.select(missions.c.run).where(mine)).first()
             return found is None or (found.run or "") == run
@@ -185,7 +185,7 @@ class Books:
             )
             connection.execute(line.values(**values, interruption=None))
 
-    def asked(self, mission: str) -> Mission | None:
+    def requested(self, mission: str) -> Mission | None:
         """
         Read what the mission's workflow was last started with; None where an earlier
         release has not kept it.
@@ -195,7 +195,7 @@ class Books:
             kept = connection.scalar(query)
         return Mission.model_validate_json(kept) if kept else None
 
-    def ask(self, mission: Mission) -> None:
+    def record_request(self, mission: Mission) -> None:
         """
         Keep what the workflow of *mission* is started with from now on.
         """
@@ -213,7 +213,8 @@ class Books:
         with self._store.read() as connection:
             rows = connection.execute(query.order_by(results.c.round)).all()
         return {
-            row.task: Answer.model_validate_json(row.answer).follow_ups for row in rows
+            row.task: ResultRef.model_validate_json(row.answer).follow_ups
+            for row in rows
         }
 
     def checkpoints(self, mission: str) -> dict[str, Checkpoint]:
@@ -228,13 +229,13 @@ class Books:
             rows = connection.execute(query).all()
         return {row.task: checkpoint_of(row) for row in rows}
 
-    def find(self, mission: str) -> Entry | None:
+    def find(self, mission: str) -> MissionRecord | None:
         """
         Look one mission up.
         """
-        return next(iter(self.entries(mission)), None)
+        return next(iter(self.records(mission)), None)
 
-    def entries(self, mission: str | None = None) -> list[Entry]:
+    def records(self, mission: str | None = None) -> list[MissionRecord]:
         """
         List the missions, the newest first.
         """
@@ -243,7 +244,7 @@ class Books:
         if mission is not None:
             query = query.where(missions.c.id == mission)
         with self._store.read() as connection:
-            return [_entry(row) for row in connection.execute(query)]
+            return [_record_of(row) for row in connection.execute(query)]
 
     def open_missions(self) -> list[str]:
         """
@@ -253,11 +254,11 @@ class Books:
         with self._store.read() as connection:
             return list(connection.scalars(query.order_by(missions.c.id)))
 
-    def under_way(self) -> int:
+    def count_open(self) -> int:
         """
         Count the missions and batches that have not ended.
         """
-        ended = missions.c.finished_at.is_not(None) | missions.c.state.in_(AT_REST)
+        ended = missions.c.finished_at.is_not(None) | missions.c.state.in_(NOT_RUNNING)
         open_missions = sa.select(sa.func.count()).select_from(missions).where(~ended)
         open_batches = (
             sa.select(sa.func.count())
@@ -268,11 +269,11 @@ class Books:
             counts = [connection.scalar(each) for each in (open_missions, open_batches)]
         return sum(int(each or 0) for each in counts)
 
-    def results(self, mission: str) -> Results:
+    def results(self, mission: str) -> TaskResults:
         """
         Find the results of a mission's tasks, of their last round, by task id.
         """
-        return Results(self._store, mission)
+        return TaskResults(self._store, mission)
 
     def attempts(self, mission: str) -> list[dict[str, Any]]:
         """
@@ -291,12 +292,12 @@ class Books:
         Count, and check the promises that the books can show.
         """
         audit = Audit()
-        for entry in self.entries(mission):
-            _count(audit, entry)
+        for entry in self.records(mission):
+            _add_to_audit(audit, entry)
         with self._store.read() as connection:
-            audit.effects = list(_effects(connection, mission))
-            audit.stale_refused = _number(connection, refusals, mission)
-            audit.attempts = _number(connection, attempts, mission)
+            audit.effects = list(_audit_effects(connection, mission))
+            audit.stale_refused = _count_rows(connection, stale_writes, mission)
+            audit.attempts = _count_rows(connection, attempts, mission)
             audit.violations += _stale_results(connection, mission)
         audit.violations += [
             f"effect {each['key']!r} was applied {each['applied']} times"
@@ -326,19 +327,19 @@ class Books:
         """
         known = self.find(mission) is not None
         with self._store.write() as connection:
-            connection.execute(sa.delete(effects).where(of_mission(mission)))
+            connection.execute(sa.delete(effects).where(mission_clause(mission)))
         self._delete(mission)
         return known
 
     def _delete(self, mission: str) -> None:
         with self._store.write() as connection:
-            for table in OF_A_MISSION:
+            for table in MISSION_TABLES:
                 connection.execute(sa.delete(table).where(table.c.mission == mission))
             spread = sa.select(batches.c.id).where(
                 batches.c.id.startswith(str(FanOutId(mission, "")), autoescape=True)
             )
             for batch in list(connection.scalars(spread)):
-                erase(connection, batch)
+                delete_batch(connection, batch)
                 connection.execute(sa.delete(runs).where(runs.c.mission == batch))
             # The id stays: the server may know it still, with the old content.
             line = sa.update(missions).where(missions.c.id == mission)
@@ -347,9 +348,9 @@ class Books:
             connection.execute(line.values(nothing))
 
 
-def _entry(row: sa.Row[Any]) -> Entry:
+def _record_of(row: sa.Row[Any]) -> MissionRecord:
     report = Report.model_validate_json(row.report) if row.report else None
-    return Entry(
+    return MissionRecord(
         row.id,
         row.tenant,
         row.goal,
@@ -363,7 +364,7 @@ def _entry(row: sa.Row[Any]) -> Entry:
     )
 
 
-def _count(audit: Audit, entry: Entry) -> None:
+def _add_to_audit(audit: Audit, entry: MissionRecord) -> None:
     if entry.state == STARTING:
         return  # never acknowledged, so nobody was promised anything
     audit.accepted += 1
@@ -386,7 +387,7 @@ def _count(audit: Audit, entry: Entry) -> None:
     ]
 
 
-def _effects(
+def _audit_effects(
     connection: sa.Connection, mission: str | None
 ) -> Iterator[dict[str, Any]]:
     query = sa.select(
@@ -399,12 +400,12 @@ def _effects(
         effects.c.task,
     ).order_by(effects.c.intended_at)
     if mission is not None:
-        query = query.where(of_mission(mission))
+        query = query.where(mission_clause(mission))
     for row in connection.execute(query).mappings():
         yield dict(row)
 
 
-def _number(connection: sa.Connection, table: sa.Table, mission: str | None) -> int:
+def _count_rows(connection: sa.Connection, table: sa.Table, mission: str | None) -> int:
     query = sa.select(sa.func.count()).select_from(table)
     if mission is not None:
         query = query.where(table.c.mission == mission)

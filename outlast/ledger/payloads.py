@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from outlast.contracts.errors import StoreError
 from outlast.contracts.sizes import ITEM_BYTES
-from outlast.contracts.text import digest_bytes
+from outlast.contracts.text import sha256_hex_of_bytes
 from outlast.store.schema import payloads
 from outlast.store.upsert import insert
 
@@ -31,7 +31,7 @@ def put(connection: sa.Connection, mission: str, body: bytes) -> str:
     """
     Keep *body* for *mission*; returns its digest. The same body twice is one row.
     """
-    digest = digest_bytes(body)
+    digest = sha256_hex_of_bytes(body)
     row = {"mission": mission, "digest": digest, "body": body}
     connection.execute(_PUT, row)
     return digest
@@ -65,7 +65,7 @@ def is_large(text: str) -> bool:
     return len(text) > ITEM_BYTES // 4 and len(text.encode()) > ITEM_BYTES
 
 
-def fold(connection: sa.Connection, batch: str, text: str) -> str:
+def store_if_large(connection: sa.Connection, batch: str, text: str) -> str:
     """
     Put the JSON *text* aside where it is large; returns what its row holds instead.
     """
@@ -74,18 +74,18 @@ def fold(connection: sa.Connection, batch: str, text: str) -> str:
     return REFERENCE + put(connection, batch, text.encode())
 
 
-def is_folded(text: str) -> bool:
+def is_stored(text: str) -> bool:
     """
     Say whether a row holds a reference.
     """
     return text.startswith(REFERENCE)
 
 
-def unfold(connection: sa.Connection, batch: str, text: str) -> str:
+def load_if_stored(connection: sa.Connection, batch: str, text: str) -> str:
     """
-    Undo `fold`.
+    Undo `store_if_large`.
     """
-    if not is_folded(text):
+    if not is_stored(text):
         return text
     body = get(connection, batch, text.removeprefix(REFERENCE))
     if body is None:

@@ -12,7 +12,7 @@ from outlast.store.database import Store
 from outlast.store.schema import results
 
 
-class Results(Mapping[str, Any]):
+class TaskResults(Mapping[str, Any]):
     """
     The results of *mission* in *store*, of their last rounds, by task: each is read
     when it is asked for, since together they may be more than memory holds.

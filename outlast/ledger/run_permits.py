@@ -14,11 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from outlast.contracts.ids import mesh_run_of
-from outlast.contracts.policies import PERMIT_S
-from outlast.store.private import open_private, own_folder
+from outlast.contracts.policies import RUN_PERMIT_TTL_S
+from outlast.store.private import open_private, require_own_folder
 
 
-def host_s() -> float:
+def boot_clock_s() -> float:
     """
     Read the host's clock that only grows, also while the machine sleeps where there is
     such a one. All processes of the host read the same.
@@ -27,20 +27,20 @@ def host_s() -> float:
     return time.monotonic() if boot is None else time.clock_gettime(boot)
 
 
-class Permits:
+class RunPermits:
     """
     The word on each mission, as the time of a file in *folder*; None where no peer is.
 
-    :param clock: its host's, as `host_s`.
+    :param clock: its host's, as `boot_clock_s`.
     """
 
     def __init__(
-        self, folder: Path | None, clock: Callable[[], float] = host_s
+        self, folder: Path | None, clock: Callable[[], float] = boot_clock_s
     ) -> None:
         self._folder = folder
         self._clock = clock
 
-    def allow(self, mission: str) -> bool:
+    def is_permitted(self, mission: str) -> bool:
         """
         Say whether *mission* may go on: a run of the mesh, a mission within one, or
         the batch that one of them has spread.
@@ -49,27 +49,27 @@ class Permits:
             return True
         # Asked at every save: Path objects would take most of the time.
         run = mesh_run_of(mission)
-        return run is None or self._is_good(f"{self._folder}/{run}")
+        return run is None or self._is_valid(f"{self._folder}/{run}")
 
-    def _is_good(self, word: str | Path) -> bool:
+    def _is_valid(self, word: str | Path) -> bool:
         try:
             until = os.stat(word).st_mtime
         except FileNotFoundError:
             return True
         # Of before a restart of the host, its clock began anew: no word lasts longer.
-        return 0 < until - self._clock() < 2 * PERMIT_S
+        return 0 < until - self._clock() < 2 * RUN_PERMIT_TTL_S
 
     @property
-    def held(self) -> list[str]:
+    def suspended(self) -> list[str]:
         """
         List the runs of the mesh that may not go on here now.
         """
         if self._folder is None:
             return []
-        return [each for each in self.entered if not self._is_good(self._folder / each)]
+        return [each for each in self.all if not self._is_valid(self._folder / each)]
 
     @property
-    def entered(self) -> list[str]:
+    def all(self) -> list[str]:
         """
         List the runs of the mesh that were begun here and not let go of.
         """
@@ -77,28 +77,28 @@ class Permits:
             return []
         return sorted(each.name for each in self._folder.iterdir())
 
-    def enter(self, mission: str) -> None:
+    def add(self, mission: str) -> None:
         """
         Have *mission* wait for our word, from before it begins.
         """
         assert self._folder is not None
-        own_folder(self._folder)
+        require_own_folder(self._folder)
         os.close(open_private(self._folder / mission, os.O_WRONLY))
-        self.withdraw(mission)
+        self.revoke(mission)
 
     def grant(self, mission: str) -> None:
         """
         Let *mission* go on for a while from now.
         """
-        self._set(mission, self._clock() + PERMIT_S)
+        self._set(mission, self._clock() + RUN_PERMIT_TTL_S)
 
-    def withdraw(self, mission: str) -> None:
+    def revoke(self, mission: str) -> None:
         """
         Hold *mission* where it stands.
         """
         self._set(mission, 0)
 
-    def drop(self, mission: str) -> None:
+    def remove(self, mission: str) -> None:
         """
         Forget *mission*: nothing of it runs here any more.
         """
@@ -111,11 +111,11 @@ class Permits:
             os.utime(self._folder / mission, (until, until))
 
 
-ANYTHING = Permits(None)
+NO_PERMITS_NEEDED = RunPermits(None)
 
 
-def permits_of(home: Path) -> Permits:
+def run_permits(home: Path) -> RunPermits:
     """
     Read the permits of the peer whose home this is, if it is one's.
     """
-    return Permits(home / "mesh" / "runs")
+    return RunPermits(home / "mesh" / "runs")

@@ -10,23 +10,23 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from outlast.store.schema import attempts, checkpoints, claims, results, runs
+from outlast.store.schema import attempts, checkpoints, fences, results, runs
 from outlast.store.upsert import insert
 
-MISSION: sa.BindParameter[str] = sa.bindparam("of_mission")
-TASK: sa.BindParameter[str] = sa.bindparam("of_task")
-ROUND: sa.BindParameter[int] = sa.bindparam("of_round")
-FENCE: sa.BindParameter[int] = sa.bindparam("of_fence")
+MISSION_PARAM: sa.BindParameter[str] = sa.bindparam("of_mission")
+TASK_PARAM: sa.BindParameter[str] = sa.bindparam("task_params")
+ROUND_PARAM: sa.BindParameter[int] = sa.bindparam("round_params")
+FENCE_PARAM: sa.BindParameter[int] = sa.bindparam("of_fence")
 
 
 def _of(table: sa.Table) -> sa.ColumnElement[bool]:
-    return sa.and_(table.c.mission == MISSION, table.c.task == TASK)
+    return sa.and_(table.c.mission == MISSION_PARAM, table.c.task == TASK_PARAM)
 
 
 # The run of the mission's workflow whose attempts may claim its tasks.
 LAST_RUN = (
     sa.select(runs.c.run, runs.c.number)
-    .where(runs.c.mission == MISSION)
+    .where(runs.c.mission == MISSION_PARAM)
     .order_by(runs.c.number.desc())
     .limit(1)
 )
@@ -34,35 +34,38 @@ LAST_RUN = (
 
 def _claiming(fenced: bool) -> sa.Executable:
     columns = ["mission", "task", "round", "route", "fence"]
-    fresh = insert(claims).values(
+    fresh = insert(fences).values(
         {name: sa.bindparam(name) for name in columns} | {"attempt": 1, "failures": 0}
     )
     new = fresh.excluded
-    same_round = claims.c.round == new.round
-    same_route = sa.and_(same_round, claims.c.route == new.route)
+    same_round = fences.c.round == new.round
+    same_route = sa.and_(same_round, fences.c.route == new.route)
     taken = fresh.on_conflict_do_update(
         index_elements=["mission", "task"],
         set_={
             "round": new.round,
             "route": new.route,
             "fence": new.fence,
-            "attempt": sa.case((same_round, claims.c.attempt + 1), else_=1),
-            "failures": sa.case((same_route, claims.c.failures), else_=0),
+            "attempt": sa.case((same_round, fences.c.attempt + 1), else_=1),
+            "failures": sa.case((same_route, fences.c.failures), else_=0),
         },
-        where=claims.c.fence < new.fence if fenced else sa.true(),
+        where=fences.c.fence < new.fence if fenced else sa.true(),
     )
-    return taken.returning(claims.c.attempt)
+    return taken.returning(fences.c.attempt)
 
 
 # Takes a claim, or returns no row if a later one stands; by whether fencing is on.
 CLAIM = {fenced: _claiming(fenced) for fenced in (True, False)}
 
-_HELD = sa.update(claims).where(_of(claims)).values(task=claims.c.task)
+_ASSERT_FENCE = sa.update(fences).where(_of(fences)).values(task=fences.c.task)
 # Changes the one row that the highest fence may change; by whether fencing is on.
-HOLD = {True: _HELD.where(claims.c.fence == FENCE), False: _HELD}
+ASSERT_FENCE = {
+    True: _ASSERT_FENCE.where(fences.c.fence == FENCE_PARAM),
+    False: _ASSERT_FENCE,
+}
 
-_LINE = sa.and_(_of(attempts), attempts.c.fence == FENCE)
-OPEN_LINE = (
+_ATTEMPT = sa.and_(_of(attempts), attempts.c.fence == FENCE_PARAM)
+OPEN_ATTEMPT = (
     insert(attempts)
     .values(
         {
@@ -80,19 +83,19 @@ OPEN_LINE = (
                 "resumed_seq",
                 "previous_failure",
                 "detected_by",
-                "after_s",
+                "recovery_s",
             ]
         }
     )
     .on_conflict_do_nothing()
 )
-RESUMED = sa.update(attempts).where(_LINE).values(resumed_seq=sa.bindparam("seq"))
-CLOSE_LINE = (
+RESUMED = sa.update(attempts).where(_ATTEMPT).values(resumed_seq=sa.bindparam("seq"))
+CLOSE_ATTEMPT = (
     sa.update(attempts)
-    .where(_LINE, attempts.c.ended_at.is_(None))
+    .where(_ATTEMPT, attempts.c.ended_at.is_(None))
     .values(
         ended_at=sa.bindparam("now"),
-        ending=sa.bindparam("how"),
+        end_reason=sa.bindparam("how"),
         traceback=sa.bindparam("trace"),
         failure_type=sa.bindparam("kind"),
     )
@@ -100,11 +103,11 @@ CLOSE_LINE = (
 
 # When an attempt of a round last saved, and last started or ended.
 LAST_SAVED = sa.select(sa.func.max(checkpoints.c.saved_at)).where(
-    _of(checkpoints), checkpoints.c.round == ROUND
+    _of(checkpoints), checkpoints.c.round == ROUND_PARAM
 )
-LAST_LINE = sa.select(
+LAST_ATTEMPT = sa.select(
     sa.func.max(sa.func.coalesce(attempts.c.ended_at, attempts.c.started_at))
-).where(_of(attempts), attempts.c.round == ROUND)
+).where(_of(attempts), attempts.c.round == ROUND_PARAM)
 
 
 def _saving() -> sa.Executable:
@@ -131,8 +134,8 @@ def _saving() -> sa.Executable:
 
 
 # Returns the number. Its row lock is the claim's: see HOLD.
-SAVE = _saving()
-SAVED = sa.select(
+SAVE_CHECKPOINT = _saving()
+LAST_CHECKPOINT = sa.select(
     checkpoints.c.seq,
     checkpoints.c.route,
     checkpoints.c.version,
@@ -140,7 +143,7 @@ SAVED = sa.select(
     checkpoints.c.digest,
 ).where(
     _of(checkpoints),
-    checkpoints.c.round == ROUND,
+    checkpoints.c.round == ROUND_PARAM,
     checkpoints.c.route == sa.bindparam("of_route"),
 )
 # The room of the body before becomes that of the next one, within one transaction.
@@ -149,12 +152,12 @@ DROP_BODY = (
     .where(_of(checkpoints), checkpoints.c.route == sa.bindparam("of_route"))
     .values(body=None)
 )
-BODY = sa.select(checkpoints.c.body).where(
+CHECKPOINT_BODY = sa.select(checkpoints.c.body).where(
     _of(checkpoints), checkpoints.c.digest == sa.bindparam("of_digest")
 )
 
 
-def _recording() -> sa.Executable:
+def _recording_result() -> sa.Executable:
     """
     Note beside a result the highest fence that had claimed its task: the audit tells
     by it that no stale attempt's result was recorded, whatever any clock has said.
@@ -174,13 +177,13 @@ def _recording() -> sa.Executable:
     )
 
 
-RECORD = _recording()
+RECORD_RESULT = _recording_result()
 LAST_ANSWER = (
     sa.select(results.c.answer)
     .where(_of(results))
     .order_by(results.c.round.desc())
     .limit(1)
 )
-ANSWER = LAST_ANSWER.where(results.c.round == ROUND)
+ANSWER = LAST_ANSWER.where(results.c.round == ROUND_PARAM)
 LAST_RESULT = LAST_ANSWER.add_columns(results.c.result)
-RESULT = ANSWER.add_columns(results.c.result)
+RESULT_OF_ROUND = ANSWER.add_columns(results.c.result)

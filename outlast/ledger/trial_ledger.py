@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from outlast.ledger.effect_decision import WRITES, Decision
+from outlast.ledger.effect_decision import WRITING_ACTIONS, EffectDecision
 from outlast.ledger.effect_identity import Proposal
 from outlast.ledger.fence import Claim
-from outlast.ledger.ledger import Ledger, Saved
+from outlast.ledger.ledger import Ledger, SaveResult
 from outlast.store.database import Store
 
 
-class When(StrEnum):
+class PointKind(StrEnum):
     """
     When a trial's process can be killed.
     """
@@ -25,12 +25,12 @@ class When(StrEnum):
 
 
 @dataclass(frozen=True)
-class Point:
+class TrialPoint:
     """
     One of them, and which save or effect it belongs to.
     """
 
-    when: When
+    when: PointKind
     name: str
 
     def __str__(self) -> str:
@@ -44,39 +44,41 @@ class TrialLedger(Ledger):
     :param reached: called at each point with all so far; what it raises is a death.
     """
 
-    def __init__(self, store: Store, reached: Callable[[list[Point]], None]) -> None:
+    def __init__(
+        self, store: Store, reached: Callable[[list[TrialPoint]], None]
+    ) -> None:
         super().__init__(store)
-        self.points: list[Point] = []
+        self.points: list[TrialPoint] = []
         self.effects: list[str] = []
         self._reached = reached
 
-    def save(self, *args: Any) -> Saved:
+    def save(self, *args: Any) -> SaveResult:
         saved = super().save(*args)
-        self._come_to(When.SAVED, str(saved.checkpoint.seq))
+        self._reach(PointKind.SAVED, str(saved.checkpoint.seq))
         return saved
 
     def intend(
         self, claim: Claim, proposal: Proposal, *what: Any, **more: Any
-    ) -> Decision:
+    ) -> EffectDecision:
         decision = super().intend(claim, proposal, *what, **more)
-        if decision.action in WRITES:
-            self._come_to(When.INTENDED, proposal.key)
+        if decision.action in WRITING_ACTIONS:
+            self._reach(PointKind.INTENDED, proposal.key)
         return decision
 
     def applied(
         self, claim: Claim, proposal: Proposal, *what: Any, **more: Any
     ) -> None:
-        self._come_to(When.HAPPENED, proposal.key)
+        self._reach(PointKind.HAPPENED, proposal.key)
         super().applied(claim, proposal, *what, **more)
         self.effects.append(proposal.key)
 
-    def _come_to(self, when: When, name: str) -> None:
-        self.points.append(Point(when, name))
+    def _reach(self, when: PointKind, name: str) -> None:
+        self.points.append(TrialPoint(when, name))
         self._reached(self.points)
 
 
-def saves_of(points: list[Point]) -> int:
+def saves_of(points: list[TrialPoint]) -> int:
     """
     Count the saves among *points*.
     """
-    return sum(point.when is When.SAVED for point in points)
+    return sum(point.when is PointKind.SAVED for point in points)

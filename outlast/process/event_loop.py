@@ -10,15 +10,15 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-logger = logging.getLogger("outlast.runtime")
+logger = logging.getLogger("outlast.process")
 
 T = TypeVar("T")
 
 # What is left when the main coroutine has ended has so long to hear of it.
-LEAVE_S = 0.2
+LOOP_EXIT_S = 0.2
 
 
-def run_whole(main: Coroutine[Any, Any, T]) -> T:
+def run_until_done(main: Coroutine[Any, Any, T]) -> T:
     """
     Run *main* to its own end, entering the loop again whenever anything else ends it.
 
@@ -32,7 +32,7 @@ def run_whole(main: Coroutine[Any, Any, T]) -> T:
         if left := asyncio.all_tasks(loop):
             for each in left:
                 each.cancel()
-            _finish(loop, loop.create_task(asyncio.wait(left, timeout=LEAVE_S)))
+            _finish(loop, loop.create_task(asyncio.wait(left, timeout=LOOP_EXIT_S)))
         asyncio.set_event_loop(None)
         loop.close()
 
@@ -46,7 +46,7 @@ def _finish(loop: asyncio.AbstractEventLoop, main: "asyncio.Task[T]") -> T:
                 raise
             # RuntimeError: somebody has stopped the loop.
             logger.error(
-                "loop.left by %s in a task of an agent: only that task has ended",
+                "loop.exited by %s in a task of an agent: only that task has ended",
                 type(end).__name__,
                 exc_info=None if isinstance(end, RuntimeError) else end,
             )

@@ -13,11 +13,11 @@ from outlast.contracts.errors import BadInputError
 from outlast.store.private import OTHERS_WRITE
 
 # SQLite opens no file whose path is longer than 504 bytes; temporal.db is our longest.
-MOST_BYTES = 490
-OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
+MAX_HOME_BYTES = 490
+READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
 
 
-def refuse_shared(home: Path) -> None:
+def require_private(home: Path) -> None:
     """
     Refuse a home, where there is one, that others can write.
 
@@ -32,8 +32,8 @@ def refuse_shared(home: Path) -> None:
     here, mode = shlex.quote(str(home.absolute())), stat.S_IMODE(found.st_mode)
     if found.st_uid != os.geteuid():
         raise BadInputError(
-            f"OUTLAST_HOME {here} belongs to {_name(found.st_uid)}, who can change "
-            f"all that lies in it: sudo chown -R {_name(os.geteuid())} {here}, or set "
+            f"OUTLAST_HOME {here} belongs to {_user_name(found.st_uid)}, who can change "
+            f"all that lies in it: sudo chown -R {_user_name(os.geteuid())} {here}, or set "
             "OUTLAST_HOME to a folder of your own"
         )
     if mode & OTHERS_WRITE:
@@ -43,17 +43,17 @@ def refuse_shared(home: Path) -> None:
         )
 
 
-def refuse_long(home: Path) -> None:
+def require_short(home: Path) -> None:
     """
     Refuse a home too far down for the files of SQLite in it.
 
     :raises BadInputError: in one sentence.
     """
     length = len(os.fsencode(home.resolve()))
-    if length > MOST_BYTES:
+    if length > MAX_HOME_BYTES:
         raise BadInputError(
             f"OUTLAST_HOME has a path of {length} bytes, and SQLite opens no file in a "
-            f"folder of more than {MOST_BYTES}: set OUTLAST_HOME to a shorter one"
+            f"folder of more than {MAX_HOME_BYTES}: set OUTLAST_HOME to a shorter one"
         )
 
 
@@ -65,13 +65,13 @@ def why_readable(home: Path) -> str | None:
         mode = stat.S_IMODE(home.stat().st_mode)
     except OSError:
         return None
-    if not mode & OTHERS_READ:
+    if not mode & READABLE_BY_OTHERS:
         return None
     here = shlex.quote(str(home))
     return f"others can read OUTLAST_HOME {here} (mode {mode:04o}): chmod 700 {here}"
 
 
-def _name(user: int) -> str:
+def _user_name(user: int) -> str:
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:

@@ -16,25 +16,25 @@ from typing import Any
 
 from outlast.contracts.errors import BadInputError, OutlastError
 
-AGENTS = "outlast.agents"
-COMMANDS = "outlast.commands"
+AGENTS_GROUP = "outlast.agents"
+COMMANDS_GROUP = "outlast.commands"
 
-OURS = "outlast"
-PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+OWN_PACKAGE = "outlast"
+PROJECT_FILE = Path(__file__).parents[2] / "pyproject.toml"
 
 
 @cache
-def agent_modules(plays: bool) -> list[str]:
+def agent_modules(for_workers: bool) -> list[str]:
     """
     List the modules of agents that installed packages name, or that a function of
-    theirs lists when it is called with *plays*.
+    theirs lists when it is called with *for_workers*.
 
     :param plays: for a process that plays agents and does not only name them.
     :raises BadInputError: when such a function fails.
     """
     found: list[str] = []
-    for each in added(AGENTS):
-        found += _listed(each, plays) if each.attr else [each.module]
+    for each in entry_points_of(AGENTS_GROUP):
+        found += _listed(each, for_workers) if each.attr else [each.module]
     return found
 
 
@@ -44,14 +44,14 @@ def commands(warn: Callable[[str], None]) -> Iterator[Any]:
 
     :param warn: takes a sentence on one that cannot be loaded: the others still can.
     """
-    for each in added(COMMANDS):
+    for each in entry_points_of(COMMANDS_GROUP):
         try:
             yield each.load()
         except Exception as error:
-            warn(f"{_told(each, error)}; mend or uninstall it")
+            warn(f"{_load_error_text(each, error)}; mend or uninstall it")
 
 
-def added(group: str) -> list[EntryPoint]:
+def entry_points_of(group: str) -> list[EntryPoint]:
     """
     List the entry points of *group*. A checkout of ours says its own in its
     pyproject.toml: it need not be installed, and may have been as it was before.
@@ -59,7 +59,9 @@ def added(group: str) -> list[EntryPoint]:
     installed = list(entry_points(group=group))
     if (ours := _of_checkout(group)) is None:
         return installed
-    others = [each for each in installed if each.dist is None or each.dist.name != OURS]
+    others = [
+        each for each in installed if each.dist is None or each.dist.name != OWN_PACKAGE
+    ]
     return [*ours, *others]
 
 
@@ -68,24 +70,24 @@ def _of_checkout(group: str) -> list[EntryPoint] | None:
     List the entry points that our checkout says; None when we are installed.
     """
     try:
-        project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
+        project = tomllib.loads(PROJECT_FILE.read_text(encoding="utf-8"))["project"]
     except (OSError, ValueError, KeyError):
         return None
-    if project.get("name") != OURS:
+    if project.get("name") != OWN_PACKAGE:
         return None
     named = project.get("entry-points", {}).get(group, {})
     return [EntryPoint(name, value, group) for name, value in named.items()]
 
 
-def _listed(entry: EntryPoint, plays: bool) -> list[str]:
+def _listed(entry: EntryPoint, for_workers: bool) -> list[str]:
     try:
-        return list(entry.load()(plays))
+        return list(entry.load()(for_workers))
     except OutlastError:
         raise
     except Exception as error:
-        raise BadInputError(_told(entry, error)) from error
+        raise BadInputError(_load_error_text(entry, error)) from error
 
 
-def _told(entry: EntryPoint, error: Exception) -> str:
+def _load_error_text(entry: EntryPoint, error: Exception) -> str:
     named = f"{entry.group} {entry.name} ({entry.value})"
     return f"{named} cannot be used: {type(error).__name__}: {error}"

@@ -18,45 +18,45 @@ from outlast.process.safe_output import SafeStream
 
 STDOUT, STDERR = 1, 2
 
-_kept: list[TextIO] = []
+_reserved: list[TextIO] = []
 
 
-def keep_for_answer() -> None:
+def reserve_stdout() -> None:
     """
     Keep standard output for the answer, from now on.
     """
-    if _kept or not isinstance(sys.stdout, io.TextIOWrapper):
+    if _reserved or not isinstance(sys.stdout, io.TextIOWrapper):
         return  # closed, or captured by a test
     sys.stdout.flush()
     kept = open(  # noqa: SIM115 - for as long as the process lives
         os.dup(STDOUT), "w", encoding=sys.stdout.encoding, errors="replace"
     )
     # The old one too: it would close the descriptor with itself.
-    _kept.extend([SafeStream(kept), sys.stdout])
+    _reserved.extend([SafeStream(kept), sys.stdout])
     os.dup2(STDERR, STDOUT)
     sys.stdout = sys.stderr
 
 
-def answering() -> TextIO:
+def reserved_stdout() -> TextIO:
     """
     Find the stream that the answer goes to.
     """
-    return _kept[0] if _kept else sys.stdout
+    return _reserved[0] if _reserved else sys.stdout
 
 
-def answer(value: Any) -> None:
+def print_json_answer(value: Any) -> None:
     """
     Print *value* as one line of JSON.
     """
-    print(json.dumps(value), file=answering(), flush=True)
+    print(json.dumps(value), file=reserved_stdout(), flush=True)
 
 
-def answer_with(value: dict[str, Any], name: str, rows: Iterable[Any]) -> None:
+def print_json_rows(value: dict[str, Any], name: str, rows: Iterable[Any]) -> None:
     """
     Print *value* and, in its field *name*, the *rows* as one line of JSON; one row at a
     time, since all of them may be more than memory holds.
     """
-    out, apart = answering(), ""
+    out, apart = reserved_stdout(), ""
     out.write(json.dumps(value)[:-1] + f', "{name}": [')
     for row in rows:
         out.write(apart + json.dumps(row))

@@ -13,7 +13,9 @@ from outlast.settings import Settings
 from outlast.store.database import Store
 from outlast.store.private import make_folder, replace_private
 
-NOTE = "stores.json"  # the id of each store that this home has used, by its place
+KNOWN_STORES_FILE = (
+    "stores.json"  # the id of each store that this home has used, by its place
+)
 
 
 def open_store(chosen: Settings, upgrade: bool = False) -> Store:
@@ -23,15 +25,15 @@ def open_store(chosen: Settings, upgrade: bool = False) -> Store:
     :param upgrade: an operator's word: take what is there, and bring it up to date.
     :raises StoreLostError: when it is not the one that this home has used.
     """
-    note = chosen.home.resolve() / NOTE
-    known = _known(note)
+    note = chosen.home.resolve() / KNOWN_STORES_FILE
+    known = _known_stores(note)
     store = Store(chosen.store, upgrade, chosen.largest_bytes, known)
     if known.get(store.place) != store.id:
         _write(note, {**known, store.place: store.id})
     return store
 
 
-def _known(note: Path) -> dict[str, str]:
+def _known_stores(note: Path) -> dict[str, str]:
     try:
         return dict(json.loads(note.read_text()))
     except (OSError, ValueError):

@@ -12,7 +12,7 @@ from site import getsitepackages
 PLACE = str(Path(__file__).parents[2])
 
 
-def module(name: str) -> list[str]:
+def module_command(name: str) -> list[str]:
     """
     Make the command that runs our module *name*. The current folder is not searched:
     another copy may lie there, or a user's modules with names of the library's.
@@ -20,7 +20,7 @@ def module(name: str) -> list[str]:
     return [sys.executable, "-P", "-m", name]
 
 
-def environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """
     Make the environment in which such a command finds us, installed or not.
     """

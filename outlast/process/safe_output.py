@@ -55,9 +55,9 @@ class SafeStream(io.TextIOWrapper):
         if isinstance(error, BlockingIOError):
             return  # somebody has made the terminal non-blocking: this text is lost
         self.ended = error
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.fileno())
-        os.close(nowhere)
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, self.fileno())
+        os.close(devnull)
 
 
 class ErrorStream(SafeStream):
@@ -70,7 +70,7 @@ class ErrorStream(SafeStream):
         return len(text)
 
 
-def guard_streams() -> None:
+def make_streams_safe() -> None:
     """
     Have this process write to its standard output and error in safe text only.
     """
@@ -127,7 +127,7 @@ def display_of(stream: TextIO) -> TextIO:
     return cast(TextIO, Display(stream))
 
 
-def ended(stream: TextIO | None) -> OSError | None:
+def stream_error(stream: TextIO | None) -> OSError | None:
     """
     Say why nothing is written to *stream* any more: a long listing need not go on.
     """

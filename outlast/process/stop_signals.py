@@ -10,32 +10,32 @@ import asyncio
 import signal
 from collections.abc import Callable
 
-ENDS = (signal.SIGTERM, signal.SIGHUP)
-STOP = (signal.SIGINT, *ENDS)
+END_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, *END_SIGNALS)
 
 
 def on_stop(
-    act: Callable[[], object], numbers: tuple[signal.Signals, ...] = STOP
+    act: Callable[[], object], numbers: tuple[signal.Signals, ...] = STOP_SIGNALS
 ) -> None:
     """
     Have the running loop call *act* at each of the signals *numbers*.
     """
     loop = asyncio.get_running_loop()
     for number in numbers:
-        if number is not signal.SIGHUP or not ignored(number):
+        if number is not signal.SIGHUP or not is_ignored(number):
             loop.add_signal_handler(number, act)
 
 
-def outlive_hangup() -> None:
+def ignore_hangup() -> None:
     """
     Leave it to the parent to end this process when the terminal is closed. Not by
     ignoring the signal, which what an agent starts would inherit.
     """
-    if not ignored(signal.SIGHUP):
+    if not is_ignored(signal.SIGHUP):
         signal.signal(signal.SIGHUP, lambda *_: None)
 
 
-def ignored(number: signal.Signals) -> bool:
+def is_ignored(number: signal.Signals) -> bool:
     """
     Say whether the signal is ignored here.
     """

@@ -15,35 +15,35 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from outlast.contracts.errors import StoreAwayError, StoreLostError
-from outlast.store.outages import DOUBT_S
+from outlast.contracts.errors import StoreLostError, StoreUnavailableError
+from outlast.store.outages import UNKNOWN_OUTAGE_S
 
 # Between two tries of a call: x1.6 each time, a fifth of it by chance. What is back is
 # used within the longest of them; shorter ones ask a poor store more often.
-PAUSE_FIRST_S = 0.1
-PAUSE_FACTOR = 1.6
-PAUSE_MOST_S = 3.0
+STORE_RETRY_S = 0.1
+STORE_RETRY_FACTOR = 1.6
+MAX_STORE_RETRY_S = 3.0
 
 # A call under way for so long excuses attempts from making progress, and for so long
 # is shown as an outage, though no error says so: a lock, a frozen disk or server.
-SLOW_S = 1.0
-SILENT_S = 5.0
+SLOW_CALL_S = 1.0
+SILENT_CALL_S = 5.0
 
 Submit = Callable[[Callable[[], Any]], Future[Any]]
 Clock = Callable[[], float]
 
 
-class Trouble(NamedTuple):
+class StoreTrouble(NamedTuple):
     """
     What is waited for, and since when, in seconds since 1970.
     """
 
-    told: str
+    text: str
     since: float
 
 
 @dataclass
-class Calls:
+class StoreCalls:
     """
     The calls under way in the store at *place*.
 
@@ -55,54 +55,54 @@ class Calls:
     submit: Submit
     lost: Callable[[StoreLostError], None]
     clock: Clock = time.monotonic
-    under_way: "dict[Call, None]" = field(default_factory=dict)
-    _failing: dict["Call", None] = field(default_factory=dict)
-    _trouble: Trouble | None = None
+    running: "dict[StoreCall, None]" = field(default_factory=dict)
+    _failing: dict["StoreCall", None] = field(default_factory=dict)
+    _trouble: StoreTrouble | None = None
 
     @property
-    def trouble(self) -> Trouble | None:
+    def trouble(self) -> StoreTrouble | None:
         """
         What is waited for now, if anything.
         """
         age_s = self._oldest_s
-        if self._trouble is not None or age_s < SILENT_S:
+        if self._trouble is not None or age_s < SILENT_CALL_S:
             return self._trouble
         told = f"the store at {self.place} does not answer: it is locked, or very slow"
-        return Trouble(told, time.time() - age_s)
+        return StoreTrouble(told, time.time() - age_s)
 
     @property
-    def waits(self) -> bool:
+    def is_waiting(self) -> bool:
         """
         Whether no progress is to be expected of who uses the store.
         """
-        return self._trouble is not None or self._oldest_s > SLOW_S
+        return self._trouble is not None or self._oldest_s > SLOW_CALL_S
 
     @property
     def _oldest_s(self) -> float:
-        oldest = next(iter(self.under_way), None)
+        oldest = next(iter(self.running), None)
         return 0.0 if oldest is None else self.clock() - oldest.began
 
-    def failed(self, call: "Call", error: StoreAwayError) -> None:
+    def record_failure(self, call: "StoreCall", error: StoreUnavailableError) -> None:
         """
         Note that *call* waits, for what *error* says.
         """
         self._failing[call] = None
         since = time.time() if self._trouble is None else self._trouble.since
-        self._trouble = Trouble(str(error), since)
+        self._trouble = StoreTrouble(str(error), since)
 
-    def ended(self, call: "Call", answered: bool) -> None:
+    def record_end(self, call: "StoreCall", answered: bool) -> None:
         """
         Note that *call* is over; the first one that was *answered* when none waits any
         more is the end of the trouble.
         """
-        self.under_way.pop(call, None)
+        self.running.pop(call, None)
         if self._trouble is not None:
             self._failing.pop(call, None)
             if answered and not self._failing:
                 self._trouble = None
 
 
-class Call:
+class StoreCall:
     """
     *act* on its way through the store; *future* is its end.
 
@@ -110,7 +110,7 @@ class Call:
     """
 
     def __init__(
-        self, act: Callable[[], Any], calls: Calls, *, kept: bool = False
+        self, act: Callable[[], Any], calls: StoreCalls, *, kept: bool = False
     ) -> None:
         self._act = act
         self._calls = calls
@@ -119,25 +119,25 @@ class Call:
         self.future: asyncio.Future[Any] = self._loop.create_future()
         self.began = calls.clock()
         self._over = False
-        self._then: Callable[[], None] = _nothing
-        self._doubted_at: float | None = None
+        self._then: Callable[[], None] = _no_callback
+        self._unknown_since: float | None = None
         self._tries = 0
-        calls.under_way[self] = None
+        calls.running[self] = None
         self._submit()
 
     def _submit(self) -> None:
-        if self._is_left:
-            self._calls.ended(self, answered=False)
+        if self._is_abandoned:
+            self._calls.record_end(self, answered=False)
             return
         try:
             thread = self._calls.submit(self._work)
         except RuntimeError as closed:
             self._end(closed)
         else:
-            thread.add_done_callback(self._back)
+            thread.add_done_callback(self._on_thread_done)
 
     @property
-    def _is_left(self) -> bool:
+    def _is_abandoned(self) -> bool:
         """
         Whether nobody waits for it any more, and nobody wants it done.
         """
@@ -147,45 +147,45 @@ class Call:
         """
         Do it, in a thread of the store's.
         """
-        return None if self._is_left else self._act()
+        return None if self._is_abandoned else self._act()
 
-    def _back(self, thread: Future[Any]) -> None:
+    def _on_thread_done(self, thread: Future[Any]) -> None:
         """
         Come back from the store's thread.
         """
         with suppress(RuntimeError):  # the loop is closed: its process ends
-            self._loop.call_soon_threadsafe(self._land, thread)
+            self._loop.call_soon_threadsafe(self._finish, thread)
 
-    def _land(self, thread: Future[Any]) -> None:
+    def _finish(self, thread: Future[Any]) -> None:
         """
         Hand on what the thread has brought, or wait and try again.
         """
         error = thread.exception()
-        if isinstance(error, StoreAwayError) and not self._is_left:
+        if isinstance(error, StoreUnavailableError) and not self._is_abandoned:
             error = self._wait(error)
             if error is None:
                 return
         self._end(error, None if error is not None else thread.result())
 
-    def _wait(self, error: StoreAwayError) -> StoreLostError | None:
+    def _wait(self, error: StoreUnavailableError) -> StoreLostError | None:
         """
         Try again in a while; past the doubt the store is lost.
         """
         now = self._calls.clock()
-        if not error.doubtful:
-            self._doubted_at = None
-        elif self._doubted_at is None:
-            self._doubted_at = now
-        elif now - self._doubted_at > DOUBT_S:
+        if not error.maybe_written:
+            self._unknown_since = None
+        elif self._unknown_since is None:
+            self._unknown_since = now
+        elif now - self._unknown_since > UNKNOWN_OUTAGE_S:
             return StoreLostError(str(error))
-        self._calls.failed(self, error)
-        self._loop.call_later(pause_s(self._tries), self._submit)
+        self._calls.record_failure(self, error)
+        self._loop.call_later(retry_after_s(self._tries), self._submit)
         self._tries += 1
         return None
 
     def _end(self, error: BaseException | None, result: Any = None) -> None:
         lost = isinstance(error, StoreLostError)
-        self._calls.ended(self, answered=not lost and not self._is_left)
+        self._calls.record_end(self, answered=not lost and not self._is_abandoned)
         if isinstance(error, StoreLostError):
             self._calls.lost(error)
         if not self.future.done():
@@ -205,15 +205,15 @@ class Call:
             act()
 
 
-def _nothing() -> None:
+def _no_callback() -> None:
     """
     Wait for no end.
     """
 
 
-def pause_s(tries: int) -> float:
+def retry_after_s(tries: int) -> float:
     """
     Seconds to wait after so many *tries* before.
     """
-    full = min(PAUSE_MOST_S, PAUSE_FIRST_S * PAUSE_FACTOR ** min(tries, 20))
+    full = min(MAX_STORE_RETRY_S, STORE_RETRY_S * STORE_RETRY_FACTOR ** min(tries, 20))
     return full * (1 - 0.2 * random.random())

@@ -17,20 +17,20 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from outlast.contracts.errors import StoreError, StoreLostError
-from outlast.contracts.sizes import LARGEST_BYTES
+from outlast.contracts.sizes import MAX_RESULT_BYTES
 from outlast.store import migrate, schema
-from outlast.store.calls import Call, Calls
+from outlast.store.calls import StoreCall, StoreCalls
 from outlast.store.postgres import PostgresDatabase
 from outlast.store.sqlite import SqliteDatabase
-from outlast.store.store_errors import NOTHING_KNOWN
-from outlast.store.upsert import enter
+from outlast.store.store_errors import NO_KNOWN_STORES
+from outlast.store.upsert import insert_if_absent
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 # How long a transaction waits to begin where nobody else waits for the store: within
 # `Store.run` the event loop does, which can be told to stop.
-PATIENCE_S = 30.0
+STORE_WAIT_S = 30.0
 
 # Rows of `meta` that every release knows.
 ID, OLDEST = "id", "oldest"
@@ -44,7 +44,7 @@ class Database(Protocol):
     place: str  # as messages name it, without a password
     one_host: bool
     threads: int  # that may use it at once
-    builds_itself: bool  # an older schema may be changed by whoever opens it
+    auto_migrate: bool  # an older schema may be changed by whoever opens it
 
     @property
     def clock(self) -> Callable[[], float]:
@@ -52,7 +52,7 @@ class Database(Protocol):
         The one clock of all that use it: seconds since 1970.
         """
 
-    def reading(self, patience_s: float) -> AbstractContextManager[sa.Connection]:
+    def reading(self, wait_s: float) -> AbstractContextManager[sa.Connection]:
         """
         One consistent view. A server that is away is waited for so long.
         """
@@ -64,17 +64,17 @@ class Database(Protocol):
         One write transaction.
         """
 
-    def expect(self, id_: str) -> None:
+    def expect_id(self, id_: str) -> None:
         """
         Refuse from now on whatever is not the store with this id.
         """
 
-    def mark(self, id_: str) -> None:
+    def mark_id(self, id_: str) -> None:
         """
         Leave a mark of the id where a store that is written over lacks it.
         """
 
-    def look(self) -> None:
+    def check(self) -> None:
         """
         Look whether the store is there and the one that is expected.
         """
@@ -107,7 +107,7 @@ class Store:
         make sure of it, in a sentence of theirs.
     :param known: ids of stores by their places: a store that is known is never built
         anew, unless that is what *upgrade* says.
-    :raises StoreAwayError: when it cannot be opened now.
+    :raises StoreUnavailableError: when it cannot be opened now.
     :raises StoreLostError: when it is not the one that is expected.
     :raises StoreError: when it cannot be opened, or has another schema.
     """
@@ -116,14 +116,14 @@ class Store:
         self,
         where: Path | str,
         upgrade: bool = False,
-        largest: int = LARGEST_BYTES,
-        known: Mapping[str, str] = NOTHING_KNOWN,
+        largest: int = MAX_RESULT_BYTES,
+        known: Mapping[str, str] = NO_KNOWN_STORES,
     ) -> None:
         self.largest = largest
         if upgrade:
-            known = NOTHING_KNOWN
+            known = NO_KNOWN_STORES
         if isinstance(where, Path) and str(where) in known and not where.exists():
-            raise _not_theirs(str(where), "gone")
+            raise _other_store_error(str(where), "gone")
         database: Database = (
             PostgresDatabase(where, known)
             if isinstance(where, str)
@@ -133,17 +133,17 @@ class Store:
         self.one_host = database.one_host
         self.clock = database.clock
         self._database = database
-        self._impatient = threading.local()  # set on our threads
+        self._fails_fast = threading.local()  # set on our threads
         self._threads = ThreadPoolExecutor(
-            database.threads, "store", lambda: setattr(self._impatient, "yes", True)
+            database.threads, "store", lambda: setattr(self._fails_fast, "yes", True)
         )
-        self.calls = Calls(self.place, self._threads.submit, self._lose)
+        self.calls = StoreCalls(self.place, self._threads.submit, self._record_lost)
         self._lost: Callable[[StoreLostError], None] = lambda _: None
         self._extended: set[str] = set()  # whose tables are known to be there
         try:
             expected = known.get(self.place, "")
-            self.id = self._open(upgrade or database.builds_itself, expected)
-            database.expect(self.id)
+            self.id = self._open(upgrade or database.auto_migrate, expected)
+            database.expect_id(self.id)
         except BaseException:
             self.close()
             raise
@@ -155,21 +155,23 @@ class Store:
 
         :raises StoreLostError: when the store will not be back.
         """
-        return await self.begin(act, *args, **kwargs)
+        return await self.start_call(act, *args, **kwargs)
 
-    def begin(
+    def start_call(
         self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> asyncio.Future[T]:
         """
         Begin to run *act*; it goes on though nobody waits for it, until cancelled.
         """
-        return Call(partial(act, *args, **kwargs), self.calls).future
+        return StoreCall(partial(act, *args, **kwargs), self.calls).future
 
-    def keep(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Call:
+    def submit(
+        self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> StoreCall:
         """
         Begin to run *act*, which is done whoever is cancelled.
         """
-        return Call(partial(act, *args, **kwargs), self.calls, kept=True)
+        return StoreCall(partial(act, *args, **kwargs), self.calls, kept=True)
 
     def on_lost(self, tell: Callable[[StoreLostError], None]) -> None:
         """
@@ -177,13 +179,13 @@ class Store:
         """
         self._lost = tell
 
-    def look(self) -> None:
+    def check(self) -> None:
         """
         Look whether the store is there, the same as ever, and one that we know.
 
         :raises StoreLostError: when it is another one, or of a newer release.
         """
-        self._database.look()
+        self._database.check()
         with self.read() as connection:
             oldest = connection.scalar(_meta(OLDEST))
         if int(oldest or 0) > schema.SCHEMA:
@@ -192,12 +194,12 @@ class Store:
                 "start the fleet again with that"
             )
 
-    def remember(self, key: str, value: str) -> str:
+    def get_or_set_meta(self, key: str, value: str) -> str:
         """
         Keep *value* under *key* for good, unless one is kept there; returns what is.
         """
         with self.write() as connection:
-            enter(connection, schema.meta, {"key": key, "value": value})
+            insert_if_absent(connection, schema.meta, {"key": key, "value": value})
             return str(connection.scalar(_meta(key)))
 
     def extend(self, owner: str, steps: Sequence[migrate.Step]) -> None:
@@ -229,13 +231,13 @@ class Store:
         """
         One consistent view.
         """
-        return self._database.reading(self._patience_s)
+        return self._database.reading(self._wait_s)
 
     def write(self, durable: bool = True) -> AbstractContextManager[sa.Connection]:
         """
         One write transaction; *durable* also survives the loss of power.
         """
-        return self._database.writing(durable, self._patience_s)
+        return self._database.writing(durable, self._wait_s)
 
     def shrink_soon(self) -> None:
         """
@@ -253,10 +255,10 @@ class Store:
         self._database.close()
 
     @property
-    def _patience_s(self) -> float:
-        return 0.0 if getattr(self._impatient, "yes", False) else PATIENCE_S
+    def _wait_s(self) -> float:
+        return 0.0 if getattr(self._fails_fast, "yes", False) else STORE_WAIT_S
 
-    def _lose(self, error: StoreLostError) -> None:
+    def _record_lost(self, error: StoreLostError) -> None:
         self._lost(error)
 
     def _open(self, upgrade: bool, expected: str) -> str:
@@ -268,7 +270,7 @@ class Store:
             id_ = connection.scalar(_meta(ID)) if found else None
             oldest = connection.scalar(_meta(OLDEST)) if found else None
         if expected and id_ != expected:
-            raise _not_theirs(self.place, "another one" if id_ else "empty")
+            raise _other_store_error(self.place, "another one" if id_ else "empty")
         if found > schema.SCHEMA and int(oldest or found) > schema.SCHEMA:
             raise StoreError(
                 f"the store at {self.place} has schema {found}, this release knows "
@@ -283,13 +285,13 @@ class Store:
             return str(id_)
         with self._database.migrating() as connection:
             migrate.upgrade(connection)
-            enter(connection, schema.meta, {"key": ID, "value": uuid4().hex})
+            insert_if_absent(connection, schema.meta, {"key": ID, "value": uuid4().hex})
             id_ = str(connection.scalar(_meta(ID)))
-        self._database.mark(id_)
+        self._database.mark_id(id_)
         return id_
 
 
-def _not_theirs(place: str, how: str) -> StoreLostError:
+def _other_store_error(place: str, how: str) -> StoreLostError:
     return StoreLostError(
         f"the store at {place} is {how}, and with it this home's missions: put theirs "
         "back, or, if they are to be given up, begin anew with `outlast migrate`"
@@ -300,23 +302,23 @@ def _meta(key: str) -> sa.Select[str]:
     return sa.select(schema.meta.c.value).where(schema.meta.c.key == key)
 
 
-_shared: Store | None = None
+_process_store: Store | None = None
 
 
-def share(store: Store) -> None:
+def set_process_store(store: Store) -> None:
     """
     Make *store* the one that this process's agents use.
     """
-    global _shared  # noqa: PLW0603 - one store a process is the rule here
-    _shared = store
+    global _process_store  # noqa: PLW0603 - one store a process is the rule here
+    _process_store = store
 
 
-def shared() -> Store:
+def process_store() -> Store:
     """
     The store of this process.
 
     :raises StoreError: when the process was started without one.
     """
-    if _shared is None:
+    if _process_store is None:
         raise StoreError("this process has no store: start agents by outlast-worker")
-    return _shared
+    return _process_store

@@ -8,12 +8,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from outlast.store.database import Store
 from outlast.store.schema import meta
-from outlast.store.upsert import enter
+from outlast.store.upsert import insert_if_absent
 
-KEY = "temporal"
+TEMPORAL_KEY = "temporal"
 
 
-class Temporal(BaseModel):
+class ServerIdentity(BaseModel):
     """
     A namespace of a Temporal cluster, and where it was first reached.
     """
@@ -27,7 +27,7 @@ class Temporal(BaseModel):
     namespace_id: str
     address: str
 
-    def is_same_as(self, other: "Temporal") -> bool:
+    def is_same_as(self, other: "ServerIdentity") -> bool:
         """
         Whether both are the same, wherever they are reached.
         """
@@ -37,7 +37,7 @@ class Temporal(BaseModel):
         return mine == theirs
 
 
-def known(store: Store) -> Temporal | None:
+def bound_server(store: Store) -> ServerIdentity | None:
     """
     Read which Temporal the missions of *store* live on; None where none has any.
     """
@@ -45,33 +45,37 @@ def known(store: Store) -> Temporal | None:
         return _read(connection)
 
 
-def bind(store: Store, here: Temporal, open_now: int) -> Temporal | None:
+def bind_server(
+    store: Store, here: ServerIdentity, open_now: int
+) -> ServerIdentity | None:
     """
     Note that the missions of *store* live *here*; returns the other Temporal on which
     they do, where *open_now* of them are open.
     """
-    row = {"key": KEY, "value": here.model_dump_json()}
+    row = {"key": TEMPORAL_KEY, "value": here.model_dump_json()}
     with store.write() as connection:
-        if enter(connection, meta, row):
+        if insert_if_absent(connection, meta, row):
             return None
         other = _read(connection)
         if other is not None and (other.is_same_as(here) or open_now):
             return None if other.is_same_as(here) else other
-        connection.execute(sa.update(meta).where(meta.c.key == KEY).values(row))
+        connection.execute(
+            sa.update(meta).where(meta.c.key == TEMPORAL_KEY).values(row)
+        )
         return None
 
 
-def forget(store: Store) -> None:
+def forget_server(store: Store) -> None:
     """
     Let the missions of *store* live on whichever Temporal is used next.
     """
     with store.write() as connection:
-        connection.execute(sa.delete(meta).where(meta.c.key == KEY))
+        connection.execute(sa.delete(meta).where(meta.c.key == TEMPORAL_KEY))
 
 
-def _read(connection: sa.Connection) -> Temporal | None:
-    found = connection.scalar(sa.select(meta.c.value).where(meta.c.key == KEY))
+def _read(connection: sa.Connection) -> ServerIdentity | None:
+    found = connection.scalar(sa.select(meta.c.value).where(meta.c.key == TEMPORAL_KEY))
     try:
-        return Temporal.model_validate_json(found) if found else None
+        return ServerIdentity.model_validate_json(found) if found else None
     except ValidationError:
         return None  # of another release: noted anew

@@ -2,7 +2,7 @@
 What an error of the store or of Temporal means for the work at hand, by its code.
 
     WAIT     it may pass: waited for, and counted against nobody
-    DOUBT    waited for DOUBT_S, in which an operator may put it right; then as STOP
+    DOUBT    waited for UNKNOWN_OUTAGE_S, in which an operator may put it right; then as STOP
     STOP     it cannot pass: the fleet stops with one sentence
     REFUSE   what was asked for is at fault: a failure of who has asked
 
@@ -16,16 +16,16 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 # A database that is swapped for another, as in a rehearsed failover, is back by then.
-DOUBT_S = 20.0
+UNKNOWN_OUTAGE_S = 20.0
 
 
-class Course(Enum):
+class OutageAction(Enum):
     """
     What is done about an error.
     """
 
     WAIT = auto()
-    DOUBT = auto()
+    WAIT_BRIEFLY = auto()
     STOP = auto()
     REFUSE = auto()
 
@@ -35,44 +35,49 @@ class Outage(NamedTuple):
     What is done about an error, and what a person can do.
     """
 
-    course: Course
+    action: OutageAction
     advice: str = ""
 
 
-UNKNOWN = Outage(Course.WAIT)
-REFUSED = Outage(Course.REFUSE)
+UNKNOWN_OUTAGE = Outage(OutageAction.WAIT)
+REFUSED_STATEMENT = Outage(OutageAction.REFUSE)
 
-_ROOM = Outage(Course.WAIT, "free room on its disk")
-_BUSY = Outage(Course.WAIT, "end what holds it, if that does not end by itself")
-_SERVER = Outage(Course.WAIT, "start its server, or mend the way to it")
-_WRITABLE = Outage(Course.WAIT, "make it writable, or lead to the primary")
-_ALLOW = Outage(Course.DOUBT, "have its server let us in, or mend OUTLAST_DATABASE_URL")
-_RESTORE = Outage(Course.STOP, "restore it from a backup, then start the fleet again")
-_GONE = Outage(Course.DOUBT, _RESTORE.advice)
+_NO_SPACE = Outage(OutageAction.WAIT, "free room on its disk")
+_BUSY = Outage(OutageAction.WAIT, "end what holds it, if that does not end by itself")
+_SERVER = Outage(OutageAction.WAIT, "start its server, or mend the way to it")
+_WRITABLE = Outage(OutageAction.WAIT, "make it writable, or lead to the primary")
+_ALLOW = Outage(
+    OutageAction.WAIT_BRIEFLY, "have its server let us in, or mend OUTLAST_DATABASE_URL"
+)
+_RESTORE = Outage(
+    OutageAction.STOP, "restore it from a backup, then start the fleet again"
+)
+_GONE = Outage(OutageAction.WAIT_BRIEFLY, _RESTORE.advice)
 
 # PostgreSQL, by SQLSTATE: a code of five characters, or a class of two.
 SQLSTATES = {
     "08": _SERVER,  # the connection
-    "0A": REFUSED,  # feature not supported
-    "21": REFUSED,
-    "22": REFUSED,  # data
-    "23": REFUSED,  # constraints
+    "0A": REFUSED_STATEMENT,  # feature not supported
+    "21": REFUSED_STATEMENT,
+    "22": REFUSED_STATEMENT,  # data
+    "23": REFUSED_STATEMENT,  # constraints
     "25": _BUSY,  # transaction state, as one that was idle for too long
     "25006": _WRITABLE,  # read-only: a demoted primary
     "28": _ALLOW,  # passwords and pg_hba.conf
     "3D000": _GONE,  # no such database
     "3F000": _GONE,  # no such schema
     "40": _BUSY,  # deadlock, serialization
-    "42": REFUSED,  # syntax
+    "42": REFUSED_STATEMENT,  # syntax
     "42501": _ALLOW,  # privileges
     "42703": _GONE,  # no such column
     "42P01": _GONE,  # no such table
-    "53": Outage(Course.WAIT, "give its server what it lacks"),
-    "53100": _ROOM,
+    "53": Outage(OutageAction.WAIT, "give its server what it lacks"),
+    "53100": _NO_SPACE,
     "53300": Outage(
-        Course.WAIT, "raise max_connections, or start fewer processes (--processes)"
+        OutageAction.WAIT,
+        "raise max_connections, or start fewer processes (--processes)",
     ),
-    "54": REFUSED,  # a limit of the program, as of a key's length
+    "54": REFUSED_STATEMENT,  # a limit of the program, as of a key's length
     "55": _BUSY,  # not ready, in use, lock not available
     "57": _SERVER,  # shut down, starting up, cancelled by an operator
     "57014": _BUSY,  # a statement that was cancelled, or took too long
@@ -90,18 +95,18 @@ REFUSED_CONNECTIONS = {
 
 # SQLite, by extended or primary result code.
 SQLITE_CODES = {
-    sqlite3.SQLITE_ERROR: REFUSED,
+    sqlite3.SQLITE_ERROR: REFUSED_STATEMENT,
     sqlite3.SQLITE_BUSY: _BUSY,
     sqlite3.SQLITE_LOCKED: _BUSY,
     sqlite3.SQLITE_PROTOCOL: _BUSY,
     sqlite3.SQLITE_INTERRUPT: _BUSY,
-    sqlite3.SQLITE_NOMEM: Outage(Course.WAIT, "free memory"),
-    sqlite3.SQLITE_FULL: _ROOM,
+    sqlite3.SQLITE_NOMEM: Outage(OutageAction.WAIT, "free memory"),
+    sqlite3.SQLITE_FULL: _NO_SPACE,
     sqlite3.SQLITE_IOERR: Outage(
-        Course.WAIT, "look at its disk, and at the room there"
+        OutageAction.WAIT, "look at its disk, and at the room there"
     ),
     sqlite3.SQLITE_CANTOPEN: Outage(
-        Course.WAIT, "look at its folder's owner, mode and room"
+        OutageAction.WAIT, "look at its folder's owner, mode and room"
     ),
     sqlite3.SQLITE_PERM: _WRITABLE,
     sqlite3.SQLITE_READONLY: _WRITABLE,
@@ -110,40 +115,42 @@ SQLITE_CODES = {
     sqlite3.SQLITE_FORMAT: _RESTORE,
     sqlite3.SQLITE_NOTADB: _RESTORE,
     sqlite3.SQLITE_CANTOPEN_ISDIR: _RESTORE,
-    sqlite3.SQLITE_TOOBIG: REFUSED,
-    sqlite3.SQLITE_CONSTRAINT: REFUSED,
-    sqlite3.SQLITE_MISMATCH: REFUSED,
-    sqlite3.SQLITE_MISUSE: REFUSED,
-    sqlite3.SQLITE_RANGE: REFUSED,
+    sqlite3.SQLITE_TOOBIG: REFUSED_STATEMENT,
+    sqlite3.SQLITE_CONSTRAINT: REFUSED_STATEMENT,
+    sqlite3.SQLITE_MISMATCH: REFUSED_STATEMENT,
+    sqlite3.SQLITE_MISUSE: REFUSED_STATEMENT,
+    sqlite3.SQLITE_RANGE: REFUSED_STATEMENT,
 }
-NO_SUCH = ("no such table", "no such column")
+MISSING_SCHEMA = ("no such table", "no such column")
 
 # The file system below a store in a file.
 ERRNOS = {
-    errno.ENOSPC: _ROOM,
-    errno.EDQUOT: _ROOM,
-    errno.EACCES: Outage(Course.STOP, "let us write there"),
-    errno.ENOTDIR: Outage(Course.STOP, "let its folder be a folder"),
+    errno.ENOSPC: _NO_SPACE,
+    errno.EDQUOT: _NO_SPACE,
+    errno.EACCES: Outage(OutageAction.STOP, "let us write there"),
+    errno.ENOTDIR: Outage(OutageAction.STOP, "let its folder be a folder"),
 }
 
 # Temporal, by gRPC status. NOT_FOUND and ALREADY_EXISTS are answers, not outages.
 GRPC_STATUSES = {
-    "CANCELLED": UNKNOWN,
-    "UNKNOWN": UNKNOWN,
+    "CANCELLED": UNKNOWN_OUTAGE,
+    "UNKNOWN": UNKNOWN_OUTAGE,
     "DEADLINE_EXCEEDED": _SERVER,
-    "RESOURCE_EXHAUSTED": Outage(Course.WAIT, "raise the limits of its namespace"),
-    "ABORTED": UNKNOWN,
-    "INTERNAL": UNKNOWN,
+    "RESOURCE_EXHAUSTED": Outage(
+        OutageAction.WAIT, "raise the limits of its namespace"
+    ),
+    "ABORTED": UNKNOWN_OUTAGE,
+    "INTERNAL": UNKNOWN_OUTAGE,
     "UNAVAILABLE": _SERVER,
-    "DATA_LOSS": UNKNOWN,
-    "INVALID_ARGUMENT": REFUSED,
-    "NOT_FOUND": REFUSED,
-    "ALREADY_EXISTS": REFUSED,
-    "PERMISSION_DENIED": REFUSED,
-    "FAILED_PRECONDITION": REFUSED,
-    "OUT_OF_RANGE": REFUSED,
-    "UNIMPLEMENTED": REFUSED,
-    "UNAUTHENTICATED": REFUSED,
+    "DATA_LOSS": UNKNOWN_OUTAGE,
+    "INVALID_ARGUMENT": REFUSED_STATEMENT,
+    "NOT_FOUND": REFUSED_STATEMENT,
+    "ALREADY_EXISTS": REFUSED_STATEMENT,
+    "PERMISSION_DENIED": REFUSED_STATEMENT,
+    "FAILED_PRECONDITION": REFUSED_STATEMENT,
+    "OUT_OF_RANGE": REFUSED_STATEMENT,
+    "UNIMPLEMENTED": REFUSED_STATEMENT,
+    "UNAUTHENTICATED": REFUSED_STATEMENT,
 }
 
 
@@ -151,7 +158,7 @@ def of_sqlstate(state: str) -> Outage:
     """
     Look up what PostgreSQL means by *state*.
     """
-    return SQLSTATES.get(state) or SQLSTATES.get(state[:2], UNKNOWN)
+    return SQLSTATES.get(state) or SQLSTATES.get(state[:2], UNKNOWN_OUTAGE)
 
 
 def of_refused_connection(words: str) -> Outage:
@@ -169,29 +176,29 @@ def of_sqlite(code: int | None, words: str) -> Outage:
     refused us.
     """
     if code is None:
-        return REFUSED
+        return REFUSED_STATEMENT
     primary = code & 0xFF
-    if primary == sqlite3.SQLITE_ERROR and words.startswith(NO_SUCH):
+    if primary == sqlite3.SQLITE_ERROR and words.startswith(MISSING_SCHEMA):
         return _RESTORE
-    return SQLITE_CODES.get(code) or SQLITE_CODES.get(primary, UNKNOWN)
+    return SQLITE_CODES.get(code) or SQLITE_CODES.get(primary, UNKNOWN_OUTAGE)
 
 
 def of_errno(number: int | None) -> Outage:
     """
     Look up what the file system means by *number*.
     """
-    return ERRNOS.get(number or 0, UNKNOWN)
+    return ERRNOS.get(number or 0, UNKNOWN_OUTAGE)
 
 
 def of_grpc(status: str) -> Outage:
     """
     Look up what Temporal means by the *status* of a call.
     """
-    return GRPC_STATUSES.get(status, UNKNOWN)
+    return GRPC_STATUSES.get(status, UNKNOWN_OUTAGE)
 
 
-def passes(status: str) -> bool:
+def is_transient_grpc(status: str) -> bool:
     """
     Whether a call to Temporal that ended with *status* is to be made again.
     """
-    return of_grpc(status).course is Course.WAIT
+    return of_grpc(status).action is OutageAction.WAIT

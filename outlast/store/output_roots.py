@@ -15,16 +15,24 @@ from typing import Annotated
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from outlast.contracts.errors import OutsideError
+from outlast.contracts.errors import OutsideFolderError
 
 # What lies in a home and is no output: written over, it would be the end of all.
-STATE = ("store*", "temporal.*", "stack.*", "server.*", "users.lock", "run", "mesh")
+STATE_FILES = (
+    "store*",
+    "temporal.*",
+    "stack.*",
+    "server.*",
+    "users.lock",
+    "run",
+    "mesh",
+)
 
 # None for wherever we can: a process of tests.
 _outputs: list[Path] | None = None
 
 
-def confine(outputs: Sequence[Path] | None) -> None:
+def set_roots(outputs: Sequence[Path] | None) -> None:
     """
     Let missions have files written below *outputs* alone in this process, the last of
     which is the home; None for wherever it can.
@@ -34,17 +42,17 @@ def confine(outputs: Sequence[Path] | None) -> None:
 
 
 @contextmanager
-def writing_below(roots: Sequence[Path] | None) -> Iterator[None]:
+def writing_within(roots: Sequence[Path] | None) -> Iterator[None]:
     """
     Let missions have files written below *roots* alone, for as long as this lasts; None
     where that is known no better than before.
     """
     before = _outputs
-    confine(_outputs if roots is None else roots)
+    set_roots(_outputs if roots is None else roots)
     try:
         yield
     finally:
-        confine(before)
+        set_roots(before)
 
 
 def writable(named: Path, *also: Path) -> Path:
@@ -53,19 +61,20 @@ def writable(named: Path, *also: Path) -> Path:
     from the first root if it is relative.
 
     :param also: folders that are as good as the roots.
-    :raises OutsideError: when it leads outside, whichever way, or to the home's state.
+    :raises OutsideFolderError: when it leads outside, whichever way, or to the home's
+        state.
     """
     if _outputs is None:
         return named
     found = inside(named, [*_outputs, *also])
     if found is None:
         roots = ", ".join(map(str, dict.fromkeys(_outputs)))
-        raise OutsideError(
+        raise OutsideFolderError(
             f"{named} is outside {roots}: missions may have "
             "files written below OUTLAST_HOME or OUTLAST_OUTPUT_ROOT alone"
         )
     if _is_state(found, _outputs[-1]):
-        raise OutsideError(
+        raise OutsideFolderError(
             f"{named} is where the home keeps its own state: name another folder"
         )
     return found
@@ -81,7 +90,7 @@ def _is_state(found: Path, home: Path) -> bool:
     return any(
         fnmatchcase(part, own)
         for part in found.relative_to(real).parts[:1]
-        for own in STATE
+        for own in STATE_FILES
     )
 
 
@@ -90,13 +99,13 @@ def inside(named: Path, roots: Sequence[Path]) -> Path | None:
     Resolve *named*, from the first of *roots* if it is relative; None when it is in
     none of them.
 
-    :raises OutsideError: when no file can have that name.
+    :raises OutsideFolderError: when no file can have that name.
     """
     real = [Path(os.path.realpath(each)) for each in roots]
     try:
         found = Path(os.path.realpath(real[0] / named))
     except ValueError as error:
-        raise OutsideError(f"{str(named)!r} is no path: {error}") from None
+        raise OutsideFolderError(f"{str(named)!r} is no path: {error}") from None
     return found if any(map(found.is_relative_to, real)) else None
 
 
@@ -111,7 +120,7 @@ def output_path(also: Callable[[], Iterable[Path]] = tuple) -> AfterValidator:
     def resolved(named: Path) -> Path:
         try:
             return writable(named, *also())
-        except OutsideError as error:
+        except OutsideFolderError as error:
             told = {"told": str(error)}
             raise PydanticCustomError("outside", "{told}", told) from None
 

@@ -18,38 +18,38 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from outlast.contracts.errors import BadInputError, StoreAwayError, StoreError
+from outlast.contracts.errors import BadInputError, StoreError, StoreUnavailableError
 from outlast.store.outages import (
-    REFUSED,
-    UNKNOWN,
+    REFUSED_STATEMENT,
+    UNKNOWN_OUTAGE,
     Outage,
     of_refused_connection,
     of_sqlstate,
 )
 from outlast.store.server_clock import ServerClock
-from outlast.store.store_errors import NOTHING_KNOWN, refusal
+from outlast.store.store_errors import NO_KNOWN_STORES, store_error
 
 # How often a server that is away is asked again before a transaction begins.
-ASK_S = 0.1
+POSTGRES_RETRY_S = 0.1
 
 # Transactions that one process has open at once.
-CONNECTIONS = 4
+POSTGRES_CONNECTIONS = 4
 
 # A process that froze inside a transaction, or whose host is gone, must not keep its
 # rows from the attempt that takes over: the server ends it after so long.
-FROZEN_S = 5.0
+UNRESPONSIVE_S = 5.0
 # How long a statement may take, and wait for a row that somebody holds.
-STATEMENT_S = 60.0
-LOCK_S = 20.0
+STATEMENT_LIMIT_S = 60.0
+LOCK_WAIT_S = 20.0
 
 SERVER_OPTIONS = {
-    "idle_in_transaction_session_timeout": int(FROZEN_S * 1000),
-    "statement_timeout": int(STATEMENT_S * 1000),
-    "lock_timeout": int(LOCK_S * 1000),
+    "idle_in_transaction_session_timeout": int(UNRESPONSIVE_S * 1000),
+    "statement_timeout": int(STATEMENT_LIMIT_S * 1000),
+    "lock_timeout": int(LOCK_WAIT_S * 1000),
     "tcp_keepalives_idle": 2,
     "tcp_keepalives_interval": 1,
     "tcp_keepalives_count": 3,
-    "tcp_user_timeout": int(FROZEN_S * 1000),
+    "tcp_user_timeout": int(UNRESPONSIVE_S * 1000),
 }
 # The same for the other direction: a server whose host is gone.
 CLIENT_OPTIONS = {
@@ -60,11 +60,11 @@ CLIENT_OPTIONS = {
     "tcp_user_timeout": 5000,
 }
 
-NOW = "SELECT extract(epoch FROM clock_timestamp())::float8"
+SERVER_TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
 # A connection that cannot write leads to a primary of before: another one may not.
 READ_ONLY = "25006"
-OWN_ID = "SELECT value FROM meta WHERE key = 'id'"
-MIGRATING = 0x0071A57  # the advisory lock of whoever changes the tables
+STORE_ID = "SELECT value FROM meta WHERE key = 'id'"
+MIGRATION_LOCK = 0x0071A57  # the advisory lock of whoever changes the tables
 
 
 class PostgresDatabase:
@@ -74,14 +74,14 @@ class PostgresDatabase:
     :param known: ids of stores by their places: another one there is refused.
     :raises BadInputError: when *url* is none of PostgreSQL's.
     :raises StoreLostError: when the server refuses us.
-    :raises StoreAwayError: when no server answers.
+    :raises StoreUnavailableError: when no server answers.
     """
 
     one_host = False
-    threads = CONNECTIONS
-    builds_itself = False  # other hosts may run an older release still
+    threads = POSTGRES_CONNECTIONS
+    auto_migrate = False  # other hosts may run an older release still
 
-    def __init__(self, url: str, known: Mapping[str, str] = NOTHING_KNOWN) -> None:
+    def __init__(self, url: str, known: Mapping[str, str] = NO_KNOWN_STORES) -> None:
         parsed = _parse(url)
         shown = parsed.set(drivername="postgresql")
         self.place = shown.render_as_string(hide_password=True)
@@ -93,26 +93,26 @@ class PostgresDatabase:
         )
         self.clock = ServerClock()
         with self._connect(self._engine, 0.0) as connection:
-            self._look_at_clock(connection)
+            self._check_clock(connection)
 
-    def expect(self, id_: str) -> None:
+    def expect_id(self, id_: str) -> None:
         self._id = id_
 
-    def mark(self, id_: str) -> None:
+    def mark_id(self, id_: str) -> None:
         """
         Do nothing: each connection reads the id itself.
         """
 
-    def look(self) -> None:
+    def check(self) -> None:
         with self.reading(0.0) as connection:
-            self._refuse_another(connection.exec_driver_sql(OWN_ID).scalar())
+            self._require_same_store(connection.exec_driver_sql(STORE_ID).scalar())
 
     @contextmanager
-    def reading(self, patience_s: float = 0.0) -> Iterator[sa.Connection]:
+    def reading(self, wait_s: float = 0.0) -> Iterator[sa.Connection]:
         """
         One consistent view.
         """
-        with self._transaction(self._reading, patience_s) as connection:
+        with self._transaction(self._reading, wait_s) as connection:
             yield connection
 
     @contextmanager
@@ -135,7 +135,7 @@ class PostgresDatabase:
         with self._transaction(self._engine, 0.0) as connection:
             for option in ("statement_timeout", "idle_in_transaction_session_timeout"):
                 connection.exec_driver_sql(f"SET LOCAL {option} TO 0")
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATING)))
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             yield connection
 
     def shrink(self) -> None:
@@ -157,15 +157,15 @@ class PostgresDatabase:
         try:
             with connection, connection.begin():
                 if self.clock.is_due:
-                    self._look_at_clock(connection)
+                    self._check_clock(connection)
                 yield connection
         except sa.exc.DBAPIError as error:
-            if _state(error.orig) == READ_ONLY:
+            if _sqlstate(error.orig) == READ_ONLY:
                 engine.dispose()
-            raise self._told(error) from error
+            raise self._translate(error) from error
 
-    def _look_at_clock(self, connection: sa.Connection) -> None:
-        self.clock.look(lambda: connection.exec_driver_sql(NOW).scalar_one())
+    def _check_clock(self, connection: sa.Connection) -> None:
+        self.clock.check(lambda: connection.exec_driver_sql(SERVER_TIME).scalar_one())
 
     def _connect(self, engine: sa.Engine, patience_s: float) -> sa.Connection:
         """
@@ -176,10 +176,13 @@ class PostgresDatabase:
             try:
                 return engine.connect()
             except (sa.exc.DBAPIError, sa.exc.TimeoutError, StoreError) as error:
-                told = self._told(error)
-                if not isinstance(told, StoreAwayError) or time.monotonic() >= deadline:
+                told = self._translate(error)
+                if (
+                    not isinstance(told, StoreUnavailableError)
+                    or time.monotonic() >= deadline
+                ):
                     raise told from None
-                time.sleep(ASK_S)
+                time.sleep(POSTGRES_RETRY_S)
 
     def _connected(self, driver: Any, _: object) -> None:
         """
@@ -190,37 +193,37 @@ class PostgresDatabase:
             return
         try:
             with driver.cursor() as cursor:
-                found = cursor.execute(OWN_ID).fetchone()
+                found = cursor.execute(STORE_ID).fetchone()
             driver.rollback()
-            self._refuse_another(found[0] if found else None)
+            self._require_same_store(found[0] if found else None)
         except (psycopg.Error, StoreError) as error:
             with suppress(psycopg.Error):
                 driver.close()
-            raise self._told(error) from None
+            raise self._translate(error) from None
 
-    def _refuse_another(self, found: object) -> None:
+    def _require_same_store(self, found: object) -> None:
         if found != self._id:
-            raise StoreAwayError(
+            raise StoreUnavailableError(
                 f"the store at {self.place} is another one now: lead to the one "
                 "before, or, to give up its missions, use `outlast migrate`",
-                doubtful=True,
+                maybe_written=True,
             )
 
-    def _told(self, error: Exception) -> StoreError:
+    def _translate(self, error: Exception) -> StoreError:
         """
         Put *error* in a sentence; its kind says whether it passes.
         """
         if isinstance(error, StoreError):
             return error
         cause = getattr(error, "orig", None) or error
-        return refusal(self.place, str(cause), _outage(cause), first=not self._id)
+        return store_error(self.place, str(cause), _outage(cause), first=not self._id)
 
 
 def _outage(error: BaseException) -> Outage:
     """
     Say what *error* means.
     """
-    state = _state(error)
+    state = _sqlstate(error)
     if state is not None:
         return of_sqlstate(state)
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
@@ -228,10 +231,10 @@ def _outage(error: BaseException) -> Outage:
         return of_refused_connection(str(error))
     # What the driver itself cannot send; anything else is no error of the driver's,
     # as that all connections are in use.
-    return REFUSED if isinstance(error, psycopg.Error) else UNKNOWN
+    return REFUSED_STATEMENT if isinstance(error, psycopg.Error) else UNKNOWN_OUTAGE
 
 
-def _state(error: BaseException | None) -> str | None:
+def _sqlstate(error: BaseException | None) -> str | None:
     state: str | None = getattr(error, "sqlstate", None)
     return state
 
@@ -254,8 +257,8 @@ def _engine(url: sa.URL) -> sa.Engine:
     return sa.create_engine(
         url,
         connect_args={**CLIENT_OPTIONS, "options": options},
-        pool_size=CONNECTIONS,
+        pool_size=POSTGRES_CONNECTIONS,
         max_overflow=0,
         pool_pre_ping=True,  # a server that was restarted is noticed before we begin
-        pool_timeout=LOCK_S,
+        pool_timeout=LOCK_WAIT_S,
     )

@@ -12,10 +12,10 @@ from pathlib import Path
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
-OTHERS = stat.S_IRWXG | stat.S_IRWXO
+OTHERS_ACCESS = stat.S_IRWXG | stat.S_IRWXO
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 # What SQLite writes beside a database.
-BESIDE = ("", "-wal", "-shm", "-journal")
+DATABASE_SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 
 def make_folder(path: Path) -> None:
@@ -30,7 +30,7 @@ def make_folder(path: Path) -> None:
         each.mkdir(mode=FOLDER_MODE, exist_ok=True)
 
 
-def own_folder(path: Path) -> Path:
+def require_own_folder(path: Path) -> Path:
     """
     Make the folder, or close one of ours to others.
 
@@ -40,7 +40,7 @@ def own_folder(path: Path) -> Path:
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         raise PermissionError(f"{path} is a link, or another user's")
-    if found.st_mode & OTHERS:
+    if found.st_mode & OTHERS_ACCESS:
         path.chmod(FOLDER_MODE)
     return path
 
@@ -57,7 +57,7 @@ def open_private(path: Path, how: int) -> int:
     if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
         os.close(file)
         raise PermissionError(f"{path} is no file of ours")
-    if found.st_mode & OTHERS:
+    if found.st_mode & OTHERS_ACCESS:
         os.fchmod(file, FILE_MODE)
     return file
 
@@ -80,16 +80,16 @@ def make_database(path: Path) -> None:
     with suppress(FileExistsError):
         how = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
         os.close(os.open(path, how, FILE_MODE))
-    close_database(path)
+    close_to_others(path)
 
 
-def close_database(path: Path) -> None:
+def close_to_others(path: Path) -> None:
     """
     Take the database at *path* and what lies beside it away from others. By its name:
     to close a descriptor of it would drop the locks that SQLite has on it.
     """
-    for each in (Path(f"{path}{ending}") for ending in BESIDE):
+    for each in (Path(f"{path}{ending}") for ending in DATABASE_SUFFIXES):
         with suppress(FileNotFoundError):
             found = each.stat()
-            if found.st_mode & OTHERS and found.st_uid == os.geteuid():
+            if found.st_mode & OTHERS_ACCESS and found.st_uid == os.geteuid():
                 each.chmod(FILE_MODE)

@@ -28,7 +28,7 @@ SCHEMA = 4
 OLDEST = 4
 
 
-class Words(TypeDecorator[str]):
+class PortableText(TypeDecorator[str]):
     """
     Text that is sorted by its code points and holds no NUL, which PostgreSQL cannot
     keep: alike on every database.
@@ -50,24 +50,28 @@ metadata = MetaData()
 meta = Table(
     "meta",
     metadata,
-    Column("key", Words, primary_key=True),
-    Column("value", Words, nullable=False),
+    Column("key", PortableText, primary_key=True),
+    Column("value", PortableText, nullable=False),
 )
 
 missions = Table(
     "missions",
     metadata,
-    Column("id", Words, primary_key=True),
-    Column("tenant", Words, nullable=False),
-    Column("digest", Words, nullable=False),
-    Column("goal", Words, nullable=False),
-    Column("state", Words, nullable=False),  # see store/books.py, or a final Status
+    Column("id", PortableText, primary_key=True),
+    Column("tenant", PortableText, nullable=False),
+    Column("digest", PortableText, nullable=False),
+    Column("goal", PortableText, nullable=False),
+    Column(
+        "state", PortableText, nullable=False
+    ),  # see store/books.py, or a final Status
     Column("accepted_at", Float, nullable=False),
     Column("finished_at", Float),
-    Column("report", Words),  # the Report as JSON, once finished
-    Column("asked", Words),  # the Mission as JSON, to begin it anew from
-    Column("run", Words),  # of its workflow, that has closed it
-    Column("interruption", Words),  # why it does not run, though it has not ended
+    Column("report", PortableText),  # the Report as JSON, once finished
+    Column("asked", PortableText),  # the Mission as JSON, to begin it anew from
+    Column("run", PortableText),  # of its workflow, that has closed it
+    Column(
+        "interruption", PortableText
+    ),  # why it does not run, though it has not ended
 )
 
 # The runs of a mission's or batch's workflow, in the order in which the ledger found
@@ -75,20 +79,20 @@ missions = Table(
 runs = Table(
     "runs",
     metadata,
-    Column("mission", Words, primary_key=True),
+    Column("mission", PortableText, primary_key=True),
     Column("number", BigInteger, primary_key=True),  # from 1
-    Column("run", Words, nullable=False),  # its id
+    Column("run", PortableText, nullable=False),  # its id
 )
 
 # The highest fence seen for a task: the one row that every guarded write holds.
-claims = Table(
-    "claims",
+fences = Table(
+    "fences",
     metadata,
-    Column("mission", Words, primary_key=True),
-    Column("task", Words, primary_key=True),
+    Column("mission", PortableText, primary_key=True),
+    Column("task", PortableText, primary_key=True),
     Column("round", Integer, nullable=False),
     Column("fence", BigInteger, nullable=False),
-    Column("route", Words, nullable=False),
+    Column("route", PortableText, nullable=False),
     Column("attempt", Integer, nullable=False),  # of this round, from 1
     Column("failures", Integer, nullable=False),  # of this route in this round
 )
@@ -96,23 +100,25 @@ claims = Table(
 attempts = Table(
     "attempts",
     metadata,
-    Column("mission", Words, primary_key=True),
-    Column("task", Words, primary_key=True),
+    Column("mission", PortableText, primary_key=True),
+    Column("task", PortableText, primary_key=True),
     Column("fence", BigInteger, primary_key=True),
     Column("round", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
-    Column("route", Words, nullable=False),
-    Column("host", Words, nullable=False),
+    Column("route", PortableText, nullable=False),
+    Column("host", PortableText, nullable=False),
     Column("pid", Integer, nullable=False),
     Column("started_at", Float, nullable=False),
     Column("resumed_seq", Integer, nullable=False),  # 0: from the start
-    Column("previous_failure", Words),  # what ended the attempt before this one
-    Column("detected_by", Words),  # what has noticed that: a `Detector`
-    Column("after_s", Float),  # since the last sign of that attempt
+    Column("previous_failure", PortableText),  # what ended the attempt before this one
+    Column("detected_by", PortableText),  # what has noticed that: a `Detector`
+    Column("recovery_s", Float),  # since the last sign of that attempt
     Column("ended_at", Float),
-    Column("ending", Words),
-    Column("failure_type", Words),  # how it ended: a `FailureType`; none for a result
-    Column("traceback", Words),  # of what the agent raised, bounded
+    Column("end_reason", PortableText),
+    Column(
+        "failure_type", PortableText
+    ),  # how it ended: a `FailureType`; none for a result
+    Column("traceback", PortableText),  # of what the agent raised, bounded
 )
 
 # The newest progress of a task, of each route that it was tried on: a save replaces the
@@ -120,15 +126,15 @@ attempts = Table(
 checkpoints = Table(
     "checkpoints",
     metadata,
-    Column("mission", Words, primary_key=True),
-    Column("task", Words, primary_key=True),
-    Column("route", Words, primary_key=True),
+    Column("mission", PortableText, primary_key=True),
+    Column("task", PortableText, primary_key=True),
+    Column("route", PortableText, primary_key=True),
     Column("round", Integer, nullable=False),
     Column("fence", BigInteger, nullable=False),
     Column("seq", Integer, nullable=False),  # counts the round's saves
     Column("version", Integer, nullable=False),  # of the agent
-    Column("value", Words),  # JSON
-    Column("digest", Words),  # of the body, which is too large to travel
+    Column("value", PortableText),  # JSON
+    Column("digest", PortableText),  # of the body, which is too large to travel
     Column("body", LargeBinary),  # JSON
     Column("saved_at", Float, nullable=False),
 )
@@ -136,15 +142,15 @@ checkpoints = Table(
 results = Table(
     "results",
     metadata,
-    Column("mission", Words, primary_key=True),
-    Column("task", Words, primary_key=True),
+    Column("mission", PortableText, primary_key=True),
+    Column("task", PortableText, primary_key=True),
     Column("round", Integer, primary_key=True),
     Column("fence", BigInteger, nullable=False),
-    Column("answer", Words, nullable=False),  # the Answer, as JSON
+    Column("answer", PortableText, nullable=False),  # the Answer, as JSON
     Column("recorded_at", Float, nullable=False),
     Column("claimed", BigInteger, nullable=False),  # the highest fence by then
     # JSON; last, since it may be large and most readers want the rest alone.
-    Column("result", Words, nullable=False),
+    Column("result", PortableText, nullable=False),
 )
 
 # What is too large to travel through Temporal, or to lie in a row that is read with
@@ -152,27 +158,31 @@ results = Table(
 payloads = Table(
     "payloads",
     metadata,
-    Column("mission", Words, primary_key=True),  # or a batch
-    Column("digest", Words, primary_key=True),  # sha256 of the body
+    Column("mission", PortableText, primary_key=True),  # or a batch
+    Column("digest", PortableText, primary_key=True),  # sha256 of the body
     Column("body", LargeBinary, nullable=False),
 )
 
 effects = Table(
     "effects",
     metadata,
-    Column("tenant", Words, primary_key=True),
-    Column("scope", Words, primary_key=True),  # of the logical mission; "": the tenant
-    Column("key", Words, primary_key=True),
+    Column("tenant", PortableText, primary_key=True),
+    Column(
+        "scope", PortableText, primary_key=True
+    ),  # of the logical mission; "": the tenant
+    Column("key", PortableText, primary_key=True),
     Column("number", Integer, primary_key=True),  # above 1: allowed by a person
-    Column("state", Words, nullable=False),  # see attempt/effect_decision.py
-    Column("identity", Words, nullable=False),  # the content, as canonical JSON
-    Column("payload", Words),  # what is sent, where that is not the content
-    Column("result", Words),
-    Column("mission", Words, nullable=False),
-    Column("task", Words, nullable=False),
+    Column("state", PortableText, nullable=False),  # see attempt/effect_decision.py
+    Column("identity", PortableText, nullable=False),  # the content, as canonical JSON
+    Column("payload", PortableText),  # what is sent, where that is not the content
+    Column("result", PortableText),
+    Column("mission", PortableText, nullable=False),
+    Column("task", PortableText, nullable=False),
     Column("round", Integer, nullable=False),
-    Column("logical", Words, nullable=False),  # the mission's scope
-    Column("turn", Words, nullable=False),  # round, with those of the missions around
+    Column("logical", PortableText, nullable=False),  # the mission's scope
+    Column(
+        "turn", PortableText, nullable=False
+    ),  # round, with those of the missions around
     Column("fence", BigInteger, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("applied", Integer, nullable=False, default=0),
@@ -180,26 +190,26 @@ effects = Table(
     Column("intended_at", Float, nullable=False),
     Column("deadline", Float, nullable=False),  # until when its attempt can last
     Column("applied_at", Float),
-    Column("settled_by", Words),  # the person who said what had become of it
+    Column("settled_by", PortableText),  # the person who said what had become of it
     Column("settled_at", Float),
 )
 
-refusals = Table(
-    "refusals",
+stale_writes = Table(
+    "stale_writes",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("mission", Words, nullable=False),
-    Column("task", Words, nullable=False),
+    Column("mission", PortableText, nullable=False),
+    Column("task", PortableText, nullable=False),
     Column("fence", BigInteger, nullable=False),
-    Column("what", Words, nullable=False),
+    Column("what", PortableText, nullable=False),
     Column("refused_at", Float, nullable=False),
 )
 
 spending = Table(
     "spending",
     metadata,
-    Column("mission", Words, primary_key=True),
-    Column("task", Words, primary_key=True),
+    Column("mission", PortableText, primary_key=True),
+    Column("task", PortableText, primary_key=True),
     Column("tokens", BigInteger, nullable=False),
     Column("cost", Float, nullable=False),
 )
@@ -207,11 +217,11 @@ spending = Table(
 batches = Table(
     "batches",
     metadata,
-    Column("id", Words, primary_key=True),
-    Column("tenant", Words, nullable=False),
-    Column("role", Words, nullable=False),
-    Column("state", Words, nullable=False),  # open, completed, cancelled
-    Column("sealed", Boolean, nullable=False),  # no more items will come
+    Column("id", PortableText, primary_key=True),
+    Column("tenant", PortableText, nullable=False),
+    Column("role", PortableText, nullable=False),
+    Column("state", PortableText, nullable=False),  # open, completed, cancelled
+    Column("closed", Boolean, nullable=False),  # no more items will come
     Column("total", Integer, nullable=False),  # also the number of the last item
     Column("accepted_at", Float, nullable=False),
     Column("finished_at", Float),
@@ -220,10 +230,10 @@ batches = Table(
 items = Table(
     "items",
     metadata,
-    Column("batch", Words, primary_key=True),
+    Column("batch", PortableText, primary_key=True),
     Column("item", Integer, primary_key=True),  # from 1
     Column("digest", LargeBinary, nullable=False),  # the same item twice is one
-    Column("body", Words, nullable=False),  # JSON
+    Column("body", PortableText, nullable=False),  # JSON
     UniqueConstraint("batch", "digest"),
     sqlite_with_rowid=False,
 )
@@ -231,24 +241,24 @@ items = Table(
 item_results = Table(
     "item_results",
     metadata,
-    Column("batch", Words, primary_key=True),
+    Column("batch", PortableText, primary_key=True),
     Column("item", Integer, primary_key=True),
-    Column("result", Words, nullable=False),  # JSON
-    Column("degraded", Words),
+    Column("result", PortableText, nullable=False),  # JSON
+    Column("degraded", PortableText),
     sqlite_with_rowid=False,
 )
 
 # Items that failed or took their process along; those given up are dead letters.
-item_troubles = Table(
-    "item_troubles",
+item_failures = Table(
+    "item_failures",
     metadata,
-    Column("batch", Words, primary_key=True),
+    Column("batch", PortableText, primary_key=True),
     Column("item", Integer, primary_key=True),
     Column("failures", Integer, nullable=False),
     Column("deaths", Integer, nullable=False),
-    Column("cause", Words, nullable=False),
+    Column("cause", PortableText, nullable=False),
     Column("dead_at", Float),
-    Column("traceback", Words),  # of the last failure, bounded
+    Column("traceback", PortableText),  # of the last failure, bounded
     sqlite_with_rowid=False,
 )
 
@@ -256,11 +266,11 @@ item_troubles = Table(
 mesh_events = Table(
     "mesh_events",
     metadata,
-    Column("peer", Words, primary_key=True),
-    Column("origin", Words, primary_key=True),  # who wrote it, and in which life
+    Column("peer", PortableText, primary_key=True),
+    Column("origin", PortableText, primary_key=True),  # who wrote it, and in which life
     Column("seq", BigInteger, primary_key=True),
     Column("at_s", Float, nullable=False),
-    Column("body", Words, nullable=False),  # JSON
+    Column("body", PortableText, nullable=False),  # JSON
 )
 
 # Of each origin, up to where the peer has its events, and up to where some of them were
@@ -268,12 +278,12 @@ mesh_events = Table(
 mesh_origins = Table(
     "mesh_origins",
     metadata,
-    Column("peer", Words, primary_key=True),
-    Column("origin", Words, primary_key=True),
+    Column("peer", PortableText, primary_key=True),
+    Column("origin", PortableText, primary_key=True),
     Column("head", BigInteger, nullable=False),
     Column("floor", BigInteger, nullable=False),
 )
 
 Index("attempts_by_task", attempts.c.mission, attempts.c.task, attempts.c.attempt)
 Index("effects_by_mission", effects.c.mission)
-Index("refusals_by_mission", refusals.c.mission)
+Index("stale_writes_by_mission", stale_writes.c.mission)

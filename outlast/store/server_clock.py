@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 # A server whose clock was set, or another server, is noticed within this.
-LOOK_S = 10.0
+CLOCK_CHECK_S = 10.0
 
 
 class ServerClock:
@@ -20,28 +20,28 @@ class ServerClock:
     """
 
     def __init__(self, grows: Callable[[], float] = time.monotonic) -> None:
-        self._grows = grows
+        self._monotonic = grows
         self._ahead_s = 0.0
-        self._looked_at: float | None = None
+        self._checked_at: float | None = None
 
     def __call__(self) -> float:
-        assert self._looked_at is not None
-        return self._grows() + self._ahead_s
+        assert self._checked_at is not None
+        return self._monotonic() + self._ahead_s
 
     @property
     def is_due(self) -> bool:
         """
         Whether the server is to be looked at again.
         """
-        at = self._looked_at
-        return at is None or self._grows() - at > LOOK_S
+        at = self._checked_at
+        return at is None or self._monotonic() - at > CLOCK_CHECK_S
 
-    def look(self, read: Callable[[], float]) -> None:
+    def check(self, read: Callable[[], float]) -> None:
         """
         Set the clock by what *read* reads from the server.
         """
-        began = self._grows()
+        began = self._monotonic()
         server_s = read()
-        self._looked_at = self._grows()
+        self._checked_at = self._monotonic()
         # Half of the way there and back: as far off as that at most.
-        self._ahead_s = server_s - (began + self._looked_at) / 2
+        self._ahead_s = server_s - (began + self._checked_at) / 2

@@ -18,14 +18,14 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from outlast.store.private import make_database
-from outlast.store.sqlite_file import StoreFile, breaks_connection, told
+from outlast.store.sqlite_file import StoreFile, breaks_connection, translate_error
 
 # How long a writer waits for the others. Every transaction here is short, so a
 # longer wait means a stuck process, which the attempt's own limits end.
-BUSY_S = 20.0
+SQLITE_BUSY_S = 20.0
 # How often it asks. SQLite's own waiting sleeps ever longer, up to 0.1 s, where a
 # transaction here takes 0.001 s and an attempt that takes over is waited for.
-ASK_S = 0.0005
+SQLITE_RETRY_S = 0.0005
 
 # Shared by all stores of a process and, being memory, by all that are forked from it:
 # a zygote compiles the statements for every worker to come.
@@ -36,12 +36,12 @@ class SqliteDatabase:
     """
     The database in the file at *path*.
 
-    :raises StoreError: when it cannot be opened, StoreAwayError when not now.
+    :raises StoreError: when it cannot be opened, StoreUnavailableError when not now.
     """
 
     one_host = True
     threads = 1
-    builds_itself = True  # whoever opens the file first brings it up to date
+    auto_migrate = True  # whoever opens the file first brings it up to date
     clock = staticmethod(time.time)  # of the one host
 
     def __init__(self, path: Path) -> None:
@@ -56,15 +56,15 @@ class SqliteDatabase:
             self._connection = _engine(path).connect()
             self._file = StoreFile(path)
         except (sa.exc.DBAPIError, sqlite3.Error, OSError) as error:
-            raise told(self.place, _driver(error)) from None
+            raise translate_error(self.place, _driver(error)) from None
 
-    def expect(self, id_: str) -> None:
+    def expect_id(self, id_: str) -> None:
         self._id = id_
 
-    def mark(self, id_: str) -> None:
+    def mark_id(self, id_: str) -> None:
         """
         Write the id in short among the file's first bytes, which can be read without
-        SQLite, and past its log: see `FileEye`.
+        SQLite, and past its log: see `WatchedFile`.
         """
         with self._lock:
             driver: Any = self._connection.connection.driver_connection
@@ -72,11 +72,11 @@ class SqliteDatabase:
             driver.execute(f"PRAGMA application_id={mark}")
         self.shrink()
 
-    def look(self) -> None:
-        self._file.look(self._id)
+    def check(self) -> None:
+        self._file.check_id(self._id)
 
     @contextmanager
-    def reading(self, patience_s: float = 0.0) -> Iterator[sa.Connection]:
+    def reading(self, wait_s: float = 0.0) -> Iterator[sa.Connection]:
         """
         One consistent view.
         """
@@ -88,7 +88,7 @@ class SqliteDatabase:
         self, durable: bool, patience_s: float = 0.0
     ) -> Iterator[sa.Connection]:
         """
-        One write transaction, alone in the file. Others are waited for BUSY_S.
+        One write transaction, alone in the file. Others are waited for SQLITE_BUSY_S.
         """
         with self._lock, self._transaction("BEGIN IMMEDIATE", durable) as connection:
             yield connection
@@ -111,7 +111,7 @@ class SqliteDatabase:
             try:
                 driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             finally:
-                driver.execute(f"PRAGMA busy_timeout={int(BUSY_S * 1000)}")
+                driver.execute(f"PRAGMA busy_timeout={int(SQLITE_BUSY_S * 1000)}")
 
     def close(self) -> None:
         """
@@ -136,7 +136,7 @@ class SqliteDatabase:
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
             cause = _driver(error)
             self._broken = breaks_connection(cause)
-            raise told(self.place, cause) from error
+            raise translate_error(self.place, cause) from error
         # What was committed to a file that is gone by now is not done.
         self._file.check()
 
@@ -149,7 +149,7 @@ class SqliteDatabase:
         self._connection.close()
         self._connection.engine.dispose()
         self._connection = _engine(self._path, "rw").connect()
-        self._file.reopened()
+        self._file.on_reopened()
         self._durable, self._broken = None, False
 
     def _synchronize(self, durable: bool) -> None:
@@ -171,7 +171,9 @@ def _driver(error: BaseException) -> BaseException:
 def _engine(path: Path, mode: str = "rwc") -> sa.Engine:
     def connect() -> sqlite3.Connection:
         where = f"{path.absolute().as_uri()}?mode={mode}"
-        return sqlite3.connect(where, uri=True, check_same_thread=False, timeout=BUSY_S)
+        return sqlite3.connect(
+            where, uri=True, check_same_thread=False, timeout=SQLITE_BUSY_S
+        )
 
     engine = sa.create_engine(
         "sqlite://",
@@ -188,7 +190,7 @@ def _engine(path: Path, mode: str = "rwc") -> sa.Engine:
         driver.execute("PRAGMA foreign_keys=ON")
 
     @event.listens_for(engine, "begin")
-    def begun(connection: sa.Connection) -> None:
+    def on_begin(connection: sa.Connection) -> None:
         # By the driver itself: a tenth of what it costs through the expressions' layer.
         driver: Any = connection.connection.driver_connection
         options = connection.get_execution_options()
@@ -197,9 +199,9 @@ def _engine(path: Path, mode: str = "rwc") -> sa.Engine:
             return
         driver.execute("PRAGMA busy_timeout=0")
         try:
-            _patiently(lambda: driver.execute("BEGIN IMMEDIATE"))
+            _retry_while_busy(lambda: driver.execute("BEGIN IMMEDIATE"))
         finally:
-            driver.execute(f"PRAGMA busy_timeout={int(BUSY_S * 1000)}")
+            driver.execute(f"PRAGMA busy_timeout={int(SQLITE_BUSY_S * 1000)}")
 
     return engine
 
@@ -208,20 +210,20 @@ def _use_wal(driver: sqlite3.Connection) -> None:
     """
     Turn the log on; unlike everything else this does not wait for other processes.
     """
-    _patiently(lambda: driver.execute("PRAGMA journal_mode=WAL"))
+    _retry_while_busy(lambda: driver.execute("PRAGMA journal_mode=WAL"))
 
 
-def _patiently(act: Callable[[], object]) -> None:
+def _retry_while_busy(act: Callable[[], object]) -> None:
     """
     Do *act* as soon as no other process is in the way.
     """
-    deadline = time.monotonic() + BUSY_S
+    deadline = time.monotonic() + SQLITE_BUSY_S
     while True:
         try:
             act()
         except (sqlite3.OperationalError, sa.exc.OperationalError) as error:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
-            time.sleep(ASK_S)
+            time.sleep(SQLITE_RETRY_S)
         else:
             return

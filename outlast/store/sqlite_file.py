@@ -11,12 +11,12 @@ import sqlite3
 from pathlib import Path
 
 from outlast.contracts.errors import StoreError, StoreLostError
-from outlast.store.outages import Course, Outage, of_errno, of_sqlite
-from outlast.store.store_errors import refusal
+from outlast.store.outages import Outage, OutageAction, of_errno, of_sqlite
+from outlast.store.store_errors import store_error
 
-Place = tuple[int, int]  # device and inode
+FileIdentity = tuple[int, int]  # device and inode
 
-AGAIN = "put it back, then start the fleet again"
+PUT_BACK = "put it back, then start the fleet again"
 
 
 class StoreFile:
@@ -27,8 +27,8 @@ class StoreFile:
     def __init__(self, path: Path) -> None:
         self._path = str(path)
         self._log_path = f"{path}-wal"
-        self._file = _place(self._path)
-        self._log: Place | None = None
+        self._file = _file_identity(self._path)
+        self._log: FileIdentity | None = None
 
     def check(self) -> None:
         """
@@ -38,26 +38,26 @@ class StoreFile:
         :raises StoreLostError: when they are not.
         """
         try:
-            if _place(self._path) != self._file:
-                raise self._lost("has been replaced by another file")
-            log = _place(self._log_path)
+            if _file_identity(self._path) != self._file:
+                raise self._lost_error("has been replaced by another file")
+            log = _file_identity(self._log_path)
         except FileNotFoundError as error:
             what = "" if error.filename == self._path else "'s log (-wal)"
-            raise self._lost("has been deleted or moved", what) from None
+            raise self._lost_error("has been deleted or moved", what) from None
         except OSError as error:
-            raise told(self._path, error) from error
+            raise translate_error(self._path, error) from error
         if self._log is None:
             self._log = log
         elif self._log != log:
-            raise self._lost("has been replaced by another file", "'s log (-wal)")
+            raise self._lost_error("has been replaced by another file", "'s log (-wal)")
 
-    def reopened(self) -> None:
+    def on_reopened(self) -> None:
         """
         Take the log as it is by now: who is the last one to close it removes it.
         """
         self._log = None
 
-    def look(self, id_: str) -> None:
+    def check_id(self, id_: str) -> None:
         """
         Read the id with fresh eyes: a connection that is open has its pages in memory,
         though others may have been written over the file.
@@ -74,21 +74,21 @@ class StoreFile:
             finally:
                 fresh.close()
         except sqlite3.Error as error:
-            raise told(self._path, error) from error
+            raise translate_error(self._path, error) from error
         if found is None or found[0] != id_:
-            raise self._lost("has been overwritten with another store")
+            raise self._lost_error("has been overwritten with another store")
 
-    def _lost(self, how: str, what: str = "") -> StoreLostError:
+    def _lost_error(self, how: str, what: str = "") -> StoreLostError:
         return StoreLostError(
-            f"the store at {self._path}{what} {how} while it was in use: {AGAIN}"
+            f"the store at {self._path}{what} {how} while it was in use: {PUT_BACK}"
         )
 
 
-def told(place: str, error: BaseException) -> StoreError:
+def translate_error(place: str, error: BaseException) -> StoreError:
     """
     Put what the driver or the file system says of the store at *place* in a sentence.
     """
-    return refusal(place, str(error), outage_of(error))
+    return store_error(place, str(error), outage_of(error))
 
 
 def outage_of(error: BaseException) -> Outage:
@@ -114,9 +114,9 @@ def breaks_connection(error: BaseException) -> bool:
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_INTERRUPT,
     )
-    return code not in whole and outage_of(error).course is Course.WAIT
+    return code not in whole and outage_of(error).action is OutageAction.WAIT
 
 
-def _place(path: str) -> Place:
+def _file_identity(path: str) -> FileIdentity:
     found = os.stat(path)
     return found.st_dev, found.st_ino

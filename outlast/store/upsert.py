@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import Insert, insert
 
-__all__ = ["enter", "insert", "upsert"]
+__all__ = ["insert", "insert_if_absent", "upsert"]
 
 
 def upsert(table: sa.Table, key: list[str], values: list[str]) -> Insert:
@@ -23,7 +23,9 @@ def upsert(table: sa.Table, key: list[str], values: list[str]) -> Insert:
     )
 
 
-def enter(connection: sa.Connection, table: sa.Table, row: dict[str, Any]) -> bool:
+def insert_if_absent(
+    connection: sa.Connection, table: sa.Table, row: dict[str, Any]
+) -> bool:
     """
     Insert *row* unless one with its key is there; says whether it was inserted.
     """

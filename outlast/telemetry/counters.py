@@ -8,7 +8,7 @@ from typing import Protocol
 
 from outlast.contracts.failures import Detector
 
-BEATS = "beats"  # signs of life that were sent
+HEARTBEATS = "heartbeats"  # signs of life that were sent
 PARKED = "parked"  # tasks that ended parked
 DEAD_TASKS = "dead_tasks"
 DEAD_ITEMS = "dead_items"
@@ -17,7 +17,7 @@ DEAD_ITEMS = "dead_items"
 FAILED_BEFORE = "the attempt before failed"
 
 
-class Counts(Protocol):
+class Counters(Protocol):
     """
     Where counts go.
     """
@@ -27,19 +27,19 @@ class Counts(Protocol):
         Count one more of *name*.
         """
 
-    def recovered(self, detected_by: Detector, after_s: float) -> None:
+    def recovered(self, detected_by: Detector, recovery_s: float) -> None:
         """
-        Count that a task goes on, *after_s* after the last sign of the attempt before,
-        whose end *detected_by* has noticed.
+        Count that a task goes on, *recovery_s* after the last sign of the attempt
+        before, whose end *detected_by* has noticed.
         """
 
-    def breaker_turned(self, service: str, state: str) -> None:
+    def breaker_changed(self, service: str, state: str) -> None:
         """
         Count that the breaker of *service* has become *state*.
         """
 
 
-class Nobody:
+class NullCounters:
     """
     Counts nothing.
     """
@@ -47,39 +47,39 @@ class Nobody:
     def count(self, name: str) -> None:
         pass
 
-    def recovered(self, detected_by: Detector, after_s: float) -> None:
+    def recovered(self, detected_by: Detector, recovery_s: float) -> None:
         pass
 
-    def breaker_turned(self, service: str, state: str) -> None:
+    def breaker_changed(self, service: str, state: str) -> None:
         pass
 
 
-_listening: list[Counts] = [Nobody()]
+_counters: list[Counters] = [NullCounters()]
 
 
-def listen(counts: Counts) -> None:
+def set_counters(counts: Counters) -> None:
     """
     Have what happens in this process counted by *counts*.
     """
-    _listening[0] = counts
+    _counters[0] = counts
 
 
 def count(name: str) -> None:
     """
     Count one more of *name*.
     """
-    _listening[0].count(name)
+    _counters[0].count(name)
 
 
-def recovered(detected_by: Detector, after_s: float) -> None:
+def recovered(detected_by: Detector, recovery_s: float) -> None:
     """
     Count a recovery.
     """
-    _listening[0].recovered(detected_by, after_s)
+    _counters[0].recovered(detected_by, recovery_s)
 
 
-def breaker_turned(service: str, state: str) -> None:
+def breaker_changed(service: str, state: str) -> None:
     """
     Count a breaker's change.
     """
-    _listening[0].breaker_turned(service, state)
+    _counters[0].breaker_changed(service, state)

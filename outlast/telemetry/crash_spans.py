@@ -21,18 +21,18 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from outlast.store.private import open_private, own_folder
+from outlast.store.private import open_private, require_own_folder
 from outlast.telemetry.masking import masked_attributes
 
 # Beyond what is under way: past it the file is written anew with only that.
-FILE_BYTES = 256 * 1024
+CRASH_SPANS_BYTES = 256 * 1024
 # What an agent says of a span of its own may be large: then that is not noted.
-LINE_BYTES = 8 * 1024
+CRASH_SPAN_LINE_BYTES = 8 * 1024
 
 SAMPLED = trace.TraceFlags(trace.TraceFlags.SAMPLED)
 
 
-class Unended(SpanProcessor):
+class OpenSpanRecorder(SpanProcessor):
     """
     Notes spans under way in the file at *path*, on which this process has a lock.
 
@@ -41,29 +41,29 @@ class Unended(SpanProcessor):
     """
 
     def __init__(self, path: Path, resource: Resource) -> None:
-        own_folder(path.parent)
+        require_own_folder(path.parent)
         self._path = path
         self._head = _line(dict(resource.attributes or {}))
-        self._under_way: dict[str, bytes] = {}
+        self._open: dict[str, bytes] = {}
         self._lock = threading.Lock()
         self._file, self._bytes, self._limit = self._write_anew()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        self.note(span)
+        self.add(span)
 
-    def note(self, span: trace.Span) -> None:
+    def add(self, span: trace.Span) -> None:
         """
         Note that *span* is under way, and what is known of it by now.
         """
         if isinstance(span, Span) and span.get_span_context().trace_flags.sampled:
-            line = _noted(span)
+            line = _span_line(span)
             with self._lock:
-                self._under_way[_id_of(span)] = line
+                self._open[_id_of(span)] = line
                 self._write(line)
 
     def on_end(self, span: ReadableSpan) -> None:
         with self._lock:
-            if self._under_way.pop(_id_of(span), None) is not None:
+            if self._open.pop(_id_of(span), None) is not None:
                 self._write(_line(_id_of(span)))
 
     def _write(self, line: bytes) -> None:
@@ -82,13 +82,13 @@ class Unended(SpanProcessor):
         fresh = self._path.with_suffix(".new")
         file = open_private(fresh, os.O_TRUNC | os.O_WRONLY)
         fcntl.flock(file, fcntl.LOCK_EX)
-        body = self._head + b"".join(self._under_way.values())
+        body = self._head + b"".join(self._open.values())
         size = os.write(file, body)
         fresh.replace(self._path)
-        return file, size, FILE_BYTES + 2 * size
+        return file, size, CRASH_SPANS_BYTES + 2 * size
 
 
-def left_unended(path: Path, cause: str) -> list[ReadableSpan]:
+def recover_open_spans(path: Path, cause: str) -> list[ReadableSpan]:
     """
     Take the file at *path* away and end now, as failed of *cause*, each span that was
     under way in its process; nothing while that lives.
@@ -100,11 +100,11 @@ def left_unended(path: Path, cause: str) -> list[ReadableSpan]:
             return []
         if os.path.samestat(os.fstat(file.fileno()), path.stat()):
             path.unlink()
-            return _ended_now(file.read().splitlines(), cause)
+            return _ended_at_crash(file.read().splitlines(), cause)
     return []
 
 
-def _ended_now(lines: list[bytes], cause: str) -> list[ReadableSpan]:
+def _ended_at_crash(lines: list[bytes], cause: str) -> list[ReadableSpan]:
     resource: Resource | None = None
     under_way: dict[str, dict[str, Any]] = {}
     for line in lines:
@@ -141,7 +141,7 @@ def _context(of_trace: str, of_span: str) -> trace.SpanContext:
     return trace.SpanContext(int(of_trace, 16), int(of_span, 16), False, SAMPLED)
 
 
-def _noted(span: Span) -> bytes:
+def _span_line(span: Span) -> bytes:
     """
     Write down what it takes to end *span* elsewhere.
     """
@@ -156,7 +156,7 @@ def _noted(span: Span) -> bytes:
         "start": span.start_time,
     }
     whole = _line({**told, "attributes": masked_attributes(span.attributes)})
-    return whole if len(whole) <= LINE_BYTES else _line(told)
+    return whole if len(whole) <= CRASH_SPAN_LINE_BYTES else _line(told)
 
 
 def _id_of(span: ReadableSpan) -> str:

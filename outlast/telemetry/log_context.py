@@ -62,12 +62,12 @@ def name_records() -> None:
     `outlast_attempt`, for handlers and formatters of the user's own.
     """
     made = logging.getLogRecordFactory()
-    if isinstance(made, _Named):
+    if isinstance(made, _NamingFactory):
         return
-    logging.setLogRecordFactory(_Named(made))
+    logging.setLogRecordFactory(_NamingFactory(made))
 
 
-class _Named:
+class _NamingFactory:
     def __init__(self, make: Any) -> None:
         self._make = make
 

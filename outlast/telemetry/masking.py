@@ -13,7 +13,7 @@ from opentelemetry.trace import Link, Status
 from outlast.secrets import are_known, masked_head
 
 
-class Masking(SpanExporter):
+class MaskingExporter(SpanExporter):
     """
     Sends spans by *exporter*, with the secrets of this process masked in their texts.
     """

@@ -21,63 +21,69 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from outlast.contracts.text import shorten
+from outlast.contracts.text import one_line
 from outlast.telemetry import spans
-from outlast.telemetry.crash_spans import Unended, left_unended
-from outlast.telemetry.masking import Masking
+from outlast.telemetry.crash_spans import OpenSpanRecorder, recover_open_spans
+from outlast.telemetry.masking import MaskingExporter
 from outlast.telemetry.setup import METRICS, TRACES
-from outlast.telemetry.temporal_tracing import Told
+from outlast.telemetry.temporal_tracing import OtelTracer
 
 # How long an ended span waits for others before they are sent together.
-DELAY_MS = 200.0
-DELAY = "OTEL_BSP_SCHEDULE_DELAY"
+OTLP_DELAY_MS = 200.0
+OTLP_DELAY = "OTEL_BSP_SCHEDULE_DELAY"
 
-LINE_CHARS = 300
+OTLP_ERROR_CHARS = 300
 
 # Whose complaints are those of a receiver that is away.
-SENDERS = (
+OTLP_LOGGERS = (
     "opentelemetry.exporter",
     "opentelemetry.sdk._shared_internal",
     "opentelemetry.sdk.metrics._internal.export",
 )
 
-logger = logging.getLogger("outlast.runtime")
+logger = logging.getLogger("outlast.process")
 
 
-class Sending:
+class OtlpPipeline:
     """
     Sends *signals* from here on, as the process *kind*.
     """
 
-    def __init__(self, kind: str, signals: list[str], unended: Path | None) -> None:
+    def __init__(self, kind: str, signals: list[str], spans_file: Path | None) -> None:
         self.signals = signals
         self.providers: list[TracerProvider | MeterProvider] = []
         self._ended: BatchSpanProcessor | None = None
-        _complain_once()
+        _log_errors_once()
         resource = _resource(kind)
         # All is made, and may be refused, before any of it is put to use.
-        noted = Unended(unended, resource) if unended and TRACES in signals else None
+        noted = (
+            OpenSpanRecorder(spans_file, resource)
+            if spans_file and TRACES in signals
+            else None
+        )
         tracers = self._tracers(resource, noted) if TRACES in signals else None
         meters = self._meters(resource) if METRICS in signals else None
         if tracers is not None:
             trace.set_tracer_provider(tracers)
-            spans.listen(Told(tracers.get_tracer("outlast"), noted))
+            spans.set_tracer(OtelTracer(tracers.get_tracer("outlast"), noted))
         if meters is not None:
             metrics.set_meter_provider(meters)
 
-    def end_for_dead(self, unended: Path, cause: str) -> None:
+    def export_crash_spans(self, spans_file: Path, cause: str) -> None:
         """
         End the spans that a dead process had under way.
         """
         if self._ended is not None:
-            for each in left_unended(unended, cause):
+            for each in recover_open_spans(spans_file, cause):
                 self._ended.on_end(each)
 
-    def _tracers(self, resource: Resource, noted: Unended | None) -> TracerProvider:
+    def _tracers(
+        self, resource: Resource, noted: OpenSpanRecorder | None
+    ) -> TracerProvider:
         made = TracerProvider(resource=resource, shutdown_on_exit=False)
-        delay_ms = None if DELAY in os.environ else DELAY_MS
+        delay_ms = None if OTLP_DELAY in os.environ else OTLP_DELAY_MS
         self._ended = BatchSpanProcessor(
-            Masking(OTLPSpanExporter()), schedule_delay_millis=delay_ms
+            MaskingExporter(OTLPSpanExporter()), schedule_delay_millis=delay_ms
         )
         made.add_span_processor(self._ended)
         if noted is not None:
@@ -124,26 +130,26 @@ def _version() -> str:
         return "source"  # run from a checkout
 
 
-class _Once(logging.Handler):
+class _LogOnce(logging.Handler):
     """
     Says the first complaint in one line and swallows the others.
     """
 
-    told = False
+    logged = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not self.told:
-            self.told = True
-            words = shorten(record.getMessage(), LINE_CHARS)
+        if not self.logged:
+            self.logged = True
+            words = one_line(record.getMessage(), OTLP_ERROR_CHARS)
             logger.warning("telemetry.unsent: %s", words)
 
 
-def _complain_once() -> None:
+def _log_errors_once() -> None:
     """
     Let a receiver that is away cost one line, whoever notices it how often.
     """
-    once = _Once(logging.WARNING)
-    for name in SENDERS:
+    once = _LogOnce(logging.WARNING)
+    for name in OTLP_LOGGERS:
         sender = logging.getLogger(name)
         sender.addHandler(once)
         sender.propagate = False

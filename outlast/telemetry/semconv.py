@@ -23,7 +23,7 @@ INVOKE_AGENT = "invoke_agent"
 CHAT = "chat"
 
 
-def invoking(role: str, version: int) -> Attributes:
+def invoke_attributes(role: str, version: int) -> Attributes:
     """
     Say which agent is called.
     """

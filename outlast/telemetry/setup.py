@@ -1,9 +1,9 @@
 """
 Telemetry, where the OTEL_* environment asks for it: silent and free otherwise.
 
-Nothing of OpenTelemetry is imported before it is asked for. `begin` starts threads, so
-it is for processes that fork no more: never for a zygote. Telemetry is never why work
-stops: what is wrong with it is said in one line.
+Nothing of OpenTelemetry is imported before it is asked for. `start_telemetry` starts
+threads, so it is for processes that fork no more: never for a zygote. Telemetry is
+never why work stops: what is wrong with it is said in one line.
 """
 
 import logging
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from outlast.telemetry.otlp import Sending
+    from outlast.telemetry.otlp import OtlpPipeline
 
 TRACES = "TRACES"
 METRICS = "METRICS"
@@ -22,51 +22,51 @@ METRICS = "METRICS"
 # How long an end may wait for the receiver.
 FLUSH_S = 0.3
 
-logger = logging.getLogger("outlast.runtime")
+logger = logging.getLogger("outlast.process")
 
-_begun: list["Sending"] = []
+_pipelines: list["OtlpPipeline"] = []
 
 
-def wanted(signal: str) -> bool:
+def is_enabled(signal: str) -> bool:
     """
     Say whether the environment asks for *signal*, TRACES or METRICS.
     """
-    if _said("OTEL_SDK_DISABLED") == "true":
+    if _variable("OTEL_SDK_DISABLED") == "true":
         return False
-    exporter = _said(f"OTEL_{signal}_EXPORTER")
+    exporter = _variable(f"OTEL_{signal}_EXPORTER")
     if exporter:
         return exporter == "otlp"
     endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
-    return any(_said(name) for name in endpoints)
+    return any(_variable(name) for name in endpoints)
 
 
-def begin(kind: str, unended: Path | None = None) -> None:
+def start_telemetry(kind: str, spans_file: Path | None = None) -> None:
     """
     Send what the environment asks for, as the process *kind*.
 
     :param unended: where to note spans under way, for whoever finds this process dead.
     """
-    signals = [signal for signal in (TRACES, METRICS) if wanted(signal)]
-    if not signals or _begun or not _speaks(signals):
+    signals = [signal for signal in (TRACES, METRICS) if is_enabled(signal)]
+    if not signals or _pipelines or not _protocol_supported(signals):
         return
     try:
-        from outlast.telemetry.otlp import Sending
+        from outlast.telemetry.otlp import OtlpPipeline
 
-        _begun.append(Sending(kind, signals, unended))
+        _pipelines.append(OtlpPipeline(kind, signals, spans_file))
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         logger.warning("telemetry.off: %s", error)
 
 
-def end() -> None:
+def stop_telemetry() -> None:
     """
     Send what is left, as far as the receiver takes it in time.
     """
     closing = [
         threading.Thread(target=provider.shutdown, daemon=True)
-        for sending in _begun
+        for sending in _pipelines
         for provider in sending.providers
     ]
-    _begun.clear()
+    _pipelines.clear()
     deadline = time.monotonic() + FLUSH_S
     for each in closing:
         each.start()
@@ -74,63 +74,65 @@ def end() -> None:
         each.join(max(0.0, deadline - time.monotonic()))
 
 
-def preload() -> None:
+def preload_otlp() -> None:
     """
-    Import what `begin` needs, without a thread: in a zygote, before it forks.
+    Import what `start_telemetry` needs, without a thread: in a zygote, before it forks.
     """
-    if wanted(TRACES) or wanted(METRICS):
+    if is_enabled(TRACES) or is_enabled(METRICS):
         try:
             from outlast.telemetry.otlp import preload as load
 
             load()
         except (ImportError, RuntimeError, ValueError) as error:
-            logger.debug("telemetry.not_preloaded: %s", error)  # `begin` will say it
+            logger.debug(
+                "telemetry.not_preloaded: %s", error
+            )  # `start_telemetry` will say it
 
 
 def interceptors() -> list[Any]:
     """
     Make what a Temporal client needs for one trace through all processes.
 
-    Not only after `begin`: who starts missions from a program of their own may have
-    set up OpenTelemetry themselves.
+    Not only after `start_telemetry`: who starts missions from a program of their own
+    may have set up OpenTelemetry themselves.
     """
-    if not wanted(TRACES):
+    if not is_enabled(TRACES):
         return []
     try:
-        from outlast.telemetry.temporal_tracing import Tracing
+        from outlast.telemetry.temporal_tracing import TemporalTracing
     except (ImportError, ValueError) as error:
         logger.debug("telemetry.not_traced: %s", error)
         return []
-    return [Tracing()]
+    return [TemporalTracing()]
 
 
-def end_for_dead(unended: Path, cause: str) -> None:
+def export_crash_spans(spans_file: Path, cause: str) -> None:
     """
     End the spans that a process, dead of *cause*, had under way.
     """
-    for sending in _begun:
-        sending.end_for_dead(unended, cause)
+    for sending in _pipelines:
+        sending.export_crash_spans(spans_file, cause)
 
 
-def measures() -> bool:
+def metrics_enabled() -> bool:
     """
     Say whether metrics are sent from here.
     """
-    return any(METRICS in sending.signals for sending in _begun)
+    return any(METRICS in sending.signals for sending in _pipelines)
 
 
-def _speaks(signals: list[str]) -> bool:
+def _protocol_supported(signals: list[str]) -> bool:
     """
     Say whether what is asked for is what we speak; gRPC is not.
     """
     names = [f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL" for signal in signals]
     for name in [*names, "OTEL_EXPORTER_OTLP_PROTOCOL"]:
-        if _said(name) not in ("", "http/protobuf"):
+        if _variable(name) not in ("", "http/protobuf"):
             told = "only http/protobuf is spoken here"
-            logger.warning("telemetry.off: %s=%s, %s", name, _said(name), told)
+            logger.warning("telemetry.off: %s=%s, %s", name, _variable(name), told)
             return False
     return True
 
 
-def _said(name: str) -> str:
+def _variable(name: str) -> str:
     return os.environ.get(name, "").strip().lower()

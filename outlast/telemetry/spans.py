@@ -15,7 +15,7 @@ Value = str | bool | int | float
 Attributes = Mapping[str, Value]
 
 
-class Spans(Protocol):
+class Tracer(Protocol):
     """
     Where spans go.
     """
@@ -36,7 +36,7 @@ class Spans(Protocol):
         """
 
 
-class Nowhere:
+class NullTracer:
     """
     Keeps nothing.
     """
@@ -51,38 +51,40 @@ class Nowhere:
         pass
 
 
-_listening: list[Spans] = [Nowhere()]
+_tracer: list[Tracer] = [NullTracer()]
 
 
-def listen(spans: Spans) -> None:
+def set_tracer(spans: Tracer) -> None:
     """
     Have this process's spans go to *spans*.
     """
-    _listening[0] = spans
+    _tracer[0] = spans
 
 
 def span(name: str, attributes: Attributes) -> AbstractContextManager[object]:
     """
     Begin a span.
     """
-    return _listening[0].span(name, attributes)
+    return _tracer[0].span(name, attributes)
 
 
 def describe(attributes: Attributes) -> None:
     """
     Say more of the span that lasts now.
     """
-    _listening[0].describe(attributes)
+    _tracer[0].describe(attributes)
 
 
 def event(name: str, attributes: Attributes) -> None:
     """
     Note an instant of the span that lasts now.
     """
-    _listening[0].event(name, attributes)
+    _tracer[0].event(name, attributes)
 
 
-def about(claim: Claim, role: str, resumed_seq: int = 0) -> dict[str, Value]:
+def attempt_attributes(
+    claim: Claim, role: str, resumed_seq: int = 0
+) -> dict[str, Value]:
     """
     Say whose attempt it is and after which save it goes on, as spans carry it.
     """

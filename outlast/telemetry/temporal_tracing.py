@@ -12,17 +12,19 @@ from opentelemetry import trace
 from temporalio.client import OutboundInterceptor, QueryWorkflowInput
 from temporalio.contrib.opentelemetry import TracingInterceptor
 
-from outlast.telemetry.crash_spans import Unended
+from outlast.telemetry.crash_spans import OpenSpanRecorder
 from outlast.telemetry.spans import Attributes
 
 
-class Told:
+class OtelTracer:
     """
     Attempts' spans, made by *tracer*; *noted* keeps those under way for the case of a
     death.
     """
 
-    def __init__(self, tracer: trace.Tracer, noted: Unended | None = None) -> None:
+    def __init__(
+        self, tracer: trace.Tracer, noted: OpenSpanRecorder | None = None
+    ) -> None:
         self._tracer = tracer
         self._noted = noted
 
@@ -33,22 +35,22 @@ class Told:
         current = trace.get_current_span()
         current.set_attributes(attributes)
         if self._noted is not None:
-            self._noted.note(current)
+            self._noted.add(current)
 
     def event(self, name: str, attributes: Attributes) -> None:
         trace.get_current_span().add_event(name, attributes)
 
 
-class Tracing(TracingInterceptor):
+class TemporalTracing(TracingInterceptor):
     """
     Temporal's spans, but none for queries: a starter's board asks four times a second.
     """
 
     def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:  # noqa: A002
-        return _Unasked(super().intercept_client(next), next)
+        return _UntracedQueries(super().intercept_client(next), next)
 
 
-class _Unasked(OutboundInterceptor):
+class _UntracedQueries(OutboundInterceptor):
     def __init__(self, traced: OutboundInterceptor, plain: OutboundInterceptor) -> None:
         super().__init__(traced)
         self._plain = plain

@@ -14,38 +14,38 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError
 
-from outlast.agents.agent_loading import load
+from outlast.agents.agent_loading import load_agents
 from outlast.agents.registry import Agent
 from outlast.contracts.batches import Batch, BatchReport, PoolState, batch_report_in
 from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
 from outlast.contracts.ids import MISSIONS_QUEUE
-from outlast.contracts.policies import SHIPPED, timing_of
-from outlast.ledger.batches import Batches
-from outlast.ledger.items import Items
-from outlast.ledger.missions import Books
+from outlast.contracts.policies import DEFAULT_TIMING, timing_of
+from outlast.ledger.batches import BatchRecords
+from outlast.ledger.items import ItemRecords
+from outlast.ledger.missions import MissionRecords
 from outlast.settings import settings
 from outlast.store.database import Store
-from outlast.store.outages import passes
-from outlast.temporal.connect import where_is
-from outlast.temporal.item_source import Coming, Given
+from outlast.store.outages import is_transient_grpc
+from outlast.temporal.connect import describe_address
+from outlast.temporal.item_source import BackgroundReader, SourceItem
 from outlast.temporal.missions import (
-    AGAIN_S,
-    HAND_OVER_LIMIT_S,
-    refuse_too_many,
-    refuse_unless_it_goes_on,
+    START_LIMIT_S,
+    START_RETRY_S,
+    require_capacity,
+    require_open_workflow,
 )
 
 # How often the pool is told of new items.
-WAKE_S = 0.5
+WAKE_RETRY_S = 0.5
 
 
-def agent_of(role: str) -> Agent:
+def require_agent(role: str) -> Agent:
     """
     Find the agent that plays *role*.
 
     :raises BadInputError: when there is none.
     """
-    agents = load(settings().modules)
+    agents = load_agents(settings().modules)
     if role not in agents:
         raise BadInputError(
             f"no agent plays {role!r}; there are {', '.join(sorted(agents))}; "
@@ -54,14 +54,14 @@ def agent_of(role: str) -> Agent:
     return agents[role]
 
 
-def resolve(role: str, name: str, tenant: str, store: Store) -> Batch:
+def resolve_batch(role: str, name: str, tenant: str, store: Store) -> Batch:
     """
     Make the batch of *name* for the agent that plays *role*.
 
     :raises BadInputError: when no agent plays it, or the id is a mission's.
     """
-    policy = agent_of(role).policy
-    if Books(store).find(name) is not None:
+    policy = require_agent(role).policy
+    if MissionRecords(store).find(name) is not None:
         raise BadInputError(f"{name!r} is a mission's id; choose another one")
     try:
         return Batch(
@@ -78,7 +78,7 @@ def resolve(role: str, name: str, tenant: str, store: Store) -> Batch:
 
 
 @dataclass
-class StartedBatch:
+class BatchHandle:
     """
     A batch that the store has.
     """
@@ -92,28 +92,28 @@ class StartedBatch:
         return self.client.get_workflow_handle(self.batch.id, result_type=BatchReport)
 
     async def feed(
-        self, given: Iterable[Given], tell: Callable[[int], None] = lambda _: None
+        self, given: Iterable[SourceItem], tell: Callable[[int], None] = lambda _: None
     ) -> None:
         """
         Put items into the store as they come, have the pool work on them meanwhile,
         and say when there are no more. *tell* hears how many have come.
         """
-        came = Coming(given)
+        came = BackgroundReader(given)
         count, told, woken_at = 0, 0, 0.0
         while (chunk := await asyncio.to_thread(came.next)) is not None:
             if chunk:
                 await asyncio.to_thread(self._add, chunk)
                 count += len(chunk)
                 tell(count)
-            if count > told and time.monotonic() - woken_at > WAKE_S:
-                await wake(self.client, self.batch)
+            if count > told and time.monotonic() - woken_at > WAKE_RETRY_S:
+                await start_or_wake_pool(self.client, self.batch)
                 told, woken_at = count, time.monotonic()
-        await asyncio.to_thread(Batches(self.store).seal, self.batch.id)
-        await wake(self.client, self.batch)
+        await asyncio.to_thread(BatchRecords(self.store).close_input, self.batch.id)
+        await start_or_wake_pool(self.client, self.batch)
 
-    def _add(self, chunk: list[Given]) -> None:
-        rows = [(each.body, each.fault) for each in chunk]
-        Items(self.store).add(self.batch.id, rows)
+    def _add(self, chunk: list[SourceItem]) -> None:
+        rows = [(each.body, each.error) for each in chunk]
+        ItemRecords(self.store).add(self.batch.id, rows)
 
     async def report(self) -> BatchReport:
         """
@@ -130,22 +130,22 @@ class StartedBatch:
                 if report is not None:
                     return report
                 given = self.handle, self.batch.id, ended
-                ended = await refuse_unless_it_goes_on(*given)
+                ended = await require_open_workflow(*given)
             except RPCError as error:
-                if not passes(error.status.name):
+                if not is_transient_grpc(error.status.name):
                     raise OutlastError(
                         f"batch {self.batch.id}: {error.message}"
                     ) from error
-                await asyncio.sleep(AGAIN_S)
+                await asyncio.sleep(START_RETRY_S)
 
 
-async def wake(client: Client, batch: Batch) -> None:
+async def start_or_wake_pool(client: Client, batch: Batch) -> None:
     """
     Start the batch's pool, or tell the one that runs to look again.
 
     :raises UnavailableError: when no server takes it.
     """
-    deadline = asyncio.get_running_loop().time() + HAND_OVER_LIMIT_S
+    deadline = asyncio.get_running_loop().time() + START_LIMIT_S
     while True:
         try:
             await client.start_workflow(
@@ -155,18 +155,18 @@ async def wake(client: Client, batch: Batch) -> None:
                 task_queue=MISSIONS_QUEUE,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-                task_timeout=timedelta(seconds=SHIPPED.workflow_task_s),
+                task_timeout=timedelta(seconds=DEFAULT_TIMING.workflow_task_s),
                 static_summary=f"batch for {batch.role}",
                 start_signal="wake",
             )
         except RPCError as error:
             late = asyncio.get_running_loop().time() > deadline
-            if late or not passes(error.status.name):
+            if late or not is_transient_grpc(error.status.name):
                 raise UnavailableError(
-                    f"Temporal at {where_is(client)} did not take the batch: "
+                    f"Temporal at {describe_address(client)} did not take the batch: "
                     f"{error.message}"
                 ) from error
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(START_RETRY_S)
         else:
             return
 
@@ -177,7 +177,7 @@ def open_batch(batch: Batch, store: Store) -> None:
 
     :raises BadInputError: when too many missions and batches are open already.
     """
-    batches = Batches(store)
+    batches = BatchRecords(store)
     if batches.find(batch.id) is None:
-        refuse_too_many(store)
-    batches.open(batch)
+        require_capacity(store)
+    batches.open_batch(batch)

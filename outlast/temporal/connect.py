@@ -15,7 +15,7 @@ from temporalio.envconfig import ClientConfig
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
 from outlast.contracts.errors import BadInputError, UnavailableError
-from outlast.contracts.policies import SIGN_S
+from outlast.contracts.policies import WORKER_HEARTBEAT_S
 from outlast.settings import Settings
 from outlast.telemetry import setup
 from outlast.temporal.conversion import CONVERTER
@@ -26,15 +26,15 @@ KEEP_ALIVE = KeepAliveConfig(interval_millis=5_000, timeout_millis=5_000)
 
 # How often a worker tells the server that it lives: `outlast workers` lists them,
 # and the lookout takes a role for lost without such signs.
-WORKER_SIGN = timedelta(seconds=SIGN_S)
+WORKER_HEARTBEAT_INTERVAL = timedelta(seconds=WORKER_HEARTBEAT_S)
 
-AGAIN_S = 0.2
+CONNECT_RETRY_S = 0.2
 
 # As the SDK has it; and without its lines on calls that it tries again.
-LOUD = TelemetryFilter(core_level="WARN", other_level="ERROR").formatted()
-QUIET = f"{LOUD},temporalio_client::retry=off"
+LOG_CORE = TelemetryFilter(core_level="WARN", other_level="ERROR").formatted()
+LOG_CORE_QUIET = f"{LOG_CORE},temporalio_client::retry=off"
 
-logger = logging.getLogger("outlast.runtime")
+logger = logging.getLogger("outlast.process")
 
 
 async def connect(
@@ -68,7 +68,7 @@ async def connect(
         ) from error
 
 
-async def connect_patiently(stop: asyncio.Event, identity: str) -> Client | None:
+async def connect_when_available(stop: asyncio.Event, identity: str) -> Client | None:
     """
     Connect as soon as the server answers: its absence is no reason to die. None when
     *stop* was set before.
@@ -79,10 +79,10 @@ async def connect_patiently(stop: asyncio.Event, identity: str) -> Client | None
             return await connect(identity=identity)
         except UnavailableError as error:
             if not told:
-                logger.warning("server.away: %s", error)
+                logger.warning("server.unavailable: %s", error)
             told = True
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), AGAIN_S)
+                await asyncio.wait_for(stop.wait(), CONNECT_RETRY_S)
     return None
 
 
@@ -99,21 +99,21 @@ def configuration(address: str | None = None) -> dict[str, Any]:
     return config
 
 
-def named() -> str | None:
+def configured_address() -> str | None:
     """
     Say which Temporal the environment or its profile names, if any.
     """
     return configuration().get("target_host") or None
 
 
-def where_is(client: Client) -> str:
+def describe_address(client: Client) -> str:
     """
     Say at which address *client* has its Temporal.
     """
     return client.service_client.config.target_host
 
 
-def refuse_two_hosts(chosen: Settings, address: str | None = None) -> None:
+def require_shared_store(chosen: Settings, address: str | None = None) -> None:
     """
     Make sure that all who use the store are where it is: a file serves one host.
 
@@ -122,7 +122,7 @@ def refuse_two_hosts(chosen: Settings, address: str | None = None) -> None:
     """
     if chosen.database_url is not None or chosen.single_host:
         return
-    target = address or named()
+    target = address or configured_address()
     if target is not None and not on_loopback(target):
         raise BadInputError(
             f"Temporal at {target} is not on this machine, but the store is a file "
@@ -140,14 +140,14 @@ def on_loopback(address: str) -> bool:
     """
     host = _host(address)
     try:
-        return _loops(host)
+        return _is_loopback(host)
     except ValueError:
         pass  # a name
     try:
         found = socket.getaddrinfo(host, None)
     except (OSError, UnicodeError):
         return False
-    return all(_loops(str(where[0])) for *_, where in found)
+    return all(_is_loopback(str(where[0])) for *_, where in found)
 
 
 def _host(address: str) -> str:
@@ -159,7 +159,7 @@ def _host(address: str) -> str:
     return address.partition(":")[0] if address.count(":") == 1 else address
 
 
-def _loops(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     """
     Say whether the IP address *host* is a loopback one, also as IPv4 within IPv6.
 
@@ -170,18 +170,22 @@ def _loops(host: str) -> bool:
     return (mapped or found).is_loopback
 
 
-_made: list[Runtime] = []
+_runtimes: list[Runtime] = []
 
 
 def _runtime(quiet: bool) -> Runtime:
-    if not _made:
-        logs = LoggingConfig(filter=QUIET if quiet else LOUD)
+    if not _runtimes:
+        logs = LoggingConfig(filter=LOG_CORE_QUIET if quiet else LOG_CORE)
         setup = TelemetryConfig(logging=logs)
-        _made.append(Runtime(telemetry=setup, worker_heartbeat_interval=WORKER_SIGN))
-    return _made[0]
+        _runtimes.append(
+            Runtime(
+                telemetry=setup, worker_heartbeat_interval=WORKER_HEARTBEAT_INTERVAL
+            )
+        )
+    return _runtimes[0]
 
 
-def is_cancelled() -> bool:
+def is_cancelling() -> bool:
     """
     Say whether the task under way is being cancelled: the client has one word for that
     and for a limit that has passed.

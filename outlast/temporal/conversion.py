@@ -18,20 +18,20 @@ from temporalio.converter import (
     PayloadConverter,
 )
 
-from outlast.contracts.sizes import CAUSES, MESSAGE_BYTES, TRACE_BYTES
-from outlast.contracts.text import cut
+from outlast.contracts.sizes import FAILURE_TRACE_BYTES, MAX_CAUSES, MESSAGE_BYTES
+from outlast.contracts.text import truncate
 
 # In the metadata of what is never kept and so is not put into the store.
 INLINE = "outlast-inline"
 
-LEFT_OUT = "[... more causes are left out]"
+CAUSES_LEFT_OUT = "[... more causes are left out]"
 
-_depth: ContextVar[int] = ContextVar("depth", default=0)
+_failure_depth: ContextVar[int] = ContextVar("depth", default=0)
 
 
 class JsonConverter(PydanticJSONPlainPayloadConverter):
     """
-    Pydantic's JSON; marks what travels itself however large: see `Contract`.
+    Pydantic's JSON; marks what travels itself however large: see `WireModel`.
     """
 
     def to_payload(self, value: Any) -> Payload | None:
@@ -65,30 +65,30 @@ class ErrorConverter(DefaultFailureConverter):
         payload_converter: PayloadConverter,
         failure: Failure,
     ) -> None:
-        depth = _depth.get()
-        if depth == CAUSES:
-            failure.message = LEFT_OUT
+        depth = _failure_depth.get()
+        if depth == MAX_CAUSES:
+            failure.message = CAUSES_LEFT_OUT
             failure.application_failure_info.SetInParent()
             return
-        deeper = _depth.set(depth + 1)
+        deeper = _failure_depth.set(depth + 1)
         try:
             super().to_failure(exception, payload_converter, failure)
         finally:
-            _depth.reset(deeper)
-        _bound(failure)
+            _failure_depth.reset(deeper)
+        _truncate_causes(failure)
 
 
-def _bound(failure: Failure) -> None:
+def _truncate_causes(failure: Failure) -> None:
     """
     Cut words and traceback of *failure* and its causes, some of which may come from
     elsewhere as they are; drop the deepest ones.
     """
-    for depth in range(CAUSES + 1):
+    for depth in range(MAX_CAUSES + 1):
         if len(failure.message.encode(errors="replace")) > MESSAGE_BYTES:
-            failure.message = cut(failure.message, MESSAGE_BYTES)
-        if len(failure.stack_trace) > TRACE_BYTES:
-            failure.stack_trace = failure.stack_trace[-TRACE_BYTES:]
-        if depth == CAUSES:
+            failure.message = truncate(failure.message, MESSAGE_BYTES)
+        if len(failure.stack_trace) > FAILURE_TRACE_BYTES:
+            failure.stack_trace = failure.stack_trace[-FAILURE_TRACE_BYTES:]
+        if depth == MAX_CAUSES:
             failure.ClearField("cause")
         if not failure.HasField("cause"):
             return

@@ -24,30 +24,30 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.errors import BadInputError, RefusedError, UnavailableError
 from outlast.contracts.ids import MISSIONS_QUEUE
-from outlast.temporal.worker_list import SILENT_S, live_signs
+from outlast.temporal.worker_list import WORKER_SILENT_S, workers_alive
 
 DEPLOYMENT = "outlast"
 
-CURRENT = "current"
-WAITING = "waiting"  # for its promotion
-DRAINING = "draining"
-DRAINED = "drained"
-STATUS = {
-    WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_CURRENT: CURRENT,
+BUILD_CURRENT = "current"
+BUILD_WAITING = "waiting"  # for its promotion
+BUILD_DRAINING = "draining"
+BUILD_DRAINED = "drained"
+BUILD_STATUS = {
+    WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_CURRENT: BUILD_CURRENT,
     WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_RAMPING: "ramping",
-    WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_DRAINING: DRAINING,
-    WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_DRAINED: DRAINED,
+    WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_DRAINING: BUILD_DRAINING,
+    WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_DRAINED: BUILD_DRAINED,
 }
 
 # A fleet that was started just before its promotion is listed after a sign or two, and
 # the server knows all its queues only after a while: until then it refuses the build
 # where those that it misses are in use.
-LISTED_S = 6.0
-WHOLE_S = 30.0
-LOOK_S = 0.3
+DEPLOYMENT_LIMIT_S = 6.0
+PROMOTE_LIMIT_S = 30.0
+DEPLOYMENT_CHECK_S = 0.3
 # While the workers of a new build make their queues known, the server answers that it
 # is asked too much; it says itself that this passes.
-CROWDED_S = 10.0
+RATE_LIMITED_S = 10.0
 
 Found = WorkerDeploymentInfo.WorkerDeploymentVersionSummary
 
@@ -64,25 +64,25 @@ class Build:
     build: str
     status: str
     fleets: int | None
-    under_way: int | None
+    open_workflows: int | None
 
 
-async def builds(client: Client) -> list[Build]:
+async def list_builds(client: Client) -> list[Build]:
     """
     List the builds, the newest first.
 
     :raises UnavailableError: when the server cannot tell.
     """
-    found = await described(client)
+    found = await describe_deployment(client)
     if found is None:
         return []
-    live = await fleets(client)
+    live = await fleets_by_build(client)
     known = sorted(
         found.worker_deployment_info.version_summaries,
         key=lambda each: each.create_time.ToNanoseconds(),
         reverse=True,
     )
-    return [await _told(client, each, live) for each in known]
+    return [await _build_of_summary(client, each, live) for each in known]
 
 
 async def promote(client: Client, build: str) -> str:
@@ -98,20 +98,24 @@ async def promote(client: Client, build: str) -> str:
         try:
             return await _promote_now(client, build)
         except (BadInputError, RefusedError) as error:
-            patience_s = WHOLE_S if isinstance(error, RefusedError) else LISTED_S
+            patience_s = (
+                PROMOTE_LIMIT_S
+                if isinstance(error, RefusedError)
+                else DEPLOYMENT_LIMIT_S
+            )
             if time.monotonic() - began > patience_s:
                 raise
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(DEPLOYMENT_CHECK_S)
 
 
 async def _promote_now(client: Client, build: str) -> str:
-    live = await fleets(client)
-    found = await described(client)
+    live = await fleets_by_build(client)
+    found = await describe_deployment(client)
     polled = live is None or live[build]
     if polled and found is None and not build:
         return ""  # they have them already
     if not polled or found is None or build not in {"", *_ids(found)}:
-        raise BadInputError(_nobody(build, live))
+        raise BadInputError(_no_fleet_text(build, live))
     return await make_current(client, build, found.conflict_token)
 
 
@@ -138,7 +142,9 @@ async def make_current(client: Client, build: str, token: bytes) -> str:
     return done.previous_deployment_version.build_id
 
 
-async def described(client: Client) -> DescribeWorkerDeploymentResponse | None:
+async def describe_deployment(
+    client: Client,
+) -> DescribeWorkerDeploymentResponse | None:
     """
     Ask for our builds; None when no worker with a build has ever polled.
 
@@ -147,7 +153,7 @@ async def described(client: Client) -> DescribeWorkerDeploymentResponse | None:
     request = DescribeWorkerDeploymentRequest(
         namespace=client.namespace, deployment_name=DEPLOYMENT
     )
-    until = time.monotonic() + CROWDED_S
+    until = time.monotonic() + RATE_LIMITED_S
     while True:
         try:
             return await client.workflow_service.describe_worker_deployment(request)
@@ -159,7 +165,7 @@ async def described(client: Client) -> DescribeWorkerDeploymentResponse | None:
                 raise UnavailableError(
                     f"this server cannot tell of builds: {error.message}"
                 ) from error
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(DEPLOYMENT_CHECK_S)
 
 
 def current_of(found: DescribeWorkerDeploymentResponse) -> str:
@@ -170,37 +176,41 @@ def current_of(found: DescribeWorkerDeploymentResponse) -> str:
     return routing.current_deployment_version.build_id
 
 
-async def fleets(client: Client, within_s: float = SILENT_S) -> Counter[str] | None:
+async def fleets_by_build(
+    client: Client, within_s: float = WORKER_SILENT_S
+) -> Counter[str] | None:
     """
     Count the fleets that gave a sign lately by build, those without one under ""; None
     when the server lists no workers.
     """
     try:
-        signs = await live_signs(client, f"TaskQueue = '{MISSIONS_QUEUE}'", within_s)
+        signs = await workers_alive(client, f"TaskQueue = '{MISSIONS_QUEUE}'", within_s)
     except UnavailableError:
         return None
     return Counter(map(build_of, signs))
 
 
-def build_of(sign: WorkerHeartbeat) -> str:
+def build_of(heartbeat: WorkerHeartbeat) -> str:
     """
     Read the build that a worker polls with, "" for none.
     """
-    version = sign.deployment_version
+    version = heartbeat.deployment_version
     # Without a deployment the id is the one that the SDK wants in any case.
     return version.build_id if version.deployment_name == DEPLOYMENT else ""
 
 
-async def _told(client: Client, found: Found, live: Counter[str] | None) -> Build:
+async def _build_of_summary(
+    client: Client, found: Found, live: Counter[str] | None
+) -> Build:
     return Build(
         build=_id(found),
-        status=STATUS.get(found.status, WAITING),
+        status=BUILD_STATUS.get(found.status, BUILD_WAITING),
         fleets=None if live is None else live[_id(found)],
-        under_way=await _under_way(client, _id(found)),
+        open_workflows=await _count_open(client, _id(found)),
     )
 
 
-async def _under_way(client: Client, build: str) -> int | None:
+async def _count_open(client: Client, build: str) -> int | None:
     version = f"TemporalWorkerDeploymentVersion = '{DEPLOYMENT}:{build}'"
     try:
         query = f"{version} AND ExecutionStatus = 'Running'"
@@ -217,7 +227,7 @@ def _id(found: Found) -> str:
     return found.deployment_version.build_id
 
 
-def _nobody(build: str, live: Counter[str] | None) -> str:
+def _no_fleet_text(build: str, live: Counter[str] | None) -> str:
     if not build:
         return "no worker polls without a build: start a fleet without OUTLAST_BUILD"
     others = ", ".join(sorted(filter(None, live or ()))) or "none"

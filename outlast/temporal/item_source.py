@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.sizes import KIB, LARGEST_BYTES, MIB
-from outlast.contracts.text import shorten
+from outlast.contracts.sizes import KIB, MAX_RESULT_BYTES, MIB
+from outlast.contracts.text import one_line
 
 # Items that are written at once as they come in, how large they are together, and how
 # long they wait for company.
-CHUNK = 1_000
-CHUNK_CHARS = 8 * MIB
-LINGER_S = 0.1
+FEED_ITEMS = 1_000
+FEED_CHARS = 8 * MIB
+FEED_LINGER_S = 0.1
 
 # Says why an item, which is given with its JSON, does not fit its agent.
-FaultOf = Callable[[Any, str], str | None]
+ErrorOf = Callable[[Any, str], str | None]
 
 # An item's JSON, in the one way that tells it from others.
 _canonical = json.JSONEncoder(
@@ -39,29 +39,29 @@ def fits(item: Any, text: str) -> None:
     """
 
 
-class Given(NamedTuple):
+class SourceItem(NamedTuple):
     """
     An item as it came: its canonical JSON, or why it is none.
     """
 
     body: str
-    fault: str | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
-class Source:
+class ItemSource:
     """
     Where items come from; *items* may be read more than once unless it is a pipe.
     """
 
     name: str
     total: int | None  # None for a pipe: known when it ends
-    items: Callable[[], Iterator[Given]]
+    items: Callable[[], Iterator[SourceItem]]
 
 
-def source(
-    where: str, fault_of: FaultOf = fits, largest: int = LARGEST_BYTES
-) -> Source:
+def item_source(
+    where: str, fault_of: ErrorOf = fits, largest: int = MAX_RESULT_BYTES
+) -> ItemSource:
     """
     Find the items at *where*: a file of JSON lines, a folder, or - for standard input.
 
@@ -72,26 +72,26 @@ def source(
     if where == "-":
         name = "standard input"
         read = partial(read_lines, sys.stdin.buffer, name, fault_of, largest)
-        return Source(name, None, read)
+        return ItemSource(name, None, read)
     path = Path(where).expanduser()
     if path.is_dir():
         return _folder(path, fault_of)
     try:
         with path.open("rb") as file:
-            total = check(read_lines(file, where, fault_of, largest))
+            total = count_items(read_lines(file, where, fault_of, largest))
     except OSError as error:
         raise BadInputError(f"{where} cannot be read: {error.strerror}") from None
     if not total:
         raise BadInputError(f"{where} holds no items")
-    return Source(where, total, lambda: _read_file(path, largest))
+    return ItemSource(where, total, lambda: _read_file(path, largest))
 
 
-def _read_file(path: Path, largest: int) -> Iterator[Given]:
+def _read_file(path: Path, largest: int) -> Iterator[SourceItem]:
     with path.open("rb") as file:
         yield from read_lines(file, str(path), largest=largest)
 
 
-def _folder(path: Path, fault_of: FaultOf) -> Source:
+def _folder(path: Path, fault_of: ErrorOf) -> ItemSource:
     """
     Make each file below *path* an item.
     """
@@ -107,7 +107,9 @@ def _folder(path: Path, fault_of: FaultOf) -> Source:
     if fault is not None:
         raise BadInputError(f"the files of {path} become items, each a path: {fault}")
     bodies = [json.dumps(each) for each in items]
-    return Source(str(path), len(bodies), lambda: (Given(each) for each in bodies))
+    return ItemSource(
+        str(path), len(bodies), lambda: (SourceItem(each) for each in bodies)
+    )
 
 
 def _files_below(root: Path) -> list[Path]:
@@ -136,9 +138,9 @@ def _is_within(root: Path, file: Path) -> bool:
 def read_lines(
     file: BinaryIO,
     name: str,
-    fault_of: FaultOf = fits,
-    largest: int = LARGEST_BYTES,
-) -> Iterator[Given]:
+    fault_of: ErrorOf = fits,
+    largest: int = MAX_RESULT_BYTES,
+) -> Iterator[SourceItem]:
     """
     Read items from JSON lines, one after the other; blank lines are no items.
     """
@@ -147,7 +149,7 @@ def read_lines(
             yield _item(line, f"{name} line {number}", fault_of, largest)
 
 
-def check(items: Iterable[Given]) -> int:
+def count_items(items: Iterable[SourceItem]) -> int:
     """
     Read all *items* once and count them.
 
@@ -155,20 +157,20 @@ def check(items: Iterable[Given]) -> int:
     """
     count = 0
     for each in items:
-        if each.fault is not None:
-            raise BadInputError(each.fault)
+        if each.error is not None:
+            raise BadInputError(each.error)
         count += 1
     return count
 
 
-class Coming:
+class BackgroundReader:
     """
     Items as they come: read by a thread that nobody waits for, since a pipe may stay
     silent for ever, and no further ahead than memory allows.
     """
 
-    def __init__(self, given: Iterable[Given]) -> None:
-        self._came: deque[Given] = deque()
+    def __init__(self, given: Iterable[SourceItem]) -> None:
+        self._came: deque[SourceItem] = deque()
         self._size = 0  # of these
         self._over = False
         self._error: Exception | None = None
@@ -176,7 +178,7 @@ class Coming:
         self._changed = threading.Condition(self._lock)
         threading.Thread(target=self._read, args=(given,), daemon=True).start()
 
-    def _read(self, given: Iterable[Given]) -> None:
+    def _read(self, given: Iterable[SourceItem]) -> None:
         try:
             for each in given:
                 self._put(each)
@@ -186,9 +188,9 @@ class Coming:
             self._over = True
             self._changed.notify_all()
 
-    def _put(self, each: Given) -> None:
+    def _put(self, each: SourceItem) -> None:
         with self._lock:
-            while self._size >= 4 * CHUNK_CHARS:
+            while self._size >= 4 * FEED_CHARS:
                 self._changed.wait()
             self._came.append(each)
             self._size += _weight(each)
@@ -196,19 +198,19 @@ class Coming:
                 self._changed.notify_all()
 
     def _is_chunk(self) -> bool:
-        return len(self._came) >= CHUNK or self._size >= CHUNK_CHARS or self._over
+        return len(self._came) >= FEED_ITEMS or self._size >= FEED_CHARS or self._over
 
-    def next(self) -> list[Given] | None:
+    def next(self) -> list[SourceItem] | None:
         """
         Return what has come, at most a chunk of it; None at the end.
 
         :raises OSError: when the source breaks.
         """
         with self._lock:
-            self._changed.wait_for(self._is_chunk, LINGER_S)
-            found: list[Given] = []
+            self._changed.wait_for(self._is_chunk, FEED_LINGER_S)
+            found: list[SourceItem] = []
             size = 0
-            while self._came and len(found) < CHUNK and size < CHUNK_CHARS:
+            while self._came and len(found) < FEED_ITEMS and size < FEED_CHARS:
                 found.append(each := self._came.popleft())
                 size += _weight(each)
             self._size -= size
@@ -218,7 +220,7 @@ class Coming:
             return None if self._over and not found else found
 
 
-def _weight(item: Given) -> int:
+def _weight(item: SourceItem) -> int:
     # With what an object costs besides: of a million small items too.
     return KIB + len(item.body)
 
@@ -235,24 +237,24 @@ def _lines(file: BinaryIO, largest: int) -> Iterator[bytes]:
         whole = line.endswith(b"\n")
 
 
-def _item(line: bytes, place: str, fault_of: FaultOf, largest: int) -> Given:
+def _item(line: bytes, place: str, fault_of: ErrorOf, largest: int) -> SourceItem:
     if len(line.strip()) > largest:
-        told = shorten(line[:KIB].decode(errors="replace"), 200)
+        told = one_line(line[:KIB].decode(errors="replace"), 200)
         fault = (
             f"{place}: an item of more than {largest} bytes: raise OUTLAST_LARGEST_MB, "
             "or give where it lies"
         )
-        return Given(json.dumps(f"{place}: {told}"), fault)
+        return SourceItem(json.dumps(f"{place}: {told}"), fault)
     try:
         item = json.loads(line)
     except (ValueError, RecursionError) as error:
-        told = shorten(line[:KIB].decode(errors="replace"), 200)
-        return Given(json.dumps(f"{place}: {told}"), f"{place}: no JSON: {error}")
+        told = one_line(line[:KIB].decode(errors="replace"), 200)
+        return SourceItem(json.dumps(f"{place}: {told}"), f"{place}: no JSON: {error}")
     if not isinstance(item, dict):
-        return Given(json.dumps(item), f"{place}: an item must be a JSON object")
+        return SourceItem(json.dumps(item), f"{place}: an item must be a JSON object")
     try:
         body = _canonical(item)
     except ValueError as error:
-        return Given(json.dumps(place), f"{place}: no JSON: {error}")
+        return SourceItem(json.dumps(place), f"{place}: no JSON: {error}")
     misfit = fault_of(item, body)
-    return Given(body, None if misfit is None else f"{place}: {misfit}")
+    return SourceItem(body, None if misfit is None else f"{place}: {misfit}")

@@ -12,27 +12,27 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from outlast.contracts.errors import BadInputError
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
-from outlast.store.home_temporal import Temporal, bind, known
-from outlast.temporal.connect import where_is
+from outlast.store.home_temporal import ServerIdentity, bind_server, bound_server
+from outlast.temporal.connect import describe_address
 
 
-async def refuse_another(client: Client, store: Store) -> None:
+async def require_known_server(client: Client, store: Store) -> None:
     """
     Make sure that the open missions of *store* live on the Temporal of *client*, and
     note it for those to come.
 
     :raises BadInputError: when they live on another one.
     """
-    here = await identify(client)
+    here = await identify_server(client)
     if here is None:
         return  # not allowed to look, or away: whoever does work there is told later
-    if why := await asyncio.to_thread(_why_not, store, here):
+    if why := await asyncio.to_thread(_mismatch, store, here):
         raise BadInputError(why)
 
 
-async def identify(client: Client) -> Temporal | None:
+async def identify_server(client: Client) -> ServerIdentity | None:
     """
     Ask which Temporal *client* talks to; None where it does not say.
     """
@@ -45,23 +45,23 @@ async def identify(client: Client) -> Temporal | None:
         )
     except RPCError:
         return None
-    return Temporal(
+    return ServerIdentity(
         cluster=cluster.cluster_id,
         namespace=client.namespace,
         namespace_id=described.namespace_info.id,
-        address=where_is(client),
+        address=describe_address(client),
     )
 
 
-def _why_not(store: Store, here: Temporal) -> str:
+def _mismatch(store: Store, here: ServerIdentity) -> str:
     """
     Say why the missions of *store* may not live *here*, "" where they may.
     """
-    before = known(store)
+    before = bound_server(store)
     if before is not None and before.is_same_as(here):
         return ""
-    open_now = Books(store).under_way()
-    other = bind(store, here, open_now)
+    open_now = MissionRecords(store).count_open()
+    other = bind_server(store, here, open_now)
     if other is None:
         return ""
     return (

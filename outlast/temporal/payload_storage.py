@@ -22,7 +22,7 @@ from temporalio.converter import (
     StorageDriverStoreContext,
 )
 
-from outlast.contracts.errors import StoreAwayError, StoreError
+from outlast.contracts.errors import StoreError, StoreUnavailableError
 from outlast.contracts.sizes import PAYLOAD_BYTES
 from outlast.ledger.payloads import get, putting
 from outlast.store.database import Store
@@ -31,7 +31,7 @@ from outlast.temporal.conversion import INLINE
 T = TypeVar("T")
 
 # Well within a heartbeat timeout.
-AWAY_S = 0.8
+STORE_UNAVAILABLE_S = 0.8
 
 
 class StoreDriver(StorageDriver):
@@ -66,7 +66,9 @@ class StoreDriver(StorageDriver):
     ) -> list[StorageDriverClaim]:
         owner, bodies = _owner(context), [each.SerializeToString() for each in payloads]
         store = await self._open()
-        digests = await _unless_away(store, store.begin(_put, store, owner, bodies))
+        digests = await _unless_unavailable(
+            store, store.start_call(_put, store, owner, bodies)
+        )
         return [
             StorageDriverClaim({"mission": owner, "digest": each}) for each in digests
         ]
@@ -78,7 +80,7 @@ class StoreDriver(StorageDriver):
     ) -> list[Payload]:
         store = await self._open()
         wanted = [each.claim_data for each in claims]
-        bodies = await _unless_away(store, store.begin(_get, store, wanted))
+        bodies = await _unless_unavailable(store, store.start_call(_get, store, wanted))
         return [Payload.FromString(each) for each in bodies]
 
     async def _open(self) -> Store:
@@ -99,18 +101,18 @@ def with_storage(client: Client, opened: Callable[[], Store]) -> Client:
     return Client(**config)
 
 
-async def _unless_away(store: Store, call: "asyncio.Future[T]") -> T:
+async def _unless_unavailable(store: Store, call: "asyncio.Future[T]") -> T:
     """
     Await *call*, for a while only where the store is in trouble: nobody beats for an
     activity whose input is being read, and the server tries again.
 
-    :raises StoreAwayError: when it is.
+    :raises StoreUnavailableError: when it is.
     """
     try:
         while not call.done():
-            await asyncio.wait({call}, timeout=AWAY_S)
+            await asyncio.wait({call}, timeout=STORE_UNAVAILABLE_S)
             if not call.done() and (trouble := store.calls.trouble) is not None:
-                raise StoreAwayError(trouble.told)
+                raise StoreUnavailableError(trouble.text)
         return call.result()
     finally:
         call.cancel()

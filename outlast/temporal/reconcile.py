@@ -25,21 +25,21 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.ids import MISSIONS_QUEUE, FanOutId, parse
 from outlast.contracts.reports import Report, report_in
-from outlast.contracts.text import CAUSE_CHARS, shorten
-from outlast.ledger.batches import INTERRUPTED, OPEN, Batches
-from outlast.ledger.batches import Entry as BatchEntry
-from outlast.ledger.missions import ACCEPTED, Books, Entry
+from outlast.contracts.text import CAUSE_CHARS, one_line
+from outlast.ledger.batches import INTERRUPTED, OPEN, BatchRecords
+from outlast.ledger.batches import BatchRecord as BatchEntry
+from outlast.ledger.missions import ACCEPTED, MissionRecord, MissionRecords
 from outlast.store.database import Store
 
-ASKED_AT_A_TIME = 8
+CONCURRENT_QUERIES = 8
 # Workflows that are looked at in one list: the server's own page.
-MOST_LISTED = 1000
+MAX_LISTED = 1000
 
-UNDER_WAY = f"TaskQueue = '{MISSIONS_QUEUE}' AND ExecutionStatus = 'Running'"
+OPEN_WORKFLOWS = f"TaskQueue = '{MISSIONS_QUEUE}' AND ExecutionStatus = 'Running'"
 
-ENDED_BY_OTHERS = "its workflow was ended in Temporal"
-GONE = "its workflow is gone from Temporal"
-ENDED = {
+ENDED_OUTSIDE = "its workflow was ended in Temporal"
+WORKFLOW_GONE = "its workflow is gone from Temporal"
+ENDED_TEXT = {
     WorkflowExecutionStatus.TERMINATED: "its workflow was terminated in Temporal",
     WorkflowExecutionStatus.TIMED_OUT: "its workflow timed out in Temporal",
     WorkflowExecutionStatus.CANCELED: "its workflow was cancelled in Temporal",
@@ -50,7 +50,7 @@ WITH_A_REPORT = (WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.FAIL
 
 
 @dataclass(frozen=True)
-class Seen:
+class WorkflowState:
     """
     What the server has under an id.
 
@@ -61,11 +61,11 @@ class Seen:
     run: str = ""
 
     @property
-    def runs(self) -> bool:
+    def is_running(self) -> bool:
         return self.status is WorkflowExecutionStatus.RUNNING
 
 
-class Change(Enum):
+class RecordChangeKind(Enum):
     """
     What a record needs to be true.
     """
@@ -76,36 +76,42 @@ class Change(Enum):
     INTERRUPT = auto()  # it does not run any more, and has no report
 
 
-def change_of(entry: Entry, seen: Seen) -> Change:
+def mission_change(entry: MissionRecord, workflow: WorkflowState) -> RecordChangeKind:
     """
-    Say what *entry* needs, of whose workflow that was *seen*.
+    Say what *entry* needs, of whose workflow that was *workflow*.
     """
-    if seen.runs:
-        ending = entry.finished_at is not None and entry.run == seen.run
+    if workflow.is_running:
+        ending = entry.finished_at is not None and entry.run == workflow.run
         known = entry.state == ACCEPTED or ending
-        return Change.NONE if known else Change.REOPEN
+        return RecordChangeKind.NONE if known else RecordChangeKind.REOPEN
     if entry.state != ACCEPTED:
-        return Change.NONE
-    return Change.CLOSE if seen.status in WITH_A_REPORT else Change.INTERRUPT
+        return RecordChangeKind.NONE
+    return (
+        RecordChangeKind.CLOSE
+        if workflow.status in WITH_A_REPORT
+        else RecordChangeKind.INTERRUPT
+    )
 
 
-def batch_change_of(entry: BatchEntry, seen: Seen, mission: str | None) -> Change:
+def batch_change(
+    entry: BatchEntry, workflow: WorkflowState, mission: str | None
+) -> RecordChangeKind:
     """
     The same of a batch.
 
     :param mission: the state of the mission of which a task has fanned it out; None
         where there is none.
     """
-    if seen.runs:
+    if workflow.is_running:
         at_rest = entry.state == INTERRUPTED
-        return Change.REOPEN if at_rest else Change.NONE
+        return RecordChangeKind.REOPEN if at_rest else RecordChangeKind.NONE
     # It may be about to begin: it is still fed, or its mission has just recorded it.
-    begins = seen.status is None and (not entry.sealed or mission == ACCEPTED)
+    begins = workflow.status is None and (not entry.closed or mission == ACCEPTED)
     if entry.state != OPEN or begins:
-        return Change.NONE
+        return RecordChangeKind.NONE
     # It goes on with its mission, or is fanned out anew with its task.
     rests = mission in (None, INTERRUPTED)
-    return Change.INTERRUPT if rests else Change.CLOSE
+    return RecordChangeKind.INTERRUPT if rests else RecordChangeKind.CLOSE
 
 
 class Reconciler:
@@ -116,15 +122,15 @@ class Reconciler:
     def __init__(self, client: Client, store: Store) -> None:
         self._client = client
         self._store = store
-        self._books = Books(store)
-        self._batches = Batches(store)
+        self._missions = MissionRecords(store)
+        self._batches = BatchRecords(store)
 
     async def all(self) -> None:
         """
         Look at all that either side has under way.
         """
-        missions, batches = await self._store.run(self._under_way)
-        await self.look(await running_in(self._client) | missions | batches)
+        missions, batches = await self._store.run(self._open_workflows)
+        await self.check(await running_in(self._client) | missions | batches)
 
     async def unknown(self) -> None:
         """
@@ -132,57 +138,57 @@ class Reconciler:
         by who tells them of lost roles.
         """
         running = await running_in(self._client)
-        missions, batches = await self._store.run(self._under_way)
-        await self.look((running - missions - batches) | (batches - running))
+        missions, batches = await self._store.run(self._open_workflows)
+        await self.check((running - missions - batches) | (batches - running))
 
-    async def look(self, names: Iterable[str]) -> None:
+    async def check(self, names: Iterable[str]) -> None:
         """
         Look at the missions and batches *names*, and make their records true.
         """
-        turns = asyncio.Semaphore(ASKED_AT_A_TIME)
+        turns = asyncio.Semaphore(CONCURRENT_QUERIES)
 
         async def one(name: str) -> None:
             async with turns:
-                await self.mend(name)
+                await self.reconcile(name)
 
         await asyncio.gather(*map(one, names))
 
-    async def mend(self, name: str) -> None:
+    async def reconcile(self, name: str) -> None:
         """
         Make the record of one mission or batch true.
         """
         handle = self._client.get_workflow_handle(name)
-        entry = await self._store.run(self._books.find, name)
+        entry = await self._store.run(self._missions.find, name)
         if entry is not None:
-            await self._mend_mission(entry, handle)
+            await self._reconcile_mission(entry, handle)
             return
         batch = await self._store.run(self._batches.find, name)
         if batch is not None:
-            await self._mend_batch(batch, await seen_of(handle))
+            await self._reconcile_batch(batch, await workflow_state(handle))
 
-    async def _mend_mission(
-        self, entry: Entry, handle: WorkflowHandle[Any, Any]
+    async def _reconcile_mission(
+        self, entry: MissionRecord, handle: WorkflowHandle[Any, Any]
     ) -> None:
-        seen = await seen_of(handle)
-        change = change_of(entry, seen)
+        seen = await workflow_state(handle)
+        change = mission_change(entry, seen)
         report = None
-        if change is Change.CLOSE:
+        if change is RecordChangeKind.CLOSE:
             report = await fetched(self._client, entry.id, seen.run)
-        if change is Change.REOPEN:
-            await self._store.run(self._books.reopen, entry.id)
+        if change is RecordChangeKind.REOPEN:
+            await self._store.run(self._missions.reopen, entry.id)
         elif report is not None:
-            await self._store.run(self._books.close, report, seen.run)
-        elif change is not Change.NONE:
+            await self._store.run(self._missions.close, report, seen.run)
+        elif change is not RecordChangeKind.NONE:
             why = await why_ended(handle, seen)
-            await self._store.run(self._books.interrupt, entry.id, why)
+            await self._store.run(self._missions.interrupt, entry.id, why)
 
-    async def _mend_batch(self, entry: BatchEntry, seen: Seen) -> None:
+    async def _reconcile_batch(self, entry: BatchEntry, seen: WorkflowState) -> None:
         act = {
-            Change.REOPEN: self._batches.resume,
-            Change.INTERRUPT: self._batches.interrupt,
+            RecordChangeKind.REOPEN: self._batches.resume,
+            RecordChangeKind.INTERRUPT: self._batches.interrupt,
         }
-        change = batch_change_of(entry, seen, await self._mission_of(entry.id))
-        if change is Change.CLOSE:
+        change = batch_change(entry, seen, await self._mission_of(entry.id))
+        if change is RecordChangeKind.CLOSE:
             await self._store.run(self._batches.close, entry.id, True)
         elif change in act:
             await self._store.run(act[change], entry.id)
@@ -194,11 +200,11 @@ class Reconciler:
         fan_out = parse(FanOutId, batch)
         if fan_out is None:
             return None
-        entry = await self._store.run(self._books.find, fan_out.mission)
+        entry = await self._store.run(self._missions.find, fan_out.mission)
         return entry.state if entry else ""
 
-    def _under_way(self) -> tuple[set[str], set[str]]:
-        return set(self._books.open_missions()), set(self._batches.open_batches())
+    def _open_workflows(self) -> tuple[set[str], set[str]]:
+        return set(self._missions.open_missions()), set(self._batches.open_batches())
 
 
 async def running_in(client: Client) -> set[str]:
@@ -207,7 +213,7 @@ async def running_in(client: Client) -> set[str]:
 
     :raises RPCError: when it does not answer.
     """
-    listed = client.list_workflows(UNDER_WAY, limit=MOST_LISTED)
+    listed = client.list_workflows(OPEN_WORKFLOWS, limit=MAX_LISTED)
     return {each.id async for each in listed}
 
 
@@ -219,17 +225,19 @@ async def disagreements(client: Client, store: Store) -> list[str]:
     """
     reconciler = Reconciler(client, store)
     await reconciler.all()
-    for name in await store.run(Books(store).open_missions):
-        await reconciler.mend(name)  # it may have ended since
+    for name in await store.run(MissionRecords(store).open_missions):
+        await reconciler.reconcile(name)  # it may have ended since
     return [
         f"{entry.id} is {entry.state} in the store and does not run in Temporal"
-        for entry in map(Books(store).find, Books(store).open_missions())
+        for entry in map(
+            MissionRecords(store).find, MissionRecords(store).open_missions()
+        )
         if entry is not None
-        and not (await seen_of(client.get_workflow_handle(entry.id))).runs
+        and not (await workflow_state(client.get_workflow_handle(entry.id))).is_running
     ]
 
 
-async def seen_of(handle: WorkflowHandle[Any, Any]) -> Seen:
+async def workflow_state(handle: WorkflowHandle[Any, Any]) -> WorkflowState:
     """
     Ask the server for the latest run of a workflow.
 
@@ -239,9 +247,9 @@ async def seen_of(handle: WorkflowHandle[Any, Any]) -> Seen:
         described = await handle.describe()
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
-            return Seen(None)
+            return WorkflowState(None)
         raise
-    return Seen(described.status, described.run_id or "")
+    return WorkflowState(described.status, described.run_id or "")
 
 
 async def fetched(client: Client, mission: str, run: str) -> Report | None:
@@ -258,13 +266,13 @@ async def fetched(client: Client, mission: str, run: str) -> Report | None:
         return None
 
 
-async def why_ended(handle: WorkflowHandle[Any, Any], seen: Seen) -> str:
+async def why_ended(handle: WorkflowHandle[Any, Any], workflow: WorkflowState) -> str:
     """
     Say why a workflow does not run any more, with what its last event tells.
     """
-    if seen.status is None:
-        return GONE
-    told = ENDED.get(seen.status, "its workflow does not run any more")
+    if workflow.status is None:
+        return WORKFLOW_GONE
+    told = ENDED_TEXT.get(workflow.status, "its workflow does not run any more")
     last = WorkflowHistoryEventFilterType.CLOSE_EVENT
     reason = ""
     try:
@@ -276,7 +284,7 @@ async def why_ended(handle: WorkflowHandle[Any, Any], seen: Seen) -> str:
                 reason = failed.failure.message
     except RPCError:
         pass
-    return f"{told}: {shorten(reason, CAUSE_CHARS)}" if reason else told
+    return f"{told}: {one_line(reason, CAUSE_CHARS)}" if reason else told
 
 
 def interrupted(mission: str, why: str) -> str:

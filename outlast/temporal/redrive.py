@@ -7,16 +7,16 @@ import asyncio
 from temporalio.client import Client
 
 from outlast.contracts.errors import BadInputError, RefusedError
-from outlast.contracts.models import Mission, Past, Redrive
+from outlast.contracts.models import Mission, PriorRun, Redrive
 from outlast.contracts.reports import Outcome, Report, Status
-from outlast.ledger.missions import Books
-from outlast.temporal.missions import hand_over
+from outlast.ledger.missions import MissionRecords
+from outlast.temporal.missions import start_workflow
 
-GIVEN_UP = {Status.DEAD, Status.PARKED}
+REDRIVABLE = {Status.DEAD, Status.PARKED}
 
 
-def redriven(
-    books: Books, mission: str, outcomes: list[Outcome], task: str | None
+def select_redrive(
+    books: MissionRecords, mission: str, outcomes: list[Outcome], task: str | None
 ) -> Redrive:
     """
     Choose what of *outcomes* is done again, and from which checkpoints.
@@ -24,9 +24,9 @@ def redriven(
     :raises BadInputError: when *task* has not been given up, or nothing has.
     """
     ends = {each.id: each.status for each in outcomes}
-    chosen = [name for name, status in ends.items() if status in GIVEN_UP]
+    chosen = [name for name, status in ends.items() if status in REDRIVABLE]
     if task is not None:
-        left = ends.get(task) in {*GIVEN_UP, Status.SKIPPED}
+        left = ends.get(task) in {*REDRIVABLE, Status.SKIPPED}
         chosen = [task] if left else []
     if not chosen:
         what = f"task {task} has not" if task else "no task has"
@@ -38,35 +38,39 @@ def redriven(
     )
 
 
-async def go_on(client: Client, books: Books, report: Report, redrive: Redrive) -> None:
+async def restart_mission(
+    client: Client, books: MissionRecords, report: Report, redrive: Redrive
+) -> None:
     """
     Have a mission that has ended with *report* go on, in a new run of its workflow.
 
     :raises RefusedError: when nobody knows what it was asked, or it is under way again.
     """
-    again = await asyncio.to_thread(_again, books, report, redrive)
-    if not await hand_over(client, again, again=True):
+    again = await asyncio.to_thread(_with_redrive, books, report, redrive)
+    if not await start_workflow(client, again, restart=True):
         raise RefusedError(f"mission {again.id!r} is under way again")
 
 
-def _again(books: Books, report: Report, redrive: Redrive) -> Mission:
+def _with_redrive(books: MissionRecords, report: Report, redrive: Redrive) -> Mission:
     """
     Make the mission that goes on where *report* ends, and keep it: should its workflow
     be ended by others, it is resumed from there.
     """
-    asked = books.asked(report.mission)
+    asked = books.requested(report.mission)
     if asked is None:
         raise RefusedError(
             f"nobody has kept what mission {report.mission!r} was asked: start it anew "
             "under another id"
         )
-    past = _past(books, asked, report, redrive)
-    again = asked.model_copy(update={"past": past})
-    books.ask(again)
+    past = _prior_run(books, asked, report, redrive)
+    again = asked.model_copy(update={"prior_run": past})
+    books.record_request(again)
     return again
 
 
-def _past(books: Books, mission: Mission, report: Report, redrive: Redrive) -> Past:
+def _prior_run(
+    books: MissionRecords, mission: Mission, report: Report, redrive: Redrive
+) -> PriorRun:
     """
     Put together where the mission stands: its plan is what was asked for and what its
     agents have added.
@@ -77,7 +81,7 @@ def _past(books: Books, mission: Mission, report: Report, redrive: Redrive) -> P
         task.id: (task, author) for author in asked_for for task in asked_for[author]
     }
     more = [task for task, _ in added.values() if task.id in ended]
-    return Past(
+    return PriorRun(
         added=more,
         authors={name: author for name, (_, author) in added.items() if name in ended},
         outcomes=report.tasks,

@@ -11,14 +11,14 @@ from temporalio.client import Client
 
 from outlast.contracts.errors import BadInputError, RefusedError
 from outlast.contracts.models import Mission, Task
-from outlast.contracts.plan import settle
+from outlast.contracts.plan import outcome_without_attempt
 from outlast.contracts.reports import Outcome, Report, Status
-from outlast.ledger.batches import INTERRUPTED, Batches
-from outlast.ledger.batches import Entry as BatchEntry
-from outlast.ledger.missions import Books
+from outlast.ledger.batches import INTERRUPTED, BatchRecords
+from outlast.ledger.batches import BatchRecord as BatchEntry
+from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
 from outlast.temporal import batches as batch_runtime
-from outlast.temporal.missions import hand_over, refuse_too_many
+from outlast.temporal.missions import require_capacity, start_workflow
 from outlast.temporal.reconcile import Reconciler
 
 ABANDONED = "abandoned"
@@ -30,17 +30,17 @@ async def resume(client: Client, store: Store, name: str) -> None:
 
     :raises BadInputError: when it is not interrupted.
     """
-    await Reconciler(client, store).look([name])
+    await Reconciler(client, store).check([name])
     if batch := interrupted_batch(store, name):
-        again = batch_runtime.resolve(batch.role, name, batch.tenant, store)
-        refuse_too_many(store)
-        await batch_runtime.wake(client, again)
-        await store.run(Batches(store).resume, name)
+        again = batch_runtime.resolve_batch(batch.role, name, batch.tenant, store)
+        require_capacity(store)
+        await batch_runtime.start_or_wake_pool(client, again)
+        await store.run(BatchRecords(store).resume, name)
         return
-    books = Books(store)
-    mission = await asyncio.to_thread(asked, books, name)
-    refuse_too_many(store)
-    await hand_over(client, mission, again=True)
+    books = MissionRecords(store)
+    mission = await asyncio.to_thread(requested_mission, books, name)
+    require_capacity(store)
+    await start_workflow(client, mission, restart=True)
     await store.run(books.accept, name)
 
 
@@ -52,12 +52,12 @@ async def abandon(client: Client | None, store: Store, name: str) -> None:
     :raises BadInputError: when it is not interrupted.
     """
     if client is not None:
-        await Reconciler(client, store).look([name])
+        await Reconciler(client, store).check([name])
     if interrupted_batch(store, name):
-        await store.run(Batches(store).close, name, True)
+        await store.run(BatchRecords(store).close, name, True)
         return
-    books = Books(store)
-    mission = await asyncio.to_thread(asked, books, name)
+    books = MissionRecords(store)
+    mission = await asyncio.to_thread(requested_mission, books, name)
     report = await asyncio.to_thread(abandoned, books, mission)
     await store.run(books.close, report)
 
@@ -66,12 +66,12 @@ def interrupted_batch(store: Store, name: str) -> BatchEntry | None:
     """
     Find a batch that waits to be resumed.
     """
-    found = Batches(store).find(name)
+    found = BatchRecords(store).find(name)
     at_rest = found is not None and found.state == INTERRUPTED
     return found if at_rest else None
 
 
-def asked(books: Books, name: str) -> Mission:
+def requested_mission(books: MissionRecords, name: str) -> Mission:
     """
     Read what an interrupted mission was asked.
 
@@ -85,7 +85,7 @@ def asked(books: Books, name: str) -> Mission:
             f"mission {name!r} {how}: only one whose workflow was ended in Temporal is "
             "resumed or abandoned; see it with outlast list"
         )
-    mission = books.asked(name)
+    mission = books.requested(name)
     if mission is None:
         raise RefusedError(
             f"mission {name!r} was begun by a release that did not keep what it was "
@@ -94,7 +94,7 @@ def asked(books: Books, name: str) -> Mission:
     return mission
 
 
-def abandoned(books: Books, mission: Mission) -> Report:
+def abandoned(books: MissionRecords, mission: Mission) -> Report:
     """
     Report of a mission that is ended for good what the ledger has of it.
     """
@@ -112,5 +112,5 @@ def abandoned(books: Books, mission: Mission) -> Report:
 
 def _outcome(task: Task, done: set[str]) -> Outcome:
     if task.id in done:
-        return settle(task, Status.DONE)
-    return settle(task, Status.SKIPPED, ABANDONED)
+        return outcome_without_attempt(task, Status.DONE)
+    return outcome_without_attempt(task, Status.SKIPPED, ABANDONED)

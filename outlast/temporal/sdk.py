@@ -5,17 +5,17 @@ reasons of its own to choose one.
 
 from temporalio import service
 
-INSTALLED = service.__version__
-TESTED = "1.35"
+SDK_VERSION = service.__version__
+TESTED_SDK = "1.35"
 
 
-def untested(installed: str = INSTALLED) -> str | None:
+def untested(installed: str = SDK_VERSION) -> str | None:
     """
     Say in one sentence that another minor release than the tested one is *installed*.
     """
-    if installed.split(".")[:2] == TESTED.split("."):
+    if installed.split(".")[:2] == TESTED_SDK.split("."):
         return None
     return (
-        f"temporalio {installed} is installed, {TESTED} was tested: recovery may take "
-        f"longer than docs/failures.md says; pip install 'temporalio=={TESTED}.*'"
+        f"temporalio {installed} is installed, {TESTED_SDK} was tested: recovery may take "
+        f"longer than docs/failures.md says; pip install 'temporalio=={TESTED_SDK}.*'"
     )

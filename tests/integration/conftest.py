@@ -13,7 +13,7 @@ import pytest
 from small_crew import Crew
 from temporalio.testing import WorkflowEnvironment
 
-from outlast.dev.server import Server, free_port
+from outlast.dev.server import DevServer, free_port
 from outlast.store.database import Store
 from outlast.temporal.connect import connect
 from outlast.temporal.conversion import CONVERTER
@@ -38,16 +38,16 @@ async def small_crew(time: WorkflowEnvironment, tmp_path: Path) -> AsyncIterator
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
     home = tmp_path_factory.mktemp("home")
-    made = Server(home, free_port(), free_port())
+    made = DevServer(home, free_port(), free_port())
     asyncio.run(made.start())
     yield made
     made.stop()
 
 
 @pytest.fixture
-async def lasting_crew(server: Server, tmp_path: Path) -> AsyncIterator[Crew]:
+async def lasting_crew(server: DevServer, tmp_path: Path) -> AsyncIterator[Crew]:
     store = Store(tmp_path / "store.db")
     yield Crew(await connect(server.address), store, name=tmp_path.name)
     store.close()

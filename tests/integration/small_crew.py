@@ -12,18 +12,18 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.worker import Worker
 
-from outlast.agents.agent_loading import crew
+from outlast.agents.agent_loading import resolve_routes
 from outlast.agents.registry import Agent
-from outlast.contracts.ids import MISSIONS_QUEUE, alone_queue_of, queue_of
-from outlast.contracts.models import Answer, Assignment, Mission, Opening, Task
+from outlast.contracts.ids import MISSIONS_QUEUE, quarantine_queue, task_queue
+from outlast.contracts.models import AttemptInput, Mission, Opening, ResultRef, Task
 from outlast.contracts.plan import Plan
-from outlast.contracts.policies import SHIPPED, Policy
-from outlast.contracts.reports import Progress, Report, report_in
-from outlast.execution.attempt import Place
-from outlast.fleet.exclusive_slot import Turn
-from outlast.fleet.workers import agent_worker, alone_worker, missions_worker
+from outlast.contracts.policies import DEFAULT_TIMING, Policy
+from outlast.contracts.reports import MissionProgress, Report, report_in
+from outlast.execution.attempt import WorkerContext
+from outlast.fleet.exclusive_slot import ExclusiveSlot
+from outlast.fleet.workers import agent_worker, quarantine_worker, workflow_worker
 from outlast.ledger.ledger import Ledger
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 from outlast.settings import Settings
 from outlast.store.database import Store
 from outlast.temporal.payload_storage import with_storage
@@ -77,7 +77,7 @@ class Crew:
     def ends(
         self,
         role: str,
-        end: Callable[[Assignment], Coroutine[Any, Any, Answer]],
+        end: Callable[[AttemptInput], Coroutine[Any, Any, ResultRef]],
         **more: Any,
     ) -> None:
         """
@@ -94,7 +94,7 @@ class Crew:
             id=more.pop("id", self.name),
             goal="try",
             tasks=list(tasks),
-            crew=crew(self.agents),
+            crew=resolve_routes(self.agents),
             store=more.pop("store", self.store.id if self.store else ""),
             **more,
         )
@@ -103,12 +103,12 @@ class Crew:
         """
         Find what a mission lacks that somebody else has started.
         """
-        found = mission.model_copy(update={"crew": crew(self.agents)})
+        found = mission.model_copy(update={"crew": resolve_routes(self.agents)})
         Plan(found)
         return Opening(crew=found.crew, store=self.store.id)
 
     async def start(self, mission: Mission, **more: Any) -> WorkflowHandle[Any, Report]:
-        books = Books(self.store)
+        books = MissionRecords(self.store)
         books.open(mission)
         handle: WorkflowHandle[Any, Report] = await self.client.start_workflow(
             "Supervisor",
@@ -121,14 +121,14 @@ class Crew:
         books.accept(mission.id)
         return handle
 
-    async def progress(self, handle: WorkflowHandle[Any, Report]) -> Progress:
-        return await handle.query("progress", result_type=Progress)
+    async def progress(self, handle: WorkflowHandle[Any, Report]) -> MissionProgress:
+        return await handle.query("progress", result_type=MissionProgress)
 
     async def until(
         self,
         handle: WorkflowHandle[Any, Report],
-        seen: Callable[[Progress], object],
-    ) -> Progress:
+        seen: Callable[[MissionProgress], object],
+    ) -> MissionProgress:
         """
         Ask for the progress until *seen* is true of it.
         """
@@ -150,7 +150,7 @@ class Crew:
         """
         Poll with one worker for missions and two for each role that is not lost.
         """
-        missions = missions_worker(self.client, self.store, self.fill)
+        missions = workflow_worker(self.client, self.store, self.fill)
         roles = [role for role in self.agents if role not in self.lost]
         async with missions, self.playing(*roles):
             yield
@@ -160,22 +160,22 @@ class Crew:
         """
         Poll for *roles*.
         """
-        chosen = Settings(slots=20, drain_s=0)
-        place = Place(Ledger(self.store), SHIPPED.beat_s)
+        chosen = Settings(slots=20, drain_grace_s=0)
+        place = WorkerContext(Ledger(self.store), DEFAULT_TIMING.heartbeat_s)
         workers: list[Worker] = []
-        turn = Turn()
+        turn = ExclusiveSlot()
         for role in roles:
             if role in self.raw:
                 workers += self._raw_workers(role, turn)
                 continue
             given = (self.client, place, self.agents[role], chosen)
-            workers += [agent_worker(*given), alone_worker(*given, turn)]
+            workers += [agent_worker(*given), quarantine_worker(*given, turn)]
         async with AsyncExitStack() as stack:
             for worker in workers:
                 await stack.enter_async_context(worker)
             yield
 
-    def _raw_workers(self, role: str, turn: Turn) -> list[Worker]:
+    def _raw_workers(self, role: str, turn: ExclusiveSlot) -> list[Worker]:
         given: dict[str, Any] = {"activities": [self.raw[role]], "build_id": "test"}
         alone: dict[str, Any] = {
             "tuner": turn.tuner,
@@ -183,6 +183,6 @@ class Crew:
             "max_concurrent_activity_task_polls": 1,
         }
         return [
-            Worker(self.client, task_queue=queue_of(role), **given),
-            Worker(self.client, task_queue=alone_queue_of(role), **given, **alone),
+            Worker(self.client, task_queue=task_queue(role), **given),
+            Worker(self.client, task_queue=quarantine_queue(role), **given, **alone),
         ]

@@ -21,9 +21,9 @@ from outlast.contracts.batches import (
     Batch,
     BatchReport,
     Lease,
+    LeaseResult,
     PoolProgress,
     PoolState,
-    Worked,
     batch_report_in,
 )
 from outlast.contracts.failure_details import FailureDetails
@@ -31,18 +31,18 @@ from outlast.contracts.failures import Detector, FailureType
 from outlast.contracts.ids import (
     MISSIONS_QUEUE,
     LeaseActivityId,
-    alone_queue_of,
-    lease_queue_of,
-    queue_of,
+    lease_queue,
+    quarantine_queue,
+    task_queue,
 )
 from outlast.contracts.models import Checkpoint, Mission, Opening
 from outlast.contracts.policies import Policy
-from outlast.contracts.quarantine import UNSEEN, Death
-from outlast.fleet.workers import missions_worker
-from outlast.ledger.batches import Batches
-from outlast.ledger.item_results import Outcomes
-from outlast.ledger.item_sql import settle
-from outlast.ledger.items import Items
+from outlast.contracts.quarantine import UNSEEN_DEATH, Death
+from outlast.fleet.workers import workflow_worker
+from outlast.ledger.batches import BatchRecords
+from outlast.ledger.item_results import ItemResults
+from outlast.ledger.item_sql import write_results
+from outlast.ledger.items import ItemRecords
 from outlast.store.database import Store
 
 ROLE = "worker"
@@ -58,7 +58,7 @@ def ended(
     kind: str,
     *in_hand: int,
     cause: str = "exit report: killed",
-    death: Death = UNSEEN,
+    death: Death = UNSEEN_DEATH,
 ) -> Exception:
     """
     Make what a lease ends with when it ends without a word of its own.
@@ -136,16 +136,16 @@ class Pool:
 
     def __post_init__(self) -> None:
         self.batch = Batch(id=self.name, role=ROLE, policy=Policy(failures=2))
-        self.batches = Batches(self.store)
-        self.items = Items(self.store)
-        self.outcomes = Outcomes(self.store)
-        self.batches.open(self.batch)
+        self.batches = BatchRecords(self.store)
+        self.items = ItemRecords(self.store)
+        self.outcomes = ItemResults(self.store)
+        self.batches.open_batch(self.batch)
         self.gate.set()
 
-    def fill(self, numbers: Iterable[int], sealed: bool = True) -> None:
+    def fill(self, numbers: Iterable[int], closed: bool = True) -> None:
         self.items.add(self.name, [(json.dumps({"n": n}), None) for n in numbers])
-        if sealed:
-            self.batches.seal(self.name)
+        if closed:
+            self.batches.close_input(self.name)
 
     async def start(self, **more: Any) -> Handle:
         handle: Handle = await self.client.start_workflow(
@@ -189,7 +189,7 @@ class Pool:
         """
         List the items that were lent alone, in order.
         """
-        return [each.lease.span.start for each in self.lent if each.lease.alone]
+        return [each.lease.span.start for each in self.lent if each.lease.quarantined]
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -198,15 +198,15 @@ class Pool:
         """
 
         @activity.defn(name=str(LeaseActivityId(ROLE)))
-        async def lease(lent: Lease) -> Worked:
+        async def lease(lent: Lease) -> LeaseResult:
             return await self._work(lent)
 
         queues = {
-            lease_queue_of(ROLE): 100,
-            queue_of(ROLE): 100,
-            alone_queue_of(ROLE): 1,
+            lease_queue(ROLE): 100,
+            task_queue(ROLE): 100,
+            quarantine_queue(ROLE): 1,
         }
-        workers = [missions_worker(self.client, self.store, no_missions)]
+        workers = [workflow_worker(self.client, self.store, no_missions)]
         for queue, most in queues.items():
             workers.append(
                 Worker(
@@ -224,7 +224,7 @@ class Pool:
                 await stack.enter_async_context(worker)
             yield
 
-    async def _work(self, lease: Lease) -> Worked:
+    async def _work(self, lease: Lease) -> LeaseResult:
         info = activity.info()
         self.lent.append(Lent(lease, info.task_queue, info.workflow_run_id or ""))
         self.now += 1
@@ -234,7 +234,7 @@ class Pool:
                 await self._gated()
             if self.ends:
                 raise self.ends.pop(0)
-            return Worked(settled=self._play(lease), dead=0, item_s=self.item_s)
+            return LeaseResult(settled=self._play(lease), dead=0, item_s=self.item_s)
         finally:
             self.now -= 1
 
@@ -243,7 +243,7 @@ class Pool:
         Wait for the gate, beating, since a cancellation comes with a beat's answer.
         """
         while not self.gate.is_set():
-            activity.heartbeat({"checkpoint": {}, "said": ""})
+            activity.heartbeat({"checkpoint": {}, "status_message": ""})
             with suppress(TimeoutError):
                 try:
                     await asyncio.wait_for(self.gate.wait(), BEAT_S)
@@ -260,7 +260,7 @@ class Pool:
             in_hand = [number, *self.beside.get(number, [])]
             if self.kills.get(number, 0) > 0:
                 self.kills[number] -= 1
-                held = in_hand if not lease.alone else [number]
+                held = in_hand if not lease.quarantined else [number]
                 raise ended(FailureType.CRASHED, *held, death=self.death)
             self._settle(number)
             settled += 1
@@ -271,8 +271,8 @@ class Pool:
 
     def _settle(self, number: int) -> None:
         self.played[number] += 1
-        if self.slow and len(self.played) == self.items.survey(self.name, 0).items - 1:
+        if self.slow and len(self.played) == self.items.pending(self.name, 0).items - 1:
             self.nearly.set()
         rows = [(number, json.dumps(2 * number), None)]
         with self.store.write(durable=False) as connection:
-            settle(connection, self.name, rows)
+            write_results(connection, self.name, rows)

@@ -13,10 +13,10 @@ from test_supervisor import Input, outcome, well
 
 from outlast import Context, GiveUp, Redo
 from outlast.contracts.errors import ApprovalNeededError
-from outlast.contracts.models import Answer, Approval, Assignment, Budget, Redrive
-from outlast.contracts.orders import Decision
+from outlast.contracts.models import Approval, AttemptInput, Budget, Redrive, ResultRef
+from outlast.contracts.orders import DecisionInput
 from outlast.contracts.reports import Status
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 
 START = Approval(before="start")
 EFFECT = Approval(before="effect")
@@ -44,8 +44,8 @@ class Till:
 
 
 async def asked(crew: Crew, handle):
-    found = await crew.until(handle, lambda progress: progress.asked)
-    return found.asked[0]
+    found = await crew.until(handle, lambda progress: progress.approval_requests)
+    return found.approval_requests[0]
 
 
 async def test_a_task_may_wait_for_leave_to_start(small_crew: Crew) -> None:
@@ -60,9 +60,9 @@ async def test_a_task_may_wait_for_leave_to_start(small_crew: Crew) -> None:
         waiting = await asked(small_crew, handle)
         assert (waiting.id, waiting.before) == ("t", "start")
         running = (await small_crew.progress(handle)).running[0]
-        assert running.waits == "approval before its start"
+        assert running.waiting_for == "approval before its start"
         assert till.steps == 0
-        await handle.execute_update("approve", Decision(task="t", reason="fine"))
+        await handle.execute_update("approve", DecisionInput(task="t", reason="fine"))
         report = await ended(handle)
 
     assert report.status is Status.COMPLETED
@@ -78,7 +78,9 @@ async def test_a_rejected_task_is_skipped(small_crew: Crew) -> None:
         tasks = [task("t", "pay", approval=START), task("u", "pay", required=False)]
         handle = await small_crew.start(small_crew.mission(tasks[0]))
         await asked(small_crew, handle)
-        await handle.execute_update("reject", Decision(task="t", reason="too much"))
+        await handle.execute_update(
+            "reject", DecisionInput(task="t", reason="too much")
+        )
         report = await ended(handle)
 
     assert outcome(report, "t").status is Status.SKIPPED
@@ -98,9 +100,9 @@ async def test_an_effect_waits_for_leave_and_goes_on_from_there(
             small_crew.mission(task("t", "pay", approval=EFFECT))
         )
         waiting = await asked(small_crew, handle)
-        assert waiting.about == "effect 'pay:7': {\"euros\":7}"
+        assert waiting.description == "effect 'pay:7': {\"euros\":7}"
         assert till.paid == []
-        await handle.execute_update("approve", Decision(task="t"))
+        await handle.execute_update("approve", DecisionInput(task="t"))
         report = await ended(handle)
 
     assert report.status is Status.COMPLETED
@@ -120,7 +122,7 @@ async def test_a_rejected_effect_does_not_happen(small_crew: Crew) -> None:
             small_crew.mission(task("t", "pay", approval=EFFECT))
         )
         await asked(small_crew, handle)
-        await handle.execute_update("reject", Decision(task="t", reason="no"))
+        await handle.execute_update("reject", DecisionInput(task="t", reason="no"))
         report = await ended(handle)
 
     assert outcome(report, "t").status is Status.SKIPPED
@@ -157,13 +159,13 @@ async def test_only_what_waits_can_be_approved(small_crew: Crew) -> None:
         )
         await asked(small_crew, handle)
         with pytest.raises(WorkflowUpdateFailedError) as refusal:
-            await handle.execute_update("approve", Decision(task="x"))
+            await handle.execute_update("approve", DecisionInput(task="x"))
         assert "those that do: t" in str(refusal.value.cause)
         await handle.execute_update("cancel", "enough")
         report = await ended(handle)
 
     assert outcome(report, "t").status is Status.SKIPPED
-    assert Books(small_crew.store).find("m").report == report
+    assert MissionRecords(small_crew.store).find("m").report == report
 
 
 async def test_the_time_of_a_task_runs_out_while_it_waits(small_crew: Crew) -> None:
@@ -188,7 +190,7 @@ async def test_a_mission_that_is_cancelled_asks_nobody(small_crew: Crew) -> None
     """
     playing, told = asyncio.Event(), asyncio.Event()
 
-    async def end(assignment: Assignment) -> Answer:
+    async def end(assignment: AttemptInput) -> ResultRef:
         playing.set()
         await told.wait()
         raise ApplicationError(
@@ -250,12 +252,15 @@ async def test_what_is_approved_is_what_happens(small_crew: Crew) -> None:
         )
         first = await asked(small_crew, handle)
         assert {each.key for each in first.effects} == {"a", "b"}
-        yes = Decision(task="t", request=first.request)
+        yes = DecisionInput(task="t", request=first.request)
         await handle.execute_update("approve", yes)
         found = await small_crew.until(
-            handle, lambda p: p.asked and p.asked[0].request != first.request
+            handle,
+            lambda p: (
+                p.approval_requests and p.approval_requests[0].request != first.request
+            ),
         )
-        (changed,) = found.asked[0].effects
+        (changed,) = found.approval_requests[0].effects
         assert (changed.content, changed.before) == (
             '{"cents":9000000}',
             '{"cents":20}',
@@ -264,9 +269,9 @@ async def test_what_is_approved_is_what_happens(small_crew: Crew) -> None:
             await handle.execute_update("approve", yes)
         assert "than you have seen" in str(refusal.value.cause)
         with pytest.raises(WorkflowUpdateFailedError) as refusal:
-            await handle.execute_update("approve", Decision(task="t", skip=True))
+            await handle.execute_update("approve", DecisionInput(task="t", skip=True))
         assert "no effect that has an earlier one" in str(refusal.value.cause)
-        await handle.execute_update("approve", Decision(task="t"))
+        await handle.execute_update("approve", DecisionInput(task="t"))
         report = await ended(handle)
 
     assert report.status is Status.COMPLETED
@@ -296,7 +301,7 @@ async def test_a_changed_effect_of_a_redriven_task_is_asked_about(
         await handle.execute_update("redrive", Redrive(tasks=["t"]))
         (changed,) = (await asked(small_crew, handle)).effects
         assert (changed.before, changed.recorded) == ('{"cents":10}', True)
-        await handle.execute_update("approve", Decision(task="t", skip=skip))
+        await handle.execute_update("approve", DecisionInput(task="t", skip=skip))
         await small_crew.until(handle, lambda p: p.settled)
         await handle.execute_update("cancel", "enough")
         report = await ended(handle)
@@ -308,7 +313,7 @@ async def test_a_changed_effect_of_a_redriven_task_is_asked_about(
         else ["default~effect~m~key~a", "default~effect~m~again~2~a"]
     )
     assert [key for key, _ in till.paid] == paid
-    assert Books(small_crew.store).audit().violations == []
+    assert MissionRecords(small_crew.store).audit().violations == []
 
 
 async def test_a_child_mission_done_again_does_not_repeat_its_effects(

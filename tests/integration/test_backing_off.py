@@ -11,7 +11,7 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import WorkflowHandle
 
 from outlast import Context, TryLater
-from outlast.cli.pending import Watched, unstarted_of
+from outlast.cli.pending import PendingTasks, unstarted_tasks
 
 LATER_S = 1.5
 
@@ -30,7 +30,7 @@ async def test_a_back_off_is_over_when_the_server_says_so(lasting_crew: Crew) ->
     async def busy(given: dict[str, Any], ctx: Context) -> None:
         raise TryLater(timedelta(seconds=LATER_S))
 
-    crew, watched = lasting_crew, Watched()
+    crew, watched = lasting_crew, PendingTasks()
     crew.plays("busy", busy)
     told: list[bool] = []
     async with asyncio.timeout(BOUND_S):
@@ -39,12 +39,12 @@ async def test_a_back_off_is_over_when_the_server_says_so(lasting_crew: Crew) ->
             while not told:
                 found = await pending(handle)
                 if found and found.HasField("last_failure"):
-                    waits = await unstarted_of(found, watched.waited_s(found))
+                    waits = await unstarted_tasks(found, watched.waited_s(found))
                     told += [waits.backs_off] if waits else []
         while told[-1]:
             found = await pending(handle)
             assert found is not None
-            waits = await unstarted_of(found, watched.waited_s(found))
+            waits = await unstarted_tasks(found, watched.waited_s(found))
             assert waits is not None
             told.append(waits.backs_off)
             await asyncio.sleep(0.05)

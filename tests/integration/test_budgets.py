@@ -11,7 +11,7 @@ from test_supervisor import Input, for_ever, outcome, well
 
 from outlast import Context
 from outlast.contracts.failures import FailureType
-from outlast.contracts.models import Answer, Assignment, Budget, Limits
+from outlast.contracts.models import AttemptInput, Budget, Limits, ResultRef
 from outlast.contracts.reports import Status
 
 
@@ -44,7 +44,7 @@ async def test_a_mission_whose_budget_is_spent_ends_with_what_it_has(
 
     assert report.status is Status.DEGRADED
     left_out = outcome(report, "b")
-    assert (left_out.status, left_out.forgone) == (Status.SKIPPED, True)
+    assert (left_out.status, left_out.budget_exhausted) == (Status.SKIPPED, True)
     assert "of the mission's" in left_out.reasons[0]
     assert outcome(report, "c").status is Status.DONE
 
@@ -104,7 +104,7 @@ async def test_a_death_at_the_end_of_its_time_is_the_last(small_crew: Crew) -> N
     """
     begun = 0
 
-    async def end(assignment: Assignment) -> Answer:
+    async def end(assignment: AttemptInput) -> ResultRef:
         nonlocal begun
         begun += 1
         await asyncio.sleep(0.6)
@@ -113,5 +113,5 @@ async def test_a_death_at_the_end_of_its_time_is_the_last(small_crew: Crew) -> N
     small_crew.ends("dies", end)
     report = await small_crew.run(task("t", "dies", budget=Budget(time_s=0.4)))
 
-    assert outcome(report, "t").forgone
+    assert outcome(report, "t").budget_exhausted
     assert begun == 1

@@ -19,7 +19,7 @@ from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Limits, Mission, Task
 from outlast.contracts.plan import Plan
 from outlast.contracts.reports import Status
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 
 
 def part(name: str, *tasks: Task, **more: Any) -> Task:
@@ -48,14 +48,14 @@ async def test_a_task_may_be_a_mission(small_crew: Crew) -> None:
     )
 
     assert report.status is Status.COMPLETED
-    books = Books(small_crew.store)
+    books = MissionRecords(small_crew.store)
     assert books.results("m")["after"] == {
         "mission": "m~child~p",
         "status": "completed",
         "tasks": {"a": "done", "q": "done"},
     }
     assert books.results("m~child~p~child~q") == {"b": "well"}
-    assert {each.state for each in books.entries()} == {"completed"}
+    assert {each.state for each in books.records()} == {"completed"}
     assert books.audit().violations == []
 
 
@@ -91,7 +91,7 @@ async def test_a_cancelled_mission_cancels_those_within(small_crew: Crew) -> Non
     async with small_crew.at_work():
         mission = small_crew.mission(part("p", task("a", "for_ever")))
         handle = await small_crew.start(mission)
-        books = Books(small_crew.store)
+        books = MissionRecords(small_crew.store)
         await small_crew.until(handle, lambda progress: books.find("m~child~p"))
         child = small_crew.client.get_workflow_handle("m~child~p")
         await small_crew.until(child, lambda progress: progress.running)
@@ -134,15 +134,15 @@ async def test_a_mission_that_is_cancelled_at_its_beginning_closes_its_books(
     What is just being opened is waited for: no books stay open for ever.
     """
     opening, go_on = asyncio.Event(), threading.Event()
-    loop, open_ = asyncio.get_running_loop(), Books.open
+    loop, open_ = asyncio.get_running_loop(), MissionRecords.open
 
-    def slow(books: Books, mission: Mission) -> Any:
+    def slow(books: MissionRecords, mission: Mission) -> Any:
         if mission.parent:
             loop.call_soon_threadsafe(opening.set)
             assert go_on.wait(30)
         return open_(books, mission)
 
-    monkeypatch.setattr(Books, "open", slow)
+    monkeypatch.setattr(MissionRecords, "open", slow)
     small_crew.plays("for_ever", for_ever)
     async with small_crew.at_work():
         mission = small_crew.mission(part("p", task("a", "for_ever")))
@@ -153,7 +153,7 @@ async def test_a_mission_that_is_cancelled_at_its_beginning_closes_its_books(
         report = await ended(handle)
 
     assert outcome(report, "p").status is Status.SKIPPED
-    entry = Books(small_crew.store).find("m~child~p")
+    entry = MissionRecords(small_crew.store).find("m~child~p")
     assert entry is not None
     assert entry.state == "cancelled"
 

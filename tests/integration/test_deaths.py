@@ -11,7 +11,7 @@ from temporalio.exceptions import ApplicationError
 
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
-from outlast.contracts.models import Answer, Assignment, Checkpoint
+from outlast.contracts.models import AttemptInput, Checkpoint, ResultRef
 from outlast.contracts.quarantine import Death
 from outlast.contracts.reports import Status
 
@@ -20,15 +20,15 @@ async def test_a_lost_heartbeat_goes_on_from_the_checkpoint(lasting_crew: Crew) 
     """
     The workflow dispatches again at once what has died, from its last beat.
     """
-    seen: list[Assignment] = []
+    seen: list[AttemptInput] = []
 
-    async def dies_once(assignment: Assignment) -> Answer:
+    async def dies_once(assignment: AttemptInput) -> ResultRef:
         seen.append(assignment)
         if len(seen) == 1:
             saved = Checkpoint(seq=3, route="fragile", value="three")
-            activity.heartbeat({"checkpoint": saved.model_dump(), "said": ""})
+            activity.heartbeat({"checkpoint": saved.model_dump(), "status_message": ""})
             await asyncio.Event().wait()
-        return Answer(digest="d", attempt=len(seen))
+        return ResultRef(digest="d", attempt=len(seen))
 
     lasting_crew.ends("fragile", dies_once)
     report = await lasting_crew.run(task("t", "fragile"))
@@ -46,10 +46,10 @@ async def test_dying_again_and_again_without_a_step_is_a_dead_letter(
     After the policy's deaths without a saved step in between a task runs alone, and
     one more there that explains itself convicts it.
     """
-    deaths: list[Assignment] = []
+    deaths: list[AttemptInput] = []
     seen = FailureDetails(detected_by=Detector.EXIT, death=Death(own=True)).dump()
 
-    async def dies(assignment: Assignment) -> Answer:
+    async def dies(assignment: AttemptInput) -> ResultRef:
         deaths.append(assignment)
         cause = "exit report: exited with code 3"
         raise ApplicationError(
@@ -71,13 +71,13 @@ async def test_what_was_lost_before_it_began_is_nobodys_fault(
     A poll that dies with its process can swallow a task again and again: without a
     beat the task is no suspect.
     """
-    seen: list[Assignment] = []
+    seen: list[AttemptInput] = []
 
-    async def is_lost(assignment: Assignment) -> Answer:
+    async def is_lost(assignment: AttemptInput) -> ResultRef:
         seen.append(assignment)
         if len(seen) <= 3:
             await asyncio.Event().wait()
-        return Answer(digest="d", attempt=len(seen))
+        return ResultRef(digest="d", attempt=len(seen))
 
     lasting_crew.ends("unlucky", is_lost)
     report = await lasting_crew.run(task("t", "unlucky"))

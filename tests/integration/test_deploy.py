@@ -16,10 +16,10 @@ import psycopg
 import pytest
 from temporalio.client import Client
 
-from outlast.dev.server import Server
+from outlast.dev.server import DevServer
 from outlast.store.database import Store
 from outlast.temporal.connect import connect
-from outlast.temporal.missions import tags_known
+from outlast.temporal.missions import has_search_attributes
 from testkit.postgres import Postgres, find_postgres
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -128,7 +128,7 @@ def test_a_password_opens_one_database(databases: Postgres, role: str) -> None:
             psycopg.connect(url(databases, role, other))
 
 
-def make_namespace(server: Server) -> bytes:
+def make_namespace(server: DevServer) -> bytes:
     """
     Run the job; returns what it printed.
     """
@@ -144,7 +144,7 @@ def make_namespace(server: Server) -> bytes:
     return done.stdout + done.stderr
 
 
-async def test_the_namespace_is_made_once(server: Server) -> None:
+async def test_the_namespace_is_made_once(server: DevServer) -> None:
     """
     The job ends well on a new server and on one that has everything, and what it makes
     is what our missions are tagged with.
@@ -153,4 +153,4 @@ async def test_the_namespace_is_made_once(server: Server) -> None:
     assert await asyncio.to_thread(make_namespace, server) == b""
     config = (await connect(server.address)).config()
     config["namespace"] = MADE
-    assert await tags_known(Client(**config))
+    assert await has_search_attributes(Client(**config))

@@ -12,8 +12,8 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from outlast.contracts.failures import FailureType
-from outlast.contracts.ids import alone_queue_of
-from outlast.contracts.models import Answer, Assignment
+from outlast.contracts.ids import quarantine_queue
+from outlast.contracts.models import AttemptInput, ResultRef
 from outlast.contracts.reports import Status
 
 ROLES = [f"role{number}" for number in range(5)]
@@ -31,12 +31,12 @@ class Suspects:
     deaths: int = 0
     now: int = 0
     most: int = 0
-    alone: list[Assignment] = field(default_factory=list)
+    alone: list[AttemptInput] = field(default_factory=list)
     all_suspect: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def of(self, role: str) -> Callable[[Assignment], Coroutine[Any, Any, Answer]]:
-        async def play(assignment: Assignment) -> Answer:
-            if activity.info().task_queue == alone_queue_of(role):
+    def of(self, role: str) -> Callable[[AttemptInput], Coroutine[Any, Any, ResultRef]]:
+        async def play(assignment: AttemptInput) -> ResultRef:
+            if activity.info().task_queue == quarantine_queue(role):
                 return await self._alone(assignment)
             self.deaths += 1
             if self.deaths == 2 * len(ROLES):
@@ -47,14 +47,14 @@ class Suspects:
 
         return play
 
-    async def _alone(self, assignment: Assignment) -> Answer:
+    async def _alone(self, assignment: AttemptInput) -> ResultRef:
         self.alone.append(assignment)
         self.now += 1
         self.most = max(self.most, self.now)
         await asyncio.wait_for(self.all_suspect.wait(), 1.0)
         await asyncio.sleep(HELD_S)
         self.now -= 1
-        return Answer(digest="d", attempt=3)
+        return ResultRef(digest="d", attempt=3)
 
 
 async def test_suspects_of_all_roles_wait_for_each_other(lasting_crew: Crew) -> None:

@@ -12,11 +12,11 @@ from test_supervisor import for_ever, outcome, well
 
 from outlast import Context, FanOut
 from outlast.contracts.models import Approval
-from outlast.contracts.orders import Decision
+from outlast.contracts.orders import DecisionInput
 from outlast.contracts.plan import Plan
 from outlast.contracts.reports import Outcome, Status
-from outlast.ledger.missions import Books
-from outlast.workflows.approvals import Desk
+from outlast.ledger.missions import MissionRecords
+from outlast.workflows.approvals import Approvals
 from outlast.workflows.pool import PoolWorkflow
 
 
@@ -61,8 +61,8 @@ async def test_a_mission_whose_bookkeeping_is_broken_fails(
     )
     assert outcome(report, "a").status is Status.DONE, "what was done is kept"
     assert {each.id for each in report.tasks} == {"a", "b", "c", "d"}
-    books = Books(small_crew.store)
-    assert [each.state for each in books.entries()] == ["failed"]
+    books = MissionRecords(small_crew.store)
+    assert [each.state for each in books.records()] == ["failed"]
     assert books.audit().violations == []
 
 
@@ -76,12 +76,12 @@ async def test_a_fault_in_what_a_person_asks_for_fails_that_alone(
     async with asyncio.timeout(BOUND_S), small_crew.at_work():
         wanted = task("a", "well", approval=Approval(before="start"))
         handle = await small_crew.start(small_crew.mission(wanted))
-        await small_crew.until(handle, lambda progress: progress.asked)
+        await small_crew.until(handle, lambda progress: progress.approval_requests)
         with monkeypatch.context() as patch:
-            patch.setattr(Desk, "say", broken)
+            patch.setattr(Approvals, "decide", broken)
             with pytest.raises(WorkflowUpdateFailedError):
-                await handle.execute_update("approve", Decision(task="a"))
-        await handle.execute_update("approve", Decision(task="a"))
+                await handle.execute_update("approve", DecisionInput(task="a"))
+        await handle.execute_update("approve", DecisionInput(task="a"))
         report = await ended(handle)
 
     assert report.status is Status.COMPLETED
@@ -97,7 +97,7 @@ async def test_a_batch_whose_bookkeeping_is_broken_gives_up(
     async def spread(given: dict[str, Any], ctx: Context) -> FanOut:
         return FanOut(role="spread", items=[{"n": 1}])
 
-    monkeypatch.setattr(PoolWorkflow, "_pursue", broken)
+    monkeypatch.setattr(PoolWorkflow, "_run_lease", broken)
     small_crew.plays("spread", spread)
     async with asyncio.timeout(BOUND_S):
         report = await small_crew.run(task("t", "spread"))

@@ -11,7 +11,7 @@ from temporalio.client import WorkflowHandle
 from outlast.agents.context import Context
 from outlast.contracts.models import FollowUps, Limits, Task
 from outlast.contracts.reports import Report, Status
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 
 MOST_HISTORY = 1_000_000
 
@@ -54,7 +54,7 @@ async def test_a_mission_larger_than_a_payload_is_carried_out(
     assert "ValueError: 中中" in first.reasons[0]
     assert {each.status for each in others} == {Status.SKIPPED}
     assert await history_bytes(handle) < MOST_HISTORY
-    kept = Books(lasting_crew.store).find(lasting_crew.name)
+    kept = MissionRecords(lasting_crew.store).find(lasting_crew.name)
     assert kept is not None
     assert kept.report == report
 
@@ -77,6 +77,6 @@ async def test_follow_ups_larger_than_a_payload_are_done(lasting_crew: Crew) -> 
         report = await ended(handle)
     assert report.status is Status.COMPLETED
     assert await history_bytes(handle) < MOST_HISTORY
-    found = Books(lasting_crew.store).results(lasting_crew.name)
+    found = MissionRecords(lasting_crew.store).results(lasting_crew.name)
     assert found["f74"] == 10_000
     assert len(found["first"]["data"]) == 3_000_000

@@ -15,7 +15,7 @@ import pytest
 
 from outlast.contracts.errors import BadInputError
 from outlast.dev.server import free_port
-from outlast.mesh.node.membership import Heard, Place
+from outlast.mesh.node.membership import MessageReceived, PeerConfig
 from outlast.mesh.node.swim import Swim
 
 LIMIT_S = 10.0
@@ -25,13 +25,13 @@ def key() -> str:
     return base64.b64encode(os.urandom(32)).decode()
 
 
-def place(name: str, *seeds: Place, key: str | None = None) -> Place:
+def place(name: str, *seeds: PeerConfig, key: str | None = None) -> PeerConfig:
     bind = f"127.0.0.1:{free_port()}"
-    return Place(name, bind, tuple(each.bind for each in seeds), key)
+    return PeerConfig(name, bind, tuple(each.bind for each in seeds), key)
 
 
 @contextlib.asynccontextmanager
-async def peers(*places: Place) -> AsyncIterator[list[Swim]]:
+async def peers(*places: PeerConfig) -> AsyncIterator[list[Swim]]:
     """
     Peers that are gone after the test.
     """
@@ -64,8 +64,8 @@ async def test_peers_see_each_other_and_what_each_says_of_itself(
     others = [place("b", first, key=secret), place("c", first, key=secret)]
     async with peers(first, *others) as made:
         await until(lambda: all(names(each) == {"a", "b", "c"} for each in made))
-        await made[2].tell({"load": "3"})
-        facts = lambda: {each.name: dict(each.facts) for each in made[0].members()}  # noqa: E731
+        await made[2].set_metadata({"load": "3"})
+        facts = lambda: {each.name: dict(each.metadata) for each in made[0].members()}  # noqa: E731
         await until(lambda: facts()["c"] == {"at": "c", "load": "3"})
         assert facts()["b"] == {"at": "b"}
 
@@ -80,10 +80,10 @@ async def test_a_message_comes_whole_from_who_sent_it() -> None:
         for body in (b"small", os.urandom(50_000)):
             await b.send("a", body)
             async with asyncio.timeout(LIMIT_S):
-                async for each in a.happenings():
-                    if isinstance(each, Heard):
+                async for each in a.events():
+                    if isinstance(each, MessageReceived):
                         break
-            assert each == Heard("b", body)
+            assert each == MessageReceived("b", body)
 
 
 async def test_a_dead_peer_is_looked_for_until_it_is_back() -> None:
@@ -125,7 +125,7 @@ async def test_a_second_peer_of_one_name_is_refused() -> None:
         await until(lambda: names(a) == {"a", "b"})
         with pytest.raises(BadInputError, match="another peer named 'b' is alive"):
             await Swim(place("b", first), {}).start()
-        assert {each.address for each in a.members()} == {first.bind, b.place.bind}
+        assert {each.address for each in a.members()} == {first.bind, b.config.bind}
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ async def test_a_place_that_cannot_be_taken_is_one_sentence(
     that is not this machine's.
     """
     with pytest.raises(BadInputError) as refused:
-        await Swim(Place("a", bind, key=secret), {}).start()
+        await Swim(PeerConfig("a", bind, key=secret), {}).start()
     assert told in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
 

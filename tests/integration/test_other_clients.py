@@ -32,11 +32,11 @@ from outlast.contracts.errors import RefusedError
 from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import MISSIONS_QUEUE, ChildMissionId, FanOutId
 from outlast.contracts.models import Approval, Mission
-from outlast.contracts.orders import Decision
+from outlast.contracts.orders import DecisionInput
 from outlast.contracts.reports import Report, Status
 from outlast.ledger.batches import INTERRUPTED
-from outlast.ledger.missions import Books
-from outlast.temporal.missions import Started
+from outlast.ledger.missions import MissionRecords
+from outlast.temporal.missions import MissionHandle
 from outlast.temporal.reconcile import Reconciler
 from outlast.temporal.resume import abandon, resume
 
@@ -77,7 +77,7 @@ async def test_a_mission_that_a_schedule_starts_is_one_like_others(
         report = Report.model_validate(await handle.result())
 
     assert (report.mission, report.status) == (NIGHTLY, Status.COMPLETED)
-    books = Books(small_crew.store)
+    books = MissionRecords(small_crew.store)
     entry = books.find(NIGHTLY)
     assert entry is not None
     assert (entry.state, entry.report) == ("completed", report)
@@ -143,7 +143,7 @@ async def test_an_input_that_cannot_be_used_fails_the_workflow(
     if len(given) < 2:
         assert cause.type == FailureType.BAD_INPUT
     assert await failed_tasks(handle) == 0
-    assert Books(small_crew.store).find("bad") is None
+    assert MissionRecords(small_crew.store).find("bad") is None
 
 
 async def test_a_workflow_id_that_is_no_name_is_refused(small_crew: Crew) -> None:
@@ -177,7 +177,7 @@ async def test_another_mission_under_a_used_id_is_refused(small_crew: Crew) -> N
     The record of the first one stays as it is.
     """
     small_crew.plays("well", well)
-    books = Books(small_crew.store)
+    books = MissionRecords(small_crew.store)
     async with small_crew.at_work(), asyncio.timeout(BOUND_S):
         first = await begin(small_crew, "m", PLAIN)
         await first.result()
@@ -207,7 +207,7 @@ async def test_a_failed_mission_is_failed_in_temporal(small_crew: Crew) -> None:
     assert "outlast redrive m" in cause.message
     report = Report.model_validate(cause.details[0])
     assert outcome(report, "t").status is Status.DEAD
-    started = Started("m", handle, Books(small_crew.store))
+    started = MissionHandle("m", handle, MissionRecords(small_crew.store))
     assert await started.report() == report
 
 
@@ -231,7 +231,7 @@ async def test_nonsense_changes_nothing(small_crew: Crew) -> None:
         ("reject", [None]),
         ("redrive", [{"tasks": []}]),
         ("redrive", [{"tasks": ["t"]}]),
-        ("reroute", [{"stranded": "x"}]),
+        ("reroute", [{"activity_ids": "x"}]),
         ("nothing", [1]),
     ]
     async with small_crew.at_work(), asyncio.timeout(BOUND_S):
@@ -329,7 +329,7 @@ async def test_a_reset_to_any_point_goes_on_from_the_ledger(lasting_crew: Crew) 
     Wherever it begins again, it ends as before, pays once, and its record says so.
     """
     journey = Journey(lasting_crew)
-    books = Books(lasting_crew.store)
+    books = MissionRecords(lasting_crew.store)
     finished = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
     async with lasting_crew.at_work(), asyncio.timeout(4 * BOUND_S):
         handle = await lasting_crew.start(journey.mission)
@@ -379,7 +379,7 @@ class Halted:
         self.crew = crew
         self.played: Counter[str] = Counter()
         self.gate, self.begun = asyncio.Event(), asyncio.Event()
-        self.books = Books(crew.store)
+        self.books = MissionRecords(crew.store)
         crew.plays("first", self.first)
         crew.plays("second", self.second)
 
@@ -418,7 +418,7 @@ class Halted:
         """
         Look at it, and read its record.
         """
-        await Reconciler(self.crew.client, self.crew.store).look([self.crew.name])
+        await Reconciler(self.crew.client, self.crew.store).check([self.crew.name])
         entry = self.books.find(self.crew.name)
         assert entry is not None
         return entry.state
@@ -435,13 +435,15 @@ async def test_a_terminated_mission_is_resumed_from_the_ledger(
     name = lasting_crew.name
     async with lasting_crew.at_work(), asyncio.timeout(BOUND_S):
         handle = await halted.begin()
-        following = asyncio.ensure_future(Started(name, handle, halted.books).report())
+        following = asyncio.ensure_future(
+            MissionHandle(name, handle, halted.books).report()
+        )
         await handle.terminate(reason="by hand")
         with pytest.raises(RefusedError, match=f"by hand.*resume {name}"):
             await following
         assert await halted.state() == INTERRUPTED
-        assert halted.books.under_way() == 0
-        while not (ending := halted.books.attempts(name)[-1]["ending"]):
+        assert halted.books.count_open() == 0
+        while not (ending := halted.books.attempts(name)[-1]["end_reason"]):
             await halted.state()  # until its next heartbeat is refused
         assert ending == "cancelled"
         report = await halted.resumed()
@@ -511,7 +513,7 @@ async def test_who_follows_a_mission_follows_its_reset(lasting_crew: Crew) -> No
         latest = lasting_crew.client.get_workflow_handle(
             lasting_crew.name, result_type=Report
         )
-        started = Started(lasting_crew.name, latest, halted.books)
+        started = MissionHandle(lasting_crew.name, latest, halted.books)
         following = asyncio.ensure_future(started.report())
         await asyncio.sleep(0.3)  # until it waits for the first run
         await reset(handle, 4)
@@ -528,7 +530,7 @@ async def test_a_mission_cancelled_by_temporal_ends_as_cancelled(
     Also when that comes before its first step.
     """
     small_crew.plays("for_ever", for_ever)
-    books = Books(small_crew.store)
+    books = MissionRecords(small_crew.store)
     tasks = [{"id": "t", "role": "for_ever"}]
     handle = await begin(small_crew, "m", {**PLAIN, "tasks": tasks})
     await handle.cancel()
@@ -549,8 +551,8 @@ async def test_a_resumed_mission_does_not_ask_again(lasting_crew: Crew) -> None:
     tasks = [task("a", "first", approval=asks), task("b", "second", needs=["a"])]
     async with lasting_crew.at_work(), asyncio.timeout(BOUND_S):
         handle = await lasting_crew.start(lasting_crew.mission(*tasks))
-        await lasting_crew.until(handle, lambda progress: progress.asked)
-        await handle.execute_update("approve", Decision(task="a"))
+        await lasting_crew.until(handle, lambda progress: progress.approval_requests)
+        await handle.execute_update("approve", DecisionInput(task="a"))
         await halted.begun.wait()
         await handle.terminate(reason="by hand")
         assert await halted.state() == INTERRUPTED
@@ -587,7 +589,7 @@ async def test_so_does_one_with_rounds_and_missions_within(lasting_crew: Crew) -
     Also where the ledger is rounds ahead of the history.
     """
     journey = Rounds(lasting_crew)
-    books = Books(lasting_crew.store)
+    books = MissionRecords(lasting_crew.store)
     finished = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
     async with lasting_crew.at_work(), asyncio.timeout(6 * BOUND_S):
         handle = await lasting_crew.start(journey.mission)
@@ -636,10 +638,10 @@ async def test_a_child_that_others_terminate_is_a_dead_letter(
         await child.terminate(reason="by hand")
         report = await ended(handle)
         reconciler = Reconciler(lasting_crew.client, lasting_crew.store)
-        await reconciler.look([name, child_id])
+        await reconciler.check([name, child_id])
     assert outcome(report, "t").status is Status.DEAD
     assert "terminated" in outcome(report, "t").reasons[0]
-    assert Books(lasting_crew.store).under_way() == 0
+    assert MissionRecords(lasting_crew.store).count_open() == 0
 
 
 async def begun(child: WorkflowHandle[Any, Any]) -> None:

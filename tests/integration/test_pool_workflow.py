@@ -15,20 +15,20 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from outlast.contracts.batches import (
-    FIRST_LEASE,
-    LEASE_DEATHS,
-    LEASE_S,
-    WINDOW,
+    FIRST_LEASE_ITEMS,
+    MAX_LEASE_CRASHES,
+    MAX_LEASES,
+    TARGET_LEASE_S,
+    ItemRange,
     Lease,
-    LoanState,
-    Span,
-    Survey,
+    LeaseState,
+    PendingItems,
 )
 from outlast.contracts.failures import FailureType
-from outlast.contracts.ids import alone_queue_of, lease_queue_of, queue_of
+from outlast.contracts.ids import lease_queue, quarantine_queue, task_queue
 from outlast.contracts.quarantine import Death
-from outlast.dev.server import Server
-from outlast.ledger.items import Items
+from outlast.dev.server import DevServer
+from outlast.ledger.items import ItemRecords
 from outlast.store.database import Store
 from outlast.temporal.connect import connect
 
@@ -92,8 +92,8 @@ async def test_leases_grow_with_fast_items_and_events_stay_few(pool: Pool) -> No
     report = await pool.run(20_000)
 
     sizes = [len(each.numbers) for each in pool.lent]
-    assert sizes[0] == FIRST_LEASE
-    assert max(sizes) > 16 * FIRST_LEASE
+    assert sizes[0] == FIRST_LEASE_ITEMS
+    assert max(sizes) > 16 * FIRST_LEASE_ITEMS
     assert report.events / report.done < 0.05
 
 
@@ -141,11 +141,14 @@ async def test_an_item_that_kills_goes_alone_and_is_buried(
     assert pool.alone() == [item]
     assert pool.results() == set(range(1, 61)) - {item}
     assert pool.dead()[item] == "its process died 3 times: exit report: killed"
-    waited = {(each.lease.alone, each.lease.again): each.queue for each in pool.lent}
+    waited = {
+        (each.lease.quarantined, each.lease.redelivered): each.queue
+        for each in pool.lent
+    }
     assert waited == {
-        (False, False): lease_queue_of("worker"),
-        (False, True): queue_of("worker"),  # not behind all the others
-        (True, False): alone_queue_of("worker"),
+        (False, False): lease_queue("worker"),
+        (False, True): task_queue("worker"),  # not behind all the others
+        (True, False): quarantine_queue("worker"),
     }
 
 
@@ -180,13 +183,13 @@ async def test_others_are_lent_while_items_wait_in_quarantine(pool: Pool) -> Non
     """
     More of them than the window has leases.
     """
-    suspects = range(1, 2 * WINDOW)
+    suspects = range(1, 2 * MAX_LEASES)
     pool.kills = dict.fromkeys(suspects, 4)
     pool.death = STORM
     report = await pool.run(400)
 
     assert (report.done, report.dead) == (400, 0)
-    waited = [each for each in pool.lent if each.lease.alone][-1]
+    waited = [each for each in pool.lent if each.lease.quarantined][-1]
     assert pool.lent.index(waited) == len(pool.lent) - 1, "all others were sooner"
 
 
@@ -195,7 +198,7 @@ async def test_a_storm_does_not_end_the_batch(pool: Pool) -> None:
     Deaths before an item is in hand are nobody's while others are killed, too.
     """
     pool.ends = [
-        ended(FailureType.CRASHED, death=STORM) for _ in range(5 * LEASE_DEATHS)
+        ended(FailureType.CRASHED, death=STORM) for _ in range(5 * MAX_LEASE_CRASHES)
     ]
     report = await pool.run(1)
 
@@ -224,9 +227,11 @@ async def test_whoever_is_lent_knows_what_an_item_takes(pool: Pool) -> None:
 
     assert pool.alone() == [500]
     suspects = [
-        each.lease for each in pool.lent if each.lease.again or each.lease.alone
+        each.lease
+        for each in pool.lent
+        if each.lease.redelivered or each.lease.quarantined
     ]
-    assert [lease.usual_s for lease in suspects] == [pool.item_s] * 3
+    assert [lease.mean_item_s for lease in suspects] == [pool.item_s] * 3
 
 
 async def test_the_innocent_in_hand_are_not_buried(pool: Pool) -> None:
@@ -262,7 +267,7 @@ async def test_many_killers_in_one_lease_do_not_end_the_batch(pool: Pool) -> Non
     stretch of the input costs its own items and no other.
     """
     killers = set(range(1, 13))
-    assert 2 * len(killers) > LEASE_DEATHS
+    assert 2 * len(killers) > MAX_LEASE_CRASHES
     pool.kills = dict.fromkeys(killers, 99)
     report = await pool.run(60, lease_size=100)
 
@@ -288,7 +293,7 @@ async def test_a_lease_that_never_begins_ends_the_batch(pool: Pool) -> None:
     A fleet whose processes all die before an item is a fleet to mend: the batch ends,
     and what is done is kept.
     """
-    pool.ends = [ended(FailureType.CRASHED) for _ in range(5 * LEASE_DEATHS)]
+    pool.ends = [ended(FailureType.CRASHED) for _ in range(5 * MAX_LEASE_CRASHES)]
     report = await pool.run(1)
 
     assert report.cancelled
@@ -311,7 +316,7 @@ async def test_drained_leases_are_lent_again_and_not_counted(pool: Pool) -> None
     """
     A worker that leaves is no death, however many leave and whatever was in hand.
     """
-    pool.ends = [ended(FailureType.DRAINED, 3) for _ in range(2 * LEASE_DEATHS)]
+    pool.ends = [ended(FailureType.DRAINED, 3) for _ in range(2 * MAX_LEASE_CRASHES)]
     report = await pool.run(8)
 
     assert (report.done, report.dead) == (8, 0)
@@ -332,7 +337,7 @@ async def test_an_overtaken_lease_charges_no_item(pool: Pool) -> None:
 
 
 async def test_a_lease_that_fails_for_good_ends_the_batch(
-    server: Server, tmp_path: Path
+    server: DevServer, tmp_path: Path
 ) -> None:
     """
     For instance a store that is another one: no lease could do better, and the report
@@ -366,17 +371,17 @@ async def test_no_more_leases_are_out_than_the_window_holds(pool: Pool) -> None:
     pool.fill(range(1, 1001))
     async with pool.at_work():
         handle = await pool.start()
-        await pool.until(handle, leases=WINDOW)
+        await pool.until(handle, leases=MAX_LEASES)
         async with asyncio.timeout(30):
-            while pool.now < WINDOW:
+            while pool.now < MAX_LEASES:
                 await pool.progress(handle)
         for _ in range(5):
-            assert (await pool.progress(handle)).leases == WINDOW
+            assert (await pool.progress(handle)).leases == MAX_LEASES
         pool.gate.set()
         report = await handle.result()
 
     assert report.done == 1000
-    assert pool.most == WINDOW
+    assert pool.most == MAX_LEASES
 
 
 async def test_a_new_run_keeps_the_counts(
@@ -386,8 +391,8 @@ async def test_a_new_run_keeps_the_counts(
     Past so many events the workflow begins anew, with nothing out: every item is lent
     once, and what was counted stays counted.
     """
-    monkeypatch.setattr("outlast.workflows.pool.RENEW_EVENTS", 60)
-    pool.item_s = LEASE_S
+    monkeypatch.setattr("outlast.workflows.pool.POOL_CONTINUE_AS_NEW_EVENTS", 60)
+    pool.item_s = TARGET_LEASE_S
     pool.kills = {20: 99}
     pool.fill(range(1, 81))
     async with pool.at_work():
@@ -410,14 +415,14 @@ async def test_a_lease_without_end_is_handed_back_uncounted(
     """
     So that it holds up no other item; the deaths of its items before that stay counted.
     """
-    monkeypatch.setattr("outlast.workflows.pool.RENEW_EVENTS", 60)
+    monkeypatch.setattr("outlast.workflows.pool.POOL_CONTINUE_AS_NEW_EVENTS", 60)
     monkeypatch.setattr("outlast.workflows.pool.GRACE_S", 0.2)
-    pool.item_s = LEASE_S
+    pool.item_s = TARGET_LEASE_S
     pool.slow = {1}
     pool.gate.clear()
     pool.fill(range(1, 41))
-    died = Lease(batch=pool.batch, span=Span(start=1, stop=2), deaths={1: 1})
-    loan = LoanState(lease=died, died_at=0.0)
+    died = Lease(batch=pool.batch, span=ItemRange(start=1, stop=2), deaths={1: 1})
+    loan = LeaseState(lease=died, died_at=0.0)
     async with pool.at_work():
         handle = await pool.start(lease_size=1, surveyed=1, loans=[loan])
         async with asyncio.timeout(30):
@@ -436,14 +441,14 @@ async def test_items_that_come_while_it_runs_are_lent(pool: Pool) -> None:
     """
     Until no more will come the pool waits for word of them; then it closes.
     """
-    pool.fill(range(1, 6), sealed=False)
+    pool.fill(range(1, 6), closed=False)
     async with pool.at_work():
         handle = await pool.start()
         await pool.until(handle, settled=5, leases=0)
-        pool.fill(range(6, 31), sealed=False)
+        pool.fill(range(6, 31), closed=False)
         await handle.signal("wake")
         await pool.until(handle, settled=30, leases=0)
-        pool.batches.seal(pool.name)
+        pool.batches.close_input(pool.name)
         await handle.signal("wake")
         report = await handle.result()
 
@@ -456,11 +461,11 @@ async def test_items_that_come_while_leases_are_out_are_lent(pool: Pool) -> None
     Word of them is heeded at once, not when the last lease has ended.
     """
     pool.gate.clear()
-    pool.fill(range(1, 33), sealed=False)
+    pool.fill(range(1, 33), closed=False)
     async with pool.at_work():
         handle = await pool.start()
         await pool.until(handle, leases=4)
-        pool.fill(range(33, 65), sealed=True)
+        pool.fill(range(33, 65), closed=True)
         await handle.signal("wake")
         found = await pool.until(handle, leases=8)
         assert found.settled == 0
@@ -475,12 +480,12 @@ async def test_what_is_taken_back_while_it_runs_is_lent_again(pool: Pool) -> Non
     A dead letter that is redriven in a running batch is done before the batch closes.
     """
     pool.kills = {2: 3}
-    pool.fill(range(1, 21), sealed=False)
+    pool.fill(range(1, 21), closed=False)
     async with pool.at_work():
         handle = await pool.start()
         await pool.until(handle, dead=1, leases=0)
         assert pool.outcomes.redrive(pool.name, None, None) == 1
-        pool.batches.seal(pool.name)
+        pool.batches.close_input(pool.name)
         await handle.signal("wake")
         report = await handle.result()
 
@@ -491,7 +496,7 @@ async def test_cancel_closes_the_batch_and_keeps_what_is_done(pool: Pool) -> Non
     """
     Leases under way are cancelled, nothing more is lent, the report says so.
     """
-    pool.fill(range(1, 9), sealed=False)
+    pool.fill(range(1, 9), closed=False)
     async with pool.at_work():
         handle = await pool.start()
         await pool.until(handle, settled=8, leases=0)
@@ -516,7 +521,7 @@ async def test_a_batch_is_cancelled_once(pool: Pool) -> None:
     """
     A second cancel is refused while the first is under way.
     """
-    pool.fill(range(1, 17), sealed=False)
+    pool.fill(range(1, 17), closed=False)
     pool.gate.clear()
     pool.stubborn = True
     async with pool.at_work():
@@ -536,7 +541,7 @@ async def test_a_cancellation_from_outside_is_counted_too(pool: Pool) -> None:
     """
     Cancelling the workflow in the Web UI closes the batch with its counts.
     """
-    pool.fill(range(1, 9), sealed=False)
+    pool.fill(range(1, 9), closed=False)
     async with pool.at_work():
         handle = await pool.start()
         await pool.until(handle, settled=8, leases=0)
@@ -554,14 +559,14 @@ async def test_a_cancellation_while_the_books_are_read_is_heeded(
     Whatever the workflow waits for when it comes: no item is begun any more.
     """
     reading, go_on = asyncio.Event(), threading.Event()
-    loop, survey = asyncio.get_running_loop(), Items.survey
+    loop, survey = asyncio.get_running_loop(), ItemRecords.pending
 
-    def slow(items: Items, batch: str, after: int) -> Survey:
+    def slow(items: ItemRecords, batch: str, after: int) -> PendingItems:
         loop.call_soon_threadsafe(reading.set)
         assert go_on.wait(30)
         return survey(items, batch, after)
 
-    monkeypatch.setattr(Items, "survey", slow)
+    monkeypatch.setattr(ItemRecords, "pending", slow)
     pool.fill(range(1, 201))
     async with pool.at_work():
         handle = await pool.start()
@@ -578,13 +583,13 @@ async def test_a_cancelled_batch_goes_on_when_it_is_opened_again(pool: Pool) -> 
     """
     The same id again: what is left of it is done.
     """
-    pool.fill(range(1, 9), sealed=False)
+    pool.fill(range(1, 9), closed=False)
     async with pool.at_work():
         handle = await pool.start()
         await pool.until(handle, settled=8, leases=0)
         await handle.execute_update("cancel", "enough")
         await handle.result()
-        pool.batches.open(pool.batch)
+        pool.batches.open_batch(pool.batch)
         pool.fill(range(9, 17))
         report = await (await pool.start()).result()
 

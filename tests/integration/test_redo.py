@@ -14,7 +14,7 @@ from test_supervisor import Input, for_ever, outcome, well
 from outlast import Context, FollowUps, Redo
 from outlast.contracts.models import Limits
 from outlast.contracts.reports import Status
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 
 
 class Draft(BaseModel):
@@ -69,7 +69,7 @@ async def test_a_rejected_draft_is_written_again(small_crew: Crew) -> None:
         "write rejected: draft 2 is poor",
     ]
     assert outcome(report, "write").round == 3
-    found = Books(small_crew.store).results("m")
+    found = MissionRecords(small_crew.store).results("m")
     assert found["publish"] == "published: reviewed draft 3"
 
 
@@ -97,7 +97,7 @@ async def test_past_the_limit_what_stands_is_taken(small_crew: Crew) -> None:
 
     assert report.status is Status.DEGRADED
     assert report.degraded == ["review: write rejected: draft 2 is poor (round 2)"]
-    found = Books(small_crew.store).results("m")
+    found = MissionRecords(small_crew.store).results("m")
     assert found["publish"] == "published: the best there is"
 
 
@@ -119,7 +119,7 @@ async def test_what_depends_on_a_redone_task_is_begun_again(small_crew: Crew) ->
     )
 
     assert report.status is Status.COMPLETED
-    assert Books(small_crew.store).results("m")["beside"] == "draft 2"
+    assert MissionRecords(small_crew.store).results("m")["beside"] == "draft 2"
     assert room.reasons.count(None) == 2, "what does not depend on it is left alone"
     assert outcome(report, "apart").round == 1
 
@@ -230,5 +230,5 @@ async def test_nothing_begins_on_a_draft_that_is_rejected(small_crew: Crew) -> N
     )
 
     assert report.status is Status.COMPLETED
-    assert Books(small_crew.store).results("m")["read"] == "draft 2"
+    assert MissionRecords(small_crew.store).results("m")["read"] == "draft 2"
     assert outcome(report, "read").round == 1

@@ -9,8 +9,8 @@ from test_supervisor import Input, for_ever, outcome, well
 from outlast import Context, FollowUps, GiveUp
 from outlast.contracts.errors import BadInputError, RefusedError
 from outlast.contracts.reports import Report, Status
-from outlast.ledger.missions import Books
-from outlast.temporal.redrive import go_on, redriven
+from outlast.ledger.missions import MissionRecords
+from outlast.temporal.redrive import restart_mission, select_redrive
 
 
 class Patient:
@@ -38,9 +38,9 @@ async def again(crew: Crew, report: Report, name: str | None = None) -> Report:
     """
     Redrive the mission that has ended with *report*.
     """
-    books = Books(crew.store)
-    redrive = redriven(books, "m", report.tasks, name)
-    await go_on(crew.client, books, report, redrive)
+    books = MissionRecords(crew.store)
+    redrive = select_redrive(books, "m", report.tasks, name)
+    await restart_mission(crew.client, books, report, redrive)
     handle = crew.client.get_workflow_handle("m", result_type=Report)
     return await ended(handle)
 
@@ -66,7 +66,7 @@ async def test_a_mission_that_has_ended_goes_on(small_crew: Crew) -> None:
     assert patient.steps == [1, 2, 3]
     assert outcome(report, "t").round == 2
     assert outcome(report, "a").round == 1
-    books = Books(small_crew.store)
+    books = MissionRecords(small_crew.store)
     assert books.results("m") == {"a": "well", "t": "after 2", "after": "well"}
     entry = books.find("m")
     assert entry is not None
@@ -123,7 +123,9 @@ async def test_an_open_mission_takes_a_redrive_as_an_update(small_crew: Crew) ->
         handle = await small_crew.start(small_crew.mission(*tasks))
         seen = await small_crew.until(handle, lambda progress: progress.settled)
         patient.well = True
-        redrive = redriven(Books(small_crew.store), "m", seen.settled, None)
+        redrive = select_redrive(
+            MissionRecords(small_crew.store), "m", seen.settled, None
+        )
         await handle.execute_update("redrive", redrive)
         await small_crew.until(
             handle,
@@ -146,10 +148,10 @@ async def test_only_what_was_given_up_is_redriven(small_crew: Crew) -> None:
     async with small_crew.at_work():
         mission = small_crew.mission(task("a", "well"), task("t", "patient"))
         report = await ended(await small_crew.start(mission))
-        books = Books(small_crew.store)
+        books = MissionRecords(small_crew.store)
         with pytest.raises(BadInputError, match="task a has not been given up"):
-            redriven(books, "m", report.tasks, "a")
+            select_redrive(books, "m", report.tasks, "a")
         unknown = report.model_copy(update={"mission": "unknown"})
-        redrive = redriven(books, "m", report.tasks, None)
+        redrive = select_redrive(books, "m", report.tasks, None)
         with pytest.raises(RefusedError, match="another id"):
-            await go_on(small_crew.client, books, unknown, redrive)
+            await restart_mission(small_crew.client, books, unknown, redrive)

@@ -15,12 +15,12 @@ from test_supervisor import Input, outcome, well
 
 from outlast import Context, FanOut, Policy, Redo
 from outlast.contracts.models import Approval, Budget, Limits
-from outlast.contracts.orders import Decision
+from outlast.contracts.orders import DecisionInput
 from outlast.contracts.reports import Report, Status
-from outlast.execution.attempt import Place
-from outlast.fleet.workers import pool_worker
+from outlast.execution.attempt import WorkerContext
+from outlast.fleet.workers import lease_worker
 from outlast.ledger.ledger import Ledger
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 from outlast.settings import Settings
 from outlast.workflows import renewal
 
@@ -98,7 +98,7 @@ async def test_rounds_without_end_need_no_history_without_end(
     assert outcome(report, "review").round == 60
     assert len(runs) > 10
     assert max(runs) < EVENTS + 60
-    assert Books(small_crew.store).audit().violations == []
+    assert MissionRecords(small_crew.store).audit().violations == []
 
 
 async def test_the_limit_of_rounds_counts_over_all_runs(small_crew: Crew) -> None:
@@ -142,7 +142,7 @@ async def test_an_attempt_without_end_is_handed_back_uncounted(
     assert resumed == list(range(len(resumed))), "no step is lost or done twice"
     assert len(resumed) >= len(runs) - 1
     assert work.written == list(range(1, ROUNDS + 1))
-    assert Books(lasting_crew.store).audit().violations == []
+    assert MissionRecords(lasting_crew.store).audit().violations == []
 
 
 async def test_a_child_outlives_the_runs_of_its_mission(lasting_crew: Crew) -> None:
@@ -157,8 +157,8 @@ async def test_a_child_outlives_the_runs_of_its_mission(lasting_crew: Crew) -> N
         handle = await lasting_crew.start(mission)
         await lasting_crew.until(handle, lambda _: len(work.written) == ROUNDS)
         child = lasting_crew.client.get_workflow_handle(f"{handle.id}~child~p")
-        await lasting_crew.until(child, lambda progress: progress.asked)
-        await child.execute_update("approve", Decision(task="a"))
+        await lasting_crew.until(child, lambda progress: progress.approval_requests)
+        await child.execute_update("approve", DecisionInput(task="a"))
         report = await handle.result()
         runs = await lengths(lasting_crew, handle)
         first = (await child.describe()).raw_description.workflow_execution_info
@@ -167,7 +167,9 @@ async def test_a_child_outlives_the_runs_of_its_mission(lasting_crew: Crew) -> N
     assert len(runs) > 2
     assert first.first_run_id == first.execution.run_id, "it was started once"
     assert outcome(report, "p").round == 1
-    states = {each.id: each.state for each in Books(lasting_crew.store).entries()}
+    states = {
+        each.id: each.state for each in MissionRecords(lasting_crew.store).records()
+    }
     assert states == {handle.id: "completed", f"{handle.id}~child~p": "completed"}
 
 
@@ -190,7 +192,7 @@ async def test_a_cancelled_mission_ends_the_children_of_earlier_runs(
     assert report.status is Status.CANCELLED
     assert outcome(report, "p").status is Status.SKIPPED
     assert outcome(report, "review").status is Status.DONE
-    entry = Books(lasting_crew.store).find(f"{handle.id}~child~p")
+    entry = MissionRecords(lasting_crew.store).find(f"{handle.id}~child~p")
     assert entry is not None
     assert entry.state == "cancelled"
 
@@ -213,8 +215,8 @@ async def test_a_batch_outlives_the_runs_of_its_mission(lasting_crew: Crew) -> N
 
     lasting_crew.plays("spread", spread)
     lasting_crew.plays("item", item)
-    place = Place(Ledger(lasting_crew.store))
-    leases = pool_worker(
+    place = WorkerContext(Ledger(lasting_crew.store))
+    leases = lease_worker(
         lasting_crew.client, place, lasting_crew.agents["item"], Settings()
     )
     async with asyncio.timeout(BOUND_S), lasting_crew.at_work(), leases:
@@ -260,12 +262,15 @@ async def test_what_a_person_is_asked_stays_asked(lasting_crew: Crew) -> None:
         handle = await lasting_crew.start(mission)
         began = asyncio.get_running_loop().time()
         asked = await lasting_crew.until(
-            handle, lambda progress: any(each.effects for each in progress.asked)
+            handle,
+            lambda progress: any(each.effects for each in progress.approval_requests),
         )
-        request = next(each.request for each in asked.asked if each.effects)
+        request = next(each.request for each in asked.approval_requests if each.effects)
         await lasting_crew.until(handle, lambda _: len(work.written) == ROUNDS)
         assert asyncio.get_running_loop().time() - began > 1.0, "it must last longer"
-        await handle.execute_update("approve", Decision(task="pay", request=request))
+        await handle.execute_update(
+            "approve", DecisionInput(task="pay", request=request)
+        )
         report = await handle.result()
         runs = await lengths(lasting_crew, handle)
 

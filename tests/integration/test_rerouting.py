@@ -13,14 +13,16 @@ from test_supervisor import Input, hopeless, ill, outcome, well
 from outlast import Context
 from outlast.contracts.ids import AttemptId
 from outlast.contracts.models import Mission
-from outlast.contracts.orders import Sighting
+from outlast.contracts.orders import UnservedTasks
 from outlast.contracts.reports import Report, Status
 
 Handle = WorkflowHandle[Any, Report]
 
 
-def sighting(*live: str, name: str = "t", route: str = "first") -> Sighting:
-    return Sighting(stranded=[str(AttemptId(name, route, 1))], live=list(live))
+def sighting(*live: str, name: str = "t", route: str = "first") -> UnservedTasks:
+    return UnservedTasks(
+        activity_ids=[str(AttemptId(name, route, 1))], served_roles=list(live)
+    )
 
 
 async def dispatched(crew: Crew, mission: Mission) -> Handle:
@@ -85,7 +87,7 @@ async def test_without_a_route_a_required_task_waits_for_its_workers(
         handle = await dispatched(routed, routed.mission(task("t", "first")))
         await handle.execute_update("reroute", sighting("other"))
         (parked,) = (await routed.progress(handle)).running
-        assert parked.waits == "first: no live worker plays it"
+        assert parked.waiting_for == "first: no live worker plays it"
         async with routed.playing("first"):
             report = await ended(handle)
 
@@ -137,7 +139,7 @@ async def test_an_optional_task_waits_while_nobody_is_there_at_all(
             routed, routed.mission(task("t", "first", required=False))
         )
         await handle.execute_update("reroute", sighting())
-        assert (await routed.progress(handle)).running[0].waits
+        assert (await routed.progress(handle)).running[0].waiting_for
         async with routed.playing("first"):
             report = await ended(handle)
 

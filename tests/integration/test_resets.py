@@ -19,13 +19,13 @@ from temporalio.client import WorkflowHandle
 
 from outlast import Context
 from outlast.contracts.errors import StaleAttemptError
-from outlast.contracts.models import Assignment
+from outlast.contracts.models import AttemptInput
 from outlast.contracts.reports import Report, Status
 from outlast.execution.current_run import current_run
-from outlast.execution.runs import in_order
+from outlast.execution.runs import in_run_order
 from outlast.ledger.attempt_order import AttemptOrder
 from outlast.ledger.ledger import Ledger
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 from outlast.store.schema import attempts, runs
 
 DONE = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
@@ -57,10 +57,12 @@ async def claim_late(crew: Crew, mission: str, run: str) -> None:
     Claim as an attempt of *run* does that comes late.
     """
     ledger = Ledger(crew.store)
-    asked = Assignment(mission=mission, tenant="default", task=task("b", "slow"))
+    asked = AttemptInput(mission=mission, tenant="default", task=task("b", "slow"))
     ask = partial(current_run, crew.client, mission)
     order = AttemptOrder(run, 1_000, 1, ask)
-    await in_order(ledger, order, mission, lambda: ledger.claim(asked, "slow", order))
+    await in_run_order(
+        ledger, order, mission, lambda: ledger.claim(asked, "slow", order)
+    )
 
 
 async def test_a_reset_mission_goes_on_from_the_ledger(lasting_crew: Crew) -> None:
@@ -100,7 +102,7 @@ async def test_a_reset_mission_goes_on_from_the_ledger(lasting_crew: Crew) -> No
             await claim_late(crew, handle.id, "another")
     assert report.status is Status.COMPLETED
     assert played == ["a"]
-    assert Books(crew.store).audit().violations == []
+    assert MissionRecords(crew.store).audit().violations == []
     with crew.store.read() as connection:
         found = connection.execute(sa.select(runs.c.run).order_by(runs.c.number))
         assert list(found.scalars()) == [old, new]

@@ -19,12 +19,12 @@ from outlast import Context, Degraded, FollowUps, GiveUp, TryLater
 from outlast.contracts.errors import ParkedError
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
-from outlast.contracts.models import Answer, Assignment, Checkpoint, Limits
+from outlast.contracts.models import AttemptInput, Checkpoint, Limits, ResultRef
 from outlast.contracts.policies import Policy
 from outlast.contracts.reports import Outcome, Report, Status
 from outlast.ledger.attempt_order import ATTEMPT_BITS
-from outlast.ledger.missions import Books
-from outlast.store.schema import claims, refusals
+from outlast.ledger.missions import MissionRecords
+from outlast.store.schema import fences, stale_writes
 
 Input = dict[str, Any]
 
@@ -71,7 +71,7 @@ async def test_results_flow_along_the_graph(small_crew: Crew) -> None:
     )
 
     assert report.status is Status.COMPLETED
-    assert Books(small_crew.store).results("m") == {"a": 1, "b": 10, "c": 111}
+    assert MissionRecords(small_crew.store).results("m") == {"a": 1, "b": 10, "c": 111}
 
 
 async def test_a_failing_task_is_tried_as_often_as_its_policy_says(
@@ -196,8 +196,8 @@ async def test_a_ledger_that_is_ahead_of_the_server_stops_nothing(
         return "done"
 
     def set_back(connection: sa.Connection) -> int:
-        moved = sa.update(claims).where(claims.c.failures == 1)
-        moved = moved.values(fence=claims.c.fence + ahead)
+        moved = sa.update(fences).where(fences.c.failures == 1)
+        moved = moved.values(fence=fences.c.fence + ahead)
         return connection.execute(moved).rowcount
 
     small_crew.plays("later", later, policy=Policy(failures=3, crashes=1))
@@ -213,7 +213,7 @@ async def test_a_ledger_that_is_ahead_of_the_server_stops_nothing(
     assert report.status is Status.COMPLETED
     assert seen == [1, 2, 3]
     with small_crew.store.read() as connection:
-        count = sa.select(sa.func.count()).select_from(refusals)
+        count = sa.select(sa.func.count()).select_from(stale_writes)
         assert connection.scalar(count) == refusals_
 
 
@@ -256,9 +256,9 @@ async def test_a_drained_worker_hands_on_without_blame(small_crew: Crew) -> None
     """
     Handing over is no death: it may happen more often than a task may die.
     """
-    seen: list[Assignment] = []
+    seen: list[AttemptInput] = []
 
-    async def drains(assignment: Assignment) -> Answer:
+    async def drains(assignment: AttemptInput) -> ResultRef:
         seen.append(assignment)
         if len(seen) <= 5:
             saved = Checkpoint(seq=1, route="mover")
@@ -266,7 +266,7 @@ async def test_a_drained_worker_hands_on_without_blame(small_crew: Crew) -> None
             raise ApplicationError(
                 "drained", details.dump(), type=FailureType.DRAINED, non_retryable=True
             )
-        return Answer(digest="d", attempt=6)
+        return ResultRef(digest="d", attempt=6)
 
     small_crew.ends("mover", drains)
     report = await small_crew.run(task("t", "mover"))
@@ -349,7 +349,7 @@ async def test_cancel_keeps_what_is_done(small_crew: Crew) -> None:
         Status.SKIPPED,
         Status.SKIPPED,
     ]
-    entry = Books(small_crew.store).find("m")
+    entry = MissionRecords(small_crew.store).find("m")
     assert entry is not None
     assert entry.report == report
 
@@ -454,7 +454,7 @@ async def test_follow_ups_that_come_while_a_mission_ends_are_skipped(
     """
     begun = asyncio.Event()
 
-    async def late(assignment: Assignment) -> Answer:
+    async def late(assignment: AttemptInput) -> ResultRef:
         begun.set()
         try:
             while True:
@@ -462,7 +462,7 @@ async def test_follow_ups_that_come_while_a_mission_ends_are_skipped(
                 await asyncio.sleep(0.05)
         except asyncio.CancelledError:
             more = [task("more", "stubborn")]
-            return Answer(digest="late", attempt=1, follow_ups=more)
+            return ResultRef(digest="late", attempt=1, follow_ups=more)
 
     small_crew.ends("stubborn", late)
     async with small_crew.at_work():

@@ -15,33 +15,33 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 from outlast import Context, FanOut, GiveUp
 from outlast.contracts.errors import ParkedError
 from outlast.contracts.failures import Detector
-from outlast.contracts.reports import Progress, Status
-from outlast.execution.attempt import Place
-from outlast.fleet.metrics import Outbox
-from outlast.fleet.workers import pool_worker
-from outlast.ledger.effects import EffectBooks
+from outlast.contracts.reports import MissionProgress, Status
+from outlast.execution.attempt import WorkerContext
+from outlast.fleet.metrics import MetricsOutbox
+from outlast.fleet.workers import lease_worker
+from outlast.ledger.effects import EffectRecords
 from outlast.ledger.ledger import Ledger
 from outlast.settings import Settings
 from outlast.telemetry import counters
 from outlast.telemetry.counters import (
-    BEATS,
     DEAD_ITEMS,
     DEAD_TASKS,
     FAILED_BEFORE,
+    HEARTBEATS,
     PARKED,
 )
-from outlast.telemetry.temporal_tracing import Tracing
+from outlast.telemetry.temporal_tracing import TemporalTracing
 from outlast.workflows.supervisor import SupervisorWorkflow
 
 Input = dict[str, Any]
 
 
 @pytest.fixture
-def outbox() -> Iterator[Outbox]:
-    made = Outbox()
-    counters.listen(made)
+def outbox() -> Iterator[MetricsOutbox]:
+    made = MetricsOutbox()
+    counters.set_counters(made)
     yield made
-    counters.listen(counters.Nobody())
+    counters.set_counters(counters.NullCounters())
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def traced(small_crew: Crew, told: Kept) -> Crew:
     The crew with a client as telemetry makes it.
     """
     config = small_crew.client.config()
-    config["interceptors"] = [Tracing(told.ours)]
+    config["interceptors"] = [TemporalTracing(told.ours)]
     small_crew.client = Client(**config)
     return small_crew
 
@@ -78,14 +78,14 @@ async def test_a_mission_is_one_trace(traced: Crew, told: Kept) -> None:
 
     traced.plays("spread", spread)
     traced.plays("item", item)
-    place = Place(Ledger(traced.store))
-    leases = pool_worker(
-        traced.client, place, traced.agents["item"], Settings(drain_s=0)
+    place = WorkerContext(Ledger(traced.store))
+    leases = lease_worker(
+        traced.client, place, traced.agents["item"], Settings(drain_grace_s=0)
     )
     with told.theirs.start_as_current_span("mission"):
         async with traced.at_work(), leases:
             handle = await traced.start(traced.mission(task("t", "spread")))
-            await handle.query("progress", result_type=Progress)
+            await handle.query("progress", result_type=MissionProgress)
             report = await ended(handle)
 
     assert report.status is Status.COMPLETED
@@ -106,7 +106,7 @@ async def test_a_mission_is_one_trace(traced: Crew, told: Kept) -> None:
     assert not [name for name in told.names if "Query" in name]
     every = told.memory.get_finished_spans()
     assert len({each.context.trace_id for each in every}) == 1
-    (effect,) = EffectBooks(traced.store).entries("m")
+    (effect,) = EffectRecords(traced.store).records("m")
     assert (effect.scope, effect.turn) == ("m~task~t", "1.1")  # not that of any batch
 
 
@@ -183,7 +183,9 @@ async def test_without_a_starters_trace_a_workflow_tells_nothing(
     assert not [name for name in told.names if "Workflow" in name]
 
 
-async def test_what_ends_badly_is_counted(small_crew: Crew, outbox: Outbox) -> None:
+async def test_what_ends_badly_is_counted(
+    small_crew: Crew, outbox: MetricsOutbox
+) -> None:
     """
     Retries after a failure, parked tasks, dead ones; whoever is well is in no count
     but that of the beats.
@@ -206,15 +208,15 @@ async def test_what_ends_badly_is_counted(small_crew: Crew, outbox: Outbox) -> N
         task("a", "fails_once"), task("b", "hopeless"), task("c", "unsure")
     )
 
-    said = outbox.empty()
-    assert said["counts"].pop(BEATS) > 0
+    said = outbox.drain()
+    assert said["counts"].pop(HEARTBEATS) > 0
     assert said["counts"] == {DEAD_TASKS: 1, PARKED: 1}
     # On a crowded machine a heartbeat may be lost besides.
     (after_s,) = [s for by, s in said["recovered"] if by is Detector.FAILURE]
     assert 0 < after_s < 30
 
 
-async def test_dead_items_are_counted(small_crew: Crew, outbox: Outbox) -> None:
+async def test_dead_items_are_counted(small_crew: Crew, outbox: MetricsOutbox) -> None:
     """
     Each item that was given up, once.
     """
@@ -226,12 +228,12 @@ async def test_dead_items_are_counted(small_crew: Crew, outbox: Outbox) -> None:
 
     small_crew.plays("spread", spread)
     small_crew.plays("item", item)
-    place = Place(Ledger(small_crew.store))
-    leases = pool_worker(
-        small_crew.client, place, small_crew.agents["item"], Settings(drain_s=0)
+    place = WorkerContext(Ledger(small_crew.store))
+    leases = lease_worker(
+        small_crew.client, place, small_crew.agents["item"], Settings(drain_grace_s=0)
     )
     async with leases:
         report = await small_crew.run(task("t", "spread"))
 
     assert report.status is Status.DEGRADED
-    assert outbox.empty()["counts"][DEAD_ITEMS] == 1
+    assert outbox.drain()["counts"][DEAD_ITEMS] == 1

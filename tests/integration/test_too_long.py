@@ -9,7 +9,7 @@ from small_crew import Crew, task
 from temporalio import activity
 
 from outlast.contracts.failures import Detector
-from outlast.contracts.models import Answer, Assignment, Checkpoint
+from outlast.contracts.models import AttemptInput, Checkpoint, ResultRef
 from outlast.contracts.policies import Policy
 from outlast.contracts.reports import Status
 
@@ -22,15 +22,15 @@ async def test_an_attempt_over_its_limit_goes_on_from_its_checkpoint(
     """
     It is one of the failures that the task may have, and costs no saved step.
     """
-    seen: list[Assignment] = []
+    seen: list[AttemptInput] = []
 
-    async def is_late_once(assignment: Assignment) -> Answer:
+    async def is_late_once(assignment: AttemptInput) -> ResultRef:
         seen.append(assignment)
         if len(seen) == 1:
             saved = Checkpoint(seq=3, route="slow", value="three")
-            activity.heartbeat({"checkpoint": saved.model_dump(), "said": ""})
+            activity.heartbeat({"checkpoint": saved.model_dump(), "status_message": ""})
             await asyncio.Event().wait()
-        return Answer(digest="d", attempt=len(seen))
+        return ResultRef(digest="d", attempt=len(seen))
 
     lasting_crew.ends("slow", is_late_once, policy=LIMITED)
     report = await lasting_crew.run(task("t", "slow"))
@@ -47,9 +47,9 @@ async def test_attempts_over_their_limit_are_as_many_as_the_policy_says(
     """
     Then the task is a dead letter, and says why.
     """
-    seen: list[Assignment] = []
+    seen: list[AttemptInput] = []
 
-    async def is_late(assignment: Assignment) -> Answer:
+    async def is_late(assignment: AttemptInput) -> ResultRef:
         seen.append(assignment)
         await asyncio.Event().wait()
         raise AssertionError

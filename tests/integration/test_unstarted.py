@@ -14,8 +14,8 @@ from temporalio.api.workflowservice.v1 import (
 )
 from test_supervisor import well
 
-from outlast.contracts.ids import WorkerIdentity, queue_of
-from outlast.contracts.models import Beat, Checkpoint
+from outlast.contracts.ids import WorkerIdentity, task_queue
+from outlast.contracts.models import Checkpoint, Heartbeat
 from outlast.contracts.reports import Status
 from outlast.fleet.exits import Exit
 from outlast.fleet.unstarted_attempts import end_unstarted
@@ -31,7 +31,7 @@ async def swallowed(crew: Crew, role: str) -> PollActivityTaskQueueResponse:
     return await crew.client.workflow_service.poll_activity_task_queue(
         PollActivityTaskQueueRequest(
             namespace=crew.client.namespace,
-            task_queue=TaskQueue(name=queue_of(role)),
+            task_queue=TaskQueue(name=task_queue(role)),
             identity=str(WorkerIdentity(DEAD, socket.gethostname(), "agents")),
         )
     )
@@ -88,7 +88,7 @@ async def test_what_had_begun_is_a_death_with_its_checkpoint(
     async with crew.at_work():
         handle = await crew.start(crew.mission(task("t", "begun")))
         held = await swallowed(crew, "begun")
-        beat = Beat(checkpoint=Checkpoint(seq=3, route="begun", value={"at": 3}))
+        beat = Heartbeat(checkpoint=Checkpoint(seq=3, route="begun", value={"at": 3}))
         details = await crew.client.data_converter.encode([beat])
         request = RecordActivityTaskHeartbeatRequest(
             namespace=crew.client.namespace, task_token=held.task_token

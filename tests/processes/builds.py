@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from testkit.processes import Fleet, Home, events, wait_for
+from testkit.processes import FleetProcess, Home, events, wait_for
 
 AGENTS = """
 import asyncio
 
-from outlast.crew.scripted_agent import Log, Script, rehearse
+from outlast.crew.scripted_agent import ScriptLog, Script, rehearse
 from outlast import Context, FanOut, agent
 
 BUILD = "{build}"
@@ -19,7 +19,7 @@ BUILD = "{build}"
 
 @agent("teller")
 async def tell(script: Script, ctx: Context) -> str:
-    Log(script.log, ctx).write("code", build=BUILD)
+    ScriptLog(script.log, ctx).write("code", build=BUILD)
     await rehearse(script, ctx)
     while not script.log.with_suffix(".open").exists():
         ctx.emit("waits")
@@ -54,7 +54,7 @@ class Upgrade:
         # Each queue of each build is made known to the server, which takes a while.
         self.home.extra["OUTLAST_ROLES"] = "teller,spreader"
 
-    def fleet(self, build: str, processes: int = 1) -> Fleet:
+    def fleet(self, build: str, processes: int = 1) -> FleetProcess:
         self.take(build)
         return self.home.fleet(processes)
 

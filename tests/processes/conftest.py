@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mission_driver import Course
 
-from outlast.dev.server import Server, free_port
+from outlast.dev.server import DevServer, free_port
 from testkit.processes import Home
 
 
@@ -16,7 +16,7 @@ from testkit.processes import Home
 def home(tmp_path: Path) -> Iterator[Home]:
     path = tmp_path / "home"
     path.mkdir(mode=0o700)
-    made = Home(path, Server(path, free_port(), free_port()))
+    made = Home(path, DevServer(path, free_port(), free_port()))
     made.start_server()
     try:
         yield made

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from outlast import Context, agent
-from outlast.crew.llm.prompt import Thought, think
+from outlast.crew.llm.prompt import Prompt, ask_model
 
 
 class Order(BaseModel):
@@ -42,4 +42,4 @@ async def count(order: Order, ctx: Context) -> Counted:
         )
         return "paid"
 
-    return await think(Thought("Count.", "How many?", Counted, (look, pay)), ctx)
+    return await ask_model(Prompt("Count.", "How many?", Counted, (look, pay)), ctx)

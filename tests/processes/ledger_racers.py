@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast.contracts.errors import StaleAttemptError
-from outlast.contracts.models import Answer, Assignment, Checkpoint, Task
+from outlast.contracts.models import AttemptInput, Checkpoint, ResultRef, Task
 from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 
@@ -62,7 +62,7 @@ def write_stale(race: Race, start: Barrier) -> None:
         for number in range(WRITES):
             try:
                 ledger.save(claim, checkpoint(STALE), False)
-                ledger.record(claim, Answer(digest="x", attempt=1), [STALE, number])
+                ledger.record(claim, ResultRef(digest="x", attempt=1), [STALE, number])
             except StaleAttemptError:
                 break
         start.wait(BOUND_S)
@@ -79,7 +79,7 @@ def take_over(race: Race, start: Barrier) -> None:
         start.wait(BOUND_S)
         claim = ledger.claim(assignment(name), "racer", FRESH)
         ledger.save(claim, checkpoint(FRESH), False)
-        ledger.record(claim, Answer(digest="x", attempt=2), [FRESH, 0])
+        ledger.record(claim, ResultRef(digest="x", attempt=2), [FRESH, 0])
         start.wait(BOUND_S)
     store.close()
 
@@ -93,15 +93,15 @@ def spend(where: Path | str, name: str, times: int, start: Barrier) -> None:
     ledger = Ledger(store)
     claim = ledger.claim(assignment(name), "racer", FRESH)
     for number in range(times):
-        ledger.spend(claim, 1, 0.5)
+        ledger.record_usage(claim, 1, 0.5)
         if number % 10 == 0:
             ledger.save(claim, checkpoint(number), False)
     store.close()
 
 
-def assignment(name: str) -> Assignment:
+def assignment(name: str) -> AttemptInput:
     task = Task(id=name, role="racer")
-    return Assignment(mission=MISSION, tenant="t", task=task)
+    return AttemptInput(mission=MISSION, tenant="t", task=task)
 
 
 def checkpoint(seq: int) -> Checkpoint:

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from testkit.processes import Fleet, Home, events, mission, wait_for
+from testkit.processes import FleetProcess, Home, events, mission, wait_for
 
 STEP_S = 0.05
 
@@ -169,16 +169,16 @@ def children(pid: int) -> list[int]:
     return [int(child) for each in tasks for child in each.read_text().split()]
 
 
-def whole(fleet: Fleet) -> bool:
+def whole(fleet: FleetProcess) -> bool:
     return bool(fleet.health()["ready"])
 
 
-def workers(fleet: Fleet) -> list[int]:
+def workers(fleet: FleetProcess) -> list[int]:
     return [each["pid"] for each in fleet.health()["processes"]]
 
 
 @contextmanager
-def ended(fleet: Fleet) -> Iterator[Fleet]:
+def ended(fleet: FleetProcess) -> Iterator[FleetProcess]:
     """
     A fleet that is gone after the test, whatever it was brought to.
     """

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from outlast import Mission, start
-from outlast.contracts.orders import Decision
-from outlast.temporal.missions import Started
+from outlast.contracts.orders import DecisionInput
+from outlast.temporal.missions import MissionHandle
 
 LIMIT_S = 60.0
 LOOK_S = 0.2
@@ -37,7 +37,7 @@ async def play(mission: dict[str, Any]) -> dict[str, Any]:
     return {**told, "tasks": tasks, "results": started.results(), "asked": asked}
 
 
-async def approved(started: Started) -> Any:
+async def approved(started: MissionHandle) -> Any:
     """
     Wait until a task asks for approval, approve it; returns what was asked.
     """
@@ -50,7 +50,7 @@ async def approved(started: Started) -> Any:
     await asyncio.sleep(5 * LOOK_S)  # it goes on waiting, whatever the agent does
     progress = await started.handle.query("progress")
     for each in progress["asked"]:
-        await started.handle.execute_update("approve", Decision(task=each["id"]))
+        await started.handle.execute_update("approve", DecisionInput(task=each["id"]))
     return progress["asked"]
 
 

@@ -18,8 +18,15 @@ import pytest
 
 from outlast.cli.entrypoint import EXIT_INTERRUPTED
 from outlast.contracts.sizes import MIB
-from outlast.dev.server import Server, free_port
-from testkit.processes import ROOT, Fleet, Home, Said, every, wait_for
+from outlast.dev.server import DevServer, free_port
+from testkit.processes import (
+    PROJECT_FOLDER,
+    CommandResult,
+    FleetProcess,
+    Home,
+    every,
+    wait_for,
+)
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -105,7 +112,7 @@ class Ground:
         """
         return subprocess.Popen(
             [sys.executable, "starter.py", *self.batch("-", name)],
-            cwd=ROOT,
+            cwd=PROJECT_FOLDER,
             env=self.home.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -163,7 +170,7 @@ def told(process: subprocess.Popen[str], code: int = 0) -> dict[str, Any]:
     return found
 
 
-def refused(said: Said) -> str:
+def refused(said: CommandResult) -> str:
     assert said.code == 2, said
     assert said.out == ""
     assert said.err.startswith("error: ")
@@ -180,7 +187,9 @@ def serverless(tmp_path: Path) -> Ground:
     """
     Make a ground on which nothing runs and nothing is at the server's address.
     """
-    return Ground(Home(tmp_path / "home", Server(tmp_path, free_port(), 0)), tmp_path)
+    return Ground(
+        Home(tmp_path / "home", DevServer(tmp_path, free_port(), 0)), tmp_path
+    )
 
 
 def test_processes_killed_under_a_batch_lose_and_double_nothing(
@@ -199,7 +208,7 @@ def test_processes_killed_under_a_batch_lose_and_double_nothing(
     dice, kills = random.Random(4), 0
     with every(0.5, running) as ticks:
         for _ in ticks:
-            fleet.kill_one(dice, "alone")
+            fleet.kill_one(dice, "quarantine")
             kills += 1
     report = told(running)
 
@@ -477,12 +486,12 @@ def test_past_the_open_ones_nothing_new_is_taken(ground: Ground) -> None:
     """
     Refused in one sentence that names the setting; what is open goes on.
     """
-    ground.home.extra["OUTLAST_OPEN_MOST"] = "1"
+    ground.home.extra["OUTLAST_MAX_OPEN"] = "1"
     path = ground.file(numbered(5))
     first = ground.begin(path, "one")
     wait_for(lambda: ground.home.starter("status", "one").code == 0, "the first batch")
     error = refused(ground.home.starter(*ground.batch(path, "two")))
-    assert "OUTLAST_OPEN_MOST" in error
+    assert "OUTLAST_MAX_OPEN" in error
     ground.home.fleet(processes=1)
     assert told(first)["done"] == 5
     assert ground.home.starter(*ground.batch(path, "two")).json["done"] == 5
@@ -600,7 +609,7 @@ def test_agents_that_take_long_for_each_item_are_waited_for(ground: Ground) -> N
     assert set(ground.calls().values()) == {1}
 
 
-def kill_agents(fleet: Fleet) -> None:
+def kill_agents(fleet: FleetProcess) -> None:
     for pid in fleet.pids("agents"):
         os.kill(pid, signal.SIGKILL)
 

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from case_missions import NEIGHBOURS, calm, rough
 
-from outlast.dev.server import Server, free_port
+from outlast.dev.server import DevServer, free_port
 from testkit.postgres import Postgres
-from testkit.processes import ROOT, Fleet, Home
+from testkit.processes import PROJECT_FOLDER, FleetProcess, Home
 
-CASES = ROOT / "tests" / "cases"
+CASES = PROJECT_FOLDER / "tests" / "cases"
 MODULES = [
     *("c01_swallowed", "c01b_swallowed_budget", "c02_groups", "c03_base", "c05_items"),
     *("c06_roundtrip", "c08_children", "c11_fork_state", "c17_parallel"),
@@ -45,7 +45,7 @@ class Stack:
 
     home: Home
     folder: Path
-    fleet: Fleet
+    fleet: FleetProcess
     ended: dict[str, Any] = field(default_factory=dict)
     batches: dict[str, Any] = field(default_factory=dict)
 
@@ -80,8 +80,8 @@ def stack(folder: Path, modules: list[str], extra: dict[str, str]) -> Iterator[S
     path = folder / "home"
     path.mkdir(mode=0o700)
     agents = ",".join(str(CASES / f"{name}.py") for name in modules)
-    home = Home(path, Server(path, free_port(), free_port()))
-    home.extra = {"OUTLAST_AGENTS": agents, "PYTHONPATH": str(ROOT), **extra}
+    home = Home(path, DevServer(path, free_port(), free_port()))
+    home.extra = {"OUTLAST_AGENTS": agents, "PYTHONPATH": str(PROJECT_FOLDER), **extra}
     home.start_server()
     try:
         made = Stack(home, folder, home.fleet())
@@ -355,5 +355,5 @@ def test_the_fleet_is_whole_afterwards(alone: Stack) -> None:
     health = alone.fleet.health()
     assert health["ready"]
     for each in health["processes"]:
-        assert each["in_hand"] == 0, each
+        assert each["in_flight"] == 0, each
         assert not each.get("leaked"), each

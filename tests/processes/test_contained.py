@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from outlast.dev.server import Server, choose_ports
+from outlast.dev.server import DevServer, choose_ports
 from testkit.peers import family
-from testkit.processes import ROOT, Home, mission, wait_for
+from testkit.processes import PROJECT_FOLDER, Home, mission, wait_for
 
-AGENTS = ROOT / "tests" / "processes" / "guest_agents.py"
+AGENTS = PROJECT_FOLDER / "tests" / "processes" / "guest_agents.py"
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -32,7 +32,7 @@ def home(
     A home with one fleet that plays the guests.
     """
     path = tmp_path_factory.mktemp(request.param)
-    made = Home(path, Server(path, *choose_ports(None, None)))
+    made = Home(path, DevServer(path, *choose_ports(None, None)))
     made.extra["OUTLAST_AGENTS"] = str(AGENTS)
     if request.param == "exec":
         made.extra["GUEST_THREAD"] = "1"

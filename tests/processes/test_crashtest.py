@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from testkit.processes import ROOT
+from testkit.processes import PROJECT_FOLDER
 
 FAR = "<the far side>"
 
@@ -51,7 +51,7 @@ async def trusting(given: dict, ctx: Context) -> str:
 def crashtest(agent: str, given: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "starter.py", "crashtest", agent, "--input", str(given)],
-        cwd=ROOT,
+        cwd=PROJECT_FOLDER,
         capture_output=True,
         text=True,
         timeout=240,  # each kill is two processes that import all anew

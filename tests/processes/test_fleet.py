@@ -32,13 +32,13 @@ from mission_driver import (
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
-from outlast.dev.server import Server, choose_ports
-from outlast.fleet.exit_report import Reporter
+from outlast.dev.server import DevServer, choose_ports
+from outlast.fleet.exit_report import ExitReporter
 from outlast.fleet.exits import Exit, cause_of
-from outlast.fleet.orphans import orphaned
-from outlast.fleet.recorder_reader import Wreck, recorders
+from outlast.fleet.orphans import watch_orphans
+from outlast.fleet.recorder_reader import CrashedRecorder, recorder_files
 from outlast.temporal.connect import connect
-from testkit.processes import ROOT, Fleet, Home, wait_for
+from testkit.processes import PROJECT_FOLDER, FleetProcess, Home, wait_for
 
 MEMORY_MB = 400
 
@@ -51,7 +51,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Standing"]:
     A home with one fleet that all tests share which leave it as whole as it was.
     """
     path = tmp_path_factory.mktemp("standing")
-    home = Home(path, Server(path, *choose_ports(None, None)))
+    home = Home(path, DevServer(path, *choose_ports(None, None)))
     home.extra["OUTLAST_MEMORY_MB"] = str(MEMORY_MB)
     home.start_server()
     try:
@@ -63,7 +63,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Standing"]:
 @dataclass
 class Standing:
     home: Home
-    fleet: Fleet
+    fleet: FleetProcess
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def course(standing: Standing, tmp_path: Path) -> Iterator[Course]:
     made.leave()
 
 
-def ask(fleet: Fleet, page: str) -> tuple[int, str]:
+def ask(fleet: FleetProcess, page: str) -> tuple[int, str]:
     """
     Get a page of the fleet's health.
     """
@@ -241,7 +241,7 @@ def test_health_answers_and_counts(standing: Standing) -> None:
     after = fleet.health()
     assert after["restarts"] == before["restarts"] + 1
     kinds = Counter(each["kind"] for each in after["processes"])
-    assert kinds == {"workflows": 1, "agents": 3, "alone": 1}
+    assert kinds == {"workflows": 1, "agents": 3, "quarantine": 1}
     code, scraped = ask(fleet, "metrics")
     assert code == 200
     assert f"outlast_restarts_total {float(after['restarts'])}" in scraped
@@ -259,7 +259,7 @@ def test_stopping_hands_on_what_is_in_hand(own: Course) -> None:
     own.begin(endless(names))
     for name in names:
         own.past(1, name)
-    in_hand = [each["in_hand"] for each in leaving.health()["processes"]]
+    in_hand = [each["in_flight"] for each in leaving.health()["processes"]]
     assert sum(in_hand) == 8, "they are not all in hand"
     staying = own.home.fleet(processes=2)
 
@@ -314,20 +314,22 @@ def test_what_a_lost_fleet_had_in_hand_is_adopted(own: Course) -> None:
     for name in names:
         own.past(1, name)
     kill_whole(lost)
-    paths = recorders(folder)
+    paths = recorder_files(folder)
     assert len(paths) == 4, "not one for each process"
-    wait_for(lambda: all(map(Wreck.of, paths)), "their locks", limit_s=2.0)
+    wait_for(lambda: all(map(CrashedRecorder.open, paths)), "their locks", limit_s=2.0)
     left = {each: each.read_bytes() for each in paths}
 
     # Not left to the next fleet alone: whether it starts within the heartbeat timeout
     # is the machine's affair.
     assert asyncio.run(adopt(own.home)) == len(names)
-    assert recorders(folder) == []
+    assert recorder_files(folder) == []
     for path, body in left.items():
         path.write_bytes(body)
     later = own.home.fleet(processes=1)
 
-    wait_for(lambda: not set(left) & set(recorders(folder)), "adoption", limit_s=5.0)
+    wait_for(
+        lambda: not set(left) & set(recorder_files(folder)), "adoption", limit_s=5.0
+    )
     pids = set(workers(later))
     for name in names:
         second = own.second(name)
@@ -337,7 +339,7 @@ def test_what_a_lost_fleet_had_in_hand_is_adopted(own: Course) -> None:
     assert noticed(own) == {"exit report: its fleet was lost"}
     own.cancel()
     assert later.stop() == 0
-    assert recorders(folder) == []
+    assert recorder_files(folder) == []
 
 
 def test_a_lost_fleet_is_adopted_by_the_one_beside_it(own: Course) -> None:
@@ -358,10 +360,10 @@ def test_a_lost_fleet_is_adopted_by_the_one_beside_it(own: Course) -> None:
     assert noticed(own) == {"exit report: its fleet was lost"}
     own.cancel()
     assert beside.stop() == 0
-    assert recorders(own.home.path / "run") == []
+    assert recorder_files(own.home.path / "run") == []
 
 
-def kill_whole(fleet: Fleet) -> None:
+def kill_whole(fleet: FleetProcess) -> None:
     """
     SIGKILL a fleet, the parent first.
     """
@@ -376,12 +378,12 @@ async def adopt(home: Home) -> int:
     async def to_server() -> Client:
         return await connect(home.server.address)
 
-    reporter = Reporter(to_server)
+    reporter = ExitReporter(to_server)
     count = 0
-    async for lost in orphaned(home.path / "run", ours=[]):
+    async for lost in watch_orphans(home.path / "run", ours=[]):
         for each in lost:
-            count += await reporter.settle(each, Exit("its fleet was lost"))
-        if not recorders(home.path / "run"):
+            count += await reporter.report(each, Exit("its fleet was lost"))
+        if not recorder_files(home.path / "run"):
             break
     return count
 
@@ -437,7 +439,9 @@ def test_a_freeze_limit_that_cannot_work_is_refused(
     """
     Below a few ticks it would kill the healthy; a minute or a word is no limit either.
     """
-    assert "OUTLAST_FREEZE_S" in refusal(tmp_path, OUTLAST_FREEZE_S=freeze_s)
+    assert "OUTLAST_UNRESPONSIVE_S" in refusal(
+        tmp_path, OUTLAST_UNRESPONSIVE_S=freeze_s
+    )
 
 
 def refusal(tmp_path: Path, *args: str, **environment: str) -> str:
@@ -446,7 +450,7 @@ def refusal(tmp_path: Path, *args: str, **environment: str) -> str:
     """
     refused = subprocess.run(
         [sys.executable, "worker.py", *args],
-        cwd=ROOT,
+        cwd=PROJECT_FOLDER,
         env={**os.environ, "OUTLAST_HOME": str(tmp_path / "home"), **environment},
         capture_output=True,
         text=True,

@@ -20,5 +20,5 @@ def test_missions_survive_what_another_client_does(home: Home) -> None:
     """
     home.fleet(processes=2)
     made = asyncio.run(drill(home, SEED, operations=60, missions=6))
-    assert made.amiss() == []
+    assert made.violations() == []
     assert sum(made.fired.values()) >= len(WEIGHTS)

@@ -25,7 +25,7 @@ from ledger_racers import (
 from outlast.contracts.errors import StaleAttemptError
 from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
-from outlast.store.schema import checkpoints, refusals, results
+from outlast.store.schema import checkpoints, results, stale_writes
 
 PAIRS = 2
 RACES = 150  # of each pair
@@ -65,7 +65,7 @@ def ended(where: Path | str) -> Ended:
     with store.read() as connection:
         done = list(connection.scalars(sa.select(results.c.fence)))
         saved = list(connection.scalars(sa.select(checkpoints.c.fence)))
-        refused = Counter(connection.scalars(sa.select(refusals.c.what)))
+        refused = Counter(connection.scalars(sa.select(stale_writes.c.what)))
     store.close()
     assert len(done) == len(saved)
     return Ended(
@@ -110,7 +110,7 @@ def test_writing_processes_do_not_lock_each_other_out(where: Path | str) -> None
     assert together(jobs) == [0] * WRITERS
     store = Store(where)
     ledger = Ledger(store)
-    total = ledger.spend(ledger.claim(assignment("sum"), "racer", FRESH), 0, 0.0)
+    total = ledger.record_usage(ledger.claim(assignment("sum"), "racer", FRESH), 0, 0.0)
     store.close()
     assert total.mission == (WRITERS * TRANSACTIONS, WRITERS * TRANSACTIONS / 2)
 

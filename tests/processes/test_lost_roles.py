@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from mission_driver import Course
 
-from outlast.contracts.policies import BOOT_S
-from testkit.processes import Fleet, Home, events, mission, wait_for
+from outlast.contracts.policies import STARTUP_GRACE_S
+from testkit.processes import FleetProcess, Home, events, mission, wait_for
 
 AGENTS = """
 import asyncio
@@ -60,7 +60,7 @@ def ask(home: Home, folder: Path, name: str) -> dict[str, Any]:
     return found
 
 
-def lose(fleet: Fleet) -> None:
+def lose(fleet: FleetProcess) -> None:
     """
     SIGKILL every process of *fleet*, its parent first: the loss of a host.
     """
@@ -79,7 +79,7 @@ def test_a_role_without_workers_is_rerouted_until_they_are_back(
     host, with the reason; and the next task after their return uses them.
     """
     library.fleet(1, "--roles", "reader")
-    time.sleep(BOOT_S)
+    time.sleep(STARTUP_GRACE_S)
     report = ask(library, tmp_path, "nobody")
     assert report["degraded"] == ["t: scholar: no live worker plays it"]
     assert report["tasks"][0]["result"] == "by the reader"
@@ -124,7 +124,7 @@ def test_a_long_queue_on_live_workers_keeps_its_place(
     report = course.report
     assert (report["status"], report["degraded"]) == ("completed", [])
     waited = [each["at"] for each in events(course.log, "start")]
-    assert max(waited) - min(waited) > BOOT_S, "nothing has had to wait"
+    assert max(waited) - min(waited) > STARTUP_GRACE_S, "nothing has had to wait"
 
 
 def test_every_worker_may_be_gone_for_a_while(home: Home, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from testkit.peers import Net, Peer, can_split, equal, peers, running, whole
-from testkit.processes import ROOT, events, wait_for
+from testkit.processes import PROJECT_FOLDER, events, wait_for
 
 STEP_S = 0.1
 BOUND_S = 10.0  # on a machine that does much else; benchmarks/mesh.py holds it to 3
@@ -107,11 +107,11 @@ def test_a_dead_peers_task_goes_on_elsewhere(mesh: Mesh) -> None:
     first = wait_for(again, "the task elsewhere", limit_s=BOUND_S)[0]
     assert first["step"] > 0, "it went on from nothing"
     assert all(lost.name not in each.sees() for each in survivors)
-    lost.begin()  # while the task is under way
+    lost.start()  # while the task is under way
     told = mesh.completed("lost", survivors)
     assert told["owner"] != lost.name
     assert told["epoch"] == 2
-    lost.begun()
+    lost.wait_until_ready()
     wait_for(lambda: whole(mesh.peers) and equal(mesh.peers), "equal logs")
     assert mesh.completed("lost", mesh.peers) == told
     assert len(events(mesh.log("lost"), "end")) == 1
@@ -160,7 +160,7 @@ def test_a_gossip_process_that_dies_is_started_again(mesh: Mesh) -> None:
     wait_for(lambda: whole(mesh.peers) and equal(mesh.peers), "a whole mesh")
     assert len(events(mesh.log("hushed"), "end")) == 1
     assert len(events(mesh.log("hushed"), "effect")) == 1
-    assert "gossip.died" in (hushed.home / "peer.log").read_text()
+    assert "sidecar.died" in (hushed.home / "peer.log").read_text()
 
 
 @pytest.mark.timeout(120)
@@ -188,8 +188,10 @@ def test_each_side_of_a_split_works_on_and_healed_one_result_stands(mesh: Mesh) 
     wait_for(lambda: whole(mesh.peers) and equal(mesh.peers), "equal logs")
     told = mesh.completed("both", mesh.peers)
     assert len(told["evidence"]) == 1
-    assert told["knew"] == sorted(names), "the larger group's result stands"
-    assert mesh.completed("there", mesh.peers)["knew"] == [alone.name]
+    assert told["partition_members"] == sorted(names), (
+        "the larger group's result stands"
+    )
+    assert mesh.completed("there", mesh.peers)["partition_members"] == [alone.name]
 
 
 def test_a_name_that_is_taken_is_refused_in_one_sentence(mesh: Mesh) -> None:
@@ -202,7 +204,7 @@ def test_a_name_that_is_taken_is_refused_in_one_sentence(mesh: Mesh) -> None:
     extra = {**first.extra, "OUTLAST_HOME": str(mesh.folder / "other")}
     said = subprocess.run(
         command if mesh.net else [*command[:-3], "127.0.0.1:0", "--join", first.bind],
-        cwd=ROOT,
+        cwd=PROJECT_FOLDER,
         env=first.environment | extra | {"TEMPORAL_ADDRESS": "127.0.0.1:1"},
         capture_output=True,
         text=True,
@@ -224,7 +226,7 @@ def test_the_starter_and_health_show_the_mesh(mesh: Mesh) -> None:
     def starter(*args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "starter.py", "mesh", *args],
-            cwd=ROOT,
+            cwd=PROJECT_FOLDER,
             env=first.environment,
             capture_output=True,
             text=True,

@@ -49,7 +49,7 @@ def test_a_dead_peers_task_acts_once_where_the_ledger_is_shared(site: Mesh) -> N
     steps = [each["step"] for each in events(log, "step")]
     assert sorted(set(steps)) == list(range(1, 61))
 
-    lost.begin()
-    lost.begun()
+    lost.start()
+    lost.wait_until_ready()
     wait_for(lambda: whole(site.peers) and equal(site.peers), "equal logs")
     assert site.completed("shared", site.peers) == told

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from outlast.contracts.policies import TOLERANCE
-from testkit.fake_crew_model import FINAL, crew
-from testkit.fake_model_server import Asked, Call, Service
-from testkit.processes import ROOT, Fleet, Home, mission, wait_for
+from outlast.contracts.policies import DEFAULT_BREAKER_POLICY
+from testkit.fake_crew_model import FINAL_TOOL, answer_as_crew
+from testkit.fake_model_server import FakeModelServer, ModelRequest, ToolCall
+from testkit.processes import PROJECT_FOLDER, FleetProcess, Home, mission, wait_for
 
 QUESTION = "How long are driver positions kept?"
 MODEL = "openai-chat:scripted"
@@ -32,8 +32,8 @@ THINKING = {
 
 
 @pytest.fixture
-def service(home: Home) -> Iterator[Service]:
-    with Service(crew, seed=11) as made:
+def service(home: Home) -> Iterator[FakeModelServer]:
+    with FakeModelServer(answer_as_crew, seed=11) as made:
         home.extra |= {
             "OUTLAST_MODEL": MODEL,
             "OUTLAST_FALLBACK_MODEL": OTHER,
@@ -49,7 +49,7 @@ def ask(home: Home, folder: Path) -> dict[str, Any]:
     """
     Ask the crew; returns the report, which there always is.
     """
-    where = {"documents": str(ROOT / "examples/documents")}
+    where = {"documents": str(PROJECT_FOLDER / "examples/documents")}
     plan = {**where, "question": QUESTION, "mission": "m", "reports": str(folder)}
     tasks = [
         {"id": "shelve", "role": "shelver", "input": where},
@@ -77,7 +77,7 @@ def all_by(ending: str) -> dict[str, str]:
     return {task: f"{role}{ending}" for task, role in THINKING.items()}
 
 
-def turned(fleet: Fleet) -> Counter[str]:
+def turned(fleet: FleetProcess) -> Counter[str]:
     """
     Count the changes of the model's breaker, by the state it became.
     """
@@ -86,7 +86,7 @@ def turned(fleet: Fleet) -> Counter[str]:
 
 @pytest.mark.timeout(300)
 def test_a_sick_model_degrades_the_answer_and_a_healed_one_thinks_again(
-    home: Home, service: Service, tmp_path: Path
+    home: Home, service: FakeModelServer, tmp_path: Path
 ) -> None:
     """
     Well: thought by the model. Confused: by the other one. Both of them sick: an answer
@@ -115,7 +115,7 @@ def test_a_sick_model_degrades_the_answer_and_a_healed_one_thinks_again(
     service.heal()
     healed_at = time.monotonic()
     # Nothing asks it now: the mission that comes after its rest is its probe.
-    time.sleep(TOLERANCE.rest_s * 2 ** (opened - 1) + 0.5)
+    time.sleep(DEFAULT_BREAKER_POLICY.open_s * 2 ** (opened - 1) + 0.5)
     again = ask(home, tmp_path)
     assert (again["status"], again["degraded"]) == ("completed", [])
     assert thought_by(again) == all_by(".model")
@@ -136,18 +136,18 @@ def assert_told(report: dict[str, Any], model: str) -> None:
     assert publish["result"]["citations"]
 
 
-def counting(asked: Asked) -> list[Call]:
+def counting(asked: ModelRequest) -> list[ToolCall]:
     """
     Nine calls of a tool, two of which act, then the answer.
     """
     if asked.turn == 10:
-        return [Call(FINAL, {"total": len(asked.told)})]
-    return [Call("pay" if asked.turn in (3, 6) else "look", {"number": asked.turn})]
+        return [ToolCall(FINAL_TOOL, {"total": len(asked.texts)})]
+    return [ToolCall("pay" if asked.turn in (3, 6) else "look", {"number": asked.turn})]
 
 
 @pytest.mark.timeout(120)
 def test_a_killed_conversation_goes_on_with_its_next_step(
-    home: Home, service: Service, tmp_path: Path
+    home: Home, service: FakeModelServer, tmp_path: Path
 ) -> None:
     """
     SIGKILL after the seventh of ten answers, once its tool is at work: the next attempt
@@ -162,7 +162,7 @@ def test_a_killed_conversation_goes_on_with_its_next_step(
     wait_for(lambda: log.exists() and "look 7" in log.read_text(), "the seventh step")
     assert [each.asked.turn for each in service.calls] == list(range(1, 8))
 
-    busy = [each for each in fleet.health()["processes"] if each["in_hand"]]
+    busy = [each for each in fleet.health()["processes"] if each["in_flight"]]
     assert len(busy) == 1
     os.kill(busy[0]["pid"], signal.SIGKILL)
 

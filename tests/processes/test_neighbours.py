@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from outlast.dev.server import Server, free_port
-from testkit.processes import ROOT, Fleet, Home, wait_for
+from outlast.dev.server import DevServer, free_port
+from testkit.processes import PROJECT_FOLDER, FleetProcess, Home, wait_for
 
 INNOCENTS = ["i1", "i2", "i3"]
 STEPS = 30
@@ -42,10 +42,10 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]
     Every guest beside its innocents, one after the other, on one fleet.
     """
     folder = tmp_path_factory.mktemp("guests")
-    home = Home(folder / "home", Server(folder / "home", free_port(), free_port()))
+    home = Home(folder / "home", DevServer(folder / "home", free_port(), free_port()))
     home.path.mkdir(mode=0o700)
-    guests = str(ROOT / "tests" / "cases" / "guests.py")
-    home.extra = {"OUTLAST_AGENTS": guests, "PYTHONPATH": str(ROOT)}
+    guests = str(PROJECT_FOLDER / "tests" / "cases" / "guests.py")
+    home.extra = {"OUTLAST_AGENTS": guests, "PYTHONPATH": str(PROJECT_FOLDER)}
     home.start_server()
     try:
         fleet = home.fleet()
@@ -70,10 +70,10 @@ def play(home: Home, folder: Path, kinds: list[str]) -> dict[str, Any]:
     return {each["mission"]: each for each in map(json.loads, said.out.splitlines())}
 
 
-def whole(fleet: Fleet) -> bool:
+def whole(fleet: FleetProcess) -> bool:
     health = fleet.health()
     idle = all(
-        each["state"] == "polling" and not each["in_hand"] and not each["leaked"]
+        each["state"] == "polling" and not each["in_flight"] and not each["leaked"]
         for each in health["processes"]
     )
     return bool(health["ready"] and idle)
@@ -113,7 +113,7 @@ def test_the_fleet_is_whole_afterwards(played: dict[str, Any]) -> None:
     """
     No leaked attempt, process, file or slot is left in it.
     """
-    fleet: Fleet = played["fleet"]
+    fleet: FleetProcess = played["fleet"]
     wait_for(lambda: whole(fleet), "a fleet without leaked attempts", limit_s=45)
     left = [Path(f"/proc/{pid}").exists() for pid in left_running(played["folder"])]
     assert left == [False], "a failed attempt's process runs on in a recycled worker"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from outlast.contracts.wire import SCHEMA_NUMBER
-from testkit.processes import ROOT, Home, events, mission, wait_for
+from testkit.processes import PROJECT_FOLDER, Home, events, mission, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -54,9 +54,9 @@ def newer(tmp_path: Path) -> Path:
     """
     folder = tmp_path / "newer"
     without = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "outlast", folder / "outlast", ignore=without)
+    shutil.copytree(PROJECT_FOLDER / "outlast", folder / "outlast", ignore=without)
     for name in ("starter.py", "worker.py"):
-        shutil.copy(ROOT / name, folder)
+        shutil.copy(PROJECT_FOLDER / name, folder)
     state = folder / "outlast" / "contracts" / "state.py"
     ours, theirs = (f"\nSCHEMA_NUMBER = {SCHEMA_NUMBER + n}\n" for n in (0, 1))
     text = state.read_text()

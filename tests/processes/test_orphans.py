@@ -22,8 +22,8 @@ from mission_driver import (
     workers,
 )
 
-from outlast.fleet.fork_server_client import ANSWER_LIMIT_S
-from testkit.processes import Fleet, wait_for
+from outlast.fleet.fork_server_client import FORK_LIMIT_S
+from testkit.processes import FleetProcess, wait_for
 
 MEMORY_MB = 400
 WORN_MB = 340  # above three quarters of it, and below all of it
@@ -85,14 +85,14 @@ def leaving_nobody(pids: list[int]) -> Iterator[None]:
                     os.kill(pid, signal.SIGKILL)
 
 
-def replaced(fleet: Fleet, pid: int) -> Callable[[], bool]:
+def replaced(fleet: FleetProcess, pid: int) -> Callable[[], bool]:
     """
     Make the question whether the fleet is whole without *pid*.
     """
     return lambda: whole(fleet) and pid not in workers(fleet)
 
 
-def silent_s(fleet: Fleet, pid: int) -> float:
+def silent_s(fleet: FleetProcess, pid: int) -> float:
     """
     Say for how long the worker has given no sign.
     """
@@ -174,7 +174,7 @@ def test_a_frozen_zygote_holds_up_no_birth_for_good(own: Course) -> None:
             second = own.second("t")
             assert second["pid"] == neighbour
             assert second["at"] - killed_at < 3.0
-            limit_s = ANSWER_LIMIT_S + 25.0
+            limit_s = FORK_LIMIT_S + 25.0
             wait_for(replaced(fleet, holder), "a new worker", limit_s)
             assert gone(zygote), "what is frozen may wake"
         (fresh,) = set(fleet.pids("agents")) - {neighbour}
@@ -196,7 +196,7 @@ def test_a_worker_without_a_zygote_may_import_for_a_while(own: Course) -> None:
     own.begin({"t": {}}, role="slow")
     with ended(own.home.fleet(processes=1)) as fleet:
         assert own.ends() == 0
-        assert fleet.health()["bites"] == 0
+        assert fleet.health()["watchdog_kills"] == 0
 
 
 def test_a_worn_process_makes_room_once_it_is_idle(own: Course) -> None:
@@ -219,6 +219,6 @@ def test_a_worn_process_makes_room_once_it_is_idle(own: Course) -> None:
         assert len(set(worn)) == 2
         health = fleet.health()
         assert health["restarts"] == 2
-        assert health["bites"] == 0
+        assert health["watchdog_kills"] == 0
         assert health["reported"] == 0
         assert fleet.stop() == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from testkit.processes import ROOT, Said, wait_for
+from testkit.processes import PROJECT_FOLDER, CommandResult, wait_for
 
 AGENTS = """
 import asyncio, logging
@@ -56,9 +56,9 @@ class Project:
     folder: Path
     environment: dict[str, str]
 
-    def starter(self, *args: str, printer: str = "utf-8") -> Said:
+    def starter(self, *args: str, printer: str = "utf-8") -> CommandResult:
         ended = subprocess.run(
-            [sys.executable, str(ROOT / "starter.py"), *args],
+            [sys.executable, str(PROJECT_FOLDER / "starter.py"), *args],
             cwd=self.folder,
             env={**self.environment, "PYTHONIOENCODING": printer},
             capture_output=True,
@@ -66,7 +66,7 @@ class Project:
             timeout=90,
         )
         out, err = ended.stdout.decode(printer), ended.stderr.decode(printer)
-        return Said(ended.returncode, out, err)
+        return CommandResult(ended.returncode, out, err)
 
     @property
     def log(self) -> str:
@@ -84,10 +84,10 @@ def project(tmp_path: Path) -> Iterator[Project]:
     }
     ours = {"HOME": "home", "AGENTS": "agents.py", "SECRET_PAY": "hunter2"}
     environment = plain | {f"OUTLAST_{name}": value for name, value in ours.items()}
-    made = Project(tmp_path, {**environment, "PYTHONPATH": str(ROOT)})
+    made = Project(tmp_path, {**environment, "PYTHONPATH": str(PROJECT_FOLDER)})
     with (tmp_path / "dev.log").open("wb") as log:
         dev = subprocess.Popen(
-            [sys.executable, str(ROOT / "starter.py"), "dev"],
+            [sys.executable, str(PROJECT_FOLDER / "starter.py"), "dev"],
             cwd=tmp_path,
             env=made.environment,
             stdout=log,
@@ -128,7 +128,14 @@ def test_a_person_sees_their_own_bug_and_mends_it(project: Project) -> None:
     assert "[m/broken #2] KeyError: '[secret]'" in log
 
     slow = subprocess.Popen(
-        [sys.executable, str(ROOT / "starter.py"), "run", "s.yaml", "--id", "s"],
+        [
+            sys.executable,
+            str(PROJECT_FOLDER / "starter.py"),
+            "run",
+            "s.yaml",
+            "--id",
+            "s",
+        ],
         cwd=project.folder,
         env=project.environment,
         stdout=subprocess.PIPE,

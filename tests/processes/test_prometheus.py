@@ -83,5 +83,5 @@ def test_a_query_finds_the_recovery(own: Course, tmp_path: Path) -> None:
         within = 'outlast_recovery_seconds_bucket{detector="exit_report",le="1.0"}'
         assert query(url, within) == 1
         assert query(url, "outlast_restarts_total") == 1
-        assert query(url, "rate(outlast_beats_total[10s]) > 0")
+        assert query(url, "rate(outlast_heartbeats_total[10s]) > 0")
     assert own.ends() == 0

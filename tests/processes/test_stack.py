@@ -14,18 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from testkit.processes import ROOT, events, wait_for
-from testkit.stack_faults import STEPS, Ground, Watch, moments, survive
+from testkit.processes import PROJECT_FOLDER, events, wait_for
+from testkit.stack_faults import FAULT_STEPS, StackSetup, StackWatch, moments, survive
 
 SEED = 15
-STARTER = str(ROOT / "starter.py")
+STARTER = str(PROJECT_FOLDER / "starter.py")
 
 pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Iterator[Ground]:
-    made = Ground(tmp_path)
+def ground(tmp_path: Path) -> Iterator[StackSetup]:
+    made = StackSetup(tmp_path)
     yield made
     made.close()
 
@@ -41,13 +41,13 @@ def line_of(process: subprocess.Popen[str]) -> dict[str, object]:
 
 @pytest.mark.long
 def test_killed_at_any_moment_it_is_whole_again_with_one_command(
-    ground: Ground,
+    ground: StackSetup,
 ) -> None:
     """
     In its start, its work and its stop: no state lost, never two servers on one file.
     The drill (`python -m testkit.stack_faults`) has more moments.
     """
-    watch = Watch(ground)
+    watch = StackWatch(ground)
     with watch.on():
         for number, moment in enumerate(moments(SEED, 3)):
             print(survive(ground, f"m{number}", moment))
@@ -55,7 +55,7 @@ def test_killed_at_any_moment_it_is_whole_again_with_one_command(
     assert watch.most == 1
 
 
-def test_a_second_stack_takes_the_place_of_the_first(ground: Ground) -> None:
+def test_a_second_stack_takes_the_place_of_the_first(ground: StackSetup) -> None:
     """
     A mission begun while the first one starts waits for it. Under nohup a hang-up is
     none; killed, the first is replaced by the second, at the same address; and where
@@ -90,7 +90,7 @@ def test_a_second_stack_takes_the_place_of_the_first(ground: Ground) -> None:
     wait_for(lambda: not ground.alive(), "an empty home", 15)
 
 
-def test_a_closed_terminal_loses_nothing(ground: Ground) -> None:
+def test_a_closed_terminal_loses_nothing(ground: StackSetup) -> None:
     """
     The mission that was followed there, on a stack of its own, goes on when it is
     started again, from its last saved step.
@@ -113,11 +113,11 @@ def test_a_closed_terminal_loses_nothing(ground: Ground) -> None:
     wait_for(lambda: not ground.alive(), "an empty home", 30)
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 130
-    assert len(events(log, "step")) < STEPS
+    assert len(events(log, "step")) < FAULT_STEPS
 
     again = ground.begin("run", file, "--embedded", "--json")
     _, told = again.communicate(timeout=60)
     assert again.returncode == 0, told
     steps = [each["step"] for each in events(log, "step")]
-    assert steps == list(range(1, STEPS + 1)), "no step may be lost or repeated"
+    assert steps == list(range(1, FAULT_STEPS + 1)), "no step may be lost or repeated"
     assert len(events(log, "effect")) == 1

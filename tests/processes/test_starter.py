@@ -19,7 +19,14 @@ from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.store.schema import missions
 from outlast.temporal.connect import connect
 from testkit.peers import family
-from testkit.processes import ROOT, Home, Said, events, mission, wait_for
+from testkit.processes import (
+    PROJECT_FOLDER,
+    CommandResult,
+    Home,
+    events,
+    mission,
+    wait_for,
+)
 
 HANDBOOK = """# Handbook
 
@@ -51,10 +58,12 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**plain, "OUTLAST_HOME": str(tmp_path / "home"), "HOME": str(tmp_path)}
 
 
-def starter(environment: dict[str, str], *args: str, limit_s: float = 90) -> Said:
+def starter(
+    environment: dict[str, str], *args: str, limit_s: float = 90
+) -> CommandResult:
     ended = subprocess.run(
         [sys.executable, "starter.py", *args],
-        cwd=ROOT,
+        cwd=PROJECT_FOLDER,
         env=environment,
         capture_output=True,
         text=True,
@@ -62,13 +71,13 @@ def starter(environment: dict[str, str], *args: str, limit_s: float = 90) -> Sai
         check=False,
         umask=0,
     )
-    return Said(ended.returncode, ended.stdout, ended.stderr)
+    return CommandResult(ended.returncode, ended.stdout, ended.stderr)
 
 
 def begin(environment: dict[str, str], *args: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "starter.py", *args],
-        cwd=ROOT,
+        cwd=PROJECT_FOLDER,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -282,7 +291,7 @@ def test_a_bad_mission_gets_one_sentence_and_starts_nothing(
     assert not Path(environment["OUTLAST_HOME"]).exists()
 
 
-def refused(said: Said) -> None:
+def refused(said: CommandResult) -> None:
     assert said.code == 2, said
     assert said.out == ""
     assert said.err.startswith("error: ")
@@ -391,22 +400,22 @@ def test_a_wedged_mission_is_named_with_its_cause(home: Home) -> None:
     async def wedge() -> None:
         client = await connect(home.server.address)
         # As a newer release has written it: no worker here reads that.
-        newer = {"id": "wedged", "store": "theirs", "schema_number": 99}
+        newer = {"id": "stuck", "store": "theirs", "schema_number": 99}
         await client.start_workflow(
-            "Supervisor", newer, id="wedged", task_queue=MISSIONS_QUEUE
+            "Supervisor", newer, id="stuck", task_queue=MISSIONS_QUEUE
         )
 
     asyncio.run(wedge())
-    _enter(home, "wedged")
+    _enter(home, "stuck")
 
     told = wait_for(
-        lambda: home.starter("status", "wedged", "--json").json["wedged"],
+        lambda: home.starter("status", "stuck", "--json").json["stuck"],
         "the wedge to be noticed",
     )
     assert "failed" in told
     doctor = home.starter("doctor")
     assert doctor.code == 1
-    assert "wedged" in doctor.out
+    assert "stuck" in doctor.out
 
 
 def _enter(home: Home, name: str) -> None:

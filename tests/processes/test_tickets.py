@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from testkit.processes import ROOT, Home, mission, wait_for
+from testkit.processes import PROJECT_FOLDER, Home, mission, wait_for
 
-EXAMPLES = ROOT / "examples"
+EXAMPLES = PROJECT_FOLDER / "examples"
 COPIES = 200
 UNANSWERED = {9, *range(27, 33)}  # of the examples, by number
 

@@ -147,7 +147,7 @@ def told_of_the_second(trace: Trace, pid: int, step: int) -> None:
         assert said["outlast.resumed_seq"] == step > 0
         assert said["outlast.detected_by"] == "exit_report"
         assert said["outlast.previous_failure"] == "exit report: killed by SIGKILL"
-        assert 0 < said["outlast.after_s"] < 2
+        assert 0 < said["outlast.recovery_s"] < 2
     thinking = trace.of("thinking", pid)
     assert thinking.error is None
     assert thinking.events == ["ctx.saved"] * (30 - step)
@@ -160,7 +160,7 @@ def counted(receiver: Receiver) -> None:
     assert receiver.number("outlast_restarts") == 1
     assert receiver.number("outlast_attempts_reported") == 1
     assert receiver.number("outlast_recovery_seconds", "exit_report") == 1
-    assert (receiver.number("outlast_beats") or 0) > 0
+    assert (receiver.number("outlast_heartbeats") or 0) > 0
     assert receiver.number("outlast_parked") == 0
 
 

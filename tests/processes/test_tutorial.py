@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from wheels import build
 
-from testkit.processes import ROOT
+from testkit.processes import PROJECT_FOLDER
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
@@ -123,7 +123,7 @@ def test_the_tutorial_is_what_happens(reader: Reader) -> None:
     """
     Each command ends well and prints what the page shows, the kill included.
     """
-    page = (ROOT / "docs" / "tutorial.md").read_text()
+    page = (PROJECT_FOLDER / "docs" / "tutorial.md").read_text()
     does = {"sh": reader.type, "text": reader.see}
     for kind, text in BLOCK.findall(page):
         does.get(kind, reader.write)(text)

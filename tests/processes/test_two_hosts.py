@@ -16,7 +16,14 @@ import pytest
 from test_kills import assert_each_once, rehearsals
 
 from testkit.postgres import Postgres
-from testkit.processes import ROOT, Fleet, Home, events, mission, wait_for
+from testkit.processes import (
+    PROJECT_FOLDER,
+    FleetProcess,
+    Home,
+    events,
+    mission,
+    wait_for,
+)
 
 TASKS = 6
 AWAY_S = 20.0
@@ -43,7 +50,7 @@ def other(home: Home, database: str, tmp_path: Path) -> Iterator[Home]:
         fleet.stop()
 
 
-def lose(fleet: Fleet) -> set[int]:
+def lose(fleet: FleetProcess) -> set[int]:
     """
     SIGKILL every process of *fleet*, its parent first; returns their ids.
     """
@@ -145,13 +152,13 @@ def test_a_fleet_waits_for_a_database_that_is_away_and_for_no_other(home: Home) 
     away = "postgresql://nobody:secret@127.0.0.1:1/outlast"
     fleet = subprocess.Popen(
         [sys.executable, "worker.py", "--processes", "1"],
-        cwd=ROOT,
+        cwd=PROJECT_FOLDER,
         env={**home.environment, "OUTLAST_DATABASE_URL": away},
         stderr=subprocess.PIPE,
         text=True,
     )
     assert fleet.stderr is not None
-    line = next(each for each in fleet.stderr if "store.away" in each)
+    line = next(each for each in fleet.stderr if "store.unavailable" in each)
     assert "127.0.0.1:1" in line
     assert "secret" not in line
     fleet.terminate()

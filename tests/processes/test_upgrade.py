@@ -16,7 +16,7 @@ import pytest
 from builds import Upgrade, code_of
 
 from outlast.contracts.ids import FanOutId
-from testkit.processes import Fleet, Home, events, mission, wait_for
+from testkit.processes import FleetProcess, Home, events, mission, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -189,7 +189,7 @@ def test_going_back_is_a_promotion_too(upgrade: Upgrade, tmp_path: Path) -> None
     again.begin()
     again.was_wholly(OLD)
 
-    without: Fleet = upgrade.fleet("")
+    without: FleetProcess = upgrade.fleet("")
     told = upgrade.home.starter("promote", "--none", "--json")
     assert told.json == {"current": "", "before": OLD}, told.err
     plain = Chain(upgrade.home, "plain", tmp_path)

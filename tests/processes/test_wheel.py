@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from wheels import Environment, build
 
-from testkit.processes import ROOT
+from testkit.processes import PROJECT_FOLDER
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
@@ -109,7 +109,9 @@ def words(tmp_path: Path) -> Path:
     """
     The example's project, out of this checkout: what `outlast new words` writes.
     """
-    return Path(shutil.copytree(ROOT / "examples" / "words", tmp_path / "words"))
+    return Path(
+        shutil.copytree(PROJECT_FOLDER / "examples" / "words", tmp_path / "words")
+    )
 
 
 def test_the_examples_project_runs(installed: Environment, words: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from testkit.processes import ROOT, Said
+from testkit.processes import PROJECT_FOLDER, CommandResult
 
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
 LIMIT_S = 90
@@ -25,7 +25,7 @@ def build(folder: Path) -> Path:
     copy = folder / "sources"
     without = ("--exclude=.git", "--exclude=.venv", "--exclude=.outlast*")
     copy.mkdir()
-    tar = ["tar", "-c", *without, "-C", str(ROOT), "."]
+    tar = ["tar", "-c", *without, "-C", str(PROJECT_FOLDER), "."]
     packed = subprocess.run(tar, check=True, capture_output=True).stdout
     subprocess.run(["tar", "-x", "-C", str(copy)], input=packed, check=True)
     subprocess.run([*PIP, *made, str(copy)], check=True, timeout=LIMIT_S)
@@ -75,7 +75,7 @@ class Environment:
         ours = {"HOME": str(home), "PATH": path, "VIRTUAL_ENV": str(self.folder)}
         return {**plain, **ours, **more}
 
-    def run(self, folder: Path, *command: str, **more: str) -> Said:
+    def run(self, folder: Path, *command: str, **more: str) -> CommandResult:
         """
         Run one of its programs in *folder* to its end.
         """
@@ -88,7 +88,7 @@ class Environment:
             timeout=LIMIT_S,
             check=False,
         )
-        return Said(ended.returncode, ended.stdout, ended.stderr)
+        return CommandResult(ended.returncode, ended.stdout, ended.stderr)
 
     def start(self, folder: Path, *command: str, **more: str) -> Any:
         """

@@ -31,25 +31,25 @@ from outlast.contracts.failure_details import FailureDetails  # noqa: E402
 from outlast.contracts.failures import Detector, FailureType  # noqa: E402
 from outlast.contracts.ids import AttemptId  # noqa: E402
 from outlast.contracts.models import (  # noqa: E402
-    Answer,
     Approval,
-    Assignment,
+    AttemptInput,
     Budget,
     Checkpoint,
     Limits,
     Mission,
+    ResultRef,
 )
-from outlast.contracts.orders import Decision, Sighting  # noqa: E402
-from outlast.contracts.quarantine import UNSEEN, Death  # noqa: E402
-from outlast.contracts.reports import Progress, Report  # noqa: E402
-from outlast.dev.server import Server, choose_ports  # noqa: E402
-from outlast.execution.attempt import Place  # noqa: E402
-from outlast.fleet.workers import pool_worker  # noqa: E402
+from outlast.contracts.orders import DecisionInput, UnservedTasks  # noqa: E402
+from outlast.contracts.quarantine import UNSEEN_DEATH, Death  # noqa: E402
+from outlast.contracts.reports import MissionProgress, Report  # noqa: E402
+from outlast.dev.server import DevServer, choose_ports  # noqa: E402
+from outlast.execution.attempt import WorkerContext  # noqa: E402
+from outlast.fleet.workers import lease_worker  # noqa: E402
 from outlast.ledger.ledger import Ledger  # noqa: E402
 from outlast.settings import Settings  # noqa: E402
 from outlast.store.database import Store  # noqa: E402
 from outlast.temporal.connect import connect  # noqa: E402
-from outlast.temporal.missions import STATUS, TENANT  # noqa: E402
+from outlast.temporal.missions import STATUS_ATTRIBUTE, TENANT_ATTRIBUTE  # noqa: E402
 from outlast.workflows import renewal  # noqa: E402
 
 Handle = WorkflowHandle[object, Report]
@@ -57,7 +57,10 @@ Handle = WorkflowHandle[object, Report]
 INNER: dict[str, Any] = {"goal": "a part", "tasks": [{"id": "a", "role": "well"}]}
 
 TAGGED = TypedSearchAttributes(
-    [SearchAttributePair(STATUS, "running"), SearchAttributePair(TENANT, "default")]
+    [
+        SearchAttributePair(STATUS_ATTRIBUTE, "running"),
+        SearchAttributePair(TENANT_ATTRIBUTE, "default"),
+    ]
 )
 
 
@@ -82,36 +85,36 @@ async def picky(given: dict[str, object], ctx: Context) -> Redo | str:
     return Redo(task="a", reason="poor") if ctx.round < 12 else "good"
 
 
-async def dies_once(assignment: Assignment) -> Answer:
+async def dies_once(assignment: AttemptInput) -> ResultRef:
     if assignment.previous_failure is None:
         saved = Checkpoint(seq=1, route="fragile").model_dump(mode="json")
         activity.heartbeat({"checkpoint": saved, "said": "one"})
         await asyncio.Event().wait()
-    return Answer(digest="d", attempt=2)
+    return ResultRef(digest="d", attempt=2)
 
 
-async def is_moved_once(assignment: Assignment) -> Answer:
+async def is_moved_once(assignment: AttemptInput) -> ResultRef:
     if assignment.previous_failure is None:
         raise reported(FailureType.DRAINED, "the worker drained")
-    return Answer(digest="d", attempt=2)
+    return ResultRef(digest="d", attempt=2)
 
 
-async def kills(assignment: Assignment) -> Answer:
+async def kills(assignment: AttemptInput) -> ResultRef:
     raise reported(FailureType.CRASHED, "exit report: killed by SIGKILL")
 
 
-async def is_hit(assignment: Assignment) -> Answer:
+async def is_hit(assignment: AttemptInput) -> ResultRef:
     """
     Be killed by nobody knows whom, twice among others and once in quarantine.
     """
     hits = len((assignment.previous_failure or "").partition("hit ")[2])
     if hits == 3:
-        return Answer(digest="d", attempt=4)
+        return ResultRef(digest="d", attempt=4)
     seen = Death(watched_s=86_400.0)
     raise reported(FailureType.CRASHED, f"exit report: hit {'x' * (hits + 1)}", seen)
 
 
-def reported(kind: str, cause: str, death: Death = UNSEEN) -> ApplicationError:
+def reported(kind: str, cause: str, death: Death = UNSEEN_DEATH) -> ApplicationError:
     details = FailureDetails(
         detected_by=Detector.EXIT if kind == FailureType.CRASHED else Detector.DRAIN,
         checkpoint=Checkpoint(seq=1, route="any"),
@@ -164,19 +167,23 @@ async def pause(handle: Handle) -> None:
 
 
 async def approve(handle: Handle) -> None:
-    while not (await handle.query("progress", result_type=Progress)).asked:
+    while not (
+        await handle.query("progress", result_type=MissionProgress)
+    ).approval_requests:
         pass
-    await handle.execute_update("approve", Decision(task="a", reason="recorded"))
+    await handle.execute_update("approve", DecisionInput(task="a", reason="recorded"))
 
 
 async def reroute(handle: Handle) -> None:
     await runs(handle)
-    seen = Sighting(stranded=[str(AttemptId("a", "unplayed", 1))], live=["well"])
+    seen = UnservedTasks(
+        activity_ids=[str(AttemptId("a", "unplayed", 1))], served_roles=["well"]
+    )
     await handle.execute_update("reroute", seen)
 
 
 async def runs(handle: Handle) -> None:
-    while not (await handle.query("progress", result_type=Progress)).running:
+    while not (await handle.query("progress", result_type=MissionProgress)).running:
         pass
 
 
@@ -208,7 +215,7 @@ BESIDES: dict[str, Callable[[Handle], Awaitable[None]]] = {
 
 async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder), *choose_ports(None, None))
+        server = DevServer(Path(folder), *choose_ports(None, None))
         await server.start()
         try:
             crew = Crew(
@@ -293,8 +300,8 @@ async def leases_at_work(crew: Crew) -> AsyncIterator[None]:
     """
     Take leases of what is spread.
     """
-    place = Place(Ledger(crew.store))
-    async with pool_worker(crew.client, place, crew.agents["well"], Settings()):
+    place = WorkerContext(Ledger(crew.store))
+    async with lease_worker(crew.client, place, crew.agents["well"], Settings()):
         yield
 
 

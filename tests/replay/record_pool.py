@@ -19,9 +19,9 @@ from keep import keep, kept  # noqa: E402
 from small_pool import Handle, Pool, ended, reported  # noqa: E402
 from temporalio.client import Client  # noqa: E402
 
-from outlast.contracts.batches import LEASE_S, RENEW_EVENTS  # noqa: E402
+from outlast.contracts.batches import POOL_CONTINUE_AS_NEW_EVENTS, TARGET_LEASE_S  # noqa: E402
 from outlast.contracts.failures import FailureType  # noqa: E402
-from outlast.dev.server import Server, choose_ports  # noqa: E402
+from outlast.dev.server import DevServer, choose_ports  # noqa: E402
 from outlast.store.database import Store  # noqa: E402
 from outlast.temporal.connect import connect  # noqa: E402
 
@@ -51,13 +51,13 @@ async def fed(pool: Pool) -> None:
     """
     Items come while it runs, and at last no more.
     """
-    pool.fill(range(1, 6), sealed=False)
+    pool.fill(range(1, 6), closed=False)
     handle = await pool.start()
     await pool.until(handle, settled=5, leases=0)
-    pool.fill(range(6, 31), sealed=False)
+    pool.fill(range(6, 31), closed=False)
     await handle.signal("wake")
     await pool.until(handle, settled=30, leases=0)
-    pool.batches.seal(pool.name)
+    pool.batches.close_input(pool.name)
     await handle.signal("wake")
     await ends(pool, handle)
 
@@ -87,9 +87,11 @@ async def renewed(pool: Pool) -> None:
     """
     So many leases that a second run goes on; both are kept.
     """
-    pool.item_s = LEASE_S  # leases of one item
+    pool.item_s = TARGET_LEASE_S  # leases of one item
     pool.kills = {20: 99}
-    pool.fill(range(1, RENEW_EVENTS // 3))  # of more than three events each
+    pool.fill(
+        range(1, POOL_CONTINUE_AS_NEW_EVENTS // 3)
+    )  # of more than three events each
     handle = await pool.start(lease_size=1)
     first = handle.first_execution_run_id
     await handle.result()
@@ -117,7 +119,7 @@ PATHS: dict[str, Callable[[Pool], Awaitable[None]]] = {
 
 async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder), *choose_ports(None, None))
+        server = DevServer(Path(folder), *choose_ports(None, None))
         await server.start()
         try:
             client = await connect(server.address, identity="recorder")

@@ -151,7 +151,7 @@ class Forgetful(SupervisorWorkflow):
     async def run(self, given: RawValue = NOTHING) -> Report:
         return await super().run(given)
 
-    async def _close_books(self, report: Report) -> None: ...
+    async def _record_closed(self, report: Report) -> None: ...
 
 
 @pytest.mark.parametrize("name", sorted(MISSIONS))

@@ -13,18 +13,18 @@ from typing import Any
 from unit_fakes import ROLE, TENANT
 
 from outlast.agents.registry import Agent, Migrate
-from outlast.contracts.batches import Batch, Lease, Span, Worked, pool_task
+from outlast.contracts.batches import Batch, ItemRange, Lease, LeaseResult, pool_task
 from outlast.contracts.ids import LeaseId
-from outlast.contracts.models import Assignment, Beat
+from outlast.contracts.models import AttemptInput, Heartbeat
 from outlast.contracts.policies import Policy
 from outlast.contracts.scopes import Scope
-from outlast.execution.attempt import Place
+from outlast.execution.attempt import WorkerContext
 from outlast.execution.codec import Codec
-from outlast.execution.lease import Lent
+from outlast.execution.lease import LeaseExecution
 from outlast.execution.results import encode
-from outlast.ledger.batches import Batches
-from outlast.ledger.item_results import DeadLetter, Outcomes
-from outlast.ledger.items import Items
+from outlast.ledger.batches import BatchRecords
+from outlast.ledger.item_results import DeadLetter, ItemResults
+from outlast.ledger.items import ItemRecords
 from outlast.ledger.lease_ledger import ItemFailure, LeaseLedger
 from outlast.ledger.ledger import Claim, Ledger
 from outlast.store.database import Store
@@ -63,11 +63,11 @@ class Shelf:
     scope: Scope | None = None
 
     def __post_init__(self) -> None:
-        self.batches = Batches(self.store)
-        self.items = Items(self.store)
-        self.outcomes = Outcomes(self.store)
+        self.batches = BatchRecords(self.store)
+        self.items = ItemRecords(self.store)
+        self.outcomes = ItemResults(self.store)
         self.ledger = LeaseLedger(self.store)
-        self.batches.open(batch(self.name, scope=self.scope))
+        self.batches.open_batch(batch(self.name, scope=self.scope))
 
     def add(self, *bodies: Any, fault: str | None = None) -> None:
         self.items.add(self.name, [(canonical(body), fault) for body in bodies])
@@ -78,7 +78,7 @@ class Shelf:
         """
         self.fence += 1
         task = pool_task(str(LeaseId(start)), ROLE)
-        asked = Assignment(mission=self.name, tenant=TENANT, task=task)
+        asked = AttemptInput(mission=self.name, tenant=TENANT, task=task)
         return self.ledger.claim(asked, ROLE, self.fence)
 
     def settle(self, *numbers: int, claim: Claim | None = None) -> None:
@@ -92,24 +92,26 @@ class Shelf:
         Record results as a lease does.
         """
         rows = [(n, encode(value, Codec()), None) for n, value in found.items()]
-        self.ledger.settle(claim or self.claim(), rows, [], durable=True)
+        self.ledger.write_results(claim or self.claim(), rows, [], durable=True)
 
     def fail(self, number: int, cause: str = "ill", dead: bool = True) -> None:
         """
         Note an item's second failure.
         """
-        self.ledger.trouble(self.claim(), ItemFailure(number, 2, 0, cause, dead))
+        self.ledger.record_item_failure(
+            self.claim(), ItemFailure(number, 2, 0, cause, dead)
+        )
 
     def read(self, start: int = 1, stop: int = 1_000_000, most: int = 1_000) -> Any:
         """
         Read what is left to do, as pairs.
         """
-        span = Span(start=start, stop=stop)
+        span = ItemRange(start=start, stop=stop)
         found = json.loads(self.items.read(self.name, span, most))
         return [[number, json.loads(body)] for number, body in found]
 
     def pending(self, after: int = 0) -> list[tuple[int, int]]:
-        found = self.items.survey(self.name, after).pending
+        found = self.items.pending(self.name, after).ranges
         return [(span.start, span.stop) for span in found]
 
     def results(self) -> dict[int, Any]:
@@ -134,12 +136,12 @@ class Heard:
         self.largest = max(self.largest, len(encoded))
         self.told.append(json.loads(encoded)["value"])
 
-    def returned(self) -> None: ...
+    def finish(self) -> None: ...
 
-    def leaked(self) -> None:
+    def leak(self) -> None:
         self.leaks += 1
 
-    def unleaked(self) -> None:
+    def leak_ended(self) -> None:
         self.leaks -= 1
 
 
@@ -152,8 +154,8 @@ class Lender:
     shelf: Shelf
     threads: ThreadPoolExecutor
     policy: Policy = field(default_factory=Policy)
-    beats: list[Beat] = field(default_factory=list)
-    on_beat: Callable[[Beat], None] = lambda _: None
+    beats: list[Heartbeat] = field(default_factory=list)
+    on_beat: Callable[[Heartbeat], None] = lambda _: None
     beat_s: float = 0.01
     hand: Heard = field(default_factory=Heard)
     fence: int = 1_000
@@ -170,7 +172,7 @@ class Lender:
         batch_size: int = 0,
         migrate: Migrate | None = None,
         **more: Any,
-    ) -> Lent:
+    ) -> LeaseExecution:
         """
         Lend the items of *span*, all there are when None.
         """
@@ -180,24 +182,24 @@ class Lender:
         start, stop = span or (1, found.total + 1)
         lease = Lease(
             batch=batch(self.shelf.name, policy=self.policy, scope=self.scope),
-            span=Span(start=start, stop=stop),
+            span=ItemRange(start=start, stop=stop),
             **more,
         )
         agent = Agent(
             ROLE, 1, play, policy=self.policy, migrate=migrate, batch_size=batch_size
         )
-        place = Place(Ledger(self.shelf.store), self.beat_s)
-        return Lent(agent, lease, self.fence, place, self._beat, self.hand)
+        place = WorkerContext(Ledger(self.shelf.store), self.beat_s)
+        return LeaseExecution(agent, lease, self.fence, place, self._beat, self.hand)
 
     async def work(
         self, play: Callable[..., Any], span: tuple[int, int] | None = None, **more: Any
-    ) -> Worked:
+    ) -> LeaseResult:
         """
         Lend and have it worked off, within a bound.
         """
         async with asyncio.timeout(BOUND_S):
-            return await self.lent(play, span, **more).work()
+            return await self.lent(play, span, **more).run()
 
-    def _beat(self, beat: Beat) -> None:
+    def _beat(self, beat: Heartbeat) -> None:
         self.beats.append(beat)
         self.on_beat(beat)

@@ -14,20 +14,20 @@ from dataclasses import dataclass, field
 from outlast.contracts.models import Checkpoint, Mission, Task
 from outlast.contracts.reports import Report, Status
 from outlast.mesh.core.effects import (
-    Acknowledge,
-    Announce,
-    Cancel,
-    Effect,
-    Hold,
-    Record,
-    Run,
-    Send,
+    AckSubmission,
+    AnnounceReady,
+    CancelRun,
+    MeshEffect,
+    RecordChange,
+    SendMessage,
+    StartRun,
+    SuspendRun,
 )
-from outlast.mesh.core.events import CheckpointSaved, Event
+from outlast.mesh.core.events import CheckpointSaved, MeshEvent
 from outlast.mesh.core.messages import pack
-from outlast.mesh.core.ownership import Presence
-from outlast.mesh.core.peer import Clocks, PeerCore
-from outlast.mesh.core.replicated_log import EventSet, covers
+from outlast.mesh.core.ownership import LivePeer
+from outlast.mesh.core.peer import Clocks, PeerStateMachine
+from outlast.mesh.core.replicated_log import ReplicatedLog, covers
 
 TICK_S = 0.1
 DETECT_S = 1.4  # from death to everybody's knowing it
@@ -48,22 +48,25 @@ class Disk:
     What a peer has written down. A crash leaves it; an old copy of it may return.
     """
 
-    events: dict[tuple[str, int], Event] = field(default_factory=dict)
+    events: dict[tuple[str, int], MeshEvent] = field(default_factory=dict)
     heads: dict[str, int] = field(default_factory=dict)
     floors: dict[str, int] = field(default_factory=dict)
 
-    def record(self, record: Record) -> None:
+    def record(self, record: RecordChange) -> None:
         change = record.change
         for each in change.events:
             self.events.setdefault(each.key, each)
         for key in change.dropped:
             self.events.pop(key, None)
-        for mine, new in ((self.heads, change.heads), (self.floors, change.floors)):
+        for mine, new in (
+            (self.heads, change.high_water),
+            (self.floors, change.low_water),
+        ):
             for origin, number in new.items():
                 mine[origin] = max(number, mine.get(origin, 0))
 
-    def load(self) -> EventSet:
-        return EventSet(list(self.events.values()), self.heads, self.floors)
+    def load(self) -> ReplicatedLog:
+        return ReplicatedLog(list(self.events.values()), self.heads, self.floors)
 
     def copy(self) -> "Disk":
         return Disk(dict(self.events), dict(self.heads), dict(self.floors))
@@ -88,7 +91,7 @@ class Node:
 
     name: str
     disk: Disk = field(default_factory=Disk)
-    core: PeerCore | None = None
+    core: PeerStateMachine | None = None
     life: int = 0
     frozen: bool = False
     froze_s: float = 0.0
@@ -119,7 +122,7 @@ class Network:
         self.sent_bytes: Counter[str] = Counter()
         self.started_runs: list[tuple[float, str, str, int, int]] = []
         self.steps: list[tuple[float, str, str, int]] = []
-        self.cancelled: list[Cancel] = []  # of what was running
+        self.cancelled: list[CancelRun] = []  # of what was running
         self.blind: list[tuple[float, str, str]] = []  # runs begun unknowingly
         self._told: dict[str, list[tuple[str, int, dict[str, int]]]] = {}
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -141,14 +144,14 @@ class Network:
         node.waiting.clear()
         clocks = Clocks(lambda: self.now_s, lambda: self.now_s + 1e9)
         self._remember_what_others_know(name)
-        node.core = PeerCore(
-            Presence(name=name, roles=frozenset({ROLE})),
+        node.core = PeerStateMachine(
+            LivePeer(name=name, roles=frozenset({ROLE})),
             int(self.now_s * 1000),
             node.disk.load(),
             clocks,
             random.Random(self.draw.random()),
         )
-        self.carry_out(node, node.core.started())
+        self.carry_out(node, node.core.on_start())
 
     def crash(self, name: str) -> None:
         """
@@ -186,7 +189,7 @@ class Network:
     def submit(self, name: str, task: str, copies: int = 2) -> None:
         node = self.nodes[name]
         assert node.core is not None
-        self.carry_out(node, node.core.submitted(mission(task), copies))
+        self.carry_out(node, node.core.on_submit(mission(task), copies))
 
     def run(self, seconds: float) -> None:
         """
@@ -219,7 +222,7 @@ class Network:
     # -- what a test looks at
 
     @property
-    def cores(self) -> list[PeerCore]:
+    def cores(self) -> list[PeerStateMachine]:
         return [node.core for node in self.nodes.values() if node.core is not None]
 
     def equal(self) -> bool:
@@ -229,14 +232,14 @@ class Network:
         first, *others = (core.log for core in self.cores)
         bodies = {each.key: each.body for each in first}
         return all(
-            other.heads == first.heads
+            other.high_water == first.high_water
             and all(bodies.get(each.key, each.body) == each.body for each in other)
             for other in others
         )
 
     def all_finished(self, tasks: Iterable[str]) -> bool:
         return all(
-            core.view.of(task).result is not None
+            core.state.of(task).result is not None
             for core in self.cores
             for task in tasks
         )
@@ -245,7 +248,7 @@ class Network:
         """
         The digests of the result that stands, one if all peers agree.
         """
-        results = [core.view.of(task).result for core in self.cores]
+        results = [core.state.of(task).result for core in self.cores]
         return {result.model_dump_json() if result else "none" for result in results}
 
     def running(self, task: str) -> list[str]:
@@ -264,33 +267,33 @@ class Network:
     def reachable(self, one: str, other: str) -> bool:
         return self.sides[one] == self.sides[other]
 
-    def carry_out(self, node: Node, effects: list[Effect]) -> None:
-        assert not any(isinstance(each, Record) for each in effects[1:])
+    def carry_out(self, node: Node, effects: list[MeshEffect]) -> None:
+        assert not any(isinstance(each, RecordChange) for each in effects[1:])
         for each in effects:
             match each:
-                case Record():
+                case RecordChange():
                     node.disk.record(each)
-                case Send():
+                case SendMessage():
                     self._send(node, each)
-                case Run():
+                case StartRun():
                     self._run(node, each)
-                case Hold() | Cancel():
+                case SuspendRun() | CancelRun():
                     self._stop(node, each)
-                case Acknowledge():
+                case AckSubmission():
                     self.acknowledged[each.task] = each.copies
-                case Announce():
+                case AnnounceReady():
                     node.ready = each.ready
 
-    def _stop(self, node: Node, stop: Hold | Cancel) -> None:
+    def _stop(self, node: Node, stop: SuspendRun | CancelRun) -> None:
         work = node.runs.get(stop.task)
         if work is None or work.epoch != stop.epoch:
             return
         work.going = False
-        if isinstance(stop, Cancel):
+        if isinstance(stop, CancelRun):
             self.cancelled.append(stop)
             del node.runs[stop.task]
 
-    def _send(self, node: Node, send: Send) -> None:
+    def _send(self, node: Node, send: SendMessage) -> None:
         packed = pack(send.message)
         self.sent[node.name] += 1
         self.sent_bytes[node.name] += len(packed)
@@ -309,14 +312,14 @@ class Network:
             if node.frozen:
                 node.waiting.append(deliver)
                 return
-            self.carry_out(node, node.core.heard(by, packed))
+            self.carry_out(node, node.core.on_message(by, packed))
 
         return deliver
 
-    def _run(self, node: Node, run: Run) -> None:
+    def _run(self, node: Node, run: StartRun) -> None:
         if not self._is_in_the_know(node):
             self.blind.append((self.now_s, node.name, run.task))
-        part = run.parts.get("only")
+        part = run.progress.get("only")
         step = part.checkpoint.seq if isinstance(part, CheckpointSaved) else 0
         found = node.runs.get(run.task)
         if found and found.epoch == run.epoch:
@@ -332,7 +335,7 @@ class Network:
         Who begins or wakes must know all this before it runs anything.
         """
         self._told[name] = [
-            (other.name, other.life, dict(other.core.log.heads))
+            (other.name, other.life, dict(other.core.log.high_water))
             for other in self.nodes.values()
             if other.core is not None
             and not other.frozen
@@ -357,7 +360,7 @@ class Network:
         """
         assert node.core is not None
         return all(
-            covers(node.core.log.heads, heads)
+            covers(node.core.log.high_water, heads)
             for other, life, heads in self._told[node.name]
             if self.nodes[other].life == life and self.nodes[other].up
         )
@@ -376,10 +379,10 @@ class Network:
             if work.step >= STEPS:
                 del node.runs[task]
                 report = Report(mission=task, status=Status.COMPLETED, tasks=[])
-                self.carry_out(node, node.core.finished(task, epoch, report))
+                self.carry_out(node, node.core.on_finished(task, epoch, report))
                 return
             saved = Checkpoint(seq=work.step, route=ROLE, value=work.step)
-            self.carry_out(node, node.core.progressed(task, epoch, "only", 1, saved))
+            self.carry_out(node, node.core.on_checkpoint(task, epoch, "only", 1, saved))
             self.at(STEP_S, step)
 
         return step
@@ -393,10 +396,10 @@ class Network:
 
     def _tick(self, node: Node) -> None:
         if node.core is not None and not node.frozen:
-            self.carry_out(node, node.core.members(self._live(node)))
-            self.carry_out(node, node.core.tick())
+            self.carry_out(node, node.core.on_members(self._live(node)))
+            self.carry_out(node, node.core.on_tick())
 
-    def _live(self, node: Node) -> list[Presence]:
+    def _live(self, node: Node) -> list[LivePeer]:
         """
         What the membership of *node* shows: late by as much as the real one.
         """
@@ -415,6 +418,6 @@ class Network:
                 if self.now_s - since >= DETECT_S:
                     node.seen.discard(other.name)
         return [
-            Presence(name=name, roles=frozenset({ROLE}), ready=self.nodes[name].ready)
+            LivePeer(name=name, roles=frozenset({ROLE}), ready=self.nodes[name].ready)
             for name in sorted(node.seen)
         ]

@@ -109,8 +109,8 @@ def play(
         if not alone:
             continue
         death = _death(storm, at, own)
-        quarantine = quarantine.after(death, since_s)
-        if quarantine.poison:
+        quarantine = quarantine.with_death(death, since_s)
+        if quarantine.is_poison:
             fate.convicted = True
             return fate
         at += quarantine.wait_s(at - begun, dice.random())

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 WORKER = """
 import asyncio, json, multiprocessing, os, signal, socket, threading, time
-from outlast.fleet.after_fork import release_in_forked
+from outlast.fleet.after_fork import close_in_forked
 
 def idle():
     time.sleep(60)
@@ -42,7 +42,7 @@ async def main():
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, lambda: signalled.append(1))
     signal.signal(signal.SIGINT, lambda *_: None)
-    release_in_forked([ours], lambda: let_go.append(1))
+    close_in_forked([ours], lambda: let_go.append(1))
     code = await asyncio.to_thread(fork_and_end)
     await asyncio.sleep(0.1)
     found = await asyncio.to_thread(seen, lambda: {

@@ -14,15 +14,15 @@ from pydantic import BaseModel
 from unit_fakes import told_in_one_sentence
 
 from outlast import Context, Policy, agent
-from outlast.agents import registry as registry
-from outlast.agents.agent_check import check
+from outlast.agents import registry
+from outlast.agents.agent_check import check_agents
 from outlast.agents.agent_function import is_async
 from outlast.contracts.errors import BadInputError
 
 
 @pytest.fixture(autouse=True)
 def _own_register(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_loaded", {})
+    monkeypatch.setattr(registry, "_registry", {})
 
 
 def traced(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -120,7 +120,7 @@ def test_async_agents_in_any_dress_are_taken(name: str) -> None:
     They are async, and the type of their input is known.
     """
     made = agent("dressed")(ASYNC[name])
-    check([made])
+    check_agents([made])
     assert made.is_async
     assert made.read({"what": "x"}, {}) == Errand(what="x")
 
@@ -131,7 +131,7 @@ def test_plain_agents_stay_plain(play: Any) -> None:
     They run in a thread.
     """
     made = agent("plain")(play)
-    check([made])
+    check_agents([made])
     assert not made.is_async
     assert made.read({"what": "x"}, {}) == Errand(what="x")
 
@@ -196,7 +196,7 @@ def test_what_cannot_play_is_refused_with_its_line(name: str) -> None:
     text = told_in_one_sentence(refused.value)
     assert text.startswith(f"tests/unit/test_agent_function.py:{_line_above()}")
     assert "agent 'unfit'" in text
-    assert "unfit" not in registry.loaded()
+    assert "unfit" not in registry.registered_agents()
 
 
 def _line_above() -> int:
@@ -257,7 +257,7 @@ def test_types_that_cannot_be_read_are_refused(play: Any, told: str) -> None:
     """
     made = agent("typed")(play)
     with pytest.raises(BadInputError, match=told) as refused:
-        check([made])
+        check_agents([made])
     text = told_in_one_sentence(refused.value)
     assert text.startswith("tests/unit/test_agent_function.py:")
 
@@ -266,9 +266,9 @@ def test_many_items_are_taken_as_a_list() -> None:
     """
     `batch_size` and the type of the input agree.
     """
-    check([agent("many", batch_size=5)(listed)])
+    check_agents([agent("many", batch_size=5)(listed)])
     with pytest.raises(BadInputError, match="takes a list, not Errand"):
-        check([agent("few", batch_size=5)(simple)])
+        check_agents([agent("few", batch_size=5)(simple)])
 
 
 def test_a_function_may_play_two_roles() -> None:
@@ -276,8 +276,8 @@ def test_a_function_may_play_two_roles() -> None:
     Declared twice, it is two agents.
     """
     both = agent("first")(agent("second")(simple))
-    assert both.play is simple
-    assert set(registry.loaded()) == {"first", "second"}
+    assert both.func is simple
+    assert set(registry.registered_agents()) == {"first", "second"}
 
 
 OPTIONS: list[tuple[dict[str, Any], str]] = [

@@ -27,10 +27,10 @@ from outlast import FanOut, FollowUps, GiveUp
 from outlast.agents.agent_check import (
     fault_of_input,
     fault_of_task,
-    refuse_bad_work,
-    refuse_misfits,
+    require_fitting_inputs,
+    require_valid_follow_ups,
 )
-from outlast.agents.agent_loading import load
+from outlast.agents.agent_loading import load_agents
 from outlast.agents.registry import Agent
 from outlast.cli.mission_file import mission_file
 from outlast.contracts.errors import BadInputError
@@ -267,7 +267,7 @@ def test_the_first_task_that_does_not_fit_is_named() -> None:
         Task(id="c", role="it", input={"idd": "1"}),
     ]
     with pytest.raises(BadInputError) as refused:
-        refuse_misfits(tasks, AGENTS)
+        require_fitting_inputs(tasks, AGENTS)
     text = told_in_one_sentence(refused.value)
     assert text.startswith(
         "task 'c': the input of 'it' does not fit: id: Field required"
@@ -280,7 +280,7 @@ def test_a_mission_within_is_checked_too() -> None:
     """
     inner = {"goal": "g", "tasks": [{"id": "x", "role": "it", "input": {"id": 3}}]}
     with pytest.raises(BadInputError, match="task 'x': the input of 'it'"):
-        refuse_misfits([Task(id="m", role="mission", input=inner)], AGENTS)
+        require_fitting_inputs([Task(id="m", role="mission", input=inner)], AGENTS)
 
 
 def test_follow_ups_are_checked_where_they_are_asked_for() -> None:
@@ -289,9 +289,9 @@ def test_follow_ups_are_checked_where_they_are_asked_for() -> None:
     """
     asked = FollowUps(tasks=[Task(id="n", role="it", input={"id": 7})])
     with pytest.raises(GiveUp, match=r"it asks for task 'n': .*id: Input should be"):
-        refuse_bad_work(asked, AGENTS)
-    refuse_bad_work(FollowUps(tasks=[Task(id="n", role="elsewhere")]), AGENTS)
-    refuse_bad_work({"any": "result"}, AGENTS)
+        require_valid_follow_ups(asked, AGENTS)
+    require_valid_follow_ups(FollowUps(tasks=[Task(id="n", role="elsewhere")]), AGENTS)
+    require_valid_follow_ups({"any": "result"}, AGENTS)
 
 
 def test_items_of_a_fan_out_are_checked_where_it_is_asked_for() -> None:
@@ -299,9 +299,11 @@ def test_items_of_a_fan_out_are_checked_where_it_is_asked_for() -> None:
     The item is named by its number.
     """
     good: dict[str, JsonValue] = {"name": "a", "cents": 1}
-    refuse_bad_work(FanOut(role="many", items=[good]), AGENTS)
+    require_valid_follow_ups(FanOut(role="many", items=[good]), AGENTS)
     with pytest.raises(GiveUp, match=r"its item 2 for 'many': cents: Field required"):
-        refuse_bad_work(FanOut(role="many", items=[good, {"name": "b"}]), AGENTS)
+        require_valid_follow_ups(
+            FanOut(role="many", items=[good, {"name": "b"}]), AGENTS
+        )
 
 
 @pytest.mark.parametrize("path", sorted(Path("examples/missions").glob("*.yaml")))
@@ -309,8 +311,8 @@ def test_the_missions_that_we_ship_fit(path: Path) -> None:
     """
     With the agents of the shipped crew.
     """
-    agents = load([*Settings().modules, "examples/refunds.py"])
-    refuse_misfits(mission_file(path, None).tasks, agents)
+    agents = load_agents([*Settings().modules, "examples/refunds.py"])
+    require_fitting_inputs(mission_file(path, None).tasks, agents)
 
 
 async def test_a_trial_is_refused_what_a_mission_is() -> None:

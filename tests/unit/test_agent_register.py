@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 from unit_fakes import told_in_one_sentence
 
-from outlast.agents import registry as registry
+from outlast.agents import registry
 from outlast.contracts.errors import BadInputError
 
 ONE = """
@@ -30,7 +30,7 @@ OTHER = ONE.replace("async def it(", "# another file\nasync def it(")
 
 @pytest.fixture(autouse=True)
 def _own_register(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_loaded", {})
+    monkeypatch.setattr(registry, "_registry", {})
 
 
 def imported(path: Path, name: str) -> ModuleType:
@@ -56,7 +56,7 @@ def test_a_file_imported_under_two_names_is_one_agent(tmp_path: Path) -> None:
     path = written(tmp_path, ONE)
     imported(path, "one_by_name")
     imported(path, "one_by_path")
-    assert set(registry.loaded()) == {"it", "sized"}
+    assert set(registry.registered_agents()) == {"it", "sized"}
 
 
 def test_a_link_to_a_file_is_that_file(tmp_path: Path) -> None:
@@ -76,11 +76,11 @@ def test_a_reloaded_module_is_the_same(tmp_path: Path) -> None:
     """
     path = written(tmp_path, ONE.split("async def sized", maxsplit=1)[0])
     module = imported(path, "one_reloaded")
-    first = registry.loaded()["it"]
+    first = registry.registered_agents()["it"]
     assert module.__spec__ is not None
     assert module.__spec__.loader is not None
     module.__spec__.loader.exec_module(module)
-    assert registry.loaded()["it"] is not first
+    assert registry.registered_agents()["it"] is not first
 
 
 def test_two_functions_for_one_role_are_refused(tmp_path: Path) -> None:
@@ -121,4 +121,4 @@ def test_what_is_typed_again_takes_the_place_of_what_it_was() -> None:
     for line in ("", "\n\n"):
         text = line + ONE.split("async def sized", maxsplit=1)[0]
         exec(compile(text, "<cell>", "exec"), space)
-    assert "it" in registry.loaded()
+    assert "it" in registry.registered_agents()

@@ -12,7 +12,11 @@ import pytest
 import yaml
 from composed import ROOT, services
 
-from outlast.contracts.policies import SHIPPED, UNTUNED, recovery
+from outlast.contracts.policies import (
+    DEFAULT_TIMING,
+    STOCK_SERVER_TIMING,
+    predict_recovery,
+)
 from outlast.fleet.health_http import metrics
 from outlast.fleet.parent import Fleet
 from outlast.settings import Settings
@@ -79,7 +83,11 @@ def test_the_predicted_bounds_are_the_policies() -> None:
     """
     The page shows what the arithmetic says now.
     """
-    for tuned, stock in zip(recovery(SHIPPED), recovery(UNTUNED), strict=True):
+    for tuned, stock in zip(
+        predict_recovery(DEFAULT_TIMING),
+        predict_recovery(STOCK_SERVER_TIMING),
+        strict=True,
+    ):
         row = f"| {tuned.fault} | {tuned.worst_s:.2f} s | {stock.worst_s:.2f} s |"
         assert row in PAGE
 

@@ -11,11 +11,11 @@ ROOT = Path(__file__).parents[2]
 
 LOUD = """
 import os, subprocess, sys, threading, time
-from outlast.process.json_output import answer, keep_for_answer
-from outlast.process.safe_output import guard_streams
-guard_streams()
-keep_for_answer()
-keep_for_answer()  # a command within a command
+from outlast.process.json_output import print_json_answer, reserve_stdout
+from outlast.process.safe_output import make_streams_safe
+make_streams_safe()
+reserve_stdout()
+reserve_stdout()  # a command within a command
 
 def chatter():
     while True:
@@ -27,7 +27,7 @@ threading.Thread(target=chatter, daemon=True).start()
 subprocess.run(["echo", "a child"])
 print("thinking", file=sys.__stdout__, flush=True)
 time.sleep(0.05)
-answer({"said": "\\x1b]0;owned\\x07 \\udc80 é"})
+print_json_answer({"said": "\\x1b]0;owned\\x07 \\udc80 é"})
 time.sleep(0.05)
 os._exit(0)
 """
@@ -36,7 +36,7 @@ os._exit(0)
 def test_there_is_one_json_object_whatever_is_printed() -> None:
     """
     What modules, their threads and processes print goes to standard error, before and
-    after the answer.
+    after the print_json_answer.
     """
     ended = subprocess.run(
         [sys.executable, "-c", LOUD],

@@ -9,9 +9,15 @@ import pytest
 
 from outlast.fleet import blockage
 from outlast.fleet.blockage import Blockage
-from outlast.fleet.flight_recorder import Recorder
+from outlast.fleet.flight_recorder import FlightRecorder
 from outlast.fleet.stack_dumps import Blocker
-from outlast.fleet.watchdog import LOOK_S, Conviction, KillReason, Sight, Watchdog
+from outlast.fleet.watchdog import (
+    WATCHDOG_CHECK_S,
+    Conviction,
+    KillReason,
+    ProcessStats,
+    Watchdog,
+)
 
 BLOCKER = Blocker("refund", "requests.get", "agents.py:14", in_loop=True)
 
@@ -30,15 +36,17 @@ class Course:
         """
         Look again and again for *seconds*; returns why it must be killed, if it must.
         """
-        for _ in range(round(seconds / LOOK_S)):
-            self.now += LOOK_S
+        for _ in range(round(seconds / WATCHDOG_CHECK_S)):
+            self.now += WATCHDOG_CHECK_S
             self.tick = self.tick if silent else self.now
-            reason = self.watchdog.judge(self.now, Sight(self.tick, 0.0, False, 0))
-            self.blockage.look(1, Path("1.stack"), self.watchdog, self.recorder)
+            reason = self.watchdog.kill_reason(
+                self.now, ProcessStats(self.tick, 0.0, False, 0)
+            )
+            self.blockage.check(1, Path("1.stack"), self.watchdog, self.recorder)
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             if reason:
-                return self.blockage.explained(reason)
+                return self.blockage.explain(reason)
         return None
 
 
@@ -48,8 +56,8 @@ def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Course:
         return BLOCKER
 
     monkeypatch.setattr(blockage, "sample", sample)
-    recorder = Recorder(tmp_path / "1.rec")
-    recorder.take(b"token", "m", "a", "refunds", 1)
+    recorder = FlightRecorder(tmp_path / "1.rec")
+    recorder.start(b"token", "m", "a", "refunds", 1)
     made = Course(recorder.path)
     made.kept = recorder  # type: ignore[attr-defined]
     return made
@@ -63,7 +71,7 @@ async def test_a_loop_that_comes_back_is_told_with_its_whole_silence(
     """
     await course.passes(1.0, silent=False)
     assert await course.passes(1.5, silent=True) is None
-    assert "blocked its event loop" in course.blockage.told
+    assert "blocked its event loop" in course.blockage.description
     assert caplog.text == ""
     await course.passes(0.2, silent=False)
     assert "`refund` blocked its event loop for 1.5 s in `requests.get`" in caplog.text
@@ -79,7 +87,7 @@ async def test_a_short_silence_is_not_told(
     await course.passes(1.0, silent=False)
     await course.passes(0.8, silent=True)
     await course.passes(0.2, silent=False)
-    assert course.blockage.told == caplog.text == ""
+    assert course.blockage.description == caplog.text == ""
 
 
 async def test_an_attempt_that_blocks_again_is_not_logged_again(
@@ -105,4 +113,4 @@ async def test_a_kill_says_what_blocked(course: Course) -> None:
     assert cause.startswith("silent and idle for 5.")
     assert "in `requests.get` (agents.py:14): make the agent a plain `def`" in cause
     large = Conviction(KillReason.MEMORY, "silent memory over the cap")
-    assert course.blockage.explained(large) == large.sentence
+    assert course.blockage.explain(large) == large.sentence

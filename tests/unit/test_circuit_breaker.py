@@ -16,14 +16,16 @@ from outlast.contracts.errors import (
     ServiceError,
     TaskError,
 )
-from outlast.contracts.policies import Tolerance
+from outlast.contracts.policies import BreakerPolicy
 from outlast.execution import circuit_breakers
-from outlast.execution.circuit_breaker import Breaker, State
-from outlast.execution.circuit_breakers import guarded
-from outlast.execution.exceptions import FINAL
+from outlast.execution.circuit_breaker import BreakerState, CircuitBreaker
+from outlast.execution.circuit_breakers import circuit
+from outlast.execution.exceptions import FINAL_ERRORS
 from outlast.telemetry import counters
 
-BEARS = Tolerance(failures=3, rest_s=5.0, rest_cap_s=15.0, window_s=60.0, probe_s=30.0)
+BEARS = BreakerPolicy(
+    failures=3, open_s=5.0, max_open_s=15.0, window_s=60.0, probe_s=30.0
+)
 
 
 @pytest.fixture
@@ -32,44 +34,44 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def turns() -> list[State]:
+def turns() -> list[BreakerState]:
     return []
 
 
 @pytest.fixture
-def breaker(clock: Clock, turns: list[State]) -> Breaker:
-    return Breaker(clock, turns.append, BEARS)
+def breaker(clock: Clock, turns: list[BreakerState]) -> CircuitBreaker:
+    return CircuitBreaker(clock, turns.append, BEARS)
 
 
-def call(breaker: Breaker, succeeded: bool | None) -> bool:
+def call(breaker: CircuitBreaker, succeeded: bool | None) -> bool:
     """
     Make a call, if it is let out; says whether it was.
     """
-    turn = breaker.admit()
+    turn = breaker.try_acquire()
     if turn is not None:
-        breaker.ended(turn, succeeded)
+        breaker.record(turn, succeeded)
     return turn is not None
 
 
-def break_it(breaker: Breaker) -> None:
+def break_it(breaker: CircuitBreaker) -> None:
     for _ in range(3):
         call(breaker, False)
-    assert breaker.state is State.OPEN
+    assert breaker.state is BreakerState.OPEN
 
 
-def test_enough_failures_open_it(breaker: Breaker) -> None:
+def test_enough_failures_open_it(breaker: CircuitBreaker) -> None:
     """
     Two failures are a hiccup, three are a sickness, and then nothing goes out.
     """
     call(breaker, False)
     call(breaker, False)
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerState.CLOSED
     call(breaker, False)
-    assert breaker.state is State.OPEN
+    assert breaker.state is BreakerState.OPEN
     assert not call(breaker, True)
 
 
-def test_a_few_failures_among_many_calls_do_not(breaker: Breaker) -> None:
+def test_a_few_failures_among_many_calls_do_not(breaker: CircuitBreaker) -> None:
     """
     A busy service may fail now and then, twice in a row too.
     """
@@ -77,39 +79,39 @@ def test_a_few_failures_among_many_calls_do_not(breaker: Breaker) -> None:
         assert call(breaker, True)
         assert call(breaker, False)
         assert call(breaker, False)
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerState.CLOSED
 
 
-def test_failures_are_forgotten(breaker: Breaker, clock: Clock) -> None:
+def test_failures_are_forgotten(breaker: CircuitBreaker, clock: Clock) -> None:
     """
     Three failures in three hours are no sickness.
     """
     for _ in range(3):
         call(breaker, False)
         clock.turn(61.0)
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerState.CLOSED
 
 
 def test_one_probe_goes_out_when_the_rest_is_over(
-    breaker: Breaker, clock: Clock
+    breaker: CircuitBreaker, clock: Clock
 ) -> None:
     """
     However many ask: a sick service is asked by one, and healed by its success.
     """
     break_it(breaker)
     clock.turn(4.9)
-    assert breaker.admit() is None
+    assert breaker.try_acquire() is None
     clock.turn(0.2)
-    probe = breaker.admit()
+    probe = breaker.try_acquire()
     assert probe is not None
-    assert [breaker.admit() for _ in range(10)] == [None] * 10
-    breaker.ended(probe, True)
-    assert breaker.state is State.CLOSED
+    assert [breaker.try_acquire() for _ in range(10)] == [None] * 10
+    breaker.record(probe, True)
+    assert breaker.state is BreakerState.CLOSED
     assert call(breaker, True)
 
 
 def test_each_failed_probe_doubles_the_rest_up_to_a_cap(
-    breaker: Breaker, clock: Clock
+    breaker: CircuitBreaker, clock: Clock
 ) -> None:
     """
     5 s, 10 s, then 15 s for ever; a success starts again at 5 s.
@@ -117,7 +119,7 @@ def test_each_failed_probe_doubles_the_rest_up_to_a_cap(
     break_it(breaker)
     for rest in (5.0, 10.0, 15.0, 15.0):
         clock.turn(rest - 0.1)
-        assert breaker.admit() is None
+        assert breaker.try_acquire() is None
         clock.turn(0.2)
         assert call(breaker, False)
     clock.turn(15.1)
@@ -128,7 +130,7 @@ def test_each_failed_probe_doubles_the_rest_up_to_a_cap(
 
 
 def test_a_probe_that_says_nothing_lets_the_next_one_go(
-    breaker: Breaker, clock: Clock
+    breaker: CircuitBreaker, clock: Clock
 ) -> None:
     """
     Cancelled, or never heard of again: neither keeps the service shut for ever.
@@ -136,35 +138,35 @@ def test_a_probe_that_says_nothing_lets_the_next_one_go(
     break_it(breaker)
     clock.turn(5.1)
     assert call(breaker, None)
-    assert breaker.state is State.HALF_OPEN
-    lost = breaker.admit()
+    assert breaker.state is BreakerState.HALF_OPEN
+    lost = breaker.try_acquire()
     assert lost is not None
     clock.turn(29.9)
-    assert breaker.admit() is None
+    assert breaker.try_acquire() is None
     clock.turn(0.2)
     assert call(breaker, True)
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerState.CLOSED
 
 
-def test_a_late_end_says_nothing_of_now(breaker: Breaker, clock: Clock) -> None:
+def test_a_late_end_says_nothing_of_now(breaker: CircuitBreaker, clock: Clock) -> None:
     """
     A call from before the change is no probe: neither its success nor its failure.
     """
-    early = [breaker.admit() for _ in range(2)]
+    early = [breaker.try_acquire() for _ in range(2)]
     break_it(breaker)
     clock.turn(5.1)
-    probe = breaker.admit()
+    probe = breaker.try_acquire()
     for turn, succeeded in zip(early, (True, False), strict=True):
         assert turn is not None
-        breaker.ended(turn, succeeded)
-    assert breaker.state is State.HALF_OPEN
+        breaker.record(turn, succeeded)
+    assert breaker.state is BreakerState.HALF_OPEN
     assert probe is not None
-    breaker.ended(probe, True)
-    assert breaker.state is State.CLOSED
+    breaker.record(probe, True)
+    assert breaker.state is BreakerState.CLOSED
 
 
 def test_each_change_is_told(
-    breaker: Breaker, clock: Clock, turns: list[State]
+    breaker: CircuitBreaker, clock: Clock, turns: list[BreakerState]
 ) -> None:
     """
     In order, each once.
@@ -172,7 +174,7 @@ def test_each_change_is_told(
     break_it(breaker)
     clock.turn(5.1)
     call(breaker, True)
-    assert turns == [State.OPEN, State.HALF_OPEN, State.CLOSED]
+    assert turns == [BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.CLOSED]
 
 
 @given(
@@ -186,42 +188,42 @@ def test_a_service_at_rest_is_asked_once_a_rest(
     two probes are out at once.
     """
     clock, opened = Clock(), [0.0]
-    breaker = Breaker(clock, lambda _: None, BEARS)
+    breaker = CircuitBreaker(clock, lambda _: None, BEARS)
     for step, succeeded in course:
         clock.turn(step)
         before = breaker.state
-        turn = breaker.admit()
-        if before is State.OPEN:
-            assert (turn is not None) == (clock() - opened[0] >= breaker._rest_s)
+        turn = breaker.try_acquire()
+        if before is BreakerState.OPEN:
+            assert (turn is not None) == (clock() - opened[0] >= breaker._open_s)
         if turn is None:
             continue
-        if breaker.state is State.HALF_OPEN:
-            assert breaker.admit() is None
-        breaker.ended(turn, succeeded)
-        if breaker.state is State.OPEN:
+        if breaker.state is BreakerState.HALF_OPEN:
+            assert breaker.try_acquire() is None
+        breaker.record(turn, succeeded)
+        if breaker.state is BreakerState.OPEN:
             opened[0] = clock()
 
 
-class Heard(counters.Nobody):
+class Heard(counters.NullCounters):
     def __init__(self) -> None:
         self.turns: list[tuple[str, str]] = []
 
-    def breaker_turned(self, service: str, state: str) -> None:
+    def breaker_changed(self, service: str, state: str) -> None:
         self.turns.append((service, state))
 
 
 @pytest.fixture
 def heard() -> Iterator[Heard]:
-    circuit_breakers.forget()
+    circuit_breakers.forget_breakers()
     made = Heard()
-    counters.listen(made)
+    counters.set_counters(made)
     yield made
-    counters.listen(counters.Nobody())
-    circuit_breakers.forget()
+    counters.set_counters(counters.NullCounters())
+    circuit_breakers.forget_breakers()
 
 
 def fail(service: str, error: BaseException) -> None:
-    with pytest.raises(type(error)), guarded(service):
+    with pytest.raises(type(error)), circuit(service):
         raise error
 
 
@@ -232,11 +234,11 @@ def test_an_open_service_makes_the_task_take_its_next_route(heard: Heard) -> Non
     """
     for error in (ServiceError("500"), OSError("reset"), TimeoutError()):
         fail("model", error)
-    with pytest.raises(CircuitOpenError) as refused, guarded("model"):
+    with pytest.raises(CircuitOpenError) as refused, circuit("model"):
         raise AssertionError("it was asked")
-    with guarded("payments"):
+    with circuit("payments"):
         pass
-    assert isinstance(refused.value, FINAL)
+    assert isinstance(refused.value, FINAL_ERRORS)
     assert heard.turns == [("model", "open")]
 
 

@@ -15,20 +15,20 @@ from outlast.cli import worker_command
 from outlast.cli.audit import effect_lines
 from outlast.cli.explain import line
 from outlast.cli.output import outcome_line, print_mission
-from outlast.cli.run_batch import code
-from outlast.cli.run_mission import Conducted
-from outlast.cli.workers import Row, process_lines
+from outlast.cli.run_batch import exit_code_of_batch
+from outlast.cli.run_mission import FinishedMission
+from outlast.cli.workers import WorkerRow, process_lines
 from outlast.contracts.batches import BatchReport
 from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.contracts.failures import FailureType
 from outlast.contracts.models import Mission, Task
 from outlast.contracts.reports import Outcome, Report, Status
-from outlast.crew.crew_models import Part, Research
-from outlast.crew.writer import Order, drafted, quoted
+from outlast.crew.crew_models import Research, SubQuestion
+from outlast.crew.writer import WriterInput, drafted, quoted
 from outlast.dev import stack_client
 from outlast.ledger.effects import NO_END
 from outlast.settings import Settings
-from outlast.temporal.worker_list import signs
+from outlast.temporal.worker_list import list_workers
 
 ATTEMPT: dict[str, Any] = {
     "task": "pay",
@@ -38,11 +38,11 @@ ATTEMPT: dict[str, Any] = {
     "pid": 7,
     "started_at": 100.0,
     "ended_at": None,
-    "ending": None,
+    "end_reason": None,
     "previous_failure": None,
     "detected_by": None,
     "failure_type": None,
-    "after_s": None,
+    "recovery_s": None,
     "resumed_seq": 0,
 }
 
@@ -75,7 +75,9 @@ def test_the_web_ui_stays_with_a_stack_that_was_there(
     """
     mission = Mission(id="m", goal="g", tasks=[Task(id="b", role="r")])
     report = Report(mission="m", status=Status.COMPLETED, tasks=[])
-    print_mission(Conducted(mission, report, {}, 1.0, ui="http://ui", ui_stays=stays))
+    print_mission(
+        FinishedMission(mission, report, {}, 1.0, ui="http://ui", ui_stays=stays)
+    )
     assert told in capsys.readouterr().out.splitlines()[-1]
 
 
@@ -84,7 +86,7 @@ def test_a_question_to_a_person_is_no_error() -> None:
     The agent raises it, but nothing has failed.
     """
     kind = FailureType.APPROVAL_NEEDED
-    asked = {"ending": "effect 'pay': 12", "failure_type": kind}
+    asked = {"end_reason": "effect 'pay': 12", "failure_type": kind}
     told = line({**ATTEMPT, "ended_at": 101.0, **asked}, over=False)
     assert told.endswith("asks for approval of effect 'pay': 12 after 1.00 s")
 
@@ -103,7 +105,7 @@ def test_an_attempt_that_was_killed_did_not_last_as_long_as_its_mission() -> Non
     """
     The end of the mission closes its line; that says nothing of when it died.
     """
-    none = {"ending": NO_END, "failure_type": FailureType.NOT_RECORDED}
+    none = {"end_reason": NO_END, "failure_type": FailureType.NOT_RECORDED}
     closed = {**ATTEMPT, "ended_at": 160.0, **none}
     assert line(closed, over=True).endswith(" | no end recorded")
 
@@ -130,7 +132,7 @@ def test_a_process_is_one_line_with_its_roles() -> None:
     Three queues for each of its roles are no news to a person.
     """
     rows = [
-        Row(role, takes, "here", pid, "", in_hand=1, free=9, last_sign_s=0.5)
+        WorkerRow(role, takes, "here", pid, "", in_flight=1, free=9, last_sign_s=0.5)
         for pid in (8, 7)
         for role in ("reader", "writer")
         for takes in ("leases", "tasks")
@@ -160,7 +162,7 @@ def test_a_batch_exits_by_what_came_of_it(
     report = BatchReport(
         batch="b", items=done + dead, done=done, dead=dead, cancelled=cancelled
     )
-    assert code(report, strict) == expected
+    assert exit_code_of_batch(report, strict) == expected
 
 
 def test_an_unanswered_question_says_what_is_missing() -> None:
@@ -168,7 +170,9 @@ def test_an_unanswered_question_says_what_is_missing() -> None:
     Only what was seen: the passage that fits best holds none of these words.
     """
     research = Research(question="q", answered=False, missing=["salary", "CEO"])
-    order = Order(question="q", parts={"a": Part(question="q")}, needs={"a": research})
+    order = WriterInput(
+        question="q", parts={"a": SubQuestion(question="q")}, needs={"a": research}
+    )
     draft = drafted(order, quoted(order))
     assert draft.answer == (  # type: ignore[union-attr]
         "The documents do not answer this. "
@@ -206,7 +210,7 @@ async def test_a_list_that_failed_once_is_not_called_missing(
     A server that was away for a moment is not called too old.
     """
     with pytest.raises(UnavailableError) as error:
-        await signs(Silent(status))  # type: ignore[arg-type]
+        await list_workers(Silent(status))  # type: ignore[arg-type]
     assert str(error.value) == told
 
 
@@ -236,6 +240,9 @@ def test_a_start_that_takes_a_while_is_announced(
     monkeypatch.setattr(stack_client, "_start", interrupted)
     heard: list[str] = []
     chosen = Settings(home=tmp_path)
-    with pytest.raises(KeyboardInterrupt), stack_client.used(chosen, heard.append):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        stack_client.running_stack(chosen, heard.append),
+    ):
         pytest.fail("there is nothing to use")
     assert heard == ["starting a server and workers …", "not started yet"]

@@ -29,7 +29,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
-from outlast.execution.codec import Codec, LossError
+from outlast.execution.codec import Codec, LossyEncodingError
 from outlast.execution.differences import difference
 from outlast.execution.floats import restored, tagged
 
@@ -306,7 +306,7 @@ def test_what_would_be_lost_is_refused(kind: Any, value: Any, said: str) -> None
     """
     codec = Codec()
     for _ in range(2):
-        with pytest.raises(LossError, match=said) as refusal:
+        with pytest.raises(LossyEncodingError, match=said) as refusal:
             codec.progress(value, kind)
         assert "\n" not in str(refusal.value)
 
@@ -329,7 +329,7 @@ def test_a_type_whose_first_value_was_fine_is_looked_at_on(
     """
     codec = Codec()
     codec.progress(fine, kind)
-    with pytest.raises(LossError):
+    with pytest.raises(LossyEncodingError):
         codec.progress(lost, kind)
 
 
@@ -349,9 +349,9 @@ def test_what_is_not_resumed_first_is_judged_by_what_it_holds() -> None:
     """
     codec = Codec()
     codec.progress([Camel(orderId=1, paidLines=[]), date(2026, 1, 2)])
-    with pytest.raises(LossError, match=r"0: Secret\.token"):
+    with pytest.raises(LossyEncodingError, match=r"0: Secret\.token"):
         codec.progress([Secret(token=SecretStr("tok"))])
-    with pytest.raises(LossError, match=r"\[1\]"):
+    with pytest.raises(LossyEncodingError, match=r"\[1\]"):
         codec.progress({1: "paid"})
 
 
@@ -390,7 +390,7 @@ def test_results_are_plain_json_that_comes_back(
     ids=codec_name,
 )
 def test_a_result_that_would_be_lost_is_refused(value: Any) -> None:
-    with pytest.raises(LossError):
+    with pytest.raises(LossyEncodingError):
         Codec().result(value)
 
 

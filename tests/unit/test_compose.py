@@ -228,13 +228,13 @@ def test_the_grace_fits_the_drain() -> None:
     A stopped fleet hands on what it has before docker kills it: the others drain
     first, then the workflows, then the last reports are made.
     """
-    drain_s = Settings.model_fields["drain_s"].default
-    others = drain_s + drain.HOLD_ON_S
-    workflows = drain_s + drain.KILL_AFTER_S
-    needed_s = others + workflows + parent.REPORT_AT_END_S
+    drain_s = Settings.model_fields["drain_grace_s"].default
+    others = drain_s + drain.WORKFLOW_GRACE_S
+    workflows = drain_s + drain.DRAIN_KILL_S
+    needed_s = others + workflows + parent.FINAL_REPORT_LIMIT_S
     grace = services()["worker"]["stop_grace_period"]
     assert needed_s < int(grace.removesuffix("s")) < 3 * needed_s
-    assert "OUTLAST_DRAIN_S" not in services()["worker"]["environment"]
+    assert "OUTLAST_DRAIN_GRACE_S" not in services()["worker"]["environment"]
 
 
 def test_interpolation_is_dockers() -> None:

@@ -25,17 +25,17 @@ from unit_fakes import (
     told_in_one_sentence,
 )
 
-from outlast.agents.context import SAID_CHARS, Context
+from outlast.agents.context import STATUS_MESSAGE_CHARS, Context
 from outlast.agents.registry import Degraded
 from outlast.contracts.batches import Batch
 from outlast.contracts.errors import (
     ApprovalNeededError,
-    BudgetSpentError,
+    BudgetExceededError,
     CheckpointError,
     CircuitOpenError,
     GiveUp,
     MissingSecretError,
-    OutsideError,
+    OutsideFolderError,
     ParkedError,
     ResultError,
     StaleAttemptError,
@@ -51,7 +51,7 @@ from outlast.contracts.models import (
 from outlast.contracts.policies import Policy
 from outlast.contracts.sizes import CHECKPOINT_BYTES, KIB, PAYLOAD_BYTES
 from outlast.contracts.text import SUMMARY_CHARS
-from outlast.ledger.batches import Batches
+from outlast.ledger.batches import BatchRecords
 from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 from outlast.store.schema import effects
@@ -261,8 +261,8 @@ async def test_large_progress_goes_to_the_store(stage: Stage, durable: bool) -> 
 
     async def save_much(given: dict[str, Any], ctx: Context) -> None:
         await ctx.save(Notes(lines=[line]), durable=durable)
-        assert ctx.beat.checkpoint.blob is not None
-        assert len(ctx.beat.model_dump_json()) < CHECKPOINT_BYTES
+        assert ctx.heartbeat.checkpoint.blob is not None
+        assert len(ctx.heartbeat.model_dump_json()) < CHECKPOINT_BYTES
         raise BrokenError
 
     with pytest.raises(BrokenError):
@@ -288,7 +288,7 @@ async def test_a_beat_is_never_larger_than_the_cap(
     async def save(given: dict[str, Any], ctx: Context) -> None:
         ctx.emit(letter * 1_000)
         await ctx.save(letter * (size // len(letter.encode())))
-        assert len(to_json(ctx.beat.model_dump(mode="json"))) <= CHECKPOINT_BYTES
+        assert len(to_json(ctx.heartbeat.model_dump(mode="json"))) <= CHECKPOINT_BYTES
 
     await stage.play(save)
 
@@ -400,7 +400,9 @@ async def test_what_is_said_travels_with_the_next_beat(stage: Stage) -> None:
     Whoever follows sees it while the agent is at work.
     """
     heard = asyncio.Event()
-    stage.on_beat = lambda beat: heard.set() if beat.said == "half way" else None
+    stage.on_beat = lambda beat: (
+        heard.set() if beat.status_message == "half way" else None
+    )
 
     async def talk(given: dict[str, Any], ctx: Context) -> None:
         ctx.emit("half  way\n")
@@ -416,8 +418,8 @@ async def test_what_is_said_is_shortened(stage: Stage) -> None:
 
     async def talk(given: dict[str, Any], ctx: Context) -> None:
         ctx.emit("word\n" * 1_000)
-        assert len(ctx.beat.said) <= SAID_CHARS
-        assert "\n" not in ctx.beat.said
+        assert len(ctx.heartbeat.status_message) <= STATUS_MESSAGE_CHARS
+        assert "\n" not in ctx.heartbeat.status_message
 
     await stage.play(talk)
 
@@ -429,7 +431,7 @@ async def test_what_is_said_can_be_sent(stage: Stage) -> None:
 
     async def talk(given: dict[str, Any], ctx: Context) -> None:
         ctx.emit("reading caf\udce9.txt")
-        to_json(ctx.beat.model_dump(mode="json"))
+        to_json(ctx.heartbeat.model_dump(mode="json"))
 
     await stage.play(talk)
 
@@ -455,10 +457,10 @@ async def test_a_spent_budget_ends_the_task(
     async def think(given: dict[str, Any], ctx: Context) -> None:
         await ctx.record_usage(**spent)
 
-    with pytest.raises(BudgetSpentError) as refusal:
+    with pytest.raises(BudgetExceededError) as refusal:
         await stage.play(think)
     assert isinstance(refusal.value, GiveUp)
-    used = stage.ledger.spend(stage.overtake(), 0, 0.0)
+    used = stage.ledger.record_usage(stage.overtake(), 0, 0.0)
     assert used.mission == (spent.get("tokens", 0), spent.get("cost", 0.0))
 
 
@@ -974,10 +976,10 @@ async def test_what_needs_approval_may_not_spread(stage: Stage) -> None:
 
     with pytest.raises(GiveUp, match="may not spread"):
         await stage.play(play, approval=Approval(before="effect"))
-    batches = Batches(stage.ledger.store)
-    assert batches.entries() == []
+    batches = BatchRecords(stage.ledger.store)
+    assert batches.records() == []
     await stage.play(play, approval=Approval(before="start"))
-    assert len(batches.entries()) == 1
+    assert len(batches.records()) == 1
 
 
 async def test_what_a_step_took_is_counted_as_it_is_saved(stage: Stage) -> None:
@@ -990,26 +992,26 @@ async def test_what_a_step_took_is_counted_as_it_is_saved(stage: Stage) -> None:
         await ctx.save({"step": 1}, tokens=10)
         await ctx.save({"step": 2}, tokens=1)
 
-    with pytest.raises(BudgetSpentError):
+    with pytest.raises(BudgetExceededError):
         await stage.play(play)
     claim = stage.overtake()
     saved = stage.ledger.resume(claim, "worker")
     assert saved is not None
     assert saved.value == {"step": 2}
-    assert stage.ledger.spend(claim, 0, 0.0).task.tokens == 11
+    assert stage.ledger.record_usage(claim, 0, 0.0).task.tokens == 11
 
 
 async def test_another_tenants_batch_is_not_read(stage: Stage) -> None:
     """
     Though its name is known: nothing of it comes, and no retry would change that.
     """
-    batches = Batches(stage.ledger.store)
-    batches.open(Batch(id="theirs", role="clerk", tenant="somebody-else"))
+    batches = BatchRecords(stage.ledger.store)
+    batches.open_batch(Batch(id="theirs", role="clerk", tenant="somebody-else"))
 
     async def play(given: dict[str, Any], ctx: Context) -> list[Any]:
         return [each.result async for each in ctx.batch_results("theirs")]
 
-    with pytest.raises(OutsideError, match="another tenant's"):
+    with pytest.raises(OutsideFolderError, match="another tenant's"):
         await stage.play(play)
 
 

@@ -8,13 +8,16 @@ from collections.abc import Callable
 import pytest
 from unit_fakes import task
 
-from outlast.contracts.orders import Decision
+from outlast.contracts.orders import DecisionInput
 from outlast.workflows import approvals
-from outlast.workflows.approvals import Desk
+from outlast.workflows.approvals import Approvals
 
 
 def answer(
-    monkeypatch: pytest.MonkeyPatch, desk: Desk, word: bool, end: type[BaseException]
+    monkeypatch: pytest.MonkeyPatch,
+    desk: Approvals,
+    word: bool,
+    end: type[BaseException],
 ) -> None:
     """
     Let a *word* come in the moment in which the wait ends with *end*.
@@ -24,37 +27,37 @@ def answer(
         if until():
             return
         if word:
-            desk.say(Decision(task="t", reason="fine"), approved=True)
+            desk.decide(DecisionInput(task="t", reason="fine"), approved=True)
         raise end
 
     monkeypatch.setattr(approvals.workflow, "wait_condition", wait_condition)
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk(lambda: None)
+def desk() -> Approvals:
+    return Approvals(lambda: None)
 
 
 async def test_a_word_of_the_last_moment_counts(
-    monkeypatch: pytest.MonkeyPatch, desk: Desk
+    monkeypatch: pytest.MonkeyPatch, desk: Approvals
 ) -> None:
     """
     What was accepted from a person goes before what is taken for their silence.
     """
     answer(monkeypatch, desk, True, TimeoutError)
-    said = await desk.ask(task("t"), "start", "")
-    assert (said.approved, said.told) == (True, "approved: fine")
+    said = await desk.request(task("t"), "start", "")
+    assert (said.approved, said.reason) == (True, "approved: fine")
 
 
 async def test_a_word_is_good_for_one_question(
-    monkeypatch: pytest.MonkeyPatch, desk: Desk
+    monkeypatch: pytest.MonkeyPatch, desk: Approvals
 ) -> None:
     """
     A task that is begun again asks anew, also where its end came with the answer.
     """
     answer(monkeypatch, desk, True, asyncio.CancelledError)
     with pytest.raises(asyncio.CancelledError):
-        await desk.ask(task("t"), "effect", "the old content")
+        await desk.request(task("t"), "effect", "the old content")
     answer(monkeypatch, desk, False, TimeoutError)
-    said = await desk.ask(task("t"), "effect", "the new content")
+    said = await desk.request(task("t"), "effect", "the new content")
     assert not said.approved

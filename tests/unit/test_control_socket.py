@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from outlast.cli.peer import place_of
+from outlast.cli.peer import peer_config
 from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.mesh.node import control_socket
 from outlast.mesh.node.control_socket import (
-    PATH_CHARS,
-    Control,
-    ask,
+    MAX_SOCKET_PATH,
+    ControlSocket,
+    send_request,
     short_name,
-    socket_of,
+    socket_path,
 )
-from outlast.mesh.node.membership import Member
-from outlast.mesh.node.node import presences
+from outlast.mesh.node.membership import MemberInfo
+from outlast.mesh.node.node import live_peers
 from outlast.settings import Settings
 
 
@@ -35,14 +35,16 @@ async def test_who_asks_is_answered_or_refused_in_its_words(tmp_path: Path) -> N
     """
     The answer comes back as it was given, a refusal as the error that it was.
     """
-    made = Control(tmp_path, echo)
+    made = ControlSocket(tmp_path, echo)
     await made.start()
     try:
-        told = await asyncio.to_thread(ask, tmp_path, {"ask": "what", "more": [1]})
+        told = await asyncio.to_thread(
+            send_request, tmp_path, {"ask": "what", "more": [1]}
+        )
         assert told == {"ask": "what", "more": [1]}
         with pytest.raises(BadInputError, match="that makes no sense"):
-            await asyncio.to_thread(ask, tmp_path, {"ask": "nonsense"})
-        mode = stat.S_IMODE(socket_of(tmp_path).stat().st_mode)
+            await asyncio.to_thread(send_request, tmp_path, {"ask": "nonsense"})
+        mode = stat.S_IMODE(socket_path(tmp_path).stat().st_mode)
         assert mode == 0o600, "others of this machine could ask"
     finally:
         made.close()
@@ -53,7 +55,7 @@ def test_a_peer_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     It says how to start one.
     """
     with pytest.raises(UnavailableError, match=r"outlast-worker --peer"):
-        ask(tmp_path, {"ask": "members"})
+        send_request(tmp_path, {"ask": "members"})
 
 
 async def test_a_home_may_lie_deep(tmp_path: Path) -> None:
@@ -61,20 +63,20 @@ async def test_a_home_may_lie_deep(tmp_path: Path) -> None:
     A socket's name is short on every system; it lies in the home all the same, where
     nobody else can put one.
     """
-    deep = tmp_path / ("x" * PATH_CHARS) / ("y" * PATH_CHARS)
-    made = Control(deep, echo)
+    deep = tmp_path / ("x" * MAX_SOCKET_PATH) / ("y" * MAX_SOCKET_PATH)
+    made = ControlSocket(deep, echo)
     await made.start()
     try:
-        assert socket_of(deep).is_relative_to(deep)
-        assert socket_of(deep).is_socket()
-        assert stat.S_IMODE(socket_of(deep).parent.stat().st_mode) == 0o700
-        with short_name(socket_of(deep)) as name:
-            assert len(name) <= PATH_CHARS
-        told = await asyncio.to_thread(ask, deep, {"ask": "what"})
+        assert socket_path(deep).is_relative_to(deep)
+        assert socket_path(deep).is_socket()
+        assert stat.S_IMODE(socket_path(deep).parent.stat().st_mode) == 0o700
+        with short_name(socket_path(deep)) as name:
+            assert len(name) <= MAX_SOCKET_PATH
+        told = await asyncio.to_thread(send_request, deep, {"ask": "what"})
         assert told == {"ask": "what"}
     finally:
         made.close()
-    assert not socket_of(deep).exists()
+    assert not socket_path(deep).exists()
 
 
 def test_where_no_name_is_short_a_deep_home_is_one_sentence(
@@ -84,7 +86,7 @@ def test_where_no_name_is_short_a_deep_home_is_one_sentence(
     On systems without names for open files.
     """
     monkeypatch.setattr(control_socket, "OPEN_FILES", str(tmp_path))
-    deep = tmp_path / ("x" * PATH_CHARS)
+    deep = tmp_path / ("x" * MAX_SOCKET_PATH)
     deep.mkdir()
     with (
         pytest.raises(BadInputError, match="shorter OUTLAST_HOME"),
@@ -111,7 +113,7 @@ def test_a_place_that_makes_no_sense_is_one_sentence(
     Before anything starts, naming the option.
     """
     with pytest.raises(BadInputError) as refused:
-        place_of(Settings(), name, bind, join)
+        peer_config(Settings(), name, bind, join)
     assert told in str(refused.value)
 
 
@@ -120,7 +122,7 @@ def test_with_a_key_a_peer_may_be_anywhere() -> None:
     And the key is not shown.
     """
     chosen = Settings(mesh_key=SecretStr("c2VjcmV0"))
-    place = place_of(chosen, "a", "10.0.0.5:7946", ("b.example:7946",))
+    place = peer_config(chosen, "a", "10.0.0.5:7946", ("b.example:7946",))
     assert place.key == "c2VjcmV0"
     assert "c2VjcmV0" not in repr(place)
 
@@ -130,11 +132,11 @@ def test_a_member_that_says_nonsense_is_not_there() -> None:
     The others are, with what they say of themselves.
     """
     live = [
-        Member("a", "1", {"roles": "writer,reader", "ready": "yes"}),
-        Member("what is this", "2", {}),
-        Member("b", "3", {"roles": "no role!"}),
-        Member("c", "4", {}),
+        MemberInfo("a", "1", {"roles": "writer,reader", "ready": "yes"}),
+        MemberInfo("what is this", "2", {}),
+        MemberInfo("b", "3", {"roles": "no role!"}),
+        MemberInfo("c", "4", {}),
     ]
-    a, c = presences(live)
+    a, c = live_peers(live)
     assert (a.name, a.roles, a.ready) == ("a", {"writer", "reader"}, True)
     assert (c.name, c.roles, c.ready) == ("c", set(), False)

@@ -15,25 +15,25 @@ from unit_fakes import Stage
 from outlast import Context, GiveUp, TryLater, testing
 from outlast.agents.registry import Agent
 from outlast.contracts.errors import (
-    BudgetSpentError,
+    BudgetExceededError,
     CheckpointError,
     CircuitOpenError,
     ServiceError,
     TaskError,
 )
 from outlast.contracts.models import Limits
-from outlast.crew.llm.prompt import Thought, think
+from outlast.crew.llm.prompt import Prompt, ask_model
 from outlast.execution import circuit_breakers
-from outlast.execution.circuit_breakers import guarded
+from outlast.execution.circuit_breakers import circuit
 from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 from testkit.fake_model_server import (
     BEHAVIOURS,
     TOKENS,
-    Asked,
     Behaviour,
-    Call,
-    Service,
+    FakeModelServer,
+    ModelRequest,
+    ToolCall,
 )
 
 MODEL = "openai-chat:scripted"
@@ -45,25 +45,25 @@ class Sum(BaseModel):
     total: int
 
 
-def counting(asked: Asked) -> list[Call]:
+def counting(asked: ModelRequest) -> list[ToolCall]:
     """
     Nine calls of a tool, the third and sixth of which act, then the answer.
     """
     if asked.turn == 10:
-        return [Call("final_result", {"total": len(asked.told)})]
+        return [ToolCall("final_result", {"total": len(asked.texts)})]
     tool = "pay" if asked.turn in (3, 6) else "look"
-    return [Call(tool, {"number": asked.turn})]
+    return [ToolCall(tool, {"number": asked.turn})]
 
 
 @pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    circuit_breakers.forget()
-    with Service(counting) as made:
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeModelServer]:
+    circuit_breakers.forget_breakers()
+    with FakeModelServer(counting) as made:
         monkeypatch.setenv("OPENAI_BASE_URL", made.url)
         monkeypatch.setenv("OPENAI_API_KEY", "none")
         monkeypatch.setenv("OUTLAST_MODEL", MODEL)
         yield made
-    circuit_breakers.forget()
+    circuit_breakers.forget_breakers()
 
 
 class Order(BaseModel):
@@ -88,13 +88,15 @@ def counter(acts: list[str], before: Callable[[int], None] = lambda _: None) -> 
             )
             return paid
 
-        thought = Thought("Count.", "How many?", Sum, (look, pay))
-        return await think(thought, ctx)
+        thought = Prompt("Count.", "How many?", Sum, (look, pay))
+        return await ask_model(thought, ctx)
 
     return Agent("counter.model", 1, play)
 
 
-async def test_a_conversation_ends_with_what_was_asked_for(service: Service) -> None:
+async def test_a_conversation_ends_with_what_was_asked_for(
+    service: FakeModelServer,
+) -> None:
     """
     Ten answers, each saved, each followed by what its tools said; two effects.
     """
@@ -107,7 +109,7 @@ async def test_a_conversation_ends_with_what_was_asked_for(service: Service) -> 
 
 @pytest.mark.parametrize("save", [1, 5, 6, 12, 19])
 async def test_wherever_it_is_killed_nothing_is_asked_twice(
-    service: Service, save: int
+    service: FakeModelServer, save: int
 ) -> None:
     """
     After answers and after their tools: the next attempt asks what was not answered
@@ -120,7 +122,7 @@ async def test_wherever_it_is_killed_nothing_is_asked_twice(
 
 
 async def test_the_decision_is_saved_before_its_tools_act(
-    service: Service, ledger: Ledger
+    service: FakeModelServer, ledger: Ledger
 ) -> None:
     """
     An attempt that ends between the third answer and its payment: the next one pays
@@ -133,15 +135,15 @@ async def test_the_decision_is_saved_before_its_tools_act(
     with ThreadPoolExecutor() as threads:
         stage = Stage(ledger, threads)
         with pytest.raises(TimeoutError, match="away"):
-            await stage.play(counter([], dies).play, role="counter.model")
+            await stage.play(counter([], dies).func, role="counter.model")
         assert len(service.calls) == 3
-        await stage.play(counter([]).play, role="counter.model")
+        await stage.play(counter([]).func, role="counter.model")
     assert [each.asked.turn for each in service.calls] == list(range(1, 11))
 
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
 async def test_each_misbehaviour_ends_within_a_bound(
-    service: Service, behaviour: Behaviour, monkeypatch: pytest.MonkeyPatch
+    service: FakeModelServer, behaviour: Behaviour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     With the answer, or with the word that decides how its task goes on.
@@ -169,7 +171,9 @@ async def test_each_misbehaviour_ends_within_a_bound(
     assert time.monotonic() - began < BOUND_S
 
 
-async def test_a_pause_that_was_asked_for_is_the_delay(service: Service) -> None:
+async def test_a_pause_that_was_asked_for_is_the_delay(
+    service: FakeModelServer,
+) -> None:
     """
     `Retry-After` is when the next attempt begins.
     """
@@ -179,20 +183,20 @@ async def test_a_pause_that_was_asked_for_is_the_delay(service: Service) -> None
     assert later.value.after.total_seconds() == 1.0
 
 
-async def test_the_client_tries_nothing_twice(service: Service) -> None:
+async def test_the_client_tries_nothing_twice(service: FakeModelServer) -> None:
     """
     One layer retries, and it is not this one: one call for one attempt.
     """
     for behaviour in ("500", "429", "reset"):
         service.misbehave(behaviour)
-        circuit_breakers.forget()
+        circuit_breakers.forget_breakers()
         before = len(service.calls)
         with pytest.raises(TaskError):
             await testing.run(counter([]), Order())
         assert len(service.calls) == before + 1
 
 
-async def test_a_wrong_answer_is_mended_at_most_twice(service: Service) -> None:
+async def test_a_wrong_answer_is_mended_at_most_twice(service: FakeModelServer) -> None:
     """
     The first answer and two more, over all attempts; then the next route.
     """
@@ -206,7 +210,7 @@ async def test_a_wrong_answer_is_mended_at_most_twice(service: Service) -> None:
     assert len(service.calls) == 3
 
 
-async def test_a_sick_model_is_left_alone(service: Service) -> None:
+async def test_a_sick_model_is_left_alone(service: FakeModelServer) -> None:
     """
     After three failures the task's next route is taken without a call.
     """
@@ -217,7 +221,7 @@ async def test_a_sick_model_is_left_alone(service: Service) -> None:
     with pytest.raises(CircuitOpenError):
         await testing.run(counter([]), Order())
     assert len(service.calls) == 3
-    with pytest.raises(CircuitOpenError), guarded(MODEL):
+    with pytest.raises(CircuitOpenError), circuit(MODEL):
         pass
 
 
@@ -232,13 +236,13 @@ class Mortal(Ledger):
         spent = super().save(*args)
         self.dies -= 1
         if self.dies == 0:
-            raise testing.Killed
+            raise testing.KilledAgent
         return spent
 
 
 @pytest.mark.parametrize("save", [1, 6, 7, 19])
 async def test_tokens_are_counted_once(
-    service: Service, store: Store, save: int
+    service: FakeModelServer, store: Store, save: int
 ) -> None:
     """
     What the service says each answer has cost, wherever the kill comes.
@@ -247,15 +251,15 @@ async def test_tokens_are_counted_once(
     ledger.dies = save
     with ThreadPoolExecutor() as threads:
         stage = Stage(ledger, threads)
-        with pytest.raises(testing.Killed):
-            await stage.play(counter([]).play, role="counter.model")
-        await stage.play(counter([]).play, role="counter.model")
-        used = ledger.spend(stage.overtake(), 0, 0.0)
+        with pytest.raises(testing.KilledAgent):
+            await stage.play(counter([]).func, role="counter.model")
+        await stage.play(counter([]).func, role="counter.model")
+        used = ledger.record_usage(stage.overtake(), 0, 0.0)
     assert used.task.tokens == 10 * TOKENS
 
 
 async def test_a_spent_budget_asks_no_model(
-    service: Service, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    service: FakeModelServer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     The answer that passes the limit is the last: no other route asks for more.
@@ -265,13 +269,13 @@ async def test_a_spent_budget_asks_no_model(
     with ThreadPoolExecutor() as threads:
         stage = Stage(ledger, threads, limits=limits)
         for route in ("counter.model", "counter.fallback-model"):
-            with pytest.raises(BudgetSpentError):
-                await stage.play(counter([]).play, role=route)
+            with pytest.raises(BudgetExceededError):
+                await stage.play(counter([]).func, role=route)
     assert len(service.calls) == 2
 
 
 async def test_a_conversation_that_cannot_be_read_is_not_guessed_at(
-    service: Service, ledger: Ledger
+    service: FakeModelServer, ledger: Ledger
 ) -> None:
     """
     No attempt can mend what another release of pydantic-ai has written: the next route.
@@ -286,12 +290,12 @@ async def test_a_conversation_that_cannot_be_read_is_not_guessed_at(
         with pytest.raises(OSError, match="killed"):
             await stage.play(elsewhere, role="counter.model")
         with pytest.raises(CheckpointError, match="cannot be read"):
-            await stage.play(counter([]).play, role="counter.model")
+            await stage.play(counter([]).func, role="counter.model")
     assert service.calls == []
 
 
 async def test_a_model_that_was_not_named_is_the_next_routes(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    service: FakeModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A route without its model gives up at once, as does one with a model of no sort.
@@ -305,14 +309,14 @@ async def test_a_model_that_was_not_named_is_the_next_routes(
 
 
 async def test_tools_are_those_that_were_given(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    service: FakeModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A model that calls what it was not given is told so, twice, and acts on nothing.
     """
 
-    def wild(asked: Asked) -> Any:
-        return [Call("publish", {"path": "/tmp/elsewhere"})]
+    def wild(asked: ModelRequest) -> Any:
+        return [ToolCall("publish", {"path": "/tmp/elsewhere"})]
 
     service.script = wild
     ended = counter([])
@@ -321,7 +325,7 @@ async def test_tools_are_those_that_were_given(
     assert len(service.calls) == 3
 
 
-async def test_each_question_is_a_span(service: Service) -> None:
+async def test_each_question_is_a_span(service: FakeModelServer) -> None:
     """
     In the conventions' names: who was asked, which model answered, and its tokens.
     """

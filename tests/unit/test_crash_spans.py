@@ -14,8 +14,13 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import StatusCode, Tracer, set_span_in_context
 
-from outlast.telemetry.crash_spans import FILE_BYTES, LINE_BYTES, Unended, left_unended
-from outlast.telemetry.temporal_tracing import Told
+from outlast.telemetry.crash_spans import (
+    CRASH_SPAN_LINE_BYTES,
+    CRASH_SPANS_BYTES,
+    OpenSpanRecorder,
+    recover_open_spans,
+)
+from outlast.telemetry.temporal_tracing import OtelTracer
 
 ROOT = Path(__file__).parents[2]
 CAUSE = "killed by SIGKILL"
@@ -41,7 +46,7 @@ def noting(path: Path) -> Tracer:
     """
     resource = Resource({"process.pid": os.getpid()})
     provider = TracerProvider(resource=resource)
-    provider.add_span_processor(Unended(path, resource))
+    provider.add_span_processor(OpenSpanRecorder(path, resource))
     return provider.get_tracer("theirs")
 
 
@@ -63,11 +68,11 @@ def test_what_a_killed_process_had_under_way_is_ended(path: Path) -> None:
     )
     assert victim.stdout is not None
     assert victim.stdout.readline() == b"under way\n"
-    assert left_unended(path, CAUSE) == []
+    assert recover_open_spans(path, CAUSE) == []
     victim.send_signal(signal.SIGKILL)
     victim.communicate()
 
-    attempt, within = left_unended(path, CAUSE)
+    attempt, within = recover_open_spans(path, CAUSE)
     assert (attempt.name, within.name) == ("attempt", "within")
     assert attempt.parent is None
     assert within.parent == attempt.context
@@ -77,7 +82,7 @@ def test_what_a_killed_process_had_under_way_is_ended(path: Path) -> None:
     assert attempt.status.description == CAUSE
     assert (attempt.start_time or 0) < (attempt.end_time or 0)
     assert list(path.parent.iterdir()) == []
-    assert left_unended(path, CAUSE) == []
+    assert recover_open_spans(path, CAUSE) == []
 
 
 def left_by_a_dead(path: Path) -> list[str]:
@@ -86,7 +91,7 @@ def left_by_a_dead(path: Path) -> list[str]:
     """
     copy = path.with_name("copy.spans")
     copy.write_bytes(path.read_bytes())
-    return [each.name for each in left_unended(copy, CAUSE)]
+    return [each.name for each in recover_open_spans(copy, CAUSE)]
 
 
 def test_what_is_said_later_is_noted_too(path: Path) -> None:
@@ -94,14 +99,14 @@ def test_what_is_said_later_is_noted_too(path: Path) -> None:
     An attempt's span learns after its start whose it is.
     """
     resource = Resource({})
-    noted, provider = Unended(path, resource), TracerProvider()
+    noted, provider = OpenSpanRecorder(path, resource), TracerProvider()
     provider.add_span_processor(noted)
-    told = Told(provider.get_tracer("ours"), noted)
+    told = OtelTracer(provider.get_tracer("ours"), noted)
     with told.span("attempt", {"a": 1}):
         told.describe({"b": 2})
         copy = path.with_name("copy.spans")
         copy.write_bytes(path.read_bytes())
-    (attempt,) = left_unended(copy, CAUSE)
+    (attempt,) = recover_open_spans(copy, CAUSE)
     assert dict(attempt.attributes or {}) == {"a": 1, "b": 2}
 
 
@@ -114,7 +119,7 @@ def test_a_span_under_way_in_another_process_is_a_parent(path: Path) -> None:
     tracer.start_span("attempt", context=set_span_in_context(far))
     copy = path.with_name("copy.spans")
     copy.write_bytes(path.read_bytes())
-    (attempt,) = left_unended(copy, CAUSE)
+    (attempt,) = recover_open_spans(copy, CAUSE)
     assert attempt.parent is not None
     assert attempt.parent.span_id == far.get_span_context().span_id
     assert attempt.context.trace_id == far.get_span_context().trace_id
@@ -129,7 +134,7 @@ def test_the_file_does_not_grow_for_ever(path: Path) -> None:
         for _ in range(4_000):
             with tracer.start_as_current_span("short", attributes={"x": "y" * 200}):
                 pass
-        assert path.stat().st_size < FILE_BYTES + 2 * LINE_BYTES
+        assert path.stat().st_size < CRASH_SPANS_BYTES + 2 * CRASH_SPAN_LINE_BYTES
         assert left_by_a_dead(path) == ["long"]
 
 
@@ -138,8 +143,8 @@ def test_what_is_too_large_to_note_is_left_out(path: Path) -> None:
     The span is ended all the same, without its attributes.
     """
     tracer = noting(path)
-    tracer.start_span("large", attributes={"prompt": "x" * LINE_BYTES})
-    assert path.stat().st_size < LINE_BYTES
+    tracer.start_span("large", attributes={"prompt": "x" * CRASH_SPAN_LINE_BYTES})
+    assert path.stat().st_size < CRASH_SPAN_LINE_BYTES
     assert left_by_a_dead(path) == ["large"]
 
 
@@ -150,7 +155,7 @@ def test_a_line_that_was_cut_off_is_passed_over(path: Path) -> None:
     noting(path).start_span("attempt")
     copy = path.with_name("copy.spans")
     copy.write_bytes(path.read_bytes() + b'{"id": "00')
-    assert [each.name for each in left_unended(copy, CAUSE)] == ["attempt"]
+    assert [each.name for each in recover_open_spans(copy, CAUSE)] == ["attempt"]
 
 
 def test_what_is_not_sampled_is_not_noted(path: Path) -> None:
@@ -159,7 +164,7 @@ def test_what_is_not_sampled_is_not_noted(path: Path) -> None:
     """
     resource = Resource({})
     provider = TracerProvider(sampler=ALWAYS_OFF)
-    provider.add_span_processor(Unended(path, resource))
+    provider.add_span_processor(OpenSpanRecorder(path, resource))
     provider.get_tracer("theirs").start_span("attempt")
     assert left_by_a_dead(path) == []
 

@@ -9,7 +9,7 @@ import pytest
 
 from outlast import testing
 from outlast.contracts.errors import GiveUp
-from outlast.crew.crew_models import Citation, Draft, Index, Paragraph, Review
+from outlast.crew.crew_models import Citation, Draft, LibraryIndex, Paragraph, Review
 from outlast.crew.librarian import librarian
 from outlast.crew.library import library
 from outlast.crew.planner import planner
@@ -29,12 +29,12 @@ KEPT = Citation(document="backup.md", line=3, quote="Backups are kept for 35 day
 GATE = Citation(
     document="depots.html", line=2, quote="The gate of Harle Quay is green."
 )
-INDEX = Index(library="l1", documents=2, indexed=2, removed=0)
+INDEX = LibraryIndex(library="l1", documents=2, indexed=2, removed=0)
 
 
 @pytest.fixture(autouse=True)
 def shared(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(database, "_shared", store)
+    monkeypatch.setattr(database, "_process_store", store)
     return store
 
 
@@ -54,9 +54,9 @@ async def test_a_killed_librarian_goes_on(
     """
     The second attempt indexes what is left and counts what the first one did.
     """
-    monkeypatch.setattr(library, "BATCH_FILES", 1)
+    monkeypatch.setattr(library, "STEP_FILES", 1)
     ended = await testing.run(librarian, {"documents": str(folder)}, kill_after=2)
-    index = Index.model_validate(ended.result)
+    index = LibraryIndex.model_validate(ended.result)
 
     assert (index.documents, index.indexed, index.gaps) == (2, 2, [])
 

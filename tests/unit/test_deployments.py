@@ -9,16 +9,21 @@ from pydantic import ValidationError
 from temporalio.api.deployment.v1 import WorkerDeploymentVersion
 from temporalio.api.worker.v1 import WorkerHeartbeat
 
-from outlast.cli.builds import _hint
-from outlast.fleet.current_build import Whose, _anothers, warn_of_crowding, whose
-from outlast.fleet.workers import BUILD_ID, _named
+from outlast.cli.builds import _action_text
+from outlast.fleet.current_build import (
+    CurrentBuild,
+    _other_build_text,
+    current_build,
+    warn_queue_limit,
+)
+from outlast.fleet.workers import DEFAULT_BUILD_ID, _named
 from outlast.settings import Settings
 from outlast.temporal.deployments import (
-    CURRENT,
+    BUILD_CURRENT,
+    BUILD_DRAINED,
+    BUILD_DRAINING,
+    BUILD_WAITING,
     DEPLOYMENT,
-    DRAINED,
-    DRAINING,
-    WAITING,
     Build,
     build_of,
 )
@@ -27,56 +32,61 @@ from outlast.temporal.deployments import (
 @pytest.mark.parametrize(
     ("build", "current", "live", "expected"),
     [
-        ("", "", {"": 1}, Whose.OURS),
-        ("b2", "b2", {"b2": 1}, Whose.OURS),
-        ("b2", "b1", {"b1": 1, "b2": 1}, Whose.ANOTHERS),
-        ("b2", "b1", {"b2": 1}, Whose.ANOTHERS),  # its fleet may be back in a moment
-        ("", "b1", {"": 1, "b1": 1}, Whose.ANOTHERS),
-        ("b1", "", {"": 1, "b1": 1}, Whose.UNNAMED),
-        ("b1", "", {"b1": 1}, Whose.NOBODYS),
-        ("b1", "", {"b1": 1, "b2": 1}, Whose.NOBODYS),
-        ("b1", "", None, Whose.UNNAMED),
+        ("", "", {"": 1}, CurrentBuild.THIS),
+        ("b2", "b2", {"b2": 1}, CurrentBuild.THIS),
+        ("b2", "b1", {"b1": 1, "b2": 1}, CurrentBuild.OTHER),
+        (
+            "b2",
+            "b1",
+            {"b2": 1},
+            CurrentBuild.OTHER,
+        ),  # its fleet may be back in a moment
+        ("", "b1", {"": 1, "b1": 1}, CurrentBuild.OTHER),
+        ("b1", "", {"": 1, "b1": 1}, CurrentBuild.UNVERSIONED),
+        ("b1", "", {"b1": 1}, CurrentBuild.NONE),
+        ("b1", "", {"b1": 1, "b2": 1}, CurrentBuild.NONE),
+        ("b1", "", None, CurrentBuild.UNVERSIONED),
     ],
 )
 def test_new_missions_are_always_somebodys(
-    build: str, current: str, live: dict[str, int] | None, expected: Whose
+    build: str, current: str, live: dict[str, int] | None, expected: CurrentBuild
 ) -> None:
     """
     A build is taken up by itself only where none is current and nobody who works
     without one could lose by it.
     """
     counted = None if live is None else Counter(live)
-    assert whose(build, current, counted) is expected
+    assert current_build(build, current, counted) is expected
 
 
 def test_the_log_says_when_nobody_polls_with_the_current_build() -> None:
     """
     Then new missions wait, which looks like silence.
     """
-    assert "with which nobody polls" in _anothers("b2", "b1", Counter(b2=1))
-    assert "with which nobody polls" not in _anothers("b2", "b1", Counter(b1=1))
-    assert "outlast promote b2" in _anothers("b2", "b1", None)
-    assert "OUTLAST_BUILD" in _anothers("", "b1", None)
+    assert "with which nobody polls" in _other_build_text("b2", "b1", Counter(b2=1))
+    assert "with which nobody polls" not in _other_build_text("b2", "b1", Counter(b1=1))
+    assert "outlast promote b2" in _other_build_text("b2", "b1", None)
+    assert "OUTLAST_BUILD" in _other_build_text("", "b1", None)
 
 
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (Build("b", DRAINED, 1, 0), "its fleets may stop"),
-        (Build("b", DRAINED, 0, 0), ""),
-        (Build("b", DRAINING, 1, 3), ""),
-        (Build("b", DRAINING, 0, 3), "start a fleet with OUTLAST_BUILD=b"),
-        (Build("b", CURRENT, 0, 0), "start a fleet with OUTLAST_BUILD=b"),
-        (Build("b", CURRENT, 1, 0), ""),
-        (Build("b", WAITING, 0, 0), ""),
-        (Build("b", CURRENT, None, None), ""),
+        (Build("b", BUILD_DRAINED, 1, 0), "its fleets may stop"),
+        (Build("b", BUILD_DRAINED, 0, 0), ""),
+        (Build("b", BUILD_DRAINING, 1, 3), ""),
+        (Build("b", BUILD_DRAINING, 0, 3), "start a fleet with OUTLAST_BUILD=b"),
+        (Build("b", BUILD_CURRENT, 0, 0), "start a fleet with OUTLAST_BUILD=b"),
+        (Build("b", BUILD_CURRENT, 1, 0), ""),
+        (Build("b", BUILD_WAITING, 0, 0), ""),
+        (Build("b", BUILD_CURRENT, None, None), ""),
     ],
 )
 def test_an_operator_is_told_what_to_do(build: Build, words: str) -> None:
     """
     Which fleet may stop, and which one is missing; never more than is known.
     """
-    hint = _hint(build)
+    hint = _action_text(build)
     assert words in hint
     assert bool(words) == bool(hint)
 
@@ -108,7 +118,7 @@ def test_a_sign_tells_the_build_of_its_worker() -> None:
         return WorkerHeartbeat(deployment_version=version)
 
     assert build_of(sign(DEPLOYMENT, "b1")) == "b1"
-    assert build_of(sign("", BUILD_ID)) == ""
+    assert build_of(sign("", DEFAULT_BUILD_ID)) == ""
     assert build_of(sign("somebody-else", "b1")) == ""
 
 
@@ -121,7 +131,7 @@ def test_roles_past_the_servers_limit_are_not_lost_in_silence(
     """
     The server would let their workers poll for nothing.
     """
-    warn_of_crowding(build, roles)
+    warn_queue_limit(build, roles)
     assert len(caplog.records) == warned
 
 
@@ -129,5 +139,5 @@ def test_a_worker_without_a_build_is_as_it_was() -> None:
     """
     No deployment, and the one id that saves the hashing of all modules.
     """
-    assert _named("") == {"build_id": BUILD_ID}
+    assert _named("") == {"build_id": DEFAULT_BUILD_ID}
     assert "build_id" not in _named("b1"), "the SDK takes one or the other"

@@ -10,29 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from document_fakes import folder_of
 from unit_fakes import told_in_one_sentence
 
 from outlast import Task, testing
-from outlast.agents.agent_check import refuse_misfits
-from outlast.agents.agent_loading import load as load_agents
-from outlast.contracts.errors import BadInputError, GiveUp, OutsideError
-from outlast.crew.agents import CREW, modules
+from outlast.agents.agent_check import require_fitting_inputs
+from outlast.agents.agent_loading import load_agents
+from outlast.contracts.errors import BadInputError, GiveUp, OutsideFolderError
+from outlast.crew.agents import CREW_MODULES, modules
 from outlast.crew.crew_models import Citation
 from outlast.crew.librarian import Document, indexer, librarian, shelver
-from outlast.crew.library.documents_root import documents_root, within
-from outlast.crew.library.folder import look, scan
+from outlast.crew.library.documents_root import documents_root, resolve_within
+from outlast.crew.library.folder import scan, stat_document
 from outlast.crew.library.library import library_id
 from outlast.crew.library.parsing import UnreadableDocumentError, load
 from outlast.crew.output_path import writable as crew_writable
 from outlast.crew.publisher import write
-from outlast.crew.reviewer import stands
+from outlast.crew.reviewer import is_in_source
 from outlast.crew.settings import settings as crew_settings
 from outlast.crew.tickets import clerk, post
 from outlast.settings import Settings
 from outlast.store import database
 from outlast.store.database import Store
-from outlast.store.output_roots import confine, writable, writing_below
+from outlast.store.output_roots import set_roots, writable, writing_within
+from tests.unit.document_fakes import folder_of
 
 FILES = {
     "root/team/a.md": "Apples are red.",
@@ -52,18 +52,18 @@ def place(tmp_path: Path) -> Iterator[Path]:
     documents_root.value = tmp_path / "root"
     yield tmp_path
     documents_root.value = None
-    confine(None)
+    set_roots(None)
 
 
 @pytest.fixture
 def shared(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(database, "_shared", store)
+    monkeypatch.setattr(database, "_process_store", store)
     return store
 
 
 def refusal(named: Path) -> str:
-    with pytest.raises(OutsideError) as error:
-        within(named)
+    with pytest.raises(OutsideFolderError) as error:
+        resolve_within(named)
     return told_in_one_sentence(error.value)
 
 
@@ -72,10 +72,10 @@ def test_what_is_inside_may_be_read(place: Path) -> None:
     By its whole path, by one from the root, by the root itself and with `..` inside.
     """
     team = (place / "root/team").resolve()
-    assert within(place / "root/team") == team
-    assert within(Path("team")) == team
-    assert within(place / "root") == team.parent
-    assert within(Path("other/../team")) == team
+    assert resolve_within(place / "root/team") == team
+    assert resolve_within(Path("team")) == team
+    assert resolve_within(place / "root") == team.parent
+    assert resolve_within(Path("other/../team")) == team
     assert [each.path for each in scan(Path("team"))] == ["a.md", "deep/b.md"]
 
 
@@ -89,7 +89,7 @@ def test_what_is_outside_is_refused(place: Path, named: str) -> None:
     """
     told = refusal(place / named)
     assert "OUTLAST_DOCUMENTS_ROOT" in told
-    with pytest.raises(OutsideError):
+    with pytest.raises(OutsideFolderError):
         scan(place / named)
 
 
@@ -127,8 +127,8 @@ def test_the_root_itself_may_be_a_link(place: Path) -> None:
     """
     (place / "link").symlink_to(place / "root")
     documents_root.value = place / "link"
-    assert within(Path("team")) == (place / "root/team").resolve()
-    assert within(place / "root/team") == (place / "root/team").resolve()
+    assert resolve_within(Path("team")) == (place / "root/team").resolve()
+    assert resolve_within(place / "root/team") == (place / "root/team").resolve()
 
     (place / "link").unlink()
     (place / "link").symlink_to(place / "outside")
@@ -157,7 +157,7 @@ def test_without_a_root_everything_may_be_read(place: Path) -> None:
     On one machine of one user there is nothing to guard.
     """
     documents_root.value = None
-    assert within(place / "outside") == place / "outside"
+    assert resolve_within(place / "outside") == place / "outside"
     assert [each.path for each in scan(place / "outside")] == ["secret.md"]
 
 
@@ -182,9 +182,9 @@ def test_a_root_that_is_no_folder_is_refused_by_workers(
     And not by starters, which may be on another host.
     """
     monkeypatch.setenv("OUTLAST_DOCUMENTS_ROOT", str(place / "nowhere"))
-    assert modules(plays=False) == CREW
+    assert modules(for_workers=False) == CREW_MODULES
     with pytest.raises(BadInputError) as error:
-        modules(plays=True)
+        modules(for_workers=True)
     assert "is not a folder" in told_in_one_sentence(error.value)
 
 
@@ -198,7 +198,7 @@ def test_a_file_that_became_a_link_outside_is_not_read(place: Path) -> None:
 
     with pytest.raises(UnreadableDocumentError, match="outside OUTLAST_DOCUMENTS_ROOT"):
         load(listed.file)
-    assert look(Path("team"), "a.md").problem == "leads outside its folder"
+    assert stat_document(Path("team"), "a.md").problem == "leads outside its folder"
 
 
 @pytest.mark.parametrize("path", ["../outside/secret.md", "{place}/outside/secret.md"])
@@ -213,7 +213,7 @@ def test_a_document_leads_nowhere_but_into_its_folder(
     if not confined:
         documents_root.value = None
     named = path.format(place=place)
-    listed = look(place / "root", named)
+    listed = stat_document(place / "root", named)
     assert listed.problem == "leads outside its folder"
 
 
@@ -262,9 +262,9 @@ async def test_the_reviewer_reads_nothing_outside(place: Path) -> None:
     """
     citation = Citation(document="secret.md", line=1, quote="The safe opens with 4711.")
     with pytest.raises(GiveUp):
-        await stands(place / "outside", "", citation)
+        await is_in_source(place / "outside", "", citation)
     documents_root.value = None
-    assert await stands(place / "outside", "", citation)
+    assert await is_in_source(place / "outside", "", citation)
 
 
 def test_the_library_of_a_folder_is_one_whatever_it_is_called(place: Path) -> None:
@@ -290,7 +290,7 @@ def output(place: Path) -> Path:
     """
     (place / "home").mkdir()
     documents_root.value = None
-    confine([place / "root", place / "home"])
+    set_roots([place / "root", place / "home"])
     return place
 
 
@@ -311,9 +311,9 @@ def test_the_homes_own_state_is_no_output(output: Path, named: str) -> None:
     Though it lies in the home: also by a link within it, or by a root above it.
     """
     (output / "home/way").symlink_to(output / "home")
-    confine([output, output / "home"])
+    set_roots([output, output / "home"])
     for each in (output / "home" / named, output / "home/way" / named):
-        with pytest.raises(OutsideError, match="own state"):
+        with pytest.raises(OutsideFolderError, match="own state"):
             writable(each)
     assert writable(output / "root" / named) == output / "root" / named
 
@@ -328,7 +328,7 @@ def test_no_file_is_written_outside(output: Path, named: str) -> None:
     """
     (output / "root/way-out").symlink_to(output / "outside")
     for each in (output / named, output / named / "deeper"):
-        with pytest.raises(OutsideError) as error:
+        with pytest.raises(OutsideFolderError) as error:
             writable(each)
         assert "OUTLAST_OUTPUT_ROOT" in told_in_one_sentence(error.value)
 
@@ -359,10 +359,10 @@ def test_a_mission_that_would_write_outside_is_refused(
     """
     (output / "root/way-out").symlink_to(output / "outside")
     role, given = orders(output / named / "deeper")[at]
-    agents = load_agents(CREW)
+    agents = load_agents(CREW_MODULES)
     task = Task(id="t", role=role, input=given)
     with pytest.raises(BadInputError, match=rf"{role}.*OUTLAST_OUTPUT_ROOT"):
-        refuse_misfits([task], agents)
+        require_fitting_inputs([task], agents)
     with pytest.raises(GiveUp, match="OUTLAST_OUTPUT_ROOT"):
         agents[role].read(given, {"x": {}} if agents[role].input.takes_needs else {})
 
@@ -373,7 +373,7 @@ def test_a_rehearsal_writes_among_temporary_files_alone() -> None:
     Where drills are, and nowhere else that is not for output.
     """
     (rehearse,) = (
-        each for each in load_agents(CREW).values() if each.role == "rehearse"
+        each for each in load_agents(CREW_MODULES).values() if each.role == "rehearse"
     )
     fine = {"steps": 1, "log": f"{tempfile.gettempdir()}/drill/log"}
     assert rehearse.read(fine, {}).log == Path(fine["log"]).resolve()
@@ -386,10 +386,10 @@ def test_a_link_that_has_come_since_is_not_written_through(output: Path) -> None
     What was inside when the mission was read leads outside when the report is written.
     """
     (output / "root/reports").symlink_to(output / "outside")
-    with pytest.raises(OutsideError):
+    with pytest.raises(OutsideFolderError):
         write(output / "root/reports/m.md", "x")
     (output / "root/m.md").symlink_to(output / "outside/secret.md")
-    with pytest.raises(OutsideError):
+    with pytest.raises(OutsideFolderError):
         write(output / "root/m.md", "x")
     assert (output / "outside/secret.md").read_text() == FILES["outside/secret.md"]
 
@@ -414,8 +414,8 @@ def test_a_starter_judges_for_a_while(output: Path) -> None:
     """
     In a program of the user's own nothing is limited after it.
     """
-    confine(None)
-    with writing_below([output / "home"]), pytest.raises(OutsideError):
+    set_roots(None)
+    with writing_within([output / "home"]), pytest.raises(OutsideFolderError):
         writable(output / "outside")
     assert writable(output / "outside") == output / "outside"
 
@@ -424,7 +424,7 @@ def test_a_worker_that_does_not_know_others_roots_keeps_its_own(output: Path) ->
     """
     What it checks for others, as follow-ups, it may have to write itself.
     """
-    with writing_below(None), pytest.raises(OutsideError):
+    with writing_within(None), pytest.raises(OutsideFolderError):
         writable(output / "outside")
 
 
@@ -438,11 +438,11 @@ def test_relative_paths_start_at_the_output_root_or_the_home(tmp_path: Path) -> 
             (Settings(home=home), home),
             (Settings(home=home, output_root=root), root),
         ]:
-            confine(chosen.output_roots)
+            set_roots(chosen.output_roots)
             assert writable(Path("box")) == first / "box"
             assert writable(home / "reports") == home / "reports"
     finally:
-        confine(None)
+        set_roots(None)
 
 
 def test_reports_have_a_folder_that_is_as_good_as_the_roots(
@@ -452,7 +452,7 @@ def test_reports_have_a_folder_that_is_as_good_as_the_roots(
     For all that the crew writes; relative paths never start there.
     """
     reports = output / "reports"
-    with pytest.raises(OutsideError):
+    with pytest.raises(OutsideFolderError):
         crew_writable(reports / "m.md")
     monkeypatch.setenv("OUTLAST_REPORTS", str(reports))
     assert crew_writable(reports / "m.md") == reports / "m.md"
@@ -462,4 +462,4 @@ def test_reports_have_a_folder_that_is_as_good_as_the_roots(
     task = Task(
         id="t", role="publisher", input={"reports": str(reports), "mission": "m"}
     )
-    refuse_misfits([task], load_agents(CREW))
+    require_fitting_inputs([task], load_agents(CREW_MODULES))

@@ -14,9 +14,9 @@ from unit_fakes import Described, RunClient
 from outlast import Context
 from outlast.agents.registry import Agent
 from outlast.contracts.failures import FailureType
-from outlast.contracts.models import Answer, Assignment, Task
-from outlast.execution.attempt import Place
-from outlast.execution.temporal_activities import closed, host
+from outlast.contracts.models import AttemptInput, ResultRef, Task
+from outlast.execution.attempt import WorkerContext
+from outlast.execution.temporal_activities import flush_closing, task_activity
 from outlast.ledger.fence import Claim
 from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
@@ -43,15 +43,15 @@ class Work:
 
 def attempted(
     ledger: Ledger, plays: Any, drain_s: float
-) -> tuple[ActivityEnvironment, "asyncio.Future[Answer]"]:
+) -> tuple[ActivityEnvironment, "asyncio.Future[ResultRef]"]:
     """
     Begin an attempt on a worker that lets those of less than *drain_s* finish.
     """
-    place = Place(ledger, drain_s=drain_s)
+    place = WorkerContext(ledger, drain_s=drain_s)
     current = RunClient(Described("test-run"))  # as the environment calls its run
     worker = ActivityEnvironment(client=current)  # type: ignore[arg-type]
-    assignment = Assignment(mission="m", tenant="t", task=Task(id="t", role="work"))
-    play = host(Agent("work", 1, plays), place)
+    assignment = AttemptInput(mission="m", tenant="t", task=Task(id="t", role="work"))
+    play = task_activity(Agent("work", 1, plays), place)
     return worker, asyncio.ensure_future(worker.run(play, assignment))
 
 
@@ -65,7 +65,7 @@ async def test_a_long_attempt_is_handed_on_at_once(ledger: Ledger) -> None:
     worker.worker_shutdown()
     with pytest.raises(ApplicationError) as handed_on:
         await asyncio.wait_for(attempt, BOUND_S)
-    await closed()
+    await flush_closing()
     assert handed_on.value.type == FailureType.DRAINED
     assert handed_on.value.details[0]["checkpoint"]["seq"] == 1  # it goes on from there
 
@@ -93,10 +93,10 @@ class Slow(Ledger):
         self.counting = threading.Event()
         self.may_count = threading.Event()
 
-    def failed(self, claim: Claim, *how: Any) -> int:
+    def record_failure(self, claim: Claim, *how: Any) -> int:
         self.counting.set()
         assert self.may_count.wait(BOUND_S)
-        return super().failed(claim, *how)
+        return super().record_failure(claim, *how)
 
 
 async def test_a_drain_does_not_change_an_end_that_is_being_noted(

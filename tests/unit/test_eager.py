@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from outlast.execution.eager import Starter, Step
+from outlast.execution.eager import EagerStarter, Step
 
 whose: ContextVar[str] = ContextVar("whose", default="")
 customer: ContextVar[str] = ContextVar("customer", default="")
@@ -17,13 +17,13 @@ odd: ContextVar[Any] = ContextVar("odd", default=None)
 
 
 @pytest.fixture
-async def starter() -> AsyncIterator[Starter]:
-    made = Starter()
+async def starter() -> AsyncIterator[EagerStarter]:
+    made = EagerStarter()
     yield made
     made.close()
 
 
-async def ends(starter: Starter, act: Callable[[], Awaitable[Any]]) -> Any:
+async def ends(starter: EagerStarter, act: Callable[[], Awaitable[Any]]) -> Any:
     """
     Start *act* and wait for its end; returns what it returned or raised, and its task.
     """
@@ -41,13 +41,13 @@ async def ends(starter: Starter, act: Callable[[], Awaitable[Any]]) -> Any:
     return told[0], task
 
 
-async def begins(starter: Starter, step: Callable[[], Step]) -> Any:
+async def begins(starter: EagerStarter, step: Callable[[], Step]) -> Any:
     if not starter.is_ready:
         await starter.prepare()
     return starter.start(step(), lambda: None)
 
 
-async def test_what_never_waits_needs_no_task(starter: Starter) -> None:
+async def test_what_never_waits_needs_no_task(starter: EagerStarter) -> None:
     async def act() -> Any:
         return asyncio.current_task()
 
@@ -58,7 +58,9 @@ async def test_what_never_waits_needs_no_task(starter: Starter) -> None:
     assert first is second is not asyncio.current_task()
 
 
-async def test_what_waits_stays_in_the_task_in_which_it_began(starter: Starter) -> None:
+async def test_what_waits_stays_in_the_task_in_which_it_began(
+    starter: EagerStarter,
+) -> None:
     async def act() -> Any:
         began = asyncio.current_task()
         for _ in range(3):
@@ -74,7 +76,7 @@ async def test_what_waits_stays_in_the_task_in_which_it_began(starter: Starter) 
 
 
 async def test_a_time_limit_that_begins_before_the_first_wait_ends_it(
-    starter: Starter,
+    starter: EagerStarter,
 ) -> None:
     """
     The limit cancels the current task: were it ours, we would be cancelled.
@@ -90,7 +92,7 @@ async def test_a_time_limit_that_begins_before_the_first_wait_ends_it(
 
 
 async def test_tasks_of_a_group_made_before_the_first_wait_are_awaited(
-    starter: Starter,
+    starter: EagerStarter,
 ) -> None:
     async def act() -> Any:
         async with asyncio.TaskGroup() as group:
@@ -104,7 +106,7 @@ async def test_tasks_of_a_group_made_before_the_first_wait_are_awaited(
 
 @pytest.mark.parametrize("waits", [False, True])
 async def test_what_cancels_itself_is_cancelled_and_nobody_else(
-    starter: Starter, waits: bool
+    starter: EagerStarter, waits: bool
 ) -> None:
     """
     Also where it ends before its cancellation can reach it: the next one must not be
@@ -130,7 +132,7 @@ async def test_what_cancels_itself_is_cancelled_and_nobody_else(
 
 
 async def test_a_cancellation_before_its_task_goes_on_reaches_what_it_waits_for(
-    starter: Starter,
+    starter: EagerStarter,
 ) -> None:
     waited: list[asyncio.Future[None]] = []
 
@@ -148,7 +150,7 @@ async def test_a_cancellation_before_its_task_goes_on_reaches_what_it_waits_for(
 
 
 async def test_context_variables_come_from_who_starts_it_and_stay_its_own(
-    starter: Starter,
+    starter: EagerStarter,
 ) -> None:
     async def act() -> Any:
         found = whose.get()
@@ -162,7 +164,7 @@ async def test_context_variables_come_from_who_starts_it_and_stay_its_own(
     assert (await ends(starter, act))[0] == "second"
 
 
-async def test_a_start_that_is_cancelled_begins_nothing(starter: Starter) -> None:
+async def test_a_start_that_is_cancelled_begins_nothing(starter: EagerStarter) -> None:
     began: list[int] = []
 
     async def step() -> None:
@@ -178,7 +180,7 @@ async def test_a_start_that_is_cancelled_begins_nothing(starter: Starter) -> Non
 
 
 async def test_a_context_variable_that_its_starter_lacks_does_not_reach_the_next(
-    starter: Starter,
+    starter: EagerStarter,
 ) -> None:
     """
     What one customer's item has set must not be seen by another's.
@@ -194,7 +196,7 @@ async def test_a_context_variable_that_its_starter_lacks_does_not_reach_the_next
 
 
 async def test_a_value_that_cannot_be_compared_reaches_no_other(
-    starter: Starter,
+    starter: EagerStarter,
 ) -> None:
     class Odd:
         def __eq__(self, other: object) -> bool:
@@ -215,7 +217,7 @@ async def test_a_value_that_cannot_be_compared_reaches_no_other(
 
 
 async def test_what_is_set_on_entering_is_in_what_it_starts_and_in_no_other(
-    starter: Starter,
+    starter: EagerStarter,
 ) -> None:
     async def named(name: str) -> Any:
         async def step() -> None:

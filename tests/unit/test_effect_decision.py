@@ -11,29 +11,34 @@ from unit_fakes import told_in_one_sentence
 from outlast.contracts.errors import GiveUp
 from outlast.ledger.effect_decision import (
     APPLIED,
-    ASKED,
     INTENDED,
+    REQUESTED,
     RETRACTED,
     SKIPPED,
-    Action,
-    Asker,
-    Row,
-    decide,
+    EffectAction,
+    EffectOwner,
+    EffectRow,
+    decide_effect,
 )
-from outlast.ledger.effect_identity import KEY_BYTES, Proposal, mark_of, propose
+from outlast.ledger.effect_identity import (
+    EFFECT_KEY_BYTES,
+    Proposal,
+    effect_mark,
+    propose,
+)
 
 THIS, OTHER = '{"cents":1}', '{"cents":2}'
-ASKER = Asker("m", "mine", "m", "2", "m")
+ASKER = EffectOwner("m", "mine", "m", "2", "m")
 NEEDS = replace(ASKER, needs_approval=True)
 ITEM = replace(ASKER, can_ask=False)
 REPEAT = Proposal("k", THIS, if_unsure="repeat")
 PARK = Proposal("k", THIS)
-THIS_MARK = mark_of("m", "k", THIS, None)
+THIS_MARK = effect_mark("m", "k", THIS, None)
 APPROVED = replace(NEEDS, approved=frozenset([THIS_MARK]))
 SKIPS = replace(ASKER, skipped=frozenset([THIS_MARK]))
 
 
-def row(state: str, identity: str = THIS, **more: Any) -> Row:
+def row(state: str, identity: str = THIS, **more: Any) -> EffectRow:
     """
     An effect that another task of the same mission and round has left.
     """
@@ -52,65 +57,128 @@ def row(state: str, identity: str = THIS, **more: Any) -> Row:
         "intended_at": 0.0,
         "deadline": 900.0,
     }
-    return Row(**{**left, **more})
+    return EffectRow(**{**left, **more})
 
 
 EARLIER = {"turn": "1"}
 MINE = {"task": "mine"}
 LIVE, DEAD = True, False
 
-TABLE: list[tuple[str, list[Row], Proposal, Asker, bool, Action]] = [
-    ("new", [], PARK, ASKER, DEAD, Action.ACT),
-    ("new, by an item", [], PARK, ITEM, DEAD, Action.ACT),
-    ("new, unasked", [], PARK, NEEDS, DEAD, Action.ASK),
-    ("new, approved", [], PARK, APPROVED, DEAD, Action.ACT),
-    ("done", [row(APPLIED)], PARK, ASKER, DEAD, Action.RETURN),
-    ("done, unasked", [row(APPLIED)], PARK, NEEDS, DEAD, Action.RETURN),
-    ("done earlier", [row(APPLIED, **EARLIER)], PARK, ASKER, DEAD, Action.RETURN),
-    ("done, whoever lives", [row(APPLIED)], PARK, ASKER, LIVE, Action.RETURN),
-    ("skipped", [row(SKIPPED)], PARK, ASKER, DEAD, Action.RETURN),
-    ("under way", [row(INTENDED)], PARK, ASKER, LIVE, Action.WAIT),
-    ("under way", [row(INTENDED)], REPEAT, ASKER, LIVE, Action.WAIT),
-    ("unsure", [row(INTENDED)], PARK, ASKER, DEAD, Action.PARK),
-    ("unsure", [row(INTENDED)], REPEAT, ASKER, DEAD, Action.REPEAT),
-    ("unsure", [row(INTENDED, **EARLIER)], REPEAT, NEEDS, DEAD, Action.REPEAT),
-    ("retracted", [row(RETRACTED)], PARK, ASKER, DEAD, Action.ACT),
-    ("retracted", [row(RETRACTED)], PARK, NEEDS, DEAD, Action.ASK),
-    ("asked", [row(ASKED)], PARK, NEEDS, DEAD, Action.ASK),
-    ("asked, approved", [row(ASKED)], PARK, APPROVED, DEAD, Action.ACT),
-    ("asked by one", [row(ASKED)], PARK, ASKER, DEAD, Action.ACT),
-    ("another", [row(APPLIED, OTHER)], PARK, ASKER, DEAD, Action.CONFLICT),
-    ("another", [row(APPLIED, OTHER)], PARK, APPROVED, DEAD, Action.CONFLICT),
+TABLE: list[tuple[str, list[EffectRow], Proposal, EffectOwner, bool, EffectAction]] = [
+    ("new", [], PARK, ASKER, DEAD, EffectAction.ACT),
+    ("new, by an item", [], PARK, ITEM, DEAD, EffectAction.ACT),
+    ("new, unasked", [], PARK, NEEDS, DEAD, EffectAction.REQUEST_APPROVAL),
+    ("new, approved", [], PARK, APPROVED, DEAD, EffectAction.ACT),
+    ("done", [row(APPLIED)], PARK, ASKER, DEAD, EffectAction.RETURN),
+    ("done, unasked", [row(APPLIED)], PARK, NEEDS, DEAD, EffectAction.RETURN),
+    ("done earlier", [row(APPLIED, **EARLIER)], PARK, ASKER, DEAD, EffectAction.RETURN),
+    ("done, whoever lives", [row(APPLIED)], PARK, ASKER, LIVE, EffectAction.RETURN),
+    ("skipped", [row(SKIPPED)], PARK, ASKER, DEAD, EffectAction.RETURN),
+    ("under way", [row(INTENDED)], PARK, ASKER, LIVE, EffectAction.WAIT),
+    ("under way", [row(INTENDED)], REPEAT, ASKER, LIVE, EffectAction.WAIT),
+    ("unsure", [row(INTENDED)], PARK, ASKER, DEAD, EffectAction.PARK),
+    ("unsure", [row(INTENDED)], REPEAT, ASKER, DEAD, EffectAction.REPEAT),
+    ("unsure", [row(INTENDED, **EARLIER)], REPEAT, NEEDS, DEAD, EffectAction.REPEAT),
+    ("retracted", [row(RETRACTED)], PARK, ASKER, DEAD, EffectAction.ACT),
+    ("retracted", [row(RETRACTED)], PARK, NEEDS, DEAD, EffectAction.REQUEST_APPROVAL),
+    ("asked", [row(REQUESTED)], PARK, NEEDS, DEAD, EffectAction.REQUEST_APPROVAL),
+    ("asked, approved", [row(REQUESTED)], PARK, APPROVED, DEAD, EffectAction.ACT),
+    ("asked by one", [row(REQUESTED)], PARK, ASKER, DEAD, EffectAction.ACT),
+    ("another", [row(APPLIED, OTHER)], PARK, ASKER, DEAD, EffectAction.CONFLICT),
+    ("another", [row(APPLIED, OTHER)], PARK, APPROVED, DEAD, EffectAction.CONFLICT),
     (
         "another, mine",
         [row(APPLIED, OTHER, **MINE)],
         PARK,
         ASKER,
         DEAD,
-        Action.CONFLICT,
+        EffectAction.CONFLICT,
     ),
-    ("another begun", [row(INTENDED, OTHER)], PARK, ASKER, DEAD, Action.CONFLICT),
-    ("another now", [row(INTENDED, OTHER)], PARK, ASKER, LIVE, Action.CONFLICT),
-    ("another asked", [row(ASKED, OTHER)], PARK, ASKER, DEAD, Action.CONFLICT),
-    ("I asked another", [row(ASKED, OTHER, **MINE)], PARK, NEEDS, DEAD, Action.ASK),
-    ("asked earlier", [row(ASKED, OTHER, **EARLIER)], PARK, ASKER, DEAD, Action.ACT),
-    ("none in truth", [row(RETRACTED, OTHER)], PARK, ASKER, DEAD, Action.ACT),
-    ("another", [row(APPLIED, OTHER, **EARLIER)], PARK, ASKER, DEAD, Action.ASK),
-    ("another", [row(APPLIED, OTHER, **EARLIER)], PARK, ITEM, DEAD, Action.CONFLICT),
-    ("another", [row(APPLIED, OTHER, **EARLIER)], PARK, APPROVED, DEAD, Action.ACT),
-    ("another", [row(APPLIED, OTHER, **EARLIER)], PARK, SKIPS, DEAD, Action.SKIP),
-    ("another", [row(INTENDED, OTHER, **EARLIER)], PARK, ASKER, LIVE, Action.WAIT),
-    ("unsure", [row(INTENDED, OTHER, **EARLIER)], PARK, ASKER, DEAD, Action.PARK),
-    ("unsure", [row(INTENDED, OTHER, **EARLIER)], PARK, SKIPS, DEAD, Action.PARK),
-    ("unsure", [row(INTENDED, OTHER, **EARLIER)], REPEAT, APPROVED, DEAD, Action.PARK),
-    ("unsure", [row(INTENDED, OTHER, **EARLIER)], PARK, ITEM, DEAD, Action.CONFLICT),
+    ("another begun", [row(INTENDED, OTHER)], PARK, ASKER, DEAD, EffectAction.CONFLICT),
+    ("another now", [row(INTENDED, OTHER)], PARK, ASKER, LIVE, EffectAction.CONFLICT),
+    (
+        "another asked",
+        [row(REQUESTED, OTHER)],
+        PARK,
+        ASKER,
+        DEAD,
+        EffectAction.CONFLICT,
+    ),
+    (
+        "I asked another",
+        [row(REQUESTED, OTHER, **MINE)],
+        PARK,
+        NEEDS,
+        DEAD,
+        EffectAction.REQUEST_APPROVAL,
+    ),
+    (
+        "asked earlier",
+        [row(REQUESTED, OTHER, **EARLIER)],
+        PARK,
+        ASKER,
+        DEAD,
+        EffectAction.ACT,
+    ),
+    ("none in truth", [row(RETRACTED, OTHER)], PARK, ASKER, DEAD, EffectAction.ACT),
+    (
+        "another",
+        [row(APPLIED, OTHER, **EARLIER)],
+        PARK,
+        ASKER,
+        DEAD,
+        EffectAction.REQUEST_APPROVAL,
+    ),
+    (
+        "another",
+        [row(APPLIED, OTHER, **EARLIER)],
+        PARK,
+        ITEM,
+        DEAD,
+        EffectAction.CONFLICT,
+    ),
+    (
+        "another",
+        [row(APPLIED, OTHER, **EARLIER)],
+        PARK,
+        APPROVED,
+        DEAD,
+        EffectAction.ACT,
+    ),
+    ("another", [row(APPLIED, OTHER, **EARLIER)], PARK, SKIPS, DEAD, EffectAction.SKIP),
+    (
+        "another",
+        [row(INTENDED, OTHER, **EARLIER)],
+        PARK,
+        ASKER,
+        LIVE,
+        EffectAction.WAIT,
+    ),
+    ("unsure", [row(INTENDED, OTHER, **EARLIER)], PARK, ASKER, DEAD, EffectAction.PARK),
+    ("unsure", [row(INTENDED, OTHER, **EARLIER)], PARK, SKIPS, DEAD, EffectAction.PARK),
+    (
+        "unsure",
+        [row(INTENDED, OTHER, **EARLIER)],
+        REPEAT,
+        APPROVED,
+        DEAD,
+        EffectAction.PARK,
+    ),
+    (
+        "unsure",
+        [row(INTENDED, OTHER, **EARLIER)],
+        PARK,
+        ITEM,
+        DEAD,
+        EffectAction.CONFLICT,
+    ),
     (
         "another mission's, of the tenant",
         [row(APPLIED, OTHER, logical="n", **EARLIER)],
         PARK,
         ASKER,
         DEAD,
-        Action.CONFLICT,
+        EffectAction.CONFLICT,
     ),
     (
         "one of two",
@@ -118,7 +186,7 @@ TABLE: list[tuple[str, list[Row], Proposal, Asker, bool, Action]] = [
         PARK,
         ASKER,
         DEAD,
-        Action.RETURN,
+        EffectAction.RETURN,
     ),
 ]
 
@@ -126,16 +194,16 @@ TABLE: list[tuple[str, list[Row], Proposal, Asker, bool, Action]] = [
 @pytest.mark.parametrize(("name", "rows", "proposal", "asker", "live", "action"), TABLE)
 def test_what_becomes_of_an_effect(
     name: str,
-    rows: list[Row],
+    rows: list[EffectRow],
     proposal: Proposal,
-    asker: Asker,
+    asker: EffectOwner,
     live: bool,
-    action: Action,
+    action: EffectAction,
 ) -> None:
     """
     Every state that is found leads to the one action.
     """
-    assert decide(rows, proposal, asker, lambda _: live).action is action
+    assert decide_effect(rows, proposal, asker, lambda _: live).action is action
 
 
 def test_the_payload_of_the_round_is_the_first_one() -> None:
@@ -146,9 +214,9 @@ def test_the_payload_of_the_round_is_the_first_one() -> None:
 
     def sent(state: str, turn: str) -> str | None:
         left = row(state, payload='"old"', turn=turn)
-        return decide([left], new, ASKER, lambda _: False).payload
+        return decide_effect([left], new, ASKER, lambda _: False).payload
 
-    assert [sent(ASKED, "2"), sent(ASKED, "1")] == ['"old"', '"new"']
+    assert [sent(REQUESTED, "2"), sent(REQUESTED, "1")] == ['"old"', '"new"']
     assert [sent(INTENDED, "2"), sent(INTENDED, "1")] == ['"old"', '"old"']
     assert [sent(RETRACTED, "2"), sent(RETRACTED, "1")] == ['"old"', '"new"']
 
@@ -158,12 +226,12 @@ def test_numbers_are_new_where_something_may_have_been_sent() -> None:
     The far side must not take another effect for one that it knows.
     """
 
-    def number(*rows: Row) -> tuple[int, bool]:
-        found = decide(rows, PARK, NEEDS, lambda _: False)
+    def number(*rows: EffectRow) -> tuple[int, bool]:
+        found = decide_effect(rows, PARK, NEEDS, lambda _: False)
         return found.number, found.fresh
 
     assert number() == (1, True)
-    assert number(row(ASKED, OTHER, **MINE)) == (1, False)
+    assert number(row(REQUESTED, OTHER, **MINE)) == (1, False)
     assert number(row(RETRACTED)) == (1, False)
     assert number(row(RETRACTED, OTHER)) == (2, True)
     assert number(row(APPLIED, OTHER, **EARLIER)) == (2, True)
@@ -173,9 +241,9 @@ def test_a_question_says_what_changed() -> None:
     """
     Against what was done, or what was asked in its place before.
     """
-    for left in (row(APPLIED, OTHER, **EARLIER), row(ASKED, OTHER, **MINE)):
-        assert decide([left], PARK, NEEDS, lambda _: False).row == left
-    assert decide([row(ASKED)], PARK, NEEDS, lambda _: False).row is None
+    for left in (row(APPLIED, OTHER, **EARLIER), row(REQUESTED, OTHER, **MINE)):
+        assert decide_effect([left], PARK, NEEDS, lambda _: False).row == left
+    assert decide_effect([row(REQUESTED)], PARK, NEEDS, lambda _: False).row is None
 
 
 def test_an_identity_is_what_is_meant() -> None:
@@ -233,5 +301,7 @@ def test_what_only_looks_like_it_is_kept() -> None:
     """
     A backslash is one, and a key may be as long as the cap says.
     """
-    text = propose("k" * KEY_BYTES, "\\u0000 é", None, "park", "mission").identity
+    text = propose(
+        "k" * EFFECT_KEY_BYTES, "\\u0000 é", None, "park", "mission"
+    ).identity
     assert text == '"\\\\u0000 é"'

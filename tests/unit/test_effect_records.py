@@ -17,17 +17,17 @@ from unit_fakes import (
 )
 
 from outlast.cli.effects import lines, read_result
-from outlast.contracts.batches import Burial, pool_task
+from outlast.contracts.batches import PoisonItem, pool_task
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.ids import ItemId
-from outlast.contracts.models import Assignment
+from outlast.contracts.models import AttemptInput
 from outlast.contracts.reports import Status
-from outlast.ledger.effect_decision import RETRACTED, Action
+from outlast.ledger.effect_decision import RETRACTED, EffectAction
 from outlast.ledger.effect_identity import Proposal
-from outlast.ledger.effect_ledger import ENDING_S, Permission, idempotency_key
-from outlast.ledger.effects import EffectBooks
+from outlast.ledger.effect_ledger import EFFECT_END_GRACE_S, Permission, idempotency_key
+from outlast.ledger.effects import EffectRecords
 from outlast.ledger.ledger import Claim, Ledger
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
 
 WHO = "ann@desk"
@@ -35,8 +35,8 @@ K = Proposal("k", '{"cents":1}')
 
 
 @pytest.fixture
-def effects(store: Store) -> EffectBooks:
-    return EffectBooks(store, Clock())
+def effects(store: Store) -> EffectRecords:
+    return EffectRecords(store, Clock())
 
 
 def claim(ledger: Ledger, fence: int, of: str = "m", round_: int = 1) -> Claim:
@@ -49,50 +49,50 @@ def unsure(ledger: Ledger, of: str = "m") -> Claim:
     """
     owner = claim(ledger, 1, of)
     ledger.intend(owner, K)
-    ledger.ended(owner, "BrokenError")
+    ledger.record_end(owner, "BrokenError")
     return owner
 
 
-def settle(effects: EffectBooks, of: str | None = None, **more: Any) -> None:
+def settle(effects: EffectRecords, of: str | None = None, **more: Any) -> None:
     given = {"happened": True, "result": {"receipt": 7}, "who": WHO}
-    effects.settle("k", of, **{**given, **more})
+    effects.record_decision("k", of, **{**given, **more})
 
 
 def test_what_has_happened_is_returned_from_then_on(
-    effects: EffectBooks, ledger: Ledger, store: Store
+    effects: EffectRecords, ledger: Ledger, store: Store
 ) -> None:
     """
     It is on record who said so and when, and the audit is clean.
     """
     unsure(ledger)
-    assert effects.entries()[0].unsure
+    assert effects.records()[0].is_unknown
     settle(effects)
-    (entry,) = effects.entries("m")
+    (entry,) = effects.records("m")
     assert (entry.state, entry.settled_by, entry.settled_at) == ("applied", WHO, 1000)
     assert entry.result == {"receipt": 7}
     found = ledger.intend(claim(ledger, 2, round_=2), K)
-    assert (found.action, found.row.result) == (Action.RETURN, '{"receipt": 7}')
-    audit = Books(store).audit()
+    assert (found.action, found.row.result) == (EffectAction.RETURN, '{"receipt": 7}')
+    audit = MissionRecords(store).audit()
     assert (audit.violations, audit.effects[0]["applied"]) == ([], 1)
 
 
 def test_what_did_not_happen_may_be_done_again(
-    effects: EffectBooks, ledger: Ledger
+    effects: EffectRecords, ledger: Ledger
 ) -> None:
     """
     Under the same idempotency key, by the redriven task.
     """
     owner = unsure(ledger)
     settle(effects, happened=False, result=None)
-    assert effects.entries()[0].state == RETRACTED
+    assert effects.records()[0].state == RETRACTED
     again = claim(ledger, 2, round_=2)
     found = ledger.intend(again, K)
-    assert found.action is Action.ACT
+    assert found.action is EffectAction.ACT
     assert idempotency_key(again, K, found.number) == idempotency_key(owner, K, 1)
-    assert effects.entries()[0].settled_by == WHO
+    assert effects.records()[0].settled_by == WHO
 
 
-def test_only_what_is_unsure_is_settled(effects: EffectBooks, ledger: Ledger) -> None:
+def test_only_what_is_unsure_is_settled(effects: EffectRecords, ledger: Ledger) -> None:
     """
     The sentence says what it is instead.
     """
@@ -111,7 +111,7 @@ def test_only_what_is_unsure_is_settled(effects: EffectBooks, ledger: Ledger) ->
 
 
 def test_an_effect_of_several_missions_is_named_with_its_mission(
-    effects: EffectBooks, ledger: Ledger
+    effects: EffectRecords, ledger: Ledger
 ) -> None:
     """
     What another mission did under such a key stays as it is.
@@ -121,38 +121,38 @@ def test_an_effect_of_several_missions_is_named_with_its_mission(
     with pytest.raises(BadInputError, match=r"--mission \(m, n\)"):
         settle(effects)
     settle(effects, "n")
-    assert [each.unsure for each in effects.entries()] == [True, False]
-    assert effects.entries("n")[0].settled_by == WHO
+    assert [each.is_unknown for each in effects.records()] == [True, False]
+    assert effects.records("n")[0].settled_by == WHO
 
 
 def test_an_attempt_of_a_mission_that_has_ended_is_at_work_no_more(
-    effects: EffectBooks, ledger: Ledger, store: Store
+    effects: EffectRecords, ledger: Ledger, store: Store
 ) -> None:
     """
     Also where its process has died and nobody wrote down its end.
     """
-    books = Books(store)
+    books = MissionRecords(store)
     books.open(mission(id="m"))
     books.accept("m")
     ledger.intend(claim(ledger, 1), K)
-    assert effects.entries()[0].live
+    assert effects.records()[0].live
     books.close(report("m", Status.FAILED))
-    assert effects.entries()[0].unsure
+    assert effects.records()[0].is_unknown
 
 
 def test_an_effect_is_told_with_what_can_be_typed(
-    effects: EffectBooks, ledger: Ledger
+    effects: EffectRecords, ledger: Ledger
 ) -> None:
     """
     Key, content, who did it; for an unsure one the commands.
     """
     unsure(ledger)
-    told = "\n".join(lines(effects.entries()[0]))
+    told = "\n".join(lines(effects.records()[0]))
     for part in ("unsure", "k", '{"cents":1}', "m/only round 1 attempt 1", "scope m"):
         assert part in told
     assert "outlast settle k --mission m --happened RESULT" in told
     settle(effects)
-    told = "\n".join(lines(effects.entries()[0]))
+    told = "\n".join(lines(effects.records()[0]))
     assert f"settled by {WHO}" in told
     assert "--happened" not in told
 
@@ -183,13 +183,13 @@ def test_a_result_that_cannot_be_kept_is_refused(text: str) -> None:
         read_result(text)
 
 
-def of_item(number: int) -> Assignment:
+def of_item(number: int) -> AttemptInput:
     item = pool_task(str(ItemId(number)), ROLE)
-    return Assignment(mission=BATCH, tenant=TENANT, task=item)
+    return AttemptInput(mission=BATCH, tenant=TENANT, task=item)
 
 
 def test_an_item_that_was_given_up_is_at_work_no_more(
-    effects: EffectBooks, store: Store
+    effects: EffectRecords, store: Store
 ) -> None:
     """
     Its process died with it and wrote down no end, in an open batch.
@@ -200,13 +200,13 @@ def test_an_item_that_was_given_up_is_at_work_no_more(
         asked = of_item(number)
         pay = Proposal(f"pay:{number}", "null")
         shelf.ledger.intend(shelf.ledger.claim(asked, ROLE, 1), pay)
-    assert [each.live for each in effects.entries()] == [True, True]
-    shelf.items.bury(Burial(batch=BATCH, item=1, deaths=3, cause="died"))
-    assert [each.live for each in effects.entries()] == [False, True]
+    assert [each.live for each in effects.records()] == [True, True]
+    shelf.items.dead_letter(PoisonItem(batch=BATCH, item=1, deaths=3, cause="died"))
+    assert [each.live for each in effects.records()] == [False, True]
 
 
 def test_an_item_of_a_batch_that_has_ended_is_at_work_no_more(
-    effects: EffectBooks, store: Store
+    effects: EffectRecords, store: Store
 ) -> None:
     """
     As an attempt of a mission.
@@ -215,24 +215,24 @@ def test_an_item_of_a_batch_that_has_ended_is_at_work_no_more(
     shelf.add({"n": 1})
     asked = of_item(1)
     shelf.ledger.intend(shelf.ledger.claim(asked, ROLE, 1), K)
-    assert effects.entries()[0].live
+    assert effects.records()[0].live
     shelf.batches.close(BATCH, cancelled=True)
-    assert effects.entries()[0].unsure
+    assert effects.records()[0].is_unknown
 
 
 def test_what_ended_with_a_mission_is_not_at_work_when_it_goes_on(
-    effects: EffectBooks, ledger: Ledger, store: Store
+    effects: EffectRecords, ledger: Ledger, store: Store
 ) -> None:
     """
     Redriven, it is open again, and the dead attempt's task may wait for another one.
     """
-    books = Books(store)
+    books = MissionRecords(store)
     books.open(mission(id="m"))
     books.accept("m")
     ledger.intend(claim(ledger, 1), K)
     books.close(report("m", Status.FAILED))
     books.reopen("m")
-    assert effects.entries()[0].unsure
+    assert effects.records()[0].is_unknown
 
 
 def test_a_task_that_was_given_up_is_at_work_no_more_than_its_limit(
@@ -242,10 +242,10 @@ def test_a_task_that_was_given_up_is_at_work_no_more_than_its_limit(
     Its process died in an open mission, and nobody writes down its end.
     """
     clock = Clock()
-    ledger, effects = Ledger(store, clock=clock), EffectBooks(store, clock)
+    ledger, effects = Ledger(store, clock=clock), EffectRecords(store, clock)
     ledger.intend(claim(ledger, 1), K, Permission(limit_s=100))
     with pytest.raises(BadInputError, match="at the latest at"):
         settle(effects)
-    clock.turn(100 + ENDING_S + 1)
+    clock.turn(100 + EFFECT_END_GRACE_S + 1)
     settle(effects)
-    assert effects.entries()[0].state == "applied"
+    assert effects.records()[0].state == "applied"

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 from unit_fakes import MISSION, TENANT, Stage, contents, told_in_one_sentence
 
 from outlast import Context, GiveUp
-from outlast.contracts.approvals import KEY_SHOWN, WantedEffect
+from outlast.contracts.approvals import EFFECT_KEY_CHARS, WantedEffect
 from outlast.contracts.errors import (
-    MOST_ASKED,
+    MAX_WANTED_EFFECTS,
     ApprovalNeededError,
     EffectConflictError,
     ParkedError,
@@ -23,9 +23,9 @@ from outlast.contracts.errors import (
 )
 from outlast.contracts.models import Approval
 from outlast.contracts.policies import Policy
-from outlast.ledger.effects import EffectBooks
+from outlast.ledger.effects import EffectRecords
 from outlast.ledger.ledger import Ledger
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
 from outlast.store.schema import effects
 
@@ -137,7 +137,7 @@ async def test_one_key_at_the_same_moment_acts_once(
     await stage.play(play)
     assert stage.result() == [1] * 5
     assert applied(store) == {"k": 1}
-    assert Books(store).audit().violations == []
+    assert MissionRecords(store).audit().violations == []
 
 
 @pytest.mark.parametrize("if_unsure", ["repeat", "park"])
@@ -218,7 +218,7 @@ async def test_another_effect_under_one_key_is_a_conflict(
         assert part in told
     assert isinstance(refusal.value, GiveUp)
     assert paid == [{"to": "alice"}]
-    assert Books(store).audit().effects[0]["conflicts"] == 1
+    assert MissionRecords(store).audit().effects[0]["conflicts"] == 1
 
 
 async def test_another_attempt_cannot_change_an_effect(stage: Stage) -> None:
@@ -348,13 +348,13 @@ async def test_what_a_person_is_asked_is_bounded(stage: Stage, store: Store) -> 
     async def play(given: dict[str, Any], ctx: Context) -> None:
         calls = [
             ctx.once(f"{n:03d}" + "k" * 400, lambda *_: None, content="x" * 9000)
-            for n in range(MOST_ASKED + 5)
+            for n in range(MAX_WANTED_EFFECTS + 5)
         ]
         await asyncio.gather(*calls)
 
     wanted = await ask(stage, play)
-    assert len(wanted) == MOST_ASKED
-    assert max(len(each.key) for each in wanted) == KEY_SHOWN
+    assert len(wanted) == MAX_WANTED_EFFECTS
+    assert max(len(each.key) for each in wanted) == EFFECT_KEY_CHARS
     assert sum(len(each.model_dump_json()) for each in wanted) < 16 * 1024
     more = await ask(stage, play, approved=[each.digest for each in wanted])
     assert len(more) == 5
@@ -534,7 +534,7 @@ async def test_nobody_is_asked_to_stand_for_what_is_unsure(stage: Stage) -> None
     with pytest.raises(ParkedError, match="may have happened") as parked:
         await stage.play(pay, {"round": 2}, round_=2)
     assert not isinstance(parked.value, ApprovalNeededError)
-    EffectBooks(stage.ledger.store).settle("k", None, False, None, "ann")
+    EffectRecords(stage.ledger.store).record_decision("k", None, False, None, "ann")
     await stage.play(pay, {"round": 2}, round_=2)
     assert sent == [2]
 

@@ -12,27 +12,31 @@ from outlast.contracts.errors import (
     BadInputError,
     NewerStateError,
     OutlastError,
-    StoreAwayError,
     StoreError,
+    StoreUnavailableError,
 )
-from outlast.fleet.process_kinds import Ending
-from outlast.fleet.worker_main import UnfitError, _work, ending_of
-from outlast.fleet.workers import Hosted
+from outlast.fleet.process_kinds import ExitReason
+from outlast.fleet.worker_main import (
+    WorkerStoppedError,
+    _poll_until_stopped,
+    exit_reason_of,
+)
+from outlast.fleet.workers import WorkerSet
 
 
 def test_bad_input_is_not_tried_again() -> None:
     """
     The parent gives up at once.
     """
-    assert ending_of(BadInputError("no such role")) is Ending.BAD_INPUT
+    assert exit_reason_of(BadInputError("no such role")) is ExitReason.BAD_INPUT
 
 
-@pytest.mark.parametrize("kind", [StoreError, StoreAwayError, NewerStateError])
+@pytest.mark.parametrize("kind", [StoreError, StoreUnavailableError, NewerStateError])
 def test_all_else_is_left_to_the_budget(kind: type[OutlastError]) -> None:
     """
     What may be over the next time must not end the fleet at the first.
     """
-    assert ending_of(kind("away")) is Ending.FAILED
+    assert exit_reason_of(kind("away")) is ExitReason.FAILED
 
 
 class Refused:
@@ -54,7 +58,7 @@ class Listener:
     A parent that hears every sign.
     """
 
-    def tell(self, sign: str) -> None:
+    def send_state(self, sign: str) -> None:
         pass
 
 
@@ -64,6 +68,8 @@ async def test_a_worker_that_ends_by_itself_is_unfit(tmp_path: Path) -> None:
     """
     workers: Any = [Refused()]
     parent: Any = Listener()
-    with pytest.raises(UnfitError, match="Namespace nowhere") as caught:
-        await _work(Hosted(workers), parent, asyncio.Event(), 1.0, tmp_path)
-    assert ending_of(caught.value) is Ending.UNFIT
+    with pytest.raises(WorkerStoppedError, match="Namespace nowhere") as caught:
+        await _poll_until_stopped(
+            WorkerSet(workers), parent, asyncio.Event(), 1.0, tmp_path
+        )
+    assert exit_reason_of(caught.value) is ExitReason.WORKER_STOPPED

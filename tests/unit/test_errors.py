@@ -12,7 +12,7 @@ import pytest
 from unit_fakes import told_in_one_sentence
 
 from outlast import Degraded, GiveUp, TryLater
-from outlast.contracts.errors import BudgetSpentError
+from outlast.contracts.errors import BudgetExceededError
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_the_kinds_of_giving_up_keep_their_words() -> None:
     """
     What is ours says its reason as before.
     """
-    assert str(BudgetSpentError("7 tokens used of 5")) == "7 tokens used of 5"
+    assert str(BudgetExceededError("7 tokens used of 5")) == "7 tokens used of 5"
 
 
 @pytest.mark.parametrize("reason", [None, "", 7])

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from outlast.process.event_loop import run_whole
+from outlast.process.event_loop import run_until_done
 
 
 @pytest.mark.parametrize("end", [SystemExit(3), KeyboardInterrupt()], ids=repr)
@@ -36,7 +36,7 @@ def test_a_task_that_exits_ends_alone(end: BaseException) -> None:
         await beside
         return "done"
 
-    assert run_whole(main()) == "done"
+    assert run_until_done(main()) == "done"
     assert steps == [0, 1, 2, 3, 4]
 
 
@@ -56,7 +56,7 @@ def test_callbacks_and_stops_do_not_end_it_either() -> None:
         await asyncio.sleep(0.01)
         return "done"
 
-    assert run_whole(main()) == "done"
+    assert run_until_done(main()) == "done"
 
 
 @pytest.mark.parametrize("end", [SystemExit(3), ValueError("ours")], ids=repr)
@@ -69,7 +69,7 @@ def test_what_the_main_coroutine_raises_is_raised(end: BaseException) -> None:
         raise end
 
     with pytest.raises(type(end)):
-        run_whole(main())
+        run_until_done(main())
 
 
 def test_a_task_that_swallows_its_cancellation_holds_no_end_up() -> None:
@@ -89,4 +89,4 @@ def test_a_task_that_swallows_its_cancellation_holds_no_end_up() -> None:
         await asyncio.sleep(0)
         return "done"
 
-    assert run_whole(main()) == "done"
+    assert run_until_done(main()) == "done"

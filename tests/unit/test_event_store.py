@@ -11,35 +11,35 @@ from outlast.cli import dead_letters
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.reports import Status
 from outlast.contracts.scopes import Scope
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 from outlast.mesh.core.events import PeerJoined, event
-from outlast.mesh.core.replicated_log import Change, EventSet
-from outlast.mesh.node.event_store import EventLog
+from outlast.mesh.core.replicated_log import LogChange, ReplicatedLog
+from outlast.mesh.node.event_store import EventStore
 from outlast.store.database import Store
 
 
-def some(origin: str, count: int, start: int = 1) -> EventSet:
-    log = EventSet(heads={origin: start - 1} if start > 1 else {})
+def some(origin: str, count: int, start: int = 1) -> ReplicatedLog:
+    log = ReplicatedLog(heads={origin: start - 1} if start > 1 else {})
     for seq in range(start, start + count):
-        log.append(event(origin, seq, 0.5, PeerJoined(peer="a", nth=seq)))
+        log.append(event(origin, seq, 0.5, PeerJoined(peer="a", join_count=seq)))
     return log
 
 
-def contents(log: EventSet) -> tuple[object, ...]:
-    return sorted(log, key=lambda each: each.key), log.heads, log.floors
+def contents(log: ReplicatedLog) -> tuple[object, ...]:
+    return sorted(log, key=lambda each: each.key), log.high_water, log.low_water
 
 
 def test_what_was_recorded_is_loaded(store: Store) -> None:
     """
     Events, heads and floors, as the core had them.
     """
-    log = EventSet()
-    durable = EventLog(store, "a")
+    log = ReplicatedLog()
+    durable = EventStore(store, "a")
     durable.record(log.merge(some("b~log~1", 1200).missing({}, 10**9)[0]))
     durable.record(log.drop([("b~log~1", 3), ("b~log~1", 1200)]))
     assert contents(durable.load()) == contents(log)
-    assert durable.load().heads == {"b~log~1": 1200}
-    assert durable.load().floors == {"b~log~1": 1200}
+    assert durable.load().high_water == {"b~log~1": 1200}
+    assert durable.load().low_water == {"b~log~1": 1200}
 
 
 def test_the_same_change_again_is_ignored(store: Store) -> None:
@@ -47,11 +47,11 @@ def test_the_same_change_again_is_ignored(store: Store) -> None:
     After a death between the log and what follows from it, it may come twice, and an
     older one late: no head goes back.
     """
-    log = EventSet()
-    durable = EventLog(store, "a")
+    log = ReplicatedLog()
+    durable = EventStore(store, "a")
     first = log.merge(some("b~log~1", 2).missing({}, 10**9)[0])
     then = log.merge(some("b~log~1", 3, start=3).missing({"b~log~1": 2}, 10**9)[0])
-    for change in (first, then, then, first, Change()):
+    for change in (first, then, then, first, LogChange()):
         durable.record(change)
     assert contents(durable.load()) == contents(log)
 
@@ -62,12 +62,12 @@ def test_peers_that_share_a_store_have_their_own_logs(store: Store) -> None:
     """
     logs = {}
     for peer, count in (("a", 2), ("b", 3)):
-        logs[peer] = EventSet()
+        logs[peer] = ReplicatedLog()
         change = logs[peer].merge(some("c~log~1", count).missing({}, 10**9)[0])
-        EventLog(store, peer).record(change)
+        EventStore(store, peer).record(change)
     for peer, log in logs.items():
-        assert contents(EventLog(store, peer).load()) == contents(log)
-    assert contents(EventLog(store, "d").load()) == contents(EventSet())
+        assert contents(EventStore(store, peer).load()) == contents(log)
+    assert contents(EventStore(store, "d").load()) == contents(ReplicatedLog())
 
 
 @settings(
@@ -81,10 +81,10 @@ def test_any_text_survives(store: Store, body: str) -> None:
     """
     peer = f"p{abs(hash(body))}"
     fact = PeerJoined.model_construct(kind="peer.joined", peer=body, nth=1)
-    log = EventSet()
+    log = ReplicatedLog()
     change = log.append(event("a~log~1", 1, 0.0, fact))
-    EventLog(store, peer).record(change)
-    assert contents(EventLog(store, peer).load()) == contents(log)
+    EventStore(store, peer).record(change)
+    assert contents(EventStore(store, peer).load()) == contents(log)
 
 
 def test_a_run_that_has_ended_is_not_redriven(
@@ -93,10 +93,10 @@ def test_a_run_that_has_ended_is_not_redriven(
     """
     It would go on without a permit, and the mesh would not hear of its end.
     """
-    books = Books(store)
+    books = MissionRecords(store)
     books.open(mission(id="job~run~1", scope=Scope(path="job")))
     books.close(report("job~run~1", Status.FAILED, outcome("only", Status.DEAD)))
     monkeypatch.setattr(dead_letters, "open_store", lambda: store)
-    monkeypatch.setattr(dead_letters, "refuse_far_workers", lambda: None)
+    monkeypatch.setattr(dead_letters, "require_local_workers", lambda: None)
     with pytest.raises(BadInputError, match="job~run~1 was run for the mesh"):
-        dead_letters.redrive("job~run~1", None, None, None)
+        dead_letters.redrive_dead("job~run~1", None, None, None)

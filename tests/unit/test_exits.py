@@ -11,12 +11,17 @@ from pathlib import Path
 import pytest
 
 from outlast.contracts.models import Checkpoint
-from outlast.contracts.quarantine import UNSEEN
-from outlast.fleet.exits import Exit, Exits, blame_of
-from outlast.fleet.monitor import Child
-from outlast.fleet.oom import LATELY_S, OomKills
-from outlast.fleet.process_kinds import Blame, Ending, Kind, recorder_of
-from outlast.fleet.recorder_reader import InHand
+from outlast.contracts.quarantine import UNSEEN_DEATH
+from outlast.fleet.exits import Exit, Exits, attribution_of
+from outlast.fleet.monitor import ProcessSlot
+from outlast.fleet.oom import RECENT_OOM_S, OomKills
+from outlast.fleet.process_kinds import (
+    Attribution,
+    ExitReason,
+    ProcessKind,
+    recorder_path,
+)
+from outlast.fleet.recorder_reader import InFlightAttempt
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = Path("/nowhere/1.rec")
@@ -48,45 +53,48 @@ def exits(clock: Clock, counted: Path) -> Exits:
     return Exits(OomKills(clock, counted), clock)
 
 
-def child(kind: Kind = Kind.ALONE, **more: object) -> Child:
-    made = Child(kind, state="polling")
+def child(kind: ProcessKind = ProcessKind.QUARANTINE, **more: object) -> ProcessSlot:
+    made = ProcessSlot(kind, state="polling")
     for name, value in more.items():
         setattr(made, name, value)
     return made
 
 
-def hand(task: str, *items: int, mission: str = "m") -> InHand:
-    return InHand(b"", mission, task, "r", 1, Checkpoint(value=list(items)))
+def hand(task: str, *items: int, mission: str = "m") -> InFlightAttempt:
+    return InFlightAttempt(b"", mission, task, "r", 1, Checkpoint(value=list(items)))
 
 
 def killed(
-    exits: Exits, *hands: InHand, kind: Kind = Kind.ALONE, idle: bool = False
+    exits: Exits,
+    *hands: InFlightAttempt,
+    kind: ProcessKind = ProcessKind.QUARANTINE,
+    idle: bool = False,
 ) -> Exit:
     """
     Have a process killed with *hands* in hand.
     """
     ended = exits.read(child(kind), KILLED, NOWHERE)
-    ended.had_in_hand(hands, idle=idle or not hands)
+    ended.set_in_flight(hands, idle=idle or not hands)
     return ended
 
 
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGXCPU"])
 def test_a_fault_explains_itself(name: str) -> None:
-    assert blame_of(-signal.Signals[name].value) is Blame.OWN
+    assert attribution_of(-signal.Signals[name].value) is Attribution.OWN
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 255])
 def test_an_exit_code_explains_itself(code: int) -> None:
-    assert blame_of(code) is Blame.OWN
+    assert attribution_of(code) is Attribution.OWN
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"])
 def test_what_anybody_may_send_is_open(name: str) -> None:
-    assert blame_of(-signal.Signals[name].value) is Blame.OPEN
+    assert attribution_of(-signal.Signals[name].value) is Attribution.OPEN
 
 
 def test_an_end_that_nobody_has_seen_is_nobodys() -> None:
-    assert blame_of(None) is Blame.NOBODY
+    assert attribution_of(None) is Attribution.NONE
 
 
 def test_what_we_end_and_what_cannot_work_are_nobodys_fault(exits: Exits) -> None:
@@ -94,13 +102,13 @@ def test_what_we_end_and_what_cannot_work_are_nobodys_fault(exits: Exits) -> Non
     A worker that has said why it ends, did not drain, or polls nothing.
     """
     leaving = child()
-    leaving.leave.set()
+    leaving.draining.set()
     ends = [
-        exits.read(child(ending=Ending.FAILED), 1, NOWHERE),
+        exits.read(child(exit_reason=ExitReason.FAILED), 1, NOWHERE),
         exits.read(leaving, KILLED, NOWHERE),
         exits.read(child(killed_for="it polls nothing"), KILLED, NOWHERE),
     ]
-    assert [each.death() for each in ends] == [UNSEEN] * 3
+    assert [each.death() for each in ends] == [UNSEEN_DEATH] * 3
     assert killed(exits).death().other_s is None, "and no weather"
 
 
@@ -108,8 +116,8 @@ def test_the_watchdog_has_said_who_is_to_blame(exits: Exits) -> None:
     """
     What was silent or too large has done so itself; anybody may have stopped it.
     """
-    large = child(killed_for="memory over the cap of 9 MB", blame=Blame.OWN)
-    frozen = child(killed_for="stopped for 1.1 s", blame=Blame.OPEN)
+    large = child(killed_for="memory over the cap of 9 MB", attribution=Attribution.OWN)
+    frozen = child(killed_for="stopped for 1.1 s", attribution=Attribution.OPEN)
     assert exits.read(large, KILLED, NOWHERE).death().own
     assert not exits.read(frozen, KILLED, NOWHERE).death().own
     assert killed(exits).death().other_s == 0
@@ -166,13 +174,13 @@ def test_suspects_that_die_in_quarantine_are_told_apart(
     """
     Several poison tasks would hide each other. Where nothing was in hand it was none.
     """
-    killed(exits, kind=Kind.AGENTS)
+    killed(exits, kind=ProcessKind.AGENTS)
     clock.now += 1
-    killed(exits, hand("t"), kind=Kind.ALONE)
+    killed(exits, hand("t"), kind=ProcessKind.QUARANTINE)
     clock.now += 1
     death = killed(exits).death(hand("u"))
     assert (death.other_s, death.outside_s) == (1.0, 2.0)
-    killed(exits, hand("t"), kind=Kind.ALONE, idle=True)  # it had returned
+    killed(exits, hand("t"), kind=ProcessKind.QUARANTINE, idle=True)  # it had returned
     assert killed(exits).death(hand("u")).outside_s == 0.0
 
 
@@ -189,23 +197,23 @@ def test_the_kernels_count_explains_one_kill_each(
     assert ended.cause == "killed by SIGKILL, out of memory"
     assert not killed(exits).death().own
     counted.write_text("oom 7\noom_kill 4\n")
-    exits._oom_kills.look()  # as the parent does all the time: of a tool's process
-    clock.now += LATELY_S + 0.1
+    exits._oom_kills.update()  # as the parent does all the time: of a tool's process
+    clock.now += RECENT_OOM_S + 0.1
     assert not killed(exits).death().own
 
 
 def test_without_a_count_no_kill_is_explained(tmp_path: Path) -> None:
-    assert not OomKills(file=tmp_path / "nothing").lately()
+    assert not OomKills(file=tmp_path / "nothing").is_recent()
 
 
 OWN_KILL = """
 import os, signal, sys, threading
 from pathlib import Path
-from outlast.fleet.own_kill import note_own_kill
-from outlast.fleet.flight_recorder import Recorder
+from outlast.fleet.own_kill import on_own_kill
+from outlast.fleet.flight_recorder import FlightRecorder
 
-recorder = Recorder(Path(sys.argv[1]))
-note_own_kill(recorder.kills_itself)
+recorder = FlightRecorder(Path(sys.argv[1]))
+on_own_kill(recorder.note_self_kill)
 os.kill(os.getpid(), 0)  # is no kill
 child = os.fork()
 if child == 0:
@@ -227,7 +235,7 @@ def dies(tmp_path: Path, line: str) -> Path:
     """
     Have a process with a recorder die by *line*; returns the recorder.
     """
-    recorder = recorder_of(tmp_path, 1)
+    recorder = recorder_path(tmp_path, 1)
     process = subprocess.Popen(
         [sys.executable, "-c", OWN_KILL, str(recorder)],
         cwd=ROOT,

@@ -9,10 +9,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from outlast.crew.extractive.evidence import gather
+from outlast.crew.extractive.evidence import find_evidence
 from outlast.crew.extractive.extraction import CITATIONS, LONGEST, Evidence
-from outlast.crew.extractive.question_splitting import MOST_PARTS, split
-from outlast.crew.extractive.questions import ask
+from outlast.crew.extractive.question_splitting import MAX_SUB_QUESTIONS, split_question
+from outlast.crew.extractive.questions import parse_question
 from outlast.crew.library.library import library_id, update
 from outlast.store.database import Store
 from tests.unit.document_fakes import folder_of
@@ -80,7 +80,7 @@ def test_the_sentence_that_says_it_comes_first(
     """
     An answerable question is answered by its sentence, whichever form the words have.
     """
-    assert answer in best(gather(store, library, question))
+    assert answer in best(find_evidence(store, library, question))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_what_stands_nowhere_is_not_answered(
     """
     The documents' own words do not make an answer of a fact that they do not hold.
     """
-    evidence = gather(store, library, question)
+    evidence = find_evidence(store, library, question)
 
     assert not evidence.answered
     assert evidence.findings == ()
@@ -114,14 +114,14 @@ def test_what_is_missing_is_named(store: Store, library: str) -> None:
     """
     A refusal tells the word that no passage holds.
     """
-    assert "LD-99" in gather(store, library, "What does LD-99 mean?").missing
+    assert "LD-99" in find_evidence(store, library, "What does LD-99 mean?").missing
 
 
 def test_the_same_is_not_quoted_twice(store: Store, library: str) -> None:
     """
     Citations are few, different, and best first.
     """
-    findings = gather(store, library, "What does an error code mean?").findings
+    findings = find_evidence(store, library, "What does an error code mean?").findings
     scores = [each.score for each in findings]
 
     assert 1 < len({each.quote for each in findings}) == len(findings) <= CITATIONS
@@ -136,7 +136,7 @@ def test_every_quotation_is_word_for_word_at_its_line(
     """
     Whatever is asked, a quotation stands in its file where it says.
     """
-    for each in gather(store, library, question).findings:
+    for each in find_evidence(store, library, question).findings:
         text = FILES[each.document]
         line = text.count("\n", 0, text.index(each.quote)) + 1
         assert each.line == line
@@ -151,15 +151,17 @@ def test_no_question_is_an_error(
     """
     Whatever is typed is looked up, or not answered.
     """
-    gather(store, library, question, context)
-    assert 1 <= len(split(question)) <= MOST_PARTS
+    find_evidence(store, library, question, context)
+    assert 1 <= len(split_question(question)) <= MAX_SUB_QUESTIONS
 
 
 def test_an_identifier_is_one_term() -> None:
     """
     An identifier stays whole and nothing else answers for it; a verb's forms are one.
     """
-    terms = {term.text: term for term in ask("How is max_retries kept up?").terms}
+    terms = {
+        term.text: term for term in parse_question("How is max_retries kept up?").terms
+    }
 
     assert terms["max_retries"].strict
     assert terms["max_retries"].phrases == ("max retries", "maxretries")
@@ -171,7 +173,7 @@ def test_an_unknown_word_weighs_most() -> None:
     """
     The rarer a word, the more it weighs; what every question says weighs little.
     """
-    vault, time = ask("vault time").terms
+    vault, time = parse_question("vault time").terms
 
     assert vault.weight(0, 100) == pytest.approx(1.0)
     assert vault.weight(0, 100) > vault.weight(1, 100) > vault.weight(90, 100)
@@ -207,7 +209,7 @@ def test_a_question_is_split_only_where_each_part_asks(
     """
     Parts stand alone: one without a subject takes it from those before.
     """
-    assert [(part.question, part.context) for part in split(question)] == parts
+    assert [(part.question, part.context) for part in split_question(question)] == parts
 
 
 async def test_the_examples_are_answered_and_refused(store: Store) -> None:
@@ -220,7 +222,7 @@ async def test_the_examples_are_answered_and_refused(store: Store) -> None:
     made_up = [
         each["question"]
         for each in asked["unanswerable"]
-        if gather(store, library, each["question"]).answered
+        if find_evidence(store, library, each["question"]).answered
     ]
 
     assert made_up == []
@@ -230,8 +232,8 @@ async def test_the_examples_are_answered_and_refused(store: Store) -> None:
 def _is_right(store: Store, library: str, asked: dict[str, object]) -> bool:
     contained = asked["contains"]
     expected = contained if isinstance(contained, list) else [contained]
-    parts = split(str(asked["question"]))
-    quotes = [best(gather(store, library, p.question, p.context)) for p in parts]
+    parts = split_question(str(asked["question"]))
+    quotes = [best(find_evidence(store, library, p.question, p.context)) for p in parts]
     return len(quotes) == len(expected) and all(
         text in " ".join(quote.split())
         for text, quote in zip(expected, quotes, strict=True)

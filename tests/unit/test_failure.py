@@ -19,7 +19,7 @@ from unit_fakes import answer, assignment
 
 from outlast.contracts.errors import (
     ApprovalNeededError,
-    BudgetSpentError,
+    BudgetExceededError,
     CheckpointError,
     CircuitOpenError,
     GiveUp,
@@ -32,12 +32,23 @@ from outlast.contracts.errors import (
 )
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
-from outlast.contracts.models import Answer, Assignment, Beat, Checkpoint, DispatchState
+from outlast.contracts.models import (
+    AttemptInput,
+    Checkpoint,
+    DispatchState,
+    Heartbeat,
+    ResultRef,
+)
 from outlast.contracts.policies import Policy
-from outlast.contracts.quarantine import WAITS_S, Death
-from outlast.workflows.failure import LEFT_TO_THE_WORKFLOW, Next, Verdict, judge
+from outlast.contracts.quarantine import QUARANTINE_WAITS_S, Death
+from outlast.workflows.failure import (
+    LEFT_TO_THE_WORKFLOW,
+    Action,
+    FailureDecision,
+    classify_failure,
+)
 from outlast.workflows.renewal import Renewal
-from outlast.workflows.task_dispatch import DispatchNumbers, Pursuit
+from outlast.workflows.task_dispatch import DispatchNumbers, TaskDispatch
 
 RUN_S = 0.1  # what each attempt takes
 SAVED = Checkpoint(seq=7, route="worker", value={"done": 3})
@@ -97,9 +108,11 @@ def test_a_lost_heartbeat_is_a_crash_with_its_last_beat() -> None:
     """
     The task is dispatched again, from the checkpoint that the server has.
     """
-    beat = Beat(checkpoint=SAVED, said="half way").model_dump(mode="json")
-    assert judge(lost(beat)) == Verdict(
-        Next.AGAIN_CRASHED,
+    beat = Heartbeat(checkpoint=SAVED, status_message="half way").model_dump(
+        mode="json"
+    )
+    assert classify_failure(lost(beat)) == FailureDecision(
+        Action.REDISPATCH_CRASHED,
         "heartbeat timeout",
         SAVED,
         detected_by=Detector.HEARTBEAT,
@@ -115,13 +128,13 @@ def test_a_crash_with_an_unreadable_beat_starts_from_what_is_known(details) -> N
     """
     A beat that is missing or of another release costs no more than itself.
     """
-    expected = Verdict(
-        Next.AGAIN_CRASHED,
+    expected = FailureDecision(
+        Action.REDISPATCH_CRASHED,
         "heartbeat timeout",
-        unbegun=not details,
+        never_started=not details,
         detected_by=Detector.HEARTBEAT,
     )
-    assert judge(lost(*details)) == expected
+    assert classify_failure(lost(*details)) == expected
 
 
 def too_long(*details: object, retry_state: RetryState) -> ActivityError:
@@ -137,10 +150,12 @@ def test_an_attempt_over_its_limit_is_followed_by_another() -> None:
     """
     It goes on from the checkpoint that the server has.
     """
-    beat = Beat(checkpoint=SAVED).model_dump(mode="json")
-    verdict = judge(too_long(beat, retry_state=RetryState.NON_RETRYABLE_FAILURE))
-    expected = Verdict(
-        Next.AGAIN_TOO_LONG,
+    beat = Heartbeat(checkpoint=SAVED).model_dump(mode="json")
+    verdict = classify_failure(
+        too_long(beat, retry_state=RetryState.NON_RETRYABLE_FAILURE)
+    )
+    expected = FailureDecision(
+        Action.REDISPATCH_TIMED_OUT,
         "timed out: took too long",
         SAVED,
         detected_by=Detector.TIMEOUT,
@@ -154,7 +169,7 @@ def test_an_attempt_over_its_limit_is_judged_as_it_was_dispatched() -> None:
     task took the next route when the server's retries were spent.
     """
     spent = too_long(retry_state=RetryState.MAXIMUM_ATTEMPTS_REACHED)
-    assert judge(spent).next is Next.NEXT_ROUTE
+    assert classify_failure(spent).next is Action.NEXT_ROUTE
 
 
 def unread() -> ActivityError:
@@ -171,8 +186,8 @@ def test_what_workers_were_too_old_to_read_is_handed_on() -> None:
     """
     That they refused it is no failure of the agent's, which never saw it.
     """
-    verdict = judge(unread())
-    assert verdict.next is Next.AGAIN_HANDED_ON
+    verdict = classify_failure(unread())
+    assert verdict.next is Action.REDISPATCH_DRAINED
     assert "m was written by a newer release" in verdict.cause
 
 
@@ -189,8 +204,8 @@ def test_any_other_timeout_takes_the_next_route(kind: TimeoutType | None) -> Non
     A runaway is not a death: its retries are spent, somebody else shall try.
     """
     error = TimedOut("took too long", type=kind, last_heartbeat_details=[])
-    verdict = judge(ended_by(error))
-    assert verdict.next is Next.NEXT_ROUTE
+    verdict = classify_failure(ended_by(error))
+    assert verdict.next is Action.NEXT_ROUTE
     assert verdict.cause == "timed out: took too long"
 
 
@@ -198,37 +213,37 @@ def test_a_cancelled_attempt_is_skipped() -> None:
     """
     Nobody tries again what was cancelled.
     """
-    assert judge(ended_by(CancelledError("Cancelled"))).next is Next.SKIP
+    assert classify_failure(ended_by(CancelledError("Cancelled"))).next is Action.SKIP
 
 
 @pytest.mark.parametrize(
     ("kind", "then"),
     [
-        (FailureType.DRAINED, Next.AGAIN_HANDED_ON),
-        (FailureType.STORE_AWAY, Next.AGAIN_HANDED_ON),
-        (FailureType.STALE, Next.AGAIN_SUPERSEDED),
-        (FailureType.NEVER_STARTED, Next.AGAIN_CRASHED),
-        (ParkedError.kind, Next.PARK),
-        (BudgetSpentError.kind, Next.SPENT),
-        (ApprovalNeededError.kind, Next.ASK),
-        (GiveUp.kind, Next.NEXT_ROUTE),
-        (FailureType.FAILED, Next.NEXT_ROUTE),
-        ("ValueError", Next.NEXT_ROUTE),
-        ("", Next.NEXT_ROUTE),
-        (None, Next.NEXT_ROUTE),
+        (FailureType.DRAINED, Action.REDISPATCH_DRAINED),
+        (FailureType.STORE_AWAY, Action.REDISPATCH_DRAINED),
+        (FailureType.STALE, Action.REDISPATCH_SUPERSEDED),
+        (FailureType.NEVER_STARTED, Action.REDISPATCH_CRASHED),
+        (ParkedError.kind, Action.PARK),
+        (BudgetExceededError.kind, Action.BUDGET_EXHAUSTED),
+        (ApprovalNeededError.kind, Action.REQUEST_APPROVAL),
+        (GiveUp.kind, Action.NEXT_ROUTE),
+        (FailureType.FAILED, Action.NEXT_ROUTE),
+        ("ValueError", Action.NEXT_ROUTE),
+        ("", Action.NEXT_ROUTE),
+        (None, Action.NEXT_ROUTE),
     ],
 )
-def test_each_kind_of_error_decides_what_happens_next(kind, then: Next) -> None:
+def test_each_kind_of_error_decides_what_happens_next(kind, then: Action) -> None:
     """
     One line for each kind, with cause, checkpoint and number of attempts.
     """
-    verdict = judge(telling(kind, SAVED, 4, Detector.WATCHDOG))
-    assert verdict == Verdict(
+    verdict = classify_failure(telling(kind, SAVED, 4, Detector.WATCHDOG))
+    assert verdict == FailureDecision(
         then,
         "what it said",
         SAVED,
         4,
-        unbegun=kind == FailureType.NEVER_STARTED,
+        never_started=kind == FailureType.NEVER_STARTED,
         detected_by=Detector.WATCHDOG,
     )
 
@@ -237,9 +252,9 @@ def test_a_superseded_attempt_tells_which_dispatch_has_its_task() -> None:
     """
     So that the next one comes after it, also where the server was restored.
     """
-    verdict = judge(telling(FailureType.STALE, SAVED, 4, dispatch=71))
-    assert (verdict.next, verdict.dispatch) == (Next.AGAIN_SUPERSEDED, 71)
-    assert judge(raised(FailureType.FAILED)).dispatch == 0
+    verdict = classify_failure(telling(FailureType.STALE, SAVED, 4, dispatch=71))
+    assert (verdict.next, verdict.dispatch) == (Action.REDISPATCH_SUPERSEDED, 71)
+    assert classify_failure(raised(FailureType.FAILED)).dispatch == 0
 
 
 @pytest.mark.parametrize(
@@ -249,7 +264,7 @@ def test_an_error_without_details_has_no_checkpoint(kind: str) -> None:
     """
     What the SDK itself reports carries nothing of ours.
     """
-    verdict = judge(raised(kind))
+    verdict = classify_failure(raised(kind))
     assert verdict.checkpoint is None
     assert verdict.attempts == 0
 
@@ -263,8 +278,8 @@ def test_an_error_with_details_of_others_is_judged_all_the_same(details) -> None
     """
     What an operator or another release put there must not leave a task undecided.
     """
-    verdict = judge(raised(FailureType.FAILED, *details))
-    assert verdict.next is Next.NEXT_ROUTE
+    verdict = classify_failure(raised(FailureType.FAILED, *details))
+    assert verdict.next is Action.NEXT_ROUTE
     assert verdict.cause == "what it said"
     assert verdict.attempts == 0 or isinstance(verdict.attempts, int)
 
@@ -276,8 +291,8 @@ def test_an_unknown_end_takes_the_next_route(cause) -> None:
     """
     What nobody has thought of is decided too, and says something.
     """
-    verdict = judge(ended_by(cause))
-    assert verdict.next is Next.NEXT_ROUTE
+    verdict = classify_failure(ended_by(cause))
+    assert verdict.next is Action.NEXT_ROUTE
     assert verdict.cause
 
 
@@ -298,7 +313,7 @@ def test_the_kinds_of_errors_are_those_of_their_branches() -> None:
     for error in (GiveUp, MissingSecretError, CheckpointError, ResultError):
         assert error.kind == "GiveUp"
     own = [TaskError, TryLater, StalledError, CircuitOpenError, GiveUp, ParkedError]
-    own += [BudgetSpentError, ApprovalNeededError]
+    own += [BudgetExceededError, ApprovalNeededError]
     kinds = [each.kind for each in own]
     assert len(set(kinds)) == len(kinds)
     assert not {FailureType.DRAINED, FailureType.STALE, FailureType.FAILED} & set(kinds)
@@ -307,12 +322,12 @@ def test_the_kinds_of_errors_are_those_of_their_branches() -> None:
 # What a pursuit makes of one end after the other
 
 
-class Scripted(Pursuit):
+class Scripted(TaskDispatch):
     """
     A pursuit whose dispatches end as they are told, without a server.
     """
 
-    def __init__(self, *ends: ActivityError | Answer, stopped: str | None = None):
+    def __init__(self, *ends: ActivityError | ResultRef, stopped: str | None = None):
         crashes = Policy(crashes=2, failures=3)
         given = assignment().model_copy(update={"policy": crashes})
         self.renewal = Renewal()
@@ -320,10 +335,10 @@ class Scripted(Pursuit):
             given, "worker", DispatchNumbers(), lambda: stopped, self.renewal
         )
         self.ends = list(ends)
-        self.given: list[Assignment] = []
+        self.given: list[AttemptInput] = []
         self.alone: list[bool] = []
         self.asked = 0
-        self.in_ledger: Answer | None = None
+        self.in_ledger: ResultRef | None = None
         self.waited_s: list[float] = []
         self.said: list[str] = []  # of these waits, for the board
         self.clock_s = 0.0
@@ -331,7 +346,7 @@ class Scripted(Pursuit):
     def _now(self) -> float:
         return getattr(self, "clock_s", 0.0)
 
-    def _draw(self) -> float:
+    def _random(self) -> float:
         return 0.0
 
     async def _sleep(self, seconds: float) -> None:
@@ -339,14 +354,14 @@ class Scripted(Pursuit):
         self.said.append(self.waits)
         self.clock_s += seconds
 
-    async def _recorded(self) -> Answer | None:
+    async def _recorded_answer(self) -> ResultRef | None:
         self.asked += 1
         return self.in_ledger
 
-    async def _dispatch(self) -> Answer:
+    async def _dispatch(self) -> ResultRef:
         self.given.append(self.assignment)
         self.clock_s += RUN_S
-        self.alone.append(self.suspect)
+        self.alone.append(self.in_quarantine)
         end = self.ends.pop(0)
         if isinstance(end, ActivityError):
             raise end
@@ -354,7 +369,7 @@ class Scripted(Pursuit):
 
 
 def died(seq: int) -> ActivityError:
-    beat = Beat(checkpoint=Checkpoint(seq=seq, route="worker"))
+    beat = Heartbeat(checkpoint=Checkpoint(seq=seq, route="worker"))
     return lost(beat.model_dump(mode="json"))
 
 
@@ -407,8 +422,8 @@ async def test_too_many_deaths_without_a_saved_step_take_the_next_route() -> Non
     """
     pursuit = Scripted(died(2), died(2), faulted(2), DONE)
     verdict = await pursuit.run()
-    assert isinstance(verdict, Verdict)
-    assert verdict.next is Next.NEXT_ROUTE
+    assert isinstance(verdict, FailureDecision)
+    assert verdict.next is Action.NEXT_ROUTE
     assert verdict.cause.startswith("died 3 times at one step")
     assert verdict.attempts == 3
     assert pursuit.alone == [False, False, True]
@@ -421,10 +436,10 @@ async def test_kills_in_calm_weather_convict_at_the_fifth() -> None:
     """
     pursuit = Scripted(*[killed(2)] * 5, DONE)
     verdict = await pursuit.run()
-    assert isinstance(verdict, Verdict)
+    assert isinstance(verdict, FailureDecision)
     assert verdict.cause.startswith("died 5 times at one step, the last 3 alone while")
     assert pursuit.alone == [False, False, True, True, True]
-    assert pursuit.waited_s == [*WAITS_S[1:3]]
+    assert pursuit.waited_s == [*QUARANTINE_WAITS_S[1:3]]
     assert "in quarantine after 4 deaths" in pursuit.said[1]
     assert pursuit.waits == ""
 
@@ -462,9 +477,9 @@ async def test_quarantine_goes_on_in_a_new_run() -> None:
     assert await first.run() == DONE
     second = Scripted(killed(2), DONE)
     second.clock_s = first.clock_s
-    second.take_up(first.state)
+    second.restore(first.state)
     verdict = await second.run()
-    assert isinstance(verdict, Verdict)
+    assert isinstance(verdict, FailureDecision)
     assert verdict.cause.startswith("died 5 times at one step, the last 3 alone while")
 
 
@@ -474,7 +489,7 @@ async def test_a_report_that_told_nothing_convicts_as_it_did() -> None:
     """
     old = raised(FailureType.CRASHED)
     pursuit = Scripted(old, old, old, DONE)
-    assert isinstance(await pursuit.run(), Verdict)
+    assert isinstance(await pursuit.run(), FailureDecision)
     odd = raised(FailureType.CRASHED, {"detected_by": "exit_report", "death": "odd"})
     assert await Scripted(old, old, odd, odd, DONE).run() == DONE
 
@@ -486,7 +501,7 @@ async def test_a_report_that_told_nothing_convicts_as_it_did() -> None:
         [raised(GiveUp.kind)],
         [raised(FailureType.FAILED)],
         [raised(ParkedError.kind)],
-        [raised(BudgetSpentError.kind)],
+        [raised(BudgetExceededError.kind)],
     ],
     ids=["convicted", "given up", "failed", "parked", "spent"],
 )
@@ -498,7 +513,7 @@ async def test_before_any_verdict_the_ledger_is_asked(ends) -> None:
     done.in_ledger = DONE
     assert await done.run() == DONE
     stands = Scripted(*ends)
-    assert isinstance(await stands.run(), Verdict)
+    assert isinstance(await stands.run(), FailureDecision)
     assert (done.asked, stands.asked) == (1, 1)
 
 
@@ -547,8 +562,8 @@ async def test_an_empty_checkpoint_is_no_progress(kind: str) -> None:
     between = telling(kind, EMPTY, 2)
     pursuit = Scripted(died(5), between, died(5), between, faulted(5))
     verdict = await pursuit.run()
-    assert isinstance(verdict, Verdict)
-    assert verdict.next is Next.NEXT_ROUTE
+    assert isinstance(verdict, FailureDecision)
+    assert verdict.next is Action.NEXT_ROUTE
 
 
 async def test_being_superseded_is_no_death() -> None:
@@ -571,9 +586,9 @@ def test_dispatches_are_counted_on() -> None:
     """
     numbers = DispatchNumbers(4)
     assert (numbers.next(), numbers.next()) == (5, 6)
-    numbers.pass_over(3)
+    numbers.skip_to(3)
     assert numbers.next() == 7
-    numbers.pass_over(99)
+    numbers.skip_to(99)
     assert numbers.next() == 100
 
 
@@ -596,8 +611,8 @@ async def test_attempts_over_their_limit_use_up_the_failures() -> None:
     """
     pursuit = Scripted(LATE, LATE, LATE, DONE)
     verdict = await pursuit.run()
-    assert isinstance(verdict, Verdict)
-    assert (verdict.next, verdict.attempts) == (Next.NEXT_ROUTE, 3)
+    assert isinstance(verdict, FailureDecision)
+    assert (verdict.next, verdict.attempts) == (Action.NEXT_ROUTE, 3)
     assert [each.policy.failures for each in pursuit.given] == [3, 2, 1]
 
 
@@ -628,8 +643,8 @@ async def test_nothing_is_dispatched_again_once_stopped(end: ActivityError) -> N
     A death while the mission is being stopped is a skipped task, and says why.
     """
     verdict = await Scripted(end, DONE, stopped="cancelled by Ann").run()
-    assert isinstance(verdict, Verdict)
-    assert (verdict.next, verdict.cause) == (Next.SKIP, "cancelled by Ann")
+    assert isinstance(verdict, FailureDecision)
+    assert (verdict.next, verdict.cause) == (Action.SKIP, "cancelled by Ann")
 
 
 @pytest.mark.parametrize("kind", [GiveUp.kind, FailureType.FAILED, ParkedError.kind])
@@ -638,7 +653,7 @@ async def test_what_another_try_will_not_change_is_handed_up(kind: str) -> None:
     The next route, or a person, is the supervisor's to choose.
     """
     verdict = await Scripted(raised(kind), DONE).run()
-    assert verdict == judge(raised(kind))
+    assert verdict == classify_failure(raised(kind))
 
 
 class HandedBack(Scripted):
@@ -646,7 +661,7 @@ class HandedBack(Scripted):
     A pursuit whose attempts are taken back while they end as they are told.
     """
 
-    async def _dispatch(self) -> Answer:
+    async def _dispatch(self) -> ResultRef:
         self.renewal.due = self._handed_back = True
         return await super()._dispatch()
 
@@ -667,7 +682,7 @@ async def test_what_is_handed_back_is_not_counted(end: ActivityError) -> None:
     the next one goes on from what was known.
     """
     pursuit = HandedBack(end)
-    pursuit.take_up(DispatchState(route="worker", deaths=1, failures=2, dispatches=7))
+    pursuit.restore(DispatchState(route="worker", deaths=1, failures=2, dispatches=7))
     running = asyncio.create_task(pursuit.run())
     await asyncio.sleep(0.01)
     assert not running.done()
@@ -685,5 +700,5 @@ async def test_what_was_answered_while_it_was_handed_back_is_kept() -> None:
     assert await HandedBack(DONE).run() == DONE
     parked = telling(ParkedError.kind, EMPTY, 1)
     verdict = await HandedBack(parked).run()
-    assert isinstance(verdict, Verdict)
-    assert verdict.next is Next.PARK
+    assert isinstance(verdict, FailureDecision)
+    assert verdict.next is Action.PARK

@@ -12,13 +12,13 @@ from lease_fakes import canonical
 from unit_fakes import MISSION, ROLE, TENANT, Stage, refused
 
 from outlast.agents.context import Context
-from outlast.contracts.batches import Batch, Span
+from outlast.contracts.batches import Batch, ItemRange
 from outlast.contracts.errors import GiveUp, StaleAttemptError
 from outlast.contracts.ids import FanOutId
 from outlast.contracts.models import FanOut
 from outlast.contracts.scopes import Scope
-from outlast.ledger.batches import COMPLETED, Batches
-from outlast.ledger.items import Items
+from outlast.ledger.batches import COMPLETED, BatchRecords
+from outlast.ledger.items import ItemRecords
 from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 
@@ -47,16 +47,22 @@ def fans_out(
 
 
 def left(store: Store) -> str:
-    return Items(store).read(NAME, Span(start=1, stop=100), 100).replace(" ", "")
+    return (
+        ItemRecords(store)
+        .read(NAME, ItemRange(start=1, stop=100), 100)
+        .replace(" ", "")
+    )
 
 
-def left_behind(store: Store, role: str, *numbers: int) -> Batches:
+def left_behind(store: Store, role: str, *numbers: int) -> BatchRecords:
     """
     Lay out a batch that no answer asks for.
     """
-    batches = Batches(store)
-    batches.open(Batch(id=NAME, role=role, tenant=TENANT, scope=Scope(path="m")))
-    Items(store).add(NAME, [(canonical({"n": number}), None) for number in numbers])
+    batches = BatchRecords(store)
+    batches.open_batch(Batch(id=NAME, role=role, tenant=TENANT, scope=Scope(path="m")))
+    ItemRecords(store).add(
+        NAME, [(canonical({"n": number}), None) for number in numbers]
+    )
     return batches
 
 
@@ -73,16 +79,16 @@ async def test_an_overtaken_attempt_leaves_no_items(stage: Stage, store: Store) 
     late = asyncio.ensure_future(stage.play(fans_out(1, 2, first=first)))
     await there.wait()
     await stage.play(fans_out(11, 12, 12))
-    Batches(store).close(NAME, cancelled=True)
-    before = Batches(store).find(NAME)
+    BatchRecords(store).close(NAME, cancelled=True)
+    before = BatchRecords(store).find(NAME)
     go.set()
     with pytest.raises(StaleAttemptError):
         await late
     assert refused(store) == ["result"]
-    found = Batches(store).find(NAME)
+    found = BatchRecords(store).find(NAME)
     assert found == before
     assert found is not None
-    assert (found.sealed, found.total, found.finished_at is None) == (True, 2, False)
+    assert (found.closed, found.total, found.finished_at is None) == (True, 2, False)
     assert [str(n) in left(store) for n in (11, 12)] == [True, True]
 
 
@@ -98,7 +104,7 @@ async def test_one_that_was_overtaken_before_anything_is_there_opens_no_batch(
 
     with pytest.raises(StaleAttemptError):
         await stage.play(fans_out(1, first=overtaken))
-    assert Batches(store).entries() == []
+    assert BatchRecords(store).records() == []
     assert left(store) == "[]"
 
 
@@ -108,10 +114,10 @@ async def test_what_was_never_recorded_is_replaced(stage: Stage, store: Store) -
     """
     batches = left_behind(store, "other", 1, 2, 3)
     answer = await stage.play(fans_out(11, 12))
-    assert answer.spread is not None
+    assert answer.fan_out is not None
     found = batches.find(NAME)
     assert found is not None
-    assert (found.role, found.total, found.sealed) == (ROLE, 2, True)
+    assert (found.role, found.total, found.closed) == (ROLE, 2, True)
     assert '"n":1}' not in left(store).replace("\\", "")
     assert "11" in left(store)
 
@@ -121,7 +127,7 @@ async def test_a_finished_batch_is_not_opened_again(stage: Stage, store: Store) 
     It stays as it is, and the attempt says why.
     """
     batches = left_behind(store, ROLE)
-    batches.seal(NAME)
+    batches.close_input(NAME)
     batches.close(NAME, cancelled=False)
     with pytest.raises(GiveUp, match="handed out before"):
         await stage.play(fans_out(11))
@@ -137,5 +143,5 @@ async def test_each_round_has_a_batch_of_its_own(stage: Stage, store: Store) -> 
     """
     await stage.play(fans_out(1))
     await stage.play(fans_out(2, 3), round_=2)
-    totals = {each.id: each.total for each in Batches(store).entries()}
+    totals = {each.id: each.total for each in BatchRecords(store).records()}
     assert totals == {NAME: 1, str(FanOutId(MISSION, "only", 2)): 2}

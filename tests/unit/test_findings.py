@@ -15,7 +15,7 @@ from outlast.agents.context import Context
 from outlast.agents.registry import Agent
 from outlast.contracts.errors import (
     ApprovalNeededError,
-    BudgetSpentError,
+    BudgetExceededError,
     CheckpointError,
     UnawaitedError,
 )
@@ -113,7 +113,7 @@ async def test_a_swallowed_budget_is_told() -> None:
         return "spent"
 
     (told,) = await findings(spends, limits=Limits(tokens=1_500))
-    assert "BudgetSpentError" in told
+    assert "BudgetExceededError" in told
     assert "test_findings.py:" in told
 
 
@@ -125,7 +125,7 @@ async def test_the_signals_themselves_end_a_trial() -> None:
         await ctx.record_usage(tokens=1_000)
 
     agent = Agent("guest", 1, spends)
-    with pytest.raises(BudgetSpentError):
+    with pytest.raises(BudgetExceededError):
         await outlast.testing.run(agent, {}, limits=Limits(tokens=1))
 
 

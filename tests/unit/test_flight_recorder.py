@@ -28,26 +28,26 @@ from unit_fakes import Clock
 
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.models import Checkpoint
-from outlast.contracts.policies import SHIPPED
+from outlast.contracts.policies import DEFAULT_TIMING
 from outlast.contracts.sizes import CHECKPOINT_BYTES
-from outlast.execution.in_flight import NOBODY, Hand
+from outlast.execution.in_flight import NULL_REGISTRY, InFlightSlot
 from outlast.fleet import flight_recorder as recorder_module
 from outlast.fleet.flight_recorder import (
     HALF_BYTES,
-    HEAD_BYTES,
-    RETURNED_FOR_S,
+    RELEASED_FOR_S,
+    SLOT_HEAD_BYTES,
     SLOTS,
-    Recorder,
+    FlightRecorder,
 )
 from outlast.fleet.recorder_reader import (
-    InHand,
-    Leaked,
-    Wreck,
-    count_in_hand,
+    CrashedRecorder,
+    InFlightAttempt,
+    LeakedCall,
+    count_in_flight,
     count_leaked,
     last_tick,
-    leaked,
-    recorders,
+    leaked_calls,
+    recorder_files,
     remove,
 )
 
@@ -68,20 +68,22 @@ def encoded(checkpoint: Checkpoint) -> bytes:
     return checkpoint.model_dump_json().encode()
 
 
-def take(recorder: Recorder, number: int = 1) -> Hand:
+def take(recorder: FlightRecorder, number: int = 1) -> InFlightSlot:
     """
     Take the attempt that is told apart by *number*.
     """
-    return recorder.take(b"token %d" % number, "mission", f"t{number}", "worker", 1)
+    return recorder.start(b"token %d" % number, "mission", f"t{number}", "worker", 1)
 
 
-def left(path: Path, clock: Callable[[], float] = time.monotonic) -> list[InHand]:
+def left(
+    path: Path, clock: Callable[[], float] = time.monotonic
+) -> list[InFlightAttempt]:
     """
     Read what lies in the recorder as if its worker had died now.
     """
     with path.open("rb") as file:
         body = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-    return list(Wreck(body, clock).in_hand())
+    return list(CrashedRecorder(body, clock).in_flight())
 
 
 def checkpoints(path: Path, clock: Callable[[], float] = time.monotonic) -> list[Any]:
@@ -142,15 +144,15 @@ def test_what_was_taken_and_saved_is_read(path: Path) -> None:
     """
     The parent reads token, names, attempt and last checkpoint of each attempt.
     """
-    recorder = Recorder(path)
-    recorder.take(b"\0\xff token", "m", "t", "writer", 3).save(encoded(saved(4, [1])))
-    recorder.take(b"other", "m", "fresh", "writer", 1)
+    recorder = FlightRecorder(path)
+    recorder.start(b"\0\xff token", "m", "t", "writer", 3).save(encoded(saved(4, [1])))
+    recorder.start(b"other", "m", "fresh", "writer", 1)
 
     found = {each.task: each for each in left(path)}
 
     assert found == {
-        "t": InHand(b"\0\xff token", "m", "t", "writer", 3, saved(4, [1])),
-        "fresh": InHand(b"other", "m", "fresh", "writer", 1, None),
+        "t": InFlightAttempt(b"\0\xff token", "m", "t", "writer", 3, saved(4, [1])),
+        "fresh": InFlightAttempt(b"other", "m", "fresh", "writer", 1, None),
     }
 
 
@@ -158,7 +160,7 @@ def test_the_last_save_is_the_one_that_is_read(path: Path) -> None:
     """
     However often an attempt saves, its last checkpoint stands.
     """
-    hand = take(Recorder(path))
+    hand = take(FlightRecorder(path))
     for seq in range(1, 8):
         hand.save(encoded(saved(seq)))
         assert checkpoints(path) == [saved(seq)]
@@ -170,7 +172,7 @@ def test_a_checkpoint_of_the_largest_size_fits(path: Path) -> None:
     """
     large = saved(2, "x" * (CHECKPOINT_BYTES - 100))
     assert HALF_BYTES >= len(encoded(large)) > CHECKPOINT_BYTES - 100
-    hand = take(Recorder(path))
+    hand = take(FlightRecorder(path))
     hand.save(encoded(saved(1)))
     hand.save(encoded(large))
     assert checkpoints(path) == [large]
@@ -181,7 +183,7 @@ def test_a_checkpoint_too_large_keeps_the_earlier(path: Path, over: int) -> None
     """
     What does not fit into its half is not written at all, to no one's half.
     """
-    recorder = Recorder(path)
+    recorder = FlightRecorder(path)
     hands = [take(recorder, number) for number in range(3)]
     for hand in hands:
         hand.save(encoded(saved(1)))
@@ -193,7 +195,7 @@ def test_a_torn_newer_half_leaves_the_earlier(path: Path) -> None:
     """
     A death in the middle of a save, however it left the half, costs that save only.
     """
-    hand = take(Recorder(path))
+    hand = take(FlightRecorder(path))
     hand.save(encoded(saved(1, "earlier")))
     hand.save(encoded(saved(2, "newer")))
     spoil(path, encoded(saved(2, "newer")))
@@ -204,7 +206,7 @@ def test_a_torn_first_half_is_no_checkpoint(path: Path) -> None:
     """
     With nothing earlier to go back to, the attempt is read without a checkpoint.
     """
-    hand = take(Recorder(path))
+    hand = take(FlightRecorder(path))
     hand.save(encoded(saved(1, "only")))
     spoil(path, encoded(saved(1, "only")))
     assert checkpoints(path) == [None]
@@ -214,7 +216,7 @@ def test_a_death_at_any_line_of_a_save_leaves_one_of_both(path: Path) -> None:
     """
     Between any two lines of a save either the earlier or the newer checkpoint stands.
     """
-    hand = take(Recorder(path))
+    hand = take(FlightRecorder(path))
     hand.save(encoded(saved(1)))
     seen = []
 
@@ -240,7 +242,7 @@ def test_a_death_at_any_line_of_a_take_leaves_the_others(tmp_path: Path) -> None
 
     def die(line: int) -> None:
         path = tmp_path / f"{line}.rec"
-        recorder = Recorder(path)
+        recorder = FlightRecorder(path)
         take(recorder, 1).save(encoded(saved(5)))
         try:
             with dying_at(line):
@@ -253,7 +255,7 @@ def test_a_death_at_any_line_of_a_take_leaves_the_others(tmp_path: Path) -> None
     assert [absent, whole] == [each for each, _ in itertools.groupby(seen)]
 
 
-@pytest.mark.parametrize("later_s", [0.0, RETURNED_FOR_S + 1], ids=["full", "old"])
+@pytest.mark.parametrize("later_s", [0.0, RELEASED_FOR_S + 1], ids=["full", "old"])
 def test_a_death_at_any_line_of_a_reuse_mixes_no_attempts(
     tmp_path: Path, later_s: float
 ) -> None:
@@ -264,15 +266,15 @@ def test_a_death_at_any_line_of_a_reuse_mixes_no_attempts(
 
     def die(line: int) -> None:
         clock, path = Clock(), tmp_path / f"{line}.rec"
-        recorder = Recorder(path, clock)
+        recorder = FlightRecorder(path, clock)
         for number in range(SLOTS):
             hand = take(recorder, number)
             hand.save(encoded(saved(number + 1)))
-            hand.returned()
+            hand.finish()
         clock.turn(later_s)
         try:
             with dying_at(line):
-                recorder.take(b"a token of another length", "m", "new", "worker", 1)
+                recorder.start(b"a token of another length", "m", "new", "worker", 1)
         finally:
             found = {each.task: each.checkpoint for each in left(path, clock)}
             assert found.pop("new", None) is None
@@ -287,9 +289,9 @@ def test_an_attempt_that_is_over_writes_into_no_other(path: Path) -> None:
     A plain agent's thread that outlives its attempt does not save into the slot's
     next attempt.
     """
-    recorder = Recorder(path)
+    recorder = FlightRecorder(path)
     over = take(recorder, 0)
-    over.returned()
+    over.finish()
     for number in range(1, SLOTS + 1):
         take(recorder, number)
     over.save(encoded(saved(99)))
@@ -301,11 +303,11 @@ def test_what_has_returned_stays_reportable_for_a_while(path: Path) -> None:
     A death between return and the server's answer is reported; much later it is none.
     """
     clock = Clock()
-    hand = take(Recorder(path, clock))
+    hand = take(FlightRecorder(path, clock))
     hand.save(encoded(saved(1)))
-    hand.returned()
+    hand.finish()
     assert checkpoints(path, clock) == [saved(1)]
-    clock.turn(RETURNED_FOR_S)
+    clock.turn(RELEASED_FOR_S)
     assert checkpoints(path, clock) == [saved(1)]
     clock.turn(0.001)
     assert left(path, clock) == []
@@ -316,7 +318,7 @@ def test_what_has_returned_is_kept_longer_than_a_heartbeat_timeout() -> None:
     Long enough that nobody waits for a timeout, not so long that a death reports
     minutes of work that was answered long ago.
     """
-    assert SHIPPED.heartbeat_timeout_s < RETURNED_FOR_S <= 30.0
+    assert DEFAULT_TIMING.heartbeat_timeout_s < RELEASED_FOR_S <= 30.0
 
 
 def test_what_is_in_hand_stays_reportable_for_ever(path: Path) -> None:
@@ -324,8 +326,8 @@ def test_what_is_in_hand_stays_reportable_for_ever(path: Path) -> None:
     Only what has returned grows old.
     """
     clock = Clock()
-    take(Recorder(path, clock))
-    clock.turn(100 * RETURNED_FOR_S)
+    take(FlightRecorder(path, clock))
+    clock.turn(100 * RELEASED_FOR_S)
     assert len(left(path, clock)) == 1
 
 
@@ -333,9 +335,9 @@ def test_a_drained_worker_has_nothing_in_hand(path: Path) -> None:
     """
     Once all is handed on, a death is no crash.
     """
-    recorder = Recorder(path)
+    recorder = FlightRecorder(path)
     take(recorder)
-    recorder.drained()
+    recorder.note_drained()
     assert left(path) == []
 
 
@@ -343,16 +345,16 @@ def test_attempts_past_the_last_slot_run_unrecorded(path: Path) -> None:
     """
     One more than there are slots is left to its heartbeat timeout, and harms nobody.
     """
-    recorder = Recorder(path)
+    recorder = FlightRecorder(path)
     hands = [take(recorder, number) for number in range(SLOTS)]
-    assert NOBODY not in hands
+    assert NULL_REGISTRY not in hands
     extra = take(recorder, SLOTS)
-    assert extra is NOBODY
+    assert extra is NULL_REGISTRY
     extra.save(encoded(saved(1)))
-    extra.returned()
-    assert len(left(path)) == count_in_hand(path) == SLOTS
-    hands[3].returned()
-    assert take(recorder, SLOTS) is not NOBODY
+    extra.finish()
+    assert len(left(path)) == count_in_flight(path) == SLOTS
+    hands[3].finish()
+    assert take(recorder, SLOTS) is not NULL_REGISTRY
 
 
 def test_a_full_recorder_gives_up_the_longest_returned(path: Path) -> None:
@@ -360,10 +362,10 @@ def test_a_full_recorder_gives_up_the_longest_returned(path: Path) -> None:
     A slot is given back early only when there is no other, the oldest first.
     """
     clock = Clock()
-    recorder = Recorder(path, clock)
+    recorder = FlightRecorder(path, clock)
     for number in range(SLOTS):
         clock.turn(0.01)
-        take(recorder, number).returned()
+        take(recorder, number).finish()
     take(recorder, SLOTS)
     assert {each.task for each in left(path, clock)} == {
         f"t{number}" for number in range(1, SLOTS + 1)
@@ -375,10 +377,10 @@ def test_names_too_long_run_unrecorded(path: Path, which: str) -> None:
     """
     What does not fit into the head is left to its heartbeat timeout, and harms nobody.
     """
-    recorder = Recorder(path)
+    recorder = FlightRecorder(path)
     given: dict[str, Any] = {"token": b"t", "mission": "m", "task": "t", "route": "r"}
-    given[which] *= HEAD_BYTES
-    assert recorder.take(**given, attempt=1) is NOBODY
+    given[which] *= SLOT_HEAD_BYTES
+    assert recorder.start(**given, attempt=1) is NULL_REGISTRY
     assert left(path) == []
 
 
@@ -386,10 +388,10 @@ def test_names_too_long_use_up_no_slot(path: Path) -> None:
     """
     However many cannot be recorded, those that can still are.
     """
-    recorder = Recorder(path)
+    recorder = FlightRecorder(path)
     for _ in range(2 * SLOTS):
-        assert recorder.take(b"t", "m" * HEAD_BYTES, "t", "r", 1) is NOBODY
-    assert take(recorder) is not NOBODY
+        assert recorder.start(b"t", "m" * SLOT_HEAD_BYTES, "t", "r", 1) is NULL_REGISTRY
+    assert take(recorder) is not NULL_REGISTRY
     assert len(left(path)) == 1
 
 
@@ -399,7 +401,7 @@ def test_the_recorder_is_its_owners_alone(path: Path) -> None:
     """
     before = os.umask(0)
     try:
-        Recorder(path)
+        FlightRecorder(path)
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -411,12 +413,12 @@ def test_a_recorder_over_an_earlier_one_keeps_nothing_of_it(path: Path) -> None:
     A worker that was given a dead one's pid, as containers do, neither has its
     attempts in hand nor is drained because that one was.
     """
-    earlier = Recorder(path)
+    earlier = FlightRecorder(path)
     take(earlier, 1)
-    earlier.drained()
+    earlier.note_drained()
     fcntl.flock(earlier._file, fcntl.LOCK_UN)  # as its death does
 
-    later = Recorder(path)
+    later = FlightRecorder(path)
     take(later, 2)
 
     assert [each.task for each in left(path)] == ["t2"]
@@ -425,9 +427,9 @@ def test_a_recorder_over_an_earlier_one_keeps_nothing_of_it(path: Path) -> None:
 LIVING = """
 import sys
 from pathlib import Path
-from outlast.fleet.flight_recorder import Recorder
-recorder = Recorder(Path(sys.argv[1]))
-recorder.take(b"token", "m", "t", "r", 1).save(b'{"seq": 3}')
+from outlast.fleet.flight_recorder import FlightRecorder
+recorder = FlightRecorder(Path(sys.argv[1]))
+recorder.start(b"token", "m", "t", "r", 1).save(b'{"seq": 3}')
 print("taken", flush=True)
 sys.stdin.read()
 """
@@ -447,17 +449,19 @@ def test_a_live_workers_recorder_is_not_read(path: Path) -> None:
     assert worker.stdout is not None
     try:
         assert worker.stdout.readline() == b"taken\n"
-        assert Wreck.of(path) is None
-        assert count_in_hand(path) == 1
+        assert CrashedRecorder.open(path) is None
+        assert count_in_flight(path) == 1
     finally:
         worker.kill()
         worker.wait()
         worker.stdin.close()
         worker.stdout.close()
 
-    wreck = Wreck.of(path)
+    wreck = CrashedRecorder.open(path)
     assert wreck is not None
-    assert list(wreck.in_hand()) == [InHand(b"token", "m", "t", "r", 1, saved_as(3))]
+    assert list(wreck.in_flight()) == [
+        InFlightAttempt(b"token", "m", "t", "r", 1, saved_as(3))
+    ]
 
 
 def saved_as(seq: int) -> Checkpoint:
@@ -468,14 +472,14 @@ def test_two_parents_do_not_read_the_same_wreck(path: Path) -> None:
     """
     While one holds what it is about to report, the other gets nothing.
     """
-    recorder = Recorder(path)
+    recorder = FlightRecorder(path)
     take(recorder)
     fcntl.flock(recorder._file, fcntl.LOCK_UN)  # as its death does
-    first = Wreck.of(path)
+    first = CrashedRecorder.open(path)
     assert first is not None
-    assert Wreck.of(path) is None
+    assert CrashedRecorder.open(path) is None
     del first
-    assert Wreck.of(path) is not None
+    assert CrashedRecorder.open(path) is not None
 
 
 @pytest.mark.parametrize("body", [None, b"", b"\0" * 10, b"\0" * 5000])
@@ -488,8 +492,8 @@ def test_a_recorder_that_was_never_made_holds_nothing(
     path.parent.mkdir()
     if body is not None:
         path.write_bytes(body)
-    wreck = Wreck.of(path)
-    assert wreck is None or list(wreck.in_hand()) == []
+    wreck = CrashedRecorder.open(path)
+    assert wreck is None or list(wreck.in_flight()) == []
     assert last_tick(path) in (None, 0.0)
 
 
@@ -503,7 +507,7 @@ def test_a_worker_without_a_recorder_has_nothing_in_hand(
     path.parent.mkdir()
     if body is not None:
         path.write_bytes(body)
-    assert count_in_hand(path) == 0
+    assert count_in_flight(path) == 0
     assert last_tick(path) is None
 
 
@@ -512,7 +516,7 @@ def test_the_tick_is_seen_from_outside(path: Path) -> None:
     The parent reads when the event loop turned last, by the worker's clock.
     """
     clock = Clock(100.0)
-    recorder = Recorder(path, clock)
+    recorder = FlightRecorder(path, clock)
     assert last_tick(path) == 100.0
     clock.turn(2.5)
     recorder.tick()
@@ -523,11 +527,11 @@ def test_what_is_returned_is_no_longer_counted_in_hand(path: Path) -> None:
     """
     Health counts attempts at work, not those that are only still reportable.
     """
-    recorder = Recorder(path)
+    recorder = FlightRecorder(path)
     hands = [take(recorder, number) for number in range(3)]
-    assert count_in_hand(path) == 3
-    hands[0].returned()
-    assert count_in_hand(path) == 2
+    assert count_in_flight(path) == 3
+    hands[0].finish()
+    assert count_in_flight(path) == 2
     assert len(left(path)) == 3
 
 
@@ -537,38 +541,38 @@ def test_what_leaks_is_over_and_still_named(path: Path) -> None:
     are read until its code ends, however many attempts come after it.
     """
     clock = Clock()
-    recorder = Recorder(path, clock)
-    gone = recorder.take(b"token", "m", "t", "worker", 2)
-    gone.leaked()
-    gone.returned()
-    clock.turn(RETURNED_FOR_S + 1)
+    recorder = FlightRecorder(path, clock)
+    gone = recorder.start(b"token", "m", "t", "worker", 2)
+    gone.leak()
+    gone.finish()
+    clock.turn(RELEASED_FOR_S + 1)
     for number in range(3 * SLOTS):
-        take(recorder, number).returned()
-    assert count_in_hand(path) == 0
+        take(recorder, number).finish()
+    assert count_in_flight(path) == 0
     assert "t" not in {each.task for each in left(path, clock)}
-    assert leaked(path) == [Leaked("m", "t", "worker", 2, calls=1)]
-    gone.unleaked()
-    assert leaked(path) == []
+    assert leaked_calls(path) == [LeakedCall("m", "t", "worker", 2, calls=1)]
+    gone.leak_ended()
+    assert leaked_calls(path) == []
     assert count_leaked(path) == 0
     for number in range(SLOTS):
-        assert take(recorder, number) is not NOBODY
+        assert take(recorder, number) is not NULL_REGISTRY
 
 
 def test_a_lease_leaks_several_calls(path: Path) -> None:
     """
     Items share the slot of their lease, which is kept until the last of them ends.
     """
-    recorder = Recorder(path)
+    recorder = FlightRecorder(path)
     lease, other = take(recorder, 1), take(recorder, 2)
     for hand in (lease, lease, other):
-        hand.leaked()
-    lease.returned()
+        hand.leak()
+    lease.finish()
     assert count_leaked(path) == 3
-    lease.unleaked()
-    assert {each.task: each.calls for each in leaked(path)} == {"t1": 1, "t2": 1}
-    lease.unleaked()
-    lease.unleaked()  # once too often
-    assert {each.task: each.calls for each in leaked(path)} == {"t2": 1}
+    lease.leak_ended()
+    assert {each.task: each.calls for each in leaked_calls(path)} == {"t1": 1, "t2": 1}
+    lease.leak_ended()
+    lease.leak_ended()  # once too often
+    assert {each.task: each.calls for each in leaked_calls(path)} == {"t2": 1}
 
 
 def test_what_is_found_to_leak_late_takes_no_other_attempts_slot(path: Path) -> None:
@@ -576,28 +580,28 @@ def test_what_is_found_to_leak_late_takes_no_other_attempts_slot(path: Path) -> 
     Code that turns out to run on after its attempt has returned keeps the slot, unless
     another attempt has it by then.
     """
-    recorder = Recorder(path)
+    recorder = FlightRecorder(path)
     hands = [take(recorder, number) for number in range(SLOTS)]
-    hands[0].returned()
-    hands[0].leaked()
-    assert [each.task for each in leaked(path)] == ["t0"]
-    assert take(recorder, SLOTS) is NOBODY
-    hands[1].returned()
-    assert take(recorder, SLOTS) is not NOBODY
-    hands[1].leaked()
-    assert [each.task for each in leaked(path)] == ["t0"]
+    hands[0].finish()
+    hands[0].leak()
+    assert [each.task for each in leaked_calls(path)] == ["t0"]
+    assert take(recorder, SLOTS) is NULL_REGISTRY
+    hands[1].finish()
+    assert take(recorder, SLOTS) is not NULL_REGISTRY
+    hands[1].leak()
+    assert [each.task for each in leaked_calls(path)] == ["t0"]
 
 
 def test_settled_recorders_are_gone(path: Path) -> None:
     """
     What was settled is listed no more, and removing it twice is no error.
     """
-    Recorder(path)
+    FlightRecorder(path)
     (path.parent / "other").write_text("no recorder")
-    assert recorders(path.parent) == [path]
+    assert recorder_files(path.parent) == [path]
     remove(path)
     remove(path)
-    assert recorders(path.parent) == []
+    assert recorder_files(path.parent) == []
 
 
 @dataclass
@@ -630,7 +634,7 @@ class Model:
         return [
             (number, (at, seq))
             for number, (at, seq) in self.returned.items()
-            if self.now - at <= RETURNED_FOR_S
+            if self.now - at <= RELEASED_FOR_S
         ]
 
 
@@ -653,8 +657,8 @@ def test_any_course_of_work_is_what_is_read(
     or returned of late, each with its last checkpoint.
     """
     path = tmp_path_factory.getbasetemp() / f"course-{next(names)}.rec"
-    clock, model, hands = Clock(), Model(), dict[int, Hand]()
-    recorder = Recorder(path, clock)
+    clock, model, hands = Clock(), Model(), dict[int, InFlightSlot]()
+    recorder = FlightRecorder(path, clock)
     number = 0
     try:
         for move, amount in course:
@@ -663,7 +667,7 @@ def test_any_course_of_work_is_what_is_read(
                 for _ in range(amount):
                     number += 1
                     hands[number] = take(recorder, number)
-                    assert (hands[number] is not NOBODY) == model.take(number)
+                    assert (hands[number] is not NULL_REGISTRY) == model.take(number)
             elif move == "turn":
                 clock.turn(amount)
                 model.now = clock.now
@@ -674,14 +678,14 @@ def test_any_course_of_work_is_what_is_read(
             elif move.startswith("return") and held:
                 every = held if move == "return all" else [held[amount % len(held)]]
                 for each in every:
-                    hands[each].returned()
+                    hands[each].finish()
                     model.give_back(each)
         found = {
             int(each.task[1:]): each.checkpoint and each.checkpoint.seq
             for each in left(path, clock)
         }
         assert found == model.reportable()
-        assert count_in_hand(path) == len(model.in_hand)
+        assert count_in_flight(path) == len(model.in_hand)
     finally:
         path.unlink()
 
@@ -690,7 +694,7 @@ def test_a_save_costs_next_to_nothing(path: Path) -> None:
     """
     The recorder is no reason to save less often: the median of 2,000 saves.
     """
-    hand = take(Recorder(path))
+    hand = take(FlightRecorder(path))
     body = json.dumps({"seq": 1, "value": "x" * 500}).encode()
     took = []
     for _ in range(SAVES):
@@ -705,10 +709,10 @@ def test_a_recorder_outlives_the_removal_of_its_predecessor(path: Path) -> None:
     A worker with a dead one's pid, whose recorder is still being settled, waits for
     that and then has one of its own, which its parent finds.
     """
-    earlier = Recorder(path)
+    earlier = FlightRecorder(path)
     take(earlier, 1)
     fcntl.flock(earlier._file, fcntl.LOCK_UN)  # as its death does
-    wreck = Wreck.of(path)
+    wreck = CrashedRecorder.open(path)
     assert wreck is not None
     later = subprocess.Popen(
         [sys.executable, "-c", LIVING, str(path)],
@@ -722,8 +726,8 @@ def test_a_recorder_outlives_the_removal_of_its_predecessor(path: Path) -> None:
         remove(path)
         del wreck
         assert later.stdout.readline() == b"taken\n"
-        assert count_in_hand(path) == 1
-        assert Wreck.of(path) is None
+        assert count_in_flight(path) == 1
+        assert CrashedRecorder.open(path) is None
     finally:
         later.kill()
         later.wait()
@@ -756,24 +760,24 @@ def test_a_full_disk_is_said_before_anything_is_recorded(
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(UnavailableError, match="No space left"):
-        Recorder(path)
+        FlightRecorder(path)
 
 
 def test_what_an_agent_has_forked_holds_no_lock(tmp_path: Path) -> None:
     """
     The worker dies, its fork lives on: what the worker had in hand can be settled.
     """
-    recorder = Recorder(tmp_path / "1.rec")
+    recorder = FlightRecorder(tmp_path / "1.rec")
     heard, said = os.pipe()
     fork = os.fork()
     if fork == 0:
-        recorder.let_go()  # as the worker's hook does after every fork
+        recorder.close_after_fork()  # as the worker's hook does after every fork
         os.write(said, b"!")
         signal.pause()
     os.read(heard, 1)
-    recorder.let_go()  # as the kernel does at the worker's death
+    recorder.close_after_fork()  # as the kernel does at the worker's death
     try:
-        assert Wreck.of(tmp_path / "1.rec") is not None
+        assert CrashedRecorder.open(tmp_path / "1.rec") is not None
     finally:
         os.kill(fork, signal.SIGKILL)
         os.waitpid(fork, 0)

@@ -12,12 +12,12 @@ ROOT = Path(__file__).parents[2]
 LOOK = """
 import os, socket, sys
 from outlast.agents.importing import import_agents
-from outlast.fleet.fork_safety import Leftovers
+from outlast.fleet.fork_safety import ForkSafety
 listening = socket.create_server(("127.0.0.1", 0))
 os.environ["PORT"] = str(listening.getsockname()[1])
 for path in sys.argv[1:]:
-    left = Leftovers()
-    with left.watch("mine"):
+    left = ForkSafety()
+    with left.watching("mine"):
         import_agents(path)
     print(left.found[0] if left.found else "nothing")
 """
@@ -102,9 +102,9 @@ def test_what_may_be_shared_costs_no_fork(tmp_path: Path) -> None:
 RESEED = """
 import os, random, sys
 from outlast.agents.importing import import_agents
-from outlast.fleet.fork_safety import Leftovers
-left = Leftovers()
-with left.watch("mine"):
+from outlast.fleet.fork_safety import ForkSafety
+left = ForkSafety()
+with left.watching("mine"):
     mine = import_agents(sys.argv[1])
 for _ in range(2):
     if os.fork() == 0:

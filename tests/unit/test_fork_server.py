@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from outlast.fleet.fork_server import threads
-from outlast.fleet.process_kinds import Kind
+from outlast.fleet.fork_server import count_threads
+from outlast.fleet.process_kinds import ProcessKind
 
 ROOT = Path(__file__).parents[2]
 BOUND_S = 20.0
@@ -56,7 +56,7 @@ class Spoken:
                 return message
         return {}
 
-    def fork(self, kind: Kind = Kind.AGENTS) -> "Worker":
+    def fork(self, kind: ProcessKind = ProcessKind.AGENTS) -> "Worker":
         """
         Ask for a worker; what it tells goes to a channel of its own.
         """
@@ -106,7 +106,9 @@ class Worker:
         return [json.loads(line)["sign"] for line in said.splitlines()]
 
 
-def started(home: Path, agents: str = "", kind: Kind = Kind.AGENTS) -> Spoken:
+def started(
+    home: Path, agents: str = "", kind: ProcessKind = ProcessKind.AGENTS
+) -> Spoken:
     """
     Start a zygote whose workers wait in vain for a Temporal.
     """
@@ -136,7 +138,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """
     made: list[Spoken] = []
 
-    def begin(agents: str = "", kind: Kind = Kind.AGENTS) -> Spoken:
+    def begin(agents: str = "", kind: ProcessKind = ProcessKind.AGENTS) -> Spoken:
         made.append(started(tmp_path / "home", agents, kind))
         return made[-1]
 
@@ -174,7 +176,7 @@ def test_threads_that_python_does_not_know_are_counted() -> None:
     """
     A native library's thread makes a fork as unsafe as one of ours.
     """
-    before = threads()
+    before = count_threads()
     over, ended = _thread.allocate_lock(), _thread.allocate_lock()
     over.acquire()
     ended.acquire()
@@ -184,7 +186,7 @@ def test_threads_that_python_does_not_know_are_counted() -> None:
         ended.release()
 
     _thread.start_new_thread(wait, ())
-    assert threads() == before + 1
+    assert count_threads() == before + 1
     over.release()
     ended.acquire()
 
@@ -193,7 +195,7 @@ def test_a_zygote_says_when_it_is_ready(start: Start) -> None:
     """
     Its first message is its own pid; nobody asks it for a worker before.
     """
-    zygote = start(kind=Kind.WORKFLOWS)
+    zygote = start(kind=ProcessKind.WORKFLOWS)
     assert zygote.hears() == {"ready": zygote.process.pid}
 
 
@@ -216,7 +218,10 @@ def test_each_death_is_told_with_its_signal(zygote: Spoken) -> None:
     """
     A cause is only as true as the exit code: minus the signal, for each worker.
     """
-    workers = [zygote.fork(kind) for kind in (Kind.AGENTS, Kind.ALONE, Kind.AGENTS)]
+    workers = [
+        zygote.fork(kind)
+        for kind in (ProcessKind.AGENTS, ProcessKind.QUARANTINE, ProcessKind.AGENTS)
+    ]
     numbers = [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT]
     for worker, number in zip(workers, numbers, strict=True):
         os.kill(worker.pid, number)

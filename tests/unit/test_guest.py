@@ -25,19 +25,19 @@ from unit_fakes import Stage
 
 from outlast.agents.context import Context
 from outlast.contracts.errors import (
+    AgentExitedError,
     ApprovalNeededError,
-    BudgetSpentError,
+    BudgetExceededError,
     CircuitOpenError,
-    ExitedError,
     GiveUp,
     ParkedError,
     StaleAttemptError,
     StalledError,
     TryLater,
 )
-from outlast.contracts.models import Approval, Beat, Limits
-from outlast.contracts.policies import END_GRACE_S, Policy
-from outlast.execution.exceptions import cause_of, told, words_of
+from outlast.contracts.models import Approval, Heartbeat, Limits
+from outlast.contracts.policies import CANCEL_GRACE_S, Policy
+from outlast.execution.exceptions import cause_of, error_text, message_of
 from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 
@@ -90,8 +90,8 @@ async def test_whatever_an_agent_raises_is_its_failure(stage: Stage, kind: str) 
     raised = await failure(stage.play(failing(kind)))
     assert not isinstance(raised, GiveUp | TimeoutError)
     with pytest.raises(ValueError, match=ASYNC_FAILURES[kind][1]):
-        raise ValueError(words_of(raised))
-    assert len(told(raised)) <= 400
+        raise ValueError(message_of(raised))
+    assert len(error_text(raised)) <= 400
 
 
 @pytest.mark.parametrize("kind", PLAIN_FAILURES)
@@ -104,7 +104,7 @@ async def test_whatever_a_plain_agent_raises_is_its_failure(
     raised = await failure(stage.play(failing_plainly(kind)))
     assert not isinstance(raised, GiveUp | TimeoutError)
     with pytest.raises(ValueError, match=PLAIN_FAILURES[kind][1]):
-        raise ValueError(words_of(raised))
+        raise ValueError(message_of(raised))
 
 
 @pytest.mark.parametrize("kind", ASYNC_FAILURES)
@@ -180,7 +180,7 @@ def test_what_decides_in_a_group() -> None:
         inner = BaseExceptionGroup("inner", list(reversed(order[n:])))
         assert cause_of(BaseExceptionGroup("outer", [inner])) is order[n]
     assert cause_of(ExceptionGroup("", [KeyError("1"), OSError("2")])).args == ("1",)
-    assert cause_of(BudgetSpentError("alone")).args == ("alone",)
+    assert cause_of(BudgetExceededError("quarantine")).args == ("quarantine",)
 
 
 async def test_an_agents_own_words_may_be_caught(stage: Stage) -> None:
@@ -225,8 +225,8 @@ async def overtaken(stage: Stage, ctx: Context) -> Any:
 
 SIGNALS: dict[str, tuple[Callable[[Stage, Context], Awaitable[Any]], type]] = {
     "approval": (approval, ApprovalNeededError),
-    "budget": (budget, BudgetSpentError),
-    "budget of a save": (saved_budget, BudgetSpentError),
+    "budget": (budget, BudgetExceededError),
+    "budget of a save": (saved_budget, BudgetExceededError),
     "overtaken": (overtaken, StaleAttemptError),
 }
 
@@ -283,7 +283,7 @@ async def test_after_a_signal_every_call_is_refused_with_it(stage: Stage) -> Non
     refusals: list[str] = []
 
     async def play(given: Any, ctx: Context) -> None:
-        with pytest.raises(BudgetSpentError):
+        with pytest.raises(BudgetExceededError):
             await ctx.record_usage(tokens=501)
         assert ctx.cancelled
         for call in (
@@ -291,7 +291,7 @@ async def test_after_a_signal_every_call_is_refused_with_it(stage: Stage) -> Non
             lambda: ctx.secret("x"),
             lambda: ctx.service("x"),
         ):
-            with pytest.raises(BudgetSpentError):
+            with pytest.raises(BudgetExceededError):
                 call()
             refusals.append("at once")
         # It was to end by itself by now.
@@ -303,11 +303,11 @@ async def test_after_a_signal_every_call_is_refused_with_it(stage: Stage) -> Non
             lambda: ctx.once("on", lambda key: 1, content=None),
             ctx.check_budget,
         ):
-            with pytest.raises(BudgetSpentError):
+            with pytest.raises(BudgetExceededError):
                 await promise()
             refusals.append("awaited")
 
-    with pytest.raises(BudgetSpentError):
+    with pytest.raises(BudgetExceededError):
         await stage.play(play)
     assert len(refusals) == 7
 
@@ -339,7 +339,7 @@ async def test_an_act_under_way_is_let_finish(stage: Stage) -> None:
             await ctx.once("three", slow, content=None)
 
     for play in (spends, fails, times_out):
-        with pytest.raises((BudgetSpentError, ZeroDivisionError, TimeoutError)):
+        with pytest.raises((BudgetExceededError, ZeroDivisionError, TimeoutError)):
             await stage.play(play)
 
     stage.limits = Limits()
@@ -403,7 +403,7 @@ async def test_a_stall_that_cannot_be_ended_is_left_behind(
 
     with pytest.raises(StalledError, match=r"at \w+\.py:\d+ in \w+: .*ctx\.emit"):
         await asyncio.wait_for(
-            stage.play(plainly if plain else swallowing), END_GRACE_S + 3
+            stage.play(plainly if plain else swallowing), CANCEL_GRACE_S + 3
         )
     assert stage.leaks == 1
     assert kept[0].cancelled
@@ -430,7 +430,7 @@ async def test_a_cancelled_mission_waits_for_nobody(
     playing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await playing
-    assert asyncio.get_running_loop().time() - began < END_GRACE_S + 1.5
+    assert asyncio.get_running_loop().time() - began < CANCEL_GRACE_S + 1.5
     assert stage.leaks == 1
 
 
@@ -561,7 +561,7 @@ async def test_beats_go_on_while_the_store_is_away(
     stage.ledger = ledger = LedgerThatWaits(store, method)
     beaten = asyncio.Event()
 
-    def beat(_: Beat) -> None:
+    def beat(_: Heartbeat) -> None:
         if len(stage.beats) > 5:
             beaten.set()
 
@@ -580,4 +580,4 @@ async def test_exits_have_a_kind_of_their_own(stage: Stage) -> None:
     """
     The report says that the agent asked the process to exit.
     """
-    assert isinstance(await failure(stage.play(failing("exit"))), ExitedError)
+    assert isinstance(await failure(stage.play(failing("exit"))), AgentExitedError)

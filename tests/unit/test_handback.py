@@ -17,14 +17,14 @@ from unit_fakes import Described, RunClient
 import outlast.execution.temporal_activities
 from outlast import Context
 from outlast.agents.registry import Agent
-from outlast.contracts.errors import StoreAwayError, StoreLostError
+from outlast.contracts.errors import StoreLostError, StoreUnavailableError
 from outlast.contracts.failures import FailureType
-from outlast.contracts.models import Assignment, Beat, Task
-from outlast.execution.attempt import Place
-from outlast.execution.handback import patiently
-from outlast.execution.temporal_activities import host
+from outlast.contracts.models import AttemptInput, Heartbeat, Task
+from outlast.execution.attempt import WorkerContext
+from outlast.execution.handback import retry_while_store_unavailable
+from outlast.execution.temporal_activities import task_activity
 from outlast.ledger.ledger import Ledger
-from outlast.store.calls import Trouble
+from outlast.store.calls import StoreTrouble
 from outlast.store.database import Store
 
 BOUND_S = 10.0
@@ -43,7 +43,7 @@ class Away(Store):
         if self.lost:
             raise StoreLostError("it is gone")
         if self.away:
-            raise StoreAwayError("its disk is full")
+            raise StoreUnavailableError("its disk is full")
         return super().write(durable)
 
 
@@ -63,9 +63,9 @@ def attempted(store: Store, play: Any, limit: timedelta = LIMIT) -> Any:
     worker.info = replace(worker.info, start_to_close_timeout=limit)
     beats: list[Any] = []
     worker.on_heartbeat = lambda *told: beats.append(told)
-    place = Place(Ledger(store), beat_s=0.02)
-    assignment = Assignment(mission="m", tenant="t", task=Task(id="t", role="work"))
-    play = host(Agent("work", 1, play), place)
+    place = WorkerContext(Ledger(store), heartbeat_s=0.02)
+    assignment = AttemptInput(mission="m", tenant="t", task=Task(id="t", role="work"))
+    play = task_activity(Agent("work", 1, play), place)
     return asyncio.ensure_future(worker.run(play, assignment)), beats
 
 
@@ -98,7 +98,7 @@ async def test_an_attempt_that_waits_is_given_back_before_its_limit(
     assert is_uncounted(ended)
     assert "disk is full" in ended.message
     assert ended.details[0]["checkpoint"]["seq"] == 1
-    assert Beat.model_validate(beats[-1][0]).checkpoint.seq == 1
+    assert Heartbeat.model_validate(beats[-1][0]).checkpoint.seq == 1
 
 
 async def test_what_an_agent_raises_while_the_store_is_away_is_not_counted(
@@ -148,7 +148,7 @@ async def test_a_failure_that_cannot_be_counted_now_is_not_counted(
     """
     The agent is tried again; and it beats meanwhile, or it would look lost.
     """
-    monkeypatch.setattr(outlast.execution.temporal_activities, "COUNTED_S", 0.3)
+    monkeypatch.setattr(outlast.execution.temporal_activities, "COUNT_LIMIT_S", 0.3)
 
     async def play(given: Any, ctx: Context) -> None:
         asyncio.get_running_loop().call_soon(setattr, store, "away", True)
@@ -179,7 +179,7 @@ async def test_the_books_are_kept_later(store: Away, how: str) -> None:
     setattr(store, how, True)
 
     async def close() -> None:
-        await patiently(lambda: store.run(write, store), store)
+        await retry_while_store_unavailable(lambda: store.run(write, store), store)
 
     worker = ActivityEnvironment()
     worker.info = replace(worker.info, start_to_close_timeout=LIMIT)
@@ -199,7 +199,7 @@ async def test_a_cancellation_is_not_taken_for_the_store(store: Away) -> None:
     """
 
     async def close() -> None:
-        await patiently(lambda: asyncio.sleep(BOUND_S), store)
+        await retry_while_store_unavailable(lambda: asyncio.sleep(BOUND_S), store)
 
     worker = ActivityEnvironment()
     work = asyncio.ensure_future(worker.run(close))
@@ -213,13 +213,13 @@ async def test_a_store_that_stays_away_is_asked_ever_later(store: Away) -> None:
     """
     Up to half a minute.
     """
-    from outlast.execution.handback import uncounted
+    from outlast.execution.handback import uncounted_error
 
     pauses = []
     for away_s in (0, 10, 60, 3_600):
-        since = Trouble("full", outlast.execution.handback.time.time() - away_s)
+        since = StoreTrouble("full", outlast.execution.handback.time.time() - away_s)
         store.calls._trouble = since
-        delay = uncounted("full", store).next_retry_delay
+        delay = uncounted_error("full", store).next_retry_delay
         assert delay is not None
         pauses.append(delay.total_seconds())
     assert pauses == [0.5, pytest.approx(2.5, abs=0.1), pytest.approx(15, abs=0.1), 30]

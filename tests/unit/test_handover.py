@@ -17,8 +17,14 @@ from outlast.contracts.models import Checkpoint, FanOut, Redo
 from outlast.contracts.policies import MESH_EVENT_BYTES
 from outlast.contracts.sizes import CHECKPOINT_BYTES
 from outlast.ledger.ledger import Ledger
-from outlast.mesh.core.events import CheckpointSaved, PartFinished
-from outlast.mesh.node.handover import MARGIN_S, Reached, Watch, current, put
+from outlast.mesh.core.events import CheckpointSaved, SubtaskFinished
+from outlast.mesh.node.handover import (
+    READ_MARGIN_S,
+    Progress,
+    ProgressReader,
+    current,
+    import_progress,
+)
 from outlast.store.database import Store
 
 
@@ -51,8 +57,8 @@ def there(tmp_path: Path, built_file: Path) -> Iterator[Stage]:
 
 
 @pytest.fixture
-def watch(here: Stage, clock: Clock) -> Watch:
-    return Watch(here.ledger.store, clock)
+def watch(here: Stage, clock: Clock) -> ProgressReader:
+    return ProgressReader(here.ledger.store, clock)
 
 
 async def break_after(stage: Stage, *saved: Notes) -> None:
@@ -69,14 +75,19 @@ async def notes(given: dict[str, Any], ctx: Context) -> list[str]:
     return (await ctx.resume(Notes, Notes(lines=["nothing"]))).lines
 
 
-def hand_over(reached: Reached, there: Stage) -> None:
-    told = {"task": "job", "epoch": 1, "part": reached.part, "round": reached.round}
-    fact: CheckpointSaved | PartFinished
-    if isinstance(reached.made, Checkpoint):
-        fact = CheckpointSaved(**told, checkpoint=reached.made)
+def hand_over(reached: Progress, there: Stage) -> None:
+    told = {
+        "task": "job",
+        "epoch": 1,
+        "subtask": reached.subtask,
+        "round": reached.round,
+    }
+    fact: CheckpointSaved | SubtaskFinished
+    if isinstance(reached.result, Checkpoint):
+        fact = CheckpointSaved(**told, checkpoint=reached.result)
     else:
-        fact = PartFinished(**told, answer=reached.made)
-    put(there.ledger.store, MISSION, [fact])
+        fact = SubtaskFinished(**told, answer=reached.result)
+    import_progress(there.ledger.store, MISSION, [fact])
 
 
 @pytest.mark.parametrize(
@@ -85,20 +96,20 @@ def hand_over(reached: Reached, there: Stage) -> None:
     ids=["in the checkpoint", "beside it"],
 )
 async def test_a_task_goes_on_in_another_ledger(
-    here: Stage, there: Stage, watch: Watch, line: str
+    here: Stage, there: Stage, watch: ProgressReader, line: str
 ) -> None:
     """
     From its last checkpoint, also where that is too large for a heartbeat.
     """
     await break_after(here, Notes(), Notes(lines=[line]))
-    (reached,) = watch.look([MISSION])
+    (reached,) = watch.read([MISSION])
     hand_over(reached, there)
     await there.play(notes)
     assert there.result() == [line]
 
 
 async def test_what_is_done_is_not_done_again(
-    here: Stage, there: Stage, watch: Watch
+    here: Stage, there: Stage, watch: ProgressReader
 ) -> None:
     """
     A result is found where the task would have been played.
@@ -110,7 +121,7 @@ async def test_what_is_done_is_not_done_again(
         return "done"
 
     first = await here.play(play)
-    (reached,) = watch.look([MISSION])
+    (reached,) = watch.read([MISSION])
     hand_over(reached, there)
     second = await there.play(play)
     assert second.digest == first.digest
@@ -119,35 +130,37 @@ async def test_what_is_done_is_not_done_again(
 
 
 async def test_progress_is_told_once_and_the_newest_only(
-    here: Stage, watch: Watch, clock: Clock
+    here: Stage, watch: ProgressReader, clock: Clock
 ) -> None:
     """
     Nothing of what runs elsewhere, and nothing twice.
     """
     await break_after(here, Notes(lines=["1"]), Notes(lines=["1", "2"]))
-    assert watch.look(["other"]) == []
-    (first,) = watch.look([MISSION])
-    assert isinstance(first.made, Checkpoint)
-    assert first.made.seq == 2
-    assert watch.look([MISSION]) == []
-    clock.turn(MARGIN_S + 1)
+    assert watch.read(["other"]) == []
+    (first,) = watch.read([MISSION])
+    assert isinstance(first.result, Checkpoint)
+    assert first.result.seq == 2
+    assert watch.read([MISSION]) == []
+    clock.turn(READ_MARGIN_S + 1)
     await break_after(here, Notes(lines=["3"]))
-    (then,) = watch.look([MISSION])
-    assert isinstance(then.made, Checkpoint)
-    assert then.made.value == {"lines": ["3"]}
+    (then,) = watch.read([MISSION])
+    assert isinstance(then.result, Checkpoint)
+    assert then.result.value == {"lines": ["3"]}
 
 
-async def test_what_is_too_large_to_travel_stays(here: Stage, watch: Watch) -> None:
+async def test_what_is_too_large_to_travel_stays(
+    here: Stage, watch: ProgressReader
+) -> None:
     """
     Its checkpoint names a text that only this store has, which the core passes over.
     """
     await break_after(here, Notes(lines=["x" * (MESH_EVENT_BYTES + 1)]))
-    (reached,) = watch.look([MISSION])
-    assert isinstance(reached.made, Checkpoint)
-    assert reached.made.blob is not None
+    (reached,) = watch.read([MISSION])
+    assert isinstance(reached.result, Checkpoint)
+    assert reached.result.blob is not None
 
 
-async def test_a_spread_stays_too(here: Stage, watch: Watch) -> None:
+async def test_a_spread_stays_too(here: Stage, watch: ProgressReader) -> None:
     """
     Its items lie in this store alone, so its task is to be played again elsewhere.
     """
@@ -156,10 +169,10 @@ async def test_a_spread_stays_too(here: Stage, watch: Watch) -> None:
         return FanOut(role="counter", items=[{"n": 1}])
 
     await here.play(play)
-    assert watch.look([MISSION]) == []
+    assert watch.read([MISSION]) == []
 
 
-async def test_a_rejection_stays_too(here: Stage, watch: Watch) -> None:
+async def test_a_rejection_stays_too(here: Stage, watch: ProgressReader) -> None:
     """
     It was said of a draft that is written anew: elsewhere it would reject that one.
     """
@@ -168,21 +181,21 @@ async def test_a_rejection_stays_too(here: Stage, watch: Watch) -> None:
         return Redo(task="write", reason="poor")
 
     await here.play(play)
-    assert watch.look([MISSION]) == []
+    assert watch.read([MISSION]) == []
 
 
 def part(
     name: str, round_: int = 1, epoch: int = 1, done: bool = True, asks: str = ""
-) -> CheckpointSaved | PartFinished:
+) -> CheckpointSaved | SubtaskFinished:
     """
     Make the progress of one part, which *asks* for a task that needs nothing.
     """
-    told = {"task": "job", "epoch": epoch, "part": name, "round": round_}
+    told = {"task": "job", "epoch": epoch, "subtask": name, "round": round_}
     if not done:
         return CheckpointSaved(**told, checkpoint=Checkpoint(seq=1))
     follow_ups = [task(asks).model_dump(mode="json")] if asks else []
     answer = {"answer": {"follow_ups": follow_ups}, "result": None}
-    return PartFinished(**told, answer=json.dumps(answer))
+    return SubtaskFinished(**told, answer=json.dumps(answer))
 
 
 PLAN = [task("find"), task("write", "find"), task("check", "write"), task("aside")]
@@ -206,9 +219,9 @@ PLAN = [task("find"), task("write", "find"), task("check", "write"), task("aside
     ],
 )
 def test_what_was_made_of_a_redone_part_is_done_again(
-    parts: list[CheckpointSaved | PartFinished], stay: set[str]
+    parts: list[CheckpointSaved | SubtaskFinished], stay: set[str]
 ) -> None:
     """
     However far it lies behind, and its checkpoint too; what is current is kept.
     """
-    assert {each.part for each in current(parts, PLAN)} == stay
+    assert {each.subtask for each in current(parts, PLAN)} == stay

@@ -17,7 +17,7 @@ from unit_fakes import mission
 
 import outlast
 from outlast.contracts.batches import Batch
-from outlast.contracts.child_missions import MISSION_ROLE, child_of
+from outlast.contracts.child_missions import MISSION_ROLE, child_mission
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.ids import (
     ID_CHARS,
@@ -245,7 +245,7 @@ def deepest(name: str, generations: int) -> Mission:
     limits = Limits(generations=generations)
     at = mission(top, id=name, limits=limits)
     while at.tasks[0].role == MISSION_ROLE:
-        at = child_of(at, at.tasks[0], 10_001)
+        at = child_mission(at, at.tasks[0], 10_001)
     return at
 
 

@@ -23,13 +23,13 @@ async def plays(given: dict, ctx: Context) -> None: ...
 LOAD = """
 import asyncio, logging, os, signal, sys
 from outlast.agents import importing
-from outlast.agents.agent_loading import load
+from outlast.agents.agent_loading import load_agents
 from outlast.contracts.errors import BadInputError
 logging.basicConfig(level=logging.WARNING, format="ours %(message)s")
 
 def attempt(*modules):
     try:
-        print("roles", *load([*modules]))
+        print("roles", *load_agents([*modules]))
     except BadInputError as error:
         print("refused", error)
 
@@ -189,7 +189,7 @@ def test_siblings_are_found(write: Write) -> None:
 
 def test_an_agent_that_a_sibling_imports_is_one_agent(write: Write) -> None:
     """
-    In whatever order the two are loaded.
+    In whatever order the two are registered_agents.
     """
     one = write("one.py", "", "one")
     two = write("two.py", "from one import plays as other", "two")
@@ -203,8 +203,8 @@ def test_files_of_one_name_are_two_modules(write: Write) -> None:
     """
     first, second = write("a/mine.py", "", "first"), write("b/mine.py", "", "second")
     after = """
-from outlast.agents.registry import loaded
-print(*(each.play.__module__ for each in loaded().values()))
+from outlast.agents.registry import registered_agents
+print(*(each.func.__module__ for each in registered_agents().values()))
 """
     told = loaded(first, second, after=after)
     assert told == ["roles first second", "mine b.mine"]
@@ -212,7 +212,7 @@ print(*(each.play.__module__ for each in loaded().values()))
 
 def test_a_name_of_the_standard_library_is_not_taken(write: Write) -> None:
     """
-    A file called calendar.py is loaded, and the library's stays what it is.
+    A file called calendar.py is registered_agents, and the library's stays what it is.
     """
     path = write("calendar.py", "", "mine")
     after = "import calendar; print(calendar.monthrange.__module__)"

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from document_fakes import folder_of
 from unit_fakes import told_in_one_sentence
 
 from outlast import testing
 from outlast.contracts.errors import BadInputError, GiveUp
 from outlast.crew.commands import ingesting, question
 from outlast.crew.commands.question import library_of, question_mission
-from outlast.crew.crew_models import Citation, Draft, Index, Paragraph, Review
+from outlast.crew.crew_models import Citation, Draft, LibraryIndex, Paragraph, Review
 from outlast.crew.librarian import librarian
 from outlast.crew.library.library import update
 from outlast.crew.planner import planner
@@ -25,6 +24,7 @@ from outlast.crew.tickets import clerk, mailroom
 from outlast.settings import Settings
 from outlast.store import database
 from outlast.store.database import Store
+from tests.unit.document_fakes import folder_of
 
 FILES = {
     "backup.md": "# Backup\n\nBackups are kept for 35 days.\nThey start at 23:30.\n",
@@ -39,7 +39,7 @@ GATE = Citation(
 
 @pytest.fixture(autouse=True)
 def shared(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(database, "_shared", store)
+    monkeypatch.setattr(database, "_process_store", store)
     return store
 
 
@@ -69,7 +69,7 @@ async def test_the_librarian_says_what_is_there(library: str) -> None:
     """
     It counts documents and names gaps, without a folder to look into.
     """
-    index = Index.model_validate(await index_of(library))
+    index = LibraryIndex.model_validate(await index_of(library))
 
     assert (index.library, index.documents, index.indexed) == (library, 3, 0)
     assert [each.document for each in index.gaps] == ["broken.pdf"]
@@ -227,7 +227,7 @@ async def test_with_a_shared_store_a_question_names_the_library(tmp_path: Path) 
 
     assert list(tasks) == ["index", "plan"]
     assert tasks["index"].input == {"library": library_of(folder)}
-    index = Index(library="l1", documents=3, indexed=0, removed=0)
+    index = LibraryIndex(library="l1", documents=3, indexed=0, removed=0)
     needs = {"index": index.model_dump(mode="json")}
     order = planner.read(dict(tasks["plan"].input), needs)
     made = await planner(order, _Silent())
@@ -256,11 +256,11 @@ def test_a_folder_is_ingested_and_followed(
     folder = folder_of(tmp_path / "documents", FILES)
     monkeypatch.setattr(ingesting, "Store", lambda _: _Borrowed(store))
     first = ingesting.ingest(folder)
-    assert first == ingesting.Ingested(library_of(folder), 3, 3, 0, gaps=1)
+    assert first == ingesting.IngestReport(library_of(folder), 3, 3, 0, gaps=1)
 
     (folder / "broken.pdf").unlink()
     (folder / "new.txt").write_text("Something new.")
-    assert ingesting.ingest(folder) == ingesting.Ingested(
+    assert ingesting.ingest(folder) == ingesting.IngestReport(
         first.library, 3, 1, 1, gaps=0
     )
 

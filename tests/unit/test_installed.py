@@ -12,9 +12,14 @@ import pytest
 from unit_fakes import told_in_one_sentence
 
 from outlast.contracts.errors import BadInputError
-from outlast.crew.agents import CREW
+from outlast.crew.agents import CREW_MODULES
 from outlast.process import installed
-from outlast.process.installed import AGENTS, COMMANDS, added, agent_modules
+from outlast.process.installed import (
+    AGENTS_GROUP,
+    COMMANDS_GROUP,
+    agent_modules,
+    entry_points_of,
+)
 
 ROOT = Path(__file__).parents[2]
 MODULE = """
@@ -75,24 +80,24 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 
 def values(group: str) -> list[str]:
-    return [each.value for each in added(group)]
+    return [each.value for each in entry_points_of(group)]
 
 
 def test_a_checkout_says_what_the_crew_adds() -> None:
     """
     It need not be installed.
     """
-    assert values(AGENTS)[0] == "outlast.crew.agents:modules"
-    assert values(COMMANDS)[0] == "outlast.crew.commands:app"
-    assert agent_modules(plays=False)[: len(CREW)] == CREW
+    assert values(AGENTS_GROUP)[0] == "outlast.crew.agents:modules"
+    assert values(COMMANDS_GROUP)[0] == "outlast.crew.commands:app"
+    assert agent_modules(for_workers=False)[: len(CREW_MODULES)] == CREW_MODULES
 
 
 def test_what_an_older_checkout_had_installed_does_not_count(site: Site) -> None:
     """
     An editable install keeps the entry points of its day.
     """
-    site.install(AGENTS, "outlast.crew.gone", name="outlast")
-    assert values(AGENTS) == ["outlast.crew.agents:modules"]
+    site.install(AGENTS_GROUP, "outlast.crew.gone", name="outlast")
+    assert values(AGENTS_GROUP) == ["outlast.crew.agents:modules"]
 
 
 def test_without_a_checkout_the_installed_package_says_it(
@@ -101,29 +106,32 @@ def test_without_a_checkout_the_installed_package_says_it(
     """
     Also where the project beside it is a user's own, with a name of its own.
     """
-    site.install(AGENTS, "outlast.crew.agents:modules", name="outlast")
+    site.install(AGENTS_GROUP, "outlast.crew.agents:modules", name="outlast")
     project = site.path / "pyproject.toml"
-    monkeypatch.setattr(installed, "PROJECT", project)
-    assert values(AGENTS) == ["outlast.crew.agents:modules"]
+    monkeypatch.setattr(installed, "PROJECT_FILE", project)
+    assert values(AGENTS_GROUP) == ["outlast.crew.agents:modules"]
     project.write_text('[project]\nname = "shop"\n')
-    assert values(AGENTS) == ["outlast.crew.agents:modules"]
+    assert values(AGENTS_GROUP) == ["outlast.crew.agents:modules"]
 
 
 def test_a_package_names_a_module_or_lists_some(site: Site) -> None:
     """
     After the crew's; what only those need who play agents is theirs alone.
     """
-    site.install(AGENTS, "theirs.more", "added_by_theirs:modules")
-    names = agent_modules(plays=False)
-    assert names == [*CREW, "theirs.more", "theirs.agents"]
-    assert agent_modules(plays=True) == [*names, "theirs.heavy"]
+    site.install(AGENTS_GROUP, "theirs.more", "added_by_theirs:modules")
+    names = agent_modules(for_workers=False)
+    assert names == [*CREW_MODULES, "theirs.more", "theirs.agents"]
+    assert agent_modules(for_workers=True) == [*names, "theirs.heavy"]
 
 
 @pytest.mark.parametrize(
     ("value", "told"),
     [
         ("added_by_theirs:refuse", "THEIRS_URL is missing"),
-        ("added_by_theirs:fail", f"{AGENTS} e0 (added_by_theirs:fail) cannot be used"),
+        (
+            "added_by_theirs:fail",
+            f"{AGENTS_GROUP} e0 (added_by_theirs:fail) cannot be used",
+        ),
         ("added_by_theirs:gone", "cannot be used: AttributeError"),
         ("nowhere_at_all:modules", "cannot be used: ModuleNotFoundError"),
     ],
@@ -135,9 +143,9 @@ def test_agents_that_cannot_be_listed_are_refused(
     In one sentence that names the package's entry: a fleet that leaves them out would
     park their tasks.
     """
-    site.install(AGENTS, value)
+    site.install(AGENTS_GROUP, value)
     with pytest.raises(BadInputError) as error:
-        agent_modules(plays=True)
+        agent_modules(for_workers=True)
     assert told in told_in_one_sentence(error.value)
 
 
@@ -168,9 +176,9 @@ def test_without_its_extra_the_crew_is_not_there(site: Site) -> None:
     The engine is whole: other agents are loaded, and every verb but two has its use.
     """
     asked = (
-        "from outlast.agents.agent_loading import load\n"
+        "from outlast.agents.agent_loading import load_agents\n"
         "from outlast.settings import settings\n"
-        "print(*load(settings().played_modules))"
+        "print(*load_agents(settings().worker_modules))"
     )
     agents = Path(site.path / "mine.py")
     agents.write_text(
@@ -203,7 +211,7 @@ def test_verbs_of_a_package_join_ours_and_take_no_place(site: Site) -> None:
     """
     `ask` comes in the same way; a broken package is a warning.
     """
-    site.install(COMMANDS, "added_by_theirs:app", "added_by_theirs:nothing")
+    site.install(COMMANDS_GROUP, "added_by_theirs:app", "added_by_theirs:nothing")
     said = starter(site, "hello")
     assert said.stdout == "hello from a package\n"
     (warning,) = said.stderr.splitlines()

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 IGNORING = """
 import signal, subprocess, sys
-from testkit.processes import heed_interrupts
+from testkit.processes import restore_interrupts
 
 def heeds() -> bool:
     look = "import signal; print(signal.getsignal(signal.SIGINT) is not signal.SIG_IGN)"
@@ -19,7 +19,7 @@ def heeds() -> bool:
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for `pytest &`
 before = heeds()
-heed_interrupts()
+restore_interrupts()
 print(before, heeds())
 """
 

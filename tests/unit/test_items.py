@@ -18,19 +18,25 @@ from lease_fakes import BATCH, Shelf, batch, canonical, numbered
 from pydantic_core import from_json
 from unit_fakes import Clock, contents, refused, told_in_one_sentence
 
-from outlast.contracts.batches import Burial, Span
+from outlast.contracts.batches import ItemRange, PoisonItem
 from outlast.contracts.errors import BadInputError, StaleAttemptError
 from outlast.execution.codec import Codec
 from outlast.execution.results import encode
-from outlast.ledger.batches import Batches
-from outlast.ledger.items import Added
+from outlast.ledger.batches import BatchRecords
+from outlast.ledger.items import AddedItems
 from outlast.ledger.lease_ledger import ItemFailure
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
-from outlast.temporal.item_source import CHUNK_CHARS, Coming, Given, read_lines, source
+from outlast.temporal.item_source import (
+    FEED_CHARS,
+    BackgroundReader,
+    SourceItem,
+    item_source,
+    read_lines,
+)
 
-SPANS = "outlast.ledger.items.SURVEY_SPANS"
-LOOKED_AT = "outlast.ledger.items.SURVEY_ITEMS"
+SPANS = "outlast.ledger.items.MAX_PENDING_RANGES"
+LOOKED_AT = "outlast.ledger.items.MAX_PENDING_ITEMS"
 
 LEAVES = (
     st.none()
@@ -113,7 +119,7 @@ def test_the_same_item_twice_is_one(shelf: Shelf) -> None:
     one, two, three = (canonical({"a": n}) for n in (1, 2, 3))
     added = shelf.items.add(BATCH, [(one, None), (two, None), (one, None)])
     again = shelf.items.add(BATCH, [(two, None), (three, None), (three, None)])
-    assert (added, again) == (Added(2, 1), Added(1, 2))
+    assert (added, again) == (AddedItems(2, 1), AddedItems(1, 2))
     assert [number for number, _ in shelf.read()] == [1, 2, 3]
 
 
@@ -149,24 +155,24 @@ def test_a_batch_is_for_one_agent(shelf: Shelf, store: Store) -> None:
     before = contents(store)
     for other in ({"role": "someone-else"}, {"tenant": "else"}):
         with pytest.raises(BadInputError) as refusal:
-            shelf.batches.open(batch().model_copy(update=other))
+            shelf.batches.open_batch(batch().model_copy(update=other))
         assert BATCH in told_in_one_sentence(refusal.value)
     assert contents(store) == before
 
 
 def test_opening_again_takes_more_items(ten: Shelf) -> None:
     """
-    A finished batch that is opened again is under way and not sealed; what was done
+    A finished batch that is opened again is under way and not closed; what was done
     stays done.
     """
     ten.settle(*range(1, 11))
-    ten.batches.seal(BATCH)
+    ten.batches.close_input(BATCH)
     assert ten.batches.close(BATCH, cancelled=False) is not None
-    ten.batches.open(batch())
+    ten.batches.open_batch(batch())
     ten.add({"n": 11})
     found = ten.batches.find(BATCH)
     assert found is not None
-    assert (found.state, found.sealed, found.finished_at) == ("open", False, None)
+    assert (found.state, found.closed, found.finished_at) == ("open", False, None)
     assert ten.pending() == [(11, 12)]
 
 
@@ -174,11 +180,11 @@ def test_a_survey_of_what_is_fresh_is_one_span(ten: Shelf) -> None:
     """
     It tells how far it looked, how many items there are, and whether more may come.
     """
-    found = ten.items.survey(BATCH, 0)
-    assert found.pending == [Span(start=1, stop=11)]
-    assert (found.up_to, found.items, found.sealed) == (10, 10, False)
-    ten.batches.seal(BATCH)
-    assert ten.items.survey(BATCH, 0).sealed
+    found = ten.items.pending(BATCH, 0)
+    assert found.ranges == [ItemRange(start=1, stop=11)]
+    assert (found.up_to, found.items, found.closed) == (10, 10, False)
+    ten.batches.close_input(BATCH)
+    assert ten.items.pending(BATCH, 0).closed
 
 
 def test_a_survey_leaves_out_what_is_done_or_given_up(ten: Shelf) -> None:
@@ -208,13 +214,13 @@ def test_a_survey_tells_a_bounded_number_of_spans(
     """
     monkeypatch.setattr(SPANS, 2)
     ten.settle(2, 4, 6, 8)
-    seen: list[Span] = []
+    seen: list[ItemRange] = []
     after = 0
     while after < 10:
-        found = ten.items.survey(BATCH, after)
-        assert len(found.pending) <= 2
+        found = ten.items.pending(BATCH, after)
+        assert len(found.ranges) <= 2
         assert found.up_to > after
-        seen += found.pending
+        seen += found.ranges
         after = found.up_to
     spans = [(span.start, span.stop) for span in seen]
     assert spans == [(1, 2), (3, 4), (5, 6), (7, 8), (9, 11)]
@@ -227,9 +233,9 @@ def test_a_survey_looks_at_a_bounded_number_of_items(
     A huge batch is looked at in parts that fit together.
     """
     monkeypatch.setattr(LOOKED_AT, 4)
-    found = [ten.items.survey(BATCH, after) for after in (0, 4, 8)]
+    found = [ten.items.pending(BATCH, after) for after in (0, 4, 8)]
     assert [each.up_to for each in found] == [4, 8, 10]
-    assert [each.pending[0].start for each in found] == [1, 5, 9]
+    assert [each.ranges[0].start for each in found] == [1, 5, 9]
 
 
 @given_store
@@ -250,10 +256,8 @@ def test_surveys_find_every_item_that_is_left_once(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SPANS, most)
         while after < 30:
-            survey = shelf.items.survey(shelf.name, after)
-            found += [
-                n for span in survey.pending for n in range(span.start, span.stop)
-            ]
+            survey = shelf.items.pending(shelf.name, after)
+            found += [n for span in survey.ranges for n in range(span.start, span.stop)]
             after = survey.up_to
     assert found == sorted(set(range(1, 31)) - done - dead)
 
@@ -295,9 +299,9 @@ def test_an_odd_item_does_not_spoil_its_neighbours(shelf: Shelf, kind: str) -> N
     letter of its own.
     """
     pipe = io.BytesIO(b'{"n": 1}\n%s\n{"n": 3}\n' % ODD_LINES[kind].encode())
-    taken = [(each.body, each.fault) for each in read_lines(pipe, "pipe")]
+    taken = [(each.body, each.error) for each in read_lines(pipe, "pipe")]
     shelf.items.add(BATCH, taken)
-    read = from_json(shelf.items.read(BATCH, Span(start=1, stop=4), 10))
+    read = from_json(shelf.items.read(BATCH, ItemRange(start=1, stop=4), 10))
     assert {1, 3} <= {number for number, _ in read}
     assert len(read) + len(shelf.dead()) == 3
 
@@ -349,7 +353,7 @@ def test_the_reason_of_a_lesser_result_is_kept(ten: Shelf) -> None:
     A degraded result says why; a whole one says nothing.
     """
     rows = [(1, '"x"', 'half "of" it'), (2, '"y"', None)]
-    ten.ledger.settle(ten.claim(), rows, [], True)
+    ten.ledger.write_results(ten.claim(), rows, [], True)
     assert list(ten.outcomes.results(BATCH)) == [
         (1, '"x"', 'half "of" it'),
         (2, '"y"', None),
@@ -367,8 +371,8 @@ def test_the_first_result_stands(ten: Shelf) -> None:
 
 STALE: dict[str, Callable[[Shelf, Any], None]] = {
     "results": lambda shelf, claim: shelf.settle(1, 2, claim=claim),
-    "nothing": lambda shelf, claim: shelf.ledger.settle(claim, [], [], True),
-    "trouble": lambda shelf, claim: shelf.ledger.trouble(
+    "nothing": lambda shelf, claim: shelf.ledger.write_results(claim, [], [], True),
+    "trouble": lambda shelf, claim: shelf.ledger.record_item_failure(
         claim, ItemFailure(1, 1, 0, "x", True)
     ),
 }
@@ -381,10 +385,10 @@ def test_an_overtaken_lease_writes_nothing(ten: Shelf, store: Store, kind: str) 
     """
     stale = ten.claim()
     ten.claim()
-    before = contents(store, "refusals")
+    before = contents(store, "stale_writes")
     with pytest.raises(StaleAttemptError):
         STALE[kind](ten, stale)
-    assert contents(store, "refusals") == before
+    assert contents(store, "stale_writes") == before
     assert refused(store) == ["items"]
 
 
@@ -404,8 +408,8 @@ def test_failures_are_known_to_the_next_lease(ten: Shelf) -> None:
     """
     ten.fail(3, dead=False)
     ten.fail(7, dead=False)
-    ten.ledger.trouble(ten.claim(), ItemFailure(3, 1, 0, "again", False))
-    assert ten.items.troubles(BATCH, Span(start=1, stop=7)) == {3: 2}
+    ten.ledger.record_item_failure(ten.claim(), ItemFailure(3, 1, 0, "again", False))
+    assert ten.items.failures(BATCH, ItemRange(start=1, stop=7)) == {3: 2}
     assert ten.batches.failing(BATCH) == 2
 
 
@@ -425,7 +429,7 @@ def test_a_buried_item_is_a_dead_letter_with_its_deaths(ten: Shelf) -> None:
     Its earlier failures stay counted, and it is not lent again.
     """
     ten.fail(3, dead=False)
-    ten.items.bury(Burial(batch=BATCH, item=3, deaths=3, cause="killed"))
+    ten.items.dead_letter(PoisonItem(batch=BATCH, item=3, deaths=3, cause="killed"))
     found = ten.dead()[3]
     assert (found.deaths, found.failures, found.cause) == (3, 2, "killed")
     assert found.input == {"n": 3}
@@ -438,8 +442,8 @@ def test_an_item_that_is_done_is_not_buried(ten: Shelf) -> None:
     counts once, or its batch could never be closed.
     """
     ten.settle(*range(1, 11))
-    ten.batches.seal(BATCH)
-    ten.items.bury(Burial(batch=BATCH, item=3, deaths=3, cause="killed"))
+    ten.batches.close_input(BATCH)
+    ten.items.dead_letter(PoisonItem(batch=BATCH, item=3, deaths=3, cause="killed"))
     items, done, dead = counted(ten)
     assert done + dead == items
     assert ten.batches.close(BATCH, cancelled=False) is not None
@@ -450,8 +454,8 @@ def test_a_dead_letter_gets_no_result(ten: Shelf) -> None:
     A lease that comes late with a result of what was given up leaves one of the two.
     """
     late = ten.claim()
-    ten.batches.seal(BATCH)
-    ten.items.bury(Burial(batch=BATCH, item=3, deaths=3, cause="killed"))
+    ten.batches.close_input(BATCH)
+    ten.items.dead_letter(PoisonItem(batch=BATCH, item=3, deaths=3, cause="killed"))
     ten.settle(*range(1, 11), claim=late)
     items, done, dead = counted(ten)
     assert done + dead == items
@@ -464,9 +468,9 @@ def test_a_batch_is_closed_when_nothing_is_left(store: Store) -> None:
     """
     clock = Clock()
     shelf = Shelf(store)
-    shelf.batches = Batches(store, clock)
+    shelf.batches = BatchRecords(store, clock)
     shelf.add(*numbered(3))
-    shelf.batches.seal(BATCH)
+    shelf.batches.close_input(BATCH)
     shelf.settle(1, 2)
     shelf.fail(3)
     clock.turn(5)
@@ -490,7 +494,7 @@ def test_a_batch_with_something_left_is_not_closed(ten: Shelf, left: str) -> Non
     if left == "one that failed":
         ten.fail(10, dead=False)
     if left != "unsealed":
-        ten.batches.seal(BATCH)
+        ten.batches.close_input(BATCH)
     before = ten.batches.find(BATCH)
     assert ten.batches.close(BATCH, cancelled=False) is None
     assert ten.batches.find(BATCH) == before
@@ -547,7 +551,7 @@ def failed(ten: Shelf) -> Shelf:
     ten.settle(*range(1, 7))
     for number, cause in {7: "a% fault", 8: "b fault", 9: "aX fault", 10: "b"}.items():
         ten.fail(number, cause)
-    ten.batches.seal(BATCH)
+    ten.batches.close_input(BATCH)
     assert ten.batches.close(BATCH, cancelled=False) is not None
     return ten
 
@@ -574,7 +578,7 @@ def test_dead_letters_are_taken_back(
     assert failed.outcomes.redrive(BATCH, item, cause) == len(back)
     assert [number for number, _ in failed.read()] == back
     assert set(failed.dead()) == {7, 8, 9, 10} - set(back)
-    assert failed.items.troubles(BATCH, Span(start=1, stop=11)).keys() >= set(
+    assert failed.items.failures(BATCH, ItemRange(start=1, stop=11)).keys() >= set(
         failed.dead()
     )
     found = failed.batches.find(BATCH)
@@ -605,7 +609,7 @@ def test_a_forgotten_batch_is_gone(failed: Shelf, store: Store) -> None:
     assert not failed.batches.forget(BATCH)
     assert failed.batches.find(BATCH) is None
     left = contents(store)
-    for table in ("batches", "items", "item_results", "item_troubles"):
+    for table in ("batches", "items", "item_results", "item_failures"):
         assert {row[0] for row in left[table]} <= {"other"}
     assert other.results() == {1: "result 1"}
 
@@ -614,17 +618,17 @@ def test_open_batches_count_as_under_way(ten: Shelf, store: Store) -> None:
     """
     From their opening until they are closed, and again once something is redriven.
     """
-    books = Books(store)
-    assert books.under_way() == 1
+    books = MissionRecords(store)
+    assert books.count_open() == 1
     Shelf(store, "other")
-    assert books.under_way() == 2
+    assert books.count_open() == 2
     ten.settle(*range(1, 10))
     ten.fail(10)
-    ten.batches.seal(BATCH)
+    ten.batches.close_input(BATCH)
     ten.batches.close(BATCH, cancelled=False)
-    assert books.under_way() == 1
+    assert books.count_open() == 1
     ten.outcomes.redrive(BATCH, None, None)
-    assert books.under_way() == 2
+    assert books.count_open() == 2
 
 
 def test_batches_are_listed_the_newest_first(store: Store) -> None:
@@ -632,11 +636,11 @@ def test_batches_are_listed_the_newest_first(store: Store) -> None:
     Each with its agent and how it stands.
     """
     clock = Clock()
-    batches = Batches(store, clock)
+    batches = BatchRecords(store, clock)
     for name in ("a", "c", "b"):
         clock.turn(1)
-        batches.open(batch(name))
-    assert [each.id for each in batches.entries()] == ["b", "c", "a"]
+        batches.open_batch(batch(name))
+    assert [each.id for each in batches.records()] == ["b", "c", "a"]
     assert batches.find("nobody") is None
 
 
@@ -654,8 +658,8 @@ def test_an_item_that_does_not_fit_is_refused_with_its_line(tmp_path: Path) -> N
     path = tmp_path / "items.jsonl"
     path.write_text('{"n": 1}\n\n{"n": 3}\n{"n": 2}\n')
     with pytest.raises(BadInputError, match=r"items\.jsonl line 3: n: too many"):
-        source(str(path), no_more_than_two)
-    assert source(str(path)).total == 3
+        item_source(str(path), no_more_than_two)
+    assert item_source(str(path)).total == 3
 
 
 def test_an_item_of_a_pipe_that_does_not_fit_is_a_dead_letter(shelf: Shelf) -> None:
@@ -664,7 +668,7 @@ def test_an_item_of_a_pipe_that_does_not_fit_is_a_dead_letter(shelf: Shelf) -> N
     """
     pipe = io.BytesIO(b'{"n": 1}\n{"n": 3}\n{"n": 2}\n')
     taken = list(read_lines(pipe, "pipe", no_more_than_two))
-    shelf.items.add(BATCH, [(each.body, each.fault) for each in taken])
+    shelf.items.add(BATCH, [(each.body, each.error) for each in taken])
     assert {number: each.cause for number, each in shelf.dead().items()} == {
         2: "pipe line 2: n: too many"
     }
@@ -676,11 +680,11 @@ def test_a_folder_is_refused_where_its_agent_takes_no_documents(tmp_path: Path) 
     """
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(BadInputError, match="a path: path: no such field"):
-        source(str(tmp_path), lambda item, text: "path: no such field")
+        item_source(str(tmp_path), lambda item, text: "path: no such field")
 
 
 def paths(root: Path) -> list[str]:
-    given = source(str(root)).items()
+    given = item_source(str(root)).items()
     return [
         Path(json.loads(each.body)["path"]).relative_to(root).as_posix()
         for each in given
@@ -706,7 +710,7 @@ def test_each_file_of_a_folder_is_an_item(tmp_path: Path) -> None:
 def test_a_folder_without_a_file_has_no_items(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     with pytest.raises(BadInputError, match="holds no file"):
-        source(str(tmp_path))
+        item_source(str(tmp_path))
 
 
 def test_no_file_is_left_out_because_its_folder_is_locked(
@@ -727,7 +731,7 @@ def test_no_file_is_left_out_because_its_folder_is_locked(
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(BadInputError, match="locked cannot be read: Permission"):
-        source(str(tmp_path))
+        item_source(str(tmp_path))
 
 
 def test_an_item_over_the_cap_is_named_and_the_next_one_read() -> None:
@@ -739,9 +743,9 @@ def test_an_item_over_the_cap_is_named_and_the_next_one_read() -> None:
     lines = [body, body[:-2] + b'x"}', b'{"n": 2}']
     pipe = io.BytesIO(b"\n".join(lines))
     taken = list(read_lines(pipe, "pipe", largest=len(body)))
-    assert [each.fault is None for each in taken] == [True, False, True]
-    assert "pipe line 2: an item of more than" in str(taken[1].fault)
-    assert "OUTLAST_LARGEST_MB" in str(taken[1].fault)
+    assert [each.error is None for each in taken] == [True, False, True]
+    assert "pipe line 2: an item of more than" in str(taken[1].error)
+    assert "OUTLAST_LARGEST_MB" in str(taken[1].error)
 
 
 def test_large_items_wait_in_a_bounded_queue() -> None:
@@ -751,12 +755,12 @@ def test_large_items_wait_in_a_bounded_queue() -> None:
     """
     read: list[int] = []
 
-    def given() -> Iterator[Given]:
+    def given() -> Iterator[SourceItem]:
         for at in range(40):
             read.append(at)
-            yield Given("x" * (CHUNK_CHARS // 4))
+            yield SourceItem("x" * (FEED_CHARS // 4))
 
-    coming = Coming(given())
+    coming = BackgroundReader(given())
     chunks = []
     while (chunk := coming.next()) is not None:
         chunks.append(len(chunk))

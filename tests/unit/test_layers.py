@@ -100,7 +100,7 @@ def test_the_layers_hold() -> None:
 
 BROKEN = [
     ("outlast.contracts.models", "outlast.store.database"),
-    ("outlast.ledger.missions", "outlast.ledger.ledger"),
+    ("outlast.store.calls", "outlast.ledger.ledger"),
     ("outlast.agents.context", "outlast.crew.writer"),
     ("outlast.store.database", "outlast.crew.library.search"),
     ("outlast.temporal.item_source", "lxml"),

@@ -2,7 +2,7 @@
 When a process with leaked attempts is replaced.
 """
 
-from outlast.fleet.leaks import GRACE_S, LEAKED_LIMIT_S, LEAKED_MOST, Leaks
+from outlast.fleet.leaks import LEAK_GRACE_S, LEAKED_LIMIT_S, MAX_LEAKED, Leaks
 
 
 def idle() -> bool:
@@ -18,7 +18,7 @@ def test_a_process_without_leaks_stays() -> None:
     Idle is no reason to be replaced.
     """
     assert not Leaks().recycle(0.0, 0, idle)
-    assert not Leaks(alone=True).recycle(0.0, 0, idle)
+    assert not Leaks(quarantined=True).recycle(0.0, 0, idle)
 
 
 def test_an_idle_process_is_replaced_after_a_moment() -> None:
@@ -27,8 +27,8 @@ def test_an_idle_process_is_replaced_after_a_moment() -> None:
     """
     leaks = Leaks()
     assert not leaks.recycle(10.0, 1, idle)
-    assert not leaks.recycle(10.0 + GRACE_S, 1, idle)
-    assert leaks.recycle(10.1 + GRACE_S, 1, idle)
+    assert not leaks.recycle(10.0 + LEAK_GRACE_S, 1, idle)
+    assert leaks.recycle(10.1 + LEAK_GRACE_S, 1, idle)
 
 
 def test_other_attempts_have_time_to_finish() -> None:
@@ -55,12 +55,12 @@ def test_many_leaks_are_not_waited_for() -> None:
     """
     Each holds a thread that plain agents need.
     """
-    assert not Leaks().recycle(0.0, LEAKED_MOST - 1, busy)
-    assert Leaks().recycle(0.0, LEAKED_MOST, busy)
+    assert not Leaks().recycle(0.0, MAX_LEAKED - 1, busy)
+    assert Leaks().recycle(0.0, MAX_LEAKED, busy)
 
 
 def test_the_quarantine_is_replaced_at_once() -> None:
     """
     It takes one attempt at a time, of all roles: no leak may hold it.
     """
-    assert Leaks(alone=True).recycle(0.0, 1, busy)
+    assert Leaks(quarantined=True).recycle(0.0, 1, busy)

@@ -22,16 +22,16 @@ from unit_fakes import contents, refused
 from outlast.agents.context import Context
 from outlast.agents.registry import Degraded
 from outlast.contracts.errors import GiveUp, ParkedError, StaleAttemptError, TryLater
-from outlast.contracts.models import Beat, FollowUps
+from outlast.contracts.models import FollowUps, Heartbeat
 from outlast.contracts.policies import Policy
 from outlast.contracts.scopes import Scope
 from outlast.contracts.sizes import KIB
-from outlast.execution.item_queue import READ_ITEMS
-from outlast.execution.item_workers import LANES, STALLS
-from outlast.execution.lease import TOLD_ITEMS
-from outlast.execution.result_writer import UNWRITTEN_MOST
+from outlast.execution.item_queue import READ_AHEAD_ITEMS
+from outlast.execution.item_workers import MAX_ITEM_WORKERS, MAX_STALLS
+from outlast.execution.lease import MAX_RECORDED_ITEMS
+from outlast.execution.result_writer import MAX_BUFFERED
 from outlast.fleet.flight_recorder import HALF_BYTES
-from outlast.fleet.lease_slots import Room
+from outlast.fleet.lease_slots import LeaseSlotSupplier
 from outlast.store.database import Store
 from outlast.store.schema import effects
 
@@ -76,7 +76,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setattr(f"{LANES_OF}.STALL_FLOOR_S", 0.15)
     monkeypatch.setattr(f"{LANES_OF}.STALL_FACTOR", 0.0)
-    monkeypatch.setattr(f"{LANES_OF}.LANE_WAITS_S", 0.05)
+    monkeypatch.setattr(f"{LANES_OF}.ADD_WORKER_AFTER_S", 0.05)
 
 
 async def double(given: Input, ctx: Context) -> int:
@@ -122,7 +122,7 @@ async def test_every_item_is_played_once(lender: Lender) -> None:
     """
     More than are read or written at once, and not a multiple of either.
     """
-    most = 2 * max(READ_ITEMS, UNWRITTEN_MOST) + 7
+    most = 2 * max(READ_AHEAD_ITEMS, MAX_BUFFERED) + 7
     lender.fill(numbered(most))
     agent = Played()
     worked = await lender.work(agent.play)
@@ -324,7 +324,7 @@ async def test_a_hanging_item_holds_nobody_up(
     agent = Played(_2=for_ever)
     worked = await lender.work(agent.play)
     assert set(lender.shelf.results()) == set(range(1, 21)) - {2}
-    assert agent.calls[2] == STALLS
+    assert agent.calls[2] == MAX_STALLS
     assert "no progress" in lender.shelf.dead()[2].cause
     assert (worked.settled, worked.dead) == (20, 1)
 
@@ -374,7 +374,7 @@ async def test_items_that_all_take_long_are_no_hangs(
     an agent that waits 4 s for a model is not taken for one that hangs.
     """
     monkeypatch.setattr(f"{LANES_OF}.STALL_FLOOR_S", 0.1)
-    monkeypatch.setattr(f"{LANES_OF}.LANE_WAITS_S", 0.05)
+    monkeypatch.setattr(f"{LANES_OF}.ADD_WORKER_AFTER_S", 0.05)
 
     async def slow(given: Input, ctx: Context) -> int:
         await asyncio.sleep(0.4)
@@ -404,14 +404,14 @@ async def test_a_slow_store_is_no_hang(
             other.execute("BEGIN IMMEDIATE")
         return 2 * int(given["n"])
 
-    def count(beat: Beat) -> None:
+    def count(beat: Heartbeat) -> None:
         nonlocal held_for
         held_for += other.in_transaction
         if held_for == 80:
             other.execute("ROLLBACK")
 
     lender.on_beat = count
-    most = 2 * READ_ITEMS
+    most = 2 * READ_AHEAD_ITEMS
     lender.fill(numbered(most))
     try:
         worked = await lender.work(play)
@@ -428,7 +428,7 @@ async def test_lanes_open_while_items_wait_and_no_more_than_allowed(
     """
     Items that wait get company, up to the cap.
     """
-    monkeypatch.setattr(f"{LANES_OF}.LANE_WAITS_S", 0.01)
+    monkeypatch.setattr(f"{LANES_OF}.ADD_WORKER_AFTER_S", 0.01)
     go = asyncio.Event()
     now = most = beaten = 0
 
@@ -440,17 +440,17 @@ async def test_lanes_open_while_items_wait_and_no_more_than_allowed(
         now -= 1
         return 0
 
-    def count(beat: Beat) -> None:
+    def count(beat: Heartbeat) -> None:
         nonlocal beaten
-        beaten += now == LANES
+        beaten += now == MAX_ITEM_WORKERS
         if beaten > 20:
             go.set()
 
     lender.on_beat = count
-    lender.fill(numbered(5 * LANES))
+    lender.fill(numbered(5 * MAX_ITEM_WORKERS))
     worked = await lender.work(waits)
-    assert most == LANES
-    assert worked.settled == 5 * LANES
+    assert most == MAX_ITEM_WORKERS
+    assert worked.settled == 5 * MAX_ITEM_WORKERS
 
 
 async def test_a_lease_that_only_waits_says_so(lender: Lender) -> None:
@@ -467,18 +467,18 @@ async def test_a_lease_that_only_waits_says_so(lender: Lender) -> None:
 
     def tell(waits: bool) -> None:
         told.append((waits, sum(agent.calls.values())))
-        room.tell(lent, waits)
+        room.set_waiting(lent, waits)
         if waits:
             go.set()
 
-    room = Room(1)
+    room = LeaseSlotSupplier(1)
 
     lender.fill(numbered(20))
     agent = Played(_2=slow)
     lent = lender.lent(agent.play)
-    lent.tell_waiting = tell
+    lent.set_waiting = tell
     async with asyncio.timeout(BOUND_S):
-        await lent.work()
+        await lent.run()
     assert {calls for waits, calls in told if waits} == {20}
     assert {calls for waits, calls in told if not waits} >= {2}
 
@@ -619,7 +619,7 @@ async def test_of_a_group_only_the_refused_result_is_a_dead_letter(
     assert lender.shelf.dead()[7].failures == 1
 
 
-@pytest.mark.parametrize("more", [{"deaths": {3: 1}}, {"alone": True}])
+@pytest.mark.parametrize("more", [{"deaths": {3: 1}}, {"quarantined": True}])
 async def test_after_a_death_a_group_is_played_singly(
     lender: Lender, more: dict[str, Any]
 ) -> None:
@@ -638,7 +638,7 @@ async def test_what_is_in_hand_is_told_before_it_is_played(
     """
     A death is charged to the items that were in hand and to no other.
     """
-    monkeypatch.setattr(f"{LANES_OF}.LANE_WAITS_S", BOUND_S)
+    monkeypatch.setattr(f"{LANES_OF}.ADD_WORKER_AFTER_S", BOUND_S)
     told: dict[int, list[int]] = {}
 
     async def play(given: Input, ctx: Context) -> int:
@@ -658,7 +658,7 @@ async def test_all_that_wait_are_in_hand(
     With several lanes the death may be anyone's: all of them are told, and the beat
     says the same.
     """
-    monkeypatch.setattr(f"{LANES_OF}.LANE_WAITS_S", 0.01)
+    monkeypatch.setattr(f"{LANES_OF}.ADD_WORKER_AFTER_S", 0.01)
     go = asyncio.Event()
     begun: list[int] = []
 
@@ -668,7 +668,7 @@ async def test_all_that_wait_are_in_hand(
         await go.wait()
         return 0
 
-    def look(beat: Beat) -> None:
+    def look(beat: Heartbeat) -> None:
         if len(begun) == 4 and not go.is_set():
             assert beat.checkpoint.value == begun
             go.set()
@@ -702,7 +702,9 @@ async def test_what_is_in_hand_always_fits_a_heartbeat(lender: Lender) -> None:
     lender.fill(numbered(2_000))
     await lender.work(play, batch_size=2_000)
     told = [each.checkpoint.value for each in lender.beats]
-    assert max(len(each) for each in told if isinstance(each, list)) == TOLD_ITEMS
+    assert (
+        max(len(each) for each in told if isinstance(each, list)) == MAX_RECORDED_ITEMS
+    )
 
 
 async def test_nothing_is_in_hand_once_it_is_done(
@@ -715,7 +717,7 @@ async def test_nothing_is_in_hand_once_it_is_done(
     monkeypatch.setattr(f"{LEASE}.backoff_s", lambda failures: 0.1)
     seen: list[list[int]] = []
 
-    def look(beat: Beat) -> None:
+    def look(beat: Heartbeat) -> None:
         if agent.calls[1] == 1 and agent.calls[3] == 1:
             seen.append(lender.hand.told[-1])
 
@@ -771,7 +773,7 @@ async def test_progress_of_an_item_outlives_its_lease(
         return posted
 
     lender.fill(numbered(2))
-    first = asyncio.ensure_future(lender.lent(play).work())
+    first = asyncio.ensure_future(lender.lent(play).run())
     async with asyncio.timeout(BOUND_S):
         await saved.wait()
     first.cancel()
@@ -817,7 +819,7 @@ async def test_first_saves_of_an_item_at_the_same_moment(lender: Lender) -> None
 
     async def play(given: Input, ctx: Context) -> int:
         await asyncio.gather(*(ctx.save(number) for number in range(5)))
-        return ctx.beat.checkpoint.seq
+        return ctx.heartbeat.checkpoint.seq
 
     lender.fill(numbered(2))
     await lender.work(play)
@@ -832,7 +834,7 @@ async def test_items_that_save_nothing_cost_no_line(
     """
     lender.fill(numbered(10))
     await lender.work(double)
-    assert len(contents(store)["claims"]) == 1
+    assert len(contents(store)["fences"]) == 1
     assert contents(store)["checkpoints"] == []
 
 
@@ -845,7 +847,7 @@ async def test_a_stale_lease_plays_nothing(lender: Lender, store: Store) -> None
     stale = lender.lent(agent.play)
     await lender.work(double)
     with pytest.raises(StaleAttemptError):
-        await stale.work()
+        await stale.run()
     assert agent.calls == Counter()
     assert refused(store) == ["claim"]
 
@@ -885,7 +887,7 @@ async def test_an_item_alone_and_the_rest_of_its_lease_are_no_rivals(
 
     lender.fill(numbered(8))
     alone = asyncio.ensure_future(
-        lender.lent(play, (1, 2), deaths={1: 2}, alone=True).work()
+        lender.lent(play, (1, 2), deaths={1: 2}, quarantined=True).run()
     )
     async with asyncio.timeout(BOUND_S):
         await begun.wait()
@@ -909,7 +911,7 @@ async def test_a_drained_lease_keeps_what_was_done(lender: Lender) -> None:
             await asyncio.Event().wait()
         return 2 * int(given["n"])
 
-    leaving = asyncio.ensure_future(lender.lent(play).work())
+    leaving = asyncio.ensure_future(lender.lent(play).run())
     async with asyncio.timeout(BOUND_S):
         await begun.wait()
         leaving.cancel()
@@ -931,7 +933,7 @@ async def test_beats_are_sent_while_trivial_items_run(lender: Lender) -> None:
     most = 5_000
     lender.fill(numbered(most))
     await lender.work(double)
-    said = {int(beat.said.split()[0]) for beat in lender.beats}
+    said = {int(beat.status_message.split()[0]) for beat in lender.beats}
     assert len([settled for settled in said if 0 < settled < most]) >= 3
 
 
@@ -941,7 +943,7 @@ async def test_results_are_written_while_the_lease_goes_on(
     """
     A death costs no more than one batch of writes: what is done is soon in the store.
     """
-    monkeypatch.setattr("outlast.execution.result_writer.WRITE_AFTER_S", 0.01)
+    monkeypatch.setattr("outlast.execution.result_writer.FLUSH_AFTER_S", 0.01)
     seen = 0
 
     async def play(given: Input, ctx: Context) -> int:
@@ -993,7 +995,7 @@ async def test_results_are_written_while_all_lanes_wait(lender: Lender) -> None:
         await go.wait()
         return 0
 
-    def look(beat: Beat) -> None:
+    def look(beat: Heartbeat) -> None:
         if len(lender.shelf.results()) == 19:
             go.set()
 

@@ -25,10 +25,10 @@ from outlast.contracts.errors import StaleAttemptError
 from outlast.contracts.failures import Detector
 from outlast.contracts.models import Checkpoint
 from outlast.contracts.scopes import Scope
-from outlast.ledger.effect_decision import INTENDED, Action, Decision
+from outlast.ledger.effect_decision import INTENDED, EffectAction, EffectDecision
 from outlast.ledger.effect_identity import Proposal
 from outlast.ledger.effect_ledger import Permission, idempotency_key
-from outlast.ledger.ledger import NOTHING, Claim, Ledger
+from outlast.ledger.ledger import NO_USAGE, Claim, Ledger
 from outlast.store.database import Store
 from outlast.store.schema import attempts, effects
 
@@ -45,7 +45,7 @@ WRITES: dict[str, tuple[str, Write]] = {
     ),
     "large save": (
         "checkpoint",
-        lambda ledger, claim: ledger.save(claim, LARGE, False, NOTHING, b"large"),
+        lambda ledger, claim: ledger.save(claim, LARGE, False, NO_USAGE, b"large"),
     ),
     "record": ("result", lambda ledger, claim: ledger.record(claim, answer(), "stale")),
     "intend": ("intent", lambda ledger, claim: ledger.intend(claim, Proposal("new"))),
@@ -57,8 +57,8 @@ WRITES: dict[str, tuple[str, Write]] = {
         "effect",
         lambda ledger, claim: ledger.applied(claim, Proposal("old"), 1, "stale"),
     ),
-    "spend": ("spending", lambda ledger, claim: ledger.spend(claim, 5, 5.0)),
-    "failed": ("failure", lambda ledger, claim: ledger.failed(claim, "stale")),
+    "spend": ("spending", lambda ledger, claim: ledger.record_usage(claim, 5, 5.0)),
+    "failed": ("failure", lambda ledger, claim: ledger.record_failure(claim, "stale")),
 }
 
 
@@ -108,11 +108,11 @@ def test_a_stale_claim_is_refused(
     Only a higher fence takes the task, in whatever round; the refusal is counted.
     """
     holder = claim(ledger, 7)
-    before = contents(store, "refusals")
+    before = contents(store, "stale_writes")
     with pytest.raises(StaleAttemptError) as refusal:
         claim(ledger, fence, "other", round_)
     assert f"{MISSION}/only" in told_in_one_sentence(refusal.value)
-    assert contents(store, "refusals") == before
+    assert contents(store, "stale_writes") == before
     assert refused(store) == ["claim"]
     ledger.save(holder, SAVED, False)
 
@@ -130,11 +130,11 @@ def test_a_stale_attempt_does_not_begin(
     ledger.save(holder, SAVED, False)
     if done:
         ledger.record(holder, answer(), "result")
-    before = contents(store, "refusals")
+    before = contents(store, "stale_writes")
     with pytest.raises(StaleAttemptError) as refusal:
         ledger.begin(assignment(), "other", fence, [SAVED])
     assert f"{MISSION}/only" in told_in_one_sentence(refusal.value)
-    assert contents(store, "refusals") == before
+    assert contents(store, "stale_writes") == before
     assert refused(store) == ["claim"]
     ledger.save(holder, SAVED, False)
 
@@ -149,7 +149,7 @@ def test_an_attempt_begins_with_the_answer_that_stands(
     begun = ledger.begin(assignment(), ROLE, 2, [SAVED])
     assert begun.answer == answer("one")
     assert begun.checkpoint == Checkpoint()
-    assert lines(store)[1]["ending"] == "already done"
+    assert lines(store)[1]["end_reason"] == "already done"
 
 
 def test_an_attempt_begins_in_one_go_or_not_at_all(
@@ -165,7 +165,7 @@ def test_an_attempt_begins_in_one_go_or_not_at_all(
     def break_down(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("outlast.ledger.ledger._saved", break_down)
+    monkeypatch.setattr("outlast.ledger.ledger._last_checkpoint", break_down)
     with pytest.raises(ZeroDivisionError):
         ledger.begin(assignment(), ROLE, 2, [])
     assert contents(store) == before
@@ -215,11 +215,11 @@ def test_a_claim_opens_a_line_in_the_books(store: Store) -> None:
     noticed = assignment().model_copy(update=told)
     ledger.claim(noticed, "fallback", 2)
     first, second = lines(store)
-    assert first["after_s"] is None
+    assert first["recovery_s"] is None
     assert first["ended_at"] is None
     assert second["previous_failure"] == "heartbeat timeout"
     assert second["detected_by"] == "heartbeat"
-    assert second["after_s"] == 2
+    assert second["recovery_s"] == 2
     assert second["route"] == "fallback"
     assert second["attempt"] == 2
 
@@ -235,7 +235,7 @@ def test_the_last_sign_of_an_attempt_is_its_last_save(store: Store) -> None:
     ledger.save(first, SAVED, False)
     clock.turn(3)
     claim(ledger, 2)
-    assert lines(store)[1]["after_s"] == 3
+    assert lines(store)[1]["recovery_s"] == 3
 
 
 @pytest.mark.parametrize("kind", WRITES)
@@ -247,11 +247,11 @@ def test_a_stale_write_is_refused(ledger: Ledger, store: Store, kind: str) -> No
     stale = claim(ledger, 1)
     ledger.intend(stale, Proposal("old"))
     claim(ledger, 2)
-    before = contents(store, "refusals")
+    before = contents(store, "stale_writes")
     with pytest.raises(StaleAttemptError) as refusal:
         write(ledger, stale)
     assert told_in_one_sentence(refusal.value).startswith(f"{MISSION}/only: {what} ")
-    assert contents(store, "refusals") == before
+    assert contents(store, "stale_writes") == before
     assert refused(store) == [what]
 
 
@@ -306,11 +306,11 @@ def test_an_ending_is_noted_even_of_a_stale_attempt(
     """
     stale = claim(ledger, 1)
     claim(ledger, 2)
-    ledger.ended(stale, "refused: stale")
-    ledger.ended(stale, "something else")
+    ledger.record_end(stale, "refused: stale")
+    ledger.record_end(stale, "something else")
     first, second = lines(store)
-    assert first["ending"] == "refused: stale"
-    assert second["ending"] is None
+    assert first["end_reason"] == "refused: stale"
+    assert second["end_reason"] is None
 
 
 def test_a_recorded_result_is_found_by_the_next_attempt(
@@ -321,8 +321,8 @@ def test_a_recorded_result_is_found_by_the_next_attempt(
     """
     ledger.record(claim(ledger, 1), answer("one"), {"n": 1})
     later = claim(ledger, 2, "fallback")
-    assert ledger.answered(later) == (answer("one"), {"n": 1})
-    assert lines(store)[0]["ending"] == "done"
+    assert ledger.recorded_answer(later) == (answer("one"), {"n": 1})
+    assert lines(store)[0]["end_reason"] == "done"
 
 
 @pytest.mark.parametrize("result", [None, 0, "", [], {}, False])
@@ -340,7 +340,7 @@ def test_a_result_belongs_to_its_round(ledger: Ledger) -> None:
     """
     ledger.record(claim(ledger, 1), answer("one"), 1)
     redo = claim(ledger, 2, round_=2)
-    assert ledger.answered(redo) is None
+    assert ledger.recorded_answer(redo) is None
     ledger.record(redo, answer("two"), 2)
     for round_, result in ((1, 1), (2, 2), (None, 2)):
         found = ledger.result(MISSION, "only", round_)
@@ -368,11 +368,11 @@ def test_the_last_save_replaces_the_one_before(ledger: Ledger) -> None:
     large = LARGE.model_copy(update={"seq": 1, "blob": "one"})
     for number, digest in enumerate(["one", "two"], 1):
         named = large.model_copy(update={"blob": digest})
-        saved, _ = ledger.save(holder, named, True, NOTHING, digest.encode())
+        saved, _ = ledger.save(holder, named, True, NO_USAGE, digest.encode())
         assert saved == named.model_copy(update={"seq": number})
         assert ledger.resume(holder, ROLE) == saved
-    assert ledger.fetch(MISSION, "only", "one") is None
-    assert ledger.fetch(MISSION, "only", "two") == b"two"
+    assert ledger.get_blob(MISSION, "only", "one") is None
+    assert ledger.get_blob(MISSION, "only", "two") == b"two"
     other = Checkpoint(seq=1, route="fallback", value=[1])
     assert ledger.save(holder, other, False).checkpoint.seq == 3
     assert ledger.resume(holder, ROLE) == saved
@@ -422,11 +422,11 @@ def test_large_progress_is_kept_and_fetched(ledger: Ledger) -> None:
     """
     holder = claim(ledger, 1)
     body = bytes(range(256)) * 400
-    ledger.save(holder, LARGE, False, NOTHING, body)
-    assert ledger.fetch(MISSION, "only", "digest") == body
-    assert ledger.fetch("other", "only", "digest") is None
-    assert ledger.fetch(MISSION, "other", "digest") is None
-    assert ledger.fetch(MISSION, "only", "unknown") is None
+    ledger.save(holder, LARGE, False, NO_USAGE, body)
+    assert ledger.get_blob(MISSION, "only", "digest") == body
+    assert ledger.get_blob("other", "only", "digest") is None
+    assert ledger.get_blob(MISSION, "other", "digest") is None
+    assert ledger.get_blob(MISSION, "only", "unknown") is None
 
 
 def test_failures_are_counted_for_each_route_of_a_round(ledger: Ledger) -> None:
@@ -435,7 +435,7 @@ def test_failures_are_counted_for_each_route_of_a_round(ledger: Ledger) -> None:
     """
 
     def fail(fence: int, route: str, round_: int = 1) -> int:
-        return ledger.failed(claim(ledger, fence, route, round_), "raised")
+        return ledger.record_failure(claim(ledger, fence, route, round_), "raised")
 
     assert [fail(1, "a"), fail(2, "a"), fail(3, "a")] == [1, 2, 3]
     assert [fail(4, "b"), fail(5, "b")] == [1, 2]
@@ -446,12 +446,16 @@ def test_a_death_is_no_failure(ledger: Ledger, store: Store) -> None:
     """
     An attempt that was claimed and never ended counts as attempt only.
     """
-    ledger.failed(claim(ledger, 1), "raised")
+    ledger.record_failure(claim(ledger, 1), "raised")
     claim(ledger, 2)
     third = claim(ledger, 3)
     assert third.attempt == 3
-    assert ledger.failed(third, "raised again") == 2
-    assert [line["ending"] for line in lines(store)] == ["raised", None, "raised again"]
+    assert ledger.record_failure(third, "raised again") == 2
+    assert [line["end_reason"] for line in lines(store)] == [
+        "raised",
+        None,
+        "raised again",
+    ]
 
 
 def test_spending_adds_up_over_a_mission(ledger: Ledger) -> None:
@@ -460,12 +464,12 @@ def test_spending_adds_up_over_a_mission(ledger: Ledger) -> None:
     those of the one task.
     """
     first = claim(ledger, 1)
-    assert ledger.spend(first, 10, 0.5) == ((10, 0.5), (10, 0.5))
-    assert ledger.spend(claim(ledger, 2), 5, 0.25) == ((15, 0.75), (15, 0.75))
+    assert ledger.record_usage(first, 10, 0.5) == ((10, 0.5), (10, 0.5))
+    assert ledger.record_usage(claim(ledger, 2), 5, 0.25) == ((15, 0.75), (15, 0.75))
     sister = ledger.claim(assignment("sister"), ROLE, 1)
-    assert ledger.spend(sister, 1, 0.25) == ((16, 1.0), (1, 0.25))
+    assert ledger.record_usage(sister, 1, 0.25) == ((16, 1.0), (1, 0.25))
     stranger = ledger.claim(assignment(of="other"), ROLE, 1)
-    assert ledger.spend(stranger, 1, 0.0) == ((1, 0.0), (1, 0.0))
+    assert ledger.record_usage(stranger, 1, 0.0) == ((1, 0.0), (1, 0.0))
 
 
 # Effects
@@ -477,7 +481,7 @@ def begun(ledger: Ledger, fence: int, key: str = "k", **more: Any) -> Claim:
     """
     mine = claim(ledger, fence)
     decision = ledger.intend(mine, Proposal(key, **more))
-    assert decision.action is Action.ACT
+    assert decision.action is EffectAction.ACT
     return mine
 
 
@@ -488,7 +492,7 @@ def test_the_first_intent_pins_the_payload(ledger: Ledger, store: Store) -> None
     begun(ledger, 1, payload='"Dear Ann"')
     reworded = Proposal("k", payload='"Hi Ann"', if_unsure="repeat")
     decision = ledger.intend(claim(ledger, 2), reworded)
-    assert (decision.action, decision.payload) == (Action.REPEAT, '"Dear Ann"')
+    assert (decision.action, decision.payload) == (EffectAction.REPEAT, '"Dear Ann"')
     assert effect(store, "k")["fence"] == 2
 
 
@@ -501,7 +505,7 @@ def test_an_applied_effect_is_returned(
     """
     ledger.applied(begun(ledger, 1), Proposal("k"), 1, result)
     later = ledger.intend(claim(ledger, 2), Proposal("k"))
-    assert later.action is Action.RETURN
+    assert later.action is EffectAction.RETURN
     assert json.loads(later.row.result) == result
     assert effect(store, "k")["applied"] == 1
 
@@ -521,17 +525,19 @@ def test_a_key_belongs_to_its_logical_mission(ledger: Ledger) -> None:
     ledger.intend(first, Proposal("k"))
     ledger.applied(first, Proposal("k"), 1, "done")
 
-    def found(of: Claim) -> Action:
+    def found(of: Claim) -> EffectAction:
         return ledger.intend(of, Proposal("k")).action
 
-    assert found(elsewhere(ledger, "root~run~1", "b", scope=scope)) is Action.RETURN
-    assert found(elsewhere(ledger, "root~run~2", scope=scope)) is Action.RETURN
-    assert found(elsewhere(ledger, "other")) is Action.ACT
+    assert (
+        found(elsewhere(ledger, "root~run~1", "b", scope=scope)) is EffectAction.RETURN
+    )
+    assert found(elsewhere(ledger, "root~run~2", scope=scope)) is EffectAction.RETURN
+    assert found(elsewhere(ledger, "other")) is EffectAction.ACT
     assert (
         found(elsewhere(ledger, "root~run~1~child~x", scope=scope.within("x", 1)))
-        is Action.ACT
+        is EffectAction.ACT
     )
-    assert found(elsewhere(ledger, "root", tenant="z", scope=scope)) is Action.ACT
+    assert found(elsewhere(ledger, "root", tenant="z", scope=scope)) is EffectAction.ACT
 
 
 def test_a_key_of_the_tenant_is_one_for_all_missions(ledger: Ledger) -> None:
@@ -543,10 +549,10 @@ def test_a_key_of_the_tenant_is_one_for_all_missions(ledger: Ledger) -> None:
     ledger.intend(first, shared)
     ledger.applied(first, shared, 1, "done")
     other = elsewhere(ledger, "two")
-    assert ledger.intend(other, shared).action is Action.RETURN
-    assert ledger.intend(other, Proposal("k")).action is Action.ACT
+    assert ledger.intend(other, shared).action is EffectAction.RETURN
+    assert ledger.intend(other, Proposal("k")).action is EffectAction.ACT
     changed = Proposal("k", "1", scope="tenant")
-    assert ledger.intend(other, changed).action is Action.CONFLICT
+    assert ledger.intend(other, changed).action is EffectAction.CONFLICT
 
 
 def test_idempotency_keys_differ_by_all_that_tells_effects_apart() -> None:
@@ -581,11 +587,11 @@ def test_an_effect_under_way_is_waited_for_until_it_ends(ledger: Ledger) -> None
     owner = begun(ledger, 1)
     mine, proposal = sister(ledger), Proposal("k", if_unsure="repeat")
     decision = ledger.intend(mine, proposal)
-    assert decision.action is Action.WAIT
-    assert ledger.under_way(mine, proposal, decision.row)
-    ledger.ended(owner, "cancelled")
-    assert not ledger.under_way(mine, proposal, decision.row)
-    assert ledger.intend(mine, proposal).action is Action.REPEAT
+    assert decision.action is EffectAction.WAIT
+    assert ledger.wait_state(mine, proposal, decision.row)
+    ledger.record_end(owner, "cancelled")
+    assert not ledger.wait_state(mine, proposal, decision.row)
+    assert ledger.intend(mine, proposal).action is EffectAction.REPEAT
 
 
 def test_a_dead_attempt_s_effect_is_not_waited_for(store: Store) -> None:
@@ -596,14 +602,14 @@ def test_a_dead_attempt_s_effect_is_not_waited_for(store: Store) -> None:
     ledger = Ledger(store, clock=clock)
     begun(ledger, 1)
     mine = sister(ledger)
-    assert ledger.intend(mine, Proposal("k")).action is Action.WAIT
+    assert ledger.intend(mine, Proposal("k")).action is EffectAction.WAIT
     clock.turn(1000)
-    assert ledger.intend(mine, Proposal("k")).action is Action.PARK
+    assert ledger.intend(mine, Proposal("k")).action is EffectAction.PARK
     owner = claim(ledger, 2)
     ledger.intend(owner, Proposal("l"))
-    assert ledger.intend(mine, Proposal("l")).action is Action.WAIT
+    assert ledger.intend(mine, Proposal("l")).action is EffectAction.WAIT
     claim(ledger, 3)
-    assert ledger.intend(mine, Proposal("l")).action is Action.PARK
+    assert ledger.intend(mine, Proposal("l")).action is EffectAction.PARK
 
 
 def test_an_effect_lasts_as_long_as_its_own_attempt_may(store: Store) -> None:
@@ -618,11 +624,11 @@ def test_an_effect_lasts_as_long_as_its_own_attempt_may(store: Store) -> None:
     clock.turn(1000)
     hasty = Permission(limit_s=0.5)
     found = ledger.intend(mine, proposal, hasty)
-    assert found.action is Action.WAIT
-    assert ledger.under_way(mine, proposal, found.row)
+    assert found.action is EffectAction.WAIT
+    assert ledger.wait_state(mine, proposal, found.row)
     clock.turn(1100)
-    assert not ledger.under_way(mine, proposal, found.row)
-    assert ledger.intend(mine, proposal, hasty).action is Action.REPEAT
+    assert not ledger.wait_state(mine, proposal, found.row)
+    assert ledger.intend(mine, proposal, hasty).action is EffectAction.REPEAT
 
 
 def test_who_lost_an_effect_cannot_record_it(ledger: Ledger, store: Store) -> None:
@@ -630,7 +636,7 @@ def test_who_lost_an_effect_cannot_record_it(ledger: Ledger, store: Store) -> No
     One that was repeated by another task is recorded by that one alone.
     """
     owner = begun(ledger, 1)
-    ledger.ended(owner, "cancelled")
+    ledger.record_end(owner, "cancelled")
     mine, proposal = sister(ledger), Proposal("k", if_unsure="repeat")
     ledger.intend(mine, proposal)
     ledger.applied(mine, proposal, 1, "done")
@@ -650,14 +656,20 @@ def test_two_that_ask_at_the_same_moment_do_not_both_act(ledger: Ledger) -> None
             proposal = Proposal(f"k{number}", if_unsure="repeat")
             askers = [claim(ledger, number + 1), sister(ledger, number + 1)]
             found = list(threads.map(ledger.intend, askers, [proposal] * 2))
-            assert {each.action for each in found} == {Action.ACT, Action.WAIT}
+            assert {each.action for each in found} == {
+                EffectAction.ACT,
+                EffectAction.WAIT,
+            }
             unsure = Proposal(f"unsure{number}", if_unsure="repeat")
             ledger.intend(owner, unsure)
-        ledger.ended(owner, "cancelled")
+        ledger.record_end(owner, "cancelled")
         for number in range(20):
             unsure = Proposal(f"unsure{number}", if_unsure="repeat")
             found = list(threads.map(ledger.intend, askers, [unsure] * 2))
-            assert {each.action for each in found} == {Action.REPEAT, Action.WAIT}
+            assert {each.action for each in found} == {
+                EffectAction.REPEAT,
+                EffectAction.WAIT,
+            }
 
 
 def test_a_question_is_written_down_and_its_payload_pinned(
@@ -668,11 +680,11 @@ def test_a_question_is_written_down_and_its_payload_pinned(
     """
     asks = Permission(needs_approval=True)
     asked = ledger.intend(claim(ledger, 1), Proposal("k", payload='"Dear"'), asks)
-    assert asked.action is Action.ASK
+    assert asked.action is EffectAction.REQUEST_APPROVAL
     allowed = Permission(needs_approval=True, approved=frozenset([asked.mark]))
     mine = claim(ledger, 2)
     decision = ledger.intend(mine, Proposal("k", payload='"Hi"'), allowed)
-    assert (decision.action, decision.payload) == (Action.ACT, '"Dear"')
+    assert (decision.action, decision.payload) == (EffectAction.ACT, '"Dear"')
     kept = effect(store, "k")
     assert (kept["state"], kept["payload"]) == (INTENDED, '"Dear"')
 
@@ -681,10 +693,10 @@ def test_an_attempt_that_ends_may_ask_and_not_act(ledger: Ledger, store: Store) 
     """
     Nothing is written of what it would have done.
     """
-    decision: Decision = ledger.intend(
+    decision: EffectDecision = ledger.intend(
         claim(ledger, 1), Proposal("k"), Permission(may_act=False)
     )
-    assert decision.action is Action.ACT
+    assert decision.action is EffectAction.ACT
     assert contents(store)["effects"] == []
 
 
@@ -697,23 +709,25 @@ def test_a_changed_effect_of_a_later_round_is_done_or_skipped(
     """
     ledger.applied(begun(ledger, 1), Proposal("k"), 1, "first")
 
-    def asked(fence: int, identity: str, **allowed: Any) -> tuple[Claim, Decision]:
+    def asked(
+        fence: int, identity: str, **allowed: Any
+    ) -> tuple[Claim, EffectDecision]:
         mine = claim(ledger, fence, round_=2)
         found = ledger.intend(mine, Proposal("k", identity), Permission(**allowed))
         return mine, found
 
     _, first = asked(2, "1")
-    assert (first.action, first.number) == (Action.ASK, 2)
+    assert (first.action, first.number) == (EffectAction.REQUEST_APPROVAL, 2)
     mine, done = asked(3, "1", approved=frozenset([first.mark]))
-    assert (done.action, done.number) == (Action.ACT, 2)
+    assert (done.action, done.number) == (EffectAction.ACT, 2)
     ledger.applied(mine, Proposal("k", "1"), 2, "second")
     assert asked(4, "null")[1].row.result == '"first"'
     assert asked(5, "1")[1].row.result == '"second"'
-    assert asked(6, "2")[1].action is Action.CONFLICT
+    assert asked(6, "2")[1].action is EffectAction.CONFLICT
     ledger.intend(claim(ledger, 7, round_=3), Proposal("k", "2"))
     third = ledger.intend(claim(ledger, 8, round_=3), Proposal("k", "2"))
     skip = Permission(skipped=frozenset([third.mark]))
     skipped = ledger.intend(claim(ledger, 9, round_=3), Proposal("k", "2"), skip)
-    assert (skipped.action, skipped.row.result) == (Action.SKIP, '"second"')
+    assert (skipped.action, skipped.row.result) == (EffectAction.SKIP, '"second"')
     again = ledger.intend(claim(ledger, 10, round_=3), Proposal("k", "2"))
-    assert (again.action, again.row.result) == (Action.RETURN, '"second"')
+    assert (again.action, again.row.result) == (EffectAction.RETURN, '"second"')

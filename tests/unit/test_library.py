@@ -107,7 +107,7 @@ async def test_stopped_between_batches_it_goes_on(
     """
     Stopped after any batch and run again, each file has been parsed just once.
     """
-    monkeypatch.setattr(library, "BATCH_FILES", 1)
+    monkeypatch.setattr(library, "STEP_FILES", 1)
     folder_of(folder, {f"{n}.txt": f"Number {n}." for n in range(5)})
     done = 0
     async for batch in update(store, _name(folder), folder):

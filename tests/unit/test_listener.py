@@ -15,32 +15,37 @@ from unit_fakes import told_in_one_sentence
 
 from outlast.contracts.errors import BadInputError
 from outlast.fleet import http_listener
-from outlast.fleet.health_http import Health
-from outlast.fleet.http_listener import HEAD_BYTES, MOST_OPEN, is_here, read
+from outlast.fleet.health_http import HealthServer
+from outlast.fleet.http_listener import (
+    MAX_CONNECTIONS,
+    MAX_HEAD_BYTES,
+    is_own_host,
+    read,
+)
 
 BOUND_S = 5.0
 LOOPBACK = "127.0.0.1"
 
 
 def snapshot() -> dict[str, Any]:
-    counts = {"beats": 0, "parked": 0, "dead_tasks": 0, "dead_items": 0}
+    counts = {"heartbeats": 0, "parked": 0, "dead_tasks": 0, "dead_items": 0}
     counts |= {"recoveries": {}, "breakers": {}}
-    plain = {"restarts": 0, "reported": 0, "bites": 0}
+    plain = {"restarts": 0, "reported": 0, "watchdog_kills": 0}
     return {"ready": False, "processes": [], "counts": counts, **plain}
 
 
 @pytest.fixture
-def health() -> Iterator[Health]:
-    made = Health(snapshot, LOOPBACK, 0)
+def health() -> Iterator[HealthServer]:
+    made = HealthServer(snapshot, LOOPBACK, 0)
     yield made
     made.close()
 
 
-def port_of(health: Health) -> int:
+def port_of(health: HealthServer) -> int:
     return int(health.url.split(":")[2].split("/")[0])
 
 
-def ask(health: Health, raw: bytes) -> bytes:
+def ask(health: HealthServer, raw: bytes) -> bytes:
     """
     Send *raw* and read to the end.
     """
@@ -61,7 +66,7 @@ def status(answer: bytes) -> int:
     ("path", "code"),
     [("/live", 200), ("/ready", 503), ("/health", 200), ("/nothing", 404)],
 )
-def test_each_page_is_served(health: Health, path: str, code: int) -> None:
+def test_each_page_is_served(health: HealthServer, path: str, code: int) -> None:
     """
     With its length, and the connection closed after it.
     """
@@ -104,7 +109,7 @@ def asking(*lines: str, first: str = "GET /health HTTP/1.1") -> bytes:
         (asking("Host: localhost", first="GET /live"), 400),
         (b"\0\1\2\r\n\r\n", 400),
         (b"\r\n\r\n", 400),
-        (asking("X: " + "y" * HEAD_BYTES), 431),
+        (asking("X: " + "y" * MAX_HEAD_BYTES), 431),
     ],
 )
 def test_who_asks_properly_by_a_name_of_ours_is_answered(
@@ -134,10 +139,10 @@ def test_where_others_may_ask_they_ask_by_address(
     """
     Prometheus and probes do; no DNS makes an address of a name.
     """
-    assert is_here(host, bound) is here
+    assert is_own_host(host, bound) is here
 
 
-def test_a_long_request_is_refused_before_it_ends(health: Health) -> None:
+def test_a_long_request_is_refused_before_it_ends(health: HealthServer) -> None:
     """
     The answer arrives though the client has not stopped to send.
     """
@@ -145,7 +150,7 @@ def test_a_long_request_is_refused_before_it_ends(health: Health) -> None:
     assert status(answer) == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
 
-def test_idle_connections_hold_nobody_up(health: Health) -> None:
+def test_idle_connections_hold_nobody_up(health: HealthServer) -> None:
     """
     Hundreds of them: a few files, no threads, and a probe is answered all the while.
     """
@@ -160,19 +165,19 @@ def test_idle_connections_hold_nobody_up(health: Health) -> None:
     began = time.monotonic()
     assert status(ask(health, b"GET /live HTTP/1.0\r\n\r\n")) == 200
     assert time.monotonic() - began < 1.0
-    assert len(health._listener._open) <= MOST_OPEN
+    assert len(health._listener._open) <= MAX_CONNECTIONS
     assert threading.active_count() == threads
     for each in idle:
         each.close()
 
 
 def test_a_slow_request_has_an_end(
-    health: Health, monkeypatch: pytest.MonkeyPatch
+    health: HealthServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     Each byte does not win it more time.
     """
-    monkeypatch.setattr(http_listener, "LIMIT_S", 0.3)
+    monkeypatch.setattr(http_listener, "HTTP_LIMIT_S", 0.3)
     with socket.create_connection((LOOPBACK, port_of(health)), timeout=BOUND_S) as line:
         began = time.monotonic()
         try:
@@ -195,7 +200,7 @@ def test_a_page_that_fails_does_not_end_the_server() -> None:
             raise each
         return snapshot()
 
-    made = Health(once_broken, LOOPBACK, 0)
+    made = HealthServer(once_broken, LOOPBACK, 0)
     try:
         assert ask(made, b"GET /live HTTP/1.0\r\n\r\n") == b""
         assert status(ask(made, b"GET /live HTTP/1.0\r\n\r\n")) == 200
@@ -203,13 +208,13 @@ def test_a_page_that_fails_does_not_end_the_server() -> None:
         made.close()
 
 
-def test_a_port_in_use_is_one_sentence(health: Health) -> None:
+def test_a_port_in_use_is_one_sentence(health: HealthServer) -> None:
     """
     Also one that is none.
     """
     for port in (port_of(health), 70_000):
         with pytest.raises(BadInputError) as refused:
-            Health(snapshot, LOOPBACK, port)
+            HealthServer(snapshot, LOOPBACK, port)
         assert "health cannot listen" in told_in_one_sentence(refused.value)
 
 
@@ -218,7 +223,7 @@ def test_a_closed_one_listens_no_more() -> None:
     Nor does it leave its thread.
     """
     threads = threading.active_count()
-    made = Health(snapshot, LOOPBACK, 0)
+    made = HealthServer(snapshot, LOOPBACK, 0)
     port = port_of(made)
     made.close()
     assert threading.active_count() == threads

@@ -10,29 +10,29 @@ from typing import Any
 import pytest
 
 from outlast import FollowUps, testing
-from outlast.agents.agent_loading import crew
+from outlast.agents.agent_loading import resolve_routes
 from outlast.agents.registry import Agent
 from outlast.contracts.errors import GiveUp
 from outlast.crew.crew_models import (
     Citation,
     Draft,
-    Index,
+    LibraryIndex,
     Paragraph,
     Research,
     Review,
 )
 from outlast.crew.librarian import librarian
-from outlast.crew.llm.llm_planner import plan
+from outlast.crew.llm.llm_planner import plan_question
 from outlast.crew.llm.llm_researcher import look_up
-from outlast.crew.llm.llm_reviewer import judge
-from outlast.crew.llm.llm_writer import write
+from outlast.crew.llm.llm_reviewer import judge_draft
+from outlast.crew.llm.llm_writer import write_answer
 from outlast.crew.publisher import publisher
 from outlast.crew.reviewer import reviewer
 from outlast.execution import circuit_breakers
 from outlast.store import database
 from outlast.store.database import Store
-from testkit.fake_crew_model import FINAL
-from testkit.fake_model_server import Answer, Asked, Call, Service
+from testkit.fake_crew_model import FINAL_TOOL
+from testkit.fake_model_server import Answer, FakeModelServer, ModelRequest, ToolCall
 from tests.unit.document_fakes import folder_of
 
 FILES = {
@@ -59,7 +59,7 @@ def store(built_file: Path, tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture(autouse=True)
 def shared(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(database, "_shared", store)
+    monkeypatch.setattr(database, "_process_store", store)
     return store
 
 
@@ -69,29 +69,29 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    circuit_breakers.forget()
-    with Service(lambda _: "nothing") as made:
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeModelServer]:
+    circuit_breakers.forget_breakers()
+    with FakeModelServer(lambda _: "nothing") as made:
         monkeypatch.setenv("OPENAI_BASE_URL", made.url)
         monkeypatch.setenv("OUTLAST_MODEL", "openai-chat:scripted")
         yield made
-    circuit_breakers.forget()
+    circuit_breakers.forget_breakers()
 
 
 def thinking(role: str, play: Callable[..., Any]) -> Agent:
     return Agent(f"{role}.model", 1, play)
 
 
-def final(**answer: Any) -> Callable[[Asked], Answer]:
-    return lambda _: [Call(FINAL, answer)]
+def final(**answer: Any) -> Callable[[ModelRequest], Answer]:
+    return lambda _: [ToolCall(FINAL_TOOL, answer)]
 
 
 async def index_of(folder: Path) -> dict[str, Any]:
     ended = await testing.run(librarian, {"documents": str(folder)})
-    return {"index": Index.model_validate(ended.result).model_dump(mode="json")}
+    return {"index": LibraryIndex.model_validate(ended.result).model_dump(mode="json")}
 
 
-async def researched(folder: Path, service: Service, script: Any) -> Research:
+async def researched(folder: Path, service: FakeModelServer, script: Any) -> Research:
     service.script = script
     asked = {"question": "How long are backups kept?"}
     ended = await testing.run(
@@ -104,7 +104,7 @@ OWNER = "Who is the owner of the vault and where does it stand?"
 
 
 async def test_a_planner_that_asks_something_else_is_corrected(
-    service: Service,
+    service: FakeModelServer,
 ) -> None:
     """
     Twice; then the next route plans. No question of the user's is lost to nonsense.
@@ -115,10 +115,10 @@ async def test_a_planner_that_asks_something_else_is_corrected(
     with pytest.raises(GiveUp):
         await testing.run(thinking("planner", _planned), order, needs={"index": index})
     assert len(service.calls) == 3
-    assert any("has not asked: 1.1.1.1" in t for t in service.calls[1].asked.told)
+    assert any("has not asked: 1.1.1.1" in t for t in service.calls[1].asked.texts)
 
 
-async def test_a_planner_asks_what_the_model_asks(service: Service) -> None:
+async def test_a_planner_asks_what_the_model_asks(service: FakeModelServer) -> None:
     """
     The model says what to look up; who looks, writes and publishes where is fixed.
     """
@@ -144,30 +144,30 @@ async def test_a_planner_asks_what_the_model_asks(service: Service) -> None:
 
 
 async def _planned(order: Any, run: Any) -> Any:
-    made: FollowUps = await plan(order, run)
+    made: FollowUps = await plan_question(order, run)
     return made.model_dump(mode="json")
 
 
-_planned.__annotations__ = plan.__annotations__
+_planned.__annotations__ = plan_question.__annotations__
 
 
 async def test_a_researcher_searches_reads_and_quotes(
-    folder: Path, service: Service
+    folder: Path, service: FakeModelServer
 ) -> None:
     """
     What it quotes has its place and the document's own words, whatever the model made
     of the lines.
     """
 
-    def script(asked: Asked) -> Answer:
+    def script(asked: ModelRequest) -> Answer:
         if asked.turn == 1:
             return [
-                Call("find", {"query": "backups"}),
-                Call("read", {"document": "backup.md", "line": 3}),
+                ToolCall("find", {"query": "backups"}),
+                ToolCall("read", {"document": "backup.md", "line": 3}),
             ]
-        assert any("23:30" in told for told in asked.told)
+        assert any("23:30" in told for told in asked.texts)
         quote = {"document": "backup.md:3", "quote": "Backups are kept for 35 days."}
-        return [Call(FINAL, {"quotations": [quote, quote]})]
+        return [ToolCall(FINAL_TOOL, {"quotations": [quote, quote]})]
 
     found = await researched(folder, service, script)
     (only,) = found.findings
@@ -175,7 +175,9 @@ async def test_a_researcher_searches_reads_and_quotes(
     assert only.title == "Backup"
 
 
-async def test_nothing_found_is_no_answer(folder: Path, service: Service) -> None:
+async def test_nothing_found_is_no_answer(
+    folder: Path, service: FakeModelServer
+) -> None:
     """
     A model that returns no quotation has found nothing.
     """
@@ -184,7 +186,7 @@ async def test_nothing_found_is_no_answer(folder: Path, service: Service) -> Non
 
 
 async def test_an_invented_quotation_is_dropped_and_named(
-    folder: Path, service: Service
+    folder: Path, service: FakeModelServer
 ) -> None:
     """
     A changed word or a document that is not there: the reviewer drops it by name.
@@ -212,7 +214,7 @@ async def test_an_invented_quotation_is_dropped_and_named(
 
 
 async def test_nothing_but_inventions_is_the_next_routes(
-    folder: Path, service: Service
+    folder: Path, service: FakeModelServer
 ) -> None:
     """
     Extraction may know better; what was invented is named as the reason.
@@ -230,41 +232,47 @@ def needs(*findings: Citation) -> dict[str, Any]:
 ORDER = {"question": "How long?", "parts": {"research-1": {"question": "How long?"}}}
 
 
-async def test_a_writer_says_it_in_its_own_words(service: Service) -> None:
+async def test_a_writer_says_it_in_its_own_words(service: FakeModelServer) -> None:
     """
     The text stands above the quotations that it was made of; marks are ours alone.
     """
     text = {"question": 1, "text": "For five weeks [9].", "quotations": [2, 2]}
     service.script = final(paragraphs=[text])
-    ended = await testing.run(thinking("writer", write), ORDER, needs=needs(GATE, KEPT))
+    ended = await testing.run(
+        thinking("writer", write_answer), ORDER, needs=needs(GATE, KEPT)
+    )
     draft = Draft.model_validate(ended.result)
     assert draft.answer == "For five weeks. [1]"
     assert draft.paragraphs[0].quotations == [KEPT]
 
 
-async def test_a_writer_with_numbers_of_its_own_is_corrected(service: Service) -> None:
+async def test_a_writer_with_numbers_of_its_own_is_corrected(
+    service: FakeModelServer,
+) -> None:
     """
     A quotation that does not exist is sent back, with those that do.
     """
 
-    def script(asked: Asked) -> Answer:
-        number = 1 if any("quotations 1 to 1" in told for told in asked.told) else 7
+    def script(asked: ModelRequest) -> Answer:
+        number = 1 if any("quotations 1 to 1" in told for told in asked.texts) else 7
         text = {"question": 1, "text": "Five weeks.", "quotations": [number]}
-        return [Call(FINAL, {"paragraphs": [text]})]
+        return [ToolCall(FINAL_TOOL, {"paragraphs": [text]})]
 
     service.script = script
-    ended = await testing.run(thinking("writer", write), ORDER, needs=needs(KEPT))
+    ended = await testing.run(
+        thinking("writer", write_answer), ORDER, needs=needs(KEPT)
+    )
     assert Draft.model_validate(ended.result).paragraphs[0].quotations == [KEPT]
     assert len(service.calls) == 2
 
 
-async def test_a_writer_without_findings_asks_nobody(service: Service) -> None:
+async def test_a_writer_without_findings_asks_nobody(service: FakeModelServer) -> None:
     """
     There is nothing to say, and no token is paid to say it.
     """
     nothing = Research(question="How long?", answered=False).model_dump(mode="json")
     ended = await testing.run(
-        thinking("writer", write), ORDER, needs={"research-1": nothing}
+        thinking("writer", write_answer), ORDER, needs={"research-1": nothing}
     )
     assert "do not answer" in Draft.model_validate(ended.result).answer
     assert service.calls == []
@@ -291,14 +299,14 @@ ABOUT_THE_GATE = Paragraph(question="B?", quotations=[GATE], text="It is red.")
     ],
 )
 async def test_a_reviewer_leaves_out_what_is_not_supported(
-    folder: Path, service: Service, unsupported: list[int], answer: str
+    folder: Path, service: FakeModelServer, unsupported: list[int], answer: str
 ) -> None:
     """
     The quotations then speak for themselves, and the writer is told how many went.
     """
     service.script = final(unsupported=unsupported)
     ended = await testing.run(
-        thinking("reviewer", judge),
+        thinking("reviewer", judge_draft),
         {"documents": str(folder)},
         needs=draft_of(ABOUT_BACKUPS, ABOUT_THE_GATE),
     )
@@ -308,7 +316,7 @@ async def test_a_reviewer_leaves_out_what_is_not_supported(
 
 
 async def test_a_text_on_an_invented_quotation_goes_with_it(
-    folder: Path, service: Service
+    folder: Path, service: FakeModelServer
 ) -> None:
     """
     No model is asked about it, and none can save it.
@@ -316,7 +324,7 @@ async def test_a_text_on_an_invented_quotation_goes_with_it(
     invented = KEPT.model_copy(update={"quote": "Backups are kept for ever."})
     paragraph = Paragraph(question="A?", quotations=[KEPT, invented], text="For ever.")
     ended = await testing.run(
-        thinking("reviewer", judge),
+        thinking("reviewer", judge_draft),
         {"documents": str(folder)},
         needs=draft_of(paragraph),
     )
@@ -338,7 +346,7 @@ async def test_without_a_model_to_judge_it_no_text_stands(folder: Path) -> None:
 
 
 async def test_a_document_cannot_end_its_own_quotation(
-    folder: Path, service: Service
+    folder: Path, service: FakeModelServer
 ) -> None:
     """
     What orders the crew about is shown within marks that it could not know, and the
@@ -355,21 +363,21 @@ async def test_a_document_cannot_end_its_own_quotation(
 
 
 async def test_a_model_that_obeys_a_document_can_do_nothing(
-    folder: Path, service: Service
+    folder: Path, service: FakeModelServer
 ) -> None:
     """
     It has no tool but to look: what it calls beyond that is refused, and the next
     route answers.
     """
-    service.script = lambda _: [Call("publish", {"path": "/tmp/elsewhere"})]
+    service.script = lambda _: [ToolCall("publish", {"path": "/tmp/elsewhere"})]
     with pytest.raises(GiveUp):
         await researched(folder, service, service.script)
     for each in service.calls:
-        assert set(each.asked.tools) == {"find", "read", FINAL}
+        assert set(each.asked.tools) == {"find", "read", FINAL_TOOL}
 
 
 async def test_a_crew_that_obeys_its_documents_publishes_where_it_was_told(
-    folder: Path, service: Service, tmp_path: Path
+    folder: Path, service: FakeModelServer, tmp_path: Path
 ) -> None:
     """
     From the evil document to the report: its order is quoted, and that is all that
@@ -395,10 +403,10 @@ async def test_a_crew_that_obeys_its_documents_publishes_where_it_was_told(
         thinking("researcher", look_up), {"question": "How long?"}, needs=index
     )
     draft = await testing.run(
-        thinking("writer", write), ORDER, needs={"research-1": found.result}
+        thinking("writer", write_answer), ORDER, needs={"research-1": found.result}
     )
     checked = await testing.run(
-        thinking("reviewer", judge), where, needs={"write": draft.result}
+        thinking("reviewer", judge_draft), where, needs={"write": draft.result}
     )
     reports = tmp_path / "reports"
     ended = await testing.run(
@@ -424,12 +432,12 @@ def test_models_go_ahead_of_the_trades_they_play() -> None:
     agents = {
         each.role: each
         for each in [
-            Agent("writer", 1, write),
-            Agent("writer.model", 1, write, before="writer"),
-            Agent("writer.fallback-model", 1, write, before="writer"),
-            Agent("publisher", 1, write),
+            Agent("writer", 1, write_answer),
+            Agent("writer.model", 1, write_answer, before="writer"),
+            Agent("writer.fallback-model", 1, write_answer, before="writer"),
+            Agent("publisher", 1, write_answer),
         ]
     }
-    made = crew(agents)
+    made = resolve_routes(agents)
     assert made["writer"].routes == ["writer.model", "writer.fallback-model", "writer"]
     assert made["publisher"].routes == ["publisher"]

@@ -8,7 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 from outlast.contracts.errors import NewerStateError
-from outlast.fleet.log_filters import ACTIVITIES, WORKFLOWS, _plain, tell_plainly
+from outlast.fleet.log_filters import (
+    ACTIVITY_LOGGER,
+    WORKFLOW_LOGGER,
+    _shorten_refusal,
+    install_log_filters,
+)
 
 SENTENCE = "m was written by a newer release: start workers of it"
 
@@ -28,14 +33,14 @@ class Kept(logging.Handler):
 
 @pytest.fixture
 def kept() -> Iterator[Kept]:
-    made, names = Kept(), (WORKFLOWS, ACTIVITIES)
-    tell_plainly()
+    made, names = Kept(), (WORKFLOW_LOGGER, ACTIVITY_LOGGER)
+    install_log_filters()
     for name in names:
         logging.getLogger(name).addHandler(made)
     yield made
     for name in names:
         logging.getLogger(name).removeHandler(made)
-        logging.getLogger(name).removeFilter(_plain)
+        logging.getLogger(name).removeFilter(_shorten_refusal)
 
 
 def fails(logger: str, error: Exception) -> None:
@@ -48,7 +53,7 @@ def fails(logger: str, error: Exception) -> None:
         logging.getLogger(logger).warning("Failed %s", "activation", exc_info=True)
 
 
-@pytest.mark.parametrize("logger", [WORKFLOWS, ACTIVITIES])
+@pytest.mark.parametrize("logger", [WORKFLOW_LOGGER, ACTIVITY_LOGGER])
 def test_newer_state_is_told_in_one_line(logger: str, kept: Kept) -> None:
     """
     The sentence that says what to do, without a traceback.
@@ -61,7 +66,7 @@ def test_other_faults_of_workflows_keep_their_tracebacks(kept: Kept) -> None:
     """
     Whoever mends them needs it.
     """
-    fails(WORKFLOWS, ValueError("odd"))
+    fails(WORKFLOW_LOGGER, ValueError("odd"))
     (told,) = kept.lines
     assert "Traceback" in told
     assert "ValueError: odd" in told
@@ -71,7 +76,7 @@ def test_failed_attempts_are_left_to_our_own_words(kept: Kept) -> None:
     """
     One line a failure is enough; what the SDK itself cannot do is told.
     """
-    fails(ACTIVITIES, ValueError("odd"))
+    fails(ACTIVITY_LOGGER, ValueError("odd"))
     assert kept.lines == []
-    logging.getLogger(ACTIVITIES).error("cannot complete")
+    logging.getLogger(ACTIVITY_LOGGER).error("cannot complete")
     assert kept.lines == ["cannot complete"]

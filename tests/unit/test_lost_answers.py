@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from unit_fakes import ROLE, Stage, assignment
 
 from outlast import Context
-from outlast.contracts.errors import StoreAwayError
-from outlast.ledger.fence import Tries
+from outlast.contracts.errors import StoreUnavailableError
+from outlast.ledger.fence import Retries
 from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 
@@ -33,7 +33,7 @@ class Forgetful(Store):
             yield connection
         self.forgets -= 1
         if self.forgets == 0:
-            raise StoreAwayError("its answer was lost")
+            raise StoreUnavailableError("its answer was lost")
 
 
 @pytest.fixture
@@ -99,8 +99,8 @@ def test_a_failure_is_counted_once(store: Forgetful) -> None:
     """
     ledger = Ledger(store)
     claim = ledger.claim(assignment(), ROLE, 1)
-    tries = Tries()
+    tries = Retries()
     store.forgets = 1
-    with pytest.raises(StoreAwayError):
-        ledger.failed(claim, "ill", "", tries)
-    assert ledger.failed(claim, "ill", "", tries) == 1
+    with pytest.raises(StoreUnavailableError):
+        ledger.record_failure(claim, "ill", "", tries)
+    assert ledger.record_failure(claim, "ill", "", tries) == 1

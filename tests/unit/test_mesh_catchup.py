@@ -6,11 +6,11 @@ import random
 
 from unit_fakes import Clock
 
-from outlast.contracts.policies import MESH_ASK_S, MESH_MUTE_S, MESH_SETTLE_S
-from outlast.mesh.core.anti_entropy import Gossip
+from outlast.contracts.policies import MESH_RETRY_S, MESH_SETTLE_S, MESH_UNRESPONSIVE_S
+from outlast.mesh.core.anti_entropy import AntiEntropy
 from outlast.mesh.core.catch_up import CatchUp
 from outlast.mesh.core.messages import Rebuild
-from outlast.mesh.core.replicated_log import EventSet
+from outlast.mesh.core.replicated_log import ReplicatedLog
 
 HAS = {"b~log~1": 3}
 
@@ -20,7 +20,7 @@ def asked(*peers: str, number: int = 7) -> CatchUp:
     One that began at 0 and has asked.
     """
     catching = CatchUp(number, 0.0)
-    assert catching.to_ask(peers, 0.0) == sorted(peers)
+    assert catching.peers_to_ask(peers, 0.0) == sorted(peers)
     return catching
 
 
@@ -67,8 +67,8 @@ def test_who_does_not_answer_is_asked_again() -> None:
     """
     catching = asked("b", "c")
     catching.answer("c", 7, {})
-    assert catching.to_ask({"b", "c"}, MESH_ASK_S / 2) == []
-    assert catching.to_ask({"b", "c"}, MESH_ASK_S) == ["b"]
+    assert catching.peers_to_ask({"b", "c"}, MESH_RETRY_S / 2) == []
+    assert catching.peers_to_ask({"b", "c"}, MESH_RETRY_S) == ["b"]
 
 
 def test_one_that_stays_mute_does_not_stop_the_others() -> None:
@@ -76,8 +76,8 @@ def test_one_that_stays_mute_does_not_stop_the_others() -> None:
     It lives and speaks garbage: after a while the mesh works without its word.
     """
     catching = asked("b")
-    assert not catching.done({}, {"b"}, MESH_MUTE_S - 0.1)
-    assert catching.done({}, {"b"}, MESH_MUTE_S)
+    assert not catching.done({}, {"b"}, MESH_UNRESPONSIVE_S - 0.1)
+    assert catching.done({}, {"b"}, MESH_UNRESPONSIVE_S)
 
 
 def test_it_knows_who_owes_it_something() -> None:
@@ -87,8 +87,8 @@ def test_it_knows_who_owes_it_something() -> None:
     catching = asked("b", "c")
     catching.answer("b", 7, HAS)
     catching.answer("c", 7, {})
-    assert catching.owing({}) == ["b"]
-    assert catching.owing(HAS) == []
+    assert catching.incomplete({}) == ["b"]
+    assert catching.incomplete(HAS) == []
 
 
 def test_a_rebuild_whose_partner_is_gone_ends() -> None:
@@ -96,14 +96,14 @@ def test_a_rebuild_whose_partner_is_gone_ends() -> None:
     Else this peer would hold all its work until somebody compacted came back.
     """
     clock = Clock()
-    gossip = Gossip("a", 1, EventSet(), clock, random.Random(1))
-    gossip.meet({"b"})
-    gossip.look()
-    gossip.hear(Rebuild(sender="b", life=1))
-    gossip.meet(set())
-    clock.turn(MESH_MUTE_S - 0.1)
+    gossip = AntiEntropy("a", 1, ReplicatedLog(), clock, random.Random(1))
+    gossip.set_peers({"b"})
+    gossip.start_catch_up()
+    gossip.on_message(Rebuild(sender="b", incarnation=1))
+    gossip.set_peers(set())
+    clock.turn(MESH_UNRESPONSIVE_S - 0.1)
     gossip.tick()
-    assert gossip.behind
+    assert gossip.is_behind
     clock.turn(0.2)
     gossip.tick()
-    assert not gossip.behind
+    assert not gossip.is_behind

@@ -12,13 +12,13 @@ from sqlalchemy.exc import OperationalError
 from temporalio.client import Client, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.contracts.errors import StoreAwayError
+from outlast.contracts.errors import StoreUnavailableError
 from outlast.contracts.models import Mission
 from outlast.contracts.reports import Report
-from outlast.ledger.missions import Books
-from outlast.ledger.run_permits import Permits
-from outlast.mesh.core.effects import Run
-from outlast.mesh.node.endpoint import Endpoint, Line, mission_of
+from outlast.ledger.missions import MissionRecords
+from outlast.ledger.run_permits import RunPermits
+from outlast.mesh.core.effects import StartRun
+from outlast.mesh.node.endpoint import LazyClient, TemporalEndpoint, mission_of
 from outlast.store.database import Store
 
 MISSION = {"goal": "rehearse", "tasks": [{"id": "r", "role": "rehearse"}]}
@@ -40,7 +40,7 @@ class AwayOnce(Store):
         return await super().run(act, *args)
 
 
-class Unanswered(Line):
+class Unanswered(LazyClient):
     """
     A line to a server that has not come up yet.
     """
@@ -58,7 +58,7 @@ class Unanswered(Line):
 @pytest.mark.parametrize(
     "error",
     [
-        StoreAwayError("its server does not answer"),
+        StoreUnavailableError("its server does not answer"),
         OperationalError("BEGIN IMMEDIATE", {}, Exception("database is locked")),
     ],
     ids=["away", "locked"],
@@ -70,16 +70,16 @@ async def test_a_run_outlives_its_store_being_away(
     It is neither failed nor forgotten, but begun when the store answers.
     """
     store, line = AwayOnce(tmp_path / "outlast.db", error), Unanswered()
-    endpoint = Endpoint(store, Permits(tmp_path / "runs"), line)
+    endpoint = TemporalEndpoint(store, RunPermits(tmp_path / "runs"), line)
     ended: list[Report] = []
-    endpoint.tell(lambda task, epoch, report: ended.append(report))
+    endpoint.on_ended(lambda task, epoch, report: ended.append(report))
 
-    endpoint.run(Run("job", 1, MISSION, {}))
+    endpoint.run(StartRun("job", 1, MISSION, {}))
 
     await asyncio.wait_for(line.asked.wait(), LIMIT_S)
     assert ended == []
     assert endpoint.load == 1
-    endpoint.drop("job", 1)
+    endpoint.forget_run("job", 1)
     store.close()
 
 
@@ -87,12 +87,12 @@ def test_each_epoch_is_the_same_logical_mission() -> None:
     """
     What one epoch has done to the world the next one does not repeat.
     """
-    epochs = [mission_of(Run("job", epoch, MISSION, {})) for epoch in (1, 2)]
+    epochs = [mission_of(StartRun("job", epoch, MISSION, {})) for epoch in (1, 2)]
     assert [each.id for each in epochs] == ["job~run~1", "job~run~2"]
     assert {each.logical.path for each in epochs} == {"job"}
 
 
-class Overloaded(Line):
+class Overloaded(LazyClient):
     """
     A line to a server that answers the first update too late, and then no longer has
     the mission. It is its own client and handle.
@@ -115,7 +115,7 @@ class Overloaded(Line):
         raise self._answers.pop()
 
 
-class Noted(Permits):
+class Noted(RunPermits):
     """
     Says when a run needs its word no more.
     """
@@ -124,8 +124,8 @@ class Noted(Permits):
         super().__init__(folder)
         self.dropped = asyncio.Event()
 
-    def drop(self, mission: str) -> None:
-        super().drop(mission)
+    def remove(self, mission: str) -> None:
+        super().remove(mission)
         self.dropped.set()
 
 
@@ -136,16 +136,16 @@ async def test_a_run_is_ended_however_late_its_server_answers(
     What is no longer ours must not stand on our server, held for good.
     """
     given = {**MISSION, "id": "job~run~1", "scope": {"path": "job"}}
-    Books(store).open(Mission.model_validate(given))
+    MissionRecords(store).open(Mission.model_validate(given))
     permits = Noted(tmp_path / "runs")
-    permits.enter("job~run~1")
-    endpoint = Endpoint(store, permits, Overloaded())
+    permits.add("job~run~1")
+    endpoint = TemporalEndpoint(store, permits, Overloaded())
 
     endpoint.cancel("job", 1)
 
     await asyncio.wait_for(permits.dropped.wait(), LIMIT_S)
-    assert permits.allow("job~run~1")
-    entry = Books(store).find("job~run~1")
+    assert permits.is_permitted("job~run~1")
+    entry = MissionRecords(store).find("job~run~1")
     assert entry is not None
     assert entry.finished_at is not None, "it counts as open for good"
 
@@ -158,11 +158,11 @@ async def test_what_nobody_remembers_is_ended_at_the_start(
     """
     permits = Noted(tmp_path / "runs")
     for mission in ("kept~run~2", "kept~run~1"):
-        permits.enter(mission)
+        permits.add(mission)
     (tmp_path / "runs" / "no-run").touch()
-    endpoint = Endpoint(store, permits, Overloaded())
+    endpoint = TemporalEndpoint(store, permits, Overloaded())
 
     endpoint.cancel_others({("kept", 2)})
 
     await asyncio.wait_for(permits.dropped.wait(), LIMIT_S)
-    assert permits.entered == ["kept~run~2", "no-run"]
+    assert permits.all == ["kept~run~2", "no-run"]

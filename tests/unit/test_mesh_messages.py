@@ -12,12 +12,12 @@ from mesh_network import Network, mission
 from outlast.cli import mesh, mission_file
 from outlast.cli.output import print_ready
 from outlast.contracts.models import Checkpoint, Mission
-from outlast.mesh.core.effects import Cancel, Hold, Run
-from outlast.mesh.core.events import CheckpointSaved, PartFinished
+from outlast.mesh.core.effects import CancelRun, StartRun, SuspendRun
+from outlast.mesh.core.events import CheckpointSaved, SubtaskFinished
 from outlast.mesh.core.projection import Progressed
 from outlast.mesh.node import control_api
-from outlast.mesh.node.change_log import Diary
-from outlast.mesh.node.control_api import Desk
+from outlast.mesh.node.change_log import ChangeLog
+from outlast.mesh.node.control_api import ControlApi
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -27,43 +27,43 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.fixture
-def diary(caplog: pytest.LogCaptureFixture) -> Diary:
+def diary(caplog: pytest.LogCaptureFixture) -> ChangeLog:
     caplog.set_level(logging.INFO, "outlast.mesh")
-    return Diary("a")
+    return ChangeLog("a")
 
 
 def test_who_goes_and_comes_back_stands_in_the_log(
-    diary: Diary, caplog: pytest.LogCaptureFixture
+    diary: ChangeLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     """
     One line a change; a peer says nothing of itself.
     """
-    diary.see(["a", "b", "c"])
+    diary.log_members(["a", "b", "c"])
     assert told(caplog) == ["peer.met b", "peer.met c"]
-    diary.see(["a", "b"])
+    diary.log_members(["a", "b"])
     assert told(caplog) == ["peer.away c"]
-    diary.see(["a", "b"])
+    diary.log_members(["a", "b"])
     assert told(caplog) == []
-    diary.see(["a", "b", "c"])
+    diary.log_members(["a", "b", "c"])
     assert told(caplog) == ["peer.back c"]
 
 
-def run(task: str, epoch: int, **parts: Progressed) -> Run:
-    return Run(task, epoch, {}, dict(parts))
+def run(task: str, epoch: int, **parts: Progressed) -> StartRun:
+    return StartRun(task, epoch, {}, dict(parts))
 
 
 def test_a_task_that_is_taken_on_is_told_with_where_it_goes_on(
-    diary: Diary, caplog: pytest.LogCaptureFixture
+    diary: ChangeLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     """
     Each of its parts from the furthest progress that is known here.
     """
     of = {"task": "job", "epoch": 1}
     checkpoint = Checkpoint(seq=146, value={})
-    work = CheckpointSaved(**of, part="work", checkpoint=checkpoint)
-    plan = PartFinished(**of, part="plan", answer="{}")
-    diary.note(run("new", 1))
-    diary.note(run("job", 2, work=work, plan=plan))
+    work = CheckpointSaved(**of, subtask="work", checkpoint=checkpoint)
+    plan = SubtaskFinished(**of, subtask="plan", answer="{}")
+    diary.log_effect(run("new", 1))
+    diary.log_effect(run("job", 2, work=work, plan=plan))
     assert told(caplog) == [
         "task.adopted new from its beginning",
         "task.adopted job from the end of plan, step 146 of work",
@@ -71,16 +71,16 @@ def test_a_task_that_is_taken_on_is_told_with_where_it_goes_on(
 
 
 def test_a_held_run_that_goes_on_was_not_taken_on_again(
-    diary: Diary, caplog: pytest.LogCaptureFixture
+    diary: ChangeLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     """
     It stayed this peer's own; one that was cancelled meanwhile did not.
     """
-    diary.note(Hold("job", 1))
-    diary.note(run("job", 1))
-    diary.note(Hold("job", 1))
-    diary.note(Cancel("job", 1, None))
-    diary.note(run("job", 1))
+    diary.log_effect(SuspendRun("job", 1))
+    diary.log_effect(run("job", 1))
+    diary.log_effect(SuspendRun("job", 1))
+    diary.log_effect(CancelRun("job", 1, None))
+    diary.log_effect(run("job", 1))
     assert told(caplog) == [
         "task.resumed job",
         "task.adopted job from its beginning",
@@ -102,7 +102,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]) -> None:
     """
     Have the peer on this home give *answer* to everything.
     """
-    monkeypatch.setattr(mesh, "_ask", lambda what, *limit, **more: answer)
+    monkeypatch.setattr(mesh, "_request", lambda what, *limit, **more: answer)
 
 
 def test_the_status_of_a_failed_task_names_its_cause(
@@ -117,7 +117,12 @@ def test_the_status_of_a_failed_task_names_its_cause(
         "status": "failed",
         "degraded": ["work: no such file"],
     }
-    more = {"parts": {}, "report": report, "knew": ["a", "b"], "evidence": []}
+    more = {
+        "parts": {},
+        "report": report,
+        "partition_members": ["a", "b"],
+        "evidence": [],
+    }
     answers(monkeypatch, {**brief, **more})
     mesh.status("job")
     assert capsys.readouterr().out.splitlines() == [
@@ -133,7 +138,7 @@ class Shell:
     """
 
     def __init__(self, net: Network) -> None:
-        self.core = next(each for each in net.cores if each.me.name == "a")
+        self.state_machine = next(each for each in net.cores if each.me.name == "a")
 
     async def submit(self, mission: Mission, copies: int) -> int:
         return copies
@@ -145,15 +150,15 @@ async def test_a_task_that_has_ended_is_not_said_to_be_taken_again(
     """
     Who hands the same in again learns how it ended.
     """
-    monkeypatch.setattr(control_api, "resolve", lambda mission: mission)
+    monkeypatch.setattr(control_api, "with_routes", lambda mission: mission)
     net = Network("abc", seed=1)
     net.run(1)
-    front = Desk(Shell(net))  # type: ignore[arg-type]
+    front = ControlApi(Shell(net))  # type: ignore[arg-type]
     question = {"ask": "submit", "mission": mission("job").model_dump(mode="json")}
-    assert "ended" not in await front.answer(question)
+    assert "ended" not in await front.handle(question)
     net.submit("a", "job")
     net.run_until(lambda: net.all_finished(["job"]), 30)
-    answer = await front.answer(question)
+    answer = await front.handle(question)
     assert answer["ended"] == "completed"
     answers(monkeypatch, answer)
     monkeypatch.setattr(mission_file, "mission_file", lambda file, name: mission("job"))

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from mesh_network import ROLE, Network, mission
 from unit_fakes import told_in_one_sentence
 
-from outlast.contracts.errors import BadInputError, BadMessageError
-from outlast.contracts.models import Checkpoint, Member, Mission, Task
+from outlast.contracts.errors import BadInputError, MalformedMessageError
+from outlast.contracts.models import Checkpoint, Mission, RoleSpec, Task
 from outlast.contracts.policies import MESH_ACK_S, MESH_CHECKPOINT_S, MESH_CHECKPOINTS
-from outlast.mesh.core.effects import Record, Run, Send
+from outlast.mesh.core.effects import RecordChange, SendMessage, StartRun
 from outlast.mesh.core.events import CheckpointSaved, PeerJoined, event
 from outlast.mesh.core.limits import roles_of
 from outlast.mesh.core.messages import (
@@ -29,13 +29,13 @@ from outlast.mesh.core.messages import (
 )
 from outlast.mesh.core.ownership import (
     Adoption,
-    Presence,
-    favourite,
+    LivePeer,
+    current_adoption,
     owner_of,
-    standing_adoption,
+    rendezvous_owner,
 )
-from outlast.mesh.core.peer import PeerCore
-from outlast.mesh.core.replicated_log import Span
+from outlast.mesh.core.peer import PeerStateMachine
+from outlast.mesh.core.replicated_log import EventSpan
 
 names = st.sets(st.sampled_from("abcdefgh"), min_size=2, max_size=8)
 
@@ -46,28 +46,35 @@ def mesh(peers: str = "abc", seed: int = 1) -> Network:
     return net
 
 
-def core_of(net: Network, name: str) -> PeerCore:
+def core_of(net: Network, name: str) -> PeerStateMachine:
     core = net.nodes[name].core
     assert core is not None
     return core
 
 
-def span(events: int = 1) -> Span:
+def span(events: int = 1) -> EventSpan:
     made = [
-        event("z~log~1", seq, 0.0, PeerJoined(peer="z", nth=seq))
+        event("z~log~1", seq, 0.0, PeerJoined(peer="z", join_count=seq))
         for seq in range(1, events + 1)
     ]
-    return Span(origin="z~log~1", after=0, up_to=events, events=made)
+    return EventSpan(origin="z~log~1", after=0, up_to=events, events=made)
 
 
 @pytest.mark.parametrize(
     "message",
     [
-        Digest(sender="a", life=1, summary="x"),
-        Digest(sender="a", life=1, summary="x", heads={"a~log~1": 3}, ask=1, answers=2),
-        Events(sender="a", life=1, spans=[span(3)], more=True, rebuilding=True),
-        Ack(sender="a", life=1, heads={"a~log~1": 3}, go_on=True),
-        Rebuild(sender="a", life=1),
+        Digest(sender="a", incarnation=1, summary="x"),
+        Digest(
+            sender="a",
+            incarnation=1,
+            summary="x",
+            high_water={"a~log~1": 3},
+            ask=1,
+            answers=2,
+        ),
+        Events(sender="a", incarnation=1, spans=[span(3)], more=True, rebuilding=True),
+        Ack(sender="a", incarnation=1, high_water={"a~log~1": 3}, send_more=True),
+        Rebuild(sender="a", incarnation=1),
     ],
 )
 def test_what_is_packed_is_unpacked(message: Message) -> None:
@@ -83,17 +90,17 @@ def test_any_bytes_are_refused(garbage: bytes) -> None:
     What is no message is one error, whatever it is: packed or not.
     """
     for packed in (garbage, zlib.compress(garbage)):
-        with pytest.raises(BadMessageError):
+        with pytest.raises(MalformedMessageError):
             unpack(packed)
 
 
 @pytest.mark.parametrize(
     "raw",
     [
-        b'{"kind":"digest","sender":"a","life":1,"summary":"x","more":1}',
-        b'{"kind":"ack","sender":"a","life":1,"heads":{"a~log~1":-1}}',
-        b'{"kind":"ack","sender":"a","life":1,"heads":{"nobody":1}}',
-        b'{"kind":"sing","sender":"a","life":1}',
+        b'{"kind":"digest","sender":"a","incarnation":1,"summary":"x","more":1}',
+        b'{"kind":"ack","sender":"a","incarnation":1,"high_water":{"a~log~1":-1}}',
+        b'{"kind":"ack","sender":"a","incarnation":1,"high_water":{"nobody":1}}',
+        b'{"kind":"sing","sender":"a","incarnation":1}',
         b"[" * 100_000,
         b" " * (5 * 1024 * 1024),
     ],
@@ -102,7 +109,7 @@ def test_what_makes_no_sense_is_refused(raw: bytes) -> None:
     """
     Strange fields, numbers and names, and what unfolds to more than it may.
     """
-    with pytest.raises(BadMessageError):
+    with pytest.raises(MalformedMessageError):
         unpack(zlib.compress(raw))
 
 
@@ -112,14 +119,14 @@ def test_garbage_is_counted_and_changes_nothing() -> None:
     """
     net = mesh()
     core = core_of(net, "a")
-    before = dict(core.log.heads)
-    honest = pack(Events(sender="b", life=2**50, spans=[span()]))
-    assert core.heard("b", b"\0\1\2") == []
-    assert core.heard("c", honest) == []
-    assert core.heard("a", pack(Rebuild(sender="a", life=1))) == []
-    assert core.seen().refused == {"garbage": 1, "impostor": 2}
-    assert core.log.heads == before
-    assert core.heard("b", honest) != []
+    before = dict(core.log.high_water)
+    honest = pack(Events(sender="b", incarnation=2**50, spans=[span()]))
+    assert core.on_message("b", b"\0\1\2") == []
+    assert core.on_message("c", honest) == []
+    assert core.on_message("a", pack(Rebuild(sender="a", incarnation=1))) == []
+    assert core.snapshot().refused == {"garbage": 1, "impostor": 2}
+    assert core.log.high_water == before
+    assert core.on_message("b", honest) != []
 
 
 def test_the_word_of_an_earlier_life_is_refused() -> None:
@@ -127,19 +134,21 @@ def test_the_word_of_an_earlier_life_is_refused() -> None:
     What that one had, this one may have lost.
     """
     core = core_of(mesh(), "a")
-    core.heard("b", pack(Ack(sender="b", life=2**50, heads={})))
-    core.heard("b", pack(Ack(sender="b", life=2**50 - 1, heads={"a~log~1": 99})))
-    assert core.seen().refused == {"late": 1}
+    core.on_message("b", pack(Ack(sender="b", incarnation=2**50, high_water={})))
+    core.on_message(
+        "b", pack(Ack(sender="b", incarnation=2**50 - 1, high_water={"a~log~1": 99}))
+    )
+    assert core.snapshot().refused == {"late": 1}
 
 
 def test_a_submission_is_durable_before_it_is_said() -> None:
     """
     The record comes first, and only one.
     """
-    effects = core_of(mesh(), "a").submitted(mission("task"))
-    assert isinstance(effects[0], Record)
-    assert [type(each) for each in effects].count(Record) == 1
-    assert any(isinstance(each, Send) for each in effects)
+    effects = core_of(mesh(), "a").on_submit(mission("task"))
+    assert isinstance(effects[0], RecordChange)
+    assert [type(each) for each in effects].count(RecordChange) == 1
+    assert any(isinstance(each, SendMessage) for each in effects)
 
 
 def test_fewer_copies_than_asked_for_are_said() -> None:
@@ -163,7 +172,7 @@ def test_as_many_copies_as_asked_for_are_waited_for() -> None:
     net.submit("a", "task", copies=3)
     net.run_until(lambda: "task" in net.acknowledged, MESH_ACK_S)
     assert net.acknowledged == {"task": 3}
-    assert all("task" in core.view.tasks for core in net.cores)
+    assert all("task" in core.state.tasks for core in net.cores)
 
 
 def test_the_same_mission_joins_and_another_is_refused() -> None:
@@ -180,9 +189,9 @@ def test_the_same_mission_joins_and_another_is_refused() -> None:
     assert net.acknowledged["task"] >= 2
     other = mission("task").model_copy(update={"goal": "something else"})
     with pytest.raises(BadInputError) as refusal:
-        core_of(net, "b").submitted(other)
+        core_of(net, "b").on_submit(other)
     assert "other content" in told_in_one_sentence(refusal.value)
-    assert len(core_of(net, "b").view.of("task").submissions) == 1
+    assert len(core_of(net, "b").state.of("task").submissions) == 1
     assert events > 0
 
 
@@ -204,7 +213,7 @@ def test_what_the_mesh_cannot_carry_is_refused(given_: Mission) -> None:
     core = core_of(mesh(), "a")
     before = len(core.log)
     with pytest.raises(BadInputError) as refusal:
-        core.submitted(given_)
+        core.on_submit(given_)
     told_in_one_sentence(refusal.value)
     assert len(core.log) == before
 
@@ -214,21 +223,21 @@ def test_who_leaves_moves_only_its_own_tasks(peers: set[str], task: str) -> None
     """
     Rendezvous: the favourite stays unless it is who left.
     """
-    chosen = favourite(task, peers)
+    chosen = rendezvous_owner(task, peers)
     for gone in peers - {chosen}:
-        assert favourite(task, peers - {gone}) == chosen
+        assert rendezvous_owner(task, peers - {gone}) == chosen
 
 
 def test_tasks_are_spread_over_the_peers() -> None:
     """
     Of 500 tasks each of five peers gets about a fifth.
     """
-    owners = [favourite(f"task-{number}", "abcde") for number in range(500)]
+    owners = [rendezvous_owner(f"task-{number}", "abcde") for number in range(500)]
     assert all(70 <= owners.count(peer) <= 130 for peer in "abcde")
 
 
-def live(*peers: str, roles: str = ROLE) -> list[Presence]:
-    return [Presence(name=each, roles=frozenset({roles})) for each in peers]
+def live(*peers: str, roles: str = ROLE) -> list[LivePeer]:
+    return [LivePeer(name=each, roles=frozenset({roles})) for each in peers]
 
 
 def test_an_owner_that_lives_stays_the_owner() -> None:
@@ -239,7 +248,7 @@ def test_an_owner_that_lives_stays_the_owner() -> None:
     for others in ("a", "acd", "acdefgh"):
         assert owner_of("task", [[ROLE]], kept, live("b", *others)) == "b"
     follower = owner_of("task", [[ROLE]], kept, live("a", "c", "d"))
-    assert follower == favourite("task", "acd")
+    assert follower == rendezvous_owner("task", "acd")
 
 
 def test_only_who_plays_the_roles_owns() -> None:
@@ -269,10 +278,10 @@ def test_of_two_adoptions_the_higher_epoch_counts(taken: list[tuple[int, str]]) 
     Of the same epoch one, the same for everybody.
     """
     each = [Adoption(epoch=epoch, owner=owner) for epoch, owner in taken]
-    found = standing_adoption("task", each)
+    found = current_adoption("task", each)
     assert found is not None
     assert found.epoch == max(epoch for epoch, _ in taken)
-    assert found == standing_adoption("task", reversed(each))
+    assert found == current_adoption("task", reversed(each))
 
 
 def test_roles_are_those_of_the_routes_of_required_tasks() -> None:
@@ -287,7 +296,7 @@ def test_roles_are_those_of_the_routes_of_required_tasks() -> None:
             Task(id="two", role="critic"),
             Task(id="three", role="extra", required=False),
         ],
-        crew={"writer": Member(routes=["writer", "typist"])},
+        crew={"writer": RoleSpec(routes=["writer", "typist"])},
     )
     assert roles_of(given_) == [["critic"], ["writer", "typist"]]
 
@@ -313,7 +322,7 @@ def test_of_two_that_adopted_apart_one_goes_on() -> None:
     (cancel,) = net.cancelled
     assert cancel.by == Adoption(epoch=1, owner=owner)
     net.run_until(lambda: net.all_finished(["task"]), 10)
-    assert core_of(net, "a").view.of("task").evidence == []
+    assert core_of(net, "a").state.of("task").superseded_results == []
 
 
 def test_checkpoints_are_replicated_at_a_bounded_rate() -> None:
@@ -326,11 +335,11 @@ def test_checkpoints_are_replicated_at_a_bounded_rate() -> None:
     before = len(core.log)
     for step in range(1000):
         saved = Checkpoint(seq=step, route=ROLE, value=step)
-        net.carry_out(net.nodes["a"], core.progressed("task", 1, "only", 1, saved))
+        net.carry_out(net.nodes["a"], core.on_checkpoint("task", 1, "only", 1, saved))
         net.run(0.001)
     assert len(core.log) - before <= 1 / MESH_CHECKPOINT_S + 1
     net.run(MESH_CHECKPOINT_S + 0.2)
-    part = core.view.of("task").parts["only"]
+    part = core.state.of("task").subtasks["only"]
     assert isinstance(part, CheckpointSaved)
     assert part.checkpoint.seq == 999
     assert MESH_CHECKPOINTS >= 1
@@ -343,7 +352,7 @@ def test_a_checkpoint_too_large_to_travel_is_left_where_it_is() -> None:
     net = mesh("a")
     net.submit("a", "task")
     saved = Checkpoint(seq=3, route=ROLE, blob="digest")
-    assert core_of(net, "a").progressed("task", 1, "only", 1, saved) == []
+    assert core_of(net, "a").on_checkpoint("task", 1, "only", 1, saved) == []
 
 
 def test_a_result_is_marked_with_the_group_that_its_owner_knew() -> None:
@@ -356,11 +365,11 @@ def test_a_result_is_marked_with_the_group_that_its_owner_knew() -> None:
     net.submit("c", "lonely")
     net.submit("a", "pair")
     net.run(6)
-    alone = core_of(net, "c").view.of("lonely").result
-    pair = core_of(net, "a").view.of("pair").result
+    alone = core_of(net, "c").state.of("lonely").result
+    pair = core_of(net, "a").state.of("pair").result
     assert alone is not None
     assert pair is not None
-    assert (alone.knew, pair.knew) == (["c"], ["a", "b"])
+    assert (alone.partition_members, pair.partition_members) == (["c"], ["a", "b"])
 
 
 def test_the_living_and_strangers_cannot_be_forgotten() -> None:
@@ -371,13 +380,13 @@ def test_the_living_and_strangers_cannot_be_forgotten() -> None:
     core = core_of(net, "a")
     for peer in ("a", "b", "zoe"):
         with pytest.raises(BadInputError) as refusal:
-            core.forget(peer)
+            core.on_forget(peer)
         assert peer in told_in_one_sentence(refusal.value)
     net.crash("c")
     net.run(2)
-    net.carry_out(net.nodes["a"], core.forget("c"))
+    net.carry_out(net.nodes["a"], core.on_forget("c"))
     net.run(1)
-    assert all(each.view.peers == {"a", "b"} for each in net.cores)
+    assert all(each.state.peers == {"a", "b"} for each in net.cores)
 
 
 def test_a_restarted_owner_goes_on_with_its_own_run() -> None:
@@ -393,4 +402,4 @@ def test_a_restarted_owner_goes_on_with_its_own_run() -> None:
     net.start(owner)
     net.run_until(lambda: net.all_finished(["task"]), 10)
     assert [run[1:4] for run in net.started_runs] == [(owner, "task", 1)] * 2
-    assert not any(isinstance(each, Run) for each in core_of(net, owner).tick())
+    assert not any(isinstance(each, StartRun) for each in core_of(net, owner).on_tick())

@@ -14,7 +14,7 @@ from outlast.contracts.policies import (
     MESH_COMPACT_S,
     MESH_FORGET_S,
     MESH_KEEP_S,
-    MESH_MUTE_S,
+    MESH_UNRESPONSIVE_S,
 )
 
 FIVE = "abcde"
@@ -105,7 +105,7 @@ def test_both_sides_of_a_split_finish_and_agree_when_healed(seed: int) -> None:
     during = tasks(8, "during")
     submit(net, during)
     net.run(15)
-    assert all(any(core.view.of(name).result for core in net.cores) for name in during)
+    assert all(any(core.state.of(name).result for core in net.cores) for name in during)
     net.heal()
     net.run_until(net.equal, 5)
     agree(net, before + during)
@@ -148,7 +148,7 @@ def test_a_woken_peer_does_nothing_that_it_no_longer_owns(seed: int) -> None:
     net.run(10)
     woken_s = net.now_s
     net.wake(owner)
-    net.run(MESH_MUTE_S)
+    net.run(MESH_UNRESPONSIVE_S)
     assert "task" not in net.nodes[owner].runs
     late = [each for each in net.steps if each[0] >= woken_s and each[1] == owner]
     assert late == []
@@ -319,7 +319,7 @@ def test_a_peer_away_for_a_day_is_forgotten_and_rebuilds_its_log(seed: int) -> N
     net.run_until(lambda: net.all_finished(names), 20)
     net.sleep(MESH_FORGET_S)
     net.run(2 * MESH_COMPACT_S + 10)
-    assert all("c" not in core.view.peers for core in net.cores)
+    assert all("c" not in core.state.peers for core in net.cores)
     compacted = len(net.cores[0].log)
     assert compacted < 35
     begun = len(net.started_runs)
@@ -329,7 +329,7 @@ def test_a_peer_away_for_a_day_is_forgotten_and_rebuilds_its_log(seed: int) -> N
     net.run_until(net.equal, 5)
     net.run(2 * MESH_COMPACT_S)
     agree(net, [*names, "new"])
-    assert all("c" in core.view.peers for core in net.cores)
+    assert all("c" in core.state.peers for core in net.cores)
     assert [run[2] for run in net.started_runs[begun:]] == ["new"]
     assert len({len(core.log) for core in net.cores}) == 1
 
@@ -348,12 +348,12 @@ def test_what_is_long_done_is_gone_and_stays_gone() -> None:
     net.run(10)
     net.sleep(MESH_KEEP_S)
     net.run(2 * MESH_COMPACT_S)
-    assert all(not core.view.tasks for core in net.cores)
+    assert all(not core.state.tasks for core in net.cores)
     begun = len(net.started_runs)
     net.start("c")
     net.run(20)
     assert net.equal()
-    assert all(not core.view.tasks for core in net.cores)
+    assert all(not core.state.tasks for core in net.cores)
     assert len(net.started_runs) == begun
 
 

@@ -22,27 +22,27 @@ from unit_fakes import assignment
 
 from outlast.contracts.errors import (
     GiveUp,
-    HeldError,
+    RunSuspendedError,
     StaleAttemptError,
     StoreLostError,
 )
 from outlast.contracts.failures import Detector, FailureType
 from outlast.contracts.models import Checkpoint
-from outlast.execution.in_flight import NOBODY
-from outlast.execution.temporal_activities import ended
-from outlast.fleet.exclusive_slot import Turn, _Taking
-from outlast.fleet.exit_report import _crashed
+from outlast.execution.in_flight import NULL_REGISTRY
+from outlast.execution.temporal_activities import with_failures_translated
+from outlast.fleet.exclusive_slot import ExclusiveSlot, _ExclusiveSlotInterceptor
+from outlast.fleet.exit_report import _crash_error
 from outlast.fleet.exits import Exit, Exits
 from outlast.fleet.health_http import metrics
-from outlast.fleet.metrics import NAMES, Outbox, Tally
-from outlast.fleet.monitor import Child
+from outlast.fleet.metrics import COUNTER_NAMES, Metrics, MetricsOutbox
+from outlast.fleet.monitor import ProcessSlot
 from outlast.fleet.oom import OomKills
-from outlast.fleet.otlp_metrics import measure
-from outlast.fleet.process_kinds import Kind
-from outlast.fleet.recorder_reader import InHand
+from outlast.fleet.otlp_metrics import register_metrics
+from outlast.fleet.process_kinds import ProcessKind
+from outlast.fleet.recorder_reader import InFlightAttempt
 from outlast.ledger.ledger import Ledger
-from outlast.telemetry.counters import BEATS, DEAD_ITEMS, DEAD_TASKS, PARKED
-from outlast.workflows.failure import judge
+from outlast.telemetry.counters import DEAD_ITEMS, DEAD_TASKS, HEARTBEATS, PARKED
+from outlast.workflows.failure import classify_failure
 
 NOWHERE = Path("/nowhere")
 
@@ -68,8 +68,8 @@ def told(exit_: Exit) -> Detector:
     """
     Read from an exit report, as the workflow does, what has noticed the death.
     """
-    hand = InHand(b"", "m", "t", "r", 1, None)
-    return judge(ended_by(_crashed(hand, exit_))).detected_by
+    hand = InFlightAttempt(b"", "m", "t", "r", 1, None)
+    return classify_failure(ended_by(_crash_error(hand, exit_))).detected_by
 
 
 @pytest.fixture
@@ -77,8 +77,8 @@ def exits() -> Exits:
     return Exits(OomKills())
 
 
-def child(**more: Any) -> Child:
-    return Child(Kind.AGENTS, **more)
+def child(**more: Any) -> ProcessSlot:
+    return ProcessSlot(ProcessKind.AGENTS, **more)
 
 
 @pytest.mark.parametrize("code", [None, 0, 1, 3, -9, -11, -40])
@@ -119,19 +119,19 @@ async def of_attempt(ending: Exception, ledger: Ledger) -> Detector:
     attempt: Any = SimpleNamespace(
         claim=None,
         checkpoint=Checkpoint(),
-        hand=NOBODY,
-        place=SimpleNamespace(ledger=ledger, drain_s=0.0, beat_s=1.0),
-        assignment=assignment(),
+        in_flight=NULL_REGISTRY,
+        worker=SimpleNamespace(ledger=ledger, drain_s=0.0, heartbeat_s=1.0),
+        input=assignment(),
     )
     with pytest.raises(ApplicationError) as raised:
-        await ended(attempt, doing())
-    return judge(ended_by(raised.value)).detected_by
+        await with_failures_translated(attempt, doing())
+    return classify_failure(ended_by(raised.value)).detected_by
 
 
 @pytest.mark.parametrize(
     ("ending", "detector"),
     [
-        (HeldError("held, its peer does not say go on"), Detector.DRAIN),
+        (RunSuspendedError("held, its peer does not say go on"), Detector.DRAIN),
         (StaleAttemptError("this attempt is over"), Detector.SUPERSEDED),
         (StoreLostError("the store is gone"), Detector.STORE),
         (GiveUp("hopeless"), Detector.FAILURE),
@@ -152,12 +152,12 @@ async def test_what_a_full_process_hands_on_has_drained() -> None:
     """
     It was counted as something else before.
     """
-    turn = Turn(1)
-    assert turn.take()
+    turn = ExclusiveSlot(1)
+    assert turn.try_claim()
     after: Any = SimpleNamespace()
     with pytest.raises(ApplicationError) as refused:
-        await _Taking(after, turn).execute_activity(after)
-    assert judge(ended_by(refused.value)).detected_by is Detector.DRAIN
+        await _ExclusiveSlotInterceptor(after, turn).execute_activity(after)
+    assert classify_failure(ended_by(refused.value)).detected_by is Detector.DRAIN
 
 
 @pytest.mark.parametrize(
@@ -178,12 +178,15 @@ def test_an_end_without_details_is_told_by_its_type(
     As from a client of another kind.
     """
     error = ApplicationError("exit report: stopped for 9 s", type=kind)
-    assert judge(ended_by(error)).detected_by is detector
+    assert classify_failure(ended_by(error)).detected_by is detector
 
 
 @pytest.mark.parametrize(
     ("kind", "detector"),
-    [("NewerStateError", Detector.NEWER_STATE), ("StoreAwayError", Detector.STORE)],
+    [
+        ("NewerStateError", Detector.NEWER_STATE),
+        ("StoreUnavailableError", Detector.STORE),
+    ],
 )
 def test_what_no_worker_could_read_says_why(kind: str, detector: Detector) -> None:
     """
@@ -191,7 +194,7 @@ def test_what_no_worker_could_read_says_why(kind: str, detector: Detector) -> No
     """
     error = ApplicationError("Failed decoding arguments")
     error.__cause__ = ApplicationError("whatever", type=kind)
-    assert judge(ended_by(error)).detected_by is detector
+    assert classify_failure(ended_by(error)).detected_by is detector
 
 
 @pytest.mark.parametrize(
@@ -208,37 +211,37 @@ def test_a_timeout_is_noticed_by_the_server(
     Of a lost heartbeat, or of an attempt over its limit.
     """
     error = TimedOut("too long", type=kind, last_heartbeat_details=[])
-    assert judge(ended_by(error)).detected_by is detector
+    assert classify_failure(ended_by(error)).detected_by is detector
 
 
 def test_an_outbox_tells_each_thing_once() -> None:
     """
     What was told is not told again, and nothing is told when there is nothing.
     """
-    outbox = Outbox()
-    assert outbox.empty() == {}
-    outbox.count(BEATS)
-    outbox.count(BEATS)
+    outbox = MetricsOutbox()
+    assert outbox.drain() == {}
+    outbox.count(HEARTBEATS)
+    outbox.count(HEARTBEATS)
     outbox.recovered(Detector.HEARTBEAT, 1.5)
-    outbox.breaker_turned("model", "open")
-    assert outbox.empty() == {
-        "counts": {BEATS: 2},
+    outbox.breaker_changed("model", "open")
+    assert outbox.drain() == {
+        "counts": {HEARTBEATS: 2},
         "recovered": [("heartbeat", 1.5)],
         "breakers": [("model", "open")],
     }
-    assert outbox.empty() == {}
+    assert outbox.drain() == {}
 
 
 @pytest.fixture
-def tally() -> Tally:
+def tally() -> Metrics:
     """
     What two workers have told.
     """
-    made = Tally()
-    made.add({"counts": {BEATS: 3, PARKED: 1}, "recovered": [], "breakers": []})
+    made = Metrics()
+    made.add({"counts": {HEARTBEATS: 3, PARKED: 1}, "recovered": [], "breakers": []})
     made.add(
         {
-            "counts": {BEATS: 2, DEAD_TASKS: 4, DEAD_ITEMS: 5},
+            "counts": {HEARTBEATS: 2, DEAD_TASKS: 4, DEAD_ITEMS: 5},
             "recovered": [
                 ["exit_report", 0.04],
                 ["exit_report", 0.05],
@@ -251,12 +254,12 @@ def tally() -> Tally:
     return made
 
 
-def snapshot(tally: Tally) -> dict[str, Any]:
+def snapshot(tally: Metrics) -> dict[str, Any]:
     process = {
         "kind": "agents",
         "pid": 7,
         "state": "polling",
-        "in_hand": 2,
+        "in_flight": 2,
         "leaked": [{"mission": "m", "task": "t", "calls": 3}],
         "breakers": {"model": "open", "payments": "closed"},
     }
@@ -264,9 +267,9 @@ def snapshot(tally: Tally) -> dict[str, Any]:
         "processes": [process],
         "restarts": 6,
         "reported": 2,
-        "bites": 1,
+        "watchdog_kills": 1,
         "waits_for": [{"what": "store", "why": "full", "since_s": 2.5}],
-        "counts": tally.shown(),
+        "counts": tally.snapshot(),
     }
 
 
@@ -274,12 +277,12 @@ def snapshot(tally: Tally) -> dict[str, Any]:
     "line",
     [
         'outlast_process_polling{kind="agents",pid="7"} 1.0',
-        'outlast_attempts_in_hand{kind="agents",pid="7"} 2.0',
+        'outlast_attempts_in_flight{kind="agents",pid="7"} 2.0',
         'outlast_attempts_leaked{kind="agents",pid="7"} 3.0',
         "outlast_restarts_total 6.0",
         "outlast_attempts_reported_total 2.0",
-        "outlast_watchdog_bites_total 1.0",
-        "outlast_beats_total 5.0",
+        "outlast_watchdog_kills_total 1.0",
+        "outlast_heartbeats_total 5.0",
         "outlast_store_wait_seconds 2.5",
         "outlast_parked_total 1.0",
         'outlast_dead_letters_total{of="task"} 4.0',
@@ -296,11 +299,11 @@ def snapshot(tally: Tally) -> dict[str, Any]:
         'outlast_recovery_seconds_sum{detector="drain"} 0.0',
         'outlast_breaker_changes_total{service="model",state="open"} 2.0',
         'outlast_breaker_changes_total{service="model",state="closed"} 1.0',
-        'outlast_breaker_resting{pid="7",service="model"} 1.0',
-        'outlast_breaker_resting{pid="7",service="payments"} 0.0',
+        'outlast_breaker_open{pid="7",service="model"} 1.0',
+        'outlast_breaker_open{pid="7",service="payments"} 0.0',
     ],
 )
-def test_the_page_shows_what_was_told(tally: Tally, line: str) -> None:
+def test_the_page_shows_what_was_told(tally: Metrics, line: str) -> None:
     """
     Bounds are inclusive; two hosts' clocks make no negative seconds.
     """
@@ -311,14 +314,14 @@ def test_every_name_is_there_from_the_start() -> None:
     """
     A rate needs a zero to begin at: nothing appears only once it has happened.
     """
-    page = metrics(snapshot(Tally())).decode()
+    page = metrics(snapshot(Metrics())).decode()
     for detector in Detector:
         assert f'outlast_recoveries_total{{detector="{detector}"}} 0.0' in page
-    assert set(Tally().shown()) == {*NAMES, "recoveries", "breakers"}
+    assert set(Metrics().snapshot()) == {*COUNTER_NAMES, "recoveries", "breakers"}
 
 
 def test_a_receiver_gets_the_same_numbers(
-    monkeypatch: pytest.MonkeyPatch, tally: Tally
+    monkeypatch: pytest.MonkeyPatch, tally: Metrics
 ) -> None:
     """
     By the same names, counters without the page's suffix; each recovery in the same
@@ -327,16 +330,16 @@ def test_a_receiver_gets_the_same_numbers(
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader])
     monkeypatch.setattr(metrics_api, "get_meter", provider.get_meter)
-    measure(lambda: snapshot(tally), tally)
+    register_metrics(lambda: snapshot(tally), tally)
     recovered = [["heartbeat", 1.2]]
-    tally.add({"counts": {BEATS: 1}, "recovered": recovered, "breakers": []})
+    tally.add({"counts": {HEARTBEATS: 1}, "recovered": recovered, "breakers": []})
 
     found = numbers(reader)
-    assert found["outlast_beats", ""] == 6
+    assert found["outlast_heartbeats", ""] == 6
     assert found["outlast_restarts", ""] == 6
     assert found["outlast_dead_letters", "item"] == 5
     assert found["outlast_recoveries", "heartbeat"] == 2
-    assert found["outlast_attempts_in_hand", "agents 7"] == 2
+    assert found["outlast_attempts_in_flight", "agents 7"] == 2
     assert found["outlast_recovery_seconds", "heartbeat"] == 1
 
 

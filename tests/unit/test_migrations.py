@@ -16,11 +16,11 @@ from unit_fakes import MISSION, mission, task, told_in_one_sentence
 from outlast.contracts.errors import StoreError
 from outlast.contracts.models import Checkpoint
 from outlast.ledger.ledger import Ledger
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 from outlast.store import migrate
 from outlast.store.database import Store
 from outlast.store.postgres import PostgresDatabase
-from outlast.store.schema import SCHEMA, Words, metadata
+from outlast.store.schema import SCHEMA, PortableText, metadata
 from outlast.store.sqlite import SqliteDatabase
 from testkit.postgres import Postgres
 
@@ -99,7 +99,7 @@ def differ(
     """
     Say that our own type of text is text; of the others alembic knows by itself.
     """
-    return not isinstance(found, sa.Text) if isinstance(ours, Words) else None
+    return not isinstance(found, sa.Text) if isinstance(ours, PortableText) else None
 
 
 def test_the_migrations_make_the_tables_of_this_release(where: Where) -> None:
@@ -117,7 +117,7 @@ def test_every_older_schema_goes_up(where: Where, number: int) -> None:
     """
     build(where, number)
     store = Store(where, upgrade=True)
-    books = Books(store)
+    books = MissionRecords(store)
     old = books.find(MISSION)
     assert old is not None
     assert old.goal == "old"
@@ -147,8 +147,11 @@ def test_progress_goes_up_with_its_large_values(where: Where) -> None:
         )
     made.close()
     store = Store(where, upgrade=True)
-    assert Books(store).checkpoints(MISSION) == {"small": small, "large": large}
-    assert Ledger(store).fetch(MISSION, "large", large.blob or "") == b"[1]"
+    assert MissionRecords(store).checkpoints(MISSION) == {
+        "small": small,
+        "large": large,
+    }
+    assert Ledger(store).get_blob(MISSION, "large", large.blob or "") == b"[1]"
     store.close()
 
 
@@ -161,7 +164,7 @@ def test_a_file_from_before_the_migrations_goes_up(where: Where, number: int) ->
     build(where, number)
     forget_alembic(where, number)
     store = Store(where)
-    assert Books(store).find(MISSION) is not None
+    assert MissionRecords(store).find(MISSION) is not None
     store.close()
     assert differences(where) == []
 
@@ -199,7 +202,7 @@ def test_a_newer_schema_that_only_adds_is_used(where: Where) -> None:
     Store(where).close()
     newer(where, oldest=SCHEMA)
     store = Store(where)
-    assert Books(store).open(mission(task("a"))) is None
+    assert MissionRecords(store).open(mission(task("a"))) is None
     store.close()
 
 

@@ -13,7 +13,7 @@ import outlast.temporal.missions
 from outlast.cli import mission_file
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Mission
-from outlast.contracts.sizes import LARGEST_BYTES
+from outlast.contracts.sizes import MAX_RESULT_BYTES
 from outlast.settings import Settings
 
 GOOD = """
@@ -47,7 +47,7 @@ def resolved(path: Path, name: str | None = None) -> Mission:
     """
     Do with a mission file what the starter does before anything starts.
     """
-    return outlast.temporal.missions.resolve(mission_file.mission_file(path, name))
+    return outlast.temporal.missions.with_routes(mission_file.mission_file(path, name))
 
 
 def refusal(act: Callable[..., Any], *args: Any) -> str:
@@ -91,10 +91,10 @@ def test_a_file_without_an_id_gets_one(tmp_path: Path, stem: str) -> None:
     """
     It is made of the file's name, fits any name, and is never used twice.
     """
-    made = {mission_file.new_id(stem) for _ in range(20)}
+    made = {mission_file.new_mission_id(stem) for _ in range(20)}
     assert len(made) == 20
     for name in made:
-        mission_file.build(
+        mission_file.build_mission(
             {"id": name, "goal": "g", "tasks": [{"id": "a", "role": "r"}]}
         )
 
@@ -306,8 +306,8 @@ def test_a_file_over_the_cap_is_refused(tmp_path: Path) -> None:
     """
     A large file is not even parsed.
     """
-    told = file_refusal(tmp_path, b"#" * (LARGEST_BYTES + 1))
-    assert str(LARGEST_BYTES) in told
+    told = file_refusal(tmp_path, b"#" * (MAX_RESULT_BYTES + 1))
+    assert str(MAX_RESULT_BYTES) in told
 
 
 @pytest.mark.parametrize(

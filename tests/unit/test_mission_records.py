@@ -24,13 +24,13 @@ from unit_fakes import (
 import outlast.store.database
 import outlast.store.sqlite
 from outlast.contracts.errors import BadInputError, StaleAttemptError, StoreError
-from outlast.contracts.models import Checkpoint, Member
+from outlast.contracts.models import Checkpoint, RoleSpec
 from outlast.contracts.reports import Status
 from outlast.ledger.effect_identity import Proposal
-from outlast.ledger.effects import EffectBooks
-from outlast.ledger.ledger import NOTHING, Ledger
-from outlast.ledger.missions import ACCEPTED, STARTING, Books
-from outlast.store.database import Store, share, shared
+from outlast.ledger.effects import EffectRecords
+from outlast.ledger.ledger import NO_USAGE, Ledger
+from outlast.ledger.missions import ACCEPTED, STARTING, MissionRecords
+from outlast.store.database import Store, process_store, set_process_store
 from outlast.store.schema import effects, metadata, missions
 
 DAY_S = 86_400
@@ -42,16 +42,16 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def books(store: Store, clock: Clock) -> Books:
-    return Books(store, clock)
+def books(store: Store, clock: Clock) -> MissionRecords:
+    return MissionRecords(store, clock)
 
 
-def accepted(books: Books, name: str = MISSION) -> None:
+def accepted(books: MissionRecords, name: str = MISSION) -> None:
     books.open(mission(id=name))
     books.accept(name)
 
 
-def finish(books: Books, name: str, status: Status = Status.COMPLETED) -> None:
+def finish(books: MissionRecords, name: str, status: Status = Status.COMPLETED) -> None:
     accepted(books, name)
     books.close(report(name, status, outcome("only", Status.DONE)))
 
@@ -61,8 +61,8 @@ def work(ledger: Ledger, name: str, effect: str) -> None:
     Leave something of a mission in each table.
     """
     claim = ledger.claim(assignment(of=name), "worker", 1)
-    ledger.save(claim, Checkpoint(seq=1, route="worker"), False, NOTHING, b"large")
-    ledger.spend(claim, 1, 0.1)
+    ledger.save(claim, Checkpoint(seq=1, route="worker"), False, NO_USAGE, b"large")
+    ledger.record_usage(claim, 1, 0.1)
     ledger.intend(claim, Proposal(effect))
     ledger.applied(claim, Proposal(effect), 1, "done")
     ledger.record(claim, answer(), "result")
@@ -73,7 +73,7 @@ def work(ledger: Ledger, name: str, effect: str) -> None:
 # Opening and closing
 
 
-def test_a_new_mission_is_entered(books: Books, clock: Clock) -> None:
+def test_a_new_mission_is_entered(books: MissionRecords, clock: Clock) -> None:
     """
     It is starting until the server has it, then accepted.
     """
@@ -87,20 +87,20 @@ def test_a_new_mission_is_entered(books: Books, clock: Clock) -> None:
     assert entry.state == ACCEPTED
 
 
-def test_the_same_mission_is_joined(books: Books, store: Store) -> None:
+def test_the_same_mission_is_joined(books: MissionRecords, store: Store) -> None:
     """
     The same id and content is the same mission, whoever is there to do it.
     """
     accepted(books)
     before = contents(store)
-    other_crew = {name: Member(routes=[name]) for name in ("worker", "poet")}
+    other_crew = {name: RoleSpec(routes=[name]) for name in ("worker", "poet")}
     joined = books.open(mission(crew=other_crew))
     assert joined is not None
     assert joined.state == ACCEPTED
     assert contents(store) == before
 
 
-def test_an_id_is_used_once(books: Books, store: Store) -> None:
+def test_an_id_is_used_once(books: MissionRecords, store: Store) -> None:
     """
     Other content under a used id is refused, and nothing changes.
     """
@@ -112,7 +112,7 @@ def test_an_id_is_used_once(books: Books, store: Store) -> None:
     assert contents(store) == before
 
 
-def test_a_finished_mission_is_joined_with_its_report(books: Books) -> None:
+def test_a_finished_mission_is_joined_with_its_report(books: MissionRecords) -> None:
     """
     Who asks again gets what was found the first time.
     """
@@ -123,7 +123,9 @@ def test_a_finished_mission_is_joined_with_its_report(books: Books) -> None:
     assert joined.report.status is Status.COMPLETED
 
 
-def test_a_mission_is_closed_once(books: Books, store: Store, clock: Clock) -> None:
+def test_a_mission_is_closed_once(
+    books: MissionRecords, store: Store, clock: Clock
+) -> None:
     """
     The first report stands, however often and whatever is said later.
     """
@@ -135,7 +137,7 @@ def test_a_mission_is_closed_once(books: Books, store: Store, clock: Clock) -> N
     assert contents(store) == before
 
 
-def test_a_closed_mission_is_not_accepted_again(books: Books) -> None:
+def test_a_closed_mission_is_not_accepted_again(books: MissionRecords) -> None:
     """
     A starter that joins a finished mission does not open it.
     """
@@ -146,7 +148,7 @@ def test_a_closed_mission_is_not_accepted_again(books: Books) -> None:
     assert entry.state == Status.COMPLETED
 
 
-def test_a_mission_may_end_before_its_starter_notes_it(books: Books) -> None:
+def test_a_mission_may_end_before_its_starter_notes_it(books: MissionRecords) -> None:
     """
     The end stands though the starter died between handing over and accepting.
     """
@@ -156,7 +158,7 @@ def test_a_mission_may_end_before_its_starter_notes_it(books: Books) -> None:
     assert books.audit().accepted == books.audit().finished == 1
 
 
-def test_a_report_comes_back_as_it_was(books: Books) -> None:
+def test_a_report_comes_back_as_it_was(books: MissionRecords) -> None:
     """
     The books outlive the server's retention, so nothing of it may be lost.
     """
@@ -173,18 +175,20 @@ def test_a_report_comes_back_as_it_was(books: Books) -> None:
     assert entry.report == told
 
 
-def test_missions_are_listed_newest_first(books: Books, clock: Clock) -> None:
+def test_missions_are_listed_newest_first(books: MissionRecords, clock: Clock) -> None:
     """
     What was started last is what one looks for.
     """
     for name in ("old", "middle", "new"):
         clock.turn(1)
         accepted(books, name)
-    assert [entry.id for entry in books.entries()] == ["new", "middle", "old"]
+    assert [entry.id for entry in books.records()] == ["new", "middle", "old"]
     assert books.find("unknown") is None
 
 
-def test_results_are_those_of_the_last_round(books: Books, ledger: Ledger) -> None:
+def test_results_are_those_of_the_last_round(
+    books: MissionRecords, ledger: Ledger
+) -> None:
     """
     A redone task counts with what it found last.
     """
@@ -197,7 +201,7 @@ def test_results_are_those_of_the_last_round(books: Books, ledger: Ledger) -> No
 
 
 def test_attempts_are_told_in_the_order_of_their_starts(
-    books: Books, store: Store
+    books: MissionRecords, store: Store
 ) -> None:
     """
     The story of a mission reads from first to last.
@@ -213,7 +217,7 @@ def test_attempts_are_told_in_the_order_of_their_starts(
 # Auditing
 
 
-def test_an_audit_counts(books: Books, ledger: Ledger) -> None:
+def test_an_audit_counts(books: MissionRecords, ledger: Ledger) -> None:
     """
     What was acknowledged is finished, parked or open; nothing else was promised.
     """
@@ -241,7 +245,7 @@ def test_an_audit_counts(books: Books, ledger: Ledger) -> None:
 
 
 def test_an_audit_of_one_mission_leaves_the_others_out(
-    books: Books, ledger: Ledger
+    books: MissionRecords, ledger: Ledger
 ) -> None:
     """
     Counts and violations are those of the mission that was asked for.
@@ -257,7 +261,7 @@ def test_an_audit_of_one_mission_leaves_the_others_out(
 
 
 def test_an_effect_applied_twice_is_a_violation(
-    books: Books, ledger: Ledger, store: Store
+    books: MissionRecords, ledger: Ledger, store: Store
 ) -> None:
     """
     One applied row for each effect.
@@ -270,7 +274,7 @@ def test_an_effect_applied_twice_is_a_violation(
     assert books.audit("another").violations == []
 
 
-def test_a_stale_result_is_a_violation(books: Books, store: Store) -> None:
+def test_a_stale_result_is_a_violation(books: MissionRecords, store: Store) -> None:
     """
     A result whose writer had been overtaken is found, with fencing off.
     """
@@ -288,7 +292,7 @@ def test_a_stale_result_is_a_violation(books: Books, store: Store) -> None:
 
 @pytest.mark.parametrize("apart_s", [0.05, 3_600.0, -0.05, -3_600.0])
 def test_hosts_whose_clocks_differ_break_nothing(
-    books: Books, store: Store, apart_s: float
+    books: MissionRecords, store: Store, apart_s: float
 ) -> None:
     """
     One host's attempt is done, the other's comes after it, and no clock says so.
@@ -297,7 +301,7 @@ def test_hosts_whose_clocks_differ_break_nothing(
     there = Clock(here.now + apart_s)
     first, second = Ledger(store, clock=here), Ledger(store, clock=there)
     first.record(first.claim(assignment(), "worker", 1), answer(), "good")
-    after_s = second.claim(assignment(), "worker", 2).after_s
+    after_s = second.claim(assignment(), "worker", 2).recovery_s
     assert after_s is not None
     assert after_s >= 0
     assert books.audit().violations == []
@@ -311,7 +315,7 @@ def test_hosts_whose_clocks_differ_break_nothing(
 
 @pytest.mark.parametrize("apart_s", [0.05, 3_600.0, -0.05, -3_600.0])
 def test_a_stale_result_is_found_whatever_the_clocks_say(
-    books: Books, store: Store, apart_s: float
+    books: MissionRecords, store: Store, apart_s: float
 ) -> None:
     """
     The negative control: without fencing there is one.
@@ -326,7 +330,7 @@ def test_a_stale_result_is_found_whatever_the_clocks_say(
 
 
 def test_a_result_before_the_next_attempt_is_no_violation(
-    books: Books, store: Store
+    books: MissionRecords, store: Store
 ) -> None:
     """
     An attempt that comes after the result has overtaken nobody.
@@ -339,7 +343,7 @@ def test_a_result_before_the_next_attempt_is_no_violation(
     assert books.audit().violations == []
 
 
-def test_a_dead_letter_without_a_cause_is_a_violation(books: Books) -> None:
+def test_a_dead_letter_without_a_cause_is_a_violation(books: MissionRecords) -> None:
     """
     Whoever redrives it must know what killed it.
     """
@@ -352,7 +356,9 @@ def test_a_dead_letter_without_a_cause_is_a_violation(books: Books) -> None:
 # Forgetting
 
 
-def test_old_missions_are_pruned(books: Books, ledger: Ledger, clock: Clock) -> None:
+def test_old_missions_are_pruned(
+    books: MissionRecords, ledger: Ledger, clock: Clock
+) -> None:
     """
     What finished long ago is forgotten; what is open or finished lately is not.
     """
@@ -362,12 +368,12 @@ def test_old_missions_are_pruned(books: Books, ledger: Ledger, clock: Clock) -> 
     finish(books, "new")
     clock.turn(10 * DAY_S)
     assert books.prune(15 * DAY_S) == ["old"]
-    assert {entry.id for entry in books.entries()} == {"open", "new"}
+    assert {entry.id for entry in books.records()} == {"open", "new"}
     assert books.prune(15 * DAY_S) == []
 
 
 def test_effects_stay_when_missions_are_pruned(
-    books: Books, ledger: Ledger, store: Store, clock: Clock
+    books: MissionRecords, ledger: Ledger, store: Store, clock: Clock
 ) -> None:
     """
     Nothing else of the mission is left but its id, and what was done once stays done.
@@ -379,12 +385,12 @@ def test_effects_stay_when_missions_are_pruned(
     left = {name for name, rows in contents(store, "meta").items() if rows}
     assert left == {"effects", "missions"}
     assert books.find("old") is None
-    (entry,) = EffectBooks(store).entries("old")
+    (entry,) = EffectRecords(store).records("old")
     assert (entry.key, entry.state) == ("refund:17", "applied")
 
 
 def test_a_forgotten_mission_leaves_its_id_alone(
-    books: Books, ledger: Ledger, store: Store
+    books: MissionRecords, ledger: Ledger, store: Store
 ) -> None:
     """
     All it said and did goes, since somebody has the right to that; the id stays, since
@@ -397,7 +403,7 @@ def test_a_forgotten_mission_leaves_its_id_alone(
     work(ledger, "two", "effect:2")
     assert books.forget("two") is True
     assert contents(store, "missions") == before
-    assert [each.id for each in books.entries()] == ["one"]
+    assert [each.id for each in books.records()] == ["one"]
     assert "try" not in str(contents(store)["missions"][-1])
     assert books.forget("two") is False
     with pytest.raises(BadInputError, match="another one"):
@@ -409,7 +415,7 @@ def test_no_table_of_missions_is_overlooked() -> None:
     Each table with a mission in it is emptied by `forget`.
     """
     named = {table.name for table in metadata.sorted_tables if "mission" in table.c}
-    emptied = {table.name for table in outlast.ledger.missions.OF_A_MISSION}
+    emptied = {table.name for table in outlast.ledger.missions.MISSION_TABLES}
     assert named == emptied | {"effects"}
     assert missions.name not in emptied
 
@@ -424,11 +430,11 @@ def test_a_store_lies_where_it_was_asked_to(tmp_path: Path, folder: str) -> None
     """
     path = tmp_path / folder / "store.db"
     store = Store(path)
-    accepted(Books(store))
+    accepted(MissionRecords(store))
     store.close()
     assert path.is_file()
     again = Store(path)
-    assert Books(again).find(MISSION) is not None
+    assert MissionRecords(again).find(MISSION) is not None
     again.close()
 
 
@@ -483,7 +489,7 @@ def test_a_store_of_before_ids_gets_one(tmp_path: Path) -> None:
     """
     path = tmp_path / "store.db"
     store = Store(path)
-    accepted(Books(store))
+    accepted(MissionRecords(store))
     before = contents(store, "meta")
     store.close()
     with sqlite3.connect(path) as raw:
@@ -535,18 +541,18 @@ def test_a_locked_store_is_refused_and_works_again(
     A writer that waited too long is told so by a StoreError, not by the driver, and
     goes on when the lock is gone.
     """
-    monkeypatch.setattr(outlast.store.sqlite, "BUSY_S", 0.05)
+    monkeypatch.setattr(outlast.store.sqlite, "SQLITE_BUSY_S", 0.05)
     store = Store(tmp_path / "store.db")
     raw = sqlite3.connect(store.place, isolation_level=None)
     raw.execute("BEGIN IMMEDIATE")
     try:
         with pytest.raises(StoreError) as refusal:
-            Books(store).open(mission(task("a")))
+            MissionRecords(store).open(mission(task("a")))
         told_in_one_sentence(refusal.value)
     finally:
         raw.execute("ROLLBACK")
         raw.close()
-        after = Books(store).open(mission(task("a")))
+        after = MissionRecords(store).open(mission(task("a")))
         store.close()
     assert after is None
 
@@ -566,7 +572,7 @@ def test_a_failed_transaction_writes_nothing(store: Store) -> None:
     with pytest.raises(ZeroDivisionError):
         half()
     assert contents(store) == before
-    accepted(Books(store))
+    accepted(MissionRecords(store))
 
 
 def test_a_process_without_a_store_says_so(
@@ -575,8 +581,8 @@ def test_a_process_without_a_store_says_so(
     """
     Agents that need the store are told how to be started.
     """
-    monkeypatch.setattr(outlast.store.database, "_shared", None)
+    monkeypatch.setattr(outlast.store.database, "_process_store", None)
     with pytest.raises(StoreError, match=r"outlast-worker"):
-        shared()
-    share(store)
-    assert shared() is store
+        process_store()
+    set_process_store(store)
+    assert process_store() is store

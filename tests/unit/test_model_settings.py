@@ -35,9 +35,9 @@ def told(code: str, **environment: str) -> str:
 
 LOADED = """
 import sys
-from outlast.agents.agent_loading import crew, load
+from outlast.agents.agent_loading import resolve_routes, load_agents
 from outlast.settings import settings
-made = crew(load(settings().{modules}))
+made = resolve_routes(load_agents(settings().{modules}))
 print("pydantic_ai" in sys.modules)
 for role in ("planner", "researcher", "writer", "reviewer", "publisher"):
     print(*made[role].routes)
@@ -48,7 +48,7 @@ def test_without_a_model_nothing_changes() -> None:
     """
     The crew is as it was, and nothing of pydantic-ai is imported.
     """
-    imported, *routes = told(LOADED.format(modules="played_modules")).splitlines()
+    imported, *routes = told(LOADED.format(modules="worker_modules")).splitlines()
     assert imported == "False"
     assert routes == [*TRADES, "publisher"]
 
@@ -73,7 +73,7 @@ def test_workers_import_what_thoughts_need_before_they_work() -> None:
     Else the first thought of each process would hold its event loop for a second.
     """
     imported, first, *_ = told(
-        LOADED.format(modules="played_modules"),
+        LOADED.format(modules="worker_modules"),
         OUTLAST_MODEL="openai:a",
         OPENAI_API_KEY="none",
     ).splitlines()
@@ -85,7 +85,7 @@ def test_a_model_of_no_sort_is_refused_by_workers() -> None:
     """
     Before they work, and not by degrading every mission.
     """
-    code = LOADED.format(modules="played_modules")
+    code = LOADED.format(modules="worker_modules")
     code = f"try:\n{indent(code, ' ')}\nexcept Exception as e: print(repr(e))"
     said = told(code, OUTLAST_MODEL="nobody:nothing")
     assert said.startswith("BadInputError")

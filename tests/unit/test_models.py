@@ -12,21 +12,21 @@ from unit_fakes import mission, task
 
 from outlast.contracts.ids import Name
 from outlast.contracts.models import (
-    Answer,
     Approval,
-    Assignment,
-    Beat,
+    AttemptInput,
     Budget,
     Checkpoint,
     FollowUps,
+    Heartbeat,
     Limits,
-    Member,
     Mission,
+    ResultRef,
+    RoleSpec,
     Task,
 )
 from outlast.contracts.policies import Policy
 from outlast.contracts.reports import Outcome, Report
-from outlast.contracts.text import SUMMARY_CHARS, digest, shorten, visible_line
+from outlast.contracts.text import SUMMARY_CHARS, one_line, sha256_hex, visible_line
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", fullmatch=True)
 
@@ -60,14 +60,14 @@ CHANGES: dict[str, list[Any]] = {
 }
 
 CONTRACTS = [
-    Answer(digest="d", attempt=1),
-    Assignment(mission="m", tenant="t", task=task("a")),
+    ResultRef(digest="d", attempt=1),
+    AttemptInput(mission="m", tenant="t", task=task("a")),
     BASE,
-    Beat(),
+    Heartbeat(),
     Checkpoint(),
     FollowUps(),
     Limits(),
-    Member(routes=["r"]),
+    RoleSpec(routes=["r"]),
     Outcome(id="a", role="r", route="r", status="done"),
     Policy(),
     Report(mission="m", status="completed", tasks=[]),
@@ -79,7 +79,7 @@ def test_a_digest_ignores_the_id_and_who_is_there() -> None:
     """
     The same mission under another id or with another crew was asked for the same.
     """
-    same = {"id": "other", "crew": {"poet": Member(routes=["poet"])}}
+    same = {"id": "other", "crew": {"poet": RoleSpec(routes=["poet"])}}
     assert BASE.model_copy(update=same).digest() == BASE.digest()
 
 
@@ -99,7 +99,7 @@ def test_no_field_of_a_mission_is_forgotten_here() -> None:
     """
     Each field is either ignored on purpose or has its change above.
     """
-    ignored = {"id", "crew", "store", "schema_number", "past", "parent", "scope"}
+    ignored = {"id", "crew", "store", "schema_number", "prior_run", "parent", "scope"}
     ignored |= {"heartbeat_timeout_s"}
     assert set(CHANGES) | ignored == set(Mission.model_fields)
     limits = {name for each in CHANGES["limits"] for name in each.model_fields_set}
@@ -147,7 +147,7 @@ def test_contracts_are_frozen(contract) -> None:
         (Limits, {"deadline_s": 30 * 86_400 + 1}),
         (Limits, {"tokens": -1}),
         (Limits, {"cost": -0.1}),
-        (Member, {"routes": []}),
+        (RoleSpec, {"routes": []}),
         (Policy, {"failures": 0}),
         (Policy, {"failures": 21}),
         (Policy, {"crashes": 0}),
@@ -156,7 +156,10 @@ def test_contracts_are_frozen(contract) -> None:
         (Mission, {"id": "m", "goal": "", "tasks": [task("a")]}),
         (Mission, {"id": "m", "goal": "g" * 2001, "tasks": [task("a")]}),
         (Mission, {"id": "m", "goal": "g", "tasks": []}),
-        (Answer, {"digest": "d", "attempt": 1, "summary": "s" * (SUMMARY_CHARS + 1)}),
+        (
+            ResultRef,
+            {"digest": "d", "attempt": 1, "summary": "s" * (SUMMARY_CHARS + 1)},
+        ),
     ],
     ids=str,
 )
@@ -202,7 +205,7 @@ def test_a_shortened_text_is_one_line_within_its_limit(text: str, most: int) -> 
     Never longer than asked, never two lines, nothing a terminal obeys, and whole where
     it fits.
     """
-    short = shorten(text, most)
+    short = one_line(text, most)
     assert len(short) <= most
     assert len(short.splitlines()) <= 1
     line = visible_line(" ".join(text.split()))
@@ -214,11 +217,11 @@ def test_a_shortened_text_can_be_sent() -> None:
     """
     Half a character, as in a file name that is no UTF-8, does not stop a report.
     """
-    assert shorten("caf\udce9.txt", 50).encode()
+    assert one_line("caf\udce9.txt", 50).encode()
 
 
 def test_a_digest_is_that_of_the_text() -> None:
     """
     Equal texts have equal digests, others have others.
     """
-    assert digest("a") == digest("a") != digest("b")
+    assert sha256_hex("a") == sha256_hex("a") != sha256_hex("b")

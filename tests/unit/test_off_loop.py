@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from outlast.execution.codec import QUICK_BYTES, Codec
+from outlast.execution.codec import MAX_QUICK_CHECK_BYTES, Codec
 from outlast.execution.off_loop import off_loop
 
-MANY: list[Any] = [{"n": at} for at in range(QUICK_BYTES // 10)]
+MANY: list[Any] = [{"n": at} for at in range(MAX_QUICK_CHECK_BYTES // 10)]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from unit_fakes import told_in_one_sentence
 from outlast.contracts.errors import BadInputError
 from outlast.settings import Settings
 from outlast.temporal import connect
-from outlast.temporal.connect import on_loopback, refuse_two_hosts
+from outlast.temporal.connect import on_loopback, require_shared_store
 
 NAMES = {
     "temporal": ["10.0.0.7"],
@@ -96,7 +96,7 @@ def test_a_file_and_a_temporal_elsewhere_are_refused() -> None:
     One sentence, with the address and the ways out.
     """
     with pytest.raises(BadInputError) as error:
-        refuse_two_hosts(Settings())
+        require_shared_store(Settings())
     told = told_in_one_sentence(error.value)
     assert "temporal:7233" in told
     assert "OUTLAST_DATABASE_URL" in told
@@ -108,7 +108,7 @@ def test_a_database_serves_any_host() -> None:
     """
     With a database as the store it does not matter where the Temporal is.
     """
-    refuse_two_hosts(Settings(database_url="postgresql://me@db/outlast"))
+    require_shared_store(Settings(database_url="postgresql://me@db/outlast"))
 
 
 @pytest.mark.usefixtures("far")
@@ -117,7 +117,7 @@ def test_the_user_may_know_better(monkeypatch: pytest.MonkeyPatch) -> None:
     OUTLAST_SINGLE_HOST says that all starters and workers are here.
     """
     monkeypatch.setenv("OUTLAST_SINGLE_HOST", "true")
-    refuse_two_hosts(Settings())
+    require_shared_store(Settings())
 
 
 @pytest.mark.usefixtures("far")
@@ -125,7 +125,7 @@ def test_an_address_that_is_named_wins() -> None:
     """
     The stack that runs on this home is here, whatever the environment says.
     """
-    refuse_two_hosts(Settings(), "127.0.0.1:20001")
+    require_shared_store(Settings(), "127.0.0.1:20001")
 
 
 def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:

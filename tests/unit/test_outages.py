@@ -8,22 +8,22 @@ import pytest
 from psycopg import errors
 from temporalio.service import RPCStatusCode
 
-from outlast.contracts.errors import StoreAwayError, StoreError, StoreLostError
+from outlast.contracts.errors import StoreError, StoreLostError, StoreUnavailableError
 from outlast.store.outages import (
     GRPC_STATUSES,
     SQLITE_CODES,
     SQLSTATES,
-    Course,
+    OutageAction,
+    is_transient_grpc,
     of_errno,
     of_grpc,
     of_refused_connection,
     of_sqlite,
     of_sqlstate,
-    passes,
 )
-from outlast.store.store_errors import refusal
+from outlast.store.store_errors import store_error
 
-WAIT, DOUBT, STOP, REFUSE = Course
+WAIT, DOUBT, STOP, REFUSE = OutageAction
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ WAIT, DOUBT, STOP, REFUSE = Course
     ],
 )
 def test_each_state_of_postgresql_has_its_course(
-    error: type[Exception], course: Course
+    error: type[Exception], course: OutageAction
 ) -> None:
     """
     What passes is waited for; what an operator may put right, for a while.
     """
     state = error.sqlstate  # type: ignore[attr-defined]
-    assert of_sqlstate(state).course is course
+    assert of_sqlstate(state).action is course
 
 
 @pytest.mark.parametrize(
@@ -90,19 +90,19 @@ def test_each_state_of_postgresql_has_its_course(
         ("SQLITE_TOOBIG", REFUSE),
     ],
 )
-def test_each_code_of_sqlite_has_its_course(name: str, course: Course) -> None:
+def test_each_code_of_sqlite_has_its_course(name: str, course: OutageAction) -> None:
     """
     An extended code is what its primary one is, unless it has a line of its own.
     """
-    assert of_sqlite(getattr(sqlite3, name), "what it says").course is course
+    assert of_sqlite(getattr(sqlite3, name), "what it says").action is course
 
 
 def test_a_table_that_is_gone_is_no_mistake_of_who_asks() -> None:
     """
     SQLite has one code for all that it cannot make sense of.
     """
-    assert of_sqlite(sqlite3.SQLITE_ERROR, "no such table: claims").course is STOP
-    assert of_sqlite(sqlite3.SQLITE_ERROR, "near FROM: syntax error").course is REFUSE
+    assert of_sqlite(sqlite3.SQLITE_ERROR, "no such table: claims").action is STOP
+    assert of_sqlite(sqlite3.SQLITE_ERROR, "near FROM: syntax error").action is REFUSE
 
 
 def test_an_unknown_code_is_waited_for() -> None:
@@ -110,7 +110,7 @@ def test_an_unknown_code_is_waited_for() -> None:
     Whom it should be charged to nobody knows; people see what is waited for.
     """
     unknown = [of_sqlstate("ZZ123"), of_sqlite(99, ""), of_grpc("NEW"), of_errno(None)]
-    assert {each.course for each in unknown} == {WAIT}
+    assert {each.action for each in unknown} == {WAIT}
 
 
 def test_every_status_of_grpc_has_a_line() -> None:
@@ -119,9 +119,9 @@ def test_every_status_of_grpc_has_a_line() -> None:
     """
     names = {each.name for each in RPCStatusCode} - {"OK"}
     assert names == set(GRPC_STATUSES)
-    assert passes("UNAVAILABLE")
-    assert passes("RESOURCE_EXHAUSTED")
-    assert not passes("NOT_FOUND")
+    assert is_transient_grpc("UNAVAILABLE")
+    assert is_transient_grpc("RESOURCE_EXHAUSTED")
+    assert not is_transient_grpc("NOT_FOUND")
 
 
 def test_whoever_must_act_is_told_how() -> None:
@@ -129,7 +129,7 @@ def test_whoever_must_act_is_told_how() -> None:
     Every line that does not blame who asks says what a person can do.
     """
     for outage in (*SQLSTATES.values(), *SQLITE_CODES.values()):
-        assert outage.advice or outage.course is REFUSE
+        assert outage.advice or outage.action is REFUSE
 
 
 def test_a_crowded_server_says_so_in_words() -> None:
@@ -151,19 +151,19 @@ def test_a_crowded_server_says_so_in_words() -> None:
     ],
 )
 def test_a_connection_that_is_refused_says_why_in_words(
-    words: str, course: Course
+    words: str, course: OutageAction
 ) -> None:
     """
     There is no code before there is a connection.
     """
-    assert of_refused_connection(words).course is course
+    assert of_refused_connection(words).action is course
 
 
 @pytest.mark.parametrize(
     ("state", "first", "kind", "doubtful"),
     [
-        ("53100", False, StoreAwayError, False),
-        ("42P01", False, StoreAwayError, True),
+        ("53100", False, StoreUnavailableError, False),
+        ("42P01", False, StoreUnavailableError, True),
         ("42P01", True, StoreLostError, None),
         ("XX001", False, StoreLostError, None),
         ("23505", False, StoreError, None),
@@ -175,8 +175,8 @@ def test_the_course_is_the_kind_of_the_error(
     """
     One sentence that names the store; a doubt is waited out by who had it open only.
     """
-    error = refusal("here", "it broke\nin two", of_sqlstate(state), first)
+    error = store_error("here", "it broke\nin two", of_sqlstate(state), first)
     assert type(error) is kind
     assert str(error).startswith("the store at here: it broke")
     assert "in two" not in str(error)
-    assert getattr(error, "doubtful", None) is doubtful
+    assert getattr(error, "maybe_written", None) is doubtful

@@ -15,12 +15,12 @@ from lease_fakes import BOUND_S, Lender, Shelf, numbered
 from unit_fakes import Clock, Stage
 
 from outlast.agents.context import Context
-from outlast.contracts.errors import StoreAwayError, StoreLostError, TaskError
-from outlast.contracts.policies import END_GRACE_S, Policy
-from outlast.execution.item_workers import Lane, Lanes
+from outlast.contracts.errors import StoreLostError, StoreUnavailableError, TaskError
+from outlast.contracts.policies import CANCEL_GRACE_S, Policy
+from outlast.execution.item_workers import ItemWorker, ItemWorkerPool
 from outlast.ledger.lease_ledger import LeaseLedger
 from outlast.ledger.ledger import Ledger
-from outlast.ledger.run_permits import Permits
+from outlast.ledger.run_permits import RunPermits
 from outlast.store.database import Store
 
 Input = dict[str, Any]
@@ -98,19 +98,19 @@ async def test_an_error_in_one_lane_lets_the_acts_of_others_finish(
     As when the store cannot take one item's failure.
     """
     payer = Payer(ill=1)
-    real = LeaseLedger.trouble
+    real = LeaseLedger.record_item_failure
     loop = asyncio.get_running_loop()
 
     def trouble(*_: Any) -> None:
         loop.call_soon_threadsafe(loop.call_later, 0.05, payer.go.set)
         raise StoreLostError("lost")
 
-    monkeypatch.setattr(LeaseLedger, "trouble", trouble)
+    monkeypatch.setattr(LeaseLedger, "record_item_failure", trouble)
     lender.fill(numbered(2))
     with pytest.raises(StoreLostError):
         await lender.work(payer.play)
     assert payer.paid == 1
-    monkeypatch.setattr(LeaseLedger, "trouble", real)
+    monkeypatch.setattr(LeaseLedger, "record_item_failure", real)
     await lender.work(payer.play)
     assert payer.paid == 1
     assert lender.shelf.results() == {2: 1}
@@ -121,24 +121,24 @@ async def test_no_lane_is_opened_while_all_are_closed() -> None:
     """
     The pulse still looks at them.
     """
-    driven: list[Lane] = []
+    driven: list[ItemWorker] = []
     go = asyncio.Event()
 
-    async def drive(lane: Lane) -> None:
+    async def drive(lane: ItemWorker) -> None:
         driven.append(lane)
         try:
             await asyncio.Event().wait()
         finally:
             await go.wait()
 
-    lanes = Lanes(drive)
+    lanes = ItemWorkerPool(drive)
     running = asyncio.ensure_future(lanes.run())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     driven[0].since = 0.0
     closing = asyncio.ensure_future(lanes.close())
     await asyncio.sleep(0)
-    lanes.look(1.0, more=True)
+    lanes.tick(1.0, more=True)
     await asyncio.sleep(0)
     go.set()
     await closing
@@ -259,14 +259,14 @@ async def test_a_claim_that_has_failed_is_made_again(
         nonlocal begun
         begun += 1
         if begun == 1:
-            raise StoreAwayError("away")
+            raise StoreUnavailableError("away")
         return real(*args)
 
     async def play(given: Input, ctx: Context) -> str:
         if given["n"] == 1:
             try:
                 await ctx.save(1)
-            except StoreAwayError:
+            except StoreUnavailableError:
                 if not caught:
                     raise
             await ctx.save(2)
@@ -286,8 +286,8 @@ async def test_a_plain_agent_does_not_begin_after_its_end(
     It was held by the mesh, and cancelled meanwhile: it ends at once and is no leak.
     """
     run = "trial~run~1"
-    permits = Permits(tmp_path / "runs", Clock(time.time()))
-    permits.enter(run)
+    permits = RunPermits(tmp_path / "runs", Clock(time.time()))
+    permits.add(run)
     called: list[bool] = []
 
     def play(given: Input, ctx: Context) -> None:
@@ -301,7 +301,7 @@ async def test_a_plain_agent_does_not_begin_after_its_end(
         playing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await playing
-        assert time.monotonic() - began < END_GRACE_S
+        assert time.monotonic() - began < CANCEL_GRACE_S
         permits.grant(run)
         await asyncio.sleep(0.1)
     assert called == []

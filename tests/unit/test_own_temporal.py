@@ -15,10 +15,10 @@ from unit_fakes import MISSION, mission, outcome, report, told_in_one_sentence
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.reports import Status
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
-from outlast.store.home_temporal import Temporal, forget, known
-from outlast.temporal.own_temporal import identify, refuse_another
+from outlast.store.home_temporal import ServerIdentity, bound_server, forget_server
+from outlast.temporal.own_temporal import identify_server, require_known_server
 
 
 class Cluster:
@@ -56,14 +56,14 @@ async def test_missions_are_not_taken_to_another_temporal(store: Store) -> None:
     """
     The sentence says where they live, where this is, and every way out.
     """
-    await refuse_another(cluster("a", "here:1"), store)
-    Books(store).open(mission())
+    await require_known_server(cluster("a", "here:1"), store)
+    MissionRecords(store).open(mission())
     with pytest.raises(BadInputError) as refusal:
-        await refuse_another(cluster("b", "there:2"), store)
+        await require_known_server(cluster("b", "there:2"), store)
     told = told_in_one_sentence(refusal.value)
     for part in ("1 open", "here:1", "there:2", "TEMPORAL_ADDRESS", "--new-temporal"):
         assert part in told
-    await refuse_another(cluster("a", "elsewhere:3"), store)
+    await require_known_server(cluster("a", "elsewhere:3"), store)
 
 
 async def test_a_store_without_open_missions_goes_where_it_is_used(
@@ -72,11 +72,13 @@ async def test_a_store_without_open_missions_goes_where_it_is_used(
     """
     What has ended needs no server.
     """
-    await refuse_another(cluster("a"), store)
-    Books(store).open(mission())
-    Books(store).close(report(MISSION, Status.COMPLETED, outcome("o", Status.DONE)))
-    await refuse_another(cluster("b"), store)
-    found = known(store)
+    await require_known_server(cluster("a"), store)
+    MissionRecords(store).open(mission())
+    MissionRecords(store).close(
+        report(MISSION, Status.COMPLETED, outcome("o", Status.DONE))
+    )
+    await require_known_server(cluster("b"), store)
+    found = bound_server(store)
     assert found is not None
     assert found.namespace_id == "b"
 
@@ -85,24 +87,24 @@ async def test_a_temporal_that_is_gone_for_good_is_let_go(store: Store) -> None:
     """
     Its missions are started again, on another one.
     """
-    await refuse_another(cluster("a"), store)
-    Books(store).open(mission())
-    forget(store)
-    await refuse_another(cluster("b"), store)
+    await require_known_server(cluster("a"), store)
+    MissionRecords(store).open(mission())
+    forget_server(store)
+    await require_known_server(cluster("b"), store)
     with pytest.raises(BadInputError):
-        await refuse_another(cluster("a"), store)
+        await require_known_server(cluster("a"), store)
 
 
 async def test_one_that_may_not_be_looked_at_is_taken(store: Store) -> None:
     """
     An API key that may only work is no reason to refuse to.
     """
-    await refuse_another(cluster("a"), store)
-    Books(store).open(mission())
+    await require_known_server(cluster("a"), store)
+    MissionRecords(store).open(mission())
     shut = cluster("b")
     shut.denied = True
-    assert await identify(shut) is None
-    await refuse_another(shut, store)
+    assert await identify_server(shut) is None
+    await require_known_server(shut, store)
 
 
 @pytest.mark.parametrize(
@@ -115,8 +117,8 @@ def test_without_a_namespaces_id_the_clusters_decides(
     """
     Servers of other makes may not have one.
     """
-    one = Temporal(cluster="c", namespace="n", namespace_id="", address="x:1")
-    other = Temporal(
+    one = ServerIdentity(cluster="c", namespace="n", namespace_id="", address="x:1")
+    other = ServerIdentity(
         cluster=cluster_id, namespace=namespace, namespace_id="", address="x:1"
     )
     assert one.is_same_as(other) is same

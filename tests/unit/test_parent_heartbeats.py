@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from outlast.contracts.models import Checkpoint
-from outlast.contracts.policies import SEVERAL_HOSTS, SHIPPED, Timing
-from outlast.fleet.flight_recorder import Recorder
-from outlast.fleet.parent_heartbeats import SilentBeats
+from outlast.contracts.policies import DEFAULT_TIMING, SEVERAL_HOSTS, Timing
+from outlast.fleet.flight_recorder import FlightRecorder
+from outlast.fleet.parent_heartbeats import ParentHeartbeats
 
 
 @dataclass
@@ -37,31 +37,31 @@ class Server:
 
 
 @pytest.fixture
-def recorder(tmp_path: Path) -> Recorder:
-    made = Recorder(tmp_path / "1.rec")
-    hand = made.take(b"works", "m", "a", "role", 1)
+def recorder(tmp_path: Path) -> FlightRecorder:
+    made = FlightRecorder(tmp_path / "1.rec")
+    hand = made.start(b"works", "m", "a", "role", 1)
     hand.save(Checkpoint(seq=7).model_dump_json().encode())
-    made.take(b"new", "m", "b", "role", 1)
-    made.take(b"returned", "m", "c", "role", 1).returned()
+    made.start(b"new", "m", "b", "role", 1)
+    made.start(b"returned", "m", "c", "role", 1).finish()
     return made
 
 
 async def beaten(
-    timing: Timing, recorder: Recorder, *looks: tuple[float, float]
+    timing: Timing, recorder: FlightRecorder, *looks: tuple[float, float]
 ) -> Any:
     """
     Look at (now, silence) after another; returns what the server was sent.
     """
     server = Server()
-    beats = SilentBeats(timing, server.client)  # type: ignore[arg-type]
+    beats = ParentHeartbeats(timing, server.client)  # type: ignore[arg-type]
     for now, silent_s in looks:
-        beats.look(now, silent_s, recorder.path)
+        beats.check(now, silent_s, recorder.path)
         await asyncio.gather(*beats._sending)
     return server.beats
 
 
 async def test_a_silent_workers_attempts_keep_their_checkpoints(
-    recorder: Recorder,
+    recorder: FlightRecorder,
 ) -> None:
     """
     Of all that it works on, with what it has saved: the server's copy is older.
@@ -70,7 +70,9 @@ async def test_a_silent_workers_attempts_keep_their_checkpoints(
     assert sorted(sent) == [(b"new", 0), (b"works", 7)]
 
 
-async def test_heartbeats_come_as_often_as_the_workers_own(recorder: Recorder) -> None:
+async def test_heartbeats_come_as_often_as_the_workers_own(
+    recorder: FlightRecorder,
+) -> None:
     """
     However often the parent looks; and none for a worker that is well.
     """
@@ -80,8 +82,10 @@ async def test_heartbeats_come_as_often_as_the_workers_own(recorder: Recorder) -
     assert await beaten(SEVERAL_HOSTS, recorder, (100.0, 0.4)) == []
 
 
-async def test_where_the_timeout_is_longer_nothing_is_sent(recorder: Recorder) -> None:
+async def test_where_the_timeout_is_longer_nothing_is_sent(
+    recorder: FlightRecorder,
+) -> None:
     """
     With the store in a file no worker is silent for as long as that.
     """
-    assert await beaten(SHIPPED, recorder, (100.0, 4.0)) == []
+    assert await beaten(DEFAULT_TIMING, recorder, (100.0, 4.0)) == []

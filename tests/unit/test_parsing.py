@@ -16,7 +16,11 @@ from outlast.crew.library.parsing import (
     decoded,
     parse,
 )
-from outlast.crew.library.passages import LONG, cut, flat
+from outlast.crew.library.passages import (
+    LONG_PASSAGE,
+    collapse_whitespace,
+    split_passages,
+)
 from outlast.crew.library.sentences import sentences
 from tests.unit.document_fakes import HTML, MARKDOWN, bomb, pdf, word
 
@@ -133,7 +137,7 @@ def test_a_file_that_is_too_large_is_not_even_opened(
     """
     Size is looked at first.
     """
-    monkeypatch.setattr(parsing, "LARGEST_BYTES", 10)
+    monkeypatch.setattr(parsing, "MAX_DOCUMENT_BYTES", 10)
     large = tmp_path / "a.txt"
     large.write_text("eleven characters")
 
@@ -149,7 +153,7 @@ def test_text_is_decoded_whatever_its_encoding(encoding: str) -> None:
     assert decoded("Käse, 5 €\r\nneu".encode(encoding)) == "Käse, 5 €\nneu"
 
 
-@pytest.mark.parametrize("suffix", [*parsing.TEXTS, *parsing.BINARIES])
+@pytest.mark.parametrize("suffix", [*parsing.TEXT_PARSERS, *parsing.BINARY_PARSERS])
 @given(data=st.binary(max_size=400))
 def test_nothing_but_unreadable_is_ever_raised(suffix: str, data: bytes) -> None:
     """
@@ -185,12 +189,14 @@ def test_no_passage_ends_inside_a_sentence(parts: list[str]) -> None:
     Passages are made of whole sentences, none longer than it may be, none lost.
     """
     text = "".join(parts * 9)
-    spans = cut(text)
+    spans = split_passages(text)
     ends = {span.end for span in sentences(text)}
 
     assert {span.end for span in spans} <= ends
-    assert all(span.end - span.start <= LONG for span in spans)
-    assert flat(" ".join(text[start:end] for start, end in spans)) == flat(text)
+    assert all(span.end - span.start <= LONG_PASSAGE for span in spans)
+    assert collapse_whitespace(
+        " ".join(text[start:end] for start, end in spans)
+    ) == collapse_whitespace(text)
 
 
 @pytest.mark.parametrize(

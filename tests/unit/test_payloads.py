@@ -31,18 +31,18 @@ from unit_fakes import (
 from outlast.agents.context import Context
 from outlast.agents.registry import Degraded
 from outlast.cli.batch_results import result_lines
-from outlast.contracts.batches import Span
-from outlast.contracts.child_missions import MISSION_ROLE, child_of
+from outlast.contracts.batches import ItemRange
+from outlast.contracts.child_missions import MISSION_ROLE, child_mission
 from outlast.contracts.errors import BadInputError, CheckpointError, GiveUp, StoreError
-from outlast.contracts.inputs import Moving
-from outlast.contracts.models import Answer, FollowUps, Task
+from outlast.contracts.inputs import InputStorage
+from outlast.contracts.models import FollowUps, ResultRef, Task
 from outlast.contracts.reports import Status
-from outlast.contracts.sizes import INPUT_BYTES, ITEM_BYTES, KIB, MIB, NEEDS_TIMES
-from outlast.execution.results import lean
+from outlast.contracts.sizes import INPUT_BYTES, ITEM_BYTES, KIB, MIB, NEEDS_FACTOR
+from outlast.execution.results import without_stored_inputs
 from outlast.ledger.ledger import Ledger
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 from outlast.ledger.payloads import put
-from outlast.process.json_output import answer_with
+from outlast.process.json_output import print_json_rows
 from outlast.store.database import Store
 from outlast.temporal.conversion import CONVERTER, INLINE
 from outlast.temporal.payload_storage import StoreDriver
@@ -109,7 +109,7 @@ def test_payloads_go_with_their_mission(store: Store) -> None:
     """
     Forgotten with it, and with no other.
     """
-    books = Books(store)
+    books = MissionRecords(store)
     for each in (MISSION, "other"):
         books.open(mission(id=each))
         books.close(report(each, Status.COMPLETED))
@@ -134,7 +134,7 @@ async def test_a_large_result_reaches_who_needs_it(stage: Stage) -> None:
         lambda given, ctx: seen.update(given["needs"]), name="next", needs=["first"]
     )
     assert seen == {"first": LARGE}
-    assert Books(stage.ledger.store).results(MISSION)["first"] == LARGE
+    assert MissionRecords(stage.ledger.store).results(MISSION)["first"] == LARGE
 
 
 async def test_needs_are_added_up(stage: Stage) -> None:
@@ -143,10 +143,10 @@ async def test_needs_are_added_up(stage: Stage) -> None:
     said once, with what to do.
     """
     stage.ledger.store.largest = 64 * KIB
-    names = [f"t{at}" for at in range(NEEDS_TIMES + 1)]
+    names = [f"t{at}" for at in range(NEEDS_FACTOR + 1)]
     for each in names:
         await stage.play(lambda given, ctx: "x" * 65_000, name=each)
-    with pytest.raises(GiveUp, match=f"{NEEDS_TIMES + 1} results") as refusal:
+    with pytest.raises(GiveUp, match=f"{NEEDS_FACTOR + 1} results") as refusal:
         await stage.play(lambda given, ctx: 1, name="all", needs=names)
     assert "sum them up" in told_in_one_sentence(refusal.value)
     await stage.play(lambda given, ctx: 1, name="most", needs=names[1:])
@@ -173,9 +173,9 @@ def test_a_small_input_stays_where_it_is() -> None:
     """
     Whoever looks at a plan reads it there.
     """
-    moving = Moving(MISSION)
+    moving = InputStorage(MISSION)
     task = Task(id="a", role=ROLE, input={"text": "x" * (INPUT_BYTES - 20)})
-    assert moving.moved([task]) == [task]
+    assert moving.stored([task]) == [task]
     assert not moving.bodies
 
 
@@ -183,8 +183,8 @@ def test_a_large_input_is_moved(store: Store) -> None:
     """
     Counted in bytes; the task says where it lies.
     """
-    moving = Moving(MISSION)
-    (task,) = moving.moved([Task(id="a", role=ROLE, input={"text": "中" * 2_000})])
+    moving = InputStorage(MISSION)
+    (task,) = moving.stored([Task(id="a", role=ROLE, input={"text": "中" * 2_000})])
     assert task.input == {}
     assert task.stored is not None
     assert task.stored.size == len(moving.bodies[0]) > 6_000
@@ -196,9 +196,9 @@ def test_inputs_within_a_mission_within_are_moved() -> None:
     """
     inner = {"id": "b", "role": ROLE, "input": {"text": "x" * 9_000}}
     outer = Task(id="a", role=MISSION_ROLE, input={"goal": "g", "tasks": [inner]})
-    moving = Moving(MISSION)
-    (task,) = moving.moved([outer])
-    child = child_of(mission(task), task)
+    moving = InputStorage(MISSION)
+    (task,) = moving.stored([outer])
+    child = child_mission(mission(task), task)
     assert child.tasks[0].stored is not None
     assert child.tasks[0].stored.owner == MISSION
     assert len(task.model_dump_json()) < KIB
@@ -210,7 +210,7 @@ def test_an_input_over_the_cap_is_refused() -> None:
     """
     task = Task(id="a", role=ROLE, input={"text": "é" * MIB})
     with pytest.raises(BadInputError, match=r"'a' has .*OUTLAST_LARGEST_MB") as refusal:
-        Moving(MISSION, largest=MIB).moved([task])
+        InputStorage(MISSION, largest=MIB).stored([task])
     told_in_one_sentence(refusal.value)
 
 
@@ -236,7 +236,9 @@ async def test_a_lost_input_gives_the_task_up(stage: Stage) -> None:
     """
     No attempt would find it.
     """
-    (task,) = Moving(MISSION).moved([Task(id="a", role=ROLE, input={"x": "y" * 9_000})])
+    (task,) = InputStorage(MISSION).stored(
+        [Task(id="a", role=ROLE, input={"x": "y" * 9_000})]
+    )
     with pytest.raises(GiveUp, match="not in the store"):
         await stage.play(lambda given, ctx: 1, stored=task.stored)
 
@@ -255,9 +257,9 @@ def test_follow_ups_that_cannot_be_kept_are_refused_once(tasks: list[Task]) -> N
     """
     Before the answer is recorded: afterwards it could not be told to anybody.
     """
-    answer = Answer(digest="", attempt=1, follow_ups=tasks)
+    answer = ResultRef(digest="", attempt=1, follow_ups=tasks)
     with pytest.raises(GiveUp) as refusal:
-        lean(answer, assignment(), largest=MIB)
+        without_stored_inputs(answer, assignment(), largest=MIB)
     told_in_one_sentence(refusal.value)
 
 
@@ -276,14 +278,14 @@ def test_large_items_and_results_come_back(shelf: Shelf) -> None:
     shelf.add({"n": 1}, LARGE)
     rows = contents(shelf.store)
     assert max(len(row[3]) for row in rows["items"]) < 100
-    every = Span(start=1, stop=1_000)
+    every = ItemRange(start=1, stop=1_000)
     found = json.loads(shelf.items.read(shelf.name, every, 10))
     ((_, small), (_, large)) = found
-    assert json.loads(shelf.items.whole(shelf.name, large)) == LARGE
-    assert shelf.items.whole(shelf.name, small) == small
+    assert json.loads(shelf.items.full_body(shelf.name, large)) == LARGE
+    assert shelf.items.full_body(shelf.name, small) == small
     shelf.write({1: "small", 2: LARGE})
     assert shelf.results() == {1: "small", 2: LARGE}
-    (first, second) = shelf.outcomes.harvest(shelf.name, 0)
+    (first, second) = shelf.outcomes.settled_after(shelf.name, 0)
     assert (first.result, second.input, second.result) == ("small", LARGE, LARGE)
 
 
@@ -323,9 +325,9 @@ def test_a_page_of_large_results_is_short(shelf: Shelf) -> None:
     """
     shelf.add(*({"n": at} for at in range(1, 6)))
     shelf.write({at: str(at) * 9 * MIB for at in range(1, 6)})
-    page = shelf.outcomes.harvest(shelf.name, 0)
+    page = shelf.outcomes.settled_after(shelf.name, 0)
     assert [each.item for each in page] == [1, 2]
-    rest = shelf.outcomes.harvest(shelf.name, 2)
+    rest = shelf.outcomes.settled_after(shelf.name, 2)
     assert [each.item for each in rest] == [3, 4]
 
 
@@ -365,7 +367,7 @@ async def test_large_results_are_printed_one_by_one(stage: Stage) -> None:
     Of a mission as of a batch, in letters that every pipe takes.
     """
     store = stage.ledger.store
-    Books(store).open(mission())
+    MissionRecords(store).open(mission())
     await stage.play(lambda given, ctx: LARGE, name="one")
     await stage.play(lambda given, ctx: 2, name="two")
     lines = list(result_lines(MISSION, store))
@@ -392,8 +394,8 @@ def test_rows_of_an_answer_are_printed_as_they_come(
     """
     As one line of JSON, without all of them in memory.
     """
-    answer_with({"mission": "m"}, "tasks", iter([{"id": "a"}, {"id": "b"}]))
-    answer_with({"mission": "m"}, "tasks", iter([]))
+    print_json_rows({"mission": "m"}, "tasks", iter([{"id": "a"}, {"id": "b"}]))
+    print_json_rows({"mission": "m"}, "tasks", iter([]))
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     rows = [{"id": "a"}, {"id": "b"}]
     assert told == [{"mission": "m", "tasks": rows}, {"mission": "m", "tasks": []}]

@@ -9,9 +9,9 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from unit_fakes import Clock
 
-from outlast.cli.follow import Lines, View, doing
-from outlast.cli.pending import Watched, unstarted, unstarted_of
-from outlast.contracts.reports import Asked, Progress, Running
+from outlast.cli.follow import MissionSnapshot, PlainScreen, task_line
+from outlast.cli.pending import PendingTasks, unstarted_task, unstarted_tasks
+from outlast.contracts.reports import ApprovalRequest, MissionProgress, RunningTask
 
 CAUSE = "ConnectionError: refused (agents.py:14 in refund: requests.get(url))"
 SCHEDULED = PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
@@ -39,21 +39,21 @@ async def test_a_back_off_says_when_and_after_what() -> None:
     """
     With the ledger's number: the server's begins again with every dispatch.
     """
-    told = await unstarted_of(await pending([{}, 6], 12), 0)
+    told = await unstarted_tasks(await pending([{}, 6], 12), 0)
     assert told is not None
     assert told.backs_off
-    assert told.told == f"attempt 7 in 12 s, after {CAUSE}"
+    assert told.text == f"attempt 7 in 12 s, after {CAUSE}"
 
 
 async def test_one_that_is_due_waits_for_a_worker() -> None:
     """
     And still says what it is after, and what to do.
     """
-    told = await unstarted_of(await pending([{}, 1]), 3)
+    told = await unstarted_tasks(await pending([{}, 1]), 3)
     assert told is not None
     assert not told.backs_off
-    assert told.told.startswith(f"for a free worker of role payer, after {CAUSE}; ")
-    assert "outlast-worker starts one" in told.told
+    assert told.text.startswith(f"for a free worker of role payer, after {CAUSE}; ")
+    assert "outlast-worker starts one" in told.text
 
 
 @pytest.mark.parametrize("state", ["PAUSED", "PAUSE_REQUESTED"])
@@ -63,9 +63,9 @@ async def test_one_that_others_have_paused_says_so(state: str) -> None:
     """
     found = await pending()
     found.state = PendingActivityState.Value(f"PENDING_ACTIVITY_STATE_{state}")
-    told = await unstarted_of(found, 0)
+    told = await unstarted_tasks(found, 0)
     assert told is not None
-    assert told.told == "paused in Temporal, by others: unpause pay/x there"
+    assert told.text == "paused in Temporal, by others: unpause pay/x there"
 
 
 @pytest.mark.parametrize("details", [[], ["odd"], [{}, 0]])
@@ -73,7 +73,7 @@ async def test_without_our_number_the_servers_will_do(details: list[object]) -> 
     """
     As of a failure that the SDK has reported.
     """
-    told = await unstarted_of(await pending(details, 1), 0)
+    told = await unstarted_tasks(await pending(details, 1), 0)
     assert told is not None
     assert told.attempt == 2
 
@@ -82,9 +82,9 @@ async def test_a_first_attempt_waits_for_a_worker() -> None:
     """
     It is after nothing.
     """
-    told = await unstarted_of(await pending(), 0)
+    told = await unstarted_tasks(await pending(), 0)
     assert told is not None
-    assert told.told.startswith("for a free worker of role payer; ")
+    assert told.text.startswith("for a free worker of role payer; ")
 
 
 async def test_what_is_at_work_waits_for_nothing() -> None:
@@ -93,7 +93,7 @@ async def test_what_is_at_work_waits_for_nothing() -> None:
     """
     at_work = await pending([{}, 1])
     at_work.state = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
-    assert await unstarted_of(at_work, 0) is None
+    assert await unstarted_tasks(at_work, 0) is None
 
 
 async def test_the_time_left_is_counted_by_our_own_clock() -> None:
@@ -101,12 +101,12 @@ async def test_the_time_left_is_counted_by_our_own_clock() -> None:
     From when the attempt was seen first, and for each attempt anew.
     """
     clock = Clock()
-    watched, waits = Watched(clock), await pending([{}, 6], 12)
+    watched, waits = PendingTasks(clock), await pending([{}, 6], 12)
     assert watched.waited_s(waits) == 0
     clock.turn(4)
-    told = await unstarted_of(waits, watched.waited_s(waits))
+    told = await unstarted_tasks(waits, watched.waited_s(waits))
     assert told is not None
-    assert told.told == f"attempt 7 in 8 s, after {CAUSE}"
+    assert told.text == f"attempt 7 in 8 s, after {CAUSE}"
     waits.attempt += 1
     assert watched.waited_s(waits) == 0
 
@@ -117,9 +117,9 @@ def test_plain_lines_tell_each_attempt_once(
     """
     Not four times a second.
     """
-    lines = Lines()
+    lines = PlainScreen()
     for attempt, left_s in ((2, 0.9), (2, 0.6), (3, 4.2), (3, 3.9)):
-        lines.show(view(unstarted("payer", attempt, "ValueError: x", left_s)))
+        lines.show(view(unstarted_task("payer", attempt, "ValueError: x", left_s)))
     told = [each for each in capsys.readouterr().err.splitlines() if "retries" in each]
     assert [each.split(maxsplit=2)[2] for each in told] == [
         "attempt 2 at once, after ValueError: x",
@@ -131,12 +131,15 @@ def test_the_word_for_how_a_task_is() -> None:
     """
     What a person has to do comes first.
     """
-    waits = unstarted("payer", 1, "", 0)
-    assert doing(RUNNING, view(waits))[0] == "waits"
-    assert doing(RUNNING, view(unstarted("payer", 2, "x", 9)))[0] == "retries"
-    assert doing(RUNNING, View(PROGRESS, {"pay": "step 3"})) == ("running", "step 3")
-    parked = RUNNING.model_copy(update={"waits": "approval"})
-    assert doing(parked, view(waits)) == ("parked", "approval")
+    waits = unstarted_task("payer", 1, "", 0)
+    assert task_line(RUNNING, view(waits))[0] == "waits"
+    assert task_line(RUNNING, view(unstarted_task("payer", 2, "x", 9)))[0] == "retries"
+    assert task_line(RUNNING, MissionSnapshot(PROGRESS, {"pay": "step 3"})) == (
+        "running",
+        "step 3",
+    )
+    parked = RUNNING.model_copy(update={"waiting_for": "approval"})
+    assert task_line(parked, view(waits)) == ("parked", "approval")
 
 
 def test_what_is_asked_comes_with_its_commands(
@@ -145,12 +148,12 @@ def test_what_is_asked_comes_with_its_commands(
     """
     Once for each question, to be pasted.
     """
-    lines = Lines()
+    lines = PlainScreen()
     for request in ("r1", "r1", "r2"):
-        parked = RUNNING.model_copy(update={"waits": f"approval {request}"})
-        asked = Asked(id="pay", before="effect", request=request)
-        more = {"running": [parked], "asked": [asked]}
-        lines.show(View(PROGRESS.model_copy(update=more)))
+        parked = RUNNING.model_copy(update={"waiting_for": f"approval {request}"})
+        asked = ApprovalRequest(id="pay", before="effect", request=request)
+        more = {"running": [parked], "approval_requests": [asked]}
+        lines.show(MissionSnapshot(PROGRESS.model_copy(update=more)))
     told = capsys.readouterr().err.splitlines()
     assert [each.split(maxsplit=2)[2] for each in told if "running" not in each] == [
         "approval r1",
@@ -162,11 +165,11 @@ def test_what_is_asked_comes_with_its_commands(
     ]
 
 
-RUNNING = Running(id="pay", role="payer", route="payer")
-PROGRESS = Progress(
+RUNNING = RunningTask(id="pay", role="payer", route="payer")
+PROGRESS = MissionProgress(
     mission="m", paused=False, waiting=[], running=[RUNNING], settled=[]
 )
 
 
-def view(waits: object) -> View:
-    return View(PROGRESS, {}, {"pay": waits})  # type: ignore[dict-item]
+def view(waits: object) -> MissionSnapshot:
+    return MissionSnapshot(PROGRESS, {}, {"pay": waits})  # type: ignore[dict-item]

@@ -151,7 +151,7 @@ async def test_few_promises_are_kept(stage: Stage) -> None:
     async def saves(given: Any, ctx: Context) -> None:
         for n in range(300):
             await ctx.save(n)
-            seen.append(len(ctx.promises._made))
+            seen.append(len(ctx.pending_calls._made))
 
     await stage.play(saves)
     assert max(seen) <= 33

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from unit_fakes import ROLE, mission, outcome, task, told_in_one_sentence
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Limits, Member, Past, Redrive, Task
-from outlast.contracts.plan import ANSWERED, Plan, mission_status
+from outlast.contracts.models import Limits, PriorRun, Redrive, RoleSpec, Task
+from outlast.contracts.plan import WITH_RESULT, Plan, mission_status
 from outlast.contracts.reports import Outcome, Status
 from outlast.contracts.sizes import PLAN_BYTES
 
@@ -66,7 +66,7 @@ def run(plan: Plan, luck: random.Random, stop_after: int | None = None) -> None:
 def assert_may_run(plan: Plan, ready: Task) -> None:
     for need in ready.needs:
         end = plan.outcomes[need]
-        assert end.status in ANSWERED or not end.required
+        assert end.status in WITH_RESULT or not end.required
 
 
 @given(graphs(), st.randoms(use_true_random=False))
@@ -147,7 +147,7 @@ def test_a_failed_optional_need_does_not_block(end: Status) -> None:
     plan = Plan(mission(task("a", required=False), task("b", "a")))
     plan.record(outcome("a", end, required=False))
     assert [each.id for each in plan.ready()] == ["b"]
-    assert plan.needs_of(plan.tasks["b"]) == []
+    assert plan.available_needs(plan.tasks["b"]) == []
 
 
 def test_only_answered_needs_are_delivered() -> None:
@@ -159,7 +159,7 @@ def test_only_answered_needs_are_delivered() -> None:
     plan.record(outcome("a", Status.DONE, required=False))
     plan.record(outcome("b", Status.DEAD, required=False))
     plan.record(outcome("c", Status.DEGRADED, required=False))
-    assert plan.needs_of(plan.tasks["d"]) == ["c", "a"]
+    assert plan.available_needs(plan.tasks["d"]) == ["c", "a"]
 
 
 @pytest.mark.parametrize("end", [Status.DEAD, Status.SKIPPED])
@@ -231,7 +231,7 @@ def test_an_unknown_role_is_refused() -> None:
     """
     The sentence names the role and those that there are.
     """
-    told = refusal(task("a", role="poet"), crew={ROLE: Member(routes=[ROLE])})
+    told = refusal(task("a", role="poet"), crew={ROLE: RoleSpec(routes=[ROLE])})
     assert told == (
         "task 'a': no agent plays 'poet'; the crew has: worker; "
         "set OUTLAST_AGENTS to the module that has it"
@@ -359,7 +359,7 @@ def test_a_redone_plan_settles_again(
     plan = Plan(mission(*tasks))
     run(plan, luck)
     target = tasks[which % len(tasks)].id
-    again, before = plan.after([target]), dict(plan.outcomes)
+    again, before = plan.downstream_of([target]), dict(plan.outcomes)
     plan.reopen([target], "poor")
     at_once = {plan.outcomes[name].status for name in again & set(plan.outcomes)}
     assert at_once <= {Status.SKIPPED, Status.PARKED}, "for want of another need"
@@ -377,7 +377,7 @@ def test_what_is_left_out_for_want_of_budget_breaks_nothing() -> None:
     What needs it may run, unless nothing at all was come to.
     """
     plan = Plan(mission(task("a"), task("b", "a")))
-    forgone = outcome("a", Status.SKIPPED).model_copy(update={"forgone": True})
+    forgone = outcome("a", Status.SKIPPED).model_copy(update={"budget_exhausted": True})
     plan.start(plan.tasks["a"])
     plan.record(forgone)
     assert [each.id for each in plan.ready()] == ["b"]
@@ -393,14 +393,14 @@ def test_a_redriven_task_whose_need_was_withdrawn_is_skipped_again() -> None:
     asked = mission(task("author"), task("other"))
     orphan = task("orphan", "gone")
     ends = [outcome("author", Status.DONE), outcome("other", Status.DONE)]
-    past = Past(
+    past = PriorRun(
         added=[orphan],
         authors={"orphan": "other"},
         outcomes=[*ends, outcome("orphan", Status.SKIPPED)],
         redrive=Redrive(tasks=["orphan"]),
     )
     plan = Plan(asked)
-    plan.take_up(past)
+    plan.restore(past)
     assert plan.settled
     assert plan.outcomes["orphan"].reasons == ["needs gone, now no task"]
 

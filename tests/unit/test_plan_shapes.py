@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from unit_fakes import mission, outcome, task
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Limits, Mission, Past, Task
-from outlast.contracts.plan import ANSWERED, Plan
+from outlast.contracts.models import Limits, Mission, PriorRun, Task
+from outlast.contracts.plan import WITH_RESULT, Plan
 from outlast.contracts.reports import Status
 
 SIZE = 500
@@ -120,7 +120,7 @@ class Watched:
         """
         end = self.plan.outcomes.get(need)
         return end is not None and (
-            end.status in ANSWERED or not end.required or end.forgone
+            end.status in WITH_RESULT or not end.required or end.budget_exhausted
         )
 
     def look(self) -> None:
@@ -210,8 +210,8 @@ def test_a_plan_is_done_again_at_any_moment(
         watched.go_on(steps)
         started = sorted(plan.started)
         target = luck.choice(started) if started else name(0)
-        again = plan.after([target])
-        plan.hold([target])
+        again = plan.downstream_of([target])
+        plan.hold_back([target])
         assert again.isdisjoint(each.id for each in plan.ready())
         watched.running = [each for each in watched.running if each.id not in again]
         plan.reopen([target], "poor")
@@ -358,21 +358,23 @@ def test_a_plan_is_carried_from_run_to_run(
             watched.end(author, Status.DONE)
             added += 1
             if luck.random() < 0.5:
-                again = before.after([author.id])
+                again = before.downstream_of([author.id])
                 watched.running = [
                     each for each in watched.running if each.id not in again
                 ]
                 before.reopen([author.id], "poor")
-        past = Past.model_validate_json(before.carried().model_dump_json())
+        past = PriorRun.model_validate_json(before.to_prior_run().model_dump_json())
         watched.plan = Plan(asked)
-        watched.plan.take_up(past)
+        watched.plan.restore(past)
         assert watched.plan.outcomes == before.outcomes
         assert watched.plan.tasks.keys() == before.tasks.keys()
         assert all(
             watched.plan.round(each) == before.round(each) for each in before.tasks
         )
         for each in watched.running:
-            assert watched.plan.after([each.id]) == before.after([each.id])
+            assert watched.plan.downstream_of([each.id]) == before.downstream_of(
+                [each.id]
+            )
             watched.plan.start(each)
         watched.look()
     watched.look()

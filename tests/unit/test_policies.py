@@ -12,14 +12,14 @@ from outlast.contracts.policies import (
     BACKOFF_CAP_S,
     BACKOFF_FACTOR,
     BACKOFF_FIRST_S,
+    DEFAULT_TIMING,
     SDK_GRACE_S,
     SEVERAL_HOSTS,
-    SHIPPED,
-    UNTUNED,
+    STOCK_SERVER_TIMING,
     Timing,
     backoff_s,
-    check,
-    recovery,
+    predict_recovery,
+    validate_timing,
 )
 
 TARGET_S = 2.5
@@ -84,7 +84,7 @@ def test_the_worst_recoveries_are_the_sum_of_what_is_waited_for() -> None:
         timer_slack_s=0.5,
         dispatch_s=0.25,
     )
-    worst = {each.fault: each.worst_s for each in recovery(timing)}
+    worst = {each.fault: each.worst_s for each in predict_recovery(timing)}
     assert worst == {
         "agent process killed": 0.25,
         "agent process frozen": pytest.approx(2.0 + 0.3 + 0.25),
@@ -96,7 +96,9 @@ def test_the_worst_recoveries_are_the_sum_of_what_is_waited_for() -> None:
     }
 
 
-@pytest.mark.parametrize("fault", recovery(SHIPPED), ids=lambda each: each.fault)
+@pytest.mark.parametrize(
+    "fault", predict_recovery(DEFAULT_TIMING), ids=lambda each: each.fault
+)
 def test_each_recovery_names_the_setting_that_it_hangs_on(fault) -> None:
     """
     Raising the named setting by a second raises that recovery by a second.
@@ -104,18 +106,22 @@ def test_each_recovery_names_the_setting_that_it_hangs_on(fault) -> None:
     if fault.by == "BACKOFF_FIRST_S":
         assert fault.worst_s > BACKOFF_FIRST_S
         return
-    slower = SHIPPED.model_copy(update={fault.by: getattr(SHIPPED, fault.by) + 1})
-    after = {each.fault: each.worst_s for each in recovery(slower)}
+    slower = DEFAULT_TIMING.model_copy(
+        update={fault.by: getattr(DEFAULT_TIMING, fault.by) + 1}
+    )
+    after = {each.fault: each.worst_s for each in predict_recovery(slower)}
     assert after[fault.fault] == pytest.approx(fault.worst_s + 1)
 
 
-@pytest.mark.parametrize("timing", [SHIPPED, SEVERAL_HOSTS], ids=["file", "postgresql"])
+@pytest.mark.parametrize(
+    "timing", [DEFAULT_TIMING, SEVERAL_HOSTS], ids=["file", "postgresql"]
+)
 def test_the_shipped_configurations_keep_their_promise(timing: Timing) -> None:
     """
     What we ship does not contradict itself, and recovers within 2.5 s from every fault
     that does not look like slow work.
     """
-    check(timing, TARGET_S)
+    validate_timing(timing, TARGET_S)
 
 
 def test_a_server_that_is_not_tuned_cannot_keep_it() -> None:
@@ -123,7 +129,7 @@ def test_a_server_that_is_not_tuned_cannot_keep_it() -> None:
     A second of timer slack is a second of every recovery.
     """
     with pytest.raises(BadInputError):
-        check(UNTUNED, TARGET_S)
+        validate_timing(STOCK_SERVER_TIMING, TARGET_S)
 
 
 @pytest.mark.parametrize(
@@ -138,9 +144,9 @@ def test_a_target_that_cannot_be_met_is_refused(slow, fault: str) -> None:
     """
     The sentence names the worst fault, its seconds, the target and what to lower.
     """
-    timing = SHIPPED.model_copy(update=slow)
+    timing = DEFAULT_TIMING.model_copy(update=slow)
     with pytest.raises(BadInputError) as refusal:
-        check(timing, TARGET_S)
+        validate_timing(timing, TARGET_S)
     told = told_in_one_sentence(refusal.value)
     assert told.startswith(f"{fault}: ")
     assert "2.5 s" in told
@@ -153,7 +159,7 @@ def test_a_beat_without_room_for_a_lost_one_is_refused(beat_s: float) -> None:
     Two beats must fit into the heartbeat timeout, however generous the target is.
     """
     with pytest.raises(BadInputError) as refusal:
-        check(SEVERAL_HOSTS.model_copy(update={"beat_s": beat_s}), 3600)
+        validate_timing(SEVERAL_HOSTS.model_copy(update={"heartbeat_s": beat_s}), 3600)
     told = told_in_one_sentence(refusal.value)
     assert f"{beat_s:g} s" in told
     assert "1.5 s" in told
@@ -165,35 +171,39 @@ def test_a_lost_host_is_noticed_in_time_where_another_can_go_on() -> None:
     """
     slow = {"heartbeat_timeout_s": 3.0}
     with pytest.raises(BadInputError, match="host lost"):
-        check(SEVERAL_HOSTS.model_copy(update=slow), TARGET_S)
+        validate_timing(SEVERAL_HOSTS.model_copy(update=slow), TARGET_S)
 
 
 def test_with_a_file_working_hard_is_never_taken_for_being_lost() -> None:
     """
-    The heartbeat timeout is the last rung: a process that the watchdog would let live
-    keeps its attempts without anybody's help.
+    The heartbeat timeout is the last detector: a process that the watchdog would let
+    live keeps its attempts without anybody's help.
     """
-    assert not SHIPPED.parent_beats
-    assert SHIPPED.heartbeat_timeout_s > SHIPPED.silence_s > SHIPPED.blocked_limit_s
+    assert not DEFAULT_TIMING.parent_heartbeats
+    assert (
+        DEFAULT_TIMING.heartbeat_timeout_s
+        > DEFAULT_TIMING.silence_s
+        > DEFAULT_TIMING.blocked_limit_s
+    )
 
 
 def test_with_several_hosts_the_parent_sends_heartbeats_for_the_silent() -> None:
     """
     The stated exception: the timeout is shorter than the watchdog's limits.
     """
-    assert SEVERAL_HOSTS.parent_beats
+    assert SEVERAL_HOSTS.parent_heartbeats
     assert SEVERAL_HOSTS.silence_s < SEVERAL_HOSTS.heartbeat_timeout_s + SDK_GRACE_S
 
 
 @pytest.mark.parametrize(
     ("timing", "change", "words"),
     [
-        (SHIPPED, {"stopped_limit_s": 0.4}, "give a sign every 0.1 s"),
-        (SHIPPED, {"blocked_told_s": 0.4}, "give a sign every 0.1 s"),
-        (SHIPPED, {"blocked_limit_s": 11.0}, "do not grow"),
-        (SHIPPED, {"blocked_told_s": 6.0}, "do not grow"),
-        (SHIPPED, {"starved_limit_s": 60.0}, "cancelled whatever it does"),
-        (SHIPPED, {"stopped_limit_s": 60.0}, "OUTLAST_FREEZE_S"),
+        (DEFAULT_TIMING, {"stopped_limit_s": 0.4}, "give a sign every 0.1 s"),
+        (DEFAULT_TIMING, {"blocked_report_s": 0.4}, "give a sign every 0.1 s"),
+        (DEFAULT_TIMING, {"blocked_limit_s": 11.0}, "do not grow"),
+        (DEFAULT_TIMING, {"blocked_report_s": 6.0}, "do not grow"),
+        (DEFAULT_TIMING, {"starved_limit_s": 60.0}, "cancelled whatever it does"),
+        (DEFAULT_TIMING, {"stopped_limit_s": 60.0}, "OUTLAST_UNRESPONSIVE_S"),
         (SEVERAL_HOSTS, {"starved_limit_s": 6.5}, "cancelled whatever it does"),
         (SEVERAL_HOSTS, {"heartbeat_timeout_s": 1.1}, "before its parent sends"),
         (SEVERAL_HOSTS, {"tick_s": 0.15}, "before its parent sends"),
@@ -206,7 +216,7 @@ def test_a_contradiction_is_refused(
     However generous the target is, in one sentence that says what to change.
     """
     with pytest.raises(BadInputError) as refusal:
-        check(timing.model_copy(update=change), 3600)
+        validate_timing(timing.model_copy(update=change), 3600)
     assert words in told_in_one_sentence(refusal.value)
 
 
@@ -214,9 +224,9 @@ short, long = st.floats(0.1, 20), st.floats(0.1, 60)
 timings = st.builds(
     Timing,
     heartbeat_timeout_s=long,
-    beat_s=st.floats(0.01, 60),
+    heartbeat_s=st.floats(0.01, 60),
     sticky_s=long,
-    blocked_told_s=short,
+    blocked_report_s=short,
     stopped_limit_s=short,
     blocked_limit_s=short,
     starved_limit_s=short,
@@ -230,11 +240,13 @@ def test_what_passes_the_check_keeps_every_rule(timing: Timing, target: float) -
     process for a lost host.
     """
     try:
-        check(timing, target)
+        validate_timing(timing, target)
     except BadInputError:
         return
-    assert timing.beat_s * 2 <= timing.heartbeat_timeout_s
-    assert all(each.worst_s <= target for each in recovery(timing) if not each.patient)
+    assert timing.heartbeat_s * 2 <= timing.heartbeat_timeout_s
+    assert all(
+        each.worst_s <= target for each in predict_recovery(timing) if not each.patient
+    )
     limits = timing.stopped_limit_s, timing.blocked_limit_s, timing.starved_limit_s
-    grace_s = SDK_GRACE_S if timing.parent_beats else 0.0
+    grace_s = SDK_GRACE_S if timing.parent_heartbeats else 0.0
     assert max(limits) < timing.heartbeat_timeout_s + grace_s

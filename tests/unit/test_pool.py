@@ -10,38 +10,38 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from outlast.contracts.batches import (
-    LARGEST_LEASE,
     LEASE_GROWTH,
-    LEASE_S,
+    MAX_LEASE_ITEMS,
+    TARGET_LEASE_S,
     Batch,
     BatchReport,
-    Burial,
+    ItemRange,
     Lease,
+    LeaseResult,
+    PendingItems,
+    PoisonItem,
     PoolProgress,
     PoolState,
-    Span,
-    Survey,
-    Worked,
-    next_size,
+    next_lease_size,
 )
 from outlast.contracts.ids import ItemId, LeaseId
 from outlast.contracts.policies import Policy
 
-SIZES = st.integers(1, LARGEST_LEASE)
+SIZES = st.integers(1, MAX_LEASE_ITEMS)
 TIMES = st.just(0.0) | st.floats(1e-12, 86_400)
 NUMBERS = st.integers(1, 999_999_999)
 
 BATCH = Batch(id="b", role="worker", policy=Policy(failures=2), store="s")
-SPAN = Span(start=1, stop=9)
+SPAN = ItemRange(start=1, stop=9)
 CONTRACTS = [
     BATCH,
     SPAN,
-    Survey(pending=[SPAN], up_to=9, items=9, sealed=True),
-    Lease(batch=BATCH, span=SPAN, skip=[2], deaths={3: 1}, alone=True),
-    Worked(settled=8, dead=1, item_s=0.25),
-    Burial(batch="b", item=3, deaths=3, cause="killed"),
+    PendingItems(ranges=[SPAN], up_to=9, items=9, closed=True),
+    Lease(batch=BATCH, span=SPAN, skip=[2], deaths={3: 1}, quarantined=True),
+    LeaseResult(settled=8, dead=1, item_s=0.25),
+    PoisonItem(batch="b", item=3, deaths=3, cause="killed"),
     BatchReport(batch="b", items=9, done=8, dead=1, events=12),
-    PoolState(batch=BATCH, surveyed=8, lease_size=32, settled=8, dead=1, events=9),
+    PoolState(batch=BATCH, read_up_to=8, lease_size=32, settled=8, dead=1, events=9),
     PoolProgress(batch="b", settled=8, dead=1, leases=2, lease_size=8, events=9),
 ]
 
@@ -53,7 +53,7 @@ def test_a_lease_is_never_empty_and_never_past_the_largest(
     """
     Whatever an item takes, a lease holds at least one and at most the largest.
     """
-    assert 1 <= next_size(size, item_s) <= LARGEST_LEASE
+    assert 1 <= next_lease_size(size, item_s) <= MAX_LEASE_ITEMS
 
 
 @given(SIZES, TIMES)
@@ -61,15 +61,15 @@ def test_a_lease_grows_by_steps(size: int, item_s: float) -> None:
     """
     One fast lease is no reason to lend the whole batch: at most so many times more.
     """
-    assert next_size(size, item_s) <= size * LEASE_GROWTH
+    assert next_lease_size(size, item_s) <= size * LEASE_GROWTH
 
 
-@given(SIZES, st.floats(LEASE_S / LARGEST_LEASE, LEASE_S))
+@given(SIZES, st.floats(TARGET_LEASE_S / MAX_LEASE_ITEMS, TARGET_LEASE_S))
 def test_a_lease_takes_no_longer_than_it_should(size: int, item_s: float) -> None:
     """
     What an item took says how many fit into a lease's time.
     """
-    assert next_size(size, item_s) * item_s <= LEASE_S * 1.000_001
+    assert next_lease_size(size, item_s) * item_s <= TARGET_LEASE_S * 1.000_001
 
 
 @pytest.mark.parametrize(
@@ -77,17 +77,17 @@ def test_a_lease_takes_no_longer_than_it_should(size: int, item_s: float) -> Non
     [
         (8, 0.0, 32),
         (8, 0.1, 15),
-        (8, LEASE_S, 1),
+        (8, TARGET_LEASE_S, 1),
         (8, 3600.0, 1),
         (1, 0.000_01, LEASE_GROWTH),
-        (LARGEST_LEASE, 0.0, LARGEST_LEASE),
+        (MAX_LEASE_ITEMS, 0.0, MAX_LEASE_ITEMS),
     ],
 )
 def test_the_next_size(size: int, item_s: float, expected: int) -> None:
     """
     It shrinks at once and grows by steps.
     """
-    assert next_size(size, item_s) == expected
+    assert next_lease_size(size, item_s) == expected
 
 
 @given(NUMBERS, NUMBERS)
@@ -129,12 +129,12 @@ def test_items_are_numbered_from_one() -> None:
     There is no item 0 to lend.
     """
     with pytest.raises(ValidationError):
-        Span(start=0, stop=1)
+        ItemRange(start=0, stop=1)
 
 
 @pytest.mark.parametrize(
     ("more", "singly"),
-    [({}, False), ({"deaths": {3: 1}}, True), ({"alone": True}, True)],
+    [({}, False), ({"deaths": {3: 1}}, True), ({"quarantined": True}, True)],
 )
 def test_after_a_death_items_are_played_singly(
     more: dict[str, Any], singly: bool

@@ -16,9 +16,9 @@ from outlast.contracts.errors import BadInputError, PortTakenError, UnavailableE
 from outlast.dev import server as server_module
 from outlast.dev.locks import lock_port
 from outlast.dev.server import (
+    DEV_HOST,
     FREE_PORTS,
-    HOST,
-    Server,
+    DevServer,
     choose_ports,
     free_port,
     start_server,
@@ -43,7 +43,7 @@ def occupied() -> Iterator[Callable[[], int]]:
     def occupy() -> int:
         made = socket.socket()
         sockets.append(made)
-        made.bind((HOST, 0))
+        made.bind((DEV_HOST, 0))
         made.listen()
         return int(made.getsockname()[1])
 
@@ -58,8 +58,8 @@ def usual(monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
     Two free ports as the usual ones, so that no server here is in the way.
     """
     ports = free_port(), free_port()
-    monkeypatch.setattr(server_module, "PORT", ports[0])
-    monkeypatch.setattr(server_module, "UI_PORT", ports[1])
+    monkeypatch.setattr(server_module, "DEV_PORT", ports[0])
+    monkeypatch.setattr(server_module, "DEV_UI_PORT", ports[1])
     return ports
 
 
@@ -78,8 +78,8 @@ def test_other_ports_are_taken_when_the_usual_ones_are_in_use(
     """
     used = {occupied(), occupied()}
     port, ui_port = used
-    monkeypatch.setattr(server_module, "PORT", port)
-    monkeypatch.setattr(server_module, "UI_PORT", ui_port)
+    monkeypatch.setattr(server_module, "DEV_PORT", port)
+    monkeypatch.setattr(server_module, "DEV_UI_PORT", ui_port)
     chosen = choose_ports(None, None)
     assert not used & set(chosen)
     assert chosen[0] != chosen[1]
@@ -150,7 +150,7 @@ def test_the_server_makes_room_for_an_asked_ui_port(usual: tuple[int, int]) -> N
     assert port != ui_port
 
 
-class Failing(Server):
+class Failing(DevServer):
     """
     A server whose program ends at once, however often it is started.
     """
@@ -187,12 +187,12 @@ async def test_a_restart_that_fails_is_tried_again(
     """
     A server that died unasked is started until it stands, not once.
     """
-    monkeypatch.setattr(server_module, "RESTART_PAUSE_S", 0.0)
-    monkeypatch.setattr(server_module, "RESTART_PAUSE_CAP_S", 0.0)
+    monkeypatch.setattr(server_module, "SERVER_RESTART_S", 0.0)
+    monkeypatch.setattr(server_module, "MAX_SERVER_RESTART_S", 0.0)
     server = Failing(tmp_path, free_port(), free_port())
     await server.fail_once()
     server.process = dead()
-    keeping = asyncio.ensure_future(server.keep())
+    keeping = asyncio.ensure_future(server.supervise())
     try:
         await asyncio.wait_for(server.tried.wait(), 1.0)
     finally:
@@ -236,7 +236,7 @@ async def test_a_server_does_not_take_somebody_else_for_itself(
     """
     Who answers on its port before it was started is not it.
     """
-    server = Server(tmp_path, occupied(), free_port())
+    server = DevServer(tmp_path, occupied(), free_port())
     with pytest.raises(UnavailableError, match="somebody else"):
         await server.start()
     assert server.process is None
@@ -248,7 +248,7 @@ def listening(monkeypatch: pytest.MonkeyPatch) -> None:
     Has servers run a small program in the place of Temporal's.
     """
     monkeypatch.setattr(
-        Server,
+        DevServer,
         "_command",
         lambda server: [sys.executable, "-c", LISTENING, str(server.port)],
     )
@@ -309,7 +309,7 @@ async def test_an_asked_port_on_which_another_server_begins_is_refused(
         os.close(held)
 
 
-class Late(Server):
+class Late(DevServer):
     """
     A server that somebody overtakes while it boots, and that notices it after *boot*.
     """
@@ -317,7 +317,7 @@ class Late(Server):
     boot = "exit 1"
 
     def _command(self) -> list[str]:
-        self.somebody = socket.create_server((HOST, self.port))
+        self.somebody = socket.create_server((DEV_HOST, self.port))
         return ["sh", "-c", self.boot]
 
 

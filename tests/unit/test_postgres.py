@@ -14,10 +14,10 @@ import outlast.store.database
 import outlast.store.postgres
 from outlast.contracts.errors import (
     BadInputError,
-    StoreAwayError,
     StoreError,
+    StoreUnavailableError,
 )
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
 from testkit.postgres import Postgres
 
@@ -40,7 +40,7 @@ def restarting(postgres: Postgres) -> Iterator[Postgres]:
 
 
 def goal(store: Store) -> str:
-    found = Books(store).find(MISSION)
+    found = MissionRecords(store).find(MISSION)
     assert found is not None
     return found.goal
 
@@ -54,13 +54,13 @@ def test_a_restarted_server_is_waited_for(
     is there.
     """
     store = Store(url)
-    Books(store).open(mission(task("a"), goal="kept"))
+    MissionRecords(store).open(mission(task("a"), goal="kept"))
     restarting.stop(mode)
     again = threading.Timer(0.3, restarting.start)
     again.start()
     assert goal(store) == "kept"
     again.join()
-    Books(store).open(mission(task("a"), id="after"))
+    MissionRecords(store).open(mission(task("a"), id="after"))
     store.close()
 
 
@@ -70,13 +70,13 @@ def test_a_server_that_stays_away_is_told_in_one_sentence(
     """
     After the patience of a transaction, and at once when the store is opened.
     """
-    monkeypatch.setattr(outlast.store.database, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(outlast.store.database, "STORE_WAIT_S", 0.2)
     store = Store(url)
     restarting.stop()
-    with pytest.raises(StoreAwayError) as refusal:
+    with pytest.raises(StoreUnavailableError) as refusal:
         goal(store)
     told_in_one_sentence(refusal.value)
-    with pytest.raises(StoreAwayError) as refusal:
+    with pytest.raises(StoreUnavailableError) as refusal:
         Store(url)
     told_in_one_sentence(refusal.value)
 
@@ -88,7 +88,7 @@ def test_a_server_that_goes_in_the_middle_ends_the_transaction(
     Nothing of it stands; it may be done again, so the error says "away".
     """
     store = Store(url)
-    books = Books(store)
+    books = MissionRecords(store)
 
     def interrupted() -> None:
         with store.write() as connection:
@@ -96,7 +96,7 @@ def test_a_server_that_goes_in_the_middle_ends_the_transaction(
             restarting.stop()
             connection.execute(sa.text("INSERT INTO meta VALUES ('whole', 'done')"))
 
-    with pytest.raises(StoreAwayError):
+    with pytest.raises(StoreUnavailableError):
         interrupted()
     restarting.start()
     with store.read() as connection:
@@ -122,7 +122,7 @@ def test_a_server_that_refuses_us_is_not_waited_for(
     """
     with pytest.raises(StoreError) as refusal:
         Store(change(url))
-    assert not isinstance(refusal.value, StoreAwayError)
+    assert not isinstance(refusal.value, StoreUnavailableError)
     sentence = told_in_one_sentence(refusal.value)
     assert told in sentence
     assert "secret" not in sentence
@@ -147,7 +147,7 @@ def test_who_freezes_in_a_transaction_loses_it(
     limits = {"idle_in_transaction_session_timeout": 200}
     monkeypatch.setattr(outlast.store.postgres, "SERVER_OPTIONS", limits)
     frozen, other = Store(url), Store(url)
-    books = Books(other)
+    books = MissionRecords(other)
     books.open(mission(task("a")))
     line = sa.text("UPDATE missions SET goal = :goal")
 
@@ -158,7 +158,7 @@ def test_who_freezes_in_a_transaction_loses_it(
                 waiting.execute(line, {"goal": "went on"})
             connection.execute(line, {"goal": "woken"})
 
-    with pytest.raises(StoreAwayError):
+    with pytest.raises(StoreUnavailableError):
         freeze()
     assert goal(other) == "went on"
     frozen.close()
@@ -170,7 +170,7 @@ def test_what_postgres_cannot_keep_is_kept_legible(url: str) -> None:
     A NUL, which an agent's words may hold, is shown as a sign for what is missing.
     """
     store = Store(url)
-    Books(store).open(mission(task("a"), goal="a\0b"))
+    MissionRecords(store).open(mission(task("a"), goal="a\0b"))
     assert goal(store) == "a\ufffdb"
     store.close()
 

@@ -15,22 +15,22 @@ from unit_fakes import told_in_one_sentence
 from outlast.cli import doctor
 from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.dev import locks
-from outlast.dev.locks import held, home_of, lock, lock_port
+from outlast.dev.locks import ensure_home, lock, lock_port, locked
 from outlast.process import home as homes
 from outlast.process.home import (
-    MOST_BYTES,
-    refuse_long,
-    refuse_shared,
+    MAX_HOME_BYTES,
+    require_private,
+    require_short,
     why_readable,
 )
 from outlast.settings import Settings, settings
 from outlast.store.database import Store
 from outlast.store.private import (
-    close_database,
+    close_to_others,
     make_folder,
     open_private,
-    own_folder,
     replace_private,
+    require_own_folder,
 )
 
 
@@ -57,7 +57,7 @@ def test_all_that_is_made_is_its_owners_alone(tmp_path: Path) -> None:
     make_folder(deep)
     os.close(open_private(deep / "log", os.O_WRONLY))
     replace_private(deep / "stack.json", "{}")
-    home = home_of(Settings(home=tmp_path / "c" / "home"))
+    home = ensure_home(Settings(home=tmp_path / "c" / "home"))
 
     assert {mode(each) for each in (deep, deep.parent, home, home.parent)} == {0o700}
     assert {mode(each) for each in deep.iterdir()} == {0o600}
@@ -75,7 +75,7 @@ def test_the_store_is_its_owners_alone(tmp_path: Path) -> None:
         assert {mode(each) for each in path.parent.iterdir()} == {0o600}
         for each in path.parent.iterdir():
             each.chmod(0o644)
-        close_database(path)
+        close_to_others(path)
         assert {mode(each) for each in path.parent.iterdir()} == {0o600}
     finally:
         store.close()
@@ -88,7 +88,7 @@ def test_what_an_earlier_release_left_open_is_closed(tmp_path: Path) -> None:
     folder, file = tmp_path / "run", tmp_path / "server.log"
     folder.mkdir(mode=0o755)
     file.touch(0o644)
-    own_folder(folder)
+    require_own_folder(folder)
     os.close(open_private(file, os.O_WRONLY))
     assert (mode(folder), mode(file)) == (0o700, 0o600)
 
@@ -106,7 +106,7 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="link"):
         open_private(tmp_path / "link", os.O_WRONLY | os.O_TRUNC)
     with pytest.raises(PermissionError, match="is a link"):
-        own_folder(tmp_path / "folder")
+        require_own_folder(tmp_path / "folder")
     with pytest.raises(UnavailableError) as refused:
         lock(tmp_path / "link", fcntl.LOCK_EX)
     told_in_one_sentence(refused.value)
@@ -121,7 +121,7 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "stack.lock")
     with (
         pytest.raises(UnavailableError, match="no file of ours"),
-        held(tmp_path / "stack.lock"),
+        locked(tmp_path / "stack.lock"),
     ):
         raise AssertionError
 
@@ -135,12 +135,12 @@ def test_a_home_that_others_can_write_is_refused(tmp_path: Path, given: int) -> 
     home.mkdir()
     home.chmod(given)
     with pytest.raises(BadInputError) as refused:
-        home_of(Settings(home=home))
+        ensure_home(Settings(home=home))
     told = told_in_one_sentence(refused.value)
     command = told.rpartition(": ")[2]
     assert command == f"chmod go-w '{home}'"
     assert os.system(command) == 0
-    assert home_of(Settings(home=home)) == home
+    assert ensure_home(Settings(home=home)) == home
 
 
 def test_a_home_of_somebody_else_is_refused(
@@ -151,7 +151,7 @@ def test_a_home_of_somebody_else_is_refused(
     """
     monkeypatch.setattr(homes.os, "geteuid", lambda: os.getuid() + 4711)
     with pytest.raises(BadInputError, match=r"belongs to .*sudo chown -R"):
-        refuse_shared(tmp_path)
+        require_private(tmp_path)
 
 
 def test_a_home_that_others_can_read_is_said(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_home_that_others_can_read_is_said(tmp_path: Path) -> None:
     """
     for given, said in [(0o700, False), (0o711, False), (0o755, True), (0o740, True)]:
         tmp_path.chmod(given)
-        refuse_shared(tmp_path)
+        require_private(tmp_path)
         told = why_readable(tmp_path)
         assert (told is not None) is said
         assert not said or (told or "").endswith(f"chmod 700 {tmp_path}")
@@ -170,7 +170,7 @@ def test_a_home_that_is_not_there_is_nobodys(tmp_path: Path) -> None:
     """
     It is made when something is started, for us alone.
     """
-    refuse_shared(tmp_path / "nowhere")
+    require_private(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -180,7 +180,7 @@ def test_a_home_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
     """
     (tmp_path / "home").touch()
     with pytest.raises(UnavailableError) as refused:
-        home_of(Settings(home=tmp_path / "home" / "below"))
+        ensure_home(Settings(home=tmp_path / "home" / "below"))
     assert "OUTLAST_HOME" in told_in_one_sentence(refused.value)
 
 
@@ -219,7 +219,7 @@ def test_without_a_folder_of_their_own_a_users_ports_are_locked_in_the_home(
         tmp_path.chmod(0o777)
         assert locks._state_folder() == tmp_path / "home"
     tmp_path.chmod(0o700)
-    assert locks._state_folder() == tmp_path / locks.STATE
+    assert locks._state_folder() == tmp_path / locks.STATE_FOLDER
 
 
 def test_every_process_refuses_a_home_that_others_can_write(
@@ -246,10 +246,10 @@ def test_a_link_of_somebody_else_is_no_home(tmp_path: Path) -> None:
     (tmp_path / "ours").mkdir(mode=0o700)
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "ours")
-    refuse_shared(link)
+    require_private(link)
     os.chown(link, 4711, 4711, follow_symlinks=False)
     with pytest.raises(BadInputError, match="belongs to 4711"):
-        refuse_shared(link)
+        require_private(link)
 
 
 def test_a_home_too_far_down_is_one_sentence(tmp_path: Path) -> None:
@@ -263,10 +263,10 @@ def test_a_home_too_far_down_is_one_sentence(tmp_path: Path) -> None:
             here /= "x" * 100
         return here / ("y" * (left - 1))
 
-    refuse_long(deep(MOST_BYTES))
-    with pytest.raises(BadInputError, match=f"{MOST_BYTES + 1} bytes"):
-        refuse_long(deep(MOST_BYTES + 1))
-    Store(deep(MOST_BYTES) / "temporal.db").close()
+    require_short(deep(MAX_HOME_BYTES))
+    with pytest.raises(BadInputError, match=f"{MAX_HOME_BYTES + 1} bytes"):
+        require_short(deep(MAX_HOME_BYTES + 1))
+    Store(deep(MAX_HOME_BYTES) / "temporal.db").close()
 
 
 def test_doctor_says_that_others_can_read_the_home(

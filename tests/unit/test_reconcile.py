@@ -11,33 +11,33 @@ from unit_fakes import MISSION, Clock, mission, outcome, report, task
 from outlast.contracts.batches import Batch as Given
 from outlast.contracts.models import Mission
 from outlast.contracts.reports import Status
-from outlast.ledger.batches import COMPLETED, INTERRUPTED, OPEN, Batches
-from outlast.ledger.batches import Entry as Batch
-from outlast.ledger.missions import ACCEPTED, STARTING, Books, Entry
+from outlast.ledger.batches import COMPLETED, INTERRUPTED, OPEN, BatchRecords
+from outlast.ledger.batches import BatchRecord as Batch
+from outlast.ledger.missions import ACCEPTED, STARTING, MissionRecord, MissionRecords
 from outlast.store.database import Store
 from outlast.temporal.reconcile import (
-    ENDED,
-    Change,
-    Seen,
-    batch_change_of,
-    change_of,
+    ENDED_TEXT,
+    RecordChangeKind,
+    WorkflowState,
+    batch_change,
     interrupted,
+    mission_change,
 )
 from outlast.temporal.resume import abandoned
 
-RUNS = Seen(WorkflowExecutionStatus.RUNNING, "second")
-GONE = Seen(None)
-AT_WORK = Entry("m", "t", "goal", ACCEPTED, 1.0, None, None, "digest")
+RUNS = WorkflowState(WorkflowExecutionStatus.RUNNING, "second")
+GONE = WorkflowState(None)
+AT_WORK = MissionRecord("m", "t", "goal", ACCEPTED, 1.0, None, None, "digest")
 CLOSED = replace(AT_WORK, state="failed", finished_at=2.0, run="first")
 AT_REST = replace(AT_WORK, state=INTERRUPTED, interruption="terminated")
 
 
 @pytest.fixture
-def books(store: Store) -> Books:
-    return Books(store, Clock())
+def books(store: Store) -> MissionRecords:
+    return MissionRecords(store, Clock())
 
 
-def accepted(books: Books, asked: Mission) -> None:
+def accepted(books: MissionRecords, asked: Mission) -> None:
     books.open(asked)
     books.accept(asked.id)
 
@@ -45,64 +45,91 @@ def accepted(books: Books, asked: Mission) -> None:
 @pytest.mark.parametrize(
     ("entry", "seen", "change"),
     [
-        (AT_WORK, RUNS, Change.NONE),
-        (AT_WORK, GONE, Change.INTERRUPT),
-        (AT_WORK, Seen(WorkflowExecutionStatus.TERMINATED), Change.INTERRUPT),
-        (AT_WORK, Seen(WorkflowExecutionStatus.TIMED_OUT), Change.INTERRUPT),
-        (AT_WORK, Seen(WorkflowExecutionStatus.FAILED), Change.CLOSE),
-        (AT_WORK, Seen(WorkflowExecutionStatus.COMPLETED), Change.CLOSE),
-        (replace(AT_WORK, state=STARTING), GONE, Change.NONE),
-        (replace(AT_WORK, state=STARTING), RUNS, Change.REOPEN),
-        (AT_REST, RUNS, Change.REOPEN),
-        (AT_REST, GONE, Change.NONE),
-        (CLOSED, RUNS, Change.REOPEN),
-        (CLOSED, replace(RUNS, run="first"), Change.NONE),
-        (CLOSED, GONE, Change.NONE),
-        (CLOSED, Seen(WorkflowExecutionStatus.TERMINATED), Change.NONE),
+        (AT_WORK, RUNS, RecordChangeKind.NONE),
+        (AT_WORK, GONE, RecordChangeKind.INTERRUPT),
+        (
+            AT_WORK,
+            WorkflowState(WorkflowExecutionStatus.TERMINATED),
+            RecordChangeKind.INTERRUPT,
+        ),
+        (
+            AT_WORK,
+            WorkflowState(WorkflowExecutionStatus.TIMED_OUT),
+            RecordChangeKind.INTERRUPT,
+        ),
+        (
+            AT_WORK,
+            WorkflowState(WorkflowExecutionStatus.FAILED),
+            RecordChangeKind.CLOSE,
+        ),
+        (
+            AT_WORK,
+            WorkflowState(WorkflowExecutionStatus.COMPLETED),
+            RecordChangeKind.CLOSE,
+        ),
+        (replace(AT_WORK, state=STARTING), GONE, RecordChangeKind.NONE),
+        (replace(AT_WORK, state=STARTING), RUNS, RecordChangeKind.REOPEN),
+        (AT_REST, RUNS, RecordChangeKind.REOPEN),
+        (AT_REST, GONE, RecordChangeKind.NONE),
+        (CLOSED, RUNS, RecordChangeKind.REOPEN),
+        (CLOSED, replace(RUNS, run="first"), RecordChangeKind.NONE),
+        (CLOSED, GONE, RecordChangeKind.NONE),
+        (
+            CLOSED,
+            WorkflowState(WorkflowExecutionStatus.TERMINATED),
+            RecordChangeKind.NONE,
+        ),
     ],
 )
-def test_a_record_follows_the_server(entry: Entry, seen: Seen, change: Change) -> None:
+def test_a_record_follows_the_server(
+    entry: MissionRecord, seen: WorkflowState, change: RecordChangeKind
+) -> None:
     """
     What runs is open, what was ended by others is interrupted, and a run that has
     written its report is about to end.
     """
-    assert change_of(entry, seen) is change
+    assert mission_change(entry, seen) is change
 
 
-def batch(state: str, sealed: bool = True, name: str = "b") -> Batch:
-    return Batch(name, "t", "role", state, sealed, 3, 1.0, None)
+def batch(state: str, closed: bool = True, name: str = "b") -> Batch:
+    return Batch(name, "t", "role", state, closed, 3, 1.0, None)
 
 
-ENDED_BY_HAND = Seen(WorkflowExecutionStatus.TERMINATED)
+ENDED_BY_HAND = WorkflowState(WorkflowExecutionStatus.TERMINATED)
 
 
 @pytest.mark.parametrize(
     ("entry", "seen", "mission", "change"),
     [
-        (batch(OPEN), GONE, None, Change.INTERRUPT),
-        (batch(OPEN, sealed=False), GONE, None, Change.NONE),
-        (batch(OPEN, sealed=False), ENDED_BY_HAND, None, Change.INTERRUPT),
-        (batch(OPEN), RUNS, None, Change.NONE),
-        (batch(INTERRUPTED), RUNS, None, Change.REOPEN),
-        (batch(COMPLETED), GONE, None, Change.NONE),
-        (batch(OPEN, name="m~fanout~t"), GONE, ACCEPTED, Change.NONE),
-        (batch(OPEN, name="m~fanout~t"), ENDED_BY_HAND, ACCEPTED, Change.CLOSE),
-        (batch(OPEN, name="m~fanout~t"), GONE, INTERRUPTED, Change.INTERRUPT),
-        (batch(OPEN, name="m~fanout~t"), GONE, "failed", Change.CLOSE),
-        (batch(OPEN, name="m~fanout~t"), GONE, "", Change.CLOSE),
+        (batch(OPEN), GONE, None, RecordChangeKind.INTERRUPT),
+        (batch(OPEN, closed=False), GONE, None, RecordChangeKind.NONE),
+        (batch(OPEN, closed=False), ENDED_BY_HAND, None, RecordChangeKind.INTERRUPT),
+        (batch(OPEN), RUNS, None, RecordChangeKind.NONE),
+        (batch(INTERRUPTED), RUNS, None, RecordChangeKind.REOPEN),
+        (batch(COMPLETED), GONE, None, RecordChangeKind.NONE),
+        (batch(OPEN, name="m~fanout~t"), GONE, ACCEPTED, RecordChangeKind.NONE),
+        (
+            batch(OPEN, name="m~fanout~t"),
+            ENDED_BY_HAND,
+            ACCEPTED,
+            RecordChangeKind.CLOSE,
+        ),
+        (batch(OPEN, name="m~fanout~t"), GONE, INTERRUPTED, RecordChangeKind.INTERRUPT),
+        (batch(OPEN, name="m~fanout~t"), GONE, "failed", RecordChangeKind.CLOSE),
+        (batch(OPEN, name="m~fanout~t"), GONE, "", RecordChangeKind.CLOSE),
     ],
 )
 def test_so_does_that_of_a_batch(
-    entry: Batch, seen: Seen, mission: str | None, change: Change
+    entry: Batch, seen: WorkflowState, mission: str | None, change: RecordChangeKind
 ) -> None:
     """
     One that is still fed may not have begun; what a task has fanned out rests with its
     mission.
     """
-    assert batch_change_of(entry, seen, mission) is change
+    assert batch_change(entry, seen, mission) is change
 
 
-@pytest.mark.parametrize("why", ENDED.values())
+@pytest.mark.parametrize("why", ENDED_TEXT.values())
 def test_what_was_interrupted_says_what_to_do(why: str) -> None:
     """
     What happened, and both commands, whole.
@@ -113,22 +140,22 @@ def test_what_was_interrupted_says_what_to_do(why: str) -> None:
     assert "outlast abandon m" in told
 
 
-def test_an_interrupted_mission_holds_no_place(books: Books) -> None:
+def test_an_interrupted_mission_holds_no_place(books: MissionRecords) -> None:
     """
     It is counted by nobody who limits open work, and by the audit apart.
     """
     accepted(books, mission())
-    assert books.under_way() == 1
+    assert books.count_open() == 1
     books.interrupt(MISSION, "terminated")
 
-    assert books.under_way() == 0
+    assert books.count_open() == 0
     assert books.open_missions() == []
     audit = books.audit()
     assert [each.id for each in audit.interrupted] == [MISSION]
     assert (audit.open, audit.violations) == ([], [])
 
 
-def test_only_an_accepted_mission_is_interrupted(books: Books) -> None:
+def test_only_an_accepted_mission_is_interrupted(books: MissionRecords) -> None:
     """
     One that has ended, or that the server never had, is as it is.
     """
@@ -141,18 +168,20 @@ def test_only_an_accepted_mission_is_interrupted(books: Books) -> None:
     assert books.find(MISSION).state == "completed"  # type: ignore[union-attr]
 
 
-def test_what_was_asked_is_kept_whole(books: Books) -> None:
+def test_what_was_asked_is_kept_whole(books: MissionRecords) -> None:
     """
     A mission whose workflow was deleted goes on from the record alone.
     """
     given = mission(task("a"), task("b", "a"))
     accepted(books, given)
-    assert books.asked(MISSION) == given
+    assert books.requested(MISSION) == given
     books.forget(MISSION)
-    assert books.asked(MISSION) is None
+    assert books.requested(MISSION) is None
 
 
-def test_a_later_run_closes_what_an_earlier_one_has_closed(books: Books) -> None:
+def test_a_later_run_closes_what_an_earlier_one_has_closed(
+    books: MissionRecords,
+) -> None:
     """
     After a reset the last report stands; the same run says it twice in vain.
     """
@@ -168,7 +197,7 @@ def test_a_later_run_closes_what_an_earlier_one_has_closed(books: Books) -> None
     assert (entry.report, entry.run) == (done, "second")
 
 
-def test_nobody_closes_what_was_forgotten(books: Books) -> None:
+def test_nobody_closes_what_was_forgotten(books: MissionRecords) -> None:
     """
     Not even a run that began by a reset.
     """
@@ -180,7 +209,7 @@ def test_nobody_closes_what_was_forgotten(books: Books) -> None:
     assert books.find(MISSION) is None
 
 
-def test_what_is_abandoned_keeps_what_is_done(books: Books) -> None:
+def test_what_is_abandoned_keeps_what_is_done(books: MissionRecords) -> None:
     """
     Its report is that of a cancelled mission; nothing of it is undecided.
     """
@@ -200,10 +229,10 @@ def test_an_interrupted_batch_holds_no_place(store: Store) -> None:
     """
     Until it is worked on again.
     """
-    books, batches = Books(store), Batches(store)
-    batches.open(Given(id="b", role="worker"))
-    assert (books.under_way(), batches.open_batches()) == (1, ["b"])
+    books, batches = MissionRecords(store), BatchRecords(store)
+    batches.open_batch(Given(id="b", role="worker"))
+    assert (books.count_open(), batches.open_batches()) == (1, ["b"])
     batches.interrupt("b")
-    assert (books.under_way(), batches.open_batches()) == (0, [])
+    assert (books.count_open(), batches.open_batches()) == (0, [])
     batches.resume("b")
-    assert books.under_way() == 1
+    assert books.count_open() == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast.dev.reload import Watched, changes, file_of, why_not_loadable
+from outlast.dev.reload import WatchedFolders, changes, file_of, why_not_loadable
 
 GOOD = """
 from outlast import agent
@@ -48,7 +48,7 @@ def test_modules_beside_count_and_nothing_else(project: Path) -> None:
     """
     By their content: an editor that saves the same text has changed nothing.
     """
-    watched = Watched(["agents.py", "nowhere/agents.py"])
+    watched = WatchedFolders(["agents.py", "nowhere/agents.py"])
     (project / "agents.py").write_text(GOOD.format(n=1))
     (project / "notes.txt").write_text("x")
     (project / "shop" / "refunds.py").write_text("X = 1\n")

@@ -14,18 +14,24 @@ from outlast.contracts.reports import Status
 from outlast.mesh.core.events import (
     AnyFact,
     CheckpointSaved,
-    Event,
-    PartFinished,
+    MeshEvent,
     PeerForgotten,
     PeerJoined,
+    SubtaskFinished,
     TaskAdopted,
     TaskFinished,
     TaskSubmitted,
     event,
 )
-from outlast.mesh.core.ownership import rank
-from outlast.mesh.core.projection import View
-from outlast.mesh.core.replicated_log import EventSet, Span, covers, join, meet
+from outlast.mesh.core.ownership import result_order
+from outlast.mesh.core.projection import MeshState
+from outlast.mesh.core.replicated_log import (
+    EventSpan,
+    ReplicatedLog,
+    covers,
+    intersect,
+    merge_vectors,
+)
 
 ORIGINS = ("a~log~1", "b~log~1", "b~log~2", "c~log~1")
 TASKS = ("one", "two")
@@ -47,15 +53,15 @@ saved = st.builds(
     CheckpointSaved,
     task=names,
     epoch=epochs,
-    part=st.just("only"),
+    subtask=st.just("only"),
     round=st.integers(1, 2),
     checkpoint=st.builds(Checkpoint, seq=st.integers(0, 3), value=st.integers(0, 3)),
 )
 made = st.builds(
-    PartFinished,
+    SubtaskFinished,
     task=names,
     epoch=epochs,
-    part=st.just("only"),
+    subtask=st.just("only"),
     answer=st.sampled_from("pq"),
 )
 finished = st.builds(
@@ -66,16 +72,16 @@ finished = st.builds(
     status=st.sampled_from([Status.COMPLETED, Status.DEGRADED, Status.FAILED]),
     report=st.just({}),
     digest=st.sampled_from("xyz"),
-    knew=st.lists(peers, min_size=1, max_size=3),
+    partition_members=st.lists(peers, min_size=1, max_size=3),
 )
-joined = st.builds(PeerJoined, peer=peers, nth=st.integers(1, 3))
-forgotten = st.builds(PeerForgotten, peer=peers, nth=st.integers(1, 3))
+joined = st.builds(PeerJoined, peer=peers, join_count=st.integers(1, 3))
+forgotten = st.builds(PeerForgotten, peer=peers, join_count=st.integers(1, 3))
 facts = st.one_of(submitted, adopted, saved, made, finished, joined, forgotten)
 written = st.lists(st.tuples(st.sampled_from(ORIGINS), facts), max_size=30)
 draws = st.integers(0, 2**32).map(random.Random)
 
 
-def numbered(lines: list[tuple[str, AnyFact]], draw: random.Random) -> list[Event]:
+def numbered(lines: list[tuple[str, AnyFact]], draw: random.Random) -> list[MeshEvent]:
     """
     Give each origin's facts their numbers.
     """
@@ -88,26 +94,26 @@ def numbered(lines: list[tuple[str, AnyFact]], draw: random.Random) -> list[Even
     return events
 
 
-def part(events: list[Event], draw: random.Random) -> EventSet:
+def part(events: list[MeshEvent], draw: random.Random) -> ReplicatedLog:
     """
     What one peer has of *events*: of each origin the first so many.
     """
     kept = {origin: draw.randint(0, 30) for origin in ORIGINS}
-    return EventSet([each for each in events if each.seq <= kept[each.origin]])
+    return ReplicatedLog([each for each in events if each.seq <= kept[each.origin]])
 
 
-def copy(log: EventSet) -> EventSet:
-    return EventSet(list(log), log.heads, log.floors)
+def copy(log: ReplicatedLog) -> ReplicatedLog:
+    return ReplicatedLog(list(log), log.high_water, log.low_water)
 
 
-def union(one: EventSet, other: EventSet) -> EventSet:
+def union(one: ReplicatedLog, other: ReplicatedLog) -> ReplicatedLog:
     both = copy(one)
     both.merge(other.missing({}, 10**9)[0])
     return both
 
 
-def contents(log: EventSet) -> tuple[object, ...]:
-    return sorted(log, key=lambda each: each.key), log.heads, log.floors
+def contents(log: ReplicatedLog) -> tuple[object, ...]:
+    return sorted(log, key=lambda each: each.key), log.high_water, log.low_water
 
 
 @given(written, draws)
@@ -159,10 +165,10 @@ def test_logs_are_equal_after_any_losses_doubles_and_orders(
     events = numbered(lines, draw)
     logs = [part(events, draw) for _ in range(3)]
     everything = contents(union(union(*logs[:2]), logs[2]))
-    on_the_way: list[tuple[EventSet, list[Span]]] = []
+    on_the_way: list[tuple[ReplicatedLog, list[EventSpan]]] = []
     for _ in range(20):
         one, other = draw.sample(logs, 2)
-        spans, _ = one.missing(other.heads, draw.randint(1, 2000))
+        spans, _ = one.missing(other.high_water, draw.randint(1, 2000))
         on_the_way += [(other, spans)] * (1 if draw.random() < 0.7 else 2)
         draw.shuffle(on_the_way)
         to, spans = on_the_way.pop()
@@ -172,14 +178,14 @@ def test_logs_are_equal_after_any_losses_doubles_and_orders(
             held = {(each.origin, each.seq) for each in log}
             claimed = {
                 (origin, seq)
-                for origin, head in log.heads.items()
+                for origin, head in log.high_water.items()
                 for seq in range(1, head + 1)
             }
             assert held == claimed
     for _ in range(2):
         for log in logs:
             for other in logs:
-                log.merge(other.missing(log.heads, 10**9)[0])
+                log.merge(other.missing(log.high_water, 10**9)[0])
     assert all(contents(log) == everything for log in logs)
 
 
@@ -193,12 +199,12 @@ def test_chunks_add_up_to_what_is_missing(
     events = numbered(lines, draw)
     log, other = part(events, draw), part(events, draw)
     for _ in range(len(events) + 1):
-        spans, more = log.missing(other.heads, draw.randint(1, 1500))
+        spans, more = log.missing(other.high_water, draw.randint(1, 1500))
         assert sum(len(span.events) for span in spans) <= max(1, 1500 // 200)
         other.merge(spans)
         if not more:
             break
-    assert covers(other.heads, log.heads)
+    assert covers(other.high_water, log.high_water)
 
 
 @given(written, draws)
@@ -211,7 +217,7 @@ def test_the_view_does_not_depend_on_order(
     events = numbered(lines, draw)
     shuffled = [*events, *draw.sample(events, len(events) // 2)]
     draw.shuffle(shuffled)
-    one, other = View(events), View(shuffled)
+    one, other = MeshState(events), MeshState(shuffled)
     assert one.tasks == other.tasks
     assert one.open == other.open
     assert one.peers == other.peers
@@ -232,10 +238,10 @@ def test_one_of_many_submissions_of_an_id_counts(
         for each in asked
     ]
     events = numbered(lines, draw)
-    standing = View(draw.sample(events, len(events))).of("one")
+    standing = MeshState(draw.sample(events, len(events))).of("one")
     first = min(events, key=lambda each: (each.at_s, *each.key))
     assert standing.submission == first.fact
-    assert standing.others == {
+    assert standing.conflicting_submissions == {
         each.key for each in events if each.fact.digest != first.fact.digest
     }
 
@@ -248,11 +254,11 @@ def test_one_result_stands_and_the_others_are_kept(
     The winner is the first by rank, whatever came first; no loser is lost.
     """
     ends = [each.model_copy(update={"task": "one"}) for each in ends]
-    view = View(numbered([(draw.choice(ORIGINS), each) for each in ends], draw))
+    view = MeshState(numbered([(draw.choice(ORIGINS), each) for each in ends], draw))
     standing = view.of("one")
     assert standing.result is not None
-    assert rank(standing.result) == min(map(rank, ends))
-    assert len(standing.evidence) == len(ends) - 1
+    assert result_order(standing.result) == min(map(result_order, ends))
+    assert len(standing.superseded_results) == len(ends) - 1
 
 
 @given(written, draws)
@@ -264,15 +270,15 @@ def test_a_rebuilt_log_drops_what_was_compacted_elsewhere(
     that they never saw.
     """
     events = numbered(lines, draw)
-    log = EventSet(events)
+    log = ReplicatedLog(events)
     log.drop([each.key for each in events if draw.random() < 0.4])
     away = part(events, draw)
-    away.append(event("d~log~1", 1, 0.0, PeerJoined(peer="d", nth=1)))
+    away.append(event("d~log~1", 1, 0.0, PeerJoined(peer="d", join_count=1)))
     away.merge(log.missing({}, 10**9)[0], rebuilding=True)
     held = {each.key for each in away}
     assert held == {each.key for each in log} | {("d~log~1", 1)}
-    assert covers(away.heads, log.heads)
-    assert covers(away.floors, log.floors)
+    assert covers(away.high_water, log.high_water)
+    assert covers(away.low_water, log.low_water)
 
 
 @given(
@@ -282,9 +288,9 @@ def test_what_all_have_is_covered_by_each(vectors: list[dict[str, int]]) -> None
     """
     Meet is below all, join above.
     """
-    shared, together = meet(vectors), {}
+    shared, together = intersect(vectors), {}
     for each in vectors:
-        together = join(together, each)
+        together = merge_vectors(together, each)
     assert all(covers(each, shared) and covers(together, each) for each in vectors)
 
 
@@ -293,9 +299,9 @@ def test_a_span_that_does_not_hold_together_is_refused() -> None:
     Events out of order, out of their span, or of somebody else.
     """
     one, two = numbered(
-        [("a~log~1", PeerJoined(peer="a", nth=1))] * 2, random.Random(1)
+        [("a~log~1", PeerJoined(peer="a", join_count=1))] * 2, random.Random(1)
     )
-    other = event("b~log~1", 1, 0.0, PeerJoined(peer="b", nth=1))
+    other = event("b~log~1", 1, 0.0, PeerJoined(peer="b", join_count=1))
     for after, up_to, events in [
         (0, 2, [two, one]),
         (0, 1, [one, two]),
@@ -304,19 +310,19 @@ def test_a_span_that_does_not_hold_together_is_refused() -> None:
         (2, 2, []),
     ]:
         with pytest.raises(ValidationError):
-            Span(origin="a~log~1", after=after, up_to=up_to, events=events)
+            EventSpan(origin="a~log~1", after=after, up_to=up_to, events=events)
 
 
 def test_an_event_of_a_newer_release_is_carried_on() -> None:
     """
     Who does not understand it keeps it and passes it on.
     """
-    strange = Event(
+    strange = MeshEvent(
         origin="a~log~1", seq=1, at_s=0.0, body='{"kind":"task.sung","x":1}'
     )
-    log = union(EventSet(), EventSet([strange]))
+    log = union(ReplicatedLog(), ReplicatedLog([strange]))
     assert list(log) == [strange]
-    view = View(log)
+    view = MeshState(log)
     assert view.unread == 1
     assert view.tasks == {}
 
@@ -326,7 +332,12 @@ def test_a_takeovers_cancellation_ends_no_task() -> None:
     On a server that peers share, who takes a task over cancels the run before; its
     owner, which does not know yet, hears of a mission that was cancelled.
     """
-    end = {"status": Status.CANCELLED, "report": {}, "digest": "x", "knew": ["a"]}
+    end = {
+        "status": Status.CANCELLED,
+        "report": {},
+        "digest": "x",
+        "partition_members": ["a"],
+    }
     cancelled = TaskFinished(task="one", epoch=1, owner="a", **end)
     taken = [
         TaskAdopted(task="one", epoch=1, owner="a"),
@@ -334,16 +345,18 @@ def test_a_takeovers_cancellation_ends_no_task() -> None:
     ]
     lines: list[tuple[str, AnyFact]] = [("a~log~1", cancelled)]
     lines += [("b~log~1", each) for each in taken]
-    standing = View(numbered(lines, random.Random(1))).of("one")
+    standing = MeshState(numbered(lines, random.Random(1))).of("one")
     assert standing.result is None
-    assert View(numbered(lines[:2], random.Random(1))).of("one").result == cancelled
+    assert (
+        MeshState(numbered(lines[:2], random.Random(1))).of("one").result == cancelled
+    )
 
 
 def test_a_span_over_endless_numbers_costs_nothing() -> None:
     """
     What was compacted away, or never was, is not counted through.
     """
-    log = EventSet()
-    far = Span(origin="a~log~1", after=0, up_to=2**62, events=[])
-    assert log.merge([far]).floors == {"a~log~1": 2**62}
+    log = ReplicatedLog()
+    far = EventSpan(origin="a~log~1", after=0, up_to=2**62, events=[])
+    assert log.merge([far]).low_water == {"a~log~1": 2**62}
     assert log.missing({"a~log~1": 1}, 1000)[0][0].up_to == 2**62

@@ -9,17 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit_fakes import Clock
 
-from outlast.fleet.restart_intensity import LIMIT, PAUSE_FIRST_S, WITHIN_S, Budget
+from outlast.fleet.restart_intensity import (
+    MAX_RESTARTS,
+    RESPAWN_BACKOFF_S,
+    RESTART_PERIOD_S,
+    RestartIntensity,
+)
 
 
-def died(times: int, every_s: float) -> Budget:
+def died(times: int, every_s: float) -> RestartIntensity:
     """
     Charge that many deaths, one *every_s*.
     """
-    clock, budget = Clock(), Budget()
+    clock, budget = Clock(), RestartIntensity()
     for _ in range(times):
         clock.turn(every_s)
-        budget.charge(clock.now)
+        budget.record(clock.now)
     return budget
 
 
@@ -27,37 +32,37 @@ def test_nothing_is_spent_before_the_first_death() -> None:
     """
     A process that has not died is tried.
     """
-    assert not Budget().spent
+    assert not RestartIntensity().exceeded
 
 
-@pytest.mark.parametrize("every_s", [0.0, 1.0, WITHIN_S / (LIMIT - 1)])
+@pytest.mark.parametrize("every_s", [0.0, 1.0, RESTART_PERIOD_S / (MAX_RESTARTS - 1)])
 def test_five_deaths_within_a_minute_spend_it(every_s: float) -> None:
     """
     The fifth is the last, all at once or spread over the whole minute.
     """
-    assert not died(LIMIT - 1, every_s).spent
-    assert died(LIMIT, every_s).spent
-    assert (LIMIT, WITHIN_S) == (5, 60.0)
+    assert not died(MAX_RESTARTS - 1, every_s).exceeded
+    assert died(MAX_RESTARTS, every_s).exceeded
+    assert (MAX_RESTARTS, RESTART_PERIOD_S) == (5, 60.0)
 
 
 def test_deaths_that_are_far_apart_never_spend_it() -> None:
     """
     However many there are: what is older than a minute is forgotten.
     """
-    assert not died(100, WITHIN_S / (LIMIT - 1) + 0.1).spent
+    assert not died(100, RESTART_PERIOD_S / (MAX_RESTARTS - 1) + 0.1).exceeded
 
 
 def test_a_budget_recovers_with_time() -> None:
     """
     A bad minute an hour ago does not count, nor does it make the next pause longer.
     """
-    clock, budget = Clock(), Budget()
-    for _ in range(LIMIT):
-        budget.charge(clock.now)
-    clock.turn(WITHIN_S + 0.1)
-    budget.charge(clock.now)
-    assert not budget.spent
-    assert budget.pause_s == PAUSE_FIRST_S
+    clock, budget = Clock(), RestartIntensity()
+    for _ in range(MAX_RESTARTS):
+        budget.record(clock.now)
+    clock.turn(RESTART_PERIOD_S + 0.1)
+    budget.record(clock.now)
+    assert not budget.exceeded
+    assert budget.backoff_s == RESPAWN_BACKOFF_S
 
 
 def test_pauses_grow_from_death_to_death() -> None:
@@ -65,7 +70,7 @@ def test_pauses_grow_from_death_to_death() -> None:
     0.4 s after the first, then twice as long each time: a machine that is short of
     something gets time, and a whole try takes seconds, not minutes.
     """
-    pauses = [died(count, 1.0).pause_s for count in range(1, LIMIT)]
+    pauses = [died(count, 1.0).backoff_s for count in range(1, MAX_RESTARTS)]
     assert pauses[0] == pytest.approx(0.4)
     assert all(
         later == pytest.approx(2 * earlier) for earlier, later in pairwise(pauses)
@@ -81,10 +86,10 @@ def test_it_is_spent_by_the_deaths_of_the_last_minute(
     Whatever the course, it is spent when as many deaths as the limit lie within the
     window that ends with the last one.
     """
-    budget = Budget(limit=limit)
+    budget = RestartIntensity(max_restarts=limit)
     deaths: list[float] = []
     for gap in gaps:
         deaths.append((deaths[-1] if deaths else 0.0) + gap)
-        budget.charge(deaths[-1])
-        recent = [each for each in deaths if deaths[-1] - each <= WITHIN_S]
-        assert budget.spent is (len(recent) >= limit)
+        budget.record(deaths[-1])
+        recent = [each for each in deaths if deaths[-1] - each <= RESTART_PERIOD_S]
+        assert budget.exceeded is (len(recent) >= limit)

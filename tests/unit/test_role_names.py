@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from unit_fakes import told_in_one_sentence
 
-from outlast.agents.agent_loading import playing
+from outlast.agents.agent_loading import for_roles
 from outlast.agents.registry import Agent
 from outlast.contracts.errors import BadInputError
 from outlast.settings import Settings
@@ -42,14 +42,17 @@ def test_without_roles_all_are_played() -> None:
     """
     A fleet that is told nothing plays everybody.
     """
-    assert playing(AGENTS, []) == AGENTS
+    assert for_roles(AGENTS, []) == AGENTS
 
 
 def test_only_the_named_roles_are_played() -> None:
     """
     The others are left to other fleets.
     """
-    assert list(playing(AGENTS, ["writer", "reader", "writer"])) == ["reader", "writer"]
+    assert list(for_roles(AGENTS, ["writer", "reader", "writer"])) == [
+        "reader",
+        "writer",
+    ]
 
 
 def test_unknown_roles_are_refused_with_the_known_ones() -> None:
@@ -57,7 +60,7 @@ def test_unknown_roles_are_refused_with_the_known_ones() -> None:
     One sentence: what nobody plays, and who there is instead.
     """
     with pytest.raises(BadInputError) as error:
-        playing(AGENTS, ["writer", "printer", "Reader"])
+        for_roles(AGENTS, ["writer", "printer", "Reader"])
     told = told_in_one_sentence(error.value)
     assert told == (
         "no agent plays 'printer', 'Reader'; there are editor, reader, writer"

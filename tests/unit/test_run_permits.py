@@ -15,19 +15,19 @@ from temporalio.exceptions import ApplicationError
 from unit_fakes import Clock, Stage
 
 from outlast.agents.context import Context
-from outlast.contracts.errors import HeldError
+from outlast.contracts.errors import RunSuspendedError
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
 from outlast.contracts.ids import FanOutId
 from outlast.contracts.models import Checkpoint
-from outlast.contracts.policies import HELD_S, PERMIT_S, Policy
+from outlast.contracts.policies import MAX_SUSPENDED_S, RUN_PERMIT_TTL_S, Policy
 from outlast.contracts.scopes import Scope
-from outlast.execution.attempt import Place
-from outlast.execution.in_flight import NOBODY
-from outlast.execution.lease import Lent
-from outlast.execution.temporal_activities import ended
+from outlast.execution.attempt import WorkerContext
+from outlast.execution.in_flight import NULL_REGISTRY
+from outlast.execution.lease import LeaseExecution
+from outlast.execution.temporal_activities import with_failures_translated
 from outlast.ledger.ledger import Ledger
-from outlast.ledger.run_permits import Permits, permits_of
+from outlast.ledger.run_permits import RunPermits, run_permits
 from outlast.store.database import Store
 
 RUN = "trial~run~1"
@@ -39,113 +39,113 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def permits(tmp_path: Path, clock: Clock) -> Permits:
-    return Permits(tmp_path / "runs", clock)
+def permits(tmp_path: Path, clock: Clock) -> RunPermits:
+    return RunPermits(tmp_path / "runs", clock)
 
 
 def test_what_no_mesh_has_handed_out_needs_no_word(
-    permits: Permits, tmp_path: Path
+    permits: RunPermits, tmp_path: Path
 ) -> None:
     """
     Missions of the starter go on, on a peer and on a fleet that is none.
     """
-    assert permits.allow("mine")
-    assert permits_of(tmp_path).allow("mine")
-    permits.enter("theirs~run~1")
-    assert permits.allow("mine")
+    assert permits.is_permitted("mine")
+    assert run_permits(tmp_path).is_permitted("mine")
+    permits.add("theirs~run~1")
+    assert permits.is_permitted("mine")
 
 
-def test_a_word_is_good_for_a_while(permits: Permits, clock: Clock) -> None:
+def test_a_word_is_good_for_a_while(permits: RunPermits, clock: Clock) -> None:
     """
     A run waits for its first word, and again when the last one is old.
     """
-    permits.enter("job~run~1")
-    assert not permits.allow("job~run~1")
+    permits.add("job~run~1")
+    assert not permits.is_permitted("job~run~1")
     permits.grant("job~run~1")
-    assert permits.allow("job~run~1")
-    clock.turn(PERMIT_S)
-    assert not permits.allow("job~run~1")
+    assert permits.is_permitted("job~run~1")
+    clock.turn(RUN_PERMIT_TTL_S)
+    assert not permits.is_permitted("job~run~1")
     permits.grant("job~run~1")
-    assert permits.allow("job~run~1")
+    assert permits.is_permitted("job~run~1")
 
 
-def test_a_word_is_taken_back_at_once(permits: Permits) -> None:
+def test_a_word_is_taken_back_at_once(permits: RunPermits) -> None:
     """
     And a run that has gone needs none any more.
     """
-    permits.enter("job~run~1")
+    permits.add("job~run~1")
     permits.grant("job~run~1")
-    permits.withdraw("job~run~1")
-    assert not permits.allow("job~run~1")
-    permits.drop("job~run~1")
-    assert permits.allow("job~run~1")
+    permits.revoke("job~run~1")
+    assert not permits.is_permitted("job~run~1")
+    permits.remove("job~run~1")
+    assert permits.is_permitted("job~run~1")
 
 
 def test_a_clock_that_is_set_back_makes_no_word_longer(
-    permits: Permits, clock: Clock
+    permits: RunPermits, clock: Clock
 ) -> None:
     """
     A word from the future is none.
     """
-    permits.enter("job~run~1")
+    permits.add("job~run~1")
     permits.grant("job~run~1")
     clock.turn(-3600)
-    assert not permits.allow("job~run~1")
+    assert not permits.is_permitted("job~run~1")
 
 
-def test_the_batch_that_a_run_has_spread_hangs_on_its_word(permits: Permits) -> None:
+def test_the_batch_that_a_run_has_spread_hangs_on_its_word(permits: RunPermits) -> None:
     """
     Items are held with the mission that asked for them.
     """
-    permits.enter("job~run~1")
-    assert not permits.allow("job~run~1~fanout~many")
+    permits.add("job~run~1")
+    assert not permits.is_permitted("job~run~1~fanout~many")
 
 
-def test_a_mission_within_a_run_hangs_on_its_word(permits: Permits) -> None:
+def test_a_mission_within_a_run_hangs_on_its_word(permits: RunPermits) -> None:
     """
     However deep it lies, and with the batch that it has spread.
     """
-    permits.enter("job~run~1")
-    assert not permits.allow("job~run~1~child~part")
-    assert not permits.allow("job~run~1~child~part~2~child~deeper~fanout~many")
-    assert permits.allow("job~run~12~child~part")
+    permits.add("job~run~1")
+    assert not permits.is_permitted("job~run~1~child~part")
+    assert not permits.is_permitted("job~run~1~child~part~2~child~deeper~fanout~many")
+    assert permits.is_permitted("job~run~12~child~part")
     permits.grant("job~run~1")
-    assert permits.allow("job~run~1~child~part")
+    assert permits.is_permitted("job~run~1~child~part")
 
 
 def test_words_are_kept_for_those_who_come_later(tmp_path: Path, clock: Clock) -> None:
     """
     A run of an earlier life is held, by whoever reads: its peer must look first.
     """
-    Permits(tmp_path / "mesh" / "runs", clock).enter("job~run~1")
-    assert not permits_of(tmp_path).allow("job~run~1")
+    RunPermits(tmp_path / "mesh" / "runs", clock).add("job~run~1")
+    assert not run_permits(tmp_path).is_permitted("job~run~1")
 
 
-def test_what_stands_still_is_listed(permits: Permits, clock: Clock) -> None:
+def test_what_stands_still_is_listed(permits: RunPermits, clock: Clock) -> None:
     """
     A fleet that is no peer says at its start which runs wait for one.
     """
-    assert permits.held == []
+    assert permits.suspended == []
     for each in ("job~run~1", "job~run~2"):
-        permits.enter(each)
+        permits.add(each)
     permits.grant("job~run~1")
-    assert permits.held == ["job~run~2"]
-    clock.turn(PERMIT_S)
-    assert permits.held == ["job~run~1", "job~run~2"]
+    assert permits.suspended == ["job~run~2"]
+    clock.turn(RUN_PERMIT_TTL_S)
+    assert permits.suspended == ["job~run~1", "job~run~2"]
 
 
 @pytest.fixture
-def held(store: Store, permits: Permits) -> Iterator[Stage]:
+def held(store: Store, permits: RunPermits) -> Iterator[Stage]:
     """
     A stage on which the trial mission is held.
     """
-    permits.enter(RUN)
+    permits.add(RUN)
     with ThreadPoolExecutor(4) as threads:
         yield Stage(Ledger(store, permits=permits), threads, mission=RUN)
 
 
 async def test_nothing_begins_while_a_run_is_held(
-    held: Stage, permits: Permits
+    held: Stage, permits: RunPermits
 ) -> None:
     """
     The agent is called when the word has come, and being held is no stall.
@@ -165,7 +165,7 @@ async def test_nothing_begins_while_a_run_is_held(
 
 
 async def test_nothing_is_saved_or_done_while_a_run_is_held(
-    held: Stage, permits: Permits
+    held: Stage, permits: RunPermits
 ) -> None:
     """
     Held in the middle, an agent waits at its next save or effect.
@@ -174,7 +174,7 @@ async def test_nothing_is_saved_or_done_while_a_run_is_held(
     midway = asyncio.Event()
 
     async def play(given: dict[str, Any], ctx: Context) -> str:
-        permits.withdraw(RUN)
+        permits.revoke(RUN)
         midway.set()
         await ctx.save({"step": 1})
         await ctx.once("effect", acted.append, content=None)
@@ -192,7 +192,7 @@ async def test_nothing_is_saved_or_done_while_a_run_is_held(
 
 
 async def test_what_is_held_for_long_is_handed_on(
-    held: Stage, permits: Permits
+    held: Stage, permits: RunPermits
 ) -> None:
     """
     Long before its attempt limit, which would count against its task.
@@ -200,14 +200,14 @@ async def test_what_is_held_for_long_is_handed_on(
     held.policy = Policy(attempt_limit_s=0.2)
 
     async def play(given: dict[str, Any], ctx: Context) -> str:
-        permits.withdraw(RUN)
+        permits.revoke(RUN)
         await ctx.save({"step": 1})
         return "done"
 
     permits.grant(RUN)
-    with pytest.raises(HeldError):
+    with pytest.raises(RunSuspendedError):
         await asyncio.wait_for(held.play(play), 20)
-    assert Policy().held_s == HELD_S < Policy().attempt_limit_s / 2
+    assert Policy().max_suspended_s == MAX_SUSPENDED_S < Policy().attempt_limit_s / 2
 
 
 async def test_being_handed_on_by_the_mesh_is_no_failure(ledger: Ledger) -> None:
@@ -216,15 +216,15 @@ async def test_being_handed_on_by_the_mesh_is_no_failure(ledger: Ledger) -> None
     """
 
     async def held() -> None:
-        raise HeldError("held")
+        raise RunSuspendedError("held")
 
     saved = Checkpoint(seq=3)
-    place = SimpleNamespace(ledger=ledger, drain_s=0.0, beat_s=1.0)
+    place = SimpleNamespace(ledger=ledger, drain_s=0.0, heartbeat_s=1.0)
     attempt: Any = SimpleNamespace(
-        claim=None, checkpoint=saved, hand=NOBODY, place=place
+        claim=None, checkpoint=saved, in_flight=NULL_REGISTRY, worker=place
     )
     with pytest.raises(ApplicationError) as told:
-        await ended(attempt, held())
+        await with_failures_translated(attempt, held())
     assert told.value.type == FailureType.DRAINED
     assert told.value.non_retryable
     details = FailureDetails.of(told.value.details)
@@ -232,7 +232,7 @@ async def test_being_handed_on_by_the_mesh_is_no_failure(ledger: Ledger) -> None
 
 
 async def test_no_item_begins_while_its_run_is_held(
-    store: Store, permits: Permits
+    store: Store, permits: RunPermits
 ) -> None:
     """
     The items of a lease wait as tasks do.
@@ -249,10 +249,10 @@ async def test_no_item_begins_while_its_run_is_held(
         lender = Lender(shelf, threads, scope=scope)
         lender.fill(numbered(1))
         lent = lender.lent(play)
-        held = Place(Ledger(store, permits=permits), threads, 0.01)
-        permits.enter(RUN)
+        held = WorkerContext(Ledger(store, permits=permits), threads, 0.01)
+        permits.add(RUN)
         work = asyncio.create_task(
-            Lent(lent.agent, lent.lease, lent.fence, held).work()
+            LeaseExecution(lent.agent, lent.lease, lent.fence, held).run()
         )
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(called.wait(), 0.2)

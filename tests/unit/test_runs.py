@@ -28,13 +28,13 @@ from unit_fakes import (
 from outlast.contracts.batches import pool_task
 from outlast.contracts.errors import StaleAttemptError
 from outlast.execution.current_run import current_run
-from outlast.execution.runs import in_order
+from outlast.execution.runs import in_run_order
 from outlast.ledger.attempt_order import ATTEMPT_BITS, DISPATCHES, AttemptOrder
-from outlast.ledger.batches import erase
+from outlast.ledger.batches import delete_batch
 from outlast.ledger.fence import Claim
 from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
-from outlast.store.schema import claims, runs
+from outlast.store.schema import fences, runs
 
 BOUND_S = 30.0
 
@@ -66,7 +66,7 @@ async def claimed(ledger: Ledger, order: AttemptOrder, name: str = "only") -> Cl
     Claim a task as an attempt does.
     """
     asked = assignment().model_copy(update={"task": pool_task(name, ROLE)})
-    return await in_order(
+    return await in_run_order(
         ledger, order, MISSION, lambda: ledger.claim(asked, ROLE, order)
     )
 
@@ -203,7 +203,7 @@ async def test_a_claim_that_no_dispatch_of_the_run_passes_numbers_it_anew(
     server = Server()
     first = await claimed(ledger, server.order("first", 1))
     with store.write() as connection:
-        moved = sa.update(claims).values(fence=claims.c.fence + ahead)
+        moved = sa.update(fences).values(fence=fences.c.fence + ahead)
         connection.execute(moved)
     with pytest.raises(StaleAttemptError):
         ledger.record(first, answer(), "lost")
@@ -222,7 +222,7 @@ async def test_an_erased_batch_gives_no_number_twice(store: Store) -> None:
     server = Server()
     before = await claimed(shelf.ledger, server.order("first"), "lease~1")
     with store.write() as connection:
-        erase(connection, MISSION)
+        delete_batch(connection, MISSION)
     server.now = "second"
     after = await claimed(shelf.ledger, server.order("second"), "lease~1")
     assert after.fence > before.fence
@@ -243,7 +243,7 @@ async def test_a_lease_and_its_items_claim_in_order(store: Store) -> None:
     lent = lender.lent(save)
     lent.fence = server.order("first", 8)
     async with asyncio.timeout(BOUND_S):
-        await lent.work()
+        await lent.run()
     assert lent.claim is not None
     assert server.asked == 1
     assert lender.shelf.results() == {1: "done"}
@@ -266,7 +266,7 @@ async def test_a_lease_beats_while_it_waits_for_the_server(store: Store) -> None
     lent = lender.lent(play)
     lent.fence = server.order("first")
     async with asyncio.timeout(BOUND_S):
-        worked = await lent.work()
+        worked = await lent.run()
     assert worked.settled == 1
 
 

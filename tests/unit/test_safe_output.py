@@ -18,22 +18,27 @@ from rich.live import Live
 
 from outlast.cli import entrypoint
 from outlast.cli.batch_results import ascii_json
-from outlast.cli.follow import Board, View
-from outlast.contracts.reports import Outcome, Progress, Running, Status
+from outlast.cli.follow import LiveScreen, MissionSnapshot
+from outlast.contracts.reports import MissionProgress, Outcome, RunningTask, Status
 from outlast.contracts.text import (
     CAUSE_CHARS,
     markdown,
     markdown_cell,
     markdown_name,
-    shorten,
+    one_line,
     visible,
     visible_line,
 )
-from outlast.crew.crew_models import Citation, Gap, Index, Review
+from outlast.crew.crew_models import Citation, Gap, LibraryIndex, Review
 from outlast.crew.publisher import report
-from outlast.crew.tickets import Tally, page
-from outlast.process.safe_output import ErrorStream, SafeStream, ended, terminal_of
-from outlast.workflows.status_board import board
+from outlast.crew.tickets import TicketTally, page
+from outlast.process.safe_output import (
+    ErrorStream,
+    SafeStream,
+    stream_error,
+    terminal_of,
+)
+from outlast.workflows.status_board import render_board
 
 NASTY = (
     "\x1b[2J\x1b[31mred\x1b[0m \x1b]0;owned\x07 \x1b]52;c;cm0gLXJm\x07 "
@@ -78,7 +83,7 @@ def test_nothing_that_is_obeyed_survives(text: str) -> None:
     """
     assert not obeyed(visible(text), but="\n\t")
     assert not obeyed(visible_line(text))
-    assert not obeyed(shorten(text, CAUSE_CHARS))
+    assert not obeyed(one_line(text, CAUSE_CHARS))
     assert len(visible(text)) >= len(text)
 
 
@@ -102,7 +107,7 @@ def test_five_megabytes_are_cut_before_they_are_read() -> None:
     """
     One line of them is wanted.
     """
-    assert len(shorten("\x1b" * 5_000_000, 400)) == 400
+    assert len(one_line("\x1b" * 5_000_000, 400)) == 400
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
@@ -125,7 +130,7 @@ def test_a_reader_who_leaves_is_not_missed(pipe: tuple[int, int]) -> None:
     os.close(there)
     for _ in range(3):
         print("x" * 100_000, file=out, flush=True)
-    assert isinstance(ended(out), BrokenPipeError)
+    assert isinstance(stream_error(out), BrokenPipeError)
     out.terminal.close()
 
 
@@ -146,18 +151,18 @@ def test_the_live_board_shows_text_as_text() -> None:
     No markup, no emoji codes, no sequences but its own.
     """
     said = "\x1b]0;owned\x07 [bold]markup[/] :boom:"
-    progress = Progress(
+    progress = MissionProgress(
         mission="m",
         paused=False,
         waiting=[],
-        running=[Running(id="a", role="r", route="r")],
+        running=[RunningTask(id="a", role="r", route="r")],
         settled=[outcome(reasons=[said])],
     )
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=200)
     with Live(console=console, auto_refresh=False) as live:
-        Board(live).show(View(progress, {"a": said}))
-        Board(live).note(said)
+        LiveScreen(live).show(MissionSnapshot(progress, {"a": said}))
+        LiveScreen(live).note(said)
     told = screen.getvalue()
     assert "\x1b]" not in told
     assert told.count("\\x1b]0;owned\\x07 [bold]markup[/] :boom:") >= 3
@@ -167,14 +172,16 @@ def test_the_board_in_the_web_ui_keeps_its_table() -> None:
     """
     One row a task, whatever its reasons say.
     """
-    progress = Progress(
+    progress = MissionProgress(
         mission="m",
         paused=False,
         waiting=[],
-        running=[Running(id="b", role="r", route="r", waits=f"{NASTY}\n| x |")],
+        running=[
+            RunningTask(id="b", role="r", route="r", waiting_for=f"{NASTY}\n| x |")
+        ],
         settled=[outcome(reasons=[f"{NASTY}\n# head"])],
     )
-    rows = board(progress).splitlines()
+    rows = render_board(progress).splitlines()
     assert len(rows) == 4
     assert not obeyed("".join(rows))
     assert "<img" not in "".join(rows)
@@ -186,14 +193,14 @@ def test_the_board_has_the_command_for_what_was_given_up(status: Status) -> None
     """
     To be pasted from the details page in the Web UI.
     """
-    progress = Progress(
+    progress = MissionProgress(
         mission="m",
         paused=False,
         waiting=[],
         running=[],
         settled=[outcome(["why"]).model_copy(update={"status": status})],
     )
-    assert "why; again: `outlast redrive m --task a`" in board(progress)
+    assert "why; again: `outlast redrive m --task a`" in render_board(progress)
 
 
 def test_a_report_is_no_page_of_a_documents_making() -> None:
@@ -205,7 +212,7 @@ def test_a_report_is_no_page_of_a_documents_making() -> None:
         question=NASTY, answer=NASTY, citations=[citation], dropped=[citation]
     )
     gap = Gap(document=NASTY, reason=NASTY)
-    index = Index(
+    index = LibraryIndex(
         library="l", documents=1, indexed=1, removed=0, gaps_total=1, gaps=[gap]
     )
     told = report(review, index)
@@ -218,7 +225,7 @@ def test_a_tally_is_none_either() -> None:
     """
     The names of tickets are other people's words.
     """
-    told = Tally(tickets=1, not_answered=[f"{NASTY}\n# done"])
+    told = TicketTally(tickets=1, not_answered=[f"{NASTY}\n# done"])
     assert "<img" not in page(told)
     assert not obeyed(page(told), but="\n")
     assert "\n# done" not in page(told)

@@ -72,7 +72,7 @@ async def test_searches_at_the_same_moment_lose_nothing(
             await ctx.save(found)
 
         await asyncio.gather(*map(search, range(SEARCHES)))
-        beats.append(ctx.beat.checkpoint)
+        beats.append(ctx.heartbeat.checkpoint)
         raise BrokenError
 
     for trial in range(TRIALS):

@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 
 from outlast.contracts.models import Checkpoint
-from outlast.contracts.policies import SHIPPED
+from outlast.contracts.policies import DEFAULT_TIMING
 from outlast.fleet import monitor, orphans, parent, restart_intensity
 from outlast.fleet.exits import Exit
-from outlast.fleet.flight_recorder import HEAD_AT, Recorder
-from outlast.fleet.fork_server_client import UnbornError
-from outlast.fleet.monitor import Child, Watch
-from outlast.fleet.orphans import orphaned
+from outlast.fleet.flight_recorder import HEAD_AT, FlightRecorder
+from outlast.fleet.fork_server_client import SpawnError
+from outlast.fleet.monitor import ProcessMonitor, ProcessSlot
+from outlast.fleet.orphans import watch_orphans
 from outlast.fleet.parent import EXIT_CANNOT_START, Fleet
-from outlast.fleet.parent_heartbeats import SilentBeats
-from outlast.fleet.process_kinds import Kind, recorder_of
-from outlast.fleet.recorder_reader import Wreck, recorders, remove
+from outlast.fleet.parent_heartbeats import ParentHeartbeats
+from outlast.fleet.process_kinds import ProcessKind, recorder_path
+from outlast.fleet.recorder_reader import CrashedRecorder, recorder_files, remove
 from outlast.fleet.watchdog import Conviction, KillReason, Watchdog
 from outlast.settings import Settings
 
@@ -38,10 +38,10 @@ class Crowded:
         self.tries = 0
         self._heard = heard
 
-    async def birth(self, kind: Kind) -> Any:
+    async def spawn(self, kind: ProcessKind) -> Any:
         self.tries += 1
         self._heard(self.tries)
-        raise UnbornError("Resource temporarily unavailable")
+        raise SpawnError("Resource temporarily unavailable")
 
     def close(self) -> None: ...
 
@@ -51,13 +51,13 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     """
     A fleet that connects to nothing and pauses for moments.
     """
-    monkeypatch.setattr(restart_intensity, "PAUSE_FIRST_S", 0.001)
-    monkeypatch.setattr(parent, "UNBORN_S", 0.001)
+    monkeypatch.setattr(restart_intensity, "RESPAWN_BACKOFF_S", 0.001)
+    monkeypatch.setattr(parent, "RESPAWN_FAILED_PAUSE_S", 0.001)
     return Fleet(Settings(home=tmp_path), lambda _: None)
 
 
 def crowd(fleet: Fleet, nursery: Crowded) -> None:
-    fleet._nurseries = dict.fromkeys(Kind, nursery)  # type: ignore[arg-type]
+    fleet._spawners = dict.fromkeys(ProcessKind, nursery)  # type: ignore[arg-type]
 
 
 async def test_no_room_for_a_process_is_tried_again(
@@ -66,18 +66,18 @@ async def test_no_room_for_a_process_is_tried_again(
     """
     However often, while others of the fleet work.
     """
-    many = 2 * restart_intensity.LIMIT
-    fleet.children = fleet.children[:2]
-    fleet.children[1].state = "polling"
+    many = 2 * restart_intensity.MAX_RESTARTS
+    fleet.slots = fleet.slots[:2]
+    fleet.slots[1].state = "polling"
     fleet._announced = True  # it has been whole
 
-    async def works_on(child: Child) -> None:
-        await child.leave.wait()
+    async def works_on(child: ProcessSlot) -> None:
+        await child.draining.wait()
 
-    keep = fleet._keep
+    keep = fleet._run_slot
     monkeypatch.setattr(
         fleet,
-        "_keep",
+        "_run_slot",
         lambda child: works_on(child) if child.polling else keep(child),
     )
     nursery = Crowded(lambda tries: fleet.stop() if tries == many else None)
@@ -118,7 +118,7 @@ class Convicting(Watchdog):
 
     found = Conviction(KillReason.IDLE, "silent, whatever its memory is")
 
-    def judge(self, *_: Any) -> Conviction:
+    def kill_reason(self, *_: Any) -> Conviction:
         return self.found
 
 
@@ -141,16 +141,18 @@ async def test_memory_over_the_cap_is_never_forgiven(
     By the reason, whatever its sentence speaks of; the silent are let alone where the
     watchdog is off.
     """
-    monkeypatch.setattr(monitor, "LOOK_S", 0.01)
-    path = recorder_of(tmp_path, os.getpid())
+    monkeypatch.setattr(monitor, "WATCHDOG_CHECK_S", 0.01)
+    path = recorder_path(tmp_path, os.getpid())
     path.parent.mkdir()
-    kept = Recorder(path)
+    kept = FlightRecorder(path)
     kept.tick()
     life, judging = Killed(), Convicting()
     judging.found = Conviction(reason, judging.found.sentence)
-    child = Child(Kind.AGENTS, life=life, watchdog=judging)  # type: ignore[arg-type]
-    beats = SilentBeats(SHIPPED, Slow().client)  # type: ignore[arg-type]
-    looking = asyncio.ensure_future(Watch([child], tmp_path, bites=bites).look(beats))
+    child = ProcessSlot(ProcessKind.AGENTS, process=life, watchdog=judging)  # type: ignore[arg-type]
+    beats = ParentHeartbeats(DEFAULT_TIMING, Slow().client)  # type: ignore[arg-type]
+    looking = asyncio.ensure_future(
+        ProcessMonitor([child], tmp_path, kill_unresponsive=bites).check(beats)
+    )
     if killed:
         await asyncio.wait_for(life.over.wait(), BOUND_S)
     else:
@@ -166,19 +168,21 @@ async def test_a_worker_that_never_gives_a_sign_is_killed(
     """
     It has hung before it had a recorder: nothing else would ever notice.
     """
-    monkeypatch.setattr(monitor, "LOOK_S", 0.01)
+    monkeypatch.setattr(monitor, "WATCHDOG_CHECK_S", 0.01)
     life = Killed()
-    child = Child(Kind.AGENTS, life=life)  # type: ignore[arg-type]
-    beats = SilentBeats(SHIPPED, Slow().client)  # type: ignore[arg-type]
-    looking = asyncio.ensure_future(Watch([child], tmp_path, bites=True).look(beats))
-    child.born_at = time.monotonic()
+    child = ProcessSlot(ProcessKind.AGENTS, process=life)  # type: ignore[arg-type]
+    beats = ParentHeartbeats(DEFAULT_TIMING, Slow().client)  # type: ignore[arg-type]
+    looking = asyncio.ensure_future(
+        ProcessMonitor([child], tmp_path, kill_unresponsive=True).check(beats)
+    )
+    child.spawned_at = time.monotonic()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(life.over.wait(), 0.1)
-    child.born_at -= monitor.FIRST_SIGN_S
-    child.signed = True  # as one that has lived, and whose recorder is gone
+    child.spawned_at -= monitor.FIRST_TICK_LIMIT_S
+    child.has_ticked = True  # as one that has lived, and whose recorder is gone
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(life.over.wait(), 0.1)
-    child.signed = False
+    child.has_ticked = False
     await asyncio.wait_for(life.over.wait(), BOUND_S)
     looking.cancel()
     assert child.killed_for is not None
@@ -192,14 +196,17 @@ async def test_a_worker_that_dies_later_is_adopted_too(
     died before it had made its recorder has left an empty file. Its own are not for
     adoption.
     """
-    monkeypatch.setattr(orphans, "LOOK_AGAIN_S", 0.01)
-    living, ours = Recorder(tmp_path / "1.rec"), Recorder(tmp_path / "3.rec")
-    ours.let_go()  # dead, and about to be settled by its parent
+    monkeypatch.setattr(orphans, "ORPHAN_CHECK_S", 0.01)
+    living, ours = (
+        FlightRecorder(tmp_path / "1.rec"),
+        FlightRecorder(tmp_path / "3.rec"),
+    )
+    ours.close_after_fork()  # dead, and about to be settled by its parent
     (tmp_path / "2.rec").touch()
     found: list[Path] = []
 
     async def adopt() -> None:
-        async for lost in orphaned(tmp_path, {ours.path}):
+        async for lost in watch_orphans(tmp_path, {ours.path}):
             found.extend(lost)
             return
 
@@ -208,7 +215,7 @@ async def test_a_worker_that_dies_later_is_adopted_too(
         while (tmp_path / "2.rec").exists():  # noqa: ASYNC110 - a file has no event
             await asyncio.sleep(0)
     assert found == []
-    living.let_go()  # as the kernel does at its death
+    living.close_after_fork()  # as the kernel does at its death
     await asyncio.wait_for(adopting, BOUND_S)
     assert found == [living.path]
 
@@ -223,16 +230,16 @@ async def test_what_another_parent_settles_is_left_to_it(
 
     def look(folder: Path) -> list[Path]:
         nonlocal looks
-        found = recorders(folder)
+        found = recorder_files(folder)
         looks += bool(found)
         return found
 
-    monkeypatch.setattr(orphans, "LOOK_AGAIN_S", 0.01)
-    monkeypatch.setattr(orphans, "recorders", look)
-    adopting = asyncio.ensure_future(anext(orphaned(tmp_path, set())))
+    monkeypatch.setattr(orphans, "ORPHAN_CHECK_S", 0.01)
+    monkeypatch.setattr(orphans, "recorder_files", look)
+    adopting = asyncio.ensure_future(anext(watch_orphans(tmp_path, set())))
     await asyncio.sleep(0)  # the first look, at nothing
-    dead = Recorder(tmp_path / "1.rec")
-    dead.let_go()
+    dead = FlightRecorder(tmp_path / "1.rec")
+    dead.close_after_fork()
     assert await asyncio.wait_for(adopting, BOUND_S) == {dead.path: False}
     assert looks == 2
 
@@ -243,17 +250,17 @@ def test_one_unreadable_attempt_hides_no_other(
     """
     A disk may lose a sector; what is beside it is reported.
     """
-    recorder = Recorder(tmp_path / "1.rec")
-    hands = [recorder.take(b"token", "m", task, "worker", 1) for task in ("a", "b")]
+    recorder = FlightRecorder(tmp_path / "1.rec")
+    hands = [recorder.start(b"token", "m", task, "worker", 1) for task in ("a", "b")]
     for hand in hands:
         hand.save(Checkpoint(seq=3).model_dump_json().encode())
     at = hands[0]._at + HEAD_AT  # type: ignore[attr-defined]
     recorder._map[at] = 0
-    recorder.let_go()
+    recorder.close_after_fork()
 
-    wreck = Wreck.of(tmp_path / "1.rec")
+    wreck = CrashedRecorder.open(tmp_path / "1.rec")
     assert wreck is not None
-    assert [each.task for each in wreck.in_hand()] == ["b"]
+    assert [each.task for each in wreck.in_flight()] == ["b"]
     assert "recorder.unreadable" in caplog.text
 
 
@@ -268,11 +275,11 @@ class Slow:
 
     async def client(self) -> None: ...
 
-    async def free(self) -> None:
+    async def reset_sticky_queues(self) -> None:
         self.did.append("free")
         await self.may_free.wait()
 
-    async def settle_all(self, recorder: Path, pid: int, ended: Exit) -> None:
+    async def report_all(self, recorder: Path, pid: int, ended: Exit) -> None:
         assert pid == 1
         self.did.append(f"settle {recorder.name}: {ended.cause}")
         remove(recorder)
@@ -285,12 +292,12 @@ async def test_a_lost_fleet_is_taken_over_once(
     Its missions are freed before its attempts are reported, which would wait for a
     dead process else; and however long that takes, nobody begins it again.
     """
-    monkeypatch.setattr(orphans, "LOOK_AGAIN_S", 0.001)
+    monkeypatch.setattr(orphans, "ORPHAN_CHECK_S", 0.001)
     slow = Slow()
     fleet.reporter = slow  # type: ignore[assignment]
-    dead = Recorder(fleet.home / "run" / "1.rec")
-    dead.let_go()
-    adopting = asyncio.ensure_future(fleet._adopt())
+    dead = FlightRecorder(fleet.home / "run" / "1.rec")
+    dead.close_after_fork()
+    adopting = asyncio.ensure_future(fleet._report_orphans())
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(asyncio.shield(adopting), 0.1)
     assert slow.did == ["free"]

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from outlast.crew.library.library import library_id, update
-from outlast.crew.library.search import MOST_WORDS, count, search, size
+from outlast.crew.library.search import MAX_QUERY_WORDS, count, search, size
 from outlast.store.database import Store
 from testkit.postgres import Postgres
 from tests.unit.document_fakes import folder_of
@@ -94,7 +94,7 @@ def test_an_endless_question_is_cut(store: Store, library: str) -> None:
     """
     A question of ten thousand words is searched by its first ones.
     """
-    typed = " ".join(f"word{n}" for n in range(MOST_WORDS)) + " mondays"
+    typed = " ".join(f"word{n}" for n in range(MAX_QUERY_WORDS)) + " mondays"
 
     assert found(store, library, "mondays " + typed) == ["week.md"]
     assert found(store, library, typed * 99) == []

@@ -16,11 +16,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from outlast import secrets
-from outlast.agents.importing import said
+from outlast.agents.importing import error_sentence
 from outlast.contracts.errors import MissingSecretError
-from outlast.contracts.text import READ_CHARS
+from outlast.contracts.text import MAX_PARSED_CHARS
 from outlast.secrets import MASK, hand_out, mask, masked, masked_head
-from outlast.telemetry.masking import Masking
+from outlast.telemetry.masking import MaskingExporter
 
 PLAIN = "hunter2-SECRET"
 ODD = 'p@ss w/ö"rd\\+%&<€🔑>\n#2'
@@ -110,10 +110,10 @@ def test_no_piece_is_left_where_a_text_is_cut(
     Wherever a secret begins before the cut, also after others that were masked.
     """
     monkeypatch.setenv("OUTLAST_SECRET_PAY", PLAIN)
-    blank = " " * (READ_CHARS - before)
+    blank = " " * (MAX_PARSED_CHARS - before)
     assert "hun" not in masked(f"{blank}{PLAIN}{'x' * 100}", 400)
-    full = f"{PLAIN} " * (READ_CHARS // (len(PLAIN) + 1))
-    text = f"{full}{'.' * (READ_CHARS - len(full) - before)}{PLAIN * 3}"
+    full = f"{PLAIN} " * (MAX_PARSED_CHARS // (len(PLAIN) + 1))
+    text = f"{full}{'.' * (MAX_PARSED_CHARS - len(full) - before)}{PLAIN * 3}"
     assert "hun" not in masked_head(text)
 
 
@@ -144,7 +144,8 @@ def test_what_keeps_agents_from_loading_tells_no_secret(
     """
     monkeypatch.setenv("OUTLAST_SECRET_PAY", PLAIN)
     assert (
-        said(ConnectionError(f"https://x/?key={PLAIN}")) == f": https://x/?key={MASK}"
+        error_sentence(ConnectionError(f"https://x/?key={PLAIN}"))
+        == f": https://x/?key={MASK}"
     )
 
 
@@ -155,7 +156,7 @@ def test_spans_tell_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUTLAST_SECRET_PAY", PLAIN)
     sent = InMemorySpanExporter()
     provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(Masking(sent)))
+    provider.add_span_processor(SimpleSpanProcessor(MaskingExporter(sent)))
     tracer = provider.get_tracer("theirs")
     noted = {"url": f"https://x/?key={PLAIN}", "parts": [PLAIN, "x"], "n": 1}
     with tracer.start_as_current_span(f"GET {PLAIN}", attributes=noted) as span:

@@ -8,7 +8,7 @@ import pytest
 from unit_fakes import Clock
 
 from outlast.store.database import Store
-from outlast.store.server_clock import LOOK_S, ServerClock
+from outlast.store.server_clock import CLOCK_CHECK_S, ServerClock
 from testkit.postgres import Postgres
 
 
@@ -20,7 +20,7 @@ def test_two_hosts_read_one_clock() -> None:
     hosts = [Clock(10.0), Clock(90_000.0)]
     clocks = [ServerClock(each) for each in hosts]
     for clock in clocks:
-        clock.look(server)
+        clock.check(server)
     for each in hosts:
         each.turn(3)
     assert [clock() for clock in clocks] == [5_003.0, 5_003.0]
@@ -33,13 +33,13 @@ def test_a_server_whose_clock_was_set_is_looked_at_again() -> None:
     server, host = Clock(5_000.0), Clock(10.0)
     clock = ServerClock(host)
     assert clock.is_due
-    clock.look(server)
-    host.turn(LOOK_S)
+    clock.check(server)
+    host.turn(CLOCK_CHECK_S)
     assert not clock.is_due
     host.turn(0.1)
     assert clock.is_due
     server.turn(-3_600)
-    clock.look(server)
+    clock.check(server)
     assert clock() == server()
 
 
@@ -54,7 +54,7 @@ def test_the_way_there_and_back_is_halved() -> None:
         return 5_000.0
 
     clock = ServerClock(host)
-    clock.look(slow)
+    clock.check(slow)
     assert clock() == pytest.approx(5_000.1)
 
 

@@ -18,16 +18,16 @@ from unit_fakes import told_in_one_sentence
 from outlast.contracts.errors import UnavailableError
 from outlast.dev import server_lock
 from outlast.dev.locks import lock
-from outlast.dev.server import Server, choose_ports, free_port
+from outlast.dev.server import DevServer, choose_ports, free_port
 from outlast.dev.server_lock import (
-    SERVER,
-    Left,
+    SERVER_LOCK,
+    LeftServer,
     Ports,
-    becoming,
-    clear,
-    end_left,
-    hold,
-    left_ports,
+    clear_server_lock,
+    end_left_server,
+    exec_command,
+    lock_server,
+    ports_of_left,
 )
 
 PORTS = Ports(20_001, 20_002)
@@ -45,9 +45,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
     made: list[subprocess.Popen[bytes]] = []
 
     def begin(*command: str) -> subprocess.Popen[bytes]:
-        held = hold(tmp_path, PORTS)
+        held = lock_server(tmp_path, PORTS)
         process = subprocess.Popen(
-            becoming(tmp_path, list(command)), pass_fds=[held], start_new_session=True
+            exec_command(tmp_path, list(command)),
+            pass_fds=[held],
+            start_new_session=True,
         )
         os.close(held)
         made.append(process)
@@ -65,7 +67,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Has nobody wait for long.
     """
-    monkeypatch.setattr(server_lock, "TERM_LIMIT_S", 0.1)
+    monkeypatch.setattr(server_lock, "SERVER_TERM_LIMIT_S", 0.1)
     monkeypatch.setattr(server_lock, "NAME_LIMIT_S", 0.1)
 
 
@@ -77,11 +79,11 @@ def test_a_second_server_is_refused_while_the_first_lives(
     """
     first = start("sleep", "60")
     with pytest.raises(UnavailableError) as refusal:
-        hold(tmp_path, PORTS)
+        lock_server(tmp_path, PORTS)
     assert str(tmp_path) in told_in_one_sentence(refusal.value)
     first.kill()
     first.wait()
-    os.close(hold(tmp_path, PORTS))
+    os.close(lock_server(tmp_path, PORTS))
 
 
 def test_a_server_that_is_left_is_ended(tmp_path: Path, start: Start) -> None:
@@ -89,10 +91,10 @@ def test_a_server_that_is_left_is_ended(tmp_path: Path, start: Start) -> None:
     The next owner hears which one it was, and has its ports again.
     """
     left = start("sleep", "60")
-    assert end_left(tmp_path) == Left(left.pid, PORTS.port)
+    assert end_left_server(tmp_path) == LeftServer(left.pid, PORTS.port)
     assert left.wait(timeout=BOUND_S) == -signal.SIGTERM
-    assert left_ports(tmp_path) == PORTS
-    assert end_left(tmp_path) is None
+    assert ports_of_left(tmp_path) == PORTS
+    assert end_left_server(tmp_path) is None
 
 
 @pytest.mark.usefixtures("short")
@@ -107,7 +109,7 @@ def test_one_that_does_not_end_by_itself_is_killed(
     deadline = time.monotonic() + BOUND_S
     while not deaf.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert end_left(tmp_path) is not None
+    assert end_left_server(tmp_path) is not None
     assert left.wait(timeout=BOUND_S) == -signal.SIGKILL
 
 
@@ -117,12 +119,12 @@ def test_a_process_that_has_a_dead_servers_number_is_left_alone(
     """
     The number in the file counts only while the lock is held.
     """
-    (tmp_path / SERVER).write_text(f"{PORTS.port} {PORTS.ui_port}\n")
+    (tmp_path / SERVER_LOCK).write_text(f"{PORTS.port} {PORTS.ui_port}\n")
     innocent = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:
-        with (tmp_path / SERVER).open("a") as file:
+        with (tmp_path / SERVER_LOCK).open("a") as file:
             file.write(f"{innocent.pid}\n")
-        assert end_left(tmp_path) is None
+        assert end_left_server(tmp_path) is None
         assert innocent.poll() is None
     finally:
         innocent.kill()
@@ -134,12 +136,12 @@ def test_a_stranger_with_the_lock_is_named_and_not_touched(tmp_path: Path) -> No
     """
     The sentence says how to find out who it is.
     """
-    held = lock(tmp_path / SERVER, fcntl.LOCK_EX)
+    held = lock(tmp_path / SERVER_LOCK, fcntl.LOCK_EX)
     assert held is not None
     with pytest.raises(UnavailableError) as refusal:
-        end_left(tmp_path)
+        end_left_server(tmp_path)
     os.close(held)
-    assert f"fuser {tmp_path / SERVER}" in told_in_one_sentence(refusal.value)
+    assert f"fuser {tmp_path / SERVER_LOCK}" in told_in_one_sentence(refusal.value)
 
 
 @pytest.mark.parametrize("text", ["", "\n", "nonsense\n", "1\n", "1 2\nx\n"])
@@ -147,9 +149,9 @@ def test_a_file_that_makes_no_sense_names_nothing(tmp_path: Path, text: str) -> 
     """
     Cut short by a full disk, or written by another release.
     """
-    (tmp_path / SERVER).write_text(text)
-    assert end_left(tmp_path) is None
-    assert left_ports(tmp_path) is None
+    (tmp_path / SERVER_LOCK).write_text(text)
+    assert end_left_server(tmp_path) is None
+    assert ports_of_left(tmp_path) is None
 
 
 def test_the_ports_of_a_killed_server_are_taken_again() -> None:
@@ -166,13 +168,13 @@ def test_a_good_stop_leaves_no_ports(tmp_path: Path) -> None:
     """
     The next one takes the usual ones.
     """
-    os.close(hold(tmp_path, PORTS))
-    assert left_ports(tmp_path) == PORTS
-    clear(tmp_path)
-    assert left_ports(tmp_path) is None
+    os.close(lock_server(tmp_path, PORTS))
+    assert ports_of_left(tmp_path) == PORTS
+    clear_server_lock(tmp_path)
+    assert ports_of_left(tmp_path) is None
 
 
-class Two(Server):
+class Two(DevServer):
     """
     A server that listens at once.
     """

@@ -4,7 +4,7 @@ Which globals of a module its functions write.
 
 import pytest
 
-from outlast.agents.shared_globals import Written, written_globals
+from outlast.agents.shared_globals import WrittenGlobal, written_globals
 
 MADE = """
 ITEMS: list[int] = []
@@ -73,7 +73,7 @@ def test_the_first_line_is_told_once_a_name() -> None:
     source = (
         "A = []\ndef f(x):\n    A.append(1)\n    A.append(2)\ndef g(x):\n    A.pop()\n"
     )
-    assert written_globals(source) == [Written("A", 3)]
+    assert written_globals(source) == [WrittenGlobal("A", 3)]
 
 
 def test_methods_count_too() -> None:
@@ -83,4 +83,4 @@ def test_methods_count_too() -> None:
     source = (
         "A = {}\nclass Played:\n    def __call__(self, given, ctx):\n        A[1] = 2\n"
     )
-    assert written_globals(source) == [Written("A", 4)]
+    assert written_globals(source) == [WrittenGlobal("A", 4)]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from outlast.contracts.ids import alone_queue_of, lease_queue_of, queue_of
+from outlast.contracts.ids import lease_queue, quarantine_queue, task_queue
 from outlast.execution import temporal_activities
 from outlast.fleet import recorder_reader, shutdown_order, worker_main
-from outlast.fleet.flight_recorder import Recorder
-from outlast.fleet.shutdown_order import busy_queues, leave
-from outlast.fleet.workers import Hosted
+from outlast.fleet.flight_recorder import FlightRecorder
+from outlast.fleet.shutdown_order import busy_queues, shut_down_in_order
+from outlast.fleet.workers import WorkerSet
 
 LONG_S = 60.0  # nobody waits for it
 BOUND_S = 10.0
@@ -51,14 +51,14 @@ async def test_what_is_handed_on_goes_first(
     """
     A queue that has nothing in hand is left after all those that have.
     """
-    monkeypatch.setattr(shutdown_order, "LATER_S", LONG_S)
+    monkeypatch.setattr(shutdown_order, "IDLE_QUEUES_DELAY_S", LONG_S)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(leave(readers, {"busy", "full"}), MOMENT_S)
+        await asyncio.wait_for(shut_down_in_order(readers, {"busy", "full"}), MOMENT_S)
     assert left == ["busy", "full"]
 
     left.clear()
-    monkeypatch.setattr(shutdown_order, "LATER_S", 0.0)
-    await leave(readers, {"busy", "full"})
+    monkeypatch.setattr(shutdown_order, "IDLE_QUEUES_DELAY_S", 0.0)
+    await shut_down_in_order(readers, {"busy", "full"})
     assert left == ["busy", "full", "idle", "quiet"]
 
 
@@ -68,8 +68,8 @@ async def test_where_nothing_is_in_hand_nobody_waits(
     """
     A fleet without work ends at once.
     """
-    monkeypatch.setattr(shutdown_order, "LATER_S", LONG_S)
-    await asyncio.wait_for(leave(readers, set()), BOUND_S)
+    monkeypatch.setattr(shutdown_order, "IDLE_QUEUES_DELAY_S", LONG_S)
+    await asyncio.wait_for(shut_down_in_order(readers, set()), BOUND_S)
 
     assert left == ["idle", "busy", "quiet", "full"]
 
@@ -81,16 +81,16 @@ def test_a_role_is_busy_if_any_process_beside_has_it_in_hand(
     With all its queues, so that its workers leave together; and it no longer is when
     what they had has returned.
     """
-    ours, theirs = (Recorder(tmp_path / f"{pid}.rec") for pid in (1, 2))
-    hand = ours.take(b"token", "m", "t", "writer", 1)
-    theirs.take(b"token", "m", "u", "reviewer", 1)
+    ours, theirs = (FlightRecorder(tmp_path / f"{pid}.rec") for pid in (1, 2))
+    hand = ours.start(b"token", "m", "t", "writer", 1)
+    theirs.start(b"token", "m", "u", "reviewer", 1)
 
-    named = (queue_of, lease_queue_of, alone_queue_of)
+    named = (task_queue, lease_queue, quarantine_queue)
     both = {name(role) for role in ("writer", "reviewer") for name in named}
     assert busy_queues(tmp_path) == both
-    hand.returned()  # and whoever looks a moment later leaves with the others
+    hand.finish()  # and whoever looks a moment later leaves with the others
     assert busy_queues(tmp_path) == both
-    monkeypatch.setattr(recorder_reader, "LATELY_S", 0.0)
+    monkeypatch.setattr(recorder_reader, "RECENT_S", 0.0)
     assert busy_queues(tmp_path) == {name("reviewer") for name in named}
 
 
@@ -113,7 +113,7 @@ class Signs:
     def __init__(self) -> None:
         self.given: list[str] = []
 
-    def tell(self, sign: str) -> None:
+    def send_state(self, sign: str) -> None:
         self.given.append(sign)
 
 
@@ -130,7 +130,9 @@ async def test_a_worker_has_drained_though_its_lines_cannot_be_written(
     temporal_activities._closing.add(unwritten)
     try:
         async with asyncio.timeout(BOUND_S):
-            await worker_main._work(Hosted([]), parent, stop, MOMENT_S, tmp_path)  # type: ignore[arg-type]
+            await worker_main._poll_until_stopped(
+                WorkerSet([]), parent, stop, MOMENT_S, tmp_path
+            )  # type: ignore[arg-type]
     finally:
         temporal_activities._closing.discard(unwritten)
     assert parent.given == ["polling"]

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
-from outlast.contracts.policies import MESH_BOOT_MISSES, MESH_MISSES
+from outlast.contracts.policies import (
+    MESH_BOOT_MAX_MISSED_ANSWERS,
+    MESH_MAX_MISSED_ANSWERS,
+)
 from outlast.mesh.node import sidecar
-from outlast.mesh.node.control_socket import Control
-from outlast.mesh.node.membership import Place
-from outlast.mesh.node.sidecar import Beside
+from outlast.mesh.node.control_socket import ControlSocket
+from outlast.mesh.node.membership import PeerConfig
+from outlast.mesh.node.sidecar import Sidecar
 
 # Says that it has its place, and what an agent's module prints, then nothing more; ends
 # with its parent, as gossip does.
@@ -23,7 +26,7 @@ import sys
 print('{"mesh": "here"}', 7, [], {}, "hello", sep="\\n", flush=True)
 sys.stdin.read()
 """
-PLACE = Place("a", "127.0.0.1:0", (), None)
+PLACE = PeerConfig("a", "127.0.0.1:0", (), None)
 ANSWER_S = 0.02
 BOUND_S = 30.0
 
@@ -39,27 +42,27 @@ def again() -> asyncio.Event:
 @pytest.fixture
 async def gossip(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: asyncio.Event
-) -> AsyncIterator[Beside]:
+) -> AsyncIterator[Sidecar]:
     """
     A process that has a place in the mesh, and a socket only where a test opens one.
     """
-    begun: list[Place] = []
+    begun: list[PeerConfig] = []
 
-    def command(place: Place) -> list[str]:
+    def command(place: PeerConfig) -> list[str]:
         if begun:
             again.set()
         begun.append(place)
         return [sys.executable, "-c", MUTE]
 
-    monkeypatch.setattr(sidecar, "command", command)
-    made = Beside(PLACE, tmp_path, ANSWER_S)
+    monkeypatch.setattr(sidecar, "sidecar_command", command)
+    made = Sidecar(PLACE, tmp_path, ANSWER_S)
     await made.start()
     yield made
     await made.stop()
 
 
 async def test_gossip_that_hangs_is_started_again(
-    gossip: Beside, again: asyncio.Event
+    gossip: Sidecar, again: asyncio.Event
 ) -> None:
     """
     It lives and answers nobody, and what it has in hand is held meanwhile.
@@ -69,7 +72,7 @@ async def test_gossip_that_hangs_is_started_again(
 
 
 async def test_gossip_that_answers_is_left_alone(
-    gossip: Beside, tmp_path: Path
+    gossip: Sidecar, tmp_path: Path
 ) -> None:
     """
     However often it is asked.
@@ -79,11 +82,11 @@ async def test_gossip_that_answers_is_left_alone(
 
     async def answer(question: Any) -> Any:
         questions.append(question)
-        if len(questions) > MESH_BOOT_MISSES + 2 * MESH_MISSES:
+        if len(questions) > MESH_BOOT_MAX_MISSED_ANSWERS + 2 * MESH_MAX_MISSED_ANSWERS:
             asked.set()
         return {}
 
-    control = Control(tmp_path, answer)
+    control = ControlSocket(tmp_path, answer)
     await control.start()
     await asyncio.wait_for(asked.wait(), BOUND_S)
     assert gossip.restarts == 0

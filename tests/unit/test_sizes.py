@@ -12,40 +12,40 @@ from pydantic_core import to_json
 from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ApplicationError
 
-from outlast.contracts.approvals import MOST_APPROVED, wanted_effect
-from outlast.contracts.batches import Span, Survey
-from outlast.contracts.errors import MOST_ASKED
+from outlast.contracts.approvals import MAX_APPROVED_EFFECTS, wanted_effect
+from outlast.contracts.batches import ItemRange, PendingItems
+from outlast.contracts.errors import MAX_WANTED_EFFECTS
 from outlast.contracts.failures import Detector
-from outlast.contracts.inputs import Moving
-from outlast.contracts.models import Assignment, Beat, Checkpoint, Task
-from outlast.contracts.plan import settle
-from outlast.contracts.plan_validation import refuse_too_large
+from outlast.contracts.inputs import InputStorage
+from outlast.contracts.models import AttemptInput, Checkpoint, Heartbeat, Task
+from outlast.contracts.plan import outcome_without_attempt
+from outlast.contracts.plan_validation import require_plan_size
 from outlast.contracts.reports import (
-    Asked,
+    ApprovalRequest,
+    MissionProgress,
     Outcome,
-    Progress,
     Report,
-    Running,
+    RunningTask,
     Status,
     fitting,
 )
 from outlast.contracts.sizes import (
     BOARD_BYTES,
-    CAUSES,
     CHECKPOINT_BYTES,
     INPUT_BYTES,
     KIB,
+    MAX_CAUSES,
     MESSAGE_BYTES,
     PAYLOAD_BYTES,
     PLAN_BYTES,
     PROGRESS_BYTES,
     REASONS_BYTES,
 )
-from outlast.contracts.text import CAUSE_CHARS, shorten, title
-from outlast.ledger.items import SURVEY_SPANS
-from outlast.temporal.conversion import CONVERTER, INLINE, LEFT_OUT
+from outlast.contracts.text import CAUSE_CHARS, one_line, title
+from outlast.ledger.items import MAX_PENDING_RANGES
+from outlast.temporal.conversion import CAUSES_LEFT_OUT, CONVERTER, INLINE
 from outlast.workflows.bookkeeping import report_of
-from outlast.workflows.status_board import board
+from outlast.workflows.status_board import render_board
 
 # What a server takes: of a summary, of one payload, of a message of gRPC.
 SUMMARY_TAKEN, PAYLOAD_TAKEN, MESSAGE_TAKEN = 400, 2_000_000, 4 * 1024 * KIB
@@ -77,7 +77,7 @@ def test_a_line_is_bounded_in_bytes(text: str, most: int) -> None:
     """
     Two bytes for each character that it may have, and three in JSON.
     """
-    line = shorten(text, most)
+    line = one_line(text, most)
     assert len(line) <= most
     assert len(line.encode()) <= 2 * most
     assert len(to_json(line)) <= 3 * most + 2
@@ -94,7 +94,7 @@ def test_a_title_is_what_a_server_takes(letter: str) -> None:
 
 @cache
 def cause(letter: str) -> str:
-    return shorten(letter * 5_000, CAUSE_CHARS)
+    return one_line(letter * 5_000, CAUSE_CHARS)
 
 
 def dead(number: int, letter: str) -> Outcome:
@@ -103,7 +103,7 @@ def dead(number: int, letter: str) -> Outcome:
     """
     causes = [f"{NAME}: {cause(letter)}"] * 3
     task = Task(id=f"{NAME[:90]}{number}", role=NAME)
-    return settle(task, Status.DEAD, *causes)
+    return outcome_without_attempt(task, Status.DEAD, *causes)
 
 
 @pytest.mark.parametrize("letter", LETTERS)
@@ -123,24 +123,27 @@ def test_reasons_that_have_no_room_are_counted() -> None:
     A child mission's report has a reason for each of its tasks: of 500 some are told.
     """
     reasons = [f"t{at}: " + "\u4e2d" * 400 for at in range(500)]
-    outcome = settle(Task(id="a", role="b"), Status.DEAD, *reasons)
+    outcome = outcome_without_attempt(Task(id="a", role="b"), Status.DEAD, *reasons)
     assert len(to_json(outcome)) <= 2 * REASONS_BYTES
     assert outcome.reasons[-1] == f"and {500 - len(outcome.reasons) + 1} more reasons"
 
 
-def a_large_progress(letter: str) -> Progress:
+def a_large_progress(letter: str) -> MissionProgress:
     key = wanted_effect(letter * 500, letter * 9_000, "d" * 32, letter * 9_000)
-    asked = Asked(id=NAME, before="effect", effects=[key] * MOST_ASKED)
+    asked = ApprovalRequest(
+        id=NAME, before="effect", effects=[key] * MAX_WANTED_EFFECTS
+    )
     done = Outcome(
         id=NAME, role=NAME, route=NAME, status=Status.DONE, summary="s" * 200
     )
-    return Progress(
+    return MissionProgress(
         mission="m",
         paused=True,
         waiting=[NAME] * 1_000,
-        running=[Running(id=NAME, role=NAME, route=NAME, waits=letter * 400)] * 100,
+        running=[RunningTask(id=NAME, role=NAME, route=NAME, waiting_for=letter * 400)]
+        * 100,
         settled=[*[done] * 3_000, *[dead(at, letter) for at in range(1_000)]],
-        asked=[asked] * 50,
+        approval_requests=[asked] * 50,
     )
 
 
@@ -153,8 +156,13 @@ def test_an_answer_to_a_query_fits(letter: str) -> None:
     told = fitting(progress)
     assert payload_bytes(told) <= PROGRESS_BYTES + KIB <= PAYLOAD_TAKEN
     assert len(told.running) == 100
-    shown = (told.settled, told.waiting, told.running, told.asked)
-    every = (progress.settled, progress.waiting, progress.running, progress.asked)
+    shown = (told.settled, told.waiting, told.running, told.approval_requests)
+    every = (
+        progress.settled,
+        progress.waiting,
+        progress.running,
+        progress.approval_requests,
+    )
     assert told.left_out == sum(map(len, every)) - sum(map(len, shown)) > 0
     assert Status.DEAD in {each.status for each in told.settled}
 
@@ -163,7 +171,7 @@ def test_a_small_answer_is_told_as_it_is() -> None:
     """
     Nothing is left out that has room.
     """
-    progress = Progress(
+    progress = MissionProgress(
         mission="m", paused=False, waiting=["a"], running=[], settled=[dead(1, "x")]
     )
     assert fitting(progress) is progress
@@ -174,7 +182,7 @@ def test_the_board_is_no_reference(letter: str) -> None:
     """
     The Web UI shows payloads as they are: a larger one would be a riddle there.
     """
-    shown = board(a_large_progress(letter))
+    shown = render_board(a_large_progress(letter))
     assert len(shown.encode()) <= BOARD_BYTES + KIB < PAYLOAD_BYTES
     assert "more" in shown
 
@@ -184,10 +192,12 @@ def test_the_board_of_a_small_mission_has_all_of_it() -> None:
     In the order of the tasks' ends.
     """
     ends = [Outcome(id=n, role="r", route="r", status=Status.DONE) for n in "ab"]
-    progress = Progress(
+    progress = MissionProgress(
         mission="m", paused=False, waiting=["c"], running=[], settled=ends
     )
-    assert [row.split("|")[2].strip() for row in board(progress).splitlines()[2:]] == [
+    assert [
+        row.split("|")[2].strip() for row in render_board(progress).splitlines()[2:]
+    ] == [
         "a",
         "b",
         "c",
@@ -201,7 +211,7 @@ def test_a_heartbeat_fits(letter: str) -> None:
     """
     room = CHECKPOINT_BYTES - KIB
     saved = Checkpoint(seq=10**6, route=NAME, version=10**6, value="v" * (room - 2))
-    beat = Beat(checkpoint=saved, said=shorten(letter * 500, 200))
+    beat = Heartbeat(checkpoint=saved, status_message=one_line(letter * 500, 200))
     assert len(to_json(beat)) <= CHECKPOINT_BYTES
 
 
@@ -216,8 +226,11 @@ def test_a_survey_and_a_lease_are_small() -> None:
     """
     They hold numbers of items: as many as there can be.
     """
-    spans = [Span(start=10**8 + at, stop=10**8 + at + 1) for at in range(SURVEY_SPANS)]
-    survey = Survey(pending=spans, up_to=10**8, items=10**8, sealed=True)
+    spans = [
+        ItemRange(start=10**8 + at, stop=10**8 + at + 1)
+        for at in range(MAX_PENDING_RANGES)
+    ]
+    survey = PendingItems(ranges=spans, up_to=10**8, items=10**8, closed=True)
     assert payload_bytes(survey) < PAYLOAD_BYTES
 
 
@@ -225,14 +238,14 @@ def test_an_assignment_has_bounded_parts() -> None:
     """
     But for its needs, which a plan bounds, it travels itself.
     """
-    given = Assignment(
+    given = AttemptInput(
         mission=NAME,
         tenant=NAME,
         task=Task(id=NAME, role=NAME, input={"x": "y" * 4_000}),
         detected_by=Detector.SUPERSEDED,
-        previous_failure=shorten("\u4e2d" * 400, CAUSE_CHARS),
-        redo_reason=shorten("\u4e2d" * 400, CAUSE_CHARS),
-        approved=["d" * 32] * MOST_APPROVED,
+        previous_failure=one_line("\u4e2d" * 400, CAUSE_CHARS),
+        redo_reason=one_line("\u4e2d" * 400, CAUSE_CHARS),
+        approved=["d" * 32] * MAX_APPROVED_EFFECTS,
         checkpoint=Checkpoint(seq=1, value="v" * 3_000),
     )
     assert payload_bytes(given) < PAYLOAD_BYTES
@@ -248,8 +261,8 @@ def test_a_plan_has_room_for_all_tasks_that_a_mission_may_have() -> None:
         Task(id=f"task-{at}", role="role", input=given, needs=needs)
         for at in range(5_000)
     ]
-    assert Moving("m").moved(tasks[:1]) == tasks[:1]
-    assert refuse_too_large(tasks) < PLAN_BYTES
+    assert InputStorage("m").stored(tasks[:1]) == tasks[:1]
+    assert require_plan_size(tasks) < PLAN_BYTES
 
 
 # Errors on their way to Temporal
@@ -326,8 +339,8 @@ async def test_the_first_causes_are_told() -> None:
 
     told = list(messages(await failure_of(chain(20, "x"))))
     assert told[0] == "19 x"
-    assert told[-1] == LEFT_OUT
-    assert len(told) == CAUSES + 1
+    assert told[-1] == CAUSES_LEFT_OUT
+    assert len(told) == MAX_CAUSES + 1
 
 
 async def test_an_error_from_elsewhere_is_cut_too() -> None:
@@ -347,7 +360,9 @@ def test_answers_to_queries_are_marked() -> None:
     """
     Nobody keeps them, so they must not be kept in the store either.
     """
-    progress = Progress(mission="m", paused=False, waiting=[], running=[], settled=[])
+    progress = MissionProgress(
+        mission="m", paused=False, waiting=[], running=[], settled=[]
+    )
     report = Report(mission="m", status=Status.DONE, tasks=[])
     marked = [
         INLINE in CONVERTER.payload_converter.to_payloads([each])[0].metadata

@@ -14,8 +14,8 @@ from outlast.agents.context import Context
 from outlast.agents.registry import Agent
 from outlast.contracts.errors import ParkedError
 from outlast.contracts.failures import Detector
-from outlast.contracts.models import Assignment, Task
-from outlast.execution.attempt import Attempt, Place
+from outlast.contracts.models import AttemptInput, Task
+from outlast.execution.attempt import Attempt, WorkerContext
 from outlast.ledger.ledger import Ledger
 from outlast.telemetry import semconv
 
@@ -97,7 +97,7 @@ async def test_a_later_attempt_tells_what_it_goes_on_after(
         await stage.play(play)
     told.memory.clear()
     task = Task(id="only", role=ROLE)
-    again = Assignment(
+    again = AttemptInput(
         mission=MISSION,
         tenant=TENANT,
         task=task,
@@ -105,14 +105,14 @@ async def test_a_later_attempt_tells_what_it_goes_on_after(
         detected_by=Detector.WATCHDOG,
     )
     agent = Agent(ROLE, 1, lambda given, ctx: 1)
-    await Attempt(agent, again, 9, Place(stage.ledger, stage.threads)).run([])
+    await Attempt(agent, again, 9, WorkerContext(stage.ledger, stage.threads)).run([])
 
     said = told.attributes(CALL)
     assert said["outlast.attempt"] == 2
     assert said["outlast.resumed_seq"] == 2
     assert said["outlast.previous_failure"] == "a test"
     assert said["outlast.detected_by"] == "watchdog"
-    assert 0 <= said["outlast.after_s"] < 60
+    assert 0 <= said["outlast.recovery_s"] < 60
 
 
 async def test_an_effect_is_a_span(stage: Stage, told: Kept) -> None:

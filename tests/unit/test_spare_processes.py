@@ -11,9 +11,9 @@ import pytest
 
 from outlast.contracts.errors import BadInputError
 from outlast.fleet import spare_processes
-from outlast.fleet.process_kinds import Kind
-from outlast.fleet.spare_processes import Spares
-from outlast.fleet.worker_process import Life
+from outlast.fleet.process_kinds import ProcessKind
+from outlast.fleet.spare_processes import SpareProcesses
+from outlast.fleet.worker_process import WorkerProcess
 
 
 class Process:
@@ -21,7 +21,7 @@ class Process:
     A process that stands by: it says what the test has it say.
     """
 
-    def __init__(self, life: Life, theirs: socket.socket) -> None:
+    def __init__(self, life: WorkerProcess, theirs: socket.socket) -> None:
         self.life = life
         self._theirs = theirs
 
@@ -46,12 +46,12 @@ class Nursery:
         self.started: asyncio.Queue[Process] = asyncio.Queue()
         self.count = 0
 
-    async def start(self) -> Life:
+    async def start(self) -> WorkerProcess:
         ours, theirs = socket.socketpair()
         reader, writer = await asyncio.open_connection(sock=ours)
         self.count += 1
         death = asyncio.get_running_loop().create_future()
-        life = Life(0, reader, writer, death)
+        life = WorkerProcess(0, reader, writer, death)
         life.kill = lambda: None  # type: ignore[method-assign]
         self.started.put_nowait(Process(life, theirs))
         return life
@@ -59,15 +59,17 @@ class Nursery:
 
 @pytest.fixture
 def nursery(monkeypatch: pytest.MonkeyPatch) -> Nursery:
-    monkeypatch.setattr(spare_processes, "NEXT_AFTER_S", 0.0)
+    monkeypatch.setattr(spare_processes, "NEXT_SPARE_S", 0.0)
     return Nursery()
 
 
-async def begun(made: Spares, nursery: Nursery) -> tuple[Life, Process]:
+async def begun(
+    made: SpareProcesses, nursery: Nursery
+) -> tuple[WorkerProcess, Process]:
     """
     Take the first worker; returns it and the spare that is made after it.
     """
-    taking = asyncio.ensure_future(made.take(Kind.AGENTS))
+    taking = asyncio.ensure_future(made.take(ProcessKind.AGENTS))
     (await nursery.started.get()).say(warm=1)
     life = await taking
     return life, await nursery.started.get()
@@ -77,16 +79,16 @@ async def test_the_next_is_ready_before_it_is_needed(nursery: Nursery) -> None:
     """
     It has imported everything and is told which kind to be: nothing else is waited for.
     """
-    made = Spares(nursery.start)
+    made = SpareProcesses(nursery.start)
     _, spare = await begun(made, nursery)
     spare.say(importing="mine.py")
     spare.say(warm=1)
     await asyncio.sleep(0)
 
-    life = await made.take(Kind.ALONE)
+    life = await made.take(ProcessKind.QUARANTINE)
 
     assert life is spare.life
-    assert spare.hear() == {"kind": "alone"}
+    assert spare.hear() == {"kind": "quarantine"}
     made.close()
 
 
@@ -94,9 +96,9 @@ async def test_one_that_is_being_made_is_waited_for(nursery: Nursery) -> None:
     """
     It is ahead of one that would be started now.
     """
-    made = Spares(nursery.start)
+    made = SpareProcesses(nursery.start)
     _, spare = await begun(made, nursery)
-    taking = asyncio.ensure_future(made.take(Kind.AGENTS))
+    taking = asyncio.ensure_future(made.take(ProcessKind.AGENTS))
     await asyncio.sleep(0.01)
     assert not taking.done()
     assert nursery.count == 2
@@ -109,8 +111,8 @@ async def test_workers_born_at_once_have_one_spare_made(nursery: Nursery) -> Non
     """
     The next one for all of them: any other would be forgotten, and never used.
     """
-    made = Spares(nursery.start)
-    taking = [asyncio.ensure_future(made.take(Kind.AGENTS)) for _ in range(5)]
+    made = SpareProcesses(nursery.start)
+    taking = [asyncio.ensure_future(made.take(ProcessKind.AGENTS)) for _ in range(5)]
     for _ in taking:
         (await nursery.started.get()).say(warm=1)
     await asyncio.gather(*taking)
@@ -124,12 +126,12 @@ async def test_one_that_died_while_it_waited_is_not_taken(nursery: Nursery) -> N
     """
     Nothing was asked of it: another one is started.
     """
-    made = Spares(nursery.start)
+    made = SpareProcesses(nursery.start)
     _, spare = await begun(made, nursery)
     spare.say(warm=1)
     await asyncio.sleep(0.01)
     spare.die(-9)
-    taking = asyncio.ensure_future(made.take(Kind.AGENTS))
+    taking = asyncio.ensure_future(made.take(ProcessKind.AGENTS))
     other = await nursery.started.get()
     other.say(warm=1)
     assert await taking is other.life
@@ -149,8 +151,8 @@ async def test_a_module_that_cannot_be_used_is_told(
     """
     By its own words, or by what was imported when it exited.
     """
-    made = Spares(nursery.start)
-    taking = asyncio.ensure_future(made.take(Kind.AGENTS))
+    made = SpareProcesses(nursery.start)
+    taking = asyncio.ensure_future(made.take(ProcessKind.AGENTS))
     process = await nursery.started.get()
     process.say(**last)
     if code is not None:
@@ -164,8 +166,8 @@ async def test_one_that_is_killed_has_died_young(nursery: Nursery) -> None:
     The machine may have wanted its memory: its death is counted, as of a worker before
     its first poll.
     """
-    made = Spares(nursery.start)
-    taking = asyncio.ensure_future(made.take(Kind.AGENTS))
+    made = SpareProcesses(nursery.start)
+    taking = asyncio.ensure_future(made.take(ProcessKind.AGENTS))
     process = await nursery.started.get()
     process.say(importing="x.py")
     process.die(-9)
@@ -180,8 +182,8 @@ async def test_an_import_that_never_ends_is_told(
     With the module that holds it.
     """
     monkeypatch.setattr(spare_processes, "WARM_LIMIT_S", 0.05)
-    made = Spares(nursery.start)
-    taking = asyncio.ensure_future(made.take(Kind.AGENTS))
+    made = SpareProcesses(nursery.start)
+    taking = asyncio.ensure_future(made.take(ProcessKind.AGENTS))
     process = await nursery.started.get()
     process.say(importing="x.py")
     with pytest.raises(BadInputError, match=r"'x.py' cannot load: the import has not"):

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from outlast.fleet.fork_server_client import UnbornError, ZygoteLine
-from outlast.fleet.process_kinds import Kind
-from outlast.fleet.subprocesses import Workers
+from outlast.fleet.fork_server_client import ForkServerClient, SpawnError
+from outlast.fleet.process_kinds import ProcessKind
+from outlast.fleet.subprocesses import WorkerMarks
 
 PID = 4711
 
@@ -29,10 +29,10 @@ class Told:
     def say(self, **message: Any) -> None:
         self.theirs.sendall(json.dumps(message).encode() + b"\n")
 
-    async def heard_by(self) -> ZygoteLine:
+    async def heard_by(self) -> ForkServerClient:
         sending = self.ours.dup()
         reader, writer = await asyncio.open_connection(sock=self.ours)
-        return ZygoteLine(_Process(), sending, reader, writer, Workers())  # type: ignore[arg-type]
+        return ForkServerClient(_Process(), sending, reader, writer, WorkerMarks())  # type: ignore[arg-type]
 
 
 class _Process:
@@ -48,10 +48,10 @@ async def test_a_number_given_again_is_another_process() -> None:
     zygote = await told.heard_by()
     channel = told.theirs.dup()
     told.say(forked=PID, mark=1)
-    _, first = await zygote.fork(Kind.AGENTS, channel)
+    _, first = await zygote.fork(ProcessKind.AGENTS, channel)
     told.say(died=PID, code=-signal.SIGKILL)
     told.say(forked=PID, mark=1)
-    _, second = await zygote.fork(Kind.AGENTS, channel)
+    _, second = await zygote.fork(ProcessKind.AGENTS, channel)
     assert await first == -signal.SIGKILL
     assert not second.done()
     told.say(died=PID, code=0)
@@ -68,7 +68,7 @@ async def test_a_death_told_in_one_breath_with_the_birth_is_heard() -> None:
     told.say(forked=PID, mark=1)
     told.say(died=PID, code=3)
     told.say(died=PID + 1, code=0)  # of which nobody here knows
-    _, death = await zygote.fork(Kind.AGENTS, told.theirs.dup())
+    _, death = await zygote.fork(ProcessKind.AGENTS, told.theirs.dup())
     assert await death == 3
     told.theirs.close()
 
@@ -81,9 +81,9 @@ async def test_no_room_for_a_fork_is_not_an_unsafe_zygote() -> None:
     zygote = await told.heard_by()
     channel = told.theirs.dup()
     told.say(unborn="Resource temporarily unavailable")
-    with pytest.raises(UnbornError):
-        await zygote.fork(Kind.AGENTS, channel)
+    with pytest.raises(SpawnError):
+        await zygote.fork(ProcessKind.AGENTS, channel)
     told.say(forked=PID, mark=1)
-    pid, _ = await zygote.fork(Kind.AGENTS, channel)
+    pid, _ = await zygote.fork(ProcessKind.AGENTS, channel)
     assert pid == PID
     told.theirs.close()

@@ -14,9 +14,9 @@ from unit_fakes import told_in_one_sentence
 
 from outlast.contracts.errors import UnavailableError
 from outlast.dev import stack_client
-from outlast.dev.locks import STACK, lock
+from outlast.dev.locks import STACK_LOCK, lock
 from outlast.dev.stack_client import temporal_of
-from outlast.dev.stack_state import READY, Found, look
+from outlast.dev.stack_state import READY_FILE, StackState, read_stack
 from outlast.settings import Settings
 
 ADDRESS = "127.0.0.1:20001"
@@ -39,7 +39,7 @@ def owner(tmp_path: Path) -> Iterator[Callable[[], None]]:
     """
     Owns the stack of *tmp_path* as `dev` does, until called.
     """
-    held = [lock(tmp_path / STACK, fcntl.LOCK_EX | fcntl.LOCK_NB)]
+    held = [lock(tmp_path / STACK_LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB)]
 
     def let_go() -> None:
         while held:
@@ -52,7 +52,7 @@ def owner(tmp_path: Path) -> Iterator[Callable[[], None]]:
 
 
 def ready(home: Path) -> None:
-    (home / READY).write_text(json.dumps({"address": ADDRESS}))
+    (home / READY_FILE).write_text(json.dumps({"address": ADDRESS}))
 
 
 class Told:
@@ -122,9 +122,9 @@ def test_two_who_look_at_once_see_no_owner(tmp_path: Path) -> None:
     One would take the other for it, and believe what a killed stack has left.
     """
     ready(tmp_path)
-    looking = lock(tmp_path / STACK, fcntl.LOCK_SH)
+    looking = lock(tmp_path / STACK_LOCK, fcntl.LOCK_SH)
     assert looking is not None
-    assert look(tmp_path) == Found(False)
+    assert read_stack(tmp_path) == StackState(False)
     os.close(looking)
 
 
@@ -135,7 +135,7 @@ async def test_new_work_waits_for_a_stack_that_comes(tmp_path: Path) -> None:
     told = Told()
     finding = asyncio.ensure_future(found(tmp_path, told, coming_s=BOUND_S))
     await asyncio.wait_for(told.first.wait(), BOUND_S)
-    held = lock(tmp_path / STACK, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    held = lock(tmp_path / STACK_LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert held is not None
     ready(tmp_path)
     assert await finding == ADDRESS
@@ -224,13 +224,17 @@ def test_a_stack_that_is_lost_is_started_again(
     """
     (tmp_path / "stack.log").write_text("error: no room\n")
     lines: list[str] = []
-    user = stack_client._Use(tmp_path, lines.append)
+    user = stack_client._StackUse(tmp_path, lines.append)
     user.started = Process(before) if before else None  # type: ignore[assignment]
-    pause = user._look_after()
+    pause = user._check()
     assert starts == [tmp_path]
     assert told in lines[0]
-    assert pause == (stack_client.KEEP_CAP_S if before == 2 else stack_client.KEEP_S)
-    user._look_after()
+    assert pause == (
+        stack_client.MAX_RESTART_STACK_S
+        if before == 2
+        else stack_client.RESTART_STACK_S
+    )
+    user._check()
     assert starts == [tmp_path], "it is starting"
 
 
@@ -241,5 +245,5 @@ def test_a_stack_that_somebody_runs_is_not_started(
     """
     Ready or not yet.
     """
-    stack_client._Use(tmp_path, print)._look_after()
+    stack_client._StackUse(tmp_path, print)._check()
     assert starts == []

@@ -50,7 +50,7 @@ def test_a_client_of_a_library_is_named_with_the_line_that_calls_it() -> None:
 {LOOP}''')
     found = blocker(parse(stack), in_loop=True)
     assert found == Blocker("refund", "requests.get", "agents.py:14", in_loop=True)
-    assert found.told(1.62) == (
+    assert found.describe(1.62) == (
         "`refund` blocked its event loop for 1.6 s in `requests.get` (agents.py:14): "
         "make the agent a plain `def`, or await an async client"
     )
@@ -135,7 +135,7 @@ def test_who_waits_does_not_hold_the_interpreter(tmp_path: Path) -> None:
     for other in (sleeps, waits):
         found = blocker(parse(dump(other, adds)), in_loop=False)
         assert found == Blocker("adds", "sum", "agents.py:2", in_loop=False)
-        assert "kept the interpreter for 3.0 s in `sum`" in found.told(3.0)
+        assert "kept the interpreter for 3.0 s in `sum`" in found.describe(3.0)
 
 
 def test_a_frame_is_read_as_it_is_written() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from outlast.process.stop_signals import STOP, on_stop, outlive_hangup
+from outlast.process.stop_signals import STOP_SIGNALS, ignore_hangup, on_stop
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def _as_before() -> Iterator[None]:
     """
     Leaves this process's handlers as they were.
     """
-    before = {number: signal.getsignal(number) for number in STOP}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -37,12 +37,12 @@ async def heard(number: signal.Signals) -> bool:
     except TimeoutError:
         return False
     finally:
-        for each in STOP:
+        for each in STOP_SIGNALS:
             asyncio.get_running_loop().remove_signal_handler(each)
     return True
 
 
-@pytest.mark.parametrize("number", STOP)
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 async def test_each_of_them_asks_to_end(number: signal.Signals) -> None:
     """
     A closed terminal, too.
@@ -57,7 +57,7 @@ async def test_a_hangup_that_was_ignored_stays_ignored() -> None:
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     assert not await heard(signal.SIGHUP)
-    outlive_hangup()
+    ignore_hangup()
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
@@ -66,6 +66,6 @@ def test_a_worker_leaves_the_end_to_its_parent() -> None:
     It outlives the signal, and what it starts does not inherit that.
     """
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    outlive_hangup()
+    ignore_hangup()
     os.kill(os.getpid(), signal.SIGHUP)
     assert signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN

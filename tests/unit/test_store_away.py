@@ -20,9 +20,9 @@ from unit_fakes import MISSION, Stage, mission, task, told_in_one_sentence
 
 import outlast.store.sqlite
 from outlast import Context, Policy
-from outlast.contracts.errors import StoreAwayError, StoreLostError
+from outlast.contracts.errors import StoreLostError, StoreUnavailableError
 from outlast.ledger.ledger import Ledger
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
 from testkit.postgres import Postgres
 
@@ -86,7 +86,7 @@ async def in_trouble(store: Store) -> str:
     async with asyncio.timeout(BOUND_S):
         while True:
             if (trouble := store.calls.trouble) is not None:
-                return trouble.told
+                return trouble.text
             await asyncio.sleep(0.01)
 
 
@@ -102,7 +102,7 @@ async def playing(stage: Stage, play: Any) -> AsyncIterator["asyncio.Task[Any]"]
 
 
 def lines(stage: Stage) -> list[dict[str, Any]]:
-    return Books(stage.ledger.store).attempts(MISSION)
+    return MissionRecords(stage.ledger.store).attempts(MISSION)
 
 
 @pytest.mark.parametrize(("trouble", "told"), [(full, "full"), (locked, "locked")])
@@ -112,7 +112,7 @@ async def test_an_attempt_outlives_the_trouble_of_its_store(
     """
     It waits where it is, beats, does not stall, and goes on: one attempt, no failure.
     """
-    monkeypatch.setattr(outlast.store.sqlite, "BUSY_S", 0.05)
+    monkeypatch.setattr(outlast.store.sqlite, "SQLITE_BUSY_S", 0.05)
     stage.policy = Policy(stall_s=0.3)
     began, go_on = asyncio.Event(), asyncio.Event()
 
@@ -134,7 +134,7 @@ async def test_an_attempt_outlives_the_trouble_of_its_store(
             assert len(stage.beats) > beats
             assert not attempt.done()
     assert stage.result() == 2
-    assert [each["ending"] for each in lines(stage)] == ["done"]
+    assert [each["end_reason"] for each in lines(stage)] == ["done"]
     assert store.calls.trouble is None
 
 
@@ -174,7 +174,7 @@ async def test_a_lease_beats_while_its_claim_waits(
     """
     From before its first line: a store that is away then must not make it look lost.
     """
-    monkeypatch.setattr(outlast.store.sqlite, "BUSY_S", 0.05)
+    monkeypatch.setattr(outlast.store.sqlite, "SQLITE_BUSY_S", 0.05)
 
     async def play(given: dict[str, int], ctx: Context) -> int:
         return given["n"]
@@ -258,11 +258,11 @@ async def test_a_store_that_nobody_uses_is_looked_at(path: Path, change: Any) ->
     With fresh eyes: an open connection has its pages in memory.
     """
     file = Store(path)
-    file.look()
+    file.check()
     sqlite3.connect(path).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     change(path)
     with pytest.raises(StoreLostError) as refusal:
-        await asyncio.wait_for(file.run(file.look), BOUND_S)
+        await asyncio.wait_for(file.run(file.check), BOUND_S)
     told_in_one_sentence(refusal.value)
     file.close()
 
@@ -271,7 +271,7 @@ def test_a_corrupt_page_is_the_end(path: Path) -> None:
     """
     What is read from it is not guessed at, and waiting does not mend it.
     """
-    books = Books(Store(path))
+    books = MissionRecords(Store(path))
     for number in range(200):
         books.open(mission(task("a"), id=f"m{number}", goal="g" * 500))
     books._store.close()
@@ -281,7 +281,7 @@ def test_a_corrupt_page_is_the_end(path: Path) -> None:
         file.write(b"\xff" * (size // 3))
     broken = Store(path)
     with pytest.raises(StoreLostError) as refusal:
-        Books(broken).entries()
+        MissionRecords(broken).records()
     assert "backup" in told_in_one_sentence(refusal.value)
     broken.close()
 
@@ -293,7 +293,7 @@ def test_a_table_that_is_gone_is_the_end(file: Store) -> None:
     with sqlite3.connect(file.place) as raw:
         raw.execute("DROP TABLE missions")
     with pytest.raises(StoreLostError):
-        Books(file).entries()
+        MissionRecords(file).records()
 
 
 def test_a_store_changed_by_a_newer_release_is_the_end(file: Store) -> None:
@@ -303,7 +303,7 @@ def test_a_store_changed_by_a_newer_release_is_the_end(file: Store) -> None:
     with sqlite3.connect(file.place) as raw:
         raw.execute("UPDATE meta SET value = '99' WHERE key = 'oldest'")
     with pytest.raises(StoreLostError, match="newer release"):
-        file.look()
+        file.check()
 
 
 def test_a_file_that_could_not_be_written_is_opened_anew(path: Path) -> None:
@@ -312,9 +312,9 @@ def test_a_file_that_could_not_be_written_is_opened_anew(path: Path) -> None:
     """
     file = Store(path)
     driver(file).execute("PRAGMA query_only=ON")  # as root no file is read-only
-    with pytest.raises(StoreAwayError):
-        Books(file).open(mission(task("a")))
-    Books(file).open(mission(task("a")))
+    with pytest.raises(StoreUnavailableError):
+        MissionRecords(file).open(mission(task("a")))
+    MissionRecords(file).open(mission(task("a")))
     file.close()
 
 
@@ -342,8 +342,8 @@ def test_what_a_store_remembers_is_kept_for_good(store: Store) -> None:
     """
     Whoever comes second hears what the first one has said.
     """
-    assert store.remember("temporal", "a") == "a"
-    assert store.remember("temporal", "b") == "a"
+    assert store.get_or_set_meta("temporal", "a") == "a"
+    assert store.get_or_set_meta("temporal", "b") == "a"
 
 
 # PostgreSQL.
@@ -371,7 +371,7 @@ def sever(postgres: Postgres, url: str) -> None:
 
 async def accept(store: Store, id_: str = MISSION) -> None:
     async with asyncio.timeout(BOUND_S):
-        await store.run(Books(store).open, mission(task("a"), id=id_))
+        await store.run(MissionRecords(store).open, mission(task("a"), id=id_))
 
 
 @contextmanager
@@ -443,7 +443,7 @@ async def test_a_server_in_trouble_is_waited_for(
         doing = asyncio.ensure_future(accept(server))
         assert told in await in_trouble(server)
     await doing
-    assert {each.id for each in Books(server).entries()} == {"before", MISSION}
+    assert {each.id for each in MissionRecords(server).records()} == {"before", MISSION}
 
 
 def test_a_connection_never_leads_to_another_store(
@@ -465,10 +465,10 @@ def test_a_connection_never_leads_to_another_store(
         with server._database.writing(True, 0.0) as connection:
             connection.execute(sa.text("INSERT INTO meta VALUES ('a', 'b')"))
 
-    for act in (write, server._database.look):
-        with pytest.raises(StoreAwayError, match="another one") as refusal:
+    for act in (write, server._database.check):
+        with pytest.raises(StoreUnavailableError, match="another one") as refusal:
             act()
-        assert refusal.value.doubtful
+        assert refusal.value.maybe_written
     assert postgres.sql("SELECT count(*) FROM missions", url) == "0"
 
 
@@ -478,7 +478,7 @@ async def test_a_dropped_table_is_waited_for_a_while_only(
     """
     Then the store is lost.
     """
-    monkeypatch.setattr("outlast.store.calls.DOUBT_S", 0.3)
+    monkeypatch.setattr("outlast.store.calls.UNKNOWN_OUTAGE_S", 0.3)
     postgres.sql("DROP TABLE missions CASCADE", url)
     with pytest.raises(StoreLostError) as refusal:
         await accept(server)

@@ -10,9 +10,15 @@ from typing import Any
 import pytest
 
 import outlast.store.calls
-from outlast.contracts.errors import StoreAwayError, StoreError, StoreLostError
-from outlast.store.calls import PAUSE_FIRST_S, PAUSE_MOST_S, Call, Calls, pause_s
-from outlast.store.outages import DOUBT_S
+from outlast.contracts.errors import StoreError, StoreLostError, StoreUnavailableError
+from outlast.store.calls import (
+    MAX_STORE_RETRY_S,
+    STORE_RETRY_S,
+    StoreCall,
+    StoreCalls,
+    retry_after_s,
+)
+from outlast.store.outages import UNKNOWN_OUTAGE_S
 
 
 class Desk:
@@ -24,7 +30,7 @@ class Desk:
         self.now = 0.0
         self.lost: list[str] = []
         self.asked: list[tuple[Callable[[], Any], Future[Any]]] = []
-        self.calls = Calls(
+        self.calls = StoreCalls(
             "here",
             self._submit,
             lambda error: self.lost.append(str(error)),
@@ -37,10 +43,10 @@ class Desk:
         return future
 
     def begin(self, act: Callable[[], Any] = lambda: "done") -> asyncio.Future[Any]:
-        return Call(act, self.calls).future
+        return StoreCall(act, self.calls).future
 
-    def keep(self) -> Call:
-        return Call(lambda: "done", self.calls, kept=True)
+    def keep(self) -> StoreCall:
+        return StoreCall(lambda: "done", self.calls, kept=True)
 
     async def answer(self, error: Exception | None = None) -> None:
         """
@@ -64,11 +70,11 @@ class Desk:
 
 @pytest.fixture
 def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
-    monkeypatch.setattr(outlast.store.calls, "PAUSE_FIRST_S", 0.0)
+    monkeypatch.setattr(outlast.store.calls, "STORE_RETRY_S", 0.0)
     return Desk()
 
 
-AWAY = StoreAwayError("disk full")
+AWAY = StoreUnavailableError("disk full")
 
 
 async def test_a_call_is_made_again_until_it_is_answered(desk: Desk) -> None:
@@ -80,12 +86,12 @@ async def test_a_call_is_made_again_until_it_is_answered(desk: Desk) -> None:
         await desk.answer(AWAY)
     trouble = desk.calls.trouble
     assert trouble is not None
-    assert trouble.told == "disk full"
-    assert desk.calls.waits
+    assert trouble.text == "disk full"
+    assert desk.calls.is_waiting
     await desk.answer()
     assert await call == "done"
     assert desk.calls.trouble is None
-    assert not desk.calls.waits
+    assert not desk.calls.is_waiting
 
 
 async def test_the_trouble_is_as_old_as_its_first_call(desk: Desk) -> None:
@@ -95,7 +101,7 @@ async def test_the_trouble_is_as_old_as_its_first_call(desk: Desk) -> None:
     first, second = desk.begin(), desk.begin()
     await desk.answer(AWAY)
     since = desk.calls.trouble
-    await desk.answer(StoreAwayError("disk still full"))
+    await desk.answer(StoreUnavailableError("disk still full"))
     first.cancel()
     await asyncio.sleep(0)
     now = desk.calls.trouble
@@ -115,7 +121,7 @@ async def test_a_call_that_nobody_waits_for_is_not_made_again(desk: Desk) -> Non
     call.cancel()
     await desk.answer()
     assert done == []
-    assert not desk.calls.under_way
+    assert not desk.calls.running
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -134,7 +140,7 @@ async def test_a_call_that_is_kept_is_made_whoever_is_cancelled(
     if not before:
         call.then(heard.set)
     assert heard.is_set()
-    assert not desk.calls.under_way
+    assert not desk.calls.running
 
 
 async def test_what_is_refused_is_not_waited_for(desk: Desk) -> None:
@@ -164,10 +170,10 @@ async def test_a_doubt_is_waited_out(desk: Desk, back: bool) -> None:
     """
     Whoever swaps databases has a while; then the store is lost.
     """
-    gone = StoreAwayError("no such table", doubtful=True)
+    gone = StoreUnavailableError("no such table", maybe_written=True)
     call = desk.begin()
     await desk.answer(gone)
-    desk.now += DOUBT_S - 1
+    desk.now += UNKNOWN_OUTAGE_S - 1
     await desk.answer(gone)
     assert desk.lost == []
     if back:
@@ -187,22 +193,22 @@ async def test_a_store_that_does_not_answer_is_waited_for_too(desk: Desk) -> Non
     people see it after five.
     """
     call = desk.begin()
-    assert not desk.calls.waits
+    assert not desk.calls.is_waiting
     desk.now += 1.5
-    assert desk.calls.waits
+    assert desk.calls.is_waiting
     assert desk.calls.trouble is None
     desk.now += 4
     assert desk.calls.trouble is not None
     await desk.answer()
     await call
-    assert not desk.calls.waits
+    assert not desk.calls.is_waiting
 
 
 def test_the_pauses_grow_and_are_bounded() -> None:
     """
     A poor store is asked ever more seldom, and used soon after it is back.
     """
-    pauses = [pause_s(tries) for tries in range(40)]
-    assert pauses[0] <= PAUSE_FIRST_S
-    assert max(pauses) <= PAUSE_MOST_S
-    assert min(pauses[10:]) >= PAUSE_MOST_S * 0.8
+    pauses = [retry_after_s(tries) for tries in range(40)]
+    assert pauses[0] <= STORE_RETRY_S
+    assert max(pauses) <= MAX_STORE_RETRY_S
+    assert min(pauses[10:]) >= MAX_STORE_RETRY_S * 0.8

@@ -14,57 +14,57 @@ import pytest
 from unit_fakes import mission, task
 
 from outlast.contracts.errors import StoreLostError
-from outlast.fleet.file_watch import FileEye
-from outlast.fleet.flight_recorder import Recorder
+from outlast.fleet.file_watch import WatchedFile
+from outlast.fleet.flight_recorder import FlightRecorder
 from outlast.fleet.parent import EXIT_STORE_LOST, Fleet
-from outlast.fleet.process_kinds import Kind, recorder_of
+from outlast.fleet.process_kinds import ProcessKind, recorder_path
 from outlast.fleet.store_watch import (
-    Waiting,
+    StoreTroubleWatch,
     open_patiently,
-    waited_for,
-    waited_words,
+    store_trouble,
+    store_trouble_text,
     watch,
 )
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 from outlast.process.opening import open_store
 from outlast.settings import Settings
-from outlast.store.calls import Trouble
+from outlast.store.calls import StoreTrouble
 from outlast.store.database import Store
 
 BOUND_S = 10.0
-FULL = Trouble("the store at here: full \u00e9", 1_000.0)
+FULL = StoreTrouble("the store at here: full \u00e9", 1_000.0)
 
 
 @pytest.fixture
-def recorder(tmp_path: Path) -> Recorder:
-    return Recorder(recorder_of(tmp_path, 7))
+def recorder(tmp_path: Path) -> FlightRecorder:
+    return FlightRecorder(recorder_path(tmp_path, 7))
 
 
 def test_what_is_waited_for_is_read_from_the_recorder(
-    recorder: Recorder, tmp_path: Path
+    recorder: FlightRecorder, tmp_path: Path
 ) -> None:
     """
     By whoever looks, whatever disk is full.
     """
-    assert waited_for(tmp_path) is None
-    recorder.wait_for(FULL)
-    assert waited_for(tmp_path) == FULL
-    assert "full" in waited_words(tmp_path)
-    recorder.wait_for(None)
-    assert waited_for(tmp_path) is None
+    assert store_trouble(tmp_path) is None
+    recorder.note_store_trouble(FULL)
+    assert store_trouble(tmp_path) == FULL
+    assert "full" in store_trouble_text(tmp_path)
+    recorder.note_store_trouble(None)
+    assert store_trouble(tmp_path) is None
 
 
 def test_long_words_do_not_reach_into_the_slots(
-    recorder: Recorder, tmp_path: Path
+    recorder: FlightRecorder, tmp_path: Path
 ) -> None:
     """
     They are cut.
     """
-    recorder.wait_for(Trouble("\u00e9" * 5_000, 1.0))
-    found = waited_for(tmp_path)
+    recorder.note_store_trouble(StoreTrouble("\u00e9" * 5_000, 1.0))
+    found = store_trouble(tmp_path)
     assert found is not None
-    assert 100 < len(found.told) < 512
-    recorder.take(b"token", "m", "t", "r", 1).returned()
+    assert 100 < len(found.text) < 512
+    recorder.start(b"token", "m", "t", "r", 1).finish()
 
 
 def test_a_dead_process_waits_for_nothing(tmp_path: Path) -> None:
@@ -72,9 +72,9 @@ def test_a_dead_process_waits_for_nothing(tmp_path: Path) -> None:
     Its recorder may lie there for long.
     """
     now = [0.0]
-    recorder = Recorder(recorder_of(tmp_path, 7), lambda: now[0])
-    recorder.wait_for(FULL)
-    assert waited_for(tmp_path) is None
+    recorder = FlightRecorder(recorder_path(tmp_path, 7), lambda: now[0])
+    recorder.note_store_trouble(FULL)
+    assert store_trouble(tmp_path) is None
 
 
 def test_no_room_for_a_recorder_is_tried_again(
@@ -90,8 +90,8 @@ def test_no_room_for_a_recorder_is_tried_again(
     with monkeypatch.context() as patched:
         patched.setattr("os.posix_fallocate", no_room, raising=False)
         with pytest.raises(Exception, match="no room"):
-            Recorder(recorder_of(tmp_path, 7))
-    Recorder(recorder_of(tmp_path, 7)).wait_for(None)
+            FlightRecorder(recorder_path(tmp_path, 7))
+    FlightRecorder(recorder_path(tmp_path, 7)).note_store_trouble(None)
 
 
 def test_a_fleet_says_once_what_it_waits_for(
@@ -101,16 +101,16 @@ def test_a_fleet_says_once_what_it_waits_for(
     When it begins, and when it is over.
     """
     caplog.set_level(logging.INFO)
-    found: list[Trouble | None] = [None, FULL, FULL, None, None]
-    waiting = Waiting(tmp_path, lambda _: found.pop(0))
+    found: list[StoreTrouble | None] = [None, FULL, FULL, None, None]
+    waiting = StoreTroubleWatch(tmp_path, lambda _: found.pop(0))
     shown = []
     while found:
-        waiting.look_once()
-        shown.append(len(waiting.shown()))
+        waiting.check()
+        shown.append(len(waiting.describe()))
     assert shown == [0, 1, 1, 0, 0]
     assert [each.getMessage().split()[0] for each in caplog.records] == [
-        "store.away:",
-        "store.back",
+        "store.unavailable:",
+        "store.available",
     ]
 
 
@@ -122,9 +122,9 @@ async def test_a_fleet_whose_store_is_lost_stops_with_one_sentence(
     """
     fleet = Fleet(Settings(home=tmp_path), lambda _: None)
     assert fleet.snapshot()["waits_for"] == []
-    for child in fleet.children[:2]:
-        fleet._heard(child, {"lost": "it is gone"})
-    assert fleet.stopping.begun
+    for child in fleet.slots[:2]:
+        fleet._on_message(child, {"lost": "it is gone"})
+    assert fleet.drain.has_started
     assert fleet._code == EXIT_STORE_LOST
     assert [each.getMessage() for each in caplog.records] == ["store.lost: it is gone"]
 
@@ -157,13 +157,13 @@ def test_the_parent_sees_a_file_that_is_another_one_now(
     the file itself.
     """
     path = tmp_path / "store.db"
-    store, eye = Store(path), FileEye(path)
-    assert eye.look() is None
-    Books(store).open(mission(task("a")))
+    store, eye = Store(path), WatchedFile(path)
+    assert eye.missing() is None
+    MissionRecords(store).open(mission(task("a")))
     store._database.shrink()  # a checkpoint changes nothing that the eye looks at
-    assert eye.look() is None
+    assert eye.missing() is None
     change(path)
-    told = eye.look()
+    told = eye.missing()
     assert told is not None
     assert str(path) in told
     with suppress(StoreLostError):
@@ -174,7 +174,7 @@ def test_a_store_elsewhere_has_no_file_to_look_at() -> None:
     """
     Its workers look at it themselves.
     """
-    assert FileEye(None).look() is None
+    assert WatchedFile(None).missing() is None
 
 
 async def test_a_worker_that_can_never_open_its_store_stops_the_fleet(
@@ -184,13 +184,13 @@ async def test_a_worker_that_can_never_open_its_store_stops_the_fleet(
     No other one could.
     """
     fleet = Fleet(Settings(home=tmp_path), lambda _: None)
-    child = next(each for each in fleet.children if each.kind is Kind.WORKFLOWS)
-    fleet._heard(child, {"ending": "store", "why": "it is corrupt"})
+    child = next(each for each in fleet.slots if each.kind is ProcessKind.WORKFLOWS)
+    fleet._on_message(child, {"end_reason": "store", "why": "it is corrupt"})
     assert fleet.failure() == {"failed": "it is corrupt"}
 
 
 async def test_a_worker_notices_that_its_store_is_gone(
-    recorder: Recorder, tmp_path: Path, built_file: Path
+    recorder: FlightRecorder, tmp_path: Path, built_file: Path
 ) -> None:
     """
     Within seconds, though nobody uses it.
@@ -208,7 +208,7 @@ async def test_a_worker_notices_that_its_store_is_gone(
 
 
 async def test_a_store_is_opened_as_soon_as_it_can_be(
-    recorder: Recorder, tmp_path: Path
+    recorder: FlightRecorder, tmp_path: Path
 ) -> None:
     """
     Meanwhile people see what is in the way.
@@ -223,14 +223,14 @@ async def test_a_store_is_opened_as_soon_as_it_can_be(
     opening = asyncio.ensure_future(open_patiently(asyncio.Event(), chosen, recorder))
     async with asyncio.timeout(BOUND_S):
         while True:
-            if waited_for(tmp_path) is not None:
+            if store_trouble(tmp_path) is not None:
                 break
             await asyncio.sleep(0.01)
         log.rmdir()
         path.write_bytes(body)
         store = await opening
     assert store is not None
-    assert waited_for(tmp_path) is None
+    assert store_trouble(tmp_path) is None
     store.close()
 
 

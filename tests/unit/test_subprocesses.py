@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from outlast.fleet.subprocesses import END_LIMIT_S
+from outlast.fleet.subprocesses import SUBPROCESS_END_S
 
 ROOT = Path(__file__).parents[2]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="there is no subreaper")
@@ -18,7 +18,7 @@ pytestmark = [LINUX, pytest.mark.timeout(30)]
 
 SPAWNER = """
 import json, os, signal, subprocess, sys, time
-from outlast.fleet.subprocesses import Workers, become_subreaper, carry, children, new_mark
+from outlast.fleet.subprocesses import WorkerMarks, become_subreaper, set_mark, children, new_mark
 
 def sleeper(*before, **options):
     return subprocess.Popen([*before, "sleep", "60"], **options).pid
@@ -45,7 +45,7 @@ def worker(started):
     mark, (reading, writing) = new_mark(), os.pipe()
     pid = os.fork()
     if pid == 0:
-        carry(mark)
+        set_mark(mark)
         told = [start() for start in started]
         os.write(writing, json.dumps(told).encode())
         time.sleep(60)
@@ -63,7 +63,7 @@ def alive(pids):
     return [state not in ("gone", "Z", "X") for state in states]
 
 become_subreaper()
-workers = Workers()
+workers = WorkerMarks()
 stranger = sleeper()  # of a module, at import
 """
 
@@ -96,23 +96,23 @@ neighbour, others = worker([sleeper, daemon])
 os.kill(dying, signal.SIGKILL)
 os.waitid(os.P_PID, dying, os.WEXITED | os.WNOWAIT)
 began = time.monotonic()
-code = workers.bury(dying)
+code = workers.reap(dying)
 took = time.monotonic() - began
-list(workers.bury_dead())
+list(workers.reap_dead())
 print(json.dumps({
     "code": code, "theirs": alive(theirs), "others": alive([*others, stranger]),
     "took": took, "children": sorted(children()),
     "expected": sorted([neighbour, stranger, others[1]]),
 }))
 os.kill(neighbour, signal.SIGKILL)
-workers.bury(neighbour)
+workers.reap(neighbour)
 os.kill(stranger, signal.SIGKILL)
 """)
     assert told["code"] == -9
     assert told["theirs"] == [False] * 5
     assert told["others"] == [True] * 3
     assert told["children"] == told["expected"]
-    assert told["took"] < 5 * END_LIMIT_S
+    assert told["took"] < 5 * SUBPROCESS_END_S
 
 
 def test_what_forks_while_it_is_killed_is_killed_too() -> None:
@@ -123,8 +123,8 @@ def test_what_forks_while_it_is_killed_is_killed_too() -> None:
 dying, _ = worker([forking])
 time.sleep(0.05)
 os.kill(dying, signal.SIGKILL)
-workers.bury(dying)
-list(workers.bury_dead())
+workers.reap(dying)
+list(workers.reap_dead())
 os.kill(stranger, signal.SIGKILL)
 print(json.dumps({"left": [pid for pid in children() if pid != stranger]}))
 """)
@@ -139,13 +139,13 @@ def test_a_worker_without_offspring_costs_no_look_at_all_processes() -> None:
 import statistics
 from outlast.fleet import subprocesses
 took, looked = [], []
-offspring._pids = lambda: looked.append(1) or []
+subprocesses._pids = lambda: looked.append(1) or []
 for _ in range(30):
     dying, _ = worker([])
     os.kill(dying, signal.SIGKILL)
     os.waitid(os.P_PID, dying, os.WEXITED | os.WNOWAIT)
     began = time.perf_counter()
-    workers.bury(dying)
+    workers.reap(dying)
     took.append(time.perf_counter() - began)
 os.kill(stranger, signal.SIGKILL)
 print(json.dumps({"ms": 1e3 * statistics.median(took), "looked": len(looked)}))
@@ -165,12 +165,12 @@ own = subprocess.Popen(["true"])
 os.kill(lost, signal.SIGKILL)
 limit = time.monotonic() + 10
 while lost in children() and time.monotonic() < limit:
-    workers.reap_strays()
+    workers.reap_adopted()
 left = lost in children()
 os.kill(parent, signal.SIGKILL)
 os.waitid(os.P_PID, parent, os.WEXITED | os.WNOWAIT)
-workers.reap_strays()
-code = workers.bury(parent)
+workers.reap_adopted()
+code = workers.reap(parent)
 os.kill(stranger, signal.SIGKILL)
 print(json.dumps({"left": left, "own": own.wait(), "code": code}))
 """)

@@ -13,8 +13,8 @@ from lease_fakes import Lender, Shelf, numbered
 from unit_fakes import Stage
 
 from outlast.agents.context import Context
-from outlast.execution.switch_interval import SWITCH_S
-from outlast.ledger.ledger import Begun, Ledger
+from outlast.execution.switch_interval import SHORT_SWITCH_S
+from outlast.ledger.ledger import AttemptStart, Ledger
 from outlast.store.database import Store
 
 OWN_S = 0.007  # what an agent may have set
@@ -49,7 +49,7 @@ async def test_only_while_the_last_of_the_leases_lasts(lender: Lender) -> None:
     await lender.work(look, (1, 2))
     first_is_done.set()
     await second
-    assert seen == pytest.approx([SWITCH_S, SWITCH_S])
+    assert seen == pytest.approx([SHORT_SWITCH_S, SHORT_SWITCH_S])
     assert sys.getswitchinterval() == pytest.approx(OWN_S, rel=1e-3)
 
 
@@ -59,7 +59,7 @@ async def test_while_an_attempt_begins_and_not_while_it_lasts(
     ledger, seen = Ledger(store), []
     begin = ledger.begin
 
-    def look(*args: Any) -> Begun:
+    def look(*args: Any) -> AttemptStart:
         seen.append(sys.getswitchinterval())
         return begin(*args)
 
@@ -69,7 +69,7 @@ async def test_while_an_attempt_begins_and_not_while_it_lasts(
     monkeypatch.setattr(ledger, "begin", look)
     with ThreadPoolExecutor() as threads:
         await Stage(ledger, threads).play(play)
-    assert seen == pytest.approx([SWITCH_S, OWN_S], rel=1e-3)
+    assert seen == pytest.approx([SHORT_SWITCH_S, OWN_S], rel=1e-3)
 
 
 async def test_not_after_a_lease_that_was_ended(lender: Lender) -> None:

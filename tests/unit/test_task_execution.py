@@ -9,7 +9,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from outlast.contracts.failures import FailureType
-from outlast.fleet.exclusive_slot import Turn, _WhileFree
+from outlast.fleet.exclusive_slot import ExclusiveSlot, _ExclusiveSlotSupplier
 
 NOTHING = cast(Any, None)
 
@@ -29,18 +29,20 @@ class Played:
         return "played"
 
 
-async def begun(turn: Turn, play: Played) -> "asyncio.Task[Any]":
+async def begun(turn: ExclusiveSlot, play: Played) -> "asyncio.Task[Any]":
     taking = turn.intercept_activity(cast(Any, play))
     task = asyncio.ensure_future(taking.execute_activity(NOTHING))
     await asyncio.sleep(0)
     return task
 
 
-async def polls(turn: Turn) -> bool:
+async def polls(turn: ExclusiveSlot) -> bool:
     """
     Whether a worker would poll now.
     """
-    asked = asyncio.ensure_future(_WhileFree(turn._free).reserve_slot(NOTHING))
+    asked = asyncio.ensure_future(
+        _ExclusiveSlotSupplier(turn._free).reserve_slot(NOTHING)
+    )
     await asyncio.sleep(0)
     asked.cancel()
     return asked.done()
@@ -52,7 +54,7 @@ async def test_no_more_attempts_are_played_than_there_are_places(places: int) ->
     One too many, which a poll under way has brought, is handed on uncounted; when one
     ends there is room again.
     """
-    turn, play = Turn(places), Played()
+    turn, play = ExclusiveSlot(places), Played()
     assert await polls(turn)
     running = [await begun(turn, play) for _ in range(places)]
     assert not await polls(turn)
@@ -70,12 +72,12 @@ async def test_a_process_of_ones_own_plays_one_attempt_in_all() -> None:
     """
     Its only place is never free again, and its end is known.
     """
-    turn, play = Turn(once=True), Played()
+    turn, play = ExclusiveSlot(once=True), Played()
     first = await begun(turn, play)
-    assert not turn.played.is_set()
+    assert not turn.used.is_set()
     play.ends.set()
     await first
-    assert turn.played.is_set()
+    assert turn.used.is_set()
     assert not await polls(turn)
     with pytest.raises(ApplicationError):
         await (await begun(turn, play))
@@ -85,4 +87,4 @@ async def test_without_places_nothing_is_polled_for() -> None:
     """
     Such a worker only shows that somebody plays the role.
     """
-    assert not await polls(Turn(places=0))
+    assert not await polls(ExclusiveSlot(places=0))

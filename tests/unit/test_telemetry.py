@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from otlp_receiver import Receiver, receiving
 
-from outlast.telemetry.setup import METRICS, TRACES, wanted
+from outlast.telemetry.setup import METRICS, TRACES, is_enabled
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,14 +24,14 @@ SPANS = """
 import logging, sys, time
 from outlast.telemetry.spans import span
 from outlast.telemetry import setup
-setup.begin("trial")
+setup.start_telemetry("trial")
 with span("outer", {"outlast.mission": "m"}), span("inner", {}):
     pass
 """
 MEASURED = """
 time.sleep(WAIT_S)
 began = time.monotonic()
-setup.end()
+setup.stop_telemetry()
 print(time.monotonic() - began)
 """
 
@@ -86,7 +86,7 @@ def test_the_environment_says_what_is_sent(
         monkeypatch.delenv(name)
     for name, value in said.items():
         monkeypatch.setenv(name, value)
-    assert {each for each in (TRACES, METRICS) if wanted(each)} == asked
+    assert {each for each in (TRACES, METRICS) if is_enabled(each)} == asked
 
 
 def test_nothing_is_imported_unless_it_is_asked_for() -> None:
@@ -98,9 +98,9 @@ def test_nothing_is_imported_unless_it_is_asked_for() -> None:
         "import threading, sys\n"
         "import outlast.fleet.worker_main, outlast.cli.run_mission, outlast.cli.worker_command\n"
         f"{SPANS}"
-        "setup.preload()\n"
+        "setup.preload_otlp()\n"
         "setup.interceptors()\n"
-        "setup.end()\n"
+        "setup.stop_telemetry()\n"
         "print(threading.active_count())\n"
         "print(*(each for each in sys.modules if each.startswith('opentelemetry')))"
     )
@@ -114,10 +114,10 @@ def test_preloading_starts_no_thread() -> None:
     """
     told = fresh(
         "import os, sys\n"
-        "from outlast.fleet.fork_server import threads\n"
+        "from outlast.fleet.fork_server import count_threads\n"
         "from outlast.telemetry import setup\n"
-        "setup.preload()\n"
-        "print('outlast.telemetry.otlp' in sys.modules, threads())",
+        "setup.preload_otlp()\n"
+        "print('outlast.telemetry.otlp' in sys.modules, count_threads())",
         **{ENDPOINT: SOMEWHERE},
     )
     assert told.stdout == "True 1\n"
@@ -127,7 +127,7 @@ def test_spans_arrive_with_who_has_sent_them(receiver: Receiver) -> None:
     """
     Service, process kind, pid and host; what lay within another span is below it.
     """
-    fresh(SPANS + "setup.end()", **{ENDPOINT: receiver.url})
+    fresh(SPANS + "setup.stop_telemetry()", **{ENDPOINT: receiver.url})
     (outer,), (inner,) = receiver.named("outer"), receiver.named("inner")
     assert (inner.trace, inner.parent) == (outer.trace, outer.id)
     assert outer.attributes == {"outlast.mission": "m"}
@@ -142,7 +142,7 @@ def test_the_environment_names_the_service(receiver: Receiver) -> None:
     OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over what we would say.
     """
     said = {"OTEL_SERVICE_NAME": "mine", "OTEL_RESOURCE_ATTRIBUTES": "host.name=h,a=b"}
-    fresh(SPANS + "setup.end()", **{ENDPOINT: receiver.url}, **said)
+    fresh(SPANS + "setup.stop_telemetry()", **{ENDPOINT: receiver.url}, **said)
     process = receiver.spans[0].process
     assert process["service.name"] == "mine"
     assert (process["host.name"], process["a"]) == ("h", "b")
@@ -197,7 +197,7 @@ def test_what_cannot_be_sent_is_said_and_work_goes_on(said: dict[str, str]) -> N
     """
     A setting that we cannot follow costs one line, never the process.
     """
-    code = SPANS + "setup.interceptors(); setup.end(); print('worked')"
+    code = SPANS + "setup.interceptors(); setup.stop_telemetry(); print('worked')"
     told = fresh(code, **{ENDPOINT: SOMEWHERE}, **said)
     assert told.stdout == "worked\n"
     (line,) = told.stderr.splitlines()

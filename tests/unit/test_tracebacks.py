@@ -14,7 +14,12 @@ import pytest
 from outlast.agents.user_code import is_ours, is_users
 from outlast.contracts.text import CAUSE_CHARS, visible
 from outlast.dev import server
-from outlast.execution.tracebacks import TRACE_BYTES, place_of, trace_of, with_place
+from outlast.execution.tracebacks import (
+    MAX_TRACEBACK_BYTES,
+    place_of,
+    traceback_of,
+    with_place,
+)
 from outlast.secrets import MASK, mask, masked
 
 
@@ -77,7 +82,7 @@ def test_the_traceback_is_whole_where_it_is_short() -> None:
     """
     As Python prints it, with the libraries' frames.
     """
-    told = trace_of(raised(json.loads, "{")).text
+    told = traceback_of(raised(json.loads, "{")).text
     assert told.startswith("Traceback (most recent call last):\n")
     assert "json/decoder.py" in told
     assert told.endswith("char 1)\n")
@@ -87,7 +92,7 @@ def test_chained_causes_are_told() -> None:
     """
     The cause first, as Python does.
     """
-    told = trace_of(raised(nested, 1)).text
+    told = traceback_of(raised(nested, 1)).text
     assert told.count("The above exception was the direct cause") == 2
     assert told.rstrip().endswith("RuntimeError: level 1")
 
@@ -103,7 +108,7 @@ def test_our_own_frames_are_left_out() -> None:
     try:
         scope["call"](lambda: boom(ValueError("x")))
     except ValueError as error:
-        trace = trace_of(error.with_traceback(error.__traceback__.tb_next))  # type: ignore[union-attr]
+        trace = traceback_of(error.with_traceback(error.__traceback__.tb_next))  # type: ignore[union-attr]
     assert "guard.py" not in trace.text
     assert trace.place.endswith("in boom: raise error")
 
@@ -123,7 +128,7 @@ async def test_groups_are_opened() -> None:
     try:
         await act()
     except ExceptionGroup as group:
-        trace = trace_of(group, group.exceptions[0])
+        trace = traceback_of(group, group.exceptions[0])
     assert " in tool: raise ValueError(" in trace.place
     assert "ValueError: column 'iban' is missing" in trace.text
 
@@ -145,8 +150,8 @@ def test_whatever_is_raised_can_be_told(error: BaseException) -> None:
     """
     Bounded, printable and with its place.
     """
-    trace = trace_of(raised(boom, error))
-    assert len(trace.text.encode()) <= TRACE_BYTES
+    trace = traceback_of(raised(boom, error))
+    assert len(trace.text.encode()) <= MAX_TRACEBACK_BYTES
     assert visible(trace.text) == trace.text
     assert trace.place.endswith("in boom: raise error")
     assert "in boom\n" in trace.text
@@ -158,7 +163,7 @@ def test_a_chain_that_holds_itself_ends() -> None:
     """
     first, second = ValueError("a"), ValueError("b")
     first.__cause__, second.__cause__ = second, first
-    trace = trace_of(first)
+    trace = traceback_of(first)
     assert "ValueError: a" in trace.text
     assert trace.place == ""
 
@@ -168,8 +173,8 @@ def test_of_a_long_one_the_innermost_frames_are_kept(act: Any) -> None:
     """
     They say where it came from.
     """
-    trace = trace_of(raised(act))
-    assert len(trace.text.encode()) <= TRACE_BYTES
+    trace = traceback_of(raised(act))
+    assert len(trace.text.encode()) <= MAX_TRACEBACK_BYTES
     assert "in <lambda>" not in trace.text or "level" in trace.text
     assert trace.text.rstrip().splitlines()[-1].startswith(("ZeroDiv", "RuntimeError"))
 
@@ -178,7 +183,7 @@ def test_an_error_without_frames_has_no_place() -> None:
     """
     It was never raised.
     """
-    assert trace_of(ValueError("x")).place == ""
+    assert traceback_of(ValueError("x")).place == ""
     assert with_place("ValueError: x", "") == "ValueError: x"
 
 
@@ -248,7 +253,7 @@ def test_no_secret_leaves_in_a_traceback(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("OUTLAST_SECRET_PAY", "hunter2")
     error = raised(lambda: boom(ValueError("hunter2")))
     error.add_note("with hunter2")
-    trace = trace_of(error)
+    trace = traceback_of(error)
     assert "hunter2" not in trace.text.replace('"hunter2"', "") + trace.place
     assert masked("a hunter2\nb", 50) == f"a {MASK} b"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from outlast.execution.exceptions import failure_of, told
-from outlast.execution.tracebacks import tell
+from outlast.execution.exceptions import error_text, failure_of
+from outlast.execution.tracebacks import describe_failure
 
 
 async def cancels() -> None:
@@ -47,7 +47,7 @@ async def test_the_cause_names_the_users_line(act: Any, place: str) -> None:
     except BaseException as raised:
         error = raised
     failure = failure_of(error)
-    cause, trace = tell(failure, told(failure))
+    cause, trace = describe_failure(failure, error_text(failure))
     assert cause.endswith(f"({place})")
     assert place.split(": ", 1)[1] in trace
     assert "outlast/attempt" not in trace

@@ -9,13 +9,13 @@ from temporalio.service import RPCError, RPCStatusCode
 from unit_fakes import MISSION, mission, outcome, report, told_in_one_sentence
 
 from outlast.cli import run_mission
-from outlast.cli.follow import NO_SERVER, NO_WORKERS, why_silent
-from outlast.cli.run_mission import Options, tell_where, update
+from outlast.cli.follow import NO_SERVER, NO_WORKERS, explain_no_answer
+from outlast.cli.run_mission import RunOptions, print_address, update
 from outlast.contracts.errors import BadInputError, OutlastError
 from outlast.contracts.reports import Status
-from outlast.ledger.missions import Books
+from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
-from outlast.temporal.missions import UNKNOWN_HERE, Started
+from outlast.temporal.missions import UNKNOWN_TO_STORE, MissionHandle
 
 
 class Config:
@@ -58,9 +58,9 @@ def server(
 
 
 @pytest.fixture
-def books(store: Store, monkeypatch: pytest.MonkeyPatch) -> Books:
+def books(store: Store, monkeypatch: pytest.MonkeyPatch) -> MissionRecords:
     monkeypatch.setattr(run_mission, "open_store", lambda: store)
-    found = Books(store)
+    found = MissionRecords(store)
     found.open(mission(id=MISSION))
     found.accept(MISSION)
     return found
@@ -69,7 +69,7 @@ def books(store: Store, monkeypatch: pytest.MonkeyPatch) -> Books:
 @pytest.mark.parametrize(
     ("status", "told"),
     [
-        (RPCStatusCode.NOT_FOUND, UNKNOWN_HERE),
+        (RPCStatusCode.NOT_FOUND, UNKNOWN_TO_STORE),
         (RPCStatusCode.UNAVAILABLE, NO_SERVER),
         (TimeoutError(), NO_SERVER),
         (None, NO_WORKERS),
@@ -82,19 +82,23 @@ async def test_silence_has_its_own_cause(
     Workers are asked for only where they would help, not where a disk is full and the
     server answers nothing.
     """
-    assert await why_silent(server(status)) == told
+    assert await explain_no_answer(server(status)) == told
 
 
-async def test_an_order_to_a_mission_of_another_server_says_so(books: Books) -> None:
+async def test_an_order_to_a_mission_of_another_server_says_so(
+    books: MissionRecords,
+) -> None:
     """
     What the ledger has open and the server does not know is on another server.
     """
     with pytest.raises(BadInputError) as refusal:
         await update(server(), MISSION, "cancel", "enough")
-    assert told_in_one_sentence(refusal.value) == f"{MISSION}: {UNKNOWN_HERE}"
+    assert told_in_one_sentence(refusal.value) == f"{MISSION}: {UNKNOWN_TO_STORE}"
 
 
-async def test_an_order_to_an_ended_mission_is_refused_as_before(books: Books) -> None:
+async def test_an_order_to_an_ended_mission_is_refused_as_before(
+    books: MissionRecords,
+) -> None:
     """
     Starting it again would be no help.
     """
@@ -104,12 +108,14 @@ async def test_an_order_to_an_ended_mission_is_refused_as_before(books: Books) -
         await update(server(), MISSION, "cancel", "enough")
 
 
-async def test_who_follows_a_mission_that_the_server_lost_is_told(books: Books) -> None:
+async def test_who_follows_a_mission_that_the_server_lost_is_told(
+    books: MissionRecords,
+) -> None:
     """
     Following ends in the same words.
     """
     with pytest.raises(OutlastError, match="start it again"):
-        await Started(MISSION, server(), books).report()
+        await MissionHandle(MISSION, server(), books).report()
 
 
 @pytest.mark.parametrize(
@@ -129,6 +135,6 @@ def test_new_work_says_where_it_goes(
     """
     A server that was found may be a stranger's; one's own needs no word.
     """
-    tell_where(server(), Options(embedded, as_json, plain=True, strict=False))
+    print_address(server(), RunOptions(embedded, as_json, plain=True, strict=False))
     said = capsys.readouterr()
     assert (said.err, said.out) == (told, "")

@@ -19,10 +19,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from unit_fakes import Clock, mission
 
 from outlast.contracts.ids import AttemptId
-from outlast.contracts.orders import Sighting
-from outlast.fleet.unserved_tasks import GLANCES, Lookout
-from outlast.fleet.worker_liveness import Horizon
-from outlast.ledger.missions import Books
+from outlast.contracts.orders import UnservedTasks
+from outlast.fleet.unserved_tasks import MISSIONS_PER_ROUND, UnservedTaskMonitor
+from outlast.fleet.worker_liveness import WorkerLiveness
+from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
 
 BOUND_S = 20.0
@@ -58,22 +58,22 @@ class Server:
         return RUNNING
 
 
-def lookout(store: Store, server: Any) -> Lookout:
+def lookout(store: Store, server: Any) -> UnservedTaskMonitor:
     clock = Clock()
-    return Lookout(server, store, clock, Horizon(clock))
+    return UnservedTaskMonitor(server, store, clock, WorkerLiveness(clock))
 
 
-def open_mission(store: Store, name: str) -> None:
-    books = Books(store)
+def record_mission_opened(store: Store, name: str) -> None:
+    books = MissionRecords(store)
     books.open(mission(id=name))
     books.accept(name)
 
 
-async def look(watching: Lookout, times: int) -> None:
+async def look(watching: UnservedTaskMonitor, times: int) -> None:
     for _ in range(times):
         try:
-            await watching.watch()
-            await watching.visit()
+            await watching.refresh_workers()
+            await watching.check_missions()
         except RPCError:
             logging.info("blind")
 
@@ -82,9 +82,9 @@ async def test_a_mission_that_cannot_be_seen_starves_no_other(store: Store) -> N
     """
     All the others have their turn, those of its own ten and those after them.
     """
-    names = [f"m{at:02}" for at in range(2 * GLANCES + 5)]
+    names = [f"m{at:02}" for at in range(2 * MISSIONS_PER_ROUND + 5)]
     for each in names:
-        open_mission(store, each)
+        record_mission_opened(store, each)
     server = Server(unseen={names[0], names[13]})
     await look(lookout(store, server), 4)
     assert set(names) - server.unseen == set(server.seen)
@@ -94,29 +94,29 @@ async def test_a_lookout_says_that_it_could_not_see(store: Store) -> None:
     """
     After it has looked at all of them, so that the log has the cause.
     """
-    open_mission(store, "hidden")
+    record_mission_opened(store, "hidden")
     watching = lookout(store, Server(unseen={"hidden"}))
-    await watching.watch()
+    await watching.refresh_workers()
     with pytest.raises(RPCError):
-        await watching.visit()
+        await watching.check_missions()
 
 
-class Doubtful(Horizon):
+class Doubtful(WorkerLiveness):
     """
     A horizon as it is told.
     """
 
-    sure, doubtful = True, []  # type: ignore[assignment]
+    is_conclusive, unknown_roles = True, []  # type: ignore[assignment]
 
-    def gone(self, role: str) -> bool:
-        return self.sure
+    def is_unserved(self, role: str) -> bool:
+        return self.is_conclusive
 
 
 async def test_what_is_not_sure_is_not_told(store: Store) -> None:
     """
     A mission would take its role for back, and a moment later for lost again.
     """
-    open_mission(store, "waits")
+    record_mission_opened(store, "waits")
     told: list[list[str]] = []
 
     async def describe() -> Any:
@@ -127,22 +127,22 @@ async def test_what_is_not_sure_is_not_told(store: Store) -> None:
         raw = SimpleNamespace(pending_activities=[waiting])
         return SimpleNamespace(raw_description=raw, status=RUNNING.status)
 
-    async def hear(_: str, sighting: Sighting) -> None:
-        told.append(sighting.stranded)
+    async def hear(_: str, sighting: UnservedTasks) -> None:
+        told.append(sighting.activity_ids)
 
     handle = SimpleNamespace(describe=describe, execute_update=hear)
     server = Server(unseen=set())
     server.get_workflow_handle = lambda _: handle  # type: ignore[method-assign]
     clock = Clock()
     horizon = Doubtful(clock)
-    watching = Lookout(server, store, clock, horizon)  # type: ignore[arg-type]
-    horizon.doubtful = ["reader"]  # type: ignore[misc]
+    watching = UnservedTaskMonitor(server, store, clock, horizon)  # type: ignore[arg-type]
+    horizon.unknown_roles = ["reader"]  # type: ignore[misc]
     await look(watching, 1)
     assert told == []
-    horizon.doubtful = []  # type: ignore[misc]
+    horizon.unknown_roles = []  # type: ignore[misc]
     await look(watching, 1)
     assert told == [["t~attempt~worker~1"]]
-    horizon.sure = False  # type: ignore[misc]
+    horizon.is_conclusive = False  # type: ignore[misc]
     await look(watching, 1)
     assert len(told) == 1
 
@@ -153,8 +153,8 @@ async def test_neither_loop_ends_with_an_error_or_waits_for_the_other(
     """
     While a mission does not answer, the workers are looked at; and both end together.
     """
-    monkeypatch.setattr("outlast.fleet.unserved_tasks.LOOK_S", 0.001)
-    open_mission(store, "mute")
+    monkeypatch.setattr("outlast.fleet.unserved_tasks.UNSERVED_CHECK_S", 0.001)
+    record_mission_opened(store, "mute")
     looks = asyncio.Queue[int]()
     numbers = itertools.count(1)
     visited = asyncio.Event()
@@ -190,5 +190,5 @@ async def test_a_mission_that_does_not_answer_ends_no_lookout(store: Store) -> N
 
     handle = SimpleNamespace(execute_update=mute)
     server = SimpleNamespace(get_workflow_handle=lambda _: handle)
-    sighting = Sighting(stranded=["t:worker:1"], live=[])
-    await lookout(store, server)._tell("m", sighting)
+    sighting = UnservedTasks(activity_ids=["t:worker:1"], served_roles=[])
+    await lookout(store, server)._request_reroute("m", sighting)

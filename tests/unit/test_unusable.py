@@ -96,7 +96,7 @@ def test_doctor_says_it(tmp_path: Path, agents: Path) -> None:
         for each in json.loads(doctor.stdout)["findings"]
         if each["what"] == "agents"
     ]
-    assert not found["well"]
-    assert found["told"].endswith(
+    assert not found["ok"]
+    assert found["text"].endswith(
         f"cannot load: SyntaxError: invalid syntax ({agents}:2)"
     )

@@ -13,26 +13,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit_fakes import Clock
 
-from outlast.contracts.policies import SHIPPED, Timing
+from outlast.contracts.policies import DEFAULT_TIMING, Timing
 from outlast.fleet.watchdog import (
-    BUSY_SHARE,
-    LATE_S,
-    LOOK_S,
-    SOFT_SHARE,
-    WORN_LIMIT_S,
+    BUSY_CPU_SHARE,
+    LATE_CHECK_S,
+    RECYCLE_LIMIT_S,
+    RECYCLE_SHARE,
+    WATCHDOG_CHECK_S,
     KillReason,
-    Sight,
+    ProcessStats,
     Watchdog,
-    see,
-    waits_for_cpu,
+    has_runnable_thread,
+    read_stats,
 )
 from testkit.processes import wait_for
 
 MB = 2**20
 
-STOPPED_S = SHIPPED.stopped_limit_s
-BLOCKED_S = SHIPPED.blocked_limit_s
-STARVED_S = SHIPPED.starved_limit_s
+STOPPED_S = DEFAULT_TIMING.stopped_limit_s
+BLOCKED_S = DEFAULT_TIMING.blocked_limit_s
+STARVED_S = DEFAULT_TIMING.starved_limit_s
 
 
 @dataclass
@@ -54,34 +54,36 @@ class Watched:
     reason: KillReason | None = None  # of the last look
     cpu_s: float = 50.0  # used before anybody looked: no excuse for silence now
 
-    def look(self, after_s: float = LOOK_S) -> str | None:
+    def look(self, after_s: float = WATCHDOG_CHECK_S) -> str | None:
         """
         Let time pass, then look at it once.
         """
         sight = self._sight(after_s)
-        found = self.watchdog.judge(self.clock.now, sight, lambda: self.waits)
+        found = self.watchdog.kill_reason(self.clock.now, sight, lambda: self.waits)
         self.reason = found.reason if found else None
         return found.sentence if found else None
 
-    def worn(self, idle: bool, after_s: float = LOOK_S) -> bool:
+    def worn(self, idle: bool, after_s: float = WATCHDOG_CHECK_S) -> bool:
         """
         Let time pass, then ask whether it should make room for a fresh one.
         """
         sight = self._sight(after_s)
-        return self.watchdog.worn(self.clock.now, sight, lambda: idle)
+        return self.watchdog.should_recycle(self.clock.now, sight, lambda: idle)
 
-    def _sight(self, after_s: float) -> Sight:
+    def _sight(self, after_s: float) -> ProcessStats:
         self.clock.turn(after_s)
         self.cpu_s += self.share * after_s
         if self.ticks:
             self.tick = self.clock.now
-        return Sight(self.tick, self.cpu_s, self.stopped, self.memory_mb * MB)
+        return ProcessStats(self.tick, self.cpu_s, self.stopped, self.memory_mb * MB)
 
     def lives(self, seconds: float) -> bool:
         """
         Look again and again for *seconds*; False once it has been condemned.
         """
-        return all(self.look() is None for _ in range(round(seconds / LOOK_S)))
+        return all(
+            self.look() is None for _ in range(round(seconds / WATCHDOG_CHECK_S))
+        )
 
     def dies_after(self, limit_s: float = 60.0) -> float:
         """
@@ -105,7 +107,7 @@ def watched() -> Watched:
 
 
 def one_look_past(limit_s: float) -> object:
-    return pytest.approx(limit_s + LOOK_S, abs=LOOK_S * 1.5)
+    return pytest.approx(limit_s + WATCHDOG_CHECK_S, abs=WATCHDOG_CHECK_S * 1.5)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
@@ -197,7 +199,7 @@ def test_what_falls_idle_within_its_silence_dies(watched: Watched) -> None:
 
 @pytest.mark.parametrize(
     ("share", "limit_s"),
-    [(BUSY_SHARE - 0.05, BLOCKED_S), (BUSY_SHARE + 0.05, STARVED_S)],
+    [(BUSY_CPU_SHARE - 0.05, BLOCKED_S), (BUSY_CPU_SHARE + 0.05, STARVED_S)],
 )
 def test_a_fifth_of_a_core_makes_it_busy(
     watched: Watched, share: float, limit_s: float
@@ -219,7 +221,7 @@ def test_processor_time_before_the_silence_is_no_excuse(watched: Watched) -> Non
     assert watched.dies_after() == one_look_past(BLOCKED_S)
 
 
-@pytest.mark.parametrize("away_s", [LATE_S + 0.01, 2.0, 3600.0])
+@pytest.mark.parametrize("away_s", [LATE_CHECK_S + 0.01, 2.0, 3600.0])
 def test_a_parent_that_was_late_forgives(watched: Watched, away_s: float) -> None:
     """
     Who was away knows nothing of the meantime: the silence begins with its return.
@@ -236,15 +238,15 @@ def test_a_parent_that_is_late_again_and_again_forgives_each_time(
     A machine too busy for its parent is no reason to kill what it starves.
     """
     watched.ticks = False
-    assert [watched.look(LATE_S + 0.1) for _ in range(20)] == [None] * 20
+    assert [watched.look(LATE_CHECK_S + 0.1) for _ in range(20)] == [None] * 20
 
 
 def test_a_parent_that_is_hardly_late_does_not_forgive(watched: Watched) -> None:
     """
-    Looks up to LATE_S apart are trusted.
+    Looks up to LATE_CHECK_S apart are trusted.
     """
     watched.ticks, watched.stopped = False, True
-    looks = [watched.look(LATE_S - 0.01) for _ in range(4)]
+    looks = [watched.look(LATE_CHECK_S - 0.01) for _ in range(4)]
     assert [each is not None for each in looks] == [False, False, True, True]
 
 
@@ -291,7 +293,7 @@ def capped() -> Watched:
     A process that was born small, with a soft limit of 300 of 400 MB, and that has
     reached neither.
     """
-    assert SOFT_SHARE == 0.75
+    assert RECYCLE_SHARE == 0.75
     watched = Watched(Watchdog(memory_cap=400 * MB))
     assert not watched.worn(idle=True)
     watched.memory_mb = 300
@@ -315,7 +317,10 @@ def test_below_the_soft_limit_nothing_is_worn(capped: Watched) -> None:
     Neither at work nor idle, for however long.
     """
     for idle in (True, False):
-        looks = [capped.worn(idle) for _ in range(round(2 * WORN_LIMIT_S / LOOK_S))]
+        looks = [
+            capped.worn(idle)
+            for _ in range(round(2 * RECYCLE_LIMIT_S / WATCHDOG_CHECK_S))
+        ]
         assert not any(looks)
 
 
@@ -344,11 +349,11 @@ def test_what_is_worn_and_never_idle_is_replaced_after_half_a_minute(
     A process under steady load is never idle; it hands on while there is memory left.
     """
     capped.memory_mb = 301
-    began = capped.clock.now + LOOK_S
+    began = capped.clock.now + WATCHDOG_CHECK_S
     while not capped.worn(idle=False):
         assert capped.clock.now - began < 60.0
-    assert capped.clock.now - began == one_look_past(WORN_LIMIT_S)
-    assert WORN_LIMIT_S == 30.0
+    assert capped.clock.now - began == one_look_past(RECYCLE_LIMIT_S)
+    assert RECYCLE_LIMIT_S == 30.0
 
 
 def test_what_gives_memory_back_is_no_longer_worn(capped: Watched) -> None:
@@ -357,12 +362,12 @@ def test_what_gives_memory_back_is_no_longer_worn(capped: Watched) -> None:
     """
     capped.memory_mb = 301
     assert not capped.worn(idle=False)
-    assert not capped.worn(idle=False, after_s=WORN_LIMIT_S - 1.0)
+    assert not capped.worn(idle=False, after_s=RECYCLE_LIMIT_S - 1.0)
     capped.memory_mb = 300
     assert not capped.worn(idle=False)
     capped.memory_mb = 301
     assert not capped.worn(idle=False)
-    assert not capped.worn(idle=False, after_s=WORN_LIMIT_S - 1.0)
+    assert not capped.worn(idle=False, after_s=RECYCLE_LIMIT_S - 1.0)
     assert capped.worn(idle=False, after_s=2.0)
 
 
@@ -372,7 +377,7 @@ def test_without_a_cap_nothing_is_worn() -> None:
     """
     watched = Watched(Watchdog(memory_cap=0), memory_mb=10**6)
     assert not watched.worn(idle=True)
-    assert not watched.worn(idle=False, after_s=10 * WORN_LIMIT_S)
+    assert not watched.worn(idle=False, after_s=10 * RECYCLE_LIMIT_S)
 
 
 @pytest.mark.parametrize("freeze_s", [0.5, 3.0, 10.0])
@@ -393,9 +398,9 @@ def test_how_long_it_was_silent_is_known(watched: Watched) -> None:
     assert watched.watchdog.silence_s == 0.0
     watched.ticks = False
     assert watched.lives(2.0)
-    assert watched.watchdog.silence_s == pytest.approx(2.0, abs=LOOK_S * 1.5)
+    assert watched.watchdog.silence_s == pytest.approx(2.0, abs=WATCHDOG_CHECK_S * 1.5)
     watched.ticks = True
-    assert watched.lives(LOOK_S)
+    assert watched.lives(WATCHDOG_CHECK_S)
     assert watched.watchdog.silence_s == 0.0
 
 
@@ -440,7 +445,7 @@ def test_a_process_is_seen_from_outside() -> None:
     What /proc says of a process: its memory, its processor time, whether it stands
     still; nothing of one that is gone.
     """
-    own = see(os.getpid(), 5.0)
+    own = read_stats(os.getpid(), 5.0)
     assert own is not None
     assert own.tick == 5.0
     assert not own.stopped
@@ -448,7 +453,7 @@ def test_a_process_is_seen_from_outside() -> None:
     assert own.cpu_s > 0
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    assert see(gone.pid, 5.0) is None
+    assert read_stats(gone.pid, 5.0) is None
 
 
 @pytest.mark.parametrize(
@@ -464,12 +469,12 @@ def test_a_process_that_wants_a_processor_is_seen(code: str, waits: bool) -> Non
     assert child.stdout is not None
     try:
         child.stdout.read(1)
-        wait_for(lambda: waits_for_cpu(child.pid) is waits, "it to settle")
-        assert all(waits_for_cpu(child.pid) is waits for _ in range(50))
+        wait_for(lambda: has_runnable_thread(child.pid) is waits, "it to settle")
+        assert all(has_runnable_thread(child.pid) is waits for _ in range(50))
     finally:
         child.kill()
         child.communicate()
-    assert not waits_for_cpu(child.pid)
+    assert not has_runnable_thread(child.pid)
 
 
 def test_a_stopped_process_is_seen_to_be_stopped() -> None:
@@ -484,7 +489,7 @@ def test_a_stopped_process_is_seen_to_be_stopped() -> None:
         ):
             child.send_signal(number)
             os.waitid(os.P_PID, child.pid, how)
-            sight = see(child.pid, 5.0)
+            sight = read_stats(child.pid, 5.0)
             assert sight is not None
             assert sight.stopped is (number == signal.SIGSTOP)
     finally:
@@ -501,7 +506,7 @@ def test_a_zombie_is_not_taken_for_a_silent_process() -> None:
     dead.stdout.read()  # its end has closed it; nobody has waited for it
     os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
     try:
-        assert see(dead.pid, 5.0) is None
+        assert read_stats(dead.pid, 5.0) is None
     finally:
         dead.wait()
         dead.stdout.close()

@@ -36,7 +36,7 @@ async def test_a_server_that_answers_nothing_is_not_waited_for(
     monkeypatch.setattr(stuck_workflows, "DESCRIBE_LIMIT_S", 0.01)
     server: Any = Silent()
     async with asyncio.timeout(5.0):
-        assert await stuck_workflows.wedged_cause(server, "m") is None
+        assert await stuck_workflows.workflow_task_failure(server, "m") is None
 
 
 async def test_of_many_missions_a_silent_server_is_asked_for_one(
@@ -48,5 +48,5 @@ async def test_of_many_missions_a_silent_server_is_asked_for_one(
     monkeypatch.setattr(stuck_workflows, "DESCRIBE_LIMIT_S", 0.01)
     server: Any = Silent()
     with pytest.raises(UnavailableError, match="not looked at"):
-        await stuck_workflows.wedged_among(server, ["a", "b", "c"])
+        await stuck_workflows.stuck_missions(server, ["a", "b", "c"])
     assert server.asked == ["a"]

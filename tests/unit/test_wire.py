@@ -8,15 +8,15 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from unit_fakes import assignment, mission, task
 
-from outlast.contracts.batches import Batch, Lease, PoolState, Span
+from outlast.contracts.batches import Batch, ItemRange, Lease, PoolState
 from outlast.contracts.errors import NewerStateError
 from outlast.contracts.models import Limits, Mission, Task
-from outlast.contracts.wire import SCHEMA_NUMBER, State
+from outlast.contracts.wire import SCHEMA_NUMBER, VersionedModel
 
 BATCH = Batch(id="trial", role="worker")
-STATES: list[State] = [mission(), assignment(), BATCH]
+STATES: list[VersionedModel] = [mission(), assignment(), BATCH]
 # What carries a batch is refused with it.
-CARRIERS = [PoolState(batch=BATCH), Lease(batch=BATCH, span=Span(start=1, stop=2))]
+CARRIERS = [PoolState(batch=BATCH), Lease(batch=BATCH, span=ItemRange(start=1, stop=2))]
 
 
 def newer(told: dict[str, Any]) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def newer(told: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda each: type(each).__name__)
-def test_state_says_which_schema_it_has(state: State) -> None:
+def test_state_says_which_schema_it_has(state: VersionedModel) -> None:
     """
     What travels carries this release's number, and this release reads it.
     """
@@ -57,7 +57,9 @@ def test_newer_state_is_refused_in_one_sentence(state: Any) -> None:
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda each: type(each).__name__)
-def test_older_state_is_read(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_state_is_read(
+    state: VersionedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     The next release reads what this one has written, with and without a number.
     """

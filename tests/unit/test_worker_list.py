@@ -12,7 +12,7 @@ import pytest
 from temporalio.api.enums.v1 import WorkerStatus
 from temporalio.api.worker.v1 import WorkerHeartbeat
 
-from outlast.temporal.worker_list import SILENT_S, live_signs, silence_s
+from outlast.temporal.worker_list import WORKER_SILENT_S, heartbeat_age_s, workers_alive
 
 HERE = socket.gethostname()
 APART_S = [0.0, 0.05, 3_600.0, -3_600.0]
@@ -54,8 +54,8 @@ def worker(
 
 
 async def live(*workers: Callable[[], WorkerHeartbeat]) -> set[str]:
-    found = await live_signs(Listing(*workers))  # type: ignore[arg-type]
-    assert all(0 <= silence_s(each) <= SILENT_S for each in found)
+    found = await workers_alive(Listing(*workers))  # type: ignore[arg-type]
+    assert all(0 <= heartbeat_age_s(each) <= WORKER_SILENT_S for each in found)
     return {each.worker_instance_key for each in found}
 
 
@@ -83,6 +83,6 @@ async def test_this_hosts_workers_are_told_without_a_wait() -> None:
     By the one clock that they and we have.
     """
     began = time.monotonic()
-    dead = worker("dead", HERE, stopped_at=time.time() - SILENT_S - 1)
+    dead = worker("dead", HERE, stopped_at=time.time() - WORKER_SILENT_S - 1)
     assert await live(worker("here", HERE), dead) == {"here"}
     assert time.monotonic() - began < 0.1

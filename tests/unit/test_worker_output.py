@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from outlast.fleet.worker_output import FromUsersCode, WorkerStream
+from outlast.fleet.worker_output import UserCodeFilter, WorkerStream
 from outlast.telemetry.log_context import (
     AttemptName,
     log_as,
@@ -112,7 +112,7 @@ def test_a_forked_child_begins_anew(out: WorkerStream) -> None:
     """
     out.write("half")
     with out._lock:
-        out._renew()
+        out._replace_lock()
     taken = threading.Thread(target=print, args=("whole",), kwargs={"file": out})
     taken.start()
     taken.join(5)
@@ -172,17 +172,17 @@ def test_of_libraries_the_log_has_warnings(
     Of a user's modules what the setting says, also where they are installed.
     """
     record = logging.LogRecord(name, level, path, 1, "x", None, None)
-    assert FromUsersCode(logging.INFO, ["shelf"]).filter(record) is passes
+    assert UserCodeFilter(logging.INFO, ["shelf"]).filter(record) is passes
 
 
 def test_a_higher_level_keeps_warnings_of_users_out() -> None:
     """
     Ours and those of libraries are always told.
     """
-    only_errors = FromUsersCode(logging.ERROR)
+    only_errors = UserCodeFilter(logging.ERROR)
     mine = logging.LogRecord("shop", logging.WARNING, __file__, 1, "x", None, None)
     ours = logging.LogRecord(
-        "outlast.attempt", logging.WARNING, asyncio.__file__, 1, "x", None, None
+        "outlast.execution", logging.WARNING, asyncio.__file__, 1, "x", None, None
     )
     assert not only_errors.filter(mine)
     assert only_errors.filter(ours)

@@ -12,40 +12,46 @@ from typing import Any
 import pytest
 
 from outlast.contracts.errors import BadInputError, OutlastError
-from outlast.fleet.process_kinds import Ending
-from outlast.fleet.worker_main import Parent, UnfitError, say_why
-from outlast.fleet.worker_process import Life
+from outlast.fleet.process_kinds import ExitReason
+from outlast.fleet.worker_main import (
+    ParentChannel,
+    WorkerStoppedError,
+    send_exit_reason,
+)
+from outlast.fleet.worker_process import WorkerProcess
 
 
-async def both() -> tuple[Life, socket.socket]:
+async def both() -> tuple[WorkerProcess, socket.socket]:
     """
     Make the parent's life of a worker, and the worker's end of the channel.
     """
     ours, theirs = socket.socketpair()
     reader, writer = await asyncio.open_connection(sock=ours)
     death = asyncio.get_running_loop().create_future()
-    return Life(os.getpid(), reader, writer, death), theirs
+    return WorkerProcess(os.getpid(), reader, writer, death), theirs
 
 
 @pytest.mark.parametrize(
     ("error", "ending"),
     [
-        (BadInputError("no agent plays 'x'"), Ending.BAD_INPUT),
-        (UnfitError("its namespace is missing"), Ending.UNFIT),
-        (OutlastError("it cannot"), Ending.FAILED),
+        (BadInputError("no agent plays 'x'"), ExitReason.BAD_INPUT),
+        (WorkerStoppedError("its namespace is missing"), ExitReason.WORKER_STOPPED),
+        (OutlastError("it cannot"), ExitReason.FAILED),
     ],
 )
-async def test_a_worker_says_why_it_ends(error: OutlastError, ending: Ending) -> None:
+async def test_a_worker_says_why_it_ends(
+    error: OutlastError, ending: ExitReason
+) -> None:
     """
     Heard also when the death is known before the last line is read.
     """
     life, theirs = await both()
     heard: list[dict[str, Any]] = []
-    say_why(theirs, error)
+    send_exit_reason(theirs, error)
     theirs.close()
     life.death.set_result(1)
-    assert await life.ended(heard.append) == 1
-    assert heard == [{"ending": ending, "why": str(error)}]
+    assert await life.wait(heard.append) == 1
+    assert heard == [{"end_reason": ending, "why": str(error)}]
 
 
 async def test_an_exit_code_alone_says_nothing() -> None:
@@ -55,7 +61,7 @@ async def test_an_exit_code_alone_says_nothing() -> None:
     life, theirs = await both()
     heard: list[dict[str, Any]] = []
     life.death.set_result(2)
-    assert await asyncio.wait_for(life.ended(heard.append), 5) == 2
+    assert await asyncio.wait_for(life.wait(heard.append), 5) == 2
     assert heard == []
     theirs.close()
 
@@ -69,7 +75,7 @@ async def test_a_drain_is_asked_for_over_the_channel() -> None:
     try:
         life, theirs = await both()
         stop = asyncio.Event()
-        parent = Parent(*await asyncio.open_connection(sock=theirs))
+        parent = ParentChannel(*await asyncio.open_connection(sock=theirs))
         watching = asyncio.ensure_future(parent.watch(stop))
         life.drain(by_signal=False)
         await asyncio.wait_for(stop.wait(), 5)
@@ -86,7 +92,7 @@ async def test_the_end_of_the_channel_is_a_drain_too() -> None:
     """
     life, theirs = await both()
     stop = asyncio.Event()
-    parent = Parent(*await asyncio.open_connection(sock=theirs))
+    parent = ParentChannel(*await asyncio.open_connection(sock=theirs))
     life.channel.write(json.dumps({"sign": "of a later release"}).encode() + b"\n")
     watching = asyncio.ensure_future(parent.watch(stop))
     life.channel.close()

@@ -16,20 +16,20 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.agents.registry import Agent, Migrate
 from outlast.contracts.models import (
-    Answer,
     Approval,
-    Assignment,
-    Beat,
+    AttemptInput,
     Checkpoint,
+    Heartbeat,
     Limits,
-    Member,
     Mission,
+    ResultRef,
+    RoleSpec,
     Stored,
     Task,
 )
 from outlast.contracts.policies import Policy
 from outlast.contracts.reports import Outcome, Report, Status
-from outlast.execution.attempt import Attempt, Place
+from outlast.execution.attempt import Attempt, WorkerContext
 from outlast.ledger.ledger import Claim, Ledger
 from outlast.store.database import Store
 from outlast.store.schema import metadata
@@ -47,7 +47,7 @@ def mission(*tasks: Task, **more: Any) -> Mission:
     """
     Make a mission whose crew plays ROLE only, unless told otherwise.
     """
-    given = {"id": MISSION, "goal": "try it", "crew": {ROLE: Member(routes=[ROLE])}}
+    given = {"id": MISSION, "goal": "try it", "crew": {ROLE: RoleSpec(routes=[ROLE])}}
     return Mission(tasks=list(tasks) or [task("only")], **{**given, **more})
 
 
@@ -59,12 +59,12 @@ def report(of: str, status: Status, *outcomes: Outcome) -> Report:
     return Report(mission=of, status=status, tasks=list(outcomes))
 
 
-def assignment(name: str = "only", round_: int = 1, of: str = MISSION) -> Assignment:
-    return Assignment(mission=of, tenant=TENANT, task=task(name), round=round_)
+def assignment(name: str = "only", round_: int = 1, of: str = MISSION) -> AttemptInput:
+    return AttemptInput(mission=of, tenant=TENANT, task=task(name), round=round_)
 
 
-def answer(text: str = "x", attempt: int = 1) -> Answer:
-    return Answer(digest=text, attempt=attempt)
+def answer(text: str = "x", attempt: int = 1) -> ResultRef:
+    return ResultRef(digest=text, attempt=attempt)
 
 
 def told_in_one_sentence(error: BaseException) -> str:
@@ -96,7 +96,7 @@ def refused(store: Store) -> list[str]:
     """
     List what was refused, in order.
     """
-    return [row[-2] for row in contents(store)["refusals"]]
+    return [row[-2] for row in contents(store)["stale_writes"]]
 
 
 @dataclass
@@ -153,10 +153,10 @@ class Stage:
     ledger: Ledger
     threads: ThreadPoolExecutor
     fence: int = 0
-    beats: list[Beat] = field(default_factory=list)
+    beats: list[Heartbeat] = field(default_factory=list)
     policy: Policy = field(default_factory=Policy)
     limits: Limits = field(default_factory=Limits)
-    on_beat: Callable[[Beat], None] = lambda _: None
+    on_beat: Callable[[Heartbeat], None] = lambda _: None
     beat_s: float = 0.01
     leaks: int = 0
     mission: str = MISSION
@@ -179,14 +179,14 @@ class Stage:
         approved: Sequence[str] = (),
         skipped: Sequence[str] = (),
         stored: Stored | None = None,
-    ) -> Answer:
+    ) -> ResultRef:
         """
         Play one attempt of the task *name* with the agent function *play*.
 
         :param store: the id of the store that has the mission's books.
         """
         self.fence += 1
-        asked = Assignment(
+        asked = AttemptInput(
             mission=self.mission,
             tenant=TENANT,
             task=Task(
@@ -206,9 +206,9 @@ class Stage:
             skipped=list(skipped),
         )
         agent = Agent(role, version, play, migrate=migrate)
-        place = Place(self.ledger, self.beat_s)
+        place = WorkerContext(self.ledger, self.beat_s)
         attempt = Attempt(agent, asked, self.fence, place, self._beat)
-        attempt.hand = self
+        attempt.in_flight = self
         return await attempt.run(list(carried))
 
     def result(self, name: str = "only") -> JsonValue:
@@ -228,15 +228,15 @@ class Stage:
 
     def save(self, encoded: bytes) -> None: ...
 
-    def returned(self) -> None: ...
+    def finish(self) -> None: ...
 
-    def leaked(self) -> None:
+    def leak(self) -> None:
         self.leaks += 1
 
-    def unleaked(self) -> None:
+    def leak_ended(self) -> None:
         self.leaks -= 1
         self.unleaks.set()
 
-    def _beat(self, beat: Beat) -> None:
+    def _beat(self, beat: Heartbeat) -> None:
         self.beats.append(beat)
         self.on_beat(beat)

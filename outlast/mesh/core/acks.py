@@ -6,48 +6,48 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from outlast.contracts.policies import MESH_ACK_S
-from outlast.mesh.core.effects import Acknowledge
+from outlast.mesh.core.effects import AckSubmission
 from outlast.mesh.core.events import Key
 
 
 @dataclass(frozen=True)
-class Receipt:
+class PendingAck:
     """
     A submission that nobody has been told about yet.
     """
 
     task: str
     key: Key  # of its event
-    asked: int
+    copies: int
     due_s: float
 
 
-class Receipts:
+class PendingAcks:
     """
     The receipts that are still owed.
     """
 
     def __init__(self) -> None:
-        self._owed: list[Receipt] = []
+        self._pending: list[PendingAck] = []
 
-    def owe(self, task: str, key: Key, asked: int, now_s: float) -> None:
+    def add(self, task: str, key: Key, copies: int, now_s: float) -> None:
         """
         Remember to acknowledge *task*.
         """
-        self._owed.append(Receipt(task, key, asked, now_s + MESH_ACK_S))
+        self._pending.append(PendingAck(task, key, copies, now_s + MESH_ACK_S))
 
     def ready(
         self, copies: Callable[[str, int], int], now_s: float
-    ) -> list[Acknowledge]:
+    ) -> list[AckSubmission]:
         """
         Take out those that have their *copies* or have waited long enough.
         """
-        counted = [(each, copies(*each.key)) for each in self._owed]
+        counted = [(each, copies(*each.key)) for each in self._pending]
         told = [
             (each, count)
             for each, count in counted
-            if count >= each.asked or now_s >= each.due_s
+            if count >= each.copies or now_s >= each.due_s
         ]
         gone = {id(each) for each, _ in told}
-        self._owed = [each for each in self._owed if id(each) not in gone]
-        return [Acknowledge(each.task, count) for each, count in told]
+        self._pending = [each for each in self._pending if id(each) not in gone]
+        return [AckSubmission(each.task, count) for each, count in told]

@@ -4,95 +4,95 @@ The runs that a peer has in hand: which to start, to hold, to go on with, to can
 
 from dataclasses import dataclass
 
-from outlast.mesh.core.effects import Cancel, Hold, Run
-from outlast.mesh.core.projection import Standing, View
+from outlast.mesh.core.effects import CancelRun, StartRun, SuspendRun
+from outlast.mesh.core.projection import MeshState, MeshTask
 
 
 @dataclass
-class InHand:
+class ActiveRun:
     """
     One run on this peer's endpoint. A *held* one waits for a word whose it is.
     """
 
     epoch: int
-    held: bool
+    suspended: bool
 
 
-class Runs:
+class ActiveRuns:
     """
     The runs of the peer *me*, at most one a task.
     """
 
     def __init__(self, me: str) -> None:
         self._me = me
-        self._in_hand: dict[str, InHand] = {}
+        self._runs: dict[str, ActiveRun] = {}
 
     @property
     def tasks(self) -> set[str]:
         """
         The tasks of these runs.
         """
-        return set(self._in_hand)
+        return set(self._runs)
 
     def __contains__(self, run: tuple[str, int]) -> bool:
         task, epoch = run
-        found = self._in_hand.get(task)
+        found = self._runs.get(task)
         return found is not None and found.epoch == epoch
 
-    def remember(self, view: View) -> list[Hold]:
+    def restore(self, view: MeshState) -> list[SuspendRun]:
         """
         Hold what earlier lives of this peer took on: its endpoint may still run it.
         """
-        for task, standing in view.tasks.items():
+        for task, mesh_task in view.tasks.items():
             adopted = {
-                epoch for epoch, owner in standing.adoptions if owner == self._me
+                epoch for epoch, owner in mesh_task.adoptions if owner == self._me
             }
             ended = {
                 each.epoch
-                for each in standing.finishes.values()
+                for each in mesh_task.finishes.values()
                 if each.owner == self._me
             }
             if adopted and max(adopted) not in ended:
-                self._in_hand[task] = InHand(max(adopted), held=False)
-        return self.hold()
+                self._runs[task] = ActiveRun(max(adopted), suspended=False)
+        return self.suspend()
 
-    def hold(self) -> list[Hold]:
+    def suspend(self) -> list[SuspendRun]:
         """
         Hold all that is not held.
         """
-        going = {task: run for task, run in self._in_hand.items() if not run.held}
+        going = {task: run for task, run in self._runs.items() if not run.suspended}
         for run in going.values():
-            run.held = True
-        return [Hold(task, run.epoch) for task, run in going.items()]
+            run.suspended = True
+        return [SuspendRun(task, run.epoch) for task, run in going.items()]
 
-    def ended(self, task: str, epoch: int) -> bool:
+    def end(self, task: str, epoch: int) -> bool:
         """
         Let go of a run that has ended by itself; says whether it was in hand.
         """
         if (task, epoch) not in self:
             return False
-        del self._in_hand[task]
+        del self._runs[task]
         return True
 
-    def settle(self, standing: Standing, ready: bool) -> list[Run | Cancel]:
+    def reconcile(self, mesh_task: MeshTask, ready: bool) -> list[StartRun | CancelRun]:
         """
         Follow what the log says of one task; only a *ready* peer begins or resumes.
         """
-        adopted = standing.adopted
-        mine = standing.open and adopted is not None and adopted.owner == self._me
-        effects: list[Run | Cancel] = []
-        run = self._in_hand.get(standing.task)
+        adopted = mesh_task.adopted
+        mine = mesh_task.open and adopted is not None and adopted.owner == self._me
+        effects: list[StartRun | CancelRun] = []
+        run = self._runs.get(mesh_task.task)
         if run and not (mine and adopted and adopted.epoch == run.epoch):
-            del self._in_hand[standing.task]
-            by = adopted if standing.open else None
-            effects.append(Cancel(standing.task, run.epoch, by))
+            del self._runs[mesh_task.task]
+            by = adopted if mesh_task.open else None
+            effects.append(CancelRun(mesh_task.task, run.epoch, by))
             run = None
-        if ready and mine and adopted and (run is None or run.held):
-            self._in_hand[standing.task] = InHand(adopted.epoch, held=False)
-            effects.append(self._run(standing, adopted.epoch))
+        if ready and mine and adopted and (run is None or run.suspended):
+            self._runs[mesh_task.task] = ActiveRun(adopted.epoch, suspended=False)
+            effects.append(self._run(mesh_task, adopted.epoch))
         return effects
 
-    def _run(self, standing: Standing, epoch: int) -> Run:
-        assert standing.submission is not None
-        mission = standing.submission.mission
-        return Run(standing.task, epoch, mission, dict(standing.parts))
+    def _run(self, mesh_task: MeshTask, epoch: int) -> StartRun:
+        assert mesh_task.submission is not None
+        mission = mesh_task.submission.mission
+        return StartRun(mesh_task.task, epoch, mission, dict(mesh_task.subtasks))

@@ -3,10 +3,10 @@ Progress on its way into the log, at a bounded rate: of each part the latest onl
 """
 
 from outlast.contracts.policies import MESH_CHECKPOINT_S, MESH_CHECKPOINTS
-from outlast.mesh.core.projection import Progressed, furthest
+from outlast.mesh.core.projection import Progressed, progress_order
 
 
-class Progress:
+class CheckpointThrottle:
     """
     What runs here have reached since the others last heard of it.
     """
@@ -19,9 +19,9 @@ class Progress:
         """
         Take *fact* in the place of what the same part reached before. Its turn stays.
         """
-        key = fact.task, fact.part
+        key = fact.task, fact.subtask
         known = self._waiting.get(key)
-        if known is None or furthest(fact) > furthest(known):
+        if known is None or progress_order(fact) > progress_order(known):
             self._waiting[key] = fact
 
     def forget(self, task: str) -> None:

@@ -11,48 +11,50 @@ from outlast.contracts.policies import MESH_KEEP_S
 from outlast.mesh.core.events import (
     AnyFact,
     CheckpointSaved,
-    Event,
     Key,
-    PartFinished,
+    MeshEvent,
+    SubtaskFinished,
     TaskAdopted,
 )
-from outlast.mesh.core.projection import Standing, View
-from outlast.mesh.core.replicated_log import Vector, meet
+from outlast.mesh.core.projection import MeshState, MeshTask
+from outlast.mesh.core.replicated_log import VersionVector, intersect
 
 
-def needless(log: Iterable[Event], known: Iterable[Vector], now_s: float) -> list[Key]:
+def compactable(
+    log: Iterable[MeshEvent], known: Iterable[VersionVector], now_s: float
+) -> list[Key]:
     """
     List the events of *log* that peers which all have *known* can do without.
 
     :param now_s: by the wall clock; it decides only how long finished tasks are kept.
     """
-    shared = meet(known)
+    shared = intersect(known)
     stable = [each for each in log if each.seq <= shared.get(each.origin, 0)]
-    view = View(stable)
-    return [each.key for each in stable if _is_needless(each, view, now_s)]
+    view = MeshState(stable)
+    return [each.key for each in stable if _is_compactable(each, view, now_s)]
 
 
-def _is_needless(event: Event, view: View, now_s: float) -> bool:
+def _is_compactable(event: MeshEvent, view: MeshState, now_s: float) -> bool:
     fact = event.fact
     task = getattr(fact, "task", None)
     if fact is None or task is None:
         return False
-    standing = view.of(task)
-    if not standing.open and now_s - standing.newest_s > MESH_KEEP_S:
+    mesh_task = view.of(task)
+    if not mesh_task.open and now_s - mesh_task.newest_s > MESH_KEEP_S:
         return True
-    return _is_passed(fact, standing)
+    return _is_superseded(fact, mesh_task)
 
 
-def _is_passed(fact: AnyFact, standing: Standing) -> bool:
+def _is_superseded(fact: AnyFact, mesh_task: MeshTask) -> bool:
     """
     Whether *fact* is progress that later progress has passed.
     """
-    done = standing.result is not None
+    done = mesh_task.result is not None
     match fact:
         case CheckpointSaved():
-            return done or standing.parts.get(fact.part) is not fact
-        case PartFinished():
-            return standing.parts.get(fact.part) is not fact
+            return done or mesh_task.subtasks.get(fact.subtask) is not fact
+        case SubtaskFinished():
+            return mesh_task.subtasks.get(fact.subtask) is not fact
         case TaskAdopted():
             return done
         case _:

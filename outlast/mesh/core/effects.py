@@ -9,24 +9,24 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from outlast.mesh.core.events import CheckpointSaved, PartFinished
+from outlast.mesh.core.events import CheckpointSaved, SubtaskFinished
 from outlast.mesh.core.messages import Message
 from outlast.mesh.core.ownership import Adoption
-from outlast.mesh.core.replicated_log import Change
+from outlast.mesh.core.replicated_log import LogChange
 
 
 @dataclass(frozen=True)
-class Record:
+class RecordChange:
     """
     Follow *change* in the durable log, in one transaction. If that fails the process
     must end: the core in memory is ahead of its log.
     """
 
-    change: Change
+    change: LogChange
 
 
 @dataclass(frozen=True)
-class Send:
+class SendMessage:
     """
     Send *message* (packed) to the live peer *to*; failing is no fault, and not told.
     """
@@ -36,7 +36,7 @@ class Send:
 
 
 @dataclass(frozen=True)
-class Run:
+class StartRun:
     """
     See to it that *task* runs here under its `MeshRunId`: start it, or join it,
     and unpause it. The same Run may come again.
@@ -49,11 +49,11 @@ class Run:
     task: str
     epoch: int
     mission: dict[str, JsonValue]
-    parts: dict[str, CheckpointSaved | PartFinished] = field(default_factory=dict)
+    progress: dict[str, CheckpointSaved | SubtaskFinished] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Hold:
+class SuspendRun:
     """
     Pause the run: this peer may have been declared dead, and must look first. A Run or
     a Cancel of the same follows.
@@ -64,7 +64,7 @@ class Hold:
 
 
 @dataclass(frozen=True)
-class Cancel:
+class CancelRun:
     """
     Cancel the run: it is finished elsewhere, or somebody else has it. Its report need
     not be told to the core, and does no harm.
@@ -79,7 +79,7 @@ class Cancel:
 
 
 @dataclass(frozen=True)
-class Acknowledge:
+class AckSubmission:
     """
     Tell whoever submitted *task* that it is kept in *copies* peers' logs by now. Comes
     once for each `submitted`, soon: with as many as were asked for, or with fewer when
@@ -91,7 +91,7 @@ class Acknowledge:
 
 
 @dataclass(frozen=True)
-class Announce:
+class AnnounceReady:
     """
     Tell the membership whether this peer is `ready`, as part of its facts.
     """
@@ -99,4 +99,12 @@ class Announce:
     ready: bool
 
 
-Effect = Record | Send | Run | Hold | Cancel | Acknowledge | Announce
+MeshEffect = (
+    RecordChange
+    | SendMessage
+    | StartRun
+    | SuspendRun
+    | CancelRun
+    | AckSubmission
+    | AnnounceReady
+)

@@ -20,7 +20,7 @@ from pydantic import (
 from outlast.contracts.ids import Name, Origin
 from outlast.contracts.models import Checkpoint
 from outlast.contracts.reports import Status
-from outlast.contracts.wire import Contract
+from outlast.contracts.wire import WireModel
 
 # PostgreSQL's largest number; nobody counts so far.
 Seq = Annotated[int, Field(ge=1, lt=2**63)]
@@ -68,12 +68,12 @@ class CheckpointSaved(Fact):
     kind: Literal["checkpoint.saved"] = "checkpoint.saved"
     task: Name
     epoch: int = Field(ge=1)
-    part: Name
+    subtask: Name
     round: int = 1
     checkpoint: Checkpoint
 
 
-class PartFinished(Fact):
+class SubtaskFinished(Fact):
     """
     The result of *part*, one of the mission's tasks, as the ledger has it.
     """
@@ -81,7 +81,7 @@ class PartFinished(Fact):
     kind: Literal["part.finished"] = "part.finished"
     task: Name
     epoch: int = Field(ge=1)
-    part: Name
+    subtask: Name
     round: int = 1
     answer: str  # JSON of the result and of what travels of it
 
@@ -99,7 +99,7 @@ class TaskFinished(Fact):
     status: Status
     report: dict[str, JsonValue]  # as its model dumps it
     digest: str
-    knew: list[Name]
+    partition_members: list[Name]
 
 
 class PeerJoined(Fact):
@@ -109,7 +109,7 @@ class PeerJoined(Fact):
 
     kind: Literal["peer.joined"] = "peer.joined"
     peer: Name
-    nth: int = Field(ge=1)
+    join_count: int = Field(ge=1)
 
 
 class PeerForgotten(Fact):
@@ -119,14 +119,14 @@ class PeerForgotten(Fact):
 
     kind: Literal["peer.forgotten"] = "peer.forgotten"
     peer: Name
-    nth: int = Field(ge=1)
+    join_count: int = Field(ge=1)
 
 
 AnyFact = (
     TaskSubmitted
     | TaskAdopted
     | CheckpointSaved
-    | PartFinished
+    | SubtaskFinished
     | TaskFinished
     | PeerJoined
     | PeerForgotten
@@ -136,7 +136,7 @@ _facts: TypeAdapter[AnyFact] = TypeAdapter(
 )
 
 
-class Event(Contract):
+class MeshEvent(WireModel):
     """
     One fact in its envelope. *at_s* is the origin's wall clock: for people to read and
     to break ties, never to order.
@@ -172,12 +172,12 @@ class Event(Contract):
         return hash(self.key)
 
 
-def event(origin: str, seq: int, at_s: float, fact: AnyFact) -> Event:
+def event(origin: str, seq: int, at_s: float, fact: AnyFact) -> MeshEvent:
     """
     Put *fact* into its envelope.
     """
     body = fact.model_dump_json()
-    return Event.model_construct(origin=origin, seq=seq, at_s=at_s, body=body)
+    return MeshEvent.model_construct(origin=origin, seq=seq, at_s=at_s, body=body)
 
 
 def dumped(model: BaseModel) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from outlast.contracts.ids import Name
 from outlast.contracts.models import Mission
 from outlast.contracts.policies import MESH_EVENT_BYTES
 from outlast.contracts.reports import Report
-from outlast.contracts.text import digest
+from outlast.contracts.text import sha256_hex
 from outlast.mesh.core.events import AnyFact, TaskFinished, TaskSubmitted, dumped
 
 # A run's id is the mission's with its epoch, and is a name too.
-ID_CHARS = 90
+MESH_ID_CHARS = 90
 
 
-def fits(fact: AnyFact) -> bool:
+def fits_message(fact: AnyFact) -> bool:
     """
     Say whether *fact* can be sent.
     """
@@ -24,16 +24,16 @@ def fits(fact: AnyFact) -> bool:
     return len(body) <= MESH_EVENT_BYTES or len(_packed(body)) <= MESH_EVENT_BYTES
 
 
-def submission(mission: Mission, copies: int) -> TaskSubmitted:
+def submitted_event(mission: Mission, copies: int) -> TaskSubmitted:
     """
     Note that *mission* is asked for.
 
     :raises BadInputError: when the mesh cannot carry it.
     """
-    if len(mission.id) > ID_CHARS:
+    if len(mission.id) > MESH_ID_CHARS:
         raise BadInputError(
             f"mission id {mission.id!r} has {len(mission.id)} characters, in a mesh it "
-            f"may have {ID_CHARS}"
+            f"may have {MESH_ID_CHARS}"
         )
     fact = TaskSubmitted(
         task=mission.id,
@@ -43,7 +43,7 @@ def submission(mission: Mission, copies: int) -> TaskSubmitted:
         roles=roles_of(mission),
         copies=copies,
     )
-    if not fits(fact):
+    if not fits_message(fact):
         raise BadInputError(
             f"mission {mission.id!r} is too large for a mesh: packed it may have "
             f"{MESH_EVENT_BYTES} bytes; put what is large where all peers can read it"
@@ -65,14 +65,14 @@ def roles_of(mission: Mission) -> list[list[Name]]:
     return [list(each) for each in sorted(routes)]
 
 
-def finish(
+def finished_event(
     task: str, epoch: int, owner: str, report: Report, knew: list[str]
 ) -> TaskFinished:
     """
     Note how a run has ended; of a report that is too large, without its tasks.
     """
-    fact = _finish(task, epoch, owner, report, knew)
-    if fits(fact):
+    fact = _finished_within(task, epoch, owner, report, knew)
+    if fits_message(fact):
         return fact
     bare = {
         **fact.report,
@@ -82,7 +82,7 @@ def finish(
     return fact.model_copy(update={"report": bare})
 
 
-def _finish(
+def _finished_within(
     task: str, epoch: int, owner: str, report: Report, knew: list[str]
 ) -> TaskFinished:
     return TaskFinished(
@@ -91,8 +91,8 @@ def _finish(
         owner=owner,
         status=report.status,
         report=dumped(report),
-        digest=digest(report.model_dump_json()),
-        knew=knew,
+        digest=sha256_hex(report.model_dump_json()),
+        partition_members=knew,
     )
 
 

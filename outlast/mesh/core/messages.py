@@ -2,7 +2,7 @@
 What peers say to each other, and how it is packed.
 
 A message may be lost, doubled or late: nothing hangs on one. What cannot be read is
-refused as BadMessageError, for the caller to count, and changes nothing.
+refused as MalformedMessageError, for the caller to count, and changes nothing.
 """
 
 import zlib
@@ -10,26 +10,26 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from outlast.contracts.errors import BadMessageError
+from outlast.contracts.errors import MalformedMessageError
 from outlast.contracts.ids import Name, Origin
 from outlast.contracts.policies import MESH_MESSAGE_BYTES, MESH_UNPACKED_BYTES
-from outlast.contracts.wire import Contract
+from outlast.contracts.wire import WireModel
 from outlast.mesh.core.events import Seq
-from outlast.mesh.core.replicated_log import Span
+from outlast.mesh.core.replicated_log import EventSpan
 
-Heads = dict[Origin, Seq]
+HighWater = dict[Origin, Seq]
 
 
-class Said(Contract):
+class MeshMessage(WireModel):
     """
     By whom, and in which of its lives: what an earlier life had, it may have lost.
     """
 
     sender: Name
-    life: int
+    incarnation: int
 
 
-class Digest(Said):
+class Digest(MeshMessage):
     """
     What the sender has: its fingerprint, and in full when that is worth its bytes.
 
@@ -40,13 +40,13 @@ class Digest(Said):
 
     kind: Literal["digest"] = "digest"
     summary: str = Field(max_length=64)
-    heads: Heads | None = None
+    high_water: HighWater | None = None
     ask: int | None = None
     answers: int | None = None
     rebuilding: bool = False
 
 
-class Events(Said):
+class Events(MeshMessage):
     """
     A chunk of events.
 
@@ -55,12 +55,12 @@ class Events(Said):
     """
 
     kind: Literal["events"] = "events"
-    spans: list[Span]
+    spans: list[EventSpan]
     more: bool = False
     rebuilding: bool = False
 
 
-class Ack(Said):
+class Ack(MeshMessage):
     """
     What the sender has of the origins of a chunk by now, durably.
 
@@ -68,11 +68,11 @@ class Ack(Said):
     """
 
     kind: Literal["ack"] = "ack"
-    heads: Heads
-    go_on: bool = False
+    high_water: HighWater
+    send_more: bool = False
 
 
-class Rebuild(Said):
+class Rebuild(MeshMessage):
     """
     You lack what was compacted away here: ask again, as if you had nothing.
     """
@@ -90,13 +90,13 @@ def pack(message: Message) -> bytes:
     """
     Write *message* for the wire.
 
-    :raises BadMessageError: when it is larger than the wire takes.
+    :raises MalformedMessageError: when it is larger than the wire takes.
     """
     text = message.model_dump_json(exclude_defaults=True, exclude={"kind"})
     raw = f'{{"kind":"{message.kind}",{text[1:]}'.encode()
     packed = zlib.compress(raw, 1)
     if len(packed) > MESH_MESSAGE_BYTES:
-        raise BadMessageError(
+        raise MalformedMessageError(
             f"a message of {len(packed)} bytes is larger than {MESH_MESSAGE_BYTES}"
         )
     return packed
@@ -106,14 +106,14 @@ def unpack(packed: bytes) -> Message:
     """
     Read what *pack* has written.
 
-    :raises BadMessageError: when it is anything else.
+    :raises MalformedMessageError: when it is anything else.
     """
     try:
         unfolding = zlib.decompressobj()
         raw = unfolding.decompress(packed, MESH_UNPACKED_BYTES)
         if unfolding.unconsumed_tail or not unfolding.eof:
-            raise BadMessageError("a message that is cut off or too large")
+            raise MalformedMessageError("a message that is cut off or too large")
         return _messages.validate_json(raw)
     except (zlib.error, ValidationError) as error:
         said = str(error).splitlines()[0]
-        raise BadMessageError(f"a message that cannot be read: {said}") from None
+        raise MalformedMessageError(f"a message that cannot be read: {said}") from None

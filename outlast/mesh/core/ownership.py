@@ -10,14 +10,14 @@ from collections.abc import Iterable
 
 from outlast.contracts.ids import Name
 from outlast.contracts.reports import Status
-from outlast.contracts.wire import Contract
+from outlast.contracts.wire import WireModel
 from outlast.mesh.core.events import TaskFinished
 
 # The better ending first.
 ENDINGS = (Status.COMPLETED, Status.DEGRADED, Status.PARKED, Status.FAILED)
 
 
-class Presence(Contract):
+class LivePeer(WireModel):
     """
     A live peer as the membership shows it.
 
@@ -28,14 +28,14 @@ class Presence(Contract):
     roles: frozenset[Name] = frozenset()
     ready: bool = True
 
-    def plays(self, roles: Iterable[Iterable[str]]) -> bool:
+    def can_run(self, roles: Iterable[Iterable[str]]) -> bool:
         """
         Say whether of each list in *roles* it plays one.
         """
         return all(self.roles.intersection(routes) for routes in roles)
 
 
-class Adoption(Contract):
+class Adoption(WireModel):
     """
     Who owns a task, and for the how-many-th time it was taken.
     """
@@ -44,27 +44,29 @@ class Adoption(Contract):
     owner: Name
 
 
-def weight(task: str, peer: str) -> bytes:
+def rendezvous_hash(task: str, peer: str) -> bytes:
     """
     Draw the lot of *peer* for *task*: the same everywhere, and fair over many tasks.
     """
     return hashlib.sha256(f"{task}\0{peer}".encode()).digest()
 
 
-def favourite(task: str, peers: Iterable[str]) -> str | None:
+def rendezvous_owner(task: str, peers: Iterable[str]) -> str | None:
     """
     Choose among *peers* by rendezvous hashing: who leaves moves its own tasks only.
     """
-    return max(peers, key=lambda peer: weight(task, peer), default=None)
+    return max(peers, key=lambda peer: rendezvous_hash(task, peer), default=None)
 
 
-def standing_adoption(task: str, adoptions: Iterable[Adoption]) -> Adoption | None:
+def current_adoption(task: str, adoptions: Iterable[Adoption]) -> Adoption | None:
     """
     The adoption that counts: the highest epoch, and of two that took it apart from each
     other the favourite.
     """
     return max(
-        adoptions, key=lambda each: (each.epoch, weight(task, each.owner)), default=None
+        adoptions,
+        key=lambda each: (each.epoch, rendezvous_hash(task, each.owner)),
+        default=None,
     )
 
 
@@ -72,18 +74,18 @@ def owner_of(
     task: str,
     roles: list[list[Name]],
     adopted: Adoption | None,
-    live: Iterable[Presence],
+    live: Iterable[LivePeer],
 ) -> str | None:
     """
     Decide who runs *task* among the peers that *live*; None when nobody can.
     """
-    able = [each for each in live if each.plays(roles)]
+    able = [each for each in live if each.can_run(roles)]
     if adopted and any(each.name == adopted.owner for each in able):
         return adopted.owner
-    return favourite(task, (each.name for each in able if each.ready))
+    return rendezvous_owner(task, (each.name for each in able if each.ready))
 
 
-def rank(finished: TaskFinished) -> tuple[int, int, int, str]:
+def result_order(finished: TaskFinished) -> tuple[int, int, int, str]:
     """
     Order the results of one task, the one that stands first: the better ending, then
     the larger group, then the earlier epoch; the rest only makes it certain.
@@ -91,7 +93,7 @@ def rank(finished: TaskFinished) -> tuple[int, int, int, str]:
     ending = (
         ENDINGS.index(finished.status) if finished.status in ENDINGS else len(ENDINGS)
     )
-    group = len(set(finished.knew))
+    group = len(set(finished.partition_members))
     return ending, -group, finished.epoch, finished.model_dump_json()
 
 
@@ -101,4 +103,4 @@ def winner(finishes: Iterable[TaskFinished]) -> TaskFinished | None:
     """
     found = list(finishes)
     # Of nearly every task there is one, and ranking writes out a whole report.
-    return found[0] if len(found) == 1 else min(found, key=rank, default=None)
+    return found[0] if len(found) == 1 else min(found, key=result_order, default=None)

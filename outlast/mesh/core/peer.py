@@ -10,28 +10,28 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from outlast.contracts.errors import BadInputError, BadMessageError
+from outlast.contracts.errors import BadInputError, MalformedMessageError
 from outlast.contracts.ids import OriginId, parse
 from outlast.contracts.models import Checkpoint, Mission
 from outlast.contracts.policies import MESH_COPIES, MESH_FROZEN_S
 from outlast.contracts.reports import Report, Status
-from outlast.mesh.core.acks import Receipts
-from outlast.mesh.core.anti_entropy import Gossip
-from outlast.mesh.core.assignment import Duty
-from outlast.mesh.core.checkpoint_throttle import Progress
-from outlast.mesh.core.effects import Announce, Effect, Record
+from outlast.mesh.core.acks import PendingAcks
+from outlast.mesh.core.anti_entropy import AntiEntropy
+from outlast.mesh.core.assignment import TaskAssigner
+from outlast.mesh.core.checkpoint_throttle import CheckpointThrottle
+from outlast.mesh.core.effects import AnnounceReady, MeshEffect, RecordChange
 from outlast.mesh.core.events import (
     AnyFact,
     CheckpointSaved,
-    PartFinished,
+    SubtaskFinished,
 )
-from outlast.mesh.core.housekeeping import Upkeep
-from outlast.mesh.core.limits import finish, fits, submission
-from outlast.mesh.core.local_log import Journal
+from outlast.mesh.core.housekeeping import Housekeeping
+from outlast.mesh.core.limits import finished_event, fits_message, submitted_event
+from outlast.mesh.core.local_log import LocalLog
 from outlast.mesh.core.messages import unpack
-from outlast.mesh.core.ownership import Presence
-from outlast.mesh.core.projection import Progressed, View
-from outlast.mesh.core.replicated_log import Change, EventSet
+from outlast.mesh.core.ownership import LivePeer
+from outlast.mesh.core.projection import MeshState, Progressed
+from outlast.mesh.core.replicated_log import LogChange, ReplicatedLog
 
 
 @dataclass(frozen=True)
@@ -48,60 +48,64 @@ class Clocks:
 
 
 @dataclass(frozen=True)
-class Seen:
+class PeerSnapshot:
     """
     What the shell shows of this peer: copies, taken at one moment.
     """
 
     ready: bool
-    live: list[Presence]
+    live: list[LivePeer]
     refused: dict[str, int]
     unread: int
     events: int
     peers: list[str] = field(default_factory=list)
 
 
-class PeerCore:
+class PeerStateMachine:
     """
     The peer *me*, with the *log* that its earlier lives have left.
 
     :param life: the wall clock's milliseconds at the start of this process: no two
         lives of a peer have the same.
-    :raises BadInputError: from `submitted` and `forget` alone.
+    :raises BadInputError: from `on_submit` and `on_forget` alone.
     """
 
     def __init__(
         self,
-        me: Presence,
+        me: LivePeer,
         life: int,
-        log: EventSet,
+        log: ReplicatedLog,
         clocks: Clocks,
         draw: random.Random | None = None,
     ) -> None:
-        known = [parse(OriginId, each) for each in log.heads]
-        mine = [each.life for each in known if each and each.peer == me.name]
+        known = [parse(OriginId, each) for each in log.high_water]
+        mine = [each.incarnation for each in known if each and each.peer == me.name]
         life = max([life, *(each + 1 for each in mine)])
         name = me.name
         self.me = me.model_copy(update={"ready": False})
         self.log = log
         self._clocks = clocks
-        self._journal = Journal(log, str(OriginId(name, life)), clocks.wall_s)
-        self._gossip = Gossip(name, life, log, clocks.now_s, draw or random.Random())
-        self._upkeep = Upkeep(name, self._journal, self._gossip, clocks.wall_s)
-        self._duty = Duty(name, self._journal, clocks.now_s)
-        self._progress = Progress()
-        self._receipts = Receipts()
-        self._others: dict[str, Presence] = {}
-        self._see(self.me)
+        self._local_log = LocalLog(log, str(OriginId(name, life)), clocks.wall_s)
+        self._anti_entropy = AntiEntropy(
+            name, life, log, clocks.now_s, draw or random.Random()
+        )
+        self._housekeeping = Housekeeping(
+            name, self._local_log, self._anti_entropy, clocks.wall_s
+        )
+        self._assigner = TaskAssigner(name, self._local_log, clocks.now_s)
+        self._throttle = CheckpointThrottle()
+        self._acks = PendingAcks()
+        self._other_peers: dict[str, LivePeer] = {}
+        self._on_ready(self.me)
         self._input_s = clocks.now_s()
-        self._out: list[Effect] = []
+        self._out: list[MeshEffect] = []
 
     @property
-    def view(self) -> View:
+    def state(self) -> MeshState:
         """
         What its log adds up to.
         """
-        return self._journal.view
+        return self._local_log.state
 
     @property
     def ready(self) -> bool:
@@ -111,153 +115,157 @@ class PeerCore:
         return self.me.ready
 
     @property
-    def live(self) -> list[Presence]:
+    def live(self) -> list[LivePeer]:
         """
         The peers that are alive as far as it knows, itself among them.
         """
-        return [self._duty.live[name] for name in sorted(self._duty.live)]
+        return [self._assigner.live[name] for name in sorted(self._assigner.live)]
 
-    def seen(self) -> Seen:
+    def snapshot(self) -> PeerSnapshot:
         """
         Show it as it is now.
         """
-        return Seen(
+        return PeerSnapshot(
             ready=self.ready,
             live=self.live,
-            refused=dict(self._gossip.refused),
-            unread=self.view.unread,
+            refused=dict(self._anti_entropy.refused),
+            unread=self.state.unread,
             events=len(self.log),
-            peers=sorted(self.view.peers),
+            peers=sorted(self.state.peers),
         )
 
-    def started(self) -> list[Effect]:
+    def on_start(self) -> list[MeshEffect]:
         """
         The first input: what earlier lives ran is held until it is known whose it is.
         """
-        with self._input() as out:
-            out.append(Announce(False))
-            out.extend(self._duty.runs.remember(self.view))
-            self._gossip.look()
+        with self._transaction() as out:
+            out.append(AnnounceReady(False))
+            out.extend(self._assigner.runs.restore(self.state))
+            self._anti_entropy.start_catch_up()
         return out
 
-    def submitted(self, mission: Mission, copies: int = MESH_COPIES) -> list[Effect]:
+    def on_submit(
+        self, mission: Mission, copies: int = MESH_COPIES
+    ) -> list[MeshEffect]:
         """
         Somebody asks for *mission*. The same again joins the first.
 
         :raises BadInputError: when its id was used for something else, or it is too
             large to be sent.
         """
-        fact = submission(mission, copies)
-        known = self.view.of(mission.id).submission
+        fact = submitted_event(mission, copies)
+        known = self.state.of(mission.id).submission
         if known is not None and known.digest != fact.digest:
             raise BadInputError(
                 f"mission {mission.id!r} exists with other content; choose another id"
             )
-        with self._input() as out:
+        with self._transaction() as out:
             if known is None:
                 self._write(fact)
-            key = self.view.of(mission.id).submitted_as
+            key = self.state.of(mission.id).submitted_as
             assert key is not None
-            self._receipts.owe(mission.id, key, copies, self._input_s)
+            self._acks.add(mission.id, key, copies, self._input_s)
         return out
 
-    def heard(self, peer: str, packed: bytes) -> list[Effect]:
+    def on_message(self, peer: str, packed: bytes) -> list[MeshEffect]:
         """
         *peer* says something. What cannot be read is counted in `refused`.
         """
-        with self._input() as out:
+        with self._transaction() as out:
             try:
                 message = unpack(packed)
-            except BadMessageError:
-                self._gossip.refused["garbage"] += 1
+            except MalformedMessageError:
+                self._anti_entropy.refused["garbage"] += 1
                 return out
             if message.sender != peer or peer == self.me.name:
-                self._gossip.refused["impostor"] += 1
+                self._anti_entropy.refused["impostor"] += 1
                 return out
-            self._duty.hear(peer)
-            change, sends = self._gossip.hear(message)
+            self._assigner.note_contact(peer)
+            change, sends = self._anti_entropy.on_message(message)
             self._follow(change)
             out.extend(sends)
         return out
 
-    def members(self, live: Iterable[Presence]) -> list[Effect]:
+    def on_members(self, live: Iterable[LivePeer]) -> list[MeshEffect]:
         """
         The membership shows who is alive; suspects are, until they are found dead.
         """
-        with self._input() as out:
+        with self._transaction() as out:
             found = {each.name: each for each in live if each.name != self.me.name}
-            changed = found != self._others
-            self._others = found
-            self._see(self.me)
-            out.extend(self._gossip.meet(found))
+            changed = found != self._other_peers
+            self._other_peers = found
+            self._on_ready(self.me)
+            out.extend(self._anti_entropy.set_peers(found))
             if changed:
-                out.extend(self._duty.settle_all())
+                out.extend(self._assigner.assign_all())
         return out
 
-    def tick(self) -> list[Effect]:
+    def on_tick(self) -> list[MeshEffect]:
         """
         Time passes. Wanted every 0.1 s or so, at the latest every half MESH_FROZEN_S.
         """
-        with self._input() as out:
-            self._write(*self._progress.due(self._input_s))
-            out.extend(self._gossip.tick())
-            out.extend(self._duty.settle_unsure())
+        with self._transaction() as out:
+            self._write(*self._throttle.due(self._input_s))
+            out.extend(self._anti_entropy.tick())
+            out.extend(self._assigner.assign_uncertain())
             if self.ready:
-                self._write(*self._upkeep.memberships(self._others, self._input_s))
-                self._follow(self._upkeep.compact(self._input_s))
+                self._write(
+                    *self._housekeeping.memberships(self._other_peers, self._input_s)
+                )
+                self._follow(self._housekeeping.compact(self._input_s))
         return out
 
-    def progressed(
+    def on_checkpoint(
         self, task: str, epoch: int, part: str, round_: int, checkpoint: Checkpoint
-    ) -> list[Effect]:
+    ) -> list[MeshEffect]:
         """
         The run of *task* in *epoch* has saved a checkpoint in *part*. One whose value
         is too large to travel is of no use to others.
         """
         if checkpoint.blob is not None:
             return []
-        told = {"task": task, "epoch": epoch, "part": part, "round": round_}
-        return self._reached(CheckpointSaved(**told, checkpoint=checkpoint))
+        told = {"task": task, "epoch": epoch, "subtask": part, "round": round_}
+        return self._on_progress(CheckpointSaved(**told, checkpoint=checkpoint))
 
-    def part_finished(
+    def on_subtask_finished(
         self, task: str, epoch: int, part: str, round_: int, answer: str
-    ) -> list[Effect]:
+    ) -> list[MeshEffect]:
         """
         The run of *task* in *epoch* has a result for *part*, as the ledger's text.
         """
-        told = {"task": task, "epoch": epoch, "part": part, "round": round_}
-        return self._reached(PartFinished(**told, answer=answer))
+        told = {"task": task, "epoch": epoch, "subtask": part, "round": round_}
+        return self._on_progress(SubtaskFinished(**told, answer=answer))
 
-    def finished(self, task: str, epoch: int, report: Report) -> list[Effect]:
+    def on_finished(self, task: str, epoch: int, report: Report) -> list[MeshEffect]:
         """
         The run of *task* in *epoch* has ended. A run that was cancelled because it is
         somebody else's has no result; one that ended nevertheless is evidence.
         """
-        with self._input() as out:
-            mine = self._duty.runs.ended(task, epoch)
+        with self._transaction() as out:
+            mine = self._assigner.runs.end(task, epoch)
             if not mine and report.status is Status.CANCELLED:
                 return out
             knew = [each.name for each in self.live]
-            end = finish(task, epoch, self.me.name, report, knew)
-            self._write(*self._progress.take(task), end)
+            end = finished_event(task, epoch, self.me.name, report, knew)
+            self._write(*self._throttle.take(task), end)
         return out
 
-    def forget(self, peer: str) -> list[Effect]:
+    def on_forget(self, peer: str) -> list[MeshEffect]:
         """
         Wait no longer for *peer*; if it returns, it joins again and rebuilds its log.
 
         :raises BadInputError: when it is alive, or not of the mesh.
         """
-        if peer in self._duty.live:
+        if peer in self._assigner.live:
             raise BadInputError(f"peer {peer!r} is alive: stop it first")
-        if peer not in self.view.peers:
+        if peer not in self.state.peers:
             raise BadInputError(f"there is no peer {peer!r} in this mesh")
-        with self._input() as out:
-            self._write(self._upkeep.forget(peer))
+        with self._transaction() as out:
+            self._write(self._housekeeping.forget(peer))
         return out
 
     @contextmanager
-    def _input(self) -> Iterator[list[Effect]]:
+    def _transaction(self) -> Iterator[list[MeshEffect]]:
         """
         Frame an input: look for a gap in time before it, and put what it has changed
         before all that follows from it.
@@ -266,44 +274,46 @@ class PeerCore:
         self._out = []
         if now_s - self._input_s > MESH_FROZEN_S:
             # Somebody may have taken everything over meanwhile.
-            self._gossip.look()
+            self._anti_entropy.start_catch_up()
             self._note_readiness()
         self._input_s = now_s
         yield self._out
         self._note_readiness()
-        self._out += self._receipts.ready(self._gossip.copies, now_s)
-        after = self._journal.unsent()
+        self._out += self._acks.ready(self._anti_entropy.copies, now_s)
+        after = self._local_log.unsent_after()
         if after is not None:
-            self._out += self._gossip.push(self._journal.origin, after)
-        change = self._journal.take()
+            self._out += self._anti_entropy.push(self._local_log.origin, after)
+        change = self._local_log.drain_changes()
         if change:
-            self._out.insert(0, Record(change))
+            self._out.insert(0, RecordChange(change))
 
     def _note_readiness(self) -> None:
-        ready = not self._gossip.behind
+        ready = not self._anti_entropy.is_behind
         if ready is self.me.ready:
             return
-        self._see(self.me.model_copy(update={"ready": ready}))
-        self._out.append(Announce(ready))
-        self._out += self._duty.settle_all() if ready else self._duty.runs.hold()
+        self._on_ready(self.me.model_copy(update={"ready": ready}))
+        self._out.append(AnnounceReady(ready))
+        self._out += (
+            self._assigner.assign_all() if ready else self._assigner.runs.suspend()
+        )
 
-    def _see(self, me: Presence) -> None:
+    def _on_ready(self, me: LivePeer) -> None:
         self.me = me
-        self._duty.live = {**self._others, me.name: me}
+        self._assigner.live = {**self._other_peers, me.name: me}
 
-    def _settle(self, tasks: set[str]) -> None:
-        self._out += self._duty.settle(tasks)
-        for task in tasks - self.view.open:
-            self._progress.forget(task)
+    def _assign(self, tasks: set[str]) -> None:
+        self._out += self._assigner.assign(tasks)
+        for task in tasks - self.state.open:
+            self._throttle.forget(task)
 
     def _write(self, *facts: AnyFact) -> None:
-        self._settle(self._journal.write(*facts))
+        self._assign(self._local_log.write(*facts))
 
-    def _follow(self, change: Change) -> None:
-        self._settle(self._journal.follow(change))
+    def _follow(self, change: LogChange) -> None:
+        self._assign(self._local_log.follow(change))
 
-    def _reached(self, fact: Progressed) -> list[Effect]:
-        with self._input() as out:
-            if (fact.task, fact.epoch) in self._duty.runs and fits(fact):
-                self._progress.add(fact)
+    def _on_progress(self, fact: Progressed) -> list[MeshEffect]:
+        with self._transaction() as out:
+            if (fact.task, fact.epoch) in self._assigner.runs and fits_message(fact):
+                self._throttle.add(fact)
         return out

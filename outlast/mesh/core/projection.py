@@ -14,22 +14,22 @@ from outlast.contracts.reports import Status
 from outlast.mesh.core.events import (
     AnyFact,
     CheckpointSaved,
-    Event,
     Key,
-    PartFinished,
+    MeshEvent,
     PeerForgotten,
     PeerJoined,
+    SubtaskFinished,
     TaskAdopted,
     TaskFinished,
     TaskSubmitted,
 )
-from outlast.mesh.core.ownership import Adoption, standing_adoption, winner
+from outlast.mesh.core.ownership import Adoption, current_adoption, winner
 
-Progressed = CheckpointSaved | PartFinished
+Progressed = CheckpointSaved | SubtaskFinished
 
 
 @dataclass
-class Standing:
+class MeshTask:
     """
     One task, as far as it is known here.
 
@@ -41,7 +41,7 @@ class Standing:
     task: Name
     submissions: dict[Key, tuple[float, TaskSubmitted]] = field(default_factory=dict)
     adoptions: set[tuple[int, str]] = field(default_factory=set)
-    parts: dict[Name, Progressed] = field(default_factory=dict)
+    subtasks: dict[Name, Progressed] = field(default_factory=dict)
     finishes: dict[Key, TaskFinished] = field(default_factory=dict)
     newest_s: float = 0.0
 
@@ -63,15 +63,15 @@ class Standing:
         return None if key is None else self.submissions[key][1]
 
     @property
-    def others(self) -> set[Key]:
+    def conflicting_submissions(self) -> set[Key]:
         """
         Submissions of the same id with other content, which lost.
         """
-        standing = self.submission
+        mesh_task = self.submission
         return {
             key
             for key, (_, each) in self.submissions.items()
-            if standing and each.digest != standing.digest
+            if mesh_task and each.digest != mesh_task.digest
         }
 
     @property
@@ -80,7 +80,7 @@ class Standing:
         Who took the task last.
         """
         each = (Adoption(epoch=epoch, owner=owner) for epoch, owner in self.adoptions)
-        return standing_adoption(self.task, each)
+        return current_adoption(self.task, each)
 
     @property
     def result(self) -> TaskFinished | None:
@@ -97,12 +97,12 @@ class Standing:
         )
 
     @property
-    def evidence(self) -> list[TaskFinished]:
+    def superseded_results(self) -> list[TaskFinished]:
         """
         Results of other runs, which do not stand.
         """
-        standing = self.result
-        return [each for each in self.finishes.values() if each is not standing]
+        mesh_task = self.result
+        return [each for each in self.finishes.values() if each is not mesh_task]
 
     @property
     def open(self) -> bool:
@@ -112,22 +112,22 @@ class Standing:
         return bool(self.submissions) and self.result is None
 
 
-def furthest(progress: Progressed) -> tuple[int, int, int, str]:
+def progress_order(progress: Progressed) -> tuple[int, int, int, str]:
     """
     Order the progress of one part: a later epoch knew the earlier ones.
     """
-    finished = isinstance(progress, PartFinished)
+    finished = isinstance(progress, SubtaskFinished)
     seq = 2**63 if finished else progress.checkpoint.seq  # type: ignore[union-attr]
     return progress.epoch, progress.round, seq, progress.model_dump_json()
 
 
-class View:
+class MeshState:
     """
     All tasks and peers that *events* tell of.
     """
 
-    def __init__(self, events: Iterable[Event] = ()) -> None:
-        self.tasks: dict[Name, Standing] = {}
+    def __init__(self, events: Iterable[MeshEvent] = ()) -> None:
+        self.tasks: dict[Name, MeshTask] = {}
         self.open: set[Name] = set()  # of them, those to be done
         self.unread = 0  # events that this release does not understand
         self._joined: dict[Name, int] = {}
@@ -151,7 +151,7 @@ class View:
         """
         return self._joined.get(peer, 0)
 
-    def fold(self, events: Iterable[Event]) -> set[Name]:
+    def fold(self, events: Iterable[MeshEvent]) -> set[Name]:
         """
         Take *events* in; returns the tasks that they are about.
         """
@@ -161,54 +161,56 @@ class View:
             if fact is None:
                 self.unread += 1
                 continue
-            self._take(fact, each)
+            self._apply(fact, each)
             if not isinstance(fact, PeerJoined | PeerForgotten):
                 touched.add(fact.task)
         self.open -= touched
         self.open |= {task for task in touched if self.tasks[task].open}
         return touched
 
-    def of(self, task: Name) -> Standing:
+    def of(self, task: Name) -> MeshTask:
         """
         Look up what is known of *task*, a blank where nothing is.
         """
         found = self.tasks.get(task)
-        return Standing(task) if found is None else found
+        return MeshTask(task) if found is None else found
 
-    def _about(self, task: Name, event: Event) -> Standing:
-        found = self.tasks.setdefault(task, Standing(task))
+    def _task_of(self, task: Name, event: MeshEvent) -> MeshTask:
+        found = self.tasks.setdefault(task, MeshTask(task))
         found.newest_s = max(found.newest_s, event.at_s)
         return found
 
     @singledispatchmethod
-    def _take(self, fact: AnyFact, event: Event) -> None:
+    def _apply(self, fact: AnyFact, event: MeshEvent) -> None:
         raise TypeError(f"{type(fact).__name__} is no fact of the mesh")
 
-    @_take.register
-    def _(self, fact: TaskSubmitted, event: Event) -> None:
-        submissions = self._about(fact.task, event).submissions
+    @_apply.register
+    def _(self, fact: TaskSubmitted, event: MeshEvent) -> None:
+        submissions = self._task_of(fact.task, event).submissions
         submissions[event.key] = event.at_s, fact
 
-    @_take.register
-    def _(self, fact: TaskAdopted, event: Event) -> None:
-        self._about(fact.task, event).adoptions.add((fact.epoch, fact.owner))
+    @_apply.register
+    def _(self, fact: TaskAdopted, event: MeshEvent) -> None:
+        self._task_of(fact.task, event).adoptions.add((fact.epoch, fact.owner))
 
-    @_take.register(CheckpointSaved)
-    @_take.register(PartFinished)
-    def _(self, fact: Progressed, event: Event) -> None:
-        parts = self._about(fact.task, event).parts
-        known = parts.get(fact.part)
-        if known is None or furthest(fact) > furthest(known):
-            parts[fact.part] = fact
+    @_apply.register(CheckpointSaved)
+    @_apply.register(SubtaskFinished)
+    def _(self, fact: Progressed, event: MeshEvent) -> None:
+        parts = self._task_of(fact.task, event).subtasks
+        known = parts.get(fact.subtask)
+        if known is None or progress_order(fact) > progress_order(known):
+            parts[fact.subtask] = fact
 
-    @_take.register
-    def _(self, fact: TaskFinished, event: Event) -> None:
-        self._about(fact.task, event).finishes[event.key] = fact
+    @_apply.register
+    def _(self, fact: TaskFinished, event: MeshEvent) -> None:
+        self._task_of(fact.task, event).finishes[event.key] = fact
 
-    @_take.register
-    def _(self, fact: PeerJoined, event: Event) -> None:
-        self._joined[fact.peer] = max(fact.nth, self._joined.get(fact.peer, 0))
+    @_apply.register
+    def _(self, fact: PeerJoined, event: MeshEvent) -> None:
+        self._joined[fact.peer] = max(fact.join_count, self._joined.get(fact.peer, 0))
 
-    @_take.register
-    def _(self, fact: PeerForgotten, event: Event) -> None:
-        self._forgotten[fact.peer] = max(fact.nth, self._forgotten.get(fact.peer, 0))
+    @_apply.register
+    def _(self, fact: PeerForgotten, event: MeshEvent) -> None:
+        self._forgotten[fact.peer] = max(
+            fact.join_count, self._forgotten.get(fact.peer, 0)
+        )

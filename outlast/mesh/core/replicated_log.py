@@ -13,23 +13,23 @@ from dataclasses import dataclass, field
 from pydantic import Field, model_validator
 
 from outlast.contracts.ids import Origin
-from outlast.contracts.wire import Contract
-from outlast.mesh.core.events import Event, Key, Seq
+from outlast.contracts.wire import WireModel
+from outlast.mesh.core.events import Key, MeshEvent, Seq
 
-SPAN_BYTES = 100  # about what a span takes besides its events
+SPAN_OVERHEAD_BYTES = 100  # about what a span takes besides its events
 
 # Of each origin the last sequence up to which everything is known.
-Vector = Mapping[str, int]
+VersionVector = Mapping[str, int]
 
 
-def covers(mine: Vector, theirs: Vector) -> bool:
+def covers(mine: VersionVector, theirs: VersionVector) -> bool:
     """
     Say whether who has *mine* has all of *theirs*.
     """
     return all(mine.get(origin, 0) >= head for origin, head in theirs.items())
 
 
-def join(mine: Vector, theirs: Vector) -> dict[str, int]:
+def merge_vectors(mine: VersionVector, theirs: VersionVector) -> dict[str, int]:
     """
     What two have together.
     """
@@ -39,7 +39,7 @@ def join(mine: Vector, theirs: Vector) -> dict[str, int]:
     return both
 
 
-def meet(vectors: Iterable[Vector]) -> dict[str, int]:
+def intersect(vectors: Iterable[VersionVector]) -> dict[str, int]:
     """
     What all of them have.
     """
@@ -51,7 +51,7 @@ def meet(vectors: Iterable[Vector]) -> dict[str, int]:
     return {origin: head for origin, head in shared.items() if head}
 
 
-def summary(vector: Vector) -> str:
+def summary(vector: VersionVector) -> str:
     """
     Fingerprint a vector, so that who has the same need not send it.
     """
@@ -59,7 +59,7 @@ def summary(vector: Vector) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()[:32]
 
 
-class Span(Contract):
+class EventSpan(WireModel):
     """
     All that is left of one origin's events past *after*, up to *up_to*: a number
     between them that is not among the events was compacted away.
@@ -68,10 +68,10 @@ class Span(Contract):
     origin: Origin
     after: int = Field(ge=0)
     up_to: Seq
-    events: list[Event]
+    events: list[MeshEvent]
 
     @model_validator(mode="after")
-    def _hold_together(self) -> "Span":
+    def _check_consecutive(self) -> "EventSpan":
         numbers = [each.seq for each in self.events]
         if numbers != sorted(set(numbers)):
             raise ValueError("events out of order")
@@ -85,7 +85,7 @@ class Span(Contract):
 
 
 @dataclass
-class Change:
+class LogChange:
     """
     What a merge has changed, for the durable log to follow in one transaction.
 
@@ -93,43 +93,45 @@ class Change:
     :param floors: the last numbers that were compacted away, likewise.
     """
 
-    events: list[Event] = field(default_factory=list)
+    events: list[MeshEvent] = field(default_factory=list)
     dropped: list[Key] = field(default_factory=list)
-    heads: dict[str, int] = field(default_factory=dict)
-    floors: dict[str, int] = field(default_factory=dict)
+    high_water: dict[str, int] = field(default_factory=dict)
+    low_water: dict[str, int] = field(default_factory=dict)
 
-    def add(self, other: "Change") -> None:
+    def add(self, other: "LogChange") -> None:
         """
         Follow it up with *other*.
         """
         self.events += other.events
         self.dropped += other.dropped
-        self.heads = join(self.heads, other.heads)
-        self.floors = join(self.floors, other.floors)
+        self.high_water = merge_vectors(self.high_water, other.high_water)
+        self.low_water = merge_vectors(self.low_water, other.low_water)
 
     def __bool__(self) -> bool:
-        return bool(self.events or self.dropped or self.heads or self.floors)
+        return bool(self.events or self.dropped or self.high_water or self.low_water)
 
 
-class EventSet:
+class ReplicatedLog:
     """
     One peer's copy of the log, in memory.
     """
 
     def __init__(
         self,
-        events: Iterable[Event] = (),
-        heads: Vector | None = None,
-        floors: Vector | None = None,
+        events: Iterable[MeshEvent] = (),
+        heads: VersionVector | None = None,
+        floors: VersionVector | None = None,
     ) -> None:
-        self.heads: dict[str, int] = dict(heads or {})
-        self.floors: dict[str, int] = dict(floors or {})
-        self._events: dict[str, dict[int, Event]] = {}
+        self.high_water: dict[str, int] = dict(heads or {})
+        self.low_water: dict[str, int] = dict(floors or {})
+        self._events: dict[str, dict[int, MeshEvent]] = {}
         for each in events:
             self._insert(each)
-            self.heads[each.origin] = max(each.seq, self.heads.get(each.origin, 0))
+            self.high_water[each.origin] = max(
+                each.seq, self.high_water.get(each.origin, 0)
+            )
 
-    def __iter__(self) -> Iterator[Event]:
+    def __iter__(self) -> Iterator[MeshEvent]:
         for of_one in self._events.values():
             yield from of_one.values()
 
@@ -139,34 +141,38 @@ class EventSet:
     def __contains__(self, key: Key) -> bool:
         return key[1] in self._events.get(key[0], {})
 
-    def append(self, event: Event) -> Change:
+    def append(self, event: MeshEvent) -> LogChange:
         """
         Take the next event of an origin that is written here.
         """
-        assert event.seq == self.heads.get(event.origin, 0) + 1
+        assert event.seq == self.high_water.get(event.origin, 0) + 1
         self._insert(event)
-        self.heads[event.origin] = event.seq
-        return Change(events=[event], heads={event.origin: event.seq})
+        self.high_water[event.origin] = event.seq
+        return LogChange(events=[event], high_water={event.origin: event.seq})
 
-    def missing(self, theirs: Vector, most_bytes: int) -> tuple[list[Span], bool]:
+    def missing(
+        self, theirs: VersionVector, most_bytes: int
+    ) -> tuple[list[EventSpan], bool]:
         """
         Collect what who has *theirs* lacks, up to *most_bytes* but at least one event;
         says also whether more is left.
         """
-        spans: list[Span] = []
-        for origin in sorted(self.heads):
+        spans: list[EventSpan] = []
+        for origin in sorted(self.high_water):
             after = theirs.get(origin, 0)
-            if after >= self.heads[origin]:
+            if after >= self.high_water[origin]:
                 continue
             span = self._span(origin, after, most_bytes, at_least=not spans)
             if span.up_to > after:
-                most_bytes -= SPAN_BYTES + sum(each.size for each in span.events)
+                most_bytes -= SPAN_OVERHEAD_BYTES + sum(
+                    each.size for each in span.events
+                )
                 spans.append(span)
-            if span.up_to < self.heads[origin] or most_bytes <= 0:
-                return spans, self._more(spans, theirs)
+            if span.up_to < self.high_water[origin] or most_bytes <= 0:
+                return spans, self._has_more(spans, theirs)
         return spans, False
 
-    def merge(self, spans: Iterable[Span], rebuilding: bool = False) -> Change:
+    def merge(self, spans: Iterable[EventSpan], rebuilding: bool = False) -> LogChange:
         """
         Insert what is new of *spans*; what was seen before is ignored, and what lies
         past a gap is left for another time.
@@ -174,38 +180,40 @@ class EventSet:
         :param rebuilding: the spans come from a log that was compacted past what is
             known here: what they do not hold is dropped here too.
         """
-        change = Change()
+        change = LogChange()
         for span in spans:
-            if span.after > self.heads.get(span.origin, 0):
+            if span.after > self.high_water.get(span.origin, 0):
                 continue
             if rebuilding:
-                change.add(self._drop_unnamed(span))
+                change.add(self._drop_compacted(span))
             change.add(self._merge(span))
         return change
 
-    def drop(self, keys: Iterable[Key]) -> Change:
+    def drop(self, keys: Iterable[Key]) -> LogChange:
         """
         Compact *keys* away; who lacks one of them must rebuild.
         """
-        change = Change()
+        change = LogChange()
         for origin, seq in keys:
             if self._events.get(origin, {}).pop(seq, None) is not None:
                 change.dropped.append((origin, seq))
-                change.floors = join(change.floors, {origin: seq})
-        self.floors = join(self.floors, change.floors)
+                change.low_water = merge_vectors(change.low_water, {origin: seq})
+        self.low_water = merge_vectors(self.low_water, change.low_water)
         return change
 
-    def _insert(self, event: Event) -> None:
+    def _insert(self, event: MeshEvent) -> None:
         self._events.setdefault(event.origin, {})[event.seq] = event
 
-    def _more(self, spans: list[Span], theirs: Vector) -> bool:
+    def _has_more(self, spans: list[EventSpan], theirs: VersionVector) -> bool:
         sent = {span.origin: span.up_to for span in spans}
-        return not covers(join(theirs, sent), self.heads)
+        return not covers(merge_vectors(theirs, sent), self.high_water)
 
-    def _span(self, origin: str, after: int, most_bytes: int, at_least: bool) -> Span:
-        found: list[Event] = []
+    def _span(
+        self, origin: str, after: int, most_bytes: int, at_least: bool
+    ) -> EventSpan:
+        found: list[MeshEvent] = []
         held = self._events.get(origin, {})
-        up_to = self.heads[origin]
+        up_to = self.high_water[origin]
         for seq in sorted(each for each in held if each > after):
             each = held[seq]
             if each.size > most_bytes and (found or not at_least):
@@ -213,30 +221,30 @@ class EventSet:
                 break
             most_bytes -= each.size
             found.append(each)
-        return Span.model_construct(
+        return EventSpan.model_construct(
             origin=origin, after=after, up_to=up_to, events=found
         )
 
-    def _merge(self, span: Span) -> Change:
-        head = self.heads.get(span.origin, 0)
+    def _merge(self, span: EventSpan) -> LogChange:
+        head = self.high_water.get(span.origin, 0)
         if span.up_to <= head:
-            return Change()
+            return LogChange()
         # Below the head lies what is known, or was and is compacted away.
         fresh = [each for each in span.events if each.seq > head]
         for each in fresh:
             self._insert(each)
-        self.heads[span.origin] = span.up_to
-        change = Change(events=fresh, heads={span.origin: span.up_to})
+        self.high_water[span.origin] = span.up_to
+        change = LogChange(events=fresh, high_water={span.origin: span.up_to})
         known = {each.seq for each in fresh}
         hole = span.up_to
         while hole in known:
             hole -= 1
         if hole > head:
-            change.floors = {span.origin: hole}
-            self.floors = join(self.floors, change.floors)
+            change.low_water = {span.origin: hole}
+            self.low_water = merge_vectors(self.low_water, change.low_water)
         return change
 
-    def _drop_unnamed(self, span: Span) -> Change:
+    def _drop_compacted(self, span: EventSpan) -> LogChange:
         named = {each.seq for each in span.events}
         held = self._events.get(span.origin, {})
         return self.drop(

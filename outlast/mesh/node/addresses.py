@@ -5,7 +5,7 @@ Addresses of peers: what they mean now, and whether anybody answers there.
 import asyncio
 import socket
 
-CONNECT_S = 0.5
+ADDRESS_CONNECT_S = 0.5
 
 
 async def resolve(address: str) -> set[str]:
@@ -33,7 +33,7 @@ async def answers(address: str) -> bool:
     """
     host, _, port = address.rpartition(":")
     try:
-        async with asyncio.timeout(CONNECT_S):
+        async with asyncio.timeout(ADDRESS_CONNECT_S):
             _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
     except OSError:  # TimeoutError too
         return False

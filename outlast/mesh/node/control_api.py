@@ -11,19 +11,19 @@ from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Mission
 from outlast.contracts.policies import MESH_COPIES
 from outlast.mesh.core.events import CheckpointSaved
-from outlast.mesh.core.projection import Progressed, Standing
+from outlast.mesh.core.projection import MeshTask, Progressed
 from outlast.mesh.node.control_socket import Request
-from outlast.mesh.node.node import ENDPOINT, LOAD, Shell
-from outlast.temporal.missions import resolve
+from outlast.mesh.node.node import ENDPOINT_FACT, LOAD_FACT, PeerNode
+from outlast.temporal.missions import with_routes
 
 
-class Desk:
+class ControlApi:
     """
     Answers for the peer in *shell*.
     """
 
-    def __init__(self, shell: Shell) -> None:
-        self._shell = shell
+    def __init__(self, shell: PeerNode) -> None:
+        self._node = shell
         self._known: dict[str, Callable[[Request], Awaitable[Any]]] = {
             "submit": self._submit,
             "members": self._members,
@@ -32,7 +32,7 @@ class Desk:
             "counts": self._counts,
         }
 
-    async def answer(self, request: Request) -> Any:
+    async def handle(self, request: Request) -> Any:
         """
         Answer one request.
 
@@ -49,21 +49,21 @@ class Desk:
         except ValidationError as error:
             raise BadInputError(f"no mission: {error.errors()[0]['msg']}") from None
         asked = int(request.get("copies", MESH_COPIES))
-        ended = self._shell.core.view.of(mission.id).result
-        copies = await self._shell.submit(resolve(mission), asked)
+        ended = self._node.state_machine.state.of(mission.id).result
+        copies = await self._node.submit(with_routes(mission), asked)
         told = {"task": mission.id, "copies": copies, "asked": asked}
         return {**told, "ended": ended.status.value} if ended else told
 
     async def _members(self, request: Request) -> Any:
-        core, found = self._shell.core, {}
-        for each in self._shell.membership.members():
-            facts = each.facts
+        core, found = self._node.state_machine, {}
+        for each in self._node.membership.members():
+            facts = each.metadata
             found[each.name] = {
                 "address": each.address,
-                "endpoint": facts.get(ENDPOINT, ""),
-                "load": int(facts.get(LOAD) or 0),
+                "endpoint": facts.get(ENDPOINT_FACT, ""),
+                "load": int(facts.get(LOAD_FACT) or 0),
             }
-        seen = core.seen()
+        seen = core.snapshot()
         live = [
             {
                 "peer": each.name,
@@ -81,65 +81,69 @@ class Desk:
         }
 
     async def _status(self, request: Request) -> Any:
-        tasks, task = self._shell.core.view.tasks, request.get("task")
+        tasks, task = self._node.state_machine.state.tasks, request.get("task")
         if task is None:
-            return [brief(tasks[name]) for name in sorted(tasks)]
+            return [task_summary(tasks[name]) for name in sorted(tasks)]
         if task not in tasks:
             raise BadInputError(f"the mesh knows no task {task!r}")
-        return whole(tasks[task])
+        return task_details(tasks[task])
 
     async def _forget(self, request: Request) -> Any:
-        await self._shell.forget(str(request["peer"]))
+        await self._node.forget(str(request["peer"]))
         return {"forgotten": request["peer"]}
 
     async def _counts(self, request: Request) -> Any:
-        core = self._shell.core
-        seen, heard = core.seen(), self._shell.membership.counts()
+        core = self._node.state_machine
+        seen, heard = core.snapshot(), self._node.membership.counts()
         return {
             "peer": core.me.name,
             "ready": seen.ready,
             "members": len(seen.live),
             "away": len(set(seen.peers) - {each.name for each in seen.live}),
             "events": seen.events,
-            "open": len(core.view.open),
-            "runs": self._shell.endpoint.load,
+            "open": len(core.state.open),
+            "runs": self._node.endpoint.load,
             "refused": heard.pop("refused") + sum(seen.refused.values()),
             "unread": seen.unread,
             **heard,
-            "heads": dict(core.log.heads),
+            "high_water": dict(core.log.high_water),
         }
 
 
-def brief(standing: Standing) -> dict[str, Any]:
+def task_summary(mesh_task: MeshTask) -> dict[str, Any]:
     """
     Say in short how a task stands.
     """
-    result, adopted = standing.result, standing.adopted
+    result, adopted = mesh_task.result, mesh_task.adopted
     state = result.status.value if result else "running" if adopted else "waiting"
     owner = result.owner if result else adopted.owner if adopted else None
     epoch = result.epoch if result else adopted.epoch if adopted else 0
-    return {"task": standing.task, "state": state, "owner": owner, "epoch": epoch}
+    return {"task": mesh_task.task, "state": state, "owner": owner, "epoch": epoch}
 
 
-def whole(standing: Standing) -> dict[str, Any]:
+def task_details(mesh_task: MeshTask) -> dict[str, Any]:
     """
     Say all there is to say of a task: its progress, its one result, and what else was
     done for it.
     """
     evidence = [
         {"owner": each.owner, "epoch": each.epoch, "status": each.status.value}
-        for each in standing.evidence
+        for each in mesh_task.superseded_results
     ]
     return {
-        **brief(standing),
-        "parts": {name: _reached(part) for name, part in standing.parts.items()},
-        "report": standing.result.report if standing.result else None,
-        "knew": standing.result.knew if standing.result else [],
+        **task_summary(mesh_task),
+        "parts": {
+            name: _progress_json(part) for name, part in mesh_task.subtasks.items()
+        },
+        "report": mesh_task.result.report if mesh_task.result else None,
+        "partition_members": mesh_task.result.partition_members
+        if mesh_task.result
+        else [],
         "evidence": sorted(evidence, key=lambda each: each["epoch"]),
     }
 
 
-def _reached(part: Progressed) -> dict[str, Any]:
+def _progress_json(part: Progressed) -> dict[str, Any]:
     if isinstance(part, CheckpointSaved):
         return {"epoch": part.epoch, "saves": part.checkpoint.seq, "done": False}
     return {"epoch": part.epoch, "done": True}

@@ -14,18 +14,18 @@ from typing import Any
 
 from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
 from outlast.contracts.sizes import MESH_MISSION_BYTES
-from outlast.store.private import FILE_MODE, own_folder
+from outlast.store.private import FILE_MODE, require_own_folder
 
 Request = dict[str, Any]
-Answer = Callable[[Request], Awaitable[Any]]
+ControlHandler = Callable[[Request], Awaitable[Any]]
 
 # What a socket's path may have, everywhere.
-PATH_CHARS = 100
+MAX_SOCKET_PATH = 100
 OPEN_FILES = "/proc/self/fd"
-ASK_LIMIT_S = 10.0
+CONTROL_LIMIT_S = 10.0
 
 
-def socket_of(home: Path) -> Path:
+def socket_path(home: Path) -> Path:
     """
     Say where the socket of the peer in *home* lies.
     """
@@ -40,14 +40,14 @@ def short_name(path: Path) -> Iterator[str]:
 
     :raises BadInputError: where the system has no such names.
     """
-    if len(os.fsencode(path)) <= PATH_CHARS:
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
         yield str(path)
         return
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         if not Path(f"{OPEN_FILES}/{folder}").exists():
             raise BadInputError(
-                f"{path} is longer than the {PATH_CHARS} bytes that the name of a "
+                f"{path} is longer than the {MAX_SOCKET_PATH} bytes that the name of a "
                 "socket may have here: choose a shorter OUTLAST_HOME"
             )
         yield f"{OPEN_FILES}/{folder}/{path.name}"
@@ -55,13 +55,13 @@ def short_name(path: Path) -> Iterator[str]:
         os.close(folder)
 
 
-class Control:
+class ControlSocket:
     """
     Answers whoever asks, until closed.
     """
 
-    def __init__(self, home: Path, answer: Answer) -> None:
-        self._path = socket_of(home)
+    def __init__(self, home: Path, answer: ControlHandler) -> None:
+        self._path = socket_path(home)
         self._answer = answer
         self._server: asyncio.Server | None = None
 
@@ -69,7 +69,7 @@ class Control:
         """
         Begin to listen.
         """
-        own_folder(self._path.parent)
+        require_own_folder(self._path.parent)
         self._path.unlink(missing_ok=True)
         with short_name(self._path) as name:
             made = socket.socket(socket.AF_UNIX)
@@ -91,19 +91,19 @@ class Control:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         with contextlib.suppress(OSError, ValueError):
-            told = await self._told(await reader.readline())
+            told = await self._reply(await reader.readline())
             writer.write(json.dumps(told).encode() + b"\n")
             await writer.drain()
         writer.close()
 
-    async def _told(self, line: bytes) -> dict[str, Any]:
+    async def _reply(self, line: bytes) -> dict[str, Any]:
         try:
-            return {"told": await self._answer(json.loads(line))}
+            return {"result": await self._answer(json.loads(line))}
         except OutlastError as error:
-            return {"refused": str(error)}
+            return {"error": str(error)}
 
 
-def ask(home: Path, request: Request, limit_s: float = ASK_LIMIT_S) -> Any:
+def send_request(home: Path, request: Request, limit_s: float = CONTROL_LIMIT_S) -> Any:
     """
     Ask the peer in *home*.
 
@@ -113,7 +113,7 @@ def ask(home: Path, request: Request, limit_s: float = ASK_LIMIT_S) -> Any:
     try:
         with socket.socket(socket.AF_UNIX) as line:
             line.settimeout(limit_s)
-            with short_name(socket_of(home)) as name:
+            with short_name(socket_path(home)) as name:
                 line.connect(name)
             line.sendall(json.dumps(request).encode() + b"\n")
             with line.makefile("rb") as answer:
@@ -122,6 +122,6 @@ def ask(home: Path, request: Request, limit_s: float = ASK_LIMIT_S) -> Any:
         raise UnavailableError(
             f"no peer answers in {home}: start one with outlast-worker --peer NAME"
         ) from None
-    if "refused" in told:
-        raise BadInputError(told["refused"])
-    return told["told"]
+    if "error" in told:
+        raise BadInputError(told["error"])
+    return told["result"]

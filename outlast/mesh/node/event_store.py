@@ -7,16 +7,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from outlast.mesh.core.events import Event, Key
-from outlast.mesh.core.replicated_log import Change, EventSet
+from outlast.mesh.core.events import Key, MeshEvent
+from outlast.mesh.core.replicated_log import LogChange, ReplicatedLog
 from outlast.store.database import Store
 from outlast.store.schema import mesh_events, mesh_origins
 from outlast.store.upsert import insert
 
-ROWS = 500  # of one statement
+ROWS_PER_STATEMENT = 500  # of one statement
 
 
-class EventLog:
+class EventStore:
     """
     The log of one peer in *store*. Methods block; call them through `Store.run`.
 
@@ -27,7 +27,7 @@ class EventLog:
         self._store = store
         self._peer = peer
 
-    def load(self) -> EventSet:
+    def load(self) -> ReplicatedLog:
         """
         Read all of it.
         """
@@ -43,43 +43,47 @@ class EventLog:
                     origins.peer == self._peer
                 )
             ).all()
-        return EventSet(
-            [Event.model_construct(**row._mapping) for row in rows],
+        return ReplicatedLog(
+            [MeshEvent.model_construct(**row._mapping) for row in rows],
             {row.origin: row.head for row in heads},
             {row.origin: row.floor for row in heads if row.floor},
         )
 
-    def record(self, change: Change) -> None:
+    def record(self, change: LogChange) -> None:
         """
         Follow *change*, durably.
         """
         rows = [{"peer": self._peer, **each.model_dump()} for each in change.events]
         with self._store.write() as connection:
-            for start in range(0, len(rows), ROWS):
-                line = insert(mesh_events).values(rows[start : start + ROWS])
+            for start in range(0, len(rows), ROWS_PER_STATEMENT):
+                line = insert(mesh_events).values(
+                    rows[start : start + ROWS_PER_STATEMENT]
+                )
                 connection.execute(line.on_conflict_do_nothing())
             if change.dropped:
-                connection.execute(DROP, [self._row(key) for key in change.dropped])
-            heads = self._heads(change)
+                connection.execute(
+                    DROP_EVENT, [self._row(key) for key in change.dropped]
+                )
+            heads = self._high_water(change)
             if heads:
-                connection.execute(RAISE, heads)
+                connection.execute(RAISE_HIGH_WATER, heads)
 
     def _row(self, key: Key) -> dict[str, Any]:
         return {"of": self._peer, "its_origin": key[0], "its_seq": key[1]}
 
-    def _heads(self, change: Change) -> list[dict[str, Any]]:
+    def _high_water(self, change: LogChange) -> list[dict[str, Any]]:
         return [
             {
                 "peer": self._peer,
                 "origin": origin,
-                "head": change.heads.get(origin, 0),
-                "floor": change.floors.get(origin, 0),
+                "head": change.high_water.get(origin, 0),
+                "floor": change.low_water.get(origin, 0),
             }
-            for origin in sorted({*change.heads, *change.floors})
+            for origin in sorted({*change.high_water, *change.low_water})
         ]
 
 
-DROP = sa.delete(mesh_events).where(
+DROP_EVENT = sa.delete(mesh_events).where(
     mesh_events.c.peer == sa.bindparam("of"),
     mesh_events.c.origin == sa.bindparam("its_origin"),
     mesh_events.c.seq == sa.bindparam("its_seq"),
@@ -93,7 +97,7 @@ def _higher(new: sa.ColumnElement[int], old: sa.Column[int]) -> sa.ColumnElement
 _row = insert(mesh_origins).values(
     {name: sa.bindparam(name) for name in ("peer", "origin", "head", "floor")}
 )
-RAISE = _row.on_conflict_do_update(
+RAISE_HIGH_WATER = _row.on_conflict_do_update(
     index_elements=["peer", "origin"],
     set_={
         "head": _higher(_row.excluded.head, mesh_origins.c.head),

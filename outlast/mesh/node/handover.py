@@ -15,31 +15,31 @@ import sqlalchemy as sa
 from outlast.contracts.models import Checkpoint, Task
 from outlast.contracts.policies import MESH_EVENT_BYTES
 from outlast.contracts.sizes import CHECKPOINT_BYTES
-from outlast.ledger.checkpoints import checkpoint_of, row_of
-from outlast.ledger.statements import RECORD, SAVE
-from outlast.mesh.core.events import PartFinished
+from outlast.ledger.checkpoints import checkpoint_of, checkpoint_row
+from outlast.ledger.statements import RECORD_RESULT, SAVE_CHECKPOINT
+from outlast.mesh.core.events import SubtaskFinished
 from outlast.mesh.core.projection import Progressed
 from outlast.store.database import Store
 from outlast.store.schema import checkpoints, results
 
 # A row that is written while we look has a time from before.
-MARGIN_S = 2.0
-INLINE_BYTES = CHECKPOINT_BYTES - 1024
+READ_MARGIN_S = 2.0
+MAX_INLINE_BYTES = CHECKPOINT_BYTES - 1024
 
 
 @dataclass(frozen=True)
-class Reached:
+class Progress:
     """
     One part's progress: a checkpoint, or the text of its result.
     """
 
     mission: str
-    part: str
+    subtask: str
     round: int
-    made: Checkpoint | str
+    result: Checkpoint | str
 
 
-class Watch:
+class ProgressReader:
     """
     Looks for what missions have reached since the last look. Methods block.
     """
@@ -49,14 +49,14 @@ class Watch:
         self._clock = clock or store.clock
         self._seen: dict[tuple[str, str], tuple[int, float]] = {}
 
-    def look(self, missions: list[str]) -> list[Reached]:
+    def read(self, missions: list[str]) -> list[Progress]:
         """
         Collect what is new of *missions*.
         """
         if not missions:
             self._seen.clear()
             return []
-        since = self._clock() - MARGIN_S
+        since = self._clock() - READ_MARGIN_S
         with self._store.read() as connection:
             found = [*self._saved(connection, missions, since)]
             found += self._finished(connection, missions, since)
@@ -65,7 +65,7 @@ class Watch:
 
     def _saved(
         self, connection: sa.Connection, missions: list[str], since: float
-    ) -> Iterator[Reached]:
+    ) -> Iterator[Progress]:
         body = checkpoints.c.body
         told = [each for each in checkpoints.c if each is not body]
         # What does not fit into an event is not even read.
@@ -75,12 +75,12 @@ class Watch:
         )
         for row in connection.execute(query.order_by(checkpoints.c.seq)):
             if self._is_new(row.mission, row.task, row.round, row.seq):
-                whole = _unfold(checkpoint_of(row), row.body)
-                yield Reached(row.mission, row.task, row.round, whole)
+                whole = _externalize(checkpoint_of(row), row.body)
+                yield Progress(row.mission, row.task, row.round, whole)
 
     def _finished(
         self, connection: sa.Connection, missions: list[str], since: float
-    ) -> Iterator[Reached]:
+    ) -> Iterator[Progress]:
         # What does not fit into an event is not even read.
         size = sa.func.length(results.c.answer) + sa.func.length(results.c.result)
         query = sa.select(results).where(
@@ -89,11 +89,11 @@ class Watch:
             size <= MESH_EVENT_BYTES,
         )
         for row in connection.execute(query):
-            if _stays(row.answer):
+            if _is_local_only(row.answer):
                 continue
             if self._is_new(row.mission, row.task, row.round, float("inf")):
                 whole = f'{{"answer": {row.answer}, "result": {row.result}}}'
-                yield Reached(row.mission, row.task, row.round, whole)
+                yield Progress(row.mission, row.task, row.round, whole)
 
     def _is_new(self, mission: str, part: str, round_: int, seq: float) -> bool:
         last = self._seen.get((mission, part), (0, 0.0))
@@ -110,16 +110,16 @@ def current(parts: Iterable[Progressed], tasks: Iterable[Task]) -> list[Progress
     """
     found = list(parts)
     sources = _sources(found, tasks)
-    reached = {each.part: (each.epoch, each.round) for each in found}
+    reached = {each.subtask: (each.epoch, each.round) for each in found}
     # This costs at most what would have been done again anyway. A task that an unknown
     # author has asked for is done again too: its author is, and may ask otherwise.
     return [
         each
         for each in found
-        if each.part in sources
+        if each.subtask in sources
         and all(
-            reached.get(source, (0, 0)) <= reached[each.part]
-            for source in _behind(each.part, sources)
+            reached.get(source, (0, 0)) <= reached[each.subtask]
+            for source in _downstream(each.subtask, sources)
         )
     ]
 
@@ -130,13 +130,13 @@ def _sources(parts: Iterable[Progressed], tasks: Iterable[Task]) -> dict[str, se
     """
     sources = {task.id: {*task.needs} for task in tasks}
     for each in parts:
-        if isinstance(each, PartFinished):
+        if isinstance(each, SubtaskFinished):
             asked = json.loads(each.answer)["answer"].get("follow_ups", [])
-            sources |= {task["id"]: {each.part, *task["needs"]} for task in asked}
+            sources |= {task["id"]: {each.subtask, *task["needs"]} for task in asked}
     return sources
 
 
-def _behind(part: str, sources: dict[str, set[str]]) -> set[str]:
+def _downstream(part: str, sources: dict[str, set[str]]) -> set[str]:
     found: set[str] = set()
     wave = {part}
     while wave := set().union(*(sources.get(each, ()) for each in wave)) - found:
@@ -144,7 +144,7 @@ def _behind(part: str, sources: dict[str, set[str]]) -> set[str]:
     return found
 
 
-def put(
+def import_progress(
     store: Store,
     mission: str,
     parts: Iterable[Progressed],
@@ -156,18 +156,18 @@ def put(
     now_s = store.clock()
     with store.write(durable=False) as connection:
         for each in parts:
-            key = {"mission": mission, "task": each.part, "round": 1, "fence": 0}
-            if isinstance(each, PartFinished):
+            key = {"mission": mission, "task": each.subtask, "round": 1, "fence": 0}
+            if isinstance(each, SubtaskFinished):
                 kept = json.loads(each.answer)
                 row = {name: json.dumps(kept[name]) for name in ("answer", "result")}
-                connection.execute(RECORD, {**key, **row, "recorded_at": now_s})
+                connection.execute(RECORD_RESULT, {**key, **row, "recorded_at": now_s})
                 continue
-            folded, body = _fold(each.checkpoint)
-            saved = {**row_of(folded), "body": body, "saved_at": now_s}
-            connection.execute(SAVE, {**key, **saved})
+            folded, body = _inline(each.checkpoint)
+            saved = {**checkpoint_row(folded), "body": body, "saved_at": now_s}
+            connection.execute(SAVE_CHECKPOINT, {**key, **saved})
 
 
-def _unfold(checkpoint: Checkpoint, body: bytes | None) -> Checkpoint:
+def _externalize(checkpoint: Checkpoint, body: bytes | None) -> Checkpoint:
     """
     Put a large value back into its checkpoint, if it can travel at all.
     """
@@ -176,18 +176,18 @@ def _unfold(checkpoint: Checkpoint, body: bytes | None) -> Checkpoint:
     return checkpoint.model_copy(update={"value": json.loads(body), "blob": None})
 
 
-def _fold(checkpoint: Checkpoint) -> tuple[Checkpoint, bytes | None]:
+def _inline(checkpoint: Checkpoint) -> tuple[Checkpoint, bytes | None]:
     """
     Take a value that is too large for a heartbeat out of its checkpoint.
     """
     body = json.dumps(checkpoint.value).encode()
-    if len(body) <= INLINE_BYTES:
+    if len(body) <= MAX_INLINE_BYTES:
         return checkpoint, None
     digest = hashlib.sha256(body).hexdigest()
     return checkpoint.model_copy(update={"value": None, "blob": digest}), body
 
 
-def _stays(answer: str) -> bool:
+def _is_local_only(answer: str) -> bool:
     """
     Say whether a result is none elsewhere: the items that it has fanned out, and large
     inputs of its follow-up tasks, are in this peer's store only, and what it has
@@ -195,7 +195,7 @@ def _stays(answer: str) -> bool:
     """
     told = json.loads(answer)
     return (
-        told.get("spread") is not None
-        or told.get("redo") is not None
+        told.get("fan_out") is not None
+        or told.get("redo_request") is not None
         or any(task.get("stored") for task in told.get("follow_ups", ()))
     )

@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True)
-class Place:
+class PeerConfig:
     """
     Where a peer is found, and where it looks for others. Addresses are host:port.
 
@@ -25,18 +25,18 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Member:
+class MemberInfo:
     """
     A live peer, with what it says of itself.
     """
 
     name: str
     address: str
-    facts: Mapping[str, str]
+    metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Heard:
+class MessageReceived:
     """
     Bytes that came from a peer, by its own word.
     """
@@ -46,13 +46,13 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Changed:
+class MembersChanged:
     """
     Somebody came, went or says something else of itself: look at `members`.
     """
 
 
-Happening = Heard | Changed
+MembershipEvent = MessageReceived | MembersChanged
 
 
 class Membership(Protocol):
@@ -72,7 +72,7 @@ class Membership(Protocol):
         Tell the others that we leave.
         """
 
-    def members(self) -> list[Member]:
+    def members(self) -> list[MemberInfo]:
         """
         List the live peers, this one included.
         """
@@ -82,7 +82,7 @@ class Membership(Protocol):
         Send *data* to the live peer *to*; whether it arrives is not known.
         """
 
-    async def tell(self, facts: Mapping[str, str]) -> None:
+    async def set_metadata(self, facts: Mapping[str, str]) -> None:
         """
         Change what all others know of this peer.
         """
@@ -92,7 +92,7 @@ class Membership(Protocol):
         Look no longer for the peer *name*.
         """
 
-    def happenings(self) -> AsyncIterator[Happening]:
+    def events(self) -> AsyncIterator[MembershipEvent]:
         """
         Tell what happens from now on, until stopped. For one reader.
         """

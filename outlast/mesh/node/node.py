@@ -13,40 +13,40 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from outlast.contracts.errors import BadMessageError
+from outlast.contracts.errors import MalformedMessageError
 from outlast.contracts.models import Checkpoint, Mission
-from outlast.contracts.policies import MESH_LOOK_S, MESH_TICK_S
+from outlast.contracts.policies import MESH_CHECK_S, MESH_TICK_S
 from outlast.contracts.reports import Report
 from outlast.mesh.core.effects import (
-    Acknowledge,
-    Announce,
-    Cancel,
-    Effect,
-    Hold,
-    Record,
-    Run,
-    Send,
+    AckSubmission,
+    AnnounceReady,
+    CancelRun,
+    MeshEffect,
+    RecordChange,
+    SendMessage,
+    StartRun,
+    SuspendRun,
 )
 from outlast.mesh.core.messages import pack
-from outlast.mesh.core.ownership import Presence
-from outlast.mesh.core.peer import PeerCore
-from outlast.mesh.core.replicated_log import Change
-from outlast.mesh.node.change_log import Diary
-from outlast.mesh.node.endpoint import Endpoint
-from outlast.mesh.node.event_store import EventLog
-from outlast.mesh.node.handover import Reached, Watch
-from outlast.mesh.node.membership import Heard, Member, Membership
+from outlast.mesh.core.ownership import LivePeer
+from outlast.mesh.core.peer import PeerStateMachine
+from outlast.mesh.core.replicated_log import LogChange
+from outlast.mesh.node.change_log import ChangeLog
+from outlast.mesh.node.endpoint import TemporalEndpoint
+from outlast.mesh.node.event_store import EventStore
+from outlast.mesh.node.handover import Progress, ProgressReader
+from outlast.mesh.node.membership import MemberInfo, Membership, MessageReceived
 from outlast.store.database import Store
 
 logger = logging.getLogger("outlast.mesh")
 
-READY = "ready"
-ROLES = "roles"
-ENDPOINT = "endpoint"
-LOAD = "load"
+READY_FACT = "ready"
+ROLES_FACT = "roles"
+ENDPOINT_FACT = "endpoint"
+LOAD_FACT = "load"
 
 
-class Shell:
+class PeerNode:
     """
     Runs one peer until cancelled.
 
@@ -55,50 +55,57 @@ class Shell:
 
     def __init__(
         self,
-        core: PeerCore,
+        core: PeerStateMachine,
         membership: Membership,
         store: Store,
-        endpoint: Endpoint,
+        endpoint: TemporalEndpoint,
         place: str,
     ) -> None:
-        self.core = core
+        self.state_machine = core
         self.membership = membership
         self.endpoint = endpoint
         self._store = store
-        self._place = place
-        self._log = EventLog(store, core.me.name)
-        self._watch = Watch(store)
-        self._diary = Diary(core.me.name)
-        self._effects: asyncio.Queue[list[Effect]] = asyncio.Queue()
+        self._config = place
+        self._event_store = EventStore(store, core.me.name)
+        self._progress_reader = ProgressReader(store)
+        self._change_log = ChangeLog(core.me.name)
+        self._effects: asyncio.Queue[list[MeshEffect]] = asyncio.Queue()
         self._waiting: dict[str, list[asyncio.Future[int]]] = {}
         self._sends: set[asyncio.Future[None]] = set()
-        endpoint.tell(self._ended)
+        endpoint.on_ended(self._ended)
 
     async def run(self) -> None:
         """
         Keep the peer going. A log that cannot be written ends it.
         """
-        held = self.core.started()
-        kept = {(each.task, each.epoch) for each in held if isinstance(each, Hold)}
-        self._take(held)
+        held = self.state_machine.on_start()
+        kept = {
+            (each.task, each.epoch) for each in held if isinstance(each, SuspendRun)
+        }
+        self._enqueue(held)
         self.endpoint.cancel_others(kept)
-        self._see_members()
+        self._update_members()
         async with asyncio.TaskGroup() as together:
-            for each in (self._carry_out, self._listen, self._tick, self._look):
+            for each in (
+                self._apply_effects,
+                self._listen,
+                self._tick,
+                self._read_progress,
+            ):
                 together.create_task(each())
 
     @property
-    def facts(self) -> dict[str, str]:
+    def metadata(self) -> dict[str, str]:
         """
         What the others are told of this peer.
         """
-        roles = ",".join(sorted(self.core.me.roles))
-        ready = "yes" if self.core.ready else ""
+        roles = ",".join(sorted(self.state_machine.me.roles))
+        ready = "yes" if self.state_machine.ready else ""
         return {
-            ROLES: roles,
-            READY: ready,
-            ENDPOINT: self._place,
-            LOAD: str(self.endpoint.load),
+            ROLES_FACT: roles,
+            READY_FACT: ready,
+            ENDPOINT_FACT: self._config,
+            LOAD_FACT: str(self.endpoint.load),
         }
 
     async def submit(self, mission: Mission, copies: int) -> int:
@@ -108,9 +115,9 @@ class Shell:
         :raises BadInputError: when the mesh cannot take it.
         """
         told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        effects = self.core.submitted(mission, copies)
+        effects = self.state_machine.on_submit(mission, copies)
         self._waiting.setdefault(mission.id, []).append(told)
-        self._take(effects)
+        self._enqueue(effects)
         return await told
 
     async def forget(self, peer: str) -> None:
@@ -119,90 +126,92 @@ class Shell:
 
         :raises BadInputError: when it is alive or unknown.
         """
-        self._take(self.core.forget(peer))
+        self._enqueue(self.state_machine.on_forget(peer))
         await self.membership.forget(peer)
 
-    async def leave(self) -> None:
+    async def leave_mesh(self) -> None:
         """
         Hold all runs, say what they have reached, and go.
         """
-        self.endpoint.hold_all()
-        await self._look_once()
-        self._take(self.core.tick())
-        await self._carry_out_once(self._gathered())
+        self.endpoint.suspend_all()
+        await self._read_progress_once()
+        self._enqueue(self.state_machine.on_tick())
+        await self._apply_batch(self._next_batch())
         if self._sends:
             await asyncio.wait(self._sends, timeout=1.0)
         await self.membership.stop()
 
-    def _take(self, effects: list[Effect]) -> None:
+    def _enqueue(self, effects: list[MeshEffect]) -> None:
         for each in effects:
-            if isinstance(each, Hold | Cancel):
-                self.endpoint.hold(each.task, each.epoch)
+            if isinstance(each, SuspendRun | CancelRun):
+                self.endpoint.suspend(each.task, each.epoch)
         if effects:
             self._effects.put_nowait(effects)
 
-    async def _carry_out(self) -> None:
+    async def _apply_effects(self) -> None:
         while True:
             effects = await self._effects.get()
-            await self._carry_out_once(effects + self._gathered())
+            await self._apply_batch(effects + self._next_batch())
 
-    def _gathered(self) -> list[Effect]:
+    def _next_batch(self) -> list[MeshEffect]:
         """
         Take what has gathered, so that it becomes durable in one go.
         """
-        gathered: list[Effect] = []
+        gathered: list[MeshEffect] = []
         while not self._effects.empty():
             gathered += self._effects.get_nowait()
         return gathered
 
-    async def _carry_out_once(self, effects: list[Effect]) -> None:
+    async def _apply_batch(self, effects: list[MeshEffect]) -> None:
         """
         Carry out *effects*, what is to be recorded of them in one transaction.
         """
-        change = Change()
+        change = LogChange()
         for each in effects:
-            if isinstance(each, Record):
+            if isinstance(each, RecordChange):
                 change.add(each.change)
         if change:
-            await self._store.run(self._log.record, change)
+            await self._store.run(self._event_store.record, change)
         for each in effects:
-            self._do(each)
+            self._apply(each)
 
-    def _do(self, effect: Effect) -> None:
-        self._diary.note(effect)
+    def _apply(self, effect: MeshEffect) -> None:
+        self._change_log.log_effect(effect)
         match effect:
-            case Send():
+            case SendMessage():
                 self._send(effect)
-            case Run():
+            case StartRun():
                 self.endpoint.run(effect)
-            case Hold(task=task, epoch=epoch):
-                self.endpoint.hold(task, epoch)
-            case Cancel():
+            case SuspendRun(task=task, epoch=epoch):
+                self.endpoint.suspend(task, epoch)
+            case CancelRun():
                 self._cancel(effect)
-            case Acknowledge(task=task, copies=copies):
+            case AckSubmission(task=task, copies=copies):
                 for told in self._waiting.pop(task, []):
                     told.set_result(copies)
-            case Announce(ready=ready):
-                self._in_background(self.membership.tell({READY: "yes" * ready}))
+            case AnnounceReady(ready=ready):
+                self._in_background(
+                    self.membership.set_metadata({READY_FACT: "yes" * ready})
+                )
 
-    def _send(self, send: Send) -> None:
+    def _send(self, send: SendMessage) -> None:
         try:
             data = pack(send.message)
-        except BadMessageError as error:
+        except MalformedMessageError as error:
             logger.error("mesh.unsent to %s: %s", send.to, error)
             return
         self._in_background(self.membership.send(send.to, data))
 
-    def _cancel(self, cancel: Cancel) -> None:
+    def _cancel(self, cancel: CancelRun) -> None:
         by = cancel.by
-        if by and by.epoch == cancel.epoch and self._shares(by.owner):
-            self.endpoint.drop(cancel.task, cancel.epoch)
+        if by and by.epoch == cancel.epoch and self._same_store(by.owner):
+            self.endpoint.forget_run(cancel.task, cancel.epoch)
             return  # it is one run, on one server, whoever watches it
         self.endpoint.cancel(cancel.task, cancel.epoch)
 
-    def _shares(self, peer: str) -> bool:
+    def _same_store(self, peer: str) -> bool:
         return any(
-            each.name == peer and each.facts.get(ENDPOINT) == self._place
+            each.name == peer and each.metadata.get(ENDPOINT_FACT) == self._config
             for each in self.membership.members()
         )
 
@@ -216,57 +225,65 @@ class Shell:
         """
         Tell the core that a run has ended.
         """
-        self._take(self.core.finished(task, epoch, report))
+        self._enqueue(self.state_machine.on_finished(task, epoch, report))
 
     async def _listen(self) -> None:
-        async for each in self.membership.happenings():
-            if isinstance(each, Heard):
-                self._take(self.core.heard(each.sender, each.data))
+        async for each in self.membership.events():
+            if isinstance(each, MessageReceived):
+                self._enqueue(self.state_machine.on_message(each.sender, each.data))
             else:
-                self._see_members()
+                self._update_members()
 
-    def _see_members(self) -> None:
-        live = presences(self.membership.members())
-        self._diary.see(each.name for each in live)
-        self._take(self.core.members(live))
+    def _update_members(self) -> None:
+        live = live_peers(self.membership.members())
+        self._change_log.log_members(each.name for each in live)
+        self._enqueue(self.state_machine.on_members(live))
 
     async def _tick(self) -> None:
         while True:
-            self._take(self.core.tick())
-            self.endpoint.renew()
+            self._enqueue(self.state_machine.on_tick())
+            self.endpoint.renew_permits()
             await asyncio.sleep(MESH_TICK_S)
 
-    async def _look(self) -> None:
+    async def _read_progress(self) -> None:
         while True:
-            await asyncio.sleep(MESH_LOOK_S)
-            await self._look_once()
-            await self.membership.tell({LOAD: str(self.endpoint.load)})
+            await asyncio.sleep(MESH_CHECK_S)
+            await self._read_progress_once()
+            await self.membership.set_metadata({LOAD_FACT: str(self.endpoint.load)})
 
-    async def _look_once(self) -> None:
+    async def _read_progress_once(self) -> None:
         """
         Tell the core what the runs here have reached.
         """
-        begun = self.endpoint.begun
-        for each in await self._store.run(self._watch.look, list(begun)):
-            self._take(self._reached(*begun[each.mission], each))
+        running = self.endpoint.running
+        for each in await self._store.run(self._progress_reader.read, list(running)):
+            self._enqueue(self._on_progress(*running[each.mission], each))
 
-    def _reached(self, task: str, epoch: int, reached: Reached) -> list[Effect]:
-        part, round_ = reached.part, reached.round
-        if isinstance(reached.made, Checkpoint):
-            return self.core.progressed(task, epoch, part, round_, reached.made)
-        return self.core.part_finished(task, epoch, part, round_, reached.made)
+    def _on_progress(
+        self, task: str, epoch: int, reached: Progress
+    ) -> list[MeshEffect]:
+        part, round_ = reached.subtask, reached.round
+        if isinstance(reached.result, Checkpoint):
+            return self.state_machine.on_checkpoint(
+                task, epoch, part, round_, reached.result
+            )
+        return self.state_machine.on_subtask_finished(
+            task, epoch, part, round_, reached.result
+        )
 
 
-def presences(members: Iterable[Member]) -> list[Presence]:
+def live_peers(members: Iterable[MemberInfo]) -> list[LivePeer]:
     """
     Read what live peers say of themselves; who says nonsense is not there.
     """
     found = []
     for each in members:
-        roles = frozenset(role for role in each.facts.get(ROLES, "").split(",") if role)
-        ready = each.facts.get(READY) == "yes"
+        roles = frozenset(
+            role for role in each.metadata.get(ROLES_FACT, "").split(",") if role
+        )
+        ready = each.metadata.get(READY_FACT) == "yes"
         try:
-            found.append(Presence(name=each.name, roles=roles, ready=ready))
+            found.append(LivePeer(name=each.name, roles=roles, ready=ready))
         except ValidationError:
-            logger.warning("mesh.nonsense: %r is no peer of ours", each.name)
+            logger.warning("mesh.malformed: %r is no peer of ours", each.name)
     return found

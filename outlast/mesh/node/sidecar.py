@@ -17,25 +17,25 @@ from typing import Any
 from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
 from outlast.contracts.policies import (
     MESH_ANSWER_S,
-    MESH_BOOT_MISSES,
-    MESH_MISSES,
+    MESH_BOOT_MAX_MISSED_ANSWERS,
+    MESH_MAX_MISSED_ANSWERS,
     backoff_s,
 )
-from outlast.mesh.node.control_socket import ask
-from outlast.mesh.node.membership import Place
-from outlast.mesh.node.sidecar_main import BAD_INPUT, command
-from outlast.process.programs import environment
+from outlast.mesh.node.control_socket import send_request
+from outlast.mesh.node.membership import PeerConfig
+from outlast.mesh.node.sidecar_main import EXIT_MESH_BAD_INPUT, sidecar_command
+from outlast.process.programs import child_environment
 
 logger = logging.getLogger("outlast.mesh")
 
-LEAVE_LIMIT_S = 4.0
-ASK_LIMIT_S = 0.5
+MESH_LEAVE_LIMIT_S = 4.0
+SIDECAR_ANSWER_S = 0.5
 # It says that it has its place before it has read its log and its agents: one that
 # dies sooner has failed.
-STEADY_S = 10.0
+SIDECAR_STEADY_S = 10.0
 
 
-class Beside:
+class Sidecar:
     """
     The gossip process of the peer at *place*, whose socket lies in *home*.
 
@@ -43,14 +43,14 @@ class Beside:
     """
 
     def __init__(
-        self, place: Place, home: Path, answer_s: float = MESH_ANSWER_S
+        self, place: PeerConfig, home: Path, answer_s: float = MESH_ANSWER_S
     ) -> None:
-        self.place = place
+        self.config = place
         self._home = home
         self._answer_s = answer_s
         self.mesh = ""  # where it listens
         self._process: asyncio.subprocess.Process | None = None
-        self._keeping: list[asyncio.Task[None]] = []
+        self._supervisor: list[asyncio.Task[None]] = []
         self._pipe: socket.socket | None = None
         self.restarts = 0
 
@@ -61,8 +61,8 @@ class Beside:
         :raises BadInputError: when it cannot have it.
         """
         await self._begin()
-        self._keeping = [
-            asyncio.create_task(each()) for each in (self._keep, self._watch)
+        self._supervisor = [
+            asyncio.create_task(each()) for each in (self._supervise, self._watch)
         ]
 
     def counts(self) -> dict[str, Any]:
@@ -70,54 +70,56 @@ class Beside:
         Ask it how it is, for /health; nothing where it does not answer.
         """
         try:
-            told: dict[str, Any] = ask(self._home, {"ask": "counts"}, ASK_LIMIT_S)
+            told: dict[str, Any] = send_request(
+                self._home, {"ask": "counts"}, SIDECAR_ANSWER_S
+            )
         except OutlastError:
             told = {}
-        told.pop("heads", None)
+        told.pop("high_water", None)
         return {**self.describe(), **told, "restarts": self.restarts}
 
     def describe(self) -> dict[str, Any]:
         """
         Say who and where it is, for the ready line.
         """
-        return {"peer": self.place.name, "mesh": self.mesh}
+        return {"peer": self.config.name, "mesh": self.mesh}
 
     async def stop(self) -> None:
         """
         Have it leave the mesh.
         """
-        for each in self._keeping:
+        for each in self._supervisor:
             each.cancel()
         process = self._process
         if process is None or process.returncode is not None:
             return
         process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), LEAVE_LIMIT_S)
+            await asyncio.wait_for(process.wait(), MESH_LEAVE_LIMIT_S)
         except TimeoutError:
             process.kill()
 
     async def _begin(self) -> None:
         ours, theirs = socket.socketpair()
         self._process = await asyncio.create_subprocess_exec(
-            *command(self.place),
-            env=environment(),
+            *sidecar_command(self.config),
+            env=child_environment(),
             stdin=theirs.fileno(),
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,  # a Ctrl-C is for the fleet, which ends it
         )
         theirs.close()
         self._pipe = ours
-        told = await self._told()
+        told = await self._read_ready_line()
         if "mesh" in told:
             self.mesh = told["mesh"]
             return
         why = told.get("refused", "the gossip process did not start")
-        if await self._process.wait() == BAD_INPUT:
+        if await self._process.wait() == EXIT_MESH_BAD_INPUT:
             raise BadInputError(why)
         raise UnavailableError(why)
 
-    async def _told(self) -> dict[str, str]:
+    async def _read_ready_line(self) -> dict[str, str]:
         """
         Read its next word, {} once it has ended; what agents print is none.
         """
@@ -131,54 +133,61 @@ class Beside:
                 word = json.loads(line)
         return word
 
-    async def _keep(self) -> None:
+    async def _supervise(self) -> None:
         """
         Start it again whenever it dies, ever more slowly while it does not live long.
         """
-        failures, begun = 0, True
+        failures, started = 0, True
         while True:
-            if begun:
-                failures = await self._outlive(failures)
+            if started:
+                failures = await self._wait_for_exit(failures)
             if failures:
                 await asyncio.sleep(backoff_s(failures))
             self.restarts += 1
             try:
                 await self._begin()
-                begun = True
+                started = True
             except (OutlastError, OSError) as error:
-                begun, failures = False, failures + 1
-                logger.warning("gossip.refused: %s", error)
+                started, failures = False, failures + 1
+                logger.warning("sidecar.refused: %s", error)
 
-    async def _outlive(self, failures: int) -> int:
+    async def _wait_for_exit(self, failures: int) -> int:
         """
         Wait until it has died; returns how often it has failed in a row by then.
         """
         began_s, why = time.monotonic(), "it died"
-        while told := await self._told():
+        while told := await self._read_ready_line():
             why = told.get("refused", why)
-        logger.warning("gossip.died: %s", why)
-        return 0 if time.monotonic() - began_s > STEADY_S else failures + 1
+        logger.warning("sidecar.died: %s", why)
+        return 0 if time.monotonic() - began_s > SIDECAR_STEADY_S else failures + 1
 
     async def _watch(self) -> None:
         """
         Kill it when it lives and does not answer. Answers are counted, not seconds, so
         that a fleet which was frozen itself blames nobody.
         """
-        misses, watched = -MESH_BOOT_MISSES, self._process
+        misses, watched = -MESH_BOOT_MAX_MISSED_ANSWERS, self._process
         while True:
             answers, _ = await asyncio.gather(
                 asyncio.to_thread(self._answers), asyncio.sleep(self._answer_s)
             )
             if watched is not self._process:
-                misses, watched = -MESH_BOOT_MISSES, self._process
+                misses, watched = -MESH_BOOT_MAX_MISSED_ANSWERS, self._process
             misses = 0 if answers else misses + 1
-            if misses >= MESH_MISSES and watched and watched.returncode is None:
-                logger.warning("gossip.hangs: no answer to %d requests", MESH_MISSES)
+            if (
+                misses >= MESH_MAX_MISSED_ANSWERS
+                and watched
+                and watched.returncode is None
+            ):
+                logger.warning(
+                    "sidecar.unresponsive: no answer to %d requests",
+                    MESH_MAX_MISSED_ANSWERS,
+                )
                 watched.kill()
 
     def _answers(self) -> bool:
         try:
-            ask(self._home, {"ask": "counts"}, self._answer_s)
+            send_request(self._home, {"ask": "counts"}, self._answer_s)
         except UnavailableError:
             return False
         except BadInputError:

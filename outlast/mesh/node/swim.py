@@ -15,13 +15,19 @@ import kinship
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.policies import SWIM
-from outlast.mesh.node.addresses import CONNECT_S, answers, resolve
-from outlast.mesh.node.membership import Changed, Happening, Heard, Member, Place
-from outlast.mesh.node.swim_config import FACTS_BYTES, configured
+from outlast.mesh.node.addresses import ADDRESS_CONNECT_S, answers, resolve
+from outlast.mesh.node.membership import (
+    MemberInfo,
+    MembersChanged,
+    MembershipEvent,
+    MessageReceived,
+    PeerConfig,
+)
+from outlast.mesh.node.swim_config import METADATA_BYTES, swim_config
 
 logger = logging.getLogger("outlast.mesh")
 
-LEAVE_S = 1.0
+SWIM_LEAVE_S = 1.0
 
 
 class Swim:
@@ -29,13 +35,13 @@ class Swim:
     This peer's place in the mesh.
     """
 
-    def __init__(self, place: Place, facts: Mapping[str, str]) -> None:
-        self.place = place
-        self._facts = dict(facts)
-        self._cluster = kinship.Cluster(configured(place, self._facts))
+    def __init__(self, place: PeerConfig, facts: Mapping[str, str]) -> None:
+        self.config = place
+        self._metadata = dict(facts)
+        self._cluster = kinship.Cluster(swim_config(place, self._metadata))
         self._events: Any = None
         self._known: dict[str, str] = {}  # where each peer was seen last
-        self._silent: set[str] = set()
+        self._announces: set[str] = set()
         self._conflicts: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsent = 0
@@ -53,15 +59,15 @@ class Swim:
             await self._cluster.start()
         except OSError as error:
             raise BadInputError(
-                f"the mesh cannot listen on {self.place.bind}: {error}"
+                f"the mesh cannot listen on {self.config.bind}: {error}"
             ) from None
         self._events = self._cluster.events()
         try:
-            await self._refuse_a_namesake()
+            await self._reject_duplicate_name()
         except BadInputError:
             await self._cluster.close()
             raise
-        self._begin(self._keep_looking())
+        self._begin(self._rejoin_absent())
 
     @property
     def address(self) -> str:
@@ -77,10 +83,10 @@ class Swim:
         for task in self._tasks:
             task.cancel()
         with contextlib.suppress(kinship.KinshipError):
-            await self._cluster.leave(LEAVE_S)
+            await self._cluster.leave(SWIM_LEAVE_S)
             await self._cluster.close()
 
-    def members(self) -> list[Member]:
+    def members(self) -> list[MemberInfo]:
         """
         List the live peers, this one included.
         """
@@ -97,21 +103,21 @@ class Swim:
         except kinship.KinshipError:
             self._unsent += 1
 
-    async def tell(self, facts: Mapping[str, str]) -> None:
+    async def set_metadata(self, facts: Mapping[str, str]) -> None:
         """
         Change what all others know of this peer.
 
         :raises BadInputError: when it is more than a datagram holds.
         """
-        changed = {**self._facts, **facts}
-        if changed == self._facts:
+        changed = {**self._metadata, **facts}
+        if changed == self._metadata:
             return
-        self._facts = changed
+        self._metadata = changed
         try:
             await self._cluster.set_meta(changed)
         except kinship.MetaTooLarge:
             raise BadInputError(
-                f"what peer {self.place.name!r} tells of itself is over {FACTS_BYTES} "
+                f"what peer {self.config.name!r} tells of itself is over {METADATA_BYTES} "
                 "bytes: have it play fewer roles (--roles)"
             ) from None
         except kinship.KinshipClosed:
@@ -123,20 +129,20 @@ class Swim:
         """
         self._known.pop(name, None)
 
-    async def happenings(self) -> AsyncIterator[Happening]:
+    async def events(self) -> AsyncIterator[MembershipEvent]:
         """
         Tell what happens from now on, until stopped. For one reader.
         """
         async for event in self._events:
             if isinstance(event, kinship.UserMessage):
-                yield Heard(event.sender.name, event.data)
+                yield MessageReceived(event.sender.name, event.data)
             elif isinstance(event, kinship.NameConflict):
-                self._tell_of(event)
+                self._report_conflict(event)
             else:
                 self._deaths += isinstance(event, kinship.MemberDead)
-                yield Changed()
+                yield MembersChanged()
 
-    def _tell_of(self, conflict: kinship.NameConflict) -> None:
+    def _report_conflict(self, conflict: kinship.NameConflict) -> None:
         """
         Say once of each place that its peer has another one's name: it is refused
         there, unless a split kept both from knowing.
@@ -165,7 +171,7 @@ class Swim:
             "refused": told.decode_errors + told.decrypt_failures,
         }
 
-    async def _keep_looking(self) -> None:
+    async def _rejoin_absent(self) -> None:
         """
         Join whoever is not there, also those who were: a mesh that was split heals.
         """
@@ -180,7 +186,7 @@ class Swim:
         """
         live = {each.address for each in self.members()}
         wanted = set(self._known.values())
-        for seed in self.place.seeds:
+        for seed in self.config.seeds:
             wanted |= await resolve(seed)
         return wanted - live
 
@@ -188,8 +194,8 @@ class Swim:
         try:
             await self._cluster.join([address])
         except kinship.JoinError:
-            if address not in self._silent:
-                self._silent.add(address)
+            if address not in self._announces:
+                self._announces.add(address)
                 logger.warning(
                     "mesh.silent: no peer answers at %s, tried again every %g s",
                     address,
@@ -198,9 +204,9 @@ class Swim:
         except kinship.KinshipClosed:
             pass
         else:
-            self._silent.discard(address)
+            self._announces.discard(address)
 
-    async def _refuse_a_namesake(self) -> None:
+    async def _reject_duplicate_name(self) -> None:
         """
         Join once, and see whether a peer of our name is there already. That may be an
         earlier life of ours, which the others still wait for: it does not answer.
@@ -210,13 +216,13 @@ class Swim:
         await asyncio.gather(*(self._join(each) for each in await self._absent()))
         if not self._cluster.stats().name_conflicts:
             return
-        async with asyncio.timeout(CONNECT_S):
+        async with asyncio.timeout(ADDRESS_CONNECT_S):
             async for event in self._events:
                 if isinstance(event, kinship.NameConflict):
                     break
         if await answers(event.other_addr):
             raise BadInputError(
-                f"another peer named {self.place.name!r} is alive at "
+                f"another peer named {self.config.name!r} is alive at "
                 f"{event.other_addr}: choose another --peer"
             )
 
@@ -226,5 +232,5 @@ class Swim:
         task.add_done_callback(self._tasks.discard)
 
 
-def _member(raw: kinship.Member) -> Member:
-    return Member(raw.name, raw.addr, raw.meta)
+def _member(raw: kinship.Member) -> MemberInfo:
+    return MemberInfo(raw.name, raw.addr, raw.meta)

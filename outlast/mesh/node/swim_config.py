@@ -8,21 +8,21 @@ import kinship
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.policies import MESH_MESSAGE_BYTES, SWIM
-from outlast.mesh.node.membership import Place
+from outlast.mesh.node.membership import PeerConfig
 from outlast.temporal.connect import on_loopback
 
 # All peers of one machine come from one address.
-STREAMS = 256
-FACTS_BYTES = 900
+MAX_STREAMS = 256
+METADATA_BYTES = 900
 
 
-def configured(place: Place, facts: Mapping[str, str]) -> kinship.Config:
+def swim_config(place: PeerConfig, facts: Mapping[str, str]) -> kinship.Config:
     """
     Configure the library; without a key it speaks plainly, on loopback only.
 
     :raises BadInputError: in one sentence.
     """
-    _refuse_plain_speech(place)
+    _require_encryption(place)
     preset = kinship.Config.local if place.key is None else kinship.Config.lan
     keys = {} if place.key is None else {"keys": [place.key]}
     try:
@@ -41,17 +41,17 @@ def configured(place: Place, facts: Mapping[str, str]) -> kinship.Config:
             reconnect_interval=0,  # we do it, also for those that are long gone
             tcp_timeout=SWIM.stream_s,
             join_retries=1,
-            max_meta_bytes=FACTS_BYTES,
+            max_meta_bytes=METADATA_BYTES,
             max_user_message=MESH_MESSAGE_BYTES,
-            max_inbound_streams=STREAMS,
-            max_inbound_streams_per_ip=STREAMS,
+            max_inbound_streams=MAX_STREAMS,
+            max_inbound_streams_per_ip=MAX_STREAMS,
             **keys,
         )
     except kinship.ConfigError as error:
         raise BadInputError(f"the mesh cannot begin: {error}") from None
 
 
-def _refuse_plain_speech(place: Place) -> None:
+def _require_encryption(place: PeerConfig) -> None:
     if place.key is None and not on_loopback(place.bind):
         raise BadInputError(
             f"--bind {place.bind} is not on loopback, where peers speak encrypted "

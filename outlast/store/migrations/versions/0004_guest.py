@@ -113,6 +113,7 @@ def upgrade() -> None:
     _move_results(op.get_bind())
     metadata.create_all(op.get_bind(), [payloads, runs])
     _order_attempts(op.get_bind())
+    _use_the_lexicon()
 
 
 def _tell_detectors_apart() -> None:
@@ -120,6 +121,27 @@ def _tell_detectors_apart() -> None:
         table.alter_column("noticed_by", new_column_name="previous_failure")
         table.add_column(sa.Column("detected_by", words()))
         table.add_column(sa.Column("failure_type", words()))
+
+
+RENAMED_TABLES = {
+    "claims": "fences",
+    "refusals": "stale_writes",
+    "item_troubles": "item_failures",
+}
+RENAMED_COLUMNS = {
+    ("attempts", "after_s"): "recovery_s",
+    ("attempts", "ending"): "end_reason",
+    ("batches", "sealed"): "closed",
+}
+
+
+def _use_the_lexicon() -> None:
+    for (table, old), new in RENAMED_COLUMNS.items():
+        op.execute(f"ALTER TABLE {table} RENAME COLUMN {old} TO {new}")
+    for old, new in RENAMED_TABLES.items():
+        op.rename_table(old, new)
+    op.drop_index("refusals_by_mission", "stale_writes")
+    op.create_index("stale_writes_by_mission", "stale_writes", ["mission"])
 
 
 def _add_tracebacks() -> None:
