@@ -93,7 +93,8 @@ def report(review: Review, index: LibraryIndex) -> str:
 
 def _sources(citations: list[Citation]) -> str:
     entries = [
-        f"{at}. {markdown(collapse_whitespace(each.title))}, {markdown_name(each.place)}:"
+        f"{at}. {markdown(collapse_whitespace(each.title))}, "
+        f"{markdown_name(each.place)}:"
         f"\n\n   > {markdown(collapse_whitespace(each.quote))}"
         for at, each in enumerate(citations, 1)
     ]

@@ -191,7 +191,8 @@ def _measure(with_fleet: Home, without: Home, pairs: int) -> int:
     told = ", ".join(f"{part} {cpu:.4f}" for part, cpu in _idle(with_fleet).items())
     print(f"idle fleet, CPU seconds a second: {told}")
     print(
-        f"\nCPU milliseconds an attempt of {OVERHEAD_STEPS} saved steps, {LAPS} laps a side"
+        f"\nCPU milliseconds an attempt of {OVERHEAD_STEPS} saved steps, "
+        f"{LAPS} laps a side"
     )
     print(
         f"{'pair':<6}{'fleet':>8}{'bare':>8}{'ratio':>8}"

@@ -14,9 +14,10 @@ from outlast.crew.llm.prompt import Prompt, ask_model, register_for_models
 from outlast.crew.planner import PlannerInput, planned
 
 PLANNER_INSTRUCTIONS = f"""
-Split the user's question into at most {MAX_SUB_QUESTIONS} questions that can be looked up in
-documents one by one. Each must be understood without the others. A question that asks
-for one thing stays as it is. Do not answer, and ask for nothing that was not asked.
+Split the user's question into at most {MAX_SUB_QUESTIONS} questions that can be
+looked up in documents one by one. Each must be understood without the others. A
+question that asks for one thing stays as it is. Do not answer, and ask for nothing that
+was not asked.
 """
 
 QuestionText = Annotated[str, Field(min_length=1, max_length=500)]

@@ -91,7 +91,8 @@ def _migrate(value: Any) -> str | None:
     try:
         inspect.signature(value).bind(1, None)
     except TypeError:
-        return f"migrate is called with (version, value), and takes {_function_fault(value)}"
+        taken = _function_fault(value)
+        return f"migrate is called with (version, value), and takes {taken}"
     except ValueError:
         return None  # written in C: nobody can tell
     return None

@@ -398,8 +398,8 @@ def _of_limits(timing: Timing) -> str | None:
         return None
     return (
         f"the limits of a silent worker do not grow: told after "
-        f"{timing.blocked_report_s:g} s, killed after {timing.blocked_limit_s:g} s when "
-        f"blocked and {timing.starved_limit_s:g} s when starved"
+        f"{timing.blocked_report_s:g} s, killed after {timing.blocked_limit_s:g} s "
+        f"when blocked and {timing.starved_limit_s:g} s when starved"
     )
 
 
@@ -423,5 +423,6 @@ def _of_silence(timing: Timing) -> str | None:
     return (
         f"a worker may be silent for {timing.silence_s:g} s, and {bearable_s:g} s "
         "after its last heartbeat its attempts are cancelled whatever it does: lower "
-        "a limit of its silence, as OUTLAST_UNRESPONSIVE_S, or raise heartbeat_timeout_s"
+        "a limit of its silence, as OUTLAST_UNRESPONSIVE_S, or raise "
+        "heartbeat_timeout_s"
     )

@@ -134,8 +134,9 @@ def _pid(home: Path) -> int | None:
             return None
         if time.monotonic() > deadline:
             raise UnavailableError(
-                f"{home / SERVER_LOCK} is locked by a process that does not name itself: "
-                f"find it (fuser {home / SERVER_LOCK}), end it, then start again"
+                f"{home / SERVER_LOCK} is locked by a process that does not name "
+                f"itself: find it (fuser {home / SERVER_LOCK}), end it, then start "
+                "again"
             )
     return pid
 

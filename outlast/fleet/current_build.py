@@ -88,8 +88,8 @@ def warn_queue_limit(build: str, roles: int) -> None:
     queues = roles * QUEUES_PER_ROLE + 1
     if build and queues > MAX_QUEUES:
         logger.warning(
-            "build.queue_limit: %s roles have %s task queues, and a server takes %s of one "
-            "build unless its matching.maxTaskQueuesInDeploymentVersion is higher; "
+            "build.queue_limit: %s roles have %s task queues, and a server takes %s of "
+            "one build unless its matching.maxTaskQueuesInDeploymentVersion is higher; "
             "what comes to the others waits for ever",
             *(roles, queues, MAX_QUEUES),
         )

@@ -260,8 +260,8 @@ def _only_one(found: list[EffectRecord], key: str) -> EffectRecord:
     if last.live:
         raise BadInputError(
             f"effect {shown} is under way in {last.mission}/{last.task}, attempt "
-            f"{last.attempt}: wait for its end, at the latest at {_time_text(last)}, or "
-            "cancel the mission"
+            f"{last.attempt}: wait for its end, at the latest at {_time_text(last)}, "
+            "or cancel the mission"
         )
     raise BadInputError(
         f"effect {shown} is {last.state}, not unsure: nothing to settle"

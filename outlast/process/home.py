@@ -32,9 +32,9 @@ def require_private(home: Path) -> None:
     here, mode = shlex.quote(str(home.absolute())), stat.S_IMODE(found.st_mode)
     if found.st_uid != os.geteuid():
         raise BadInputError(
-            f"OUTLAST_HOME {here} belongs to {_user_name(found.st_uid)}, who can change "
-            f"all that lies in it: sudo chown -R {_user_name(os.geteuid())} {here}, or set "
-            "OUTLAST_HOME to a folder of your own"
+            f"OUTLAST_HOME {here} belongs to {_user_name(found.st_uid)}, who can "
+            f"change all that lies in it: sudo chown -R {_user_name(os.geteuid())} "
+            f"{here}, or set OUTLAST_HOME to a folder of your own"
         )
     if mode & OTHERS_WRITE:
         raise BadInputError(

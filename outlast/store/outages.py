@@ -2,7 +2,8 @@
 What an error of the store or of Temporal means for the work at hand, by its code.
 
     WAIT     it may pass: waited for, and counted against nobody
-    DOUBT    waited for UNKNOWN_OUTAGE_S, in which an operator may put it right; then as STOP
+    DOUBT    waited for UNKNOWN_OUTAGE_S, in which an operator may put it right; then
+             as STOP
     STOP     it cannot pass: the fleet stops with one sentence
     REFUSE   what was asked for is at fault: a failure of who has asked
 

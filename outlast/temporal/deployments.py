@@ -32,11 +32,12 @@ BUILD_CURRENT = "current"
 BUILD_WAITING = "waiting"  # for its promotion
 BUILD_DRAINING = "draining"
 BUILD_DRAINED = "drained"
+_Status = WorkerDeploymentVersionStatus
 BUILD_STATUS = {
-    WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_CURRENT: BUILD_CURRENT,
-    WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_RAMPING: "ramping",
-    WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_DRAINING: BUILD_DRAINING,
-    WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_DRAINED: BUILD_DRAINED,
+    _Status.WORKER_DEPLOYMENT_VERSION_STATUS_CURRENT: BUILD_CURRENT,
+    _Status.WORKER_DEPLOYMENT_VERSION_STATUS_RAMPING: "ramping",
+    _Status.WORKER_DEPLOYMENT_VERSION_STATUS_DRAINING: BUILD_DRAINING,
+    _Status.WORKER_DEPLOYMENT_VERSION_STATUS_DRAINED: BUILD_DRAINED,
 }
 
 # A fleet that was started just before its promotion is listed after a sign or two, and

@@ -16,6 +16,7 @@ def untested(installed: str = SDK_VERSION) -> str | None:
     if installed.split(".")[:2] == TESTED_SDK.split("."):
         return None
     return (
-        f"temporalio {installed} is installed, {TESTED_SDK} was tested: recovery may take "
-        f"longer than docs/failures.md says; pip install 'temporalio=={TESTED_SDK}.*'"
+        f"temporalio {installed} is installed, {TESTED_SDK} was tested: recovery may "
+        f"take longer than docs/failures.md says; "
+        f"pip install 'temporalio=={TESTED_SDK}.*'"
     )

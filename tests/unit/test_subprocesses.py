@@ -18,7 +18,9 @@ pytestmark = [LINUX, pytest.mark.timeout(30)]
 
 SPAWNER = """
 import json, os, signal, subprocess, sys, time
-from outlast.fleet.subprocesses import WorkerMarks, become_subreaper, set_mark, children, new_mark
+from outlast.fleet.subprocesses import (
+    WorkerMarks, become_subreaper, set_mark, children, new_mark
+)
 
 def sleeper(*before, **options):
     return subprocess.Popen([*before, "sleep", "60"], **options).pid

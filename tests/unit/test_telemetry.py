@@ -96,7 +96,8 @@ def test_nothing_is_imported_unless_it_is_asked_for() -> None:
     """
     told = fresh(
         "import threading, sys\n"
-        "import outlast.fleet.worker_main, outlast.cli.run_mission, outlast.cli.worker_command\n"
+        "import outlast.fleet.worker_main, outlast.cli.run_mission\n"
+        "import outlast.cli.worker_command\n"
         f"{SPANS}"
         "setup.preload_otlp()\n"
         "setup.interceptors()\n"

@@ -117,8 +117,8 @@ class Swim:
             await self._cluster.set_meta(changed)
         except kinship.MetaTooLarge:
             raise BadInputError(
-                f"what peer {self.config.name!r} tells of itself is over {METADATA_BYTES} "
-                "bytes: have it play fewer roles (--roles)"
+                f"what peer {self.config.name!r} tells of itself is over "
+                f"{METADATA_BYTES} bytes: have it play fewer roles (--roles)"
             ) from None
         except kinship.KinshipClosed:
             pass
