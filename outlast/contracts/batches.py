@@ -189,7 +189,7 @@ class PoolState(WireModel):
     """
     What a pool workflow carries from run to run.
 
-    :param loans: leases that were out and were taken back.
+    :param leases: that were out and were taken back.
     """
 
     batch: Batch

@@ -59,7 +59,7 @@ class Build:
     One build that the server knows.
 
     :param fleets: live ones, by their workflow processes; None when nobody can tell.
-    :param under_way: missions and batches that are pinned to it; None likewise.
+    :param open_workflows: missions and batches that are pinned to it; None likewise.
     """
 
     build: str

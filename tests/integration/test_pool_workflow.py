@@ -424,7 +424,7 @@ async def test_a_lease_without_end_is_handed_back_uncounted(
     died = Lease(batch=pool.batch, span=ItemRange(start=1, stop=2), deaths={1: 1})
     loan = LeaseState(lease=died, died_at=0.0)
     async with pool.at_work():
-        handle = await pool.start(lease_size=1, surveyed=1, loans=[loan])
+        handle = await pool.start(lease_size=1, read_up_to=1, leases=[loan])
         async with asyncio.timeout(30):
             await pool.nearly.wait()
         pool.gate.set()

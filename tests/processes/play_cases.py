@@ -44,14 +44,14 @@ async def approved(started: MissionHandle) -> Any:
     async with asyncio.timeout(LIMIT_S):
         while True:
             progress = await started.handle.query("progress")
-            if progress["asked"]:
+            if progress["approval_requests"]:
                 break
             await asyncio.sleep(LOOK_S)
     await asyncio.sleep(5 * LOOK_S)  # it goes on waiting, whatever the agent does
     progress = await started.handle.query("progress")
-    for each in progress["asked"]:
+    for each in progress["approval_requests"]:
         await started.handle.execute_update("approve", DecisionInput(task=each["id"]))
-    return progress["asked"]
+    return progress["approval_requests"]
 
 
 async def main(missions: list[dict[str, Any]], one_by_one: bool) -> None:

@@ -290,7 +290,7 @@ def refusals(ground: Ground) -> int:
     Count the writes that were refused because another lease had overtaken theirs.
     """
     with sqlite3.connect(ground.home.path / "store.db") as store:
-        return int(store.execute("SELECT count(*) FROM refusals").fetchone()[0])
+        return int(store.execute("SELECT count(*) FROM stale_writes").fetchone()[0])
 
 
 BAD_FILES = {

@@ -50,7 +50,7 @@ def test_a_person_approves_and_redrives(home: Home, tmp_path: Path) -> None:
 
     (parked,) = wait_for(lambda: home.starter("parked", "--json").json, "what waits")
     told = "approval before its effect: effect 'pay:7': {\"euros\":7}"
-    assert parked["waits"] == told
+    assert parked["waiting_for"] == told
     approve, reject = parked["commands"]
     assert " starter.py approve yard pay --request " in approve
     assert reject == approve.replace("approve", "reject", 1)

@@ -106,13 +106,13 @@ def test_what_has_begun_ends_on_its_own_build(upgrade: Upgrade, tmp_path: Path) 
     kill_holder(first)
     second.was_wholly(NEW)
     known = upgrade.known()
-    assert (known[OLD]["status"], known[OLD]["under_way"]) == ("draining", 1)
+    assert (known[OLD]["status"], known[OLD]["open_workflows"]) == ("draining", 1)
     assert (known[NEW]["status"], known[NEW]["fleets"]) == ("current", 1)
     assert not code_of(first.log).get("later"), "it began before the promotion"
     first.was_wholly(OLD)
 
     drained = upgrade.becomes(OLD, "drained")
-    assert (drained["under_way"], drained["fleets"]) == (0, 1)
+    assert (drained["open_workflows"], drained["fleets"]) == (0, 1)
     assert "its fleets may stop" in home.starter("builds").out
     assert old.health()["build"] == OLD
     assert builds_of(home) == {OLD, NEW}
