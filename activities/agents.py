@@ -36,7 +36,7 @@ def modules(for_workers: bool) -> list[str]:
     """
     List the modules that declare the crew's agents; none without its extra.
 
-    :param plays: for a process that plays agents and does not only name them.
+    :param for_workers: for a process that plays agents and does not only name them.
     :raises BadInputError: when the crew's settings do not fit.
     """
     if missing():

@@ -56,8 +56,8 @@ class MissionContext:
     :param numbers: of its dispatches.
     :param children: missions and batches within it.
     :param renewal: of the run that all this is part of.
-    :param carried: checkpoints from which redriven tasks go on.
-    :param show: draws the board anew.
+    :param redrive_checkpoints: checkpoints from which redriven tasks go on.
+    :param publish: draws the board anew.
     """
 
     mission: Mission

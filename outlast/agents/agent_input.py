@@ -45,7 +45,7 @@ class AgentInput:
     """
     The type of an agent's first argument; without one, a dict of whatever it is given.
 
-    :param many: the agent takes a list of items at once.
+    :param is_list: the agent takes a list of items at once.
     :raises TypeError: when nothing of this type can be made of a task's input.
     """
 

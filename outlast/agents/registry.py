@@ -64,7 +64,7 @@ class Agent:
     """
     A role and how it is played.
 
-    :param play: `(input, ctx) -> result`, async, or plain and then run in a thread.
+    :param func: `(input, ctx) -> result`, async, or plain and then run in a thread.
     :param version: of the agent's checkpoints; raise it when their shape changes.
     :param migrate: turns a checkpoint value of an older version into this one's.
     :param batch_size: in the pool, takes a list of up to so many items at once and

@@ -27,7 +27,7 @@ class UnstartedTask:
 
     :param attempt: the number of that attempt.
     :param backs_off: it will be tried at its time; else it waits for a worker.
-    :param told: what there is to say of that.
+    :param text: what there is to say of that.
     """
 
     attempt: int

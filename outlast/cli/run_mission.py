@@ -150,7 +150,7 @@ async def connect_default(
     Connect to the stack that says it is *ready*, else to the Temporal of the
     environment, else to the stack on this home, waiting for one that is starting.
 
-    :param coming_s: how long to wait for a stack of which there is no sign yet.
+    :param wait_s: how long to wait for a stack of which there is no sign yet.
     :raises UnavailableError: when there is none, or it does not answer.
     """
     if ready is None:

@@ -100,7 +100,7 @@ class StoreUnavailableError(StoreError):
     """
     The store is away for now: nothing of the call stands, and it may be made again.
 
-    :param doubtful: it is waited for a little only.
+    :param maybe_written: it is waited for a little only.
     """
 
     def __init__(self, reason: str, maybe_written: bool = False) -> None:

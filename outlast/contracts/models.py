@@ -401,7 +401,7 @@ class PriorRun(WireModel):
 
     :param added: tasks that agents have asked for.
     :param authors: who has asked for a task, where that was an agent.
-    :param redone: how often agents wanted a task done again.
+    :param redo_counts: how often agents wanted a task done again.
     :param until: its deadline, in seconds since 1970.
     :param dispatches: how many were made by then.
     """

@@ -87,7 +87,8 @@ class Quarantine(WireModel):
     """
     The deaths of one suspect while it was alone in its process.
 
-    :param clear: those in a row, up to the last one, that nobody else's kill explains.
+    :param attributed: those in a row, up to the last one, that nobody else's kill
+        explains.
     :param lone: those in a row that no kill outside of quarantine explains.
     :param unseen: those of which nobody knows.
     """

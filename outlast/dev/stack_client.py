@@ -61,7 +61,7 @@ async def temporal_of(
     home's own stack, waiting for one that is starting, else that of the user's profile.
     The usual port is never tried unasked: another home's server may listen there.
 
-    :param coming_s: how long to wait for a stack of which there is no sign yet.
+    :param wait_s: how long to wait for a stack of which there is no sign yet.
     :raises UnavailableError: when there is none, with what to do.
     """
     where = configured_address()

@@ -56,7 +56,7 @@ class WorkerContext:
     Where attempts run: the books, the pulse, and who is told what is in hand.
 
     :param drain_s: how long an attempt may last in all once its worker drains.
-    :param left: the calls of agents that could not be ended and still run.
+    :param leaked: the calls of agents that could not be ended and still run.
     """
 
     ledger: Ledger
@@ -227,7 +227,7 @@ class Attempt:
         """
         Beat while the event loop lives; end the agent when it makes no progress.
 
-        :param known: what is sent until the attempt knows where it goes on.
+        :param last: what is sent until the attempt knows where it goes on.
         """
         stall_s = self.input.policy.stall_s
         while True:

@@ -39,7 +39,7 @@ class CircuitBreaker:
     One service's breaker.
 
     :param clock: seconds that only grow.
-    :param turned: hears the new state at each change.
+    :param on_change: hears the new state at each change.
     """
 
     def __init__(

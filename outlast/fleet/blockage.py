@@ -19,7 +19,7 @@ class Blockage:
     """
     The silences of one process, from look to look.
 
-    :param told: the last one in words, "" before the first.
+    :param description: the last one in words, "" before the first.
     """
 
     description: str = ""

@@ -50,7 +50,7 @@ class Exit:
     """
     How a worker process ended, as it is reported of what it had in hand.
 
-    :param handed_on: it was asked to leave, and an agent's handler of that signal
+    :param handed_back: it was asked to leave, and an agent's handler of that signal
         ended it: no crash of its attempts.
     :param kills: of its fleet before it, the latest first.
     :param watched_s: for how long the fleet had been there.

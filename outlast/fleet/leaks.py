@@ -22,7 +22,7 @@ class Leaks:
     """
     Judges one process from look to look.
 
-    :param alone: it takes one attempt at a time, and no other may wait for it.
+    :param quarantined: it takes one attempt at a time, and no other may wait for it.
     """
 
     quarantined: bool = False

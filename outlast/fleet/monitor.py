@@ -93,7 +93,8 @@ class ProcessMonitor:
     """
     Watches *children* from look to look.
 
-    :param bites: whether to kill the silent; memory over the cap is never forgiven.
+    :param kill_unresponsive: whether to kill the silent; memory over the cap is never
+        forgiven.
     """
 
     def __init__(

@@ -30,7 +30,7 @@ def warm_up(kind: ProcessKind, send: Send, watch: WatchImport = no_watch) -> Non
     """
     Import what workers of *kind* need.
 
-    :param tell: hears of each module of agents before it is imported: an import that
+    :param send: hears of each module of agents before it is imported: an import that
         takes the process with it is told by its parent.
     :param watch: is around each of these imports.
     :raises BadInputError: when the agents cannot be used.

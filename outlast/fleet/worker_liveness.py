@@ -39,7 +39,7 @@ class WorkerState:
     """
     One worker as it was seen last.
 
-    :param sign: the time of its last sign, by its own clock.
+    :param heartbeat: the time of its last sign, by its own clock.
     :param at: when that sign was new, in seen seconds.
     :param moved: whether it has given a sign since we saw it first.
     """

@@ -59,7 +59,7 @@ class WorkerSet:
     """
     :param isolated: roles of this fleet whose attempts have a process to themselves.
     :param polls: whether any of the workers polls.
-    :param played: set once the process has played the one attempt that it may.
+    :param used: set once the process has played the one attempt that it may.
     """
 
     workers: list[Worker]

@@ -29,7 +29,7 @@ def agent_modules(for_workers: bool) -> list[str]:
     List the modules of agents that installed packages name, or that a function of
     theirs lists when it is called with *for_workers*.
 
-    :param plays: for a process that plays agents and does not only name them.
+    :param for_workers: for a process that plays agents and does not only name them.
     :raises BadInputError: when such a function fails.
     """
     found: list[str] = []

@@ -44,7 +44,7 @@ def start_telemetry(kind: str, spans_file: Path | None = None) -> None:
     """
     Send what the environment asks for, as the process *kind*.
 
-    :param unended: where to note spans under way, for whoever finds this process dead.
+    :param spans_file: where to note open spans, read once this process is dead.
     """
     signals = [signal for signal in (TRACES, METRICS) if is_enabled(signal)]
     if not signals or _pipelines or not _protocol_supported(signals):

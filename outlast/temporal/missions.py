@@ -271,7 +271,8 @@ async def start_workflow(
     Give the mission to the server, again and again while it is away: the id makes
     that safe. False when the server has a workflow of that id which is not joined.
 
-    :param again: begin anew where its workflow has ended; else join the one that runs.
+    :param restart: begin anew where its workflow has ended; else join the one that
+        runs.
     :raises UnavailableError: when no server takes it.
     """
     how = START_AGAIN if restart else START_ONCE

@@ -42,8 +42,8 @@ class StartRun:
     and unpause it. The same Run may come again.
 
     :param mission: the mission as submitted, under its own id.
-    :param parts: the furthest progress known of each of the mission's tasks, to go on
-        from: a checkpoint, or a result that need not be made again.
+    :param progress: the furthest progress known of each of the mission's tasks, to
+        go on from: a checkpoint, or a result that need not be made again.
     """
 
     task: str

@@ -64,7 +64,7 @@ class Ack(MeshMessage):
     """
     What the sender has of the origins of a chunk by now, durably.
 
-    :param go_on: the next chunk, please.
+    :param send_more: the next chunk, please.
     """
 
     kind: Literal["ack"] = "ack"

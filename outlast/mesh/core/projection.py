@@ -35,7 +35,7 @@ class MeshTask:
 
     :param submissions: by where they stand in the log, each with its origin's time;
         none while only the task's other events have arrived.
-    :param parts: of each of the mission's tasks the furthest progress.
+    :param subtasks: of each of the mission's tasks the furthest progress.
     """
 
     task: Name

@@ -89,8 +89,8 @@ class LogChange:
     """
     What a merge has changed, for the durable log to follow in one transaction.
 
-    :param heads: of the origins that it touched.
-    :param floors: the last numbers that were compacted away, likewise.
+    :param high_water: of the origins that it touched.
+    :param low_water: the last numbers that were compacted away, likewise.
     """
 
     events: list[MeshEvent] = field(default_factory=list)
