@@ -36,7 +36,7 @@ SECTIONS: dict[str, tuple[str, list[Any]]] = {
         "outlast.",
         [
             *(outlast.Degraded, outlast.FollowUps, outlast.FanOut, outlast.Redo),
-            *(outlast.GiveUp, outlast.TryLater),
+            *(outlast.GiveUp, outlast.TryLater, outlast.CircuitOpenError),
         ],
     ),
     "Missions": ("outlast.", [outlast.Mission, outlast.Task, outlast.start]),

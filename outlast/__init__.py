@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from outlast.agents.context import Context
     from outlast.agents.registry import Degraded, agent
     from outlast.agents.worker_start import on_worker_start
-    from outlast.contracts.errors import GiveUp, TryLater
+    from outlast.contracts.errors import CircuitOpenError, GiveUp, TryLater
     from outlast.contracts.models import FanOut, FollowUps, Mission, Redo, Task
     from outlast.contracts.policies import Policy
     from outlast.temporal.missions import start
 
 __all__ = [
+    "CircuitOpenError",
     "Context",
     "Degraded",
     "FanOut",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CircuitOpenError": "outlast.contracts.errors",
     "Degraded": "outlast.agents.registry",
     "FollowUps": "outlast.contracts.models",
     "GiveUp": "outlast.contracts.errors",

@@ -93,9 +93,8 @@ def work(
         os.environ["OUTLAST_ROLES"] = roles  # the workers look there
     _require_workable(chosen)
     listen = health_host, health_port
-    HealthServer(
-        dict, *listen
-    ).close()  # a port that is taken is no reason to wait first
+    # A port that is taken is found now, not after a wait for the server.
+    HealthServer(dict, *listen).close()
     place = None if peer is None else _peer_config(chosen, peer, bind, join)
     if place is not None and _has_no_temporal(chosen):
         raise typer.Exit(asyncio.run(_with_own_temporal(chosen, as_json)))
