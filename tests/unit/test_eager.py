@@ -195,6 +195,20 @@ async def test_a_context_variable_that_its_starter_lacks_does_not_reach_the_next
     assert (await ends(starter, act))[0] == ""
 
 
+async def test_what_its_starter_has_set_since_is_seen(starter: EagerStarter) -> None:
+    """
+    Also where nothing that ran before has left a trace.
+    """
+
+    async def act() -> Any:
+        return whose.get()
+
+    whose.set("first")
+    assert (await ends(starter, act))[0] == "first"
+    whose.set("second")
+    assert (await ends(starter, act))[0] == "second"
+
+
 async def test_a_value_that_cannot_be_compared_reaches_no_other(
     starter: EagerStarter,
 ) -> None:

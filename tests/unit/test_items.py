@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -754,13 +755,19 @@ def test_large_items_wait_in_a_bounded_queue() -> None:
     the source is read no further than that.
     """
     read: list[int] = []
+    far, exhausted = threading.Event(), threading.Event()
 
     def given() -> Iterator[SourceItem]:
         for at in range(40):
             read.append(at)
+            if at == 4 * 4 - 1:
+                far.set()
             yield SourceItem("x" * (FEED_CHARS // 4))
+        exhausted.set()
 
     coming = BackgroundReader(given())
+    assert far.wait(10), "it reads ahead while nobody takes"
+    assert not exhausted.wait(0.2)
     chunks = []
     while (chunk := coming.next()) is not None:
         chunks.append(len(chunk))

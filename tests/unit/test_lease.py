@@ -22,6 +22,7 @@ from unit_fakes import contents, refused
 from outlast.agents.context import Context
 from outlast.agents.registry import Degraded
 from outlast.contracts.errors import GiveUp, ParkedError, StaleAttemptError, TryLater
+from outlast.contracts.ids import ItemId
 from outlast.contracts.models import FollowUps, Heartbeat
 from outlast.contracts.policies import Policy
 from outlast.contracts.scopes import Scope
@@ -34,6 +35,7 @@ from outlast.fleet.flight_recorder import HALF_BYTES
 from outlast.fleet.lease_slots import LeaseSlotSupplier
 from outlast.store.database import Store
 from outlast.store.schema import effects
+from outlast.telemetry.log_context import logging_attempt
 
 LEASE = "outlast.execution.lease"
 LANES_OF = "outlast.execution.item_workers"
@@ -130,6 +132,18 @@ async def test_every_item_is_played_once(lender: Lender) -> None:
     assert lender.shelf.results() == doubled(*range(1, most + 1))
     assert (worked.settled, worked.dead) == (most, 0)
     assert worked.item_s > 0
+
+
+async def test_what_an_item_logs_carries_its_name(lender: Lender) -> None:
+    async def named(item: dict[str, int], _: Context) -> str:
+        return str(logging_attempt())
+
+    lender.fill(numbered(3))
+    await lender.lent(named).run()
+
+    assert lender.shelf.results() == {
+        n: f"{lender.shelf.name}/{ItemId(n)} #1" for n in (1, 2, 3)
+    }
 
 
 async def test_a_lease_keeps_to_its_span(lender: Lender) -> None:
