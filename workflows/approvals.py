@@ -1,5 +1,6 @@
 """
-The desk: tasks that wait for a person's word, and what is taken for it at the deadline.
+Approvals: tasks that wait for a person's decision, and the decision that the deadline
+makes when nobody has answered.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,19 +21,19 @@ PAST_TENSE = {"approve": "approved", "reject": "rejected"}
 @dataclass(frozen=True)
 class ApprovalDecision:
     """
-    What is to happen with a task, and by whose word.
+    What happens to a task, and who decided it.
     """
 
     approved: bool
     reason: str
-    skips: bool = False  # earlier effects stand for those that are wanted now
+    skips: bool = False  # keep the results of earlier effects under the same keys
 
 
 class Approvals:
     """
-    Where a mission's tasks ask for leave; *show* draws the board anew.
+    The approval requests of a mission; *show* redraws the status board.
 
-    :param until: by when answers are due that an earlier run has asked for.
+    :param until: the deadlines of requests that an earlier run has made, by task.
     """
 
     def __init__(
@@ -51,10 +52,10 @@ class Approvals:
         wanted: Sequence[WantedEffect] = (),
     ) -> ApprovalDecision:
         """
-        Wait for a person's word on *task*, at most as long as its approval says.
+        Wait for a person's decision on *task*, at most as long as its approval says.
         """
         terms = task.approval or Approval(before=before)
-        # A decision on an earlier request is none on this one.
+        # A decision on an earlier request does not answer this one.
         self._decided.pop(task.id, None)
         self.pending[task.id] = ApprovalRequest(
             id=task.id,
@@ -73,7 +74,7 @@ class Approvals:
             )
             return self._decided.pop(task.id)
         except TimeoutError:
-            if task.id in self._decided:  # in the last moment, and accepted
+            if task.id in self._decided:  # accepted in the last moment
                 return self._decided.pop(task.id)
             word = PAST_TENSE[terms.otherwise]
             waited = f"{terms.within_s or 0:g} s"
@@ -86,7 +87,7 @@ class Approvals:
 
     def _limit(self, task: str, within_s: float | None) -> timedelta | None:
         """
-        Compute how long an answer is waited for from now on.
+        Compute how long the request of *task* waits from now on.
         """
         if within_s is None:
             return None
@@ -96,15 +97,15 @@ class Approvals:
     @property
     def at_rest(self) -> bool:
         """
-        Say whether each decision that was accepted has reached its task.
+        Say whether each accepted decision has reached its task.
         """
         return not self._decided
 
     def require_pending(self, decision: DecisionInput) -> None:
         """
-        Make sure that a task waits for this decision of a person.
+        Require that *decision* answers a pending request.
 
-        :raises ValueError: when it does not, with those that do.
+        :raises ValueError: when it does not; the message lists the tasks that wait.
         """
         task = decision.task
         waiting = sorted(set(self.pending) - set(self._decided))
@@ -127,7 +128,7 @@ class Approvals:
 
     def decide(self, decision: DecisionInput, approved: bool) -> None:
         """
-        Take a person's decision.
+        Record a person's decision; `request` returns it to the task.
         """
         word = PAST_TENSE["approve" if approved else "reject"]
         if decision.skip:

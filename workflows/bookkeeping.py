@@ -1,6 +1,6 @@
 """
-How a mission begins and ends in the books: its record, its report, and how a failed
-one looks to Temporal.
+The beginning and end of a mission in the ledger: its mission record, its report, and
+how a failed mission looks to Temporal.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from outlast.contracts.reports import Outcome, Report, Status
 from outlast.contracts.sizes import MAX_REASONS
 from outlast.contracts.text import CAUSE_CHARS, one_line
 
-# Closing the books waits for the store as long as it takes a person to mend it: a
-# month, by the longest pause between two tries.
+# Recording the end waits for the store as long as a person may need to repair it: a
+# month, at the longest pause between two tries.
 BOOKKEEPING_ATTEMPTS = 100_000
 BOOKKEEPING_LIMIT = timedelta(seconds=30)
 BOOKKEEPING: dict[str, Any] = {
@@ -41,7 +41,7 @@ BOOKKEEPING: dict[str, Any] = {
 
 def report_of(mission: str, outcomes: list[Outcome], cancelled: bool) -> Report:
     """
-    Report how a mission ended, with what it lacks and why.
+    Make the report of a mission that has ended, with what is missing and why.
     """
     status = mission_status(outcomes)
     if cancelled and status is not Status.COMPLETED:
@@ -62,8 +62,8 @@ def report_of(mission: str, outcomes: list[Outcome], cancelled: bool) -> Report:
 
 def failure_of(report: Report) -> ApplicationError:
     """
-    Make the error by which the workflow of a failed mission fails, so that Temporal
-    lists it as such; whoever awaits it reads the report in the error's details.
+    Make the error that fails the workflow of a failed mission, so that Temporal lists
+    it as failed; its details hold the report, for whatever awaits the workflow.
     """
     reasons = "; ".join(report.degraded) or report.status.value
     again = f"do it again with: outlast redrive {report.mission}"
@@ -77,7 +77,7 @@ def failure_of(report: Report) -> ApplicationError:
 
 def failure_of_batch(report: BatchReport) -> ApplicationError:
     """
-    Make the error by which the workflow of a batch fails that nobody can work on.
+    Make the error that fails the workflow of a batch on which no worker can work.
     """
     return ApplicationError(
         f"batch {report.batch} failed: {one_line(report.failed or '', CAUSE_CHARS)}",
@@ -89,12 +89,12 @@ def failure_of_batch(report: BatchReport) -> ApplicationError:
 
 async def record_mission_opened(mission: Mission) -> tuple[Opening | None, bool]:
     """
-    Open the record of a mission that Temporal alone has started, that begins within
-    another one, or that goes on; returns what it lacks, and whether it was cancelled
-    meanwhile.
+    Open the record of a mission that was started by Temporal alone, that lies within
+    another one, or that was redriven; returns what it lacked, and whether it was
+    cancelled meanwhile.
     """
     if mission.prior_run is not None and mission.prior_run.redrive is None:
-        return None, False  # it goes on in another run
+        return None, False  # it continues in a new run, with its record open
     if mission.prior_run is not None:
         opening = workflow.start_activity(
             "record_mission_reopened", mission.id, **BOOKKEEPING
@@ -110,13 +110,13 @@ async def record_mission_opened(mission: Mission) -> tuple[Opening | None, bool]
         return None, cancelled
     try:
         return Opening.model_validate(opening.result()), cancelled
-    except ValidationError:  # anybody can complete an activity in its worker's place
+    except ValidationError:  # a client can complete an activity in the worker's place
         raise BadInputError("its first activity was completed by others") from None
 
 
 async def record_mission_closed(report: Report) -> None:
     """
-    Write the end into the ledger, since the server's retention forgets.
+    Write the end into the ledger: the server deletes its history after its retention.
     """
     closing = workflow.start_activity(
         "record_mission_closed",
@@ -124,15 +124,14 @@ async def record_mission_closed(report: Report) -> None:
         summary=report.status,
         **BOOKKEEPING,
     )
-    # Cancelling a mission that is ending already must not lose its report.
+    # A cancellation that arrives while the mission ends must not lose its report.
     await await_uncancelled(closing)
 
 
 def parent_run() -> list[str]:
     """
-    Name the workflow and the run that have started this one as their child, empty where
-    none has:
-    a later run of theirs is told of the end by a signal.
+    Name the workflow and the run that have started this workflow as their child; empty
+    where it has no parent. The ledger signals the end to a later run of the parent.
     """
     parent = workflow.info().parent
     return [parent.workflow_id, parent.run_id] if parent else ["", ""]
@@ -140,8 +139,8 @@ def parent_run() -> list[str]:
 
 async def await_uncancelled(writing: workflow.ActivityHandle[Any]) -> bool:
     """
-    Wait until something is written, whatever happens meanwhile; says whether the
-    mission was cancelled.
+    Wait until *writing* has ended, however often the mission is cancelled meanwhile;
+    returns whether it was.
     """
     cancelled = False
     while not writing.done():

@@ -1,5 +1,5 @@
 """
-A task that is a mission of its own: carried out by a child, kept in the same books.
+A task that is a mission of its own: a child workflow runs it, in the same ledger.
 """
 
 from temporalio import workflow
@@ -17,7 +17,7 @@ from outlast.workflows.task_dispatch import DispatchNumbers, Supersession
 TASK_STATUS_BY_MISSION_STATUS = {
     Status.COMPLETED: Status.DONE,
     Status.DEGRADED: Status.DEGRADED,
-    Status.PARKED: Status.PARKED,  # what a child escalates its parent passes on
+    Status.PARKED: Status.PARKED,  # a child's escalation is also its parent's
     Status.CANCELLED: Status.SKIPPED,
     Status.FAILED: Status.DEAD,
 }
@@ -30,7 +30,7 @@ async def run_child_mission(
     numbers: DispatchNumbers,
 ) -> Report:
     """
-    Carry out the mission that a task stands for; its report is the task's result.
+    Run the mission that a task describes; its report is the task's result.
     """
     mission = child_mission(parent, mission_task.task, mission_task.round)
     child = ChildRun(

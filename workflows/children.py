@@ -1,10 +1,10 @@
 """
 Child workflows, which outlive the run of a mission that has started them.
 
-A run that continues as new is closed for the server: it would cancel its children, and
-what a child comes to would be told to nobody. So children are left alone
-(`ParentClosePolicy.ABANDON`), and a later run awaits them by what their end leaves: the
-record in the store, and a signal to look at it. To start one again is refused.
+A run that continues as new is closed for the server: it would cancel its children and
+drop their results. So the server leaves children running (`ParentClosePolicy.ABANDON`),
+and a later run awaits them by the record of their end in the store and a signal to read
+it. It never starts a child that the store knows.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ from outlast.contracts.policies import DEFAULT_TIMING
 from outlast.workflows.bookkeeping import BOOKKEEPING, await_uncancelled
 from outlast.workflows.renewal import Renewal
 
-# Nobody signals for a child that is terminated. So its record is looked at by itself
-# too, ever more seldom: a child may wait for a person for weeks.
+# The server signals nothing when a child is terminated. So its record is also polled,
+# ever less often: a child may wait for a person for weeks.
 FIRST_CHECK_S = 60.0
 MAX_CHECK_S = 3_600.0
 
@@ -36,11 +36,11 @@ MAX_CHECK_S = 3_600.0
 @dataclass(frozen=True)
 class ChildRun:
     """
-    A child workflow to be.
+    A child workflow to start or to await.
 
-    :param failed: reads its report out of what it has failed with.
-    :param record: the activity that reads how it ended; None while it is under way.
-    :param known_by: what tells its record from another one's under the same id.
+    :param failed: reads its report out of the error with which it failed.
+    :param record: the activity that reads how it ended; None while it runs.
+    :param known_by: tells its record from another one under the same id.
     """
 
     kind: str
@@ -55,26 +55,26 @@ class ChildRun:
 
 class ChildRuns:
     """
-    The children of one mission, whose run may be due for *renewal*.
+    The children of one mission, whose run *renewal* may end.
     """
 
     def __init__(self, renewal: Renewal) -> None:
         self.renewal = renewal
-        self._ended: dict[str, bool] = {}  # those awaited: whether they have signalled
+        self._ended: dict[str, bool] = {}  # by child: whether its end was signalled
 
     def note_end(self, child: str) -> None:
         """
-        Take a child's signal that it has ended.
+        Note the signal that a child has ended.
         """
         if child in self._ended:
             self._ended[child] = True
 
     async def run(self, child: ChildRun) -> Any:
         """
-        Start *child*, unless an earlier run has, and await what it comes to. When we
-        are cancelled it is cancelled too, and awaited all the same.
+        Start *child*, unless an earlier run has, and return its report. When the
+        mission is cancelled, cancel the child too and still await it.
 
-        :raises FailureError: as it failed, or because its end is not known.
+        :raises FailureError: as the child failed, or because its end is unknown.
         """
         try:
             with self.renewal.busy():
@@ -142,7 +142,7 @@ async def _start(child: ChildRun) -> workflow.ChildWorkflowHandle[Any, Any]:
 
 async def _cancel(child: ChildRun) -> None:
     """
-    Ask a child of an earlier run to end; it may have by now.
+    Ask a child of an earlier run to cancel; it may have ended by now.
     """
     try:
         await workflow.get_external_workflow_handle(child.id).cancel()

@@ -1,5 +1,5 @@
 """
-How a mission comes in: whatever started its workflow, and with whatever input.
+The input of a mission, whatever has started its workflow and with whatever value.
 
 An input that cannot be used fails the workflow with one sentence. It never fails a
 workflow task, which Temporal would try again for ever.
@@ -19,11 +19,11 @@ from outlast.contracts.failures import FailureType
 from outlast.contracts.models import Mission
 from outlast.contracts.text import CAUSE_CHARS, one_line
 
-# What a workflow has that was started without an input.
+# The input of a workflow that was started without one.
 NOTHING = RawValue(Payload())
 
-# What the first activity, a redrive or a parent fills in. From anybody else it is a
-# copy of another mission's.
+# Fields that the first activity, a redrive or a parent fills in. In any other input
+# they are copied from another mission.
 FILLED_IN = (
     "crew",
     "store",
@@ -38,7 +38,7 @@ FILLED_IN = (
 def read_mission(given: RawValue) -> Mission:
     """
     Read the mission that this workflow was started with. Its id is the workflow's: a
-    Schedule gives each of its workflows the same input.
+    Schedule starts each of its workflows with the same input.
 
     :raises BadInputError: in one sentence.
     :raises NewerStateError: when a newer release has written it.
@@ -77,7 +77,7 @@ def read_state(given: RawValue) -> PoolState:
 
 def nothing_to_do() -> PoolState:
     """
-    Make what a pool has that cannot begin.
+    Make the state of a pool whose input was refused.
     """
     return PoolState.model_construct(batch=Batch.model_construct(id="", role=""))
 
@@ -86,7 +86,7 @@ def read_json(given: RawValue) -> Any:
     """
     Decode an input that may be anything.
 
-    :raises BadInputError: when it is no JSON.
+    :raises BadInputError: when it is not JSON.
     """
     try:
         return workflow.payload_converter().from_payload(given.payload)
@@ -99,7 +99,7 @@ def read_json(given: RawValue) -> Any:
 
 def faults(error: ValidationError) -> str:
     """
-    Name the first of what does not fit, and how much more there is.
+    Name the first validation error, and how many more there are.
     """
     found = error.errors(include_url=False, include_input=False, include_context=False)
     place = ".".join(str(part) for part in found[0]["loc"]) or "whole"
@@ -109,14 +109,14 @@ def faults(error: ValidationError) -> str:
 
 def without_tasks(workflow_id: str) -> Mission:
     """
-    Make the mission that a workflow has while it has no plan.
+    Make a mission without a plan, for a workflow whose input was refused.
     """
     return Mission.model_construct(id=workflow_id, goal="", tasks=[])
 
 
 def refusal(error: BadInputError | ActivityError) -> ApplicationError:
     """
-    Make the error that fails the workflow because of its input.
+    Make the error that fails a workflow because of its input.
     """
     told = error.cause if isinstance(error, ActivityError) else error
     words = told.message if isinstance(told, ApplicationError) else str(told or error)

@@ -1,5 +1,5 @@
 """
-How an attempt's end is read: the one place that turns a failure into what happens next.
+The one place that turns the end of an attempt into what happens next.
 
     heartbeat lost, or process
     died                         -> the same task again at once, from its checkpoint,
@@ -12,12 +12,12 @@ How an attempt's end is read: the one place that turns a failure into what happe
     the store was away           -> the same task again at once, not counted
     superseded (stale)           -> the same task again, not counted: at once, and if
                                     that is superseded too, ever later
-    nobody plays its role        -> the next route, or it waits
+    no live worker for its role  -> the next route, or it waits
     parked                       -> parked
     a budget is spent            -> the next route, or the mission goes on without it
     an effect needs approval     -> again from its checkpoint, once a person approves
     cancelled                    -> skipped
-    anything else                -> the next route, or the task is dead
+    anything else                -> the next route, or the task is a dead letter
 """
 
 from collections.abc import Sequence
@@ -45,24 +45,24 @@ from outlast.contracts.failures import Detector, FailureType
 from outlast.contracts.models import Checkpoint, Heartbeat
 from outlast.contracts.quarantine import UNSEEN_DEATH, Death
 
-# The server must not retry what it lost the heartbeat of: its retry waits for a
-# timer and cannot tell a death from a failure. The workflow can. Nor must it count
-# attempts that were too long: it would count those too that a worker has refused
-# because it could not read them.
+# The server must not retry an attempt whose heartbeat it lost: its retry waits for a
+# timer and cannot tell a death from a failure; the workflow retries at once and can.
+# Nor must the server retry attempts that hit their limit: it would also count those
+# that a worker refused because it could not read them.
 LEFT_TO_THE_WORKFLOW = ["TemporalTimeout:Heartbeat", "TemporalTimeout:StartToClose"]
 
-# The death of a process of which nothing else is told.
+# A death for which the fleet's parent has reported no cause.
 UNREPORTED_DEATH = Death(own=True)
 
 
-# By the name of what its decoding has raised.
+# By the name of the error that decoding the input has raised.
 NEWER_STATE = {
     NewerStateError.__name__: Detector.NEWER_STATE,
     StoreUnavailableError.__name__: Detector.STORE,
     StoreLostError.__name__: Detector.STORE,
 }
 
-# What has noticed an end of which only the type is known.
+# The detector of an end of which only the failure type is known.
 DETECTED: dict[str, Detector] = {
     FailureType.CRASHED: Detector.EXIT,
     FailureType.NEVER_STARTED: Detector.EXIT,
@@ -74,7 +74,7 @@ DETECTED: dict[str, Detector] = {
 
 class Action(Enum):
     """
-    What the supervisor does with a task whose attempt has ended without a result.
+    What the supervisor does with a task whose attempt ended without a result.
     """
 
     REDISPATCH_CRASHED = auto()
@@ -93,9 +93,10 @@ DECIDED: dict[str, Action] = {
     FailureType.CRASHED: Action.REDISPATCH_CRASHED,
     FailureType.NEVER_STARTED: Action.REDISPATCH_CRASHED,
     FailureType.DRAINED: Action.REDISPATCH_DRAINED,
-    # The server's own tries are used up: it is dispatched anew.
+    # The server has used up its own tries: the workflow dispatches the task anew.
     FailureType.STORE_AWAY: Action.REDISPATCH_DRAINED,
-    # Superseded, yet the server still waited for it: no other attempt will report.
+    # Superseded while the server still waited for this attempt: no other one will
+    # report.
     FailureType.STALE: Action.REDISPATCH_SUPERSEDED,
     FailureType.PARKED: Action.PARK,
     FailureType.BUDGET_SPENT: Action.BUDGET_EXHAUSTED,
@@ -106,23 +107,23 @@ DECIDED: dict[str, Action] = {
 @dataclass(frozen=True)
 class FailureDecision:
     """
-    What happens next, why, and the checkpoint to go on from.
+    What happens next, why, and the checkpoint from which it continues.
     """
 
     next: Action
     cause: str
     checkpoint: Checkpoint | None = None
     attempts: int = 0
-    never_started: bool = False  # no beat ever came of it
-    dispatch: int = 0  # of the attempt that has superseded it
-    wanted_effects: Sequence[WantedEffect] = ()  # what a person is asked about
-    death: Death = UNSEEN_DEATH  # what is known of its process's end
+    never_started: bool = False  # no heartbeat ever arrived
+    dispatch: int = 0  # number of the dispatch that superseded it
+    wanted_effects: Sequence[WantedEffect] = ()  # effects that a person must approve
+    death: Death = UNSEEN_DEATH  # what the fleet's parent knows of its process's end
     detected_by: Detector = Detector.FAILURE
 
 
 def classify_failure(error: ActivityError) -> FailureDecision:
     """
-    Read the end of an attempt.
+    Decide what follows from the end of an attempt.
     """
     match error.cause:
         case TimedOut(type=TimeoutType.HEARTBEAT) as lost:
@@ -135,7 +136,8 @@ def classify_failure(error: ActivityError) -> FailureDecision:
                 detected_by=Detector.HEARTBEAT,
             )
         case TimedOut() as late:
-            # Where the server was to count them, its retries are spent by now.
+            # Where the server counts an agent's failures, it has used up the retries by
+            # now.
             left = error.retry_state is RetryState.NON_RETRYABLE_FAILURE
             ours = left and late.type is TimeoutType.START_TO_CLOSE
             return FailureDecision(
@@ -176,8 +178,8 @@ def _of_application_error(error: ApplicationError) -> FailureDecision:
 
 def _is_newer_or_store(error: ApplicationError) -> Detector | None:
     """
-    Say why no worker that was asked could read the task: it is of a newer release, see
-    `State`, or its input lies in the store, which is away. None where one could.
+    Say why no worker that was asked could read the task: a newer release wrote it (see
+    `State`), or its input is in a store that is away. None where neither is the reason.
     """
     cause = error.cause
     if not isinstance(cause, ApplicationError):
@@ -187,7 +189,8 @@ def _is_newer_or_store(error: ApplicationError) -> Detector | None:
 
 def _heartbeat_checkpoint(details: object) -> Checkpoint | None:
     """
-    Read the checkpoint of the last heartbeat, if one that we understand arrived.
+    Read the checkpoint of the last heartbeat; None where there is none that we can
+    read.
     """
     match details:
         case [first, *_]:

@@ -1,5 +1,5 @@
 """
-What an agent has spread over many items: worked through by the pool, in a child.
+An agent's fan-out: the pool works through its items, in a child workflow.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ async def run_fan_out(
     spread: FanOutRef, mission: Mission, scope: Scope, children: ChildRuns
 ) -> list[str]:
     """
-    Have the pool work through what an agent has spread; returns what it lacks.
+    Have the pool work through the items of a fan-out; returns what is missing.
 
-    :raises asyncio.CancelledError: when it was cut short because its task was.
+    :raises asyncio.CancelledError: when the cancellation of its task cut it short.
     """
     if spread.items == 0:
         return []

@@ -1,7 +1,7 @@
 """
-Faults of our own in a workflow: it ends as failed, with its cause.
+Faults in Outlast's own workflow code: the workflow fails and names the cause.
 
-A workflow task that raises is tried again for ever, which looks like silence.
+A workflow task that raises is retried for ever, and nobody sees why.
 """
 
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.text import CAUSE_CHARS, one_line
 
-# What Python raises where code is wrong, and our own words on input that is. They fail
-# the workflow, or the update, instead of its task. Not among them is what another
-# worker may do better: state of a newer release, a history that replays otherwise.
-# RuntimeError is not, because the SDK wraps the former in one.
+# Errors that Python raises where code is wrong, and our own errors about input. They
+# fail the workflow or the update, not its workflow task. Left out are errors that
+# another worker may not have: state of a newer release, a history that replays
+# differently. RuntimeError is left out because the SDK wraps the latter in one.
 FAULTS: Sequence[type[BaseException]] = (
     ArithmeticError,
     AssertionError,
@@ -28,7 +28,7 @@ FAULTS: Sequence[type[BaseException]] = (
 
 def cause_of(error: Exception) -> str:
     """
-    Say what a fault of ours has ended, and what to do.
+    Name the fault that has ended a workflow, and what to do.
     """
     told = one_line(f"{type(error).__name__}: {error}", CAUSE_CHARS // 2)
     return (

@@ -1,5 +1,5 @@
 """
-One lease on its way: where it waits, and who is charged when its process dies.
+One lease: the queue on which it waits, and which items a process death counts against.
 """
 
 from dataclasses import dataclass, field
@@ -27,15 +27,15 @@ with workflow.unsafe.imports_passed_through():
     from outlast.workflows.task_dispatch import RETRIES
 
 LEASE_TIMEOUT = timedelta(days=7)
-# Deaths of an item before it is given up, the last of them alone.
+# Crashes of an item before it is a dead letter, the last of them in quarantine.
 POISON_CRASHES = 3
 
 
 async def dispatch(lease: Lease) -> LeaseResult:
     """
-    Have a worker work through *lease*, again if others complete it in its place.
+    Have a worker work through *lease*, again if a client completes it in its place.
 
-    :raises ActivityError: when it does not come to its end.
+    :raises ActivityError: when the attempt ends without a result.
     """
     while (worked := await _run_lease(lease)) is None:
         lease = lease.model_copy(update={"redelivered": True})
@@ -61,8 +61,8 @@ async def _run_lease(lease: Lease) -> LeaseResult | None:
 
 def _queue(lease: Lease) -> str:
     """
-    Choose where a lease waits: one that was lent before takes a slot of the role's
-    tasks, of which every live worker has some, and is not behind all other leases.
+    Choose the queue of a lease. A redispatched one takes a slot for the role's tasks,
+    of which every live worker has some, and so does not wait behind all other leases.
     """
     role = lease.batch.role
     if lease.quarantined:
@@ -74,8 +74,8 @@ def attribute_crash(
     lease: Lease, verdict: FailureDecision
 ) -> tuple[Lease, list[Lease]]:
     """
-    Count a death for each item that was in hand. Returns what of the lease is to be
-    lent again, and beside it a lease for each item that goes on alone.
+    Count a crash for each in-flight item. Returns what of the lease is redispatched,
+    and a lease for each item that runs in quarantine.
     """
     deaths = dict(lease.deaths)
     for item in items_in_flight(verdict):
@@ -101,7 +101,7 @@ def _uncleared_items(lease: Lease, deaths: dict[int, int]) -> list[int]:
 
 def items_in_flight(verdict: FailureDecision) -> list[int]:
     """
-    Read which items were in hand when a process died.
+    Read which items were in flight when a process died.
     """
     value = verdict.checkpoint.value if verdict.checkpoint else None
     if not isinstance(value, list):
@@ -112,45 +112,45 @@ def items_in_flight(verdict: FailureDecision) -> list[int]:
 @dataclass
 class LeaseDispatch:
     """
-    A lease from one attempt to the next: what its deaths have come to.
+    A lease over all its attempts, with the crashes that it has had.
 
-    :param died_at: when the last process died with it, or when it was lent first.
+    :param died_at: when a process last died with it, or when it was first dispatched.
     """
 
     lease: Lease
     died_at: float
     quarantine: Quarantine = field(default_factory=Quarantine)
-    idle_crashes: int = 0  # deaths before an item was in hand, in no storm
-    in_quarantine: bool = False  # the last death was
+    idle_crashes: int = 0  # crashes before an item was in flight, outside of a storm
+    in_quarantine: bool = False  # whether its last crash was in quarantine
 
     @classmethod
     def restore(cls, state: LeaseState) -> "LeaseDispatch":
         """
-        Go on where an earlier run of the batch has left it.
+        Continue from where an earlier run of the batch left the lease.
         """
         return cls(**dict(state))
 
     @property
     def state(self) -> LeaseState:
         """
-        Say how far it is, for the next run of its batch.
+        The state of the lease, for the next run of its batch.
         """
         return LeaseState(**vars(self))
 
     def redispatch(self) -> None:
         """
-        Go on after an attempt.
+        Mark the lease as redispatched.
         """
         self.lease = self.lease.model_copy(update={"redelivered": True})
 
     def record_crash(self, verdict: FailureDecision, now: float) -> list[Lease]:
         """
-        Count a death. Returns a lease for each item that goes on alone.
+        Count a crash. Returns a lease for each item that runs in quarantine.
         """
         since_s, self.died_at = max(0.0, now - self.died_at), now
         self.lease, alone = attribute_crash(self.lease, verdict)
         in_hand = items_in_flight(verdict)
-        # A death before the item was in hand is not its own.
+        # A crash before the item was in flight does not count against it.
         self.in_quarantine = self.lease.quarantined and self.lease.span.start in in_hand
         if self.in_quarantine:
             self.quarantine = self.quarantine.with_death(verdict.death, since_s)
@@ -160,14 +160,14 @@ class LeaseDispatch:
 
     def wait_s(self, ran_s: float, draw: float) -> float:
         """
-        Choose the wait before the next attempt, where the last had run for *ran_s*.
+        Choose the wait before the next attempt, where the last one ran for *ran_s*.
         """
         return self.quarantine.wait_s(ran_s, draw) if self.in_quarantine else 0.0
 
     @property
     def is_poison(self) -> bool:
         """
-        Whether its one item is given up.
+        Whether its one item is a dead letter.
         """
         deaths = self.lease.deaths.get(self.lease.span.start, 0)
         return (
@@ -179,6 +179,6 @@ class LeaseDispatch:
     @property
     def is_over_limit(self) -> bool:
         """
-        Whether nobody can work on it.
+        Whether no worker can work on it.
         """
         return self.idle_crashes > MAX_LEASE_CRASHES

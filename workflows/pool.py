@@ -1,9 +1,9 @@
 """
-The pool: lend the items of a batch in ranges, go on after every death, bury the item
-that kills.
+The pool: dispatch the items of a batch in leases, redispatch a lease after every crash,
+dead-letter a poison item.
 
-The history holds ranges, never items; what is done is in the store, so that a lease
-that is lent again goes on where the dead one was.
+The history holds ranges, never items; results are in the store, so that a redispatched
+lease continues where its last attempt stopped.
 """
 
 import asyncio
@@ -54,14 +54,14 @@ with workflow.unsafe.imports_passed_through():
 POOL_RECORD_LIMIT = timedelta(seconds=60)
 POOL_RECORD_ATTEMPTS = 100_000
 RENEWAL_WAIT_S = 1.0
-# Two leases of half of what is left end sooner than one of all of it.
+# Two leases of half of the remaining items end sooner than one of all of them.
 REMAINING_SHARE = 4
 
 
 @workflow.defn(name="Pool", failure_exception_types=FAULTS)
 class PoolWorkflow:
     """
-    One batch, until nothing of it is left to do.
+    One batch, until none of its items is left to do.
     """
 
     @workflow.init
@@ -83,12 +83,12 @@ class PoolWorkflow:
         self.mean_item_s = 0.0
         self.closed = False
         self.pending: deque[ItemRange] = deque()
-        # No set: it would be cancelled in another order when it is replayed.
+        # A dict, not a set: a replay must cancel the tasks in the same order.
         self.in_flight: dict[asyncio.Task[None], None] = {}
-        self.redispatching = 0  # leases in quarantine between two attempts
+        self.redispatching = 0  # quarantined leases between two attempts
         self.woken = False
         # While the history is full: how long leases may take to end, those that are
-        # dispatched, and what was taken back since.
+        # dispatched, and those that were handed back since.
         self.grace: asyncio.Task[None] | None = None
         self.dispatched: dict[asyncio.Task[Any], None] = {}
         self.handed_back: list[LeaseDispatch] | None = None
@@ -102,7 +102,8 @@ class PoolWorkflow:
         try:
             report = await self._run()
         except asyncio.CancelledError:
-            # Cancelled from outside: what is done is kept and counted all the same.
+            # Cancelled from outside: the results so far are kept and counted all the
+            # same.
             self.stopped = "cancelled"
             report = await self._end()
         except (FailureError, workflow.NondeterminismError):
@@ -128,14 +129,14 @@ class PoolWorkflow:
     @workflow.signal
     def wake(self) -> None:
         """
-        Look again: items were added, or no more will come.
+        Read the batch again: items were added, or no more will come.
         """
         self.woken = True
 
     @workflow.update
     async def cancel(self, reason: str) -> None:
         """
-        End the batch: leases under way are cancelled, what is done is kept.
+        End the batch: cancel in-flight leases, keep the results so far.
         """
         self.stopped = one_line(reason, CAUSE_CHARS) or "cancelled"
 
@@ -162,14 +163,14 @@ class PoolWorkflow:
                 report = await self._close(cancelled=False)
                 if report is not None:
                     return report
-                self.read_up_to = 0  # added since, or lost by an error of ours: again
+                self.read_up_to = 0  # items were added or lost since: read again
                 continue
             await self._wait_for_work(renewing)
 
     def _hand_back(self) -> None:
         """
-        Give leases some time to end, then take back what is left: an item may last for
-        days. None of that is counted.
+        Give leases some time to end, then hand back the rest, since an item may last
+        for days. Handing back counts neither as a failure nor as a crash.
         """
         if self.grace is None:
             self.grace = asyncio.create_task(workflow.sleep(GRACE_S))
@@ -180,7 +181,7 @@ class PoolWorkflow:
 
     async def _wait_for_work(self, renewing: bool) -> None:
         """
-        Wait until there is a lease to lend, none is left, or somebody says stop.
+        Wait until there is a lease to dispatch, none is left, or the batch is stopped.
         """
         had = bool(self.in_flight)
 
@@ -209,7 +210,7 @@ class PoolWorkflow:
 
     async def _fill_window(self) -> None:
         """
-        Fill the window.
+        Dispatch leases until the window is full or nothing is left to dispatch.
         """
         while (
             self._has_free_window() and not self.stopped and await self._load_ranges()
@@ -218,7 +219,7 @@ class PoolWorkflow:
 
     async def _load_ranges(self) -> bool:
         """
-        Look for what is left to do, span by span; False when there is nothing now.
+        Load ranges of items that are left to do; False when there are none now.
         """
         while not self.pending:
             seen_all = self.items and self.read_up_to >= self.items
@@ -253,8 +254,8 @@ class PoolWorkflow:
 
     async def _recording_faults(self, lease_dispatch: LeaseDispatch) -> None:
         """
-        Pursue *lease_dispatch*; a fault of our own ends the batch, since nobody else
-        hears it.
+        Run *lease_dispatch*; a fault of ours ends the batch, since nothing awaits this
+        task's exception.
         """
         try:
             await self._run_lease(lease_dispatch)
@@ -263,7 +264,7 @@ class PoolWorkflow:
 
     async def _run_lease(self, lease_dispatch: LeaseDispatch) -> None:
         """
-        Lend a lease again after every death, until all of it is settled.
+        Redispatch a lease after every crash, until all its items have ended.
         """
         superseded = Supersession(self.numbers)
         while not self._is_over(lease_dispatch):
@@ -292,8 +293,8 @@ class PoolWorkflow:
 
     def _is_over(self, lease_dispatch: LeaseDispatch) -> bool:
         """
-        Say whether *lease_dispatch* goes on no more in this run; the next one has it if
-        that is because this one ends.
+        Say whether *lease_dispatch* ends with this run; the next run continues it if
+        this one only hands it back.
         """
         if self.handed_back is not None:
             self.handed_back.append(lease_dispatch)
@@ -304,10 +305,10 @@ class PoolWorkflow:
 
     async def _dispatch(self, lease: Lease) -> FailureDecision | None:
         """
-        Have a worker work through *lease*; returns why it has not come to its end.
+        Have a worker work through *lease*; returns why it ended without a result.
         """
-        # Known anew each time: what goes alone or again may be an item that hangs, and
-        # unmeasured it has as long as the policy allows.
+        # Set before each attempt: a quarantined or redispatched item may be one that
+        # hangs, and without a known mean it may run for as long as the policy allows.
         known = {"mean_item_s": self.mean_item_s, "dispatch": self.numbers.next()}
         task = asyncio.current_task()
         assert task is not None
@@ -323,8 +324,9 @@ class PoolWorkflow:
 
     async def _wait(self, lease_dispatch: LeaseDispatch, ran_s: float) -> None:
         """
-        Wait before a lease is lent again in quarantine; others take its place. A new
-        run waits for all leases, so there is no long wait before it.
+        Wait before a quarantined lease is redispatched; other leases use its place in
+        the window. A new run waits for all leases, so the wait is short when one is
+        due.
         """
         seconds = lease_dispatch.wait_s(ran_s, workflow.random().random())
         if not seconds:
@@ -334,7 +336,7 @@ class PoolWorkflow:
             await workflow.wait_condition(self._renewing, timeout=seconds)
             await workflow.sleep(min(seconds, RENEWAL_WAIT_S), summary="quarantine")
         except TimeoutError:
-            pass  # as long as it should
+            pass  # the whole wait has passed
         finally:
             self.redispatching -= 1
 
@@ -355,7 +357,8 @@ class PoolWorkflow:
         self.dead += bool(is_dead)
 
     def _record_lease(self, lease: Lease, worked: LeaseResult) -> None:
-        # All of it was left to do when it was lent first, whoever settled it since.
+        # Count the whole lease: all of it was left to do when it was first dispatched,
+        # also items that another attempt has ended since.
         self.settled += lease.span.stop - lease.span.start - len(lease.skip)
         self.dead += worked.dead
         if worked.settled and not lease.quarantined:
@@ -370,7 +373,7 @@ class PoolWorkflow:
 
     async def _end(self) -> BatchReport:
         """
-        Stop what runs and count what was done.
+        Cancel in-flight leases and count the results.
         """
         self.stopped = self.stopped or self.failed
         for task in list(self.in_flight):
@@ -394,7 +397,8 @@ class PoolWorkflow:
 
     async def _record(self, name: str, *args: Any, result: Any = None) -> Any:
         """
-        Have the books kept, for as long as it takes a person to mend a store.
+        Call the ledger activity *name*, for as long as a person may need to repair a
+        store.
         """
         keeping = workflow.start_activity(
             name,
@@ -412,21 +416,21 @@ class PoolWorkflow:
             try:
                 await asyncio.shield(keeping)
             except asyncio.CancelledError:
-                # Cancelling a batch must not lose its count.
+                # Cancelling a batch must not lose its counts.
                 self.stopped = self.stopped or "cancelled"
         found = keeping.result()
         if result is None or (found is None and result is not PendingItems):
             return found
         try:
             return result.model_validate(found)
-        except ValidationError:  # it was completed from outside: again
+        except ValidationError:  # a client completed it from outside: call it again
             return await self._record(name, *args, result=result)
 
     def _events(self) -> int:
         return self.state.events + workflow.info().get_current_history_length()
 
     def _next_state(self) -> PoolState:
-        # What is left of the pending spans is surveyed again.
+        # The next run surveys the rest of the pending ranges again.
         surveyed = self.pending[0].start - 1 if self.pending else self.read_up_to
         return PoolState(
             batch=self.batch,

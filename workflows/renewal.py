@@ -1,10 +1,10 @@
 """
-When a mission's history is full: it starts nothing more, hands back what is under way,
-and goes on in a new run, which carries its plan.
+A mission whose history is full starts nothing more, hands back its in-flight attempts,
+and continues in a new run, which carries its plan.
 
-Attempts have GRACE_S to end by themselves. Those that last longer are taken back and
-go on from their checkpoint in the new run; that is neither a failure nor a death.
-Children live on: see `children`.
+Attempts have GRACE_S to end by themselves. Longer ones are handed back and continue
+from their checkpoint in the new run; that counts neither as a failure nor as a crash.
+Children keep running: see `children`.
 """
 
 import asyncio
@@ -14,18 +14,18 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-# The server warns at 10,240 events and 10 MB. What is under way when nothing starts
-# any more adds to it: a hundred attempts that end or are handed back are some 600
-# events, with an answer, a failure or an assignment of 32 KiB each at most.
+# The server warns at 10,240 events and 10 MB. In-flight attempts still add to it when
+# nothing more starts: a hundred attempts that end or are handed back are some 600
+# events, with an answer, a failure or an input of 32 KiB each at most.
 RENEW_EVENTS = 6_000
 RENEW_BYTES = 4 * 1024 * 1024
-# Longer lets more attempts end in peace, and holds the mission up for as long.
+# Longer lets more attempts end by themselves, and delays the mission for as long.
 GRACE_S = 30.0
 
 
 class Renewal:
     """
-    Whether a run of a mission is to end, and what of it is still at work.
+    Whether a run of a mission is to end, and what in it has not ended yet.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Renewal:
     @property
     def at_rest(self) -> bool:
         """
-        Say whether nothing is at work that would be lost with this run.
+        Say whether nothing is in flight that would be lost with this run.
         """
         return self._busy == 0 and workflow.all_handlers_finished()
 
@@ -58,7 +58,7 @@ class Renewal:
 
     def begin(self) -> None:
         """
-        Let nothing more begin.
+        Start no more work in this run.
         """
         self.due = True
         wait = workflow.sleep(timedelta(seconds=GRACE_S), summary="history is full")
@@ -67,7 +67,7 @@ class Renewal:
     @contextmanager
     def busy(self) -> Iterator[None]:
         """
-        Keep the run from ending: the server does for us what it would forget with it.
+        Keep the run open during the context: its end would lose the call to the server.
         """
         self._busy += 1
         try:
@@ -77,7 +77,8 @@ class Renewal:
 
     async def wait_for_next_run(self) -> None:
         """
-        Wait until this run is over, if it is to end: then nothing may be dispatched.
+        Wait for the next run, if this one is to end: nothing may be dispatched until
+        then.
         """
         while self.due:
-            await asyncio.Event().wait()  # until we are cancelled, or left behind
+            await asyncio.Event().wait()  # until cancelled, or until the run has ended

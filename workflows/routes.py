@@ -1,8 +1,8 @@
 """
 The routes of one task: which may still be tried, and why the others may not.
 
-A route that failed is over. One that nobody plays now is passed by, and may be taken
-again once somebody does.
+A route that failed is not tried again. A route without a live worker is skipped, and
+may be tried again once it has one.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,8 +12,8 @@ from outlast.contracts.text import CAUSE_CHARS, one_line
 
 class Routes:
     """
-    The way of a task along *routes*; of those an earlier run has seen some *failed*
-    and was on *now*.
+    The *routes* of a task, in order; an earlier run left some *failed* and was on
+    *now*.
     """
 
     def __init__(
@@ -26,20 +26,21 @@ class Routes:
 
     def fail(self, cause: str) -> None:
         """
-        Give up the route that was tried last; those that were passed by may be back.
+        Mark the current route as failed; unserved routes may be served again.
         """
         self._unserved = set()
         self.failed[self.current] = f"{self.current}: {one_line(cause, CAUSE_CHARS)}"
 
     def mark_unserved(self, live: Collection[str]) -> None:
         """
-        Note which routes nobody plays.
+        Note which routes have no live worker.
         """
         self._unserved = {each for each in self._routes if each not in live}
 
     def next(self, live: Collection[str] | None = None) -> str | None:
         """
-        Name the first route that may be tried, of those that are *live*, if any is.
+        Name the first route that may be tried, among the *live* ones if given; None if
+        none.
         """
         unserved = self._unserved if live is None else set(self._routes) - set(live)
         left = (each for each in self._routes if each not in self.failed)
@@ -48,7 +49,7 @@ class Routes:
     @property
     def degradation_reasons(self) -> list[str]:
         """
-        Say why the task is where it is and not on its first route.
+        Say why the task is not on its first route.
         """
         ahead = self._routes[: self._routes.index(self.current)]
         return [self.failed.get(each, no_live_worker(each)) for each in ahead]

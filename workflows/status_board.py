@@ -1,8 +1,8 @@
 """
-How a mission looks in the Web UI while it runs: its current details, as Markdown.
+The status board of a running mission in the Web UI: its current details, in Markdown.
 
-They are the answer to a query, and what is larger than a payload would be shown there
-as a reference: of a large mission the board has what a person needs first.
+They answer a query, and the Web UI shows what is larger than a payload as a reference.
+So the board of a large mission shows first what a person needs.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,10 +17,10 @@ from outlast.contracts.reports import (
 from outlast.contracts.sizes import BOARD_BYTES
 from outlast.contracts.text import markdown_cell
 
-# Of a larger mission only what runs and what ended last is shown: drawing it for each
-# change would cost more than carrying it out.
+# The board of a larger mission shows only what runs and what ended last: rendering all
+# of it for each change would cost more than running the mission.
 MAX_BOARD_ROWS = 50
-# What a person is asked, at most: the page has no room for more.
+# Most lines of what a person is asked: the page has no room for more.
 MAX_BOARD_LINES = 40
 REQUESTS_BYTES = BOARD_BYTES // 3
 
@@ -35,7 +35,7 @@ BOARD_MARKS = {
 
 def render_board(progress: MissionProgress, tasks: int = 0) -> str:
     """
-    Draw the board: one row a task of *progress*, which may hold some of *tasks* only.
+    Render the board of *progress*, one row a task; it may hold only some of *tasks*.
     """
     head = ["**paused**", ""] if progress.paused else []
     head += ["| | task | role | |", "|-|-|-|-|"]
@@ -44,7 +44,7 @@ def render_board(progress: MissionProgress, tasks: int = 0) -> str:
 
 def _table(progress: MissionProgress, tasks: int) -> list[str]:
     """
-    List the rows of all tasks, or else of those that run, lack something or wait.
+    List a row for every task, or only for those that run, lack something or wait.
     """
     total = len(progress.settled) + len(progress.running) + len(progress.waiting)
     total = max(tasks, total)
@@ -73,7 +73,7 @@ def _by_need(progress: MissionProgress) -> Iterator[str]:
 
 def _requests(progress: MissionProgress) -> list[str]:
     """
-    List what is asked, with the commands that answer.
+    List the approval requests, with the commands that answer them.
     """
     some = progress.approval_requests[:MAX_BOARD_LINES]
     lines = [
@@ -87,7 +87,7 @@ def _requests(progress: MissionProgress) -> list[str]:
 
 def _within(lines: Iterable[str], most: int) -> Iterator[str]:
     """
-    Take as many of *lines* as have room in *most* bytes, from the front.
+    Return as many of *lines*, from the first on, as fit into *most* bytes.
     """
     for line in lines:
         most -= len(line.encode()) + 1

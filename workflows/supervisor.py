@@ -1,5 +1,5 @@
 """
-The supervisor: run the plan, go on after every death, report what is lacking.
+The supervisor: run the plan, continue after every death, report what is missing.
 
 A task ends done, degraded, skipped, parked or dead, never undecided.
 An agent's crash is never the supervisor's crash.
@@ -61,15 +61,15 @@ with workflow.unsafe.imports_passed_through():
 STATUS_ATTRIBUTE = SearchAttributeKey.for_keyword("OutlastStatus")
 TENANT_ATTRIBUTE = SearchAttributeKey.for_keyword("OutlastTenant")
 
-# How a task's ending may end without an outcome.
+# What awaiting a task's ending may raise instead of returning an outcome.
 TASK_ENDS = (Exception, asyncio.CancelledError)
 
 
-# With another number of inputs than one the call itself is refused: a TypeError.
+# With another number of inputs than one, the call itself would raise a TypeError.
 @workflow.defn(name="Supervisor", failure_exception_types=FAULTS)
 class SupervisorWorkflow:
     """
-    One mission, from plan to report; with a *past* it goes on where an earlier run has
+    One mission, from plan to report; with a *past* it continues where an earlier run
     ended, also because its history was full.
     """
 
@@ -92,7 +92,7 @@ class SupervisorWorkflow:
         self.until = past.until
         self.stopped: str | None = None
         self.cancelled = False
-        self.fault: Exception | None = None  # of our own
+        self.fault: Exception | None = None  # a fault of our own
         self.running: dict[str, tuple[TaskExecution, asyncio.Task[None]]] = {}
         self.redoing: dict[asyncio.Task[None], None] = {}
         self.redrive_checkpoints: dict[str, Checkpoint] = {}
@@ -106,9 +106,9 @@ class SupervisorWorkflow:
 
     def _restore(self, mission: Mission) -> None:
         """
-        Make the plan of *mission*, and take up what it has behind it.
+        Make the plan of *mission*, and restore what an earlier run left.
 
-        :raises BadInputError: when it does not hold together.
+        :raises BadInputError: when the plan is invalid.
         """
         self.plan = Plan(mission)
         self.context = MissionContext(
@@ -138,7 +138,7 @@ class SupervisorWorkflow:
             raise
         except Exception as error:
             if isinstance(error, FailureError) and self.fault is None:
-                raise  # its books cannot be opened
+                raise  # the mission record cannot be opened
             report = await self._failed(error)
         await self._record_closed(report)
         if report.status is Status.FAILED:
@@ -192,7 +192,7 @@ class SupervisorWorkflow:
     @workflow.update
     async def pause(self) -> None:
         """
-        Start no further task; what runs goes on.
+        Start no further task; in-flight attempts continue.
         """
         self.paused = True
         self._publish_status()
@@ -220,7 +220,7 @@ class SupervisorWorkflow:
     @workflow.update
     async def cancel(self, reason: str) -> None:
         """
-        End the mission: attempts under way are cancelled, what is done is kept.
+        End the mission: cancel in-flight attempts, keep the results so far.
         """
         self.cancelled = True
         self.stopped = one_line(reason, CAUSE_CHARS) or "cancelled"
@@ -232,7 +232,7 @@ class SupervisorWorkflow:
     @workflow.update
     async def approve(self, decision: DecisionInput) -> None:
         """
-        Let a task start, or its effects happen.
+        Approve the start or the effects of a task.
         """
         self.approvals.decide(decision, True)
 
@@ -244,7 +244,7 @@ class SupervisorWorkflow:
     @workflow.update
     async def reject(self, decision: DecisionInput) -> None:
         """
-        Skip a task that has asked for leave.
+        Skip a task that waits for approval.
         """
         self.approvals.decide(decision, False)
 
@@ -256,7 +256,7 @@ class SupervisorWorkflow:
     @workflow.update
     async def redrive(self, redrive: Redrive) -> None:
         """
-        Do tasks that were given up again, each from its last checkpoint.
+        Run dead-lettered tasks again, each from its last checkpoint.
         """
         self.redrive_checkpoints.update(redrive.checkpoints)
         await self._redo(redrive.tasks, "redriven")
@@ -271,7 +271,7 @@ class SupervisorWorkflow:
     @workflow.update
     async def reroute(self, unserved: UnservedTasks) -> None:
         """
-        Take tasks from queues that nobody reads, as a lookout has seen.
+        Withdraw tasks from queues without a live worker, as the lookout has reported.
         """
         for execution, _ in self.running.values():
             execution.apply_reroute(unserved)
@@ -279,7 +279,8 @@ class SupervisorWorkflow:
 
     @reroute.validator
     def _may_reroute(self, unserved: UnservedTasks) -> None:
-        # In peace it is refused, and what is refused leaves no event.
+        # Refused where nothing changes: a refused update leaves no event in the
+        # history.
         turns = (
             execution.reroute_action(unserved) for execution, _ in self.running.values()
         )
@@ -289,7 +290,7 @@ class SupervisorWorkflow:
     @workflow.signal
     async def child_ended(self, child: str) -> None:
         """
-        Hear that a child has ended which an earlier run has started.
+        Note that a child of an earlier run has ended.
         """
         self.children.note_end(child)
 
@@ -299,8 +300,8 @@ class SupervisorWorkflow:
 
     async def _until_settled(self) -> None:
         """
-        Carry the plan out, also where the mission is cancelled from outside: what is
-        done is kept and reported all the same.
+        Run the plan, also where the mission is cancelled from outside: its results are
+        kept and reported all the same.
         """
         try:
             await self._open()
@@ -312,7 +313,8 @@ class SupervisorWorkflow:
 
     async def _run_plan(self) -> None:
         """
-        Start what is ready until everything is settled, stopped or too late.
+        Start ready tasks until all are settled, the mission is stopped or its deadline
+        passes.
         """
         limit = timedelta(seconds=self.mission.limits.deadline_s)
         if self.until is None:
@@ -333,8 +335,8 @@ class SupervisorWorkflow:
 
     def _is_due(self, deadline: asyncio.Task[None]) -> bool:
         """
-        Say whether there is something to decide. A condition that raised would fail
-        the workflow's task.
+        Say whether there is something to decide. A condition must not raise: that would
+        fail the workflow task.
         """
         with self._recording_faults():
             ended = self.plan.settled or self.stopped or deadline.done()
@@ -352,7 +354,7 @@ class SupervisorWorkflow:
 
     def _renews(self) -> bool:
         """
-        Say whether there is something to do about a full history.
+        Say whether the history is full and the mission can do something about it.
         """
         renewal = self.renewal
         if not renewal.due:
@@ -368,7 +370,7 @@ class SupervisorWorkflow:
 
     def _renew_if_full(self) -> None:
         """
-        End this run, once nothing is at work that would be lost with it.
+        Continue as new, once nothing is in flight that would be lost with this run.
         """
         renewal = self.renewal
         if self.stopped or not (renewal.due or renewal.is_full):
@@ -431,11 +433,11 @@ class SupervisorWorkflow:
             each.cancel()
         for found in await asyncio.gather(*ending, return_exceptions=True):
             if isinstance(found, BaseException) and not isinstance(found, TASK_ENDS):
-                raise found  # the workflow is evicted: else this would be for ever
+                raise found  # else an evicted workflow would wait for ever
 
     async def _run_task(self, execution: TaskExecution) -> None:
         """
-        Bring a task to its end, whatever that is, and note it on the board.
+        Run a task to its end, whatever that is, and show it on the status board.
         """
         with self._recording_faults():
             outcome = await self._outcome(execution)
@@ -446,7 +448,7 @@ class SupervisorWorkflow:
 
     async def _outcome(self, execution: TaskExecution) -> Outcome | None:
         """
-        Await the end of a task; None when it is to be done again.
+        Await the end of a task; None when it is redone.
         """
         task = execution.task
         try:
@@ -454,7 +456,7 @@ class SupervisorWorkflow:
             if execution.redo_request is None or outcome.status not in WITH_RESULT:
                 return outcome
             if is_cancelling():
-                raise asyncio.CancelledError  # it is done again by another's word
+                raise asyncio.CancelledError  # another task's redo has ended this one
         except asyncio.CancelledError:
             return outcome_without_attempt(
                 task, Status.SKIPPED, self.stopped or "cancelled"
@@ -462,7 +464,7 @@ class SupervisorWorkflow:
         except workflow.NondeterminismError:
             raise
         except Exception as error:
-            # A fault of ours must not leave a task undecided for ever.
+            # A fault of ours must not leave a task undecided.
             workflow.logger.exception("task.not_ended")
             return outcome_without_attempt(
                 task, Status.DEAD, one_line(repr(error), CAUSE_CHARS)
@@ -473,8 +475,8 @@ class SupervisorWorkflow:
         self, task: Task, wants: RedoRequest, outcome: Outcome
     ) -> Outcome | None:
         """
-        Have another task done again, and with it *task*; past the limit what stands
-        is taken, or a person must look.
+        Redo the task that *task* has rejected, and *task* with it. Past the limit, use
+        its result as degraded, or park it for a person.
         """
         told = f"{wants.task} rejected: {one_line(wants.reason, CAUSE_CHARS)}"
         try:
@@ -493,8 +495,8 @@ class SupervisorWorkflow:
         self, tasks: list[str], reason: str, asker: Task | None = None
     ) -> asyncio.Task[None]:
         """
-        Have *tasks* done again, and all that depends on them. It is no part of the
-        task that has asked for it, which may be ended by another redo meanwhile.
+        Redo *tasks* and all that depends on them. A task of its own does that: another
+        redo may end the task that has asked for this one.
         """
         self.plan.hold_back(tasks)
         redoing = asyncio.create_task(self._redo_tasks(tasks, reason, asker))
@@ -506,7 +508,7 @@ class SupervisorWorkflow:
         self, tasks: list[str], reason: str, asker: Task | None
     ) -> None:
         """
-        End what depends on *tasks* and begin a new round of all of it.
+        End what depends on *tasks* and begin a new round of *tasks* and all of that.
         """
         with self._recording_faults():
             await self._end(sorted(self.plan.downstream_of(tasks)))
@@ -521,7 +523,7 @@ class SupervisorWorkflow:
     @contextmanager
     def _recording_faults(self) -> Iterator[None]:
         """
-        Note what our own bookkeeping raises: in a task of its own nobody would hear it.
+        Record what our own bookkeeping raises: nothing awaits this task's exception.
         """
         try:
             yield
@@ -534,8 +536,8 @@ class SupervisorWorkflow:
 
     async def _failed(self, error: Exception) -> Report:
         """
-        End a mission whose bookkeeping is broken: each task without an end is dead,
-        with the cause.
+        End a mission whose bookkeeping is broken: each task without an outcome is a
+        dead letter, with the cause.
         """
         workflow.logger.error("mission.faulted", exc_info=error)
         self.fault, cause = error, cause_of(error)
@@ -545,7 +547,7 @@ class SupervisorWorkflow:
             each.cancel()
         ending = asyncio.gather(*under_way, *self.redoing, return_exceptions=True)
         while not ending.done():
-            with suppress(asyncio.CancelledError):  # it ends in any case
+            with suppress(asyncio.CancelledError):  # every task of it ends
                 await asyncio.shield(ending)
         known = self.plan.outcomes
         left = [task for task in self.plan.tasks.values() if task.id not in known]
@@ -564,7 +566,8 @@ class SupervisorWorkflow:
 
     def _publish_status(self, status: str = "running") -> None:
         """
-        Draw the board; tag the mission where the server knows our search attribute.
+        Render the status board; tag the mission where the server has our search
+        attribute.
         """
         workflow.set_current_details(render_board(self._latest(), len(self.plan.tasks)))
         tag = "paused" if self.paused and status == "running" else status
@@ -574,7 +577,7 @@ class SupervisorWorkflow:
 
     def _latest(self) -> MissionProgress:
         """
-        Tell what runs, what is asked, and as much of the rest as has room on the board.
+        Return what runs, what is asked, and as much of the rest as fits on the board.
         """
         small = len(self.plan.tasks) <= MAX_BOARD_ROWS
         waiting = [task.id for task in self.plan.waiting] if small else []
@@ -584,7 +587,7 @@ class SupervisorWorkflow:
 
 def _deadlines(past: PriorRun) -> dict[str, float]:
     """
-    List by when answers are due that an earlier run has asked for.
+    List the deadlines of the approval requests that an earlier run has made.
     """
     return {
         name: state.asked_until

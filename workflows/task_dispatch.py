@@ -1,9 +1,9 @@
 """
 One task on one route: dispatched again after every death, from its last saved step.
 
-Failures are retried by the server and counted in the ledger; deaths come here and are
-counted here, so that a killed process neither waits for a timer nor uses up what a
-task may fail.
+The server retries failures and the ledger counts them; deaths reach this workflow and
+are counted here, so that a killed process neither waits for a timer nor uses up the
+failures that a task may have.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from outlast.workflows.failure import (
 from outlast.workflows.renewal import Renewal
 from outlast.workflows.routes import no_live_worker
 
-# A task that is lost so often without a beat may be what freezes its hosts.
+# A task that is lost so often without a heartbeat may be what freezes its hosts.
 MAX_LOST_DISPATCHES = 10
 
 RETRIES = RetryPolicy(
@@ -50,7 +50,7 @@ RETRIES = RetryPolicy(
     non_retryable_error_types=LEFT_TO_THE_WORKFLOW,
 )
 
-# After these the task goes on, or nobody waits for its answer any more.
+# After these the task continues, or nothing waits for its answer any more.
 WITHOUT_APPROVAL = {Action.REQUEST_APPROVAL, Action.SKIP}
 
 COMPLETED_OUTSIDE = FailureDecision(
@@ -67,13 +67,13 @@ REDISPATCH = {
     Action.REDISPATCH_DRAINED,
     Action.REDISPATCH_SUPERSEDED,
 }
-# How an attempt may end that was handed back: none of it is counted.
+# How an attempt that was handed back may end: none of it is counted.
 RETURNS_WORK = {*REDISPATCH, Action.SKIP}
 
 
 class DispatchNumbers:
     """
-    Counts what a workflow dispatches, over all its tasks and runs, from *last* on.
+    Numbers what a workflow dispatches, over all its tasks and runs, after *last*.
     """
 
     def __init__(self, last: int = 0) -> None:
@@ -81,23 +81,23 @@ class DispatchNumbers:
 
     def next(self) -> int:
         """
-        Count one more.
+        Return the next number.
         """
         self.last += 1
         return self.last
 
     def skip_to(self, seen: int) -> None:
         """
-        Go on after *seen*, a number that the ledger knows and this history does not.
+        Continue after *seen*, a number that the ledger has and this history does not.
         """
         self.last = max(self.last, seen)
 
 
 class Supersession:
     """
-    How often in a row an attempt was superseded. Where two servers have one task, as
-    two peers of a mesh on one store may, neither would finish it if both took it back
-    at once.
+    Counts how often in a row an attempt was superseded. Where two servers have one
+    task, as two peers of a mesh on one store may, neither would finish it if both
+    reclaimed it at once.
     """
 
     def __init__(self, numbers: DispatchNumbers) -> None:
@@ -106,7 +106,8 @@ class Supersession:
 
     async def check(self, verdict: FailureDecision) -> None:
         """
-        Go on after the dispatch that has superseded ours: at once, then ever later.
+        Continue after the dispatch that superseded ours: at once first, then ever
+        later.
         """
         if verdict.next is not Action.REDISPATCH_SUPERSEDED:
             self._count = 0
@@ -121,11 +122,11 @@ class Supersession:
 
 class TaskDispatch:
     """
-    An assignment on its way to an answer on *route*.
+    The dispatches of one task on *route*, until one of them answers.
 
-    :param numbers: of its mission's dispatches.
-    :param stopped: why the mission has been stopped, or None while it goes on.
-    :param renewal: of the run that dispatches it.
+    :param numbers: numbers the dispatches of its mission.
+    :param stopped: returns why the mission has been stopped, or None while it runs.
+    :param renewal: of the run that dispatches the task.
     """
 
     def __init__(
@@ -141,8 +142,8 @@ class TaskDispatch:
         self.route = route
         self.dispatches = 0
         self.deaths = 0  # since the last saved step
-        self.quarantine = Quarantine()  # the deaths among them while it was alone
-        self.lost = 0  # before they began
+        self.quarantine = Quarantine()  # deaths among them while in quarantine
+        self.lost = 0  # attempts that were lost before they began
         self.numbers = numbers
         self._superseded = Supersession(numbers)
         self._stopped = stopped
@@ -152,12 +153,12 @@ class TaskDispatch:
         self._renewal = renewal
         self._handed_back = False
         self._started_at = self._died_at = self._now()
-        self._wait_s = 0.0  # before the next attempt
-        self.waits = ""  # for what
+        self._wait_s = 0.0  # wait before the next attempt
+        self.waits = ""  # what it waits for
 
     def restore(self, state: DispatchState) -> None:
         """
-        Go on where an earlier run of its mission has left it.
+        Continue from where an earlier run of the mission left the dispatch.
         """
         self.dispatches, self.deaths = state.dispatches, state.deaths
         self.lost, self.quarantine = state.lost, state.quarantine
@@ -174,7 +175,7 @@ class TaskDispatch:
     @property
     def state(self) -> DispatchState:
         """
-        Say how far it is, for the next run of its mission.
+        The state of the dispatch, for the next run of its mission.
         """
         return DispatchState(
             route=self.route,
@@ -193,14 +194,14 @@ class TaskDispatch:
     @property
     def activity_id(self) -> str:
         """
-        Name the attempt that is under way.
+        Name the in-flight attempt.
         """
         task = self.assignment.task.id
         return str(AttemptId(task, self.route, self.dispatches))
 
     def withdraw(self) -> None:
         """
-        Take the attempt back from a queue that nobody reads; a result that comes
+        Withdraw the attempt from a queue without a live worker; a result that arrives
         meanwhile is kept.
         """
         if self._attempt is not None:
@@ -209,7 +210,7 @@ class TaskDispatch:
 
     def hand_back(self) -> None:
         """
-        Take the attempt back for the next run of its mission; a result that comes
+        Hand the attempt back to the next run of the mission; a result that arrives
         meanwhile is kept.
         """
         if self._attempt is not None:
@@ -218,7 +219,7 @@ class TaskDispatch:
 
     def approve(self, approved: list[str], skipped: list[str]) -> None:
         """
-        Let effects of the next attempt happen, or have earlier ones stand for them.
+        Let effects of the next attempt happen, or keep the results of earlier ones.
         """
         allowed = {"approved": [*approved], "skipped": [*skipped]}
         nothing = {"previous_failure": None, "detected_by": None}
@@ -226,7 +227,7 @@ class TaskDispatch:
 
     async def run(self) -> ResultRef | FailureDecision:
         """
-        Dispatch until there is an answer, or a verdict that another try will not
+        Dispatch until there is an answer, or a failure that another attempt cannot
         change.
         """
         while True:
@@ -267,8 +268,8 @@ class TaskDispatch:
         self, verdict: FailureDecision
     ) -> ResultRef | FailureDecision:
         """
-        Ask the ledger before *verdict* ends the route: an attempt that finished is
-        done, whatever was heard of it.
+        Ask the ledger before *verdict* ends the route: if it has the answer of an
+        attempt, the task is done, whatever failure was reported.
         """
         if verdict.next in WITHOUT_APPROVAL:
             return verdict
@@ -279,8 +280,8 @@ class TaskDispatch:
 
     def _handle_failure(self, verdict: FailureDecision) -> FailureDecision:
         """
-        Take over what the attempt has saved, count its death, and say whether there
-        is to be another one.
+        Carry over what the attempt has saved, count its death, and decide whether
+        another attempt follows.
         """
         before = self._saved
         self._carry_checkpoint(verdict)
@@ -291,7 +292,8 @@ class TaskDispatch:
         if verdict.next is not Action.REDISPATCH_CRASHED:
             return verdict
         if verdict.never_started and self.lost < MAX_LOST_DISPATCHES:
-            # A poll that died with its process had swallowed the task: no blame.
+            # A poll that died with its process had received the task: not counted
+            # against it.
             self.lost += 1
             return verdict
         return self._count_progress(verdict, progressed=self._saved > before)
@@ -300,8 +302,8 @@ class TaskDispatch:
         self, verdict: FailureDecision, progressed: bool
     ) -> FailureDecision:
         """
-        Count a death, and convict a task that has died in quarantine for what only it
-        can be blamed for.
+        Count a death; a task that died in quarantine, of what only it can have caused,
+        takes its next route.
         """
         now = self._now()
         since_s, self._died_at = max(0.0, now - self._died_at), now
@@ -320,7 +322,7 @@ class TaskDispatch:
 
     def _consume_retry(self, verdict: FailureDecision) -> FailureDecision:
         """
-        Take an attempt that was too long off the failures that the task may have.
+        Count an attempt that hit its limit as one of the task's allowed failures.
         """
         policy = self.assignment.policy
         if policy.failures == 1:
@@ -333,13 +335,13 @@ class TaskDispatch:
 
     def _carry_checkpoint(self, verdict: FailureDecision) -> None:
         """
-        Tell the next attempt where the last one was and what ended it.
+        Pass the last checkpoint, and what ended the attempt, to the next attempt.
         """
         known = [self.assignment.checkpoint, verdict.checkpoint]
         told = {
             "previous_failure": one_line(verdict.cause, CAUSE_CHARS),
             "detected_by": verdict.detected_by,
-            # One that ended before it had resumed reports an empty checkpoint.
+            # An attempt that ended before it had resumed reports an empty checkpoint.
             "checkpoint": max(filter(None, known), key=_seq, default=None),
         }
         self.assignment = self.assignment.model_copy(update=told)
@@ -347,7 +349,7 @@ class TaskDispatch:
     @property
     def in_quarantine(self) -> bool:
         """
-        Whether the task has died so often that it runs alone.
+        Whether the task has died so often that it runs in quarantine.
         """
         return self.deaths >= self.assignment.policy.crashes
 
@@ -389,7 +391,8 @@ class TaskDispatch:
 
     async def _dispatch(self) -> ResultRef | None:
         """
-        Have an attempt made; None when it was completed with what is no answer.
+        Dispatch one attempt; None when it was completed with something that is no
+        answer.
         """
         task = self.assignment.task.id
         queue = quarantine_queue if self.in_quarantine else task_queue
@@ -411,8 +414,8 @@ class TaskDispatch:
 
 def answer_in(result: object) -> ResultRef | None:
     """
-    Read an attempt's result, which others can have reported in its worker's place: what
-    could not be decoded would fail the workflow task for ever.
+    Read an attempt's result, which a client can have reported in the worker's place: a
+    decoding error would fail the workflow task for ever.
     """
     try:
         return ResultRef.model_validate(result)
@@ -423,7 +426,7 @@ def answer_in(result: object) -> ResultRef | None:
 async def recorded_answer(mission: str, task: str, round_: int) -> ResultRef | None:
     """
     Ask the ledger for the answer of the task's round; None when there is none, or when
-    we were cancelled meanwhile.
+    the workflow was cancelled meanwhile.
     """
     try:
         return answer_in(
@@ -437,8 +440,8 @@ async def recorded_answer(mission: str, task: str, round_: int) -> ResultRef | N
 
 def is_cancelling() -> bool:
     """
-    Say whether who asks has been cancelled. What it awaited may have ended otherwise
-    before it heard of that, and the cancellation comes but once.
+    True if the current task has a pending cancellation. What it awaited may have ended
+    otherwise before that, and asyncio delivers the cancellation only once.
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -1,5 +1,5 @@
 """
-One task on its way to an outcome: asked for, tried on its routes, answered.
+One task from its approval, over its routes, to its outcome.
 
 Nothing here ends the mission: whatever happens becomes the task's own outcome.
 """
@@ -52,12 +52,12 @@ class MissionContext:
     """
     What the tasks of a mission have in common.
 
-    :param stopped: why the mission has been stopped, or None while it goes on.
-    :param numbers: of its dispatches.
+    :param stopped: returns why the mission has been stopped, or None while it runs.
+    :param numbers: numbers its dispatches.
     :param children: missions and batches within it.
-    :param renewal: of the run that all this is part of.
-    :param redrive_checkpoints: checkpoints from which redriven tasks go on.
-    :param publish: draws the board anew.
+    :param renewal: of the run that executes all this.
+    :param redrive_checkpoints: checkpoints from which redriven tasks continue.
+    :param publish: redraws the status board.
     """
 
     mission: Mission
@@ -73,21 +73,21 @@ class MissionContext:
 
 class RerouteAction(Enum):
     """
-    What a sighting means for a task.
+    What a report of unserved tasks means for one task.
     """
 
     KEEP = auto()
-    MOVE = auto()  # to a route that is played
-    WAIT = auto()  # until somebody plays one
-    RESUME = auto()  # what it waited for is back
-    SKIP = auto()  # it is optional: the mission goes on without it
+    MOVE = auto()  # to a route with a live worker
+    WAIT = auto()  # until a route has a live worker
+    RESUME = auto()  # a route it waited for has a live worker again
+    SKIP = auto()  # it is optional: the mission continues without it
 
 
 class TaskExecution:
     """
-    One round of *task* under way.
+    One round of *task*, in flight.
 
-    :param state: where an earlier run of its mission has left it.
+    :param state: where an earlier run of its mission left it.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class TaskExecution:
         self._context = ground
         self._routes = Routes(_routes(task, ground.mission), state.failed, state.route)
         self._dispatch: TaskDispatch | None = None
-        # For this round alone.
+        # For this round only.
         self._redrive_checkpoint = (
             ground.redrive_checkpoints.pop(task.id, None) or state.checkpoint
         )
@@ -117,7 +117,7 @@ class TaskExecution:
     @property
     def running(self) -> RunningTask:
         """
-        Say where it is, for the board.
+        Where the task is, for the status board.
         """
         return RunningTask(
             id=self.task.id,
@@ -129,7 +129,7 @@ class TaskExecution:
     @property
     def state(self) -> TaskState:
         """
-        Say how far it is, for the next run of its mission.
+        The state of the task, for the next run of its mission.
         """
         approvals, dispatch = self._context.approvals, self._dispatch
         return TaskState(
@@ -149,14 +149,14 @@ class TaskExecution:
 
     def hand_back(self) -> None:
         """
-        Take its attempt back for the next run.
+        Hand its attempt back to the next run.
         """
         if self._dispatch is not None:
             self._dispatch.hand_back()
 
     async def run(self) -> Outcome:
         """
-        Bring the task to its end, whatever that is, within its time.
+        Run the task to its end, whatever that is, within its time budget.
         """
         limit_s = self.task.budget.time_s
         if limit_s is not None and self._until is None:
@@ -175,7 +175,7 @@ class TaskExecution:
 
     async def _timed_out(self) -> Outcome:
         """
-        Go on without the task, whose time is spent, unless it has finished after all.
+        End a task whose time is spent, unless the ledger has its answer after all.
         """
         mission, task = self._context.mission.id, self.task.id
         with self._context.renewal.busy():
@@ -188,7 +188,7 @@ class TaskExecution:
 
     def reroute_action(self, unserved: UnservedTasks) -> RerouteAction:
         """
-        Say what *unserved* means for this task.
+        Decide what *unserved* means for this task.
         """
         dispatch = self._dispatch
         if dispatch is None or dispatch.activity_id not in unserved.activity_ids:
@@ -199,14 +199,14 @@ class TaskExecution:
             )
         if self._routes.next(unserved.served_roles) is not None:
             return RerouteAction.MOVE
-        # Where nobody plays anything the whole fleet is away: that is waited for.
+        # Without any served role the whole fleet is away: wait for it.
         if not self.task.required and unserved.served_roles:
             return RerouteAction.SKIP
         return RerouteAction.KEEP if self._waits else RerouteAction.WAIT
 
     def apply_reroute(self, unserved: UnservedTasks) -> None:
         """
-        Do what *unserved* means for this task.
+        Apply what `reroute_action` decides.
         """
         turn = self.reroute_action(unserved)
         if (
@@ -231,7 +231,7 @@ class TaskExecution:
         asks = (
             approval is not None and approval.before == "start" and not self._started_at
         )
-        # Done in a run before this one, it was approved there.
+        # If it finished in an earlier run, it was approved there.
         if asks and not await self._is_recorded():
             said = await self._request_approval("start", "")
             if not said.approved:
@@ -243,7 +243,7 @@ class TaskExecution:
 
     async def _is_recorded(self) -> bool:
         """
-        Ask the ledger whether this round of the task has been done.
+        Ask the ledger whether this round of the task has an answer.
         """
         mission, task = self._context.mission.id, self.task.id
         with self._context.renewal.busy():
@@ -256,7 +256,7 @@ class TaskExecution:
 
     async def _run_child_mission(self) -> Outcome:
         """
-        Have a child mission carry the task out.
+        Run the task as a child mission.
         """
         parent, assignment = self._context.mission, self._attempt_input(MISSION_ROLE)
         try:
@@ -282,7 +282,8 @@ class TaskExecution:
                 return await self._on_answer(ended)
             last = ended
             if stopped := self._context.stopped():
-                # Whatever it raised while it was being ended, it was ended by us.
+                # Whatever the attempt raised while it was being cancelled, the mission
+                # ended it.
                 return self._outcome(Status.SKIPPED, stopped)
             if last.next is Action.REROUTE:
                 continue
@@ -299,7 +300,7 @@ class TaskExecution:
 
     async def _dispatch_until_approved(self, route: str) -> ResultRef | FailureDecision:
         """
-        Pursue the task on *route*, and again whenever a person has approved.
+        Dispatch the task on *route*, and again after each approval of its effects.
         """
         ground = self._context
         self._dispatch = TaskDispatch(
@@ -337,7 +338,7 @@ class TaskExecution:
 
     def _restored_request(self) -> FailureDecision | None:
         """
-        Go on with the request that an earlier run has made.
+        Continue with the approval request of an earlier run.
         """
         asked, self._requested = self._requested, None
         if asked is None or asked.before != "effect":
@@ -368,7 +369,7 @@ class TaskExecution:
         self, before: Moment, about: str, wanted: Sequence[WantedEffect] = ()
     ) -> ApprovalDecision:
         """
-        Wait for a person's word; the board says so meanwhile.
+        Wait for a person's decision; the status board shows that meanwhile.
         """
         told = f"approval before its {before}"
         self._waits = f"{told}: {about}" if about else told
@@ -383,7 +384,7 @@ class TaskExecution:
 
     async def _on_answer(self, answer: ResultRef) -> Outcome:
         """
-        Take the answer; follow-up tasks that do not fit make it a dead letter.
+        Use the answer; invalid follow-up tasks make the task a dead letter.
         """
         if answer.fan_out is not None:
             if is_cancelling():
@@ -416,7 +417,7 @@ class TaskExecution:
     def _without_answer(self, last: FailureDecision | None) -> Outcome:
         """
         End a task that no route has answered: dead, unless it was parked, cancelled,
-        left out or forgone.
+        without a live worker or out of budget.
         """
         if last is None:
             return self._outcome(Status.SKIPPED, *self._routes.failure_reasons)
