@@ -222,8 +222,9 @@ def status(mission: MissionId, as_json: Json = False) -> None:
     """
     from outlast.cli.batch_results import is_batch, show_batch
     from outlast.cli.output import show_status
+    from outlast.cli.stores import open_store
 
-    if is_batch(mission):
+    if is_batch(mission, open_store()):
         show_batch(mission, as_json)
         return
     asyncio.run(show_status(mission, as_json))

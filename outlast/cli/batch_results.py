@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from temporalio.client import Client
 
-from outlast.cli.run_mission import reconciled, require_local_workers, with_client
+from outlast.cli.run_mission import reconciled, with_client
 from outlast.cli.stores import open_store
 from outlast.contracts.errors import BadInputError
 from outlast.ledger.batches import INTERRUPTED, BatchRecord, BatchRecords
@@ -69,14 +69,14 @@ def ascii_json(text: str) -> str:
     return re.sub(r"[^ -~]", lambda found: json.dumps(found[0])[1:-1], text)
 
 
-def redrive_items(batch: str, item: int | None, cause: str | None) -> None:
+def redrive_items(
+    batch: str, item: int | None, cause: str | None, store: Store
+) -> None:
     """
     Take dead letters back and have the pool work on them.
 
     :raises BadInputError: when there is none such.
     """
-    require_local_workers()
-    store = open_store()
     entry = require_batch(batch, store)
     again = resolve_batch(entry.role, batch, entry.tenant, store)
 
@@ -89,7 +89,9 @@ def redrive_items(batch: str, item: int | None, cause: str | None) -> None:
 
     count = asyncio.run(with_client(take_back))
     if not count:
-        raise BadInputError(f"no dead letter of {batch!r} is meant by that")
+        raise BadInputError(
+            f"no dead letter in {batch!r} matches: see outlast dead-letters {batch}"
+        )
     tell(f"{batch}: {count} taken back; follow with: outlast status {batch}")
 
 
@@ -118,11 +120,11 @@ def show_batch(batch: str, as_json: bool) -> None:
             tell(interrupted(batch, ENDED_OUTSIDE))
 
 
-def is_batch(name: str) -> bool:
+def is_batch(name: str, store: Store) -> bool:
     """
     Say whether *name* is a batch's.
     """
-    return BatchRecords(open_store()).find(name) is not None
+    return BatchRecords(store).find(name) is not None
 
 
 def require_batch(batch: str, store: Store) -> BatchRecord:

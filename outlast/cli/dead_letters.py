@@ -23,6 +23,7 @@ from outlast.contracts.reports import MissionProgress, Outcome, Status
 from outlast.ledger.item_results import DeadLetter, ItemResults
 from outlast.ledger.missions import MissionRecord, MissionRecords
 from outlast.process.called import as_called, tell
+from outlast.store.database import Store
 from outlast.temporal.own_temporal import require_known_server
 from outlast.temporal.reconcile import interrupted
 from outlast.temporal.redrive import restart_mission, select_redrive
@@ -55,7 +56,7 @@ def show_dead_letters(name: str | None, as_json: bool, traces: bool = False) -> 
     store = open_store()
     tasks = (
         []
-        if name and batch_results.is_batch(name)
+        if name and batch_results.is_batch(name, store)
         else _dead_tasks(MissionRecords(store), name)
     )
     found = list(ItemResults(store).dead_letters(name))
@@ -89,21 +90,21 @@ def redrive_dead(
     name: str, task: str | None, item: int | None, cause: str | None
 ) -> None:
     """
-    Do again what a batch or a mission has given up.
+    Redrive dead letters of a batch or a mission.
     """
     require_local_workers()
-    if batch_results.is_batch(name):
+    store = open_store()
+    if batch_results.is_batch(name, store):
         if task is not None:
             raise BadInputError(f"{name} is a batch: it has items, not tasks")
-        batch_results.redrive_items(name, item, cause)
+        batch_results.redrive_items(name, item, cause, store)
         return
     if item is not None or cause is not None:
         raise BadInputError(f"{name} is no batch: it has tasks, not items")
-    asyncio.run(_redrive_mission(name, task))
+    asyncio.run(_redrive_mission(name, task, store))
 
 
-async def _redrive_mission(mission: str, task: str | None) -> None:
-    store = open_store()
+async def _redrive_mission(mission: str, task: str | None, store: Store) -> None:
     books = MissionRecords(store)
     await reconciled(mission)
     entry = require_mission(books, mission)
