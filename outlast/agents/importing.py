@@ -10,7 +10,6 @@ import ast
 import importlib
 import importlib.util
 import sys
-import sysconfig
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from types import ModuleType
 from pydantic import ValidationError
 
 from outlast.agents.project import importable
+from outlast.agents.user_code import INSTALLED, is_library, is_users
 from outlast.contracts.errors import BadInputError, OutlastError
 from outlast.contracts.text import sha256_hex
 from outlast.execution.containment import (
@@ -33,8 +33,6 @@ from outlast.secrets import masked
 IMPORT_LIMIT_S = 60.0
 IMPORT_CAUSE_CHARS = 400
 
-STDLIB = sysconfig.get_paths()["stdlib"]
-INSTALLED = ("site-packages", "dist-packages")
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -168,7 +166,7 @@ def _require_unambiguous_siblings(path: Path, folder: Path) -> None:
         file = getattr(sys.modules.get(name), "__file__", None)
         if mine is None or file is None or Path(file).resolve() == mine:
             continue
-        if not is_library(Path(file)):
+        if not is_library(file):
             raise BadInputError(
                 f"{path} imports {name!r} from {mine}, but this process has "
                 f"{name!r} from {file}: rename one of the two"
@@ -195,10 +193,6 @@ def _module_in(folder: Path, name: str) -> Path | None:
         if file.is_file():
             return file.resolve()
     return None
-
-
-def is_library(file: Path) -> bool:
-    return str(file).startswith(STDLIB) or any(part in INSTALLED for part in file.parts)
 
 
 def _import_error_text(error: BaseException) -> str:
@@ -241,14 +235,7 @@ def error_place(error: BaseException) -> str:
     own = [
         f"{frame.filename}:{frame.lineno}"
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(
-            (
-                "<",
-                str(Path(__file__).parent),
-                str(Path(__file__).parents[1] / "execution"),
-            )
-        )
-        and not is_library(Path(frame.filename))
+        if is_users(frame.filename)
     ]
     return own[-1] if own else ""
 

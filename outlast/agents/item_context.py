@@ -9,6 +9,7 @@ import asyncio
 import math
 
 from outlast.agents.context import Context
+from outlast.agents.effects import retrieve_error
 from outlast.agents.registry import Agent
 from outlast.contracts.batches import Batch, pool_task
 from outlast.contracts.models import AttemptInput, Checkpoint, Task
@@ -28,7 +29,7 @@ class ItemContext(Context):
     """
 
     _can_ask = False  # nobody could approve one item among thousands
-    _most_held_s = math.inf  # nothing presses: a lease may take days
+    _max_suspended_s = math.inf  # nothing presses: a lease may take days
 
     has_started = False  # claimed by this lease
     _beginning: "asyncio.Task[None] | None" = None
@@ -39,10 +40,6 @@ class ItemContext(Context):
         super().__init__(agent, claim, ledger, NO_CHECKPOINT, NO_LIMITS)
         self._batch = batch
 
-    @property
-    def claim(self) -> Claim:
-        return self._claim
-
     async def begin(self, redelivered: bool = False) -> None:
         """
         Claim the item and find what an earlier attempt has saved; *redelivered* when
@@ -50,10 +47,10 @@ class ItemContext(Context):
 
         :raises StaleAttemptError: when a later lease has it.
         """
-        claim, batch = self._claim, self._batch
+        claim, batch = self.claim, self._batch
         if redelivered:
             role = self._agent.role
-            saved = await self._ledger.store.run(self._ledger.resume, claim, role)
+            saved = await self.ledger.store.run(self.ledger.resume, claim, role)
             self._checkpoint, self.has_started = saved or NO_CHECKPOINT, True
             return
         assignment = AttemptInput(
@@ -62,8 +59,8 @@ class ItemContext(Context):
             task=pool_task(claim.task, batch.role),
             round=claim.round,
         )
-        found = await self._ledger.store.run(
-            self._ledger.begin, assignment, batch.role, claim.fence, []
+        found = await self.ledger.store.run(
+            self.ledger.begin, assignment, batch.role, claim.fence, []
         )
         self._checkpoint, self.has_started = found.checkpoint, True
 
@@ -89,14 +86,6 @@ class ItemContext(Context):
         # cancelled: the next write waits for it. One that has failed is made again.
         if self._beginning is None or self._beginning.done():
             self._beginning = asyncio.ensure_future(self.begin())
-            self._beginning.add_done_callback(_retrieve_error)
+            self._beginning.add_done_callback(retrieve_error)
         with self._raising_signals():
             await asyncio.shield(self._beginning)
-
-
-def _retrieve_error(beginning: asyncio.Task[None]) -> None:
-    """
-    Take note of an error that no writer waits for any more.
-    """
-    if not beginning.cancelled():
-        beginning.exception()

@@ -78,7 +78,7 @@ class AgentCall:
             await self._starter.prepare()
         gate, call = self._ctx.gate, self._call(read)
         loop = asyncio.get_running_loop()
-        self._ctx.run_on(loop)
+        self._ctx.loop = loop
         gate.watch(loop, self._check)
         self._ctx.waits_at = lambda: waits_at(call, self._thread)
         self._task = self._starter.start(call, self._ctx.name_logs)

@@ -202,7 +202,7 @@ class Attempt:
         assert self.claim is not None
         ledger, assignment = self.worker.ledger, self.input
         ctx = Context(self.agent, self.claim, ledger, self.checkpoint, assignment)
-        ctx.set_in_flight(self.in_flight)
+        ctx.in_flight = self.in_flight
         self._ctx = ctx
         starter = EagerStarter()
         try:

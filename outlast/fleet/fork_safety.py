@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from outlast.agents.importing import is_library
+from outlast.agents.user_code import is_library
 
 THREADS_FOLDER = Path("/proc/self/task")
 OPEN_FILES_FOLDER = Path("/proc/self/fd")
@@ -249,7 +249,7 @@ def _user(frame: FrameType | None) -> FrameType | None:
         name = frame.f_code.co_filename
         if name.startswith("<"):
             return None
-        if not is_library(Path(name)):
+        if not is_library(name):
             return frame
         frame = frame.f_back
     return None
@@ -275,7 +275,7 @@ def _reseed_numpy() -> None:
     made = [numpy.mtrand._rand]
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
-        if file and not is_library(Path(file)):
+        if file and not is_library(file):
             made += [each for each in vars(module).values() if _draws(each)]
     for each in made:
         source = getattr(each, "bit_generator", None) or each._bit_generator
