@@ -26,9 +26,9 @@ from typing import Any
 from temporalio.client import Client, WorkflowHandle
 
 from benchmarks.result_rows import ResultRow
+from outlast.agents.agent import Agent
 from outlast.agents.agent_loading import resolve_routes
 from outlast.agents.context import Context
-from outlast.agents.registry import Agent
 from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.contracts.models import Limits, Mission, Redo, Task
 from outlast.contracts.orders import DecisionInput

@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from outlast.agents.agent import Degraded
     from outlast.agents.context import Context
-    from outlast.agents.registry import Degraded, agent
+    from outlast.agents.registry import agent
     from outlast.agents.worker_start import on_worker_start
     from outlast.contracts.errors import CircuitOpenError, GiveUp, TryLater
     from outlast.contracts.models import FanOut, FollowUps, Mission, Redo, Task
@@ -36,7 +37,7 @@ __all__ = [
 
 _HOMES = {
     "CircuitOpenError": "outlast.contracts.errors",
-    "Degraded": "outlast.agents.registry",
+    "Degraded": "outlast.agents.agent",
     "FollowUps": "outlast.contracts.models",
     "GiveUp": "outlast.contracts.errors",
     "Mission": "outlast.contracts.models",

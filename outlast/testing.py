@@ -17,8 +17,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, JsonValue
 
+from outlast.agents.agent import Agent
 from outlast.agents.agent_check import check_agents, require_fitting_inputs
-from outlast.agents.registry import Agent
 from outlast.agents.worker_start import open_all
 from outlast.contracts.models import Approval, AttemptInput, Limits, ResultRef, Task
 from outlast.execution.attempt import Attempt, WorkerContext

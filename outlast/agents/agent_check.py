@@ -10,10 +10,10 @@ from typing import Any, get_origin
 
 from pydantic import ValidationError
 
-from outlast.agents.agent_function import hints_of
+from outlast.agents.agent import Agent, Degraded
+from outlast.agents.agent_hints import hints_of
 from outlast.agents.agent_input import MAX_INPUT_FAULTS, name_of
 from outlast.agents.context import Context
-from outlast.agents.registry import Agent, Degraded
 from outlast.contracts.child_missions import MISSION_ROLE, ChildMissionSpec
 from outlast.contracts.errors import BadInputError, GiveUp
 from outlast.contracts.models import FanOut, FollowUps, Task

@@ -5,16 +5,13 @@ What it looks like is read once, when its module is loaded: a function that cann
 called with an input and a context is refused there, not by its first task.
 """
 
-import ast
 import functools
-import importlib
-import importlib.util
 import inspect
 import os
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 Function = Callable[..., Any]
 
@@ -68,7 +65,7 @@ def place_of(play: Function) -> str:
     """
     code = _code(play)
     if code is None:
-        return f"{getattr(play, '__module__', None) or type(play).__module__}"
+        return str(getattr(play, "__module__", None) or type(play).__module__)
     return place(code.co_filename, code.co_firstlineno)
 
 
@@ -122,7 +119,7 @@ def signature_of(play: Function) -> inspect.Signature:
     inner = _inner(play)
     try:
         own = inspect.signature(play, follow_wrapped=False)
-        if inner is None or len(_named(own)) >= 2 or not _takes_anything(own):
+        if inner is None or len(positional(own)) >= 2 or not _takes_anything(own):
             return own
     except (TypeError, ValueError):  # a wrapper written in C, as lru_cache's
         if inner is None:
@@ -140,7 +137,7 @@ def signature_of(play: Function) -> inspect.Signature:
     return signature_of(inner)
 
 
-def _named(signature: inspect.Signature) -> list[inspect.Parameter]:
+def positional(signature: inspect.Signature) -> list[inspect.Parameter]:
     return [each for each in signature.parameters.values() if each.kind in POSITIONAL]
 
 
@@ -184,7 +181,7 @@ def _signature_fault(play: Function) -> str | None:
         signature = signature_of(play)
     except (TypeError, ValueError):
         return "its parameters cannot be read: write a function around it"
-    named = _named(signature)
+    named = positional(signature)
     if named and named[0].name == "self":
         return "it takes self: declare the method of an object, agent(...)(it.method)"
     if len(named) < 2 and _takes_anything(signature):
@@ -194,136 +191,19 @@ def _signature_fault(play: Function) -> str | None:
         )
     more = [
         each
-        for each in [*named[2:], *signature.parameters.values()]
+        for each in signature.parameters.values()
         if each not in named[:2]
         and each.default is inspect.Parameter.empty
         and each.kind in (*POSITIONAL, inspect.Parameter.KEYWORD_ONLY)
     ]
     if len(named) < 2 or more:
-        return f"it takes {_without_defaults(signature)}: {TWO_ARGUMENTS}"
+        return f"it takes {_without_types(signature)}: {TWO_ARGUMENTS}"
     return None
 
 
-def _without_defaults(signature: inspect.Signature) -> str:
-    """
-    Show the parameters without their types, which may be long.
-    """
+def _without_types(signature: inspect.Signature) -> str:
     bare = [
         each.replace(annotation=inspect.Parameter.empty)
         for each in signature.parameters.values()
     ]
     return str(inspect.Signature(bare))
-
-
-def hints_of(play: Function) -> tuple[Any, Any]:
-    """
-    Resolve the types of the input and of the context; `Parameter.empty` where there is
-    none. What is imported under TYPE_CHECKING only is imported now.
-
-    :raises NameError: when a name of the input's type is not to be found.
-    """
-    named = _named(signature_of(play))
-    given, ctx = named[0].annotation, named[1].annotation
-    if given is inspect.Parameter.empty:
-        given = _innermost_hint(play)
-    try:
-        context = _resolved(ctx, play)
-    except Exception:
-        context = inspect.Parameter.empty  # needed by type checkers, not by us
-    return _resolved(given, play), context
-
-
-def _innermost_hint(play: Function) -> Any:
-    """
-    Find the input's type behind a decorator whose own parameters have none.
-    """
-    for layer in layers(play)[1:]:
-        if isinstance(layer, types.FunctionType):
-            named = _named(inspect.signature(layer, follow_wrapped=False))
-            if len(named) == 2:
-                return named[0].annotation
-    return inspect.Parameter.empty
-
-
-def _resolved(hint: Any, play: Function) -> Any:
-    """
-    Resolve *hint* where the function, or else one of its decorators, is written.
-    """
-    if hint is inspect.Parameter.empty:
-        return hint
-    missing: NameError | None = None
-    for layer in reversed(layers(play)):
-        if not isinstance(layer, types.FunctionType):
-            continue
-        try:
-            return _resolved_in(hint, layer)
-        except NameError as error:
-            missing = missing or error
-    if missing is not None:
-        raise missing
-    return hint
-
-
-def _resolved_in(hint: Any, function: types.FunctionType) -> Any:
-    def bearer() -> None: ...
-
-    bearer.__annotations__ = {"input": hint}
-    known = dict(inspect.getclosurevars(function).nonlocals)
-    while True:
-        try:
-            found = get_type_hints(
-                bearer, function.__globals__, known, include_extras=True
-            )
-        except NameError as error:
-            if error.name is None or error.name in known:
-                raise
-            guarded = _type_checking_name(function, error.name)
-            if guarded is None:
-                raise
-            known[error.name] = guarded
-        else:
-            return found["input"]
-
-
-def _type_checking_name(function: types.FunctionType, name: str) -> Any:
-    """
-    Import *name* as the function's module does under `if TYPE_CHECKING:`; None where it
-    does not, or cannot.
-    """
-    try:
-        tree = ast.parse(Path(function.__code__.co_filename).read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return None
-    package = function.__globals__.get("__package__") or ""
-    for module, attribute, known_as in _type_checking_imports(tree, package):
-        if known_as == name:
-            try:
-                imported = importlib.import_module(module)
-                return getattr(imported, attribute) if attribute else imported
-            except (ImportError, AttributeError):
-                return None
-    return None
-
-
-def _type_checking_imports(
-    tree: ast.Module, package: str
-) -> Iterator[tuple[str, str | None, str]]:
-    """
-    List what is imported under TYPE_CHECKING: module, name in it, name here.
-    """
-    for block in ast.walk(tree):
-        if not (isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test)):
-            continue
-        for each in (inner for line in block.body for inner in ast.walk(line)):
-            if isinstance(each, ast.ImportFrom):
-                level = "." * each.level + (each.module or "")
-                module = importlib.util.resolve_name(level, package)
-                for alias in each.names:
-                    yield module, alias.name, alias.asname or alias.name
-            elif isinstance(each, ast.Import):
-                for alias in each.names:
-                    if alias.asname:
-                        yield alias.name, None, alias.asname
-                    else:
-                        first = alias.name.split(".")[0]
-                        yield first, None, first

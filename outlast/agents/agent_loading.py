@@ -2,9 +2,10 @@
 Import the modules that declare agents, and resolve who plays which role.
 """
 
+from outlast.agents.agent import Agent
 from outlast.agents.agent_check import check_agents
 from outlast.agents.importing import import_agents
-from outlast.agents.registry import Agent, registered_agents
+from outlast.agents.registry import registered_agents
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import RoleSpec
 

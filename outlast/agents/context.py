@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 from pydantic import JsonValue
 
 from outlast import secrets
+from outlast.agents.agent import Agent
 from outlast.agents.attempt_control import AttemptControl, round_key
 from outlast.agents.effects import Effects, permission_of
 from outlast.agents.pending_calls import tracked
 from outlast.agents.progress import decode_progress, encode_progress, next_checkpoint
-from outlast.agents.registry import Agent
 from outlast.contracts.errors import (
     BudgetExceededError,
     CheckpointError,

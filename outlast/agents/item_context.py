@@ -8,9 +8,9 @@ first write, under the fence of the lease that it came with.
 import asyncio
 import math
 
+from outlast.agents.agent import Agent
 from outlast.agents.context import Context
 from outlast.agents.effects import retrieve_error
-from outlast.agents.registry import Agent
 from outlast.contracts.batches import Batch, pool_task
 from outlast.contracts.models import AttemptInput, Checkpoint, Task
 from outlast.ledger.fence import Claim

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
+from outlast.agents.agent import Agent
 from outlast.agents.agent_input import first_fault
-from outlast.agents.registry import Agent
 from outlast.contracts.errors import CheckpointError
 from outlast.contracts.models import Checkpoint
 from outlast.contracts.sizes import CHECKPOINT_BYTES

@@ -1,186 +1,19 @@
 """
-An agent: a role, the function that plays it, and the register of those declared here.
+Declare agents with `@agent`; the register of those declared in this process.
 """
 
 import sys
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import JsonValue, ValidationError
-
 from outlast.agents import agent_function
-from outlast.agents.agent_input import AgentInput, first_fault
+from outlast.agents.agent import Agent, DeclaredAt, Migrate
 from outlast.agents.agent_options import Isolation, fault_of_options, fault_of_role
-from outlast.contracts.errors import BadInputError, GiveUp
+from outlast.contracts.errors import BadInputError
 from outlast.contracts.policies import Policy
-from outlast.execution.codec import Codec
-from outlast.execution.floats import TAG, parsed
 
-Migrate = Callable[[int, Any], Any]
-
-
-@dataclass(frozen=True)
-class Degraded:
-    """
-    A result with less than was asked; return it instead of the bare result.
-
-    :param result: what there is, as the agent would return it.
-    :param reason: what is lacking and why, for the report.
-    :raises TypeError: when the reason is no text, or empty.
-    """
-
-    result: Any
-    reason: str
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.reason, str) or not self.reason.strip():
-            raise TypeError(
-                f"Degraded(result, reason): the reason is a text, not {self.reason!r}"
-            )
-
-
-@dataclass(frozen=True)
-class DeclaredAt:
-    """
-    Where an agent is declared, and in whose namespace: a file that is imported as two
-    modules has one place and two namespaces.
-    """
-
-    file: str
-    line: int
-    namespace: dict[str, Any] = field(repr=False)
-
-    @property
-    def place(self) -> str:
-        return agent_function.place(self.file, self.line)
-
-
-@dataclass(frozen=True)
-class Agent:
-    """
-    A role and how it is played.
-
-    :param func: `(input, ctx) -> result`, async, or plain and then run in a thread.
-    :param version: of the agent's checkpoints; raise it when their shape changes.
-    :param migrate: turns a checkpoint value of an older version into this one's.
-    :param batch_size: in the pool, takes a list of up to so many items at once and
-        returns as many results; 0 for one ordinary call an item.
-    :param before: a role whose tasks come here first, before the agent that plays it.
-    :param isolation: "shared" where its attempts share processes and their modules'
-        globals with others, "process" where each has a process to itself.
-    :param slots: attempts of it at a time in one process, 0 for as many as there are.
-    """
-
-    role: str
-    version: int
-    func: Callable[..., Any]
-    policy: Policy = field(default_factory=Policy)
-    fallbacks: tuple[str, ...] = ()
-    migrate: Migrate | None = None
-    batch_size: int = 0
-    before: str | None = None
-    isolation: Isolation = "shared"
-    slots: int = 0
-    declared: DeclaredAt | None = field(default=None, compare=False, repr=False)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.func(*args, **kwargs)
-
-    @property
-    def isolated(self) -> bool:
-        """
-        Whether each of its attempts has a process to itself.
-        """
-        return self.isolation == "process"
-
-    @property
-    def one_by_one(self) -> bool:
-        """
-        Whether a lease plays its items one after another.
-        """
-        return self.isolated or self.slots > 0
-
-    @cached_property
-    def is_async(self) -> bool:
-        return agent_function.is_async(self.func)
-
-    @cached_property
-    def input(self) -> AgentInput:
-        """
-        The type of its first argument.
-
-        :raises BadInputError: when nothing of that type can be made of a task's input.
-        """
-        try:
-            given, _ = agent_function.hints_of(self.func)
-            return AgentInput(given, is_list=self.batch_size > 0)
-        except NameError as error:
-            raise self.input_error(
-                f"the type of its input is not to be found: {error}; define or import "
-                "it in the module itself, not only where types are checked"
-            ) from error
-        except TypeError as error:
-            raise self.input_error(
-                f"its input: {error}; use a BaseModel, a dataclass, a TypedDict or a "
-                "dict"
-            ) from error
-
-    def read(self, given: Any, needs: dict[str, JsonValue]) -> Any:
-        """
-        Make the function's first argument of a task's input.
-
-        Results of needed tasks fill its field `needs`, where it declares one.
-
-        :raises GiveUp: when the input does not fit, which no retry can mend.
-        """
-        try:
-            return self.input.read(given, needs)
-        except ValidationError as error:
-            raise GiveUp(
-                f"{self.role} cannot use its input: {first_fault(error)}"
-            ) from None
-
-    def read_items(self, bodies: list[str]) -> Any:
-        """
-        Make the function's first argument of the JSON of one item, or of several.
-
-        :raises GiveUp: when it does not fit or cannot be read.
-        """
-        if self.batch_size > 0:
-            return self.read([_decoded(body) for body in bodies], {})
-        (body,) = bodies
-        if self.input.takes_json and TAG not in body:
-            with suppress(ValidationError):  # read again for what is to be said of it
-                return self.input.read_json(body)
-        return self.read(_decoded(body), {})
-
-    @cached_property
-    def codec(self) -> Codec:
-        """
-        How what it saves and returns is written.
-        """
-        return Codec()
-
-    def input_error(self, why: str) -> BadInputError:
-        """
-        Make the error that says where the agent is declared and what is wrong there.
-        """
-        return BadInputError(f"{self.place}: agent {self.role!r}: {why}")
-
-    @property
-    def place(self) -> str:
-        """
-        Where it is declared, or else where its function is written.
-        """
-        if self.declared is not None:
-            return self.declared.place
-        return agent_function.place_of(self.func)
-
-
+# Filled by imports, which happen once a process, as those in `sys.modules`.
 _registry: dict[str, Agent] = {}
 
 
@@ -292,10 +125,3 @@ def registered_agents() -> dict[str, Agent]:
     List the agents of this process by role.
     """
     return dict(_registry)
-
-
-def _decoded(body: str) -> JsonValue:
-    try:
-        return parsed(body)
-    except (ValueError, RecursionError) as error:
-        raise GiveUp(f"the item cannot be read: {error}") from None

@@ -18,9 +18,9 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from outlast.agents.agent import Agent
 from outlast.agents.agent_check import fault_of_input
 from outlast.agents.agent_loading import load_agents
-from outlast.agents.registry import Agent
 from outlast.agents.worker_start import open_all
 from outlast.contracts.errors import BadInputError, TaskError
 from outlast.contracts.models import Approval, AttemptInput, Task

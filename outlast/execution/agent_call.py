@@ -17,9 +17,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from outlast.agents.agent import Agent
 from outlast.agents.context import Context
 from outlast.agents.pending_calls import await_returned, is_returned
-from outlast.agents.registry import Agent
 from outlast.contracts.errors import RunSuspendedError, StaleAttemptError, TaskError
 from outlast.contracts.policies import CANCEL_GRACE_S
 from outlast.execution.eager import EagerStarter

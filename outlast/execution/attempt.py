@@ -14,9 +14,10 @@ from typing import Any
 from pydantic import JsonValue
 from pydantic_core import from_json
 
+from outlast.agents.agent import Agent
 from outlast.agents.agent_check import requests_work, require_valid_follow_ups
 from outlast.agents.context import Context
-from outlast.agents.registry import Agent, registered_agents
+from outlast.agents.registry import registered_agents
 from outlast.contracts.batches import Batch
 from outlast.contracts.errors import GiveUp, StalledError
 from outlast.contracts.failures import Detector

@@ -18,9 +18,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from outlast.agents.agent import Agent
 from outlast.agents.agent_function import is_async
 from outlast.agents.context import Context
-from outlast.agents.registry import Agent
 from outlast.agents.user_code import is_ours, is_users
 from outlast.contracts.errors import (
     BudgetExceededError,

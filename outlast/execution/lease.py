@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from outlast.agents.agent import Agent, Degraded
 from outlast.agents.item_context import ItemContext
-from outlast.agents.registry import Agent, Degraded
 from outlast.contracts.batches import MAX_LEASE_RETRIES, Lease, LeaseResult, pool_task
 from outlast.contracts.errors import (
     OutlastError,

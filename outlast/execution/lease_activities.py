@@ -8,7 +8,7 @@ from typing import Any
 
 from temporalio import activity
 
-from outlast.agents.registry import Agent
+from outlast.agents.agent import Agent
 from outlast.contracts.batches import (
     BatchReport,
     Lease,

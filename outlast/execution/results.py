@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from outlast.agents.registry import Degraded
+from outlast.agents.agent import Degraded
 from outlast.contracts.errors import BadInputError, GiveUp, ResultError
 from outlast.contracts.inputs import InputStorage
 from outlast.contracts.models import (

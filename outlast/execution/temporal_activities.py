@@ -29,7 +29,7 @@ from pydantic import ValidationError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from outlast.agents.registry import Agent
+from outlast.agents.agent import Agent
 from outlast.contracts.errors import (
     AgentExitedError,
     ApprovalNeededError,

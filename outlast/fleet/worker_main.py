@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from outlast.agents.agent import Agent
 from outlast.agents.agent_loading import for_roles, load_agents
-from outlast.agents.registry import Agent
 from outlast.agents.worker_start import open_all, unfinished
 from outlast.contracts.errors import (
     BadInputError,

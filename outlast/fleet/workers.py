@@ -21,7 +21,7 @@ from temporalio.worker import (
     WorkerDeploymentConfig,
 )
 
-from outlast.agents.registry import Agent
+from outlast.agents.agent import Agent
 from outlast.contracts.ids import (
     MISSIONS_QUEUE,
     lease_queue,

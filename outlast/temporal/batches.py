@@ -14,8 +14,8 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError
 
+from outlast.agents.agent import Agent
 from outlast.agents.agent_loading import load_agents
-from outlast.agents.registry import Agent
 from outlast.contracts.batches import Batch, BatchReport, PoolState, batch_report_in
 from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
 from outlast.contracts.ids import MISSIONS_QUEUE

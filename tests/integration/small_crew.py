@@ -12,8 +12,8 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.worker import Worker
 
+from outlast.agents.agent import Agent
 from outlast.agents.agent_loading import resolve_routes
-from outlast.agents.registry import Agent
 from outlast.contracts.ids import MISSIONS_QUEUE, quarantine_queue, task_queue
 from outlast.contracts.models import AttemptInput, Mission, Opening, ResultRef, Task
 from outlast.contracts.plan import Plan

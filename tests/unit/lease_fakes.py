@@ -12,7 +12,7 @@ from typing import Any
 
 from unit_fakes import ROLE, TENANT
 
-from outlast.agents.registry import Agent, Migrate
+from outlast.agents.agent import Agent, Migrate
 from outlast.contracts.batches import Batch, ItemRange, Lease, LeaseResult, pool_task
 from outlast.contracts.ids import LeaseId
 from outlast.contracts.models import AttemptInput, Heartbeat

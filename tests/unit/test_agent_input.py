@@ -24,6 +24,7 @@ from unit_fakes import told_in_one_sentence
 
 import outlast.testing
 from outlast import FanOut, FollowUps, GiveUp
+from outlast.agents.agent import Agent
 from outlast.agents.agent_check import (
     fault_of_input,
     fault_of_task,
@@ -31,7 +32,6 @@ from outlast.agents.agent_check import (
     require_valid_follow_ups,
 )
 from outlast.agents.agent_loading import load_agents
-from outlast.agents.registry import Agent
 from outlast.cli.mission_file import mission_file
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Task

@@ -25,8 +25,8 @@ from unit_fakes import (
     told_in_one_sentence,
 )
 
+from outlast.agents.agent import Degraded
 from outlast.agents.context import STATUS_MESSAGE_CHARS, Context
-from outlast.agents.registry import Degraded
 from outlast.contracts.batches import Batch
 from outlast.contracts.errors import (
     ApprovalNeededError,

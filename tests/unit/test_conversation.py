@@ -13,7 +13,7 @@ from span_fakes import kept
 from unit_fakes import Stage
 
 from outlast import Context, GiveUp, TryLater, testing
-from outlast.agents.registry import Agent
+from outlast.agents.agent import Agent
 from outlast.contracts.errors import (
     BudgetExceededError,
     CheckpointError,

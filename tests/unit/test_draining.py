@@ -12,7 +12,7 @@ from temporalio.testing import ActivityEnvironment
 from unit_fakes import Described, RunClient
 
 from outlast import Context
-from outlast.agents.registry import Agent
+from outlast.agents.agent import Agent
 from outlast.contracts.failures import FailureType
 from outlast.contracts.models import AttemptInput, ResultRef, Task
 from outlast.execution.attempt import WorkerContext

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import outlast.testing
+from outlast.agents.agent import Agent
 from outlast.agents.context import Context
-from outlast.agents.registry import Agent
 from outlast.contracts.errors import (
     ApprovalNeededError,
     BudgetExceededError,

@@ -16,7 +16,7 @@ from unit_fakes import Described, RunClient
 
 import outlast.execution.temporal_activities
 from outlast import Context
-from outlast.agents.registry import Agent
+from outlast.agents.agent import Agent
 from outlast.contracts.errors import StoreLostError, StoreUnavailableError
 from outlast.contracts.failures import FailureType
 from outlast.contracts.models import AttemptInput, Heartbeat, Task

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from outlast.agents.agent import Agent
 from outlast.agents.agent_options import fault_of_options
-from outlast.agents.registry import Agent, agent
+from outlast.agents.registry import agent
 from outlast.contracts.errors import BadInputError
 
 

@@ -19,8 +19,8 @@ from lease_fakes import BOUND_S, Lender, Shelf, canonical, numbered
 from pydantic import BaseModel
 from unit_fakes import contents, refused
 
+from outlast.agents.agent import Degraded
 from outlast.agents.context import Context
-from outlast.agents.registry import Degraded
 from outlast.contracts.errors import GiveUp, ParkedError, StaleAttemptError, TryLater
 from outlast.contracts.ids import ItemId
 from outlast.contracts.models import FollowUps, Heartbeat

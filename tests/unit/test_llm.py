@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from outlast import FollowUps, testing
+from outlast.agents.agent import Agent
 from outlast.agents.agent_loading import resolve_routes
-from outlast.agents.registry import Agent
 from outlast.contracts.errors import GiveUp
 from outlast.crew.crew_models import (
     Citation,

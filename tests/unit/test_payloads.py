@@ -28,8 +28,8 @@ from unit_fakes import (
     told_in_one_sentence,
 )
 
+from outlast.agents.agent import Degraded
 from outlast.agents.context import Context
-from outlast.agents.registry import Degraded
 from outlast.cli.batch_results import result_lines
 from outlast.contracts.batches import ItemRange
 from outlast.contracts.child_missions import MISSION_ROLE, child_mission

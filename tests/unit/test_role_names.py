@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from unit_fakes import told_in_one_sentence
 
+from outlast.agents.agent import Agent
 from outlast.agents.agent_loading import for_roles
-from outlast.agents.registry import Agent
 from outlast.contracts.errors import BadInputError
 from outlast.settings import Settings
 

@@ -10,8 +10,8 @@ import pytest
 from span_fakes import Kept, kept
 from unit_fakes import MISSION, ROLE, TENANT, Stage
 
+from outlast.agents.agent import Agent
 from outlast.agents.context import Context
-from outlast.agents.registry import Agent
 from outlast.contracts.errors import ParkedError
 from outlast.contracts.failures import Detector
 from outlast.contracts.models import AttemptInput, Task

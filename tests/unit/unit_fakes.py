@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from pydantic import JsonValue
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.agents.registry import Agent, Migrate
+from outlast.agents.agent import Agent, Migrate
 from outlast.contracts.models import (
     Approval,
     AttemptInput,
