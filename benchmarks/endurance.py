@@ -22,7 +22,7 @@ from benchmarks.endurance_setup import (
     orphans,
 )
 from benchmarks.endurance_storm import bear_storm
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import TaskStatus
 from testkit.processes import FleetProcess, Home, events
 
 ENDURANCE_SETTLE_S = (0.1, 0.6)  # a fault hits any moment of a step
@@ -119,10 +119,10 @@ async def _bear_killers(on: EnduranceSetup, fleet: FleetProcess, trial: int) -> 
     await course.end()
     await looked(lambda: fleet.health()["ready"], "the whole fleet")
     deaths = fleet.health()["restarts"] - before
-    done = {each.id for each in course.outcomes(Status.DONE)}
+    done = {each.id for each in course.outcomes(TaskStatus.DONE)}
     told = f"{len(done)} innocents done, {deaths} process deaths"
     on.findings.bound(done == innocents.keys(), told, [f"done: {sorted(done)}"])
-    dead = {each.id: str(each.reasons) for each in course.outcomes(Status.DEAD)}
+    dead = {each.id: str(each.reasons) for each in course.outcomes(TaskStatus.DEAD)}
     true = dead.keys() == killers.keys() and all(KILLED in why for why in dead.values())
     told = f"{len(dead)} dead letters, the killers with their true cause"
     on.findings.bound(true, told, [f"{who}: {why}" for who, why in dead.items()])

@@ -17,7 +17,7 @@ from typing import Any
 from temporalio.client import Client
 
 from outlast.contracts.models import Mission
-from outlast.contracts.reports import Outcome, Report, Status
+from outlast.contracts.reports import MissionStatus, Outcome, Report, TaskStatus
 from outlast.dev.server import DevServer, choose_ports
 from outlast.store.database import Store
 from outlast.temporal.connect import connect_when_available
@@ -45,7 +45,7 @@ class MissionRun:
         return self.started.id
 
     @property
-    def status(self) -> Status | None:
+    def status(self) -> MissionStatus | None:
         return self.report.status if self.report else None
 
     async def end(self, limit_s: float | None = ENDURANCE_END_S) -> None:
@@ -55,7 +55,7 @@ class MissionRun:
         with suppress(TimeoutError):
             self.report = await asyncio.wait_for(self.started.report(), limit_s)
 
-    def outcomes(self, status: Status) -> list[Outcome]:
+    def outcomes(self, status: TaskStatus) -> list[Outcome]:
         tasks = self.report.tasks if self.report else []
         return [each for each in tasks if each.status is status]
 
@@ -147,13 +147,15 @@ class EnduranceSetup:
         """
         Every mission completed, no task given up.
         """
-        short = [each for each in self.courses if each.status is not Status.COMPLETED]
+        short = [
+            each for each in self.courses if each.status is not MissionStatus.COMPLETED
+        ]
         told = f"{len(self.courses) - len(short)} of {len(self.courses)} missions done"
         self.findings.bound(not short, told, [f"{c.name}: {c.status}" for c in short])
         dead = [
             f"{course.name}/{each.id}: {each.reasons}"
             for course in self.courses
-            for each in course.outcomes(Status.DEAD)
+            for each in course.outcomes(TaskStatus.DEAD)
         ]
         self.findings.none("dead letters", dead)
 

@@ -33,7 +33,7 @@ from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.contracts.models import Limits, Mission, Redo, Task
 from outlast.contracts.orders import DecisionInput
 from outlast.contracts.policies import DEFAULT_TIMING, Policy
-from outlast.contracts.reports import Report, Status
+from outlast.contracts.reports import MissionStatus, Report
 from outlast.dev.server import DevServer, choose_ports
 from outlast.execution.attempt import WorkerContext
 from outlast.fleet.workers import agent_worker, workflow_worker
@@ -189,7 +189,7 @@ async def cost_ms(on: LargeMissionBench, name: str, size: int) -> float:
     limits = Limits(tasks=max(size, FEW), depth=5_000)
     began = time.process_time()
     report = await (await on.start(on.mission(name, tasks, limits))).result()
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     return 1_000 * (time.process_time() - began) / size
 
 
@@ -234,7 +234,7 @@ async def many_rounds(on: LargeMissionBench, rounds: ReviewRounds) -> list[Resul
     await child.execute_update("approve", DecisionInput(task="a"))
     report = await handle.result()
     took_s = time.monotonic() - began
-    assert report.status is Status.COMPLETED, report
+    assert report.status is MissionStatus.COMPLETED, report
     lost = sum(abs(each - rounds.each) for each in rounds.written.values())
     repeated = len(rounds.resumed) - len(set(rounds.resumed))
     told = f"{rounds.each * PAIRS} rounds"

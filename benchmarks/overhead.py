@@ -39,7 +39,7 @@ from benchmarks.overhead_sides import (
 )
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.models import Limits, Mission, Task
-from outlast.contracts.reports import Report, Status
+from outlast.contracts.reports import Report, TaskStatus
 from outlast.dev.server import SERVER_START_LIMIT_S, DevServer, choose_ports
 from outlast.settings import settings
 from outlast.store.database import Store
@@ -125,7 +125,7 @@ def do_mission(home: Home, steps: int) -> int:
         limits=Limits(concurrency=slots),
     )
     for task in asyncio.run(_conduct(home, mission)).tasks:
-        assert (task.status, task.attempts) == (Status.DONE, 1), task
+        assert (task.status, task.attempts) == (TaskStatus.DONE, 1), task
     return slots
 
 

@@ -19,7 +19,7 @@ from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.contracts.models import Mission, Opening
 from outlast.contracts.plan import mission_status
 from outlast.contracts.policies import BACKOFF_CAP_S, BACKOFF_FIRST_S
-from outlast.contracts.reports import Outcome, Report, Status
+from outlast.contracts.reports import MissionStatus, Outcome, Report, TaskStatus
 from outlast.contracts.sizes import MAX_REASONS
 from outlast.contracts.text import CAUSE_CHARS, one_line
 
@@ -44,12 +44,12 @@ def report_of(mission: str, outcomes: list[Outcome], cancelled: bool) -> Report:
     Make the report of a mission that has ended, with what is missing and why.
     """
     status = mission_status(outcomes)
-    if cancelled and status is not Status.COMPLETED:
-        status = Status.CANCELLED
+    if cancelled and status is not MissionStatus.COMPLETED:
+        status = MissionStatus.CANCELLED
     lacking = [
         f"{each.id}: {reason}"
         for each in outcomes
-        if each.status is not Status.DONE
+        if each.status is not TaskStatus.DONE
         for reason in each.reasons
     ]
     if (more := len(lacking) - MAX_REASONS) > 0:

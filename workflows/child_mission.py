@@ -7,7 +7,7 @@ from temporalio.exceptions import ActivityError
 
 from outlast.contracts.child_missions import child_mission
 from outlast.contracts.models import AttemptInput, Mission
-from outlast.contracts.reports import Report, Status, report_in
+from outlast.contracts.reports import MissionStatus, Report, TaskStatus, report_in
 from outlast.contracts.text import title
 from outlast.workflows.bookkeeping import BOOKKEEPING
 from outlast.workflows.children import ChildRun, ChildRuns
@@ -15,11 +15,11 @@ from outlast.workflows.failure import Action, FailureDecision, classify_failure
 from outlast.workflows.task_dispatch import DispatchNumbers, Supersession
 
 TASK_STATUS_BY_MISSION_STATUS = {
-    Status.COMPLETED: Status.DONE,
-    Status.DEGRADED: Status.DEGRADED,
-    Status.PARKED: Status.PARKED,  # a child's escalation is also its parent's
-    Status.CANCELLED: Status.SKIPPED,
-    Status.FAILED: Status.DEAD,
+    MissionStatus.COMPLETED: TaskStatus.DONE,
+    MissionStatus.DEGRADED: TaskStatus.DEGRADED,
+    MissionStatus.PARKED: TaskStatus.PARKED,  # its parent escalates too
+    MissionStatus.CANCELLED: TaskStatus.SKIPPED,
+    MissionStatus.FAILED: TaskStatus.DEAD,
 }
 
 

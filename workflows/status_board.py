@@ -12,7 +12,7 @@ from outlast.contracts.reports import (
     MissionProgress,
     Outcome,
     RunningTask,
-    Status,
+    TaskStatus,
 )
 from outlast.contracts.sizes import BOARD_BYTES
 from outlast.contracts.text import markdown_cell
@@ -63,8 +63,8 @@ def _by_state(progress: MissionProgress) -> Iterator[str]:
 
 
 def _by_need(progress: MissionProgress) -> Iterator[str]:
-    lacking = (each for each in progress.settled if each.status is not Status.DONE)
-    done = (each for each in progress.settled if each.status is Status.DONE)
+    lacking = (each for each in progress.settled if each.status is not TaskStatus.DONE)
+    done = (each for each in progress.settled if each.status is TaskStatus.DONE)
     yield from map(_running, progress.running)
     yield from (_ended_row(progress.mission, each) for each in lacking)
     yield from map(_waiting, progress.waiting)
@@ -121,7 +121,7 @@ def _waiting(task: str) -> str:
 
 def _ended_row(mission: str, outcome: Outcome) -> str:
     told = markdown_cell("; ".join(outcome.reasons) or outcome.status.value)
-    if outcome.status in (Status.DEAD, Status.PARKED):
+    if outcome.status in (TaskStatus.DEAD, TaskStatus.PARKED):
         told += f"; again: `outlast redrive {mission} --task {outcome.id}`"
     return (
         f"| {BOARD_MARKS[outcome.status]} | {outcome.id} | {outcome.route} | {told} |"

@@ -33,9 +33,10 @@ with workflow.unsafe.imports_passed_through():
     from outlast.contracts.plan import WITH_RESULT, Plan, outcome_without_attempt
     from outlast.contracts.reports import (
         MissionProgress,
+        MissionStatus,
         Outcome,
         Report,
-        Status,
+        TaskStatus,
         fitting,
     )
     from outlast.contracts.text import CAUSE_CHARS, one_line
@@ -141,7 +142,7 @@ class SupervisorWorkflow:
                 raise  # the mission record cannot be opened
             report = await self._failed(error)
         await self._record_closed(report)
-        if report.status is Status.FAILED:
+        if report.status is MissionStatus.FAILED:
             raise failure_of(report)
         return report
 
@@ -459,7 +460,7 @@ class SupervisorWorkflow:
                 raise asyncio.CancelledError  # another task's redo has ended this one
         except asyncio.CancelledError:
             return outcome_without_attempt(
-                task, Status.SKIPPED, self.stopped or "cancelled"
+                task, TaskStatus.SKIPPED, self.stopped or "cancelled"
             )
         except workflow.NondeterminismError:
             raise
@@ -467,7 +468,7 @@ class SupervisorWorkflow:
             # A fault of ours must not leave a task undecided.
             workflow.logger.exception("task.not_ended")
             return outcome_without_attempt(
-                task, Status.DEAD, one_line(repr(error), CAUSE_CHARS)
+                task, TaskStatus.DEAD, one_line(repr(error), CAUSE_CHARS)
             )
         return self._rejected(task, execution.redo_request, outcome)
 
@@ -482,12 +483,12 @@ class SupervisorWorkflow:
         try:
             allowed = self.plan.request_redo(task.id, wants.task)
         except BadInputError as error:
-            reasons, status = [*outcome.reasons, f"its redo: {error}"], Status.DEAD
+            reasons, status = [*outcome.reasons, f"its redo: {error}"], TaskStatus.DEAD
             return outcome.model_copy(update={"status": status, "reasons": reasons})
         if allowed:
             self._redo([wants.task], told, asker=task)
             return None
-        status = Status.DEGRADED if wants.has_result else Status.PARKED
+        status = TaskStatus.DEGRADED if wants.has_result else TaskStatus.PARKED
         reasons = [*outcome.reasons, f"{told} (round {self.plan.round(wants.task)})"]
         return outcome.model_copy(update={"status": status, "reasons": reasons})
 
@@ -516,7 +517,7 @@ class SupervisorWorkflow:
                 self.plan.reopen(tasks, reason)
             elif asker is not None:
                 self.plan.record(
-                    outcome_without_attempt(asker, Status.SKIPPED, self.stopped)
+                    outcome_without_attempt(asker, TaskStatus.SKIPPED, self.stopped)
                 )
             self.plan.release(tasks)
 
@@ -554,11 +555,13 @@ class SupervisorWorkflow:
         why = "the bookkeeping of its mission failed"
         outcomes = [
             *known.values(),
-            *(outcome_without_attempt(each, Status.DEAD, why) for each in left),
+            *(outcome_without_attempt(each, TaskStatus.DEAD, why) for each in left),
         ]
         report = report_of(self.mission.id, outcomes, self.cancelled)
         degraded = [cause, *report.degraded]
-        return report.model_copy(update={"status": Status.FAILED, "degraded": degraded})
+        return report.model_copy(
+            update={"status": MissionStatus.FAILED, "degraded": degraded}
+        )
 
     async def _record_closed(self, report: Report) -> None:
         await record_mission_closed(report)

@@ -27,7 +27,7 @@ from outlast.contracts.models import (
 from outlast.contracts.orders import UnservedTasks
 from outlast.contracts.plan import WITH_RESULT, Plan, outcome_without_attempt
 from outlast.contracts.policies import Policy
-from outlast.contracts.reports import Outcome, RunningTask, Status
+from outlast.contracts.reports import Outcome, RunningTask, TaskStatus
 from outlast.contracts.text import CAUSE_CHARS, one_line
 from outlast.workflows.approvals import ApprovalDecision, Approvals
 from outlast.workflows.child_mission import (
@@ -235,7 +235,7 @@ class TaskExecution:
         if asks and not await self._is_recorded():
             said = await self._request_approval("start", "")
             if not said.approved:
-                return self._outcome(Status.SKIPPED, said.reason)
+                return self._outcome(TaskStatus.SKIPPED, said.reason)
         self._started_at = True
         if self.task.role == MISSION_ROLE:
             return await self._run_child_mission()
@@ -264,11 +264,11 @@ class TaskExecution:
             report = await run_child_mission(assignment, parent, children, numbers)
         except (ActivityError, ChildWorkflowError) as error:
             if stopped := self._context.stopped():
-                return self._outcome(Status.SKIPPED, stopped)
-            return self._outcome(Status.DEAD, f"its mission: {_cause(error)}")
+                return self._outcome(TaskStatus.SKIPPED, stopped)
+            return self._outcome(TaskStatus.DEAD, f"its mission: {_cause(error)}")
         status = TASK_STATUS_BY_MISSION_STATUS[report.status]
         told = [f"its mission {report.mission} is {report.status}", *report.degraded]
-        return self._outcome(status, *([] if status is Status.DONE else told))
+        return self._outcome(status, *([] if status is TaskStatus.DONE else told))
 
     async def _try_routes(self) -> Outcome:
         """
@@ -284,7 +284,7 @@ class TaskExecution:
             if stopped := self._context.stopped():
                 # Whatever the attempt raised while it was being cancelled, the mission
                 # ended it.
-                return self._outcome(Status.SKIPPED, stopped)
+                return self._outcome(TaskStatus.SKIPPED, stopped)
             if last.next is Action.REROUTE:
                 continue
             self._routes.fail(last.cause)
@@ -398,17 +398,20 @@ class TaskExecution:
                     answer.fan_out, mission, scope, children
                 )
             except (ActivityError, ChildWorkflowError) as error:
-                return self._outcome(Status.DEAD, f"its batch: {_cause(error)}")
+                return self._outcome(TaskStatus.DEAD, f"its batch: {_cause(error)}")
         reasons = [
             *self._routes.degradation_reasons,
             *self._degradation,
             *answer.degraded,
         ]
-        status = Status.DEGRADED if reasons else Status.DONE
+        status = TaskStatus.DEGRADED if reasons else TaskStatus.DONE
         try:
             self._context.plan.extend(answer.follow_ups, author=self.task.id)
         except BadInputError as error:
-            status, reasons = Status.DEAD, [*reasons, f"its follow-up tasks: {error}"]
+            status, reasons = (
+                TaskStatus.DEAD,
+                [*reasons, f"its follow-up tasks: {error}"],
+            )
         else:
             self.redo_request = answer.redo_request
         told = {"attempts": answer.attempt, "summary": answer.summary}
@@ -420,22 +423,22 @@ class TaskExecution:
         without a live worker or out of budget.
         """
         if last is None:
-            return self._outcome(Status.SKIPPED, *self._routes.failure_reasons)
+            return self._outcome(TaskStatus.SKIPPED, *self._routes.failure_reasons)
         if last.next is Action.BUDGET_EXHAUSTED:
             return self._budget_exhausted(*self._routes.failure_reasons)
         status = {
-            Action.PARK: Status.PARKED,
-            Action.SKIP: Status.SKIPPED,
-            Action.REROUTE: Status.SKIPPED,
-        }.get(last.next, Status.DEAD)
+            Action.PARK: TaskStatus.PARKED,
+            Action.SKIP: TaskStatus.SKIPPED,
+            Action.REROUTE: TaskStatus.SKIPPED,
+        }.get(last.next, TaskStatus.DEAD)
         outcome = self._outcome(status, *self._routes.failure_reasons)
         return outcome.model_copy(update={"attempts": last.attempts})
 
     def _budget_exhausted(self, *reasons: str) -> Outcome:
-        outcome = self._outcome(Status.SKIPPED, *reasons)
+        outcome = self._outcome(TaskStatus.SKIPPED, *reasons)
         return outcome.model_copy(update={"budget_exhausted": True})
 
-    def _outcome(self, status: Status, *reasons: str) -> Outcome:
+    def _outcome(self, status: TaskStatus, *reasons: str) -> Outcome:
         told = {
             "route": self._routes.current,
             "round": self._context.plan.round(self.task.id),

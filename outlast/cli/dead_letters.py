@@ -19,7 +19,7 @@ from outlast.cli.run_mission import (
 from outlast.cli.stores import open_store
 from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.contracts.ids import mesh_run_of
-from outlast.contracts.reports import MissionProgress, Outcome, Status
+from outlast.contracts.reports import MissionProgress, Outcome, TaskStatus
 from outlast.ledger.item_results import DeadLetter, ItemResults
 from outlast.ledger.missions import MissionRecord, MissionRecords
 from outlast.process.called import as_called, tell
@@ -172,7 +172,7 @@ def _dead_tasks(books: MissionRecords, mission: str | None) -> list[DeadTask]:
         _dead_task(books, entry.id, outcome)
         for entry in entries
         for outcome in _ended_outcomes(entry, asked=mission is not None)
-        if outcome.status is Status.DEAD
+        if outcome.status is TaskStatus.DEAD
     ]
 
 

@@ -19,7 +19,7 @@ from outlast.cli.run_mission import (
 from outlast.cli.stores import open_store, require_mission
 from outlast.cli.stuck_workflows import workflow_task_failure
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.reports import MissionProgress, Outcome, Report, Status
+from outlast.contracts.reports import MissionProgress, Outcome, Report, TaskStatus
 from outlast.fleet.store_watch import store_trouble_text
 from outlast.ledger.batches import INTERRUPTED, BatchRecords
 from outlast.ledger.missions import ACCEPTED, MissionRecord, MissionRecords
@@ -239,7 +239,7 @@ def _print_progress(view: MissionSnapshot) -> None:
         print("paused")
     for each in view.progress.settled:
         print(outcome_line(each))
-        if each.status is not Status.DONE:
+        if each.status is not TaskStatus.DONE:
             for reason in each.reasons:
                 tell(f"  lacks: {each.id}: {reason}")
     for running in view.progress.running:

@@ -17,7 +17,7 @@ from outlast.contracts.reports import (
     ApprovalRequest,
     MissionProgress,
     RunningTask,
-    Status,
+    TaskStatus,
 )
 from outlast.ledger.batches import INTERRUPTED, OPEN, BatchRecord, BatchRecords
 from outlast.ledger.missions import MissionRecord, MissionRecords
@@ -148,7 +148,7 @@ def _parked_tasks(entry: MissionRecord) -> list[ParkedItem]:
             commands=[as_called(f"outlast redrive {entry.id} --task {task.id}")],
         )
         for task in entry.report.tasks
-        if task.status is Status.PARKED
+        if task.status is TaskStatus.PARKED
     ]
 
 

@@ -28,7 +28,7 @@ from outlast.cli.stores import open_store
 from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
 from outlast.contracts.failures import FailureType
 from outlast.contracts.models import Mission
-from outlast.contracts.reports import Report, Status
+from outlast.contracts.reports import MissionStatus, Report
 from outlast.dev.stack_client import (
     CONNECT_LIMIT_S,
     find_stack,
@@ -319,8 +319,8 @@ def _ui(ready: dict[str, Any] | None, mission: Mission) -> str | None:
 
 
 def _exit_code(report: Report, strict: bool) -> int:
-    if report.status is Status.COMPLETED:
+    if report.status is MissionStatus.COMPLETED:
         return 0
-    if report.status is Status.DEGRADED:
+    if report.status is MissionStatus.DEGRADED:
         return EXIT_DEGRADED if strict else 0
     return EXIT_FAILED

@@ -15,10 +15,15 @@ from outlast.contracts.errors import BadInputError
 from outlast.contracts.graph import Graph
 from outlast.contracts.models import Mission, PriorRun, Task
 from outlast.contracts.plan_validation import require_plan_size, validate_tasks
-from outlast.contracts.reports import Outcome, Status, bounded_reasons
+from outlast.contracts.reports import (
+    MissionStatus,
+    Outcome,
+    TaskStatus,
+    bounded_reasons,
+)
 from outlast.contracts.sizes import PLAN_BYTES
 
-WITH_RESULT = {Status.DONE, Status.DEGRADED}
+WITH_RESULT = {TaskStatus.DONE, TaskStatus.DEGRADED}
 
 
 class Plan:
@@ -219,7 +224,7 @@ class Plan:
         Skip whatever has not started.
         """
         for task in self.waiting:
-            self._settle(outcome_without_attempt(task, Status.SKIPPED, reason))
+            self._settle(outcome_without_attempt(task, TaskStatus.SKIPPED, reason))
 
     def available_needs(self, task: Task) -> list[str]:
         """
@@ -310,7 +315,7 @@ def _is_failure(outcome: Outcome) -> bool:
     return unanswered and outcome.required and not outcome.budget_exhausted
 
 
-def outcome_without_attempt(task: Task, status: Status, *reasons: str) -> Outcome:
+def outcome_without_attempt(task: Task, status: TaskStatus, *reasons: str) -> Outcome:
     """
     Give *task* an end without an attempt.
     """
@@ -326,30 +331,32 @@ def outcome_without_attempt(task: Task, status: Status, *reasons: str) -> Outcom
 
 def _without(task: Task, need: Outcome) -> Outcome:
     # What waits for something parked is parked too: it may still be done.
-    parked = need.status is Status.PARKED
-    status = Status.PARKED if parked else Status.SKIPPED
+    parked = need.status is TaskStatus.PARKED
+    status = TaskStatus.PARKED if parked else TaskStatus.SKIPPED
     return outcome_without_attempt(
         task, status, f"needs {need.id}, which is {need.status}"
     )
 
 
 def _missing_need(task: Task, need: str) -> Outcome:
-    return outcome_without_attempt(task, Status.SKIPPED, f"needs {need}, now no task")
+    return outcome_without_attempt(
+        task, TaskStatus.SKIPPED, f"needs {need}, now no task"
+    )
 
 
-def mission_status(outcomes: Iterable[Outcome]) -> Status:
+def mission_status(outcomes: Iterable[Outcome]) -> MissionStatus:
     """
     Say how a mission ended whose tasks ended like this.
     """
     ends = list(outcomes)
     needed = [each for each in ends if each.required]
     if needed and all(each.budget_exhausted for each in needed):
-        return Status.FAILED  # there is nothing that it has come to
+        return MissionStatus.FAILED  # there is nothing that it has come to
     required = {each.status for each in needed if not each.budget_exhausted}
-    if required & {Status.DEAD, Status.SKIPPED}:
-        return Status.FAILED
-    if Status.PARKED in required:
-        return Status.PARKED
-    if all(each.status is Status.DONE for each in ends):
-        return Status.COMPLETED
-    return Status.DEGRADED
+    if required & {TaskStatus.DEAD, TaskStatus.SKIPPED}:
+        return MissionStatus.FAILED
+    if TaskStatus.PARKED in required:
+        return MissionStatus.PARKED
+    if all(each.status is TaskStatus.DONE for each in ends):
+        return MissionStatus.COMPLETED
+    return MissionStatus.DEGRADED

@@ -1,8 +1,8 @@
 """
 What is told of a mission: how it goes, and how it ended.
 
-Nothing here is ever undecided: each task ends in one Status, each mission in a Report
-that lists what it lacks and why.
+Nothing here is ever undecided: each task ends in one TaskStatus, each mission in a
+Report that lists what it lacks and why.
 """
 
 from collections.abc import Iterable
@@ -23,9 +23,9 @@ REASON_CHARS = CAUSE_CHARS + 200
 BRIEF_CHARS = 120  # of one, where there are thousands
 
 
-class Status(StrEnum):
+class TaskStatus(StrEnum):
     """
-    How a task or a mission ends.
+    How a task ends.
     """
 
     DONE = "done"
@@ -33,7 +33,16 @@ class Status(StrEnum):
     SKIPPED = "skipped"
     PARKED = "parked"
     DEAD = "dead"
+
+
+class MissionStatus(StrEnum):
+    """
+    How a mission ends.
+    """
+
     COMPLETED = "completed"
+    DEGRADED = "degraded"
+    PARKED = "parked"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
@@ -61,7 +70,7 @@ class Outcome(WireModel):
     id: Name
     role: Name
     route: Name
-    status: Status
+    status: TaskStatus
     attempts: int = 0
     required: bool = True
     reasons: list[str] = Field(default=[])
@@ -78,7 +87,7 @@ class Report(WireModel):
     """
 
     mission: MissionId
-    status: Status
+    status: MissionStatus
     tasks: list[Outcome]
     degraded: list[str] = Field(default=[])
 
@@ -160,9 +169,11 @@ def fitting(progress: MissionProgress) -> MissionProgress:
         room.fitting(progress.running),
     )
     brief = [_brief(each) for each in progress.settled]
-    lacking = room.fitting([each for each in brief if each.status is not Status.DONE])
+    lacking = room.fitting(
+        [each for each in brief if each.status is not TaskStatus.DONE]
+    )
     waiting = room.fitting_names(progress.waiting)
-    done = room.fitting([each for each in brief if each.status is Status.DONE])
+    done = room.fitting([each for each in brief if each.status is TaskStatus.DONE])
     return MissionProgress(
         mission=progress.mission,
         paused=progress.paused,

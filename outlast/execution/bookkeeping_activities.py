@@ -21,7 +21,7 @@ from outlast.contracts.models import (
     ResultRef,
     filled_in,
 )
-from outlast.contracts.reports import Report, Status
+from outlast.contracts.reports import Report, TaskStatus
 from outlast.contracts.text import SUMMARY_CHARS, one_line, sha256_hex
 from outlast.execution.child_ends import signal_parent
 from outlast.execution.current_run import order_of
@@ -32,7 +32,7 @@ from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
 from outlast.telemetry.counters import DEAD_TASKS, PARKED, count
 
-COUNTED_ENDS = {Status.PARKED: PARKED, Status.DEAD: DEAD_TASKS}
+COUNTED_ENDS = {TaskStatus.PARKED: PARKED, TaskStatus.DEAD: DEAD_TASKS}
 
 
 FillIn = Callable[[Mission], Awaitable[Opening]]

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.ids import FanOutId
 from outlast.contracts.models import Checkpoint, Mission, ResultRef, Task
-from outlast.contracts.reports import Report, Status
+from outlast.contracts.reports import MissionStatus, Report, TaskStatus
 from outlast.ledger.batches import INTERRUPTED, OPEN, delete_batch
 from outlast.ledger.checkpoints import checkpoint_of
 from outlast.ledger.effects import close_attempts, mission_clause
@@ -374,11 +374,11 @@ def _add_to_audit(audit: Audit, entry: MissionRecord) -> None:
     if entry.report is None:
         audit.open.append(entry.id)
         return
-    if entry.report.status is Status.PARKED:
+    if entry.report.status is MissionStatus.PARKED:
         audit.parked += 1
     else:
         audit.finished += 1
-    dead = [task for task in entry.report.tasks if task.status is Status.DEAD]
+    dead = [task for task in entry.report.tasks if task.status is TaskStatus.DEAD]
     audit.dead_lettered += len(dead)
     audit.violations += [
         f"{entry.id}/{task.id} is a dead letter without a cause"

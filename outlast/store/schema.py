@@ -63,7 +63,7 @@ missions = Table(
     Column("goal", PortableText, nullable=False),
     Column(
         "state", PortableText, nullable=False
-    ),  # see store/books.py, or a final Status
+    ),  # see store/books.py, or a final MissionStatus
     Column("accepted_at", Float, nullable=False),
     Column("finished_at", Float),
     Column("report", PortableText),  # the Report as JSON, once finished

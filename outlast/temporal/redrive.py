@@ -8,11 +8,11 @@ from temporalio.client import Client
 
 from outlast.contracts.errors import BadInputError, RefusedError
 from outlast.contracts.models import Mission, PriorRun, Redrive
-from outlast.contracts.reports import Outcome, Report, Status
+from outlast.contracts.reports import Outcome, Report, TaskStatus
 from outlast.ledger.missions import MissionRecords
 from outlast.temporal.missions import start_workflow
 
-REDRIVABLE = {Status.DEAD, Status.PARKED}
+REDRIVABLE = {TaskStatus.DEAD, TaskStatus.PARKED}
 
 
 def select_redrive(
@@ -26,7 +26,7 @@ def select_redrive(
     ends = {each.id: each.status for each in outcomes}
     chosen = [name for name, status in ends.items() if status in REDRIVABLE]
     if task is not None:
-        left = ends.get(task) in {*REDRIVABLE, Status.SKIPPED}
+        left = ends.get(task) in {*REDRIVABLE, TaskStatus.SKIPPED}
         chosen = [task] if left else []
     if not chosen:
         what = f"task {task} has not" if task else "no task has"

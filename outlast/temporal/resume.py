@@ -12,7 +12,7 @@ from temporalio.client import Client
 from outlast.contracts.errors import BadInputError, RefusedError
 from outlast.contracts.models import Mission, Task
 from outlast.contracts.plan import outcome_without_attempt
-from outlast.contracts.reports import Outcome, Report, Status
+from outlast.contracts.reports import MissionStatus, Outcome, Report, TaskStatus
 from outlast.ledger.batches import INTERRUPTED, BatchRecords
 from outlast.ledger.batches import BatchRecord as BatchEntry
 from outlast.ledger.missions import MissionRecords
@@ -103,14 +103,19 @@ def abandoned(books: MissionRecords, mission: Mission) -> Report:
     tasks |= {task.id: task for added in more.values() for task in added}
     outcomes = [_outcome(task, done) for task in tasks.values()]
     lacking = [
-        f"{each.id}: {ABANDONED}" for each in outcomes if each.status is Status.SKIPPED
+        f"{each.id}: {ABANDONED}"
+        for each in outcomes
+        if each.status is TaskStatus.SKIPPED
     ]
     return Report(
-        mission=mission.id, status=Status.CANCELLED, tasks=outcomes, degraded=lacking
+        mission=mission.id,
+        status=MissionStatus.CANCELLED,
+        tasks=outcomes,
+        degraded=lacking,
     )
 
 
 def _outcome(task: Task, done: set[str]) -> Outcome:
     if task.id in done:
-        return outcome_without_attempt(task, Status.DONE)
-    return outcome_without_attempt(task, Status.SKIPPED, ABANDONED)
+        return outcome_without_attempt(task, TaskStatus.DONE)
+    return outcome_without_attempt(task, TaskStatus.SKIPPED, ABANDONED)

@@ -15,7 +15,7 @@ from outlast import Context, GiveUp, Redo
 from outlast.contracts.errors import ApprovalNeededError
 from outlast.contracts.models import Approval, AttemptInput, Budget, Redrive, ResultRef
 from outlast.contracts.orders import DecisionInput
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import MissionStatus, TaskStatus
 from outlast.ledger.missions import MissionRecords
 
 START = Approval(before="start")
@@ -65,7 +65,7 @@ async def test_a_task_may_wait_for_leave_to_start(small_crew: Crew) -> None:
         await handle.execute_update("approve", DecisionInput(task="t", reason="fine"))
         report = await ended(handle)
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert outcome(report, "t").approval == "approved: fine"
 
 
@@ -83,7 +83,7 @@ async def test_a_rejected_task_is_skipped(small_crew: Crew) -> None:
         )
         report = await ended(handle)
 
-    assert outcome(report, "t").status is Status.SKIPPED
+    assert outcome(report, "t").status is TaskStatus.SKIPPED
     assert report.degraded == ["t: rejected: too much"]
     assert till.paid == []
 
@@ -105,7 +105,7 @@ async def test_an_effect_waits_for_leave_and_goes_on_from_there(
         await handle.execute_update("approve", DecisionInput(task="t"))
         report = await ended(handle)
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert till.paid == ["default~effect~m~key~pay:7"]
     assert till.steps == 1
 
@@ -125,17 +125,18 @@ async def test_a_rejected_effect_does_not_happen(small_crew: Crew) -> None:
         await handle.execute_update("reject", DecisionInput(task="t", reason="no"))
         report = await ended(handle)
 
-    assert outcome(report, "t").status is Status.SKIPPED
+    assert outcome(report, "t").status is TaskStatus.SKIPPED
     assert report.degraded == ["t: pay: rejected: no"]
     assert till.paid == []
 
 
 @pytest.mark.parametrize(
-    ("otherwise", "status"), [("approve", Status.COMPLETED), ("reject", Status.FAILED)]
+    ("otherwise", "status"),
+    [("approve", MissionStatus.COMPLETED), ("reject", MissionStatus.FAILED)],
 )
 @pytest.mark.parametrize("before", ["start", "effect"])
 async def test_a_deadline_decides_as_declared(
-    small_crew: Crew, before: str, otherwise: str, status: Status
+    small_crew: Crew, before: str, otherwise: str, status: MissionStatus
 ) -> None:
     """
     Where nobody answers in time, and the outcome says that it was so.
@@ -164,7 +165,7 @@ async def test_only_what_waits_can_be_approved(small_crew: Crew) -> None:
         await handle.execute_update("cancel", "enough")
         report = await ended(handle)
 
-    assert outcome(report, "t").status is Status.SKIPPED
+    assert outcome(report, "t").status is TaskStatus.SKIPPED
     assert MissionRecords(small_crew.store).find("m").report == report
 
 
@@ -179,9 +180,9 @@ async def test_the_time_of_a_task_runs_out_while_it_waits(small_crew: Crew) -> N
         task("u", "well", needs=["t"]),
     )
 
-    assert report.status is Status.DEGRADED
+    assert report.status is MissionStatus.DEGRADED
     assert report.degraded == ["t: its 60 s are spent"]
-    assert outcome(report, "u").status is Status.DONE
+    assert outcome(report, "u").status is TaskStatus.DONE
 
 
 async def test_a_mission_that_is_cancelled_asks_nobody(small_crew: Crew) -> None:
@@ -206,7 +207,7 @@ async def test_a_mission_that_is_cancelled_asks_nobody(small_crew: Crew) -> None
         told.set()
         report = await ended(handle)
 
-    assert report.status is Status.CANCELLED
+    assert report.status is MissionStatus.CANCELLED
     assert outcome(report, "t").reasons == ["enough"]
 
 
@@ -274,7 +275,7 @@ async def test_what_is_approved_is_what_happens(small_crew: Crew) -> None:
         await handle.execute_update("approve", DecisionInput(task="t"))
         report = await ended(handle)
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert till.paid == [
         ("default~effect~m~key~a", "a of attempt 1"),
         ("default~effect~m~key~b", "b of attempt 2"),
@@ -306,7 +307,7 @@ async def test_a_changed_effect_of_a_redriven_task_is_asked_about(
         await handle.execute_update("cancel", "enough")
         report = await ended(handle)
 
-    assert outcome(report, "t").status is Status.DONE
+    assert outcome(report, "t").status is TaskStatus.DONE
     paid = (
         ["default~effect~m~key~a"]
         if skip
@@ -336,6 +337,6 @@ async def test_a_child_mission_done_again_does_not_repeat_its_effects(
         task("t", "mission", input=inner), task("j", "judge", needs=["t"])
     )
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert till.attempts == 2
     assert till.paid == [("default~effect~m~task~t~key~a", "a of attempt 1")]

@@ -12,7 +12,7 @@ from test_supervisor import Input, for_ever, outcome, well
 from outlast import Context
 from outlast.contracts.failures import FailureType
 from outlast.contracts.models import AttemptInput, Budget, Limits, ResultRef
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import MissionStatus, TaskStatus
 
 
 async def think(given: Input, ctx: Context) -> str:
@@ -42,11 +42,11 @@ async def test_a_mission_whose_budget_is_spent_ends_with_what_it_has(
         limits=limits,
     )
 
-    assert report.status is Status.DEGRADED
+    assert report.status is MissionStatus.DEGRADED
     left_out = outcome(report, "b")
-    assert (left_out.status, left_out.budget_exhausted) == (Status.SKIPPED, True)
+    assert (left_out.status, left_out.budget_exhausted) == (TaskStatus.SKIPPED, True)
     assert "of the mission's" in left_out.reasons[0]
-    assert outcome(report, "c").status is Status.DONE
+    assert outcome(report, "c").status is TaskStatus.DONE
 
 
 async def test_a_route_that_costs_nothing_is_taken_instead(thinkers: Crew) -> None:
@@ -71,8 +71,8 @@ async def test_a_task_has_a_budget_of_its_own(thinkers: Crew) -> None:
     )
 
     ends = {each.id: each.status for each in report.tasks}
-    assert ends == {"a": Status.DONE, "b": Status.DONE, "c": Status.SKIPPED}
-    assert report.status is Status.DEGRADED
+    assert ends == {"a": TaskStatus.DONE, "b": TaskStatus.DONE, "c": TaskStatus.SKIPPED}
+    assert report.status is MissionStatus.DEGRADED
 
 
 async def test_a_task_that_takes_too_long_is_left_out(thinkers: Crew) -> None:
@@ -85,9 +85,9 @@ async def test_a_task_that_takes_too_long_is_left_out(thinkers: Crew) -> None:
         task("b", "well", needs=["a"]),
     )
 
-    assert report.status is Status.DEGRADED
+    assert report.status is MissionStatus.DEGRADED
     assert report.degraded == ["a: its 0.5 s are spent"]
-    assert outcome(report, "b").status is Status.DONE
+    assert outcome(report, "b").status is TaskStatus.DONE
 
 
 async def test_a_mission_that_comes_to_nothing_has_failed(thinkers: Crew) -> None:
@@ -95,7 +95,7 @@ async def test_a_mission_that_comes_to_nothing_has_failed(thinkers: Crew) -> Non
     Where all that was required is forgone there is nothing to deliver.
     """
     report = await thinkers.run(task("a", "think"), limits=Limits(tokens=1))
-    assert report.status is Status.FAILED
+    assert report.status is MissionStatus.FAILED
 
 
 async def test_a_death_at_the_end_of_its_time_is_the_last(small_crew: Crew) -> None:

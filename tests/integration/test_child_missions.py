@@ -18,7 +18,7 @@ from outlast.contracts.batches import PoolProgress
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Limits, Mission, Task
 from outlast.contracts.plan import Plan
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import MissionStatus, TaskStatus
 from outlast.ledger.missions import MissionRecords
 
 
@@ -47,7 +47,7 @@ async def test_a_task_may_be_a_mission(small_crew: Crew) -> None:
         task("after", "read", needs=["p"]),
     )
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     books = MissionRecords(small_crew.store)
     assert books.results("m")["after"] == {
         "mission": "m~child~p",
@@ -60,10 +60,10 @@ async def test_a_task_may_be_a_mission(small_crew: Crew) -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "status"), [("hopeless", Status.DEAD), ("judge", Status.PARKED)]
+    ("role", "status"), [("hopeless", TaskStatus.DEAD), ("judge", TaskStatus.PARKED)]
 )
 async def test_what_a_child_cannot_settle_comes_to_its_parent(
-    small_crew: Crew, role: str, status: Status
+    small_crew: Crew, role: str, status: TaskStatus
 ) -> None:
     """
     A child that failed, or that a person must look at, ends its task so, with why.
@@ -98,7 +98,7 @@ async def test_a_cancelled_mission_cancels_those_within(small_crew: Crew) -> Non
         await handle.execute_update("cancel", "enough")
         report = await ended(handle)
 
-    assert report.status is Status.CANCELLED
+    assert report.status is MissionStatus.CANCELLED
     entry = books.find("m~child~p")
     assert entry is not None
     assert entry.state == "cancelled"
@@ -152,7 +152,7 @@ async def test_a_mission_that_is_cancelled_at_its_beginning_closes_its_books(
         loop.call_later(1.0, go_on.set)
         report = await ended(handle)
 
-    assert outcome(report, "p").status is Status.SKIPPED
+    assert outcome(report, "p").status is TaskStatus.SKIPPED
     entry = MissionRecords(small_crew.store).find("m~child~p")
     assert entry is not None
     assert entry.state == "cancelled"
@@ -181,10 +181,10 @@ async def test_a_batch_that_is_cut_short_is_not_done(
         report = await ended(handle)
 
     if whose == "mission":
-        assert report.status is Status.CANCELLED
-        assert outcome(report, "t").status is Status.SKIPPED
+        assert report.status is MissionStatus.CANCELLED
+        assert outcome(report, "t").status is TaskStatus.SKIPPED
     else:
-        assert report.status is Status.DEGRADED
+        assert report.status is MissionStatus.DEGRADED
         assert outcome(report, "t").reasons == [
             "the pool was cancelled: 2 of 2 items are left"
         ]

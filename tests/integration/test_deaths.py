@@ -13,7 +13,7 @@ from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
 from outlast.contracts.models import AttemptInput, Checkpoint, ResultRef
 from outlast.contracts.quarantine import Death
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import MissionStatus, TaskStatus
 
 
 async def test_a_lost_heartbeat_goes_on_from_the_checkpoint(lasting_crew: Crew) -> None:
@@ -33,7 +33,7 @@ async def test_a_lost_heartbeat_goes_on_from_the_checkpoint(lasting_crew: Crew) 
     lasting_crew.ends("fragile", dies_once)
     report = await lasting_crew.run(task("t", "fragile"))
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert seen[1].checkpoint == Checkpoint(seq=3, route="fragile", value="three")
     assert seen[1].previous_failure == "heartbeat timeout"
     assert seen[1].detected_by is Detector.HEARTBEAT
@@ -60,7 +60,7 @@ async def test_dying_again_and_again_without_a_step_is_a_dead_letter(
     report = await lasting_crew.run(task("t", "killer"))
 
     assert len(deaths) == 3
-    assert report.tasks[0].status is Status.DEAD
+    assert report.tasks[0].status is TaskStatus.DEAD
     assert "died 3 times at one step" in report.tasks[0].reasons[0]
 
 
@@ -82,5 +82,5 @@ async def test_what_was_lost_before_it_began_is_nobodys_fault(
     lasting_crew.ends("unlucky", is_lost)
     report = await lasting_crew.run(task("t", "unlucky"))
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert len(seen) == 4

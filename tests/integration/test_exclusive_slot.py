@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError
 from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import quarantine_queue
 from outlast.contracts.models import AttemptInput, ResultRef
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import MissionStatus
 
 ROLES = [f"role{number}" for number in range(5)]
 # A poll brings what waits for it well within this time; without a beat an attempt
@@ -67,7 +67,7 @@ async def test_suspects_of_all_roles_wait_for_each_other(lasting_crew: Crew) -> 
         lasting_crew.ends(role, suspects.of(role))
     report = await lasting_crew.run(*(task(role, role) for role in ROLES))
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert sorted(each.task.role for each in suspects.alone) == ROLES
     assert suspects.most == 1
     told = [each.previous_failure for each in suspects.alone]

@@ -14,7 +14,7 @@ from outlast import Context, FanOut
 from outlast.contracts.models import Approval
 from outlast.contracts.orders import DecisionInput
 from outlast.contracts.plan import Plan
-from outlast.contracts.reports import Outcome, Status
+from outlast.contracts.reports import MissionStatus, Outcome, TaskStatus
 from outlast.ledger.missions import MissionRecords
 from outlast.workflows.approvals import Approvals
 from outlast.workflows.pool import PoolWorkflow
@@ -55,11 +55,11 @@ async def test_a_mission_whose_bookkeeping_is_broken_fails(
             await handle.execute_update("cancel", "enough")
         report = await ended(handle)
 
-    assert report.status is Status.FAILED
+    assert report.status is MissionStatus.FAILED
     assert (
         "Outlast's own bookkeeping failed (KeyError: 'of ours')" in report.degraded[0]
     )
-    assert outcome(report, "a").status is Status.DONE, "what was done is kept"
+    assert outcome(report, "a").status is TaskStatus.DONE, "what was done is kept"
     assert {each.id for each in report.tasks} == {"a", "b", "c", "d"}
     books = MissionRecords(small_crew.store)
     assert [each.state for each in books.records()] == ["failed"]
@@ -84,7 +84,7 @@ async def test_a_fault_in_what_a_person_asks_for_fails_that_alone(
         await handle.execute_update("approve", DecisionInput(task="a"))
         report = await ended(handle)
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
 
 
 async def test_a_batch_whose_bookkeeping_is_broken_gives_up(
@@ -102,5 +102,5 @@ async def test_a_batch_whose_bookkeeping_is_broken_gives_up(
     async with asyncio.timeout(BOUND_S):
         report = await small_crew.run(task("t", "spread"))
 
-    assert outcome(report, "t").status is Status.DEGRADED
+    assert outcome(report, "t").status is TaskStatus.DEGRADED
     assert "the pool gave up: Outlast's own bookkeeping" in report.degraded[0]

@@ -10,7 +10,7 @@ from temporalio.client import WorkflowHandle
 
 from outlast.agents.context import Context
 from outlast.contracts.models import FollowUps, Limits, Task
-from outlast.contracts.reports import Report, Status
+from outlast.contracts.reports import MissionStatus, Report, TaskStatus
 from outlast.ledger.missions import MissionRecords
 
 MOST_HISTORY = 1_000_000
@@ -48,11 +48,11 @@ async def test_a_mission_larger_than_a_payload_is_carried_out(
         handle = await lasting_crew.start(asked)
         report = await ended(handle)
         progress = await lasting_crew.progress(handle)
-    assert report.status is Status.FAILED
+    assert report.status is MissionStatus.FAILED
     assert len(progress.settled) == 400
     (first, *others) = report.tasks
     assert "ValueError: 中中" in first.reasons[0]
-    assert {each.status for each in others} == {Status.SKIPPED}
+    assert {each.status for each in others} == {TaskStatus.SKIPPED}
     assert await history_bytes(handle) < MOST_HISTORY
     kept = MissionRecords(lasting_crew.store).find(lasting_crew.name)
     assert kept is not None
@@ -75,7 +75,7 @@ async def test_follow_ups_larger_than_a_payload_are_done(lasting_crew: Crew) -> 
         asked = lasting_crew.mission(task("first", "grow"))
         handle = await lasting_crew.start(asked)
         report = await ended(handle)
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert await history_bytes(handle) < MOST_HISTORY
     found = MissionRecords(lasting_crew.store).results(lasting_crew.name)
     assert found["f74"] == 10_000

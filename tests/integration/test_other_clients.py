@@ -33,7 +33,7 @@ from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import MISSIONS_QUEUE, ChildMissionId, FanOutId
 from outlast.contracts.models import Approval, Mission
 from outlast.contracts.orders import DecisionInput
-from outlast.contracts.reports import Report, Status
+from outlast.contracts.reports import MissionStatus, Report, TaskStatus
 from outlast.ledger.batches import INTERRUPTED
 from outlast.ledger.missions import MissionRecords
 from outlast.temporal.missions import MissionHandle
@@ -76,7 +76,7 @@ async def test_a_mission_that_a_schedule_starts_is_one_like_others(
         handle = await begin(small_crew, NIGHTLY, PLAIN)
         report = Report.model_validate(await handle.result())
 
-    assert (report.mission, report.status) == (NIGHTLY, Status.COMPLETED)
+    assert (report.mission, report.status) == (NIGHTLY, MissionStatus.COMPLETED)
     books = MissionRecords(small_crew.store)
     entry = books.find(NIGHTLY)
     assert entry is not None
@@ -98,7 +98,7 @@ async def test_a_copy_of_a_missions_input_is_a_mission_of_its_own(
         report = Report.model_validate(
             await (await begin(small_crew, "copy", copied)).result()
         )
-    assert (report.mission, report.status) == ("copy", Status.COMPLETED)
+    assert (report.mission, report.status) == ("copy", MissionStatus.COMPLETED)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ async def test_a_failed_mission_is_failed_in_temporal(small_crew: Crew) -> None:
     assert cause.type == FailureType.MISSION_FAILED
     assert "outlast redrive m" in cause.message
     report = Report.model_validate(cause.details[0])
-    assert outcome(report, "t").status is Status.DEAD
+    assert outcome(report, "t").status is TaskStatus.DEAD
     started = MissionHandle("m", handle, MissionRecords(small_crew.store))
     assert await started.report() == report
 
@@ -246,7 +246,7 @@ async def test_nonsense_changes_nothing(small_crew: Crew) -> None:
                 await handle.execute_update(name, args=args)
         gate.set()
         report = Report.model_validate(await handle.result())
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert await failed_tasks(handle) == 0
 
 
@@ -275,7 +275,7 @@ async def test_an_attempt_that_others_complete_is_made_again(
         )
         await attempt.complete(result)
         report = await ended(handle)
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert played["t"] == 2
 
 
@@ -447,7 +447,7 @@ async def test_a_terminated_mission_is_resumed_from_the_ledger(
             await halted.state()  # until its next heartbeat is refused
         assert ending == "cancelled"
         report = await halted.resumed()
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert halted.played["a"] == 1
     assert await halted.state() == "completed"
 
@@ -464,7 +464,7 @@ async def test_a_deleted_mission_is_resumed_from_its_record(lasting_crew: Crew) 
         while await halted.state() != INTERRUPTED:
             pass  # the server deletes a moment later
         report = await halted.resumed()
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert halted.played["a"] == 1
 
 
@@ -490,9 +490,9 @@ async def test_a_mission_that_is_abandoned_has_ended(lasting_crew: Crew) -> None
         entry = halted.books.find(name)
         assert entry is not None
         assert entry.report is not None
-        assert entry.report.status is Status.CANCELLED
-        assert outcome(entry.report, "a").status is Status.DONE
-        assert outcome(entry.report, "b").status is Status.SKIPPED
+        assert entry.report.status is MissionStatus.CANCELLED
+        assert outcome(entry.report, "a").status is TaskStatus.DONE
+        assert outcome(entry.report, "b").status is TaskStatus.SKIPPED
 
         halted.gate.set()
         await reset(handle, 4)
@@ -500,7 +500,7 @@ async def test_a_mission_that_is_abandoned_has_ended(lasting_crew: Crew) -> None
             lasting_crew.client.get_workflow_handle(name, result_type=Report)
         )
         assert await halted.state() == "completed"
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
 
 
 async def test_who_follows_a_mission_follows_its_reset(lasting_crew: Crew) -> None:
@@ -519,7 +519,7 @@ async def test_who_follows_a_mission_follows_its_reset(lasting_crew: Crew) -> No
         await reset(handle, 4)
         halted.gate.set()
         report = await following
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert await halted.state() == "completed"
 
 
@@ -536,7 +536,7 @@ async def test_a_mission_cancelled_by_temporal_ends_as_cancelled(
     await handle.cancel()
     async with small_crew.at_work(), asyncio.timeout(BOUND_S):
         report = Report.model_validate(await handle.result())
-    assert report.status is Status.CANCELLED
+    assert report.status is MissionStatus.CANCELLED
     entry = books.find("m")
     assert entry is not None
     assert entry.state == "cancelled"
@@ -557,7 +557,7 @@ async def test_a_resumed_mission_does_not_ask_again(lasting_crew: Crew) -> None:
         await handle.terminate(reason="by hand")
         assert await halted.state() == INTERRUPTED
         report = await halted.resumed()
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert halted.played["a"] == 1
 
 
@@ -594,7 +594,7 @@ async def test_so_does_one_with_rounds_and_missions_within(lasting_crew: Crew) -
     async with lasting_crew.at_work(), asyncio.timeout(6 * BOUND_S):
         handle = await lasting_crew.start(journey.mission)
         before = await ended(handle)
-        assert before.status is Status.COMPLETED
+        assert before.status is MissionStatus.COMPLETED
         history = await handle.fetch_history()
         points = [e.event_id for e in history.events if e.event_type == finished]
         first = (await handle.describe()).run_id
@@ -606,7 +606,7 @@ async def test_so_does_one_with_rounds_and_missions_within(lasting_crew: Crew) -
                     handle.id, run_id=run, result_type=Report
                 )
             )
-            assert report.status is Status.COMPLETED, (point, report)
+            assert report.status is MissionStatus.COMPLETED, (point, report)
     assert journey.done == {"paid": 1}
     assert books.audit().violations == []
 
@@ -639,7 +639,7 @@ async def test_a_child_that_others_terminate_is_a_dead_letter(
         report = await ended(handle)
         reconciler = Reconciler(lasting_crew.client, lasting_crew.store)
         await reconciler.check([name, child_id])
-    assert outcome(report, "t").status is Status.DEAD
+    assert outcome(report, "t").status is TaskStatus.DEAD
     assert "terminated" in outcome(report, "t").reasons[0]
     assert MissionRecords(lasting_crew.store).count_open() == 0
 

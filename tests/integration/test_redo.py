@@ -13,7 +13,7 @@ from test_supervisor import Input, for_ever, outcome, well
 
 from outlast import Context, FollowUps, Redo
 from outlast.contracts.models import Limits
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import MissionStatus, TaskStatus
 from outlast.ledger.missions import MissionRecords
 
 
@@ -62,7 +62,7 @@ async def test_a_rejected_draft_is_written_again(small_crew: Crew) -> None:
     room = Newsroom(small_crew, good=3)
     report = await room.run()
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert room.reasons == [
         None,
         "write rejected: draft 1 is poor",
@@ -80,12 +80,12 @@ async def test_past_the_limit_a_person_must_look(small_crew: Crew) -> None:
     room = Newsroom(small_crew, good=9)
     report = await room.run()
 
-    assert report.status is Status.PARKED
+    assert report.status is MissionStatus.PARKED
     assert len(room.reasons) == 3
     review = outcome(report, "review")
-    assert review.status is Status.PARKED
+    assert review.status is TaskStatus.PARKED
     assert review.reasons == ["write rejected: draft 3 is poor (round 3)"]
-    assert outcome(report, "publish").status is Status.PARKED
+    assert outcome(report, "publish").status is TaskStatus.PARKED
 
 
 async def test_past_the_limit_what_stands_is_taken(small_crew: Crew) -> None:
@@ -95,7 +95,7 @@ async def test_past_the_limit_what_stands_is_taken(small_crew: Crew) -> None:
     room = Newsroom(small_crew, good=9, result="the best there is")
     report = await room.run(limits=Limits(redos=1))
 
-    assert report.status is Status.DEGRADED
+    assert report.status is MissionStatus.DEGRADED
     assert report.degraded == ["review: write rejected: draft 2 is poor (round 2)"]
     found = MissionRecords(small_crew.store).results("m")
     assert found["publish"] == "published: the best there is"
@@ -118,7 +118,7 @@ async def test_what_depends_on_a_redone_task_is_begun_again(small_crew: Crew) ->
         task("apart", "write"),
     )
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert MissionRecords(small_crew.store).results("m")["beside"] == "draft 2"
     assert room.reasons.count(None) == 2, "what does not depend on it is left alone"
     assert outcome(report, "apart").round == 1
@@ -143,7 +143,7 @@ async def test_a_redone_planner_plans_anew(small_crew: Crew) -> None:
     small_crew.plays("well", well)
     report = await small_crew.run(task("plan", "plan"))
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert {each.id for each in report.tasks} == {"plan", "both", "new", "end"}
 
 
@@ -162,7 +162,7 @@ async def test_only_what_a_task_depends_on_can_be_redone(
     small_crew.plays("well", well)
     report = await small_crew.run(task("apart", "well"), task("j", "judge"))
 
-    assert outcome(report, "j").status is Status.DEAD
+    assert outcome(report, "j").status is TaskStatus.DEAD
     assert repr(target) in outcome(report, "j").reasons[0]
 
 
@@ -199,7 +199,7 @@ async def test_two_reject_a_draft_in_the_same_moment(small_crew: Crew) -> None:
             task("b", "second", needs=["write"]),
         )
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert room.reasons == [None, "write rejected: poor"]
 
 
@@ -229,6 +229,6 @@ async def test_nothing_begins_on_a_draft_that_is_rejected(small_crew: Crew) -> N
         limits=Limits(concurrency=3),
     )
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert MissionRecords(small_crew.store).results("m")["read"] == "draft 2"
     assert outcome(report, "read").round == 1

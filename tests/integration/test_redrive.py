@@ -8,7 +8,7 @@ from test_supervisor import Input, for_ever, outcome, well
 
 from outlast import Context, FollowUps, GiveUp
 from outlast.contracts.errors import BadInputError, RefusedError
-from outlast.contracts.reports import Report, Status
+from outlast.contracts.reports import MissionStatus, Report, TaskStatus
 from outlast.ledger.missions import MissionRecords
 from outlast.temporal.redrive import restart_mission, select_redrive
 
@@ -58,11 +58,11 @@ async def test_a_mission_that_has_ended_goes_on(small_crew: Crew) -> None:
     ]
     async with small_crew.at_work():
         report = await ended(await small_crew.start(small_crew.mission(*tasks)))
-        assert report.status is Status.FAILED
+        assert report.status is MissionStatus.FAILED
         patient.well = True
         report = await again(small_crew, report)
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert patient.steps == [1, 2, 3]
     assert outcome(report, "t").round == 2
     assert outcome(report, "a").round == 1
@@ -83,11 +83,11 @@ async def test_a_redriven_mission_may_fail_again(small_crew: Crew) -> None:
         mission = small_crew.mission(task("t", "patient"))
         report = await ended(await small_crew.start(mission))
         report = await again(small_crew, report)
-        assert report.status is Status.FAILED
+        assert report.status is MissionStatus.FAILED
         patient.well = True
         report = await again(small_crew, report, "t")
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert outcome(report, "t").round == 3
     assert patient.steps == [1, 2, 3]
 
@@ -108,7 +108,7 @@ async def test_what_agents_had_asked_for_is_still_in_the_plan(small_crew: Crew) 
         patient.well = True
         report = await again(small_crew, report)
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert {each.id for each in report.tasks} == {"p", "t", "u"}
 
 
@@ -130,13 +130,13 @@ async def test_an_open_mission_takes_a_redrive_as_an_update(small_crew: Crew) ->
         await small_crew.until(
             handle,
             lambda progress: any(
-                each.status is Status.DONE for each in progress.settled
+                each.status is TaskStatus.DONE for each in progress.settled
             ),
         )
         await handle.execute_update("cancel", "enough")
         report = await ended(handle)
 
-    assert outcome(report, "t").status is Status.DONE
+    assert outcome(report, "t").status is TaskStatus.DONE
     assert patient.steps == [1, 2, 3]
 
 

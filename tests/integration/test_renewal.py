@@ -16,7 +16,7 @@ from test_supervisor import Input, outcome, well
 from outlast import Context, FanOut, Policy, Redo
 from outlast.contracts.models import Approval, Budget, Limits
 from outlast.contracts.orders import DecisionInput
-from outlast.contracts.reports import Report, Status
+from outlast.contracts.reports import MissionStatus, Report, TaskStatus
 from outlast.execution.attempt import WorkerContext
 from outlast.fleet.workers import lease_worker
 from outlast.ledger.ledger import Ledger
@@ -93,7 +93,7 @@ async def test_rounds_without_end_need_no_history_without_end(
         report = await handle.result()
         runs = await lengths(small_crew, handle)
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert work.written == list(range(1, 61))
     assert outcome(report, "review").round == 60
     assert len(runs) > 10
@@ -109,7 +109,7 @@ async def test_the_limit_of_rounds_counts_over_all_runs(small_crew: Crew) -> Non
     async with asyncio.timeout(BOUND_S):
         report = await small_crew.run(*work.tasks, limits=Limits(redos=30))
 
-    assert report.status is Status.PARKED
+    assert report.status is MissionStatus.PARKED
     assert len(work.written) == 31
 
 
@@ -137,7 +137,7 @@ async def test_an_attempt_without_end_is_handed_back_uncounted(
         report = await handle.result()
         runs = await lengths(lasting_crew, handle)
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert len(runs) > 2
     assert resumed == list(range(len(resumed))), "no step is lost or done twice"
     assert len(resumed) >= len(runs) - 1
@@ -163,7 +163,7 @@ async def test_a_child_outlives_the_runs_of_its_mission(lasting_crew: Crew) -> N
         runs = await lengths(lasting_crew, handle)
         first = (await child.describe()).raw_description.workflow_execution_info
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert len(runs) > 2
     assert first.first_run_id == first.execution.run_id, "it was started once"
     assert outcome(report, "p").round == 1
@@ -189,9 +189,9 @@ async def test_a_cancelled_mission_ends_the_children_of_earlier_runs(
         await handle.execute_update("cancel", "enough")
         report = await handle.result()
 
-    assert report.status is Status.CANCELLED
-    assert outcome(report, "p").status is Status.SKIPPED
-    assert outcome(report, "review").status is Status.DONE
+    assert report.status is MissionStatus.CANCELLED
+    assert outcome(report, "p").status is TaskStatus.SKIPPED
+    assert outcome(report, "review").status is TaskStatus.DONE
     entry = MissionRecords(lasting_crew.store).find(f"{handle.id}~child~p")
     assert entry is not None
     assert entry.state == "cancelled"
@@ -227,7 +227,7 @@ async def test_a_batch_outlives_the_runs_of_its_mission(lasting_crew: Crew) -> N
         report = await handle.result()
         runs = await lengths(lasting_crew, handle)
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert len(runs) > 2
     assert outcome(report, "spread").attempts == 1
 
@@ -275,7 +275,7 @@ async def test_what_a_person_is_asked_stays_asked(lasting_crew: Crew) -> None:
         runs = await lengths(lasting_crew, handle)
 
     assert len(runs) > 2
-    assert outcome(report, "pay").status is Status.DONE
+    assert outcome(report, "pay").status is TaskStatus.DONE
     assert len(paid) == 1
     assert "nobody answered within 1 s" in outcome(report, "late").reasons[0]
     assert "its 1 s are spent" in outcome(report, "never").reasons[0]
@@ -306,5 +306,5 @@ async def test_a_paused_mission_stays_paused_in_its_next_run(
         await handle.execute_update("unpause")
         report = await handle.result()
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert work.written == list(range(1, ROUNDS + 1))

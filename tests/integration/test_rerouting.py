@@ -14,7 +14,7 @@ from outlast import Context
 from outlast.contracts.ids import AttemptId
 from outlast.contracts.models import Mission
 from outlast.contracts.orders import UnservedTasks
-from outlast.contracts.reports import Report, Status
+from outlast.contracts.reports import MissionStatus, Report, TaskStatus
 
 Handle = WorkflowHandle[Any, Report]
 
@@ -54,7 +54,7 @@ async def test_a_task_whose_role_is_lost_takes_the_next_route(routed: Crew) -> N
         await handle.execute_update("reroute", sighting("second"))
         report = await ended(handle)
 
-    assert report.status is Status.DEGRADED
+    assert report.status is MissionStatus.DEGRADED
     assert outcome(report, "t").route == "second"
     assert report.degraded == ["t: first: no live worker plays it"]
 
@@ -72,7 +72,7 @@ async def test_a_lost_role_that_is_back_is_used_again(routed: Crew) -> None:
 
     assert outcome(report, "t").route == "second"
     assert outcome(report, "next").route == "first"
-    assert outcome(report, "next").status is Status.DONE
+    assert outcome(report, "next").status is TaskStatus.DONE
 
 
 async def test_without_a_route_a_required_task_waits_for_its_workers(
@@ -91,7 +91,7 @@ async def test_without_a_route_a_required_task_waits_for_its_workers(
         async with routed.playing("first"):
             report = await ended(handle)
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
 
 
 async def test_a_parked_task_takes_whichever_route_comes_first(routed: Crew) -> None:
@@ -119,13 +119,13 @@ async def test_without_a_route_an_optional_task_is_skipped(routed: Crew) -> None
         await handle.execute_update("reroute", sighting("other"))
         report = await ended(handle)
 
-    assert report.status is Status.DEGRADED
-    assert outcome(report, "t").status is Status.SKIPPED
+    assert report.status is MissionStatus.DEGRADED
+    assert outcome(report, "t").status is TaskStatus.SKIPPED
     assert outcome(report, "t").reasons == [
         "first: no live worker plays it",
         "second: no live worker plays it",
     ]
-    assert outcome(report, "u").status is Status.DONE
+    assert outcome(report, "u").status is TaskStatus.DONE
 
 
 async def test_an_optional_task_waits_while_nobody_is_there_at_all(
@@ -143,7 +143,7 @@ async def test_an_optional_task_waits_while_nobody_is_there_at_all(
         async with routed.playing("first"):
             report = await ended(handle)
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
 
 
 async def test_what_changes_nothing_is_refused(lasting_crew: Crew) -> None:
@@ -196,4 +196,4 @@ async def test_a_lost_route_is_tried_again_when_the_others_fail(
             report = await ended(handle)
 
     assert outcome(report, "t").route == "first"
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED

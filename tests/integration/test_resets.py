@@ -20,7 +20,7 @@ from temporalio.client import WorkflowHandle
 from outlast import Context
 from outlast.contracts.errors import StaleAttemptError
 from outlast.contracts.models import AttemptInput
-from outlast.contracts.reports import Report, Status
+from outlast.contracts.reports import MissionStatus, Report
 from outlast.execution.current_run import current_run
 from outlast.execution.runs import in_run_order
 from outlast.ledger.attempt_order import AttemptOrder
@@ -100,7 +100,7 @@ async def test_a_reset_mission_goes_on_from_the_ledger(lasting_crew: Crew) -> No
         ).result()
         with pytest.raises(StaleAttemptError, match="nobody waits"):
             await claim_late(crew, handle.id, "another")
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert played == ["a"]
     assert MissionRecords(crew.store).audit().violations == []
     with crew.store.read() as connection:

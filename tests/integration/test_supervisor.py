@@ -21,7 +21,7 @@ from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
 from outlast.contracts.models import AttemptInput, Checkpoint, Limits, ResultRef
 from outlast.contracts.policies import Policy
-from outlast.contracts.reports import Outcome, Report, Status
+from outlast.contracts.reports import MissionStatus, Outcome, Report, TaskStatus
 from outlast.ledger.attempt_order import ATTEMPT_BITS
 from outlast.ledger.missions import MissionRecords
 from outlast.store.schema import fences, stale_writes
@@ -70,7 +70,7 @@ async def test_results_flow_along_the_graph(small_crew: Crew) -> None:
         task("c", "add", input={"add": 100}, needs=["a", "b"]),
     )
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert MissionRecords(small_crew.store).results("m") == {"a": 1, "b": 10, "c": 111}
 
 
@@ -89,12 +89,12 @@ async def test_a_failing_task_is_tried_as_often_as_its_policy_says(
         task("beside", "well"),
     )
 
-    assert report.status is Status.FAILED
+    assert report.status is MissionStatus.FAILED
     sick = outcome(report, "sick")
-    assert (sick.status, sick.attempts) == (Status.DEAD, 2)
+    assert (sick.status, sick.attempts) == (TaskStatus.DEAD, 2)
     assert "RuntimeError: ill" in sick.reasons[0]
-    assert outcome(report, "after").status is Status.SKIPPED
-    assert outcome(report, "beside").status is Status.DONE
+    assert outcome(report, "after").status is TaskStatus.SKIPPED
+    assert outcome(report, "beside").status is TaskStatus.DONE
 
 
 async def test_giving_up_is_not_retried(small_crew: Crew) -> None:
@@ -118,8 +118,8 @@ async def test_an_optional_task_may_fail(small_crew: Crew) -> None:
         task("extra", "ill", required=False), task("main", "well", needs=["extra"])
     )
 
-    assert report.status is Status.DEGRADED
-    assert outcome(report, "main").status is Status.DONE
+    assert report.status is MissionStatus.DEGRADED
+    assert outcome(report, "main").status is TaskStatus.DONE
     assert any("extra" in reason for reason in report.degraded)
 
 
@@ -131,7 +131,7 @@ async def test_a_fallback_answers_when_the_role_cannot(small_crew: Crew) -> None
     small_crew.plays("well", well)
     report = await small_crew.run(task("t", "ill"))
 
-    assert report.status is Status.DEGRADED
+    assert report.status is MissionStatus.DEGRADED
     assert outcome(report, "t").route == "well"
     assert "ill" in outcome(report, "t").reasons[0]
 
@@ -149,7 +149,7 @@ async def test_an_agent_may_say_that_its_result_is_less_than_asked(
     small_crew.plays("half", half)
     report = await small_crew.run(task("t", "half"))
 
-    assert report.status is Status.DEGRADED
+    assert report.status is MissionStatus.DEGRADED
     assert report.degraded == ["t: the other half is missing"]
 
 
@@ -169,7 +169,7 @@ async def test_a_service_that_asks_for_an_hour_gets_it(
     began = await time.get_current_time()
     report = await small_crew.run(task("t", "busy"))
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert await time.get_current_time() - began >= timedelta(hours=1)
 
 
@@ -210,7 +210,7 @@ async def test_a_ledger_that_is_ahead_of_the_server_stops_nothing(
                 moved = set_back(connection)
         report = await ended(handle)
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert seen == [1, 2, 3]
     with small_crew.store.read() as connection:
         count = sa.select(sa.func.count()).select_from(stale_writes)
@@ -229,7 +229,7 @@ async def test_follow_up_tasks_run(small_crew: Crew) -> None:
     small_crew.plays("well", well)
     report = await small_crew.run(task("p", "plan"))
 
-    assert outcome(report, "more").status is Status.DONE
+    assert outcome(report, "more").status is TaskStatus.DONE
 
 
 async def test_follow_up_tasks_that_do_not_fit_are_refused_whole(
@@ -248,7 +248,7 @@ async def test_follow_up_tasks_that_do_not_fit_are_refused_whole(
     report = await small_crew.run(task("p", "plan"))
 
     assert [each.id for each in report.tasks] == ["p"]
-    assert outcome(report, "p").status is Status.DEAD
+    assert outcome(report, "p").status is TaskStatus.DEAD
     assert "nowhere" in outcome(report, "p").reasons[0]
 
 
@@ -271,7 +271,7 @@ async def test_a_drained_worker_hands_on_without_blame(small_crew: Crew) -> None
     small_crew.ends("mover", drains)
     report = await small_crew.run(task("t", "mover"))
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert len(seen) == 6
 
 
@@ -289,8 +289,8 @@ async def test_what_a_person_must_see_is_parked(small_crew: Crew) -> None:
         task("t", "unsure"), task("after", "well", needs=["t"])
     )
 
-    assert report.status is Status.PARKED
-    assert {each.status for each in report.tasks} == {Status.PARKED}
+    assert report.status is MissionStatus.PARKED
+    assert {each.status for each in report.tasks} == {TaskStatus.PARKED}
 
 
 async def test_a_paused_mission_starts_nothing_further(small_crew: Crew) -> None:
@@ -322,7 +322,7 @@ async def test_a_paused_mission_starts_nothing_further(small_crew: Crew) -> None
         await handle.execute_update("unpause")
         report = await ended(handle)
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
 
 
 async def test_cancel_keeps_what_is_done(small_crew: Crew) -> None:
@@ -343,11 +343,11 @@ async def test_cancel_keeps_what_is_done(small_crew: Crew) -> None:
         await handle.execute_update("cancel", "no longer needed")
         report = await ended(handle)
 
-    assert report.status is Status.CANCELLED
+    assert report.status is MissionStatus.CANCELLED
     assert [each.status for each in sorted(report.tasks, key=lambda each: each.id)] == [
-        Status.DONE,
-        Status.SKIPPED,
-        Status.SKIPPED,
+        TaskStatus.DONE,
+        TaskStatus.SKIPPED,
+        TaskStatus.SKIPPED,
     ]
     entry = MissionRecords(small_crew.store).find("m")
     assert entry is not None
@@ -365,8 +365,8 @@ async def test_a_cancellation_from_outside_is_reported_too(small_crew: Crew) -> 
         await handle.cancel()
         report = await ended(handle)
 
-    assert report.status is Status.CANCELLED
-    assert outcome(report, "a").status is Status.SKIPPED
+    assert report.status is MissionStatus.CANCELLED
+    assert outcome(report, "a").status is TaskStatus.SKIPPED
 
 
 async def test_the_deadline_ends_a_mission(small_crew: Crew) -> None:
@@ -383,8 +383,8 @@ async def test_the_deadline_ends_a_mission(small_crew: Crew) -> None:
         task("slow", "busy"), task("fast", "well"), limits=Limits(deadline_s=3600)
     )
 
-    assert report.status is Status.FAILED
-    assert outcome(report, "fast").status is Status.DONE
+    assert report.status is MissionStatus.FAILED
+    assert outcome(report, "fast").status is TaskStatus.DONE
     assert "deadline" in outcome(report, "slow").reasons[0]
 
 
@@ -410,7 +410,7 @@ async def test_no_more_tasks_run_at_once_than_the_mission_allows(
         limits=Limits(concurrency=3),
     )
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert most <= 3
 
 
@@ -441,7 +441,7 @@ async def test_a_cancelled_task_does_not_fall_back(lasting_crew: Crew) -> None:
         report = await ended(handle)
 
     assert tried == ["unruly"]
-    assert outcome(report, "a").status is Status.SKIPPED
+    assert outcome(report, "a").status is TaskStatus.SKIPPED
     assert outcome(report, "a").reasons == ["enough"]
 
 
@@ -474,6 +474,6 @@ async def test_follow_ups_that_come_while_a_mission_ends_are_skipped(
             await handle.cancel()
         report = await ended(handle)
 
-    assert report.status is Status.CANCELLED
+    assert report.status is MissionStatus.CANCELLED
     ends = {each.id: each.status for each in report.tasks}
-    assert ends == {"a": Status.DONE, "more": Status.SKIPPED}
+    assert ends == {"a": TaskStatus.DONE, "more": TaskStatus.SKIPPED}

@@ -15,7 +15,7 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 from outlast import Context, FanOut, GiveUp
 from outlast.contracts.errors import ParkedError
 from outlast.contracts.failures import Detector
-from outlast.contracts.reports import MissionProgress, Status
+from outlast.contracts.reports import MissionProgress, MissionStatus
 from outlast.execution.attempt import WorkerContext
 from outlast.fleet.metrics import MetricsOutbox
 from outlast.fleet.workers import lease_worker
@@ -88,7 +88,7 @@ async def test_a_mission_is_one_trace(traced: Crew, told: Kept) -> None:
             await handle.query("progress", result_type=MissionProgress)
             report = await ended(handle)
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert told.line("invoke_agent spread") == [
         "RunActivity:spread",
         "StartActivity:spread",
@@ -235,5 +235,5 @@ async def test_dead_items_are_counted(small_crew: Crew, outbox: MetricsOutbox) -
     async with leases:
         report = await small_crew.run(task("t", "spread"))
 
-    assert report.status is Status.DEGRADED
+    assert report.status is MissionStatus.DEGRADED
     assert outbox.drain()["counts"][DEAD_ITEMS] == 1

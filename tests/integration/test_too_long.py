@@ -11,7 +11,7 @@ from temporalio import activity
 from outlast.contracts.failures import Detector
 from outlast.contracts.models import AttemptInput, Checkpoint, ResultRef
 from outlast.contracts.policies import Policy
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import MissionStatus, TaskStatus
 
 LIMITED = Policy(attempt_limit_s=0.5, failures=2)
 
@@ -35,7 +35,7 @@ async def test_an_attempt_over_its_limit_goes_on_from_its_checkpoint(
     lasting_crew.ends("slow", is_late_once, policy=LIMITED)
     report = await lasting_crew.run(task("t", "slow"))
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert seen[1].checkpoint == Checkpoint(seq=3, route="slow", value="three")
     assert seen[1].detected_by is Detector.TIMEOUT
     assert [each.policy.failures for each in seen] == [2, 1]
@@ -58,5 +58,5 @@ async def test_attempts_over_their_limit_are_as_many_as_the_policy_says(
     report = await lasting_crew.run(task("t", "slow"))
 
     assert len(seen) == 2
-    assert report.tasks[0].status is Status.DEAD
+    assert report.tasks[0].status is TaskStatus.DEAD
     assert "timed out" in report.tasks[0].reasons[0]

@@ -16,7 +16,7 @@ from test_supervisor import well
 
 from outlast.contracts.ids import WorkerIdentity, task_queue
 from outlast.contracts.models import Checkpoint, Heartbeat
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import MissionStatus
 from outlast.fleet.exits import Exit
 from outlast.fleet.unstarted_attempts import end_unstarted
 
@@ -65,7 +65,7 @@ async def test_a_swallowed_task_goes_on_uncounted(lasting_crew: Crew) -> None:
         async with asyncio.timeout(BOUND_S), crew.playing("swallowed"):
             report = await handle.result()
 
-    assert report.status is Status.COMPLETED
+    assert report.status is MissionStatus.COMPLETED
     assert await end_unstarted(crew.client, DEAD, Exit("killed"), (0.0,)) == 0
     history = [each async for each in handle.fetch_history_events()]
     failed = [

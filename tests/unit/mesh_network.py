@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from outlast.contracts.models import Checkpoint, Mission, Task
-from outlast.contracts.reports import Report, Status
+from outlast.contracts.reports import MissionStatus, Report
 from outlast.mesh.core.effects import (
     AckSubmission,
     AnnounceReady,
@@ -378,7 +378,7 @@ class Network:
             self.steps.append((self.now_s, name, task, epoch))
             if work.step >= STEPS:
                 del node.runs[task]
-                report = Report(mission=task, status=Status.COMPLETED, tasks=[])
+                report = Report(mission=task, status=MissionStatus.COMPLETED, tasks=[])
                 self.carry_out(node, node.core.on_finished(task, epoch, report))
                 return
             saved = Checkpoint(seq=work.step, route=ROLE, value=work.step)

@@ -22,7 +22,7 @@ from outlast.contracts.batches import BatchReport
 from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.contracts.failures import FailureType
 from outlast.contracts.models import Mission, Task
-from outlast.contracts.reports import Outcome, Report, Status
+from outlast.contracts.reports import MissionStatus, Outcome, Report
 from outlast.crew.crew_models import Research, SubQuestion
 from outlast.crew.writer import WriterInput, drafted, quoted
 from outlast.dev import stack_client
@@ -74,7 +74,7 @@ def test_the_web_ui_stays_with_a_stack_that_was_there(
     Only a server that this command has started ends with it.
     """
     mission = Mission(id="m", goal="g", tasks=[Task(id="b", role="r")])
-    report = Report(mission="m", status=Status.COMPLETED, tasks=[])
+    report = Report(mission="m", status=MissionStatus.COMPLETED, tasks=[])
     print_mission(
         FinishedMission(mission, report, {}, 1.0, ui="http://ui", ui_stays=stays)
     )

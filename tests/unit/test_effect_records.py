@@ -21,7 +21,7 @@ from outlast.contracts.batches import PoisonItem, pool_task
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.ids import ItemId
 from outlast.contracts.models import AttemptInput
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import MissionStatus
 from outlast.ledger.effect_decision import RETRACTED, EffectAction
 from outlast.ledger.effect_identity import Proposal
 from outlast.ledger.effect_ledger import EFFECT_END_GRACE_S, Permission, idempotency_key
@@ -136,7 +136,7 @@ def test_an_attempt_of_a_mission_that_has_ended_is_at_work_no_more(
     books.accept("m")
     ledger.intend(claim(ledger, 1), K)
     assert effects.records()[0].live
-    books.close(report("m", Status.FAILED))
+    books.close(report("m", MissionStatus.FAILED))
     assert effects.records()[0].is_unknown
 
 
@@ -230,7 +230,7 @@ def test_what_ended_with_a_mission_is_not_at_work_when_it_goes_on(
     books.open(mission(id="m"))
     books.accept("m")
     ledger.intend(claim(ledger, 1), K)
-    books.close(report("m", Status.FAILED))
+    books.close(report("m", MissionStatus.FAILED))
     books.reopen("m")
     assert effects.records()[0].is_unknown
 

@@ -9,7 +9,7 @@ from unit_fakes import mission, outcome, report
 
 from outlast.cli import dead_letters
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import MissionStatus, TaskStatus
 from outlast.contracts.scopes import Scope
 from outlast.ledger.missions import MissionRecords
 from outlast.mesh.core.events import PeerJoined, event
@@ -95,7 +95,9 @@ def test_a_run_that_has_ended_is_not_redriven(
     """
     books = MissionRecords(store)
     books.open(mission(id="job~run~1", scope=Scope(path="job")))
-    books.close(report("job~run~1", Status.FAILED, outcome("only", Status.DEAD)))
+    books.close(
+        report("job~run~1", MissionStatus.FAILED, outcome("only", TaskStatus.DEAD))
+    )
     monkeypatch.setattr(dead_letters, "open_store", lambda: store)
     monkeypatch.setattr(dead_letters, "require_local_workers", lambda: None)
     with pytest.raises(BadInputError, match="job~run~1 was run for the mesh"):

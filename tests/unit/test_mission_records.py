@@ -25,7 +25,7 @@ import outlast.store.database
 import outlast.store.sqlite
 from outlast.contracts.errors import BadInputError, StaleAttemptError, StoreError
 from outlast.contracts.models import Checkpoint, RoleSpec
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import MissionStatus, TaskStatus
 from outlast.ledger.effect_identity import Proposal
 from outlast.ledger.effects import EffectRecords
 from outlast.ledger.ledger import NO_USAGE, Ledger
@@ -51,9 +51,11 @@ def accepted(books: MissionRecords, name: str = MISSION) -> None:
     books.accept(name)
 
 
-def finish(books: MissionRecords, name: str, status: Status = Status.COMPLETED) -> None:
+def finish(
+    books: MissionRecords, name: str, status: MissionStatus = MissionStatus.COMPLETED
+) -> None:
     accepted(books, name)
-    books.close(report(name, status, outcome("only", Status.DONE)))
+    books.close(report(name, status, outcome("only", TaskStatus.DONE)))
 
 
 def work(ledger: Ledger, name: str, effect: str) -> None:
@@ -120,7 +122,7 @@ def test_a_finished_mission_is_joined_with_its_report(books: MissionRecords) -> 
     joined = books.open(mission())
     assert joined is not None
     assert joined.report is not None
-    assert joined.report.status is Status.COMPLETED
+    assert joined.report.status is MissionStatus.COMPLETED
 
 
 def test_a_mission_is_closed_once(
@@ -132,8 +134,10 @@ def test_a_mission_is_closed_once(
     finish(books, MISSION)
     before = contents(store)
     clock.turn(5)
-    books.close(report(MISSION, Status.COMPLETED, outcome("only", Status.DONE)))
-    books.close(report(MISSION, Status.FAILED, outcome("only", Status.DEAD)))
+    books.close(
+        report(MISSION, MissionStatus.COMPLETED, outcome("only", TaskStatus.DONE))
+    )
+    books.close(report(MISSION, MissionStatus.FAILED, outcome("only", TaskStatus.DEAD)))
     assert contents(store) == before
 
 
@@ -145,7 +149,7 @@ def test_a_closed_mission_is_not_accepted_again(books: MissionRecords) -> None:
     books.accept(MISSION)
     entry = books.find(MISSION)
     assert entry is not None
-    assert entry.state == Status.COMPLETED
+    assert entry.state == MissionStatus.COMPLETED
 
 
 def test_a_mission_may_end_before_its_starter_notes_it(books: MissionRecords) -> None:
@@ -153,7 +157,9 @@ def test_a_mission_may_end_before_its_starter_notes_it(books: MissionRecords) ->
     The end stands though the starter died between handing over and accepting.
     """
     books.open(mission())
-    books.close(report(MISSION, Status.COMPLETED, outcome("only", Status.DONE)))
+    books.close(
+        report(MISSION, MissionStatus.COMPLETED, outcome("only", TaskStatus.DONE))
+    )
     books.accept(MISSION)
     assert books.audit().accepted == books.audit().finished == 1
 
@@ -164,9 +170,9 @@ def test_a_report_comes_back_as_it_was(books: MissionRecords) -> None:
     """
     told = report(
         MISSION,
-        Status.DEGRADED,
-        outcome("only", Status.DONE),
-        outcome("extra", Status.DEAD, required=False),
+        MissionStatus.DEGRADED,
+        outcome("only", TaskStatus.DONE),
+        outcome("extra", TaskStatus.DEAD, required=False),
     ).model_copy(update={"degraded": ["extra: raised | twice\nhere"]})
     accepted(books)
     books.close(told)
@@ -222,13 +228,13 @@ def test_an_audit_counts(books: MissionRecords, ledger: Ledger) -> None:
     What was acknowledged is finished, parked or open; nothing else was promised.
     """
     finish(books, "done")
-    finish(books, "failed", Status.FAILED)
-    finish(books, "parked", Status.PARKED)
+    finish(books, "failed", MissionStatus.FAILED)
+    finish(books, "parked", MissionStatus.PARKED)
     accepted(books, "open")
     books.open(mission(id="starting"))
     accepted(books, "dead")
-    buried = outcome("only", Status.DEAD).model_copy(update={"reasons": ["raised"]})
-    books.close(report("dead", Status.FAILED, buried))
+    buried = outcome("only", TaskStatus.DEAD).model_copy(update={"reasons": ["raised"]})
+    books.close(report("dead", MissionStatus.FAILED, buried))
     work(ledger, "done", "effect:1")
 
     audit = books.audit()
@@ -348,7 +354,7 @@ def test_a_dead_letter_without_a_cause_is_a_violation(books: MissionRecords) -> 
     Whoever redrives it must know what killed it.
     """
     accepted(books)
-    books.close(report(MISSION, Status.FAILED, outcome("only", Status.DEAD)))
+    books.close(report(MISSION, MissionStatus.FAILED, outcome("only", TaskStatus.DEAD)))
     told = f"{MISSION}/only is a dead letter without a cause"
     assert books.audit().violations == [told]
 

@@ -14,7 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from unit_fakes import MISSION, mission, outcome, report, told_in_one_sentence
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import MissionStatus, TaskStatus
 from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
 from outlast.store.home_temporal import ServerIdentity, bound_server, forget_server
@@ -75,7 +75,7 @@ async def test_a_store_without_open_missions_goes_where_it_is_used(
     await require_known_server(cluster("a"), store)
     MissionRecords(store).open(mission())
     MissionRecords(store).close(
-        report(MISSION, Status.COMPLETED, outcome("o", Status.DONE))
+        report(MISSION, MissionStatus.COMPLETED, outcome("o", TaskStatus.DONE))
     )
     await require_known_server(cluster("b"), store)
     found = bound_server(store)

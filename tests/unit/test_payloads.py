@@ -36,7 +36,7 @@ from outlast.contracts.child_missions import MISSION_ROLE, child_mission
 from outlast.contracts.errors import BadInputError, CheckpointError, GiveUp, StoreError
 from outlast.contracts.inputs import InputStorage
 from outlast.contracts.models import FollowUps, ResultRef, Task
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import MissionStatus
 from outlast.contracts.sizes import INPUT_BYTES, ITEM_BYTES, KIB, MIB, NEEDS_FACTOR
 from outlast.execution.results import without_stored_inputs
 from outlast.ledger.ledger import Ledger
@@ -112,7 +112,7 @@ def test_payloads_go_with_their_mission(store: Store) -> None:
     books = MissionRecords(store)
     for each in (MISSION, "other"):
         books.open(mission(id=each))
-        books.close(report(each, Status.COMPLETED))
+        books.close(report(each, MissionStatus.COMPLETED))
         with store.write() as connection:
             put(connection, each, b"large")
     books.forget(MISSION)

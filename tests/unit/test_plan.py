@@ -12,10 +12,16 @@ from unit_fakes import ROLE, mission, outcome, task, told_in_one_sentence
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Limits, PriorRun, Redrive, RoleSpec, Task
 from outlast.contracts.plan import WITH_RESULT, Plan, mission_status
-from outlast.contracts.reports import Outcome, Status
+from outlast.contracts.reports import MissionStatus, Outcome, TaskStatus
 from outlast.contracts.sizes import PLAN_BYTES
 
-ENDS = [Status.DONE, Status.DEGRADED, Status.SKIPPED, Status.PARKED, Status.DEAD]
+ENDS = [
+    TaskStatus.DONE,
+    TaskStatus.DEGRADED,
+    TaskStatus.SKIPPED,
+    TaskStatus.PARKED,
+    TaskStatus.DEAD,
+]
 
 
 class StrictPlan(Plan):
@@ -135,12 +141,14 @@ def test_a_task_waits_for_all_its_needs() -> None:
     for name in ("a", "b"):
         plan.start(plan.tasks[name])
         assert plan.ready() == [plan.tasks["b"]] if name == "a" else not plan.ready()
-        plan.record(outcome(name, Status.DONE))
+        plan.record(outcome(name, TaskStatus.DONE))
     assert [each.id for each in plan.ready()] == ["c"]
 
 
-@pytest.mark.parametrize("end", [Status.DEAD, Status.SKIPPED, Status.PARKED])
-def test_a_failed_optional_need_does_not_block(end: Status) -> None:
+@pytest.mark.parametrize(
+    "end", [TaskStatus.DEAD, TaskStatus.SKIPPED, TaskStatus.PARKED]
+)
+def test_a_failed_optional_need_does_not_block(end: TaskStatus) -> None:
     """
     What needs an optional task runs without it.
     """
@@ -156,22 +164,22 @@ def test_only_answered_needs_are_delivered() -> None:
     """
     tasks = [task(name, required=False) for name in "abc"]
     plan = Plan(mission(*tasks, task("d", "c", "b", "a")))
-    plan.record(outcome("a", Status.DONE, required=False))
-    plan.record(outcome("b", Status.DEAD, required=False))
-    plan.record(outcome("c", Status.DEGRADED, required=False))
+    plan.record(outcome("a", TaskStatus.DONE, required=False))
+    plan.record(outcome("b", TaskStatus.DEAD, required=False))
+    plan.record(outcome("c", TaskStatus.DEGRADED, required=False))
     assert plan.available_needs(plan.tasks["d"]) == ["c", "a"]
 
 
-@pytest.mark.parametrize("end", [Status.DEAD, Status.SKIPPED])
-def test_what_needs_a_dead_task_is_skipped(end: Status) -> None:
+@pytest.mark.parametrize("end", [TaskStatus.DEAD, TaskStatus.SKIPPED])
+def test_what_needs_a_dead_task_is_skipped(end: TaskStatus) -> None:
     """
     A required need without a result ends the whole chain behind it, with the cause.
     """
     plan = Plan(mission(task("a"), task("b", "a"), task("c", "b"), task("d")))
     plan.record(outcome("a", end))
-    assert plan.outcomes["b"].status is Status.SKIPPED
+    assert plan.outcomes["b"].status is TaskStatus.SKIPPED
     assert plan.outcomes["b"].reasons == [f"needs a, which is {end}"]
-    assert plan.outcomes["c"].status is Status.SKIPPED
+    assert plan.outcomes["c"].status is TaskStatus.SKIPPED
     assert [each.id for each in plan.ready()] == ["d"]
 
 
@@ -180,8 +188,8 @@ def test_what_needs_a_parked_task_is_parked() -> None:
     What waits for something that may still be done is parked with it.
     """
     plan = Plan(mission(task("a"), task("b", "a"), task("c", "b")))
-    plan.record(outcome("a", Status.PARKED))
-    assert {end.status for end in plan.outcomes.values()} == {Status.PARKED}
+    plan.record(outcome("a", TaskStatus.PARKED))
+    assert {end.status for end in plan.outcomes.values()} == {TaskStatus.PARKED}
     assert plan.settled
 
 
@@ -194,7 +202,7 @@ def test_a_stop_skips_what_has_not_started() -> None:
     plan.stop("cancelled by Ann")
     assert set(plan.outcomes) == {"b", "c"}
     for end in plan.outcomes.values():
-        assert end.status is Status.SKIPPED
+        assert end.status is TaskStatus.SKIPPED
     assert plan.outcomes["b"].reasons == ["cancelled by Ann"]
     assert not plan.settled
 
@@ -310,7 +318,7 @@ def test_follow_ups_may_need_tasks_that_are_there() -> None:
     New tasks join the graph, behind old ones too.
     """
     plan = Plan(mission(task("a")))
-    plan.record(outcome("a", Status.DONE))
+    plan.record(outcome("a", TaskStatus.DONE))
     plan.extend([task("b", "a"), task("c", "b")])
     assert [each.id for each in plan.ready()] == ["b"]
 
@@ -321,24 +329,26 @@ D, G, S, P, X = ENDS
 @pytest.mark.parametrize(
     ("required", "optional", "status"),
     [
-        ([D, D], [], Status.COMPLETED),
-        ([D], [D], Status.COMPLETED),
-        ([], [D], Status.COMPLETED),
-        ([D, G], [], Status.DEGRADED),
-        ([D], [G], Status.DEGRADED),
-        ([D], [S], Status.DEGRADED),
-        ([D], [P], Status.DEGRADED),
-        ([D], [X], Status.DEGRADED),
-        ([], [X], Status.DEGRADED),
-        ([D, P], [], Status.PARKED),
-        ([G, P], [X], Status.PARKED),
-        ([D, X], [], Status.FAILED),
-        ([D, S], [], Status.FAILED),
-        ([P, X], [], Status.FAILED),
-        ([P, S], [D], Status.FAILED),
+        ([D, D], [], MissionStatus.COMPLETED),
+        ([D], [D], MissionStatus.COMPLETED),
+        ([], [D], MissionStatus.COMPLETED),
+        ([D, G], [], MissionStatus.DEGRADED),
+        ([D], [G], MissionStatus.DEGRADED),
+        ([D], [S], MissionStatus.DEGRADED),
+        ([D], [P], MissionStatus.DEGRADED),
+        ([D], [X], MissionStatus.DEGRADED),
+        ([], [X], MissionStatus.DEGRADED),
+        ([D, P], [], MissionStatus.PARKED),
+        ([G, P], [X], MissionStatus.PARKED),
+        ([D, X], [], MissionStatus.FAILED),
+        ([D, S], [], MissionStatus.FAILED),
+        ([P, X], [], MissionStatus.FAILED),
+        ([P, S], [D], MissionStatus.FAILED),
     ],
 )
-def test_a_mission_ends_as_its_tasks_did(required, optional, status: Status) -> None:
+def test_a_mission_ends_as_its_tasks_did(
+    required, optional, status: MissionStatus
+) -> None:
     """
     The worst required end decides; optional ones only degrade.
     """
@@ -362,7 +372,9 @@ def test_a_redone_plan_settles_again(
     again, before = plan.downstream_of([target]), dict(plan.outcomes)
     plan.reopen([target], "poor")
     at_once = {plan.outcomes[name].status for name in again & set(plan.outcomes)}
-    assert at_once <= {Status.SKIPPED, Status.PARKED}, "for want of another need"
+    assert at_once <= {TaskStatus.SKIPPED, TaskStatus.PARKED}, (
+        "for want of another need"
+    )
     run(plan, luck)
     assert plan.settled
     for name in again:
@@ -377,13 +389,15 @@ def test_what_is_left_out_for_want_of_budget_breaks_nothing() -> None:
     What needs it may run, unless nothing at all was come to.
     """
     plan = Plan(mission(task("a"), task("b", "a")))
-    forgone = outcome("a", Status.SKIPPED).model_copy(update={"budget_exhausted": True})
+    forgone = outcome("a", TaskStatus.SKIPPED).model_copy(
+        update={"budget_exhausted": True}
+    )
     plan.start(plan.tasks["a"])
     plan.record(forgone)
     assert [each.id for each in plan.ready()] == ["b"]
-    done = outcome("b", Status.DONE)
-    assert mission_status([forgone, done]) is Status.DEGRADED
-    assert mission_status([forgone]) is Status.FAILED
+    done = outcome("b", TaskStatus.DONE)
+    assert mission_status([forgone, done]) is MissionStatus.DEGRADED
+    assert mission_status([forgone]) is MissionStatus.FAILED
 
 
 def test_a_redriven_task_whose_need_was_withdrawn_is_skipped_again() -> None:
@@ -392,11 +406,11 @@ def test_a_redriven_task_whose_need_was_withdrawn_is_skipped_again() -> None:
     """
     asked = mission(task("author"), task("other"))
     orphan = task("orphan", "gone")
-    ends = [outcome("author", Status.DONE), outcome("other", Status.DONE)]
+    ends = [outcome("author", TaskStatus.DONE), outcome("other", TaskStatus.DONE)]
     past = PriorRun(
         added=[orphan],
         authors={"orphan": "other"},
-        outcomes=[*ends, outcome("orphan", Status.SKIPPED)],
+        outcomes=[*ends, outcome("orphan", TaskStatus.SKIPPED)],
         redrive=Redrive(tasks=["orphan"]),
     )
     plan = Plan(asked)
@@ -414,11 +428,11 @@ def test_what_needs_a_withdrawn_task_is_in_nobodys_way() -> None:
     for name, asked in [("author", task("old")), ("other", task("orphan", "old"))]:
         plan.start(plan.tasks[name])
         plan.extend([asked], author=name)
-        plan.record(outcome(name, Status.DONE))
+        plan.record(outcome(name, TaskStatus.DONE))
     plan.reopen(["author"], "poor")
     plan.start(plan.tasks["author"])
     plan.extend([task("new")], author="author")
-    plan.record(outcome("author", Status.DONE))
+    plan.record(outcome("author", TaskStatus.DONE))
     assert plan.outcomes["orphan"].reasons == ["needs old, now no task"]
     assert [each.id for each in plan.ready()] == ["new"]
 
@@ -436,12 +450,12 @@ def test_what_agents_ask_for_is_added_up() -> None:
     for author, asked in (("a", "one"), ("b", "two")):
         plan.start(plan.tasks[author])
         plan.extend([large(asked)], author=author)
-        plan.record(outcome(author, Status.DONE))
+        plan.record(outcome(author, TaskStatus.DONE))
     with pytest.raises(BadInputError, match=str(PLAN_BYTES)):
         plan.extend([large("three")])
     for _ in range(5):
         plan.reopen(["a"], "again")
         plan.start(plan.tasks["a"])
         plan.extend([large("one")], author="a")
-        plan.record(outcome("a", Status.DONE))
+        plan.record(outcome("a", TaskStatus.DONE))
     assert plan.tasks.keys() == {"a", "b", "one", "two"}

@@ -16,14 +16,14 @@ from unit_fakes import mission, outcome, task
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.models import Limits, Mission, PriorRun, Task
 from outlast.contracts.plan import WITH_RESULT, Plan
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import TaskStatus
 
 SIZE = 500
-ENDS = [Status.DONE] * 6 + [
-    Status.DEGRADED,
-    Status.SKIPPED,
-    Status.PARKED,
-    Status.DEAD,
+ENDS = [TaskStatus.DONE] * 6 + [
+    TaskStatus.DEGRADED,
+    TaskStatus.SKIPPED,
+    TaskStatus.PARKED,
+    TaskStatus.DEAD,
 ]
 
 
@@ -110,7 +110,7 @@ class Watched:
             self.running.append(ready)
             self.starts += 1
 
-    def end(self, over: Task, status: Status | None = None) -> None:
+    def end(self, over: Task, status: TaskStatus | None = None) -> None:
         ended = status or self.luck.choice(ENDS)
         self.plan.record(outcome(over.id, ended, over.required))
 
@@ -244,7 +244,7 @@ def test_those_who_plan_anew_leave_nothing_waiting(luck: random.Random) -> None:
             ]
             with suppress(BadInputError):  # in a circle: none of them was added
                 plan.extend(more, author.id)
-            watched.end(author, luck.choice([Status.DONE, Status.DEAD]))
+            watched.end(author, luck.choice([TaskStatus.DONE, TaskStatus.DEAD]))
         elif turn % 3 == 0:
             target = luck.choice(sorted(plan.tasks))
             plan.reopen([target], "poor")
@@ -252,9 +252,11 @@ def test_those_who_plan_anew_leave_nothing_waiting(luck: random.Random) -> None:
     assert plan.settled
 
 
-@pytest.mark.parametrize("end", [Status.DEAD, Status.PARKED])
+@pytest.mark.parametrize("end", [TaskStatus.DEAD, TaskStatus.PARKED])
 @pytest.mark.parametrize("shape", [chain, fan])
-def test_thousands_that_need_a_dead_one_end_with_it(shape: Shape, end: Status) -> None:
+def test_thousands_that_need_a_dead_one_end_with_it(
+    shape: Shape, end: TaskStatus
+) -> None:
     """
     However deep or wide: nothing recurses, and none of them is ready.
     """
@@ -269,7 +271,7 @@ def test_thousands_that_need_a_dead_one_end_with_it(shape: Shape, end: Status) -
     assert plan.settled
     assert plan.ready() == []
     dependent = {each.status for each in plan.outcomes.values() if each.id != name(0)}
-    assert dependent == {end if end is Status.PARKED else Status.SKIPPED}
+    assert dependent == {end if end is TaskStatus.PARKED else TaskStatus.SKIPPED}
 
 
 @pytest.mark.parametrize("shape", [chain, fan, diamonds, tangle])
@@ -295,7 +297,7 @@ def cost_s(shape: Shape, size: int) -> float:
     began = time.process_time()
     while ready := plan.next_ready():
         plan.start(ready)
-        plan.record(outcome(ready.id, Status.DONE))
+        plan.record(outcome(ready.id, TaskStatus.DONE))
     assert plan.settled
     return (time.process_time() - began) / size
 
@@ -307,16 +309,16 @@ def test_a_task_that_waits_for_one_withdrawn_twice_over_is_skipped() -> None:
     plan = Plan(mission(task("a"), task("other")))
     plan.start(plan.tasks["a"])
     plan.extend([task("b")], author="a")
-    plan.record(outcome("a", Status.DONE))
+    plan.record(outcome("a", TaskStatus.DONE))
     plan.start(plan.tasks["b"])
     plan.extend([task("c")], author="b")
-    plan.record(outcome("b", Status.DONE))
+    plan.record(outcome("b", TaskStatus.DONE))
     plan.start(plan.tasks["other"])
     plan.extend([task("d", "c")], author="other")
-    plan.record(outcome("other", Status.DONE))
+    plan.record(outcome("other", TaskStatus.DONE))
     plan.reopen(["a"], "poor")
     plan.start(plan.tasks["a"])
-    plan.record(outcome("a", Status.DONE))
+    plan.record(outcome("a", TaskStatus.DONE))
     assert plan.outcomes["d"].reasons == ["needs c, now no task"]
     assert plan.settled
 
@@ -329,10 +331,10 @@ def test_a_redriven_task_does_not_wait_for_one_that_nobody_asks_for() -> None:
     for author, asked in [("a", task("b")), ("other", task("c", "b"))]:
         plan.start(plan.tasks[author])
         plan.extend([asked], author=author)
-        plan.record(outcome(author, Status.DONE))
+        plan.record(outcome(author, TaskStatus.DONE))
     plan.reopen(["a"], "poor")
     plan.start(plan.tasks["a"])
-    plan.record(outcome("a", Status.DONE))
+    plan.record(outcome("a", TaskStatus.DONE))
     plan.reopen(["c"], "redriven")
     assert plan.outcomes["c"].reasons == ["needs b, now no task"]
     assert plan.settled
@@ -355,7 +357,7 @@ def test_a_plan_is_carried_from_run_to_run(
         if watched.running and added < 50:
             author = watched.running.pop()
             before.extend([task(f"f{added}", author.id)], author.id)
-            watched.end(author, Status.DONE)
+            watched.end(author, TaskStatus.DONE)
             added += 1
             if luck.random() < 0.5:
                 again = before.downstream_of([author.id])

@@ -10,7 +10,7 @@ from unit_fakes import MISSION, Clock, mission, outcome, report, task
 
 from outlast.contracts.batches import Batch as Given
 from outlast.contracts.models import Mission
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import MissionStatus, TaskStatus
 from outlast.ledger.batches import COMPLETED, INTERRUPTED, OPEN, BatchRecords
 from outlast.ledger.batches import BatchRecord as Batch
 from outlast.ledger.missions import ACCEPTED, STARTING, MissionRecord, MissionRecords
@@ -163,7 +163,9 @@ def test_only_an_accepted_mission_is_interrupted(books: MissionRecords) -> None:
     books.interrupt(MISSION, "gone")
     assert books.find(MISSION).state == STARTING  # type: ignore[union-attr]
     books.accept(MISSION)
-    books.close(report(MISSION, Status.COMPLETED, outcome("only", Status.DONE)))
+    books.close(
+        report(MISSION, MissionStatus.COMPLETED, outcome("only", TaskStatus.DONE))
+    )
     books.interrupt(MISSION, "gone")
     assert books.find(MISSION).state == "completed"  # type: ignore[union-attr]
 
@@ -186,8 +188,8 @@ def test_a_later_run_closes_what_an_earlier_one_has_closed(
     After a reset the last report stands; the same run says it twice in vain.
     """
     accepted(books, mission())
-    failed = report(MISSION, Status.FAILED, outcome("only", Status.DEAD))
-    done = report(MISSION, Status.COMPLETED, outcome("only", Status.DONE))
+    failed = report(MISSION, MissionStatus.FAILED, outcome("only", TaskStatus.DEAD))
+    done = report(MISSION, MissionStatus.COMPLETED, outcome("only", TaskStatus.DONE))
     assert books.close(failed, "first")
     assert books.close(failed, "first")
     assert not books.close(done, "second")
@@ -202,7 +204,7 @@ def test_nobody_closes_what_was_forgotten(books: MissionRecords) -> None:
     Not even a run that began by a reset.
     """
     accepted(books, mission())
-    done = report(MISSION, Status.COMPLETED, outcome("only", Status.DONE))
+    done = report(MISSION, MissionStatus.COMPLETED, outcome("only", TaskStatus.DONE))
     books.close(done, "first")
     books.forget(MISSION)
     books.close(done, "second", again=True)
@@ -217,10 +219,10 @@ def test_what_is_abandoned_keeps_what_is_done(books: MissionRecords) -> None:
     accepted(books, given)
     books.interrupt(MISSION, "terminated")
     found = abandoned(books, given)
-    assert found.status is Status.CANCELLED
+    assert found.status is MissionStatus.CANCELLED
     assert {each.id: each.status for each in found.tasks} == {
-        "a": Status.SKIPPED,
-        "b": Status.SKIPPED,
+        "a": TaskStatus.SKIPPED,
+        "b": TaskStatus.SKIPPED,
     }
     assert found.degraded == ["a: abandoned", "b: abandoned"]
 

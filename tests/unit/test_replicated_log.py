@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from outlast.contracts.models import Checkpoint
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import MissionStatus
 from outlast.mesh.core.events import (
     AnyFact,
     CheckpointSaved,
@@ -69,7 +69,9 @@ finished = st.builds(
     task=names,
     epoch=epochs,
     owner=peers,
-    status=st.sampled_from([Status.COMPLETED, Status.DEGRADED, Status.FAILED]),
+    status=st.sampled_from(
+        [MissionStatus.COMPLETED, MissionStatus.DEGRADED, MissionStatus.FAILED]
+    ),
     report=st.just({}),
     digest=st.sampled_from("xyz"),
     partition_members=st.lists(peers, min_size=1, max_size=3),
@@ -333,7 +335,7 @@ def test_a_takeovers_cancellation_ends_no_task() -> None:
     owner, which does not know yet, hears of a mission that was cancelled.
     """
     end = {
-        "status": Status.CANCELLED,
+        "status": MissionStatus.CANCELLED,
         "report": {},
         "digest": "x",
         "partition_members": ["a"],

@@ -19,7 +19,7 @@ from rich.live import Live
 from outlast.cli import entrypoint
 from outlast.cli.batch_results import ascii_json
 from outlast.cli.follow import LiveScreen, MissionSnapshot
-from outlast.contracts.reports import MissionProgress, Outcome, RunningTask, Status
+from outlast.contracts.reports import MissionProgress, Outcome, RunningTask, TaskStatus
 from outlast.contracts.text import (
     CAUSE_CHARS,
     markdown,
@@ -188,8 +188,8 @@ def test_the_board_in_the_web_ui_keeps_its_table() -> None:
     assert all(row.replace("\\|", "").count("|") == 5 for row in rows[2:])
 
 
-@pytest.mark.parametrize("status", [Status.DEAD, Status.PARKED])
-def test_the_board_has_the_command_for_what_was_given_up(status: Status) -> None:
+@pytest.mark.parametrize("status", [TaskStatus.DEAD, TaskStatus.PARKED])
+def test_the_board_has_the_command_for_what_was_given_up(status: TaskStatus) -> None:
     """
     To be pasted from the details page in the Web UI.
     """
@@ -282,7 +282,7 @@ def test_output_that_cannot_be_written_is_a_failure(
 
 
 def outcome(reasons: list[str]) -> Outcome:
-    return Outcome(id="a", role="r", route="r", status=Status.DEAD, reasons=reasons)
+    return Outcome(id="a", role="r", route="r", status=TaskStatus.DEAD, reasons=reasons)
 
 
 def test_standard_error_tells_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:

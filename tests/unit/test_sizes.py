@@ -23,10 +23,11 @@ from outlast.contracts.plan_validation import require_plan_size
 from outlast.contracts.reports import (
     ApprovalRequest,
     MissionProgress,
+    MissionStatus,
     Outcome,
     Report,
     RunningTask,
-    Status,
+    TaskStatus,
     fitting,
 )
 from outlast.contracts.sizes import (
@@ -103,7 +104,7 @@ def dead(number: int, letter: str) -> Outcome:
     """
     causes = [f"{NAME}: {cause(letter)}"] * 3
     task = Task(id=f"{NAME[:90]}{number}", role=NAME)
-    return outcome_without_attempt(task, Status.DEAD, *causes)
+    return outcome_without_attempt(task, TaskStatus.DEAD, *causes)
 
 
 @pytest.mark.parametrize("letter", LETTERS)
@@ -115,7 +116,7 @@ def test_a_report_is_the_sum_of_bounded_ends(letter: str) -> None:
     report = report_of("m", outcomes, cancelled=False)
     of_one = 3 * REASONS_BYTES // 2 + KIB
     assert payload_bytes(report) <= 2 * 500 * of_one
-    assert report.status is Status.FAILED
+    assert report.status is MissionStatus.FAILED
 
 
 def test_reasons_that_have_no_room_are_counted() -> None:
@@ -123,7 +124,7 @@ def test_reasons_that_have_no_room_are_counted() -> None:
     A child mission's report has a reason for each of its tasks: of 500 some are told.
     """
     reasons = [f"t{at}: " + "\u4e2d" * 400 for at in range(500)]
-    outcome = outcome_without_attempt(Task(id="a", role="b"), Status.DEAD, *reasons)
+    outcome = outcome_without_attempt(Task(id="a", role="b"), TaskStatus.DEAD, *reasons)
     assert len(to_json(outcome)) <= 2 * REASONS_BYTES
     assert outcome.reasons[-1] == f"and {500 - len(outcome.reasons) + 1} more reasons"
 
@@ -134,7 +135,7 @@ def a_large_progress(letter: str) -> MissionProgress:
         id=NAME, before="effect", effects=[key] * MAX_WANTED_EFFECTS
     )
     done = Outcome(
-        id=NAME, role=NAME, route=NAME, status=Status.DONE, summary="s" * 200
+        id=NAME, role=NAME, route=NAME, status=TaskStatus.DONE, summary="s" * 200
     )
     return MissionProgress(
         mission="m",
@@ -164,7 +165,7 @@ def test_an_answer_to_a_query_fits(letter: str) -> None:
         progress.approval_requests,
     )
     assert told.left_out == sum(map(len, every)) - sum(map(len, shown)) > 0
-    assert Status.DEAD in {each.status for each in told.settled}
+    assert TaskStatus.DEAD in {each.status for each in told.settled}
 
 
 def test_a_small_answer_is_told_as_it_is() -> None:
@@ -191,7 +192,7 @@ def test_the_board_of_a_small_mission_has_all_of_it() -> None:
     """
     In the order of the tasks' ends.
     """
-    ends = [Outcome(id=n, role="r", route="r", status=Status.DONE) for n in "ab"]
+    ends = [Outcome(id=n, role="r", route="r", status=TaskStatus.DONE) for n in "ab"]
     progress = MissionProgress(
         mission="m", paused=False, waiting=["c"], running=[], settled=ends
     )
@@ -363,7 +364,7 @@ def test_answers_to_queries_are_marked() -> None:
     progress = MissionProgress(
         mission="m", paused=False, waiting=[], running=[], settled=[]
     )
-    report = Report(mission="m", status=Status.DONE, tasks=[])
+    report = Report(mission="m", status=MissionStatus.COMPLETED, tasks=[])
     marked = [
         INLINE in CONVERTER.payload_converter.to_payloads([each])[0].metadata
         for each in (progress, report)

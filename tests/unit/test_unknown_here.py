@@ -12,7 +12,7 @@ from outlast.cli import run_mission
 from outlast.cli.follow import NO_SERVER, NO_WORKERS, explain_no_answer
 from outlast.cli.run_mission import RunOptions, print_address, update
 from outlast.contracts.errors import BadInputError, OutlastError
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import MissionStatus, TaskStatus
 from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
 from outlast.temporal.missions import UNKNOWN_TO_STORE, MissionHandle
@@ -102,8 +102,8 @@ async def test_an_order_to_an_ended_mission_is_refused_as_before(
     """
     Starting it again would be no help.
     """
-    only = outcome("only", Status.DONE)
-    books.close(report(MISSION, Status.COMPLETED, only))
+    only = outcome("only", TaskStatus.DONE)
+    books.close(report(MISSION, MissionStatus.COMPLETED, only))
     with pytest.raises(BadInputError, match="is under way"):
         await update(server(), MISSION, "cancel", "enough")
 

@@ -28,7 +28,7 @@ from outlast.contracts.models import (
     Task,
 )
 from outlast.contracts.policies import Policy
-from outlast.contracts.reports import Outcome, Report, Status
+from outlast.contracts.reports import MissionStatus, Outcome, Report, TaskStatus
 from outlast.execution.attempt import Attempt, WorkerContext
 from outlast.ledger.ledger import Claim, Ledger
 from outlast.store.database import Store
@@ -51,11 +51,11 @@ def mission(*tasks: Task, **more: Any) -> Mission:
     return Mission(tasks=list(tasks) or [task("only")], **{**given, **more})
 
 
-def outcome(name: str, status: Status, required: bool = True) -> Outcome:
+def outcome(name: str, status: TaskStatus, required: bool = True) -> Outcome:
     return Outcome(id=name, role=ROLE, route=ROLE, status=status, required=required)
 
 
-def report(of: str, status: Status, *outcomes: Outcome) -> Report:
+def report(of: str, status: MissionStatus, *outcomes: Outcome) -> Report:
     return Report(mission=of, status=status, tasks=list(outcomes))
 
 

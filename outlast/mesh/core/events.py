@@ -19,7 +19,7 @@ from pydantic import (
 
 from outlast.contracts.ids import Name, Origin
 from outlast.contracts.models import Checkpoint
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import MissionStatus
 from outlast.contracts.wire import WireModel
 
 # PostgreSQL's largest number; nobody counts so far.
@@ -96,7 +96,7 @@ class TaskFinished(Fact):
     task: Name
     epoch: int = Field(ge=1)
     owner: Name
-    status: Status
+    status: MissionStatus
     report: dict[str, JsonValue]  # as its model dumps it
     digest: str
     partition_members: list[Name]

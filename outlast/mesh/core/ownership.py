@@ -9,12 +9,17 @@ import hashlib
 from collections.abc import Iterable
 
 from outlast.contracts.ids import Name
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import MissionStatus
 from outlast.contracts.wire import WireModel
 from outlast.mesh.core.events import TaskFinished
 
 # The better ending first.
-ENDINGS = (Status.COMPLETED, Status.DEGRADED, Status.PARKED, Status.FAILED)
+ENDINGS = (
+    MissionStatus.COMPLETED,
+    MissionStatus.DEGRADED,
+    MissionStatus.PARKED,
+    MissionStatus.FAILED,
+)
 
 
 class LivePeer(WireModel):

@@ -14,7 +14,7 @@ from outlast.contracts.errors import BadInputError, MalformedMessageError
 from outlast.contracts.ids import OriginId, parse
 from outlast.contracts.models import Checkpoint, Mission
 from outlast.contracts.policies import MESH_COPIES, MESH_FROZEN_S
-from outlast.contracts.reports import Report, Status
+from outlast.contracts.reports import MissionStatus, Report
 from outlast.mesh.core.acks import PendingAcks
 from outlast.mesh.core.anti_entropy import AntiEntropy
 from outlast.mesh.core.assignment import TaskAssigner
@@ -243,7 +243,7 @@ class PeerStateMachine:
         """
         with self._transaction() as out:
             mine = self._assigner.runs.end(task, epoch)
-            if not mine and report.status is Status.CANCELLED:
+            if not mine and report.status is MissionStatus.CANCELLED:
                 return out
             knew = [each.name for each in self.live]
             end = finished_event(task, epoch, self.me.name, report, knew)

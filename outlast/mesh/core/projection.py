@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import singledispatchmethod
 
 from outlast.contracts.ids import Name
-from outlast.contracts.reports import Status
+from outlast.contracts.reports import MissionStatus
 from outlast.mesh.core.events import (
     AnyFact,
     CheckpointSaved,
@@ -93,7 +93,7 @@ class MeshTask:
         return winner(
             each
             for each in ended
-            if each.status is not Status.CANCELLED or each.epoch == max(epochs)
+            if each.status is not MissionStatus.CANCELLED or each.epoch == max(epochs)
         )
 
     @property

@@ -24,7 +24,7 @@ from outlast.contracts.errors import OutlastError, TooManyError, UnavailableErro
 from outlast.contracts.ids import MeshRunId, WorkerIdentity, parse
 from outlast.contracts.models import Mission
 from outlast.contracts.policies import MAX_MESH_RUNS
-from outlast.contracts.reports import Report, Status
+from outlast.contracts.reports import MissionStatus, Report
 from outlast.contracts.scopes import Scope
 from outlast.contracts.text import CAUSE_CHARS, one_line
 from outlast.ledger.missions import MissionRecords
@@ -292,7 +292,9 @@ class TemporalEndpoint:
             except (RPCError, TimeoutError) as error:
                 if _is_unknown(error):
                     # It would count as open for good.
-                    gone = Report(mission=mission, status=Status.CANCELLED, tasks=[])
+                    gone = Report(
+                        mission=mission, status=MissionStatus.CANCELLED, tasks=[]
+                    )
                     await self._store.run(self._books.close, gone)
                     break
             await asyncio.sleep(START_RETRY_S)
@@ -320,7 +322,9 @@ def mission_of(wanted: StartRun) -> Mission:
 
 def _failed(mission: str, error: Exception) -> Report:
     cause = one_line(str(error), CAUSE_CHARS)
-    return Report(mission=mission, status=Status.FAILED, tasks=[], degraded=[cause])
+    return Report(
+        mission=mission, status=MissionStatus.FAILED, tasks=[], degraded=[cause]
+    )
 
 
 def _is_unknown(error: BaseException) -> bool:
