@@ -93,19 +93,24 @@ async def run(
         tried then.
     """
     check_agents([agent])
-    asked = _assignment(agent, task, needs or {})
-    require_fitting_inputs([asked.task], {agent.role: agent})
+    given = task.model_dump(mode="json") if isinstance(task, BaseModel) else task
+    needed, role = list(needs or {}), agent.role
+    asked = Task(id=role, role=role, input=given, needs=needed, approval=approval)
+    require_fitting_inputs([asked], {role: agent})
+    assignment = AttemptInput(
+        mission=TEST_MISSION,
+        tenant="default",
+        task=asked,
+        needs=needed,
+        policy=agent.policy,
+        limits=limits or Limits(),
+    )
     findings = AgentFindings(agent)
-    if limits is not None:
-        asked = asked.model_copy(update={"limits": limits})
-    if approval is not None:
-        whole = asked.task.model_copy(update={"approval": approval})
-        asked = asked.model_copy(update={"task": whole})
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store.db")
         try:
-            trial = _AgentTrial(store, findings, asked, needs or {})
-            return await trial.run(kill_after)
+            trial = _AgentTrial(store, findings, assignment, kill_after)
+            return await trial.run(needs or {})
         except BaseException as error:
             for each in findings.sentences:
                 error.add_note(each)
@@ -116,49 +121,32 @@ async def run(
                 warnings.warn(each, AgentWarning, stacklevel=2)
 
 
-def _assignment(
-    agent: Agent, task: BaseModel | dict[str, JsonValue], needs: dict[str, JsonValue]
-) -> AttemptInput:
-    given = task.model_dump(mode="json") if isinstance(task, BaseModel) else task
-    return AttemptInput(
-        mission=TEST_MISSION,
-        tenant="default",
-        task=Task(id=agent.role, role=agent.role, input=given, needs=list(needs)),
-        needs=list(needs),
-        policy=agent.policy,
-    )
-
-
 class _AgentTrial:
     def __init__(
         self,
         store: Store,
         findings: AgentFindings,
         assignment: AttemptInput,
-        needs: dict[str, JsonValue],
+        kill_after: int | None,
     ) -> None:
         self._ledger = TrialLedger(store, self._reached)
-        self._kill_after: int | None = None
-        self._place = WorkerContext(self._ledger)
         self._findings = findings
-        self._agent = findings.agent
         self._assignment = assignment
-        self._needs = needs
-
-    async def run(self, kill_after: int | None) -> AgentRun:
         self._kill_after = kill_after
-        for need, result in self._needs.items():
+
+    async def run(self, needs: dict[str, JsonValue]) -> AgentRun:
+        for need, result in needs.items():
             self._give(need, result)
         attempts = 1
         try:
             answer = await self._attempt(attempts)
-            if kill_after is not None:
-                raise ValueError(f"it ended before its save {kill_after}")
+            if self._kill_after is not None:
+                raise ValueError(f"it ended before its save {self._kill_after}")
         except KilledAgent:
             self._kill_after = None
             attempts += 1
             answer = await self._attempt(attempts)
-        found = self._ledger.result(TEST_MISSION, self._agent.role)
+        found = self._ledger.result(TEST_MISSION, self._findings.agent.role)
         return AgentRun(
             result=found[1] if found else None,
             attempts=attempts,
@@ -171,9 +159,9 @@ class _AgentTrial:
 
     async def _attempt(self, number: int) -> ResultRef:
         await open_all()  # each attempt stands for a process of its own
-        attempt = Attempt(self._agent, self._assignment, number, self._place)
+        worker, agent = WorkerContext(self._ledger), self._findings.agent
         async with self._findings:
-            return await attempt.run([])
+            return await Attempt(agent, self._assignment, number, worker).run([])
 
     def _reached(self, points: list[TrialPoint]) -> None:
         saved = points[-1].when is PointKind.SAVED

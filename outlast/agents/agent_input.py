@@ -2,33 +2,23 @@
 What an agent takes as its input: read from a task, and checked before it starts.
 """
 
-import dataclasses
-import difflib
-import functools
 import inspect
 import json
 import re
-import types
-from collections.abc import Iterator, Mapping
-from typing import (
-    Annotated,
-    Any,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from collections.abc import Mapping
+from typing import Any, get_args, get_origin
 
-from pydantic import (
-    AliasChoices,
-    AliasPath,
-    JsonValue,
-    PydanticUserError,
-    RootModel,
-    TypeAdapter,
-    ValidationError,
+from pydantic import JsonValue, PydanticUserError, TypeAdapter, ValidationError
+
+from outlast.agents.input_fields import (
+    dotted,
+    fields_of,
+    keys_in,
+    members,
+    unknown_keys,
+    unknown_text,
+    without_annotations,
 )
-from typing_extensions import is_typeddict
 
 NEEDS = "needs"
 # More faults than this are of one cause, and nobody reads them all.
@@ -37,8 +27,6 @@ MAX_INPUT_FAULTS = 3
 WORKER_SIDE_CHECKS = ("path_not_file", "path_not_directory", "path_not_exists")
 # No task's input is one of these: it is an object with fields.
 NO_OBJECTS = (str, bytes, int, float, bool, list, tuple, set, frozenset, type(None))
-
-InputPath = tuple[int | str, ...]
 
 
 class AgentInput:
@@ -52,10 +40,8 @@ class AgentInput:
     def __init__(self, hint: Any, is_list: bool = False) -> None:
         self._is_list = is_list
         self._hint = dict[str, Any] if hint is inspect.Parameter.empty else hint
-        listed = (
-            get_origin(_without_annotations(self._hint))
-            or _without_annotations(self._hint)
-        ) is list
+        bare = without_annotations(self._hint)
+        listed = (get_origin(bare) or bare) is list
         if is_list and not (listed or _is_open(self._hint)):
             raise TypeError(f"with batch_size it takes a list, not {name_of(hint)}")
         if not is_list and (get_origin(self._hint) or self._hint) in NO_OBJECTS:
@@ -128,8 +114,8 @@ class AgentInput:
             return self._misfits(error, lead)
         except Exception:
             return []  # a validator of the user's; the attempt says how it fails
-        unknown = _unknown(value, whole, (), self._hint)
-        return [_describe_unknown(loc[lead:], known) for loc, known in unknown]
+        unknown = unknown_keys(value, whole, hint=self._hint)
+        return [unknown_text(place[lead:], known) for place, known in unknown]
 
     def _misfits(self, error: ValidationError, lead: int) -> list[str]:
         told = []
@@ -139,9 +125,9 @@ class AgentInput:
             if (wanted and self.takes_needs) or each["type"] in WORKER_SIDE_CHECKS:
                 continue
             if each["type"] == "extra_forbidden":
-                told.append(_describe_unknown(place, sorted(_names_in(self._hint))))
+                told.append(unknown_text(place, sorted(keys_in(self._hint))))
             else:
-                told.append(f"{_dotted(place)}: {each['msg']}")
+                told.append(f"{dotted(place)}: {each['msg']}")
         return told
 
 
@@ -150,7 +136,7 @@ def first_fault(error: ValidationError) -> str:
     Say the first fault of a validation in one line.
     """
     fault = error.errors()[0]
-    return f"{_dotted(fault['loc'])}: {fault['msg']}"
+    return f"{dotted(fault['loc'])}: {fault['msg']}"
 
 
 def name_of(hint: Any) -> str:
@@ -174,25 +160,11 @@ def _error_text(error: Exception) -> str:
     return f"{type(error).__name__} when its type is read"
 
 
-def _without_annotations(hint: Any) -> Any:
-    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
-
-
-def _members(hint: Any) -> list[Any]:
-    """
-    List the types that *hint* may be, without what annotates them.
-    """
-    hint = _without_annotations(hint)
-    if get_origin(hint) in (Union, types.UnionType):
-        return [one for each in get_args(hint) for one in _members(each)]
-    return [hint]
-
-
 def _is_open(hint: Any) -> bool:
     """
     True if every object fits: a dict of anything.
     """
-    hint = _without_annotations(hint)
+    hint = without_annotations(hint)
     if hint in (Any, object, dict, Mapping):
         return True
     values = get_args(hint)
@@ -202,127 +174,6 @@ def _is_open(hint: Any) -> bool:
 
 def _takes_needs(hint: Any) -> bool:
     return any(
-        _is_open(each) or NEEDS in _names_in(each) or _is_extensible(each)
-        for each in _members(hint)
+        _is_open(each) or NEEDS in (fields := fields_of(each)).keys or fields.extensible
+        for each in members(hint)
     )
-
-
-def _names_in(hint: Any) -> set[str]:
-    return {
-        name
-        for each in _members(hint)
-        for names in _fields(each).values()
-        for name in names
-    }
-
-
-@functools.cache
-def _fields(kind: Any) -> dict[str, tuple[str, ...]]:
-    """
-    List the fields of a model, dataclass or TypedDict, each with the keys that fill it;
-    none where *kind* is something else.
-    """
-    if is_typeddict(kind):
-        return {name: (name,) for name in get_type_hints(kind)}
-    described = getattr(kind, "__pydantic_fields__", None) or {}
-    if not described and dataclasses.is_dataclass(kind):
-        return {name: (name,) for name in kind.__dataclass_fields__}
-    config = getattr(kind, "model_config", getattr(kind, "__pydantic_config__", {}))
-    by_name = config.get("populate_by_name") or config.get("validate_by_name")
-    return {
-        name: _keys(name, field.validation_alias or field.alias, bool(by_name))
-        for name, field in described.items()
-    }
-
-
-def _keys(name: str, alias: Any, by_name: bool) -> tuple[str, ...]:
-    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
-    firsts = [
-        each.path[0] if isinstance(each, AliasPath) else each
-        for each in choices
-        if each is not None
-    ]
-    if by_name or not firsts:
-        firsts.append(name)
-    return tuple(str(each) for each in firsts)
-
-
-@functools.cache
-def _is_extensible(kind: Any) -> bool:
-    """
-    True if other keys than the fields' may mean something: extras are allowed, or a
-    validator of the whole input may read them.
-    """
-    config = getattr(kind, "model_config", getattr(kind, "__pydantic_config__", {}))
-    if config.get("extra") == "allow":
-        return True
-    decorators = getattr(kind, "__pydantic_decorators__", None)
-    if decorators is None:
-        return False
-    return any(
-        each.info.mode in ("before", "wrap")
-        for each in decorators.model_validators.values()
-    )
-
-
-def _unknown(
-    value: Any, given: Any, at: InputPath, hint: Any = None
-) -> Iterator[tuple[InputPath, list[str]]]:
-    """
-    Find the keys of *given* that *value*, which was made of it, has no field for: each
-    with its place and the keys that there are.
-    """
-    if isinstance(value, RootModel):
-        yield from _unknown(value.root, given, at)
-    elif isinstance(given, dict):
-        kind: Any = hint if is_typeddict(hint) else type(value)
-        fields = _fields(kind)
-        if fields:
-            yield from _unknown_in(kind, fields, value, given, at)
-        elif isinstance(value, Mapping):
-            for key in given.keys() & value.keys():
-                yield from _unknown(value[key], given[key], (*at, key))
-    elif isinstance(given, list) and isinstance(value, list | tuple):
-        for number, (one, other) in enumerate(zip(value, given, strict=False)):
-            yield from _unknown(one, other, (*at, number))
-
-
-def _unknown_in(
-    kind: Any,
-    fields: dict[str, tuple[str, ...]],
-    value: Any,
-    given: dict[str, Any],
-    at: InputPath,
-) -> Iterator[tuple[InputPath, list[str]]]:
-    owner = _owners(kind)
-    if not _is_extensible(kind) and not given.keys() <= owner.keys():
-        known = {key for keys in fields.values() for key in keys}
-        for key in given:
-            if key not in owner:
-                yield (*at, key), sorted(known)
-    for key, inner in given.items():
-        if isinstance(inner, dict | list) and key in owner:
-            made = getattr(value, owner[key], None)
-            yield from _unknown(made, inner, (*at, key))
-
-
-@functools.cache
-def _owners(kind: Any) -> dict[str, str]:
-    """
-    Name the field that each key fills, or is called after.
-    """
-    fields = _fields(kind)
-    own = {name: name for name in fields}
-    return own | {key: name for name, keys in fields.items() for key in keys}
-
-
-def _describe_unknown(place: InputPath, known: list[str]) -> str:
-    near = difflib.get_close_matches(str(place[-1]), known, n=1)
-    if near:
-        return f"{_dotted(place)}: no such field; did you mean {near[0]}?"
-    there = ", ".join(known) or "none"
-    return f"{_dotted(place)}: no such field; there are {there}"
-
-
-def _dotted(place: InputPath) -> str:
-    return ".".join(str(part) for part in place) or "input"

@@ -54,9 +54,9 @@ def fault_of_options(role: str, options: dict[str, Any]) -> str | None:
 
 
 def _version(value: Any) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        return f"version is a whole number from 1 on, not {value!r}"
-    return None
+    if _is_whole(value) and value >= 1:
+        return None
+    return f"version is a whole number from 1 on, not {value!r}"
 
 
 def _policy(value: Any) -> str | None:
@@ -91,19 +91,15 @@ def _migrate(value: Any) -> str | None:
     try:
         inspect.signature(value).bind(1, None)
     except TypeError:
-        taken = _function_fault(value)
-        return f"migrate is called with (version, value), and takes {taken}"
+        taken = ", ".join(inspect.signature(value).parameters)
+        return f"migrate is called with (version, value), and takes ({taken})"
     except ValueError:
         return None  # written in C: nobody can tell
     return None
 
 
-def _function_fault(function: Callable[..., Any]) -> str:
-    return f"({', '.join(inspect.signature(function).parameters)})"
-
-
 def _batch_size(value: Any) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if not _is_whole(value):
         return f"batch_size is a whole number, not {value!r}"
     if not 0 <= value <= MAX_SLOTS:
         return f"batch_size is from 0 to {MAX_SLOTS}, not {value}"
@@ -123,9 +119,13 @@ def _isolation(value: Any) -> str | None:
 
 
 def _slots(value: Any) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        return f"slots is a number of attempts at a time, not {value!r}"
-    return None
+    if _is_whole(value) and value >= 0:
+        return None
+    return f"slots is a number of attempts at a time, not {value!r}"
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 OPTION_FAULTS: dict[str, Callable[[Any], str | None]] = {
