@@ -19,8 +19,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from outlast.store.columns import PortableText
 from outlast.store.database import Store
-from outlast.store.schema import PortableText
 
 metadata = MetaData()
 

@@ -5,73 +5,40 @@ SCHEMA grows with every change of these tables, which comes with a migration; a 
 with a higher number than the program knows is refused, never guessed at.
 """
 
-from typing import Any
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Float,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     Table,
-    Text,
-    TypeDecorator,
     UniqueConstraint,
 )
 
+from outlast.store.columns import bigints, blobs, floats, integers, keys, texts
+
 SCHEMA = 4
-# A release that knows this schema may go on with a store of ours: what it does not know
-# it does not need.
+# A release that knows this schema may use a store of ours: it needs nothing of what it
+# does not know.
 OLDEST = 4
-
-
-class PortableText(TypeDecorator[str]):
-    """
-    Text that is sorted by its code points and holds no NUL, which PostgreSQL cannot
-    keep: alike on every database.
-    """
-
-    impl = Text
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Any) -> Any:
-        collation = "C" if dialect.name == "postgresql" else None
-        return dialect.type_descriptor(Text(collation=collation))
-
-    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
-        return value.replace("\0", "\ufffd") if value else value
-
 
 metadata = MetaData()
 
-meta = Table(
-    "meta",
-    metadata,
-    Column("key", PortableText, primary_key=True),
-    Column("value", PortableText, nullable=False),
-)
+meta = Table("meta", metadata, *keys("key"), *texts("value"))
 
 missions = Table(
     "missions",
     metadata,
-    Column("id", PortableText, primary_key=True),
-    Column("tenant", PortableText, nullable=False),
-    Column("digest", PortableText, nullable=False),
-    Column("goal", PortableText, nullable=False),
-    Column(
-        "state", PortableText, nullable=False
-    ),  # see store/books.py, or a final MissionStatus
-    Column("accepted_at", Float, nullable=False),
-    Column("finished_at", Float),
-    Column("report", PortableText),  # the Report as JSON, once finished
-    Column("asked", PortableText),  # the Mission as JSON, to begin it anew from
-    Column("run", PortableText),  # of its workflow, that has closed it
-    Column(
-        "interruption", PortableText
-    ),  # why it does not run, though it has not ended
+    *keys("id"),
+    *texts("tenant", "digest", "goal"),
+    *texts("state"),  # see ledger/missions.py, or a final MissionStatus
+    *floats("accepted_at"),
+    *floats("finished_at", null=True),
+    *texts("report", null=True),  # the Report as JSON, once finished
+    *texts("asked", null=True),  # the Mission as JSON, to begin it anew from
+    *texts("run", null=True),  # of its workflow, that has closed it
+    *texts("interruption", null=True),  # why it does not run, though it has not ended
 )
 
 # The runs of a mission's or batch's workflow, in the order in which the ledger found
@@ -79,46 +46,41 @@ missions = Table(
 runs = Table(
     "runs",
     metadata,
-    Column("mission", PortableText, primary_key=True),
-    Column("number", BigInteger, primary_key=True),  # from 1
-    Column("run", PortableText, nullable=False),  # its id
+    *keys("mission"),
+    *keys("number", kind=BigInteger),  # from 1
+    *texts("run"),  # its id
 )
 
-# The highest fence seen for a task: the one row that every guarded write holds.
+# The highest fence seen for a task: every guarded write locks this row.
 fences = Table(
     "fences",
     metadata,
-    Column("mission", PortableText, primary_key=True),
-    Column("task", PortableText, primary_key=True),
-    Column("round", Integer, nullable=False),
-    Column("fence", BigInteger, nullable=False),
-    Column("route", PortableText, nullable=False),
-    Column("attempt", Integer, nullable=False),  # of this round, from 1
-    Column("failures", Integer, nullable=False),  # of this route in this round
+    *keys("mission", "task"),
+    *integers("round"),
+    *bigints("fence"),
+    *texts("route"),
+    *integers("attempt"),  # of this round, from 1
+    *integers("failures"),  # of this route in this round
 )
 
 attempts = Table(
     "attempts",
     metadata,
-    Column("mission", PortableText, primary_key=True),
-    Column("task", PortableText, primary_key=True),
-    Column("fence", BigInteger, primary_key=True),
-    Column("round", Integer, nullable=False),
-    Column("attempt", Integer, nullable=False),
-    Column("route", PortableText, nullable=False),
-    Column("host", PortableText, nullable=False),
-    Column("pid", Integer, nullable=False),
-    Column("started_at", Float, nullable=False),
-    Column("resumed_seq", Integer, nullable=False),  # 0: from the start
-    Column("previous_failure", PortableText),  # what ended the attempt before this one
-    Column("detected_by", PortableText),  # what has noticed that: a `Detector`
-    Column("recovery_s", Float),  # since the last sign of that attempt
-    Column("ended_at", Float),
-    Column("end_reason", PortableText),
-    Column(
-        "failure_type", PortableText
-    ),  # how it ended: a `FailureType`; none for a result
-    Column("traceback", PortableText),  # of what the agent raised, bounded
+    *keys("mission", "task"),
+    *keys("fence", kind=BigInteger),
+    *integers("round", "attempt"),
+    *texts("route", "host"),
+    *integers("pid"),
+    *floats("started_at"),
+    *integers("resumed_seq"),  # 0: from the start
+    *texts("previous_failure", null=True),  # what ended the attempt before this one
+    *texts("detected_by", null=True),  # what has noticed that: a `Detector`
+    *floats("recovery_s", null=True),  # since the last sign of that attempt
+    *floats("ended_at", null=True),
+    *texts("end_reason", null=True),
+    *texts("failure_type", null=True),  # a `FailureType`; none for a result
+    *texts("traceback", null=True),  # of what the agent raised, bounded
+    Index("attempts_by_task", "mission", "task", "attempt"),
 )
 
 # The newest progress of a task, of each route that it was tried on: a save replaces the
@@ -126,31 +88,28 @@ attempts = Table(
 checkpoints = Table(
     "checkpoints",
     metadata,
-    Column("mission", PortableText, primary_key=True),
-    Column("task", PortableText, primary_key=True),
-    Column("route", PortableText, primary_key=True),
-    Column("round", Integer, nullable=False),
-    Column("fence", BigInteger, nullable=False),
-    Column("seq", Integer, nullable=False),  # counts the round's saves
-    Column("version", Integer, nullable=False),  # of the agent
-    Column("value", PortableText),  # JSON
-    Column("digest", PortableText),  # of the body, which is too large to travel
-    Column("body", LargeBinary),  # JSON
-    Column("saved_at", Float, nullable=False),
+    *keys("mission", "task", "route"),
+    *integers("round"),
+    *bigints("fence"),
+    *integers("seq"),  # counts the round's saves
+    *integers("version"),  # of the agent
+    *texts("value", null=True),  # JSON
+    *texts("digest", null=True),  # of the body, which is too large to travel
+    *blobs("body", null=True),  # JSON
+    *floats("saved_at"),
 )
 
 results = Table(
     "results",
     metadata,
-    Column("mission", PortableText, primary_key=True),
-    Column("task", PortableText, primary_key=True),
-    Column("round", Integer, primary_key=True),
-    Column("fence", BigInteger, nullable=False),
-    Column("answer", PortableText, nullable=False),  # the Answer, as JSON
-    Column("recorded_at", Float, nullable=False),
-    Column("claimed", BigInteger, nullable=False),  # the highest fence by then
+    *keys("mission", "task"),
+    *keys("round", kind=Integer),
+    *bigints("fence"),
+    *texts("answer"),  # the ResultRef, as JSON
+    *floats("recorded_at"),
+    *bigints("claimed"),  # the highest fence by then
     # JSON; last, since it may be large and most readers want the rest alone.
-    Column("result", PortableText, nullable=False),
+    *texts("result"),
 )
 
 # What is too large to travel through Temporal, or to lie in a row that is read with
@@ -158,82 +117,72 @@ results = Table(
 payloads = Table(
     "payloads",
     metadata,
-    Column("mission", PortableText, primary_key=True),  # or a batch
-    Column("digest", PortableText, primary_key=True),  # sha256 of the body
-    Column("body", LargeBinary, nullable=False),
+    *keys("mission"),  # or a batch
+    *keys("digest"),  # sha256 of the body
+    *blobs("body"),
 )
 
 effects = Table(
     "effects",
     metadata,
-    Column("tenant", PortableText, primary_key=True),
-    Column(
-        "scope", PortableText, primary_key=True
-    ),  # of the logical mission; "": the tenant
-    Column("key", PortableText, primary_key=True),
-    Column("number", Integer, primary_key=True),  # above 1: allowed by a person
-    Column("state", PortableText, nullable=False),  # see attempt/effect_decision.py
-    Column("identity", PortableText, nullable=False),  # the content, as canonical JSON
-    Column("payload", PortableText),  # what is sent, where that is not the content
-    Column("result", PortableText),
-    Column("mission", PortableText, nullable=False),
-    Column("task", PortableText, nullable=False),
-    Column("round", Integer, nullable=False),
-    Column("logical", PortableText, nullable=False),  # the mission's scope
-    Column(
-        "turn", PortableText, nullable=False
-    ),  # round, with those of the missions around
-    Column("fence", BigInteger, nullable=False),
-    Column("attempt", Integer, nullable=False),
+    *keys("tenant"),
+    *keys("scope"),  # of the logical mission; "": the tenant
+    *keys("key"),
+    *keys("number", kind=Integer),  # above 1: allowed by a person
+    *texts("state"),  # see ledger/effect_decision.py
+    *texts("identity"),  # the content, as canonical JSON
+    *texts("payload", null=True),  # what is sent, where that is not the content
+    *texts("result", null=True),
+    *texts("mission", "task"),
+    *integers("round"),
+    *texts("logical"),  # the mission's scope
+    *texts("turn"),  # round, with those of the missions around
+    *bigints("fence"),
+    *integers("attempt"),
     Column("applied", Integer, nullable=False, default=0),
     Column("conflicts", Integer, nullable=False, default=0),
-    Column("intended_at", Float, nullable=False),
-    Column("deadline", Float, nullable=False),  # until when its attempt can last
-    Column("applied_at", Float),
-    Column("settled_by", PortableText),  # the person who said what had become of it
-    Column("settled_at", Float),
+    *floats("intended_at"),
+    *floats("deadline"),  # until when its attempt can last
+    *floats("applied_at", null=True),
+    *texts("settled_by", null=True),  # the person who said what had become of it
+    *floats("settled_at", null=True),
+    Index("effects_by_mission", "mission"),
 )
 
 stale_writes = Table(
     "stale_writes",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("mission", PortableText, nullable=False),
-    Column("task", PortableText, nullable=False),
-    Column("fence", BigInteger, nullable=False),
-    Column("what", PortableText, nullable=False),
-    Column("refused_at", Float, nullable=False),
+    *keys("id", kind=Integer),
+    *texts("mission", "task"),
+    *bigints("fence"),
+    *texts("what"),
+    *floats("refused_at"),
+    Index("stale_writes_by_mission", "mission"),
 )
 
 spending = Table(
-    "spending",
-    metadata,
-    Column("mission", PortableText, primary_key=True),
-    Column("task", PortableText, primary_key=True),
-    Column("tokens", BigInteger, nullable=False),
-    Column("cost", Float, nullable=False),
+    "spending", metadata, *keys("mission", "task"), *bigints("tokens"), *floats("cost")
 )
 
 batches = Table(
     "batches",
     metadata,
-    Column("id", PortableText, primary_key=True),
-    Column("tenant", PortableText, nullable=False),
-    Column("role", PortableText, nullable=False),
-    Column("state", PortableText, nullable=False),  # open, completed, cancelled
+    *keys("id"),
+    *texts("tenant", "role"),
+    *texts("state"),  # see ledger/batches.py
     Column("closed", Boolean, nullable=False),  # no more items will come
-    Column("total", Integer, nullable=False),  # also the number of the last item
-    Column("accepted_at", Float, nullable=False),
-    Column("finished_at", Float),
+    *integers("total"),  # also the number of the last item
+    *floats("accepted_at"),
+    *floats("finished_at", null=True),
 )
 
 items = Table(
     "items",
     metadata,
-    Column("batch", PortableText, primary_key=True),
-    Column("item", Integer, primary_key=True),  # from 1
-    Column("digest", LargeBinary, nullable=False),  # the same item twice is one
-    Column("body", PortableText, nullable=False),  # JSON
+    *keys("batch"),
+    *keys("item", kind=Integer),  # from 1
+    *blobs("digest"),  # the same item twice is one
+    *texts("body"),  # JSON
     UniqueConstraint("batch", "digest"),
     sqlite_with_rowid=False,
 )
@@ -241,24 +190,23 @@ items = Table(
 item_results = Table(
     "item_results",
     metadata,
-    Column("batch", PortableText, primary_key=True),
-    Column("item", Integer, primary_key=True),
-    Column("result", PortableText, nullable=False),  # JSON
-    Column("degraded", PortableText),
+    *keys("batch"),
+    *keys("item", kind=Integer),
+    *texts("result"),  # JSON
+    *texts("degraded", null=True),
     sqlite_with_rowid=False,
 )
 
-# Items that failed or took their process along; those given up are dead letters.
+# Items that failed or ended their process; those given up are dead letters.
 item_failures = Table(
     "item_failures",
     metadata,
-    Column("batch", PortableText, primary_key=True),
-    Column("item", Integer, primary_key=True),
-    Column("failures", Integer, nullable=False),
-    Column("deaths", Integer, nullable=False),
-    Column("cause", PortableText, nullable=False),
-    Column("dead_at", Float),
-    Column("traceback", PortableText),  # of the last failure, bounded
+    *keys("batch"),
+    *keys("item", kind=Integer),
+    *integers("failures", "deaths"),
+    *texts("cause"),
+    *floats("dead_at", null=True),
+    *texts("traceback", null=True),  # of the last failure, bounded
     sqlite_with_rowid=False,
 )
 
@@ -266,24 +214,15 @@ item_failures = Table(
 mesh_events = Table(
     "mesh_events",
     metadata,
-    Column("peer", PortableText, primary_key=True),
-    Column("origin", PortableText, primary_key=True),  # who wrote it, and in which life
-    Column("seq", BigInteger, primary_key=True),
-    Column("at_s", Float, nullable=False),
-    Column("body", PortableText, nullable=False),  # JSON
+    *keys("peer"),
+    *keys("origin"),  # who wrote it, and in which incarnation
+    *keys("seq", kind=BigInteger),
+    *floats("at_s"),
+    *texts("body"),  # JSON
 )
 
 # Of each origin, up to where the peer has its events, and up to where some of them were
 # compacted away.
 mesh_origins = Table(
-    "mesh_origins",
-    metadata,
-    Column("peer", PortableText, primary_key=True),
-    Column("origin", PortableText, primary_key=True),
-    Column("head", BigInteger, nullable=False),
-    Column("floor", BigInteger, nullable=False),
+    "mesh_origins", metadata, *keys("peer", "origin"), *bigints("head", "floor")
 )
-
-Index("attempts_by_task", attempts.c.mission, attempts.c.task, attempts.c.attempt)
-Index("effects_by_mission", effects.c.mission)
-Index("stale_writes_by_mission", stale_writes.c.mission)

@@ -18,9 +18,10 @@ from outlast.contracts.models import Checkpoint
 from outlast.ledger.ledger import Ledger
 from outlast.ledger.missions import MissionRecords
 from outlast.store import migrate
+from outlast.store.columns import PortableText
 from outlast.store.database import Store
 from outlast.store.postgres import PostgresDatabase
-from outlast.store.schema import SCHEMA, PortableText, metadata
+from outlast.store.schema import SCHEMA, metadata
 from outlast.store.sqlite import SqliteDatabase
 from testkit.postgres import Postgres
 

@@ -3,154 +3,96 @@ The first schema: missions and the ledger.
 """
 
 from alembic import op
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Float,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-)
+from sqlalchemy import BigInteger, Index, Integer, MetaData, Table
+
+from outlast.store.columns import bigints, blobs, floats, integers, keys, texts
 
 revision = "1"
 down_revision = None
 
 metadata = MetaData()
-
-
-def words() -> Text:
-    """
-    Text sorted by its code points.
-    """
-    return Text().with_variant(Text(collation="C"), "postgresql")
-
-
-meta = Table(
-    "meta",
-    metadata,
-    Column("key", words(), primary_key=True),
-    Column("value", words(), nullable=False),
-)
-
-missions = Table(
+Table("meta", metadata, *keys("key"), *texts("value"))
+Table(
     "missions",
     metadata,
-    Column("id", words(), primary_key=True),
-    Column("tenant", words(), nullable=False),
-    Column("digest", words(), nullable=False),
-    Column("goal", words(), nullable=False),
-    Column("state", words(), nullable=False),
-    Column("accepted_at", Float, nullable=False),
-    Column("finished_at", Float),
-    Column("report", words()),
+    *keys("id"),
+    *texts("tenant", "digest", "goal", "state"),
+    *floats("accepted_at"),
+    *floats("finished_at", null=True),
+    *texts("report", null=True),
 )
-
-claims = Table(
+Table(
     "claims",
     metadata,
-    Column("mission", words(), primary_key=True),
-    Column("task", words(), primary_key=True),
-    Column("round", Integer, nullable=False),
-    Column("fence", BigInteger, nullable=False),
-    Column("route", words(), nullable=False),
-    Column("attempt", Integer, nullable=False),
-    Column("failures", Integer, nullable=False),
+    *keys("mission", "task"),
+    *integers("round"),
+    *bigints("fence"),
+    *texts("route"),
+    *integers("attempt", "failures"),
 )
-
-attempts = Table(
+Table(
     "attempts",
     metadata,
-    Column("mission", words(), primary_key=True),
-    Column("task", words(), primary_key=True),
-    Column("fence", BigInteger, primary_key=True),
-    Column("round", Integer, nullable=False),
-    Column("attempt", Integer, nullable=False),
-    Column("route", words(), nullable=False),
-    Column("host", words(), nullable=False),
-    Column("pid", Integer, nullable=False),
-    Column("started_at", Float, nullable=False),
-    Column("resumed_seq", Integer, nullable=False),
-    Column("noticed_by", words()),
-    Column("after_s", Float),
-    Column("ended_at", Float),
-    Column("ending", words()),
+    *keys("mission", "task"),
+    *keys("fence", kind=BigInteger),
+    *integers("round", "attempt"),
+    *texts("route", "host"),
+    *integers("pid"),
+    *floats("started_at"),
+    *integers("resumed_seq"),
+    *texts("noticed_by", null=True),
+    *floats("after_s", "ended_at", null=True),
+    *texts("ending", null=True),
+    Index("attempts_by_task", "mission", "task", "attempt"),
 )
-
-checkpoints = Table(
+Table(
     "checkpoints",
     metadata,
-    Column("mission", words(), primary_key=True),
-    Column("task", words(), primary_key=True),
-    Column("round", Integer, nullable=False),
-    Column("fence", BigInteger, nullable=False),
-    Column("checkpoint", words(), nullable=False),
-    Column("saved_at", Float, nullable=False),
+    *keys("mission", "task"),
+    *integers("round"),
+    *bigints("fence"),
+    *texts("checkpoint"),
+    *floats("saved_at"),
 )
-
-results = Table(
+Table(
     "results",
     metadata,
-    Column("mission", words(), primary_key=True),
-    Column("task", words(), primary_key=True),
-    Column("round", Integer, primary_key=True),
-    Column("fence", BigInteger, nullable=False),
-    Column("answer", words(), nullable=False),
-    Column("recorded_at", Float, nullable=False),
+    *keys("mission", "task"),
+    *keys("round", kind=Integer),
+    *bigints("fence"),
+    *texts("answer"),
+    *floats("recorded_at"),
 )
-
-effects = Table(
+Table(
     "effects",
     metadata,
-    Column("tenant", words(), primary_key=True),
-    Column("key", words(), primary_key=True),
-    Column("state", words(), nullable=False),
-    Column("content", words(), nullable=False),
-    Column("result", words()),
-    Column("mission", words(), nullable=False),
-    Column("task", words(), nullable=False),
-    Column("round", Integer, nullable=False),
-    Column("fence", BigInteger, nullable=False),
-    Column("applied", Integer, nullable=False, default=0),
-    Column("diverged", Integer, nullable=False, default=0),
-    Column("intended_at", Float, nullable=False),
-    Column("applied_at", Float),
+    *keys("tenant", "key"),
+    *texts("state", "content"),
+    *texts("result", null=True),
+    *texts("mission", "task"),
+    *integers("round"),
+    *bigints("fence"),
+    *integers("applied", "diverged"),
+    *floats("intended_at"),
+    *floats("applied_at", null=True),
+    Index("effects_by_mission", "mission"),
 )
-
-blobs = Table(
-    "blobs",
-    metadata,
-    Column("mission", words(), primary_key=True),
-    Column("digest", words(), primary_key=True),
-    Column("body", LargeBinary, nullable=False),
-    Column("stored_at", Float, nullable=False),
+Table(
+    "blobs", metadata, *keys("mission", "digest"), *blobs("body"), *floats("stored_at")
 )
-
-refusals = Table(
+Table(
     "refusals",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("mission", words(), nullable=False),
-    Column("task", words(), nullable=False),
-    Column("fence", BigInteger, nullable=False),
-    Column("what", words(), nullable=False),
-    Column("refused_at", Float, nullable=False),
+    *keys("id", kind=Integer),
+    *texts("mission", "task"),
+    *bigints("fence"),
+    *texts("what"),
+    *floats("refused_at"),
+    Index("refusals_by_mission", "mission"),
 )
-
-spending = Table(
-    "spending",
-    metadata,
-    Column("mission", words(), primary_key=True),
-    Column("task", words(), primary_key=True),
-    Column("tokens", BigInteger, nullable=False),
-    Column("cost", Float, nullable=False),
+Table(
+    "spending", metadata, *keys("mission", "task"), *bigints("tokens"), *floats("cost")
 )
-
-Index("attempts_by_task", attempts.c.mission, attempts.c.task, attempts.c.attempt)
-Index("effects_by_mission", effects.c.mission)
-Index("refusals_by_mission", refusals.c.mission)
 
 
 def upgrade() -> None:

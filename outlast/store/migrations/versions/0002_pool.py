@@ -3,74 +3,51 @@ The pool: batches, their items, and what became of them.
 """
 
 from alembic import op
-from sqlalchemy import (
-    Boolean,
-    Column,
-    Float,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-    UniqueConstraint,
-)
+from sqlalchemy import Boolean, Column, Integer, MetaData, Table, UniqueConstraint
+
+from outlast.store.columns import blobs, floats, integers, keys, texts
 
 revision = "2"
 down_revision = "1"
 
 metadata = MetaData()
-
-
-def words() -> Text:
-    """
-    Text sorted by its code points.
-    """
-    return Text().with_variant(Text(collation="C"), "postgresql")
-
-
-batches = Table(
+Table(
     "batches",
     metadata,
-    Column("id", words(), primary_key=True),
-    Column("tenant", words(), nullable=False),
-    Column("role", words(), nullable=False),
-    Column("state", words(), nullable=False),
+    *keys("id"),
+    *texts("tenant", "role", "state"),
     Column("sealed", Boolean, nullable=False),
-    Column("total", Integer, nullable=False),
-    Column("accepted_at", Float, nullable=False),
-    Column("finished_at", Float),
+    *integers("total"),
+    *floats("accepted_at"),
+    *floats("finished_at", null=True),
 )
-
-items = Table(
+Table(
     "items",
     metadata,
-    Column("batch", words(), primary_key=True),
-    Column("item", Integer, primary_key=True),
-    Column("digest", LargeBinary, nullable=False),
-    Column("body", words(), nullable=False),
+    *keys("batch"),
+    *keys("item", kind=Integer),
+    *blobs("digest"),
+    *texts("body"),
     UniqueConstraint("batch", "digest"),
     sqlite_with_rowid=False,
 )
-
-item_results = Table(
+Table(
     "item_results",
     metadata,
-    Column("batch", words(), primary_key=True),
-    Column("item", Integer, primary_key=True),
-    Column("result", words(), nullable=False),
-    Column("degraded", words()),
+    *keys("batch"),
+    *keys("item", kind=Integer),
+    *texts("result"),
+    *texts("degraded", null=True),
     sqlite_with_rowid=False,
 )
-
-item_troubles = Table(
+Table(
     "item_troubles",
     metadata,
-    Column("batch", words(), primary_key=True),
-    Column("item", Integer, primary_key=True),
-    Column("failures", Integer, nullable=False),
-    Column("deaths", Integer, nullable=False),
-    Column("cause", words(), nullable=False),
-    Column("dead_at", Float),
+    *keys("batch"),
+    *keys("item", kind=Integer),
+    *integers("failures", "deaths"),
+    *texts("cause"),
+    *floats("dead_at", null=True),
     sqlite_with_rowid=False,
 )
 

@@ -3,39 +3,23 @@ The mesh: each peer's copy of the event log.
 """
 
 from alembic import op
-from sqlalchemy import BigInteger, Column, Float, MetaData, Table, Text
+from sqlalchemy import BigInteger, MetaData, Table
+
+from outlast.store.columns import bigints, floats, keys, texts
 
 revision = "3"
 down_revision = "2"
 
 metadata = MetaData()
-
-
-def words() -> Text:
-    """
-    Text sorted by its code points.
-    """
-    return Text().with_variant(Text(collation="C"), "postgresql")
-
-
-mesh_events = Table(
+Table(
     "mesh_events",
     metadata,
-    Column("peer", words(), primary_key=True),
-    Column("origin", words(), primary_key=True),
-    Column("seq", BigInteger, primary_key=True),
-    Column("at_s", Float, nullable=False),
-    Column("body", words(), nullable=False),
+    *keys("peer", "origin"),
+    *keys("seq", kind=BigInteger),
+    *floats("at_s"),
+    *texts("body"),
 )
-
-mesh_origins = Table(
-    "mesh_origins",
-    metadata,
-    Column("peer", words(), primary_key=True),
-    Column("origin", words(), primary_key=True),
-    Column("head", BigInteger, nullable=False),
-    Column("floor", BigInteger, nullable=False),
-)
+Table("mesh_origins", metadata, *keys("peer", "origin"), *bigints("head", "floor"))
 
 
 def upgrade() -> None:
