@@ -1,7 +1,4 @@
 # The program as the compose file runs it: workers, starter, schema job.
-#
-# Paths in RUN are relative to WORKDIR, so that deploy/build-natively can run the same
-# steps in a temporary folder.
 
 # The Python that the tests run on.
 ARG PYTHON=3.11.17-slim-bookworm

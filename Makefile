@@ -7,10 +7,10 @@ QUESTION ?= When must driver positions in Waypost be deleted, and how old were t
 export QUESTION DOCUMENTS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run tickets kill dev test drill check clean
+.PHONY: help setup run tickets kill dev test drill containers check clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.run ## make the environment, from the lock file
 
@@ -27,10 +27,13 @@ dev: .venv/.run ## run the embedded server, its Web UI and workers
 	@$(BIN)/python starter.py dev
 
 test: .venv/.dev ## run all tests but the long drills
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long and not containers"
 
 drill: .venv/.dev ## run the long drills
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m long
+
+containers: .venv/.dev ## run image and compose file on a docker engine (root, Linux)
+	@$(BIN)/python -m pytest -m containers --timeout 900
 
 check: .venv/.dev ## format, lint, layers and types
 	@$(BIN)/ruff format --check .

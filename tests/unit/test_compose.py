@@ -1,5 +1,5 @@
 """
-docker-compose.yml by the rules that matter, since no docker engine runs here.
+docker-compose.yml by the rules that matter; tests/containers run it.
 """
 
 import json

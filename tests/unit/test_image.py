@@ -1,28 +1,19 @@
 """
-The Dockerfile and how deploy/build-natively reads it.
+The Dockerfile by the rules that matter; tests/containers build it and run it.
 """
 
 import json
 import re
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 
 import pytest
 import typer.main
 import yaml
 from composed import ROOT, services
+from dockerfile import instructions, let_through
 
 from outlast.cli import worker_command
 
-loader = SourceFileLoader("build_natively", str(ROOT / "deploy/build-natively"))
-spec = spec_from_loader("build_natively", loader)
-assert spec is not None
-natively = module_from_spec(spec)
-loader.exec_module(natively)
-
-STEPS: list[tuple[str, str]] = list(
-    natively.instructions((ROOT / "Dockerfile").read_text())
-)
+STEPS: list[tuple[str, str]] = list(instructions((ROOT / "Dockerfile").read_text()))
 LAST = STEPS[max(at for at, (name, _) in enumerate(STEPS) if name == "FROM") :]
 
 
@@ -117,7 +108,7 @@ def test_the_context_holds_what_the_image_is_made_of(path: str, through: bool) -
     """
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     patterns = [each for each in lines if each and not each.startswith("#")]
-    assert natively.let_through(path, patterns) is through
+    assert let_through(path, patterns) is through
 
 
 def test_what_is_copied_is_there() -> None:
