@@ -93,7 +93,7 @@ class Engine:
         self.daemon.terminate()
         self.daemon.wait(timeout=60)
         subprocess.run(["ip", "link", "delete", "docker0"], check=False)
-        # Restoring empties the tables that it names; one that was not in use has no name.
+        # Restoring empties the tables that it names; one not in use has none.
         unused = [each for each in TABLES if f"*{each}\n" not in self.rules]
         empty = "".join(f"*{table}\n{TABLES[table]}COMMIT\n" for table in unused)
         rules = self.rules + empty
