@@ -48,7 +48,7 @@ from outlast.temporal.connect import connect, describe_address, require_shared_s
 from outlast.temporal.missions import (
     UNKNOWN_TO_STORE,
     MissionHandle,
-    start,
+    start_resolved,
     with_routes,
 )
 from outlast.temporal.own_temporal import require_known_server
@@ -106,7 +106,7 @@ def run_and_report(
     """
     if options.as_json:
         reserve_stdout()
-    with_routes(mission)
+    mission = with_routes(mission)  # before anything is started
     if not options.embedded:
         require_local_workers()
     began = time.monotonic()
@@ -286,7 +286,7 @@ async def _run_mission(
     client = await connect_for_work(ready)
     told = {"outlast.mission": mission.id, "outlast.tenant": mission.tenant}
     with span("mission", told):  # the root of its one trace
-        started = await start(mission, client=client)
+        started = await start_resolved(mission, client)
         print_address(client, options)
         with screen(options.plain or options.as_json) as shown:
             shown.note(f"mission {mission.id}")

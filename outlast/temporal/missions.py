@@ -221,7 +221,15 @@ async def start(
         live on another Temporal.
     :raises UnavailableError: when no server takes it.
     """
-    resolved = with_routes(mission)
+    return await start_resolved(with_routes(mission), client, store)
+
+
+async def start_resolved(
+    resolved: Mission, client: Client | None = None, store: Store | None = None
+) -> MissionHandle:
+    """
+    Start a mission that `with_routes` has checked already; see `start`.
+    """
     if client is None:
         address = await temporal_of(settings())
         if store is None:
