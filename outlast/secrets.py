@@ -89,14 +89,11 @@ def masked(text: str, most: int) -> str:
 
 
 def _values(environment: Mapping[str, str]) -> frozenset[str]:
-    """
-    Collect what must not be read anywhere.
-    """
     given = [environment[name] for name in environment if name.startswith(PREFIX)]
     return frozenset(_handed_out.union(given))
 
 
-# Made once: it takes some 0.02 s for a key in PEM, and a zygote's workers have it.
+# Made once: it takes some 0.02 s for a key in PEM, and workers inherit it.
 @lru_cache(maxsize=8)
 def _pattern(values: frozenset[str]) -> re.Pattern[str] | None:
     """
@@ -112,9 +109,6 @@ def _pattern(values: frozenset[str]) -> re.Pattern[str] | None:
 
 
 def _lines_of(secret: str) -> list[str]:
-    """
-    List the lines of a longer secret, each that is no heading and no short one.
-    """
     lines = [line.strip() for line in secret.splitlines()]
     return [
         line
@@ -124,9 +118,6 @@ def _lines_of(secret: str) -> list[str]:
 
 
 def _written(secret: str) -> str:
-    """
-    Make what finds *secret* with any of its characters escaped.
-    """
     return "".join(map(_part, _PARTS.findall(secret)))
 
 

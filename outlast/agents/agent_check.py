@@ -1,11 +1,11 @@
 """
-What is checked of agents once their modules are imported, and of what they are given
-before anything starts.
+What is checked before anything starts: the agents' types, and what tasks give them.
 """
 
 import inspect
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, get_origin
 
 from pydantic import ValidationError
@@ -27,23 +27,20 @@ def check_agents(agents: Iterable[Agent]) -> None:
         second argument is no context.
     """
     for each in agents:
-        _require_no_context_types(each)
-        assert each.input is not None
+        with suppress(NameError):  # its input says so
+            given, ctx = hints_of(each.func)
+            fault = _order_fault(given, ctx)
+            if fault is not None:
+                raise each.input_error(fault)
+        _ = each.input  # raises what is wrong with its type
 
 
-def _require_no_context_types(agent: Agent) -> None:
-    try:
-        given, ctx = hints_of(agent.func)
-    except NameError:
-        return  # told by its input
+def _order_fault(given: Any, ctx: Any) -> str | None:
     if inspect.isclass(given) and issubclass(given, Context):
-        raise agent.input_error(
-            "its input comes first and the context second: swap them"
-        )
+        return "its input comes first and the context second: swap them"
     if not _may_be_context(ctx):
-        raise agent.input_error(
-            f"its second argument is the Context, and is annotated as {name_of(ctx)}"
-        )
+        return f"its second argument is the Context, and is annotated as {name_of(ctx)}"
+    return None
 
 
 def _may_be_context(hint: Any) -> bool:
@@ -73,8 +70,7 @@ def requests_work(value: Any) -> bool:
     """
     True if an agent's result asks for tasks or items.
     """
-    bare = value.result if isinstance(value, Degraded) else value
-    return isinstance(bare, FollowUps | FanOut)
+    return isinstance(_bare(value), FollowUps | FanOut)
 
 
 def require_valid_follow_ups(value: Any, agents: Mapping[str, Agent]) -> None:
@@ -84,7 +80,7 @@ def require_valid_follow_ups(value: Any, agents: Mapping[str, Agent]) -> None:
 
     :raises GiveUp: naming what does not fit; no attempt more would ask better.
     """
-    value = value.result if isinstance(value, Degraded) else value
+    value = _bare(value)
     if isinstance(value, FollowUps):
         try:
             require_fitting_inputs(value.tasks, agents)
@@ -97,10 +93,11 @@ def require_valid_follow_ups(value: Any, agents: Mapping[str, Agent]) -> None:
                 raise GiveUp(f"its item {number} for {value.role!r}: {fault}")
 
 
+def _bare(value: Any) -> Any:
+    return value.result if isinstance(value, Degraded) else value
+
+
 def _with_nested(tasks: Iterable[Task]) -> Iterator[Task]:
-    """
-    List *tasks* and those of the missions that they stand for.
-    """
     waiting = list(tasks)
     while waiting:
         task = waiting.pop(0)

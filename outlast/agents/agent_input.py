@@ -80,9 +80,10 @@ class AgentInput:
 
     def _made(self, values: Any, text: str | None = None) -> Any:
         """
-        Read *values* as what they are, JSON, whose *text* need not be made where it is
-        there: bytes, dates under strict and others come back as they were written. By
-        alias or, as results are written, by name.
+        Read *values* as JSON, which is what they are: bytes, dates under strict and
+        others come back as they were written. By alias or, as results are, by name.
+
+        :param text: their JSON, where that is there.
         """
         both: dict[str, Any] = {"by_alias": True, "by_name": True}
         if self.is_open:
@@ -147,9 +148,6 @@ def name_of(hint: Any) -> str:
 
 
 def _error_text(error: Exception) -> str:
-    """
-    Say which type cannot be read, of those that an input is made of.
-    """
     if isinstance(error, NameError):  # as pydantic's own is, for a field's type
         return f"{error.name!r} is not defined where its type is written"
     inner = re.search(r"schema for <class '([^']+)'>", str(error))

@@ -67,9 +67,6 @@ def resolve_routes(agents: dict[str, Agent]) -> dict[str, RoleSpec]:
 
 
 def _routes(agent: Agent, agents: dict[str, Agent]) -> list[str]:
-    """
-    Where tasks of *agent*'s role may run: ahead of it in the order of their loading,
-    itself, its fallbacks.
-    """
+    # Those ahead of it in the order of their loading.
     ahead = [role for role, each in agents.items() if each.before == agent.role]
     return [*ahead, agent.role, *agent.fallbacks]

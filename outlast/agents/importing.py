@@ -85,9 +85,6 @@ def _import_file(module: str) -> ModuleType:
 
 
 def _import_as(name: str, path: Path) -> ModuleType:
-    """
-    Import the file at *path* under a *name* that nobody else would import it by.
-    """
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -104,10 +101,6 @@ def _import_as(name: str, path: Path) -> ModuleType:
 
 
 def _importable_from(path: Path) -> Path:
-    """
-    Find the folder from which the file is imported: the first above it that is no
-    package.
-    """
     folder = path.parent
     while (folder / "__init__.py").is_file():
         folder = folder.parent
@@ -126,10 +119,7 @@ def _make_importable(folder: Path) -> None:
 
 
 def _step_back() -> None:
-    """
-    Have the folder that holds this package searched last, where that is a checkout: it
-    has names that a project of a user may have, too.
-    """
+    # A checkout is searched last: it has names that a user's project may have, too.
     if CHECKOUT.name in INSTALLED:
         return
     others = [each for each in sys.path if Path(each).absolute() != CHECKOUT]
@@ -138,9 +128,6 @@ def _step_back() -> None:
 
 
 def _would_find(name: str, path: Path) -> bool:
-    """
-    Say whether to import *name* is to import the file at *path*.
-    """
     if name in sys.modules:
         return _is_at(sys.modules[name], path)
     try:
@@ -196,11 +183,7 @@ def _module_in(folder: Path, name: str) -> Path | None:
 
 
 def _import_error_text(error: BaseException) -> str:
-    """
-    Say in one sentence, with the line, what keeps a module from being used.
-    """
-    line = error_place(error)
-    at = f" ({line})" if line else ""
+    at = error_place(error)
     if isinstance(error, AgentExit):
         return f"it ends its process with os._exit({error.code}) when imported{at}"
     if isinstance(error, SystemExit):
@@ -228,12 +211,13 @@ def _import_error_text(error: BaseException) -> str:
 
 def error_place(error: BaseException) -> str:
     """
-    Name the last line of the user's own that was running: FILE:LINE.
+    Name the last line of the user's own that was running, as " (FILE:LINE)"; "" where
+    there is none.
     """
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}:{error.lineno}"
+        return f" ({error.filename}:{error.lineno})"
     own = [
-        f"{frame.filename}:{frame.lineno}"
+        f" ({frame.filename}:{frame.lineno})"
         for frame in traceback.extract_tb(error.__traceback__)
         if is_users(frame.filename)
     ]

@@ -11,7 +11,7 @@ import inspect
 import sys
 from collections.abc import Callable, Coroutine
 from types import AsyncGeneratorType, CodeType, GeneratorType
-from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from outlast.agents.agent_function import place
 from outlast.contracts.errors import GiveUp, UnawaitedError
@@ -53,8 +53,7 @@ class PendingCalls:
         self._made.append(PendingCall(coroutine, code, line))
         if len(self._made) > self._most:
             self._made = self._waiting()
-            # Twice what is left: a large `find_evidence` must not be looked through for
-            # each.
+            # Twice what is left: a large `gather` must not be looked through for each.
             self._most = max(MAX_PENDING_CALLS, 2 * len(self._made))
 
     @property
@@ -90,28 +89,18 @@ class PendingCalls:
         ]
 
 
-class TracksCalls(Protocol):
-    """
-    What has such coroutines.
-    """
-
-    pending_calls: PendingCalls
-
-
-S = TypeVar("S", bound=TracksCalls)
-
 _PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
 
 
 def tracked(
-    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
     """
-    Note each call of an async *method*.
+    Note each call of an async *method* in its object's `pending_calls`.
     """
 
     @functools.wraps(method)
-    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+    def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         coroutine = method(self, *args, **kwargs)
         caller = sys._getframe(1)
         while caller.f_back and caller.f_globals.get("__name__") == FINDINGS_MODULE:
@@ -121,7 +110,7 @@ def tracked(
 
     # From Python 3.12 on it can still be told that it is async.
     mark = getattr(inspect, "markcoroutinefunction", lambda function: function)
-    marked: Callable[Concatenate[S, P], Coroutine[Any, Any, T]] = mark(call)
+    marked: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]] = mark(call)
     return marked
 
 
@@ -153,9 +142,7 @@ async def await_returned(value: Any, pending_calls: PendingCalls) -> Any:
 
 
 def _is_awaitable(value: Any) -> bool:
-    """
-    Tell as `inspect.isawaitable` does, which is slow for the many values that are not.
-    """
+    # As `inspect.isawaitable`, which is slow for the many values that are not.
     kind = type(value)
     return hasattr(kind, "__await__") or (
         kind is GeneratorType and inspect.isawaitable(value)

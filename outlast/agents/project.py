@@ -95,11 +95,6 @@ def _is_trusted(file: Path) -> bool:
 
 
 def _table(file: Path) -> Any:
-    """
-    Read [tool.outlast]; None where the file does not have it.
-
-    :raises BadInputError: when a file that names it is not TOML.
-    """
     text = file.read_text(encoding="utf-8", errors="replace")
     if "outlast" not in text:
         return None

@@ -46,21 +46,20 @@ def written_globals(source: str) -> list[WrittenGlobal]:
     made = {name: False for each in tree.body for name in _assigned(each)}
     made |= {name: True for each in tree.body for name in _containers(each)}
     found: dict[str, int] = {}
-    for function in _functions(tree):
+    for function in ast.walk(tree):
+        if not isinstance(function, Function):
+            continue
         for name, line in _writes(function, made):
             found[name] = min(line, found.get(name, line))
     return [WrittenGlobal(name, line) for name, line in sorted(found.items())]
 
 
-def _functions(tree: ast.AST) -> Iterator[Function]:
-    return (each for each in ast.walk(tree) if isinstance(each, Function))
-
-
 def _writes(function: Function, made: dict[str, bool]) -> Iterator[tuple[str, int]]:
     """
-    Tell what *function* writes of the names that its module has *made*, each with
-    whether it is a container: another object's method of the same name changes what
-    nobody knows.
+    List what *function* writes of the names that its module has *made*.
+
+    :param made: each with whether it is a container: of other objects nobody knows what
+        a method such as `add` changes.
     """
     nodes = list(_own_nodes(function))
     declared = {
@@ -79,10 +78,7 @@ def _writes(function: Function, made: dict[str, bool]) -> Iterator[tuple[str, in
 
 
 def _own_nodes(function: Function) -> Iterator[ast.AST]:
-    """
-    Walk the body of *function* but not those of functions in it, which come by
-    themselves.
-    """
+    # Not into functions in it, which come by themselves.
     body = function.body if isinstance(function.body, list) else [function.body]
     waiting: list[ast.AST] = list(body)
     while waiting:
@@ -98,19 +94,12 @@ def _stored(node: ast.AST) -> Iterator[str]:
 
 
 def _assigned(statement: ast.stmt) -> Iterator[str]:
-    """
-    Tell the names that a statement of a module makes, functions, classes and imports
-    aside.
-    """
     if not isinstance(statement, Function | ast.ClassDef):
         for each in ast.walk(statement):
             yield from _stored(each)
 
 
 def _containers(statement: ast.stmt) -> Iterator[str]:
-    """
-    Tell the names that a statement of a module gives to a new container.
-    """
     if not isinstance(statement, ast.Assign | ast.AnnAssign):
         return
     value = statement.value
@@ -122,7 +111,7 @@ def _containers(statement: ast.stmt) -> Iterator[str]:
 
 def _changed(node: ast.AST) -> str:
     """
-    Tell the name whose value *node* changes in place; "" where it changes none.
+    Name the global whose value *node* changes in place; "" where it changes none.
     """
     target: ast.AST | None = None
     if isinstance(node, ast.Subscript | ast.Attribute):

@@ -66,10 +66,9 @@ class PerProcess(Generic[T]):
             made = self._start()
             self._value = [await made if inspect.isawaitable(made) else made]
         except BaseException as error:
-            line = error_place(error)
+            why = f"{type(error).__name__}{error_sentence(error)}{error_place(error)}"
             raise WorkerStartError(
-                f"on_worker_start {self.name} failed: {type(error).__name__}"
-                f"{error_sentence(error)}" + (f" ({line})" if line else "")
+                f"on_worker_start {self.name} failed: {why}"
             ) from error
 
 
@@ -90,16 +89,13 @@ def on_worker_start(start: Callable[[], Any]) -> PerProcess[Any]:
     :param start: async or plain, without arguments.
     :raises BadInputError: when it takes an argument, or yields.
     """
-    parameters = inspect.signature(start).parameters.values()
-    needed = [each for each in parameters if each.default is each.empty]
     made: PerProcess[Any] = PerProcess(start)
-    if needed:
-        told = (
-            f"on_worker_start {made.name} must take no argument, not {needed[0].name!r}"
-        )
-        raise BadInputError(told)
+    called = f"on_worker_start {made.name}"
+    for each in inspect.signature(start).parameters.values():
+        if each.default is each.empty:
+            raise BadInputError(f"{called} must take no argument, not {each.name!r}")
     if inspect.isgeneratorfunction(start) or inspect.isasyncgenfunction(start):
-        raise BadInputError(f"on_worker_start {made.name} must return, not yield")
+        raise BadInputError(f"{called} must return, not yield")
     _declared[made.name] = made
     return made
 

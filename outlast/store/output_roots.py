@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from outlast.contracts.errors import OutsideFolderError
 
-# What lies in a home and is no output: written over, it would be the end of all.
+# What a home keeps for itself: a mission that wrote over it would end all the others.
 STATE_FILES = (
     "store*",
     "temporal.*",
@@ -34,8 +34,8 @@ _outputs: list[Path] | None = None
 
 def set_roots(outputs: Sequence[Path] | None) -> None:
     """
-    Let missions have files written below *outputs* alone in this process, the last of
-    which is the home; None for wherever it can.
+    Limit where missions have files written in this process to *outputs*, of which the
+    last is the home; None for wherever it can.
     """
     global _outputs  # noqa: PLW0603 - one limit for all agents of a process
     _outputs = None if outputs is None else [each.absolute() for each in outputs]
@@ -44,8 +44,7 @@ def set_roots(outputs: Sequence[Path] | None) -> None:
 @contextmanager
 def writing_within(roots: Sequence[Path] | None) -> Iterator[None]:
     """
-    Let missions have files written below *roots* alone, for as long as this lasts; None
-    where that is known no better than before.
+    Limit where missions have files written to *roots* within this; None: as before.
     """
     before = _outputs
     set_roots(_outputs if roots is None else roots)
@@ -70,8 +69,8 @@ def writable(named: Path, *also: Path) -> Path:
     if found is None:
         roots = ", ".join(map(str, dict.fromkeys(_outputs)))
         raise OutsideFolderError(
-            f"{named} is outside {roots}: missions may have "
-            "files written below OUTLAST_HOME or OUTLAST_OUTPUT_ROOT alone"
+            f"{named} is outside {roots}: missions may have files written below "
+            "OUTLAST_HOME or OUTLAST_OUTPUT_ROOT alone"
         )
     if _is_state(found, _outputs[-1]):
         raise OutsideFolderError(
@@ -81,17 +80,11 @@ def writable(named: Path, *also: Path) -> Path:
 
 
 def _is_state(found: Path, home: Path) -> bool:
-    """
-    True if *found* is, or lies in, what the home needs for itself.
-    """
     real = Path(os.path.realpath(home))
-    if not found.is_relative_to(real):
+    if found == real or not found.is_relative_to(real):
         return False
-    return any(
-        fnmatchcase(part, own)
-        for part in found.relative_to(real).parts[:1]
-        for own in STATE_FILES
-    )
+    first = found.relative_to(real).parts[0]
+    return any(fnmatchcase(first, own) for own in STATE_FILES)
 
 
 def inside(named: Path, roots: Sequence[Path]) -> Path | None:
@@ -121,8 +114,8 @@ def output_path(also: Callable[[], Iterable[Path]] = tuple) -> AfterValidator:
         try:
             return writable(named, *also())
         except OutsideFolderError as error:
-            told = {"told": str(error)}
-            raise PydanticCustomError("outside", "{told}", told) from None
+            why = {"why": str(error)}
+            raise PydanticCustomError("outside", "{why}", why) from None
 
     return AfterValidator(resolved)
 
