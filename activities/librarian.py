@@ -13,8 +13,8 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from outlast import Context, FanOut, GiveUp, agent
-from outlast.contracts.models import FanOutRef
-from outlast.contracts.policies import Policy
+from outlast.contracts.results import FanOutRef
+from outlast.contracts.retries import Policy
 from outlast.crew.crew_models import DocumentSource, Gap, LibraryIndex
 from outlast.crew.library import library
 from outlast.crew.library.folder import stat_document

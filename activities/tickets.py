@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from outlast import Context, FanOut, GiveUp, agent
-from outlast.contracts.models import FanOutRef
+from outlast.contracts.results import FanOutRef
 from outlast.contracts.text import markdown, one_line, sha256_hex
 from outlast.crew.crew_models import LibraryIndex, Research
 from outlast.crew.extractive.replies import questions, reply

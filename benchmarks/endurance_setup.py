@@ -16,7 +16,7 @@ from typing import Any
 
 from temporalio.client import Client
 
-from outlast.contracts.models import Mission
+from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Outcome, Report, TaskStatus
 from outlast.dev.server import DevServer, choose_ports
 from outlast.store.database import Store

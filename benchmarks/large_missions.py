@@ -30,10 +30,13 @@ from outlast.agents.agent import Agent
 from outlast.agents.agent_loading import resolve_routes
 from outlast.agents.context import Context
 from outlast.contracts.ids import MISSIONS_QUEUE
-from outlast.contracts.models import Limits, Mission, Redo, Task
-from outlast.contracts.orders import DecisionInput
-from outlast.contracts.policies import DEFAULT_TIMING, Policy
+from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Report
+from outlast.contracts.results import Redo
+from outlast.contracts.retries import Policy
+from outlast.contracts.tasks import Limits, Task
+from outlast.contracts.timing import DEFAULT_TIMING
+from outlast.contracts.updates import DecisionInput
 from outlast.dev.server import DevServer, choose_ports
 from outlast.execution.attempt import WorkerContext
 from outlast.fleet.workers import agent_worker, workflow_worker

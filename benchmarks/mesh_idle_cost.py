@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.result_rows import ResultRow
-from outlast.contracts.policies import SWIM
+from outlast.contracts.mesh_timing import SWIM
 from outlast.dev.server import find_cli
 from testkit.peers import Net, Peer, peers, whole
 from testkit.processes import PROJECT_FOLDER, wait_for

@@ -38,8 +38,9 @@ from benchmarks.overhead_sides import (
     shipped,
 )
 from outlast.contracts.errors import UnavailableError
-from outlast.contracts.models import Limits, Mission, Task
+from outlast.contracts.missions import Mission
 from outlast.contracts.reports import Report, TaskStatus
+from outlast.contracts.tasks import Limits, Task
 from outlast.dev.server import SERVER_START_LIMIT_S, DevServer, choose_ports
 from outlast.settings import settings
 from outlast.store.database import Store

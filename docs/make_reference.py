@@ -16,7 +16,8 @@ from pydantic.fields import FieldInfo
 import outlast
 from outlast import Context, testing
 from outlast.contracts import errors
-from outlast.contracts.models import Approval, Budget, Limits
+from outlast.contracts.approvals import Approval
+from outlast.contracts.tasks import Budget, Limits
 
 PAGE = Path(__file__).with_name("reference.md")
 HEAD = """# Reference

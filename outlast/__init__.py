@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from outlast.agents.registry import agent
     from outlast.agents.worker_start import on_worker_start
     from outlast.contracts.errors import CircuitOpenError, GiveUp, TryLater
-    from outlast.contracts.models import FanOut, FollowUps, Mission, Redo, Task
-    from outlast.contracts.policies import Policy
+    from outlast.contracts.missions import Mission
+    from outlast.contracts.results import FanOut, FollowUps, Redo
+    from outlast.contracts.retries import Policy
+    from outlast.contracts.tasks import Task
     from outlast.temporal.missions import start
 
 __all__ = [
@@ -38,14 +40,14 @@ __all__ = [
 _HOMES = {
     "CircuitOpenError": "outlast.contracts.errors",
     "Degraded": "outlast.agents.agent",
-    "FollowUps": "outlast.contracts.models",
+    "FollowUps": "outlast.contracts.results",
     "GiveUp": "outlast.contracts.errors",
-    "Mission": "outlast.contracts.models",
-    "Policy": "outlast.contracts.policies",
-    "Redo": "outlast.contracts.models",
+    "Mission": "outlast.contracts.missions",
+    "Policy": "outlast.contracts.retries",
+    "Redo": "outlast.contracts.results",
     "Context": "outlast.agents.context",
-    "FanOut": "outlast.contracts.models",
-    "Task": "outlast.contracts.models",
+    "FanOut": "outlast.contracts.results",
+    "Task": "outlast.contracts.tasks",
     "TryLater": "outlast.contracts.errors",
     "agent": "outlast.agents.registry",
     "on_worker_start": "outlast.agents.worker_start",

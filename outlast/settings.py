@@ -18,8 +18,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from outlast.agents.environment import from_environment
 from outlast.agents.project import Project, project, upwards
-from outlast.contracts.policies import DEFAULT_TIMING, Timing, timing_of
 from outlast.contracts.sizes import MAX_RESULT_BYTES, MIB
+from outlast.contracts.timing import DEFAULT_TIMING, Timing, timing_of
 from outlast.process.home import require_private, require_short
 from outlast.process.installed import agent_modules
 

@@ -20,7 +20,10 @@ from pydantic import BaseModel, JsonValue
 from outlast.agents.agent import Agent
 from outlast.agents.agent_check import check_agents, require_fitting_inputs
 from outlast.agents.worker_start import open_all
-from outlast.contracts.models import Approval, AttemptInput, Limits, ResultRef, Task
+from outlast.contracts.approvals import Approval
+from outlast.contracts.attempts import AttemptInput
+from outlast.contracts.results import ResultRef
+from outlast.contracts.tasks import Limits, Task
 from outlast.execution.attempt import Attempt, WorkerContext
 from outlast.execution.findings import AgentFindings
 from outlast.ledger.trial_ledger import PointKind, TrialLedger, TrialPoint, saves_of

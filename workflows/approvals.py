@@ -9,11 +9,16 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-from outlast.contracts.approvals import Moment, WantedEffect, request_id
-from outlast.contracts.models import Approval, Task
-from outlast.contracts.orders import DecisionInput
-from outlast.contracts.reports import ApprovalRequest
+from outlast.contracts.approvals import (
+    Approval,
+    ApprovalRequest,
+    Moment,
+    WantedEffect,
+    request_id,
+)
+from outlast.contracts.tasks import Task
 from outlast.contracts.text import CAUSE_CHARS, one_line
+from outlast.contracts.updates import DecisionInput
 
 PAST_TENSE = {"approve": "approved", "reject": "rejected"}
 

@@ -16,10 +16,10 @@ from outlast.contracts.batches import BatchReport
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import MISSIONS_QUEUE
-from outlast.contracts.models import Mission, Opening
+from outlast.contracts.missions import Mission, Opening
 from outlast.contracts.plan import mission_status
-from outlast.contracts.policies import BACKOFF_CAP_S, BACKOFF_FIRST_S
 from outlast.contracts.reports import MissionStatus, Outcome, Report, TaskStatus
+from outlast.contracts.retries import BACKOFF_CAP_S, BACKOFF_FIRST_S
 from outlast.contracts.sizes import MAX_REASONS
 from outlast.contracts.text import CAUSE_CHARS, one_line
 

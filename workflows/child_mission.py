@@ -5,9 +5,10 @@ A task that is a mission of its own: a child workflow runs it, in the same ledge
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
+from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.child_missions import child_mission
-from outlast.contracts.models import AttemptInput, Mission
-from outlast.contracts.reports import MissionStatus, Report, TaskStatus, report_in
+from outlast.contracts.missions import Mission
+from outlast.contracts.reports import MissionStatus, Report, TaskStatus
 from outlast.contracts.text import title
 from outlast.workflows.bookkeeping import BOOKKEEPING
 from outlast.workflows.children import ChildRun, ChildRuns
@@ -38,7 +39,6 @@ async def run_child_mission(
         input=mission,
         id=mission.id,
         result=Report,
-        failed=report_in,
         record="find_report",
         known_by=mission.digest(),
         summary=title(mission.goal),

@@ -8,12 +8,10 @@ it. It never starts a child that the store knows.
 """
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import (
@@ -23,7 +21,8 @@ from temporalio.exceptions import (
 )
 
 from outlast.contracts.ids import MISSIONS_QUEUE
-from outlast.contracts.policies import DEFAULT_TIMING
+from outlast.contracts.reports import FinalReport
+from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.workflows.bookkeeping import BOOKKEEPING, await_uncancelled
 from outlast.workflows.renewal import Renewal
 
@@ -38,7 +37,6 @@ class ChildRun:
     """
     A child workflow to start or to await.
 
-    :param failed: reads its report out of the error with which it failed.
     :param record: the activity that reads how it ended; None while it runs.
     :param known_by: tells its record from another one under the same id.
     """
@@ -46,8 +44,7 @@ class ChildRun:
     kind: str
     input: Any
     id: str
-    result: type[BaseModel]
-    failed: Callable[[object], BaseModel | None]
+    result: type[FinalReport]
     record: str
     summary: str
     known_by: str = ""
@@ -84,7 +81,7 @@ class ChildRuns:
         try:
             return await handle
         except ChildWorkflowError as error:
-            report = child.failed(error.cause)
+            report = child.result.of_failure(error.cause)
             if report is None:
                 raise
             return report

@@ -16,7 +16,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 from outlast.contracts.batches import Batch, PoolState
 from outlast.contracts.errors import BadInputError, NewerStateError
 from outlast.contracts.failures import FailureType
-from outlast.contracts.models import Mission
+from outlast.contracts.missions import Mission
 from outlast.contracts.text import CAUSE_CHARS, one_line
 
 # The input of a workflow that was started without one.

@@ -35,6 +35,7 @@ from temporalio.exceptions import (
 from temporalio.exceptions import TimeoutError as TimedOut
 
 from outlast.contracts.approvals import WantedEffect
+from outlast.contracts.attempts import Checkpoint, Heartbeat
 from outlast.contracts.errors import (
     NewerStateError,
     StoreLostError,
@@ -42,7 +43,6 @@ from outlast.contracts.errors import (
 )
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
-from outlast.contracts.models import Checkpoint, Heartbeat
 from outlast.contracts.quarantine import UNSEEN_DEATH, Death
 
 # The server must not retry an attempt whose heartbeat it lost: its retry waits for a

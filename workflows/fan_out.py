@@ -6,8 +6,9 @@ import asyncio
 
 from temporalio.exceptions import ActivityError, ChildWorkflowError
 
-from outlast.contracts.batches import Batch, BatchReport, PoolState, batch_report_in
-from outlast.contracts.models import FanOutRef, Mission
+from outlast.contracts.batches import Batch, BatchReport, PoolState
+from outlast.contracts.missions import Mission
+from outlast.contracts.results import FanOutRef
 from outlast.contracts.scopes import Scope
 from outlast.workflows.children import ChildRun, ChildRuns
 from outlast.workflows.task_dispatch import is_cancelling
@@ -49,7 +50,6 @@ def _batch_run(batch: Batch, items: int) -> ChildRun:
         input=PoolState(batch=batch),
         id=batch.id,
         result=BatchReport,
-        failed=batch_report_in,
         record="find_batch_report",
         summary=f"{items} items for {batch.role}",
     )

@@ -33,10 +33,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from outlast.contracts.errors import BadInputError
     from outlast.contracts.ids import MISSIONS_QUEUE
-    from outlast.contracts.policies import (
-        BACKOFF_CAP_S,
-        BACKOFF_FIRST_S,
-    )
+    from outlast.contracts.retries import BACKOFF_CAP_S, BACKOFF_FIRST_S
     from outlast.contracts.text import CAUSE_CHARS, one_line
     from outlast.workflows.bookkeeping import failure_of_batch, parent_run
     from outlast.workflows.entry import NOTHING, nothing_to_do, read_state, refusal

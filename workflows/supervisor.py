@@ -17,20 +17,11 @@ from temporalio.common import RawValue, SearchAttributeKey
 from temporalio.exceptions import ActivityError, FailureError
 
 with workflow.unsafe.imports_passed_through():
+    from outlast.contracts.attempts import Checkpoint
     from outlast.contracts.errors import BadInputError
-    from outlast.contracts.models import (
-        Checkpoint,
-        Mission,
-        Opening,
-        PriorRun,
-        RedoRequest,
-        Redrive,
-        Task,
-        TaskState,
-        filled_in,
-    )
-    from outlast.contracts.orders import DecisionInput, UnservedTasks
+    from outlast.contracts.missions import Mission, Opening, filled_in
     from outlast.contracts.plan import WITH_RESULT, Plan, outcome_without_attempt
+    from outlast.contracts.prior_run import PriorRun, TaskState
     from outlast.contracts.reports import (
         MissionProgress,
         MissionStatus,
@@ -39,7 +30,10 @@ with workflow.unsafe.imports_passed_through():
         TaskStatus,
         fitting,
     )
+    from outlast.contracts.results import RedoRequest
+    from outlast.contracts.tasks import Task
     from outlast.contracts.text import CAUSE_CHARS, one_line
+    from outlast.contracts.updates import DecisionInput, Redrive, UnservedTasks
     from outlast.workflows.approvals import Approvals
     from outlast.workflows.bookkeeping import (
         failure_of,

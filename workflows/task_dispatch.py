@@ -17,18 +17,20 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError
 
+from outlast.contracts.attempts import AttemptInput, Checkpoint
 from outlast.contracts.failures import Detector
 from outlast.contracts.ids import AttemptId, quarantine_queue, task_queue
-from outlast.contracts.models import AttemptInput, Checkpoint, DispatchState, ResultRef
-from outlast.contracts.policies import (
+from outlast.contracts.prior_run import DispatchState
+from outlast.contracts.quarantine import Quarantine
+from outlast.contracts.results import ResultRef
+from outlast.contracts.retries import (
     BACKOFF_CAP_S,
     BACKOFF_FACTOR,
     BACKOFF_FIRST_S,
-    DEFAULT_TIMING,
     MAX_SERVER_RETRIES,
 )
-from outlast.contracts.quarantine import Quarantine
 from outlast.contracts.text import CAUSE_CHARS, one_line
+from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.workflows.bookkeeping import BOOKKEEPING
 from outlast.workflows.failure import (
     LEFT_TO_THE_WORKFLOW,

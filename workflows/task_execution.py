@@ -13,22 +13,18 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ChildWorkflowError, TerminatedError
 
 from outlast.contracts.approvals import MAX_APPROVED_EFFECTS, Moment, WantedEffect
+from outlast.contracts.attempts import AttemptInput, Checkpoint
 from outlast.contracts.child_missions import MISSION_ROLE
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import (
-    AttemptInput,
-    Checkpoint,
-    Mission,
-    RedoRequest,
-    ResultRef,
-    Task,
-    TaskState,
-)
-from outlast.contracts.orders import UnservedTasks
+from outlast.contracts.missions import Mission
 from outlast.contracts.plan import WITH_RESULT, Plan, outcome_without_attempt
-from outlast.contracts.policies import Policy
+from outlast.contracts.prior_run import TaskState
 from outlast.contracts.reports import Outcome, RunningTask, TaskStatus
+from outlast.contracts.results import RedoRequest, ResultRef
+from outlast.contracts.retries import Policy
+from outlast.contracts.tasks import Task
 from outlast.contracts.text import CAUSE_CHARS, one_line
+from outlast.contracts.updates import UnservedTasks
 from outlast.workflows.approvals import ApprovalDecision, Approvals
 from outlast.workflows.child_mission import (
     TASK_STATUS_BY_MISSION_STATUS,

@@ -9,7 +9,8 @@ from pydantic import JsonValue
 
 from outlast.cli.mission_file import build_mission, new_mission_id
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Mission, Task
+from outlast.contracts.missions import Mission
+from outlast.contracts.tasks import Task
 from outlast.contracts.text import one_line
 from outlast.crew import settings as crew
 from outlast.crew.library.folder import scan

@@ -15,7 +15,7 @@ from outlast.agents.agent_hints import hints_of
 from outlast.agents.agent_input import AgentInput, first_fault
 from outlast.agents.agent_options import Isolation
 from outlast.contracts.errors import BadInputError, GiveUp
-from outlast.contracts.policies import Policy
+from outlast.contracts.retries import Policy
 from outlast.execution.codec import Codec
 from outlast.execution.floats import TAG, parsed
 

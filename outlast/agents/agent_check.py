@@ -16,7 +16,8 @@ from outlast.agents.agent_input import MAX_INPUT_FAULTS, name_of
 from outlast.agents.context import Context
 from outlast.contracts.child_missions import MISSION_ROLE, ChildMissionSpec
 from outlast.contracts.errors import BadInputError, GiveUp
-from outlast.contracts.models import FanOut, FollowUps, Task
+from outlast.contracts.results import FanOut, FollowUps
+from outlast.contracts.tasks import Task
 
 
 def check_agents(agents: Iterable[Agent]) -> None:

@@ -7,7 +7,7 @@ from outlast.agents.agent_check import check_agents
 from outlast.agents.importing import import_agents
 from outlast.agents.registry import registered_agents
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import RoleSpec
+from outlast.contracts.missions import RoleSpec
 
 
 def load_agents(modules: list[str]) -> dict[str, Agent]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from outlast.contracts.ids import NAME_CHARS, NAME_PATTERN
-from outlast.contracts.policies import Policy
+from outlast.contracts.retries import Policy
 
 Isolation = Literal["shared", "process"]
 

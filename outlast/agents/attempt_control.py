@@ -12,9 +12,9 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from outlast.agents.pending_calls import PendingCalls
+from outlast.contracts.attempts import AttemptInput, Checkpoint, Heartbeat
 from outlast.contracts.errors import RunSuspendedError, StaleAttemptError
 from outlast.contracts.ids import TaskRoundId
-from outlast.contracts.models import AttemptInput, Checkpoint, Heartbeat
 from outlast.execution.exceptions import UNCOUNTED_ERRORS
 from outlast.execution.gate import Gate
 from outlast.execution.in_flight import NULL_REGISTRY, InFlightSlot

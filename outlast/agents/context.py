@@ -18,12 +18,12 @@ from outlast.agents.attempt_control import AttemptControl, round_key
 from outlast.agents.effects import Effects, permission_of
 from outlast.agents.pending_calls import tracked
 from outlast.agents.progress import decode_progress, encode_progress, next_checkpoint
+from outlast.contracts.attempts import AttemptInput, Checkpoint
 from outlast.contracts.errors import (
     BudgetExceededError,
     CheckpointError,
     OutsideFolderError,
 )
-from outlast.contracts.models import AttemptInput, Checkpoint
 from outlast.execution.circuit_breakers import circuit
 from outlast.execution.off_loop import off_loop
 from outlast.ledger.effect_identity import IfUnsure, ScopeName, propose

@@ -18,8 +18,8 @@ from pydantic import JsonValue, TypeAdapter
 
 from outlast.agents import effect_errors
 from outlast.agents.attempt_control import AttemptControl
+from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.errors import ApprovalNeededError
-from outlast.contracts.models import AttemptInput
 from outlast.execution.exceptions import call_converting_exits, failure_of
 from outlast.execution.threads import in_thread
 from outlast.ledger.effect_decision import EffectAction, EffectDecision, EffectRow

@@ -11,8 +11,9 @@ import math
 from outlast.agents.agent import Agent
 from outlast.agents.context import Context
 from outlast.agents.effects import retrieve_error
+from outlast.contracts.attempts import AttemptInput, Checkpoint
 from outlast.contracts.batches import Batch, pool_task
-from outlast.contracts.models import AttemptInput, Checkpoint, Task
+from outlast.contracts.tasks import Task
 from outlast.ledger.fence import Claim
 from outlast.ledger.ledger import Ledger
 

@@ -10,8 +10,8 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from outlast.agents.agent import Agent
 from outlast.agents.agent_input import first_fault
+from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.errors import CheckpointError
-from outlast.contracts.models import Checkpoint
 from outlast.contracts.sizes import CHECKPOINT_BYTES
 from outlast.execution.codec import LossyEncodingError
 from outlast.execution.floats import restored

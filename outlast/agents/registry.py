@@ -11,7 +11,7 @@ from outlast.agents import agent_function
 from outlast.agents.agent import Agent, DeclaredAt, Migrate
 from outlast.agents.agent_options import Isolation, fault_of_options, fault_of_role
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.policies import Policy
+from outlast.contracts.retries import Policy
 
 # Filled by imports, which happen once a process, as those in `sys.modules`.
 _registry: dict[str, Agent] = {}

@@ -160,7 +160,7 @@ def approve(
     """
     Let TASK of MISSION start, or the effects happen that it has asked about.
     """
-    from outlast.contracts.orders import DecisionInput
+    from outlast.contracts.updates import DecisionInput
 
     decision = DecisionInput(task=task, reason=reason, request=request, skip=skip)
     _update(mission, "approve", decision)
@@ -173,7 +173,7 @@ def reject(
     """
     Skip TASK of MISSION, which has asked for approval.
     """
-    from outlast.contracts.orders import DecisionInput
+    from outlast.contracts.updates import DecisionInput
 
     decision = DecisionInput(task=task, reason=reason, request=request)
     _update(mission, "reject", decision)

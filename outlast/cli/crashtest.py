@@ -22,8 +22,10 @@ from outlast.agents.agent import Agent
 from outlast.agents.agent_check import fault_of_input
 from outlast.agents.agent_loading import load_agents
 from outlast.agents.worker_start import open_all
+from outlast.contracts.approvals import Approval
+from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.errors import BadInputError, TaskError
-from outlast.contracts.models import Approval, AttemptInput, Task
+from outlast.contracts.tasks import Task
 from outlast.execution.attempt import Attempt, WorkerContext
 from outlast.execution.findings import AgentFindings
 from outlast.ledger.trial_ledger import PointKind, TrialLedger, TrialPoint

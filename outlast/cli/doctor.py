@@ -21,7 +21,8 @@ from outlast.cli.run_mission import connect_default
 from outlast.cli.stores import open_store
 from outlast.cli.stuck_workflows import stuck_missions
 from outlast.contracts.errors import OutlastError, UnavailableError
-from outlast.contracts.policies import STOCK_TIMER_SLACK_S, predict_recovery
+from outlast.contracts.timing import STOCK_TIMER_SLACK_S
+from outlast.contracts.timing_validation import predict_recovery
 from outlast.dev.server import find_cli
 from outlast.fleet.store_watch import store_trouble_text
 from outlast.ledger.batches import INTERRUPTED, BatchRecords

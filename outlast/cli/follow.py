@@ -21,15 +21,10 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.cli.pending import PendingTasks, UnstartedTask, unstarted_tasks
+from outlast.contracts.approvals import ApprovalRequest
+from outlast.contracts.attempts import Heartbeat
 from outlast.contracts.ids import AttemptId, parse
-from outlast.contracts.models import Heartbeat
-from outlast.contracts.reports import (
-    ApprovalRequest,
-    MissionProgress,
-    Outcome,
-    Report,
-    RunningTask,
-)
+from outlast.contracts.reports import MissionProgress, Outcome, Report, RunningTask
 from outlast.contracts.text import visible_line
 from outlast.process.called import as_called, tell
 from outlast.process.safe_output import display_of

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.policies import MESH_ACK_S, MESH_COPIES
+from outlast.contracts.mesh_timing import MESH_ACK_S, MESH_COPIES
 from outlast.contracts.sizes import MESH_MISSION_BYTES
 from outlast.process.called import tell
 

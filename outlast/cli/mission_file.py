@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Mission
+from outlast.contracts.missions import Mission
 from outlast.contracts.text import one_line
 from outlast.settings import settings
 

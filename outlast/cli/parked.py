@@ -11,14 +11,10 @@ from outlast.cli.dead_letters import mission_progress, require_mission
 from outlast.cli.run_mission import connect_default, reconciled
 from outlast.cli.stores import open_store
 from outlast.cli.workers import list_rows
+from outlast.contracts.approvals import ApprovalRequest
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.ids import FanOutId, parse
-from outlast.contracts.reports import (
-    ApprovalRequest,
-    MissionProgress,
-    RunningTask,
-    TaskStatus,
-)
+from outlast.contracts.reports import MissionProgress, RunningTask, TaskStatus
 from outlast.ledger.batches import INTERRUPTED, OPEN, BatchRecord, BatchRecords
 from outlast.ledger.missions import MissionRecord, MissionRecords
 from outlast.process.called import as_called, tell

@@ -27,7 +27,7 @@ from outlast.cli.follow import follow, screen
 from outlast.cli.stores import open_store
 from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
 from outlast.contracts.failures import FailureType
-from outlast.contracts.models import Mission
+from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Report
 from outlast.dev.stack_client import (
     CONNECT_LIMIT_S,

@@ -14,7 +14,7 @@ import typer
 
 from outlast.cli.entrypoint import run_command
 from outlast.contracts.errors import BadInputError, StoreUnavailableError
-from outlast.contracts.policies import validate_timing
+from outlast.contracts.timing_validation import validate_timing
 from outlast.dev.locks import ensure_home
 from outlast.dev.stack_client import CONNECT_LIMIT_S, temporal_of
 from outlast.dev.stack_state import read_stack

@@ -1,5 +1,6 @@
 """
-Effects that a person is asked about: what travels of them, bounded in bytes.
+Approvals: what a task may have to wait for, and what a person is then asked, bounded in
+bytes.
 """
 
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from outlast.contracts.ids import Name
 from outlast.contracts.text import one_line, sha256_hex
 from outlast.contracts.wire import WireModel
 
@@ -15,10 +17,22 @@ MAX_APPROVED_EFFECTS = 500
 EFFECT_KEY_CHARS = 120
 EFFECT_CONTENT_CHARS = 240
 DIGEST_CHARS = 32
-
-
 # Before which a person may have to approve a task.
 Moment = Literal["start", "effect"]
+
+
+class Approval(WireModel):
+    """
+    A person's decision that a task needs.
+
+    :param before: "start" of the task, or each "effect" of it.
+    :param within_s: seconds to wait for the decision; None: as long as the mission may.
+    :param otherwise: the decision when nobody has decided by then.
+    """
+
+    before: Moment
+    within_s: float | None = Field(default=None, gt=0, le=30 * 86_400)
+    otherwise: Literal["approve", "reject"] = "reject"
 
 
 class WantedEffect(WireModel):
@@ -48,6 +62,27 @@ class WantedEffect(WireModel):
             changed = f" (it {was} {self.before})"
         content = "" if self.content == "null" else f": {self.content}"
         return f"effect {self.key!r}{content}{changed}"
+
+
+class ApprovalRequest(WireModel):
+    """
+    A task that waits for a person: *about* says for what.
+
+    :param request: names what is asked, so that an answer is to what was seen.
+    """
+
+    id: Name
+    before: Moment
+    description: str = ""
+    effects: list[WantedEffect] = Field(default=[])
+    request: str = ""
+
+    def command(self, mission: str) -> str:
+        """
+        What follows `approve` or `reject` on the command line.
+        """
+        request = f" --request {self.request}" if self.request else ""
+        return f"{mission} {self.id}{request}"
 
 
 def wanted_effect(

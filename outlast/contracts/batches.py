@@ -7,15 +7,17 @@ travels, and what a history holds, are ranges of numbers.
 
 from typing import ClassVar
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field
 
 from outlast.contracts.failures import FailureType
-from outlast.contracts.ids import BatchId, LeaseId, Name, require_name
-from outlast.contracts.models import Task
-from outlast.contracts.policies import DEFAULT_TIMING, Policy
+from outlast.contracts.ids import BatchId, LeaseId, Name
 from outlast.contracts.quarantine import Quarantine
-from outlast.contracts.scopes import Scope, batch_scope
-from outlast.contracts.wire import VersionedModel, WireModel
+from outlast.contracts.reports import FinalReport
+from outlast.contracts.retries import Policy
+from outlast.contracts.scopes import Scope, ScopedModel, batch_scope
+from outlast.contracts.tasks import Task
+from outlast.contracts.timing import DEFAULT_TIMING
+from outlast.contracts.wire import WireModel
 
 # Leases that a batch has out at once. Workers pull, so more than they can take waits.
 MAX_LEASES = 16
@@ -41,25 +43,17 @@ def pool_task(id_: str, role: str) -> Task:
     return Task.model_construct(id=id_, role=role)
 
 
-class Batch(VersionedModel):
+class Batch(ScopedModel):
     """
     Items for one agent; the items themselves are in the store with id *store*.
     """
 
-    # Where its effects' keys belong; None: the batch alone, whose id is a user's name.
-    scope: Scope | None = None
     id: BatchId
     role: Name
     tenant: Name = "default"
     policy: Policy = Policy()
     store: str = ""
     heartbeat_timeout_s: float = DEFAULT_TIMING.heartbeat_timeout_s  # see `Mission`
-
-    @field_validator("id")
-    @classmethod
-    def _is_composed_only_within(cls, id_: str, others: ValidationInfo) -> str:
-        require_name(id_, is_users=others.data.get("scope") is None)
-        return id_
 
     @property
     def logical(self) -> Scope:
@@ -145,11 +139,12 @@ class PoisonItem(WireModel):
     cause: str
 
 
-class BatchReport(WireModel):
+class BatchReport(FinalReport):
     """
     How a batch ended.
     """
 
+    failure_type = FailureType.BATCH_FAILED
     batch: BatchId
     items: int
     done: int
@@ -157,20 +152,6 @@ class BatchReport(WireModel):
     cancelled: bool = False
     failed: str | None = None  # why nobody can work on it
     events: int = 0  # of history, in all runs
-
-
-def batch_report_in(failure: object) -> BatchReport | None:
-    """
-    Read the report out of what a batch's workflow has failed with; None when it has
-    failed of anything else.
-    """
-    details = list(getattr(failure, "details", ()))
-    if getattr(failure, "type", None) != FailureType.BATCH_FAILED or not details:
-        return None
-    try:
-        return BatchReport.model_validate(details[0])
-    except ValidationError:
-        return None
 
 
 class LeaseState(WireModel):

@@ -6,7 +6,8 @@ from pydantic import Field, ValidationError
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.ids import MISSION_ID_CHARS, ChildMissionId, is_too_long
-from outlast.contracts.models import Limits, Mission, Task
+from outlast.contracts.missions import Mission
+from outlast.contracts.tasks import Limits, Task
 from outlast.contracts.wire import WireModel
 
 MISSION_ROLE = "mission"

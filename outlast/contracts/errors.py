@@ -38,13 +38,11 @@ name of the branch, and that of a subclass only where the workflow decides other
 """
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+from outlast.contracts.approvals import WantedEffect
 from outlast.contracts.failures import FailureType
 from outlast.contracts.text import CAUSE_CHARS, one_line
-
-if TYPE_CHECKING:
-    from outlast.contracts.approvals import WantedEffect
 
 # Effects that one person is asked about at once.
 MAX_WANTED_EFFECTS = 20
@@ -359,7 +357,7 @@ class ApprovalNeededError(ParkedError):
         """
         return len(self.wanted) >= MAX_WANTED_EFFECTS
 
-    def add(self, effect: "WantedEffect") -> None:
+    def add(self, effect: WantedEffect) -> None:
         """
         Add an effect, once, as long as there is room.
         """

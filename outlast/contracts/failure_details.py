@@ -8,8 +8,8 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from outlast.contracts.approvals import WantedEffect
+from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.failures import Detector
-from outlast.contracts.models import Checkpoint
 from outlast.contracts.quarantine import UNSEEN_DEATH, Death
 
 

@@ -10,7 +10,7 @@ from collections import ChainMap, defaultdict, deque
 from collections.abc import Iterable
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Limits, Task
+from outlast.contracts.tasks import Limits, Task
 
 # Names in the order of their arrival: a set's order would change from run to run.
 Names = dict[str, None]

@@ -9,8 +9,8 @@ from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 from outlast.contracts.child_missions import MISSION_ROLE, ChildMissionSpec
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Stored, Task
 from outlast.contracts.sizes import INPUT_BYTES, MAX_RESULT_BYTES
+from outlast.contracts.tasks import Stored, Task
 from outlast.contracts.text import sha256_hex_of_bytes
 
 # As Temporal's payloads have it, inf and nan too.

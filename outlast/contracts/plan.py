@@ -13,8 +13,9 @@ from heapq import heappop, heappush
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.graph import Graph
-from outlast.contracts.models import Mission, PriorRun, Task
+from outlast.contracts.missions import Mission
 from outlast.contracts.plan_validation import require_plan_size, validate_tasks
+from outlast.contracts.prior_run import PriorRun
 from outlast.contracts.reports import (
     MissionStatus,
     Outcome,
@@ -22,6 +23,7 @@ from outlast.contracts.reports import (
     bounded_reasons,
 )
 from outlast.contracts.sizes import PLAN_BYTES
+from outlast.contracts.tasks import Task
 
 WITH_RESULT = {TaskStatus.DONE, TaskStatus.DEGRADED}
 

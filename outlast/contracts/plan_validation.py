@@ -8,8 +8,9 @@ from collections.abc import Collection, Mapping
 from outlast.contracts.child_missions import MISSION_ROLE, child_mission
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.graph import Graph
-from outlast.contracts.models import Mission, Task
+from outlast.contracts.missions import Mission
 from outlast.contracts.sizes import PLAN_BYTES
+from outlast.contracts.tasks import Task
 
 
 def validate_tasks(added: list[Task], known: dict[str, Task], mission: Mission) -> int:

@@ -7,11 +7,11 @@ Report that lists what it lacks and why.
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 from pydantic import Field, ValidationError
 
-from outlast.contracts.approvals import Moment, WantedEffect
+from outlast.contracts.approvals import ApprovalRequest
 from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import MissionId, Name
 from outlast.contracts.sizes import PROGRESS_BYTES, REASONS_BYTES
@@ -81,29 +81,38 @@ class Outcome(WireModel):
     approval: str = ""  # what a person, or the deadline, has said
 
 
-class Report(WireModel):
+class FinalReport(WireModel):
+    """
+    How a workflow ended; one that failed fails with its report in the details.
+    """
+
+    failure_type: ClassVar[FailureType]
+
+    @classmethod
+    def of_failure(cls, failure: object) -> Self | None:
+        """
+        Read the report out of what a workflow has failed with; None where there is
+        none.
+        """
+        details = list(getattr(failure, "details", ()))
+        if getattr(failure, "type", None) != cls.failure_type or not details:
+            return None
+        try:
+            return cls.model_validate(details[0])
+        except ValidationError:
+            return None
+
+
+class Report(FinalReport):
     """
     How a mission ended, with what it lacks and why.
     """
 
+    failure_type = FailureType.MISSION_FAILED
     mission: MissionId
     status: MissionStatus
     tasks: list[Outcome]
     degraded: list[str] = Field(default=[])
-
-
-def report_in(failure: object) -> Report | None:
-    """
-    Read the report out of what a mission's workflow has failed with; None when it has
-    failed of anything else.
-    """
-    details = list(getattr(failure, "details", ()))
-    if getattr(failure, "type", None) != FailureType.MISSION_FAILED or not details:
-        return None
-    try:
-        return Report.model_validate(details[0])
-    except ValidationError:
-        return None
 
 
 class RunningTask(WireModel):
@@ -115,27 +124,6 @@ class RunningTask(WireModel):
     role: Name
     route: Name
     waiting_for: str = ""  # parked: what for
-
-
-class ApprovalRequest(WireModel):
-    """
-    A task that waits for a person: *about* says for what.
-
-    :param request: names what is asked, so that an answer is to what was seen.
-    """
-
-    id: Name
-    before: Moment
-    description: str = ""
-    effects: list[WantedEffect] = Field(default=[])
-    request: str = ""
-
-    def command(self, mission: str) -> str:
-        """
-        What follows `approve` or `reject` on the command line.
-        """
-        request = f" --request {self.request}" if self.request else ""
-        return f"{mission} {self.id}{request}"
 
 
 class MissionProgress(WireModel):

@@ -2,7 +2,10 @@
 Where an effect's key belongs: the logical mission, whatever it runs as at the moment.
 """
 
-from outlast.contracts.ids import BatchScopePath, ScopePath
+from pydantic import ValidationInfo, field_validator
+
+from outlast.contracts.ids import BatchScopePath, ScopePath, require_name
+from outlast.contracts.versioned import VersionedModel
 from outlast.contracts.wire import WireModel
 
 
@@ -31,6 +34,21 @@ class Scope(WireModel):
         of the mission around it.
         """
         return f"{self.rounds}{round_}"
+
+
+class ScopedModel(VersionedModel):
+    """
+    A mission or a batch. Without a scope its id is a name that a user has chosen.
+    """
+
+    scope: Scope | None = None  # where its effects' keys belong
+    id: str
+
+    @field_validator("id")
+    @classmethod
+    def _refuse_composed(cls, id_: str, others: ValidationInfo) -> str:
+        require_name(id_, is_users=others.data.get("scope") is None)
+        return id_
 
 
 def batch_scope(batch: str) -> Scope:

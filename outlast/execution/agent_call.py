@@ -21,7 +21,7 @@ from outlast.agents.agent import Agent
 from outlast.agents.context import Context
 from outlast.agents.pending_calls import await_returned, is_returned
 from outlast.contracts.errors import RunSuspendedError, StaleAttemptError, TaskError
-from outlast.contracts.policies import CANCEL_GRACE_S
+from outlast.contracts.retries import CANCEL_GRACE_S
 from outlast.execution.eager import EagerStarter
 from outlast.execution.exceptions import call_converting_exits, failure_of, message_of
 from outlast.execution.in_flight import InFlightSlot

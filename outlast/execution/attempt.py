@@ -18,20 +18,14 @@ from outlast.agents.agent import Agent
 from outlast.agents.agent_check import requests_work, require_valid_follow_ups
 from outlast.agents.context import Context
 from outlast.agents.registry import registered_agents
+from outlast.contracts.attempts import AttemptInput, Checkpoint, Heartbeat
 from outlast.contracts.batches import Batch
 from outlast.contracts.errors import GiveUp, StalledError
 from outlast.contracts.failures import Detector
 from outlast.contracts.ids import FanOutId
-from outlast.contracts.models import (
-    AttemptInput,
-    Checkpoint,
-    FanOut,
-    FanOutRef,
-    Heartbeat,
-    ResultRef,
-)
-from outlast.contracts.policies import DEFAULT_TIMING
+from outlast.contracts.results import FanOut, FanOutRef, ResultRef
 from outlast.contracts.sizes import NEEDS_FACTOR
+from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.execution.agent_call import AgentCall
 from outlast.execution.eager import EagerStarter
 from outlast.execution.floats import parsed

@@ -10,18 +10,14 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.child_missions import MISSION_ROLE
 from outlast.contracts.errors import BadInputError, StaleAttemptError
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
-from outlast.contracts.models import (
-    AttemptInput,
-    Mission,
-    Opening,
-    ResultRef,
-    filled_in,
-)
+from outlast.contracts.missions import Mission, Opening, filled_in
 from outlast.contracts.reports import Report, TaskStatus
+from outlast.contracts.results import ResultRef
 from outlast.contracts.text import SUMMARY_CHARS, one_line, sha256_hex
 from outlast.execution.child_ends import signal_parent
 from outlast.execution.current_run import order_of

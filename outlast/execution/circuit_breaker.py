@@ -13,7 +13,7 @@ so that one which ends late says nothing about how the service is by then.
 from collections.abc import Callable
 from enum import StrEnum
 
-from outlast.contracts.policies import DEFAULT_BREAKER_POLICY, BreakerPolicy
+from outlast.contracts.retries import DEFAULT_BREAKER_POLICY, BreakerPolicy
 
 Clock = Callable[[], float]
 

@@ -11,7 +11,7 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.contracts.policies import backoff_s
+from outlast.contracts.retries import backoff_s
 from outlast.ledger.attempt_order import AttemptOrder
 
 logger = logging.getLogger("outlast.execution")

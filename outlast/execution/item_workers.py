@@ -15,7 +15,7 @@ from typing import Any
 
 from outlast.agents.context import Context
 from outlast.contracts.errors import StalledError
-from outlast.contracts.policies import Policy
+from outlast.contracts.retries import Policy
 from outlast.execution.eager import EagerStarter
 
 MAX_ITEM_WORKERS = 8

@@ -15,6 +15,7 @@ from typing import Any
 
 from outlast.agents.agent import Agent, Degraded
 from outlast.agents.item_context import ItemContext
+from outlast.contracts.attempts import AttemptInput, Checkpoint, Heartbeat
 from outlast.contracts.batches import MAX_LEASE_RETRIES, Lease, LeaseResult, pool_task
 from outlast.contracts.errors import (
     OutlastError,
@@ -25,8 +26,8 @@ from outlast.contracts.errors import (
     TryLater,
 )
 from outlast.contracts.ids import FanOutId, ItemId, parse
-from outlast.contracts.models import AttemptInput, Checkpoint, FollowUps, Heartbeat
-from outlast.contracts.policies import backoff_s
+from outlast.contracts.results import FollowUps
+from outlast.contracts.retries import backoff_s
 from outlast.contracts.text import CAUSE_CHARS
 from outlast.execution.agent_call import AgentCall
 from outlast.execution.attempt import WorkerContext

@@ -9,16 +9,11 @@ from typing import Any
 from pydantic import JsonValue
 
 from outlast.agents.agent import Degraded
+from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.errors import BadInputError, GiveUp, ResultError
 from outlast.contracts.inputs import InputStorage
-from outlast.contracts.models import (
-    AttemptInput,
-    FollowUps,
-    Redo,
-    RedoRequest,
-    ResultRef,
-)
 from outlast.contracts.plan_validation import require_plan_size
+from outlast.contracts.results import FollowUps, Redo, RedoRequest, ResultRef
 from outlast.contracts.sizes import MAX_RESULT_BYTES, MIB
 from outlast.contracts.text import CAUSE_CHARS, SUMMARY_CHARS, sha256_hex
 from outlast.execution.codec import Codec, LossyEncodingError

@@ -30,6 +30,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from outlast.agents.agent import Agent
+from outlast.contracts.attempts import AttemptInput, Checkpoint, Heartbeat
 from outlast.contracts.errors import (
     AgentExitedError,
     ApprovalNeededError,
@@ -42,8 +43,8 @@ from outlast.contracts.errors import (
 )
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
-from outlast.contracts.models import AttemptInput, Checkpoint, Heartbeat, ResultRef
-from outlast.contracts.policies import backoff_s
+from outlast.contracts.results import ResultRef
+from outlast.contracts.retries import backoff_s
 from outlast.contracts.text import CAUSE_CHARS, one_line
 from outlast.execution.attempt import Attempt, WorkerContext
 from outlast.execution.current_run import order_of

@@ -12,8 +12,8 @@ from pathlib import Path
 from temporalio.client import AsyncActivityCancelledError, Client
 from temporalio.service import RPCError
 
-from outlast.contracts.models import Checkpoint, Heartbeat
-from outlast.contracts.policies import Timing
+from outlast.contracts.attempts import Checkpoint, Heartbeat
+from outlast.contracts.timing import Timing
 from outlast.fleet.recorder_reader import InFlightAttempt, attempts_in_flight
 
 logger = logging.getLogger("outlast.fleet")

@@ -7,7 +7,7 @@ from enum import Enum, StrEnum, auto
 from pathlib import Path
 
 from outlast.contracts.ids import WorkerIdentity
-from outlast.contracts.policies import DEFAULT_TIMING
+from outlast.contracts.timing import DEFAULT_TIMING
 
 # How often a worker's event loop shows that it turns.
 TICK_S = DEFAULT_TIMING.tick_s

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from outlast.contracts.models import Checkpoint
+from outlast.contracts.attempts import Checkpoint
 from outlast.fleet.flight_recorder import (
     DRAINED_AT,
     HALF_BYTES,

@@ -27,7 +27,7 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.ids import AttemptId, parse
-from outlast.contracts.orders import UnservedTasks
+from outlast.contracts.updates import UnservedTasks
 from outlast.fleet.worker_liveness import Clock, WorkerLiveness, shard
 from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store

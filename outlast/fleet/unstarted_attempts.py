@@ -23,10 +23,10 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from outlast.contracts.attempts import Checkpoint, Heartbeat
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import MISSIONS_QUEUE, WorkerIdentity, parse
-from outlast.contracts.models import Checkpoint, Heartbeat
 from outlast.fleet.exits import Exit
 from outlast.fleet.process_kinds import ProcessKind
 

@@ -66,7 +66,9 @@ def _warm_up() -> None:
     Go through an attempt's books once, so that no worker's first attempt waits for
     statements to be compiled.
     """
-    from outlast.contracts.models import AttemptInput, Checkpoint, ResultRef, Task
+    from outlast.contracts.attempts import AttemptInput, Checkpoint
+    from outlast.contracts.results import ResultRef
+    from outlast.contracts.tasks import Task
     from outlast.ledger.ledger import Ledger
     from outlast.store.database import Store
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from outlast.contracts.policies import DEFAULT_TIMING, Timing
+from outlast.contracts.timing import DEFAULT_TIMING, Timing
 
 # Share of the memory cap from which on a process is worn, and how long it may stay so.
 RECYCLE_SHARE = 0.75

@@ -14,7 +14,7 @@ from temporalio.api.enums.v1 import WorkerStatus
 from temporalio.api.worker.v1 import WorkerHeartbeat
 
 from outlast.contracts.ids import MISSIONS_QUEUE, QueueId, parse, task_queue
-from outlast.contracts.policies import (
+from outlast.contracts.timing import (
     ROLE_UNSERVED_S,
     STARTUP_GRACE_S,
     WORKER_HEARTBEAT_S,

@@ -28,7 +28,7 @@ from outlast.contracts.ids import (
     quarantine_queue,
     task_queue,
 )
-from outlast.contracts.policies import DEFAULT_TIMING
+from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.dev.locks import ensure_home
 from outlast.execution.attempt import WorkerContext
 from outlast.execution.bookkeeping_activities import FillIn, bookkeeping_activities

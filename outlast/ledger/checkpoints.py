@@ -5,7 +5,7 @@ A checkpoint as a row of the store, and back.
 import json
 from typing import Any
 
-from outlast.contracts.models import Checkpoint
+from outlast.contracts.attempts import Checkpoint
 
 
 def checkpoint_row(checkpoint: Checkpoint) -> dict[str, Any]:

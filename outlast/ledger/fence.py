@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.errors import StaleAttemptError, UnknownRunError
 from outlast.contracts.failures import FailureType
-from outlast.contracts.models import AttemptInput
 from outlast.contracts.scopes import Scope
 from outlast.ledger.attempt_order import AttemptOrder, is_last_of_run, run_of
 from outlast.ledger.run_permits import NO_PERMITS_NEEDED, RunPermits

@@ -11,8 +11,10 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from pydantic import JsonValue
 
+from outlast.contracts.attempts import AttemptInput, Checkpoint
 from outlast.contracts.batches import Batch
-from outlast.contracts.models import AttemptInput, Checkpoint, ResultRef, Stored, Task
+from outlast.contracts.results import ResultRef
+from outlast.contracts.tasks import Stored, Task
 from outlast.ledger.attempt_order import AttemptOrder
 from outlast.ledger.checkpoints import checkpoint_of, checkpoint_row
 from outlast.ledger.effect_ledger import EffectLedger

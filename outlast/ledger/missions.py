@@ -8,10 +8,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.ids import FanOutId
-from outlast.contracts.models import Checkpoint, Mission, ResultRef, Task
+from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Report, TaskStatus
+from outlast.contracts.results import ResultRef
+from outlast.contracts.tasks import Task
 from outlast.ledger.batches import INTERRUPTED, OPEN, delete_batch
 from outlast.ledger.checkpoints import checkpoint_of
 from outlast.ledger.effects import close_attempts, mission_clause

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from outlast.contracts.ids import mesh_run_of
-from outlast.contracts.policies import RUN_PERMIT_TTL_S
+from outlast.contracts.mesh_timing import RUN_PERMIT_TTL_S
 from outlast.store.private import open_private, require_own_folder
 
 

@@ -16,10 +16,10 @@ from temporalio.service import RPCError
 
 from outlast.agents.agent import Agent
 from outlast.agents.agent_loading import load_agents
-from outlast.contracts.batches import Batch, BatchReport, PoolState, batch_report_in
+from outlast.contracts.batches import Batch, BatchReport, PoolState
 from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
 from outlast.contracts.ids import MISSIONS_QUEUE
-from outlast.contracts.policies import DEFAULT_TIMING, timing_of
+from outlast.contracts.timing import DEFAULT_TIMING, timing_of
 from outlast.ledger.batches import BatchRecords
 from outlast.ledger.items import ItemRecords
 from outlast.ledger.missions import MissionRecords
@@ -126,7 +126,7 @@ class BatchHandle:
             try:
                 return await self.handle.result()
             except WorkflowFailureError as error:
-                report = batch_report_in(error.cause)
+                report = BatchReport.of_failure(error.cause)
                 if report is not None:
                     return report
                 given = self.handle, self.batch.id, ended

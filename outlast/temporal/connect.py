@@ -15,7 +15,7 @@ from temporalio.envconfig import ClientConfig
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
 from outlast.contracts.errors import BadInputError, UnavailableError
-from outlast.contracts.policies import WORKER_HEARTBEAT_S
+from outlast.contracts.timing import WORKER_HEARTBEAT_S
 from outlast.settings import Settings
 from outlast.telemetry import setup
 from outlast.temporal.conversion import CONVERTER

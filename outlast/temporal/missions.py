@@ -31,11 +31,11 @@ from outlast.contracts.errors import (
 from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.contracts.inputs import InputStorage
-from outlast.contracts.models import Mission, Opening
+from outlast.contracts.missions import Mission, Opening
 from outlast.contracts.plan import Plan
-from outlast.contracts.policies import DEFAULT_TIMING, timing_of
-from outlast.contracts.reports import Report, report_in
+from outlast.contracts.reports import Report
 from outlast.contracts.text import title
+from outlast.contracts.timing import DEFAULT_TIMING, timing_of
 from outlast.dev.stack_client import temporal_of
 from outlast.ledger.missions import MissionRecords
 from outlast.ledger.payloads import putting
@@ -88,7 +88,7 @@ class MissionHandle:
             try:
                 return await self.handle.result()
             except WorkflowFailureError as error:
-                report = report_in(error.cause)
+                report = Report.of_failure(error.cause)
                 if report is not None:
                     return report
                 refuse_bad_input(error)

@@ -24,7 +24,7 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.ids import MISSIONS_QUEUE, FanOutId, parse
-from outlast.contracts.reports import Report, report_in
+from outlast.contracts.reports import Report
 from outlast.contracts.text import CAUSE_CHARS, one_line
 from outlast.ledger.batches import INTERRUPTED, OPEN, BatchRecords
 from outlast.ledger.batches import BatchRecord as BatchEntry
@@ -261,7 +261,7 @@ async def fetched(client: Client, mission: str, run: str) -> Report | None:
     try:
         return await handle.result(follow_runs=False)
     except WorkflowFailureError as error:
-        return report_in(error.cause)
+        return Report.of_failure(error.cause)
     except (RPCError, RuntimeError):  # its result is no report
         return None
 

@@ -7,8 +7,10 @@ import asyncio
 from temporalio.client import Client
 
 from outlast.contracts.errors import BadInputError, RefusedError
-from outlast.contracts.models import Mission, PriorRun, Redrive
+from outlast.contracts.missions import Mission
+from outlast.contracts.prior_run import PriorRun
 from outlast.contracts.reports import Outcome, Report, TaskStatus
+from outlast.contracts.updates import Redrive
 from outlast.ledger.missions import MissionRecords
 from outlast.temporal.missions import start_workflow
 

@@ -14,11 +14,15 @@ from temporalio.worker import Worker
 
 from outlast.agents.agent import Agent
 from outlast.agents.agent_loading import resolve_routes
+from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.ids import MISSIONS_QUEUE, quarantine_queue, task_queue
-from outlast.contracts.models import AttemptInput, Mission, Opening, ResultRef, Task
+from outlast.contracts.missions import Mission, Opening
 from outlast.contracts.plan import Plan
-from outlast.contracts.policies import DEFAULT_TIMING, Policy
-from outlast.contracts.reports import MissionProgress, Report, report_in
+from outlast.contracts.reports import MissionProgress, Report
+from outlast.contracts.results import ResultRef
+from outlast.contracts.retries import Policy
+from outlast.contracts.tasks import Task
+from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.execution.attempt import WorkerContext
 from outlast.fleet.exclusive_slot import ExclusiveSlot
 from outlast.fleet.workers import agent_worker, quarantine_worker, workflow_worker
@@ -44,7 +48,7 @@ async def ended(handle: WorkflowHandle[Any, Report]) -> Report:
     try:
         return await handle.result()
     except WorkflowFailureError as error:
-        report = report_in(error.cause)
+        report = Report.of_failure(error.cause)
         if report is None:
             raise
         return report

@@ -17,6 +17,7 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
+from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.batches import (
     Batch,
     BatchReport,
@@ -24,7 +25,6 @@ from outlast.contracts.batches import (
     LeaseResult,
     PoolProgress,
     PoolState,
-    batch_report_in,
 )
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
@@ -35,9 +35,9 @@ from outlast.contracts.ids import (
     quarantine_queue,
     task_queue,
 )
-from outlast.contracts.models import Checkpoint, Mission, Opening
-from outlast.contracts.policies import Policy
+from outlast.contracts.missions import Mission, Opening
 from outlast.contracts.quarantine import UNSEEN_DEATH, Death
+from outlast.contracts.retries import Policy
 from outlast.fleet.workers import workflow_worker
 from outlast.ledger.batches import BatchRecords
 from outlast.ledger.item_results import ItemResults
@@ -79,7 +79,7 @@ async def reported(handle: Handle) -> BatchReport:
     try:
         return await handle.result()
     except WorkflowFailureError as error:
-        report = batch_report_in(error.cause)
+        report = BatchReport.of_failure(error.cause)
         if report is None:
             raise
         return report

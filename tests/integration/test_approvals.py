@@ -12,10 +12,13 @@ from temporalio.exceptions import ApplicationError
 from test_supervisor import Input, outcome, well
 
 from outlast import Context, GiveUp, Redo
+from outlast.contracts.approvals import Approval
+from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.errors import ApprovalNeededError
-from outlast.contracts.models import Approval, AttemptInput, Budget, Redrive, ResultRef
-from outlast.contracts.orders import DecisionInput
 from outlast.contracts.reports import MissionStatus, TaskStatus
+from outlast.contracts.results import ResultRef
+from outlast.contracts.tasks import Budget
+from outlast.contracts.updates import DecisionInput, Redrive
 from outlast.ledger.missions import MissionRecords
 
 START = Approval(before="start")

@@ -10,9 +10,11 @@ from temporalio.exceptions import ApplicationError
 from test_supervisor import Input, for_ever, outcome, well
 
 from outlast import Context
+from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.failures import FailureType
-from outlast.contracts.models import AttemptInput, Budget, Limits, ResultRef
 from outlast.contracts.reports import MissionStatus, TaskStatus
+from outlast.contracts.results import ResultRef
+from outlast.contracts.tasks import Budget, Limits
 
 
 async def think(given: Input, ctx: Context) -> str:

@@ -16,9 +16,10 @@ from test_supervisor import Input, for_ever, hopeless, outcome, well
 from outlast import Context, FanOut, Redo
 from outlast.contracts.batches import PoolProgress
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Limits, Mission, Task
+from outlast.contracts.missions import Mission
 from outlast.contracts.plan import Plan
 from outlast.contracts.reports import MissionStatus, TaskStatus
+from outlast.contracts.tasks import Limits, Task
 from outlast.ledger.missions import MissionRecords
 
 

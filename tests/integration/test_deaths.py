@@ -9,11 +9,12 @@ from small_crew import Crew, task
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from outlast.contracts.attempts import AttemptInput, Checkpoint
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
-from outlast.contracts.models import AttemptInput, Checkpoint, ResultRef
 from outlast.contracts.quarantine import Death
 from outlast.contracts.reports import MissionStatus, TaskStatus
+from outlast.contracts.results import ResultRef
 
 
 async def test_a_lost_heartbeat_goes_on_from_the_checkpoint(lasting_crew: Crew) -> None:

@@ -11,10 +11,11 @@ from small_crew import Crew, task
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import quarantine_queue
-from outlast.contracts.models import AttemptInput, ResultRef
 from outlast.contracts.reports import MissionStatus
+from outlast.contracts.results import ResultRef
 
 ROLES = [f"role{number}" for number in range(5)]
 # A poll brings what waits for it well within this time; without a beat an attempt

@@ -11,10 +11,10 @@ from temporalio.client import WorkflowUpdateFailedError
 from test_supervisor import for_ever, outcome, well
 
 from outlast import Context, FanOut
-from outlast.contracts.models import Approval
-from outlast.contracts.orders import DecisionInput
+from outlast.contracts.approvals import Approval
 from outlast.contracts.plan import Plan
 from outlast.contracts.reports import MissionStatus, Outcome, TaskStatus
+from outlast.contracts.updates import DecisionInput
 from outlast.ledger.missions import MissionRecords
 from outlast.workflows.approvals import Approvals
 from outlast.workflows.pool import PoolWorkflow

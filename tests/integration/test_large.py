@@ -9,8 +9,9 @@ from small_crew import Crew, ended, task
 from temporalio.client import WorkflowHandle
 
 from outlast.agents.context import Context
-from outlast.contracts.models import FollowUps, Limits, Task
 from outlast.contracts.reports import MissionStatus, Report, TaskStatus
+from outlast.contracts.results import FollowUps
+from outlast.contracts.tasks import Limits, Task
 from outlast.ledger.missions import MissionRecords
 
 MOST_HISTORY = 1_000_000

@@ -28,12 +28,13 @@ from temporalio.service import RPCError
 from test_supervisor import Input, for_ever, hopeless, outcome, well
 
 from outlast import Context, FanOut, FollowUps, Redo
+from outlast.contracts.approvals import Approval
 from outlast.contracts.errors import RefusedError
 from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import MISSIONS_QUEUE, ChildMissionId, FanOutId
-from outlast.contracts.models import Approval, Mission
-from outlast.contracts.orders import DecisionInput
+from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Report, TaskStatus
+from outlast.contracts.updates import DecisionInput
 from outlast.ledger.batches import INTERRUPTED
 from outlast.ledger.missions import MissionRecords
 from outlast.temporal.missions import MissionHandle

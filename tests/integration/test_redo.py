@@ -12,8 +12,8 @@ from small_crew import Crew, task
 from test_supervisor import Input, for_ever, outcome, well
 
 from outlast import Context, FollowUps, Redo
-from outlast.contracts.models import Limits
 from outlast.contracts.reports import MissionStatus, TaskStatus
+from outlast.contracts.tasks import Limits
 from outlast.ledger.missions import MissionRecords
 
 

@@ -14,9 +14,10 @@ from test_child_missions import part
 from test_supervisor import Input, outcome, well
 
 from outlast import Context, FanOut, Policy, Redo
-from outlast.contracts.models import Approval, Budget, Limits
-from outlast.contracts.orders import DecisionInput
+from outlast.contracts.approvals import Approval
 from outlast.contracts.reports import MissionStatus, Report, TaskStatus
+from outlast.contracts.tasks import Budget, Limits
+from outlast.contracts.updates import DecisionInput
 from outlast.execution.attempt import WorkerContext
 from outlast.fleet.workers import lease_worker
 from outlast.ledger.ledger import Ledger

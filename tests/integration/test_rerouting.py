@@ -12,9 +12,9 @@ from test_supervisor import Input, hopeless, ill, outcome, well
 
 from outlast import Context
 from outlast.contracts.ids import AttemptId
-from outlast.contracts.models import Mission
-from outlast.contracts.orders import UnservedTasks
+from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Report, TaskStatus
+from outlast.contracts.updates import UnservedTasks
 
 Handle = WorkflowHandle[Any, Report]
 

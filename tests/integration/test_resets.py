@@ -18,8 +18,8 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import WorkflowHandle
 
 from outlast import Context
+from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.errors import StaleAttemptError
-from outlast.contracts.models import AttemptInput
 from outlast.contracts.reports import MissionStatus, Report
 from outlast.execution.current_run import current_run
 from outlast.execution.runs import in_run_order

@@ -16,12 +16,14 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from outlast import Context, Degraded, FollowUps, GiveUp, TryLater
+from outlast.contracts.attempts import AttemptInput, Checkpoint
 from outlast.contracts.errors import ParkedError
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
-from outlast.contracts.models import AttemptInput, Checkpoint, Limits, ResultRef
-from outlast.contracts.policies import Policy
 from outlast.contracts.reports import MissionStatus, Outcome, Report, TaskStatus
+from outlast.contracts.results import ResultRef
+from outlast.contracts.retries import Policy
+from outlast.contracts.tasks import Limits
 from outlast.ledger.attempt_order import ATTEMPT_BITS
 from outlast.ledger.missions import MissionRecords
 from outlast.store.schema import fences, stale_writes

@@ -8,10 +8,11 @@ import asyncio
 from small_crew import Crew, task
 from temporalio import activity
 
+from outlast.contracts.attempts import AttemptInput, Checkpoint
 from outlast.contracts.failures import Detector
-from outlast.contracts.models import AttemptInput, Checkpoint, ResultRef
-from outlast.contracts.policies import Policy
 from outlast.contracts.reports import MissionStatus, TaskStatus
+from outlast.contracts.results import ResultRef
+from outlast.contracts.retries import Policy
 
 LIMITED = Policy(attempt_limit_s=0.5, failures=2)
 

@@ -14,8 +14,8 @@ from temporalio.api.workflowservice.v1 import (
 )
 from test_supervisor import well
 
+from outlast.contracts.attempts import Checkpoint, Heartbeat
 from outlast.contracts.ids import WorkerIdentity, task_queue
-from outlast.contracts.models import Checkpoint, Heartbeat
 from outlast.contracts.reports import MissionStatus
 from outlast.fleet.exits import Exit
 from outlast.fleet.unstarted_attempts import end_unstarted

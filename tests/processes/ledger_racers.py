@@ -9,8 +9,10 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+from outlast.contracts.attempts import AttemptInput, Checkpoint
 from outlast.contracts.errors import StaleAttemptError
-from outlast.contracts.models import AttemptInput, Checkpoint, ResultRef, Task
+from outlast.contracts.results import ResultRef
+from outlast.contracts.tasks import Task
 from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 

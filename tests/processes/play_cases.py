@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast import Mission, start
-from outlast.contracts.orders import DecisionInput
+from outlast.contracts.updates import DecisionInput
 from outlast.temporal.missions import MissionHandle
 
 LIMIT_S = 60.0

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from mission_driver import Course
 
-from outlast.contracts.policies import STARTUP_GRACE_S
+from outlast.contracts.timing import STARTUP_GRACE_S
 from testkit.processes import FleetProcess, Home, events, mission, wait_for
 
 AGENTS = """

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from outlast.contracts.policies import DEFAULT_BREAKER_POLICY
+from outlast.contracts.retries import DEFAULT_BREAKER_POLICY
 from testkit.fake_crew_model import FINAL_TOOL, answer_as_crew
 from testkit.fake_model_server import FakeModelServer, ModelRequest, ToolCall
 from testkit.processes import PROJECT_FOLDER, FleetProcess, Home, mission, wait_for

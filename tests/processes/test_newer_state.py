@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast.contracts.wire import SCHEMA_NUMBER
+from outlast.contracts.versioned import SCHEMA_NUMBER
 from testkit.processes import PROJECT_FOLDER, Home, events, mission, wait_for
 
 pytestmark = pytest.mark.timeout(180)

@@ -26,22 +26,18 @@ from temporalio.exceptions import ApplicationError  # noqa: E402
 from test_supervisor import for_ever, hopeless, ill, well  # noqa: E402
 
 from outlast import Context, FanOut, FollowUps, Policy, Redo  # noqa: E402
+from outlast.contracts.approvals import Approval  # noqa: E402
+from outlast.contracts.attempts import AttemptInput, Checkpoint  # noqa: E402
 from outlast.contracts.errors import ParkedError  # noqa: E402
 from outlast.contracts.failure_details import FailureDetails  # noqa: E402
 from outlast.contracts.failures import Detector, FailureType  # noqa: E402
 from outlast.contracts.ids import AttemptId  # noqa: E402
-from outlast.contracts.models import (  # noqa: E402
-    Approval,
-    AttemptInput,
-    Budget,
-    Checkpoint,
-    Limits,
-    Mission,
-    ResultRef,
-)
-from outlast.contracts.orders import DecisionInput, UnservedTasks  # noqa: E402
+from outlast.contracts.missions import Mission  # noqa: E402
 from outlast.contracts.quarantine import UNSEEN_DEATH, Death  # noqa: E402
 from outlast.contracts.reports import MissionProgress, Report  # noqa: E402
+from outlast.contracts.results import ResultRef  # noqa: E402
+from outlast.contracts.tasks import Budget, Limits  # noqa: E402
+from outlast.contracts.updates import DecisionInput, UnservedTasks  # noqa: E402
 from outlast.dev.server import DevServer, choose_ports  # noqa: E402
 from outlast.execution.attempt import WorkerContext  # noqa: E402
 from outlast.fleet.workers import lease_worker  # noqa: E402

@@ -13,10 +13,10 @@ from typing import Any
 from unit_fakes import ROLE, TENANT
 
 from outlast.agents.agent import Agent, Migrate
+from outlast.contracts.attempts import AttemptInput, Heartbeat
 from outlast.contracts.batches import Batch, ItemRange, Lease, LeaseResult, pool_task
 from outlast.contracts.ids import LeaseId
-from outlast.contracts.models import AttemptInput, Heartbeat
-from outlast.contracts.policies import Policy
+from outlast.contracts.retries import Policy
 from outlast.contracts.scopes import Scope
 from outlast.execution.attempt import WorkerContext
 from outlast.execution.codec import Codec

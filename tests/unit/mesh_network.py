@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from outlast.contracts.models import Checkpoint, Mission, Task
+from outlast.contracts.attempts import Checkpoint
+from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Report
+from outlast.contracts.tasks import Task
 from outlast.mesh.core.effects import (
     AckSubmission,
     AnnounceReady,

@@ -34,7 +34,7 @@ from outlast.agents.agent_check import (
 from outlast.agents.agent_loading import load_agents
 from outlast.cli.mission_file import mission_file
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Task
+from outlast.contracts.tasks import Task
 from outlast.settings import Settings
 
 

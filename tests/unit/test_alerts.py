@@ -12,11 +12,8 @@ import pytest
 import yaml
 from composed import ROOT, services
 
-from outlast.contracts.policies import (
-    DEFAULT_TIMING,
-    STOCK_SERVER_TIMING,
-    predict_recovery,
-)
+from outlast.contracts.timing import DEFAULT_TIMING, STOCK_SERVER_TIMING
+from outlast.contracts.timing_validation import predict_recovery
 from outlast.fleet.health_http import metrics
 from outlast.fleet.parent import Fleet
 from outlast.settings import Settings

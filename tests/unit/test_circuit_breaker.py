@@ -16,7 +16,7 @@ from outlast.contracts.errors import (
     ServiceError,
     TaskError,
 )
-from outlast.contracts.policies import BreakerPolicy
+from outlast.contracts.retries import BreakerPolicy
 from outlast.execution import circuit_breakers
 from outlast.execution.circuit_breaker import BreakerState, CircuitBreaker
 from outlast.execution.circuit_breakers import circuit

@@ -21,8 +21,9 @@ from outlast.cli.workers import WorkerRow, process_lines
 from outlast.contracts.batches import BatchReport
 from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.contracts.failures import FailureType
-from outlast.contracts.models import Mission, Task
+from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Outcome, Report
+from outlast.contracts.tasks import Task
 from outlast.crew.crew_models import Research, SubQuestion
 from outlast.crew.writer import WriterInput, drafted, quoted
 from outlast.dev import stack_client

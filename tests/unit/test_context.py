@@ -27,6 +27,8 @@ from unit_fakes import (
 
 from outlast.agents.agent import Degraded
 from outlast.agents.context import STATUS_MESSAGE_CHARS, Context
+from outlast.contracts.approvals import Approval
+from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.batches import Batch
 from outlast.contracts.errors import (
     ApprovalNeededError,
@@ -41,15 +43,10 @@ from outlast.contracts.errors import (
     StaleAttemptError,
     StalledError,
 )
-from outlast.contracts.models import (
-    Approval,
-    Checkpoint,
-    FanOut,
-    FollowUps,
-    Limits,
-)
-from outlast.contracts.policies import Policy
+from outlast.contracts.results import FanOut, FollowUps
+from outlast.contracts.retries import Policy
 from outlast.contracts.sizes import CHECKPOINT_BYTES, KIB, PAYLOAD_BYTES
+from outlast.contracts.tasks import Limits
 from outlast.contracts.text import SUMMARY_CHARS
 from outlast.ledger.batches import BatchRecords
 from outlast.ledger.ledger import Ledger

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from unit_fakes import task
 
-from outlast.contracts.orders import DecisionInput
+from outlast.contracts.updates import DecisionInput
 from outlast.workflows import approvals
 from outlast.workflows.approvals import Approvals
 

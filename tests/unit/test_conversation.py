@@ -21,7 +21,7 @@ from outlast.contracts.errors import (
     ServiceError,
     TaskError,
 )
-from outlast.contracts.models import Limits
+from outlast.contracts.tasks import Limits
 from outlast.crew.llm.prompt import Prompt, ask_model
 from outlast.execution import circuit_breakers
 from outlast.execution.circuit_breakers import circuit

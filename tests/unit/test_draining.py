@@ -13,8 +13,10 @@ from unit_fakes import Described, RunClient
 
 from outlast import Context
 from outlast.agents.agent import Agent
+from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.failures import FailureType
-from outlast.contracts.models import AttemptInput, ResultRef, Task
+from outlast.contracts.results import ResultRef
+from outlast.contracts.tasks import Task
 from outlast.execution.attempt import WorkerContext
 from outlast.execution.temporal_activities import flush_closing, task_activity
 from outlast.ledger.fence import Claim

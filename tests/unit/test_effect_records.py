@@ -17,10 +17,10 @@ from unit_fakes import (
 )
 
 from outlast.cli.effects import lines, read_result
+from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.batches import PoisonItem, pool_task
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.ids import ItemId
-from outlast.contracts.models import AttemptInput
 from outlast.contracts.reports import MissionStatus
 from outlast.ledger.effect_decision import RETRACTED, EffectAction
 from outlast.ledger.effect_identity import Proposal

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from unit_fakes import MISSION, TENANT, Stage, contents, told_in_one_sentence
 
 from outlast import Context, GiveUp
-from outlast.contracts.approvals import EFFECT_KEY_CHARS, WantedEffect
+from outlast.contracts.approvals import EFFECT_KEY_CHARS, Approval, WantedEffect
 from outlast.contracts.errors import (
     MAX_WANTED_EFFECTS,
     ApprovalNeededError,
@@ -21,8 +21,7 @@ from outlast.contracts.errors import (
     ParkedError,
     ResultError,
 )
-from outlast.contracts.models import Approval
-from outlast.contracts.policies import Policy
+from outlast.contracts.retries import Policy
 from outlast.ledger.effects import EffectRecords
 from outlast.ledger.ledger import Ledger
 from outlast.ledger.missions import MissionRecords

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast.contracts.models import Checkpoint
+from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.quarantine import UNSEEN_DEATH
 from outlast.fleet.exits import Exit, Exits, attribution_of
 from outlast.fleet.monitor import ProcessSlot

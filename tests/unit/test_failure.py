@@ -17,6 +17,7 @@ from temporalio.exceptions import (
 from temporalio.exceptions import TimeoutError as TimedOut
 from unit_fakes import answer, assignment
 
+from outlast.contracts.attempts import AttemptInput, Checkpoint, Heartbeat
 from outlast.contracts.errors import (
     ApprovalNeededError,
     BudgetExceededError,
@@ -32,15 +33,10 @@ from outlast.contracts.errors import (
 )
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
-from outlast.contracts.models import (
-    AttemptInput,
-    Checkpoint,
-    DispatchState,
-    Heartbeat,
-    ResultRef,
-)
-from outlast.contracts.policies import Policy
+from outlast.contracts.prior_run import DispatchState
 from outlast.contracts.quarantine import QUARANTINE_WAITS_S, Death
+from outlast.contracts.results import ResultRef
+from outlast.contracts.retries import Policy
 from outlast.workflows.failure import (
     LEFT_TO_THE_WORKFLOW,
     Action,

@@ -15,7 +15,7 @@ from outlast.agents.context import Context
 from outlast.contracts.batches import Batch, ItemRange
 from outlast.contracts.errors import GiveUp, StaleAttemptError
 from outlast.contracts.ids import FanOutId
-from outlast.contracts.models import FanOut
+from outlast.contracts.results import FanOut
 from outlast.contracts.scopes import Scope
 from outlast.ledger.batches import COMPLETED, BatchRecords
 from outlast.ledger.items import ItemRecords

@@ -13,13 +13,14 @@ import pytest
 import outlast.testing
 from outlast.agents.agent import Agent
 from outlast.agents.context import Context
+from outlast.contracts.approvals import Approval
 from outlast.contracts.errors import (
     ApprovalNeededError,
     BudgetExceededError,
     CheckpointError,
     UnawaitedError,
 )
-from outlast.contracts.models import Approval, Limits
+from outlast.contracts.tasks import Limits
 
 pytestmark = pytest.mark.filterwarnings("ignore::outlast.testing.AgentWarning")
 

@@ -26,10 +26,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit_fakes import Clock
 
+from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.errors import UnavailableError
-from outlast.contracts.models import Checkpoint
-from outlast.contracts.policies import DEFAULT_TIMING
 from outlast.contracts.sizes import CHECKPOINT_BYTES
+from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.execution.in_flight import NULL_REGISTRY, InFlightSlot
 from outlast.fleet import flight_recorder as recorder_module
 from outlast.fleet.flight_recorder import (

@@ -24,6 +24,8 @@ from lease_fakes import Lender, Shelf, numbered
 from unit_fakes import Stage
 
 from outlast.agents.context import Context
+from outlast.contracts.approvals import Approval
+from outlast.contracts.attempts import Heartbeat
 from outlast.contracts.errors import (
     AgentExitedError,
     ApprovalNeededError,
@@ -35,8 +37,8 @@ from outlast.contracts.errors import (
     StalledError,
     TryLater,
 )
-from outlast.contracts.models import Approval, Heartbeat, Limits
-from outlast.contracts.policies import CANCEL_GRACE_S, Policy
+from outlast.contracts.retries import CANCEL_GRACE_S, Policy
+from outlast.contracts.tasks import Limits
 from outlast.execution.exceptions import cause_of, error_text, message_of
 from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store

@@ -17,9 +17,10 @@ from unit_fakes import Described, RunClient
 import outlast.execution.temporal_activities
 from outlast import Context
 from outlast.agents.agent import Agent
+from outlast.contracts.attempts import AttemptInput, Heartbeat
 from outlast.contracts.errors import StoreLostError, StoreUnavailableError
 from outlast.contracts.failures import FailureType
-from outlast.contracts.models import AttemptInput, Heartbeat, Task
+from outlast.contracts.tasks import Task
 from outlast.execution.attempt import WorkerContext
 from outlast.execution.handback import retry_while_store_unavailable
 from outlast.execution.temporal_activities import task_activity

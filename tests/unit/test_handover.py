@@ -13,8 +13,9 @@ from pydantic import BaseModel
 from unit_fakes import MISSION, Clock, Stage, task
 
 from outlast.agents.context import Context
-from outlast.contracts.models import Checkpoint, FanOut, Redo
-from outlast.contracts.policies import MESH_EVENT_BYTES
+from outlast.contracts.attempts import Checkpoint
+from outlast.contracts.mesh_timing import MESH_EVENT_BYTES
+from outlast.contracts.results import FanOut, Redo
 from outlast.contracts.sizes import CHECKPOINT_BYTES
 from outlast.ledger.ledger import Ledger
 from outlast.mesh.core.events import CheckpointSaved, SubtaskFinished

@@ -46,8 +46,9 @@ from outlast.contracts.ids import (
     mesh_run_of,
     parse,
 )
-from outlast.contracts.models import Limits, Mission, Task
+from outlast.contracts.missions import Mission
 from outlast.contracts.scopes import Scope
+from outlast.contracts.tasks import Limits, Task
 
 # Few and short, and like the grammar's own words and numbers: so that parts of one id
 # can be mistaken for those of another.

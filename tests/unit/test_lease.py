@@ -21,10 +21,11 @@ from unit_fakes import contents, refused
 
 from outlast.agents.agent import Degraded
 from outlast.agents.context import Context
+from outlast.contracts.attempts import Heartbeat
 from outlast.contracts.errors import GiveUp, ParkedError, StaleAttemptError, TryLater
 from outlast.contracts.ids import ItemId
-from outlast.contracts.models import FollowUps, Heartbeat
-from outlast.contracts.policies import Policy
+from outlast.contracts.results import FollowUps
+from outlast.contracts.retries import Policy
 from outlast.contracts.scopes import Scope
 from outlast.contracts.sizes import KIB
 from outlast.execution.item_queue import READ_AHEAD_ITEMS

@@ -4,10 +4,10 @@ Who is charged when a process dies with a lease in hand.
 
 import pytest
 
+from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.batches import MAX_LEASE_CRASHES, Batch, ItemRange, Lease
-from outlast.contracts.models import Checkpoint
-from outlast.contracts.policies import Policy
 from outlast.contracts.quarantine import MAX_ATTRIBUTED_DEATHS, Death
+from outlast.contracts.retries import Policy
 from outlast.workflows.failure import Action, FailureDecision
 from outlast.workflows.lease_dispatch import (
     POISON_CRASHES,

@@ -21,9 +21,9 @@ from unit_fakes import (
     told_in_one_sentence,
 )
 
+from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.errors import StaleAttemptError
 from outlast.contracts.failures import Detector
-from outlast.contracts.models import Checkpoint
 from outlast.contracts.scopes import Scope
 from outlast.ledger.effect_decision import INTENDED, EffectAction, EffectDecision
 from outlast.ledger.effect_identity import Proposal

@@ -6,7 +6,11 @@ import random
 
 from unit_fakes import Clock
 
-from outlast.contracts.policies import MESH_RETRY_S, MESH_SETTLE_S, MESH_UNRESPONSIVE_S
+from outlast.contracts.mesh_timing import (
+    MESH_RETRY_S,
+    MESH_SETTLE_S,
+    MESH_UNRESPONSIVE_S,
+)
 from outlast.mesh.core.anti_entropy import AntiEntropy
 from outlast.mesh.core.catch_up import CatchUp
 from outlast.mesh.core.messages import Rebuild

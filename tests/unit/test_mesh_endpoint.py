@@ -13,7 +13,7 @@ from temporalio.client import Client, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.errors import StoreUnavailableError
-from outlast.contracts.models import Mission
+from outlast.contracts.missions import Mission
 from outlast.contracts.reports import Report
 from outlast.ledger.missions import MissionRecords
 from outlast.ledger.run_permits import RunPermits

@@ -11,7 +11,8 @@ from mesh_network import Network, mission
 
 from outlast.cli import mesh, mission_file
 from outlast.cli.output import print_ready
-from outlast.contracts.models import Checkpoint, Mission
+from outlast.contracts.attempts import Checkpoint
+from outlast.contracts.missions import Mission
 from outlast.mesh.core.effects import CancelRun, StartRun, SuspendRun
 from outlast.mesh.core.events import CheckpointSaved, SubtaskFinished
 from outlast.mesh.core.projection import Progressed

@@ -12,9 +12,15 @@ from hypothesis import strategies as st
 from mesh_network import ROLE, Network, mission
 from unit_fakes import told_in_one_sentence
 
+from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.errors import BadInputError, MalformedMessageError
-from outlast.contracts.models import Checkpoint, Mission, RoleSpec, Task
-from outlast.contracts.policies import MESH_ACK_S, MESH_CHECKPOINT_S, MESH_CHECKPOINTS
+from outlast.contracts.mesh_timing import (
+    MESH_ACK_S,
+    MESH_CHECKPOINT_S,
+    MESH_CHECKPOINTS,
+)
+from outlast.contracts.missions import Mission, RoleSpec
+from outlast.contracts.tasks import Task
 from outlast.mesh.core.effects import RecordChange, SendMessage, StartRun
 from outlast.mesh.core.events import CheckpointSaved, PeerJoined, event
 from outlast.mesh.core.limits import roles_of

@@ -10,7 +10,7 @@ import os
 import pytest
 from mesh_network import DETECT_S, Disk, Network
 
-from outlast.contracts.policies import (
+from outlast.contracts.mesh_timing import (
     MESH_COMPACT_S,
     MESH_FORGET_S,
     MESH_KEEP_S,

@@ -20,6 +20,7 @@ from temporalio.exceptions import (
 from temporalio.exceptions import TimeoutError as TimedOut
 from unit_fakes import assignment
 
+from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.errors import (
     GiveUp,
     RunSuspendedError,
@@ -27,7 +28,6 @@ from outlast.contracts.errors import (
     StoreLostError,
 )
 from outlast.contracts.failures import Detector, FailureType
-from outlast.contracts.models import Checkpoint
 from outlast.execution.in_flight import NULL_REGISTRY
 from outlast.execution.temporal_activities import with_failures_translated
 from outlast.fleet.exclusive_slot import ExclusiveSlot, _ExclusiveSlotInterceptor

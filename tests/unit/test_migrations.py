@@ -13,8 +13,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from unit_fakes import MISSION, mission, task, told_in_one_sentence
 
+from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.errors import StoreError
-from outlast.contracts.models import Checkpoint
 from outlast.ledger.ledger import Ledger
 from outlast.ledger.missions import MissionRecords
 from outlast.store import migrate

@@ -12,7 +12,7 @@ from unit_fakes import told_in_one_sentence
 import outlast.temporal.missions
 from outlast.cli import mission_file
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Mission
+from outlast.contracts.missions import Mission
 from outlast.contracts.sizes import MAX_RESULT_BYTES
 from outlast.settings import Settings
 

@@ -23,8 +23,9 @@ from unit_fakes import (
 
 import outlast.store.database
 import outlast.store.sqlite
+from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.errors import BadInputError, StaleAttemptError, StoreError
-from outlast.contracts.models import Checkpoint, RoleSpec
+from outlast.contracts.missions import RoleSpec
 from outlast.contracts.reports import MissionStatus, TaskStatus
 from outlast.ledger.effect_identity import Proposal
 from outlast.ledger.effects import EffectRecords

@@ -16,7 +16,7 @@ from unit_fakes import Clock, Stage
 
 from outlast.agents.context import Context
 from outlast.contracts.errors import StoreLostError, StoreUnavailableError, TaskError
-from outlast.contracts.policies import CANCEL_GRACE_S, Policy
+from outlast.contracts.retries import CANCEL_GRACE_S, Policy
 from outlast.execution.item_workers import ItemWorker, ItemWorkerPool
 from outlast.ledger.lease_ledger import LeaseLedger
 from outlast.ledger.ledger import Ledger

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from outlast.contracts.models import Checkpoint
-from outlast.contracts.policies import DEFAULT_TIMING, SEVERAL_HOSTS, Timing
+from outlast.contracts.attempts import Checkpoint
+from outlast.contracts.timing import DEFAULT_TIMING, SEVERAL_HOSTS, Timing
 from outlast.fleet.flight_recorder import FlightRecorder
 from outlast.fleet.parent_heartbeats import ParentHeartbeats
 

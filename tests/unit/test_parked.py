@@ -12,9 +12,9 @@ from outlast.cli.parked import (
     waiting_tasks,
     what_to_do,
 )
-from outlast.contracts.approvals import wanted_effect
+from outlast.contracts.approvals import ApprovalRequest, wanted_effect
 from outlast.contracts.batches import Batch
-from outlast.contracts.reports import ApprovalRequest, MissionProgress, RunningTask
+from outlast.contracts.reports import MissionProgress, RunningTask
 from outlast.contracts.scopes import Scope
 from outlast.ledger.batches import BatchRecords
 from outlast.store.database import Store

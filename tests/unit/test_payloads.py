@@ -35,9 +35,10 @@ from outlast.contracts.batches import ItemRange
 from outlast.contracts.child_missions import MISSION_ROLE, child_mission
 from outlast.contracts.errors import BadInputError, CheckpointError, GiveUp, StoreError
 from outlast.contracts.inputs import InputStorage
-from outlast.contracts.models import FollowUps, ResultRef, Task
 from outlast.contracts.reports import MissionStatus
+from outlast.contracts.results import FollowUps, ResultRef
 from outlast.contracts.sizes import INPUT_BYTES, ITEM_BYTES, KIB, MIB, NEEDS_FACTOR
+from outlast.contracts.tasks import Task
 from outlast.execution.results import without_stored_inputs
 from outlast.ledger.ledger import Ledger
 from outlast.ledger.missions import MissionRecords

@@ -11,7 +11,8 @@ from unit_fakes import Clock
 
 from outlast.cli.follow import MissionSnapshot, PlainScreen, task_line
 from outlast.cli.pending import PendingTasks, unstarted_task, unstarted_tasks
-from outlast.contracts.reports import ApprovalRequest, MissionProgress, RunningTask
+from outlast.contracts.approvals import ApprovalRequest
+from outlast.contracts.reports import MissionProgress, RunningTask
 
 CAUSE = "ConnectionError: refused (agents.py:14 in refund: requests.get(url))"
 SCHEDULED = PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED

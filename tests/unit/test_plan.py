@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 from unit_fakes import ROLE, mission, outcome, task, told_in_one_sentence
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Limits, PriorRun, Redrive, RoleSpec, Task
+from outlast.contracts.missions import RoleSpec
 from outlast.contracts.plan import WITH_RESULT, Plan, mission_status
+from outlast.contracts.prior_run import PriorRun
 from outlast.contracts.reports import MissionStatus, Outcome, TaskStatus
 from outlast.contracts.sizes import PLAN_BYTES
+from outlast.contracts.tasks import Limits, Task
+from outlast.contracts.updates import Redrive
 
 ENDS = [
     TaskStatus.DONE,

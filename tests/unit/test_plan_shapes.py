@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from unit_fakes import mission, outcome, task
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Limits, Mission, PriorRun, Task
+from outlast.contracts.missions import Mission
 from outlast.contracts.plan import WITH_RESULT, Plan
+from outlast.contracts.prior_run import PriorRun
 from outlast.contracts.reports import TaskStatus
+from outlast.contracts.tasks import Limits, Task
 
 SIZE = 500
 ENDS = [TaskStatus.DONE] * 6 + [

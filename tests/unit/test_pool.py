@@ -25,7 +25,7 @@ from outlast.contracts.batches import (
     next_lease_size,
 )
 from outlast.contracts.ids import ItemId, LeaseId
-from outlast.contracts.policies import Policy
+from outlast.contracts.retries import Policy
 
 SIZES = st.integers(1, MAX_LEASE_ITEMS)
 TIMES = st.just(0.0) | st.floats(1e-12, 86_400)

@@ -9,7 +9,7 @@ from temporalio.client import WorkflowExecutionStatus
 from unit_fakes import MISSION, Clock, mission, outcome, report, task
 
 from outlast.contracts.batches import Batch as Given
-from outlast.contracts.models import Mission
+from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, TaskStatus
 from outlast.ledger.batches import COMPLETED, INTERRUPTED, OPEN, BatchRecords
 from outlast.ledger.batches import BatchRecord as Batch

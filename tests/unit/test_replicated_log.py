@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from outlast.contracts.models import Checkpoint
+from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.reports import MissionStatus
 from outlast.mesh.core.events import (
     AnyFact,

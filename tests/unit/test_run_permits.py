@@ -15,12 +15,13 @@ from temporalio.exceptions import ApplicationError
 from unit_fakes import Clock, Stage
 
 from outlast.agents.context import Context
+from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.errors import RunSuspendedError
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
 from outlast.contracts.ids import FanOutId
-from outlast.contracts.models import Checkpoint
-from outlast.contracts.policies import MAX_SUSPENDED_S, RUN_PERMIT_TTL_S, Policy
+from outlast.contracts.mesh_timing import RUN_PERMIT_TTL_S
+from outlast.contracts.retries import MAX_SUSPENDED_S, Policy
 from outlast.contracts.scopes import Scope
 from outlast.execution.attempt import WorkerContext
 from outlast.execution.in_flight import NULL_REGISTRY

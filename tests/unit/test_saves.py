@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from unit_fakes import ROLE, Stage, assignment
 
 from outlast.agents.context import Context
-from outlast.contracts.models import Checkpoint
+from outlast.contracts.attempts import Checkpoint
 from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 from outlast.store.schema import checkpoints

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from outlast.contracts.models import Checkpoint
-from outlast.contracts.policies import DEFAULT_TIMING
+from outlast.contracts.attempts import Checkpoint
+from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.fleet import monitor, orphans, parent, restart_intensity
 from outlast.fleet.exits import Exit
 from outlast.fleet.flight_recorder import HEAD_AT, FlightRecorder

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from outlast.contracts.policies import (
+from outlast.contracts.mesh_timing import (
     MESH_BOOT_MAX_MISSED_ANSWERS,
     MESH_MAX_MISSED_ANSWERS,
 )

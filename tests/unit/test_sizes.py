@@ -12,16 +12,19 @@ from pydantic_core import to_json
 from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ApplicationError
 
-from outlast.contracts.approvals import MAX_APPROVED_EFFECTS, wanted_effect
+from outlast.contracts.approvals import (
+    MAX_APPROVED_EFFECTS,
+    ApprovalRequest,
+    wanted_effect,
+)
+from outlast.contracts.attempts import AttemptInput, Checkpoint, Heartbeat
 from outlast.contracts.batches import ItemRange, PendingItems
 from outlast.contracts.errors import MAX_WANTED_EFFECTS
 from outlast.contracts.failures import Detector
 from outlast.contracts.inputs import InputStorage
-from outlast.contracts.models import AttemptInput, Checkpoint, Heartbeat, Task
 from outlast.contracts.plan import outcome_without_attempt
 from outlast.contracts.plan_validation import require_plan_size
 from outlast.contracts.reports import (
-    ApprovalRequest,
     MissionProgress,
     MissionStatus,
     Outcome,
@@ -42,6 +45,7 @@ from outlast.contracts.sizes import (
     PROGRESS_BYTES,
     REASONS_BYTES,
 )
+from outlast.contracts.tasks import Task
 from outlast.contracts.text import CAUSE_CHARS, one_line, title
 from outlast.ledger.items import MAX_PENDING_RANGES
 from outlast.temporal.conversion import CAUSES_LEFT_OUT, CONVERTER, INLINE

@@ -12,9 +12,10 @@ from unit_fakes import MISSION, ROLE, TENANT, Stage
 
 from outlast.agents.agent import Agent
 from outlast.agents.context import Context
+from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.errors import ParkedError
 from outlast.contracts.failures import Detector
-from outlast.contracts.models import AttemptInput, Task
+from outlast.contracts.tasks import Task
 from outlast.execution.attempt import Attempt, WorkerContext
 from outlast.ledger.ledger import Ledger
 from outlast.telemetry import semconv

@@ -19,7 +19,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from unit_fakes import Clock, mission
 
 from outlast.contracts.ids import AttemptId
-from outlast.contracts.orders import UnservedTasks
+from outlast.contracts.updates import UnservedTasks
 from outlast.fleet.unserved_tasks import MISSIONS_PER_ROUND, UnservedTaskMonitor
 from outlast.fleet.worker_liveness import WorkerLiveness
 from outlast.ledger.missions import MissionRecords

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit_fakes import Clock
 
-from outlast.contracts.policies import DEFAULT_TIMING, Timing
+from outlast.contracts.timing import DEFAULT_TIMING, Timing
 from outlast.fleet.watchdog import (
     BUSY_CPU_SHARE,
     LATE_CHECK_S,

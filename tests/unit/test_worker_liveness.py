@@ -8,7 +8,7 @@ from temporalio.api.worker.v1 import WorkerHeartbeat
 from unit_fakes import Clock
 
 from outlast.contracts.ids import MISSIONS_QUEUE, task_queue
-from outlast.contracts.policies import (
+from outlast.contracts.timing import (
     ROLE_UNSERVED_S,
     STARTUP_GRACE_S,
     WORKER_HEARTBEAT_S,

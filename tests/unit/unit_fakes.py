@@ -15,20 +15,13 @@ from pydantic import JsonValue
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.agents.agent import Agent, Migrate
-from outlast.contracts.models import (
-    Approval,
-    AttemptInput,
-    Checkpoint,
-    Heartbeat,
-    Limits,
-    Mission,
-    ResultRef,
-    RoleSpec,
-    Stored,
-    Task,
-)
-from outlast.contracts.policies import Policy
+from outlast.contracts.approvals import Approval
+from outlast.contracts.attempts import AttemptInput, Checkpoint, Heartbeat
+from outlast.contracts.missions import Mission, RoleSpec
 from outlast.contracts.reports import MissionStatus, Outcome, Report, TaskStatus
+from outlast.contracts.results import ResultRef
+from outlast.contracts.retries import Policy
+from outlast.contracts.tasks import Limits, Stored, Task
 from outlast.execution.attempt import Attempt, WorkerContext
 from outlast.ledger.ledger import Claim, Ledger
 from outlast.store.database import Store

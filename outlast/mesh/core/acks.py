@@ -5,7 +5,7 @@ Submissions that wait for their copies, until those are there or have had their 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from outlast.contracts.policies import MESH_ACK_S
+from outlast.contracts.mesh_timing import MESH_ACK_S
 from outlast.mesh.core.effects import AckSubmission
 from outlast.mesh.core.events import Key
 

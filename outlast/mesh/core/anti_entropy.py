@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from outlast.contracts.policies import (
+from outlast.contracts.mesh_timing import (
     MESH_COMPRESSION_BYTES,
     MESH_DIGEST_S,
     MESH_RETRY_S,

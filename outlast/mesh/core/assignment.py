@@ -4,7 +4,7 @@ What a peer must run, by its log and by who lives: the one place that adopts.
 
 from collections.abc import Callable, Iterable
 
-from outlast.contracts.policies import MESH_RECENT_S
+from outlast.contracts.mesh_timing import MESH_RECENT_S
 from outlast.mesh.core.active_runs import ActiveRuns
 from outlast.mesh.core.effects import CancelRun, StartRun
 from outlast.mesh.core.events import TaskAdopted

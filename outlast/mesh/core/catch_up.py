@@ -8,7 +8,11 @@ long as this peer was frozen.
 
 from collections.abc import Iterable
 
-from outlast.contracts.policies import MESH_RETRY_S, MESH_SETTLE_S, MESH_UNRESPONSIVE_S
+from outlast.contracts.mesh_timing import (
+    MESH_RETRY_S,
+    MESH_SETTLE_S,
+    MESH_UNRESPONSIVE_S,
+)
 from outlast.mesh.core.replicated_log import VersionVector, covers
 
 

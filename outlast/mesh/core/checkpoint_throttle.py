@@ -2,7 +2,7 @@
 Progress on its way into the log, at a bounded rate: of each part the latest only.
 """
 
-from outlast.contracts.policies import MESH_CHECKPOINT_S, MESH_CHECKPOINTS
+from outlast.contracts.mesh_timing import MESH_CHECKPOINT_S, MESH_CHECKPOINTS
 from outlast.mesh.core.projection import Progressed, progress_order
 
 

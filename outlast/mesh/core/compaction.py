@@ -7,7 +7,7 @@ was forgotten meanwhile lacks something that is gone, and rebuilds its log.
 
 from collections.abc import Iterable
 
-from outlast.contracts.policies import MESH_KEEP_S
+from outlast.contracts.mesh_timing import MESH_KEEP_S
 from outlast.mesh.core.events import (
     AnyFact,
     CheckpointSaved,

@@ -17,8 +17,8 @@ from pydantic import (
     ValidationError,
 )
 
+from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.ids import Name, Origin
-from outlast.contracts.models import Checkpoint
 from outlast.contracts.reports import MissionStatus
 from outlast.contracts.wire import WireModel
 

@@ -4,7 +4,7 @@ What a peer does besides work: it is of the mesh, forgets who is lost, compacts 
 
 from collections.abc import Callable, Iterable
 
-from outlast.contracts.policies import MESH_COMPACT_S, MESH_FORGET_S
+from outlast.contracts.mesh_timing import MESH_COMPACT_S, MESH_FORGET_S
 from outlast.mesh.core.anti_entropy import AntiEntropy
 from outlast.mesh.core.compaction import compactable
 from outlast.mesh.core.events import PeerForgotten, PeerJoined

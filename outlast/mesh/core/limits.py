@@ -6,8 +6,8 @@ import zlib
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.ids import Name
-from outlast.contracts.models import Mission
-from outlast.contracts.policies import MESH_EVENT_BYTES
+from outlast.contracts.mesh_timing import MESH_EVENT_BYTES
+from outlast.contracts.missions import Mission
 from outlast.contracts.reports import Report
 from outlast.contracts.text import sha256_hex
 from outlast.mesh.core.events import AnyFact, TaskFinished, TaskSubmitted, dumped

@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from outlast.contracts.errors import MalformedMessageError
 from outlast.contracts.ids import Name, Origin
-from outlast.contracts.policies import MESH_MESSAGE_BYTES, MESH_UNPACKED_BYTES
+from outlast.contracts.mesh_timing import MESH_MESSAGE_BYTES, MESH_UNPACKED_BYTES
 from outlast.contracts.wire import WireModel
 from outlast.mesh.core.events import Seq
 from outlast.mesh.core.replicated_log import EventSpan

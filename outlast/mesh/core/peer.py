@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.errors import BadInputError, MalformedMessageError
 from outlast.contracts.ids import OriginId, parse
-from outlast.contracts.models import Checkpoint, Mission
-from outlast.contracts.policies import MESH_COPIES, MESH_FROZEN_S
+from outlast.contracts.mesh_timing import MESH_COPIES, MESH_FROZEN_S
+from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Report
 from outlast.mesh.core.acks import PendingAcks
 from outlast.mesh.core.anti_entropy import AntiEntropy

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.models import Mission
-from outlast.contracts.policies import MESH_COPIES
+from outlast.contracts.mesh_timing import MESH_COPIES
+from outlast.contracts.missions import Mission
 from outlast.mesh.core.events import CheckpointSaved
 from outlast.mesh.core.projection import MeshTask, Progressed
 from outlast.mesh.node.control_socket import Request

@@ -22,8 +22,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.errors import OutlastError, TooManyError, UnavailableError
 from outlast.contracts.ids import MeshRunId, WorkerIdentity, parse
-from outlast.contracts.models import Mission
-from outlast.contracts.policies import MAX_MESH_RUNS
+from outlast.contracts.mesh_timing import MAX_MESH_RUNS
+from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Report
 from outlast.contracts.scopes import Scope
 from outlast.contracts.text import CAUSE_CHARS, one_line

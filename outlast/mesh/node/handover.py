@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from outlast.contracts.models import Checkpoint, Task
-from outlast.contracts.policies import MESH_EVENT_BYTES
+from outlast.contracts.attempts import Checkpoint
+from outlast.contracts.mesh_timing import MESH_EVENT_BYTES
 from outlast.contracts.sizes import CHECKPOINT_BYTES
+from outlast.contracts.tasks import Task
 from outlast.ledger.checkpoints import checkpoint_of, checkpoint_row
 from outlast.ledger.statements import RECORD_RESULT, SAVE_CHECKPOINT
 from outlast.mesh.core.events import SubtaskFinished

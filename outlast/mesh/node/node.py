@@ -13,9 +13,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.errors import MalformedMessageError
-from outlast.contracts.models import Checkpoint, Mission
-from outlast.contracts.policies import MESH_CHECK_S, MESH_TICK_S
+from outlast.contracts.mesh_timing import MESH_CHECK_S, MESH_TICK_S
+from outlast.contracts.missions import Mission
 from outlast.contracts.reports import Report
 from outlast.mesh.core.effects import (
     AckSubmission,

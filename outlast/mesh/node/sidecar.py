@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
-from outlast.contracts.policies import (
+from outlast.contracts.mesh_timing import (
     MESH_ANSWER_S,
     MESH_BOOT_MAX_MISSED_ANSWERS,
     MESH_MAX_MISSED_ANSWERS,
-    backoff_s,
 )
+from outlast.contracts.retries import backoff_s
 from outlast.mesh.node.control_socket import send_request
 from outlast.mesh.node.membership import PeerConfig
 from outlast.mesh.node.sidecar_main import EXIT_MESH_BAD_INPUT, sidecar_command

@@ -14,7 +14,7 @@ from typing import Any
 import kinship
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.policies import SWIM
+from outlast.contracts.mesh_timing import SWIM
 from outlast.mesh.node.addresses import ADDRESS_CONNECT_S, answers, resolve
 from outlast.mesh.node.membership import (
     MemberInfo,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import kinship
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.policies import MESH_MESSAGE_BYTES, SWIM
+from outlast.contracts.mesh_timing import MESH_MESSAGE_BYTES, SWIM
 from outlast.mesh.node.membership import PeerConfig
 from outlast.temporal.connect import on_loopback
 

@@ -10,22 +10,14 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from unit_fakes import mission, task
 
+from outlast.contracts.approvals import Approval
+from outlast.contracts.attempts import AttemptInput, Checkpoint, Heartbeat
 from outlast.contracts.ids import Name
-from outlast.contracts.models import (
-    Approval,
-    AttemptInput,
-    Budget,
-    Checkpoint,
-    FollowUps,
-    Heartbeat,
-    Limits,
-    Mission,
-    ResultRef,
-    RoleSpec,
-    Task,
-)
-from outlast.contracts.policies import Policy
+from outlast.contracts.missions import Mission, RoleSpec
 from outlast.contracts.reports import Outcome, Report
+from outlast.contracts.results import FollowUps, ResultRef
+from outlast.contracts.retries import Policy
+from outlast.contracts.tasks import Budget, Limits, Task
 from outlast.contracts.text import SUMMARY_CHARS, one_line, sha256_hex, visible_line
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", fullmatch=True)

@@ -8,19 +8,20 @@ from hypothesis import strategies as st
 from unit_fakes import told_in_one_sentence
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.policies import (
+from outlast.contracts.retries import (
     BACKOFF_CAP_S,
     BACKOFF_FACTOR,
     BACKOFF_FIRST_S,
+    backoff_s,
+)
+from outlast.contracts.timing import (
     DEFAULT_TIMING,
     SDK_GRACE_S,
     SEVERAL_HOSTS,
     STOCK_SERVER_TIMING,
     Timing,
-    backoff_s,
-    predict_recovery,
-    validate_timing,
 )
+from outlast.contracts.timing_validation import predict_recovery, validate_timing
 
 TARGET_S = 2.5
 

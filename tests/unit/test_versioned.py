@@ -10,8 +10,9 @@ from unit_fakes import assignment, mission, task
 
 from outlast.contracts.batches import Batch, ItemRange, Lease, PoolState
 from outlast.contracts.errors import NewerStateError
-from outlast.contracts.models import Limits, Mission, Task
-from outlast.contracts.wire import SCHEMA_NUMBER, VersionedModel
+from outlast.contracts.missions import Mission
+from outlast.contracts.tasks import Limits, Task
+from outlast.contracts.versioned import SCHEMA_NUMBER, VersionedModel
 
 BATCH = Batch(id="trial", role="worker")
 STATES: list[VersionedModel] = [mission(), assignment(), BATCH]
@@ -64,7 +65,7 @@ def test_older_state_is_read(
     The next release reads what this one has written, with and without a number.
     """
     told = state.model_dump(mode="json")
-    monkeypatch.setattr("outlast.contracts.wire.SCHEMA_NUMBER", SCHEMA_NUMBER + 1)
+    monkeypatch.setattr("outlast.contracts.versioned.SCHEMA_NUMBER", SCHEMA_NUMBER + 1)
     assert type(state).model_validate(told) == state
     del told["schema_number"]
     assert type(state).model_validate(told) == state
@@ -99,6 +100,6 @@ def test_a_mission_is_the_same_under_each_schema(
     )
     before = "8074af2cf2822b3f1c7c9860d588034c1a0d8544f82a07e930e898ce8488ae6b"
     assert asked.digest() == before
-    monkeypatch.setattr("outlast.contracts.wire.SCHEMA_NUMBER", SCHEMA_NUMBER + 1)
+    monkeypatch.setattr("outlast.contracts.versioned.SCHEMA_NUMBER", SCHEMA_NUMBER + 1)
     raised = asked.model_dump() | {"schema_number": SCHEMA_NUMBER + 1}
     assert Mission.model_validate(raised).digest() == before
