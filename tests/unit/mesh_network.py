@@ -384,7 +384,10 @@ class Network:
                 self.carry_out(node, node.core.on_finished(task, epoch, report))
                 return
             saved = Checkpoint(seq=work.step, route=ROLE, value=work.step)
-            self.carry_out(node, node.core.on_checkpoint(task, epoch, "only", 1, saved))
+            fact = CheckpointSaved(
+                task=task, epoch=epoch, subtask="only", checkpoint=saved
+            )
+            self.carry_out(node, node.core.on_progress(fact))
             self.at(STEP_S, step)
 
         return step

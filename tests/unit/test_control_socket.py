@@ -20,8 +20,7 @@ from outlast.mesh.node.control_socket import (
     short_name,
     socket_path,
 )
-from outlast.mesh.node.membership import MemberInfo
-from outlast.mesh.node.node import live_peers
+from outlast.mesh.node.membership import MemberInfo, live_peers
 from outlast.settings import Settings
 
 

@@ -14,19 +14,21 @@ from unit_fakes import MISSION, Clock, Stage, task
 
 from outlast.agents.context import Context
 from outlast.contracts.attempts import Checkpoint
+from outlast.contracts.ids import MeshRunId
 from outlast.contracts.mesh_timing import MESH_EVENT_BYTES
 from outlast.contracts.results import FanOut, Redo
 from outlast.contracts.sizes import CHECKPOINT_BYTES
 from outlast.ledger.ledger import Ledger
-from outlast.mesh.core.events import CheckpointSaved, SubtaskFinished
+from outlast.mesh.core.events import CheckpointSaved, Progressed, SubtaskFinished
 from outlast.mesh.node.handover import (
     READ_MARGIN_S,
-    Progress,
     ProgressReader,
     current,
     import_progress,
 )
 from outlast.store.database import Store
+
+RUNS = {MISSION: MeshRunId("job", 1)}
 
 
 class Notes(BaseModel):
@@ -76,19 +78,8 @@ async def notes(given: dict[str, Any], ctx: Context) -> list[str]:
     return (await ctx.resume(Notes, Notes(lines=["nothing"]))).lines
 
 
-def hand_over(reached: Progress, there: Stage) -> None:
-    told = {
-        "task": "job",
-        "epoch": 1,
-        "subtask": reached.subtask,
-        "round": reached.round,
-    }
-    fact: CheckpointSaved | SubtaskFinished
-    if isinstance(reached.result, Checkpoint):
-        fact = CheckpointSaved(**told, checkpoint=reached.result)
-    else:
-        fact = SubtaskFinished(**told, answer=reached.result)
-    import_progress(there.ledger.store, MISSION, [fact])
+def hand_over(reached: Progressed, there: Stage) -> None:
+    import_progress(there.ledger.store, MISSION, [reached])
 
 
 @pytest.mark.parametrize(
@@ -103,7 +94,7 @@ async def test_a_task_goes_on_in_another_ledger(
     From its last checkpoint, also where that is too large for a heartbeat.
     """
     await break_after(here, Notes(), Notes(lines=[line]))
-    (reached,) = watch.read([MISSION])
+    (reached,) = watch.read(RUNS)
     hand_over(reached, there)
     await there.play(notes)
     assert there.result() == [line]
@@ -122,7 +113,7 @@ async def test_what_is_done_is_not_done_again(
         return "done"
 
     first = await here.play(play)
-    (reached,) = watch.read([MISSION])
+    (reached,) = watch.read(RUNS)
     hand_over(reached, there)
     second = await there.play(play)
     assert second.digest == first.digest
@@ -137,16 +128,16 @@ async def test_progress_is_told_once_and_the_newest_only(
     Nothing of what runs elsewhere, and nothing twice.
     """
     await break_after(here, Notes(lines=["1"]), Notes(lines=["1", "2"]))
-    assert watch.read(["other"]) == []
-    (first,) = watch.read([MISSION])
-    assert isinstance(first.result, Checkpoint)
-    assert first.result.seq == 2
-    assert watch.read([MISSION]) == []
+    assert watch.read({"other": MeshRunId("other", 1)}) == []
+    (first,) = watch.read(RUNS)
+    assert isinstance(first, CheckpointSaved)
+    assert first.checkpoint.seq == 2
+    assert watch.read(RUNS) == []
     clock.turn(READ_MARGIN_S + 1)
     await break_after(here, Notes(lines=["3"]))
-    (then,) = watch.read([MISSION])
-    assert isinstance(then.result, Checkpoint)
-    assert then.result.value == {"lines": ["3"]}
+    (then,) = watch.read(RUNS)
+    assert isinstance(then, CheckpointSaved)
+    assert then.checkpoint.value == {"lines": ["3"]}
 
 
 async def test_what_is_too_large_to_travel_stays(
@@ -156,9 +147,9 @@ async def test_what_is_too_large_to_travel_stays(
     Its checkpoint names a text that only this store has, which the core passes over.
     """
     await break_after(here, Notes(lines=["x" * (MESH_EVENT_BYTES + 1)]))
-    (reached,) = watch.read([MISSION])
-    assert isinstance(reached.result, Checkpoint)
-    assert reached.result.blob is not None
+    (reached,) = watch.read(RUNS)
+    assert isinstance(reached, CheckpointSaved)
+    assert reached.checkpoint.blob is not None
 
 
 async def test_a_spread_stays_too(here: Stage, watch: ProgressReader) -> None:
@@ -170,7 +161,7 @@ async def test_a_spread_stays_too(here: Stage, watch: ProgressReader) -> None:
         return FanOut(role="counter", items=[{"n": 1}])
 
     await here.play(play)
-    assert watch.read([MISSION]) == []
+    assert watch.read(RUNS) == []
 
 
 async def test_a_rejection_stays_too(here: Stage, watch: ProgressReader) -> None:
@@ -182,7 +173,7 @@ async def test_a_rejection_stays_too(here: Stage, watch: ProgressReader) -> None
         return Redo(task="write", reason="poor")
 
     await here.play(play)
-    assert watch.read([MISSION]) == []
+    assert watch.read(RUNS) == []
 
 
 def part(

@@ -18,7 +18,8 @@ from outlast.contracts.reports import Report
 from outlast.ledger.missions import MissionRecords
 from outlast.ledger.run_permits import RunPermits
 from outlast.mesh.core.effects import StartRun
-from outlast.mesh.node.endpoint import LazyClient, TemporalEndpoint, mission_of
+from outlast.mesh.node.endpoint import TemporalEndpoint
+from outlast.mesh.node.mission_runs import LazyClient, mission_of
 from outlast.store.database import Store
 
 MISSION = {"goal": "rehearse", "tasks": [{"id": "r", "role": "rehearse"}]}

@@ -14,8 +14,7 @@ from outlast.cli.output import print_ready
 from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.missions import Mission
 from outlast.mesh.core.effects import CancelRun, StartRun, SuspendRun
-from outlast.mesh.core.events import CheckpointSaved, SubtaskFinished
-from outlast.mesh.core.projection import Progressed
+from outlast.mesh.core.events import CheckpointSaved, Progressed, SubtaskFinished
 from outlast.mesh.node import control_api
 from outlast.mesh.node.change_log import ChangeLog
 from outlast.mesh.node.control_api import ControlApi

@@ -130,7 +130,7 @@ def test_garbage_is_counted_and_changes_nothing() -> None:
     assert core.on_message("b", b"\0\1\2") == []
     assert core.on_message("c", honest) == []
     assert core.on_message("a", pack(Rebuild(sender="a", incarnation=1))) == []
-    assert core.snapshot().refused == {"garbage": 1, "impostor": 2}
+    assert core.refused == {"garbage": 1, "impostor": 2}
     assert core.log.high_water == before
     assert core.on_message("b", honest) != []
 
@@ -144,7 +144,7 @@ def test_the_word_of_an_earlier_life_is_refused() -> None:
     core.on_message(
         "b", pack(Ack(sender="b", incarnation=2**50 - 1, high_water={"a~log~1": 99}))
     )
-    assert core.snapshot().refused == {"late": 1}
+    assert core.refused == {"late": 1}
 
 
 def test_a_submission_is_durable_before_it_is_said() -> None:
@@ -331,6 +331,10 @@ def test_of_two_that_adopted_apart_one_goes_on() -> None:
     assert core_of(net, "a").state.of("task").superseded_results == []
 
 
+def reached(saved: Checkpoint) -> CheckpointSaved:
+    return CheckpointSaved(task="task", epoch=1, subtask="only", checkpoint=saved)
+
+
 def test_checkpoints_are_replicated_at_a_bounded_rate() -> None:
     """
     A run that saves 1,000 times a second writes the latest now and then.
@@ -341,7 +345,7 @@ def test_checkpoints_are_replicated_at_a_bounded_rate() -> None:
     before = len(core.log)
     for step in range(1000):
         saved = Checkpoint(seq=step, route=ROLE, value=step)
-        net.carry_out(net.nodes["a"], core.on_checkpoint("task", 1, "only", 1, saved))
+        net.carry_out(net.nodes["a"], core.on_progress(reached(saved)))
         net.run(0.001)
     assert len(core.log) - before <= 1 / MESH_CHECKPOINT_S + 1
     net.run(MESH_CHECKPOINT_S + 0.2)
@@ -358,7 +362,7 @@ def test_a_checkpoint_too_large_to_travel_is_left_where_it_is() -> None:
     net = mesh("a")
     net.submit("a", "task")
     saved = Checkpoint(seq=3, route=ROLE, blob="digest")
-    assert core_of(net, "a").on_checkpoint("task", 1, "only", 1, saved) == []
+    assert core_of(net, "a").on_progress(reached(saved)) == []
 
 
 def test_a_result_is_marked_with_the_group_that_its_owner_knew() -> None:

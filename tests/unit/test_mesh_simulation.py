@@ -32,7 +32,7 @@ def settled(names: str = FIVE, seed: int = 0, loss: float = 0.0) -> Network:
     A mesh that has caught up with itself.
     """
     net = Network(names, seed, loss)
-    net.run_until(lambda: all(core.ready for core in net.cores), 10)
+    net.run_until(lambda: all(core.me.ready for core in net.cores), 10)
     net.run(0.5)  # until all know that all are ready
     return net
 
@@ -242,7 +242,7 @@ def test_a_long_log_is_caught_up_with_over_a_bad_network(seed: int) -> None:
     net.latency_s, net.loss = (0.05, 0.2), 0.3
     net.sent_bytes.clear()
     net.start("c")
-    net.run_until(lambda: all(core.ready for core in net.cores), 9)
+    net.run_until(lambda: all(core.me.ready for core in net.cores), 9)
     net.run_until(net.equal, 15)
     assert sum(net.sent_bytes.values()) < log / 3  # packed
     assert net.blind == []

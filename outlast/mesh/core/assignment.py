@@ -1,89 +1,179 @@
 """
-What a peer must run, by its log and by who lives: the one place that adopts.
+How a peer continues another one's task: what it must adopt, start, resume or cancel.
+
+`decide_adoption` is the only place that adopts; `reconcile` makes the runs in hand
+follow the log.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from enum import Enum
 
 from outlast.contracts.mesh_timing import MESH_RECENT_S
-from outlast.mesh.core.active_runs import ActiveRuns
-from outlast.mesh.core.effects import CancelRun, StartRun
+from outlast.mesh.core.effects import CancelRun, StartRun, SuspendRun
 from outlast.mesh.core.events import TaskAdopted
 from outlast.mesh.core.local_log import LocalLog
 from outlast.mesh.core.ownership import LivePeer, owner_of
-from outlast.mesh.core.projection import MeshTask
+from outlast.mesh.core.projection import MeshState, MeshTask
+
+
+class AdoptionDecision(Enum):
+    """
+    Whether a peer takes a task on.
+    """
+
+    ADOPT = "adopt"
+    WAIT = "wait"  # its owner may be alive after all
+    LEAVE = "leave"
+
+
+def decide_adoption(
+    task: MeshTask,
+    me: LivePeer,
+    live: Collection[LivePeer],
+    spoke_recently: Callable[[str], bool],
+) -> AdoptionDecision:
+    """
+    Decide whether *me*, one of the peers that *live*, takes *task* on. Only a peer
+    that has caught up adopts.
+
+    :param spoke_recently: whether a peer has sent a message in the last moments. Where
+        a split heals, messages come before the membership shows their sender.
+    """
+    if task.submission is None or not (me.ready and task.open):
+        return AdoptionDecision.LEAVE
+    adopted = task.adopted
+    owner = owner_of(task.task, task.submission.roles, adopted, live)
+    if owner != me.name or (adopted and adopted.owner == me.name):
+        return AdoptionDecision.LEAVE
+    seen = {each.name for each in live}
+    if adopted and adopted.owner not in seen and spoke_recently(adopted.owner):
+        return AdoptionDecision.WAIT
+    return AdoptionDecision.ADOPT
+
+
+@dataclass(frozen=True)
+class ActiveRun:
+    """
+    A run on this peer's endpoint. A suspended one waits until it is known whose it is.
+    """
+
+    epoch: int
+    suspended: bool = False
+
+
+def reconcile(
+    run: ActiveRun | None, task: MeshTask, me: LivePeer
+) -> tuple[ActiveRun | None, list[StartRun | CancelRun]]:
+    """
+    Make the *run* in hand follow what the log says of *task*; returns the run that is
+    in hand then. Only a peer that has caught up starts or resumes.
+    """
+    effects: list[StartRun | CancelRun] = []
+    adopted = task.adopted if task.open else None
+    mine = adopted if adopted and adopted.owner == me.name else None
+    if run and (mine is None or mine.epoch != run.epoch):
+        effects.append(CancelRun(task.task, run.epoch, adopted))
+        run = None
+    if me.ready and mine and task.submission and (run is None or run.suspended):
+        run, mission = ActiveRun(mine.epoch), task.submission.mission
+        effects.append(StartRun(task.task, mine.epoch, mission, dict(task.subtasks)))
+    return run, effects
+
+
+def unfinished_runs(state: MeshState, me: str) -> dict[str, ActiveRun]:
+    """
+    The runs that earlier lives of the peer *me* began: its endpoint may still run them.
+    """
+    found = {}
+    for name, task in state.tasks.items():
+        mine = {each.epoch for each in task.adoptions if each.owner == me}
+        ended = {each.epoch for each in task.finishes.values() if each.owner == me}
+        if mine and max(mine) not in ended:
+            found[name] = ActiveRun(max(mine))
+    return found
 
 
 class TaskAssigner:
     """
-    The duty of the peer *name*. Only one that has caught up takes anything on.
+    The peer *me* among the *others* that live, and its runs, at most one a task.
     """
 
     def __init__(
-        self, name: str, journal: LocalLog, now_s: Callable[[], float]
+        self, me: LivePeer, log: LocalLog, clock_s: Callable[[], float]
     ) -> None:
-        self.runs = ActiveRuns(name)
-        self.live: dict[str, LivePeer] = {}  # this peer among them
-        self._name = name
-        self._local_log = journal
-        self._now_s = now_s
+        self.me = me
+        self.others: dict[str, LivePeer] = {}
+        self._log = log
+        self._clock_s = clock_s
+        self._runs = unfinished_runs(log.state, me.name)
         self._contact_s: dict[str, float] = {}
-        self._owner_uncertain: set[str] = (
-            set()
-        )  # tasks whose owner may be alive after all
+        self._uncertain: set[str] = set()  # tasks whose owner may be alive after all
+
+    def __contains__(self, run: tuple[str, int]) -> bool:
+        task, epoch = run
+        found = self._runs.get(task)
+        return found is not None and found.epoch == epoch
+
+    @property
+    def live(self) -> dict[str, LivePeer]:
+        return {**self.others, self.me.name: self.me}
 
     def note_contact(self, peer: str) -> None:
+        self._contact_s[peer] = self._clock_s()
+
+    def suspend_all(self) -> list[SuspendRun]:
         """
-        Note that *peer* has just said something.
+        Suspend the runs that are not suspended yet.
         """
-        self._contact_s[peer] = self._now_s()
+        going = {task: run for task, run in self._runs.items() if not run.suspended}
+        self._runs |= {task: ActiveRun(run.epoch, True) for task, run in going.items()}
+        return [SuspendRun(task, run.epoch) for task, run in going.items()]
+
+    def end(self, task: str, epoch: int) -> bool:
+        """
+        Let go of a run that has ended by itself; returns whether it was in hand.
+        """
+        in_hand = (task, epoch) in self
+        if in_hand:
+            del self._runs[task]
+        return in_hand
 
     def assign_all(self) -> list[StartRun | CancelRun]:
         """
-        Decide on everything again, since other peers live or this one has caught up.
+        Decide on everything again: other peers live now, or this one has caught up.
         """
-        return self.assign(self._local_log.state.open | self.runs.tasks)
+        return self.assign(self._log.state.open | set(self._runs))
 
     def assign_uncertain(self) -> list[StartRun | CancelRun]:
         """
-        Decide on what had to wait because its owner had been heard.
+        Decide on the tasks that had to wait, since their owner might be alive.
         """
-        unsure, self._owner_uncertain = self._owner_uncertain, set()
-        return self.assign(unsure)
+        tasks, self._uncertain = self._uncertain, set()
+        return self.assign(tasks)
 
     def assign(self, tasks: Iterable[str]) -> list[StartRun | CancelRun]:
         """
-        Take on what is this peer's of *tasks*, and let go of what is not.
+        Adopt what is this peer's of *tasks*, and cancel what is not.
         """
         effects: list[StartRun | CancelRun] = []
-        ready = self.live[self._name].ready
-        for task in sorted(tasks):
-            mesh_task = self._local_log.state.of(task)
-            if ready and mesh_task.open and self._must_adopt(mesh_task):
-                self._local_log.write(self._adoption(mesh_task))
-            effects += self.runs.reconcile(mesh_task, ready)
+        live = self.live.values()
+        for name in sorted(tasks):
+            task = self._log.state.of(name)
+            match decide_adoption(task, self.me, live, self._spoke_recently):
+                case AdoptionDecision.ADOPT:
+                    epoch = task.adopted.epoch + 1 if task.adopted else 1
+                    self._log.write(
+                        TaskAdopted(task=name, epoch=epoch, owner=self.me.name)
+                    )
+                case AdoptionDecision.WAIT:
+                    self._uncertain.add(name)
+            run, todo = reconcile(self._runs.pop(name, None), task, self.me)
+            if run:
+                self._runs[name] = run
+            effects += todo
         return effects
 
-    def _must_adopt(self, mesh_task: MeshTask) -> bool:
-        assert mesh_task.submission is not None
-        adopted, roles = mesh_task.adopted, mesh_task.submission.roles
-        owner = owner_of(mesh_task.task, roles, adopted, self.live.values())
-        if owner != self._name:
-            return False
-        if adopted and self._is_recent(adopted.owner):
-            self._owner_uncertain.add(mesh_task.task)
-            return False
-        return adopted is None or adopted.owner != owner
-
-    def _is_recent(self, peer: str) -> bool:
-        """
-        Whether a peer that the membership does not show has spoken: when a split heals,
-        words come first.
-        """
-        if peer in self.live or peer not in self._contact_s:
-            return False
-        return self._now_s() - self._contact_s[peer] < MESH_RECENT_S
-
-    def _adoption(self, mesh_task: MeshTask) -> TaskAdopted:
-        adopted = mesh_task.adopted
-        epoch = adopted.epoch + 1 if adopted else 1
-        return TaskAdopted(task=mesh_task.task, epoch=epoch, owner=self._name)
+    def _spoke_recently(self, peer: str) -> bool:
+        last_s = self._contact_s.get(peer)
+        return last_s is not None and self._clock_s() - last_s < MESH_RECENT_S

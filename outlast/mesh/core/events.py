@@ -1,8 +1,8 @@
 """
 The facts of the mesh: what happened, by whom it was noted, and in which order there.
 
-An event never changes. Its body is text that peers of any release carry on; who does
-not understand it keeps it for those who do.
+An event never changes. Its body is text that peers of any release pass on; a peer that
+does not understand it keeps it for those that do.
 """
 
 from functools import cached_property
@@ -22,14 +22,14 @@ from outlast.contracts.ids import Name, Origin
 from outlast.contracts.reports import MissionStatus
 from outlast.contracts.wire import WireModel
 
-# PostgreSQL's largest number; nobody counts so far.
+# PostgreSQL's largest bigint, far above any real count.
 Seq = Annotated[int, Field(ge=1, lt=2**63)]
 Key = tuple[str, int]  # origin and sequence
 
 
 class Fact(BaseModel):
     """
-    The body of an event. Fields that a newer release has added are passed over.
+    The body of an event. Fields that a newer release has added are ignored.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -44,14 +44,13 @@ class TaskSubmitted(Fact):
     task: Name
     mission: dict[str, JsonValue]  # as its model dumps it
     digest: str
-    # What its owner must play: of each list one.
-    roles: list[list[Name]]
+    roles: list[list[Name]]  # its owner must play one of each list
     copies: int = Field(ge=1)  # asked for
 
 
 class TaskAdopted(Fact):
     """
-    *owner* runs the task from now on, under the id its `MeshRunId`.
+    *owner* runs the task from now on, as the mission `MeshRunId`.
     """
 
     kind: Literal["task.adopted"] = "task.adopted"
@@ -62,7 +61,7 @@ class TaskAdopted(Fact):
 
 class CheckpointSaved(Fact):
     """
-    Progress inside *part*, one of the mission's tasks.
+    Progress inside *subtask*, one of the mission's tasks.
     """
 
     kind: Literal["checkpoint.saved"] = "checkpoint.saved"
@@ -75,7 +74,7 @@ class CheckpointSaved(Fact):
 
 class SubtaskFinished(Fact):
     """
-    The result of *part*, one of the mission's tasks, as the ledger has it.
+    The result of *subtask*, one of the mission's tasks, as the ledger has it.
     """
 
     kind: Literal["part.finished"] = "part.finished"
@@ -88,8 +87,8 @@ class SubtaskFinished(Fact):
 
 class TaskFinished(Fact):
     """
-    One run of the task has ended. *knew* are the peers that its owner saw alive then,
-    itself among them: the mark of the group that it worked in.
+    One run of the task has ended. *partition_members* are the peers that its owner saw
+    alive then, itself among them: they tell on which side of a split it ran.
     """
 
     kind: Literal["task.finished"] = "task.finished"
@@ -104,7 +103,7 @@ class TaskFinished(Fact):
 
 class PeerJoined(Fact):
     """
-    *peer* is of the mesh, for the *nth* time.
+    *peer* belongs to the mesh; *join_count* counts how often it has joined.
     """
 
     kind: Literal["peer.joined"] = "peer.joined"
@@ -114,7 +113,7 @@ class PeerJoined(Fact):
 
 class PeerForgotten(Fact):
     """
-    The mesh waits no longer for *peer*, since it joined the *nth* time.
+    The mesh no longer waits for *peer*, which has joined *join_count* times so far.
     """
 
     kind: Literal["peer.forgotten"] = "peer.forgotten"
@@ -122,14 +121,9 @@ class PeerForgotten(Fact):
     join_count: int = Field(ge=1)
 
 
+Progressed = CheckpointSaved | SubtaskFinished
 AnyFact = (
-    TaskSubmitted
-    | TaskAdopted
-    | CheckpointSaved
-    | SubtaskFinished
-    | TaskFinished
-    | PeerJoined
-    | PeerForgotten
+    TaskSubmitted | TaskAdopted | Progressed | TaskFinished | PeerJoined | PeerForgotten
 )
 _facts: TypeAdapter[AnyFact] = TypeAdapter(
     Annotated[AnyFact, Field(discriminator="kind")]
@@ -153,10 +147,7 @@ class MeshEvent(WireModel):
 
     @property
     def size(self) -> int:
-        """
-        About how many bytes it takes to send.
-        """
-        return len(self.body) + 200
+        return len(self.body) + 200  # about what it takes to send, in bytes
 
     @cached_property
     def fact(self) -> AnyFact | None:
@@ -173,9 +164,6 @@ class MeshEvent(WireModel):
 
 
 def event(origin: str, seq: int, at_s: float, fact: AnyFact) -> MeshEvent:
-    """
-    Put *fact* into its envelope.
-    """
     body = fact.model_dump_json()
     return MeshEvent.model_construct(origin=origin, seq=seq, at_s=at_s, body=body)
 

@@ -1,12 +1,12 @@
 """
-Who runs a task, and whose result stands: pure functions, so that peers which know the
-same decide the same without asking each other.
+Which peer is chosen for a task, and whose result stands.
 
-An owner stays the owner while it lives; a returning peer takes nothing away.
+Pure functions: peers with the same events decide the same without asking each other.
 """
 
 import hashlib
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from outlast.contracts.ids import Name
 from outlast.contracts.reports import MissionStatus
@@ -26,7 +26,7 @@ class LivePeer(WireModel):
     """
     A live peer as the membership shows it.
 
-    :param ready: it has caught up with the others, and may be given something new.
+    :param ready: it has caught up with the others and may get new tasks.
     """
 
     name: Name
@@ -35,14 +35,14 @@ class LivePeer(WireModel):
 
     def can_run(self, roles: Iterable[Iterable[str]]) -> bool:
         """
-        Say whether of each list in *roles* it plays one.
+        True if of each list in *roles* it plays at least one.
         """
         return all(self.roles.intersection(routes) for routes in roles)
 
 
-class Adoption(WireModel):
+class Adoption(NamedTuple):
     """
-    Who owns a task, and for the how-many-th time it was taken.
+    Who owns a task; the epoch counts how often it was adopted.
     """
 
     epoch: int
@@ -50,23 +50,21 @@ class Adoption(WireModel):
 
 
 def rendezvous_hash(task: str, peer: str) -> bytes:
-    """
-    Draw the lot of *peer* for *task*: the same everywhere, and fair over many tasks.
-    """
     return hashlib.sha256(f"{task}\0{peer}".encode()).digest()
 
 
 def rendezvous_owner(task: str, peers: Iterable[str]) -> str | None:
     """
-    Choose among *peers* by rendezvous hashing: who leaves moves its own tasks only.
+    Choose among *peers* by rendezvous hashing: a peer that leaves moves only its own
+    tasks.
     """
     return max(peers, key=lambda peer: rendezvous_hash(task, peer), default=None)
 
 
 def current_adoption(task: str, adoptions: Iterable[Adoption]) -> Adoption | None:
     """
-    The adoption that counts: the highest epoch, and of two that took it apart from each
-    other the favourite.
+    The adoption that counts: the highest epoch; of two of one epoch, which both sides
+    of a split made, the one that rendezvous hashing prefers.
     """
     return max(
         adoptions,
@@ -83,6 +81,8 @@ def owner_of(
 ) -> str | None:
     """
     Decide who runs *task* among the peers that *live*; None when nobody can.
+
+    An owner stays the owner while it lives; a peer that returns takes nothing away.
     """
     able = [each for each in live if each.can_run(roles)]
     if adopted and any(each.name == adopted.owner for each in able):
@@ -93,7 +93,7 @@ def owner_of(
 def result_order(finished: TaskFinished) -> tuple[int, int, int, str]:
     """
     Order the results of one task, the one that stands first: the better ending, then
-    the larger group, then the earlier epoch; the rest only makes it certain.
+    the larger group, then the earlier epoch; the text breaks what ties are left.
     """
     ending = (
         ENDINGS.index(finished.status) if finished.status in ENDINGS else len(ENDINGS)
@@ -104,8 +104,8 @@ def result_order(finished: TaskFinished) -> tuple[int, int, int, str]:
 
 def winner(finishes: Iterable[TaskFinished]) -> TaskFinished | None:
     """
-    The one standing result; the others are evidence of what else was done.
+    The one result that stands; the others are kept as evidence.
     """
     found = list(finishes)
-    # Of nearly every task there is one, and ranking writes out a whole report.
+    # Nearly every task has one result, and the order writes out a whole report.
     return found[0] if len(found) == 1 else min(found, key=result_order, default=None)

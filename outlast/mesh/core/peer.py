@@ -2,36 +2,34 @@
 One peer of the mesh, without any I/O: what happens goes in, what to do comes out.
 
 Each input returns the effects to carry out, in their order. A peer owns nothing before
-it has caught up; what it writes is durable before it is said or begun.
+it has caught up; what it writes is durable before it is sent or started.
 """
 
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.errors import BadInputError, MalformedMessageError
 from outlast.contracts.ids import OriginId, parse
-from outlast.contracts.mesh_timing import MESH_COPIES, MESH_FROZEN_S
+from outlast.contracts.mesh_timing import MESH_ACK_S, MESH_COPIES, MESH_FROZEN_S
 from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Report
-from outlast.mesh.core.acks import PendingAcks
 from outlast.mesh.core.anti_entropy import AntiEntropy
 from outlast.mesh.core.assignment import TaskAssigner
-from outlast.mesh.core.checkpoint_throttle import CheckpointThrottle
-from outlast.mesh.core.effects import AnnounceReady, MeshEffect, RecordChange
-from outlast.mesh.core.events import (
-    AnyFact,
-    CheckpointSaved,
-    SubtaskFinished,
+from outlast.mesh.core.effects import (
+    AckSubmission,
+    AnnounceReady,
+    MeshEffect,
+    RecordChange,
 )
+from outlast.mesh.core.events import AnyFact, CheckpointSaved, Key, Progressed
 from outlast.mesh.core.housekeeping import Housekeeping
 from outlast.mesh.core.limits import finished_event, fits_message, submitted_event
-from outlast.mesh.core.local_log import LocalLog
+from outlast.mesh.core.local_log import CheckpointThrottle, LocalLog
 from outlast.mesh.core.messages import unpack
 from outlast.mesh.core.ownership import LivePeer
-from outlast.mesh.core.projection import MeshState, Progressed
+from outlast.mesh.core.projection import MeshState
 from outlast.mesh.core.replicated_log import LogChange, ReplicatedLog
 
 
@@ -49,17 +47,15 @@ class Clocks:
 
 
 @dataclass(frozen=True)
-class PeerSnapshot:
+class PendingAck:
     """
-    What the shell shows of this peer: copies, taken at one moment.
+    A submission that was not acknowledged yet, and the *key* of its event.
     """
 
-    ready: bool
-    live: list[LivePeer]
-    refused: dict[str, int]
-    unread: int
-    events: int
-    peers: list[str] = field(default_factory=list)
+    task: str
+    key: Key
+    copies: int
+    due_s: float
 
 
 class PeerStateMachine:
@@ -79,11 +75,10 @@ class PeerStateMachine:
         clocks: Clocks,
         draw: random.Random | None = None,
     ) -> None:
-        known = [parse(OriginId, each) for each in log.high_water]
-        mine = [each.incarnation for each in known if each and each.peer == me.name]
-        life = max([life, *(each + 1 for each in mine)])
         name = me.name
-        self.me = me.model_copy(update={"ready": False})
+        known = [parse(OriginId, each) for each in log.high_water]
+        mine = [each.incarnation for each in known if each and each.peer == name]
+        life = max([life, *(each + 1 for each in mine)])
         self.log = log
         self._clocks = clocks
         self._local_log = LocalLog(log, str(OriginId(name, life)), clocks.wall_s)
@@ -93,13 +88,19 @@ class PeerStateMachine:
         self._housekeeping = Housekeeping(
             name, self._local_log, self._anti_entropy, clocks.wall_s
         )
-        self._assigner = TaskAssigner(name, self._local_log, clocks.now_s)
+        unready = me.model_copy(update={"ready": False})
+        self._assigner = TaskAssigner(unready, self._local_log, clocks.now_s)
         self._throttle = CheckpointThrottle()
-        self._acks = PendingAcks()
-        self._other_peers: dict[str, LivePeer] = {}
-        self._on_ready(self.me)
+        self._acks: list[PendingAck] = []
         self._input_s = clocks.now_s()
         self._out: list[MeshEffect] = []
+
+    @property
+    def me(self) -> LivePeer:
+        """
+        What the others see of it; it is ready once it has caught up.
+        """
+        return self._assigner.me
 
     @property
     def state(self) -> MeshState:
@@ -109,39 +110,34 @@ class PeerStateMachine:
         return self._local_log.state
 
     @property
-    def ready(self) -> bool:
-        """
-        Whether it has caught up, and may own tasks.
-        """
-        return self.me.ready
-
-    @property
     def live(self) -> list[LivePeer]:
         """
         The peers that are alive as far as it knows, itself among them.
         """
-        return [self._assigner.live[name] for name in sorted(self._assigner.live)]
+        return [each for _, each in sorted(self._assigner.live.items())]
 
-    def snapshot(self) -> PeerSnapshot:
+    @property
+    def away(self) -> list[str]:
         """
-        Show it as it is now.
+        The peers of the mesh that it waits for.
         """
-        return PeerSnapshot(
-            ready=self.ready,
-            live=self.live,
-            refused=dict(self._anti_entropy.refused),
-            unread=self.state.unread,
-            events=len(self.log),
-            peers=sorted(self.state.peers),
-        )
+        return sorted(self.state.peers - set(self._assigner.live))
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """
+        How many messages it has refused, by cause.
+        """
+        return dict(self._anti_entropy.refused)
 
     def on_start(self) -> list[MeshEffect]:
         """
-        The first input: what earlier lives ran is held until it is known whose it is.
+        The first input: what earlier lives began is suspended until it is known whose
+        it is.
         """
         with self._transaction() as out:
             out.append(AnnounceReady(False))
-            out.extend(self._assigner.runs.restore(self.state))
+            out.extend(self._assigner.suspend_all())
             self._anti_entropy.start_catch_up()
         return out
 
@@ -165,7 +161,8 @@ class PeerStateMachine:
                 self._write(fact)
             key = self.state.of(mission.id).submitted_as
             assert key is not None
-            self._acks.add(mission.id, key, copies, self._input_s)
+            due_s = self._input_s + MESH_ACK_S
+            self._acks.append(PendingAck(mission.id, key, copies, due_s))
         return out
 
     def on_message(self, peer: str, packed: bytes) -> list[MeshEffect]:
@@ -192,11 +189,10 @@ class PeerStateMachine:
         The membership shows who is alive; suspects are, until they are found dead.
         """
         with self._transaction() as out:
-            found = {each.name: each for each in live if each.name != self.me.name}
-            changed = found != self._other_peers
-            self._other_peers = found
-            self._on_ready(self.me)
-            out.extend(self._anti_entropy.set_peers(found))
+            others = {each.name: each for each in live if each.name != self.me.name}
+            changed = others != self._assigner.others
+            self._assigner.others = others
+            out.extend(self._anti_entropy.set_peers(others))
             if changed:
                 out.extend(self._assigner.assign_all())
         return out
@@ -209,41 +205,32 @@ class PeerStateMachine:
             self._write(*self._throttle.due(self._input_s))
             out.extend(self._anti_entropy.tick())
             out.extend(self._assigner.assign_uncertain())
-            if self.ready:
-                self._write(
-                    *self._housekeeping.memberships(self._other_peers, self._input_s)
-                )
+            if self.me.ready:
+                others = self._assigner.others
+                self._write(*self._housekeeping.memberships(others, self._input_s))
                 self._follow(self._housekeeping.compact(self._input_s))
         return out
 
-    def on_checkpoint(
-        self, task: str, epoch: int, part: str, round_: int, checkpoint: Checkpoint
-    ) -> list[MeshEffect]:
+    def on_progress(self, fact: Progressed) -> list[MeshEffect]:
         """
-        The run of *task* in *epoch* has saved a checkpoint in *part*. One whose value
-        is too large to travel is of no use to others.
+        A run has saved a checkpoint in one of its mission's tasks, or finished it. A
+        checkpoint whose value is in this peer's store alone is of no use to others.
         """
-        if checkpoint.blob is not None:
+        local = isinstance(fact, CheckpointSaved) and fact.checkpoint.blob is not None
+        if local:
             return []
-        told = {"task": task, "epoch": epoch, "subtask": part, "round": round_}
-        return self._on_progress(CheckpointSaved(**told, checkpoint=checkpoint))
-
-    def on_subtask_finished(
-        self, task: str, epoch: int, part: str, round_: int, answer: str
-    ) -> list[MeshEffect]:
-        """
-        The run of *task* in *epoch* has a result for *part*, as the ledger's text.
-        """
-        told = {"task": task, "epoch": epoch, "subtask": part, "round": round_}
-        return self._on_progress(SubtaskFinished(**told, answer=answer))
+        with self._transaction() as out:
+            if (fact.task, fact.epoch) in self._assigner and fits_message(fact):
+                self._throttle.add(fact)
+        return out
 
     def on_finished(self, task: str, epoch: int, report: Report) -> list[MeshEffect]:
         """
         The run of *task* in *epoch* has ended. A run that was cancelled because it is
-        somebody else's has no result; one that ended nevertheless is evidence.
+        another peer's has no result; one that ended nevertheless is evidence.
         """
         with self._transaction() as out:
-            mine = self._assigner.runs.end(task, epoch)
+            mine = self._assigner.end(task, epoch)
             if not mine and report.status is MissionStatus.CANCELLED:
                 return out
             knew = [each.name for each in self.live]
@@ -274,14 +261,14 @@ class PeerStateMachine:
         now_s = self._clocks.now_s()
         self._out = []
         if now_s - self._input_s > MESH_FROZEN_S:
-            # Somebody may have taken everything over meanwhile.
+            # Other peers may have adopted everything meanwhile.
             self._anti_entropy.start_catch_up()
             self._note_readiness()
         self._input_s = now_s
         yield self._out
         self._note_readiness()
-        self._out += self._acks.ready(self._anti_entropy.copies, now_s)
-        after = self._local_log.unsent_after()
+        self._out += self._due_acks()
+        after = self._local_log.drain_unsent()
         if after is not None:
             self._out += self._anti_entropy.push(self._local_log.origin, after)
         change = self._local_log.drain_changes()
@@ -289,32 +276,33 @@ class PeerStateMachine:
             self._out.insert(0, RecordChange(change))
 
     def _note_readiness(self) -> None:
-        ready = not self._anti_entropy.is_behind
-        if ready is self.me.ready:
-            return
-        self._on_ready(self.me.model_copy(update={"ready": ready}))
-        self._out.append(AnnounceReady(ready))
-        self._out += (
-            self._assigner.assign_all() if ready else self._assigner.runs.suspend()
-        )
+        ready, assigner = not self._anti_entropy.is_behind, self._assigner
+        if ready is not self.me.ready:
+            assigner.me = self.me.model_copy(update={"ready": ready})
+            self._out.append(AnnounceReady(ready))
+            self._out += assigner.assign_all() if ready else assigner.suspend_all()
 
-    def _on_ready(self, me: LivePeer) -> None:
-        self.me = me
-        self._assigner.live = {**self._other_peers, me.name: me}
+    def _due_acks(self) -> list[AckSubmission]:
+        """
+        Take out the submissions that have their copies or have waited long enough.
+        """
+        waiting, due = [], []
+        for each in self._acks:
+            copies = self._anti_entropy.peer_logs.copies(*each.key)
+            if copies >= each.copies or self._input_s >= each.due_s:
+                due.append(AckSubmission(each.task, copies))
+            else:
+                waiting.append(each)
+        self._acks = waiting
+        return due
 
     def _assign(self, tasks: set[str]) -> None:
         self._out += self._assigner.assign(tasks)
         for task in tasks - self.state.open:
-            self._throttle.forget(task)
+            self._throttle.take(task)
 
     def _write(self, *facts: AnyFact) -> None:
         self._assign(self._local_log.write(*facts))
 
     def _follow(self, change: LogChange) -> None:
         self._assign(self._local_log.follow(change))
-
-    def _on_progress(self, fact: Progressed) -> list[MeshEffect]:
-        with self._transaction() as out:
-            if (fact.task, fact.epoch) in self._assigner.runs and fits_message(fact):
-                self._throttle.add(fact)
-        return out

@@ -2,22 +2,22 @@
 What the events add up to: tasks, their owners, their progress, their results.
 
 Folding is commutative and idempotent: each field is a set, a highest or a lowest, so
-peers with the same events see the same, whatever came first.
+peers with the same events see the same, in whatever order the events came.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import singledispatchmethod
+from math import inf
 
 from outlast.contracts.ids import Name
 from outlast.contracts.reports import MissionStatus
 from outlast.mesh.core.events import (
-    AnyFact,
     CheckpointSaved,
     Key,
     MeshEvent,
     PeerForgotten,
     PeerJoined,
+    Progressed,
     SubtaskFinished,
     TaskAdopted,
     TaskFinished,
@@ -25,30 +25,45 @@ from outlast.mesh.core.events import (
 )
 from outlast.mesh.core.ownership import Adoption, current_adoption, winner
 
-Progressed = CheckpointSaved | SubtaskFinished
-
 
 @dataclass
 class MeshTask:
     """
     One task, as far as it is known here.
 
-    :param submissions: by where they stand in the log, each with its origin's time;
-        none while only the task's other events have arrived.
-    :param subtasks: of each of the mission's tasks the furthest progress.
+    :param submissions: by the key of their event, each with its origin's time; none
+        while only other events of the task have arrived.
+    :param subtasks: the furthest progress of each of the mission's tasks.
     """
 
     task: Name
     submissions: dict[Key, tuple[float, TaskSubmitted]] = field(default_factory=dict)
-    adoptions: set[tuple[int, str]] = field(default_factory=set)
+    adoptions: set[Adoption] = field(default_factory=set)
     subtasks: dict[Name, Progressed] = field(default_factory=dict)
     finishes: dict[Key, TaskFinished] = field(default_factory=dict)
     newest_s: float = 0.0
 
+    def fold(
+        self,
+        event: MeshEvent,
+        fact: TaskSubmitted | TaskAdopted | Progressed | TaskFinished,
+    ) -> None:
+        self.newest_s = max(self.newest_s, event.at_s)
+        match fact:
+            case TaskSubmitted():
+                self.submissions[event.key] = event.at_s, fact
+            case TaskAdopted():
+                self.adoptions.add(Adoption(fact.epoch, fact.owner))
+            case CheckpointSaved() | SubtaskFinished():
+                known = self.subtasks.get(fact.subtask)
+                self.subtasks[fact.subtask] = furthest(known, fact)
+            case TaskFinished():
+                self.finishes[event.key] = fact
+
     @property
     def submitted_as(self) -> Key | None:
         """
-        Where the submission that counts stands: the earliest, where both sides of a
+        The key of the submission that counts: the earliest, where both sides of a
         split were given the same id.
         """
         found = self.submissions
@@ -56,40 +71,26 @@ class MeshTask:
 
     @property
     def submission(self) -> TaskSubmitted | None:
-        """
-        What is to be done.
-        """
         key = self.submitted_as
         return None if key is None else self.submissions[key][1]
 
     @property
-    def conflicting_submissions(self) -> set[Key]:
-        """
-        Submissions of the same id with other content, which lost.
-        """
-        mesh_task = self.submission
-        return {
-            key
-            for key, (_, each) in self.submissions.items()
-            if mesh_task and each.digest != mesh_task.digest
-        }
-
-    @property
     def adopted(self) -> Adoption | None:
         """
-        Who took the task last.
+        The adoption that counts.
         """
-        each = (Adoption(epoch=epoch, owner=owner) for epoch, owner in self.adoptions)
-        return current_adoption(self.task, each)
+        return current_adoption(self.task, self.adoptions)
 
     @property
     def result(self) -> TaskFinished | None:
         """
         The one result that stands. A run that was cancelled while another peer had the
-        task in a later epoch was cancelled for that.
+        task in a later epoch was cancelled for that reason, and is no result.
         """
         ended = self.finishes.values()
-        epochs = [*(epoch for epoch, _ in self.adoptions), *(f.epoch for f in ended)]
+        epochs = {each.epoch for each in self.adoptions} | {
+            each.epoch for each in ended
+        }
         return winner(
             each
             for each in ended
@@ -101,23 +102,24 @@ class MeshTask:
         """
         Results of other runs, which do not stand.
         """
-        mesh_task = self.result
-        return [each for each in self.finishes.values() if each is not mesh_task]
+        result = self.result
+        return [each for each in self.finishes.values() if each is not result]
 
     @property
     def open(self) -> bool:
-        """
-        Whether it is known what to do, and not yet done.
-        """
         return bool(self.submissions) and self.result is None
 
 
-def progress_order(progress: Progressed) -> tuple[int, int, int, str]:
+def furthest(known: Progressed | None, new: Progressed) -> Progressed:
     """
-    Order the progress of one part: a later epoch knew the earlier ones.
+    Choose between two progresses of one subtask; *known* where they are equal.
     """
-    finished = isinstance(progress, SubtaskFinished)
-    seq = 2**63 if finished else progress.checkpoint.seq  # type: ignore[union-attr]
+    return new if known is None else max(known, new, key=_progress_order)
+
+
+def _progress_order(progress: Progressed) -> tuple[int, int, float, str]:
+    # The owner of a later epoch knew the progress of the earlier ones.
+    seq = inf if isinstance(progress, SubtaskFinished) else progress.checkpoint.seq
     return progress.epoch, progress.round, seq, progress.model_dump_json()
 
 
@@ -137,18 +139,15 @@ class MeshState:
     @property
     def peers(self) -> set[Name]:
         """
-        Those that joined and were not forgotten since.
+        The peers that joined and were not forgotten since.
         """
         return {
             peer
-            for peer, nth in self._joined.items()
-            if nth > self._forgotten.get(peer, 0)
+            for peer, count in self._joined.items()
+            if count > self._forgotten.get(peer, 0)
         }
 
-    def joined(self, peer: Name) -> int:
-        """
-        Tell how often *peer* has joined.
-        """
+    def join_count(self, peer: Name) -> int:
         return self._joined.get(peer, 0)
 
     def fold(self, events: Iterable[MeshEvent]) -> set[Name]:
@@ -156,61 +155,25 @@ class MeshState:
         Take *events* in; returns the tasks that they are about.
         """
         touched: set[Name] = set()
-        for each in events:
-            fact = each.fact
-            if fact is None:
-                self.unread += 1
-                continue
-            self._apply(fact, each)
-            if not isinstance(fact, PeerJoined | PeerForgotten):
-                touched.add(fact.task)
+        for event in events:
+            match event.fact:
+                case None:
+                    self.unread += 1
+                case PeerJoined(peer=peer, join_count=count):
+                    self._joined[peer] = max(count, self._joined.get(peer, 0))
+                case PeerForgotten(peer=peer, join_count=count):
+                    self._forgotten[peer] = max(count, self._forgotten.get(peer, 0))
+                case fact:
+                    touched.add(fact.task)
+                    self.tasks.setdefault(fact.task, MeshTask(fact.task)).fold(
+                        event, fact
+                    )
         self.open -= touched
         self.open |= {task for task in touched if self.tasks[task].open}
         return touched
 
     def of(self, task: Name) -> MeshTask:
         """
-        Look up what is known of *task*, a blank where nothing is.
+        Look up what is known of *task*: a blank one where nothing is.
         """
-        found = self.tasks.get(task)
-        return MeshTask(task) if found is None else found
-
-    def _task_of(self, task: Name, event: MeshEvent) -> MeshTask:
-        found = self.tasks.setdefault(task, MeshTask(task))
-        found.newest_s = max(found.newest_s, event.at_s)
-        return found
-
-    @singledispatchmethod
-    def _apply(self, fact: AnyFact, event: MeshEvent) -> None:
-        raise TypeError(f"{type(fact).__name__} is no fact of the mesh")
-
-    @_apply.register
-    def _(self, fact: TaskSubmitted, event: MeshEvent) -> None:
-        submissions = self._task_of(fact.task, event).submissions
-        submissions[event.key] = event.at_s, fact
-
-    @_apply.register
-    def _(self, fact: TaskAdopted, event: MeshEvent) -> None:
-        self._task_of(fact.task, event).adoptions.add((fact.epoch, fact.owner))
-
-    @_apply.register(CheckpointSaved)
-    @_apply.register(SubtaskFinished)
-    def _(self, fact: Progressed, event: MeshEvent) -> None:
-        parts = self._task_of(fact.task, event).subtasks
-        known = parts.get(fact.subtask)
-        if known is None or progress_order(fact) > progress_order(known):
-            parts[fact.subtask] = fact
-
-    @_apply.register
-    def _(self, fact: TaskFinished, event: MeshEvent) -> None:
-        self._task_of(fact.task, event).finishes[event.key] = fact
-
-    @_apply.register
-    def _(self, fact: PeerJoined, event: MeshEvent) -> None:
-        self._joined[fact.peer] = max(fact.join_count, self._joined.get(fact.peer, 0))
-
-    @_apply.register
-    def _(self, fact: PeerForgotten, event: MeshEvent) -> None:
-        self._forgotten[fact.peer] = max(
-            fact.join_count, self._forgotten.get(fact.peer, 0)
-        )
+        return self.tasks.get(task) or MeshTask(task)

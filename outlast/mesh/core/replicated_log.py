@@ -2,8 +2,8 @@
 The grow-only set of events, and how two copies of it become one.
 
 Merging is insert-or-ignore: commutative, associative and idempotent. Each copy has, of
-each origin, everything up to its head, save what was compacted away; what lies past a
-gap is not taken, so that a head never lies.
+each origin, everything up to its head, except what was compacted away; what lies past a
+gap is not taken, so that a head is always true.
 """
 
 import hashlib
@@ -24,14 +24,14 @@ VersionVector = Mapping[str, int]
 
 def covers(mine: VersionVector, theirs: VersionVector) -> bool:
     """
-    Say whether who has *mine* has all of *theirs*.
+    Whether a peer that has *mine* has all of *theirs*.
     """
     return all(mine.get(origin, 0) >= head for origin, head in theirs.items())
 
 
 def merge_vectors(mine: VersionVector, theirs: VersionVector) -> dict[str, int]:
     """
-    What two have together.
+    The higher number of each origin: what two peers have together.
     """
     both = dict(mine)
     for origin, head in theirs.items():
@@ -41,7 +41,7 @@ def merge_vectors(mine: VersionVector, theirs: VersionVector) -> dict[str, int]:
 
 def intersect(vectors: Iterable[VersionVector]) -> dict[str, int]:
     """
-    What all of them have.
+    The lowest number of each origin: what all peers have.
     """
     first, *others = vectors
     shared = {
@@ -53,7 +53,7 @@ def intersect(vectors: Iterable[VersionVector]) -> dict[str, int]:
 
 def summary(vector: VersionVector) -> str:
     """
-    Fingerprint a vector, so that who has the same need not send it.
+    Fingerprint a vector, so that a peer that has the same need not send it.
     """
     lines = "\n".join(f"{origin} {head}" for origin, head in sorted(vector.items()))
     return hashlib.sha256(lines.encode()).hexdigest()[:32]
@@ -99,9 +99,6 @@ class LogChange:
     low_water: dict[str, int] = field(default_factory=dict)
 
     def add(self, other: "LogChange") -> None:
-        """
-        Follow it up with *other*.
-        """
         self.events += other.events
         self.dropped += other.dropped
         self.high_water = merge_vectors(self.high_water, other.high_water)
@@ -138,9 +135,6 @@ class ReplicatedLog:
     def __len__(self) -> int:
         return sum(map(len, self._events.values()))
 
-    def __contains__(self, key: Key) -> bool:
-        return key[1] in self._events.get(key[0], {})
-
     def append(self, event: MeshEvent) -> LogChange:
         """
         Take the next event of an origin that is written here.
@@ -154,8 +148,8 @@ class ReplicatedLog:
         self, theirs: VersionVector, most_bytes: int
     ) -> tuple[list[EventSpan], bool]:
         """
-        Collect what who has *theirs* lacks, up to *most_bytes* but at least one event;
-        says also whether more is left.
+        Collect what a peer with *theirs* lacks, up to *most_bytes* but at least one
+        event; returns also whether more is left.
         """
         spans: list[EventSpan] = []
         for origin in sorted(self.high_water):
@@ -174,8 +168,8 @@ class ReplicatedLog:
 
     def merge(self, spans: Iterable[EventSpan], rebuilding: bool = False) -> LogChange:
         """
-        Insert what is new of *spans*; what was seen before is ignored, and what lies
-        past a gap is left for another time.
+        Insert what is new of *spans*; what was seen before is ignored, and so is what
+        lies past a gap, until it is sent again.
 
         :param rebuilding: the spans come from a log that was compacted past what is
             known here: what they do not hold is dropped here too.
@@ -191,7 +185,7 @@ class ReplicatedLog:
 
     def drop(self, keys: Iterable[Key]) -> LogChange:
         """
-        Compact *keys* away; who lacks one of them must rebuild.
+        Compact *keys* away; a peer that lacks one of them must rebuild its log.
         """
         change = LogChange()
         for origin, seq in keys:

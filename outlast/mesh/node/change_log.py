@@ -1,20 +1,19 @@
 """
-What a peer's log tells a person who looks on: who went, who came back, what it took on.
+What a peer logs for people: which peers went and came back, which tasks it adopted.
 """
 
 import logging
 from collections.abc import Iterable
 
 from outlast.mesh.core.effects import CancelRun, MeshEffect, StartRun, SuspendRun
-from outlast.mesh.core.events import CheckpointSaved
-from outlast.mesh.core.projection import Progressed
+from outlast.mesh.core.events import CheckpointSaved, Progressed
 
 logger = logging.getLogger("outlast.mesh")
 
 
 class ChangeLog:
     """
-    The diary of the peer *me*.
+    The changes that the peer *me* has seen.
     """
 
     def __init__(self, me: str) -> None:
@@ -25,7 +24,7 @@ class ChangeLog:
 
     def log_members(self, live: Iterable[str]) -> None:
         """
-        Note who is *live* now.
+        Log which peers have gone and which have come, now that these are *live*.
         """
         now = set(live) - {self._me}
         for peer in sorted(self._live - now):
@@ -37,7 +36,7 @@ class ChangeLog:
 
     def log_effect(self, effect: MeshEffect) -> None:
         """
-        Note a run that begins here; one that was held is no news when it goes on.
+        Log a run that starts here, or that continues after it was suspended.
         """
         match effect:
             case SuspendRun(task=task, epoch=epoch):

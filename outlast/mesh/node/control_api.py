@@ -1,5 +1,5 @@
 """
-What a peer answers to those who ask on its own machine.
+What a peer answers to requests on its own machine.
 """
 
 from collections.abc import Awaitable, Callable
@@ -10,20 +10,21 @@ from pydantic import ValidationError
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.mesh_timing import MESH_COPIES
 from outlast.contracts.missions import Mission
-from outlast.mesh.core.events import CheckpointSaved
-from outlast.mesh.core.projection import MeshTask, Progressed
+from outlast.mesh.core.events import CheckpointSaved, Progressed
+from outlast.mesh.core.projection import MeshTask
 from outlast.mesh.node.control_socket import Request
-from outlast.mesh.node.node import ENDPOINT_FACT, LOAD_FACT, PeerNode
+from outlast.mesh.node.membership import MemberInfo
+from outlast.mesh.node.node import PeerNode
 from outlast.temporal.missions import with_routes
 
 
 class ControlApi:
     """
-    Answers for the peer in *shell*.
+    Answers for the peer of *node*.
     """
 
-    def __init__(self, shell: PeerNode) -> None:
-        self._node = shell
+    def __init__(self, node: PeerNode) -> None:
+        self._node = node
         self._known: dict[str, Callable[[Request], Awaitable[Any]]] = {
             "submit": self._submit,
             "members": self._members,
@@ -55,30 +56,19 @@ class ControlApi:
         return {**told, "ended": ended.status.value} if ended else told
 
     async def _members(self, request: Request) -> Any:
-        core, found = self._node.state_machine, {}
-        for each in self._node.membership.members():
-            facts = each.metadata
-            found[each.name] = {
-                "address": each.address,
-                "endpoint": facts.get(ENDPOINT_FACT, ""),
-                "load": int(facts.get(LOAD_FACT) or 0),
-            }
-        seen = core.snapshot()
+        core = self._node.state_machine
+        found = {each.name: each for each in self._node.membership.members()}
         live = [
             {
                 "peer": each.name,
                 "state": "ready" if each.ready else "catching up",
-                **found.get(each.name, {}),
+                **(_where(found[each.name]) if each.name in found else {}),
                 "roles": sorted(each.roles),
             }
-            for each in seen.live
+            for each in core.live
         ]
-        away = set(seen.peers) - {each.name for each in seen.live}
-        return {
-            "peer": core.me.name,
-            "members": live
-            + [{"peer": name, "state": "away"} for name in sorted(away)],
-        }
+        away = [{"peer": name, "state": "away"} for name in core.away]
+        return {"peer": core.me.name, "members": [*live, *away]}
 
     async def _status(self, request: Request) -> Any:
         tasks, task = self._node.state_machine.state.tasks, request.get("task")
@@ -94,56 +84,62 @@ class ControlApi:
 
     async def _counts(self, request: Request) -> Any:
         core = self._node.state_machine
-        seen, heard = core.snapshot(), self._node.membership.counts()
+        counts = self._node.membership.counts()
         return {
             "peer": core.me.name,
-            "ready": seen.ready,
-            "members": len(seen.live),
-            "away": len(set(seen.peers) - {each.name for each in seen.live}),
-            "events": seen.events,
+            "ready": core.me.ready,
+            "members": len(core.live),
+            "away": len(core.away),
+            "events": len(core.log),
             "open": len(core.state.open),
             "runs": self._node.endpoint.load,
-            "refused": heard.pop("refused") + sum(seen.refused.values()),
-            "unread": seen.unread,
-            **heard,
+            "refused": counts.pop("refused") + sum(core.refused.values()),
+            "unread": core.state.unread,
+            **counts,
             "high_water": dict(core.log.high_water),
         }
 
 
+def _where(member: MemberInfo) -> dict[str, Any]:
+    said = member.said
+    return {"address": member.address, "endpoint": said.endpoint, "load": said.load}
+
+
 def task_summary(mesh_task: MeshTask) -> dict[str, Any]:
     """
-    Say in short how a task stands.
+    The state of a task in short: its owner is that of its result, if it has one.
     """
     result, adopted = mesh_task.result, mesh_task.adopted
     state = result.status.value if result else "running" if adopted else "waiting"
-    owner = result.owner if result else adopted.owner if adopted else None
-    epoch = result.epoch if result else adopted.epoch if adopted else 0
-    return {"task": mesh_task.task, "state": state, "owner": owner, "epoch": epoch}
+    last = result or adopted
+    return {
+        "task": mesh_task.task,
+        "state": state,
+        "owner": last.owner if last else None,
+        "epoch": last.epoch if last else 0,
+    }
 
 
 def task_details(mesh_task: MeshTask) -> dict[str, Any]:
     """
-    Say all there is to say of a task: its progress, its one result, and what else was
+    All there is to say of a task: its progress, its one result, and what else was
     done for it.
     """
+    result = mesh_task.result
     evidence = [
         {"owner": each.owner, "epoch": each.epoch, "status": each.status.value}
         for each in mesh_task.superseded_results
     ]
     return {
         **task_summary(mesh_task),
-        "parts": {
-            name: _progress_json(part) for name, part in mesh_task.subtasks.items()
-        },
-        "report": mesh_task.result.report if mesh_task.result else None,
-        "partition_members": mesh_task.result.partition_members
-        if mesh_task.result
-        else [],
+        "parts": {name: _reached(part) for name, part in mesh_task.subtasks.items()},
+        "report": result.report if result else None,
+        "partition_members": result.partition_members if result else [],
         "evidence": sorted(evidence, key=lambda each: each["epoch"]),
     }
 
 
-def _progress_json(part: Progressed) -> dict[str, Any]:
+def _reached(part: Progressed) -> dict[str, Any]:
     if isinstance(part, CheckpointSaved):
         return {"epoch": part.epoch, "saves": part.checkpoint.seq, "done": False}
     return {"epoch": part.epoch, "done": True}

@@ -1,48 +1,36 @@
 """
-What a mission has done so far: read from one peer's ledger, put into another's.
+What a mission has done so far: read from one peer's ledger, written into another's.
 
-Progress travels as checkpoints and results only. What was put in is found by the
-mission's attempts as if they had left it there themselves.
+Progress travels as checkpoints and results only. The mission's attempts find what was
+written as if they had left it there themselves.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 
 from outlast.contracts.attempts import Checkpoint
+from outlast.contracts.ids import MeshRunId
 from outlast.contracts.mesh_timing import MESH_EVENT_BYTES
 from outlast.contracts.sizes import CHECKPOINT_BYTES
 from outlast.contracts.tasks import Task
 from outlast.ledger.checkpoints import checkpoint_of, checkpoint_row
 from outlast.ledger.statements import RECORD_RESULT, SAVE_CHECKPOINT
-from outlast.mesh.core.events import SubtaskFinished
-from outlast.mesh.core.projection import Progressed
+from outlast.mesh.core.events import CheckpointSaved, Progressed, SubtaskFinished
 from outlast.store.database import Store
 from outlast.store.schema import checkpoints, results
 
-# A row that is written while we look has a time from before.
+# A row that is written during a read has a time from before it.
 READ_MARGIN_S = 2.0
 MAX_INLINE_BYTES = CHECKPOINT_BYTES - 1024
 
 
-@dataclass(frozen=True)
-class Progress:
-    """
-    One part's progress: a checkpoint, or the text of its result.
-    """
-
-    mission: str
-    subtask: str
-    round: int
-    result: Checkpoint | str
-
-
 class ProgressReader:
     """
-    Looks for what missions have reached since the last look. Methods block.
+    Reads what missions have reached since the last read. Methods block.
     """
 
     def __init__(self, store: Store, clock: Callable[[], float] | None = None) -> None:
@@ -50,42 +38,45 @@ class ProgressReader:
         self._clock = clock or store.clock
         self._seen: dict[tuple[str, str], tuple[int, float]] = {}
 
-    def read(self, missions: list[str]) -> list[Progress]:
+    def read(self, runs: Mapping[str, MeshRunId]) -> list[Progressed]:
         """
-        Collect what is new of *missions*.
+        Collect what is new of *runs*, by the missions as which they run here.
         """
-        if not missions:
+        if not runs:
             self._seen.clear()
             return []
         since = self._clock() - READ_MARGIN_S
         with self._store.read() as connection:
-            found = [*self._saved(connection, missions, since)]
-            found += self._finished(connection, missions, since)
-        self._seen = {key: v for key, v in self._seen.items() if key[0] in missions}
+            found: list[Progressed] = [
+                *self._saved(connection, runs, since),
+                *self._finished(connection, runs, since),
+            ]
+        self._seen = {key: v for key, v in self._seen.items() if key[0] in runs}
         return found
 
     def _saved(
-        self, connection: sa.Connection, missions: list[str], since: float
-    ) -> Iterator[Progress]:
+        self, connection: sa.Connection, runs: Mapping[str, MeshRunId], since: float
+    ) -> Iterator[CheckpointSaved]:
         body = checkpoints.c.body
-        told = [each for each in checkpoints.c if each is not body]
+        others = [each for each in checkpoints.c if each is not body]
         # What does not fit into an event is not even read.
         fits = sa.func.length(body) <= MESH_EVENT_BYTES
-        query = sa.select(*told, sa.case((fits, body)).label("body")).where(
-            checkpoints.c.mission.in_(missions), checkpoints.c.saved_at >= since
+        query = sa.select(*others, sa.case((fits, body)).label("body")).where(
+            checkpoints.c.mission.in_(runs), checkpoints.c.saved_at >= since
         )
         for row in connection.execute(query.order_by(checkpoints.c.seq)):
             if self._is_new(row.mission, row.task, row.round, row.seq):
                 whole = _externalize(checkpoint_of(row), row.body)
-                yield Progress(row.mission, row.task, row.round, whole)
+                place = _place(runs[row.mission], row.task, row.round)
+                yield CheckpointSaved(**place, checkpoint=whole)
 
     def _finished(
-        self, connection: sa.Connection, missions: list[str], since: float
-    ) -> Iterator[Progress]:
+        self, connection: sa.Connection, runs: Mapping[str, MeshRunId], since: float
+    ) -> Iterator[SubtaskFinished]:
         # What does not fit into an event is not even read.
         size = sa.func.length(results.c.answer) + sa.func.length(results.c.result)
         query = sa.select(results).where(
-            results.c.mission.in_(missions),
+            results.c.mission.in_(runs),
             results.c.recorded_at >= since,
             size <= MESH_EVENT_BYTES,
         )
@@ -94,7 +85,8 @@ class ProgressReader:
                 continue
             if self._is_new(row.mission, row.task, row.round, float("inf")):
                 whole = f'{{"answer": {row.answer}, "result": {row.result}}}'
-                yield Progress(row.mission, row.task, row.round, whole)
+                place = _place(runs[row.mission], row.task, row.round)
+                yield SubtaskFinished(**place, answer=whole)
 
     def _is_new(self, mission: str, part: str, round_: int, seq: float) -> bool:
         last = self._seen.get((mission, part), (0, 0.0))
@@ -104,10 +96,14 @@ class ProgressReader:
         return True
 
 
+def _place(run: MeshRunId, subtask: str, round_: int) -> dict[str, Any]:
+    return {**run._asdict(), "subtask": subtask, "round": round_}
+
+
 def current(parts: Iterable[Progressed], tasks: Iterable[Task]) -> list[Progressed]:
     """
-    Leave out of *parts*, of a mission that was asked for *tasks*, what was made of
-    something that has been begun anew since: beside it the old would count as done.
+    Leave out of *parts*, of a mission that was asked for *tasks*, what was made of a
+    task that has been redone since: beside its new result the old would count as done.
     """
     found = list(parts)
     sources = _sources(found, tasks)
@@ -145,14 +141,10 @@ def _downstream(part: str, sources: dict[str, set[str]]) -> set[str]:
     return found
 
 
-def import_progress(
-    store: Store,
-    mission: str,
-    parts: Iterable[Progressed],
-) -> None:
+def import_progress(store: Store, mission: str, parts: Iterable[Progressed]) -> None:
     """
-    Have *mission*, which has not begun here, go on from *parts*. Any attempt's fence is
-    higher than theirs, and its rounds start again at 1.
+    Let *mission*, which has not begun here, continue from *parts*. Any attempt's fence
+    is higher than theirs, and its rounds start again at 1.
     """
     now_s = store.clock()
     with store.write(durable=False) as connection:
@@ -190,9 +182,9 @@ def _inline(checkpoint: Checkpoint) -> tuple[Checkpoint, bytes | None]:
 
 def _is_local_only(answer: str) -> bool:
     """
-    Say whether a result is none elsewhere: the items that it has fanned out, and large
-    inputs of its follow-up tasks, are in this peer's store only, and what it has
-    rejected may be done again by now.
+    Whether a result is of no use elsewhere: the items that it has fanned out, and
+    large inputs of its follow-up tasks, are in this peer's store only, and what it has
+    rejected may have been redone by now.
     """
     told = json.loads(answer)
     return (

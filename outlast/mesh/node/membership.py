@@ -1,13 +1,20 @@
 """
 Who else is there: the seam between the mesh and whatever detects failures.
 
-What it says may be late or wrong, and what is sent may be lost: nothing of the mesh
-hangs on either being true.
+What it says may be late or wrong, and what is sent may be lost: the mesh stays correct
+in either case.
 """
 
-from collections.abc import AsyncIterator, Mapping
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from pydantic import ValidationError
+
+from outlast.mesh.core.ownership import LivePeer
+
+logger = logging.getLogger("outlast.mesh")
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,29 @@ class PeerConfig:
 
 
 @dataclass(frozen=True)
+class PeerMetadata:
+    """
+    What a peer says of itself to all others.
+
+    :param endpoint: names its Temporal: peers with the same one share their runs.
+    :param load: how many runs it has.
+    """
+
+    roles: frozenset[str]
+    ready: bool
+    endpoint: str
+    load: int
+
+    def dump(self) -> dict[str, str]:
+        return {
+            "roles": ",".join(sorted(self.roles)),
+            "ready": "yes" if self.ready else "",
+            "endpoint": self.endpoint,
+            "load": str(self.load),
+        }
+
+
+@dataclass(frozen=True)
 class MemberInfo:
     """
     A live peer, with what it says of itself.
@@ -34,11 +64,37 @@ class MemberInfo:
     address: str
     metadata: Mapping[str, str]
 
+    @property
+    def said(self) -> PeerMetadata:
+        raw = self.metadata
+        load = raw.get("load", "")
+        return PeerMetadata(
+            roles=frozenset(role for role in raw.get("roles", "").split(",") if role),
+            ready=raw.get("ready") == "yes",
+            endpoint=raw.get("endpoint", ""),
+            load=int(load) if load.isdecimal() else 0,
+        )
+
+
+def live_peers(members: Iterable[MemberInfo]) -> list[LivePeer]:
+    """
+    Read what live peers say of themselves; one whose name or roles are invalid is left
+    out.
+    """
+    found = []
+    for each in members:
+        said = each.said
+        try:
+            found.append(LivePeer(name=each.name, roles=said.roles, ready=said.ready))
+        except ValidationError:
+            logger.warning("mesh.malformed: %r is no peer of ours", each.name)
+    return found
+
 
 @dataclass(frozen=True)
 class MessageReceived:
     """
-    Bytes that came from a peer, by its own word.
+    Bytes from a peer that calls itself *sender*.
     """
 
     sender: str
@@ -48,7 +104,7 @@ class MessageReceived:
 @dataclass(frozen=True)
 class MembersChanged:
     """
-    Somebody came, went or says something else of itself: look at `members`.
+    A peer came, went or says something else of itself: look at `members`.
     """
 
 
@@ -62,14 +118,14 @@ class Membership(Protocol):
 
     async def start(self) -> None:
         """
-        Take our place and begin to look for the others, for ever.
+        Join the mesh and look for the other peers until stopped.
 
         :raises BadInputError: in one sentence.
         """
 
     async def stop(self) -> None:
         """
-        Tell the others that we leave.
+        Tell the others that this peer leaves.
         """
 
     def members(self) -> list[MemberInfo]:
@@ -82,9 +138,11 @@ class Membership(Protocol):
         Send *data* to the live peer *to*; whether it arrives is not known.
         """
 
-    async def set_metadata(self, facts: Mapping[str, str]) -> None:
+    async def set_metadata(self, metadata: Mapping[str, str]) -> None:
         """
         Change what all others know of this peer.
+
+        :raises BadInputError: when it is more than a datagram holds.
         """
 
     async def forget(self, name: str) -> None:
@@ -94,10 +152,10 @@ class Membership(Protocol):
 
     def events(self) -> AsyncIterator[MembershipEvent]:
         """
-        Tell what happens from now on, until stopped. For one reader.
+        Yield what happens from now on, until stopped. For one reader.
         """
 
     def counts(self) -> dict[str, int]:
         """
-        Count what was sent, heard and refused so far.
+        Count what was sent, received and refused so far.
         """

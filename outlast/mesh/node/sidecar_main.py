@@ -43,20 +43,13 @@ def main() -> NoReturn:
         asyncio.run(_run_membership(_peer_config(sys.argv[1:])))
         code = 0
     except OutlastError as error:
-        _print_line({"refused": str(error)})
+        print_json_answer({"refused": str(error)})
         code = EXIT_MESH_BAD_INPUT if isinstance(error, BadInputError) else 1
     except BaseException:
         logging.getLogger("outlast.mesh").exception("sidecar.failed")
     finally:
         sys.stderr.flush()
         os._exit(code)
-
-
-def _print_line(line: dict[str, str]) -> None:
-    """
-    Say *line* to the fleet.
-    """
-    print_json_answer(line)
 
 
 async def _run_membership(place: PeerConfig) -> None:
@@ -66,7 +59,7 @@ async def _run_membership(place: PeerConfig) -> None:
     loop.add_reader(sys.stdin.fileno(), lambda: os._exit(1))  # nobody writes there
     membership = Swim(place, {})
     await membership.start()
-    _print_line({"mesh": membership.address})
+    print_json_answer({"mesh": membership.address})
     await _serve_control(membership, settings(), stop)
 
 
@@ -76,18 +69,18 @@ async def _serve_control(
     from outlast.mesh.node.control_api import ControlApi
     from outlast.mesh.node.control_socket import ControlSocket
 
-    shell = await asyncio.to_thread(_build_node, membership, chosen)
-    await membership.set_metadata(shell.metadata)
-    control = ControlSocket(chosen.home, ControlApi(shell).handle)
+    node = await asyncio.to_thread(_build_node, membership, chosen)
+    await node.announce()
+    control = ControlSocket(chosen.home, ControlApi(node).handle)
     await control.start()
-    running = asyncio.create_task(shell.run())
+    running = asyncio.create_task(node.run())
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             running.result()
         running.cancel()
-        await shell.leave_mesh()
+        await node.leave_mesh()
     finally:
         control.close()
 
@@ -103,8 +96,9 @@ def _build_node(membership: Swim, chosen: Settings) -> "PeerNode":
     from outlast.ledger.run_permits import boot_clock_s, run_permits
     from outlast.mesh.core.ownership import LivePeer
     from outlast.mesh.core.peer import Clocks, PeerStateMachine
-    from outlast.mesh.node.endpoint import LazyClient, TemporalEndpoint
+    from outlast.mesh.node.endpoint import TemporalEndpoint
     from outlast.mesh.node.event_store import EventStore
+    from outlast.mesh.node.mission_runs import LazyClient, endpoint_name
     from outlast.mesh.node.node import PeerNode
     from outlast.process.opening import open_store
 
@@ -117,9 +111,8 @@ def _build_node(membership: Swim, chosen: Settings) -> "PeerNode":
         me, int(time.time() * 1000), log, Clocks(boot_clock_s, time.time)
     )
     permits = run_permits(ensure_home(chosen))
-    line = LazyClient(name)
-    endpoint = TemporalEndpoint(store, permits, line)
-    return PeerNode(core, membership, store, endpoint, line.endpoint(store.id))
+    endpoint = TemporalEndpoint(store, permits, LazyClient(name))
+    return PeerNode(core, membership, store, endpoint, endpoint_name(store.id))
 
 
 def sidecar_command(place: PeerConfig) -> list[str]:

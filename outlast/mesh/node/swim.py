@@ -2,12 +2,13 @@
 Membership by SWIM with Lifeguard, as the library kinship does it.
 
 Its protocol runs on a thread of its own, so nothing that this process does makes it
-look dead. A peer that was seen once, and every seed, is looked for again for ever.
+look dead. Every seed and every peer that was seen once is tried again until it answers.
 """
 
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any
 
@@ -15,7 +16,6 @@ import kinship
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.mesh_timing import SWIM
-from outlast.mesh.node.addresses import ADDRESS_CONNECT_S, answers, resolve
 from outlast.mesh.node.membership import (
     MemberInfo,
     MembersChanged,
@@ -28,20 +28,21 @@ from outlast.mesh.node.swim_config import METADATA_BYTES, swim_config
 logger = logging.getLogger("outlast.mesh")
 
 SWIM_LEAVE_S = 1.0
+ADDRESS_CONNECT_S = 0.5
 
 
 class Swim:
     """
-    This peer's place in the mesh.
+    This peer's place in the mesh: a `Membership`.
     """
 
-    def __init__(self, place: PeerConfig, facts: Mapping[str, str]) -> None:
-        self.config = place
-        self._metadata = dict(facts)
-        self._cluster = kinship.Cluster(swim_config(place, self._metadata))
+    def __init__(self, config: PeerConfig, metadata: Mapping[str, str]) -> None:
+        self.config = config
+        self._metadata = dict(metadata)
+        self._cluster = kinship.Cluster(swim_config(config, self._metadata))
         self._events: Any = None
         self._known: dict[str, str] = {}  # where each peer was seen last
-        self._announces: set[str] = set()
+        self._announced: set[str] = set()
         self._conflicts: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsent = 0
@@ -49,11 +50,11 @@ class Swim:
 
     async def start(self) -> None:
         """
-        Take our place and begin to look for the others, for ever.
+        Join the mesh.
 
-        :raises BadInputError: when the place is taken, or the name is.
+        :raises BadInputError: when the address or the name is taken.
         """
-        logging.getLogger("kinship").setLevel(logging.ERROR)  # we say it ourselves
+        logging.getLogger("kinship").setLevel(logging.ERROR)  # its warnings are ours
         kinship.log_to_python()
         try:
             await self._cluster.start()
@@ -71,15 +72,9 @@ class Swim:
 
     @property
     def address(self) -> str:
-        """
-        Where this peer listens.
-        """
         return self._cluster.local.addr
 
     async def stop(self) -> None:
-        """
-        Tell the others that we leave.
-        """
         for task in self._tasks:
             task.cancel()
         with contextlib.suppress(kinship.KinshipError):
@@ -87,29 +82,18 @@ class Swim:
             await self._cluster.close()
 
     def members(self) -> list[MemberInfo]:
-        """
-        List the live peers, this one included.
-        """
         live = [_member(each) for each in self._cluster.members()]
         self._known.update({each.name: each.address for each in live})
         return live
 
     async def send(self, to: str, data: bytes) -> None:
-        """
-        Send *data* to the live peer *to*; whether it arrives is not known.
-        """
         try:
             await self._cluster.send(to, data)
         except kinship.KinshipError:
             self._unsent += 1
 
-    async def set_metadata(self, facts: Mapping[str, str]) -> None:
-        """
-        Change what all others know of this peer.
-
-        :raises BadInputError: when it is more than a datagram holds.
-        """
-        changed = {**self._metadata, **facts}
+    async def set_metadata(self, metadata: Mapping[str, str]) -> None:
+        changed = {**self._metadata, **metadata}
         if changed == self._metadata:
             return
         self._metadata = changed
@@ -118,21 +102,15 @@ class Swim:
         except kinship.MetaTooLarge:
             raise BadInputError(
                 f"what peer {self.config.name!r} tells of itself is over "
-                f"{METADATA_BYTES} bytes: have it play fewer roles (--roles)"
+                f"{METADATA_BYTES} bytes: give it fewer roles (--roles)"
             ) from None
         except kinship.KinshipClosed:
             pass
 
     async def forget(self, name: str) -> None:
-        """
-        Look no longer for the peer *name*.
-        """
         self._known.pop(name, None)
 
     async def events(self) -> AsyncIterator[MembershipEvent]:
-        """
-        Tell what happens from now on, until stopped. For one reader.
-        """
         async for event in self._events:
             if isinstance(event, kinship.UserMessage):
                 yield MessageReceived(event.sender.name, event.data)
@@ -144,36 +122,32 @@ class Swim:
 
     def _report_conflict(self, conflict: kinship.NameConflict) -> None:
         """
-        Say once of each place that its peer has another one's name: it is refused
-        there, unless a split kept both from knowing.
+        Log once for each address that its peer has another one's name. It is refused
+        when it starts, unless a split kept both from knowing.
         """
         if conflict.other_addr not in self._conflicts:
             self._conflicts.add(conflict.other_addr)
-            name, here = conflict.member.name, conflict.member.addr
             logger.error(
                 "mesh.name_conflict: %s is at %s and at %s, which is ignored",
-                name,
-                here,
+                conflict.member.name,
+                conflict.member.addr,
                 conflict.other_addr,
             )
 
     def counts(self) -> dict[str, int]:
-        """
-        Count what was sent, heard and refused so far.
-        """
-        told = self._cluster.stats()
+        stats = self._cluster.stats()
         return {
-            "packets": told.packets_received,
-            "sent": told.user_messages_sent,
-            "heard": told.user_messages_received,
+            "packets": stats.packets_received,
+            "sent": stats.user_messages_sent,
+            "heard": stats.user_messages_received,
             "deaths": self._deaths,
-            "unsent": self._unsent + told.user_messages_dropped,
-            "refused": told.decode_errors + told.decrypt_failures,
+            "unsent": self._unsent + stats.user_messages_dropped,
+            "refused": stats.decode_errors + stats.decrypt_failures,
         }
 
     async def _rejoin_absent(self) -> None:
         """
-        Join whoever is not there, also those who were: a mesh that was split heals.
+        Join the peers that are not there, also those that were: a split mesh heals.
         """
         while True:
             for address in await self._absent():
@@ -182,7 +156,7 @@ class Swim:
 
     async def _absent(self) -> set[str]:
         """
-        Say where nobody is alive of those that we look for.
+        The addresses of seeds and known peers at which no peer is alive.
         """
         live = {each.address for each in self.members()}
         wanted = set(self._known.values())
@@ -194,8 +168,8 @@ class Swim:
         try:
             await self._cluster.join([address])
         except kinship.JoinError:
-            if address not in self._announces:
-                self._announces.add(address)
+            if address not in self._announced:
+                self._announced.add(address)
                 logger.warning(
                     "mesh.silent: no peer answers at %s, tried again every %g s",
                     address,
@@ -204,12 +178,12 @@ class Swim:
         except kinship.KinshipClosed:
             pass
         else:
-            self._announces.discard(address)
+            self._announced.discard(address)
 
     async def _reject_duplicate_name(self) -> None:
         """
-        Join once, and see whether a peer of our name is there already. That may be an
-        earlier life of ours, which the others still wait for: it does not answer.
+        Join once, and see whether a peer of this name is there already. It may be an
+        earlier life of this peer, for which the others still wait: it does not answer.
 
         :raises BadInputError: when it answers.
         """
@@ -234,3 +208,36 @@ class Swim:
 
 def _member(raw: kinship.Member) -> MemberInfo:
     return MemberInfo(raw.name, raw.addr, raw.meta)
+
+
+async def resolve(address: str) -> set[str]:
+    """
+    Look up what *address* means now: kinship shows members by number.
+    """
+    host, _, port = address.rpartition(":")
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_DGRAM
+        )
+    except OSError:
+        return {address}  # joining it will fail, and say so
+    return {_shown(*where[:2]) for *_, where in found}
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def answers(address: str) -> bool:
+    """
+    Whether a process accepts connections at *address*.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(ADDRESS_CONNECT_S):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except OSError:  # TimeoutError too
+        return False
+    writer.close()
+    return True

@@ -1,5 +1,5 @@
 """
-How the library for membership is set up, and what it must never be asked to do.
+How the library for membership is configured; without a key it stays on loopback.
 """
 
 from collections.abc import Mapping
@@ -16,21 +16,25 @@ MAX_STREAMS = 256
 METADATA_BYTES = 900
 
 
-def swim_config(place: PeerConfig, facts: Mapping[str, str]) -> kinship.Config:
+def swim_config(peer: PeerConfig, metadata: Mapping[str, str]) -> kinship.Config:
     """
-    Configure the library; without a key it speaks plainly, on loopback only.
+    Configure the library; without a key it sends in clear text, on loopback only.
 
     :raises BadInputError: in one sentence.
     """
-    _require_encryption(place)
-    preset = kinship.Config.local if place.key is None else kinship.Config.lan
-    keys = {} if place.key is None else {"keys": [place.key]}
+    if peer.key is None and not on_loopback(peer.bind):
+        raise BadInputError(
+            f"--bind {peer.bind} is not on loopback, where peers speak encrypted "
+            "only: set OUTLAST_MESH_KEY, the same for all (outlast mesh key)"
+        )
+    preset = kinship.Config.local if peer.key is None else kinship.Config.lan
+    keys = {} if peer.key is None else {"keys": [peer.key]}
     try:
         return preset(
-            name=place.name,
-            bind=place.bind,
+            name=peer.name,
+            bind=peer.bind,
             cluster="outlast",
-            meta=dict(facts),
+            meta=dict(metadata),
             probe_interval=SWIM.probe_s,
             probe_timeout=SWIM.answer_s,
             gossip_interval=SWIM.gossip_s,
@@ -49,11 +53,3 @@ def swim_config(place: PeerConfig, facts: Mapping[str, str]) -> kinship.Config:
         )
     except kinship.ConfigError as error:
         raise BadInputError(f"the mesh cannot begin: {error}") from None
-
-
-def _require_encryption(place: PeerConfig) -> None:
-    if place.key is None and not on_loopback(place.bind):
-        raise BadInputError(
-            f"--bind {place.bind} is not on loopback, where peers speak encrypted "
-            "only: set OUTLAST_MESH_KEY, the same for all (outlast mesh key)"
-        )
