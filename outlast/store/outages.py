@@ -66,7 +66,7 @@ SQLSTATES = {
     "25006": _WRITABLE,  # read-only: a demoted primary
     "28": _ALLOW,  # passwords and pg_hba.conf
     "3D000": _GONE,  # no such database
-    "3F000": _GONE,  # no such schema
+    "3F000": Outage(OutageAction.STOP, "name a schema that exists in its search_path"),
     "40": _BUSY,  # deadlock, serialization
     "42": REFUSED_STATEMENT,  # syntax
     "42501": _ALLOW,  # privileges

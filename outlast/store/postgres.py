@@ -58,6 +58,8 @@ CLIENT_OPTIONS = {
     "keepalives_interval": 1,
     "keepalives_count": 3,
     "tcp_user_timeout": 5000,
+    # Whatever the database, role or environment says: names and texts come as text.
+    "client_encoding": "utf8",
 }
 
 SERVER_TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
@@ -72,7 +74,8 @@ class PostgresDatabase:
     The database at *url*, for instance `postgresql://me:secret@db/outlast`.
 
     :param known: ids of stores by their places: another one there is refused.
-    :raises BadInputError: when *url* is none of PostgreSQL's.
+    :raises BadInputError: when *url* is none of PostgreSQL's, or its database cannot
+        hold every text.
     :raises StoreLostError: when the server refuses us.
     :raises StoreUnavailableError: when no server answers.
     """
@@ -94,6 +97,7 @@ class PostgresDatabase:
         self.clock = ServerClock()
         with self._connect(self._engine, 0.0) as connection:
             self._check_clock(connection)
+            self._require_utf8(connection)
 
     def expect_id(self, id_: str) -> None:
         self._id = id_
@@ -200,6 +204,16 @@ class PostgresDatabase:
             with suppress(psycopg.Error):
                 driver.close()
             raise self._translate(error) from None
+
+    def _require_utf8(self, connection: sa.Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        encoding = driver.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise BadInputError(
+                f"the database at {self.place} keeps its text as {encoding}, which "
+                "cannot hold what agents write: make another one with CREATE DATABASE "
+                "... ENCODING 'UTF8' TEMPLATE template0"
+            )
 
     def _require_same_store(self, found: object) -> None:
         if found != self._id:

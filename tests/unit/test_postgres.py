@@ -184,3 +184,18 @@ def test_a_file_serves_one_host_and_a_server_many(where: Path | str, url: str) -
         store = Store(place)
         assert store.one_host is alone
         store.close()
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_every_text_is_refused(
+    postgres: Postgres, encoding: str
+) -> None:
+    """
+    At its first connection, with what to do; its text would fail agents one by one.
+    """
+    name = f"keeps_{encoding.lower()}"
+    kind = f"ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    postgres.sql(f"CREATE DATABASE {name} {kind}")
+    with pytest.raises(BadInputError, match=f"as {encoding}.*ENCODING 'UTF8'"):
+        Store(postgres.url(name))
+    postgres.sql(f"DROP DATABASE {name} WITH (FORCE)")
