@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from outlast.fleet.recorder_reader import names_in_flight
+from outlast.fleet.recorder_reader import recent_names
 from outlast.fleet.stack_dumps import Blocker, sample
 from outlast.fleet.watchdog import Conviction, KillReason, Watchdog
 
@@ -57,7 +57,7 @@ class Blockage:
     def _end(self, pid: int, recorder: Path) -> None:
         if self._blocker is not None:
             self.description = self._blocker.describe(self._silent_s)
-            names = names_in_flight(recorder)
+            names = [f"{each.mission}/{each.task}" for each in recent_names(recorder)]
             told = self._blocker.agent, self._blocker.place, *names
             if told not in self._logged:  # once an attempt, however often it blocks
                 self._logged.add(told)

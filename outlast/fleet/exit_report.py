@@ -91,7 +91,7 @@ class ExitReporter:
         if crashed is None:
             return 0
         in_hand = list(crashed.in_flight())
-        ended.set_in_flight(in_hand, idle=not any(crashed.working_on()))
+        ended.set_in_flight(in_hand, idle=crashed.was_idle)
         errors = [
             _drain_error(each) if ended.handed_back else _crash_error(each, ended)
             for each in in_hand

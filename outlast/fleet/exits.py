@@ -18,7 +18,7 @@ from outlast.contracts.quarantine import SAME_STORM_S, UNSEEN_DEATH, Death
 from outlast.fleet.monitor import ProcessSlot
 from outlast.fleet.oom import OomKills
 from outlast.fleet.process_kinds import Attribution, ProcessKind
-from outlast.fleet.recorder_reader import InFlightAttempt, has_killed_itself
+from outlast.fleet.recorder_reader import InFlightAttempt, read_header
 
 # Of what a process does itself; anybody may send it the others.
 OWN_SIGNALS = {
@@ -130,7 +130,8 @@ class Exits:
             and code == -signal.SIGKILL
             and not child.killed_for
         ):
-            if has_killed_itself(recorder):
+            header = read_header(recorder)
+            if header is not None and header.kills_itself:
                 cause, blame = f"{cause}, which its own code has sent", Attribution.OWN
             elif self._oom_kills.is_recent():
                 cause, blame = f"{cause}, out of memory", Attribution.OWN

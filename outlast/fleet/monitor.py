@@ -28,12 +28,7 @@ from outlast.fleet.process_kinds import (
     stack_path,
     worker_identity,
 )
-from outlast.fleet.recorder_reader import (
-    count_in_flight,
-    count_leaked,
-    last_tick,
-    leaked_calls,
-)
+from outlast.fleet.recorder_reader import count_in_flight, leaked_calls, read_header
 from outlast.fleet.restart_intensity import RestartIntensity
 from outlast.fleet.watchdog import (
     WATCHDOG_CHECK_S,
@@ -124,12 +119,12 @@ class ProcessMonitor:
     def _check_slot(self, slot: ProcessSlot, process: WorkerProcess) -> None:
         now = time.monotonic()
         recorder = recorder_path(self._home, process.pid)
-        tick = last_tick(recorder)
-        slot.stats = read_stats(process.pid, tick) if tick is not None else None
-        slot.has_ticked = slot.has_ticked or tick is not None
+        header = read_header(recorder)
+        slot.stats = read_stats(process.pid, header.ticked_at) if header else None
+        slot.has_ticked = slot.has_ticked or header is not None
         if slot.killed_for:
             return
-        if slot.stats is None:
+        if header is None or slot.stats is None:
             late = not slot.has_ticked and now - slot.spawned_at > FIRST_TICK_LIMIT_S
             if late and self._kills_unresponsive:
                 self._kill(
@@ -151,7 +146,7 @@ class ProcessMonitor:
         elif self._should_recycle(slot, now, slot.stats, recorder):
             logger.info("worker.recycled %s %s: replaced", slot.kind, process.pid)
             slot.draining.set()
-        elif self._leaking(slot, now, recorder):
+        elif self._leaking(slot, now, header.leaked, recorder):
             told = ", ".join(
                 f"{each.mission}/{each.task}" for each in leaked_calls(recorder)
             )
@@ -170,10 +165,12 @@ class ProcessMonitor:
             now, stats, lambda: not count_in_flight(recorder)
         )
 
-    def _leaking(self, slot: ProcessSlot, now: float, recorder: Path) -> bool:
+    def _leaking(
+        self, slot: ProcessSlot, now: float, leaked: int, recorder: Path
+    ) -> bool:
         serving = slot.polling and not slot.draining.is_set()
         return serving and slot.leaks.recycle(
-            now, count_leaked(recorder), lambda: not count_in_flight(recorder)
+            now, leaked, lambda: not count_in_flight(recorder)
         )
 
     async def kill_non_polling(self, client: Callable[[], Awaitable[Client]]) -> None:

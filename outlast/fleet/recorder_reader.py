@@ -1,46 +1,35 @@
 """
-What is left of a dead worker's flight recorder, and what a live one's shows.
+What a dead worker's flight recorder holds, and what a live one's shows.
 
-Only who holds the lock, which the kernel drops at death, may settle what lies in it.
+A dead worker's attempts are for the process that gets the file's lock, which the kernel
+drops at death. A live worker's recorder is read without it, so a slot that its worker
+is just writing is left out.
 """
 
 import fcntl
-import json
 import logging
 import mmap
 import os
-import struct
 import time
-import zlib
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from ctypes import sizeof
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from outlast.contracts.attempts import Checkpoint
-from outlast.fleet.flight_recorder import (
-    DRAINED_AT,
-    HALF_BYTES,
-    HALVES_AT,
-    HEAD_AT,
-    HEADER,
+from outlast.fleet.flight_recorder import RELEASED_FOR_S
+from outlast.fleet.process_kinds import RECORDER_SUFFIX, STACK_SUFFIX
+from outlast.fleet.recorder_layout import (
     IN_HAND,
     RECORDER_BYTES,
-    RECORDER_HEADER_BYTES,
-    RELEASED_FOR_S,
-    RETURNED,
-    SIZES,
-    SIZES_AT,
-    SLOT,
-    SLOT_BYTES,
-    SLOTS,
-    STORE_TROUBLE,
-    TROUBLE_AT,
-    WORDS_AT,
+    Header,
+    Names,
+    Recorder,
+    Slot,
 )
-from outlast.fleet.process_kinds import STACK_SUFFIX
 from outlast.store.calls import StoreTrouble
 
 logger = logging.getLogger("outlast.fleet")
@@ -56,7 +45,7 @@ FRESH_TICK_S = 10.0
 @dataclass(frozen=True)
 class InFlightAttempt:
     """
-    An attempt that a worker had in hand when it died.
+    An attempt that a worker has in hand, or had when it died.
     """
 
     token: bytes
@@ -84,14 +73,15 @@ class LeakedCall:
 
 class CrashedRecorder:
     """
-    The parent's side: what a dead worker's recorder says. It holds the file's lock for
-    as long as it lives, since the map keeps the file open.
+    A dead worker's recorder. It holds the file's lock for as long as it lives.
 
     :param clock: must be the worker's.
     """
 
     def __init__(self, body: mmap.mmap, clock: Callable[[], float] = time.monotonic):
-        self._body = body
+        self._body = body  # which keeps the file open, and with it the lock
+        whole = len(body) == RECORDER_BYTES  # its worker had finished making it
+        self._recorder = Recorder.from_buffer(body) if whole else Recorder()
         self._clock = clock
 
     @classmethod
@@ -108,7 +98,7 @@ class CrashedRecorder:
             if not os.fstat(file).st_size:
                 _remove_empty(path, file)
                 return None
-            return cls(mmap.mmap(file, 0, prot=mmap.PROT_READ))
+            return cls(mmap.mmap(file, 0, access=mmap.ACCESS_COPY))
         except OSError:
             return None  # its worker lives, or the file cannot be read just now
         finally:
@@ -119,59 +109,35 @@ class CrashedRecorder:
         """
         Whether the worker had handed everything on: its end is no crash.
         """
-        return len(self._body) == RECORDER_BYTES and bool(self._body[DRAINED_AT])
+        return bool(self._recorder.header.drained)
+
+    @property
+    def was_idle(self) -> bool:
+        """
+        Whether all attempts had returned.
+        """
+        return not any(map(_is_in_hand, self._recorder.slots))
 
     def in_flight(self) -> Iterator[InFlightAttempt]:
         """
-        Tell the attempts that nobody has reported, or perhaps nobody.
+        Yield the attempts whose end the server may not know.
         """
-        if len(self._body) != RECORDER_BYTES or self.was_drained:
+        if self.was_drained:
             return
-        for at in _slots():
-            state, valid, returned_at, _, _ = SLOT.unpack_from(self._body, at)
-            late = self._clock() - returned_at > RELEASED_FOR_S
-            if state == IN_HAND or (state == RETURNED and not late):
-                try:
-                    yield self._slot(at, valid)
-                except ValueError:
-                    # Not ours to guess: it is left to its heartbeat timeout.
-                    logger.exception("recorder.unreadable: the slot at %s", at)
-
-    def working_on(self) -> Iterator[InFlightAttempt]:
-        """
-        Tell the attempts that have not returned.
-        """
-        for at in _slots():
-            state, valid, *_ = SLOT.unpack_from(self._body, at)
-            if state == IN_HAND:
-                with suppress(ValueError):  # its worker is just writing it
-                    yield self._slot(at, valid)
-
-    def _slot(self, at: int, valid: int) -> InFlightAttempt:
-        token, mission, task, route, attempt = _head(self._body, at)
-        return InFlightAttempt(
-            token=b64decode(token),
-            mission=mission,
-            task=task,
-            route=route,
-            attempt=attempt,
-            checkpoint=self._checkpoint(at, valid) or self._checkpoint(at, 1 - valid),
-        )
-
-    def _checkpoint(self, at: int, half: int) -> Checkpoint | None:
-        sizes = at + SIZES_AT + half * SIZES.size
-        size, checksum = SIZES.unpack_from(self._body, sizes)
-        start = at + HALVES_AT + half * HALF_BYTES
-        encoded = self._body[start : start + size]
-        if not size or zlib.crc32(encoded) != checksum:
-            return None
-        return Checkpoint.model_validate_json(encoded)
+        since = self._clock() - RELEASED_FOR_S
+        for number, slot in enumerate(self._recorder.slots):
+            try:
+                if slot.was_held(since):
+                    yield _attempt(slot)
+            except ValueError:
+                # Not ours to guess: it is left to its heartbeat timeout.
+                logger.exception("recorder.unreadable: slot %s", number)
 
 
 def _remove_empty(path: Path, file: int) -> None:
     """
     Remove the recorder of a worker that died before it had made it, and not what a
-    newborn has put in its place.
+    new worker has put in its place.
     """
     with suppress(FileNotFoundError):
         if os.path.samestat(os.fstat(file), path.stat()):
@@ -182,7 +148,7 @@ def recorder_files(folder: Path) -> list[Path]:
     """
     List the recorders that lie in *folder*.
     """
-    return sorted(folder.glob("*.rec"))
+    return sorted(folder.glob(f"*{RECORDER_SUFFIX}"))
 
 
 def remove(path: Path) -> None:
@@ -193,25 +159,19 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def last_tick(path: Path) -> float | None:
+def read_header(path: Path) -> Header | None:
     """
-    Read when the worker's event loop turned last, in monotonic seconds.
+    Read what the worker of the recorder at *path* says of itself; None when it has not
+    made it yet.
     """
-    header = _header(path)
-    return header[0] if header else None
-
-
-def _header(path: Path) -> tuple[float, bool, int, bool] | None:
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError:
         return None
     try:
-        tick, drained, leaks, own_kill = HEADER.unpack(os.read(file, HEADER.size))
-    except (OSError, struct.error):
+        return Header.from_buffer_copy(os.read(file, sizeof(Header)))
+    except (OSError, ValueError):
         return None
-    else:
-        return tick, drained, leaks, own_kill
     finally:
         os.close(file)
 
@@ -220,122 +180,76 @@ def read_store_trouble(path: Path) -> StoreTrouble | None:
     """
     Read what a live worker waits for at the store, if anything.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(RECORDER_HEADER_BYTES)
-        tick = HEADER.unpack_from(head)[0]
-        since, length = STORE_TROUBLE.unpack_from(head, TROUBLE_AT)
-    except (OSError, struct.error):
+    header = read_header(path)
+    if header is None or not header.waits_bytes:
         return None
-    if not length or time.monotonic() - tick > FRESH_TICK_S:
+    if time.monotonic() - header.ticked_at > FRESH_TICK_S:
         return None
-    words = head[WORDS_AT : WORDS_AT + length].decode(errors="replace")
-    return StoreTrouble(words, since)
+    text = header.waits_for[: header.waits_bytes].decode(errors="replace")
+    return StoreTrouble(text, header.waits_since)
 
 
 def count_in_flight(path: Path) -> int:
     """
     Count the attempts that a live worker has in hand.
     """
-    return _read_mapped(
-        path, lambda body: sum(body[at] == IN_HAND for at in _slots()), 0
-    )
-
-
-def count_leaked(path: Path) -> int:
-    """
-    Count the calls that still run in a live worker though their attempts are over.
-    """
-    header = _header(path)
-    return header[2] if header else 0
-
-
-def has_killed_itself(path: Path) -> bool:
-    """
-    Say whether a worker was about to send a SIGKILL to itself when it ended.
-    """
-    header = _header(path)
-    return header is not None and header[3]
-
-
-def leaked_calls(path: Path) -> list[LeakedCall]:
-    """
-    Tell whose code still runs in a live worker though the attempt is over.
-    """
-    if not count_leaked(path):
-        return []
-    return _read_mapped(path, lambda body: list(_leaked(body)), [])
+    return len(_read_live(path, _is_in_hand, _is_in_hand))
 
 
 def attempts_in_flight(path: Path) -> list[InFlightAttempt]:
     """
     Read the attempts that a live worker has in hand.
     """
-    return _read_mapped(path, lambda body: list(CrashedRecorder(body).working_on()), [])
+    return _read_live(path, _is_in_hand, _attempt)
 
 
-def roles_in_flight(path: Path) -> set[str]:
+def recent_names(path: Path) -> list[Names]:
     """
-    Tell which roles a live worker plays for what it has in hand, or has just handed
-    on.
+    Read whose attempts a live worker has in hand, or had until just now.
     """
-    return _read_mapped(
-        path, lambda body: {head[3] for head in _recent_heads(body)}, set()
-    )
+    since = time.monotonic() - RECENT_S
+    return _read_live(path, lambda slot: slot.was_held(since), Slot.names)
 
 
-def names_in_flight(path: Path) -> list[str]:
+def leaked_calls(path: Path) -> list[LeakedCall]:
     """
-    Name the tasks that a live worker has in hand, or has just handed on.
+    Read whose code still runs in a live worker though the attempt is over.
     """
-    return _read_mapped(
-        path, lambda body: [f"{h[1]}/{h[2]}" for h in _recent_heads(body)], []
-    )
+    header = read_header(path)
+    if header is None or not header.leaked:
+        return []
+    return _read_live(path, lambda slot: slot.leaked > 0, _leaked_call)
 
 
-def _read_mapped(path: Path, read: Callable[[mmap.mmap], T], otherwise: T) -> T:
+def _read_live(
+    path: Path, wanted: Callable[[Slot], bool], read: Callable[[Slot], T]
+) -> list[T]:
     """
-    Read the recorder at *path* without its lock.
+    Read what is *wanted* of the recorder at *path* without its lock.
     """
-    try:
-        with (
-            path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as body,
-        ):
-            return read(body)
-    except (OSError, ValueError, IndexError, struct.error):
-        return otherwise  # its worker has not begun to write it, or it is gone
-
-
-def _slots() -> Iterator[int]:
-    """
-    Tell where the slots begin.
-    """
-    return (RECORDER_HEADER_BYTES + number * SLOT_BYTES for number in range(SLOTS))
-
-
-def _recent_heads(body: mmap.mmap) -> Iterator[list[Any]]:
-    for at in _slots():
-        state, _, returned_at, _, _ = SLOT.unpack_from(body, at)
-        lately = time.monotonic() - returned_at < RECENT_S
-        if state == IN_HAND or (state == RETURNED and lately):
+    found = []
+    with (
+        suppress(OSError, ValueError),  # its worker has not made it yet, or it is gone
+        path.open("rb") as file,
+    ):
+        body = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        for slot in filter(wanted, Recorder.from_buffer(body).slots):
             with suppress(ValueError):  # its worker is just writing another one there
-                yield _head(body, at)
-
-
-def _leaked(body: mmap.mmap) -> Iterator[LeakedCall]:
-    for at in _slots():
-        calls = SLOT.unpack_from(body, at)[4]
-        if calls:
-            with suppress(ValueError):  # its worker is just writing another one there
-                _, mission, task, role, attempt = _head(body, at)
-                yield LeakedCall(mission, task, role, attempt, calls)
-
-
-def _head(body: mmap.mmap, at: int) -> list[Any]:
-    """
-    Read who has the slot at *at*: token, mission, task, route, attempt.
-    """
-    size = SLOT.unpack_from(body, at)[3]
-    found: list[Any] = json.loads(body[at + HEAD_AT : at + HEAD_AT + size])
+                found.append(read(slot))
     return found
+
+
+def _is_in_hand(slot: Slot) -> bool:
+    return bool(slot.state == IN_HAND)
+
+
+def _attempt(slot: Slot) -> InFlightAttempt:
+    token, mission, task, route, attempt = slot.names()
+    return InFlightAttempt(
+        b64decode(token), mission, task, route, attempt, slot.checkpoint()
+    )
+
+
+def _leaked_call(slot: Slot) -> LeakedCall:
+    _, mission, task, route, attempt = slot.names()
+    return LeakedCall(mission, task, route, attempt, slot.leaked)

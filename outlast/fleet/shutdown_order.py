@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from outlast.contracts.ids import lease_queue, quarantine_queue, task_queue
-from outlast.fleet.recorder_reader import recorder_files, roles_in_flight
+from outlast.fleet.recorder_reader import recent_names, recorder_files
 
 # How long a fleet of the reference machine takes to hand on 20 attempts.
 IDLE_QUEUES_DELAY_S = 0.3
@@ -41,7 +41,9 @@ def busy_queues(folder: Path) -> set[str]:
     recorders in *folder*: a role's workers leave together, or one of them would take
     what another has just handed on.
     """
-    roles = set[str]().union(*map(roles_in_flight, recorder_files(folder)))
+    roles = {
+        each.route for path in recorder_files(folder) for each in recent_names(path)
+    }
     named = (task_queue, lease_queue, quarantine_queue)
     return {name(role) for role in roles for name in named}
 

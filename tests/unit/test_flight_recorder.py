@@ -32,21 +32,15 @@ from outlast.contracts.sizes import CHECKPOINT_BYTES
 from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.execution.in_flight import NULL_REGISTRY, InFlightSlot
 from outlast.fleet import flight_recorder as recorder_module
-from outlast.fleet.flight_recorder import (
-    HALF_BYTES,
-    RELEASED_FOR_S,
-    SLOT_HEAD_BYTES,
-    SLOTS,
-    FlightRecorder,
-)
+from outlast.fleet.flight_recorder import RELEASED_FOR_S, FlightRecorder
+from outlast.fleet.recorder_layout import HALF_BYTES, HEAD_BYTES, SLOTS
 from outlast.fleet.recorder_reader import (
     CrashedRecorder,
     InFlightAttempt,
     LeakedCall,
     count_in_flight,
-    count_leaked,
-    last_tick,
     leaked_calls,
+    read_header,
     recorder_files,
     remove,
 )
@@ -82,8 +76,19 @@ def left(
     Read what lies in the recorder as if its worker had died now.
     """
     with path.open("rb") as file:
-        body = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        body = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     return list(CrashedRecorder(body, clock).in_flight())
+
+
+def last_tick(path: Path) -> float | None:
+    header = read_header(path)
+    return float(header.ticked_at) if header else None
+
+
+def count_leaked(path: Path) -> int:
+    header = read_header(path)
+    assert header is not None
+    return int(header.leaked)
 
 
 def checkpoints(path: Path, clock: Callable[[], float] = time.monotonic) -> list[Any]:
@@ -379,7 +384,7 @@ def test_names_too_long_run_unrecorded(path: Path, which: str) -> None:
     """
     recorder = FlightRecorder(path)
     given: dict[str, Any] = {"token": b"t", "mission": "m", "task": "t", "route": "r"}
-    given[which] *= SLOT_HEAD_BYTES
+    given[which] *= HEAD_BYTES
     assert recorder.start(**given, attempt=1) is NULL_REGISTRY
     assert left(path) == []
 
@@ -390,7 +395,7 @@ def test_names_too_long_use_up_no_slot(path: Path) -> None:
     """
     recorder = FlightRecorder(path)
     for _ in range(2 * SLOTS):
-        assert recorder.start(b"t", "m" * SLOT_HEAD_BYTES, "t", "r", 1) is NULL_REGISTRY
+        assert recorder.start(b"t", "m" * HEAD_BYTES, "t", "r", 1) is NULL_REGISTRY
     assert take(recorder) is not NULL_REGISTRY
     assert len(left(path)) == 1
 

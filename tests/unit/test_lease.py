@@ -32,8 +32,8 @@ from outlast.execution.item_queue import READ_AHEAD_ITEMS
 from outlast.execution.item_workers import MAX_ITEM_WORKERS, MAX_STALLS
 from outlast.execution.lease import MAX_RECORDED_ITEMS
 from outlast.execution.result_writer import MAX_BUFFERED
-from outlast.fleet.flight_recorder import HALF_BYTES
 from outlast.fleet.lease_slots import LeaseSlotSupplier
+from outlast.fleet.recorder_layout import HALF_BYTES
 from outlast.store.database import Store
 from outlast.store.schema import effects
 from outlast.telemetry.log_context import logging_attempt

@@ -15,7 +15,7 @@ from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.fleet import monitor, orphans, parent, restart_intensity
 from outlast.fleet.exits import Exit
-from outlast.fleet.flight_recorder import HEAD_AT, FlightRecorder
+from outlast.fleet.flight_recorder import FlightRecorder
 from outlast.fleet.fork_server_client import SpawnError
 from outlast.fleet.monitor import ProcessMonitor, ProcessSlot
 from outlast.fleet.orphans import watch_orphans
@@ -254,8 +254,7 @@ def test_one_unreadable_attempt_hides_no_other(
     hands = [recorder.start(b"token", "m", task, "worker", 1) for task in ("a", "b")]
     for hand in hands:
         hand.save(Checkpoint(seq=3).model_dump_json().encode())
-    at = hands[0]._at + HEAD_AT  # type: ignore[attr-defined]
-    recorder._map[at] = 0
+    recorder.slot(hands[0].number).head = b""  # type: ignore[attr-defined]
     recorder.close_after_fork()
 
     wreck = CrashedRecorder.open(tmp_path / "1.rec")

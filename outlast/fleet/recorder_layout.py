@@ -1,0 +1,130 @@
+"""
+What lies where in a flight recorder: a header, then one slot for each attempt.
+"""
+
+import json
+import zlib
+from ctypes import (
+    Array,
+    Structure,
+    c_bool,
+    c_char,
+    c_double,
+    c_uint8,
+    c_uint16,
+    c_uint32,
+    sizeof,
+)
+from typing import NamedTuple
+
+from outlast.contracts.attempts import Checkpoint
+from outlast.contracts.sizes import CHECKPOINT_BYTES
+
+SLOTS = 128
+HEAD_BYTES = 4096  # the task token and the ids, as long as the server takes them
+HALF_BYTES = CHECKPOINT_BYTES + 512
+TROUBLE_BYTES = 480
+
+FREE, IN_HAND, RETURNED = 0, 1, 2
+
+
+class Names(NamedTuple):
+    """
+    Whose attempt has a slot; the task token is in base64.
+    """
+
+    token: str
+    mission: str
+    task: str
+    route: str
+    attempt: int
+
+
+class Header(Structure):
+    """
+    What a worker says of itself.
+    """
+
+    _pack_ = 1
+    _fields_ = (
+        ("ticked_at", c_double),  # monotonic seconds; its event loop turned
+        ("drained", c_bool),
+        ("leaked", c_uint16),  # calls that run on though their attempts are over
+        ("kills_itself", c_bool),  # it was about to send a SIGKILL to itself
+        ("_unused", c_char * 4),
+        # What it waits for at the store, since when in seconds since 1970. Here, since
+        # no disk is too full for it.
+        ("waits_since", c_double),
+        ("waits_bytes", c_uint16),
+        ("_unused_too", c_char * 6),
+        ("waits_for", c_char * TROUBLE_BYTES),
+    )
+
+
+class Check(Structure):
+    """
+    Length and checksum of a half; a half with others was not written to its end.
+    """
+
+    _pack_ = 1
+    _fields_ = (("size", c_uint32), ("crc", c_uint32))
+
+
+class Slot(Structure):
+    """
+    One attempt. A checkpoint is written to the half that is not valid, which then
+    becomes the valid one: a death in the middle leaves the earlier checkpoint.
+    """
+
+    _pack_ = 1
+    _fields_ = (
+        ("state", c_uint8),
+        ("valid_half", c_uint8),
+        ("returned_at", c_double),
+        ("head_bytes", c_uint32),
+        ("leaked", c_uint16),  # calls of this attempt
+        ("checks", Check * 2),
+        ("head", c_char * HEAD_BYTES),
+        ("halves", (c_char * HALF_BYTES) * 2),
+    )
+
+    def was_held(self, since: float) -> bool:
+        """
+        Whether its attempt is in hand or has returned after *since*.
+        """
+        returned: bool = self.state == RETURNED and self.returned_at >= since
+        return returned or self.state == IN_HAND
+
+    def names(self) -> Names:
+        """
+        Read whose it is.
+
+        :raises ValueError: when it cannot be read.
+        """
+        return Names(*json.loads(self.head[: self.head_bytes]))
+
+    def checkpoint(self) -> Checkpoint | None:
+        """
+        Read the last checkpoint that is whole.
+
+        :raises ValueError: when it is none of ours.
+        """
+        for half in (self.valid_half, 1 - self.valid_half):
+            check, encoded = self.checks[half], self.halves[half].raw
+            encoded = encoded[: check.size]
+            if check.size and zlib.crc32(encoded) == check.crc:
+                return Checkpoint.model_validate_json(encoded)
+        return None
+
+
+class Recorder(Structure):
+    """
+    The whole file.
+    """
+
+    _pack_ = 1
+    _fields_ = (("header", Header), ("slots", Slot * SLOTS))
+    slots: Array[Slot]
+
+
+RECORDER_BYTES = sizeof(Recorder)
