@@ -32,7 +32,7 @@ from outlast.fleet.recorder_layout import (
     RETURNED,
     SLOTS,
     TROUBLE_BYTES,
-    Check,
+    Checksum,
     Header,
     Recorder,
     Slot,
@@ -126,7 +126,7 @@ class FlightRecorder:
         slot = self.slot(number)
         # The state is taken away first and given last: what can be read is complete.
         slot.state = FREE
-        slot.checks[0] = slot.checks[1] = Check()
+        slot.checksums[0] = slot.checksums[1] = Checksum()
         slot.valid_half, slot.returned_at, slot.leaked = 0, 0.0, 0
         slot.head, slot.head_bytes = head, len(head)
         slot.state = IN_HAND
@@ -184,7 +184,7 @@ class RecorderSlot:
         slot = self._recorder.slot(self.number)
         half = 1 - slot.valid_half
         slot.halves[half].value = encoded
-        slot.checks[half] = Check(len(encoded), zlib.crc32(encoded))
+        slot.checksums[half] = Checksum(len(encoded), zlib.crc32(encoded))
         slot.valid_half = half
 
     def finish(self) -> None:

@@ -61,7 +61,7 @@ class Header(Structure):
     )
 
 
-class Check(Structure):
+class Checksum(Structure):
     """
     Length and checksum of a half; a half with others was not written to its end.
     """
@@ -83,7 +83,7 @@ class Slot(Structure):
         ("returned_at", c_double),
         ("head_bytes", c_uint32),
         ("leaked", c_uint16),  # calls of this attempt
-        ("checks", Check * 2),
+        ("checksums", Checksum * 2),
         ("head", c_char * HEAD_BYTES),
         ("halves", (c_char * HALF_BYTES) * 2),
     )
@@ -110,9 +110,9 @@ class Slot(Structure):
         :raises ValueError: when it is none of ours.
         """
         for half in (self.valid_half, 1 - self.valid_half):
-            check, encoded = self.checks[half], self.halves[half].raw
-            encoded = encoded[: check.size]
-            if check.size and zlib.crc32(encoded) == check.crc:
+            checksum, encoded = self.checksums[half], self.halves[half].raw
+            encoded = encoded[: checksum.size]
+            if checksum.size and zlib.crc32(encoded) == checksum.crc:
                 return Checkpoint.model_validate_json(encoded)
         return None
 
