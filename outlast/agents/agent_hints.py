@@ -73,9 +73,7 @@ def _resolved(hint: Any, play: Function) -> Any:
 
 
 def _resolved_in(hint: Any, function: types.FunctionType) -> Any:
-    def bearer() -> None: ...
-
-    bearer.__annotations__ = {"input": hint}
+    bearer = types.SimpleNamespace(__annotations__={"input": hint})
     known = dict(inspect.getclosurevars(function).nonlocals)
     while True:
         try:

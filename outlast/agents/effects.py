@@ -8,19 +8,17 @@ leaves the effect unsure, and `if_unsure` decides.
 import asyncio
 import inspect
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import JsonValue, TypeAdapter
 
 from outlast.agents import effect_errors
 from outlast.agents.attempt_control import AttemptControl
+from outlast.agents.effect_calls import EffectCall, EffectCalls
 from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.errors import ApprovalNeededError
-from outlast.execution.exceptions import call_converting_exits, failure_of
+from outlast.execution.exceptions import call_converting_exits
 from outlast.execution.threads import in_thread
 from outlast.ledger.effect_decision import EffectAction, EffectDecision, EffectRow
 from outlast.ledger.effect_identity import Proposal
@@ -35,31 +33,6 @@ MAX_EFFECT_POLL_S = 1.0
 ACT_IN_A_THREAD = "in a thread; make it `async def`, or return a coroutine to await"
 
 
-@dataclass(eq=False)
-class _Call:
-    """
-    A call of `once` under way, and the error with which it has ended.
-    """
-
-    proposal: Proposal
-    acting: bool = True  # or about to, rather than waiting for another attempt
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    error: BaseException | None = None
-
-    def parks(self, proposal: Proposal) -> bool:
-        """
-        True if *proposal*, which waited for this call, ends by its error: the same
-        effect may have happened, and a person must look.
-        """
-        same = self.proposal.identity == proposal.identity
-        failed = isinstance(self.error, Exception)
-        return failed and same and proposal.if_unsure == "park"
-
-
-# The calls whose acts this is within.
-_open_calls: ContextVar[tuple[_Call, ...]] = ContextVar("within", default=())
-
-
 class Effects:
     """
     The effects of one *attempt*, as far as a person's *permission* goes.
@@ -68,9 +41,7 @@ class Effects:
     def __init__(self, attempt: AttemptControl, permission: Permission) -> None:
         self._attempt = attempt
         self._permission = permission
-        self._acting: dict[tuple[str, str], _Call] = {}  # by scope and key
-        self._calls = 0  # under way, those within their acts aside
-        self._all_done = asyncio.Event()
+        self._calls = EffectCalls(attempt.gate)
 
     async def once(self, proposal: Proposal, act: Callable[..., Any]) -> Any:
         """
@@ -80,82 +51,17 @@ class Effects:
         told = {"outlast.task": task, "outlast.effect": proposal.key}
         with spans.span("ctx.once", told):
             try:
-                return await self._one_at_a_time(proposal, act)
+                return await self._calls.one_at_a_time(
+                    proposal, lambda call: self._decide_and_perform(call, act)
+                )
             except ApprovalNeededError:
-                if not _open_calls.get():
-                    # Those that were begun at the same time ask too, or end their acts.
-                    await self._all_done.wait()
+                # Those that were begun at the same time ask too, or end their acts.
+                await self._calls.wait_for_others()
                 raise
 
-    @contextmanager
-    def _counted(self, by: int = 1) -> Iterator[None]:
-        self._count(by)
-        try:
-            yield
-        finally:
-            self._count(-by)
-
-    def _count(self, by: int) -> None:
-        self._calls += by
-        if self._calls:
-            self._all_done.clear()
-        else:
-            self._all_done.set()
-
-    @contextmanager
-    def _within_act(self, call: _Call) -> Iterator[None]:
-        """
-        Know the calls that the act of *call* makes; it is not counted meanwhile: the
-        act may wait for one of them in a thread of a pool, where nothing tells that.
-        """
-        within = _open_calls.set((*_open_calls.get(), call))
-        try:
-            with self._counted(-1):
-                yield
-        finally:
-            _open_calls.reset(within)
-
-    async def _one_at_a_time(self, proposal: Proposal, act: Callable[..., Any]) -> Any:
-        """
-        Do it when no other call of this attempt is about the same key.
-        """
-        slot = proposal.scope, proposal.key
-        while (first := self._acting.get(slot)) is not None:
-            if first in _open_calls.get():
-                raise effect_errors.nested_in_itself(proposal)
-            await first.ended.wait()
-            if first.error is not None and first.parks(proposal):
-                raise first.error
-        call = self._acting[slot] = _Call(proposal)
-        doing = asyncio.ensure_future(self._act_uncancelled(call, act))
-        doing.add_done_callback(retrieve_error)
-        try:
-            return await asyncio.shield(doing)
-        except asyncio.CancelledError:
-            if not call.acting:
-                doing.cancel()
-            raise
-
-    async def _act_uncancelled(self, call: _Call, act: Callable[..., Any]) -> Any:
-        """
-        Do what must not be cut off, in a task of its own: when the caller is cancelled,
-        by a timeout for instance, an act that has begun is let finish and is recorded.
-        """
-        with self._attempt.gate.acting(), self._counted():
-            try:
-                return await self._decide_and_perform(call, act)
-            except (Exception, asyncio.CancelledError) as error:
-                call.error = error
-                raise
-            except BaseException as error:
-                # A task that ends by one would end the event loop with it.
-                call.error = failure_of(error)
-                raise call.error from error
-            finally:
-                del self._acting[call.proposal.scope, call.proposal.key]
-                call.ended.set()
-
-    async def _decide_and_perform(self, call: _Call, act: Callable[..., Any]) -> Any:
+    async def _decide_and_perform(
+        self, call: EffectCall, act: Callable[..., Any]
+    ) -> Any:
         """
         Do what the ledger decides.
 
@@ -203,7 +109,7 @@ class Effects:
         return found
 
     async def _perform(
-        self, call: _Call, found: EffectDecision, act: Callable[..., Any]
+        self, call: EffectCall, found: EffectDecision, act: Callable[..., Any]
     ) -> Any:
         """
         Act, and record what came of it: that is what is returned, as it is later.
@@ -212,7 +118,7 @@ class Effects:
         named = idempotency_key(self._attempt.claim, proposal, number)
         sent = proposal.identity if found.payload is None else found.payload
         args = () if sent == "null" else (json.loads(sent),)
-        with self._within_act(call):
+        with self._calls.within_act(call):
             result = await _call_act(act, named, *args)
         kept: JsonValue = None
         try:
@@ -299,11 +205,3 @@ def _state_found(found: EffectDecision) -> str:
     ):
         return "new"
     return found.row.state
-
-
-def retrieve_error(task: "asyncio.Future[Any]") -> None:
-    """
-    Take note of an error that nobody waits for any more.
-    """
-    if not task.cancelled():
-        task.exception()

@@ -10,7 +10,7 @@ import math
 
 from outlast.agents.agent import Agent
 from outlast.agents.context import Context
-from outlast.agents.effects import retrieve_error
+from outlast.agents.effect_calls import retrieve_error
 from outlast.contracts.attempts import AttemptInput, Checkpoint
 from outlast.contracts.batches import Batch, pool_task
 from outlast.contracts.tasks import Task
