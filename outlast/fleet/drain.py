@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 
 from outlast.fleet.monitor import ProcessSlot
-from outlast.fleet.process_kinds import ProcessKind, recorder_path
+from outlast.fleet.process_kinds import ProcessKind, ProcessState, recorder_path
 from outlast.fleet.recorder_reader import count_in_flight
 from outlast.fleet.worker_process import WorkerProcess
 
@@ -77,7 +77,7 @@ class FleetDrain:
         Ask the child's process to end once it must leave, and kill it if it does not.
         """
         await slot.draining.wait()
-        process.drain(by_signal=slot.state == "starting")
+        process.drain(by_signal=slot.state is ProcessState.STARTING)
         with contextlib.suppress(TimeoutError):
             limit_s = self._drain_s + DRAIN_KILL_S
             await asyncio.wait_for(self._force.wait(), limit_s)

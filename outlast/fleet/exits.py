@@ -17,7 +17,7 @@ from outlast.contracts.ids import LeaseId, parse
 from outlast.contracts.quarantine import SAME_STORM_S, UNSEEN_DEATH, Death
 from outlast.fleet.monitor import ProcessSlot
 from outlast.fleet.oom import OomKills
-from outlast.fleet.process_kinds import Attribution, ProcessKind
+from outlast.fleet.process_kinds import Attribution, ProcessKind, ProcessState
 from outlast.fleet.recorder_reader import InFlightAttempt, read_header
 
 # Of what a process does itself; anybody may send it the others.
@@ -143,7 +143,7 @@ class Exits:
         return Exit(
             cause,
             Detector.WATCHDOG if child.killed_for else Detector.EXIT,
-            drained=child.state == "drained",
+            drained=child.state is ProcessState.DRAINED,
             handed_back=child.draining.is_set() and code == -signal.SIGTERM,
             attribution=blame,
             at=now,
@@ -158,7 +158,7 @@ def _attribution(child: ProcessSlot, code: int | None) -> Attribution:
         return child.attribution
     blame = attribution_of(code)
     # It has said why it cannot go on, or we have killed it since it did not drain.
-    said = child.exit_reason is not None or child.state == "drained"
+    said = child.exit_reason is not None or child.state is ProcessState.DRAINED
     if said or (child.draining.is_set() and blame is Attribution.OPEN):
         return Attribution.NONE
     return blame

@@ -7,9 +7,7 @@ the agents' modules have opened: what an import leaves is looked at after it, th
 before every fork; where that fails, the parent starts workers by exec.
 """
 
-import contextlib
 import gc
-import json
 import os
 import select
 import signal
@@ -17,17 +15,21 @@ import socket
 import sys
 import threading
 import time
-from pathlib import Path
 
-from outlast.contracts.errors import OutlastError
-from outlast.fleet.fork_safety import ForkSafety
+from outlast.fleet.fork_safety import THREADS_FOLDER, ForkSafety
+from outlast.fleet.messages import (
+    Died,
+    Forked,
+    ForkFailed,
+    ForkUnsafe,
+    StartWorker,
+    Warm,
+    decode,
+    send,
+)
 from outlast.fleet.process_kinds import ProcessKind
 from outlast.fleet.subprocesses import WorkerMarks, become_subreaper, new_mark, set_mark
-from outlast.fleet.warm_up import warm_up
-from outlast.process.stop_signals import ignore_hangup
-
-THREADS_FOLDER = Path("/proc/self/task")
-
+from outlast.fleet.warm_up import take_channel, warm_up
 
 # Beyond the drain time, after which a worker without a parent is killed.
 ORPHAN_KILL_S = 4.0
@@ -36,53 +38,42 @@ ORPHAN_KILL_CHECK_S = 0.2
 
 def main(kind: ProcessKind) -> None:
     """
-    Import what workers of *kind* need, then fork one for each request of the parent,
-    which is at the other end of standard input.
+    Import what workers of *kind* need, then fork one for each request of the parent.
     """
-    parent = socket.socket(fileno=os.dup(0))
-    # Else every worker would hold our end of the channel open after our death.
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    ignore_hangup()
-    left = ForkSafety()
-    try:
-        warm_up(kind, lambda message: _send(parent, message), left.watching)
-    except OutlastError as error:
-        _send(parent, {"unusable": str(error)})
+    parent, safety = take_channel(), ForkSafety()
+    if not warm_up(kind, parent, safety.watching):
         return
-    if left.found:
-        _send(parent, {"unsafe": "; ".join(left.found)})
+    if safety.found:
+        send(parent, ForkUnsafe(why="; ".join(safety.found)))
         return
     become_subreaper()
     gc.freeze()  # what is shared stays shared: no collection writes to it
-    ForkServer(parent, left).serve()
+    ForkServer(parent, safety).serve()
 
 
 class ForkServer:
     """
-    Forks on request, tells of every birth and death, ends with its parent.
+    Forks on request, tells of every fork and death, ends with its parent.
     """
 
-    def __init__(self, parent: socket.socket, left: ForkSafety) -> None:
+    def __init__(self, parent: socket.socket, safety: ForkSafety) -> None:
         self._parent = parent
-        self._leftovers = left
+        self._safety = safety
         self._workers = WorkerMarks()
-        self._woken, waker = os.pipe()
-        os.set_blocking(waker, False)
-        self._waker = waker
+        self._child_ended, self._waker = os.pipe()
+        os.set_blocking(self._waker, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(waker)
+        signal.set_wakeup_fd(self._waker)
 
     def serve(self) -> None:
         """
         Work until the parent closes its end.
         """
-        _send(self._parent, {"ready": os.getpid()})
+        send(self._parent, Warm())
         while True:
-            watched = [self._parent.fileno(), self._woken]
+            watched = [self._parent.fileno(), self._child_ended]
             readable, _, _ = select.select(watched, [], [])
-            if self._woken in readable:
-                os.read(self._woken, 4096)
+            if self._child_ended in readable:
                 self._reap()
             if self._parent.fileno() in readable and not self._answer():
                 self._kill_orphans()
@@ -96,9 +87,9 @@ class ForkServer:
         from outlast.settings import settings
 
         deadline = time.monotonic() + settings().drain_grace_s + ORPHAN_KILL_S
-        while self._reap() and time.monotonic() < deadline:
-            if select.select([self._woken], [], [], ORPHAN_KILL_CHECK_S)[0]:
-                os.read(self._woken, 4096)
+        while self._workers and time.monotonic() < deadline:
+            if select.select([self._child_ended], [], [], ORPHAN_KILL_CHECK_S)[0]:
+                self._reap()
         for pid in self._workers:
             os.kill(pid, signal.SIGKILL)
         for pid in self._workers:
@@ -114,14 +105,15 @@ class ForkServer:
             return False  # reset: it was killed with a message of ours unread
         if not body or not channels:
             return False
-        unsafe = count_threads()
-        if unsafe > 1:
-            _send(self._parent, {"unsafe": f"{unsafe} threads in the zygote"})
+        request = decode(body)
+        assert isinstance(request, StartWorker)
+        if (threads := count_threads()) > 1:
+            send(self._parent, ForkUnsafe(why=f"{threads} threads in the fork server"))
         else:
             try:
-                self._fork(ProcessKind(json.loads(body)["kind"]), channels[0])
+                self._fork(request.kind, channels[0])
             except OSError as error:
-                _send(self._parent, {"unborn": f"{error}"})
+                send(self._parent, ForkFailed(why=str(error)))
         os.close(channels[0])
         return True
 
@@ -132,30 +124,29 @@ class ForkServer:
             set_mark(mark)
             self._run_worker(kind, channel)
         self._workers.add(pid, mark)
-        _send(self._parent, {"forked": pid, "mark": mark})
+        send(self._parent, Forked(pid=pid, mark=mark))
 
     def _run_worker(self, kind: ProcessKind, channel: int) -> None:
         """
-        Be the worker: give back what is the zygote's, and never return.
+        Be the worker: give back what is the fork server's, and never return.
         """
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for file in (self._woken, self._waker):
+        for file in (self._child_ended, self._waker):
             os.close(file)
         self._parent.close()
-        self._leftovers.reseed()
+        self._safety.reseed()
         from outlast.fleet.worker_main import run
 
         run(kind, socket.socket(fileno=channel))
 
-    def _reap(self) -> bool:
+    def _reap(self) -> None:
         """
-        Tell of every death, once all that the worker had started is dead too; returns
-        whether workers are left.
+        Tell of every death, once all that the worker had started is dead too.
         """
+        os.read(self._child_ended, 4096)
         for pid, code in self._workers.reap_dead():
-            _send(self._parent, {"died": pid, "code": code})
-        return bool(self._workers)
+            send(self._parent, Died(pid=pid, code=code))
 
 
 def count_threads() -> int:
@@ -168,12 +159,6 @@ def count_threads() -> int:
         if THREADS_FOLDER.exists()
         else threading.active_count()
     )
-
-
-def _send(parent: socket.socket, message: dict[str, object]) -> None:
-    # The parent may be gone, and nobody else is told.
-    with contextlib.suppress(OSError):
-        parent.sendall(json.dumps(message).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from outlast.contracts.failures import Detector
+from outlast.fleet.messages import Counted
 from outlast.telemetry.counters import (
     DEAD_ITEMS,
     DEAD_TASKS,
@@ -49,20 +50,18 @@ class MetricsOutbox:
     def breaker_changed(self, service: str, state: str) -> None:
         self._breakers.append((service, state))
 
-    def drain(self) -> dict[str, Any]:
+    def drain(self) -> Counted | None:
         """
-        Take out what has been counted since the last time; {} when that is nothing.
+        Take out what has been counted since the last time; None when that is nothing.
         """
         breakers = [self._breakers.popleft() for _ in range(len(self._breakers))]
         if not (self._counts or self._recovered or breakers):
-            return {}
-        told = {
-            "counts": dict(self._counts),
-            "recovered": self._recovered,
-            "breakers": breakers,
-        }
+            return None
+        counted = Counted(
+            counts=dict(self._counts), recovered=self._recovered, breakers=breakers
+        )
         self._counts, self._recovered = Counter(), []
-        return told
+        return counted
 
 
 @dataclass
@@ -111,17 +110,13 @@ class Metrics:
     breakers: dict[str, Counter[str]] = field(default_factory=dict)
     recovered: Callable[[Detector, float], None] = _ignore_recovery
 
-    def add(self, message: dict[str, Any]) -> None:
-        """
-        Add what a worker's outbox has told.
-        """
-        for name, count in message["counts"].items():
+    def add(self, counted: Counted) -> None:
+        for name, count in counted.counts.items():
             self.counts[name] += count
-        for service, state in message["breakers"]:
+        for service, state in counted.breakers:
             self.breakers.setdefault(service, Counter())[state] += 1
-        for detected_by, after_s in message["recovered"]:
-            # The clocks of two hosts may differ.
-            detector, seconds = Detector(detected_by), max(0.0, after_s)
+        for detector, recovery_s in counted.recovered:
+            seconds = max(0.0, recovery_s)  # the clocks of two hosts may differ
             self.recoveries[detector].add(seconds)
             self.recovered(detector, seconds)
 

@@ -24,6 +24,7 @@ from outlast.fleet.process_kinds import (
     Attribution,
     ExitReason,
     ProcessKind,
+    ProcessState,
     recorder_path,
     stack_path,
     worker_identity,
@@ -46,6 +47,8 @@ logger = logging.getLogger("outlast.fleet")
 # the agents first, which on a crowded machine has taken a minute.
 FIRST_TICK_LIMIT_S = 120.0
 
+SERVING = (ProcessState.STARTING, ProcessState.POLLING)
+
 
 @dataclass
 class ProcessSlot:
@@ -55,7 +58,7 @@ class ProcessSlot:
 
     kind: ProcessKind
     process: WorkerProcess | None = None
-    state: str = "starting"  # starting, polling, drained, dead
+    state: ProcessState = ProcessState.STARTING
     spawned_at: float = 0.0  # monotonic seconds
     has_ticked: bool = False  # whether it has given a sign since
     restart_intensity: RestartIntensity = field(default_factory=RestartIntensity)
@@ -81,7 +84,7 @@ class ProcessSlot:
 
     @property
     def polling(self) -> bool:
-        return self.state == "polling"
+        return self.state is ProcessState.POLLING
 
 
 class ProcessMonitor:
@@ -110,7 +113,7 @@ class ProcessMonitor:
             await asyncio.sleep(WATCHDOG_CHECK_S)
             self.oom_kills.update()
             for child in self._slots:
-                if child.process is not None and child.state in ("starting", "polling"):
+                if child.process is not None and child.state in SERVING:
                     self._check_slot(child, child.process)
                     recorder = recorder_path(self._home, child.process.pid)
                     silent_s = child.watchdog.silence_s

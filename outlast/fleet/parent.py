@@ -27,6 +27,14 @@ from outlast.fleet.exits import Exit, Exits, cause_of
 from outlast.fleet.file_watch import WatchedFile
 from outlast.fleet.fork_server_client import SpawnError
 from outlast.fleet.leaks import Leaks
+from outlast.fleet.messages import (
+    Counted,
+    Exiting,
+    Hosted,
+    Message,
+    StateChanged,
+    StoreGone,
+)
 from outlast.fleet.metrics import Metrics
 from outlast.fleet.monitor import ProcessMonitor, ProcessSlot, describe
 from outlast.fleet.orphans import watch_orphans
@@ -36,6 +44,7 @@ from outlast.fleet.process_kinds import (
     RECORDER_SUFFIX,
     ExitReason,
     ProcessKind,
+    ProcessState,
     crash_spans_path,
     recorder_path,
     worker_identity,
@@ -332,7 +341,7 @@ class Fleet:
         slot.exit_reason, slot.exit_message = None, ""
         slot.ended = asyncio.Event()
         life = await self._spawners[slot.kind].spawn(slot.kind)
-        slot.state, slot.process, slot.breakers = "starting", life, {}
+        slot.state, slot.process, slot.breakers = ProcessState.STARTING, life, {}
         slot.spawned_at, slot.has_ticked = time.monotonic(), False
         self._own_recorders.add(recorder_path(self.home, life.pid))
         draining = asyncio.ensure_future(self.drain.drain(slot, life))
@@ -355,11 +364,12 @@ class Fleet:
         # At once: else those that die together would each wait for the others' help.
         slot.done = ended.drained and slot.kind is ProcessKind.ISOLATED
         young = (
-            slot.state == "starting" or slot.exit_reason is ExitReason.WORKER_STOPPED
+            slot.state is ProcessState.STARTING
+            or slot.exit_reason is ExitReason.WORKER_STOPPED
         )
         # A storm kills the newborn too: that is no sign that they cannot start.
         slot.died_before_polling = young and not (self._announced and ended.in_storm)
-        slot.state = "dead"
+        slot.state = ProcessState.DEAD
         slot.ended.set()
         if slot.done:  # too often to ask the server about every open mission
             reports = self._report(self.reporter.report(recorder, ended))
@@ -393,29 +403,27 @@ class Fleet:
         task.add_done_callback(self._reports.discard)
         return task
 
-    def _on_message(self, slot: ProcessSlot, message: dict[str, Any]) -> None:
-        if "counts" in message:
-            self.metrics.add(message)
-            slot.breakers.update(message["breakers"])
-            return
-        if "isolated" in message:
-            slot.polls = message["polls"]
-            if message["isolated"]:
-                self._isolate()
-            return
-        if "lost" in message:
-            self._stop_for_lost_store(message["lost"])
-            return
-        if "end_reason" in message:
-            slot.exit_reason, slot.exit_message = (
-                ExitReason(message["end_reason"]),
-                message["why"],
-            )
-            if slot.exit_reason is ExitReason.STORE:
-                self._stop_for_lost_store(slot.exit_message)
-            return
-        slot.state = message["sign"]
-        if slot.state == "drained":
+    def _on_message(self, slot: ProcessSlot, message: Message) -> None:
+        match message:
+            case Counted():
+                self.metrics.add(message)
+                slot.breakers.update(message.breakers)
+            case Hosted():
+                slot.polls = message.polls
+                if message.isolated:
+                    self._isolate()
+            case StoreGone():
+                self._stop_for_lost_store(message.why)
+            case Exiting():
+                slot.exit_reason, slot.exit_message = message.reason, message.why
+                if message.reason is ExitReason.STORE:
+                    self._stop_for_lost_store(message.why)
+            case StateChanged():
+                self._on_state(slot, message.state)
+
+    def _on_state(self, slot: ProcessSlot, state: ProcessState) -> None:
+        slot.state = state
+        if state is ProcessState.DRAINED:
             slot.ended.set()
         if not self._announced and all(each.polling for each in self.slots):
             self._announced = True

@@ -1,5 +1,5 @@
 """
-The kinds of worker process, and what is imported before they are forked.
+The kinds of worker process, how each is named and where it keeps its files.
 """
 
 import socket
@@ -24,9 +24,8 @@ class ExitReason(StrEnum):
     """
 
     BAD_INPUT = "bad input"  # trying again changes nothing
-    WORKER_STOPPED = (
-        "unfit"  # it had polled and then could not: its namespace is missing
-    )
+    # It had polled and then could not: its namespace is missing.
+    WORKER_STOPPED = "worker stopped"
     STORE = "store"  # it cannot be opened, and will not be
     FAILED = "failed"
 
@@ -55,6 +54,13 @@ class ProcessKind(StrEnum):
     ISOLATED = "isolated"
 
 
+class ProcessState(StrEnum):
+    STARTING = "starting"
+    POLLING = "polling"
+    DRAINED = "drained"
+    DEAD = "dead"
+
+
 def worker_identity(pid: int, kind: ProcessKind) -> str:
     """
     Name a worker process as the server lists it.
@@ -63,34 +69,12 @@ def worker_identity(pid: int, kind: ProcessKind) -> str:
 
 
 def recorder_path(home: Path, pid: int) -> Path:
-    """
-    Say where the flight recorder of the worker process *pid* lies.
-    """
     return home / "run" / f"{pid}{RECORDER_SUFFIX}"
 
 
 def stack_path(home: Path, pid: int) -> Path:
-    """
-    Say where the worker process *pid* writes its stacks when its parent asks.
-    """
     return home / "run" / f"{pid}{STACK_SUFFIX}"
 
 
 def crash_spans_path(home: Path, pid: int) -> Path:
-    """
-    Say where the spans that the worker process *pid* has under way are noted.
-    """
     return home / "run" / f"{pid}{CRASH_SPANS_SUFFIX}"
-
-
-# What the parent writes into a worker's channel to have it drained; SIGTERM may be the
-# agents' own.
-DRAIN_DETECTED = b"drain\n"
-
-_WORKER = (
-    "outlast.fleet.worker_main",
-    "temporalio.worker",
-    "temporalio.contrib.pydantic",
-)
-
-PRELOADED = dict.fromkeys(ProcessKind, _WORKER)

@@ -1,43 +1,45 @@
 """
-Where worker processes come from: forked from a zygote, or, where forking is not safe,
-started anew and kept warm as spares.
+Where worker processes come from: forked from a process that has imported everything,
+or, where forking is not safe, made of a spare that has done so.
 """
 
 import asyncio
+import contextlib
 import logging
-import socket
-import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 
-from outlast.contracts.errors import BadInputError
+from outlast.contracts.errors import BadInputError, OutlastError
 from outlast.fleet.fork_server_client import (
     ForkServerClient,
     ForkUnsafeError,
     SpawnError,
-    await_death,
 )
+from outlast.fleet.messages import StartWorker, encode
 from outlast.fleet.process_kinds import ProcessKind
-from outlast.fleet.spare_processes import SpareProcesses
 from outlast.fleet.subprocesses import WorkerMarks, new_mark
-from outlast.fleet.worker_process import WorkerProcess
-from outlast.process.programs import child_environment, module_command
+from outlast.fleet.worker_process import WorkerProcess, start_process
+from outlast.process.programs import module_command
 
 logger = logging.getLogger("outlast.fleet")
+
+# The worker that was just started has its processor for so long.
+NEXT_SPARE_S = 0.5
 
 
 class Spawner:
     """
-    Starts workers of the kinds that share one zygote.
+    Starts workers of the kinds that import what *kind* does.
     """
 
     def __init__(self, kind: ProcessKind) -> None:
-        self.kind = kind
-        self.forks = sys.platform == "linux"
-        self.workers = WorkerMarks()  # started by exec, or left by a dead zygote
+        self._kind = kind
+        self.workers = WorkerMarks()  # started by exec, or left by a dead fork server
+        self._forks = sys.platform == "linux"
         self._fork_server: ForkServerClient | None = None
         self._unusable: BadInputError | None = None
         self._one_at_a_time = asyncio.Lock()
-        self._spares = SpareProcesses(self._executed)
+        self._spares = SpareProcesses(self._start_spare)
 
     async def spawn(self, kind: ProcessKind) -> WorkerProcess:
         """
@@ -47,124 +49,113 @@ class Spawner:
         :raises SpawnError: when there is no room for it; there may be later.
         """
         try:
-            return await self._spawn(kind)
+            return await self._fork(kind) or await self._spares.take(kind)
         except OSError as error:  # of processes or open files the kernel has no more
             raise SpawnError(str(error)) from None
 
-    async def _spawn(self, kind: ProcessKind) -> WorkerProcess:
-        life = await self._forked(kind) if self.forks else None
-        return life or await self._spares.take(kind)
+    def close(self) -> None:
+        """
+        End fork server and spare; workers that are left have channels of their own.
+        """
+        if self._fork_server is not None:
+            self._fork_server.close()
+        self._spares.close()
 
-    async def _forked(self, kind: ProcessKind) -> WorkerProcess | None:
+    async def _fork(self, kind: ProcessKind) -> WorkerProcess | None:
         """
         Fork a worker; None where that is not safe.
         """
-        ours, theirs = socket.socketpair()
-        reader, writer = await asyncio.open_connection(sock=ours)
-        forked = None
-        try:
-            async with self._one_at_a_time:
-                forked = await self._fork(kind, theirs)
-        finally:
-            theirs.close()
-            if forked is None:
-                writer.close()
-        return WorkerProcess(forked[0], reader, writer, forked[1]) if forked else None
-
-    async def _fork(
-        self, kind: ProcessKind, channel: socket.socket
-    ) -> tuple[int, "asyncio.Future[int | None]"] | None:
-        if not self.forks:
-            return None  # as the birth before ours has found
-        try:
-            fork_server = await self._ready_fork_server()
-            return await fork_server.fork(kind, channel)
-        except ForkUnsafeError as error:
-            logger.warning("fork_server.unsafe: workers start by exec: %s", error)
-            self.forks = False
-            self._close_fork_server()
-            return None
-
-    async def _executed(self) -> WorkerProcess:
-        """
-        Start a process that imports everything and stands by.
-        """
-        ours, theirs = socket.socketpair()
-        reader, writer = await asyncio.open_connection(sock=ours)
-        try:
-            pid, death = await self._exec(self.kind, theirs)
-        except BaseException:
-            writer.close()
-            raise
-        finally:
-            theirs.close()
-        return WorkerProcess(pid, reader, writer, death)
-
-    async def warm(self) -> None:
-        """
-        Have the zygote ready before it is needed.
-        """
         async with self._one_at_a_time:
-            if self.forks:
-                await self._ready_fork_server()
+            if not self._forks:
+                return None
+            try:
+                return await (await self._warm_fork_server()).fork(kind)
+            except ForkUnsafeError as error:
+                logger.warning("fork_server.unsafe: workers start by exec: %s", error)
+                self._forks = False
+                if self._fork_server is not None:
+                    self._fork_server.close()
+                return None
 
-    def close(self) -> None:
-        """
-        Let zygote and spare go; workers that are left have channels of their own.
-        """
-        self._close_fork_server()
-        self._spares.close()
-
-    def _close_fork_server(self) -> None:
-        if self._fork_server is not None:
-            self._fork_server.close()
-
-    async def _ready_fork_server(self) -> ForkServerClient:
+    async def _warm_fork_server(self) -> ForkServerClient:
         if self._unusable is not None:
-            raise self._unusable  # known from the birth before: it takes seconds
+            raise self._unusable  # known from the spawn before: it takes seconds
         if self._fork_server is None or self._fork_server.gone:
             try:
                 self._fork_server = await ForkServerClient.start(
-                    self.kind, self.workers
+                    self._kind, self.workers
                 )
             except BadInputError as error:
                 self._unusable = error
                 raise
         return self._fork_server
 
-    async def _exec(
-        self, kind: ProcessKind, channel: socket.socket
-    ) -> tuple[int, "asyncio.Future[int | None]"]:
+    async def _start_spare(self) -> WorkerProcess:
         mark = new_mark()
-        program = module_command("outlast.fleet.worker_main")
-        command = [*program, kind, str(channel.fileno()), str(mark)]
-        if sys.platform != "linux":
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                env=child_environment(),
-                pass_fds=[channel.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=2,
-            )
-            return process.pid, asyncio.ensure_future(process.wait())
-        # Not asyncio's, which reaps it while what it has started still runs.
-        pid = _execute(command, channel)
-        self.workers.add(pid, mark)
-        death = asyncio.get_running_loop().create_future()
-        await_death(pid, death, self.workers)
-        return pid, death
+        command = [*module_command("outlast.fleet.warm_up"), self._kind, str(mark)]
+        return await start_process(command, self.workers, mark)
 
 
-def _execute(command: list[str], channel: socket.socket) -> int:
+class SpareProcesses:
     """
-    Start a worker that inherits *channel*; returns its pid, for the caller to reap.
+    At most one process that has imported everything and waits to become a worker, so
+    that the next one is there as fast as a fork. It opens nothing before.
+
+    :param start: starts such a process.
     """
-    process = subprocess.Popen(
-        command,
-        env=child_environment(),
-        pass_fds=[channel.fileno()],
-        stdin=subprocess.DEVNULL,
-        stdout=2,
-    )
-    process.returncode = 0  # else its destructor would have it reaped elsewhere
-    return process.pid
+
+    def __init__(self, start: Callable[[], Awaitable[WorkerProcess]]) -> None:
+        self._start = start
+        self._next: asyncio.Task[WorkerProcess] | None = None
+        self._wanted = asyncio.Event()
+
+    async def take(self, kind: ProcessKind) -> WorkerProcess:
+        """
+        Have the spare become a worker of *kind*, or start one where there is none.
+
+        :raises BadInputError: when what it imports cannot be used.
+        """
+        process = await self._ready_spare() or await self._warmed()
+        if self._next is None:  # or one that was taken at once has seen to it
+            self._wanted = asyncio.Event()
+            self._next = asyncio.ensure_future(self._make_next(self._wanted))
+        process.channel.write(encode(StartWorker(kind=kind)))
+        return process
+
+    def close(self) -> None:
+        if self._next is None:
+            return
+        self._next.cancel()
+        if self._next.done() and not self._next.cancelled():
+            with contextlib.suppress(Exception):  # then there is none
+                self._next.result().kill()
+
+    async def _ready_spare(self) -> WorkerProcess | None:
+        """
+        Take the spare that there is or that is being made, unless it has died.
+        """
+        coming, self._next = self._next, None
+        if coming is None:
+            return None
+        self._wanted.set()
+        try:
+            process = await coming
+        except BadInputError:
+            raise
+        except (OSError, OutlastError):
+            return None
+        return None if process.death.done() else process
+
+    async def _make_next(self, wanted: asyncio.Event) -> WorkerProcess:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(wanted.wait(), NEXT_SPARE_S)
+        return await self._warmed()
+
+    async def _warmed(self) -> WorkerProcess:
+        """
+        Start a process and wait until it has imported everything. One that was killed
+        meanwhile is a worker that died before its first poll.
+        """
+        process = await self._start()
+        await process.wait_until_warm()
+        return process

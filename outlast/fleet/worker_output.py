@@ -18,8 +18,10 @@ import threading
 from collections.abc import Collection
 
 from outlast.agents.user_code import is_users
+from outlast.fleet.log_filters import install_log_filters
 from outlast.process.safe_output import SafeStream
 from outlast.secrets import mask
+from outlast.settings import settings
 from outlast.telemetry.log_context import AttemptName, logging_attempt, name_records
 
 # A line that grows past this is written in pieces.
@@ -107,33 +109,31 @@ class UserCodeFilter(logging.Filter):
         return record.levelno >= (self._level if mine else logging.WARNING)
 
 
-def log_attempts(level: str, modules: Collection[str]) -> None:
+def begin_log() -> None:
     """
-    Have this worker print and log so, before it imports an agent. A module of agents
-    that sets logging up for itself, with `force=True`, has it its way.
-
-    :param level: from which on agents' log records are written, as logging names it.
-    :param modules: of the agents.
+    Have this process print and log so, before it imports an agent: in a worker as in
+    its fork server. A module of agents that sets logging up for itself, with
+    `force=True`, has it its way.
     """
+    chosen = settings()
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        # The zygote has done so already for a worker that it forks.
+        # The fork server has done so already for a worker that it forks.
         if isinstance(stream, io.TextIOWrapper) and not isinstance(stream, SafeStream):
             stream.flush()
             setattr(sys, name, WorkerStream(stream))
     name_records()
-    number = logging.getLevelNamesMapping()[level]
+    level = logging.getLevelNamesMapping()[chosen.log_level]
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(name)s %(message)s"))
-    names = [each.split(".")[0] for each in modules if not each.endswith(".py")]
-    handler.addFilter(UserCodeFilter(number, names))
-    logging.basicConfig(level=min(number, logging.WARNING), handlers=[handler])
+    modules = [each for each in chosen.users_modules if not each.endswith(".py")]
+    packages = [each.split(".")[0] for each in modules]
+    handler.addFilter(UserCodeFilter(level, packages))
+    logging.basicConfig(level=min(level, logging.WARNING), handlers=[handler])
+    install_log_filters()
 
 
 def finish_output() -> None:
-    """
-    Write what is left of this worker's output.
-    """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # an agent has closed it
             if isinstance(stream, WorkerStream):

@@ -15,12 +15,10 @@ from outlast.contracts.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from outlast.fleet.messages import Message
+from outlast.fleet.parent_channel import WorkerStoppedError, exit_reason_of
+from outlast.fleet.polling import poll_until_stopped
 from outlast.fleet.process_kinds import ExitReason
-from outlast.fleet.worker_main import (
-    WorkerStoppedError,
-    _poll_until_stopped,
-    exit_reason_of,
-)
 from outlast.fleet.workers import WorkerSet
 
 
@@ -58,7 +56,7 @@ class Listener:
     A parent that hears every sign.
     """
 
-    def send_state(self, sign: str) -> None:
+    def send(self, message: Message) -> None:
         pass
 
 
@@ -69,7 +67,7 @@ async def test_a_worker_that_ends_by_itself_is_unfit(tmp_path: Path) -> None:
     workers: Any = [Refused()]
     parent: Any = Listener()
     with pytest.raises(WorkerStoppedError, match="Namespace nowhere") as caught:
-        await _poll_until_stopped(
+        await poll_until_stopped(
             WorkerSet(workers), parent, asyncio.Event(), 1.0, tmp_path
         )
     assert exit_reason_of(caught.value) is ExitReason.WORKER_STOPPED

@@ -19,6 +19,7 @@ from outlast.fleet.process_kinds import (
     Attribution,
     ExitReason,
     ProcessKind,
+    ProcessState,
     recorder_path,
 )
 from outlast.fleet.recorder_reader import InFlightAttempt
@@ -54,7 +55,7 @@ def exits(clock: Clock, counted: Path) -> Exits:
 
 
 def child(kind: ProcessKind = ProcessKind.QUARANTINE, **more: object) -> ProcessSlot:
-    made = ProcessSlot(kind, state="polling")
+    made = ProcessSlot(kind, state=ProcessState.POLLING)
     for name, value in more.items():
         setattr(made, name, value)
     return made

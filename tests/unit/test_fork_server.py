@@ -3,7 +3,6 @@ The zygote, spoken to as the fleet's parent speaks to it.
 """
 
 import _thread
-import json
 import os
 import signal
 import socket
@@ -17,7 +16,18 @@ from typing import Any
 import pytest
 
 from outlast.fleet.fork_server import count_threads
-from outlast.fleet.process_kinds import ProcessKind
+from outlast.fleet.messages import (
+    Died,
+    Forked,
+    Importing,
+    Message,
+    StartWorker,
+    StateChanged,
+    Warm,
+    decode,
+    encode,
+)
+from outlast.fleet.process_kinds import ExitReason, ProcessKind, ProcessState
 
 ROOT = Path(__file__).parents[2]
 BOUND_S = 20.0
@@ -46,15 +56,15 @@ class Spoken:
     ours: socket.socket
     lines: Any
 
-    def hears(self) -> dict[str, Any]:
+    def hears(self) -> Any:
         """
-        Return its next message but those of progress; {} when its end is closed.
+        Return its next message but those of progress; None when its end is closed.
         """
         while line := self.lines.readline():
-            message = dict(json.loads(line))
-            if "importing" not in message:
+            message = decode(line)
+            if not isinstance(message, Importing):
                 return message
-        return {}
+        return None
 
     def fork(self, kind: ProcessKind = ProcessKind.AGENTS) -> "Worker":
         """
@@ -62,7 +72,7 @@ class Spoken:
         """
         ours, theirs = socket.socketpair()
         ours.settimeout(BOUND_S)
-        request = json.dumps({"kind": kind}).encode()
+        request = encode(StartWorker(kind=kind))
         socket.send_fds(self.ours, [request], [theirs.fileno()])
         theirs.close()
         return Worker(self.hears(), ours)
@@ -89,21 +99,22 @@ class Worker:
     The zygote's answer to a request, and the channel of the worker it speaks of.
     """
 
-    answer: dict[str, Any]
+    answer: Any
     channel: socket.socket
 
     @property
     def pid(self) -> int:
-        return int(self.answer["forked"])
+        assert isinstance(self.answer, Forked)
+        return self.answer.pid
 
-    def signs(self) -> list[str]:
+    def signs(self) -> list[Message]:
         """
         Hear it out, until its channel closes.
         """
         said = b""
         while more := self.channel.recv(4096):
             said += more
-        return [json.loads(line)["sign"] for line in said.splitlines()]
+        return [decode(line) for line in said.splitlines()]
 
 
 def started(
@@ -153,7 +164,7 @@ def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spoken]:
     One zygote, ready, for all tests that leave it as it was.
     """
     made = started(tmp_path_factory.mktemp("home"))
-    assert list(made.hears()) == ["ready"]
+    assert made.hears() == Warm()
     yield made
     made.end()
 
@@ -193,10 +204,10 @@ def test_threads_that_python_does_not_know_are_counted() -> None:
 
 def test_a_zygote_says_when_it_is_ready(start: Start) -> None:
     """
-    Its first message is its own pid; nobody asks it for a worker before.
+    Nobody asks it for a worker before.
     """
     zygote = start(kind=ProcessKind.WORKFLOWS)
-    assert zygote.hears() == {"ready": zygote.process.pid}
+    assert zygote.hears() == Warm()
 
 
 def test_a_worker_is_forked_on_request(zygote: Spoken) -> None:
@@ -210,8 +221,8 @@ def test_a_worker_is_forked_on_request(zygote: Spoken) -> None:
 
     worker.channel.shutdown(socket.SHUT_WR)
 
-    assert worker.signs() == ["drained"]
-    assert zygote.hears() == {"died": worker.pid, "code": 0}
+    assert worker.signs() == [StateChanged(state=ProcessState.DRAINED)]
+    assert zygote.hears() == Died(pid=worker.pid, code=0)
 
 
 def test_each_death_is_told_with_its_signal(zygote: Spoken) -> None:
@@ -226,7 +237,7 @@ def test_each_death_is_told_with_its_signal(zygote: Spoken) -> None:
     for worker, number in zip(workers, numbers, strict=True):
         os.kill(worker.pid, number)
         assert worker.signs() == []
-        assert zygote.hears() == {"died": worker.pid, "code": -number}
+        assert zygote.hears() == Died(pid=worker.pid, code=-number)
 
 
 def test_deaths_at_once_are_all_told(zygote: Spoken) -> None:
@@ -237,7 +248,7 @@ def test_deaths_at_once_are_all_told(zygote: Spoken) -> None:
     pids = {worker.pid for worker in workers}
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-    assert {zygote.hears()["died"] for _ in pids} == pids
+    assert {zygote.hears().pid for _ in pids} == pids
 
 
 def test_a_zygote_ends_with_its_parent(start: Start) -> None:
@@ -272,7 +283,7 @@ def test_a_zygotes_death_is_seen_while_its_workers_live(start: Start) -> None:
     zygote.process.kill()
     zygote.ours.settimeout(2.0)
     try:
-        assert zygote.hears() == {}
+        assert zygote.hears() is None
     finally:
         worker.channel.close()
 
@@ -286,7 +297,7 @@ def test_what_cannot_be_shared_is_not_forked(
     """
     path = module(THREADED.replace(", daemon=True", ""))
     zygote = start(path)
-    told = zygote.hears()["unsafe"]
+    told = zygote.hears().why
     assert told.startswith(f"{path} started the thread 'Thread-1 (wait)' at import; ")
     assert zygote.process.wait(timeout=BOUND_S) == 0
 
@@ -302,7 +313,7 @@ def test_a_module_without_threads_is_safe(
     worker = zygote.fork()
     assert worker.pid > 0
     worker.channel.close()
-    assert zygote.hears()["died"] == worker.pid
+    assert zygote.hears() == Died(pid=worker.pid, code=0)
 
 
 def test_telemetry_leaves_forking_safe(
@@ -317,7 +328,7 @@ def test_telemetry_leaves_forking_safe(
     worker = zygote.fork()
     assert worker.pid > 0
     worker.channel.close()
-    assert zygote.hears()["died"] == worker.pid
+    assert zygote.hears() == Died(pid=worker.pid, code=0)
 
 
 @pytest.mark.parametrize("source", [None, "1 / 0"], ids=["missing", "raising"])
@@ -330,8 +341,8 @@ def test_a_module_that_cannot_be_imported_is_unusable(
     name = "nowhere.py" if source is None else module(source)
     zygote = start(name)
     told = zygote.hears()
-    assert list(told) == ["unusable"]
-    assert Path(name).name in told["unusable"]
-    assert "\n" not in told["unusable"]
-    assert zygote.hears() == {}
+    assert told.reason is ExitReason.BAD_INPUT
+    assert Path(name).name in told.why
+    assert "\n" not in told.why
+    assert zygote.hears() is None
     assert zygote.process.wait(timeout=BOUND_S) == 0

@@ -34,6 +34,7 @@ from outlast.fleet.exclusive_slot import ExclusiveSlot, _ExclusiveSlotIntercepto
 from outlast.fleet.exit_report import _crash_error
 from outlast.fleet.exits import Exit, Exits
 from outlast.fleet.health_http import metrics
+from outlast.fleet.messages import Counted
 from outlast.fleet.metrics import COUNTER_NAMES, Metrics, MetricsOutbox
 from outlast.fleet.monitor import ProcessSlot
 from outlast.fleet.oom import OomKills
@@ -219,17 +220,17 @@ def test_an_outbox_tells_each_thing_once() -> None:
     What was told is not told again, and nothing is told when there is nothing.
     """
     outbox = MetricsOutbox()
-    assert outbox.drain() == {}
+    assert outbox.drain() is None
     outbox.count(HEARTBEATS)
     outbox.count(HEARTBEATS)
     outbox.recovered(Detector.HEARTBEAT, 1.5)
     outbox.breaker_changed("model", "open")
-    assert outbox.drain() == {
-        "counts": {HEARTBEATS: 2},
-        "recovered": [("heartbeat", 1.5)],
-        "breakers": [("model", "open")],
-    }
-    assert outbox.drain() == {}
+    assert outbox.drain() == Counted(
+        counts={HEARTBEATS: 2},
+        recovered=[(Detector.HEARTBEAT, 1.5)],
+        breakers=[("model", "open")],
+    )
+    assert outbox.drain() is None
 
 
 @pytest.fixture
@@ -238,18 +239,20 @@ def tally() -> Metrics:
     What two workers have told.
     """
     made = Metrics()
-    made.add({"counts": {HEARTBEATS: 3, PARKED: 1}, "recovered": [], "breakers": []})
     made.add(
-        {
-            "counts": {HEARTBEATS: 2, DEAD_TASKS: 4, DEAD_ITEMS: 5},
-            "recovered": [
-                ["exit_report", 0.04],
-                ["exit_report", 0.05],
-                ["heartbeat", 1.7],
-                ["drain", -0.2],
+        Counted(counts={HEARTBEATS: 3, PARKED: 1}, recovered=[], breakers=[]),
+    )
+    made.add(
+        Counted(
+            counts={HEARTBEATS: 2, DEAD_TASKS: 4, DEAD_ITEMS: 5},
+            recovered=[
+                (Detector.EXIT, 0.04),
+                (Detector.EXIT, 0.05),
+                (Detector.HEARTBEAT, 1.7),
+                (Detector.DRAIN, -0.2),
             ],
-            "breakers": [["model", "open"], ["model", "closed"], ["model", "open"]],
-        }
+            breakers=[("model", "open"), ("model", "closed"), ("model", "open")],
+        )
     )
     return made
 
@@ -331,8 +334,8 @@ def test_a_receiver_gets_the_same_numbers(
     provider = MeterProvider([reader])
     monkeypatch.setattr(metrics_api, "get_meter", provider.get_meter)
     register_metrics(lambda: snapshot(tally), tally)
-    recovered = [["heartbeat", 1.2]]
-    tally.add({"counts": {HEARTBEATS: 1}, "recovered": recovered, "breakers": []})
+    recovered = [(Detector.HEARTBEAT, 1.2)]
+    tally.add(Counted(counts={HEARTBEATS: 1}, recovered=recovered, breakers=[]))
 
     found = numbers(reader)
     assert found["outlast_heartbeats", ""] == 6

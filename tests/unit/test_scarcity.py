@@ -21,7 +21,7 @@ from outlast.fleet.monitor import ProcessMonitor, ProcessSlot
 from outlast.fleet.orphans import watch_orphans
 from outlast.fleet.parent import EXIT_CANNOT_START, Fleet
 from outlast.fleet.parent_heartbeats import ParentHeartbeats
-from outlast.fleet.process_kinds import ProcessKind, recorder_path
+from outlast.fleet.process_kinds import ProcessKind, ProcessState, recorder_path
 from outlast.fleet.recorder_reader import CrashedRecorder, recorder_files, remove
 from outlast.fleet.watchdog import Conviction, KillReason, Watchdog
 from outlast.settings import Settings
@@ -68,7 +68,7 @@ async def test_no_room_for_a_process_is_tried_again(
     """
     many = 2 * restart_intensity.MAX_RESTARTS
     fleet.slots = fleet.slots[:2]
-    fleet.slots[1].state = "polling"
+    fleet.slots[1].state = ProcessState.POLLING
     fleet._announced = True  # it has been whole
 
     async def works_on(child: ProcessSlot) -> None:

@@ -3,16 +3,23 @@ Spares: what waits to become a worker, in a test that speaks for its processes.
 """
 
 import asyncio
-import json
 import socket
-from typing import Any
 
 import pytest
 
 from outlast.contracts.errors import BadInputError
-from outlast.fleet import spare_processes
-from outlast.fleet.process_kinds import ProcessKind
-from outlast.fleet.spare_processes import SpareProcesses
+from outlast.fleet import spawn, worker_process
+from outlast.fleet.messages import (
+    Exiting,
+    Importing,
+    Message,
+    StartWorker,
+    Warm,
+    decode,
+    encode,
+)
+from outlast.fleet.process_kinds import ExitReason, ProcessKind
+from outlast.fleet.spawn import SpareProcesses
 from outlast.fleet.worker_process import WorkerProcess
 
 
@@ -25,12 +32,12 @@ class Process:
         self.life = life
         self._theirs = theirs
 
-    def say(self, **message: Any) -> None:
-        self._theirs.sendall(json.dumps(message).encode() + b"\n")
+    def say(self, message: Message) -> None:
+        self._theirs.sendall(encode(message))
 
-    def hear(self) -> Any:
+    def hear(self) -> Message:
         self._theirs.settimeout(5)
-        return json.loads(self._theirs.recv(4096))
+        return decode(self._theirs.recv(4096))
 
     def die(self, code: int) -> None:
         self._theirs.close()
@@ -59,7 +66,7 @@ class Nursery:
 
 @pytest.fixture
 def nursery(monkeypatch: pytest.MonkeyPatch) -> Nursery:
-    monkeypatch.setattr(spare_processes, "NEXT_SPARE_S", 0.0)
+    monkeypatch.setattr(spawn, "NEXT_SPARE_S", 0.0)
     return Nursery()
 
 
@@ -70,7 +77,7 @@ async def begun(
     Take the first worker; returns it and the spare that is made after it.
     """
     taking = asyncio.ensure_future(made.take(ProcessKind.AGENTS))
-    (await nursery.started.get()).say(warm=1)
+    (await nursery.started.get()).say(Warm())
     life = await taking
     return life, await nursery.started.get()
 
@@ -81,14 +88,14 @@ async def test_the_next_is_ready_before_it_is_needed(nursery: Nursery) -> None:
     """
     made = SpareProcesses(nursery.start)
     _, spare = await begun(made, nursery)
-    spare.say(importing="mine.py")
-    spare.say(warm=1)
+    spare.say(Importing(module="mine.py"))
+    spare.say(Warm())
     await asyncio.sleep(0)
 
     life = await made.take(ProcessKind.QUARANTINE)
 
     assert life is spare.life
-    assert spare.hear() == {"kind": "quarantine"}
+    assert spare.hear() == StartWorker(kind=ProcessKind.QUARANTINE)
     made.close()
 
 
@@ -102,7 +109,7 @@ async def test_one_that_is_being_made_is_waited_for(nursery: Nursery) -> None:
     await asyncio.sleep(0.01)
     assert not taking.done()
     assert nursery.count == 2
-    spare.say(warm=1)
+    spare.say(Warm())
     assert await taking is spare.life
     made.close()
 
@@ -114,7 +121,7 @@ async def test_workers_born_at_once_have_one_spare_made(nursery: Nursery) -> Non
     made = SpareProcesses(nursery.start)
     taking = [asyncio.ensure_future(made.take(ProcessKind.AGENTS)) for _ in range(5)]
     for _ in taking:
-        (await nursery.started.get()).say(warm=1)
+        (await nursery.started.get()).say(Warm())
     await asyncio.gather(*taking)
     await nursery.started.get()
     await asyncio.sleep(0.01)
@@ -128,12 +135,12 @@ async def test_one_that_died_while_it_waited_is_not_taken(nursery: Nursery) -> N
     """
     made = SpareProcesses(nursery.start)
     _, spare = await begun(made, nursery)
-    spare.say(warm=1)
+    spare.say(Warm())
     await asyncio.sleep(0.01)
     spare.die(-9)
     taking = asyncio.ensure_future(made.take(ProcessKind.AGENTS))
     other = await nursery.started.get()
-    other.say(warm=1)
+    other.say(Warm())
     assert await taking is other.life
     made.close()
 
@@ -141,12 +148,16 @@ async def test_one_that_died_while_it_waited_is_not_taken(nursery: Nursery) -> N
 @pytest.mark.parametrize(
     ("last", "code", "told"),
     [
-        ({"unusable": "agents in 'x' cannot load"}, None, "agents in 'x' cannot load"),
-        ({"importing": "x.py"}, 0, "'x.py' cannot load: importing them exits with"),
+        (
+            Exiting(reason=ExitReason.BAD_INPUT, why="agents in 'x' cannot load"),
+            None,
+            "agents in 'x' cannot load",
+        ),
+        (Importing(module="x.py"), 0, "'x.py' cannot load: importing them exits with"),
     ],
 )
 async def test_a_module_that_cannot_be_used_is_told(
-    nursery: Nursery, last: dict[str, Any], code: int | None, told: str
+    nursery: Nursery, last: Message, code: int | None, told: str
 ) -> None:
     """
     By its own words, or by what was imported when it exited.
@@ -154,7 +165,7 @@ async def test_a_module_that_cannot_be_used_is_told(
     made = SpareProcesses(nursery.start)
     taking = asyncio.ensure_future(made.take(ProcessKind.AGENTS))
     process = await nursery.started.get()
-    process.say(**last)
+    process.say(last)
     if code is not None:
         process.die(code)
     with pytest.raises(BadInputError, match=told):
@@ -169,7 +180,7 @@ async def test_one_that_is_killed_has_died_young(nursery: Nursery) -> None:
     made = SpareProcesses(nursery.start)
     taking = asyncio.ensure_future(made.take(ProcessKind.AGENTS))
     process = await nursery.started.get()
-    process.say(importing="x.py")
+    process.say(Importing(module="x.py"))
     process.die(-9)
     assert await (await taking).death == -9
     made.close()
@@ -181,10 +192,10 @@ async def test_an_import_that_never_ends_is_told(
     """
     With the module that holds it.
     """
-    monkeypatch.setattr(spare_processes, "WARM_LIMIT_S", 0.05)
+    monkeypatch.setattr(worker_process, "WARM_LIMIT_S", 0.05)
     made = SpareProcesses(nursery.start)
     taking = asyncio.ensure_future(made.take(ProcessKind.AGENTS))
     process = await nursery.started.get()
-    process.say(importing="x.py")
+    process.say(Importing(module="x.py"))
     with pytest.raises(BadInputError, match=r"'x.py' cannot load: the import has not"):
         await taking

@@ -3,16 +3,16 @@ The nursery's side of a zygote, with a zygote that the test speaks for.
 """
 
 import asyncio
-import json
 import signal
 import socket
-from typing import Any
 
 import pytest
 
 from outlast.fleet.fork_server_client import ForkServerClient, SpawnError
+from outlast.fleet.messages import Died, Forked, ForkFailed, Message, encode
 from outlast.fleet.process_kinds import ProcessKind
 from outlast.fleet.subprocesses import WorkerMarks
+from outlast.fleet.worker_process import WorkerProcess
 
 PID = 4711
 
@@ -26,18 +26,15 @@ class Told:
         self.theirs, self.ours = socket.socketpair()
         self.pid = 0
 
-    def say(self, **message: Any) -> None:
-        self.theirs.sendall(json.dumps(message).encode() + b"\n")
+    def say(self, message: Message) -> None:
+        self.theirs.sendall(encode(message))
 
     async def heard_by(self) -> ForkServerClient:
-        sending = self.ours.dup()
         reader, writer = await asyncio.open_connection(sock=self.ours)
-        return ForkServerClient(_Process(), sending, reader, writer, WorkerMarks())  # type: ignore[arg-type]
-
-
-class _Process:
-    async def wait(self) -> int:
-        return 0
+        death = asyncio.get_running_loop().create_future()
+        death.set_result(0)
+        server = WorkerProcess(self.pid, reader, writer, death)
+        return ForkServerClient(server, WorkerMarks())
 
 
 async def test_a_number_given_again_is_another_process() -> None:
@@ -46,15 +43,14 @@ async def test_a_number_given_again_is_another_process() -> None:
     """
     told = Told()
     zygote = await told.heard_by()
-    channel = told.theirs.dup()
-    told.say(forked=PID, mark=1)
-    _, first = await zygote.fork(ProcessKind.AGENTS, channel)
-    told.say(died=PID, code=-signal.SIGKILL)
-    told.say(forked=PID, mark=1)
-    _, second = await zygote.fork(ProcessKind.AGENTS, channel)
+    told.say(Forked(pid=PID, mark=1))
+    first = (await zygote.fork(ProcessKind.AGENTS)).death
+    told.say(Died(pid=PID, code=-signal.SIGKILL))
+    told.say(Forked(pid=PID, mark=1))
+    second = (await zygote.fork(ProcessKind.AGENTS)).death
     assert await first == -signal.SIGKILL
     assert not second.done()
-    told.say(died=PID, code=0)
+    told.say(Died(pid=PID, code=0))
     assert await second == 0
     told.theirs.close()
 
@@ -65,11 +61,11 @@ async def test_a_death_told_in_one_breath_with_the_birth_is_heard() -> None:
     """
     told = Told()
     zygote = await told.heard_by()
-    told.say(forked=PID, mark=1)
-    told.say(died=PID, code=3)
-    told.say(died=PID + 1, code=0)  # of which nobody here knows
-    _, death = await zygote.fork(ProcessKind.AGENTS, told.theirs.dup())
-    assert await death == 3
+    told.say(Forked(pid=PID, mark=1))
+    told.say(Died(pid=PID, code=3))
+    told.say(Died(pid=PID + 1, code=0))  # of which nobody here knows
+    worker = await zygote.fork(ProcessKind.AGENTS)
+    assert await worker.death == 3
     told.theirs.close()
 
 
@@ -79,11 +75,10 @@ async def test_no_room_for_a_fork_is_not_an_unsafe_zygote() -> None:
     """
     told = Told()
     zygote = await told.heard_by()
-    channel = told.theirs.dup()
-    told.say(unborn="Resource temporarily unavailable")
+    told.say(ForkFailed(why="Resource temporarily unavailable"))
     with pytest.raises(SpawnError):
-        await zygote.fork(ProcessKind.AGENTS, channel)
-    told.say(forked=PID, mark=1)
-    pid, _ = await zygote.fork(ProcessKind.AGENTS, channel)
-    assert pid == PID
+        await zygote.fork(ProcessKind.AGENTS)
+    told.say(Forked(pid=PID, mark=1))
+    worker = await zygote.fork(ProcessKind.AGENTS)
+    assert worker.pid == PID
     told.theirs.close()

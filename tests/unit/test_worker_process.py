@@ -7,17 +7,17 @@ import json
 import os
 import signal
 import socket
-from typing import Any
 
 import pytest
 
 from outlast.contracts.errors import BadInputError, OutlastError
-from outlast.fleet.process_kinds import ExitReason
-from outlast.fleet.worker_main import (
+from outlast.fleet.messages import Exiting, Message
+from outlast.fleet.parent_channel import (
     ParentChannel,
     WorkerStoppedError,
     send_exit_reason,
 )
+from outlast.fleet.process_kinds import ExitReason
 from outlast.fleet.worker_process import WorkerProcess
 
 
@@ -46,12 +46,12 @@ async def test_a_worker_says_why_it_ends(
     Heard also when the death is known before the last line is read.
     """
     life, theirs = await both()
-    heard: list[dict[str, Any]] = []
+    heard: list[Message] = []
     send_exit_reason(theirs, error)
     theirs.close()
     life.death.set_result(1)
     assert await life.wait(heard.append) == 1
-    assert heard == [{"end_reason": ending, "why": str(error)}]
+    assert heard == [Exiting(reason=ending, why=str(error))]
 
 
 async def test_an_exit_code_alone_says_nothing() -> None:
@@ -59,7 +59,7 @@ async def test_an_exit_code_alone_says_nothing() -> None:
     Agents exit with any code; what they have forked may hold the channel open.
     """
     life, theirs = await both()
-    heard: list[dict[str, Any]] = []
+    heard: list[Message] = []
     life.death.set_result(2)
     assert await asyncio.wait_for(life.wait(heard.append), 5) == 2
     assert heard == []

@@ -9,9 +9,11 @@ import pytest
 
 from outlast.contracts.ids import lease_queue, quarantine_queue, task_queue
 from outlast.execution import temporal_activities
-from outlast.fleet import recorder_reader, shutdown_order, worker_main
+from outlast.fleet import polling, recorder_reader
 from outlast.fleet.flight_recorder import FlightRecorder
-from outlast.fleet.shutdown_order import busy_queues, shut_down_in_order
+from outlast.fleet.messages import Message, StateChanged
+from outlast.fleet.polling import busy_queues, poll_until_stopped, shut_down_in_order
+from outlast.fleet.process_kinds import ProcessState
 from outlast.fleet.workers import WorkerSet
 
 LONG_S = 60.0  # nobody waits for it
@@ -51,13 +53,13 @@ async def test_what_is_handed_on_goes_first(
     """
     A queue that has nothing in hand is left after all those that have.
     """
-    monkeypatch.setattr(shutdown_order, "IDLE_QUEUES_DELAY_S", LONG_S)
+    monkeypatch.setattr(polling, "IDLE_QUEUES_DELAY_S", LONG_S)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(shut_down_in_order(readers, {"busy", "full"}), MOMENT_S)
     assert left == ["busy", "full"]
 
     left.clear()
-    monkeypatch.setattr(shutdown_order, "IDLE_QUEUES_DELAY_S", 0.0)
+    monkeypatch.setattr(polling, "IDLE_QUEUES_DELAY_S", 0.0)
     await shut_down_in_order(readers, {"busy", "full"})
     assert left == ["busy", "full", "idle", "quiet"]
 
@@ -68,7 +70,7 @@ async def test_where_nothing_is_in_hand_nobody_waits(
     """
     A fleet without work ends at once.
     """
-    monkeypatch.setattr(shutdown_order, "IDLE_QUEUES_DELAY_S", LONG_S)
+    monkeypatch.setattr(polling, "IDLE_QUEUES_DELAY_S", LONG_S)
     await asyncio.wait_for(shut_down_in_order(readers, set()), BOUND_S)
 
     assert left == ["idle", "busy", "quiet", "full"]
@@ -111,10 +113,10 @@ class Signs:
     """
 
     def __init__(self) -> None:
-        self.given: list[str] = []
+        self.given: list[Message] = []
 
-    def send_state(self, sign: str) -> None:
-        self.given.append(sign)
+    def send(self, message: Message) -> None:
+        self.given.append(message)
 
 
 async def test_a_worker_has_drained_though_its_lines_cannot_be_written(
@@ -130,9 +132,7 @@ async def test_a_worker_has_drained_though_its_lines_cannot_be_written(
     temporal_activities._closing.add(unwritten)
     try:
         async with asyncio.timeout(BOUND_S):
-            await worker_main._poll_until_stopped(
-                WorkerSet([]), parent, stop, MOMENT_S, tmp_path
-            )  # type: ignore[arg-type]
+            await poll_until_stopped(WorkerSet([]), parent, stop, MOMENT_S, tmp_path)  # type: ignore[arg-type]
     finally:
         temporal_activities._closing.discard(unwritten)
-    assert parent.given == ["polling"]
+    assert parent.given == [StateChanged(state=ProcessState.POLLING)]
