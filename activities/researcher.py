@@ -36,9 +36,6 @@ def library_of(order: ResearcherInput) -> str:
 
 
 def research(store: Store, library: str, part: SubQuestion) -> Research:
-    """
-    What the documents of *library* say to *part*.
-    """
     found = find_evidence(store, library, part.question, part.context)
     return Research(
         question=part.question,

@@ -116,9 +116,6 @@ async def act(log: "ScriptLog", script: Script) -> None:
 
 
 def due(misbehaving: Misbehaviour, attempt: int, step: int) -> bool:
-    """
-    Say whether it is time to misbehave.
-    """
     return misbehaving.step == step and misbehaving.attempt in (None, attempt)
 
 
@@ -201,9 +198,6 @@ class ScriptLog:
         return self._line_head(event, **more) + json.dumps(by)[1:].encode() + b"\n"
 
     def _line_head(self, event: str, **more: object) -> bytes:
-        """
-        Write how the line of an event begins, which tells it from all others.
-        """
         return json.dumps({"event": event, **more})[:-1].encode() + b", "
 
 

@@ -50,9 +50,6 @@ class CrewSettings(BaseSettings):
         return self
 
     def reports_below(self, home: Path) -> Path:
-        """
-        The folder for the reports of questions, of a starter whose home is *home*.
-        """
         return (self.reports or home / "reports").resolve()
 
 

@@ -27,9 +27,6 @@ async def writer(order: WriterInput, ctx: Context) -> Draft | Degraded:
 
 
 def quoted(order: WriterInput) -> list[Paragraph]:
-    """
-    What was found for each part, in their order, word for word.
-    """
     return [
         _paragraph(part, order.needs.get(name)) for name, part in order.parts.items()
     ]

@@ -134,9 +134,6 @@ def _is_answered(store: Store, library: str, question: str) -> bool:
 
 
 def answer(store: Store, library: str, question: str) -> Draft:
-    """
-    Answer *question* as the crew does: planner, researchers, writer.
-    """
     parts = {
         f"research-{at}": part for at, part in enumerate(split_question(question), 1)
     }

@@ -129,17 +129,11 @@ async def _bear_killers(on: EnduranceSetup, fleet: FleetProcess, trial: int) -> 
 
 
 def _killer(step: int) -> dict[str, Any]:
-    """
-    Make a script that kills its process at *step* of every attempt.
-    """
     misdeed = {"step": step, "how": "crash"}
     return {"step_seconds": 0.05, "steps": 5, "misbehave": misdeed}
 
 
 async def endure(parents: int, kills: int) -> bool:
-    """
-    Run all three; returns whether every bound held.
-    """
     findings = EnduranceFindings()
     if parents:
         await lose_parents(parents, findings)
@@ -150,9 +144,6 @@ async def endure(parents: int, kills: int) -> bool:
 
 
 def main() -> int:
-    """
-    Run what is asked for and print what was found.
-    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--parents", type=int, default=10)

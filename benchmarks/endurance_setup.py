@@ -60,9 +60,6 @@ class MissionRun:
         return [each for each in tasks if each.status is status]
 
     def amiss(self) -> list[str]:
-        """
-        Tell each effect that has not exactly one line in the log.
-        """
         lines = Counter(each["key"] for each in events(self.log, "effect"))
         return [f"{key}: {lines[key]} lines" for key in self.keys if lines[key] != 1]
 
@@ -92,18 +89,12 @@ class EnduranceFindings:
         self.held = True
 
     def bound(self, held: bool, told: str, evidence: Sequence[str] = ()) -> None:
-        """
-        Print a bound and, where it was missed, what shows that.
-        """
         self.held = self.held and held
         print(f"  {'ok' if held else 'MISSED':<8}{told}", flush=True)
         for each in evidence[: 0 if held else MAX_SHOWN_FINDINGS]:
             self.note(each)
 
     def none(self, what: str, found: Sequence[str]) -> None:
-        """
-        Judge that nothing of the kind was *found*.
-        """
         self.bound(not found, f"{len(found)} {what}", found)
 
     def note(self, told: str) -> None:

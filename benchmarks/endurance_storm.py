@@ -98,9 +98,6 @@ async def bear_storm(kills: int, findings: EnduranceFindings) -> None:
 
 
 async def _under_load(on: EnduranceSetup, storm: Coroutine[Any, Any, None]) -> None:
-    """
-    Keep missions under way through the *storm*, then let them end.
-    """
     over = asyncio.Event()
     load = [asyncio.create_task(_keep_busy(on, n, over)) for n in range(IN_FLIGHT)]
     await storm

@@ -43,9 +43,6 @@ class DemoSide:
     killed_in_effect_at: float = 0.0
 
     def recovery_s(self, killed_at: float) -> float | None:
-        """
-        Seconds from a kill to the next attempt's first line.
-        """
         later = [each["at"] for each in events(self.log, "start")]
         return next((at - killed_at for at in later if at > killed_at), None)
 
@@ -59,9 +56,6 @@ class DemoSide:
 
     @property
     def posted(self) -> int:
-        """
-        Count how often the effect happened.
-        """
         return len(events(self.log, "effect"))
 
     @property

@@ -77,9 +77,6 @@ class ReviewRounds:
         return number if done else Redo(task=target, reason="again")
 
     async def last(self, given: dict[str, Any], ctx: Context) -> str:
-        """
-        Save a step and wait until all rounds are over.
-        """
         done = await ctx.resume(int, 0)
         self.resumed.append(done)
         await ctx.save(done + 1)
@@ -125,9 +122,6 @@ class LargeMissionBench:
         )
 
     async def histories(self, mission: str) -> list[tuple[int, float]]:
-        """
-        Measure each run of *mission*: events and megabytes.
-        """
         found = []
         query = f"WorkflowId = '{mission}'"
         async for run in self.client.list_workflows(query):
@@ -268,9 +262,6 @@ async def sample_mb(samples: list[float]) -> None:
 
 
 def memory_mb() -> float:
-    """
-    Read this process's resident memory.
-    """
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(each for each in lines if "VmRSS" in each).split()[1]) / 1_024
 

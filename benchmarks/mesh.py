@@ -82,10 +82,6 @@ class MeshBench:
         return next(each for each in self.peers if each.name == told["owner"])
 
     def done(self, tasks: list[str], by: list[Peer], limit_s: float = LONG_S) -> None:
-        """
-        Wait until all of *by* know a result of each task.
-        """
-
         def settled() -> bool:
             return all(set(tasks) <= finished(each) for each in by)
 

@@ -24,9 +24,6 @@ FLAT_BOUND = 1.15
 
 
 def costs(folder: Path) -> Iterator[ResultRow]:
-    """
-    Measure meshes of several sizes, and compare the largest with the smallest.
-    """
     found = []
     for count in COUNTS:
         (folder / str(count)).mkdir()
@@ -58,9 +55,6 @@ def cost(count: int, folder: Path) -> list[ResultRow]:
 
 
 def growth(few: list[ResultRow], many: list[ResultRow]) -> list[ResultRow]:
-    """
-    Compare what the peers of two meshes say in quiet.
-    """
     found = []
     for what, small, large in zip(("packets", "bytes"), few, many, strict=True):
         ratio = statistics.median(large.values) / statistics.median(small.values)

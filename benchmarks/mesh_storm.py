@@ -63,9 +63,6 @@ class PeerKills(threading.Thread):
 
     @property
     def up(self) -> list[Peer]:
-        """
-        The peers that can be asked.
-        """
         away = list(self.away)
         return [each for each in self._peers if each not in away]
 

@@ -77,9 +77,6 @@ class OverheadSide:
 
     @property
     def attempt_s(self) -> float:
-        """
-        CPU seconds an attempt, of all its processes.
-        """
         return sum(self.used[part] for part in self.parts) / self.attempts
 
     def lap(self) -> None:
@@ -226,9 +223,6 @@ def _pair(
 
 
 def _row(fleet: OverheadSide, plain: OverheadSide) -> str:
-    """
-    Show a pair, and what the fleet's own parts and the server took of it.
-    """
     parts = [fleet.used[part] for part in ("parent", "zygotes", "quarantine", "server")]
     in_ms = [part / fleet.attempts * 1000 for part in parts]
     return (
@@ -240,9 +234,6 @@ def _row(fleet: OverheadSide, plain: OverheadSide) -> str:
 
 
 def _idle(home: Home) -> dict[str, float]:
-    """
-    Measure the CPU seconds a second of a fleet that has nothing to do.
-    """
     with warm(shipped, home) as fleet:
         time.sleep(IDLE_SETTLE_S)
         before = cpu_s(fleet.parts)

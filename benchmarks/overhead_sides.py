@@ -120,9 +120,6 @@ async def _serve(kind: ProcessKind) -> None:
 
 
 def children_of(pid: int) -> list[int]:
-    """
-    List the processes that *pid* has started and that still run.
-    """
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for each in tasks for child in each.read_text().split()]
 

@@ -46,9 +46,6 @@ class Number(BaseModel):
 
 @agent("double")
 async def double(item: Number, _: Context) -> int:
-    """
-    Do next to nothing: what is measured is the pool.
-    """
     return 2 * item.n
 
 
@@ -81,9 +78,6 @@ async def save(item: Number, ctx: Context) -> int:
 
 @agent("tally-work")
 async def tally_work(item: Number, _: Context) -> int:
-    """
-    Note the play and use the processor for a moment.
-    """
     tally(item.n)
     burn(TALLY_S)
     return 2 * item.n
@@ -91,9 +85,6 @@ async def tally_work(item: Number, _: Context) -> int:
 
 @agent("tally-wait")
 async def tally_wait(item: Number, _: Context) -> int:
-    """
-    Note the play and wait for a moment, as for a fast service.
-    """
     tally(item.n)
     await asyncio.sleep(TALLY_S)
     return 2 * item.n
@@ -143,17 +134,11 @@ def _plays() -> int:
 
 @activity.defn
 async def double_plainly(n: int) -> int:
-    """
-    Do as little as the pool's trivial agent.
-    """
     return 2 * n
 
 
 @activity.defn
 async def who() -> int:
-    """
-    Tell which worker this is.
-    """
     return os.getpid()
 
 
@@ -177,9 +162,6 @@ class Each:
 
 
 async def serve_stock(address: str) -> None:
-    """
-    Be a worker as Temporal's documentation has it.
-    """
     await Worker(
         await Client.connect(address),
         task_queue=STOCK_QUEUE,
@@ -190,9 +172,6 @@ async def serve_stock(address: str) -> None:
 
 
 def work_barely(items: int) -> float:
-    """
-    Do the work of *items* and nothing else; returns the seconds.
-    """
     began = time.monotonic()
     for _ in range(items):
         burn(WORK_S)

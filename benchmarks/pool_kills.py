@@ -48,9 +48,6 @@ def measure_kills(bench: PoolBench) -> list[PoolRow]:
 
 
 def kill_on(bench: PoolBench, killed: dict[int, float], starter: Starter) -> None:
-    """
-    Kill for as long as *starter* runs.
-    """
     with every(KILL_EVERY_S, starter) as ticks:
         for _ in ticks:
             pids = bench.home.fleets[-1].pids("agents")

@@ -49,9 +49,6 @@ class RecoveryRow:
     cause: str = ""
 
     def add(self, seconds: float, start: AttemptStartLine) -> None:
-        """
-        Note that the trial took *seconds* until the attempt *start*.
-        """
         if seconds > max(self.seconds, default=0.0):
             self.worst = start
         self.seconds.append(seconds)

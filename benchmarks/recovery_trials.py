@@ -42,9 +42,6 @@ class RecoveryTrials:
         self.count = 0
 
     def kill(self, trials: int, at_once: int = 1) -> RecoveryRow:
-        """
-        SIGKILL the process that has a task in hand, while *at_once* tasks run.
-        """
         many = f", {at_once} tasks running" if at_once > 1 else ""
         row = RecoveryRow(f"SIGKILL of an agent process{many}", 0.06, 0.2)
         with self.running(at_once) as log:
@@ -53,9 +50,6 @@ class RecoveryTrials:
         return self._explained(row)
 
     def freeze(self, trials: int) -> RecoveryRow:
-        """
-        SIGSTOP.
-        """
         row = RecoveryRow("SIGSTOP of an agent process", None, 1.5)
         with self.running(1) as log:
             for _ in range(trials):
@@ -130,9 +124,6 @@ class RecoveryTrials:
         return row
 
     async def _waited_for(self, mission: str) -> str:
-        """
-        Tell what the mission's workflow went on after.
-        """
         client = await connect(self.home.server.address)
         told = await client.get_workflow_handle(mission).fetch_history()
         late = EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT
@@ -140,9 +131,6 @@ class RecoveryTrials:
         return "a workflow task's timeout" if timed_out else "freed by the parent"
 
     def _explained(self, row: RecoveryRow) -> RecoveryRow:
-        """
-        Ask the ledger what ended the attempt before the worst.
-        """
         assert row.worst is not None
         told = self.home.starter("explain", row.worst.mission, "--json")
         row.cause = next(
@@ -220,9 +208,6 @@ class RecoveryTrials:
 
     @contextmanager
     def running(self, tasks: int) -> Iterator[Path]:
-        """
-        Have endless tasks under way.
-        """
         script = {"steps": TRIAL_STEPS, "step_seconds": TRIAL_STEP_S}
         log = self._begin([script] * tasks)
         try:

@@ -84,9 +84,6 @@ def measure_trivial(bench: PoolBench) -> list[PoolRow]:
 
 
 async def count_events(address: str, batch: str) -> int:
-    """
-    Add up the histories of all runs of a batch.
-    """
     client = await Client.connect(address)
     found = client.list_workflows(f"WorkflowId = '{batch}'")
     runs = [client.get_workflow_handle(batch, run_id=r.run_id) async for r in found]
@@ -198,9 +195,6 @@ def measure_memory(bench: PoolBench) -> list[PoolRow]:
 
 
 def _grown(kind: str, pairs: list[tuple[float, float]]) -> PoolRow:
-    """
-    Judge the process that has grown most, in MB.
-    """
     before, after = max(pairs, key=lambda pair: pair[1] - pair[0])
     allowed = before + max(GROWTH_SHARE * before, GROWTH_MB)
     return most(f"  {kind}: {before:.0f} MB ->", after, allowed, ".0f")

@@ -30,9 +30,6 @@ def answer_as_crew(asked: ModelRequest) -> Answer:
 
 
 def _research(asked: ModelRequest, prompt: str) -> Answer:
-    """
-    Search once, then quote the first sentences that it saw.
-    """
     if asked.turn == 1:
         return [ToolCall("find", {"query": prompt.splitlines()[0]})]
     quotations = [
@@ -44,9 +41,6 @@ def _research(asked: ModelRequest, prompt: str) -> Answer:
 
 
 def _paragraphs(prompt: str) -> list[dict[str, object]]:
-    """
-    One paragraph for each question, of its first quotation.
-    """
     numbers = [int(at) for at in re.findall(r"^Question (\d+):", prompt, re.MULTILINE)]
     return [
         {"question": at, "text": f"In short, answer {at}.", "quotations": [1]}

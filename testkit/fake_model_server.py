@@ -57,9 +57,6 @@ class ModelRequest:
 
     @property
     def tools(self) -> dict[str, dict[str, Any]]:
-        """
-        The tools that were offered, by name, with the schema of their arguments.
-        """
         functions = [each["function"] for each in self.body.get("tools", [])]
         return {each["name"]: each["parameters"] for each in functions}
 
@@ -72,9 +69,6 @@ class ModelRequest:
 
     @property
     def texts(self) -> list[str]:
-        """
-        What its tools have told the model so far.
-        """
         return [str(m["content"]) for m in self.messages if m["role"] == "tool"]
 
 
@@ -141,15 +135,9 @@ class FakeModelServer:
         self._behaviours, self._only = behaviours, only
 
     def heal(self) -> None:
-        """
-        Behave.
-        """
         self.misbehave("ok")
 
     def note(self, body: dict[str, Any]) -> NotedRequest:
-        """
-        Note a call and draw its behaviour.
-        """
         meant = self._only in (None, body["model"])
         behaviour = self._dice.choice(self._behaviours) if meant else "ok"
         noted = NotedRequest(time.monotonic(), ModelRequest(body), behaviour)

@@ -160,9 +160,6 @@ class OtherClientsDrill:
         return {"steps": STEPS, "step_seconds": STEP_S, "log": str(self.log)}
 
     def states(self, *wanted: str) -> list[str]:
-        """
-        List the missions in one of the states *wanted*, in a fixed order.
-        """
         return sorted(e.id for e in self.records.records() if e.state in wanted)
 
     def choose(self, kind: str) -> str | None:
@@ -299,9 +296,6 @@ class OtherClientsDrill:
         return True
 
     def violations(self) -> list[str]:
-        """
-        List what must not be, as the starter sees it.
-        """
         doctor = self.home.starter("doctor")
         audit = self.home.starter("audit")
         found = [] if doctor.code == 0 else [f"doctor: {doctor.out}{doctor.err}"]
@@ -319,9 +313,6 @@ async def _done(doing: Awaitable[None]) -> bool:
 async def drill(
     home: Home, seed: int, operations: int, missions: int
 ) -> OtherClientsDrill:
-    """
-    Do it all in *home*, whose server and fleet run.
-    """
     client = await connect(home.server.address)
     store = Store(home.path / "store.db")
     made = OtherClientsDrill(home, client, store, missions, random.Random(seed))

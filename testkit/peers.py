@@ -64,9 +64,6 @@ class Peer:
             )
 
     def wait_until_ready(self) -> None:
-        """
-        Wait until it works.
-        """
         assert self.process is not None
         assert self.process.stdout is not None
         self.ready = json.loads(self.process.stdout.readline())
@@ -80,22 +77,13 @@ class Peer:
         return None
 
     def sees(self) -> set[str]:
-        """
-        Name the peers that are alive for it.
-        """
         told = self.ask("members") or {"members": []}
         return {each["peer"] for each in told["members"] if each["state"] != "away"}
 
     def tree(self) -> list[int]:
-        """
-        List all its processes, its server among them.
-        """
         return [] if self.process is None else family(self.process.pid)
 
     def kill_gossip(self) -> None:
-        """
-        SIGKILL its gossip process alone: its fleet and its server live on.
-        """
         gossips = [
             pid
             for pid in self.tree()
@@ -105,9 +93,6 @@ class Peer:
         _signal(gossips, signal.SIGKILL)
 
     def kill(self) -> None:
-        """
-        SIGKILL the whole of it at once.
-        """
         pids = self.tree()
         _signal(pids, signal.SIGSTOP)  # so that nobody answers for the first to die
         _signal(pids, signal.SIGKILL)
@@ -117,9 +102,6 @@ class Peer:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """
-        Hold the whole of it still for as long as the context lasts.
-        """
         pids = self.tree()
         _signal(pids, signal.SIGSTOP)
         try:
@@ -221,23 +203,14 @@ class Net:
         return ["ip", "netns", "exec", self._space(name)]
 
     def address(self, name: str) -> str:
-        """
-        Say where *name* listens.
-        """
         return f"10.213.0.{self.names.index(name) + 1}:7946"
 
     def split(self, *parts: str) -> None:
-        """
-        Leave each of *parts* to itself.
-        """
         for number, part in enumerate(parts):
             for name in part:
                 self._at_hub("set", self._cable(name), "master", self._switch(number))
 
     def heal(self) -> None:
-        """
-        Put all on one switch again.
-        """
         self.split(self.names)
 
     def sent(self, name: str) -> tuple[int, int]:
@@ -305,9 +278,6 @@ def running(made: list[Peer]) -> Iterator[list[Peer]]:
 
 
 def whole(made: list[Peer]) -> bool:
-    """
-    Say whether all see all others, caught up.
-    """
     names = {each.name for each in made}
     return all(
         {one["peer"] for one in told["members"] if one["state"] == "ready"} == names
@@ -316,16 +286,10 @@ def whole(made: list[Peer]) -> bool:
 
 
 def heads(made: list[Peer]) -> list[dict[str, int]]:
-    """
-    Read how far each peer's log goes.
-    """
     return [(each.ask("counts") or {"high_water": {}})["high_water"] for each in made]
 
 
 def equal(made: list[Peer]) -> bool:
-    """
-    Say whether all logs are the same.
-    """
     first, *others = heads(made)
     return bool(first) and all(each == first for each in others)
 

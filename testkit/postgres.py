@@ -43,15 +43,9 @@ class Postgres:
     port: int = field(default_factory=free_port)
 
     def url(self, database: str = "postgres") -> str:
-        """
-        Say where *database* is.
-        """
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
 
     def make(self) -> None:
-        """
-        Make the cluster.
-        """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._run("chown", "nobody", str(self.folder), owner=True)
         self._run(
@@ -61,9 +55,6 @@ class Postgres:
         )
 
     def start(self) -> None:
-        """
-        Start the server and wait until it answers.
-        """
         options = [f"-c {name}={value}" for name, value in SETTINGS.items()]
         options += [f"-p {self.port}", "-h 127.0.0.1", f"-k {self.folder}"]
         self._control("start", "--options", " ".join(options))
@@ -75,16 +66,10 @@ class Postgres:
         self._control("stop", "--mode", mode)
 
     def runs(self) -> bool:
-        """
-        Say whether the server answers.
-        """
         asked = [str(self.programs / "pg_isready"), "--quiet", "--dbname", self.url()]
         return subprocess.run(asked, check=False).returncode == 0
 
     def database(self) -> str:
-        """
-        Make a database and return its URL.
-        """
         name = f"d{uuid4().hex[:12]}"
         self.sql(f"CREATE DATABASE {name}")
         return self.url(name)

@@ -63,9 +63,6 @@ class Home:
 
     @contextmanager
     def server_frozen(self) -> Iterator[None]:
-        """
-        Hold the server still for as long as the context lasts.
-        """
         assert self.server.process is not None
         self.server.process.send_signal(signal.SIGSTOP)
         try:
@@ -92,9 +89,6 @@ class Home:
         return started
 
     def starter(self, *args: str, limit_s: float = PROCESS_LIMIT_S) -> "CommandResult":
-        """
-        Run the starter to its end.
-        """
         return self.run("starter.py", *args, limit_s=limit_s)
 
     def run(self, *command: str, limit_s: float = PROCESS_LIMIT_S) -> "CommandResult":
@@ -113,15 +107,9 @@ class Home:
         return CommandResult(ended.returncode, ended.stdout, ended.stderr)
 
     def begin(self, *args: str) -> subprocess.Popen[str]:
-        """
-        Start the starter and leave it running.
-        """
         return self.start("starter.py", *args)
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        """
-        Start one of the programs and leave it running.
-        """
         return subprocess.Popen(
             [sys.executable, *command],
             cwd=self.code,
@@ -172,9 +160,6 @@ class FleetProcess:
         ]
 
     def health(self) -> dict[str, Any]:
-        """
-        Ask the fleet how it is.
-        """
         with urllib.request.urlopen(self.ready["health"], timeout=5) as answer:
             found: dict[str, Any] = json.load(answer)
         return found
@@ -201,9 +186,6 @@ _READ: dict[Path, tuple[int, list[dict[str, Any]]]] = {}
 
 
 def mission(path: Path, tasks: list[dict[str, Any]], **more: Any) -> str:
-    """
-    Write a mission file (JSON is YAML) and return where it lies.
-    """
     path.write_text(json.dumps({"goal": "rehearse", "tasks": tasks, **more}))
     return str(path)
 
@@ -223,9 +205,6 @@ def events(log: Path, *kinds: str) -> list[dict[str, Any]]:
 
 
 def wait_for(look: Any, what: str, limit_s: float = PROCESS_LIMIT_S) -> Any:
-    """
-    Wait until *look* finds something and return that.
-    """
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         found = look()

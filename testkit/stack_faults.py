@@ -70,9 +70,6 @@ class StackSetup:
         return {**plain, **ours, "HOME": str(self.folder)}
 
     def begin(self, *args: str) -> subprocess.Popen[str]:
-        """
-        Start the starter and leave it running.
-        """
         return self.start([sys.executable, str(PROJECT_FOLDER / "starter.py"), *args])
 
     def start(self, command: list[str]) -> subprocess.Popen[str]:
@@ -101,9 +98,6 @@ class StackSetup:
         return made
 
     def has_one_stack(self) -> bool:
-        """
-        Say whether one server and one fleet are alive, and no more.
-        """
         return all(
             len(self.alive(part)) == 1 for part in ("--db-filename", "outlast.worker")
         )
@@ -120,24 +114,15 @@ class StackSetup:
         wait_for(lambda: not self.alive(), "an empty home", PROCESSES_END_S)
 
     def mission(self, name: str) -> tuple[str, Path]:
-        """
-        Write a mission of some steps and one effect; returns its file and its log.
-        """
         log = self.folder / f"{name}.jsonl"
         script = {"steps": FAULT_STEPS, "step_seconds": FAULT_STEP_S, "effect": name}
         task = {"id": "t", "role": "rehearse", "input": {**script, "log": str(log)}}
         return mission(self.folder / f"{name}.yaml", [task], id=name), log
 
     def alive(self, part: str = "") -> list[int]:
-        """
-        List the live processes of this home whose command has *part* in it.
-        """
         return [pid for pid, command in _commands(self.home) if part in command]
 
     def close(self) -> None:
-        """
-        End whatever is left.
-        """
         for each in self.started:
             if each.poll() is None:
                 each.kill()

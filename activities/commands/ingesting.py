@@ -31,9 +31,6 @@ class IngestReport:
 
 
 def show_ingested(documents: Path, as_json: bool) -> None:
-    """
-    Ingest a folder and print what missions call it.
-    """
     done = ingest(check_folder(documents))
     if as_json:
         print(json.dumps(asdict(done)))

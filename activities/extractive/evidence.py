@@ -12,9 +12,6 @@ CANDIDATE_PASSAGES = 120
 
 
 def find_evidence(store: Store, library: str, text: str, context: str = "") -> Evidence:
-    """
-    Find what the documents of *library* say to the question *text*.
-    """
     question = parse_question(text, context)
     phrases = [phrase for term in question.terms for phrase in term.phrases]
     phrases += question.pairs

@@ -98,9 +98,6 @@ class PassageContext:
                 yield first, last
 
     def holding(self, term: QueryTerm) -> frozenset[int]:
-        """
-        The sentences that hold *term*.
-        """
         found = (at for at, stems in enumerate(self.stems) if positions(stems, term))
         return frozenset(found)
 
@@ -150,16 +147,10 @@ class PassageContext:
 
 
 def _words(heading: str) -> tuple[str, ...]:
-    """
-    The words of *heading* without its numbering.
-    """
     return tuple(root for root in normalized_stems(heading) if not root.isdigit())
 
 
 def positions(stems: Sequence[str], term: QueryTerm) -> list[int]:
-    """
-    Where *stems* hold a phrase of *term*.
-    """
     return [
         at
         for phrase in term.stems

@@ -51,15 +51,9 @@ class QueryTerm:
 
     @property
     def light(self) -> bool:
-        """
-        Whether questions are made of such words, whatever they are about.
-        """
         return not self.strict and LIGHT_STEMS.issuperset(self.stems[0])
 
     def weight(self, passages: int, total: int) -> float:
-        """
-        What the term matters, when *passages* of *total* hold it: 1 for a new word.
-        """
         rarest = log(1 + (total + 0.5) / 0.5)
         rarity = log(1 + (total - passages + 0.5) / (passages + 0.5)) / rarest
         return self.share * rarity * (LIGHT_SHARE if self.light else 1.0)

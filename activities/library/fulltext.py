@@ -65,16 +65,10 @@ class FullText(Protocol):
 
 
 def index_of(connection: sa.Connection) -> FullText:
-    """
-    Find the index of the database behind *connection*.
-    """
     return _INDEXES[connection.dialect.name]
 
 
 def forget_document(connection: sa.Connection, document: int) -> None:
-    """
-    Take a document's passages out.
-    """
     connection.execute(_FORGET, {"document": document})
 
 
@@ -194,9 +188,6 @@ class TsVector:
     def _holding(
         self, connection: sa.Connection, library: str, phrases: Sequence[SearchPhrase]
     ) -> list[int]:
-        """
-        Count, for each of *phrases*, the passages that hold it.
-        """
         counts = ", ".join(self.HOLDING.format(each) for each in range(len(phrases)))
         asked = {f"query_{at}": _any([phrase]) for at, phrase in enumerate(phrases)}
         query = sa.text(f"SELECT {counts}")

@@ -59,9 +59,6 @@ def _collapsed(text: str) -> str:
 
 
 def _is_skipped(element: etree._Element) -> bool:
-    """
-    Tell what is no part of the page's own text.
-    """
     if element.tag in _SKIPPED or element.get("role") == "navigation":
         return True
     names = element.get("class")
@@ -116,9 +113,6 @@ class _Page:
         self.add_text(element.tail)
 
     def add_text(self, text: str | None) -> None:
-        """
-        Add *text* to the block under way.
-        """
         if not text:
             return
         words = text.lstrip()

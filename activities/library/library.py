@@ -117,9 +117,6 @@ async def compare(
 
 
 def known_files(store: Store, library: str) -> IndexedFiles:
-    """
-    Tell what the index knows of each file, by path.
-    """
     return {each.path: each for each in _known(store, library)}
 
 
@@ -141,9 +138,6 @@ def record_gap(store: Store, library: str, listed: ScannedFile, reason: str) -> 
 
 
 def gaps(store: Store, library: str) -> list[tuple[str, str]]:
-    """
-    The documents of *library* that could not be read, and why, by path.
-    """
     query = sa.select(documents.c.path, documents.c.gap).where(
         documents.c.library == library, documents.c.gap.is_not(None)
     )
@@ -162,9 +156,6 @@ def documents_of(store: Store, library: str) -> int:
 
 
 def forget(store: Store, library: str) -> None:
-    """
-    Remove *library* from the index.
-    """
     _remove(store, [each.id for each in _known(store, library)])
 
 
@@ -237,9 +228,6 @@ def write(store: Store, entries: list[ParsedDocument]) -> int:
 
 
 def _touch(connection: sa.Connection, entry: ParsedDocument) -> None:
-    """
-    Note the new time of a file whose content is as it was.
-    """
     row = sa.update(documents).where(*_place(entry))
     times = {"size": entry.listed.size, "mtime_ns": entry.listed.mtime_ns}
     connection.execute(row.values(times))

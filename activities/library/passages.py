@@ -43,9 +43,6 @@ class Passage:
     lines: Sequence[int] = ()
 
     def line_of(self, offset: int) -> int:
-        """
-        The document's line of the character at *offset* of the text.
-        """
         above = self.text.count("\n", 0, offset)
         return self.lines[above] if self.lines else self.line + above
 
@@ -80,9 +77,6 @@ class Section:
     lines: Sequence[int]
 
     def passages(self) -> Iterator[Passage]:
-        """
-        Cut the section into passages.
-        """
         for span in split_passages(self.text):
             text = self.text[span.start : span.end]
             first = self.text.count("\n", 0, span.start)
@@ -104,16 +98,10 @@ class Outline:
 
     @property
     def has_text(self) -> bool:
-        """
-        Whether anything stands under the last heading yet.
-        """
         return bool(self._parts)
 
     @property
     def empty(self) -> bool:
-        """
-        Whether the document has neither text nor headings so far.
-        """
         return not (self.above or self.sections or self._parts)
 
     def enter(self, level: int, heading: str) -> None:
@@ -124,9 +112,6 @@ class Outline:
         self.above.append((level, heading))
 
     def leave(self, level: int) -> None:
-        """
-        End all headings of *level* and below.
-        """
         self._close()
         while self.above and self.above[-1][0] >= level:
             self.above.pop()
@@ -142,9 +127,6 @@ class Outline:
         self._parts.append(text)
 
     def finish(self, title: str) -> Parsed:
-        """
-        End the document.
-        """
         self._close()
         return parsed(title, self.sections)
 
@@ -155,23 +137,14 @@ class Outline:
             self._parts, self._lines = [], []
 
     def path(self) -> str:
-        """
-        The headings above, outermost first.
-        """
         return " > ".join(heading for _, heading in self.above)
 
 
 def collapse_whitespace(text: str) -> str:
-    """
-    *text* on one line, with single spaces.
-    """
     return " ".join(text.split())
 
 
 def parsed(title: str, sections: Iterable[Section]) -> Parsed:
-    """
-    Cut *sections* into the passages of the document called *title*.
-    """
     return Parsed(title, [part for each in sections for part in each.passages()])
 
 

@@ -47,9 +47,6 @@ def _topmost(headings: list[Heading], name: str) -> str:
 
 
 def _sections(lines: list[str], headings: list[Heading]) -> Iterator[Section]:
-    """
-    The text between headings, each with the headings above it.
-    """
     outline = Outline()
     ends = [first for _, _, first, _ in headings] + [len(lines)]
     yield _section("", lines, 0, ends[0])

@@ -51,9 +51,6 @@ def find(store: Store, library: str, document: str, quote: str) -> QuotePlace | 
 
 
 def around(store: Store, library: str, document: str, line: int) -> list[Passage]:
-    """
-    The passages of *document* of *library* at and after *line*, in order.
-    """
     said = [passage for passage, _ in _lines_of(store, library, document)]
     before = [each.line for each in said if each.line <= line]
     return [each for each in said if each.line >= max(before, default=0)]

@@ -73,9 +73,6 @@ def count(store: Store, library: str, phrases: Iterable[str]) -> int:
 
 
 def size(store: Store, library: str) -> int:
-    """
-    The number of passages of *library*.
-    """
     joined = passages.join(documents)
     query = sa.select(sa.func.count()).select_from(joined)
     with reading(store) as connection:

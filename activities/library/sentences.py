@@ -37,9 +37,6 @@ _SHORT_BEFORE_NUMBERS = ("approx", "art", "ch", "eq", "fig", "figs", "no", "p", 
 
 
 def sentences(text: str) -> list[TextSpan]:
-    """
-    Split *text* into its sentences.
-    """
     return [span for block in blocks(text) for span in _sentences_of(text, block)]
 
 
@@ -101,9 +98,6 @@ def _ends(text: str, block: TextSpan, stop: re.Match[str]) -> bool:
 
 
 def trim(text: str, start: int, end: int) -> TextSpan:
-    """
-    The span from *start* to *end* of *text* without the white space around it.
-    """
     while start < end and text[start].isspace():
         start += 1
     while start < end and text[end - 1].isspace():

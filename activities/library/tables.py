@@ -94,9 +94,6 @@ STEPS = (_first,)
 
 
 def reading(store: Store) -> AbstractContextManager[sa.Connection]:
-    """
-    One consistent view of the library's tables in *store*.
-    """
     store.extend(OWNER, STEPS)
     return store.read()
 

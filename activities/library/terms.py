@@ -16,9 +16,6 @@ _stemmer = snowballstemmer.stemmer("porter")
 
 
 def fold(text: str) -> str:
-    """
-    *text* in lower case and without diacritics.
-    """
     if text.isascii():
         return text.lower()
     parts = unicodedata.normalize("NFKD", text.casefold())
@@ -34,15 +31,9 @@ def words(text: str) -> list[str]:
 
 @lru_cache(maxsize=50_000)
 def stem(word: str) -> str:
-    """
-    The stem of one folded *word*.
-    """
     # As the index does: of "s" nothing would be left.
     return str(_stemmer.stemWord(word)) if len(word) > 2 else word
 
 
 def stems(text: str) -> list[str]:
-    """
-    The stems of the words of *text*, in order.
-    """
     return [stem(word) for word in words(text)]

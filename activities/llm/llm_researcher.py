@@ -116,9 +116,6 @@ def _find(
 
 
 def _cite(quotation: QuotedPassage, place: quotes.QuotePlace | None) -> Citation:
-    """
-    What the model has *quotation*, at its *place* if it has one.
-    """
     document = one_line(_document(quotation), 200)
     if place is None:
         return Citation(document=document, line=NOT_FOUND_LINE, quote=quotation.quote)

@@ -44,9 +44,6 @@ async def judge_draft(order: ReviewerInput, ctx: Context) -> Review | Redo:
 
 
 def _texts(found: VerifiedDraft) -> list[Paragraph]:
-    """
-    The paragraphs whose text may stand, as all of their quotations do.
-    """
     return [
         each
         for each in found.draft.paragraphs

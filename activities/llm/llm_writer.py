@@ -70,9 +70,6 @@ def _shown(at: int, paragraph: Paragraph, fence: QuotedText) -> str:
 
 
 def _wrong(written: WrittenAnswer, numbered: dict[int, Paragraph]) -> str | None:
-    """
-    Say which numbers do not exist, if any.
-    """
     for each in written.paragraphs:
         if each.question not in numbered:
             return f"there is no question {each.question}"

@@ -12,9 +12,6 @@ VARIABLES = {"model": "OUTLAST_MODEL", "fallback-model": "OUTLAST_FALLBACK_MODEL
 
 
 def present() -> list[str]:
-    """
-    The endings of the routes that have a model.
-    """
     return [ending for ending, name in VARIABLES.items() if os.environ.get(name)]
 
 

@@ -65,9 +65,6 @@ class AntiEntropy:
         return self._catch_up is not None
 
     def start_catch_up(self) -> None:
-        """
-        Begin to catch up, whatever was caught up with before.
-        """
         self._catch_up = CatchUp(self._draw.getrandbits(53), self._clock())
 
     def set_peers(self, live: Iterable[str]) -> list[SendMessage]:
@@ -81,9 +78,6 @@ class AntiEntropy:
         ]
 
     def tick(self) -> list[SendMessage]:
-        """
-        Ask on while catching up, and compare with one peer a round.
-        """
         now_s = self._clock()
         sends = self._continue_catch_up(self._catch_up, now_s) if self._catch_up else []
         if now_s >= self._next_round_s:
@@ -94,9 +88,6 @@ class AntiEntropy:
         return sends
 
     def push(self, origin: str, after: int) -> list[SendMessage]:
-        """
-        Send the events of *origin* past *after* to all that live.
-        """
         have = {**self._log.high_water, origin: after}
         spans, more = self._log.missing(have, MESH_COMPRESSION_BYTES)
         if not spans:

@@ -123,9 +123,6 @@ class TaskAssigner:
         self._contact_s[peer] = self._clock_s()
 
     def suspend_all(self) -> list[SuspendRun]:
-        """
-        Suspend the runs that are not suspended yet.
-        """
         going = {task: run for task, run in self._runs.items() if not run.suspended}
         self._runs |= {task: ActiveRun(run.epoch, True) for task, run in going.items()}
         return [SuspendRun(task, run.epoch) for task, run in going.items()]

@@ -36,9 +36,6 @@ class CatchUp:
         self._answers: dict[str, VersionVector] = {}
 
     def peers_to_ask(self, live: Iterable[str], now_s: float) -> list[str]:
-        """
-        Name the peers that must be asked now, for the first time or again.
-        """
         due = [
             peer
             for peer in sorted(live)
@@ -51,9 +48,6 @@ class CatchUp:
         return due
 
     def answer(self, peer: str, number: int, heads: VersionVector) -> None:
-        """
-        Note what *peer* says that it has.
-        """
         if number == self.number:
             self._answers[peer] = heads
 

@@ -169,7 +169,4 @@ def event(origin: str, seq: int, at_s: float, fact: AnyFact) -> MeshEvent:
 
 
 def dumped(model: BaseModel) -> dict[str, Any]:
-    """
-    Write a model of the contracts as events carry it.
-    """
     return model.model_dump(mode="json", exclude_defaults=True)

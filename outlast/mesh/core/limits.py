@@ -17,9 +17,6 @@ MESH_ID_CHARS = 90
 
 
 def fits_message(fact: AnyFact) -> bool:
-    """
-    Say whether *fact* can be sent.
-    """
     body = fact.model_dump_json().encode()
     return len(body) <= MESH_EVENT_BYTES or len(_packed(body)) <= MESH_EVENT_BYTES
 

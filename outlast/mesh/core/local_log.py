@@ -50,9 +50,6 @@ class LocalLog:
         return before | self.state.open
 
     def drain_changes(self) -> LogChange:
-        """
-        Take out what is not durable yet.
-        """
         change, self._change = self._change, LogChange()
         return change
 

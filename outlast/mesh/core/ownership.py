@@ -34,9 +34,6 @@ class LivePeer(WireModel):
     ready: bool = True
 
     def can_run(self, roles: Iterable[Iterable[str]]) -> bool:
-        """
-        True if of each list in *roles* it plays at least one.
-        """
         return all(self.roles.intersection(routes) for routes in roles)
 
 

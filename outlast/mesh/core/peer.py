@@ -104,16 +104,10 @@ class PeerStateMachine:
 
     @property
     def state(self) -> MeshState:
-        """
-        What its log adds up to.
-        """
         return self._local_log.state
 
     @property
     def live(self) -> list[LivePeer]:
-        """
-        The peers that are alive as far as it knows, itself among them.
-        """
         return [each for _, each in sorted(self._assigner.live.items())]
 
     @property
@@ -125,9 +119,6 @@ class PeerStateMachine:
 
     @property
     def refused(self) -> dict[str, int]:
-        """
-        How many messages it has refused, by cause.
-        """
         return dict(self._anti_entropy.refused)
 
     def on_start(self) -> list[MeshEffect]:
@@ -283,9 +274,6 @@ class PeerStateMachine:
             self._out += assigner.assign_all() if ready else assigner.suspend_all()
 
     def _due_acks(self) -> list[AckSubmission]:
-        """
-        Take out the submissions that have their copies or have waited long enough.
-        """
         waiting, due = [], []
         for each in self._acks:
             copies = self._anti_entropy.peer_logs.copies(*each.key)

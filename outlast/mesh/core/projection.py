@@ -76,9 +76,6 @@ class MeshTask:
 
     @property
     def adopted(self) -> Adoption | None:
-        """
-        The adoption that counts.
-        """
         return current_adoption(self.task, self.adoptions)
 
     @property
@@ -99,9 +96,6 @@ class MeshTask:
 
     @property
     def superseded_results(self) -> list[TaskFinished]:
-        """
-        Results of other runs, which do not stand.
-        """
         result = self.result
         return [each for each in self.finishes.values() if each is not result]
 
@@ -173,7 +167,4 @@ class MeshState:
         return touched
 
     def of(self, task: Name) -> MeshTask:
-        """
-        Look up what is known of *task*: a blank one where nothing is.
-        """
         return self.tasks.get(task) or MeshTask(task)

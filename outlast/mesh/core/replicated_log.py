@@ -136,9 +136,6 @@ class ReplicatedLog:
         return sum(map(len, self._events.values()))
 
     def append(self, event: MeshEvent) -> LogChange:
-        """
-        Take the next event of an origin that is written here.
-        """
         assert event.seq == self.high_water.get(event.origin, 0) + 1
         self._insert(event)
         self.high_water[event.origin] = event.seq

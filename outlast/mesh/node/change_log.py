@@ -23,9 +23,6 @@ class ChangeLog:
         self._suspended: set[tuple[str, int]] = set()
 
     def log_members(self, live: Iterable[str]) -> None:
-        """
-        Log which peers have gone and which have come, now that these are *live*.
-        """
         now = set(live) - {self._me}
         for peer in sorted(self._live - now):
             logger.info("peer.away %s", peer)

@@ -26,9 +26,6 @@ CONTROL_LIMIT_S = 10.0
 
 
 def socket_path(home: Path) -> Path:
-    """
-    Say where the socket of the peer in *home* lies.
-    """
     return home.resolve() / "mesh" / "peer.sock"
 
 
@@ -66,9 +63,6 @@ class ControlSocket:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """
-        Begin to listen.
-        """
         require_own_folder(self._path.parent)
         self._path.unlink(missing_ok=True)
         with short_name(self._path) as name:
@@ -80,9 +74,6 @@ class ControlSocket:
         )
 
     def close(self) -> None:
-        """
-        Listen no longer.
-        """
         if self._server is not None:
             self._server.close()
             self._path.unlink(missing_ok=True)

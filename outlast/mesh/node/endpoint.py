@@ -112,16 +112,10 @@ class TemporalEndpoint:
         self._forget(mission)
 
     def renew_permits(self) -> None:
-        """
-        Let the runs that are not suspended go on for another RUN_PERMIT_TTL_S.
-        """
         for mission in self._running.keys() - self._suspended:
             self._permits.grant(mission)
 
     def suspend_all(self) -> None:
-        """
-        Suspend all runs: this peer leaves.
-        """
         for run in self._running.values():
             self.suspend(*run)
 

@@ -170,9 +170,6 @@ def _externalize(checkpoint: Checkpoint, body: bytes | None) -> Checkpoint:
 
 
 def _inline(checkpoint: Checkpoint) -> tuple[Checkpoint, bytes | None]:
-    """
-    Take a value that is too large for a heartbeat out of its checkpoint.
-    """
     body = json.dumps(checkpoint.value).encode()
     if len(body) <= MAX_INLINE_BYTES:
         return checkpoint, None

@@ -136,9 +136,6 @@ class MissionRuns:
         return True
 
     async def _wait_for_capacity(self) -> None:
-        """
-        Wait while the endpoint has as many open missions as it may.
-        """
         while True:
             try:
                 return await self._store.run(require_capacity, self._store)

@@ -79,15 +79,9 @@ class Sidecar:
         return {**self.describe(), **told, "restarts": self.restarts}
 
     def describe(self) -> dict[str, Any]:
-        """
-        Say who and where it is, for the ready line.
-        """
         return {"peer": self.config.name, "mesh": self.mesh}
 
     async def stop(self) -> None:
-        """
-        Have it leave the mesh.
-        """
         for each in self._supervisor:
             each.cancel()
         process = self._process

@@ -29,9 +29,6 @@ EXIT_MESH_BAD_INPUT = 2  # tells the parent that trying again changes nothing
 
 
 def main() -> NoReturn:
-    """
-    Be the gossip of a peer until told to stop, then end the process.
-    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, by SIGTERM
     reserve_stdout()  # agents' modules may print
     make_streams_safe()

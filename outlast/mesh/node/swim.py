@@ -155,9 +155,6 @@ class Swim:
             await asyncio.sleep(SWIM.rejoin_s)
 
     async def _absent(self) -> set[str]:
-        """
-        The addresses of seeds and known peers at which no peer is alive.
-        """
         live = {each.address for each in self.members()}
         wanted = set(self._known.values())
         for seed in self.config.seeds:
@@ -230,9 +227,6 @@ def _shown(host: str, port: int) -> str:
 
 
 async def answers(address: str) -> bool:
-    """
-    Whether a process accepts connections at *address*.
-    """
     host, _, port = address.rpartition(":")
     try:
         async with asyncio.timeout(ADDRESS_CONNECT_S):
