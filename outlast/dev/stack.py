@@ -33,7 +33,7 @@ from outlast.dev.stack_state import (
     read_stack,
     slow_start_text,
 )
-from outlast.process.programs import child_environment, module_command
+from outlast.process.programs import child_environment, end_process, module_command
 from outlast.process.stop_signals import on_stop
 from outlast.settings import Settings
 from outlast.store.private import replace_private
@@ -160,7 +160,7 @@ class Stack:
             announce({**ready, **line})
             return await self._wait_until_done(fleet, home, stop)
         finally:
-            await _end_fleet(fleet, STACK_STOP_S + 2 * self.settings.drain_grace_s)
+            await end_process(fleet, STACK_STOP_S + 2 * self.settings.drain_grace_s)
 
     async def _not_ready(
         self,
@@ -297,14 +297,3 @@ async def _ready_line(
     line: dict[str, Any] = json.loads(reading.result())
     told = ("fleet", "workers", "health", "peer", "mesh", "refused", "failed")
     return {name: line[name] for name in told if name in line}
-
-
-async def _end_fleet(fleet: asyncio.subprocess.Process, limit_s: float) -> None:
-    if fleet.returncode is not None:
-        return
-    fleet.terminate()
-    try:
-        await asyncio.wait_for(fleet.wait(), limit_s)
-    except TimeoutError:
-        fleet.kill()
-        await fleet.wait()

@@ -1,8 +1,9 @@
 """
-How programs of this package are started: this very copy, from whatever folder, by the
-interpreter that runs us.
+How programs of this package are started and ended: this very copy, from whatever
+folder, by the interpreter that runs us.
 """
 
+import asyncio
 import os
 import sys
 from pathlib import Path
@@ -29,3 +30,17 @@ def child_environment() -> dict[str, str]:
         return dict(os.environ)
     found = os.pathsep.join(filter(None, [PLACE, path]))
     return {**os.environ, "PYTHONPATH": found}
+
+
+async def end_process(process: asyncio.subprocess.Process, limit_s: float) -> None:
+    """
+    Ask *process* to end by SIGTERM, and kill it after *limit_s* seconds.
+    """
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), limit_s)
+    except TimeoutError:
+        process.kill()
+        await process.wait()

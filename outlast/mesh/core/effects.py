@@ -1,15 +1,15 @@
 """
-What the core asks of the shell, which carries it out in the order given.
+What the core asks of its node, which applies it in the order given.
 
-Record comes first, and is durable before anything after it is done: what a peer has
-said or begun, it still knows after its death.
+`RecordChange` comes first, and is durable before anything after it is done: what a peer
+has sent or started, it still knows after a crash.
 """
 
 from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from outlast.mesh.core.events import CheckpointSaved, SubtaskFinished
+from outlast.mesh.core.events import Progressed
 from outlast.mesh.core.messages import Message
 from outlast.mesh.core.ownership import Adoption
 from outlast.mesh.core.replicated_log import LogChange
@@ -19,7 +19,7 @@ from outlast.mesh.core.replicated_log import LogChange
 class RecordChange:
     """
     Follow *change* in the durable log, in one transaction. If that fails the process
-    must end: the core in memory is ahead of its log.
+    must end, since the core in memory is ahead of its log.
     """
 
     change: LogChange
@@ -28,7 +28,7 @@ class RecordChange:
 @dataclass(frozen=True)
 class SendMessage:
     """
-    Send *message* (packed) to the live peer *to*; failing is no fault, and not told.
+    Send *message* to the live peer *to*; a failure is no fault, and not reported.
     """
 
     to: str
@@ -38,25 +38,25 @@ class SendMessage:
 @dataclass(frozen=True)
 class StartRun:
     """
-    See to it that *task* runs here under its `MeshRunId`: start it, or join it,
-    and unpause it. The same Run may come again.
+    See to it that *task* runs here as the mission `MeshRunId`: start it, join it, or
+    resume it. The same effect may come again.
 
     :param mission: the mission as submitted, under its own id.
-    :param progress: the furthest progress known of each of the mission's tasks, to
-        go on from: a checkpoint, or a result that need not be made again.
+    :param progress: the furthest known of each of the mission's tasks, to continue
+        from: a checkpoint, or a result that need not be made again.
     """
 
     task: str
     epoch: int
     mission: dict[str, JsonValue]
-    progress: dict[str, CheckpointSaved | SubtaskFinished] = field(default_factory=dict)
+    progress: dict[str, Progressed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class SuspendRun:
     """
-    Pause the run: this peer may have been declared dead, and must look first. A Run or
-    a Cancel of the same follows.
+    Suspend the run: this peer may have been declared dead. A `StartRun` or `CancelRun`
+    of the same run follows.
     """
 
     task: str
@@ -66,8 +66,8 @@ class SuspendRun:
 @dataclass(frozen=True)
 class CancelRun:
     """
-    Cancel the run: it is finished elsewhere, or somebody else has it. Its report need
-    not be told to the core, and does no harm.
+    Cancel the run: it is finished elsewhere, or another peer has it. The core does not
+    need its report.
 
     :param by: who has it now; None when it is finished. Where that peer shares this
         one's endpoint and has the same epoch, both are one run, which goes on.
@@ -81,9 +81,8 @@ class CancelRun:
 @dataclass(frozen=True)
 class AckSubmission:
     """
-    Tell whoever submitted *task* that it is kept in *copies* peers' logs by now. Comes
-    once for each `submitted`, soon: with as many as were asked for, or with fewer when
-    those did not come in time.
+    Answer the submission of *task*: *copies* peers have it in their logs. Comes once
+    for each, with fewer copies than were asked for after MESH_ACK_S.
     """
 
     task: str
@@ -93,7 +92,7 @@ class AckSubmission:
 @dataclass(frozen=True)
 class AnnounceReady:
     """
-    Tell the membership whether this peer is `ready`, as part of its facts.
+    Tell the other peers whether this one is ready.
     """
 
     ready: bool

@@ -18,19 +18,19 @@ MESH_ID_CHARS = 90
 
 def fits_message(fact: AnyFact) -> bool:
     body = fact.model_dump_json().encode()
-    return len(body) <= MESH_EVENT_BYTES or len(_packed(body)) <= MESH_EVENT_BYTES
+    if len(body) > MESH_EVENT_BYTES:
+        body = zlib.compress(body, 1)
+    return len(body) <= MESH_EVENT_BYTES
 
 
 def submitted_event(mission: Mission, copies: int) -> TaskSubmitted:
     """
-    Note that *mission* is asked for.
-
-    :raises BadInputError: when the mesh cannot carry it.
+    :raises BadInputError: when the mesh cannot carry *mission*.
     """
     if len(mission.id) > MESH_ID_CHARS:
         raise BadInputError(
             f"mission id {mission.id!r} has {len(mission.id)} characters, in a mesh it "
-            f"may have {MESH_ID_CHARS}"
+            f"may have {MESH_ID_CHARS}: choose a shorter one"
         )
     fact = TaskSubmitted(
         task=mission.id,
@@ -50,7 +50,7 @@ def submitted_event(mission: Mission, copies: int) -> TaskSubmitted:
 
 def roles_of(mission: Mission) -> list[list[Name]]:
     """
-    List what the owner of *mission* must play, of each list one.
+    The roles that the owner of *mission* must play: of each list one.
     """
     routes = {
         tuple(mission.crew[each.role].routes)
@@ -68,21 +68,7 @@ def finished_event(
     """
     Note how a run has ended; of a report that is too large, without its tasks.
     """
-    fact = _finished_within(task, epoch, owner, report, knew)
-    if fits_message(fact):
-        return fact
-    bare = {
-        **fact.report,
-        "tasks": [],
-        "degraded": ["the report is in the owner's store"],
-    }
-    return fact.model_copy(update={"report": bare})
-
-
-def _finished_within(
-    task: str, epoch: int, owner: str, report: Report, knew: list[str]
-) -> TaskFinished:
-    return TaskFinished(
+    fact = TaskFinished(
         task=task,
         epoch=epoch,
         owner=owner,
@@ -91,7 +77,8 @@ def _finished_within(
         digest=sha256_hex(report.model_dump_json()),
         partition_members=knew,
     )
-
-
-def _packed(body: bytes) -> bytes:
-    return zlib.compress(body, 1)
+    if fits_message(fact):
+        return fact
+    lacking = ["the report is in the owner's store"]
+    bare = {**fact.report, "tasks": [], "degraded": lacking}
+    return fact.model_copy(update={"report": bare})

@@ -12,23 +12,19 @@ from dataclasses import dataclass
 
 from outlast.contracts.errors import BadInputError, MalformedMessageError
 from outlast.contracts.ids import OriginId, parse
-from outlast.contracts.mesh_timing import MESH_ACK_S, MESH_COPIES, MESH_FROZEN_S
+from outlast.contracts.mesh_timing import MESH_COPIES, MESH_FROZEN_S
 from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Report
 from outlast.mesh.core.anti_entropy import AntiEntropy
 from outlast.mesh.core.assignment import TaskAssigner
-from outlast.mesh.core.effects import (
-    AckSubmission,
-    AnnounceReady,
-    MeshEffect,
-    RecordChange,
-)
-from outlast.mesh.core.events import AnyFact, CheckpointSaved, Key, Progressed
+from outlast.mesh.core.effects import AnnounceReady, MeshEffect, RecordChange
+from outlast.mesh.core.events import AnyFact, CheckpointSaved, Progressed
 from outlast.mesh.core.housekeeping import Housekeeping
 from outlast.mesh.core.limits import finished_event, fits_message, submitted_event
 from outlast.mesh.core.local_log import CheckpointThrottle, LocalLog
 from outlast.mesh.core.messages import unpack
 from outlast.mesh.core.ownership import LivePeer
+from outlast.mesh.core.peer_logs import PendingAcks
 from outlast.mesh.core.projection import MeshState
 from outlast.mesh.core.replicated_log import LogChange, ReplicatedLog
 
@@ -44,18 +40,6 @@ class Clocks:
 
     now_s: Callable[[], float]
     wall_s: Callable[[], float]
-
-
-@dataclass(frozen=True)
-class PendingAck:
-    """
-    A submission that was not acknowledged yet, and the *key* of its event.
-    """
-
-    task: str
-    key: Key
-    copies: int
-    due_s: float
 
 
 class PeerStateMachine:
@@ -91,7 +75,7 @@ class PeerStateMachine:
         unready = me.model_copy(update={"ready": False})
         self._assigner = TaskAssigner(unready, self._local_log, clocks.now_s)
         self._throttle = CheckpointThrottle()
-        self._acks: list[PendingAck] = []
+        self._acks = PendingAcks(self._anti_entropy.peer_logs)
         self._input_s = clocks.now_s()
         self._out: list[MeshEffect] = []
 
@@ -152,8 +136,7 @@ class PeerStateMachine:
                 self._write(fact)
             key = self.state.of(mission.id).submitted_as
             assert key is not None
-            due_s = self._input_s + MESH_ACK_S
-            self._acks.append(PendingAck(mission.id, key, copies, due_s))
+            self._acks.add(mission.id, key, copies, self._input_s)
         return out
 
     def on_message(self, peer: str, packed: bytes) -> list[MeshEffect]:
@@ -207,8 +190,7 @@ class PeerStateMachine:
         A run has saved a checkpoint in one of its mission's tasks, or finished it. A
         checkpoint whose value is in this peer's store alone is of no use to others.
         """
-        local = isinstance(fact, CheckpointSaved) and fact.checkpoint.blob is not None
-        if local:
+        if isinstance(fact, CheckpointSaved) and fact.checkpoint.blob is not None:
             return []
         with self._transaction() as out:
             if (fact.task, fact.epoch) in self._assigner and fits_message(fact):
@@ -258,7 +240,7 @@ class PeerStateMachine:
         self._input_s = now_s
         yield self._out
         self._note_readiness()
-        self._out += self._due_acks()
+        self._out += self._acks.take_due(now_s)
         after = self._local_log.drain_unsent()
         if after is not None:
             self._out += self._anti_entropy.push(self._local_log.origin, after)
@@ -272,17 +254,6 @@ class PeerStateMachine:
             assigner.me = self.me.model_copy(update={"ready": ready})
             self._out.append(AnnounceReady(ready))
             self._out += assigner.assign_all() if ready else assigner.suspend_all()
-
-    def _due_acks(self) -> list[AckSubmission]:
-        waiting, due = [], []
-        for each in self._acks:
-            copies = self._anti_entropy.peer_logs.copies(*each.key)
-            if copies >= each.copies or self._input_s >= each.due_s:
-                due.append(AckSubmission(each.task, copies))
-            else:
-                waiting.append(each)
-        self._acks = waiting
-        return due
 
     def _assign(self, tasks: set[str]) -> None:
         self._out += self._assigner.assign(tasks)

@@ -1,9 +1,14 @@
 """
-What the logs of the other peers hold, as far as this peer knows.
+What the logs of the other peers hold, as far as this peer knows, and the submissions
+that wait until enough of them hold it.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
+from outlast.contracts.mesh_timing import MESH_ACK_S
+from outlast.mesh.core.effects import AckSubmission
+from outlast.mesh.core.events import Key
 from outlast.mesh.core.replicated_log import VersionVector, merge_vectors
 
 
@@ -50,3 +55,39 @@ class PeerLogs:
         self._incarnations = {
             peer: each for peer, each in self._incarnations.items() if peer in live
         }
+
+
+@dataclass(frozen=True)
+class PendingAck:
+    """
+    A submission that was not acknowledged yet, and the *key* of its event.
+    """
+
+    task: str
+    key: Key
+    copies: int
+    due_s: float
+
+
+class PendingAcks:
+    """
+    Submissions that wait for as many copies as were asked for, at most MESH_ACK_S.
+    """
+
+    def __init__(self, peer_logs: PeerLogs) -> None:
+        self._peer_logs = peer_logs
+        self._pending: list[PendingAck] = []
+
+    def add(self, task: str, key: Key, copies: int, now_s: float) -> None:
+        self._pending.append(PendingAck(task, key, copies, now_s + MESH_ACK_S))
+
+    def take_due(self, now_s: float) -> list[AckSubmission]:
+        waiting, due = [], []
+        for each in self._pending:
+            copies = self._peer_logs.copies(*each.key)
+            if copies >= each.copies or now_s >= each.due_s:
+                due.append(AckSubmission(each.task, copies))
+            else:
+                waiting.append(each)
+        self._pending = waiting
+        return due

@@ -1,19 +1,17 @@
 """
-The durable copy of the log, in the peer's store. It follows the core's: insert or
-ignore, so what was half done before a death may be done again.
+The durable copy of the log, in the peer's store. It follows the core's by insert or
+ignore, so a change that was half written before a crash may be written again.
 """
-
-from typing import Any
 
 import sqlalchemy as sa
 
-from outlast.mesh.core.events import Key, MeshEvent
+from outlast.mesh.core.events import MeshEvent
 from outlast.mesh.core.replicated_log import LogChange, ReplicatedLog
 from outlast.store.database import Store
 from outlast.store.schema import mesh_events, mesh_origins
 from outlast.store.upsert import insert
 
-ROWS_PER_STATEMENT = 500  # of one statement
+ROWS_PER_STATEMENT = 500
 
 
 class EventStore:
@@ -28,9 +26,6 @@ class EventStore:
         self._peer = peer
 
     def load(self) -> ReplicatedLog:
-        """
-        Read all of it.
-        """
         events, origins = mesh_events.c, mesh_origins.c
         with self._store.read() as connection:
             rows = connection.execute(
@@ -50,37 +45,28 @@ class EventStore:
         )
 
     def record(self, change: LogChange) -> None:
-        """
-        Follow *change*, durably.
-        """
         rows = [{"peer": self._peer, **each.model_dump()} for each in change.events]
         with self._store.write() as connection:
-            for start in range(0, len(rows), ROWS_PER_STATEMENT):
-                line = insert(mesh_events).values(
-                    rows[start : start + ROWS_PER_STATEMENT]
-                )
-                connection.execute(line.on_conflict_do_nothing())
+            for at in range(0, len(rows), ROWS_PER_STATEMENT):
+                some = insert(mesh_events).values(rows[at : at + ROWS_PER_STATEMENT])
+                connection.execute(some.on_conflict_do_nothing())
             if change.dropped:
-                connection.execute(
-                    DROP_EVENT, [self._row(key) for key in change.dropped]
-                )
-            heads = self._high_water(change)
+                dropped = [
+                    {"of": self._peer, "its_origin": origin, "its_seq": seq}
+                    for origin, seq in change.dropped
+                ]
+                connection.execute(DROP_EVENT, dropped)
+            heads = [
+                {
+                    "peer": self._peer,
+                    "origin": origin,
+                    "head": change.high_water.get(origin, 0),
+                    "floor": change.low_water.get(origin, 0),
+                }
+                for origin in sorted({*change.high_water, *change.low_water})
+            ]
             if heads:
                 connection.execute(RAISE_HIGH_WATER, heads)
-
-    def _row(self, key: Key) -> dict[str, Any]:
-        return {"of": self._peer, "its_origin": key[0], "its_seq": key[1]}
-
-    def _high_water(self, change: LogChange) -> list[dict[str, Any]]:
-        return [
-            {
-                "peer": self._peer,
-                "origin": origin,
-                "head": change.high_water.get(origin, 0),
-                "floor": change.low_water.get(origin, 0),
-            }
-            for origin in sorted({*change.high_water, *change.low_water})
-        ]
 
 
 DROP_EVENT = sa.delete(mesh_events).where(

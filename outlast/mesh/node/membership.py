@@ -1,14 +1,13 @@
 """
-Who else is there: the seam between the mesh and whatever detects failures.
+What a peer knows of the others by their membership, and what each says of itself.
 
-What it says may be late or wrong, and what is sent may be lost: the mesh stays correct
-in either case.
+Both may be late or wrong, and what is sent may be lost: the mesh stays correct in
+either case.
 """
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -109,53 +108,3 @@ class MembersChanged:
 
 
 MembershipEvent = MessageReceived | MembersChanged
-
-
-class Membership(Protocol):
-    """
-    The live peers of one mesh, and a way to send to each.
-    """
-
-    async def start(self) -> None:
-        """
-        Join the mesh and look for the other peers until stopped.
-
-        :raises BadInputError: in one sentence.
-        """
-
-    async def stop(self) -> None:
-        """
-        Tell the others that this peer leaves.
-        """
-
-    def members(self) -> list[MemberInfo]:
-        """
-        List the live peers, this one included.
-        """
-
-    async def send(self, to: str, data: bytes) -> None:
-        """
-        Send *data* to the live peer *to*; whether it arrives is not known.
-        """
-
-    async def set_metadata(self, metadata: Mapping[str, str]) -> None:
-        """
-        Change what all others know of this peer.
-
-        :raises BadInputError: when it is more than a datagram holds.
-        """
-
-    async def forget(self, name: str) -> None:
-        """
-        Look no longer for the peer *name*.
-        """
-
-    def events(self) -> AsyncIterator[MembershipEvent]:
-        """
-        Yield what happens from now on, until stopped. For one reader.
-        """
-
-    def counts(self) -> dict[str, int]:
-        """
-        Count what was sent, received and refused so far.
-        """

@@ -33,11 +33,11 @@ from outlast.mesh.node.endpoint import TemporalEndpoint
 from outlast.mesh.node.event_store import EventStore
 from outlast.mesh.node.handover import ProgressReader
 from outlast.mesh.node.membership import (
-    Membership,
     MessageReceived,
     PeerMetadata,
     live_peers,
 )
+from outlast.mesh.node.swim import Swim
 from outlast.store.database import Store
 
 logger = logging.getLogger("outlast.mesh")
@@ -53,7 +53,7 @@ class PeerNode:
     def __init__(
         self,
         core: PeerStateMachine,
-        membership: Membership,
+        membership: Swim,
         store: Store,
         endpoint: TemporalEndpoint,
         endpoint_name: str,

@@ -1,8 +1,8 @@
 """
 The gossip process, as its fleet keeps it: started again whenever it dies, and killed
-when it hangs, for what it has in hand is held until somebody gives the word.
+when it hangs, since its runs are suspended until a permit is renewed.
 
-It reads the end of a pipe that only the fleet holds, so it never outlives it.
+It reads the end of a pipe that only the fleet holds, so it never outlives the fleet.
 """
 
 import asyncio
@@ -24,20 +24,20 @@ from outlast.contracts.retries import backoff_s
 from outlast.mesh.node.control_socket import send_request
 from outlast.mesh.node.membership import PeerConfig
 from outlast.mesh.node.sidecar_main import EXIT_MESH_BAD_INPUT, sidecar_command
-from outlast.process.programs import child_environment
+from outlast.process.programs import child_environment, end_process
 
 logger = logging.getLogger("outlast.mesh")
 
 MESH_LEAVE_LIMIT_S = 4.0
 SIDECAR_ANSWER_S = 0.5
-# It says that it has its place before it has read its log and its agents: one that
-# dies sooner has failed.
+# It is ready before it has read its log and its agents: one that dies sooner than this
+# has failed.
 SIDECAR_STEADY_S = 10.0
 
 
 class Sidecar:
     """
-    The gossip process of the peer at *place*, whose socket lies in *home*.
+    The gossip process of the peer at *place*, whose socket is in *home*.
 
     :param answer_s: how long it has for an answer, and how often it is asked.
     """
@@ -56,9 +56,9 @@ class Sidecar:
 
     async def start(self) -> None:
         """
-        Start it and wait until it has its place in the mesh.
+        Start it and wait until it has joined the mesh.
 
-        :raises BadInputError: when it cannot have it.
+        :raises BadInputError: when its address or its name is taken.
         """
         await self._begin()
         self._supervisor = [
@@ -67,16 +67,14 @@ class Sidecar:
 
     def counts(self) -> dict[str, Any]:
         """
-        Ask it how it is, for /health; nothing where it does not answer.
+        What it counts, for /health; only its name and address if it does not answer.
         """
         try:
-            told: dict[str, Any] = send_request(
-                self._home, {"ask": "counts"}, SIDECAR_ANSWER_S
-            )
+            counts = dict(self._ask(SIDECAR_ANSWER_S))
         except OutlastError:
-            told = {}
-        told.pop("high_water", None)
-        return {**self.describe(), **told, "restarts": self.restarts}
+            counts = {}
+        counts.pop("high_water", None)
+        return {**self.describe(), **counts, "restarts": self.restarts}
 
     def describe(self) -> dict[str, Any]:
         return {"peer": self.config.name, "mesh": self.mesh}
@@ -84,14 +82,8 @@ class Sidecar:
     async def stop(self) -> None:
         for each in self._supervisor:
             each.cancel()
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), MESH_LEAVE_LIMIT_S)
-        except TimeoutError:
-            process.kill()
+        if self._process is not None:
+            await end_process(self._process, MESH_LEAVE_LIMIT_S)
 
     async def _begin(self) -> None:
         ours, theirs = socket.socketpair()
@@ -104,37 +96,37 @@ class Sidecar:
         )
         theirs.close()
         self._pipe = ours
-        told = await self._read_ready_line()
-        if "mesh" in told:
-            self.mesh = told["mesh"]
+        line = await self._read_line()
+        if "mesh" in line:
+            self.mesh = line["mesh"]
             return
-        why = told.get("refused", "the gossip process did not start")
+        why = line.get("refused", "the gossip process did not start")
         if await self._process.wait() == EXIT_MESH_BAD_INPUT:
             raise BadInputError(why)
         raise UnavailableError(why)
 
-    async def _read_ready_line(self) -> dict[str, str]:
+    async def _read_line(self) -> dict[str, str]:
         """
-        Read its next word, {} once it has ended; what agents print is none.
+        Read its next line, {} once it has ended; what agents print is skipped.
         """
         assert self._process is not None
         assert self._process.stdout is not None
-        word: Any = None
-        while not (isinstance(word, dict) and word):
+        while raw := await self._process.stdout.readline():
             with contextlib.suppress(ValueError):
-                if not (line := await self._process.stdout.readline()):
-                    return {}
-                word = json.loads(line)
-        return word
+                line = json.loads(raw)
+                if isinstance(line, dict) and line:
+                    return line
+        return {}
 
     async def _supervise(self) -> None:
         """
-        Start it again whenever it dies, ever more slowly while it does not live long.
+        Start it again whenever it dies, after ever longer pauses while it does not live
+        SIDECAR_STEADY_S.
         """
         failures, started = 0, True
         while True:
             if started:
-                failures = await self._wait_for_exit(failures)
+                failures = 0 if await self._wait_for_exit() else failures + 1
             if failures:
                 await asyncio.sleep(backoff_s(failures))
             self.restarts += 1
@@ -145,20 +137,20 @@ class Sidecar:
                 started, failures = False, failures + 1
                 logger.warning("sidecar.refused: %s", error)
 
-    async def _wait_for_exit(self, failures: int) -> int:
+    async def _wait_for_exit(self) -> bool:
         """
-        Wait until it has died; returns how often it has failed in a row by then.
+        Wait until it has died; returns whether it had worked for a while.
         """
         began_s, why = time.monotonic(), "it died"
-        while told := await self._read_ready_line():
-            why = told.get("refused", why)
+        while line := await self._read_line():
+            why = line.get("refused", why)
         logger.warning("sidecar.died: %s", why)
-        return 0 if time.monotonic() - began_s > SIDECAR_STEADY_S else failures + 1
+        return time.monotonic() - began_s > SIDECAR_STEADY_S
 
     async def _watch(self) -> None:
         """
         Kill it when it lives and does not answer. Answers are counted, not seconds, so
-        that a fleet which was frozen itself blames nobody.
+        that a fleet which was frozen itself kills no healthy sidecar.
         """
         misses, watched = -MESH_BOOT_MAX_MISSED_ANSWERS, self._process
         while True:
@@ -168,22 +160,20 @@ class Sidecar:
             if watched is not self._process:
                 misses, watched = -MESH_BOOT_MAX_MISSED_ANSWERS, self._process
             misses = 0 if answers else misses + 1
-            if (
-                misses >= MESH_MAX_MISSED_ANSWERS
-                and watched
-                and watched.returncode is None
-            ):
-                logger.warning(
-                    "sidecar.unresponsive: no answer to %d requests",
-                    MESH_MAX_MISSED_ANSWERS,
-                )
+            alive = watched and watched.returncode is None
+            if watched and alive and misses >= MESH_MAX_MISSED_ANSWERS:
+                logger.warning("sidecar.unresponsive: no answer to %d requests", misses)
                 watched.kill()
 
     def _answers(self) -> bool:
         try:
-            send_request(self._home, {"ask": "counts"}, self._answer_s)
+            self._ask(self._answer_s)
         except UnavailableError:
             return False
         except BadInputError:
-            return True
+            pass  # a refusal is an answer
         return True
+
+    def _ask(self, limit_s: float) -> dict[str, Any]:
+        counts: dict[str, Any] = send_request(self._home, {"ask": "counts"}, limit_s)
+        return counts

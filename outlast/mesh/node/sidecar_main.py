@@ -1,8 +1,8 @@
 """
 The gossip process of a peer, beside its fleet: no agent shares it, so none blocks it.
 
-It takes its place in the mesh first, which refuses what cannot be, and imports what is
-heavy while its peers see it already. When its parent is gone it goes at once.
+It joins the mesh first, which refuses a name or an address that is taken, and imports
+what is heavy while its peers see it already. When its parent is gone it exits at once.
 """
 
 import argparse
@@ -53,7 +53,7 @@ async def _run_membership(place: PeerConfig) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_reader(sys.stdin.fileno(), lambda: os._exit(1))  # nobody writes there
+    loop.add_reader(sys.stdin.fileno(), lambda: os._exit(1))  # its end
     membership = Swim(place, {})
     await membership.start()
     print_json_answer({"mesh": membership.address})
@@ -84,7 +84,7 @@ async def _serve_control(
 
 def _build_node(membership: Swim, chosen: Settings) -> "PeerNode":
     """
-    Load the agents and the log, and make the peer of them.
+    Load the agents and the log, and build the peer.
 
     :raises BadInputError: when the agents cannot be loaded or a role is unknown.
     """
@@ -114,7 +114,7 @@ def _build_node(membership: Swim, chosen: Settings) -> "PeerNode":
 
 def sidecar_command(place: PeerConfig) -> list[str]:
     """
-    Say how a process is started that takes *place*. Its key is in the environment.
+    The command that starts the sidecar at *place*; its key is in the environment.
     """
     joins = [part for seed in place.seeds for part in ("--join", seed)]
     program = module_command("outlast.mesh.node.sidecar_main")

@@ -33,7 +33,7 @@ ADDRESS_CONNECT_S = 0.5
 
 class Swim:
     """
-    This peer's place in the mesh: a `Membership`.
+    This peer's place in the mesh: the live peers, and a way to send to each.
     """
 
     def __init__(self, config: PeerConfig, metadata: Mapping[str, str]) -> None:
@@ -50,7 +50,7 @@ class Swim:
 
     async def start(self) -> None:
         """
-        Join the mesh.
+        Join the mesh, and look for the other peers until stopped.
 
         :raises BadInputError: when the address or the name is taken.
         """
@@ -75,6 +75,9 @@ class Swim:
         return self._cluster.local.addr
 
     async def stop(self) -> None:
+        """
+        Tell the others that this peer leaves.
+        """
         for task in self._tasks:
             task.cancel()
         with contextlib.suppress(kinship.KinshipError):
@@ -82,17 +85,28 @@ class Swim:
             await self._cluster.close()
 
     def members(self) -> list[MemberInfo]:
+        """
+        List the live peers, this one included.
+        """
         live = [_member(each) for each in self._cluster.members()]
         self._known.update({each.name: each.address for each in live})
         return live
 
     async def send(self, to: str, data: bytes) -> None:
+        """
+        Send *data* to the live peer *to*; whether it arrives is not known.
+        """
         try:
             await self._cluster.send(to, data)
         except kinship.KinshipError:
             self._unsent += 1
 
     async def set_metadata(self, metadata: Mapping[str, str]) -> None:
+        """
+        Change what all others know of this peer.
+
+        :raises BadInputError: when it is more than a datagram holds.
+        """
         changed = {**self._metadata, **metadata}
         if changed == self._metadata:
             return
@@ -111,6 +125,9 @@ class Swim:
         self._known.pop(name, None)
 
     async def events(self) -> AsyncIterator[MembershipEvent]:
+        """
+        Yield what happens from now on, until stopped. For one reader.
+        """
         async for event in self._events:
             if isinstance(event, kinship.UserMessage):
                 yield MessageReceived(event.sender.name, event.data)
