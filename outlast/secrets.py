@@ -49,7 +49,9 @@ def hand_out(name: str) -> str:
     variable = f"{PREFIX}{name.upper()}"
     value = os.environ.get(variable)
     if value is None:
-        raise MissingSecretError(f"this worker has no {variable}")
+        raise MissingSecretError(
+            f"this worker has no {variable}: set it where workers are started"
+        )
     _handed_out.add(value)
     return value
 

@@ -17,7 +17,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from outlast.agents.environment import from_environment
-from outlast.agents.project import Project, project, upwards
+from outlast.agents.project import Project, project_of, upwards
 from outlast.contracts.sizes import MAX_RESULT_BYTES, MIB
 from outlast.contracts.timing import DEFAULT_TIMING, Timing, timing_of
 from outlast.process.home import require_private, require_short
@@ -102,9 +102,6 @@ class Settings(BaseSettings):
 
     @property
     def store(self) -> Path | str:
-        """
-        Where the store is, as `Store` takes it.
-        """
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return self.home.resolve() / "store.db"
@@ -159,7 +156,7 @@ def settings() -> Settings:
     """
     for file in islice(upwards(Path.cwd(), ".env"), 1):
         load_dotenv(file)
-    chosen = _of_project(from_environment(Settings), project())
+    chosen = _of_project(from_environment(Settings), project_of(Path.cwd()))
     require_private(chosen.home)
     if chosen.database_url is None:
         require_short(chosen.home)
@@ -182,7 +179,7 @@ def _of_project(chosen: Settings, found: Project | None) -> Settings:
 
 def has_configured_temporal() -> bool:
     """
-    Say whether the user's environment names a Temporal of their own.
+    True if the user's environment names a Temporal of their own.
     """
     return any(
         os.environ.get(name)

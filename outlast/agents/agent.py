@@ -61,17 +61,9 @@ class DeclaredAt:
 @dataclass(frozen=True)
 class Agent:
     """
-    A role and how it is played.
+    A role and how it is played; its options are those of `@agent`.
 
     :param func: `(input, ctx) -> result`, async, or plain and then run in a thread.
-    :param version: of the agent's checkpoints; raise it when their shape changes.
-    :param migrate: turns a checkpoint value of an older version into this one's.
-    :param batch_size: in the pool, takes a list of up to so many items at once and
-        returns as many results; 0 for one ordinary call an item.
-    :param before: a role whose tasks come here first, before the agent that plays it.
-    :param isolation: "shared" where its attempts share processes and their modules'
-        globals with others, "process" where each has a process to itself.
-    :param slots: attempts of it at a time in one process, 0 for as many as there are.
     """
 
     role: str
@@ -96,7 +88,7 @@ class Agent:
     @property
     def one_by_one(self) -> bool:
         """
-        Whether a lease plays its items one after another.
+        True if a lease plays its items one after another.
         """
         return self.isolated or self.slots > 0
 

@@ -28,13 +28,13 @@ def for_roles(agents: dict[str, Agent], roles: list[str]) -> dict[str, Agent]:
     Keep those of *agents* that play *roles*, or go ahead of them; all of them where no
     role is named.
 
-    :raises BadInputError: when nobody plays one of *roles*, with those there are.
+    :raises BadInputError: when no agent plays one of *roles*, with those there are.
     """
     unknown = [repr(role) for role in roles if role not in agents]
     if unknown:
         raise BadInputError(
             f"no agent plays {', '.join(unknown)}; there are "
-            f"{', '.join(sorted(agents))}"
+            f"{', '.join(sorted(agents))}; set OUTLAST_AGENTS to the module that has it"
         )
     return {
         role: each

@@ -65,7 +65,10 @@ def import_agents(module: str) -> ModuleType:
 def _import_file(module: str) -> ModuleType:
     path = Path(module).resolve()
     if not path.is_file():
-        raise BadInputError(f"there is no agent module at {module}")
+        raise BadInputError(
+            f"there is no agent module at {module}: name a file in OUTLAST_AGENTS, as "
+            f"seen from {Path.cwd()}, or a module by its dotted name"
+        )
     main = sys.modules["__main__"]
     if _is_at(main, path):
         return main

@@ -1,7 +1,7 @@
 """
 One item of a batch, as its agent sees it: a Context that costs nothing until used.
 
-Most items neither save nor act, so an item claims its line in the ledger with its
+Most items neither save nor act, so an item claims its row in the ledger with its
 first write, under the fence of the lease that it came with.
 """
 
@@ -30,7 +30,7 @@ class ItemContext(Context):
     """
 
     _can_ask = False  # nobody could approve one item among thousands
-    _max_suspended_s = math.inf  # nothing presses: a lease may take days
+    _max_suspended_s = math.inf  # a lease may take days
 
     has_started = False  # claimed by this lease
     _beginning: "asyncio.Task[None] | None" = None
@@ -67,14 +67,11 @@ class ItemContext(Context):
 
     @property
     def is_beginning(self) -> bool:
-        """
-        Whether a claim is under way.
-        """
         return self._beginning is not None and not self._beginning.done()
 
     async def wait_until_started(self) -> None:
         """
-        Wait until a claim under way is in the ledger, or is not.
+        Wait until a claim under way has been written, or has failed.
         """
         if self._beginning is not None:
             await asyncio.wait([self._beginning])

@@ -47,9 +47,6 @@ class PendingCalls:
     def add(
         self, coroutine: Coroutine[Any, Any, Any], code: CodeType, line: int
     ) -> None:
-        """
-        Remember *coroutine*, which was asked for in *line* of *code*.
-        """
         self._made.append(PendingCall(coroutine, code, line))
         if len(self._made) > self._most:
             self._made = self._waiting()
@@ -116,7 +113,7 @@ def tracked(
 
 def is_returned(value: Any, pending_calls: PendingCalls) -> bool:
     """
-    Tell whether nothing is left to do about *value*, as `await_returned` does it.
+    True if `await_returned` would return *value* as it is.
     """
     return type(value) in _PLAIN and not pending_calls.any_made
 

@@ -70,7 +70,7 @@ def decode_progress(kind: type[T], agent: Agent, version: int, body: bytes) -> T
         if agent.migrate is None:
             raise CheckpointError(
                 f"the checkpoint is of version {version}, agent {agent.role!r} is "
-                f"version {agent.version} and migrates nothing"
+                f"version {agent.version} and migrates nothing: declare its migrate"
             )
         value = agent.migrate(version, restored(json.loads(body)))
         read: T = TypeAdapter(kind).validate_python(value, by_alias=True, by_name=True)

@@ -46,15 +46,6 @@ class Project:
     modules: tuple[str, ...]
 
 
-def project() -> Project | None:
-    """
-    Find the project that the current folder belongs to.
-
-    :raises BadInputError: when its table cannot be read, in one sentence.
-    """
-    return project_of(Path.cwd())
-
-
 @cache
 def project_of(folder: Path) -> Project | None:
     """
@@ -74,7 +65,7 @@ def importable() -> list[Path]:
     List the folders in which a user's modules are found by name: the project's own,
     its `src`, and the current one.
     """
-    found = project()
+    found = project_of(Path.cwd())
     own = [] if found is None else [found.root, found.root / "src"]
     return [*(each for each in own if each.is_dir()), Path.cwd()]
 

@@ -80,20 +80,15 @@ def agent(  # noqa: PLR0913 - each is one word of the declaration
 
 
 def _declared_here() -> DeclaredAt:
-    """
-    Note who calls `agent`, or the decorator that it returns.
-    """
-    frame = sys._getframe(2)
+    frame = sys._getframe(2)  # who calls `agent`, or the decorator that it returns
     file = str(Path(frame.f_code.co_filename).resolve())
     return DeclaredAt(file, frame.f_lineno, frame.f_globals)
 
 
 def _require_unique(made: Agent) -> None:
     """
-    Let one role have one function; the same one, imported under two names or again, is
-    no other.
-
-    :raises BadInputError: naming where both are declared.
+    :raises BadInputError: when another function has the role, naming where both are
+        declared; the same one, imported under two names or again, is no other.
     """
     other = _registry.get(made.role)
     if other is None or other.func is made.func or _is_same_agent(other, made):

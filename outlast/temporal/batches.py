@@ -15,7 +15,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError
 
 from outlast.agents.agent import Agent
-from outlast.agents.agent_loading import load_agents
+from outlast.agents.agent_loading import for_roles, load_agents
 from outlast.contracts.batches import Batch, BatchReport, PoolState
 from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
 from outlast.contracts.ids import MISSIONS_QUEUE
@@ -45,13 +45,7 @@ def require_agent(role: str) -> Agent:
 
     :raises BadInputError: when there is none.
     """
-    agents = load_agents(settings().modules)
-    if role not in agents:
-        raise BadInputError(
-            f"no agent plays {role!r}; there are {', '.join(sorted(agents))}; "
-            "set OUTLAST_AGENTS to the module that has it"
-        )
-    return agents[role]
+    return for_roles(load_agents(settings().modules), [role])[role]
 
 
 def resolve_batch(role: str, name: str, tenant: str, store: Store) -> Batch:

@@ -63,5 +63,6 @@ def test_unknown_roles_are_refused_with_the_known_ones() -> None:
         for_roles(AGENTS, ["writer", "printer", "Reader"])
     told = told_in_one_sentence(error.value)
     assert told == (
-        "no agent plays 'printer', 'Reader'; there are editor, reader, writer"
+        "no agent plays 'printer', 'Reader'; there are editor, reader, writer; set "
+        "OUTLAST_AGENTS to the module that has it"
     )
