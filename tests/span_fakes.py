@@ -12,7 +12,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Tracer
 
-from outlast.telemetry import spans
+from outlast.telemetry.process import Tracer as NoTracer
+from outlast.telemetry.process import telemetry
 from outlast.telemetry.temporal_tracing import OtelTracer
 
 
@@ -73,8 +74,8 @@ def kept() -> Iterator[Kept]:
     provider = TracerProvider()
     made = Kept(provider.get_tracer("theirs"), provider.get_tracer("ours"))
     provider.add_span_processor(SimpleSpanProcessor(made.memory))
-    spans.set_tracer(OtelTracer(made.ours))
+    telemetry.tracer = OtelTracer(made.ours)
     try:
         yield made
     finally:
-        spans.set_tracer(spans.NullTracer())
+        telemetry.tracer = NoTracer()

@@ -31,6 +31,7 @@ from outlast import Context, GiveUp, TryLater
 from outlast.contracts.errors import ServiceError
 from outlast.crew.llm.models import silence_s
 from outlast.telemetry import semconv, spans
+from outlast.telemetry.process import Attributes
 
 Graph = GraphRunContext[Any, Any]
 
@@ -116,7 +117,7 @@ def _later(name: str, error: ModelAPIError) -> Exception:
     return TryLater(timedelta(seconds=after), f"{name} asks to wait {after:g} s")
 
 
-def _usage_attributes(answer: ModelResponse) -> spans.Attributes:
+def _usage_attributes(answer: ModelResponse) -> Attributes:
     return {
         semconv.RESPONSE_MODEL: answer.model_name or "",
         semconv.INPUT_TOKENS: answer.usage.input_tokens,

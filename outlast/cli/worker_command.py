@@ -162,7 +162,7 @@ async def _run_fleet(
     fleet = Fleet(chosen, lambda fleet: told(fleet, health, beside))
     health = HealthServer(lambda: _snapshot(fleet, beside), *listen)
     if setup.metrics_enabled():
-        from outlast.fleet.otlp_metrics import register_metrics
+        from outlast.fleet.metrics_export import register_metrics
 
         register_metrics(fleet.snapshot, fleet.metrics)
     try:

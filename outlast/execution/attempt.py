@@ -42,7 +42,8 @@ from outlast.ledger.payloads import putting
 from outlast.telemetry import semconv
 from outlast.telemetry.counters import FAILED_BEFORE, recovered
 from outlast.telemetry.log_context import log_as
-from outlast.telemetry.spans import Attributes, attempt_attributes, describe, span
+from outlast.telemetry.process import Attributes
+from outlast.telemetry.spans import attempt_attributes, describe, span
 
 
 @dataclass(frozen=True)

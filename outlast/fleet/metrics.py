@@ -1,8 +1,8 @@
 """
-What the workers' attempts are counted for, from each worker to its parent's page.
+Counts of attempts: each worker collects its own and sends them to its parent.
 
-A worker keeps its counts for a moment and tells them together; what a killed one had
-not told yet is lost. The parent counts from its own start.
+A worker sends twice a second at most; what a killed one had not sent yet is lost. The
+parent counts from its own start.
 """
 
 from bisect import bisect_left
@@ -13,16 +13,12 @@ from typing import Any
 
 from outlast.contracts.failures import Detector
 from outlast.fleet.messages import Counted
-from outlast.telemetry.counters import (
-    DEAD_ITEMS,
-    DEAD_TASKS,
-    HEARTBEATS,
-    PARKED,
-)
+from outlast.telemetry.counters import DEAD_ITEMS, DEAD_TASKS, HEARTBEATS, PARKED
+from outlast.telemetry.process import Counters
 
 COUNTER_NAMES = (HEARTBEATS, PARKED, DEAD_TASKS, DEAD_ITEMS)
 
-# A worker tells after so many ticks of its event loop: one timer wakes it less often
+# A worker sends after so many ticks of its event loop: one timer wakes it less often
 # than two.
 SEND_TICKS = 2
 
@@ -30,7 +26,7 @@ SEND_TICKS = 2
 RECOVERY_BUCKETS_S = (0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)
 
 
-class MetricsOutbox:
+class MetricsOutbox(Counters):
     """
     The worker's side: counts until it is emptied.
     """
@@ -67,7 +63,7 @@ class MetricsOutbox:
 @dataclass
 class Histogram:
     """
-    A histogram: how many lay at or under each bound, the last one being endless.
+    How many recoveries took at most each of the bounds; the last bound is infinity.
     """
 
     buckets: list[int] = field(
@@ -84,12 +80,6 @@ class Histogram:
         return sum(self.buckets)
 
 
-def _ignore_recovery(detector: Detector, seconds: float) -> None:
-    """
-    Where recoveries go when nobody else wants them.
-    """
-
-
 @dataclass
 class Metrics:
     """
@@ -97,7 +87,7 @@ class Metrics:
     that is read meanwhile never sees one come, and a rate has where to begin. Services
     come with the first change of their breaker.
 
-    :param recovered: hears the detector and seconds of each recovery.
+    :param on_recovery: is given the detector and seconds of each recovery.
     """
 
     counts: dict[str, int] = field(
@@ -108,7 +98,7 @@ class Metrics:
     )
     # By service and the state that its breakers became.
     breakers: dict[str, Counter[str]] = field(default_factory=dict)
-    recovered: Callable[[Detector, float], None] = _ignore_recovery
+    on_recovery: Callable[[Detector, float], None] = lambda *_: None
 
     def add(self, counted: Counted) -> None:
         for name, count in counted.counts.items():
@@ -118,11 +108,11 @@ class Metrics:
         for detector, recovery_s in counted.recovered:
             seconds = max(0.0, recovery_s)  # the clocks of two hosts may differ
             self.recoveries[detector].add(seconds)
-            self.recovered(detector, seconds)
+            self.on_recovery(detector, seconds)
 
     def snapshot(self) -> dict[str, Any]:
         """
-        Say it all, as `GET /health` shows it.
+        Return all counts, as `GET /health` shows them.
         """
         recoveries = {
             detector.value: {

@@ -54,7 +54,8 @@ from outlast.process.stop_signals import ignore_hangup
 from outlast.settings import Settings, settings
 from outlast.store.database import Store, process_store, set_process_store
 from outlast.store.output_roots import set_roots
-from outlast.telemetry import counters, setup
+from outlast.telemetry import setup
+from outlast.telemetry.process import telemetry
 from outlast.temporal.connect import connect_when_available
 from outlast.temporal.own_temporal import require_known_server
 from outlast.temporal.payload_storage import with_storage
@@ -210,7 +211,7 @@ def _let_others_see(process: ProcessContext, recorder: FlightRecorder) -> None:
     write_on_signal(stack_path(process.home, pid))
     close_in_forked(process.ends, recorder.close_after_fork)
     setup.start_telemetry(process.kind, crash_spans_path(process.home, pid))
-    counters.set_counters(process.outbox)
+    telemetry.counters = process.outbox
 
 
 async def _work(

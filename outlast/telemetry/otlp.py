@@ -22,10 +22,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from outlast.contracts.text import one_line
-from outlast.telemetry import spans
 from outlast.telemetry.crash_spans import OpenSpanRecorder, recover_open_spans
 from outlast.telemetry.masking import MaskingExporter
-from outlast.telemetry.setup import METRICS, TRACES
+from outlast.telemetry.process import Tracer
+from outlast.telemetry.signals import METRICS, TRACES
 from outlast.telemetry.temporal_tracing import OtelTracer
 
 # How long an ended span waits for others before they are sent together.
@@ -34,7 +34,7 @@ OTLP_DELAY = "OTEL_BSP_SCHEDULE_DELAY"
 
 OTLP_ERROR_CHARS = 300
 
-# Whose complaints are those of a receiver that is away.
+# They complain of a receiver that is away.
 OTLP_LOGGERS = (
     "opentelemetry.exporter",
     "opentelemetry.sdk._shared_internal",
@@ -52,6 +52,7 @@ class OtlpPipeline:
     def __init__(self, kind: str, signals: list[str], spans_file: Path | None) -> None:
         self.signals = signals
         self.providers: list[TracerProvider | MeterProvider] = []
+        self.tracer = Tracer()
         self._ended: BatchSpanProcessor | None = None
         _log_errors_once()
         resource = _resource(kind)
@@ -65,7 +66,7 @@ class OtlpPipeline:
         meters = self._meters(resource) if METRICS in signals else None
         if tracers is not None:
             trace.set_tracer_provider(tracers)
-            spans.set_tracer(OtelTracer(tracers.get_tracer("outlast"), noted))
+            self.tracer = OtelTracer(tracers.get_tracer("outlast"), noted)
         if meters is not None:
             metrics.set_meter_provider(meters)
 
@@ -107,7 +108,7 @@ def preload() -> None:
 
 def _resource(kind: str) -> Resource:
     """
-    Say who is sending; the environment's words win.
+    Name the sender; what the environment says wins.
     """
     host, pid = socket.gethostname(), os.getpid()
     ours: dict[str, str | int] = {
@@ -131,10 +132,6 @@ def _version() -> str:
 
 
 class _LogOnce(logging.Handler):
-    """
-    Says the first complaint in one line and swallows the others.
-    """
-
     logged = False
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -146,7 +143,7 @@ class _LogOnce(logging.Handler):
 
 def _log_errors_once() -> None:
     """
-    Let a receiver that is away cost one line, whoever notices it how often.
+    Let a receiver that is away cost one line, however often that is noticed.
     """
     once = _LogOnce(logging.WARNING)
     for name in OTLP_LOGGERS:

@@ -5,7 +5,7 @@ The conventions are in development and have moved out of the packaged ones, whos
 constants are deprecated: these are the specification's words, in this one place.
 """
 
-from outlast.telemetry.spans import Attributes
+from outlast.telemetry.process import Attributes
 
 OPERATION_NAME = "gen_ai.operation.name"
 AGENT_NAME = "gen_ai.agent.name"

@@ -13,10 +13,10 @@ from temporalio.client import OutboundInterceptor, QueryWorkflowInput
 from temporalio.contrib.opentelemetry import TracingInterceptor
 
 from outlast.telemetry.crash_spans import OpenSpanRecorder
-from outlast.telemetry.spans import Attributes
+from outlast.telemetry.process import Attributes, Tracer
 
 
-class OtelTracer:
+class OtelTracer(Tracer):
     """
     Attempts' spans, made by *tracer*; *noted* keeps those under way for the case of a
     death.

@@ -22,7 +22,6 @@ from outlast.fleet.workers import lease_worker
 from outlast.ledger.effects import EffectRecords
 from outlast.ledger.ledger import Ledger
 from outlast.settings import Settings
-from outlast.telemetry import counters
 from outlast.telemetry.counters import (
     DEAD_ITEMS,
     DEAD_TASKS,
@@ -30,6 +29,7 @@ from outlast.telemetry.counters import (
     HEARTBEATS,
     PARKED,
 )
+from outlast.telemetry.process import Counters, telemetry
 from outlast.telemetry.temporal_tracing import TemporalTracing
 from outlast.workflows.supervisor import SupervisorWorkflow
 
@@ -39,9 +39,9 @@ Input = dict[str, Any]
 @pytest.fixture
 def outbox() -> Iterator[MetricsOutbox]:
     made = MetricsOutbox()
-    counters.set_counters(made)
+    telemetry.counters = made
     yield made
-    counters.set_counters(counters.NullCounters())
+    telemetry.counters = Counters()
 
 
 @pytest.fixture
@@ -209,10 +209,11 @@ async def test_what_ends_badly_is_counted(
     )
 
     said = outbox.drain()
-    assert said["counts"].pop(HEARTBEATS) > 0
-    assert said["counts"] == {DEAD_TASKS: 1, PARKED: 1}
+    assert said is not None
+    assert said.counts.pop(HEARTBEATS) > 0
+    assert said.counts == {DEAD_TASKS: 1, PARKED: 1}
     # On a crowded machine a heartbeat may be lost besides.
-    (after_s,) = [s for by, s in said["recovered"] if by is Detector.FAILURE]
+    (after_s,) = [s for by, s in said.recovered if by is Detector.FAILURE]
     assert 0 < after_s < 30
 
 
@@ -236,4 +237,6 @@ async def test_dead_items_are_counted(small_crew: Crew, outbox: MetricsOutbox) -
         report = await small_crew.run(task("t", "spread"))
 
     assert report.status is MissionStatus.DEGRADED
-    assert outbox.drain()["counts"][DEAD_ITEMS] == 1
+    said = outbox.drain()
+    assert said is not None
+    assert said.counts[DEAD_ITEMS] == 1

@@ -14,7 +14,7 @@ from composed import ROOT, services
 
 from outlast.contracts.timing import DEFAULT_TIMING, STOCK_SERVER_TIMING
 from outlast.contracts.timing_validation import predict_recovery
-from outlast.fleet.health_http import metrics
+from outlast.fleet.metrics_export import prometheus_page
 from outlast.fleet.parent import Fleet
 from outlast.settings import Settings
 
@@ -33,7 +33,7 @@ def page(tmp_path: Path) -> str:
     What a fleet shows before it runs: every metric, at zero.
     """
     fleet = Fleet(Settings(home=tmp_path), lambda _: None)
-    return metrics(fleet.snapshot()).decode()
+    return prometheus_page(fleet.snapshot()).decode()
 
 
 def families(page: str) -> set[str]:

@@ -21,7 +21,7 @@ from outlast.execution import circuit_breakers
 from outlast.execution.circuit_breaker import BreakerState, CircuitBreaker
 from outlast.execution.circuit_breakers import circuit
 from outlast.execution.exceptions import FINAL_ERRORS
-from outlast.telemetry import counters
+from outlast.telemetry.process import Counters, telemetry
 
 BEARS = BreakerPolicy(
     failures=3, open_s=5.0, max_open_s=15.0, window_s=60.0, probe_s=30.0
@@ -204,7 +204,7 @@ def test_a_service_at_rest_is_asked_once_a_rest(
             opened[0] = clock()
 
 
-class Heard(counters.NullCounters):
+class Heard(Counters):
     def __init__(self) -> None:
         self.turns: list[tuple[str, str]] = []
 
@@ -216,9 +216,9 @@ class Heard(counters.NullCounters):
 def heard() -> Iterator[Heard]:
     circuit_breakers.forget_breakers()
     made = Heard()
-    counters.set_counters(made)
+    telemetry.counters = made
     yield made
-    counters.set_counters(counters.NullCounters())
+    telemetry.counters = Counters()
     circuit_breakers.forget_breakers()
 
 

@@ -33,12 +33,11 @@ from outlast.execution.temporal_activities import with_failures_translated
 from outlast.fleet.exclusive_slot import ExclusiveSlot, _ExclusiveSlotInterceptor
 from outlast.fleet.exit_report import _crash_error
 from outlast.fleet.exits import Exit, Exits
-from outlast.fleet.health_http import metrics
 from outlast.fleet.messages import Counted
 from outlast.fleet.metrics import COUNTER_NAMES, Metrics, MetricsOutbox
+from outlast.fleet.metrics_export import prometheus_page, register_metrics
 from outlast.fleet.monitor import ProcessSlot
 from outlast.fleet.oom import OomKills
-from outlast.fleet.otlp_metrics import register_metrics
 from outlast.fleet.process_kinds import ProcessKind
 from outlast.fleet.recorder_reader import InFlightAttempt
 from outlast.ledger.ledger import Ledger
@@ -310,14 +309,14 @@ def test_the_page_shows_what_was_told(tally: Metrics, line: str) -> None:
     """
     Bounds are inclusive; two hosts' clocks make no negative seconds.
     """
-    assert line in metrics(snapshot(tally)).decode().splitlines()
+    assert line in prometheus_page(snapshot(tally)).decode().splitlines()
 
 
 def test_every_name_is_there_from_the_start() -> None:
     """
     A rate needs a zero to begin at: nothing appears only once it has happened.
     """
-    page = metrics(snapshot(Metrics())).decode()
+    page = prometheus_page(snapshot(Metrics())).decode()
     for detector in Detector:
         assert f'outlast_recoveries_total{{detector="{detector}"}} 0.0' in page
     assert set(Metrics().snapshot()) == {*COUNTER_NAMES, "recoveries", "breakers"}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from otlp_receiver import Receiver, receiving
 
-from outlast.telemetry.setup import METRICS, TRACES, is_enabled
+from outlast.telemetry.signals import METRICS, TRACES, is_enabled
 
 ROOT = Path(__file__).parents[2]
 
