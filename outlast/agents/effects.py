@@ -20,9 +20,14 @@ from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.errors import ApprovalNeededError
 from outlast.execution.exceptions import call_converting_exits
 from outlast.execution.threads import in_thread
-from outlast.ledger.effect_decision import EffectAction, EffectDecision, EffectRow
+from outlast.ledger.effect_decision import (
+    EffectAction,
+    EffectDecision,
+    EffectRow,
+    Permission,
+)
 from outlast.ledger.effect_identity import Proposal
-from outlast.ledger.effect_ledger import Permission, idempotency_key
+from outlast.ledger.effect_ledger import idempotency_key
 from outlast.ledger.fence import Retries
 from outlast.telemetry import spans
 

@@ -14,7 +14,7 @@ from outlast.cli.run_mission import connect_default, reconciled
 from outlast.cli.stores import open_store, require_mission
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.text import one_line
-from outlast.ledger.missions import Audit, MissionRecords
+from outlast.ledger.audit import Audit, audit_ledger
 from outlast.process.called import tell
 from outlast.temporal.reconcile import interrupted
 
@@ -30,7 +30,7 @@ async def show_audit(mission: str | None, as_json: bool) -> int:
     if mission is not None:
         require_mission(mission)
     await reconciled(*([mission] if mission else []))
-    audit = MissionRecords(open_store()).audit(mission)
+    audit = audit_ledger(open_store(), mission)
     audit.violations += await _check_server(audit, mission)
     if as_json:
         print(json.dumps(asdict(audit)))

@@ -25,8 +25,8 @@ from outlast.contracts.timing import STOCK_TIMER_SLACK_S
 from outlast.contracts.timing_validation import predict_recovery
 from outlast.dev.server import find_cli
 from outlast.fleet.store_watch import store_trouble_text
+from outlast.ledger.audit import audit_ledger
 from outlast.ledger.batches import INTERRUPTED, BatchRecords
-from outlast.ledger.missions import MissionRecords
 from outlast.process.called import tell
 from outlast.process.home import why_readable
 from outlast.process.json_output import print_json_answer, reserve_stdout
@@ -155,7 +155,7 @@ def _home() -> Check:
 def _store() -> str:
     store = open_store()
     store.probe()
-    audit = MissionRecords(store).audit()
+    audit = audit_ledger(store)
     return f"{store.place}: {audit.accepted} missions, {len(audit.open)} open"
 
 
@@ -222,7 +222,7 @@ def _interrupted() -> Iterator[Check]:
     Name the missions that others have ended: a person must say what becomes of them.
     """
     store = open_store()
-    missions = MissionRecords(store).audit().interrupted
+    missions = audit_ledger(store).interrupted
     found = [(each.id, each.interruption) for each in missions]
     batches = [e.id for e in BatchRecords(store).records() if e.state == INTERRUPTED]
     for name, why in [*found, *((batch, ENDED_OUTSIDE) for batch in batches)]:
@@ -245,7 +245,7 @@ async def _builds(client: Client) -> Check:
 
 
 async def _stuck_workflows(client: Client) -> Check:
-    names = set(MissionRecords(open_store()).audit().open)
+    names = set(audit_ledger(open_store()).open)
     with suppress(RPCError):  # also those of which nobody has a record
         names |= await running_in(client)
     try:

@@ -16,7 +16,7 @@ from outlast.cli.stores import open_store
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.text import one_line
 from outlast.ledger.batches import BatchRecords
-from outlast.ledger.effects import EffectRecord, EffectRecords
+from outlast.ledger.effect_records import EffectRecord, EffectRecords
 from outlast.ledger.missions import MissionRecords
 from outlast.process.called import tell
 from outlast.store.database import Store

@@ -11,7 +11,7 @@ from typing import Any
 from outlast.cli.output import state_word
 from outlast.cli.stores import open_store, require_mission
 from outlast.contracts.failures import FailureType
-from outlast.ledger.effects import NO_END
+from outlast.ledger.attempts import NO_END
 from outlast.ledger.missions import MissionRecords
 from outlast.process.called import tell
 

@@ -23,6 +23,7 @@ from outlast.contracts.reports import MissionProgress, Outcome, Report, TaskStat
 from outlast.fleet.store_watch import store_trouble_text
 from outlast.ledger.batches import INTERRUPTED, BatchRecords
 from outlast.ledger.missions import ACCEPTED, MissionRecord, MissionRecords
+from outlast.ledger.retention import forget_batch, forget_mission, prune
 from outlast.process.called import tell
 from outlast.process.json_output import print_json_rows
 from outlast.settings import settings
@@ -157,9 +158,7 @@ def show_pruned(older_than_days: float, as_json: bool) -> None:
     Forget old missions and say which.
     """
     store, older_than_s = open_store(), older_than_days * 86_400
-    pruned = MissionRecords(store).prune(older_than_s) + BatchRecords(store).prune(
-        older_than_s
-    )
+    pruned = prune(store, older_than_s, store.clock())
     print(json.dumps({"pruned": pruned}) if as_json else f"{len(pruned)} forgotten")
 
 
@@ -173,7 +172,7 @@ def show_forgotten(mission: str) -> None:
             raise BadInputError(interrupted(mission, ENDED_OUTSIDE))
         if batch.finished_at is None:
             raise BadInputError(f"{mission} is under way; cancel it first")
-        BatchRecords(open_store()).forget(mission)
+        forget_batch(open_store(), mission)
         print(f"{mission}: forgotten")
         return
     entry = require_mission(mission)
@@ -181,7 +180,7 @@ def show_forgotten(mission: str) -> None:
         raise BadInputError(interrupted(mission, entry.interruption))
     if entry.report is None:
         raise BadInputError(f"{mission} is under way; cancel it first")
-    MissionRecords(open_store()).forget(mission)
+    forget_mission(open_store(), mission)
     print(f"{mission}: forgotten; its report file, if any, is yours to delete")
 
 

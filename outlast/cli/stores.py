@@ -3,6 +3,7 @@ The store of this home, as the starter's verbs open it.
 """
 
 from outlast.contracts.errors import BadInputError
+from outlast.ledger.audit import audit_ledger
 from outlast.ledger.batches import BatchRecords
 from outlast.ledger.missions import MissionRecord, MissionRecords
 from outlast.process import opening
@@ -46,5 +47,5 @@ def migrate_store(new_temporal: bool) -> None:
         return
     forget_server(store)
     print("its missions live on the Temporal that is used next")
-    if left := MissionRecords(store).audit().open:
+    if left := audit_ledger(store).open:
         print(f"start again, with the same id and file: {', '.join(left)}")

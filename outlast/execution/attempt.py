@@ -39,6 +39,7 @@ from outlast.ledger.fence import Claim
 from outlast.ledger.items import with_digests
 from outlast.ledger.ledger import Ledger
 from outlast.ledger.payloads import putting
+from outlast.ledger.results import TaskResults
 from outlast.telemetry import semconv
 from outlast.telemetry.counters import FAILED_BEFORE, recovered
 from outlast.telemetry.log_context import log_as
@@ -275,10 +276,8 @@ class Attempt:
                 f"over the cap of {most} (see OUTLAST_LARGEST_MB): have tasks between "
                 "them sum them up"
             )
-        found: dict[str, JsonValue] = {}
-        for need in needs:
-            found[need] = parsed(await store.run(ledger.text, mission, need))
-        return found
+        results = TaskResults(store, mission)
+        return {need: parsed(await store.run(results.text, need)) for need in needs}
 
 
 def _size_of(ledger: Ledger, mission: str, needs: list[str]) -> int:

@@ -56,7 +56,7 @@ from outlast.execution.switch_interval import short_switch_interval
 from outlast.execution.tracebacks import describe_failure
 from outlast.ledger.attempt_order import AttemptOrder
 from outlast.ledger.fence import Claim
-from outlast.ledger.lease_ledger import ItemFailure, LeaseLedger
+from outlast.ledger.lease_ledger import ItemFailure
 from outlast.ledger.payloads import is_stored
 from outlast.secrets import masked
 from outlast.telemetry.counters import DEAD_ITEMS, count
@@ -99,7 +99,7 @@ class LeaseExecution:
 
     def __post_init__(self) -> None:
         batch = self.lease.batch
-        self.ledger = LeaseLedger.of(self.worker.ledger)
+        self.ledger = self.worker.ledger
         self.input = AttemptInput(
             mission=batch.id,
             tenant=batch.tenant,

@@ -15,15 +15,18 @@ What becomes of an effect that an attempt asks for: the one place that decides.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from outlast.ledger.effect_identity import Proposal, effect_mark
 
+# How long an attempt lasts where nobody says.
+EFFECT_LIMIT_S = 900.0
+
 REQUESTED = "asked"  # a person is asked about it; nothing has been sent
 INTENDED = "intended"
 APPLIED = "applied"
-SKIPPED = "skipped"  # a person had an earlier one stand for it
+SKIPPED = "skipped"  # a person had an earlier one count instead
 RETRACTED = "retracted"  # a person has seen that it did not happen
 
 
@@ -35,7 +38,7 @@ class EffectAction(Enum):
     ACT = auto()
     REPEAT = auto()
     RETURN = auto()
-    SKIP = auto()  # as RETURN, on a person's word: the earlier one's result
+    SKIP = auto()  # as RETURN, decided by a person: the earlier one's result
     WAIT = auto()
     REQUEST_APPROVAL = auto()
     PARK = auto()
@@ -71,20 +74,44 @@ class EffectRow:
 
     @property
     def is_applied(self) -> bool:
-        """
-        Whether there is a result to return.
-        """
         return self.state in (APPLIED, SKIPPED)
+
+
+@dataclass(frozen=True)
+class Permission:
+    """
+    What a person has allowed an attempt, and what it may do of it now.
+
+    :param needs_approval: whether its effects need a person's approval.
+    :param can_ask: whether a person can be asked at all: not for an item of a batch.
+    :param may_act: False once the attempt is about to end: then it may only ask.
+    :param limit_s: how long the attempt itself may last: who finds an effect that it
+        has begun waits no longer, since a process that died leaves no end.
+    """
+
+    needs_approval: bool = False
+    can_ask: bool = True
+    approved: frozenset[str] = frozenset()
+    skipped: frozenset[str] = frozenset()
+    may_act: bool = True
+    limit_s: float = EFFECT_LIMIT_S
+
+    def asking(self) -> "Permission":
+        """
+        The same for an attempt that is about to end.
+        """
+        return replace(self, may_act=False)
+
+
+WITHOUT_APPROVAL_NEEDED = Permission()
 
 
 @dataclass(frozen=True)
 class EffectOwner:
     """
-    Who asks for an effect, and what a person has allowed them.
+    Who asks for an effect, and what they may do.
 
     :param scope: where its key belongs, "" for the tenant.
-    :param needs_approval: whether nothing may happen unasked.
-    :param can_ask: whether a person can be asked at all: not for an item of a batch.
     """
 
     mission: str
@@ -92,10 +119,7 @@ class EffectOwner:
     logical: str
     turn: str
     scope: str
-    needs_approval: bool = False
-    can_ask: bool = True
-    approved: frozenset[str] = field(default=frozenset())
-    skipped: frozenset[str] = field(default=frozenset())
+    permission: Permission = WITHOUT_APPROVAL_NEEDED
 
 
 @dataclass(frozen=True)
@@ -136,16 +160,14 @@ def decide_effect(
         payload = same.payload
     mark = effect_mark(owner.scope, proposal.key, proposal.identity, payload)
     other = _other(rows, proposal, owner)
-    action = _new(other, owner, mark, lives)
     number = _number(rows, same)
-    fresh = all(row.number != number for row in rows)
     return EffectDecision(
-        action,
+        _new(other, owner, mark, lives),
         number,
-        fresh,
-        payload,
-        mark,
-        other or _requested_before(rows, proposal, owner),
+        fresh=all(row.number != number for row in rows),
+        payload=payload,
+        mark=mark,
+        row=other or _requested_before(rows, proposal, owner),
     )
 
 
@@ -158,14 +180,13 @@ def _known(
     """
     Decide on an effect that has happened or was begun.
     """
+    action = EffectAction.PARK
     if row.is_applied:
         action = EffectAction.RETURN
     elif lives(row):
         action = EffectAction.WAIT
-    else:
-        action = (
-            EffectAction.REPEAT if proposal.if_unsure == "repeat" else EffectAction.PARK
-        )
+    elif proposal.if_unsure == "repeat":
+        action = EffectAction.REPEAT
     mark = effect_mark(owner.scope, proposal.key, row.identity, row.payload)
     return EffectDecision(action, row.number, False, row.payload, mark, row)
 
@@ -181,17 +202,18 @@ def _new(
     """
     if other is not None:
         later = other.logical == owner.logical and other.turn != owner.turn
-        if not later or not owner.can_ask:
+        if not later or not owner.permission.can_ask:
             return EffectAction.CONFLICT
         if other.state == INTENDED:
             # Nobody can answer for this one before it is known what became of that.
             return EffectAction.WAIT if lives(other) else EffectAction.PARK
-        if mark in owner.approved:
+        if mark in owner.permission.approved:
             return EffectAction.ACT
-        if mark in owner.skipped and other.is_applied:
+        if mark in owner.permission.skipped and other.is_applied:
             return EffectAction.SKIP
         return EffectAction.REQUEST_APPROVAL
-    asks = owner.needs_approval and mark not in owner.approved
+    allowed = owner.permission
+    asks = allowed.needs_approval and mark not in allowed.approved
     return EffectAction.REQUEST_APPROVAL if asks else EffectAction.ACT
 
 

@@ -7,8 +7,9 @@ import sqlalchemy as sa
 
 from outlast.contracts.batches import Batch
 from outlast.contracts.errors import GiveUp
-from outlast.ledger.batches import OPEN, batch_row, delete_batch
+from outlast.ledger.batches import OPEN, batch_row
 from outlast.ledger.items import ItemRow, append
+from outlast.ledger.retention import delete_batch
 from outlast.store.schema import batches
 
 
@@ -20,14 +21,14 @@ def write_fan_out(
     now: float,
 ) -> None:
     """
-    Enter *batch*, closed, with the items *rows*, in the place of those that an attempt
-    has left which never recorded them.
+    Enter *batch*, closed, with the items *rows*, instead of those that an attempt has
+    left which never recorded them.
 
     :param recorded: whether an answer has asked for the batch that there may be.
     :raises GiveUp: when that one is or was worked through: it is not opened again.
     """
     own = batches.c.id == batch.id
-    # No two write here: the claim of the task is held, and nobody else adds to it.
+    # No two write here: the task's claim is held, and no other attempt adds to it.
     state = connection.scalar(sa.select(batches.c.state).where(own))
     if state is not None:
         if recorded or state != OPEN:
@@ -36,6 +37,5 @@ def write_fan_out(
                 f"fans out once; see `outlast status {batch.id}`"
             )
         delete_batch(connection, batch.id)
-    line = {**batch_row(batch, now), "closed": True}
-    connection.execute(sa.insert(batches).values(line))
+    connection.execute(sa.insert(batches), {**batch_row(batch, now), "closed": True})
     append(connection, batch.id, 0, set(), rows, now)

@@ -1,11 +1,10 @@
 """
-What became of items: results, dead letters, and the way to take those back.
+The results and dead letters of items, and the way to redrive those.
 """
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 from pydantic import JsonValue
@@ -60,17 +59,12 @@ class ItemResults:
         self, batch: str, after: int = 0, page: int = 2_000
     ) -> Iterator[tuple[int, str, str | None]]:
         """
-        Tell the results there are, in the order of their items: number, JSON text,
+        Read the results there are, in the order of their items: number, JSON text,
         and why it is less than was asked.
         """
         query = sa.select(item_results).where(item_results.c.batch == batch)
         query = query.order_by(item_results.c.item).limit(page)
-        while True:
-            with self.store.read() as connection:
-                rows = connection.execute(query.where(item_results.c.item > after))
-                found = rows.all()
-            if not found:
-                return
+        while found := self.store.rows(query.where(item_results.c.item > after)):
             for row in found:
                 yield row.item, self._full_body(batch, row.result), row.degraded
             after = found[-1].item
@@ -80,8 +74,8 @@ class ItemResults:
         Say whose *batch* is; None where there is no such.
         """
         query = sa.select(batches.c.tenant).where(batches.c.id == batch)
-        with self.store.read() as connection:
-            return connection.scalar(query)
+        found: str | None = self.store.scalar(query)
+        return found
 
     def settled_after(
         self, batch: str, after: int, page: int = 500
@@ -114,7 +108,10 @@ class ItemResults:
             for row in connection.execute(query).all():
                 body = load_if_stored(connection, batch, row.body)
                 result = load_if_stored(connection, batch, row.result or "")
-                found.append(_item_result(row, body, result))
+                value = json.loads(result) if result else None
+                cause = None if result else row.cause
+                given = json.loads(body)
+                found.append(ItemResult(row.item, given, value, row.degraded, cause))
                 room -= len(body) + len(result)
                 if room < 0:
                     break
@@ -128,7 +125,7 @@ class ItemResults:
 
     def dead_letters(self, batch: str | None = None) -> Iterator[DeadLetter]:
         """
-        Tell the items that were given up.
+        Read the items that were given up.
         """
         query = (
             sa.select(item_failures, items.c.body)
@@ -152,8 +149,8 @@ class ItemResults:
 
     def redrive(self, batch: str, item: int | None, cause: str | None) -> int:
         """
-        Take dead letters back, all or those of one item or with *cause* in their
-        cause; returns how many.
+        Delete dead letters, so that their items are tried again: all, or those of one
+        item, or those with *cause* in their cause; returns how many.
         """
         chosen = [item_failures.c.batch == batch, item_failures.c.dead_at.is_not(None)]
         if item is not None:
@@ -163,19 +160,9 @@ class ItemResults:
         with self.store.write() as connection:
             gone = connection.execute(sa.delete(item_failures).where(*chosen)).rowcount
             if gone:
-                line = sa.update(batches).where(batches.c.id == batch)
-                connection.execute(line.values(state=OPEN, finished_at=None))
+                reopen = sa.update(batches).where(batches.c.id == batch)
+                connection.execute(reopen.values(state=OPEN, finished_at=None))
         return gone
-
-
-def _item_result(row: Any, body: str, result: str) -> ItemResult:
-    return ItemResult(
-        row.item,
-        json.loads(body),
-        json.loads(result) if result else None,
-        row.degraded,
-        None if result else row.cause,
-    )
 
 
 def _same(table: sa.Table) -> sa.ColumnElement[bool]:

@@ -1,5 +1,5 @@
 """
-Many items in one statement, in each database's own words: as one JSON text, or as
+Many items in one statement, in each database's own SQL: as one JSON text, or as
 arrays.
 
 A statement a row would hand the interpreter's lock back and forth with an agent that
@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from outlast.ledger.payloads import is_large, store_if_large
+from outlast.ledger.payloads import store_if_large
 from outlast.store.schema import batches
 
 PENDING_ITEMS = """
@@ -62,8 +62,8 @@ WRITE_RESULTS = {
     "sqlite": sa.text(f"""
     INSERT INTO item_results (batch, item, result, degraded)
     SELECT :batch, given.item, given.result, given.degraded FROM (
-        SELECT value ->> 0 AS item, value -> 1 AS result, value ->> 2 AS degraded
-        FROM json_each(:rows)
+        SELECT value ->> 0 AS item, coalesce(value ->> 3, value -> 1) AS result,
+            value ->> 2 AS degraded FROM json_each(:rows)
     ) AS given {_UNLESS_DEAD}
     """),  # noqa: S608 - put together from constants
     # Not by its JSON, which knows no NUL in a text, and a result may have one.
@@ -75,58 +75,50 @@ WRITE_RESULTS = {
     """),  # noqa: S608 - put together from constants
 }
 
-# One result by itself, of which the row holds a reference: that is no JSON.
-WRITE_LARGE_RESULT = sa.text(f"""
-INSERT INTO item_results (batch, item, result, degraded)
-SELECT :batch, given.item, :result, :degraded
-FROM (SELECT CAST(:item AS integer) AS item) AS given {_UNLESS_DEAD}
-""")  # noqa: S608 - put together from constants
-
 # An item's number, its result as JSON text, and why it is less than was asked.
 WrittenResult = tuple[int, str, str | None]
 
-# Whoever buries an item or closes the batch waits for those who settle, and they for
-# it, but not for each other. On SQLite all of them take turns anyway.
-_OPEN = sa.select(batches.c.id).where(batches.c.id == sa.bindparam("batch"))
-LOCK_BATCH_SHARED = _OPEN.with_for_update(read=True)
+# What dead-letters an item or closes the batch waits for those who write results, and
+# they for it, but not for each other. On SQLite all of them take turns anyway.
+LOCK_BATCH_SHARED = (
+    sa.select(batches.c.id)
+    .where(batches.c.id == sa.bindparam("batch"))
+    .with_for_update(read=True)
+)
 
 
 def write_results(
     connection: sa.Connection, batch: str, rows: list[WrittenResult]
 ) -> None:
     """
-    Write results.
+    Write results; of a large one its row holds a reference.
     """
     dialect = connection.dialect.name
+    # No text of PostgreSQL holds a NUL.
+    rows = [(item, kept, why and why.replace("\0", "")) for item, kept, why in rows]
     if dialect == "postgresql":
         connection.execute(LOCK_BATCH_SHARED, {"batch": batch})
-    for row in rows:
-        if is_large(row[1]):
-            _write_large(connection, batch, row)
-    rows = [row for row in rows if not is_large(row[1])]
-    if dialect == "postgresql":
         given: dict[str, Any] = {
             "items": [item for item, _, _ in rows],
-            "results": [result for _, result, _ in rows],
-            "reasons": [reason and reason.replace("\0", "") for _, _, reason in rows],
+            "results": [store_if_large(connection, batch, row[1]) for row in rows],
+            "reasons": [reason for _, _, reason in rows],
         }
     else:
-        given = {"rows": f"[{','.join(map(_result_json, rows))}]"}
+        written = (_result_json(connection, batch, row) for row in rows)
+        given = {"rows": f"[{','.join(written)}]"}
     connection.execute(WRITE_RESULTS[dialect], {"batch": batch, **given})
 
 
-def _write_large(connection: sa.Connection, batch: str, row: WrittenResult) -> None:
+def _result_json(connection: sa.Connection, batch: str, row: WrittenResult) -> str:
+    """
+    Put a result, which is JSON, and its reason into an array; a reference is no JSON,
+    and comes after them.
+    """
     item, result, reason = row
     kept = store_if_large(connection, batch, result)
-    told = reason and reason.replace("\0", "")
-    given = {"batch": batch, "item": item, "result": kept, "degraded": told}
-    connection.execute(WRITE_LARGE_RESULT, given)
-
-
-def _result_json(row: WrittenResult) -> str:
-    item, result, reason = row
-    told = "null" if reason is None else json.dumps(reason)
-    return f"[{item},{result},{told}]"
+    if kept is not result:
+        return json.dumps([item, None, reason, kept])
+    return f"[{item},{result},{'null' if reason is None else json.dumps(reason)}]"
 
 
 def read_items(connection: sa.Connection, asked: dict[str, Any]) -> str:

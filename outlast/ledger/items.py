@@ -1,5 +1,6 @@
 """
-The items of batches: numbered as they come, told as long as they are left to do.
+The items of batches: numbered as they come, listed as long as they are left to do, and
+dead-lettered when their attempts, or their processes, have failed too often.
 """
 
 import hashlib
@@ -12,16 +13,34 @@ import sqlalchemy as sa
 from outlast.contracts.batches import ItemRange, PendingItems, PoisonItem
 from outlast.contracts.ids import ItemId
 from outlast.ledger import item_sql
+from outlast.ledger.attempts import close_attempts
 from outlast.ledger.batches import lock_batch
-from outlast.ledger.effects import close_attempts
 from outlast.ledger.payloads import load_if_stored, store_if_large
 from outlast.store.database import Store
 from outlast.store.schema import batches, item_failures, item_results, items
 from outlast.store.upsert import insert
 
-# How far one survey looks, and how many spans of what is left it tells.
+# How many items one look covers, and how many ranges of what is left it returns.
 MAX_PENDING_ITEMS = 200_000
 MAX_PENDING_RANGES = 500
+
+_FAILED = insert(item_failures)
+
+
+def _larger(name: str) -> sa.ColumnElement[int]:
+    old, new = item_failures.c[name], _FAILED.excluded[name]
+    return sa.case((old > new, old), else_=new)
+
+
+# Notes an item's failure, the first one or a later one.
+UPSERT_FAILURE = _FAILED.on_conflict_do_update(
+    index_elements=["batch", "item"],
+    set_={
+        "failures": _larger("failures"),
+        "deaths": _larger("deaths"),
+        **{name: _FAILED.excluded[name] for name in ("cause", "dead_at", "traceback")},
+    },
+)
 
 ItemRow = tuple[bytes, str, str | None]  # digest, body, fault
 
@@ -55,17 +74,12 @@ class ItemRecords:
         rows = with_digests(given)
         with self.store.write(durable=False) as connection:
             last = lock_batch(connection, batch)
-            known = self._known(connection, batch, [digest for digest, _, _ in rows])
+            query = sa.select(items.c.digest).where(
+                items.c.batch == batch, items.c.digest.in_([row[0] for row in rows])
+            )
+            known = set(connection.scalars(query))
             new = append(connection, batch, last, known, rows, self._clock())
         return AddedItems(new, len(rows) - new)
-
-    def _known(
-        self, connection: sa.Connection, batch: str, digests: list[bytes]
-    ) -> set[bytes]:
-        query = sa.select(items.c.digest).where(
-            items.c.batch == batch, items.c.digest.in_(digests)
-        )
-        return set(connection.scalars(query))
 
     def pending(self, batch: str, after: int) -> PendingItems:
         """
@@ -107,29 +121,28 @@ class ItemRecords:
 
     def failures(self, batch: str, span: ItemRange) -> dict[int, int]:
         """
-        Tell how often items of *span* have failed.
+        Count how often items of *span* have failed.
         """
         query = sa.select(item_failures.c.item, item_failures.c.failures).where(
             item_failures.c.batch == batch,
             item_failures.c.item >= span.start,
             item_failures.c.item < span.stop,
         )
-        with self.store.read() as connection:
-            rows = connection.execute(query).all()
-        return {row.item: row.failures for row in rows}
+        return {row.item: row.failures for row in self.store.rows(query)}
 
     def dead_letter(self, poison: PoisonItem) -> bool:
         """
-        Give an item up that took its processes along; False when it is done: it may
-        have died after its result was written.
+        Give an item up whose processes died; False when it is done: the last one may
+        have died after the result was written.
         """
+        now = self._clock()
         row = {
             "batch": poison.batch,
             "item": poison.item,
             "failures": 0,
             "deaths": poison.deaths,
             "cause": poison.cause,
-            "dead_at": (now := self._clock()),
+            "dead_at": now,
             "traceback": None,
         }
         result = sa.select(item_results.c.item).where(
@@ -141,15 +154,18 @@ class ItemRecords:
             close_attempts(connection, poison.batch, now, task)
             done = connection.scalar(result) is not None
             if not done:
-                connection.execute(upsert_failure(row))
+                connection.execute(UPSERT_FAILURE, row)
         return not done
 
 
 def with_digests(given: Iterable[tuple[str, str | None]]) -> list[ItemRow]:
     """
-    Put the digest of each item before it.
+    Put before each item its digest, which identifies it by its content.
     """
-    return [(item_digest(body), body, fault) for body, fault in given]
+    return [
+        (hashlib.sha256(body.encode()).digest()[:16], body, fault)
+        for body, fault in given
+    ]
 
 
 def append(
@@ -179,34 +195,6 @@ def append(
     for table, found in ((items, fresh), (item_failures, dead)):
         if found:
             connection.execute(sa.insert(table), found)
-    line = sa.update(batches).where(batches.c.id == batch)
-    connection.execute(line.values(total=last + len(fresh)))
+    total = {"total": last + len(fresh)}
+    connection.execute(sa.update(batches).where(batches.c.id == batch).values(total))
     return len(fresh)
-
-
-def item_digest(body: str) -> bytes:
-    """
-    Identify an item by its content.
-    """
-    return hashlib.sha256(body.encode()).digest()[:16]
-
-
-def upsert_failure(row: dict[str, Any]) -> sa.Executable:
-    """
-    Make the statement that notes an item's trouble, new or again.
-    """
-    fresh = insert(item_failures).values(row)
-    more = {
-        "failures": _larger(item_failures.c.failures, fresh.excluded.failures),
-        "deaths": _larger(item_failures.c.deaths, fresh.excluded.deaths),
-        "cause": fresh.excluded.cause,
-        "dead_at": fresh.excluded.dead_at,
-        "traceback": fresh.excluded.traceback,
-    }
-    return fresh.on_conflict_do_update(index_elements=["batch", "item"], set_=more)
-
-
-def _larger(
-    old: sa.ColumnElement[int], new: sa.ColumnElement[int]
-) -> sa.ColumnElement[int]:
-    return sa.case((old > new, old), else_=new)

@@ -8,10 +8,10 @@ import sqlalchemy as sa
 
 from outlast.contracts.batches import Lease
 from outlast.contracts.ids import ItemId, parse
-from outlast.ledger.fence import Claim
+from outlast.ledger.attempts import close_attempt
+from outlast.ledger.fence import Claim, Fence
 from outlast.ledger.item_sql import WrittenResult, write_results
-from outlast.ledger.items import ItemRecords, upsert_failure
-from outlast.ledger.ledger import Ledger
+from outlast.ledger.items import UPSERT_FAILURE, ItemRecords
 from outlast.store.schema import fences
 
 
@@ -42,17 +42,10 @@ class ItemFailure:
     trace: str = ""
 
 
-class LeaseLedger(Ledger):
+class LeaseLedger(Fence):
     """
-    The ledger with the items beside it.
+    The items of a lease, written under its claim.
     """
-
-    @classmethod
-    def of(cls, ledger: Ledger) -> "LeaseLedger":
-        """
-        Look at *ledger* as a lease does.
-        """
-        return cls(ledger.store, ledger.fencing, ledger._clock, ledger.permits)
 
     @property
     def items(self) -> ItemRecords:
@@ -60,7 +53,7 @@ class LeaseLedger(Ledger):
 
     def load_history(self, lease: Lease) -> LeaseHistory:
         """
-        Find what to take over.
+        Find what earlier leases have left.
         """
         span = lease.span
         failures = self.items.failures(lease.batch.id, span)
@@ -69,8 +62,7 @@ class LeaseLedger(Ledger):
             fences.c.task >= str(ItemId(span.start)),
             fences.c.task < str(ItemId(span.stop)),
         )
-        with self.store.read() as connection:
-            found = [parse(ItemId, each) for each in connection.scalars(query)]
+        found = [parse(ItemId, row.task) for row in self.store.rows(query)]
         return LeaseHistory(failures, {each.number for each in found if each})
 
     def write_results(
@@ -89,9 +81,9 @@ class LeaseLedger(Ledger):
         def put(connection: sa.Connection) -> None:
             write_results(connection, claim.mission, rows)
             for each in closing:
-                self._close_attempt(connection, each, "ended", self._clock())
+                close_attempt(connection, each.params, "ended", self._clock())
 
-        self._write(claim, "items", put, durable)
+        self.write(claim, "items", put, durable)
 
     def record_item_failure(self, claim: Claim, failure: ItemFailure) -> None:
         """
@@ -108,6 +100,6 @@ class LeaseLedger(Ledger):
             "traceback": failure.trace or None,
             "dead_at": self._clock() if failure.dead else None,
         }
-        self._write(
-            claim, "items", lambda connection: connection.execute(upsert_failure(row))
+        self.write(
+            claim, "items", lambda connection: connection.execute(UPSERT_FAILURE, row)
         )

@@ -1,5 +1,5 @@
 """
-What was already done or paid for: progress, results, spending.
+What was already done or paid for: progress, results, failures, spending.
 """
 
 import json
@@ -13,39 +13,50 @@ from pydantic import JsonValue
 
 from outlast.contracts.attempts import AttemptInput, Checkpoint
 from outlast.contracts.batches import Batch
+from outlast.contracts.failures import FailureType
 from outlast.contracts.results import ResultRef
 from outlast.contracts.tasks import Stored, Task
+from outlast.ledger import payloads
 from outlast.ledger.attempt_order import AttemptOrder
-from outlast.ledger.checkpoints import checkpoint_of, checkpoint_row
+from outlast.ledger.attempts import RESUMED, close_attempt
+from outlast.ledger.checkpoints import (
+    checkpoint_body,
+    last_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+)
 from outlast.ledger.effect_ledger import EffectLedger
 from outlast.ledger.fan_out import write_fan_out
-from outlast.ledger.fence import (
-    Claim,
-    attempt_params,
-    claim_key,
-    round_params,
-    task_clause,
-    task_params,
-)
+from outlast.ledger.fence import LAST_RUN, Claim, Retries
 from outlast.ledger.items import ItemRow
-from outlast.ledger.payloads import get
-from outlast.ledger.statements import (
+from outlast.ledger.lease_ledger import LeaseLedger
+from outlast.ledger.results import (
     ANSWER,
-    CHECKPOINT_BODY,
-    DROP_BODY,
     LAST_ANSWER,
-    LAST_CHECKPOINT,
     LAST_RESULT,
-    LAST_RUN,
     RECORD_RESULT,
     RESULT_OF_ROUND,
-    RESUMED,
-    SAVE_CHECKPOINT,
 )
-from outlast.store.schema import spending
+from outlast.ledger.statements import OF_MISSION, of_task
+from outlast.store.schema import fences, spending
 from outlast.store.upsert import insert
 
-USAGE_TOTALS = sa.select(sa.func.sum(spending.c.tokens), sa.func.sum(spending.c.cost))
+_FRESH = insert(spending)
+ADD_USAGE = _FRESH.on_conflict_do_update(
+    index_elements=["mission", "task"],
+    set_={
+        "tokens": spending.c.tokens + _FRESH.excluded.tokens,
+        "cost": spending.c.cost + _FRESH.excluded.cost,
+    },
+)
+_USAGE = sa.select(sa.func.sum(spending.c.tokens), sa.func.sum(spending.c.cost))
+MISSION_USAGE = _USAGE.where(spending.c.mission == OF_MISSION)
+TASK_USAGE = _USAGE.where(of_task(spending))
+
+FAILURES = sa.select(fences.c.failures).where(of_task(fences))
+COUNT_FAILURE = (
+    sa.update(fences).where(of_task(fences)).values(failures=fences.c.failures + 1)
+)
 
 
 class Usage(NamedTuple):
@@ -89,10 +100,10 @@ class AttemptStart:
     answer: ResultRef | None
 
 
-class Ledger(EffectLedger):
+class Ledger(EffectLedger, LeaseLedger):
     """
-    Progress, results and spending of attempts, each written under its claim, with
-    their effects beside them.
+    Progress, results, failures and spending of attempts, each written under its claim,
+    with their effects and items beside them.
     """
 
     def begin(
@@ -109,16 +120,16 @@ class Ledger(EffectLedger):
         :raises StaleAttemptError: when a later attempt has the task.
         :raises UnknownRunError: when the order names another run than the last one.
         """
-        with self.store.write(durable=False) as connection:
-            claim = self._claim(connection, assignment, route, fence)
-            if claim is not None:
-                return self._load_progress(connection, claim, route, carried)
-        raise self.superseded_error(assignment)
+
+        def load(connection: sa.Connection, claim: Claim) -> AttemptStart:
+            return self._load_progress(connection, claim, route, carried)
+
+        return self._claim_and(load, assignment, route, fence)
 
     def warm_up(self) -> None:
         """
-        Begin once and undo it: a process's first attempt takes over from a dead one,
-        and should not be the one that waits for cold caches.
+        Begin once and undo it: a process's first attempt recovers the task of a dead
+        one, and should not be the one that waits for cold caches.
         """
         task = Task(id="warm", role="warm")
         warm_up_input = AttemptInput(mission="warm", tenant="warm", task=task)
@@ -141,15 +152,14 @@ class Ledger(EffectLedger):
         """
         Find the round's answer, else the newest checkpoint of *route*.
         """
-        done = connection.scalar(ANSWER, round_params(claim))
+        done = connection.scalar(ANSWER, claim.params)
         if done is not None:
-            self._close_attempt(connection, claim, "already done", self._clock())
-            return AttemptStart(
-                claim, Checkpoint(), ResultRef.model_validate_json(done)
-            )
-        newest = _newest(connection, claim, route, carried)
+            close_attempt(connection, claim.params, "already done", self._clock())
+            answer = ResultRef.model_validate_json(done)
+            return AttemptStart(claim, Checkpoint(), answer)
+        newest = newest_checkpoint(connection, claim, route, carried)
         if newest.seq:
-            connection.execute(RESUMED, {**attempt_params(claim), "seq": newest.seq})
+            connection.execute(RESUMED, {**claim.params, "seq": newest.seq})
         return AttemptStart(claim, newest, None)
 
     def resume(self, claim: Claim, route: str) -> Checkpoint | None:
@@ -157,7 +167,7 @@ class Ledger(EffectLedger):
         Read the last checkpoint of *route* in the claim's round.
         """
         with self.store.read() as connection:
-            return _last_checkpoint(connection, claim, route)
+            return last_checkpoint(connection, claim, route)
 
     def save(
         self,
@@ -174,31 +184,27 @@ class Ledger(EffectLedger):
         It gets its number here, under the lock: *checkpoint*'s own, or the next one
         where a save beside it has taken that.
         """
-        row = {**claim_key(claim), "round": claim.round, "fence": claim.fence}
-        row |= {**checkpoint_row(checkpoint), "body": body}
 
         def put(connection: sa.Connection) -> SaveResult:
-            if body is not None:
-                whose = {**task_params(claim), "of_route": checkpoint.route}
-                connection.execute(DROP_BODY, whose)
-            seq = connection.scalar(SAVE_CHECKPOINT, {**row, "saved_at": self._clock()})
+            saved = save_checkpoint(connection, claim, checkpoint, body, self._clock())
             spent = None if used == NO_USAGE else _add_usage(connection, claim, used)
-            return SaveResult(checkpoint.model_copy(update={"seq": seq}), spent)
+            return SaveResult(saved, spent)
 
-        return self._write(claim, "checkpoint", put, durable)
+        return self.write(claim, "checkpoint", put, durable)
 
     def get_blob(self, mission: str, task: str, digest: str) -> bytes | None:
         """
         Read progress that was too large to travel.
         """
         with self.store.read() as connection:
-            return _body(connection, mission, task, digest)
+            return checkpoint_body(connection, mission, task, digest)
 
-    def recorded_answer(self, claim: Claim) -> tuple[ResultRef, JsonValue] | None:
+    def load_stored(self, stored: Stored) -> bytes | None:
         """
-        Find the result that an earlier attempt of this round has recorded.
+        Read a value that was too large to travel; None when it is forgotten.
         """
-        return self.result(claim.mission, claim.task, claim.round)
+        with self.store.read() as connection:
+            return payloads.get(connection, stored.owner, stored.digest)
 
     def result(
         self, mission: str, task: str, round_: int | None = None
@@ -206,10 +212,9 @@ class Ledger(EffectLedger):
         """
         Read a task's result, of its last round unless *round_* is given.
         """
-        of_result = {"of_mission": mission, "task_params": task, "round_params": round_}
+        which = {"of_mission": mission, "of_task": task, "of_round": round_}
         query = LAST_RESULT if round_ is None else RESULT_OF_ROUND
-        with self.store.read() as connection:
-            found = connection.execute(query, of_result).first()
+        found = self.store.first(query, which)
         if found is None:
             return None
         return ResultRef.model_validate_json(found.answer), json.loads(found.result)
@@ -220,40 +225,15 @@ class Ledger(EffectLedger):
         """
         Read what travels of a task's result, as `result` finds it.
         """
-        of_result = {"of_mission": mission, "task_params": task, "round_params": round_}
-        query = LAST_ANSWER if round_ is None else ANSWER
-        with self.store.read() as connection:
-            found = connection.scalar(query, of_result)
+        which = {"of_mission": mission, "of_task": task, "of_round": round_}
+        found = self.store.scalar(LAST_ANSWER if round_ is None else ANSWER, which)
         return None if found is None else ResultRef.model_validate_json(found)
 
-    def load_stored(self, stored: Stored) -> bytes | None:
-        """
-        Read a value that was too large to travel; None when it is forgotten.
-        """
-        with self.store.read() as connection:
-            return get(connection, stored.owner, stored.digest)
-
-    def text(self, mission: str, task: str) -> str:
-        """
-        Read the last result of *task*, which has one, as JSON.
-        """
-        of_result = {"of_mission": mission, "task_params": task}
-        with self.store.read() as connection:
-            return str(connection.execute(LAST_RESULT, of_result).one().result)
-
-    def record(
-        self,
-        claim: Claim,
-        answer: ResultRef,
-        result: JsonValue,
-        before: Callable[[sa.Connection], object] = lambda _: None,
-    ) -> None:
+    def record(self, claim: Claim, answer: ResultRef, result: JsonValue) -> None:
         """
         Record the result of the claim's round: from here on nobody does it again.
-
-        :param before: writes what the result asks for, in the same transaction.
         """
-        self.record_text(claim, answer, json.dumps(result), before)
+        self.record_text(claim, answer, json.dumps(result))
 
     def record_text(
         self,
@@ -264,19 +244,24 @@ class Ledger(EffectLedger):
     ) -> None:
         """
         Record a result that is JSON already, and may be large.
+
+        :param before: writes what the result asks for, in the same transaction.
         """
-        kept = {"answer": answer.model_dump_json(), "result": result}
+        row = {
+            **claim.key,
+            "round": claim.round,
+            "fence": claim.fence,
+            "answer": answer.model_dump_json(),
+            "result": result,
+        }
 
         def put(connection: sa.Connection) -> None:
             before(connection)
             now = self._clock()
-            row = {"fence": claim.fence, **kept, "recorded_at": now}
-            connection.execute(
-                RECORD_RESULT, {**claim_key(claim), "round": claim.round, **row}
-            )
-            self._close_attempt(connection, claim, "done", now)
+            connection.execute(RECORD_RESULT, {**row, "recorded_at": now})
+            close_attempt(connection, claim.params, "done", now)
 
-        self._write(claim, "result", put)
+        self.write(claim, "result", put)
 
     def record_fan_out(
         self,
@@ -294,7 +279,7 @@ class Ledger(EffectLedger):
         """
 
         def put(connection: sa.Connection) -> None:
-            recorded = connection.scalar(ANSWER, round_params(claim)) is not None
+            recorded = connection.scalar(ANSWER, claim.params) is not None
             write_fan_out(connection, batch, rows, recorded, self._clock())
 
         self.record_text(claim, answer, result, put)
@@ -303,25 +288,48 @@ class Ledger(EffectLedger):
         """
         Add to what the task has spent; returns the totals.
         """
+        used = Usage(tokens, cost)
+        return self.write(
+            claim, "spending", lambda connection: _add_usage(connection, claim, used)
+        )
 
-        def put(connection: sa.Connection) -> UsageTotals:
-            return _add_usage(connection, claim, Usage(tokens, cost))
+    def record_failure(
+        self, claim: Claim, ending: str, trace: str = "", tries: Retries | None = None
+    ) -> int:
+        """
+        Close the attempt's row as failed; returns its route's failures in this round.
 
-        return self._write(claim, "spending", put)
+        :param trace: the traceback of what the agent raised.
+        """
+        again = tries is not None and tries.is_retry()
+
+        def put(connection: sa.Connection) -> int:
+            how = self._clock(), trace, FailureType.FAILED
+            if close_attempt(connection, claim.params, ending, *how) or not again:
+                connection.execute(COUNT_FAILURE, claim.params)
+            return int(connection.scalar(FAILURES, claim.params) or 0)
+
+        return self.write(claim, "failure", put)
+
+    def record_end(
+        self,
+        claim: Claim,
+        ending: str,
+        trace: str = "",
+        kind: FailureType | None = None,
+    ) -> None:
+        """
+        Close the attempt's row for any other reason, superseded or not.
+        """
+        with self.store.write(durable=False) as connection:
+            now = self._clock()
+            close_attempt(connection, claim.params, ending, now, trace, kind)
 
 
 def _add_usage(connection: sa.Connection, claim: Claim, used: Usage) -> UsageTotals:
-    add = insert(spending).values(**claim_key(claim), **used._asdict())
-    more = {
-        "tokens": spending.c.tokens + add.excluded.tokens,
-        "cost": spending.c.cost + add.excluded.cost,
-    }
-    key = ["mission", "task"]
-    connection.execute(add.on_conflict_do_update(index_elements=key, set_=more))
-    whole = connection.execute(
-        USAGE_TOTALS.where(spending.c.mission == claim.mission)
-    ).one()
-    own = connection.execute(USAGE_TOTALS.where(task_clause(spending, claim))).one()
+    connection.execute(ADD_USAGE, {**claim.key, **used._asdict()})
+    whole = connection.execute(MISSION_USAGE, claim.params).one()
+    own = connection.execute(TASK_USAGE, claim.params).one()
     return UsageTotals(Usage(*whole), Usage(*own))
 
 
@@ -329,42 +337,3 @@ class _Undo(Exception):  # noqa: N818 - nothing is wrong
     """
     Rolls a transaction back.
     """
-
-
-def _newest(
-    connection: sa.Connection, claim: Claim, route: str, carried: list[Checkpoint]
-) -> Checkpoint:
-    """
-    Choose where an attempt goes on: the store's checkpoint, unless one that travelled
-    is newer and all of it is here.
-    """
-    saved = _last_checkpoint(connection, claim, route)
-    mine = [each for each in carried if each.route == route]
-    newest = max(mine, key=lambda each: each.seq, default=Checkpoint())
-    if saved is None:
-        return newest
-    if newest.seq <= saved.seq or not _has_body(connection, claim, newest):
-        return saved
-    return newest
-
-
-def _has_body(connection: sa.Connection, claim: Claim, checkpoint: Checkpoint) -> bool:
-    # A database that was not told to be durable may have lost the last body.
-    digest = checkpoint.blob
-    found = digest is None or _body(connection, claim.mission, claim.task, digest)
-    return bool(found)
-
-
-def _last_checkpoint(
-    connection: sa.Connection, claim: Claim, route: str
-) -> Checkpoint | None:
-    whose = {**round_params(claim), "of_route": route}
-    found = connection.execute(LAST_CHECKPOINT, whose).first()
-    return None if found is None else checkpoint_of(found)
-
-
-def _body(
-    connection: sa.Connection, mission: str, task: str, digest: str
-) -> bytes | None:
-    which = {"of_mission": mission, "task_params": task, "of_digest": digest}
-    return connection.scalar(CHECKPOINT_BODY, which)

@@ -1,5 +1,6 @@
 """
-The results of a mission's tasks, read one at a time.
+The results of tasks, a row each round: what travels of one, its answer, beside the
+result itself, which may be large.
 """
 
 import json
@@ -8,8 +9,38 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from outlast.ledger.statements import OF_MISSION, OF_ROUND, of_task
 from outlast.store.database import Store
-from outlast.store.schema import results
+from outlast.store.schema import attempts, results
+from outlast.store.upsert import upsert
+
+# Beside a result stands the highest fence that had claimed its task: by that the audit
+# tells that no stale attempt's result was recorded, whatever any clock has said.
+_HIGHEST = sa.select(sa.func.max(attempts.c.fence)).where(
+    attempts.c.mission == sa.bindparam("mission"),
+    attempts.c.task == sa.bindparam("task"),
+)
+RECORD_RESULT = upsert(
+    results,
+    ["mission", "task", "round"],
+    ["fence", "answer", "recorded_at", "result"],
+    claimed=sa.func.coalesce(_HIGHEST.scalar_subquery(), sa.bindparam("fence")),
+)
+LAST_ANSWER = (
+    sa.select(results.c.answer)
+    .where(of_task(results))
+    .order_by(results.c.round.desc())
+    .limit(1)
+)
+ANSWER = LAST_ANSWER.where(results.c.round == OF_ROUND)
+LAST_RESULT = LAST_ANSWER.add_columns(results.c.result)
+RESULT_OF_ROUND = ANSWER.add_columns(results.c.result)
+TASKS = (
+    sa.select(results.c.task)
+    .where(results.c.mission == OF_MISSION)
+    .group_by(results.c.task)
+    .order_by(sa.func.min(results.c.recorded_at), results.c.task)
+)
 
 
 class TaskResults(Mapping[str, Any]):
@@ -20,7 +51,7 @@ class TaskResults(Mapping[str, Any]):
 
     def __init__(self, store: Store, mission: str) -> None:
         self._store = store
-        self._of = results.c.mission == mission
+        self._mission = mission
 
     def __getitem__(self, task: str) -> Any:
         return json.loads(self.text(task))
@@ -31,19 +62,15 @@ class TaskResults(Mapping[str, Any]):
 
         :raises KeyError: when it has none.
         """
-        query = sa.select(results.c.result).where(self._of, results.c.task == task)
-        query = query.order_by(results.c.round.desc()).limit(1)
-        with self._store.read() as connection:
-            found = connection.scalar(query)
+        params = {"of_mission": self._mission, "of_task": task}
+        found = self._store.first(LAST_RESULT, params)
         if found is None:
             raise KeyError(task)
-        return str(found)
+        return str(found.result)
 
     def __iter__(self) -> Iterator[str]:
-        query = sa.select(results.c.task).where(self._of).group_by(results.c.task)
-        query = query.order_by(sa.func.min(results.c.recorded_at), results.c.task)
-        with self._store.read() as connection:
-            return iter(connection.scalars(query).all())
+        found = self._store.rows(TASKS, {"of_mission": self._mission})
+        return iter([row.task for row in found])
 
     def __len__(self) -> int:
-        return len(list(iter(self)))
+        return len(list(self))

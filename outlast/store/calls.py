@@ -53,7 +53,7 @@ class StoreCalls:
 
     place: str
     submit: Submit
-    lost: Callable[[StoreLostError], None]
+    lost: Callable[[StoreLostError], None] = lambda _: None
     clock: Clock = time.monotonic
     running: "dict[StoreCall, None]" = field(default_factory=dict)
     _failing: dict["StoreCall", None] = field(default_factory=dict)

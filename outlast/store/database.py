@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 from uuid import uuid4
 
 import sqlalchemy as sa
@@ -27,6 +27,8 @@ from outlast.store.upsert import insert_if_absent
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Query = sa.Executable
+Params = Mapping[str, Any] | None
 
 # How long a transaction waits to begin where nobody else waits for the store: within
 # `Store.run` the event loop does, which can be told to stop.
@@ -137,8 +139,7 @@ class Store:
         self._threads = ThreadPoolExecutor(
             database.threads, "store", lambda: setattr(self._fails_fast, "yes", True)
         )
-        self.calls = StoreCalls(self.place, self._threads.submit, self._record_lost)
-        self._lost: Callable[[StoreLostError], None] = lambda _: None
+        self.calls = StoreCalls(self.place, self._threads.submit)
         self._extended: set[str] = set()  # whose tables are known to be there
         try:
             expected = known.get(self.place, "")
@@ -177,7 +178,7 @@ class Store:
         """
         Have *tell* called, on the event loop, when a call finds that the store is lost.
         """
-        self._lost = tell
+        self.calls.lost = tell
 
     def check(self) -> None:
         """
@@ -186,21 +187,12 @@ class Store:
         :raises StoreLostError: when it is another one, or of a newer release.
         """
         self._database.check()
-        with self.read() as connection:
-            oldest = connection.scalar(_meta(OLDEST))
+        oldest = self.scalar(_meta(OLDEST))
         if int(oldest or 0) > schema.SCHEMA:
             raise StoreLostError(
                 f"the store at {self.place} has been changed by a newer release: "
                 "start the fleet again with that"
             )
-
-    def get_or_set_meta(self, key: str, value: str) -> str:
-        """
-        Keep *value* under *key* for good, unless one is kept there; returns what is.
-        """
-        with self.write() as connection:
-            insert_if_absent(connection, schema.meta, {"key": key, "value": value})
-            return str(connection.scalar(_meta(key)))
 
     def extend(self, owner: str, steps: Sequence[migrate.Step]) -> None:
         """
@@ -212,9 +204,7 @@ class Store:
         if owner in self._extended:
             return
         key = f"steps.{owner}"
-        with self.read() as connection:
-            taken = int(connection.scalar(_meta(key)) or 0)
-        if taken < len(steps):
+        if int(self.scalar(_meta(key)) or 0) < len(steps):
             with self._database.migrating() as connection:
                 migrate.extend(connection, key, steps)
         self._extended.add(owner)
@@ -224,8 +214,7 @@ class Store:
         Make sure that the store takes a write now.
         """
         same = sa.update(schema.meta).where(schema.meta.c.key == ID)
-        with self.write() as connection:
-            connection.execute(same.values(key=ID))
+        self.change(same.values(key=ID))
 
     def read(self) -> AbstractContextManager[sa.Connection]:
         """
@@ -238,6 +227,34 @@ class Store:
         One write transaction; *durable* also survives the loss of power.
         """
         return self._database.writing(durable, self._wait_s)
+
+    def rows(self, query: Query, params: Params = None) -> Sequence[sa.Row[Any]]:
+        """
+        Read what *query* finds, in a transaction of its own.
+        """
+        with self.read() as connection:
+            return connection.execute(query, params).all()
+
+    def first(self, query: Query, params: Params = None) -> sa.Row[Any] | None:
+        """
+        Read the first row of what *query* finds.
+        """
+        with self.read() as connection:
+            return connection.execute(query, params).first()
+
+    def scalar(self, query: Query, params: Params = None) -> Any:
+        """
+        Read the first value of what *query* finds; None where it finds nothing.
+        """
+        with self.read() as connection:
+            return connection.scalar(query, params)
+
+    def change(self, statement: Query) -> None:
+        """
+        Do one durable *statement*, in a transaction of its own.
+        """
+        with self.write() as connection:
+            connection.execute(statement)
 
     def shrink_soon(self) -> None:
         """
@@ -257,9 +274,6 @@ class Store:
     @property
     def _wait_s(self) -> float:
         return 0.0 if getattr(self._fails_fast, "yes", False) else STORE_WAIT_S
-
-    def _record_lost(self, error: StoreLostError) -> None:
-        self._lost(error)
 
     def _open(self, upgrade: bool, expected: str) -> str:
         """

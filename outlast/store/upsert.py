@@ -5,6 +5,7 @@ SQLAlchemy has one construct for each of the two; PostgreSQL's is read by both
 compilers, and every store test runs on both databases.
 """
 
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,14 +14,25 @@ from sqlalchemy.dialects.postgresql import Insert, insert
 __all__ = ["insert", "insert_if_absent", "upsert"]
 
 
-def upsert(table: sa.Table, key: list[str], values: list[str]) -> Insert:
+def upsert(
+    table: sa.Table,
+    key: list[str],
+    values: list[str],
+    **computed: sa.ColumnElement[Any],
+) -> Insert:
     """
-    Make the statement that inserts a row of *table* or replaces its *values*.
+    Make the statement that inserts a row of *table* or, where one has its *key*,
+    replaces its *values* and what is *computed*.
     """
-    row = insert(table).values({name: sa.bindparam(name) for name in [*key, *values]})
-    return row.on_conflict_do_update(
-        index_elements=key, set_={name: row.excluded[name] for name in values}
-    )
+    given: dict[str, Any] = {name: sa.bindparam(name) for name in [*key, *values]}
+    row = insert(table).values({**given, **computed})
+    replaced = {name: row.excluded[name] for name in [*values, *computed]}
+    return row.on_conflict_do_update(index_elements=key, set_=replaced)
+
+
+@cache
+def _insert_if_absent(table: sa.Table) -> sa.Executable:
+    return insert(table).on_conflict_do_nothing().returning(sa.literal(1))
 
 
 def insert_if_absent(
@@ -29,5 +41,4 @@ def insert_if_absent(
     """
     Insert *row* unless one with its key is there; says whether it was inserted.
     """
-    line = insert(table).values(row).on_conflict_do_nothing()
-    return connection.scalar(line.returning(sa.literal(1))) is not None
+    return connection.scalar(_insert_if_absent(table), row) is not None

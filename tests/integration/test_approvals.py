@@ -19,6 +19,7 @@ from outlast.contracts.reports import MissionStatus, TaskStatus
 from outlast.contracts.results import ResultRef
 from outlast.contracts.tasks import Budget
 from outlast.contracts.updates import DecisionInput, Redrive
+from outlast.ledger.audit import audit_ledger
 from outlast.ledger.missions import MissionRecords
 
 START = Approval(before="start")
@@ -317,7 +318,7 @@ async def test_a_changed_effect_of_a_redriven_task_is_asked_about(
         else ["default~effect~m~key~a", "default~effect~m~again~2~a"]
     )
     assert [key for key, _ in till.paid] == paid
-    assert MissionRecords(small_crew.store).audit().violations == []
+    assert audit_ledger(small_crew.store).violations == []
 
 
 async def test_a_child_mission_done_again_does_not_repeat_its_effects(

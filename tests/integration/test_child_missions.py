@@ -20,6 +20,7 @@ from outlast.contracts.missions import Mission
 from outlast.contracts.plan import Plan
 from outlast.contracts.reports import MissionStatus, TaskStatus
 from outlast.contracts.tasks import Limits, Task
+from outlast.ledger.audit import audit_ledger
 from outlast.ledger.missions import MissionRecords
 
 
@@ -57,7 +58,7 @@ async def test_a_task_may_be_a_mission(small_crew: Crew) -> None:
     }
     assert books.results("m~child~p~child~q") == {"b": "well"}
     assert {each.state for each in books.records()} == {"completed"}
-    assert books.audit().violations == []
+    assert audit_ledger(books.store).violations == []
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from outlast.contracts.approvals import Approval
 from outlast.contracts.plan import Plan
 from outlast.contracts.reports import MissionStatus, Outcome, TaskStatus
 from outlast.contracts.updates import DecisionInput
+from outlast.ledger.audit import audit_ledger
 from outlast.ledger.missions import MissionRecords
 from outlast.workflows.approvals import Approvals
 from outlast.workflows.pool import PoolWorkflow
@@ -63,7 +64,7 @@ async def test_a_mission_whose_bookkeeping_is_broken_fails(
     assert {each.id for each in report.tasks} == {"a", "b", "c", "d"}
     books = MissionRecords(small_crew.store)
     assert [each.state for each in books.records()] == ["failed"]
-    assert books.audit().violations == []
+    assert audit_ledger(books.store).violations == []
 
 
 async def test_a_fault_in_what_a_person_asks_for_fails_that_alone(

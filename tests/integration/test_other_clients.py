@@ -35,6 +35,7 @@ from outlast.contracts.ids import MISSIONS_QUEUE, ChildMissionId, FanOutId
 from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Report, TaskStatus
 from outlast.contracts.updates import DecisionInput
+from outlast.ledger.audit import audit_ledger
 from outlast.ledger.batches import INTERRUPTED
 from outlast.ledger.missions import MissionRecords
 from outlast.temporal.missions import MissionHandle
@@ -353,7 +354,7 @@ async def test_a_reset_to_any_point_goes_on_from_the_ledger(lasting_crew: Crew) 
             assert entry is not None
             assert (entry.report, entry.state) == (report, "completed")
     assert journey.done == {"paid": 1}
-    assert books.audit().violations == []
+    assert audit_ledger(books.store).violations == []
 
 
 async def reset_run(whole: WorkflowHandle[Any, Any], event: int) -> str:
@@ -609,7 +610,7 @@ async def test_so_does_one_with_rounds_and_missions_within(lasting_crew: Crew) -
             )
             assert report.status is MissionStatus.COMPLETED, (point, report)
     assert journey.done == {"paid": 1}
-    assert books.audit().violations == []
+    assert audit_ledger(books.store).violations == []
 
 
 @pytest.mark.parametrize("kind", ["mission", "batch"])

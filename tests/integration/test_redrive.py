@@ -9,6 +9,7 @@ from test_supervisor import Input, for_ever, outcome, well
 from outlast import Context, FollowUps, GiveUp
 from outlast.contracts.errors import BadInputError, RefusedError
 from outlast.contracts.reports import MissionStatus, Report, TaskStatus
+from outlast.ledger.audit import audit_ledger
 from outlast.ledger.missions import MissionRecords
 from outlast.temporal.redrive import restart_mission, select_redrive
 
@@ -71,7 +72,7 @@ async def test_a_mission_that_has_ended_goes_on(small_crew: Crew) -> None:
     entry = books.find("m")
     assert entry is not None
     assert entry.report == report
-    assert books.audit().violations == []
+    assert audit_ledger(books.store).violations == []
 
 
 async def test_a_redriven_mission_may_fail_again(small_crew: Crew) -> None:

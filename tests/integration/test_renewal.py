@@ -20,6 +20,7 @@ from outlast.contracts.tasks import Budget, Limits
 from outlast.contracts.updates import DecisionInput
 from outlast.execution.attempt import WorkerContext
 from outlast.fleet.workers import lease_worker
+from outlast.ledger.audit import audit_ledger
 from outlast.ledger.ledger import Ledger
 from outlast.ledger.missions import MissionRecords
 from outlast.settings import Settings
@@ -99,7 +100,7 @@ async def test_rounds_without_end_need_no_history_without_end(
     assert outcome(report, "review").round == 60
     assert len(runs) > 10
     assert max(runs) < EVENTS + 60
-    assert MissionRecords(small_crew.store).audit().violations == []
+    assert audit_ledger(small_crew.store).violations == []
 
 
 async def test_the_limit_of_rounds_counts_over_all_runs(small_crew: Crew) -> None:
@@ -143,7 +144,7 @@ async def test_an_attempt_without_end_is_handed_back_uncounted(
     assert resumed == list(range(len(resumed))), "no step is lost or done twice"
     assert len(resumed) >= len(runs) - 1
     assert work.written == list(range(1, ROUNDS + 1))
-    assert MissionRecords(lasting_crew.store).audit().violations == []
+    assert audit_ledger(lasting_crew.store).violations == []
 
 
 async def test_a_child_outlives_the_runs_of_its_mission(lasting_crew: Crew) -> None:

@@ -24,8 +24,8 @@ from outlast.contracts.reports import MissionStatus, Report
 from outlast.execution.current_run import current_run
 from outlast.execution.runs import in_run_order
 from outlast.ledger.attempt_order import AttemptOrder
+from outlast.ledger.audit import audit_ledger
 from outlast.ledger.ledger import Ledger
-from outlast.ledger.missions import MissionRecords
 from outlast.store.schema import attempts, runs
 
 DONE = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
@@ -102,7 +102,7 @@ async def test_a_reset_mission_goes_on_from_the_ledger(lasting_crew: Crew) -> No
             await claim_late(crew, handle.id, "another")
     assert report.status is MissionStatus.COMPLETED
     assert played == ["a"]
-    assert MissionRecords(crew.store).audit().violations == []
+    assert audit_ledger(crew.store).violations == []
     with crew.store.read() as connection:
         found = connection.execute(sa.select(runs.c.run).order_by(runs.c.number))
         assert list(found.scalars()) == [old, new]

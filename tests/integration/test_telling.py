@@ -19,7 +19,7 @@ from outlast.contracts.reports import MissionProgress, MissionStatus
 from outlast.execution.attempt import WorkerContext
 from outlast.fleet.metrics import MetricsOutbox
 from outlast.fleet.workers import lease_worker
-from outlast.ledger.effects import EffectRecords
+from outlast.ledger.effect_records import EffectRecords
 from outlast.ledger.ledger import Ledger
 from outlast.settings import Settings
 from outlast.telemetry.counters import (

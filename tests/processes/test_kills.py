@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast.ledger.missions import MissionRecords
+from outlast.ledger.audit import audit_ledger
 from outlast.store.database import Store
 from testkit.processes import Home, events, every, mission, wait_for
 
@@ -143,7 +143,7 @@ def test_a_woken_zombie_writes_nothing(
     store = Store(home.path / "store.db")  # the program would ask the frozen server
 
     def refused() -> int:
-        return MissionRecords(store).audit("frozen").stale_refused
+        return audit_ledger(store, "frozen").stale_refused
 
     with home.server_frozen():  # else it would tell the zombie to stop
         os.kill(first["pid"], signal.SIGCONT)

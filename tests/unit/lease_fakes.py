@@ -25,7 +25,7 @@ from outlast.execution.results import encode
 from outlast.ledger.batches import BatchRecords
 from outlast.ledger.item_results import DeadLetter, ItemResults
 from outlast.ledger.items import ItemRecords
-from outlast.ledger.lease_ledger import ItemFailure, LeaseLedger
+from outlast.ledger.lease_ledger import ItemFailure
 from outlast.ledger.ledger import Claim, Ledger
 from outlast.store.database import Store
 
@@ -66,7 +66,7 @@ class Shelf:
         self.batches = BatchRecords(self.store)
         self.items = ItemRecords(self.store)
         self.outcomes = ItemResults(self.store)
-        self.ledger = LeaseLedger(self.store)
+        self.ledger = Ledger(self.store)
         self.batches.open_batch(batch(self.name, scope=self.scope))
 
     def add(self, *bodies: Any, fault: str | None = None) -> None:

@@ -27,7 +27,7 @@ from outlast.contracts.tasks import Task
 from outlast.crew.crew_models import Research, SubQuestion
 from outlast.crew.writer import WriterInput, drafted, quoted
 from outlast.dev import stack_client
-from outlast.ledger.effects import NO_END
+from outlast.ledger.attempts import NO_END
 from outlast.settings import Settings
 from outlast.temporal.worker_list import list_workers
 

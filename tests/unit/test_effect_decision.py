@@ -18,6 +18,7 @@ from outlast.ledger.effect_decision import (
     EffectAction,
     EffectOwner,
     EffectRow,
+    Permission,
     decide_effect,
 )
 from outlast.ledger.effect_identity import (
@@ -29,13 +30,16 @@ from outlast.ledger.effect_identity import (
 
 THIS, OTHER = '{"cents":1}', '{"cents":2}'
 ASKER = EffectOwner("m", "mine", "m", "2", "m")
-NEEDS = replace(ASKER, needs_approval=True)
-ITEM = replace(ASKER, can_ask=False)
+NEEDS = replace(ASKER, permission=Permission(needs_approval=True))
+ITEM = replace(ASKER, permission=Permission(can_ask=False))
 REPEAT = Proposal("k", THIS, if_unsure="repeat")
 PARK = Proposal("k", THIS)
 THIS_MARK = effect_mark("m", "k", THIS, None)
-APPROVED = replace(NEEDS, approved=frozenset([THIS_MARK]))
-SKIPS = replace(ASKER, skipped=frozenset([THIS_MARK]))
+APPROVED = replace(
+    ASKER,
+    permission=Permission(needs_approval=True, approved=frozenset([THIS_MARK])),
+)
+SKIPS = replace(ASKER, permission=Permission(skipped=frozenset([THIS_MARK])))
 
 
 def row(state: str, identity: str = THIS, **more: Any) -> EffectRow:

@@ -22,10 +22,11 @@ from outlast.contracts.batches import PoisonItem, pool_task
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.ids import ItemId
 from outlast.contracts.reports import MissionStatus
-from outlast.ledger.effect_decision import RETRACTED, EffectAction
+from outlast.ledger.audit import audit_ledger
+from outlast.ledger.effect_decision import RETRACTED, EffectAction, Permission
 from outlast.ledger.effect_identity import Proposal
-from outlast.ledger.effect_ledger import EFFECT_END_GRACE_S, Permission, idempotency_key
-from outlast.ledger.effects import EffectRecords
+from outlast.ledger.effect_ledger import EFFECT_END_GRACE_S, idempotency_key
+from outlast.ledger.effect_records import EffectRecords
 from outlast.ledger.ledger import Claim, Ledger
 from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
@@ -72,7 +73,7 @@ def test_what_has_happened_is_returned_from_then_on(
     assert entry.result == {"receipt": 7}
     found = ledger.intend(claim(ledger, 2, round_=2), K)
     assert (found.action, found.row.result) == (EffectAction.RETURN, '{"receipt": 7}')
-    audit = MissionRecords(store).audit()
+    audit = audit_ledger(store)
     assert (audit.violations, audit.effects[0]["applied"]) == ([], 1)
 
 

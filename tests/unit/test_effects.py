@@ -22,9 +22,9 @@ from outlast.contracts.errors import (
     ResultError,
 )
 from outlast.contracts.retries import Policy
-from outlast.ledger.effects import EffectRecords
+from outlast.ledger.audit import audit_ledger
+from outlast.ledger.effect_records import EffectRecords
 from outlast.ledger.ledger import Ledger
-from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
 from outlast.store.schema import effects
 
@@ -136,7 +136,7 @@ async def test_one_key_at_the_same_moment_acts_once(
     await stage.play(play)
     assert stage.result() == [1] * 5
     assert applied(store) == {"k": 1}
-    assert MissionRecords(store).audit().violations == []
+    assert audit_ledger(store).violations == []
 
 
 @pytest.mark.parametrize("if_unsure", ["repeat", "park"])
@@ -217,7 +217,7 @@ async def test_another_effect_under_one_key_is_a_conflict(
         assert part in told
     assert isinstance(refusal.value, GiveUp)
     assert paid == [{"to": "alice"}]
-    assert MissionRecords(store).audit().effects[0]["conflicts"] == 1
+    assert audit_ledger(store).effects[0]["conflicts"] == 1
 
 
 async def test_another_attempt_cannot_change_an_effect(stage: Stage) -> None:

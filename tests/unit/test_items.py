@@ -27,6 +27,7 @@ from outlast.ledger.batches import BatchRecords
 from outlast.ledger.items import AddedItems
 from outlast.ledger.lease_ledger import ItemFailure
 from outlast.ledger.missions import MissionRecords
+from outlast.ledger.retention import forget_batch
 from outlast.store.database import Store
 from outlast.temporal.item_source import (
     FEED_CHARS,
@@ -606,8 +607,8 @@ def test_a_forgotten_batch_is_gone(failed: Shelf, store: Store) -> None:
     other = Shelf(store, "other")
     other.add({"x": 1})
     other.settle(1)
-    assert failed.batches.forget(BATCH)
-    assert not failed.batches.forget(BATCH)
+    assert forget_batch(failed.store, BATCH)
+    assert not forget_batch(failed.store, BATCH)
     assert failed.batches.find(BATCH) is None
     left = contents(store)
     for table in ("batches", "items", "item_results", "item_failures"):

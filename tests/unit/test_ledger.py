@@ -25,9 +25,14 @@ from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.errors import StaleAttemptError
 from outlast.contracts.failures import Detector
 from outlast.contracts.scopes import Scope
-from outlast.ledger.effect_decision import INTENDED, EffectAction, EffectDecision
+from outlast.ledger.effect_decision import (
+    INTENDED,
+    EffectAction,
+    EffectDecision,
+    Permission,
+)
 from outlast.ledger.effect_identity import Proposal
-from outlast.ledger.effect_ledger import Permission, idempotency_key
+from outlast.ledger.effect_ledger import idempotency_key
 from outlast.ledger.ledger import NO_USAGE, Claim, Ledger
 from outlast.store.database import Store
 from outlast.store.schema import attempts, effects
@@ -165,7 +170,7 @@ def test_an_attempt_begins_in_one_go_or_not_at_all(
     def break_down(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("outlast.ledger.ledger._last_checkpoint", break_down)
+    monkeypatch.setattr("outlast.ledger.checkpoints.last_checkpoint", break_down)
     with pytest.raises(ZeroDivisionError):
         ledger.begin(assignment(), ROLE, 2, [])
     assert contents(store) == before
@@ -321,7 +326,7 @@ def test_a_recorded_result_is_found_by_the_next_attempt(
     """
     ledger.record(claim(ledger, 1), answer("one"), {"n": 1})
     later = claim(ledger, 2, "fallback")
-    assert ledger.recorded_answer(later) == (answer("one"), {"n": 1})
+    assert ledger.result(MISSION, later.task, later.round) == (answer("one"), {"n": 1})
     assert lines(store)[0]["end_reason"] == "done"
 
 
@@ -340,7 +345,7 @@ def test_a_result_belongs_to_its_round(ledger: Ledger) -> None:
     """
     ledger.record(claim(ledger, 1), answer("one"), 1)
     redo = claim(ledger, 2, round_=2)
-    assert ledger.recorded_answer(redo) is None
+    assert ledger.result(MISSION, redo.task, redo.round) is None
     ledger.record(redo, answer("two"), 2)
     for round_, result in ((1, 1), (2, 2), (None, 2)):
         found = ledger.result(MISSION, "only", round_)

@@ -27,10 +27,12 @@ from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.errors import BadInputError, StaleAttemptError, StoreError
 from outlast.contracts.missions import RoleSpec
 from outlast.contracts.reports import MissionStatus, TaskStatus
+from outlast.ledger.audit import audit_ledger
 from outlast.ledger.effect_identity import Proposal
-from outlast.ledger.effects import EffectRecords
+from outlast.ledger.effect_records import EffectRecords
 from outlast.ledger.ledger import NO_USAGE, Ledger
 from outlast.ledger.missions import ACCEPTED, STARTING, MissionRecords
+from outlast.ledger.retention import MISSION_TABLES, forget_mission, prune
 from outlast.store.database import Store, process_store, set_process_store
 from outlast.store.schema import effects, metadata, missions
 
@@ -162,7 +164,7 @@ def test_a_mission_may_end_before_its_starter_notes_it(books: MissionRecords) ->
         report(MISSION, MissionStatus.COMPLETED, outcome("only", TaskStatus.DONE))
     )
     books.accept(MISSION)
-    assert books.audit().accepted == books.audit().finished == 1
+    assert audit_ledger(books.store).accepted == audit_ledger(books.store).finished == 1
 
 
 def test_a_report_comes_back_as_it_was(books: MissionRecords) -> None:
@@ -238,7 +240,7 @@ def test_an_audit_counts(books: MissionRecords, ledger: Ledger) -> None:
     books.close(report("dead", MissionStatus.FAILED, buried))
     work(ledger, "done", "effect:1")
 
-    audit = books.audit()
+    audit = audit_ledger(books.store)
 
     assert (audit.accepted, audit.finished, audit.parked) == (5, 3, 1)
     assert audit.open == ["open"]
@@ -261,7 +263,7 @@ def test_an_audit_of_one_mission_leaves_the_others_out(
         finish(books, name)
         work(ledger, name, f"effect:{name}")
     accepted(books, "three")
-    audit = books.audit("one")
+    audit = audit_ledger(books.store, "one")
     assert (audit.accepted, audit.attempts, audit.stale_refused) == (1, 1, 1)
     assert [each["key"] for each in audit.effects] == ["effect:one"]
     assert audit.open == []
@@ -277,8 +279,10 @@ def test_an_effect_applied_twice_is_a_violation(
     work(ledger, MISSION, "refund:17")
     with store.write() as connection:
         connection.execute(sa.update(effects).values(applied=2))
-    assert books.audit().violations == ["effect 'refund:17' was applied 2 times"]
-    assert books.audit("another").violations == []
+    assert audit_ledger(books.store).violations == [
+        "effect 'refund:17' was applied 2 times"
+    ]
+    assert audit_ledger(books.store, "another").violations == []
 
 
 def test_a_stale_result_is_a_violation(books: MissionRecords, store: Store) -> None:
@@ -293,8 +297,8 @@ def test_a_stale_result_is_a_violation(books: MissionRecords, store: Store) -> N
     turned.turn(1)
     ledger.record(stale, answer(), "stale")
     told = f"{MISSION}/only: a stale attempt's result stands"
-    assert books.audit().violations == [told]
-    assert books.audit("another").violations == []
+    assert audit_ledger(books.store).violations == [told]
+    assert audit_ledger(books.store, "another").violations == []
 
 
 @pytest.mark.parametrize("apart_s", [0.05, 3_600.0, -0.05, -3_600.0])
@@ -311,13 +315,13 @@ def test_hosts_whose_clocks_differ_break_nothing(
     after_s = second.claim(assignment(), "worker", 2).recovery_s
     assert after_s is not None
     assert after_s >= 0
-    assert books.audit().violations == []
+    assert audit_ledger(books.store).violations == []
     lost = second.claim(assignment("b"), "worker", 3)
     kept = first.claim(assignment("b"), "worker", 4)
     first.record(kept, answer(), "good")
     with pytest.raises(StaleAttemptError):
         second.record(lost, answer(), "stale")
-    assert books.audit().violations == []
+    assert audit_ledger(books.store).violations == []
 
 
 @pytest.mark.parametrize("apart_s", [0.05, 3_600.0, -0.05, -3_600.0])
@@ -333,7 +337,7 @@ def test_a_stale_result_is_found_whatever_the_clocks_say(
     stale = first.claim(assignment(), "worker", 1)
     second.claim(assignment(), "worker", 2)
     first.record(stale, answer(), "stale")
-    assert len(books.audit().violations) == 1
+    assert len(audit_ledger(books.store).violations) == 1
 
 
 def test_a_result_before_the_next_attempt_is_no_violation(
@@ -347,7 +351,7 @@ def test_a_result_before_the_next_attempt_is_no_violation(
     ledger.record(ledger.claim(assignment(), "worker", 1), answer(), "good")
     turned.turn(1)
     ledger.claim(assignment(), "worker", 2)
-    assert books.audit().violations == []
+    assert audit_ledger(books.store).violations == []
 
 
 def test_a_dead_letter_without_a_cause_is_a_violation(books: MissionRecords) -> None:
@@ -357,7 +361,7 @@ def test_a_dead_letter_without_a_cause_is_a_violation(books: MissionRecords) -> 
     accepted(books)
     books.close(report(MISSION, MissionStatus.FAILED, outcome("only", TaskStatus.DEAD)))
     told = f"{MISSION}/only is a dead letter without a cause"
-    assert books.audit().violations == [told]
+    assert audit_ledger(books.store).violations == [told]
 
 
 # Forgetting
@@ -374,9 +378,9 @@ def test_old_missions_are_pruned(
     clock.turn(10 * DAY_S)
     finish(books, "new")
     clock.turn(10 * DAY_S)
-    assert books.prune(15 * DAY_S) == ["old"]
+    assert prune(books.store, 15 * DAY_S, clock()) == ["old"]
     assert {entry.id for entry in books.records()} == {"open", "new"}
-    assert books.prune(15 * DAY_S) == []
+    assert prune(books.store, 15 * DAY_S, clock()) == []
 
 
 def test_effects_stay_when_missions_are_pruned(
@@ -388,7 +392,7 @@ def test_effects_stay_when_missions_are_pruned(
     finish(books, "old")
     work(ledger, "old", "refund:17")
     clock.turn(DAY_S)
-    books.prune(0)
+    prune(books.store, 0, clock())
     left = {name for name, rows in contents(store, "meta").items() if rows}
     assert left == {"effects", "missions"}
     assert books.find("old") is None
@@ -408,11 +412,11 @@ def test_a_forgotten_mission_leaves_its_id_alone(
     before = contents(store, "missions")
     finish(books, "two")
     work(ledger, "two", "effect:2")
-    assert books.forget("two") is True
+    assert forget_mission(books.store, "two") is True
     assert contents(store, "missions") == before
     assert [each.id for each in books.records()] == ["one"]
     assert "try" not in str(contents(store)["missions"][-1])
-    assert books.forget("two") is False
+    assert forget_mission(books.store, "two") is False
     with pytest.raises(BadInputError, match="another one"):
         books.open(mission(task("a"), id="two"))
 
@@ -422,7 +426,7 @@ def test_no_table_of_missions_is_overlooked() -> None:
     Each table with a mission in it is emptied by `forget`.
     """
     named = {table.name for table in metadata.sorted_tables if "mission" in table.c}
-    emptied = {table.name for table in outlast.ledger.missions.MISSION_TABLES}
+    emptied = {table.name for table in MISSION_TABLES}
     assert named == emptied | {"effects"}
     assert missions.name not in emptied
 

@@ -18,7 +18,6 @@ from outlast.agents.context import Context
 from outlast.contracts.errors import StoreLostError, StoreUnavailableError, TaskError
 from outlast.contracts.retries import CANCEL_GRACE_S, Policy
 from outlast.execution.item_workers import ItemWorker, ItemWorkerPool
-from outlast.ledger.lease_ledger import LeaseLedger
 from outlast.ledger.ledger import Ledger
 from outlast.ledger.run_permits import RunPermits
 from outlast.store.database import Store
@@ -98,19 +97,19 @@ async def test_an_error_in_one_lane_lets_the_acts_of_others_finish(
     As when the store cannot take one item's failure.
     """
     payer = Payer(ill=1)
-    real = LeaseLedger.record_item_failure
+    real = Ledger.record_item_failure
     loop = asyncio.get_running_loop()
 
     def trouble(*_: Any) -> None:
         loop.call_soon_threadsafe(loop.call_later, 0.05, payer.go.set)
         raise StoreLostError("lost")
 
-    monkeypatch.setattr(LeaseLedger, "record_item_failure", trouble)
+    monkeypatch.setattr(Ledger, "record_item_failure", trouble)
     lender.fill(numbered(2))
     with pytest.raises(StoreLostError):
         await lender.work(payer.play)
     assert payer.paid == 1
-    monkeypatch.setattr(LeaseLedger, "record_item_failure", real)
+    monkeypatch.setattr(Ledger, "record_item_failure", real)
     await lender.work(payer.play)
     assert payer.paid == 1
     assert lender.shelf.results() == {2: 1}
@@ -197,13 +196,13 @@ def slow_claims(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Let a claim be under way for a while.
     """
-    real = LeaseLedger.begin
+    real = Ledger.begin
 
     def begin(*args: Any) -> Any:
         time.sleep(0.1)
         return real(*args)
 
-    monkeypatch.setattr(LeaseLedger, "begin", begin)
+    monkeypatch.setattr(Ledger, "begin", begin)
 
 
 async def test_a_first_write_that_is_cancelled_claims_its_item(
@@ -253,7 +252,7 @@ async def test_a_claim_that_has_failed_is_made_again(
     """
     By the next write of the item, or by its next try; and the lease lives.
     """
-    real, begun = LeaseLedger.begin, 0
+    real, begun = Ledger.begin, 0
 
     def begin(*args: Any) -> Any:
         nonlocal begun
@@ -272,7 +271,7 @@ async def test_a_claim_that_has_failed_is_made_again(
             await ctx.save(2)
         return "ok"
 
-    monkeypatch.setattr(LeaseLedger, "begin", begin)
+    monkeypatch.setattr(Ledger, "begin", begin)
     lender.fill(numbered(2))
     await lender.work(play)
     assert begun == 2

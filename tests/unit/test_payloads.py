@@ -43,6 +43,7 @@ from outlast.execution.results import without_stored_inputs
 from outlast.ledger.ledger import Ledger
 from outlast.ledger.missions import MissionRecords
 from outlast.ledger.payloads import put
+from outlast.ledger.retention import forget_batch, forget_mission
 from outlast.process.json_output import print_json_rows
 from outlast.store.database import Store
 from outlast.temporal.conversion import CONVERTER, INLINE
@@ -116,7 +117,7 @@ def test_payloads_go_with_their_mission(store: Store) -> None:
         books.close(report(each, MissionStatus.COMPLETED))
         with store.write() as connection:
             put(connection, each, b"large")
-    books.forget(MISSION)
+    forget_mission(store, MISSION)
     assert [row[0] for row in contents(store)["payloads"]] == ["other"]
 
 
@@ -338,7 +339,7 @@ def test_large_items_go_with_their_batch(shelf: Shelf) -> None:
     """
     shelf.add(LARGE)
     shelf.write({1: LARGE})
-    shelf.batches.forget(shelf.name)
+    forget_batch(shelf.store, shelf.name)
     assert contents(shelf.store)["payloads"] == []
 
 

@@ -11,9 +11,11 @@ from unit_fakes import MISSION, Clock, mission, outcome, report, task
 from outlast.contracts.batches import Batch as Given
 from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, TaskStatus
+from outlast.ledger.audit import audit_ledger
 from outlast.ledger.batches import COMPLETED, INTERRUPTED, OPEN, BatchRecords
 from outlast.ledger.batches import BatchRecord as Batch
 from outlast.ledger.missions import ACCEPTED, STARTING, MissionRecord, MissionRecords
+from outlast.ledger.retention import forget_mission
 from outlast.store.database import Store
 from outlast.temporal.reconcile import (
     ENDED_TEXT,
@@ -150,7 +152,7 @@ def test_an_interrupted_mission_holds_no_place(books: MissionRecords) -> None:
 
     assert books.count_open() == 0
     assert books.open_missions() == []
-    audit = books.audit()
+    audit = audit_ledger(books.store)
     assert [each.id for each in audit.interrupted] == [MISSION]
     assert (audit.open, audit.violations) == ([], [])
 
@@ -177,7 +179,7 @@ def test_what_was_asked_is_kept_whole(books: MissionRecords) -> None:
     given = mission(task("a"), task("b", "a"))
     accepted(books, given)
     assert books.requested(MISSION) == given
-    books.forget(MISSION)
+    forget_mission(books.store, MISSION)
     assert books.requested(MISSION) is None
 
 
@@ -206,7 +208,7 @@ def test_nobody_closes_what_was_forgotten(books: MissionRecords) -> None:
     accepted(books, mission())
     done = report(MISSION, MissionStatus.COMPLETED, outcome("only", TaskStatus.DONE))
     books.close(done, "first")
-    books.forget(MISSION)
+    forget_mission(books.store, MISSION)
     books.close(done, "second", again=True)
     assert books.find(MISSION) is None
 

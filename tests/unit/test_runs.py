@@ -30,9 +30,9 @@ from outlast.contracts.errors import StaleAttemptError
 from outlast.execution.current_run import current_run
 from outlast.execution.runs import in_run_order
 from outlast.ledger.attempt_order import ATTEMPT_BITS, DISPATCHES, AttemptOrder
-from outlast.ledger.batches import delete_batch
 from outlast.ledger.fence import Claim
 from outlast.ledger.ledger import Ledger
+from outlast.ledger.retention import delete_batch
 from outlast.store.database import Store
 from outlast.store.schema import fences, runs
 

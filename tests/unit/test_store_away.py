@@ -274,7 +274,7 @@ def test_a_corrupt_page_is_the_end(path: Path) -> None:
     books = MissionRecords(Store(path))
     for number in range(200):
         books.open(mission(task("a"), id=f"m{number}", goal="g" * 500))
-    books._store.close()
+    books.store.close()
     size = path.stat().st_size
     with path.open("r+b") as file:
         file.seek(size // 2)
@@ -336,14 +336,6 @@ def test_a_store_that_is_known_is_not_built_anew(path: Path, what: str) -> None:
     store = Store(path, upgrade=True, known=known)
     assert store.id != known[str(path)]
     store.close()
-
-
-def test_what_a_store_remembers_is_kept_for_good(store: Store) -> None:
-    """
-    Whoever comes second hears what the first one has said.
-    """
-    assert store.get_or_set_meta("temporal", "a") == "a"
-    assert store.get_or_set_meta("temporal", "b") == "a"
 
 
 # PostgreSQL.

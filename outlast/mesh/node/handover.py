@@ -17,8 +17,12 @@ from outlast.contracts.ids import MeshRunId
 from outlast.contracts.mesh_timing import MESH_EVENT_BYTES
 from outlast.contracts.sizes import CHECKPOINT_BYTES
 from outlast.contracts.tasks import Task
-from outlast.ledger.checkpoints import checkpoint_of, checkpoint_row
-from outlast.ledger.statements import RECORD_RESULT, SAVE_CHECKPOINT
+from outlast.ledger.checkpoints import (
+    SAVE_CHECKPOINT,
+    checkpoint_of,
+    checkpoint_row,
+)
+from outlast.ledger.results import RECORD_RESULT
 from outlast.mesh.core.events import CheckpointSaved, Progressed, SubtaskFinished
 from outlast.store.database import Store
 from outlast.store.schema import checkpoints, results
