@@ -17,8 +17,8 @@ from outlast.contracts.errors import RunSuspendedError, StaleAttemptError
 from outlast.contracts.ids import TaskRoundId
 from outlast.execution.exceptions import UNCOUNTED_ERRORS
 from outlast.execution.gate import Gate
-from outlast.execution.in_flight import NULL_REGISTRY, InFlightSlot
-from outlast.execution.waits import no_place
+from outlast.execution.in_flight import NULL_SLOT, InFlightSlot
+from outlast.execution.tracebacks import no_place
 from outlast.ledger.fence import Claim
 from outlast.ledger.ledger import Ledger
 from outlast.store.calls import StoreCall
@@ -38,7 +38,7 @@ class AttemptControl:
 
     # Each item of a batch has one: what stays as it is here is not written.
     waits_at: Callable[[], str] = staticmethod(no_place)  # a line of the agent's
-    in_flight: InFlightSlot = NULL_REGISTRY  # hears of every save
+    in_flight: InFlightSlot = NULL_SLOT  # hears of every save
     loop: asyncio.AbstractEventLoop | None = None  # on which `run_sync` awaits
     _status_message = ""
 

@@ -26,7 +26,7 @@ from outlast.execution.eager import EagerStarter
 from outlast.execution.exceptions import call_converting_exits, failure_of, message_of
 from outlast.execution.in_flight import InFlightSlot
 from outlast.execution.threads import in_thread
-from outlast.execution.waits import no_place, waits_at
+from outlast.execution.tracebacks import no_place, waits_at
 
 # After a signal an agent usually ends by itself, which needs no cancellation of what
 # it cleans up; what it asks a person for meanwhile is asked with the rest.

@@ -29,10 +29,14 @@ from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.execution.agent_call import AgentCall
 from outlast.execution.eager import EagerStarter
 from outlast.execution.floats import parsed
-from outlast.execution.in_flight import NULL_REGISTRY, InFlightRegistry, InFlightSlot
+from outlast.execution.in_flight import (
+    NULL_REGISTRY,
+    NULL_SLOT,
+    InFlightRegistry,
+)
 from outlast.execution.off_loop import off_loop
 from outlast.execution.results import encode_item, result_ref, without_stored_inputs
-from outlast.execution.runs import in_run_order
+from outlast.execution.run_order import in_run_order
 from outlast.execution.switch_interval import short_switch_interval
 from outlast.ledger.attempt_order import AttemptOrder
 from outlast.ledger.fence import Claim
@@ -96,7 +100,7 @@ class Attempt:
         self.worker = worker
         self.claim: Claim | None = None
         self.checkpoint = Checkpoint()
-        self.in_flight: InFlightSlot = NULL_REGISTRY
+        self.in_flight = NULL_SLOT
         self.retried = False  # by the server: the attempt before it has raised
         self._send = beat
         self._ctx: Context | None = None  # while the agent is at work

@@ -1,12 +1,10 @@
 """
-Where an attempt says what it has in hand. The fleet's flight recorder listens; in a
-test, or without a fleet, nobody does.
+Where an attempt says what it has in hand. The fleet's flight recorder overrides this;
+in a test, or without a fleet, it does nothing.
 """
 
-from typing import Protocol
 
-
-class InFlightSlot(Protocol):
+class InFlightSlot:
     """
     One attempt's place.
     """
@@ -33,7 +31,7 @@ class InFlightSlot(Protocol):
         """
 
 
-class InFlightRegistry(Protocol):
+class InFlightRegistry:
     """
     The places of one worker.
     """
@@ -44,34 +42,8 @@ class InFlightRegistry(Protocol):
         """
         Note that an attempt is in hand.
         """
+        return NULL_SLOT
 
 
-class NullRegistry:
-    """
-    Listens to nothing.
-    """
-
-    def start(
-        self,
-        token: bytes,
-        mission: str,
-        task: str,
-        route: str,
-        attempt: int,
-    ) -> InFlightSlot:
-        return self
-
-    def save(self, encoded: bytes) -> None:
-        pass
-
-    def finish(self) -> None:
-        pass
-
-    def leak(self) -> None:
-        pass
-
-    def leak_ended(self) -> None:
-        pass
-
-
-NULL_REGISTRY = NullRegistry()
+NULL_SLOT = InFlightSlot()
+NULL_REGISTRY = InFlightRegistry()

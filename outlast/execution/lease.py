@@ -38,7 +38,7 @@ from outlast.execution.exceptions import (
     failure_of,
     message_of,
 )
-from outlast.execution.in_flight import NULL_REGISTRY, InFlightSlot
+from outlast.execution.in_flight import NULL_SLOT, InFlightSlot
 from outlast.execution.item_queue import ItemQueue, QueuedItem
 from outlast.execution.item_workers import (
     ADD_WORKER_AFTER_S,
@@ -51,7 +51,7 @@ from outlast.execution.item_workers import (
 from outlast.execution.off_loop import off_loop
 from outlast.execution.result_writer import ResultWriter
 from outlast.execution.results import encode
-from outlast.execution.runs import in_run_order
+from outlast.execution.run_order import in_run_order
 from outlast.execution.switch_interval import short_switch_interval
 from outlast.execution.tracebacks import describe_failure
 from outlast.ledger.attempt_order import AttemptOrder
@@ -87,7 +87,7 @@ class LeaseExecution:
     fence: int | AttemptOrder
     worker: WorkerContext
     send: Callable[[Heartbeat], None] = lambda _: None
-    in_flight: InFlightSlot = NULL_REGISTRY
+    in_flight: InFlightSlot = NULL_SLOT
     set_waiting: Callable[[bool], None] = lambda _: None
     claim: Claim | None = None
     settled: int = 0

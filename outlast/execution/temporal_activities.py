@@ -47,7 +47,6 @@ from outlast.contracts.results import ResultRef
 from outlast.contracts.retries import backoff_s
 from outlast.contracts.text import CAUSE_CHARS, one_line
 from outlast.execution.attempt import Attempt, WorkerContext
-from outlast.execution.current_run import order_of
 from outlast.execution.exceptions import (
     FINAL_ERRORS,
     UNCOUNTED_ERRORS,
@@ -57,6 +56,7 @@ from outlast.execution.exceptions import (
 )
 from outlast.execution.handback import end_work, uncounted_error
 from outlast.execution.in_flight import InFlightSlot
+from outlast.execution.run_order import order_of
 from outlast.execution.tracebacks import describe_failure
 from outlast.ledger.attempt_order import dispatch_of
 from outlast.ledger.fence import Claim, Retries

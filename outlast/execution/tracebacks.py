@@ -1,16 +1,18 @@
 """
 The traceback of what an agent raised: bounded, without secrets, and its last line in
-the user's own code.
+the user's own code; and the line at which a call of an agent waits.
 
 Agents raise anything: megabytes, groups, chains that hold themselves, values that
 cannot be printed. None of it may keep a failure from being told.
 """
 
 import linecache
+import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
-from types import CodeType, TracebackType
+from types import CodeType, FrameType, TracebackType
+from typing import Any
 
 from outlast.agents.user_code import is_ours, is_users
 from outlast.contracts.errors import AgentExitedError, OutlastError
@@ -24,6 +26,9 @@ TRACEBACK_PART_CHARS = 1000  # of a message, or of a line of code
 PLACE_CHARS = 120
 CODE_CHARS = 60
 TRACEBACK_LEFT_OUT = "[... what came before is left out]\n"
+
+# How deep coroutines and frames are followed.
+MAX_AWAIT_DEPTH = 200
 
 
 @dataclass(frozen=True)
@@ -156,3 +161,46 @@ def _bounded(parts: list[str]) -> str:
         if room < 0:
             return TRACEBACK_LEFT_OUT + "".join(parts[at + 1 :])
     return "".join(parts)
+
+
+def no_place() -> str:
+    """
+    Say where nothing waits.
+    """
+    return ""
+
+
+def waits_at(call: Coroutine[Any, Any, None], thread: int | None) -> str:
+    """
+    Say at which line of the user's code *call* waits, or the thread with the identifier
+    *thread* is; "" where none of it is seen.
+    """
+    frames = _of_thread(thread) if thread is not None else _of_call(call)
+    users = [each for each in frames if is_users(each.f_code.co_filename)]
+    return line_of(users[0].f_code, users[0].f_lineno) if users else ""
+
+
+def _of_thread(thread: int) -> Iterator[FrameType]:
+    """
+    The frames of a thread, the innermost first.
+    """
+    frame = sys._current_frames().get(thread)
+    for _ in range(MAX_AWAIT_DEPTH):
+        if frame is None:
+            return
+        yield frame
+        frame = frame.f_back
+
+
+def _of_call(call: Coroutine[Any, Any, None]) -> list[FrameType]:
+    """
+    The frames of the coroutines that *call* awaits, the innermost first.
+    """
+    found: list[FrameType] = []
+    waits: Any = call
+    while waits is not None and len(found) < MAX_AWAIT_DEPTH:
+        frame = getattr(waits, "cr_frame", None) or getattr(waits, "gi_frame", None)
+        if frame is not None:
+            found.append(frame)
+        waits = getattr(waits, "cr_await", None) or getattr(waits, "gi_yieldfrom", None)
+    return found[::-1]

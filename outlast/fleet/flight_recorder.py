@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from outlast.contracts.errors import UnavailableError
-from outlast.execution.in_flight import NULL_REGISTRY, InFlightSlot
+from outlast.execution.in_flight import NULL_SLOT, InFlightRegistry, InFlightSlot
 from outlast.fleet.recorder_layout import (
     FREE,
     HALF_BYTES,
@@ -45,7 +45,7 @@ from outlast.store.private import open_private, require_own_folder
 RELEASED_FOR_S = 15.0
 
 
-class FlightRecorder:
+class FlightRecorder(InFlightRegistry):
     """
     The worker's side: one slot for each attempt.
 
@@ -122,7 +122,7 @@ class FlightRecorder:
         head = json.dumps(names).encode()
         number = self._claim() if len(head) <= HEAD_BYTES else None
         if number is None:
-            return NULL_REGISTRY
+            return NULL_SLOT
         slot = self.slot(number)
         # The state is taken away first and given last: what can be read is complete.
         slot.state = FREE
@@ -163,7 +163,7 @@ class FlightRecorder:
         return self._free.pop() if self._free else None
 
 
-class RecorderSlot:
+class RecorderSlot(InFlightSlot):
     """
     One attempt's place in the recorder. For its event loop only.
     """

@@ -31,10 +31,9 @@ from outlast.contracts.ids import (
 from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.dev.locks import ensure_home
 from outlast.execution.attempt import WorkerContext
-from outlast.execution.bookkeeping_activities import FillIn, bookkeeping_activities
-from outlast.execution.child_ends import child_end_activities
 from outlast.execution.in_flight import InFlightRegistry
-from outlast.execution.lease_activities import batch_activities, lease_activity
+from outlast.execution.lease_activities import lease_activity
+from outlast.execution.record_activities import FillIn, RecordActivities
 from outlast.execution.temporal_activities import task_activity
 from outlast.fleet.current_build import warn_queue_limit
 from outlast.fleet.exclusive_slot import ExclusiveSlot
@@ -123,11 +122,7 @@ def workflow_worker(
         client,
         task_queue=MISSIONS_QUEUE,
         workflows=[SupervisorWorkflow, PoolWorkflow],
-        activities=[
-            *bookkeeping_activities(store, fill),
-            *batch_activities(store),
-            *child_end_activities(store),
-        ],
+        activities=RecordActivities(store, fill).all,
         # Determinism is held by tests: see docs/decisions/0013.
         workflow_runner=UnsandboxedWorkflowRunner(),
         interceptors=[StoreInterceptor(store)],

@@ -21,8 +21,7 @@ from outlast import Context
 from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.errors import StaleAttemptError
 from outlast.contracts.reports import MissionStatus, Report
-from outlast.execution.current_run import current_run
-from outlast.execution.runs import in_run_order
+from outlast.execution.run_order import current_run, in_run_order
 from outlast.ledger.attempt_order import AttemptOrder
 from outlast.ledger.audit import audit_ledger
 from outlast.ledger.ledger import Ledger

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from temporalio.testing import ActivityEnvironment
 from unit_fakes import RunClient
 
-from outlast.execution.current_run import order_of
+from outlast.execution.run_order import order_of
 from outlast.ledger.attempt_order import (
     ATTEMPTS,
     DISPATCHES,

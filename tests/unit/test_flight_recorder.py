@@ -30,7 +30,7 @@ from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.sizes import CHECKPOINT_BYTES
 from outlast.contracts.timing import DEFAULT_TIMING
-from outlast.execution.in_flight import NULL_REGISTRY, InFlightSlot
+from outlast.execution.in_flight import NULL_SLOT, InFlightSlot
 from outlast.fleet import flight_recorder as recorder_module
 from outlast.fleet.flight_recorder import RELEASED_FOR_S, FlightRecorder
 from outlast.fleet.recorder_layout import HALF_BYTES, HEAD_BYTES, SLOTS
@@ -352,14 +352,14 @@ def test_attempts_past_the_last_slot_run_unrecorded(path: Path) -> None:
     """
     recorder = FlightRecorder(path)
     hands = [take(recorder, number) for number in range(SLOTS)]
-    assert NULL_REGISTRY not in hands
+    assert NULL_SLOT not in hands
     extra = take(recorder, SLOTS)
-    assert extra is NULL_REGISTRY
+    assert extra is NULL_SLOT
     extra.save(encoded(saved(1)))
     extra.finish()
     assert len(left(path)) == count_in_flight(path) == SLOTS
     hands[3].finish()
-    assert take(recorder, SLOTS) is not NULL_REGISTRY
+    assert take(recorder, SLOTS) is not NULL_SLOT
 
 
 def test_a_full_recorder_gives_up_the_longest_returned(path: Path) -> None:
@@ -385,7 +385,7 @@ def test_names_too_long_run_unrecorded(path: Path, which: str) -> None:
     recorder = FlightRecorder(path)
     given: dict[str, Any] = {"token": b"t", "mission": "m", "task": "t", "route": "r"}
     given[which] *= HEAD_BYTES
-    assert recorder.start(**given, attempt=1) is NULL_REGISTRY
+    assert recorder.start(**given, attempt=1) is NULL_SLOT
     assert left(path) == []
 
 
@@ -395,8 +395,8 @@ def test_names_too_long_use_up_no_slot(path: Path) -> None:
     """
     recorder = FlightRecorder(path)
     for _ in range(2 * SLOTS):
-        assert recorder.start(b"t", "m" * HEAD_BYTES, "t", "r", 1) is NULL_REGISTRY
-    assert take(recorder) is not NULL_REGISTRY
+        assert recorder.start(b"t", "m" * HEAD_BYTES, "t", "r", 1) is NULL_SLOT
+    assert take(recorder) is not NULL_SLOT
     assert len(left(path)) == 1
 
 
@@ -560,7 +560,7 @@ def test_what_leaks_is_over_and_still_named(path: Path) -> None:
     assert leaked_calls(path) == []
     assert count_leaked(path) == 0
     for number in range(SLOTS):
-        assert take(recorder, number) is not NULL_REGISTRY
+        assert take(recorder, number) is not NULL_SLOT
 
 
 def test_a_lease_leaks_several_calls(path: Path) -> None:
@@ -590,9 +590,9 @@ def test_what_is_found_to_leak_late_takes_no_other_attempts_slot(path: Path) -> 
     hands[0].finish()
     hands[0].leak()
     assert [each.task for each in leaked_calls(path)] == ["t0"]
-    assert take(recorder, SLOTS) is NULL_REGISTRY
+    assert take(recorder, SLOTS) is NULL_SLOT
     hands[1].finish()
-    assert take(recorder, SLOTS) is not NULL_REGISTRY
+    assert take(recorder, SLOTS) is not NULL_SLOT
     hands[1].leak()
     assert [each.task for each in leaked_calls(path)] == ["t0"]
 
@@ -672,7 +672,7 @@ def test_any_course_of_work_is_what_is_read(
                 for _ in range(amount):
                     number += 1
                     hands[number] = take(recorder, number)
-                    assert (hands[number] is not NULL_REGISTRY) == model.take(number)
+                    assert (hands[number] is not NULL_SLOT) == model.take(number)
             elif move == "turn":
                 clock.turn(amount)
                 model.now = clock.now

@@ -24,7 +24,7 @@ from outlast.contracts.mesh_timing import RUN_PERMIT_TTL_S
 from outlast.contracts.retries import MAX_SUSPENDED_S, Policy
 from outlast.contracts.scopes import Scope
 from outlast.execution.attempt import WorkerContext
-from outlast.execution.in_flight import NULL_REGISTRY
+from outlast.execution.in_flight import NULL_SLOT
 from outlast.execution.lease import LeaseExecution
 from outlast.execution.temporal_activities import with_failures_translated
 from outlast.ledger.ledger import Ledger
@@ -222,7 +222,7 @@ async def test_being_handed_on_by_the_mesh_is_no_failure(ledger: Ledger) -> None
     saved = Checkpoint(seq=3)
     place = SimpleNamespace(ledger=ledger, drain_s=0.0, heartbeat_s=1.0)
     attempt: Any = SimpleNamespace(
-        claim=None, checkpoint=saved, in_flight=NULL_REGISTRY, worker=place
+        claim=None, checkpoint=saved, in_flight=NULL_SLOT, worker=place
     )
     with pytest.raises(ApplicationError) as told:
         await with_failures_translated(attempt, held())

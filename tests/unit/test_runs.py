@@ -27,8 +27,7 @@ from unit_fakes import (
 
 from outlast.contracts.batches import pool_task
 from outlast.contracts.errors import StaleAttemptError
-from outlast.execution.current_run import current_run
-from outlast.execution.runs import in_run_order
+from outlast.execution.run_order import current_run, in_run_order
 from outlast.ledger.attempt_order import ATTEMPT_BITS, DISPATCHES, AttemptOrder
 from outlast.ledger.fence import Claim
 from outlast.ledger.ledger import Ledger

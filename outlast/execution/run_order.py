@@ -1,20 +1,29 @@
 """
-Where the attempt under way comes in the order, and which run the server calls current.
+Which run of a mission's workflow may claim: the one that the server calls current.
+
+The server is asked once for a run, when the ledger sees it first, and again by what
+comes late from an old one. What has claimed before is never asked about.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from typing import TypeVar
 
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from outlast.contracts.errors import StaleAttemptError, UnknownRunError
 from outlast.contracts.retries import backoff_s
 from outlast.ledger.attempt_order import AttemptOrder
+from outlast.ledger.fence import Fence
 
 logger = logging.getLogger("outlast.execution")
+
+T = TypeVar("T")
 
 DESCRIBE_LIMIT = timedelta(seconds=5)
 
@@ -54,3 +63,29 @@ async def current_run(client: Client, workflow: str) -> str | None:
             await asyncio.sleep(backoff_s(tries))
         else:
             return None if found.close_time else found.run_id
+
+
+async def in_run_order(
+    ledger: Fence, order: int | AttemptOrder, mission: str, claim: Callable[[], T]
+) -> T:
+    """
+    Do *claim*, which blocks; where the ledger does not know the attempt's run as the
+    last one, admit it first.
+
+    :raises StaleAttemptError: when the server has a later run, or none.
+    """
+    while True:
+        try:
+            return await ledger.store.run(claim)
+        except UnknownRunError as unknown:
+            assert isinstance(order, AttemptOrder)
+            current = await order.current_run()
+            if current != order.run:
+                raise StaleAttemptError(_superseded_text(mission, current)) from None
+            await ledger.store.run(ledger.admit_run, mission, order.run, unknown.last)
+
+
+def _superseded_text(mission: str, current: str | None) -> str:
+    if current is None:
+        return f"{mission}: no run of it is under way, so nobody waits for this attempt"
+    return f"{mission}: a later run of it is under way, so this attempt is over"
