@@ -28,7 +28,7 @@ from outlast.contracts.errors import (
     StoreLostError,
 )
 from outlast.contracts.failures import Detector, FailureType
-from outlast.execution.in_flight import NULL_REGISTRY
+from outlast.execution.in_flight import NULL_SLOT
 from outlast.execution.temporal_activities import with_failures_translated
 from outlast.fleet.exclusive_slot import ExclusiveSlot, _ExclusiveSlotInterceptor
 from outlast.fleet.exit_report import _crash_error
@@ -119,7 +119,7 @@ async def of_attempt(ending: Exception, ledger: Ledger) -> Detector:
     attempt: Any = SimpleNamespace(
         claim=None,
         checkpoint=Checkpoint(),
-        in_flight=NULL_REGISTRY,
+        in_flight=NULL_SLOT,
         worker=SimpleNamespace(ledger=ledger, drain_s=0.0, heartbeat_s=1.0),
         input=assignment(),
     )
