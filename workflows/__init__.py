@@ -1,3 +1,16 @@
 """
 What decides: deterministic, no I/O, no clock of its own, no randomness.
+
+Who decides after a SIGKILL? `failure.classify_failure` reads how the attempt ended, and
+`redispatch` counts it: `after_failure` for a task, `after_crash` for a lease of items.
+
+    supervisor           a mission: what others may ask of it
+    task_execution       one task, over its routes
+    task_dispatch        one task on one route, over all its attempts
+    pool                 a batch: what others may ask of it
+    batch_loop           the leases of a batch
+    lease_dispatch       one lease, over all its attempts
+    children             child missions and fan-outs, which outlive a run
+    renewal              a full history continues in a new run
+    bookkeeping          what is written to the ledger and asked of it
 """

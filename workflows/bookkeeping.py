@@ -1,42 +1,68 @@
 """
-The beginning and end of a mission in the ledger: its mission record, its report, and
-how a failed mission looks to Temporal.
+What workflows write to the ledger and ask it, how missions and batches open and close
+there, and how those that failed look to Temporal.
 """
 
-import asyncio
 from datetime import timedelta
 from typing import Any
 
-from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError
 
 from outlast.contracts.batches import BatchReport
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.contracts.missions import Mission, Opening
 from outlast.contracts.plan import mission_status
 from outlast.contracts.reports import MissionStatus, Outcome, Report, TaskStatus
+from outlast.contracts.results import ResultRef
 from outlast.contracts.retries import BACKOFF_CAP_S, BACKOFF_FIRST_S
 from outlast.contracts.sizes import MAX_REASONS
 from outlast.contracts.text import CAUSE_CHARS, one_line
+from outlast.workflows.cancellation import await_uncancelled
 
 # Recording the end waits for the store as long as a person may need to repair it: a
 # month, at the longest pause between two tries.
 BOOKKEEPING_ATTEMPTS = 100_000
 BOOKKEEPING_LIMIT = timedelta(seconds=30)
-BOOKKEEPING: dict[str, Any] = {
-    "task_queue": MISSIONS_QUEUE,
-    "heartbeat_timeout": BOOKKEEPING_LIMIT,
-    "start_to_close_timeout": BOOKKEEPING_LIMIT,
-    "retry_policy": RetryPolicy(
-        initial_interval=timedelta(seconds=BACKOFF_FIRST_S),
-        maximum_interval=timedelta(seconds=BACKOFF_CAP_S),
-        maximum_attempts=BOOKKEEPING_ATTEMPTS,
-    ),
-}
+BATCH_BOOKKEEPING_LIMIT = timedelta(seconds=60)  # it may read a batch's items
+
+
+def start_bookkeeping(
+    activity: str,
+    *args: Any,
+    summary: str | None = None,
+    limit: timedelta = BOOKKEEPING_LIMIT,
+) -> workflow.ActivityHandle[Any]:
+    """
+    Start the ledger's *activity* in a process with workflows.
+    """
+    return workflow.start_activity(
+        activity,
+        args=args,
+        summary=summary,
+        task_queue=MISSIONS_QUEUE,
+        heartbeat_timeout=limit,
+        start_to_close_timeout=limit,
+        retry_policy=RetryPolicy(
+            initial_interval=timedelta(seconds=BACKOFF_FIRST_S),
+            maximum_interval=timedelta(seconds=BACKOFF_CAP_S),
+            maximum_attempts=BOOKKEEPING_ATTEMPTS,
+        ),
+    )
+
+
+async def recorded_answer(mission: str, task: str, round_: int) -> ResultRef | None:
+    """
+    Ask the ledger for the answer of the task's round; None when there is none, or when
+    the workflow was cancelled meanwhile.
+    """
+    try:
+        found = start_bookkeeping("find_result", mission, task, round_, summary=task)
+        return ResultRef.read(await found)
+    except ActivityError:
+        return None
 
 
 def report_of(mission: str, outcomes: list[Outcome], cancelled: bool) -> Report:
@@ -60,31 +86,19 @@ def report_of(mission: str, outcomes: list[Outcome], cancelled: bool) -> Report:
     return Report(mission=mission, status=status, tasks=outcomes, degraded=lacking)
 
 
-def failure_of(report: Report) -> ApplicationError:
+def failure_of(report: Report | BatchReport) -> ApplicationError:
     """
-    Make the error that fails the workflow of a failed mission, so that Temporal lists
-    it as failed; its details hold the report, for whatever awaits the workflow.
+    Make the error that fails the workflow of a failed mission or batch, so that
+    Temporal lists it as failed; its details hold the report.
     """
-    reasons = "; ".join(report.degraded) or report.status.value
-    again = f"do it again with: outlast redrive {report.mission}"
-    return ApplicationError(
-        f"mission {report.mission} failed: {one_line(reasons, CAUSE_CHARS)}; {again}",
-        report,
-        type=FailureType.MISSION_FAILED,
-        non_retryable=True,
-    )
-
-
-def failure_of_batch(report: BatchReport) -> ApplicationError:
-    """
-    Make the error that fails the workflow of a batch on which no worker can work.
-    """
-    return ApplicationError(
-        f"batch {report.batch} failed: {one_line(report.failed or '', CAUSE_CHARS)}",
-        report,
-        type=FailureType.BATCH_FAILED,
-        non_retryable=True,
-    )
+    if isinstance(report, Report):
+        reasons = "; ".join(report.degraded) or report.status.value
+        told = f"mission {report.mission} failed: {one_line(reasons, CAUSE_CHARS)}"
+        told += f"; do it again with: outlast redrive {report.mission}"
+    else:
+        reasons = one_line(report.failed or "", CAUSE_CHARS)
+        told = f"batch {report.batch} failed: {reasons}"
+    return ApplicationError(told, report, type=report.failure_type, non_retryable=True)
 
 
 async def record_mission_opened(mission: Mission) -> tuple[Opening | None, bool]:
@@ -96,33 +110,26 @@ async def record_mission_opened(mission: Mission) -> tuple[Opening | None, bool]
     if mission.prior_run is not None and mission.prior_run.redrive is None:
         return None, False  # it continues in a new run, with its record open
     if mission.prior_run is not None:
-        opening = workflow.start_activity(
-            "record_mission_reopened", mission.id, **BOOKKEEPING
-        )
+        opening = start_bookkeeping("record_mission_reopened", mission.id)
     elif mission.parent or not mission.store:
-        opening = workflow.start_activity(
-            "record_mission_opened", mission, **BOOKKEEPING
-        )
+        opening = start_bookkeeping("record_mission_opened", mission)
     else:
         return None, False
     cancelled = await await_uncancelled(opening)
     if mission.store:
         return None, cancelled
-    try:
-        return Opening.model_validate(opening.result()), cancelled
-    except ValidationError:  # a client can complete an activity in the worker's place
-        raise BadInputError("its first activity was completed by others") from None
+    found = Opening.read(opening.result())
+    if found is None:  # a client has completed the activity in the worker's place
+        raise BadInputError("its first activity was completed by others")
+    return found, cancelled
 
 
 async def record_mission_closed(report: Report) -> None:
     """
     Write the end into the ledger: the server deletes its history after its retention.
     """
-    closing = workflow.start_activity(
-        "record_mission_closed",
-        args=[report, *parent_run()],
-        summary=report.status,
-        **BOOKKEEPING,
+    closing = start_bookkeeping(
+        "record_mission_closed", report, *parent_run(), summary=report.status
     )
     # A cancellation that arrives while the mission ends must not lose its report.
     await await_uncancelled(closing)
@@ -135,18 +142,3 @@ def parent_run() -> list[str]:
     """
     parent = workflow.info().parent
     return [parent.workflow_id, parent.run_id] if parent else ["", ""]
-
-
-async def await_uncancelled(writing: workflow.ActivityHandle[Any]) -> bool:
-    """
-    Wait until *writing* has ended, however often the mission is cancelled meanwhile;
-    returns whether it was.
-    """
-    cancelled = False
-    while not writing.done():
-        try:
-            await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            cancelled = True
-    writing.result()
-    return cancelled

@@ -2,7 +2,6 @@
 A task that is a mission of its own: a child workflow runs it, in the same ledger.
 """
 
-from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from outlast.contracts.attempts import AttemptInput
@@ -10,10 +9,10 @@ from outlast.contracts.child_missions import child_mission
 from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Report, TaskStatus
 from outlast.contracts.text import title
-from outlast.workflows.bookkeeping import BOOKKEEPING
+from outlast.workflows.bookkeeping import start_bookkeeping
 from outlast.workflows.children import ChildRun, ChildRuns
+from outlast.workflows.dispatch import DispatchNumbers, Supersession
 from outlast.workflows.failure import Action, FailureDecision, classify_failure
-from outlast.workflows.task_dispatch import DispatchNumbers, Supersession
 
 TASK_STATUS_BY_MISSION_STATUS = {
     MissionStatus.COMPLETED: TaskStatus.DONE,
@@ -46,12 +45,12 @@ async def run_child_mission(
     report: Report = await children.run(child)
     superseded = Supersession(numbers)
     with children.renewal.busy():
-        while verdict := await _await_report(mission_task, report, numbers):
-            await superseded.check(verdict)
+        while superseding := await _record_report(mission_task, report, numbers):
+            await superseded.check(superseding)
     return report
 
 
-async def _await_report(
+async def _record_report(
     mission_task: AttemptInput, report: Report, numbers: DispatchNumbers
 ) -> FailureDecision | None:
     """
@@ -60,12 +59,10 @@ async def _await_report(
     """
     given = mission_task.model_copy(update={"dispatch": numbers.next()})
     try:
-        await workflow.execute_activity(
-            "record_report", args=[given, report], **BOOKKEEPING
-        )
+        await start_bookkeeping("record_report", given, report)
     except ActivityError as error:
-        verdict = classify_failure(error)
-        if verdict.next is Action.REDISPATCH_SUPERSEDED:
-            return verdict
-        raise
+        superseding = classify_failure(error)
+        if superseding.next is not Action.REDISPATCH_SUPERSEDED:
+            raise
+        return superseding
     return None

@@ -23,7 +23,8 @@ from temporalio.exceptions import (
 from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.contracts.reports import FinalReport
 from outlast.contracts.timing import DEFAULT_TIMING
-from outlast.workflows.bookkeeping import BOOKKEEPING, await_uncancelled
+from outlast.workflows.bookkeeping import start_bookkeeping
+from outlast.workflows.cancellation import await_uncancelled
 from outlast.workflows.renewal import Renewal
 
 # The server signals nothing when a child is terminated. So its record is also polled,
@@ -108,11 +109,8 @@ class ChildRuns:
 
     async def _await_recorded(self, child: ChildRun) -> Any:
         self._ended[child.id] = False
-        looking = workflow.start_activity(
-            child.record,
-            args=[child.id, child.known_by],
-            summary=child.id,
-            **BOOKKEEPING,
+        looking = start_bookkeeping(
+            child.record, child.id, child.known_by, summary=child.id
         )
         with self.renewal.busy():
             cancelled = await await_uncancelled(looking)

@@ -24,7 +24,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from pydantic import ValidationError
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -104,6 +103,16 @@ DECIDED: dict[str, Action] = {
 }
 
 
+REDISPATCH = {
+    Action.REDISPATCH_CRASHED,
+    Action.REDISPATCH_TIMED_OUT,
+    Action.REDISPATCH_DRAINED,
+    Action.REDISPATCH_SUPERSEDED,
+}
+# How an attempt that was handed back may end: none of it is counted.
+RETURNS_WORK = {*REDISPATCH, Action.SKIP}
+
+
 @dataclass(frozen=True)
 class FailureDecision:
     """
@@ -119,6 +128,13 @@ class FailureDecision:
     wanted_effects: Sequence[WantedEffect] = ()  # effects that a person must approve
     death: Death = UNSEEN_DEATH  # what the fleet's parent knows of its process's end
     detected_by: Detector = Detector.FAILURE
+
+
+COMPLETED_OUTSIDE = FailureDecision(
+    Action.REDISPATCH_DRAINED,
+    "its attempt was completed from outside, with what is no answer",
+    detected_by=Detector.OUTSIDE,
+)
 
 
 def classify_failure(error: ActivityError) -> FailureDecision:
@@ -194,8 +210,6 @@ def _heartbeat_checkpoint(details: object) -> Checkpoint | None:
     """
     match details:
         case [first, *_]:
-            try:
-                return Heartbeat.model_validate(first).checkpoint
-            except ValidationError:
-                return None
+            heartbeat = Heartbeat.read(first)
+            return heartbeat.checkpoint if heartbeat else None
     return None

@@ -2,16 +2,14 @@
 An agent's fan-out: the pool works through its items, in a child workflow.
 """
 
-import asyncio
-
 from temporalio.exceptions import ActivityError, ChildWorkflowError
 
 from outlast.contracts.batches import Batch, BatchReport, PoolState
 from outlast.contracts.missions import Mission
 from outlast.contracts.results import FanOutRef
 from outlast.contracts.scopes import Scope
+from outlast.workflows.cancellation import raise_if_cancelling
 from outlast.workflows.children import ChildRun, ChildRuns
-from outlast.workflows.task_dispatch import is_cancelling
 
 
 async def run_fan_out(
@@ -39,8 +37,7 @@ async def run_fan_out(
         report: BatchReport = await children.run(_batch_run(batch, spread.items))
         return _degradation_reasons(report)
     except (ActivityError, ChildWorkflowError):
-        if is_cancelling():
-            raise asyncio.CancelledError from None
+        raise_if_cancelling()
         raise
 
 
@@ -60,8 +57,7 @@ def _degradation_reasons(report: BatchReport) -> list[str]:
         return [f"the pool gave up: {report.failed}"]
     left = report.items - report.done - report.dead
     if report.cancelled and left:
-        if is_cancelling():
-            raise asyncio.CancelledError
+        raise_if_cancelling()
         return [f"the pool was cancelled: {left} of {report.items} items are left"]
     if not report.dead:
         return []

@@ -1,62 +1,183 @@
 """
-One lease: the queue on which it waits, and which items a process death counts against.
+One lease over all its attempts: dispatched again after every crash, on the queue where
+it waits least, until all its items have ended.
 """
 
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
-from pydantic import ValidationError
 from temporalio import workflow
+from temporalio.exceptions import ActivityError
 
-with workflow.unsafe.imports_passed_through():
-    from outlast.contracts.batches import (
-        MAX_LEASE_CRASHES,
-        ItemRange,
-        Lease,
-        LeaseResult,
-        LeaseState,
-    )
-    from outlast.contracts.ids import (
-        LeaseActivityId,
-        lease_queue,
-        quarantine_queue,
-        task_queue,
-    )
-    from outlast.contracts.quarantine import Quarantine
-    from outlast.workflows.failure import FailureDecision
-    from outlast.workflows.task_dispatch import RETRIES
+from outlast.contracts.batches import Lease, LeaseResult, LeaseState, PoisonItem
+from outlast.contracts.ids import (
+    LeaseActivityId,
+    lease_queue,
+    quarantine_queue,
+    task_queue,
+)
+from outlast.workflows.batch_context import BatchContext
+from outlast.workflows.dispatch import NewAttempt, Supersession
+from outlast.workflows.failure import (
+    REDISPATCH,
+    RETURNS_WORK,
+    Action,
+    FailureDecision,
+    classify_failure,
+)
+from outlast.workflows.redispatch import (
+    after_crash,
+    is_over_limit,
+    is_poison,
+    lease_wait_s,
+)
 
 LEASE_TIMEOUT = timedelta(days=7)
-# Crashes of an item before it is a dead letter, the last of them in quarantine.
-POISON_CRASHES = 3
+RENEWAL_WAIT_S = 1.0
 
 
-async def dispatch(lease: Lease) -> LeaseResult:
+class LeaseDispatch:
+    """
+    A lease, from the *state* in which an earlier run left it; *start* runs another one
+    beside it.
+    """
+
+    def __init__(
+        self,
+        batch: BatchContext,
+        state: LeaseState,
+        start: Callable[[LeaseState], None],
+    ) -> None:
+        self._batch = batch
+        self._state = state
+        self._start = start
+
+    async def run(self) -> None:
+        """
+        Redispatch the lease after every crash, until all its items have ended.
+        """
+        superseded = Supersession(self._batch.numbers)
+        while not self._is_over():
+            started_at = workflow.time()
+            decision = await self._dispatch()
+            if decision is None:
+                return
+            again = self._state.lease.model_copy(update={"redelivered": True})
+            self._state = self._state.model_copy(update={"lease": again})
+            if self._batch.renewal.handed_back and decision.next in RETURNS_WORK:
+                continue
+            if decision.next is Action.REDISPATCH_CRASHED:
+                if await self._is_ended_by_crash(decision, started_at):
+                    return
+            elif decision.next not in (*REDISPATCH, Action.SKIP):
+                self._batch.failed = decision.cause
+            if self._batch.failed:
+                return
+            await superseded.check(decision)
+
+    def _is_over(self) -> bool:
+        """
+        Say whether the lease ends with this run; the next run continues it if this one
+        only hands it back.
+        """
+        if self._batch.renewal.handed_back:
+            self._batch.handed_back.append(self._state)
+        return bool(self._batch.stopped) or self._batch.renewal.handed_back
+
+    async def _is_ended_by_crash(
+        self, decision: FailureDecision, started_at: float
+    ) -> bool:
+        """
+        Count a crash; its suspects run in quarantine, a poison item is a dead letter.
+        """
+        now = workflow.time()
+        self._state, suspects = after_crash(self._state, decision, now)
+        for each in suspects:
+            self._start(LeaseState(lease=each, died_at=now))
+        if is_poison(self._state):
+            await self._dead_letter(decision)
+            return True
+        if is_over_limit(self._state):
+            self._batch.failed = f"leases die again and again: {decision.cause}"
+        else:
+            await self._wait(now - started_at)
+        return False
+
+    async def _wait(self, ran_s: float) -> None:
+        """
+        Wait before a quarantined lease is redispatched; other leases use its place in
+        the window. A new run waits for all leases, so the wait is short when one is
+        due.
+        """
+        batch = self._batch
+        seconds = lease_wait_s(self._state, ran_s, workflow.random().random())
+        if not seconds:
+            return
+        batch.redispatching += 1
+        try:
+            await workflow.wait_condition(
+                lambda: batch.renewal.is_needed, timeout=seconds
+            )
+            await workflow.sleep(min(seconds, RENEWAL_WAIT_S), summary="quarantine")
+        except TimeoutError:
+            pass  # the whole wait has passed
+        finally:
+            batch.redispatching -= 1
+
+    async def _dead_letter(self, decision: FailureDecision) -> None:
+        lease = self._state.lease
+        item = lease.span.start
+        count = lease.deaths[item]
+        times = f"its process died {count} times{self._state.quarantine.describe}"
+        poison = PoisonItem(
+            batch=lease.batch.id,
+            item=item,
+            deaths=count,
+            cause=f"{times}: {decision.cause}",
+        )
+        await self._batch.dead_letter(poison)
+
+    async def _dispatch(self) -> FailureDecision | None:
+        """
+        Have a worker work through the lease; returns why it ended without a result.
+        """
+        batch, lease = self._batch, self._state.lease
+        # Set before each attempt: a quarantined or redispatched item may be one that
+        # hangs, and without a known mean it may run for as long as the policy allows.
+        known = {"mean_item_s": batch.mean_item_s, "dispatch": batch.numbers.next()}
+        task = asyncio.current_task()
+        assert task is not None
+        batch.dispatched[task] = None
+        try:
+            result = await _result_of(lease.model_copy(update=known))
+        except ActivityError as error:
+            return classify_failure(error)
+        finally:
+            del batch.dispatched[task]
+        batch.record_lease(lease, result)
+        return None
+
+
+async def _result_of(lease: Lease) -> LeaseResult:
     """
     Have a worker work through *lease*, again if a client completes it in its place.
 
     :raises ActivityError: when the attempt ends without a result.
     """
-    while (worked := await _run_lease(lease)) is None:
+    while True:
+        attempt = NewAttempt(
+            activity=str(LeaseActivityId(lease.batch.role)),
+            given=lease,
+            queue=_queue(lease),
+            summary=f"{lease.span.start} to {lease.span.stop - 1}",
+            heartbeat_timeout_s=lease.batch.heartbeat_timeout_s,
+            limit=LEASE_TIMEOUT,
+        )
+        result = LeaseResult.read(await attempt.start())
+        if result is not None:
+            return result
         lease = lease.model_copy(update={"redelivered": True})
-    return worked
-
-
-async def _run_lease(lease: Lease) -> LeaseResult | None:
-    worked = await workflow.execute_activity(
-        str(LeaseActivityId(lease.batch.role)),
-        lease,
-        task_queue=_queue(lease),
-        summary=f"{lease.span.start} to {lease.span.stop - 1}",
-        heartbeat_timeout=timedelta(seconds=lease.batch.heartbeat_timeout_s),
-        start_to_close_timeout=LEASE_TIMEOUT,
-        retry_policy=RETRIES,
-        cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-    )
-    try:
-        return LeaseResult.model_validate(worked)
-    except ValidationError:
-        return None
 
 
 def _queue(lease: Lease) -> str:
@@ -68,117 +189,3 @@ def _queue(lease: Lease) -> str:
     if lease.quarantined:
         return quarantine_queue(role)
     return task_queue(role) if lease.redelivered else lease_queue(role)
-
-
-def attribute_crash(
-    lease: Lease, verdict: FailureDecision
-) -> tuple[Lease, list[Lease]]:
-    """
-    Count a crash for each in-flight item. Returns what of the lease is redispatched,
-    and a lease for each item that runs in quarantine.
-    """
-    deaths = dict(lease.deaths)
-    for item in items_in_flight(verdict):
-        deaths[item] = deaths.get(item, 0) + 1
-    suspects = [] if lease.quarantined else _uncleared_items(lease, deaths)
-    alone = [
-        Lease(
-            batch=lease.batch,
-            span=ItemRange(start=item, stop=item + 1),
-            deaths={item: deaths.pop(item)},
-            quarantined=True,
-        )
-        for item in suspects
-    ]
-    left = {"deaths": deaths, "skip": [*lease.skip, *suspects]}
-    return lease.model_copy(update=left), alone
-
-
-def _uncleared_items(lease: Lease, deaths: dict[int, int]) -> list[int]:
-    enough = lease.batch.policy.crashes
-    return [i for i, n in deaths.items() if n >= enough and i not in lease.skip]
-
-
-def items_in_flight(verdict: FailureDecision) -> list[int]:
-    """
-    Read which items were in flight when a process died.
-    """
-    value = verdict.checkpoint.value if verdict.checkpoint else None
-    if not isinstance(value, list):
-        return []
-    return [item for item in value if isinstance(item, int)]
-
-
-@dataclass
-class LeaseDispatch:
-    """
-    A lease over all its attempts, with the crashes that it has had.
-
-    :param died_at: when a process last died with it, or when it was first dispatched.
-    """
-
-    lease: Lease
-    died_at: float
-    quarantine: Quarantine = field(default_factory=Quarantine)
-    idle_crashes: int = 0  # crashes before an item was in flight, outside of a storm
-    in_quarantine: bool = False  # whether its last crash was in quarantine
-
-    @classmethod
-    def restore(cls, state: LeaseState) -> "LeaseDispatch":
-        """
-        Continue from where an earlier run of the batch left the lease.
-        """
-        return cls(**dict(state))
-
-    @property
-    def state(self) -> LeaseState:
-        """
-        The state of the lease, for the next run of its batch.
-        """
-        return LeaseState(**vars(self))
-
-    def redispatch(self) -> None:
-        """
-        Mark the lease as redispatched.
-        """
-        self.lease = self.lease.model_copy(update={"redelivered": True})
-
-    def record_crash(self, verdict: FailureDecision, now: float) -> list[Lease]:
-        """
-        Count a crash. Returns a lease for each item that runs in quarantine.
-        """
-        since_s, self.died_at = max(0.0, now - self.died_at), now
-        self.lease, alone = attribute_crash(self.lease, verdict)
-        in_hand = items_in_flight(verdict)
-        # A crash before the item was in flight does not count against it.
-        self.in_quarantine = self.lease.quarantined and self.lease.span.start in in_hand
-        if self.in_quarantine:
-            self.quarantine = self.quarantine.with_death(verdict.death, since_s)
-        if not in_hand and not verdict.death.in_storm(since_s):
-            self.idle_crashes += 1
-        return alone
-
-    def wait_s(self, ran_s: float, draw: float) -> float:
-        """
-        Choose the wait before the next attempt, where the last one ran for *ran_s*.
-        """
-        return self.quarantine.wait_s(ran_s, draw) if self.in_quarantine else 0.0
-
-    @property
-    def is_poison(self) -> bool:
-        """
-        Whether its one item is a dead letter.
-        """
-        deaths = self.lease.deaths.get(self.lease.span.start, 0)
-        return (
-            self.in_quarantine
-            and self.quarantine.is_poison
-            and deaths >= POISON_CRASHES
-        )
-
-    @property
-    def is_over_limit(self) -> bool:
-        """
-        Whether no worker can work on it.
-        """
-        return self.idle_crashes > MAX_LEASE_CRASHES

@@ -1,6 +1,6 @@
 """
-A mission whose history is full starts nothing more, hands back its in-flight attempts,
-and continues in a new run, which carries its plan.
+A mission or batch whose history is full starts nothing more, hands back its in-flight
+attempts, and continues in a new run, which carries its plan.
 
 Attempts have GRACE_S to end by themselves. Longer ones are handed back and continue
 from their checkpoint in the new run; that counts neither as a failure nor as a crash.
@@ -25,10 +25,13 @@ GRACE_S = 30.0
 
 class Renewal:
     """
-    Whether a run of a mission is to end, and what in it has not ended yet.
+    Whether a run is to end, and what in it has not ended yet.
+
+    :param max_events: RENEW_EVENTS unless given.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_events: int | None = None) -> None:
+        self._max_events = max_events
         self.due = False
         self.handed_back = False
         self._grace: asyncio.Task[None] | None = None
@@ -41,7 +44,7 @@ class Renewal:
         """
         info = workflow.info()
         return (
-            info.get_current_history_length() > RENEW_EVENTS
+            info.get_current_history_length() > (self._max_events or RENEW_EVENTS)
             or info.get_current_history_size() > RENEW_BYTES
         )
 
@@ -53,8 +56,16 @@ class Renewal:
         return self._busy == 0 and workflow.all_handlers_finished()
 
     @property
-    def grace_is_over(self) -> bool:
-        return self._grace is not None and self._grace.done()
+    def is_needed(self) -> bool:
+        return self.due or self.is_full
+
+    @property
+    def must_hand_back(self) -> bool:
+        """
+        Say whether attempts have had their time to end by themselves.
+        """
+        grace_is_over = self._grace is not None and self._grace.done()
+        return grace_is_over and not self.handed_back
 
     def begin(self) -> None:
         """

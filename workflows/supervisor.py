@@ -41,12 +41,13 @@ with workflow.unsafe.imports_passed_through():
         record_mission_opened,
         report_of,
     )
+    from outlast.workflows.cancellation import is_cancelling
     from outlast.workflows.children import ChildRuns
+    from outlast.workflows.dispatch import DispatchNumbers
     from outlast.workflows.entry import NOTHING, read_mission, refusal, without_tasks
     from outlast.workflows.faults import FAULTS, cause_of
     from outlast.workflows.renewal import Renewal
     from outlast.workflows.status_board import MAX_BOARD_ROWS, render_board
-    from outlast.workflows.task_dispatch import DispatchNumbers, is_cancelling
     from outlast.workflows.task_execution import (
         MissionContext,
         RerouteAction,
@@ -354,7 +355,7 @@ class SupervisorWorkflow:
         renewal = self.renewal
         if not renewal.due:
             return renewal.is_full
-        return self._at_rest or (renewal.grace_is_over and not renewal.handed_back)
+        return self._at_rest or renewal.must_hand_back
 
     @property
     def _at_rest(self) -> bool:
@@ -374,7 +375,7 @@ class SupervisorWorkflow:
             renewal.begin()
         if self._at_rest:
             self._continue_as_new()
-        if renewal.grace_is_over:
+        if renewal.must_hand_back:
             renewal.handed_back = True
             for execution, _ in self.running.values():
                 execution.hand_back()

@@ -26,21 +26,19 @@ from outlast.contracts.tasks import Task
 from outlast.contracts.text import CAUSE_CHARS, one_line
 from outlast.contracts.updates import UnservedTasks
 from outlast.workflows.approvals import ApprovalDecision, Approvals
+from outlast.workflows.bookkeeping import recorded_answer
+from outlast.workflows.cancellation import raise_if_cancelling
 from outlast.workflows.child_mission import (
     TASK_STATUS_BY_MISSION_STATUS,
     run_child_mission,
 )
 from outlast.workflows.children import ChildRuns
+from outlast.workflows.dispatch import DispatchNumbers
 from outlast.workflows.failure import Action, FailureDecision
 from outlast.workflows.fan_out import run_fan_out
 from outlast.workflows.renewal import Renewal
 from outlast.workflows.routes import Routes, no_live_worker
-from outlast.workflows.task_dispatch import (
-    DispatchNumbers,
-    TaskDispatch,
-    is_cancelling,
-    recorded_answer,
-)
+from outlast.workflows.task_dispatch import TaskDispatch
 
 
 @dataclass(frozen=True)
@@ -246,8 +244,7 @@ class TaskExecution:
             answer = await recorded_answer(
                 mission, task, self._context.plan.round(task)
             )
-        if is_cancelling():
-            raise asyncio.CancelledError
+        raise_if_cancelling()
         return answer is not None
 
     async def _run_child_mission(self) -> Outcome:
@@ -309,7 +306,7 @@ class TaskExecution:
         )
         resumed, self._resumed = self._resumed, None
         if resumed is not None and resumed.route == route:
-            self._dispatch.restore(resumed)
+            self._dispatch.state = resumed
         while True:
             ended = self._restored_request() or await self._dispatch.run()
             if (
@@ -383,8 +380,7 @@ class TaskExecution:
         Use the answer; invalid follow-up tasks make the task a dead letter.
         """
         if answer.fan_out is not None:
-            if is_cancelling():
-                raise asyncio.CancelledError
+            raise_if_cancelling()
             mission, task = self._context.mission, self.task.id
             scope = mission.logical.within(task, self._context.plan.round(task))
             self._answer = answer

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import ClassVar, Self, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from outlast.contracts.approvals import ApprovalRequest
 from outlast.contracts.failures import FailureType
@@ -97,10 +97,7 @@ class FinalReport(WireModel):
         details = list(getattr(failure, "details", ()))
         if getattr(failure, "type", None) != cls.failure_type or not details:
             return None
-        try:
-            return cls.model_validate(details[0])
-        except ValidationError:
-            return None
+        return cls.read(details[0])
 
 
 class Report(FinalReport):

@@ -18,7 +18,7 @@ from outlast.contracts.updates import DecisionInput
 from outlast.ledger.audit import audit_ledger
 from outlast.ledger.missions import MissionRecords
 from outlast.workflows.approvals import Approvals
-from outlast.workflows.pool import PoolWorkflow
+from outlast.workflows.lease_dispatch import LeaseDispatch
 
 
 def broken(*_: Any, **__: Any) -> Any:
@@ -98,7 +98,7 @@ async def test_a_batch_whose_bookkeeping_is_broken_gives_up(
     async def spread(given: dict[str, Any], ctx: Context) -> FanOut:
         return FanOut(role="spread", items=[{"n": 1}])
 
-    monkeypatch.setattr(PoolWorkflow, "_run_lease", broken)
+    monkeypatch.setattr(LeaseDispatch, "run", broken)
     small_crew.plays("spread", spread)
     async with asyncio.timeout(BOUND_S):
         report = await small_crew.run(task("t", "spread"))

@@ -391,7 +391,9 @@ async def test_a_new_run_keeps_the_counts(
     Past so many events the workflow begins anew, with nothing out: every item is lent
     once, and what was counted stays counted.
     """
-    monkeypatch.setattr("outlast.workflows.pool.POOL_CONTINUE_AS_NEW_EVENTS", 60)
+    monkeypatch.setattr(
+        "outlast.workflows.batch_context.POOL_CONTINUE_AS_NEW_EVENTS", 60
+    )
     pool.item_s = TARGET_LEASE_S
     pool.kills = {20: 99}
     pool.fill(range(1, 81))
@@ -415,8 +417,10 @@ async def test_a_lease_without_end_is_handed_back_uncounted(
     """
     So that it holds up no other item; the deaths of its items before that stay counted.
     """
-    monkeypatch.setattr("outlast.workflows.pool.POOL_CONTINUE_AS_NEW_EVENTS", 60)
-    monkeypatch.setattr("outlast.workflows.pool.GRACE_S", 0.2)
+    monkeypatch.setattr(
+        "outlast.workflows.batch_context.POOL_CONTINUE_AS_NEW_EVENTS", 60
+    )
+    monkeypatch.setattr("outlast.workflows.renewal.GRACE_S", 0.2)
     pool.item_s = TARGET_LEASE_S
     pool.slow = {1}
     pool.gate.clear()

@@ -37,6 +37,7 @@ from outlast.contracts.prior_run import DispatchState
 from outlast.contracts.quarantine import QUARANTINE_WAITS_S, Death
 from outlast.contracts.results import ResultRef
 from outlast.contracts.retries import Policy
+from outlast.workflows.dispatch import DispatchNumbers
 from outlast.workflows.failure import (
     LEFT_TO_THE_WORKFLOW,
     Action,
@@ -44,7 +45,7 @@ from outlast.workflows.failure import (
     classify_failure,
 )
 from outlast.workflows.renewal import Renewal
-from outlast.workflows.task_dispatch import DispatchNumbers, TaskDispatch
+from outlast.workflows.task_dispatch import TaskDispatch
 
 RUN_S = 0.1  # what each attempt takes
 SAVED = Checkpoint(seq=7, route="worker", value={"done": 3})
@@ -355,7 +356,7 @@ class Scripted(TaskDispatch):
         return self.in_ledger
 
     async def _dispatch(self) -> ResultRef:
-        self.given.append(self.assignment)
+        self.given.append(self._next_input())
         self.clock_s += RUN_S
         self.alone.append(self.in_quarantine)
         end = self.ends.pop(0)
@@ -473,7 +474,7 @@ async def test_quarantine_goes_on_in_a_new_run() -> None:
     assert await first.run() == DONE
     second = Scripted(killed(2), DONE)
     second.clock_s = first.clock_s
-    second.restore(first.state)
+    second.state = first.state
     verdict = await second.run()
     assert isinstance(verdict, FailureDecision)
     assert verdict.cause.startswith("died 5 times at one step, the last 3 alone while")
@@ -572,8 +573,8 @@ async def test_being_superseded_is_no_death() -> None:
         died(5), *[stale, telling(FailureType.DRAINED, EMPTY, 2)] * 20, DONE
     )
     assert await pursuit.run() == DONE
-    assert pursuit.deaths == 1
-    assert pursuit.numbers.next() == 72
+    assert pursuit.state.deaths == 1
+    assert pursuit._numbers.next() == 72
 
 
 def test_dispatches_are_counted_on() -> None:
@@ -678,7 +679,7 @@ async def test_what_is_handed_back_is_not_counted(end: ActivityError) -> None:
     the next one goes on from what was known.
     """
     pursuit = HandedBack(end)
-    pursuit.restore(DispatchState(route="worker", deaths=1, failures=2, dispatches=7))
+    pursuit.state = DispatchState(route="worker", deaths=1, failures=2, dispatches=7)
     running = asyncio.create_task(pursuit.run())
     await asyncio.sleep(0.01)
     assert not running.done()
