@@ -7,7 +7,6 @@ be three roles, and a policy in a dict nobody's.
 
 import inspect
 import re
-from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from outlast.contracts.ids import NAME_CHARS, NAME_PATTERN
@@ -40,7 +39,7 @@ def fault_of_options(role: str, options: dict[str, Any]) -> str | None:
     Say which of an agent's *options* cannot be, and what to write; None when all can.
     """
     for name, value in options.items():
-        fault = OPTION_FAULTS[name](value)
+        fault = _option_fault(name, value)
         if fault is not None:
             return fault
     for name in ("fallbacks", "before"):
@@ -53,10 +52,31 @@ def fault_of_options(role: str, options: dict[str, Any]) -> str | None:
     return None
 
 
-def _version(value: Any) -> str | None:
-    if _is_whole(value) and value >= 1:
-        return None
-    return f"version is a whole number from 1 on, not {value!r}"
+def _option_fault(name: str, value: Any) -> str | None:
+    match name:
+        case "version" if not (_is_whole(value) and value >= 1):
+            return f"version is a whole number from 1 on, not {value!r}"
+        case "batch_size" if not _is_whole(value):
+            return f"batch_size is a whole number, not {value!r}"
+        case "batch_size" if not 0 <= value <= MAX_SLOTS:
+            return f"batch_size is from 0 to {MAX_SLOTS}, not {value}"
+        case "slots" if not (_is_whole(value) and value >= 0):
+            return f"slots is a number of attempts at a time, not {value!r}"
+        case "before" if value is not None and fault_of_role(value):
+            return f"before is a role, not {value!r}"
+        case "isolation" if value not in get_args(Isolation):
+            return f'isolation is "shared" or "process", not {value!r}'
+        case "policy":
+            return _policy(value)
+        case "fallbacks":
+            return _fallbacks(value)
+        case "migrate":
+            return _migrate(value)
+    return None
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _policy(value: Any) -> str | None:
@@ -96,45 +116,3 @@ def _migrate(value: Any) -> str | None:
     except ValueError:
         return None  # written in C: nobody can tell
     return None
-
-
-def _batch_size(value: Any) -> str | None:
-    if not _is_whole(value):
-        return f"batch_size is a whole number, not {value!r}"
-    if not 0 <= value <= MAX_SLOTS:
-        return f"batch_size is from 0 to {MAX_SLOTS}, not {value}"
-    return None
-
-
-def _before(value: Any) -> str | None:
-    if value is None or (isinstance(value, str) and fault_of_role(value) is None):
-        return None
-    return f"before is a role, not {value!r}"
-
-
-def _isolation(value: Any) -> str | None:
-    if value in get_args(Isolation):
-        return None
-    return f'isolation is "shared" or "process", not {value!r}'
-
-
-def _slots(value: Any) -> str | None:
-    if _is_whole(value) and value >= 0:
-        return None
-    return f"slots is a number of attempts at a time, not {value!r}"
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-OPTION_FAULTS: dict[str, Callable[[Any], str | None]] = {
-    "version": _version,
-    "policy": _policy,
-    "fallbacks": _fallbacks,
-    "migrate": _migrate,
-    "batch_size": _batch_size,
-    "before": _before,
-    "isolation": _isolation,
-    "slots": _slots,
-}
