@@ -22,6 +22,7 @@ from outlast.dev.server import DevServer, choose_ports
 from outlast.store.database import Store
 from outlast.temporal.connect import connect_when_available
 from outlast.temporal.missions import MissionHandle, start
+from testkit.proc import command_of, parent_of, processes_of
 from testkit.processes import FleetProcess, Home, events, wait_for
 
 # A mission without a report so long after it could go on has been lost.
@@ -180,8 +181,7 @@ class EnduranceSetup:
         the poll and the first record, is in no recorder: its parent asked the server.
         """
         told = [each for course in self.courses for each in course.attempts()]
-        ends = [each["previous_failure"] for each in told]
-        noticed = Counter(filter(None, ends))
+        noticed = Counter(filter(None, (each["previous_failure"] for each in told)))
         for cause, count in noticed.most_common():
             waits = [
                 each["recovery_s"] for each in told if each["previous_failure"] == cause
@@ -223,16 +223,11 @@ async def looked(look: Any, what: str) -> Any:
 
 def orphans(home: Home) -> Iterator[int]:
     """
-    Find the processes of this home's fleets that have no living parent; a zombie has
-    no environment any more and is none.
+    Find the processes of this home's fleets that have no living parent.
     """
-    mark = f"OUTLAST_HOME={home.path}".encode()
-    for folder in Path("/proc").glob("[0-9]*"):
+    for pid, command in processes_of(home.path):
         with suppress(OSError):
-            pid = int(folder.name)
-            ours = mark in (folder / "environ").read_bytes().split(b"\0")
-            worker = "outlast.fleet" in " ".join(command_of(pid))
-            if ours and worker and not _has_parent(pid):
+            if "outlast.fleet" in " ".join(command) and not _has_parent(pid):
                 yield pid
 
 
@@ -243,10 +238,5 @@ def _has_parent(pid: int) -> bool:
     while pid > 1:
         if {"worker.py", "outlast.worker"} & set(command_of(pid)):
             return True
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        pid = int(stat.rpartition(")")[2].split()[1])
+        pid = parent_of(pid)
     return False
-
-
-def command_of(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]

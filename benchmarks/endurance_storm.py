@@ -10,18 +10,17 @@ import time
 from collections import defaultdict
 from collections.abc import Coroutine
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from benchmarks.endurance_setup import (
     ENDURANCE_END_S,
     EnduranceFindings,
     EnduranceSetup,
-    command_of,
     ground,
     orphans,
 )
 from outlast.fleet.recorder_reader import recorder_files
+from testkit.proc import children_of, command_of, memory_mb
 from testkit.processes import FleetProcess
 
 IN_FLIGHT, STORM_PROCESSES = 4, 6
@@ -67,13 +66,13 @@ class Memory:
         findings.note(f"{len(self.fork_servers)} zygotes in all")
 
     def _look(self) -> None:
-        self.samples["parent"].append(_memory_mb(self._parent))
+        self.samples["parent"].append(memory_mb(self._parent))
         for pid in children_of(self._parent):
             with suppress(OSError):
                 command = command_of(pid)
                 if "outlast.fleet.fork_server" in command:
                     self.fork_servers.add(pid)
-                    self.samples[f"zygote of {command[-1]}"].append(_memory_mb(pid))
+                    self.samples[f"zygote of {command[-1]}"].append(memory_mb(pid))
 
 
 async def bear_storm(kills: int, findings: EnduranceFindings) -> None:
@@ -164,8 +163,8 @@ def _judge_health(
     """
     Nothing but what was killed may have died: a restart more is a fault of its own.
     """
-    restarts, kills = health["restarts"], health["watchdog_kills"]
-    told = f"{restarts} restarts, {kills} by the watchdog, for {kills} kills"
+    restarts, hung = health["restarts"], health["watchdog_kills"]
+    told = f"{restarts} restarts, {hung} by the watchdog, for {kills} kills"
     findings.bound(restarts <= kills, told)
     findings.note(f"{health['reported']} attempts ended by an exit report")
 
@@ -178,13 +177,3 @@ async def _judge_remains(on: EnduranceSetup, fleet: FleetProcess) -> None:
     on.findings.none("processes left", left)
     run = on.home.path / "run"
     on.findings.none("recorders left", [str(each) for each in recorder_files(run)])
-
-
-def children_of(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for each in tasks for child in each.read_text().split()]
-
-
-def _memory_mb(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -7,13 +7,11 @@ Temporal (heartbeat timeout 1 s, no ledger), side by side.
 Every line is read from what the processes did; nothing is told in advance.
 """
 
-import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outlast.dev.server import DevServer, choose_ports
-from testkit.processes import PROJECT_FOLDER, Home, events, mission
+from testkit.processes import Home, events, mission, temporary_home
+from testkit.stock_temporal import begin_stock
 
 DEMO_STEPS = 12
 DEMO_STEP_S = 0.25
@@ -67,21 +65,17 @@ def main() -> int:
     """
     Run both, kill both, tell what each one lost.
     """
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        home = Home(folder, DevServer(folder, *choose_ports(None, None)))
-        asyncio.run(home.server.start())
+    with temporary_home() as home:
         stock: list[subprocess.Popen[bytes]] = []
         try:
             print(f"Web UI {home.server.ui}; starting two fleets ...", flush=True)
-            ours, theirs = _start(home, folder, stock)
+            ours, theirs = _start(home, home.path, stock)
             _kill_both(ours, theirs, stock, home)
             _print_comparison(ours, theirs)
             _invite()
         finally:
             for process in stock:
                 process.kill()
-            home.close()
     return int(not (ours.ended and ours.posted == 1))
 
 
@@ -90,7 +84,7 @@ def _start(
 ) -> tuple[DemoSide, DemoSide]:
     home.fleet(processes=2)
     for _ in range(2):
-        stock.append(_stock(home, "worker"))
+        stock.append(begin_stock("worker", home.server.address))
     time.sleep(STOCK_BOOT_S)  # it has no way to say that it polls
     ours = DemoSide("Outlast", folder / "outlast.jsonl")
     theirs = DemoSide("stock Temporal", folder / "stock.jsonl")
@@ -106,20 +100,9 @@ def _start(
         "input": {**script, "log": str(ours.log)},
     }
     home.begin("run", mission(folder / "demo.yaml", [task], id="demo"), "--json")
-    stock.append(_stock(home, "run", json.dumps({**script, "log": str(theirs.log)})))
+    given = json.dumps({**script, "log": str(theirs.log)})
+    stock.append(begin_stock("run", home.server.address, given))
     return ours, theirs
-
-
-def _stock(home: Home, verb: str, *rest: str) -> subprocess.Popen[bytes]:
-    command = [
-        sys.executable,
-        "-m",
-        "testkit.stock_temporal",
-        verb,
-        home.server.address,
-        *rest,
-    ]
-    return subprocess.Popen(command, cwd=PROJECT_FOLDER, stderr=subprocess.DEVNULL)
 
 
 def _kill_both(
@@ -138,7 +121,7 @@ def _kill_both(
                 waiting.remove((side, kind))
                 _kill(side, kind, pid)
                 if side is theirs:
-                    stock.append(_stock(home, "worker"))
+                    stock.append(begin_stock("worker", home.server.address))
         time.sleep(0.02)
 
 

@@ -12,6 +12,7 @@ that no quiet moment comes by itself. Exit code 1 says that a bound was missed.
 
 import argparse
 import asyncio
+import os
 import statistics
 import sys
 import tempfile
@@ -29,7 +30,7 @@ from benchmarks.result_rows import ResultRow
 from outlast.agents.agent import Agent
 from outlast.agents.agent_loading import resolve_routes
 from outlast.agents.context import Context
-from outlast.contracts.ids import MISSIONS_QUEUE
+from outlast.contracts.ids import MISSIONS_QUEUE, ChildMissionId
 from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Report
 from outlast.contracts.results import Redo
@@ -46,6 +47,7 @@ from outlast.settings import Settings
 from outlast.store.database import Store
 from outlast.temporal.connect import connect
 from outlast.temporal.payload_storage import with_storage
+from testkit.proc import memory_mb
 
 FEW = 50
 TIMES = 1.5  # a task's cost among many, over that among few
@@ -227,7 +229,7 @@ async def many_rounds(on: LargeMissionBench, rounds: ReviewRounds) -> list[Resul
     began = time.monotonic()
     handle = await on.start(on.mission("rounds", tasks, limits))
     await rounds.over.wait()
-    child = on.client.get_workflow_handle("rounds.child")
+    child = on.client.get_workflow_handle(str(ChildMissionId("rounds", "child")))
     await child.execute_update("approve", DecisionInput(task="a"))
     report = await handle.result()
     took_s = time.monotonic() - began
@@ -257,13 +259,8 @@ async def history(on: LargeMissionBench, mission: str, told: str) -> list[Result
 
 async def sample_mb(samples: list[float]) -> None:
     while True:
-        samples.append(memory_mb())
+        samples.append(memory_mb(os.getpid()))
         await asyncio.sleep(0.5)
-
-
-def memory_mb() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(each for each in lines if "VmRSS" in each).split()[1]) / 1_024
 
 
 async def measure(tasks: int, rounds: int) -> list[ResultRow]:

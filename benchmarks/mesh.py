@@ -27,7 +27,7 @@ from benchmarks.mesh_storm import EVERY_S, run_storm
 from benchmarks.result_rows import ResultRow
 from outlast.contracts.ids import MeshRunId
 from testkit.peers import Net, Peer, can_split, equal, peers, running, whole
-from testkit.processes import PROJECT_FOLDER, events, wait_for
+from testkit.processes import PROJECT_FOLDER, events, next_event, wait_for
 
 PEER_NAMES = "abcde"
 MESH_STEP_S = 0.1
@@ -116,12 +116,7 @@ def lost(bench: MeshBench, trials: int) -> None:
         killed_at = time.time()
         peer.kill()
         known += seen_by(others, peer.name, killed_at)
-        start = wait_for(
-            lambda task=task, at=killed_at: [
-                each for each in events(bench.log(task), "start") if each["at"] > at
-            ],
-            "the task elsewhere",
-        )[0]
+        start = next_event(bench.log(task), "start", killed_at, "the task elsewhere")
         again.append(start["at"] - killed_at)
         before = [e for e in events(bench.log(task), "step") if e["at"] <= killed_at]
         redone.append(before[-1]["step"] - start["step"])
@@ -154,20 +149,12 @@ def end(bench: MeshBench, task: str) -> None:
     """
     Cancel the task where it runs: its steps are not what is measured.
     """
-    told = bench.peers[0].ask("status", task=task) or bench.peers[1].ask(
-        "status", task=task
-    )
+    first, second = bench.peers[:2]
+    told = first.ask("status", task=task) or second.ask("status", task=task)
     owner = next(each for each in bench.peers if each.name == told["owner"])
+    cancel = ["starter.py", "cancel", str(MeshRunId(task, told["epoch"]))]
     subprocess.run(
-        [
-            *owner.inside,
-            *(
-                sys.executable,
-                "starter.py",
-                "cancel",
-                str(MeshRunId(task, told["epoch"])),
-            ),
-        ],
+        [*owner.inside, sys.executable, *cancel],
         cwd=PROJECT_FOLDER,
         env=owner.environment,
         capture_output=True,

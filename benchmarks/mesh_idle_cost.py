@@ -5,7 +5,6 @@ What a mesh costs while nothing is asked for: at the peers' cables, in their ser
 import json
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ from pathlib import Path
 from benchmarks.result_rows import ResultRow
 from outlast.contracts.mesh_timing import SWIM
 from outlast.dev.server import find_cli
+from outlast.mesh.node.membership import PeerConfig
+from outlast.mesh.node.sidecar_main import sidecar_command
 from testkit.peers import Net, Peer, peers, whole
 from testkit.processes import PROJECT_FOLDER, wait_for
 
@@ -71,9 +72,8 @@ def gossips(made: list[Peer]) -> Iterator[list[Peer]]:
     processes = []
     for each in made:
         each.home.mkdir(exist_ok=True)
-        joins = [part for seed in each.seeds for part in ("--join", seed)]
-        command = [*each.inside, sys.executable, "-m", "outlast.mesh.node.sidecar_main"]
-        command += ["--peer", each.name, "--bind", each.bind, *joins]
+        place = PeerConfig(each.name, each.bind, tuple(each.seeds))
+        command = [*each.inside, *sidecar_command(place)]
         with (each.home / "peer.log").open("ab") as log:
             processes.append(
                 subprocess.Popen(

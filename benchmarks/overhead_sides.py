@@ -14,17 +14,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from pathlib import Path
 from typing import NoReturn
 
 from outlast.agents.agent_loading import load_agents
 from outlast.execution.in_flight import NULL_REGISTRY
 from outlast.fleet.process_kinds import ProcessKind, worker_identity
-from outlast.fleet.watchdog import TICKS_A_SECOND
 from outlast.fleet.workers import build_workers
 from outlast.settings import settings
 from outlast.store.database import Store, set_process_store
 from outlast.temporal.connect import connect
+from testkit import proc
+from testkit.proc import children_of
 from testkit.processes import PROJECT_FOLDER, Home
 
 AGENT_PROCESSES = 2  # processes for agents, on either side
@@ -119,24 +119,13 @@ async def _serve(kind: ProcessKind) -> None:
     await asyncio.gather(*running)
 
 
-def children_of(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for each in tasks for child in each.read_text().split()]
-
-
 def cpu_s(parts: Parts) -> dict[str, float]:
     """
     Read the CPU seconds, user and system, that each of *parts* has used so far.
 
     :raises FileNotFoundError: when one of the processes is gone.
     """
-    return {part: sum(map(_cpu_s_of, pids)) for part, pids in parts.items()}
-
-
-def _cpu_s_of(pid: int) -> float:
-    # The name in parentheses may hold spaces: what follows it does not.
-    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(stat[11]) + int(stat[12])) / TICKS_A_SECOND
+    return {part: sum(map(proc.cpu_s, pids)) for part, pids in parts.items()}
 
 
 if __name__ == "__main__":

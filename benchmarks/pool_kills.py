@@ -3,7 +3,6 @@ What a SIGKILL every 2 s costs a batch: items played twice, and the time until t
 one's lease is at work again.
 """
 
-import math
 import os
 import signal
 import statistics
@@ -18,6 +17,7 @@ import sqlalchemy as sa
 
 from benchmarks.pool_agents import PLAYS_VARIABLE
 from benchmarks.pool_setup import PoolBench, PoolRow, Starter, least, most
+from benchmarks.result_rows import p95
 from outlast.execution.result_writer import MAX_BUFFERED
 from outlast.store.database import Store
 from outlast.store.schema import attempts
@@ -108,14 +108,10 @@ def _judge_takeovers(
 def _attempts(bench: PoolBench, batch: str) -> list[Any]:
     store = Store(bench.home.path / "store.db")
     query = sa.select(attempts).where(
-        attempts.c.mission == batch, attempts.c.task.startswith("lease-")
+        attempts.c.mission == batch, attempts.c.task.startswith("lease~")
     )
     try:
         with store.read() as connection:
             return list(connection.execute(query.order_by(attempts.c.started_at)))
     finally:
         store.close()
-
-
-def p95(seconds: list[float]) -> float:
-    return sorted(seconds)[math.ceil(len(seconds) * 0.95) - 1]

@@ -7,17 +7,16 @@ import json
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.pool_agents import PLAYS_VARIABLE, PROCESSES
-from outlast.dev.server import DevServer, choose_ports
-from testkit.processes import Home
+from testkit.proc import family, peak_mb
+from testkit.processes import Home, temporary_home
 
 POOL_LIMIT_S = 1800.0
 POOL_CHECK_S = 0.05
@@ -139,24 +138,7 @@ def fleet_mb(parent: int) -> dict[int, float]:
     """
     Tell the most memory that each process below *parent*, itself too, ever had.
     """
-    found, todo = {}, [parent]
-    while todo:
-        pid = todo.pop()
-        found[pid] = peak_mb(pid)
-        for each in Path(f"/proc/{pid}/task").glob("*/children"):
-            todo += map(int, each.read_text().split())
-    return found
-
-
-def peak_mb(pid: int) -> float:
-    """
-    Read the most memory that a process ever had; 0 when it is gone.
-    """
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM"):
-                return int(line.split()[1]) / 1024
-    return 0.0
+    return {pid: peak_mb(pid) for pid in family(parent)}
 
 
 def print_progress(words: str) -> None:
@@ -168,15 +150,9 @@ def pool_bench(args: argparse.Namespace) -> Iterator[PoolBench]:
     """
     A home with server and fleet that is gone afterwards.
     """
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
-        folder = Path(place)
-        home = Home(folder, DevServer(folder, *choose_ports(None, None)))
+    with temporary_home() as home:
         home.extra["OUTLAST_AGENTS"] = "benchmarks.pool_agents"
         home.extra["OUTLAST_LARGEST_MB"] = "1"  # for the item that is too large
-        home.extra[PLAYS_VARIABLE] = str(folder / "plays")
-        home.start_server()
-        try:
-            home.fleet(PROCESSES)
-            yield PoolBench(home, args)
-        finally:
-            home.close()
+        home.extra[PLAYS_VARIABLE] = str(home.path / "plays")
+        home.fleet(PROCESSES)
+        yield PoolBench(home, args)

@@ -11,12 +11,10 @@ Exit code 1 says that a bound was missed.
 """
 
 import argparse
-import asyncio
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -24,9 +22,10 @@ from benchmarks.recovery_row import HEADING, RecoveryRow
 from benchmarks.recovery_stock import StockTrials
 from benchmarks.recovery_trials import RecoveryTrials
 from outlast.dev import server
-from outlast.dev.server import DevServer, choose_ports
 from testkit.postgres import Postgres, find_postgres
-from testkit.processes import Home
+from testkit.processes import Home, running_home
+
+FLEET_SETTINGS = {"OUTLAST_MEMORY_MB": "512", "OUTLAST_SLOTS": "8"}
 
 
 def main() -> int:
@@ -44,7 +43,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         folder.chmod(0o711)  # PostgreSQL may run as another user
-        with _stack(folder / "one") as home:
+        with running_home(folder / "one", **FLEET_SETTINGS) as home:
             rows = _measure(home, folder, args.trials, args.long_trials, args.only)
         if not args.only or "host" in args.only:
             rows.append(_lose_host(folder, args.long_trials))
@@ -54,21 +53,6 @@ def main() -> int:
     for row in rows:
         print(row)
     return int(not all(row.held for row in rows))
-
-
-@contextmanager
-def _stack(place: Path, **more: str) -> Iterator[Home]:
-    """
-    A home with a server, and no fleet yet.
-    """
-    place.mkdir(mode=0o700)
-    home = Home(place, DevServer(place, *choose_ports(None, None)))
-    home.extra |= {"OUTLAST_MEMORY_MB": "512", "OUTLAST_SLOTS": "8", **more}
-    asyncio.run(home.server.start())
-    try:
-        yield home
-    finally:
-        home.close()
 
 
 def _lose_host(folder: Path, trials: int) -> RecoveryRow:
@@ -82,7 +66,7 @@ def _lose_host(folder: Path, trials: int) -> RecoveryRow:
     postgres.start()
     try:
         shared = {"OUTLAST_DATABASE_URL": postgres.database()}
-        with _stack(folder / "two", **shared) as home:
+        with running_home(folder / "two", **FLEET_SETTINGS, **shared) as home:
             home.fleet(processes=3)
             row = RecoveryTrials(home, home.path).lose_fleet(trials, host_too=True)
     finally:

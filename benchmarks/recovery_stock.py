@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +16,13 @@ from temporalio.client import Client
 
 from benchmarks.recovery_row import RecoveryRow
 from benchmarks.recovery_trials import TRIAL_STEP_S
-from testkit.processes import PROJECT_FOLDER, events, wait_for
-from testkit.stock_temporal import HEARTBEAT_S, QUEUE, StockRehearsal
+from testkit.processes import events, next_event, wait_for
+from testkit.stock_temporal import (
+    HEARTBEAT_S,
+    QUEUE,
+    StockRehearsal,
+    begin_stock,
+)
 
 # A frozen worker swallows one retry with each of its open polls, and after each the
 # server waits twice as long. A dead one can hold up the next run's first task as well.
@@ -63,11 +67,7 @@ class StockTrials:
         pid = events(log, "step")[-1]["pid"]
         began = time.time()
         os.kill(pid, how)
-        again = wait_for(
-            lambda: [each for each in events(log, "start") if each["at"] > began],
-            row.fault,
-            STOCK_TRIAL_LIMIT_S,
-        )[0]
+        again = next_event(log, "start", began, row.fault, limit_s=STOCK_TRIAL_LIMIT_S)
         done = [
             each["step"] for each in events(log, "step") if each["at"] <= again["at"]
         ]
@@ -102,15 +102,6 @@ class StockTrials:
             asyncio.run(end())
 
     def _start_worker(self) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "testkit.stock_temporal",
-            "worker",
-            self.address,
-        ]
-        process = subprocess.Popen(
-            command, cwd=PROJECT_FOLDER, stderr=subprocess.DEVNULL
-        )
+        process = begin_stock("worker", self.address)
         self.workers[process.pid] = process
         time.sleep(2.5)  # it has no way to say that it polls

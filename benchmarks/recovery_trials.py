@@ -19,15 +19,20 @@ from benchmarks.recovery_row import AttemptStartLine, RecoveryRow
 from outlast.dev import server
 from outlast.fleet.process_kinds import recorder_path
 from outlast.temporal.connect import connect
-from testkit.processes import FleetProcess, Home, events, mission, wait_for
+from testkit.processes import (
+    FleetProcess,
+    Home,
+    events,
+    mission,
+    next_event,
+    wait_for,
+)
 
 TRIAL_STEP_S = 0.02
 CHAIN = 12  # tasks in a row, to watch a workflow at work
 TRIAL_STEPS = 100_000  # more than any trial needs; the mission is cancelled at the end
-TRIAL_SETTLE_S = (
-    0.1,
-    0.4,
-)  # between trials, at random: a fault hits any moment of a step
+# Between trials, at random: a fault hits any moment of a step.
+TRIAL_SETTLE_S = 0.1, 0.4
 
 
 class RecoveryTrials:
@@ -108,7 +113,8 @@ class RecoveryTrials:
         bound = 2.5 if step_s == 0 else 0.6
         row = RecoveryRow(f"SIGKILL of a workflow process, {kind}", None, bound)
         for _ in range(trials):
-            log = self._chain(step_s)
+            script = {"steps": 1, "step_seconds": step_s}
+            log = self._begin([script] * CHAIN, chained=True)
             wait_for(partial(_ended, log, 3), "a chain")
             time.sleep(step_s / 2)
             (pid,) = self.home.fleets[0].pids("workflows")
@@ -149,37 +155,8 @@ class RecoveryTrials:
         """
         since = began
         if step_s:
-            since = wait_for(
-                lambda: [e["at"] for e in events(log, "end") if e["at"] > began],
-                "the task under way to end",
-            )[0]
-        starts = wait_for(
-            lambda: [e for e in events(log, "start") if e["at"] > since],
-            "the next task",
-        )
-        return starts[0], since
-
-    def _chain(self, step_s: float) -> Path:
-        self.count += 1
-        name = f"trial-{self.count}"
-        log = self.folder / f"{name}.jsonl"
-        script = {"steps": 1, "step_seconds": step_s, "log": str(log)}
-        tasks = [
-            {
-                "id": f"t{at}",
-                "role": "rehearse",
-                "input": script,
-                "needs": [f"t{at - 1}"] if at else [],
-            }
-            for at in range(CHAIN)
-        ]
-        limits = {"depth": CHAIN}
-        path = mission(self.folder / f"{name}.yaml", tasks, id=name, limits=limits)
-        follower = self.home.begin("run", path, "--json")
-        wait_for(lambda: events(log, "start"), "the chain to start")
-        follower.kill()
-        follower.wait()
-        return log
+            since = next_event(log, "end", began, "the task under way to end")["at"]
+        return next_event(log, "start", since, "the next task"), since
 
     def drain(self, trials: int) -> RecoveryRow:
         """
@@ -217,18 +194,28 @@ class RecoveryTrials:
             ended = self.home.starter("cancel", name)
             assert ended.code == 0, ended
 
-    def _begin(self, scripts: list[dict[str, Any]]) -> Path:
+    def _begin(self, scripts: list[dict[str, Any]], chained: bool = False) -> Path:
+        """
+        Start a mission of a task for each of *scripts*, all at once or each after the
+        one before, and wait until what can start has started.
+        """
         self.count += 1
         name = f"trial-{self.count}"
         log = self.folder / f"{name}.jsonl"
         tasks = [
-            {"id": f"t{at}", "role": "rehearse", "input": {**script, "log": str(log)}}
+            {
+                "id": f"t{at}",
+                "role": "rehearse",
+                "input": {**script, "log": str(log)},
+                "needs": [f"t{at - 1}"] if chained and at else [],
+            }
             for at, script in enumerate(scripts)
         ]
-        limits = {"concurrency": len(tasks)}
+        limits = {"depth" if chained else "concurrency": len(tasks)}
         path = mission(self.folder / f"{name}.yaml", tasks, id=name, limits=limits)
         follower = self.home.begin("run", path, "--json")
-        wait_for(lambda: len(events(log, "start")) >= len(scripts), "all to start")
+        wanted = 1 if chained else len(scripts)
+        wait_for(lambda: len(events(log, "start")) >= wanted, "all to start")
         follower.kill()  # it looks four times a second; the mission goes on without it
         follower.wait()
         return log
@@ -251,14 +238,7 @@ class RecoveryTrials:
         step = events(log, "step")[-1]
         began = time.time()
         fault(step["pid"])
-        again = wait_for(
-            lambda: [
-                each
-                for each in events(log, "start")
-                if each["at"] > began and each["task"] == step["task"]
-            ],
-            row.fault,
-        )[0]
+        again = next_event(log, "start", began, row.fault, step["task"])
         steps = [
             each["step"]
             for each in events(log, "step")
@@ -266,14 +246,7 @@ class RecoveryTrials:
         ]
         row.add(again["at"] - began, AttemptStartLine.of(log, again))
         row.lost += max(0, max(steps) - again["step"])
-        wait_for(
-            lambda: [
-                each
-                for each in events(log, "step")
-                if each["at"] > again["at"] and each["task"] == step["task"]
-            ],
-            "a new step",
-        )
+        next_event(log, "step", again["at"], "a new step", step["task"])
 
 
 def _second(log: Path) -> dict[str, Any] | None:

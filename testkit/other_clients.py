@@ -15,7 +15,6 @@ import os
 import random
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -36,7 +35,6 @@ from temporalio.service import RPCError
 
 from outlast.contracts.errors import OutlastError
 from outlast.contracts.ids import MISSIONS_QUEUE, AttemptId, parse
-from outlast.dev.server import DevServer, choose_ports
 from outlast.ledger.batches import INTERRUPTED
 from outlast.ledger.missions import ACCEPTED, MissionRecords
 from outlast.store.database import Store
@@ -44,7 +42,7 @@ from outlast.store.outages import is_transient_grpc
 from outlast.temporal.connect import connect
 from outlast.temporal.reconcile import Reconciler
 from outlast.temporal.resume import abandon, resume
-from testkit.processes import Home, events, wait_for
+from testkit.processes import Home, events, temporary_home, wait_for
 
 WEIGHTS = {
     "terminate": 12,
@@ -330,16 +328,11 @@ def main() -> int:
     parser.add_argument("--missions", type=int, default=50)
     asked = parser.parse_args()
     print(f"seed {asked.seed}", flush=True)
-    with tempfile.TemporaryDirectory() as place:
-        home = Home(Path(place), DevServer(Path(place), *choose_ports(None, None)))
-        home.start_server()
-        try:
-            home.fleet(processes=2)
-            given = asked.seed, asked.operations, asked.missions
-            made = asyncio.run(drill(home, *given))
-            amiss = made.violations()
-        finally:
-            home.close()
+    with temporary_home() as home:
+        home.fleet(processes=2)
+        given = asked.seed, asked.operations, asked.missions
+        made = asyncio.run(drill(home, *given))
+        amiss = made.violations()
     told = ", ".join(f"{kind} {made.fired[kind]}" for kind in WEIGHTS)
     print(f"{made.started} missions; {told}")
     print("\n".join(amiss) or "nothing is wedged, and the store says what Temporal has")

@@ -18,6 +18,7 @@ from typing import Any
 from outlast.contracts.errors import OutlastError
 from outlast.dev.server import free_port
 from outlast.mesh.node.control_socket import send_request
+from testkit.proc import command_of, family
 from testkit.processes import PROJECT_FOLDER, wait_for
 
 
@@ -84,11 +85,8 @@ class Peer:
         return [] if self.process is None else family(self.process.pid)
 
     def kill_gossip(self) -> None:
-        gossips = [
-            pid
-            for pid in self.tree()
-            if b"outlast.mesh.node.sidecar_main" in _command(pid)
-        ]
+        module = "outlast.mesh.node.sidecar_main"
+        gossips = [pid for pid in self.tree() if module in command_of(pid)]
         assert gossips, f"peer {self.name} has no gossip process"
         _signal(gossips, signal.SIGKILL)
 
@@ -108,28 +106,6 @@ class Peer:
             yield
         finally:
             _signal(pids, signal.SIGCONT)
-
-
-def family(pid: int) -> list[int]:
-    """
-    List *pid* and all that descend from it.
-    """
-    children: dict[int, list[int]] = {}
-    for each in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            stat = (each / "stat").read_text().rpartition(")")[2].split()
-            children.setdefault(int(stat[1]), []).append(int(each.name))
-    found = [pid]
-    for each_pid in found:
-        found += children.get(each_pid, [])
-    return found
-
-
-def _command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""  # it has gone
 
 
 def peers(folder: Path, names: str, net: "Net | None" = None) -> list[Peer]:

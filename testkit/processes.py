@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from outlast.dev.server import DevServer
+from outlast.dev.server import DevServer, choose_ports
 
 PROJECT_FOLDER = Path(__file__).parents[1]
 PROCESS_LIMIT_S = 60.0
@@ -125,6 +126,32 @@ class Home:
         self.server.stop()
 
 
+@contextmanager
+def running_home(path: Path, **extra: str) -> Iterator[Home]:
+    """
+    A home with a server, at *path*, and no fleet yet.
+    """
+    path.mkdir(mode=0o700, exist_ok=True)
+    home = Home(path, DevServer(path, *choose_ports(None, None)), extra)
+    home.start_server()
+    try:
+        yield home
+    finally:
+        home.close()
+
+
+@contextmanager
+def temporary_home(**extra: str) -> Iterator[Home]:
+    """
+    A home with a server, which is gone afterwards.
+    """
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        running_home(Path(folder), **extra) as home,
+    ):
+        yield home
+
+
 @dataclass
 class CommandResult:
     """
@@ -202,6 +229,26 @@ def events(log: Path, *kinds: str) -> list[dict[str, Any]]:
         found += [json.loads(line) for line in whole.splitlines()]
         _READ[log] = (offset + len(whole) + bool(whole), found)
     return [line for line in found if line["event"] in kinds]
+
+
+def next_event(
+    log: Path,
+    kind: str,
+    after: float,
+    what: str,
+    task: str | None = None,
+    limit_s: float = PROCESS_LIMIT_S,
+) -> dict[str, Any]:
+    """
+    Wait for the first event of *kind* that is later than *after*, of *task* if named.
+    """
+
+    def found() -> dict[str, Any] | None:
+        later = (each for each in events(log, kind) if each["at"] > after)
+        return next((e for e in later if task in (None, e["task"])), None)
+
+    event: dict[str, Any] = wait_for(found, what, limit_s)
+    return event
 
 
 def wait_for(look: Any, what: str, limit_s: float = PROCESS_LIMIT_S) -> Any:

@@ -26,6 +26,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+from testkit.proc import processes_of
 from testkit.processes import PROJECT_FOLDER, events, mission, wait_for
 
 FAULT_STEPS = 8
@@ -120,7 +121,11 @@ class StackSetup:
         return mission(self.folder / f"{name}.yaml", [task], id=name), log
 
     def alive(self, part: str = "") -> list[int]:
-        return [pid for pid, command in _commands(self.home) if part in command]
+        return [
+            pid
+            for pid, command in processes_of(self.home)
+            if command and part in " ".join(command)
+        ]
 
     def close(self) -> None:
         for each in self.started:
@@ -130,15 +135,6 @@ class StackSetup:
         for pid in self.alive():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-
-
-def _commands(home: Path) -> Iterator[tuple[int, str]]:
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            given = (folder / "environ").read_bytes() + b"\0"
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            if f"OUTLAST_HOME={home}\0".encode() in given and command:
-                yield int(folder.name), command
 
 
 @dataclass

@@ -9,6 +9,7 @@ heartbeat timeout that resumes from its heartbeat details. No ledger, no fleet.
 import asyncio
 import json
 import os
+import subprocess
 import sys
 import time
 from datetime import timedelta
@@ -19,6 +20,8 @@ from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.common import RetryPolicy
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from testkit.processes import PROJECT_FOLDER
 
 QUEUE = "stock"
 HEARTBEAT_S = 1.0
@@ -73,6 +76,14 @@ class StockRehearsal:
             start_to_close_timeout=timedelta(minutes=10),
             retry_policy=RetryPolicy(maximum_attempts=1000),
         )
+
+
+def begin_stock(verb: str, address: str, *rest: str) -> subprocess.Popen[bytes]:
+    """
+    Start this program as a process of its own.
+    """
+    command = [sys.executable, "-m", "testkit.stock_temporal", verb, address, *rest]
+    return subprocess.Popen(command, cwd=PROJECT_FOLDER, stderr=subprocess.DEVNULL)
 
 
 async def _main(verb: str, address: str, *rest: str) -> None:

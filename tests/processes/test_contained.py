@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from outlast.dev.server import DevServer, choose_ports
-from testkit.peers import family
+from testkit.proc import family
 from testkit.processes import PROJECT_FOLDER, Home, mission, wait_for
 
 AGENTS = PROJECT_FOLDER / "tests" / "processes" / "guest_agents.py"

@@ -18,7 +18,7 @@ import pytest
 from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.store.schema import missions
 from outlast.temporal.connect import connect
-from testkit.peers import family
+from testkit.proc import family
 from testkit.processes import (
     PROJECT_FOLDER,
     CommandResult,
