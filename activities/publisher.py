@@ -18,9 +18,8 @@ from outlast.store.private import make_folder
 
 
 class PublisherInput(BaseModel):
-    reports: OutputPath | None = (
-        None  # on this host; None where only the starter has one
-    )
+    # On this host; None where only the starter has one.
+    reports: OutputPath | None = None
     mission: MissionName
     needs: dict[str, Review | LibraryIndex]
 
@@ -73,6 +72,10 @@ def write(path: Path, text: str) -> str:
     return str(path)
 
 
+def plain_line(text: str) -> str:
+    return markdown(collapse_whitespace(text))
+
+
 def report(review: Review, index: LibraryIndex) -> str:
     """
     The report as Markdown: the answer first, then where it comes from.
@@ -83,7 +86,7 @@ def report(review: Review, index: LibraryIndex) -> str:
     parts = [
         markdown(review.answer),
         "\n".join(f"{place}  " for place in places),
-        f"# {markdown(collapse_whitespace(review.question))}",
+        f"# {plain_line(review.question)}",
         _sources(review.citations),
         _gaps(index),
         _dropped(review.dropped),
@@ -93,9 +96,9 @@ def report(review: Review, index: LibraryIndex) -> str:
 
 def _sources(citations: list[Citation]) -> str:
     entries = [
-        f"{at}. {markdown(collapse_whitespace(each.title))}, "
+        f"{at}. {plain_line(each.title)}, "
         f"{markdown_name(each.place)}:"
-        f"\n\n   > {markdown(collapse_whitespace(each.quote))}"
+        f"\n\n   > {plain_line(each.quote)}"
         for at, each in enumerate(citations, 1)
     ]
     return "\n\n".join(["## Sources", *entries]) if entries else ""
@@ -106,7 +109,7 @@ def _gaps(index: LibraryIndex) -> str:
         return f"{index.documents} documents were read, all of them completely."
     read = index.documents - index.gaps_total
     lines = [
-        f"- {markdown_name(each.document)} {markdown(collapse_whitespace(each.reason))}"
+        f"- {markdown_name(each.document)} {plain_line(each.reason)}"
         for each in index.gaps
     ]
     if (more := index.gaps_total - len(lines)) > 0:
@@ -119,8 +122,7 @@ def _gaps(index: LibraryIndex) -> str:
 
 def _dropped(dropped: list[Citation]) -> str:
     lines = [
-        f"- {markdown_name(each.place)}: {markdown(collapse_whitespace(each.quote))}"
-        for each in dropped
+        f"- {markdown_name(each.place)}: {plain_line(each.quote)}" for each in dropped
     ]
     head = "## Dropped\n\nThese quotations were not found in their source:"
     return "\n".join([head, "", *lines]) if lines else ""

@@ -17,14 +17,13 @@ from pydantic import BaseModel
 
 from outlast import Context, FanOut, GiveUp, agent
 from outlast.contracts.results import FanOutRef
-from outlast.contracts.text import markdown, one_line, sha256_hex
+from outlast.contracts.text import one_line, sha256_hex
 from outlast.crew.crew_models import LibraryIndex, Research
 from outlast.crew.extractive.replies import questions, reply
 from outlast.crew.library.folder import scan
 from outlast.crew.library.parsing import UnreadableDocumentError, decoded, load
-from outlast.crew.library.passages import collapse_whitespace
 from outlast.crew.output_path import OutputPath, writable
-from outlast.crew.publisher import write
+from outlast.crew.publisher import plain_line, write
 from outlast.crew.researcher import research
 from outlast.crew.reviewer import is_in_source
 from outlast.store.database import process_store
@@ -207,12 +206,12 @@ def page(tally: TicketTally) -> str:
     """
     The tally as Markdown.
     """
-    head = f"# {tally.posted} of {tally.tickets} tickets answered"
-    people = [f"- {markdown(collapse_whitespace(each))}" for each in tally.for_a_person]
-    lost = [f"- {markdown(collapse_whitespace(each))}" for each in tally.not_answered]
-    parts = [head]
-    if people:
-        parts.append("\n".join(["## For a person", "", *people]))
-    if lost:
-        parts.append("\n".join(["## Not answered, because of a failure", "", *lost]))
+    parts = [f"# {tally.posted} of {tally.tickets} tickets answered"]
+    for head, tickets in (
+        ("## For a person", tally.for_a_person),
+        ("## Not answered, because of a failure", tally.not_answered),
+    ):
+        if tickets:
+            lines = [f"- {plain_line(each)}" for each in tickets]
+            parts.append("\n".join([head, "", *lines]))
     return "\n\n".join(parts) + "\n"

@@ -9,7 +9,7 @@ itself; PostgreSQL has no BM25, so the likeliest of its matches are scored here.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -35,39 +35,6 @@ class Indexed:
     text: str
 
 
-class FullText(Protocol):
-    """
-    The index of one database, within the caller's transaction.
-    """
-
-    def add(self, connection: sa.Connection, rows: list[Indexed]) -> None:
-        """
-        Put passages in.
-        """
-
-    def best(
-        self,
-        connection: sa.Connection,
-        library: str,
-        phrases: Sequence[SearchPhrase],
-        limit: int,
-    ) -> dict[int, float]:
-        """
-        Score the passages that hold any of *phrases* by BM25, the best ones only.
-        """
-
-    def count(
-        self, connection: sa.Connection, library: str, phrases: Sequence[SearchPhrase]
-    ) -> int:
-        """
-        Count the passages that hold any of *phrases*.
-        """
-
-
-def index_of(connection: sa.Connection) -> FullText:
-    return _INDEXES[connection.dialect.name]
-
-
 def forget_document(connection: sa.Connection, document: int) -> None:
     connection.execute(_FORGET, {"document": document})
 
@@ -80,7 +47,7 @@ WHERE rowid IN (SELECT id FROM passages WHERE document_id = :document)
 
 class Fts5:
     """
-    SQLite's virtual table.
+    SQLite's virtual table, within the caller's transaction.
     """
 
     ADD = sa.text("""
@@ -103,6 +70,9 @@ class Fts5:
         phrases: Sequence[SearchPhrase],
         limit: int,
     ) -> dict[int, float]:
+        """
+        Score the passages that hold any of *phrases* by BM25, the best ones only.
+        """
         asked = {"query": self._query(library, phrases), "limit": limit}
         weights = {"title": TITLE, "heading": HEADING, "text": TEXT}
         found = connection.execute(self.BEST, {**asked, **weights})
@@ -133,7 +103,8 @@ LAST_POSITION = 16_383
 
 class TsVector:
     """
-    PostgreSQL's tsvector; positions leap between columns, so that no phrase does.
+    PostgreSQL's tsvector, with the methods of `Fts5`. Positions leap between columns,
+    so that no phrase spans two.
     """
 
     ADD = sa.text("""
@@ -164,7 +135,7 @@ class TsVector:
         phrases: Sequence[SearchPhrase],
         limit: int,
     ) -> dict[int, float]:
-        stemmed = [[stem(word) for word in phrase] for phrase in phrases]
+        stemmed = _stemmed(phrases)
         asked = {"library": library, "query": _any(stemmed), "limit": MAX_CANDIDATES}
         rows = connection.execute(self.BEST, asked).all()
         if not rows:
@@ -180,9 +151,8 @@ class TsVector:
     def count(
         self, connection: sa.Connection, library: str, phrases: Sequence[SearchPhrase]
     ) -> int:
-        stemmed = [[stem(word) for word in phrase] for phrase in phrases]
         query = sa.text("SELECT" + self.HOLDING.format("any"))
-        asked = {"library": library, "query_any": _any(stemmed)}
+        asked = {"library": library, "query_any": _any(_stemmed(phrases))}
         return int(connection.scalar(query, asked) or 0)
 
     def _holding(
@@ -221,6 +191,10 @@ def _vector(columns: Iterable[list[str]]) -> str:
     return " ".join(parts)
 
 
+def _stemmed(phrases: Sequence[SearchPhrase]) -> list[SearchPhrase]:
+    return [[stem(word) for word in phrase] for phrase in phrases]
+
+
 def _any(phrases: Sequence[SearchPhrase]) -> str:
     """
     Write a tsquery for any of *phrases*; words are letters and digits only.
@@ -250,4 +224,8 @@ def _bm25(row: Any, phrases: list[str], weights: list[float], length: float) -> 
     return score
 
 
-_INDEXES: dict[str, FullText] = {"sqlite": Fts5(), "postgresql": TsVector()}
+_INDEXES: dict[str, Fts5 | TsVector] = {"sqlite": Fts5(), "postgresql": TsVector()}
+
+
+def index_of(connection: sa.Connection) -> Fts5 | TsVector:
+    return _INDEXES[connection.dialect.name]

@@ -10,7 +10,12 @@ import re
 
 from lxml import etree
 
-from outlast.crew.library.passages import Outline, Parsed, UnreadableDocumentError
+from outlast.crew.library.passages import (
+    Outline,
+    Parsed,
+    UnreadableDocumentError,
+    collapse_whitespace,
+)
 
 _BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 _LAST_KNOWN_LINE = 65_535
@@ -50,12 +55,10 @@ def parse_html(name: str, text: str) -> Parsed:
     outline = _Page().read(root) if root is not None else Outline()
     if root is None or outline.empty:
         raise UnreadableDocumentError("holds no text")
-    title = _collapsed(root.findtext("head/title") or root.findtext(".//h1") or "")
+    title = collapse_whitespace(
+        root.findtext("head/title") or root.findtext(".//h1") or ""
+    )
     return outline.finish(title or name)
-
-
-def _collapsed(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _is_skipped(element: etree._Element) -> bool:
@@ -173,6 +176,6 @@ class _Page:
             self.outline.add(first, text, wrapped=True)
 
     def take(self) -> str:
-        words = _collapsed("".join(self.parts))
+        words = collapse_whitespace("".join(self.parts))
         self.parts, self.blank = [], True
         return words

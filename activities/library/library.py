@@ -117,7 +117,11 @@ async def compare(
 
 
 def known_files(store: Store, library: str) -> IndexedFiles:
-    return {each.path: each for each in _known(store, library)}
+    columns = (documents.c[name] for name in IndexedFile.__dataclass_fields__)
+    query = sa.select(*columns).where(documents.c.library == library)
+    with reading(store) as connection:
+        rows = connection.execute(query)
+        return {row.path: IndexedFile(*row) for row in rows}
 
 
 async def put(store: Store, library: str, batch: list[ScannedFile]) -> int:
@@ -125,7 +129,11 @@ async def put(store: Store, library: str, batch: list[ScannedFile]) -> int:
     Index *batch* in one transaction; returns how many of them were new.
     """
     known = await store.run(known_files, store, library)
-    entries = await asyncio.to_thread(_read, library, batch, known)
+
+    def read_all() -> list[ParsedDocument]:
+        return [read(library, each, known.get(each.path)) for each in batch]
+
+    entries = await asyncio.to_thread(read_all)
     return await store.run(write, store, entries)
 
 
@@ -156,14 +164,7 @@ def documents_of(store: Store, library: str) -> int:
 
 
 def forget(store: Store, library: str) -> None:
-    _remove(store, [each.id for each in _known(store, library)])
-
-
-def _known(store: Store, library: str) -> list[IndexedFile]:
-    columns = (documents.c[name] for name in IndexedFile.__dataclass_fields__)
-    query = sa.select(*columns).where(documents.c.library == library)
-    with reading(store) as connection:
-        return [IndexedFile(*row) for row in connection.execute(query)]
+    _remove(store, [each.id for each in known_files(store, library).values()])
 
 
 def _same(listed: ScannedFile, known: IndexedFile | None) -> bool:
@@ -186,12 +187,6 @@ def _batches(listed: Iterable[ScannedFile]) -> Iterator[list[ScannedFile]]:
         size += each.size
     if batch:
         yield batch
-
-
-def _read(
-    library: str, batch: list[ScannedFile], known: IndexedFiles
-) -> list[ParsedDocument]:
-    return [read(library, each, known.get(each.path)) for each in batch]
 
 
 def read(
@@ -228,7 +223,9 @@ def write(store: Store, entries: list[ParsedDocument]) -> int:
 
 
 def _touch(connection: sa.Connection, entry: ParsedDocument) -> None:
-    row = sa.update(documents).where(*_place(entry))
+    row = sa.update(documents).where(
+        documents.c.library == entry.library, documents.c.path == entry.listed.path
+    )
     times = {"size": entry.listed.size, "mtime_ns": entry.listed.mtime_ns}
     connection.execute(row.values(times))
 
@@ -246,23 +243,16 @@ def _replace(connection: sa.Connection, entry: ParsedDocument) -> None:
         "title": entry.parsed.title if entry.parsed else "",
         "gap": entry.gap,
     }
-    # Whoever else indexes the same document waits here until we are through.
-    placed = connection.scalar(_PLACED, row)
-    document = int(placed or 0)
+    # Another process that indexes the same document waits here for our commit.
+    document = int(connection.scalar(_PLACED, row) or 0)
     forget_document(connection, document)
-    gone = sa.delete(passages).where(passages.c.document_id == document)
-    connection.execute(gone)
+    connection.execute(sa.delete(passages).where(passages.c.document_id == document))
     _insert(connection, document, entry)
 
 
 _PLACED = upsert(
     documents, ["library", "path"], ["size", "mtime_ns", "digest", "title", "gap"]
 ).returning(documents.c.id)
-
-
-def _place(entry: ParsedDocument) -> tuple[sa.ColumnElement[bool], ...]:
-    library = documents.c.library == entry.library
-    return library, documents.c.path == entry.listed.path
 
 
 def _insert(connection: sa.Connection, document: int, entry: ParsedDocument) -> None:
@@ -296,9 +286,5 @@ def _row(document: int, passage: Passage) -> dict[str, object]:
 def _remove(store: Store, ids: list[int]) -> None:
     with writing(store) as connection:
         for document in ids:
-            _delete(connection, document)
-
-
-def _delete(connection: sa.Connection, document: int) -> None:
-    forget_document(connection, document)
-    connection.execute(sa.delete(documents).where(documents.c.id == document))
+            forget_document(connection, document)
+            connection.execute(sa.delete(documents).where(documents.c.id == document))

@@ -5,13 +5,13 @@ For libraries that were ingested elsewhere: what the index says of a document is
 there is of it here.
 """
 
-import json
 import re
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from outlast.crew.library.passages import Passage
+from outlast.crew.library.search import passage_of
 from outlast.crew.library.tables import documents, passages, reading
 from outlast.store.database import Store
 
@@ -60,12 +60,9 @@ def _lines_of(store: Store, library: str, document: str) -> list[tuple[Passage, 
     """
     The passages of *document*, in order, each with the document's title.
     """
-    columns = (passages.c.line, passages.c.heading, passages.c.text, passages.c.lines)
-    query = sa.select(*columns, documents.c.title).select_from(passages.join(documents))
+    columns = (*passages.c, documents.c.title)
+    query = sa.select(*columns).select_from(passages.join(documents))
     place = (documents.c.library == library, documents.c.path == document)
     with reading(store) as connection:
         rows = connection.execute(query.where(*place).order_by(passages.c.id)).all()
-    return [
-        (Passage(at, heading, text, json.loads(lines) if lines else ()), title)
-        for at, heading, text, lines, title in rows
-    ]
+    return [(passage_of(row), row.title) for row in rows]

@@ -7,6 +7,7 @@ Whatever a user types is only words here, which is all that a query is made of.
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -92,11 +93,13 @@ def _hits(connection: sa.Connection, scores: dict[int, float]) -> list[Hit]:
     columns = (*passages.c, documents.c.path, documents.c.title)
     query = sa.select(*columns).select_from(passages.join(documents))
     rows = connection.execute(query.where(passages.c.id.in_(scores)))
-    hits = [_hit(row, scores[row.id]) for row in rows]
+    hits = [
+        Hit(row.id, row.path, row.title, scores[row.id], passage_of(row))
+        for row in rows
+    ]
     return sorted(hits, key=lambda hit: (-hit.score, hit.passage_id))
 
 
-def _hit(row: sa.Row[tuple[object, ...]], score: float) -> Hit:
+def passage_of(row: sa.Row[Any]) -> Passage:
     lines = json.loads(row.lines) if row.lines else ()
-    passage = Passage(row.line, row.heading, row.text, lines)
-    return Hit(row.id, row.path, row.title, score, passage)
+    return Passage(row.line, row.heading, row.text, lines)

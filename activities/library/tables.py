@@ -29,9 +29,8 @@ documents = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("library", PortableText, nullable=False),
-    Column(
-        "path", PortableText, nullable=False
-    ),  # below the library's folder, with "/"
+    # Below the library's folder, with "/".
+    Column("path", PortableText, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("mtime_ns", BigInteger, nullable=False),
     Column("digest", PortableText, nullable=False),  # sha256 of the file
@@ -52,9 +51,8 @@ passages = Table(
         nullable=False,
     ),
     Column("line", Integer, nullable=False),  # from 1
-    Column(
-        "lines", PortableText
-    ),  # JSON: of each line of text, where they do not run on
+    # JSON: of each line of text, where they do not run on.
+    Column("lines", PortableText),
     Column("heading", PortableText, nullable=False),
     Column("text", PortableText, nullable=False),
 )

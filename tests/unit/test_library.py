@@ -80,8 +80,7 @@ async def test_the_same_content_at_another_time_is_no_change(
     os.utime(folder / "a.md", ns=(1, 1))
 
     assert await indexed(store, folder) == (0, 0)
-    known = {each.path: each.mtime_ns for each in library._known(store, _name(folder))}
-    assert known["a.md"] == 1
+    assert library.known_files(store, _name(folder))["a.md"].mtime_ns == 1
 
 
 async def test_a_file_that_cannot_be_read_is_a_gap_until_it_can(
