@@ -24,8 +24,8 @@ from outlast.contracts.errors import (
     CheckpointError,
     OutsideFolderError,
 )
-from outlast.execution.circuit_breakers import circuit
-from outlast.execution.off_loop import off_loop
+from outlast.execution.circuit_breaker import circuit
+from outlast.execution.codec import off_loop
 from outlast.ledger.effect_identity import IfUnsure, ScopeName, propose
 from outlast.ledger.fence import Claim
 from outlast.ledger.item_results import ItemResult, ItemResults

@@ -27,6 +27,7 @@ from outlast.contracts.results import FanOut, FanOutRef, ResultRef
 from outlast.contracts.sizes import NEEDS_FACTOR
 from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.execution.agent_call import AgentCall
+from outlast.execution.codec import off_loop
 from outlast.execution.eager import EagerStarter
 from outlast.execution.floats import parsed
 from outlast.execution.in_flight import (
@@ -34,7 +35,6 @@ from outlast.execution.in_flight import (
     NULL_SLOT,
     InFlightRegistry,
 )
-from outlast.execution.off_loop import off_loop
 from outlast.execution.results import encode_item, result_ref, without_stored_inputs
 from outlast.execution.run_order import in_run_order
 from outlast.execution.switch_interval import short_switch_interval

@@ -6,14 +6,27 @@ The guard on one outside service: what fails too often is left alone for a while
     half-open  one goes out, the probe; it succeeds      -> closed
                                         it fails         -> open, twice as long
 
-Pure, with an injected clock. Each call is told apart by the turn in which it went out,
-so that one which ends late says nothing about how the service is by then.
+The breaker is pure, with an injected clock. Each call is told apart by the generation
+in which it went out, so that one which ends late says nothing about how the service is
+by then. Nothing is tried twice here: what fails goes back to Temporal, the one layer
+that retries.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
+from threading import Lock
 
+from outlast.contracts.errors import (
+    CircuitOpenError,
+    OutlastError,
+    ServiceError,
+    TryLater,
+)
 from outlast.contracts.retries import DEFAULT_BREAKER_POLICY, BreakerPolicy
+from outlast.telemetry.counters import breaker_changed
 
 Clock = Callable[[], float]
 
@@ -28,12 +41,6 @@ class BreakerState(StrEnum):
     HALF_OPEN = "half_open"
 
 
-def _ignore_change(_: BreakerState) -> None:
-    """
-    Who hears of changes when nobody wants to.
-    """
-
-
 class CircuitBreaker:
     """
     One service's breaker.
@@ -45,7 +52,7 @@ class CircuitBreaker:
     def __init__(
         self,
         clock: Clock,
-        on_change: Callable[[BreakerState], None] = _ignore_change,
+        on_change: Callable[[BreakerState], None] = lambda _: None,
         tolerance: BreakerPolicy = DEFAULT_BREAKER_POLICY,
     ) -> None:
         self.state = BreakerState.CLOSED
@@ -67,7 +74,7 @@ class CircuitBreaker:
             self._change_state(BreakerState.HALF_OPEN)
         if self.state is BreakerState.CLOSED:
             return self._generation
-        if self.state is BreakerState.OPEN or self._admit_probe(now):
+        if self.state is BreakerState.OPEN or self._probe_is_out(now):
             return None
         self._probe_at = now
         return self._generation
@@ -90,10 +97,8 @@ class CircuitBreaker:
         else:
             self._failed()
 
-    def _admit_probe(self, now: float) -> bool:
-        """
-        Whether a probe is out; one that never returns is given up.
-        """
+    def _probe_is_out(self, now: float) -> bool:
+        # One that never returns is given up.
         at = self._probe_at
         return at is not None and now - at < self._tolerates.probe_s
 
@@ -122,3 +127,51 @@ class CircuitBreaker:
         self._probe_at = None
         self.state = state
         self._on_change(state)
+
+
+_breakers: dict[str, CircuitBreaker] = {}
+_lock = Lock()  # plain agents ask from their threads
+
+
+@contextmanager
+def circuit(service: str) -> Iterator[None]:
+    """
+    Ask *service* within this context, if its breaker lets the call out.
+
+    What is raised counts as its failure, but for an agent's own word: a GiveUp says
+    that the service has answered.
+
+    :raises CircuitOpenError: when the service is left alone for now.
+    """
+    with _lock:
+        if service not in _breakers:
+            changed = partial(breaker_changed, service)
+            _breakers[service] = CircuitBreaker(time.monotonic, changed)
+        breaker = _breakers[service]
+        generation = breaker.try_acquire()
+    if generation is None:
+        raise CircuitOpenError(f"{service} fails and is left alone for now")
+    succeeded: bool | None = None
+    try:
+        yield
+        succeeded = True
+    except Exception as error:
+        succeeded = _succeeded_despite(error)
+        raise
+    finally:
+        with _lock:
+            breaker.record(generation, succeeded)
+
+
+def forget_breakers() -> None:
+    """
+    Begin anew, as a process does.
+    """
+    with _lock:
+        _breakers.clear()
+
+
+def _succeeded_despite(error: Exception) -> bool | None:
+    # None: it says nothing of the service.
+    own = isinstance(error, OutlastError)
+    return None if own and not isinstance(error, TryLater | ServiceError) else False

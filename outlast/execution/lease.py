@@ -31,7 +31,7 @@ from outlast.contracts.retries import backoff_s
 from outlast.contracts.text import CAUSE_CHARS
 from outlast.execution.agent_call import AgentCall
 from outlast.execution.attempt import WorkerContext
-from outlast.execution.codec import Codec
+from outlast.execution.codec import Codec, off_loop
 from outlast.execution.exceptions import (
     FINAL_ERRORS,
     UNCOUNTED_ERRORS,
@@ -48,7 +48,6 @@ from outlast.execution.item_workers import (
     ItemWorkerPool,
     stall_timeout_s,
 )
-from outlast.execution.off_loop import off_loop
 from outlast.execution.result_writer import ResultWriter
 from outlast.execution.results import encode
 from outlast.execution.run_order import in_run_order

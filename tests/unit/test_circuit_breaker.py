@@ -17,9 +17,8 @@ from outlast.contracts.errors import (
     TaskError,
 )
 from outlast.contracts.retries import BreakerPolicy
-from outlast.execution import circuit_breakers
-from outlast.execution.circuit_breaker import BreakerState, CircuitBreaker
-from outlast.execution.circuit_breakers import circuit
+from outlast.execution import circuit_breaker
+from outlast.execution.circuit_breaker import BreakerState, CircuitBreaker, circuit
 from outlast.execution.exceptions import FINAL_ERRORS
 from outlast.telemetry.process import Counters, telemetry
 
@@ -214,12 +213,12 @@ class Heard(Counters):
 
 @pytest.fixture
 def heard() -> Iterator[Heard]:
-    circuit_breakers.forget_breakers()
+    circuit_breaker.forget_breakers()
     made = Heard()
     telemetry.counters = made
     yield made
     telemetry.counters = Counters()
-    circuit_breakers.forget_breakers()
+    circuit_breaker.forget_breakers()
 
 
 def fail(service: str, error: BaseException) -> None:

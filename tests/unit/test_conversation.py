@@ -23,8 +23,8 @@ from outlast.contracts.errors import (
 )
 from outlast.contracts.tasks import Limits
 from outlast.crew.llm.prompt import Prompt, ask_model
-from outlast.execution import circuit_breakers
-from outlast.execution.circuit_breakers import circuit
+from outlast.execution import circuit_breaker
+from outlast.execution.circuit_breaker import circuit
 from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 from testkit.fake_model_server import (
@@ -57,13 +57,13 @@ def counting(asked: ModelRequest) -> list[ToolCall]:
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeModelServer]:
-    circuit_breakers.forget_breakers()
+    circuit_breaker.forget_breakers()
     with FakeModelServer(counting) as made:
         monkeypatch.setenv("OPENAI_BASE_URL", made.url)
         monkeypatch.setenv("OPENAI_API_KEY", "none")
         monkeypatch.setenv("OUTLAST_MODEL", MODEL)
         yield made
-    circuit_breakers.forget_breakers()
+    circuit_breaker.forget_breakers()
 
 
 class Order(BaseModel):
@@ -189,7 +189,7 @@ async def test_the_client_tries_nothing_twice(service: FakeModelServer) -> None:
     """
     for behaviour in ("500", "429", "reset"):
         service.misbehave(behaviour)
-        circuit_breakers.forget_breakers()
+        circuit_breaker.forget_breakers()
         before = len(service.calls)
         with pytest.raises(TaskError):
             await testing.run(counter([]), Order())

@@ -28,7 +28,7 @@ from outlast.crew.llm.llm_reviewer import judge_draft
 from outlast.crew.llm.llm_writer import write_answer
 from outlast.crew.publisher import publisher
 from outlast.crew.reviewer import reviewer
-from outlast.execution import circuit_breakers
+from outlast.execution import circuit_breaker
 from outlast.store import database
 from outlast.store.database import Store
 from testkit.fake_crew_model import FINAL_TOOL
@@ -70,12 +70,12 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeModelServer]:
-    circuit_breakers.forget_breakers()
+    circuit_breaker.forget_breakers()
     with FakeModelServer(lambda _: "nothing") as made:
         monkeypatch.setenv("OPENAI_BASE_URL", made.url)
         monkeypatch.setenv("OUTLAST_MODEL", "openai-chat:scripted")
         yield made
-    circuit_breakers.forget_breakers()
+    circuit_breaker.forget_breakers()
 
 
 def thinking(role: str, play: Callable[..., Any]) -> Agent:

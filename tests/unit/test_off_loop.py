@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from outlast.execution.codec import MAX_QUICK_CHECK_BYTES, Codec
-from outlast.execution.off_loop import off_loop
+from outlast.execution.codec import Codec, off_loop
+from outlast.execution.encoder import MAX_QUICK_CHECK_BYTES
 
 MANY: list[Any] = [{"n": at} for at in range(MAX_QUICK_CHECK_BYTES // 10)]
 
