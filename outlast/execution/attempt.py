@@ -58,6 +58,7 @@ class WorkerContext:
 
     :param drain_s: how long an attempt may last in all once its worker drains.
     :param leaked: the calls of agents that could not be ended and still run.
+    :param closing: writes of ends that nobody waits for.
     """
 
     ledger: Ledger
@@ -65,6 +66,7 @@ class WorkerContext:
     in_flight: InFlightRegistry = NULL_REGISTRY
     drain_s: float = 0.0
     leaked: set[AgentCall] = field(default_factory=set)
+    closing: set[asyncio.Future[None]] = field(default_factory=set)
 
     def require_same_store(self, store: str) -> None:
         """

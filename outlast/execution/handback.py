@@ -34,7 +34,7 @@ HANDBACK_RETRY_MAX_S = 30.0
 STORE_UNAVAILABLE = FailureDetails(detected_by=Detector.STORE)
 
 
-async def end_work(work: asyncio.Task[Any] | None, store: Store) -> str:
+async def end_work(work: asyncio.Task[Any], store: Store) -> str:
     """
     Cancel *work* when the server would soon take it for too long and the store is what
     it waits for; returns what the store lacks.
@@ -42,7 +42,6 @@ async def end_work(work: asyncio.Task[Any] | None, store: Store) -> str:
     await asyncio.sleep(_limit_s())
     while True:
         if (trouble := store.calls.trouble) is not None:
-            assert work is not None
             work.cancel()
             return trouble.text
         await asyncio.sleep(HANDBACK_CHECK_S)
@@ -73,7 +72,9 @@ async def retry_while_store_unavailable(
 
     :raises ApplicationError: when the store is to be waited for by the server.
     """
-    giving_back = asyncio.ensure_future(end_work(asyncio.current_task(), store))
+    work = asyncio.current_task()
+    assert work is not None
+    giving_back = asyncio.ensure_future(end_work(work, store))
     try:
         return await act()
     except UNCOUNTED_ERRORS as error:

@@ -1,176 +1,72 @@
 """
-An agent as a Temporal activity: the one place that knows how ends are reported.
+An agent as two Temporal activities: one attempt at a task, and one at a lease.
 
-    result, recorded            -> Answer
-    GiveUp, Parked, a circuit
-    that is open                -> not retryable, the workflow decides
-    worker draining, or held
-    by the mesh for long        -> not retryable, the workflow hands the task on at once
-    anything raised             -> retried by the server after a jittered back-off,
-                                   until the ledger counts the policy's failures
-    the store is away or lost   -> retried by the server, and not counted
-    a later attempt has claimed -> not retryable: this one is over, and if the server
-                                   still waits for it the workflow dispatches again,
-                                   which counts as nothing
-
-Checkpoint and beat both travel in Temporal's heartbeat: its details are a Beat, and
-its arrival is the proof of life.
+Checkpoint and sign of life both travel in Temporal's heartbeat: its details are a
+`Heartbeat`, and its arrival is the proof of life.
 """
 
-import asyncio
-import logging
-import time
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
-from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
 
 from pydantic import ValidationError
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
 
 from outlast.agents.agent import Agent
 from outlast.contracts.attempts import AttemptInput, Checkpoint, Heartbeat
-from outlast.contracts.errors import (
-    AgentExitedError,
-    ApprovalNeededError,
-    OutlastError,
-    ParkedError,
-    RunSuspendedError,
-    StaleAttemptError,
-    StoreError,
-    TryLater,
-)
-from outlast.contracts.failure_details import FailureDetails
-from outlast.contracts.failures import Detector, FailureType
+from outlast.contracts.batches import Lease, LeaseResult
+from outlast.contracts.ids import LeaseActivityId
 from outlast.contracts.results import ResultRef
-from outlast.contracts.retries import backoff_s
-from outlast.contracts.text import CAUSE_CHARS, one_line
 from outlast.execution.attempt import Attempt, WorkerContext
-from outlast.execution.exceptions import (
-    FINAL_ERRORS,
-    UNCOUNTED_ERRORS,
-    error_text,
-    failure_of,
-    message_of,
-)
-from outlast.execution.handback import end_work, uncounted_error
+from outlast.execution.ends import with_failures_translated
 from outlast.execution.in_flight import InFlightSlot
+from outlast.execution.lease import LeaseExecution
 from outlast.execution.run_order import order_of
-from outlast.execution.tracebacks import describe_failure
-from outlast.ledger.attempt_order import dispatch_of
-from outlast.ledger.fence import Claim, Retries
 from outlast.telemetry.counters import HEARTBEATS, count
 
-logger = logging.getLogger("outlast.execution")
-
-T = TypeVar("T")
-
-# How long an end waits for its line in the books, and to be counted there.
-CLOSE_LIMIT_S = 1.0
-COUNT_LIMIT_S = 10.0
-
-
-class Execution(Protocol):
-    """
-    An attempt as its end is told: of a task, or of a lease.
-    """
-
-    worker: WorkerContext
-    input: AttemptInput
-    claim: Claim | None
-    in_flight: InFlightSlot
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """
-        What the next attempt goes on from.
-        """
-
-    def heartbeat(self) -> None:
-        """
-        Send a sign of life.
-        """
+SetWaiting = Callable[[object, bool], None]
 
 
 def task_activity(
     agent: Agent, worker: WorkerContext
 ) -> Callable[[AttemptInput], Coroutine[Any, Any, ResultRef]]:
     """
-    Make the activity that plays *agent* at *worker*.
+    Make the activity in which *agent* attempts tasks at *worker*.
     """
 
     @activity.defn(name=agent.role)
-    async def play(assignment: AttemptInput) -> ResultRef:
-        info = activity.info()
-        order = order_of(assignment.dispatch)
-        attempt = Attempt(agent, assignment, order, worker, heartbeat)
-        attempt.retried = info.attempt > 1
+    async def attempt_task(given: AttemptInput) -> ResultRef:
+        attempt = Attempt(agent, given, order_of(given.dispatch), worker, heartbeat)
+        attempt.retried = activity.info().attempt > 1
         # Before anything else: a death from here on is reported by the parent.
-        attempt.in_flight = worker.in_flight.start(
-            info.task_token,
-            assignment.mission,
-            assignment.task.id,
-            agent.role,
-            info.attempt,
-        )
+        attempt.in_flight = _in_flight(worker, given.mission, given.task.id, agent.role)
         return await with_failures_translated(
-            attempt, attempt.run(_carried_checkpoints(assignment))
+            attempt, attempt.run(_carried_checkpoints(given))
         )
 
-    return play
+    return attempt_task
 
 
-async def with_failures_translated(attempt: Execution, doing: Awaitable[T]) -> T:
+def lease_activity(
+    agent: Agent, worker: WorkerContext, set_waiting: SetWaiting = lambda *_: None
+) -> Callable[[Lease], Coroutine[Any, Any, LeaseResult]]:
     """
-    Await the attempt's work and put its end in Temporal's terms.
+    Make the activity in which *agent* works through leases at *worker*; *set_waiting*
+    hears of each whether it only waits.
     """
-    work, store = asyncio.current_task(), attempt.worker.ledger.store
-    leaving = asyncio.ensure_future(_cancel_on_drain(work, attempt.worker.drain_s))
-    away = asyncio.ensure_future(end_work(work, store))
-    try:
+
+    @activity.defn(name=str(LeaseActivityId(agent.role)))
+    async def work(lease: Lease) -> LeaseResult:
+        order = order_of(lease.dispatch)
+        execution = LeaseExecution(agent, lease, order, worker, heartbeat)
+        execution.in_flight = _in_flight(worker, lease.batch.id, lease.id, agent.role)
+        execution.set_waiting = partial(set_waiting, execution)
         try:
-            return await doing
+            return await with_failures_translated(execution, execution.run())
         finally:
-            leaving.cancel()
-            away.cancel()
-    except asyncio.CancelledError:
-        ending = _cancelled(attempt, leaving.done(), away)
-        raise await await_uncancelled(attempt, ending) from None
-    except BaseException as error:
-        # The process's edge towards the agent's code, which may raise anything. What
-        # caused it stays here: it may be megabytes, or nothing that can be sent.
-        raise await await_uncancelled(
-            attempt, _failed(attempt, failure_of(error))
-        ) from None
-    finally:
-        attempt.in_flight.finish()
+            set_waiting(execution, False)
 
-
-async def await_uncancelled(attempt: Execution, telling: Coroutine[Any, Any, T]) -> T:
-    """
-    Await what tells of an end, though the worker may cancel the attempt meanwhile, and
-    beat: where the store is slow it must not look lost.
-    """
-    told = asyncio.ensure_future(telling)
-    while not told.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait({told}, timeout=attempt.worker.heartbeat_s)
-        if not told.done():
-            attempt.heartbeat()
-    return told.result()
-
-
-async def _cancel_on_drain(work: asyncio.Task[Any] | None, short_s: float) -> None:
-    """
-    Cancel *work* when the worker drains, unless it is younger than a short attempt
-    lasts: then it has the rest of that time.
-    """
-    began = time.monotonic()
-    await activity.wait_for_worker_shutdown()
-    await asyncio.sleep(began + short_s - time.monotonic())
-    assert work is not None
-    work.cancel()
+    return work
 
 
 def heartbeat(progress: Heartbeat) -> None:
@@ -179,6 +75,13 @@ def heartbeat(progress: Heartbeat) -> None:
     """
     activity.heartbeat(progress.model_dump(mode="json"))
     count(HEARTBEATS)
+
+
+def _in_flight(
+    worker: WorkerContext, mission: str, task: str, role: str
+) -> InFlightSlot:
+    info = activity.info()
+    return worker.in_flight.start(info.task_token, mission, task, role, info.attempt)
 
 
 def _carried_checkpoints(assignment: AttemptInput) -> list[Checkpoint]:
@@ -192,182 +95,3 @@ def _carried_checkpoints(assignment: AttemptInput) -> list[Checkpoint]:
         except ValidationError as error:
             activity.logger.warning("heartbeat.unreadable", extra={"error": str(error)})
     return carried
-
-
-_closing: set[asyncio.Future[None]] = set()
-
-
-async def flush_closing() -> None:
-    """
-    Wait a moment until the lines of attempts that were handed on are written.
-    """
-    if _closing:
-        await asyncio.wait(_closing, timeout=CLOSE_LIMIT_S)
-
-
-async def _cancelled(
-    attempt: Execution, left: bool, away: asyncio.Future[str]
-) -> BaseException:
-    details = activity.cancellation_details()
-    if left or (details is not None and details.worker_shutdown):
-        # Whoever takes over is waited for, the line in the books is not.
-        _close(attempt, "handed on: the worker drained", kind=FailureType.DRAINED)
-        return _drained(attempt, "the worker drained")
-    if away.done() and not away.cancelled():
-        _close(attempt, "handed on: the store is away", kind=FailureType.STORE_AWAY)
-        return _uncounted(attempt, away.result())
-    await _record_end(attempt, "cancelled")
-    return asyncio.CancelledError()
-
-
-async def _failed(attempt: Execution, error: Exception) -> ApplicationError:
-    cause, words = error_text(error), message_of(error)
-    if isinstance(error, StaleAttemptError):
-        await _record_end(attempt, "refused: stale", kind=FailureType.STALE)
-        return _stale_error(attempt, error)
-    if isinstance(error, RunSuspendedError):
-        kind = FailureType.DRAINED
-        await _record_end(attempt, "handed on: held by the mesh", kind=kind)
-        return _drained(attempt, words)
-    cause, trace = describe_failure(error, cause)
-    if isinstance(error, FINAL_ERRORS):
-        asks = isinstance(error, ApprovalNeededError)
-        await _record_end(attempt, words if asks else cause, trace, error.kind)
-        _log(attempt, error, cause, trace)
-        wanted = error.wanted if isinstance(error, ApprovalNeededError) else []
-        details = _details(attempt, Detector.FAILURE, wanted=wanted)
-        return _error(words, error.kind, details, final=True)
-    trouble = attempt.worker.ledger.store.calls.trouble
-    if isinstance(error, UNCOUNTED_ERRORS):
-        return _uncounted(attempt, words)
-    if trouble is not None:
-        # It may have come of that, as a limit of the agent's own does, and there is
-        # nowhere to count it.
-        return _uncounted(attempt, f"{cause} (while {trouble.text})")
-    try:
-        failures = await _count_failure(attempt, cause, trace)
-    except StaleAttemptError as stale:
-        return _stale_error(attempt, stale)
-    except (*UNCOUNTED_ERRORS, TimeoutError):
-        return _uncounted(attempt, cause)
-    _log(attempt, error, cause, trace)
-    final = failures >= attempt.input.policy.failures
-    later = error.after if isinstance(error, TryLater) else None
-    delay = later or timedelta(seconds=backoff_s(failures))
-    details = _details(attempt, Detector.FAILURE)
-    return _error(cause, FailureType.FAILED, details, final, delay)
-
-
-def _log(attempt: Execution, error: Exception, cause: str, trace: str) -> None:
-    """
-    Log a failure, with its traceback unless it is an error of ours, whose words are
-    enough. A request for approval is no failure.
-    """
-    if isinstance(error, ParkedError):
-        return
-    whose = attempt.input.mission, attempt.input.task.id
-    ours = isinstance(error, OutlastError) and not isinstance(error, AgentExitedError)
-    more = "" if ours or not trace else f"\n{trace.rstrip()}"
-    logger.warning("attempt.failed %s/%s: %s%s", *whose, cause, more)
-
-
-async def _record_end(
-    attempt: Execution, ending: str, trace: str = "", kind: FailureType | None = None
-) -> None:
-    """
-    Close the attempt's line; the books must not change what becomes of the task, nor
-    for long when.
-    """
-    await asyncio.wait({_close(attempt, ending, trace, kind)}, timeout=CLOSE_LIMIT_S)
-
-
-def _close(
-    attempt: Execution, ending: str, trace: str = "", kind: FailureType | None = None
-) -> asyncio.Future[None]:
-    """
-    Begin to close the attempt's line.
-    """
-    closing = asyncio.ensure_future(_write_end(attempt, ending, trace, kind))
-    _closing.add(closing)
-    closing.add_done_callback(_closing.discard)
-    return closing
-
-
-async def _write_end(
-    attempt: Execution, ending: str, trace: str, kind: FailureType | None
-) -> None:
-    ledger = attempt.worker.ledger
-    if attempt.claim is None:
-        return
-    try:
-        await ledger.store.run(ledger.record_end, attempt.claim, ending, trace, kind)
-    except StoreError as error:
-        activity.logger.warning("attempt.not_closed: %s", error)
-    except Exception:
-        activity.logger.exception("attempt.not_closed")
-
-
-async def _count_failure(attempt: Execution, cause: str, trace: str) -> int:
-    """
-    Count the failure in the ledger; when that cannot be done, by the server's number.
-
-    :raises StoreLostError, TimeoutError: when the store keeps it from being counted.
-    """
-    ledger = attempt.worker.ledger
-    if attempt.claim is None:
-        return activity.info().attempt
-    how = attempt.claim, cause, trace, Retries()
-    counting = ledger.store.run(ledger.record_failure, *how)
-    try:
-        return await asyncio.wait_for(counting, COUNT_LIMIT_S)
-    except (StaleAttemptError, *UNCOUNTED_ERRORS, TimeoutError):
-        raise
-    except Exception:
-        activity.logger.exception("failure.not_counted")
-        return activity.info().attempt
-
-
-def _stale_error(attempt: Execution, error: StaleAttemptError) -> ApplicationError:
-    """
-    Report which dispatch has superseded the attempt. Should the server still wait for
-    it, as one that was restored from a backup may, the next one comes after that.
-    """
-    last = dispatch_of(error.highest)
-    details = _details(attempt, Detector.SUPERSEDED, dispatch=last)
-    return _error(str(error), FailureType.STALE, details, final=True)
-
-
-def _drained(attempt: Execution, why: str) -> ApplicationError:
-    details = _details(attempt, Detector.DRAIN)
-    return _error(why, FailureType.DRAINED, details, final=True)
-
-
-def _uncounted(attempt: Execution, why: str) -> ApplicationError:
-    store = attempt.worker.ledger.store
-    details = _details(attempt, Detector.STORE)
-    return uncounted_error(one_line(why, CAUSE_CHARS), store, details)
-
-
-def _details(attempt: Execution, detected_by: Detector, **more: Any) -> FailureDetails:
-    return FailureDetails(
-        detected_by=detected_by,
-        checkpoint=attempt.checkpoint,
-        attempts=attempt.claim.attempt if attempt.claim else 0,
-        **more,
-    )
-
-
-def _error(
-    message: str,
-    kind: FailureType,
-    details: FailureDetails,
-    final: bool,
-    delay: timedelta | None = None,
-) -> ApplicationError:
-    return ApplicationError(
-        message,
-        details.dump(),
-        type=kind,
-        non_retryable=final,
-        next_retry_delay=delay,
-    )

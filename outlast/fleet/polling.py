@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from outlast.contracts.ids import lease_queue, quarantine_queue, task_queue
-from outlast.execution.temporal_activities import flush_closing
+from outlast.execution.ends import flush_closing
 from outlast.fleet.messages import StateChanged
 from outlast.fleet.parent_channel import ParentChannel, WorkerStoppedError
 from outlast.fleet.process_kinds import ProcessState
@@ -64,7 +64,7 @@ async def poll_until_stopped(
             await asyncio.gather(*running)
         with contextlib.suppress(TimeoutError):  # records of a store that is away
             async with asyncio.timeout_at(limit.when()):
-                await flush_closing()
+                await flush_closing(hosting.closing)
     finally:
         if failed:
             raise WorkerStoppedError(

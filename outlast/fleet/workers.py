@@ -7,7 +7,7 @@ that asked for isolation="process" are played in processes of their own kind onl
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from itertools import chain
@@ -32,9 +32,8 @@ from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.dev.locks import ensure_home
 from outlast.execution.attempt import WorkerContext
 from outlast.execution.in_flight import InFlightRegistry
-from outlast.execution.lease_activities import lease_activity
 from outlast.execution.record_activities import FillIn, RecordActivities
-from outlast.execution.temporal_activities import task_activity
+from outlast.execution.temporal_activities import lease_activity, task_activity
 from outlast.fleet.current_build import warn_queue_limit
 from outlast.fleet.exclusive_slot import ExclusiveSlot
 from outlast.fleet.lease_slots import LeaseSlotSupplier
@@ -59,12 +58,14 @@ class WorkerSet:
     :param isolated: roles of this fleet whose attempts have a process to themselves.
     :param polls: whether any of the workers polls.
     :param used: set once the process has played the one attempt that it may.
+    :param closing: writes of ends that nobody waits for.
     """
 
     workers: list[Worker]
     isolated: int = 0
     polls: bool = True
     used: asyncio.Event | None = None
+    closing: set[asyncio.Future[None]] = field(default_factory=set)
 
 
 async def build_workers(
@@ -93,12 +94,12 @@ async def build_workers(
     )
     shared = [each for each in agents.values() if not each.isolated]
     isolated = [each for each in agents.values() if each.isolated]
-    given = (client, context)
+    given, ends = (client, context), context.closing
     if kind is ProcessKind.ISOLATED:
         turn = ExclusiveSlot(once=True)
         made = [isolated_workers(*given, each, chosen, turn) for each in isolated]
         workers = list(chain.from_iterable(made))
-        return WorkerSet(workers, len(isolated), used=turn.used)
+        return WorkerSet(workers, len(isolated), used=turn.used, closing=ends)
     if kind is ProcessKind.QUARANTINE:
         turn = ExclusiveSlot()
         warn_queue_limit(chosen.build, len(agents))  # one process of a fleet is enough
@@ -107,7 +108,7 @@ async def build_workers(
     else:
         made = [shared_workers(*given, each, chosen) for each in shared]
         workers = list(chain.from_iterable(made))
-    return WorkerSet(workers, len(isolated), polls=bool(shared))
+    return WorkerSet(workers, len(isolated), polls=bool(shared), closing=ends)
 
 
 def workflow_worker(

@@ -18,7 +18,8 @@ from outlast.contracts.failures import FailureType
 from outlast.contracts.results import ResultRef
 from outlast.contracts.tasks import Task
 from outlast.execution.attempt import WorkerContext
-from outlast.execution.temporal_activities import flush_closing, task_activity
+from outlast.execution.ends import flush_closing
+from outlast.execution.temporal_activities import task_activity
 from outlast.ledger.fence import Claim
 from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
@@ -45,7 +46,7 @@ class Work:
 
 def attempted(
     ledger: Ledger, plays: Any, drain_s: float
-) -> tuple[ActivityEnvironment, "asyncio.Future[ResultRef]"]:
+) -> tuple[ActivityEnvironment, "asyncio.Future[ResultRef]", WorkerContext]:
     """
     Begin an attempt on a worker that lets those of less than *drain_s* finish.
     """
@@ -54,7 +55,7 @@ def attempted(
     worker = ActivityEnvironment(client=current)  # type: ignore[arg-type]
     assignment = AttemptInput(mission="m", tenant="t", task=Task(id="t", role="work"))
     play = task_activity(Agent("work", 1, plays), place)
-    return worker, asyncio.ensure_future(worker.run(play, assignment))
+    return worker, asyncio.ensure_future(worker.run(play, assignment)), place
 
 
 async def test_a_long_attempt_is_handed_on_at_once(ledger: Ledger) -> None:
@@ -62,12 +63,12 @@ async def test_a_long_attempt_is_handed_on_at_once(ledger: Ledger) -> None:
     Whoever takes it over need not wait for what does not end soon anyway.
     """
     work = Work()
-    worker, attempt = attempted(ledger, work.play, drain_s=0.0)
+    worker, attempt, place = attempted(ledger, work.play, drain_s=0.0)
     await work.at_work.wait()
     worker.worker_shutdown()
     with pytest.raises(ApplicationError) as handed_on:
         await asyncio.wait_for(attempt, BOUND_S)
-    await flush_closing()
+    await flush_closing(place.closing)
     assert handed_on.value.type == FailureType.DRAINED
     assert handed_on.value.details[0]["checkpoint"]["seq"] == 1  # it goes on from there
 
@@ -77,7 +78,7 @@ async def test_a_short_attempt_is_let_finish(ledger: Ledger) -> None:
     What ends within the drain time need not be done again elsewhere.
     """
     work = Work()
-    worker, attempt = attempted(ledger, work.play, drain_s=LONG_S)
+    worker, attempt, _ = attempted(ledger, work.play, drain_s=LONG_S)
     await work.at_work.wait()
     worker.worker_shutdown()
     work.may_end.set()
@@ -113,7 +114,7 @@ async def test_a_drain_does_not_change_an_end_that_is_being_noted(
         raise ValueError("no such customer")
 
     slow = Slow(ledger.store)
-    worker, attempt = attempted(slow, raises, drain_s=0.0)
+    worker, attempt, _ = attempted(slow, raises, drain_s=0.0)
     await asyncio.to_thread(slow.counting.wait, BOUND_S)
     worker.worker_shutdown()
     worker.cancel()  # as the SDK does when the drain time is over

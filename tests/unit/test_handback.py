@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from unit_fakes import Described, RunClient
 
-import outlast.execution.temporal_activities
+import outlast.execution.ends
 from outlast import Context
 from outlast.agents.agent import Agent
 from outlast.contracts.attempts import AttemptInput, Heartbeat
@@ -149,7 +149,7 @@ async def test_a_failure_that_cannot_be_counted_now_is_not_counted(
     """
     The agent is tried again; and it beats meanwhile, or it would look lost.
     """
-    monkeypatch.setattr(outlast.execution.temporal_activities, "COUNT_LIMIT_S", 0.3)
+    monkeypatch.setattr(outlast.execution.ends, "COUNT_LIMIT_S", 0.3)
 
     async def play(given: Any, ctx: Context) -> None:
         asyncio.get_running_loop().call_soon(setattr, store, "away", True)

@@ -28,8 +28,9 @@ from outlast.contracts.errors import (
     StoreLostError,
 )
 from outlast.contracts.failures import Detector, FailureType
+from outlast.execution.attempt import WorkerContext
+from outlast.execution.ends import with_failures_translated
 from outlast.execution.in_flight import NULL_SLOT
-from outlast.execution.temporal_activities import with_failures_translated
 from outlast.fleet.exclusive_slot import ExclusiveSlot, _ExclusiveSlotInterceptor
 from outlast.fleet.exit_report import _crash_error
 from outlast.fleet.exits import Exit, Exits
@@ -120,7 +121,7 @@ async def of_attempt(ending: Exception, ledger: Ledger) -> Detector:
         claim=None,
         checkpoint=Checkpoint(),
         in_flight=NULL_SLOT,
-        worker=SimpleNamespace(ledger=ledger, drain_s=0.0, heartbeat_s=1.0),
+        worker=WorkerContext(ledger),
         input=assignment(),
     )
     with pytest.raises(ApplicationError) as raised:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from outlast.contracts.ids import lease_queue, quarantine_queue, task_queue
-from outlast.execution import temporal_activities
 from outlast.fleet import polling, recorder_reader
 from outlast.fleet.flight_recorder import FlightRecorder
 from outlast.fleet.messages import Message, StateChanged
@@ -129,10 +128,7 @@ async def test_a_worker_has_drained_though_its_lines_cannot_be_written(
     stop, parent = asyncio.Event(), Signs()
     stop.set()
     unwritten = asyncio.get_running_loop().create_future()
-    temporal_activities._closing.add(unwritten)
-    try:
-        async with asyncio.timeout(BOUND_S):
-            await poll_until_stopped(WorkerSet([]), parent, stop, MOMENT_S, tmp_path)  # type: ignore[arg-type]
-    finally:
-        temporal_activities._closing.discard(unwritten)
+    hosting = WorkerSet([], closing={unwritten})
+    async with asyncio.timeout(BOUND_S):
+        await poll_until_stopped(hosting, parent, stop, MOMENT_S, tmp_path)  # type: ignore[arg-type]
     assert parent.given == [StateChanged(state=ProcessState.POLLING)]

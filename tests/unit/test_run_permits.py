@@ -24,9 +24,9 @@ from outlast.contracts.mesh_timing import RUN_PERMIT_TTL_S
 from outlast.contracts.retries import MAX_SUSPENDED_S, Policy
 from outlast.contracts.scopes import Scope
 from outlast.execution.attempt import WorkerContext
+from outlast.execution.ends import with_failures_translated
 from outlast.execution.in_flight import NULL_SLOT
 from outlast.execution.lease import LeaseExecution
-from outlast.execution.temporal_activities import with_failures_translated
 from outlast.ledger.ledger import Ledger
 from outlast.ledger.run_permits import RunPermits, run_permits
 from outlast.store.database import Store
@@ -220,7 +220,7 @@ async def test_being_handed_on_by_the_mesh_is_no_failure(ledger: Ledger) -> None
         raise RunSuspendedError("held")
 
     saved = Checkpoint(seq=3)
-    place = SimpleNamespace(ledger=ledger, drain_s=0.0, heartbeat_s=1.0)
+    place = WorkerContext(ledger)
     attempt: Any = SimpleNamespace(
         claim=None, checkpoint=saved, in_flight=NULL_SLOT, worker=place
     )

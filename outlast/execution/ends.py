@@ -1,0 +1,321 @@
+"""
+How attempts at tasks and leases end: the one place that knows what Temporal is told.
+
+    result, recorded            -> Answer
+    GiveUp, Parked, a circuit
+    that is open                -> not retryable, the workflow decides
+    worker draining, or held
+    by the mesh for long        -> not retryable, the workflow hands the task on at once
+    anything raised             -> retried by the server after a jittered back-off,
+                                   until the ledger counts the policy's failures
+    the store is away or lost   -> retried by the server, and not counted
+    a later attempt has claimed -> not retryable: this one is over, and if the server
+                                   still waits for it the workflow dispatches again,
+                                   which counts as nothing
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Coroutine
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from outlast.contracts.attempts import AttemptInput, Checkpoint
+from outlast.contracts.errors import (
+    AgentExitedError,
+    ApprovalNeededError,
+    CircuitOpenError,
+    GiveUp,
+    OutlastError,
+    ParkedError,
+    RunSuspendedError,
+    StaleAttemptError,
+    StoreError,
+    TryLater,
+)
+from outlast.contracts.failure_details import FailureDetails
+from outlast.contracts.failures import Detector, FailureType
+from outlast.contracts.retries import backoff_s
+from outlast.contracts.text import CAUSE_CHARS, one_line
+from outlast.execution.attempt import WorkerContext
+from outlast.execution.exceptions import (
+    FINAL_ERRORS,
+    UNCOUNTED_ERRORS,
+    error_text,
+    failure_of,
+    message_of,
+)
+from outlast.execution.handback import end_work, uncounted_error
+from outlast.execution.in_flight import InFlightSlot
+from outlast.execution.tracebacks import describe_failure
+from outlast.ledger.attempt_order import dispatch_of
+from outlast.ledger.fence import Claim, Retries
+
+logger = logging.getLogger("outlast.execution")
+
+T = TypeVar("T")
+
+# How long an end waits for its record in the ledger, and to be counted there.
+CLOSE_LIMIT_S = 1.0
+COUNT_LIMIT_S = 10.0
+
+
+class Execution(Protocol):
+    """
+    What of an attempt, at a task or at a lease, its end needs.
+    """
+
+    worker: WorkerContext
+    input: AttemptInput
+    claim: Claim | None
+    in_flight: InFlightSlot
+
+    @property
+    def checkpoint(self) -> Checkpoint: ...
+
+    def heartbeat(self) -> None: ...
+
+
+async def with_failures_translated(attempt: Execution, doing: Awaitable[T]) -> T:
+    """
+    Await the attempt's work and put its end in Temporal's terms.
+    """
+    work, store = asyncio.current_task(), attempt.worker.ledger.store
+    assert work is not None
+    draining = asyncio.ensure_future(_cancel_on_drain(work, attempt.worker.drain_s))
+    away = asyncio.ensure_future(end_work(work, store))
+    try:
+        try:
+            return await doing
+        finally:
+            draining.cancel()
+            away.cancel()
+    except asyncio.CancelledError:
+        ending = _cancelled(attempt, draining.done(), away)
+        raise await await_uncancelled(attempt, ending) from None
+    except BaseException as error:
+        # The process's edge towards the agent's code, which may raise anything. What
+        # caused it stays here: it may be megabytes, or nothing that can be sent.
+        failed = _failed(attempt, failure_of(error))
+        raise await await_uncancelled(attempt, failed) from None
+    finally:
+        attempt.in_flight.finish()
+
+
+async def await_uncancelled(attempt: Execution, telling: Coroutine[Any, Any, T]) -> T:
+    """
+    Await the report of an end, though the worker may cancel the attempt meanwhile, and
+    send heartbeats: where the store is slow the attempt must not look lost.
+    """
+    told = asyncio.ensure_future(telling)
+    while not told.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({told}, timeout=attempt.worker.heartbeat_s)
+        if not told.done():
+            attempt.heartbeat()
+    return told.result()
+
+
+async def flush_closing(closing: set[asyncio.Future[None]]) -> None:
+    """
+    Wait a moment until the records of attempts that were handed on are written.
+    """
+    if closing:
+        await asyncio.wait(closing, timeout=CLOSE_LIMIT_S)
+
+
+async def _cancel_on_drain(work: asyncio.Task[Any], short_s: float) -> None:
+    """
+    Cancel *work* when the worker drains, unless it is younger than a short attempt
+    lasts: then it has the rest of that time.
+    """
+    began = time.monotonic()
+    await activity.wait_for_worker_shutdown()
+    await asyncio.sleep(began + short_s - time.monotonic())
+    work.cancel()
+
+
+async def _cancelled(
+    attempt: Execution, drained: bool, away: asyncio.Future[str]
+) -> BaseException:
+    details = activity.cancellation_details()
+    if drained or (details is not None and details.worker_shutdown):
+        # The next attempt is waited for, this one's record is not.
+        _close(attempt, "handed on: the worker drained", kind=FailureType.DRAINED)
+        return _drained(attempt, "the worker drained")
+    if away.done() and not away.cancelled():
+        _close(attempt, "handed on: the store is away", kind=FailureType.STORE_AWAY)
+        return _uncounted(attempt, away.result())
+    await _record_end(attempt, "cancelled")
+    return asyncio.CancelledError()
+
+
+async def _failed(attempt: Execution, error: Exception) -> ApplicationError:
+    if isinstance(error, StaleAttemptError):
+        await _record_end(attempt, "refused: stale", kind=FailureType.STALE)
+        return _stale_error(attempt, error)
+    if isinstance(error, RunSuspendedError):
+        kind = FailureType.DRAINED
+        await _record_end(attempt, "handed on: held by the mesh", kind=kind)
+        return _drained(attempt, message_of(error))
+    cause, trace = describe_failure(error, error_text(error))
+    if isinstance(error, FINAL_ERRORS):
+        return await _final_error(attempt, error, cause, trace)
+    if isinstance(error, UNCOUNTED_ERRORS):
+        return _uncounted(attempt, message_of(error))
+    trouble = attempt.worker.ledger.store.calls.trouble
+    if trouble is not None:
+        # It may have come of that, as a limit of the agent's own does, and there is
+        # nowhere to count it.
+        return _uncounted(attempt, f"{cause} (while {trouble.text})")
+    return await _counted_error(attempt, error, cause, trace)
+
+
+async def _final_error(
+    attempt: Execution,
+    error: GiveUp | ParkedError | CircuitOpenError,
+    cause: str,
+    trace: str,
+) -> ApplicationError:
+    words = message_of(error)
+    wanted = error.wanted if isinstance(error, ApprovalNeededError) else []
+    asks = isinstance(error, ApprovalNeededError)
+    await _record_end(attempt, words if asks else cause, trace, error.kind)
+    _log(attempt, error, cause, trace)
+    details = _details(attempt, Detector.FAILURE, wanted=wanted)
+    return _error(words, error.kind, details, final=True)
+
+
+async def _counted_error(
+    attempt: Execution, error: Exception, cause: str, trace: str
+) -> ApplicationError:
+    try:
+        failures = await _count_failure(attempt, cause, trace)
+    except StaleAttemptError as stale:
+        return _stale_error(attempt, stale)
+    except (*UNCOUNTED_ERRORS, TimeoutError):
+        return _uncounted(attempt, cause)
+    _log(attempt, error, cause, trace)
+    final = failures >= attempt.input.policy.failures
+    later = error.after if isinstance(error, TryLater) else None
+    delay = later or timedelta(seconds=backoff_s(failures))
+    details = _details(attempt, Detector.FAILURE)
+    return _error(cause, FailureType.FAILED, details, final, delay)
+
+
+async def _count_failure(attempt: Execution, cause: str, trace: str) -> int:
+    """
+    Count the failure in the ledger; when that cannot be done, by the server's number.
+
+    :raises StoreLostError, TimeoutError: when the store keeps it from being counted.
+    """
+    ledger = attempt.worker.ledger
+    if attempt.claim is None:
+        return activity.info().attempt
+    counting = ledger.store.run(
+        ledger.record_failure, attempt.claim, cause, trace, Retries()
+    )
+    try:
+        return await asyncio.wait_for(counting, COUNT_LIMIT_S)
+    except (StaleAttemptError, *UNCOUNTED_ERRORS, TimeoutError):
+        raise
+    except Exception:
+        activity.logger.exception("failure.not_counted")
+        return activity.info().attempt
+
+
+def _log(attempt: Execution, error: Exception, cause: str, trace: str) -> None:
+    """
+    Log a failure, with its traceback unless it is an error of ours, whose words are
+    enough. A request for approval is no failure.
+    """
+    if isinstance(error, ParkedError):
+        return
+    whose = attempt.input.mission, attempt.input.task.id
+    ours = isinstance(error, OutlastError) and not isinstance(error, AgentExitedError)
+    more = "" if ours or not trace else f"\n{trace.rstrip()}"
+    logger.warning("attempt.failed %s/%s: %s%s", *whose, cause, more)
+
+
+async def _record_end(
+    attempt: Execution, ending: str, trace: str = "", kind: FailureType | None = None
+) -> None:
+    """
+    Close the attempt's record, within a limit: it must not change what becomes of the
+    task, nor for long when.
+    """
+    await asyncio.wait({_close(attempt, ending, trace, kind)}, timeout=CLOSE_LIMIT_S)
+
+
+def _close(
+    attempt: Execution, ending: str, trace: str = "", kind: FailureType | None = None
+) -> asyncio.Future[None]:
+    closing = asyncio.ensure_future(_write_end(attempt, ending, trace, kind))
+    attempt.worker.closing.add(closing)
+    closing.add_done_callback(attempt.worker.closing.discard)
+    return closing
+
+
+async def _write_end(
+    attempt: Execution, ending: str, trace: str, kind: FailureType | None
+) -> None:
+    ledger = attempt.worker.ledger
+    if attempt.claim is None:
+        return
+    try:
+        await ledger.store.run(ledger.record_end, attempt.claim, ending, trace, kind)
+    except StoreError as error:
+        activity.logger.warning("attempt.not_closed: %s", error)
+    except Exception:
+        activity.logger.exception("attempt.not_closed")
+
+
+def _stale_error(attempt: Execution, error: StaleAttemptError) -> ApplicationError:
+    """
+    Report which dispatch has superseded the attempt. Should the server still wait for
+    it, as one that was restored from a backup may, the next one comes after that.
+    """
+    last = dispatch_of(error.highest)
+    details = _details(attempt, Detector.SUPERSEDED, dispatch=last)
+    return _error(str(error), FailureType.STALE, details, final=True)
+
+
+def _drained(attempt: Execution, why: str) -> ApplicationError:
+    details = _details(attempt, Detector.DRAIN)
+    return _error(why, FailureType.DRAINED, details, final=True)
+
+
+def _uncounted(attempt: Execution, why: str) -> ApplicationError:
+    store = attempt.worker.ledger.store
+    details = _details(attempt, Detector.STORE)
+    return uncounted_error(one_line(why, CAUSE_CHARS), store, details)
+
+
+def _details(attempt: Execution, detected_by: Detector, **more: Any) -> FailureDetails:
+    return FailureDetails(
+        detected_by=detected_by,
+        checkpoint=attempt.checkpoint,
+        attempts=attempt.claim.attempt if attempt.claim else 0,
+        **more,
+    )
+
+
+def _error(
+    message: str,
+    kind: FailureType,
+    details: FailureDetails,
+    final: bool,
+    delay: timedelta | None = None,
+) -> ApplicationError:
+    return ApplicationError(
+        message,
+        details.dump(),
+        type=kind,
+        non_retryable=final,
+        next_retry_delay=delay,
+    )
