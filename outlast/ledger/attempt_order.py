@@ -50,14 +50,8 @@ def is_last_of_run(fence: int, number: int) -> bool:
 
 
 def run_of(fence: int) -> int:
-    """
-    Read the run's number from a fence.
-    """
     return max(fence, 0) >> DISPATCH_BITS + ATTEMPT_BITS
 
 
 def dispatch_of(fence: int) -> int:
-    """
-    Read the dispatch from a fence.
-    """
     return max(fence, 0) >> ATTEMPT_BITS & DISPATCHES

@@ -79,9 +79,6 @@ class BatchRecords:
         self.store.change(change.values(state=INTERRUPTED))
 
     def resume(self, batch: str) -> None:
-        """
-        Note that an interrupted batch is worked on again.
-        """
         change = _change(batch).where(batches.c.state == INTERRUPTED)
         self.store.change(change.values(state=OPEN))
 
@@ -92,31 +89,19 @@ class BatchRecords:
         self.store.change(_change(batch).values(closed=True))
 
     def find(self, batch: str) -> BatchRecord | None:
-        """
-        Look one batch up.
-        """
         return next(iter(self.records(batch)), None)
 
     def records(self, batch: str | None = None) -> list[BatchRecord]:
-        """
-        List the batches, the newest first.
-        """
         query = sa.select(batches).order_by(batches.c.accepted_at.desc())
         if batch is not None:
             query = query.where(batches.c.id == batch)
         return [BatchRecord(**row._mapping) for row in self.store.rows(query)]
 
     def open_batches(self) -> list[str]:
-        """
-        List the batches that are under way.
-        """
         query = sa.select(batches.c.id).where(batches.c.state == OPEN)
         return [row.id for row in self.store.rows(query)]
 
     def count(self, batch: str) -> BatchReport:
-        """
-        Count a batch as it is now.
-        """
         with self.store.read() as connection:
             return _count(connection, batch, cancelled=False)
 
@@ -173,9 +158,6 @@ def _count(connection: sa.Connection, batch: str, cancelled: bool) -> BatchRepor
 
 
 def batch_row(batch: Batch, now: float) -> dict[str, Any]:
-    """
-    Make the row of a batch that has no items yet.
-    """
     return {
         "id": batch.id,
         "tenant": batch.tenant,

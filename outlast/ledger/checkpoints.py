@@ -88,9 +88,6 @@ def newest_checkpoint(
 def last_checkpoint(
     connection: sa.Connection, claim: Claim, route: str
 ) -> Checkpoint | None:
-    """
-    Read the last checkpoint of *route* in the claim's round.
-    """
     whose = {**claim.params, "of_route": route}
     found = connection.execute(LAST_CHECKPOINT, whose).first()
     return None if found is None else checkpoint_of(found)
@@ -120,9 +117,6 @@ def checkpoint_row(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def checkpoint_of(row: Any) -> Checkpoint:
-    """
-    Read the checkpoint that *row* of the table holds.
-    """
     return Checkpoint(
         seq=row.seq,
         route=row.route,

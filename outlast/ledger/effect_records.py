@@ -66,9 +66,6 @@ class EffectRecords:
     def records(
         self, mission: str | None = None, key: str | None = None
     ) -> list[EffectRecord]:
-        """
-        List effects in the order of their intents, of one *mission* or *key* or all.
-        """
         with self._store.read() as connection:
             return self._records(connection, mission, key)
 

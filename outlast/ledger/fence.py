@@ -214,9 +214,6 @@ class Fence:
     def count_refusal(
         self, connection: sa.Connection, key: dict[str, Any], fence: int, what: str
     ) -> None:
-        """
-        Count a write of *what* for the task *key* that was refused.
-        """
         row = {**key, "fence": fence, "what": what, "refused_at": self._clock()}
         connection.execute(sa.insert(stale_writes), row)
 
@@ -274,18 +271,12 @@ def _next_fence(connection: sa.Connection, mission: str, order: AttemptOrder) ->
 
 
 def _highest(connection: sa.Connection, mission: str, task: str) -> int:
-    """
-    Read the fence that holds the task; 0 when there is none.
-    """
     return connection.scalar(HIGHEST, {"of_mission": mission, "of_task": task}) or 0
 
 
 def superseded_error(
     mission: str, task: str, what: str, highest: int = 0
 ) -> StaleAttemptError:
-    """
-    Say that a write of *what* was refused.
-    """
     return StaleAttemptError(
         f"{mission}/{task}: {what} refused, a later attempt has claimed the task",
         highest,

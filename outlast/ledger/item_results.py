@@ -124,9 +124,6 @@ class ItemResults:
             return load_if_stored(connection, batch, text)
 
     def dead_letters(self, batch: str | None = None) -> Iterator[DeadLetter]:
-        """
-        Read the items that were given up.
-        """
         query = (
             sa.select(item_failures, items.c.body)
             .join(items, _same(item_failures))

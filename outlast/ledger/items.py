@@ -113,16 +113,10 @@ class ItemRecords:
             return item_sql.read_items(connection, asked)
 
     def full_body(self, batch: str, body: str) -> str:
-        """
-        Read the item whose row holds *body*, a reference.
-        """
         with self.store.read() as connection:
             return load_if_stored(connection, batch, body)
 
     def failures(self, batch: str, span: ItemRange) -> dict[int, int]:
-        """
-        Count how often items of *span* have failed.
-        """
         query = sa.select(item_failures.c.item, item_failures.c.failures).where(
             item_failures.c.batch == batch,
             item_failures.c.item >= span.start,

@@ -52,9 +52,6 @@ class LeaseLedger(Fence):
         return ItemRecords(self.store, self._clock)
 
     def load_history(self, lease: Lease) -> LeaseHistory:
-        """
-        Find what earlier leases have left.
-        """
         span = lease.span
         failures = self.items.failures(lease.batch.id, span)
         query = sa.select(fences.c.task).where(
@@ -72,11 +69,6 @@ class LeaseLedger(Fence):
         closing: list[Claim],
         durable: bool,
     ) -> None:
-        """
-        Write results.
-
-        :raises StaleAttemptError: when a later attempt has the lease.
-        """
 
         def put(connection: sa.Connection) -> None:
             write_results(connection, claim.mission, rows)

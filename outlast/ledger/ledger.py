@@ -149,9 +149,6 @@ class Ledger(EffectLedger, LeaseLedger):
         route: str,
         carried: list[Checkpoint],
     ) -> AttemptStart:
-        """
-        Find the round's answer, else the newest checkpoint of *route*.
-        """
         done = connection.scalar(ANSWER, claim.params)
         if done is not None:
             close_attempt(connection, claim.params, "already done", self._clock())
@@ -163,9 +160,6 @@ class Ledger(EffectLedger, LeaseLedger):
         return AttemptStart(claim, newest, None)
 
     def resume(self, claim: Claim, route: str) -> Checkpoint | None:
-        """
-        Read the last checkpoint of *route* in the claim's round.
-        """
         with self.store.read() as connection:
             return last_checkpoint(connection, claim, route)
 
@@ -193,9 +187,6 @@ class Ledger(EffectLedger, LeaseLedger):
         return self.write(claim, "checkpoint", put, durable)
 
     def get_blob(self, mission: str, task: str, digest: str) -> bytes | None:
-        """
-        Read progress that was too large to travel.
-        """
         with self.store.read() as connection:
             return checkpoint_body(connection, mission, task, digest)
 
@@ -285,9 +276,6 @@ class Ledger(EffectLedger, LeaseLedger):
         self.record_text(claim, answer, result, put)
 
     def record_usage(self, claim: Claim, tokens: int, cost: float) -> UsageTotals:
-        """
-        Add to what the task has spent; returns the totals.
-        """
         used = Usage(tokens, cost)
         return self.write(
             claim, "spending", lambda connection: _add_usage(connection, claim, used)

@@ -168,9 +168,6 @@ class MissionRecords:
         }
 
     def checkpoints(self, mission: str) -> dict[str, Checkpoint]:
-        """
-        Read the last checkpoint of each of a mission's tasks.
-        """
         read = [each for each in checkpoints.c if each is not checkpoints.c.body]
         query = sa.select(*read).where(checkpoints.c.mission == mission)
         # The last attempt's overwrites the earlier ones'.
@@ -178,9 +175,6 @@ class MissionRecords:
         return {row.task: checkpoint_of(row) for row in self.store.rows(query)}
 
     def find(self, mission: str) -> MissionRecord | None:
-        """
-        Look one mission up.
-        """
         return next(iter(self.records(mission)), None)
 
     def records(self, mission: str | None = None) -> list[MissionRecord]:
@@ -201,9 +195,6 @@ class MissionRecords:
         return [row.id for row in self.store.rows(query.order_by(missions.c.id))]
 
     def count_open(self) -> int:
-        """
-        Count the missions and batches that have not ended.
-        """
         open_missions = sa.select(missions.c.id).where(
             missions.c.finished_at.is_(None), missions.c.state.not_in(NOT_RUNNING)
         )
@@ -214,15 +205,9 @@ class MissionRecords:
         return int(self.store.scalar(sa.select(sa.func.count()).select_from(both)))
 
     def results(self, mission: str) -> TaskResults:
-        """
-        Find the results of a mission's tasks, of their last round, by task id.
-        """
         return TaskResults(self.store, mission)
 
     def attempts(self, mission: str) -> list[dict[str, Any]]:
-        """
-        Read every attempt of a mission in the order in which they were dispatched.
-        """
         query = sa.select(attempts).where(attempts.c.mission == mission)
         query = query.order_by(attempts.c.fence, attempts.c.task)
         return [dict(row._mapping) for row in self.store.rows(query)]

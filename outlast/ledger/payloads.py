@@ -38,9 +38,6 @@ def put(connection: sa.Connection, mission: str, body: bytes) -> str:
 
 
 def get(connection: sa.Connection, mission: str, digest: str) -> bytes | None:
-    """
-    Read what *mission* keeps under *digest*; None when it does not.
-    """
     found = connection.scalar(_GET, {"of_mission": mission, "of_digest": digest})
     return None if found is None else bytes(found)
 
@@ -75,9 +72,6 @@ def store_if_large(connection: sa.Connection, batch: str, text: str) -> str:
 
 
 def is_stored(text: str) -> bool:
-    """
-    Say whether a row holds a reference.
-    """
     return text.startswith(REFERENCE)
 
 

@@ -87,15 +87,9 @@ class RunPermits:
         self.revoke(mission)
 
     def grant(self, mission: str) -> None:
-        """
-        Let *mission* go on for a while from now.
-        """
         self._set(mission, self._clock() + RUN_PERMIT_TTL_S)
 
     def revoke(self, mission: str) -> None:
-        """
-        Hold *mission* where it stands.
-        """
         self._set(mission, 0)
 
     def remove(self, mission: str) -> None:
@@ -115,7 +109,4 @@ NO_PERMITS_NEEDED = RunPermits(None)
 
 
 def run_permits(home: Path) -> RunPermits:
-    """
-    Read the permits of the peer whose home this is, if it is one's.
-    """
     return RunPermits(home / "mesh" / "runs")

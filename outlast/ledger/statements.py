@@ -15,21 +15,12 @@ OF_FENCE: sa.BindParameter[int] = sa.bindparam("of_fence")
 
 
 def of_task(table: sa.Table) -> sa.ColumnElement[bool]:
-    """
-    The condition for the rows of a task.
-    """
     return sa.and_(table.c.mission == OF_MISSION, table.c.task == OF_TASK)
 
 
 def of_round(table: sa.Table) -> sa.ColumnElement[bool]:
-    """
-    The condition for the rows of a round of a task.
-    """
     return sa.and_(of_task(table), table.c.round == OF_ROUND)
 
 
 def of_attempt(table: sa.Table) -> sa.ColumnElement[bool]:
-    """
-    The condition for the rows of one attempt at a task.
-    """
     return sa.and_(of_task(table), table.c.fence == OF_FENCE)

@@ -78,7 +78,4 @@ class TrialLedger(Ledger):
 
 
 def saves_of(points: list[TrialPoint]) -> int:
-    """
-    Count the saves among *points*.
-    """
     return sum(point.when is PointKind.SAVED for point in points)

@@ -61,9 +61,6 @@ class StoreCalls:
 
     @property
     def trouble(self) -> StoreTrouble | None:
-        """
-        What is waited for now, if anything.
-        """
         age_s = self._oldest_s
         if self._trouble is not None or age_s < SILENT_CALL_S:
             return self._trouble
@@ -144,15 +141,9 @@ class StoreCall:
         return self.future.done() and not self._kept
 
     def _work(self) -> Any:
-        """
-        Do it, in a thread of the store's.
-        """
         return None if self._is_abandoned else self._act()
 
     def _on_thread_done(self, thread: Future[Any]) -> None:
-        """
-        Come back from the store's thread.
-        """
         with suppress(RuntimeError):  # the loop is closed: its process ends
             self._loop.call_soon_threadsafe(self._finish, thread)
 
@@ -205,15 +196,9 @@ class StoreCall:
             act()
 
 
-def _no_callback() -> None:
-    """
-    Wait for no end.
-    """
+def _no_callback() -> None: ...
 
 
 def retry_after_s(tries: int) -> float:
-    """
-    Seconds to wait after so many *tries* before.
-    """
     full = min(MAX_STORE_RETRY_S, STORE_RETRY_S * STORE_RETRY_FACTOR ** min(tries, 20))
     return full * (1 - 0.2 * random.random())

@@ -45,7 +45,4 @@ blobs = partial(_columns, LargeBinary)
 
 
 def keys(*names: str, kind: Any = PortableText) -> list[Column[Any]]:
-    """
-    Make columns of the primary key.
-    """
     return [Column(name, kind, primary_key=True) for name in names]

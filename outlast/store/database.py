@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from uuid import uuid4
 
 import sqlalchemy as sa
@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from outlast.contracts.errors import StoreError, StoreLostError
 from outlast.contracts.sizes import MAX_RESULT_BYTES
 from outlast.store import migrate, schema
+from outlast.store.backend import Database
 from outlast.store.calls import StoreCall, StoreCalls
 from outlast.store.postgres import PostgresDatabase
 from outlast.store.sqlite import SqliteDatabase
@@ -36,65 +37,6 @@ STORE_WAIT_S = 30.0
 
 # Rows of `meta` that every release knows.
 ID, OLDEST = "id", "oldest"
-
-
-class Database(Protocol):
-    """
-    What a store needs of the database below it. Methods block and raise StoreError.
-    """
-
-    place: str  # as messages name it, without a password
-    one_host: bool
-    threads: int  # that may use it at once
-    auto_migrate: bool  # an older schema may be changed by whoever opens it
-
-    @property
-    def clock(self) -> Callable[[], float]:
-        """
-        The one clock of all that use it: seconds since 1970.
-        """
-
-    def reading(self, wait_s: float) -> AbstractContextManager[sa.Connection]:
-        """
-        One consistent view. A server that is away is waited for so long.
-        """
-
-    def writing(
-        self, durable: bool, patience_s: float
-    ) -> AbstractContextManager[sa.Connection]:
-        """
-        One write transaction.
-        """
-
-    def expect_id(self, id_: str) -> None:
-        """
-        Refuse from now on whatever is not the store with this id.
-        """
-
-    def mark_id(self, id_: str) -> None:
-        """
-        Leave a mark of the id where a store that is written over lacks it.
-        """
-
-    def check(self) -> None:
-        """
-        Look whether the store is there and the one that is expected.
-        """
-
-    def migrating(self) -> AbstractContextManager[sa.Connection]:
-        """
-        One write transaction that no other change of the schema runs beside.
-        """
-
-    def shrink(self) -> None:
-        """
-        Take up no more room than the rows do, where that is ours to see to.
-        """
-
-    def close(self) -> None:
-        """
-        Give everything back.
-        """
 
 
 class Store:
@@ -217,9 +159,6 @@ class Store:
         self.change(same.values(key=ID))
 
     def read(self) -> AbstractContextManager[sa.Connection]:
-        """
-        One consistent view.
-        """
         return self._database.reading(self._wait_s)
 
     def write(self, durable: bool = True) -> AbstractContextManager[sa.Connection]:
@@ -229,9 +168,6 @@ class Store:
         return self._database.writing(durable, self._wait_s)
 
     def rows(self, query: Query, params: Params = None) -> Sequence[sa.Row[Any]]:
-        """
-        Read what *query* finds, in a transaction of its own.
-        """
         with self.read() as connection:
             return connection.execute(query, params).all()
 
@@ -265,9 +201,6 @@ class Store:
             self._threads.submit(self._database.shrink)
 
     def close(self) -> None:
-        """
-        Give everything back.
-        """
         self._threads.shutdown(wait=True)
         self._database.close()
 
@@ -320,9 +253,6 @@ _process_store: Store | None = None
 
 
 def set_process_store(store: Store) -> None:
-    """
-    Make *store* the one that this process's agents use.
-    """
     global _process_store  # noqa: PLW0603 - one store a process is the rule here
     _process_store = store
 

@@ -66,9 +66,6 @@ def bind_server(
 
 
 def forget_server(store: Store) -> None:
-    """
-    Let the missions of *store* live on whichever Temporal is used next.
-    """
     with store.write() as connection:
         connection.execute(sa.delete(meta).where(meta.c.key == TEMPORAL_KEY))
 

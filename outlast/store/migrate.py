@@ -35,9 +35,6 @@ def number(connection: sa.Connection) -> int:
 
 
 def upgrade(connection: sa.Connection) -> None:
-    """
-    Bring the tables up to SCHEMA within the transaction of *connection*.
-    """
     # Only whoever changes a schema waits for the import.
     from alembic import command
     from alembic.config import Config

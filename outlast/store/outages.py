@@ -156,9 +156,6 @@ GRPC_STATUSES = {
 
 
 def of_sqlstate(state: str) -> Outage:
-    """
-    Look up what PostgreSQL means by *state*.
-    """
     return SQLSTATES.get(state) or SQLSTATES.get(state[:2], UNKNOWN_OUTAGE)
 
 
@@ -185,21 +182,12 @@ def of_sqlite(code: int | None, words: str) -> Outage:
 
 
 def of_errno(number: int | None) -> Outage:
-    """
-    Look up what the file system means by *number*.
-    """
     return ERRNOS.get(number or 0, UNKNOWN_OUTAGE)
 
 
 def of_grpc(status: str) -> Outage:
-    """
-    Look up what Temporal means by the *status* of a call.
-    """
     return GRPC_STATUSES.get(status, UNKNOWN_OUTAGE)
 
 
 def is_transient_grpc(status: str) -> bool:
-    """
-    Whether a call to Temporal that ended with *status* is to be made again.
-    """
     return of_grpc(status).action is OutageAction.WAIT

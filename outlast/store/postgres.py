@@ -9,7 +9,6 @@ A server that is away is waited for before a transaction begins, where nothing h
 happened yet; one that goes away within a transaction ends it.
 """
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -19,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from outlast.contracts.errors import BadInputError, StoreError, StoreUnavailableError
+from outlast.store.backend import Database
 from outlast.store.outages import (
     REFUSED_STATEMENT,
     UNKNOWN_OUTAGE,
@@ -26,6 +26,7 @@ from outlast.store.outages import (
     of_refused_connection,
     of_sqlstate,
 )
+from outlast.store.retry import retry
 from outlast.store.server_clock import ServerClock
 from outlast.store.store_errors import NO_KNOWN_STORES, store_error
 
@@ -69,7 +70,7 @@ STORE_ID = "SELECT value FROM meta WHERE key = 'id'"
 MIGRATION_LOCK = 0x0071A57  # the advisory lock of whoever changes the tables
 
 
-class PostgresDatabase:
+class PostgresDatabase(Database):
     """
     The database at *url*, for instance `postgresql://me:secret@db/outlast`.
 
@@ -82,6 +83,7 @@ class PostgresDatabase:
 
     one_host = False
     threads = POSTGRES_CONNECTIONS
+    clock: ServerClock
     auto_migrate = False  # other hosts may run an older release still
 
     def __init__(self, url: str, known: Mapping[str, str] = NO_KNOWN_STORES) -> None:
@@ -99,34 +101,18 @@ class PostgresDatabase:
             self._check_clock(connection)
             self._require_utf8(connection)
 
-    def expect_id(self, id_: str) -> None:
-        self._id = id_
-
-    def mark_id(self, id_: str) -> None:
-        """
-        Do nothing: each connection reads the id itself.
-        """
-
     def check(self) -> None:
         with self.reading(0.0) as connection:
             self._require_same_store(connection.exec_driver_sql(STORE_ID).scalar())
 
     @contextmanager
     def reading(self, wait_s: float = 0.0) -> Iterator[sa.Connection]:
-        """
-        One consistent view.
-        """
         with self._transaction(self._reading, wait_s) as connection:
             yield connection
 
     @contextmanager
-    def writing(
-        self, durable: bool, patience_s: float = 0.0
-    ) -> Iterator[sa.Connection]:
-        """
-        One write transaction; one that is not *durable* may be lost with the server.
-        """
-        with self._transaction(self._engine, patience_s) as connection:
+    def writing(self, durable: bool, wait_s: float = 0.0) -> Iterator[sa.Connection]:
+        with self._transaction(self._engine, wait_s) as connection:
             if not durable:
                 connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
             yield connection
@@ -142,22 +128,12 @@ class PostgresDatabase:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             yield connection
 
-    def shrink(self) -> None:
-        """
-        Do nothing: the server sees to its files itself.
-        """
-
     def close(self) -> None:
-        """
-        Give the connections back.
-        """
         self._engine.dispose()
 
     @contextmanager
-    def _transaction(
-        self, engine: sa.Engine, patience_s: float
-    ) -> Iterator[sa.Connection]:
-        connection = self._connect(engine, patience_s)
+    def _transaction(self, engine: sa.Engine, wait_s: float) -> Iterator[sa.Connection]:
+        connection = self._connect(engine, wait_s)
         try:
             with connection, connection.begin():
                 if self.clock.is_due:
@@ -171,22 +147,18 @@ class PostgresDatabase:
     def _check_clock(self, connection: sa.Connection) -> None:
         self.clock.check(lambda: connection.exec_driver_sql(SERVER_TIME).scalar_one())
 
-    def _connect(self, engine: sa.Engine, patience_s: float) -> sa.Connection:
+    def _connect(self, engine: sa.Engine, wait_s: float) -> sa.Connection:
         """
-        Get a connection that answers, waiting *patience_s* for the server to be back.
+        Get a connection that answers, waiting *wait_s* for the server to be back.
         """
-        deadline = time.monotonic() + patience_s
-        while True:
+
+        def connect() -> sa.Connection:
             try:
                 return engine.connect()
             except (sa.exc.DBAPIError, sa.exc.TimeoutError, StoreError) as error:
-                told = self._translate(error)
-                if (
-                    not isinstance(told, StoreUnavailableError)
-                    or time.monotonic() >= deadline
-                ):
-                    raise told from None
-                time.sleep(POSTGRES_RETRY_S)
+                raise self._translate(error) from None
+
+        return retry(connect, _is_unavailable, wait_s, POSTGRES_RETRY_S)
 
     def _connected(self, driver: Any, _: object) -> None:
         """
@@ -233,10 +205,11 @@ class PostgresDatabase:
         return store_error(self.place, str(cause), _outage(cause), first=not self._id)
 
 
+def _is_unavailable(error: Exception) -> bool:
+    return isinstance(error, StoreUnavailableError)
+
+
 def _outage(error: BaseException) -> Outage:
-    """
-    Say what *error* means.
-    """
     state = _sqlstate(error)
     if state is not None:
         return of_sqlstate(state)

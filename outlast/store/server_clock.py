@@ -30,16 +30,10 @@ class ServerClock:
 
     @property
     def is_due(self) -> bool:
-        """
-        Whether the server is to be looked at again.
-        """
         at = self._checked_at
         return at is None or self._monotonic() - at > CLOCK_CHECK_S
 
     def check(self, read: Callable[[], float]) -> None:
-        """
-        Set the clock by what *read* reads from the server.
-        """
         began = self._monotonic()
         server_s = read()
         self._checked_at = self._monotonic()

@@ -10,14 +10,16 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from outlast.store.backend import Database
 from outlast.store.private import make_database
+from outlast.store.retry import retry
 from outlast.store.sqlite_file import StoreFile, breaks_connection, translate_error
 
 # How long a writer waits for the others. Every transaction here is short, so a
@@ -32,7 +34,7 @@ SQLITE_RETRY_S = 0.0005
 _COMPILED: dict[Any, Any] = {}
 
 
-class SqliteDatabase:
+class SqliteDatabase(Database):
     """
     The database in the file at *path*.
 
@@ -48,7 +50,6 @@ class SqliteDatabase:
         self.place = str(path)
         self._lock = threading.RLock()
         self._durable: bool | None = None
-        self._id = ""
         self._broken = False  # the connection, by its last error
         self._path = path
         try:
@@ -56,10 +57,7 @@ class SqliteDatabase:
             self._connection = _engine(path).connect()
             self._file = StoreFile(path)
         except (sa.exc.DBAPIError, sqlite3.Error, OSError) as error:
-            raise translate_error(self.place, _driver(error)) from None
-
-    def expect_id(self, id_: str) -> None:
-        self._id = id_
+            raise translate_error(self.place, _cause(error)) from None
 
     def mark_id(self, id_: str) -> None:
         """
@@ -67,9 +65,8 @@ class SqliteDatabase:
         SQLite, and past its log: see `WatchedFile`.
         """
         with self._lock:
-            driver: Any = self._connection.connection.driver_connection
             mark = zlib.crc32(id_.encode()) >> 1  # it is signed there
-            driver.execute(f"PRAGMA application_id={mark}")
+            self._driver.execute(f"PRAGMA application_id={mark}")
         self.shrink()
 
     def check(self) -> None:
@@ -77,46 +74,28 @@ class SqliteDatabase:
 
     @contextmanager
     def reading(self, wait_s: float = 0.0) -> Iterator[sa.Connection]:
-        """
-        One consistent view.
-        """
         with self._lock, self._transaction("BEGIN") as connection:
             yield connection
 
     @contextmanager
-    def writing(
-        self, durable: bool, patience_s: float = 0.0
-    ) -> Iterator[sa.Connection]:
+    def writing(self, durable: bool, wait_s: float = 0.0) -> Iterator[sa.Connection]:
         """
         One write transaction, alone in the file. Others are waited for SQLITE_BUSY_S.
         """
         with self._lock, self._transaction("BEGIN IMMEDIATE", durable) as connection:
             yield connection
 
-    @contextmanager
-    def migrating(self) -> Iterator[sa.Connection]:
-        """
-        The same: whoever writes is alone.
-        """
-        with self.writing(durable=True) as connection:
-            yield connection
+    def migrating(self) -> AbstractContextManager[sa.Connection]:
+        return self.writing(durable=True)  # any writer is alone
 
     def shrink(self) -> None:
         """
         Move the log into the file and cut it off, unless somebody uses it now.
         """
-        with self._lock:
-            driver: Any = self._connection.connection.driver_connection
-            driver.execute("PRAGMA busy_timeout=0")
-            try:
-                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            finally:
-                driver.execute(f"PRAGMA busy_timeout={int(SQLITE_BUSY_S * 1000)}")
+        with self._lock, _not_waiting(self._driver):
+            self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
-        """
-        Give the file back.
-        """
         with self._lock:
             self._connection.close()
             self._connection.engine.dispose()
@@ -134,7 +113,7 @@ class SqliteDatabase:
             with self._connection.begin():
                 yield self._connection
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            cause = _driver(error)
+            cause = _cause(error)
             self._broken = breaks_connection(cause)
             raise translate_error(self.place, cause) from error
         # What was committed to a file that is gone by now is not done.
@@ -152,20 +131,31 @@ class SqliteDatabase:
         self._file.on_reopened()
         self._durable, self._broken = None, False
 
+    @property
+    def _driver(self) -> sqlite3.Connection:
+        driver: Any = self._connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        return driver
+
     def _synchronize(self, durable: bool) -> None:
         if durable is not self._durable:
             level = "FULL" if durable else "NORMAL"
-            driver: Any = self._connection.connection.driver_connection
-            driver.execute(f"PRAGMA synchronous={level}")
+            self._driver.execute(f"PRAGMA synchronous={level}")
             self._durable = durable
 
 
-def _driver(error: BaseException) -> BaseException:
-    """
-    Take the driver's own error out of SQLAlchemy's.
-    """
+def _cause(error: BaseException) -> BaseException:
     found: BaseException = getattr(error, "orig", None) or error
     return found
+
+
+@contextmanager
+def _not_waiting(driver: sqlite3.Connection) -> Iterator[None]:
+    driver.execute("PRAGMA busy_timeout=0")
+    try:
+        yield
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={int(SQLITE_BUSY_S * 1000)}")
 
 
 def _engine(path: Path, mode: str = "rwc") -> sa.Engine:
@@ -186,7 +176,8 @@ def _engine(path: Path, mode: str = "rwc") -> sa.Engine:
     def connected(driver: sqlite3.Connection, _: object) -> None:
         # The driver must not open transactions of its own: ours say how they begin.
         driver.isolation_level = None
-        _use_wal(driver)
+        # Unlike everything else this does not wait for other processes.
+        _retry_while_busy(lambda: driver.execute("PRAGMA journal_mode=WAL"))
         driver.execute("PRAGMA foreign_keys=ON")
 
     @event.listens_for(engine, "begin")
@@ -197,33 +188,18 @@ def _engine(path: Path, mode: str = "rwc") -> sa.Engine:
         if options.get("begin") != "BEGIN IMMEDIATE":
             driver.execute("BEGIN")
             return
-        driver.execute("PRAGMA busy_timeout=0")
-        try:
+        with _not_waiting(driver):
             _retry_while_busy(lambda: driver.execute("BEGIN IMMEDIATE"))
-        finally:
-            driver.execute(f"PRAGMA busy_timeout={int(SQLITE_BUSY_S * 1000)}")
 
     return engine
-
-
-def _use_wal(driver: sqlite3.Connection) -> None:
-    """
-    Turn the log on; unlike everything else this does not wait for other processes.
-    """
-    _retry_while_busy(lambda: driver.execute("PRAGMA journal_mode=WAL"))
 
 
 def _retry_while_busy(act: Callable[[], object]) -> None:
     """
     Do *act* as soon as no other process is in the way.
     """
-    deadline = time.monotonic() + SQLITE_BUSY_S
-    while True:
-        try:
-            act()
-        except (sqlite3.OperationalError, sa.exc.OperationalError) as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(SQLITE_RETRY_S)
-        else:
-            return
+    retry(act, _is_busy, SQLITE_BUSY_S, SQLITE_RETRY_S)
+
+
+def _is_busy(error: Exception) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)

@@ -92,9 +92,6 @@ def translate_error(place: str, error: BaseException) -> StoreError:
 
 
 def outage_of(error: BaseException) -> Outage:
-    """
-    Say what *error* means.
-    """
     if isinstance(error, PermissionError):
         return of_errno(errno.EACCES)
     if isinstance(error, OSError):
