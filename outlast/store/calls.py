@@ -2,8 +2,8 @@
 The calls of a store that are under way, and what they wait for.
 
 Kept on the event loop: the store's threads run a call, and here it is decided what
-becomes of it. One that the store could not carry out is made again, ever more slowly,
-until it is carried out or nobody waits for it any more.
+becomes of it. One that the store could not do is made again, ever more slowly, until it
+is done or nobody waits for it any more.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from outlast.contracts.errors import StoreLostError, StoreUnavailableError
 from outlast.store.outages import UNKNOWN_OUTAGE_S
 
 # Between two tries of a call: x1.6 each time, a fifth of it by chance. What is back is
-# used within the longest of them; shorter ones ask a poor store more often.
+# used within the longest of them; shorter ones ask a store that fails more often.
 STORE_RETRY_S = 0.1
 STORE_RETRY_FACTOR = 1.6
 MAX_STORE_RETRY_S = 3.0
@@ -64,13 +64,13 @@ class StoreCalls:
         age_s = self._oldest_s
         if self._trouble is not None or age_s < SILENT_CALL_S:
             return self._trouble
-        told = f"the store at {self.place} does not answer: it is locked, or very slow"
-        return StoreTrouble(told, time.time() - age_s)
+        text = f"the store at {self.place} does not answer: it is locked, or very slow"
+        return StoreTrouble(text, time.time() - age_s)
 
     @property
     def is_waiting(self) -> bool:
         """
-        Whether no progress is to be expected of who uses the store.
+        Whether attempts that use the store cannot make progress.
         """
         return self._trouble is not None or self._oldest_s > SLOW_CALL_S
 
@@ -101,7 +101,7 @@ class StoreCalls:
 
 class StoreCall:
     """
-    *act* on its way through the store; *future* is its end.
+    One call of *act* on the store's threads; *future* is its end.
 
     :param kept: it goes on though its future is cancelled.
     """
@@ -116,7 +116,7 @@ class StoreCall:
         self.future: asyncio.Future[Any] = self._loop.create_future()
         self.began = calls.clock()
         self._over = False
-        self._then: Callable[[], None] = _no_callback
+        self._then: Callable[[], None] = lambda: None
         self._unknown_since: float | None = None
         self._tries = 0
         calls.running[self] = None
@@ -136,7 +136,7 @@ class StoreCall:
     @property
     def _is_abandoned(self) -> bool:
         """
-        Whether nobody waits for it any more, and nobody wants it done.
+        Whether its future was cancelled, and it is not to be done all the same.
         """
         return self.future.done() and not self._kept
 
@@ -149,7 +149,7 @@ class StoreCall:
 
     def _finish(self, thread: Future[Any]) -> None:
         """
-        Hand on what the thread has brought, or wait and try again.
+        End with what the thread has brought, or wait and try again.
         """
         error = thread.exception()
         if isinstance(error, StoreUnavailableError) and not self._is_abandoned:
@@ -160,7 +160,7 @@ class StoreCall:
 
     def _wait(self, error: StoreUnavailableError) -> StoreLostError | None:
         """
-        Try again in a while; past the doubt the store is lost.
+        Try again later; after UNKNOWN_OUTAGE_S of doubt the store is lost.
         """
         now = self._calls.clock()
         if not error.maybe_written:
@@ -194,9 +194,6 @@ class StoreCall:
         self._then = act
         if self._over:
             act()
-
-
-def _no_callback() -> None: ...
 
 
 def retry_after_s(tries: int) -> float:

@@ -1,6 +1,6 @@
 """
 The Temporal that the missions of a store live on: noted with the first one, and no
-other while any is open. Started on another one too, a mission would be played twice.
+other while any is open. Started on another one too, a mission would run twice.
 """
 
 import sqlalchemy as sa
@@ -11,6 +11,7 @@ from outlast.store.schema import meta
 from outlast.store.upsert import insert_if_absent
 
 TEMPORAL_KEY = "temporal"
+BOUND = sa.select(meta.c.value).where(meta.c.key == TEMPORAL_KEY)
 
 
 class ServerIdentity(BaseModel):
@@ -41,8 +42,7 @@ def bound_server(store: Store) -> ServerIdentity | None:
     """
     Read which Temporal the missions of *store* live on; None where none has any.
     """
-    with store.read() as connection:
-        return _read(connection)
+    return _parsed(store.scalar(BOUND))
 
 
 def bind_server(
@@ -56,7 +56,7 @@ def bind_server(
     with store.write() as connection:
         if insert_if_absent(connection, meta, row):
             return None
-        other = _read(connection)
+        other = _parsed(connection.scalar(BOUND))
         if other is not None and (other.is_same_as(here) or open_now):
             return None if other.is_same_as(here) else other
         connection.execute(
@@ -66,12 +66,10 @@ def bind_server(
 
 
 def forget_server(store: Store) -> None:
-    with store.write() as connection:
-        connection.execute(sa.delete(meta).where(meta.c.key == TEMPORAL_KEY))
+    store.change(sa.delete(meta).where(meta.c.key == TEMPORAL_KEY))
 
 
-def _read(connection: sa.Connection) -> ServerIdentity | None:
-    found = connection.scalar(sa.select(meta.c.value).where(meta.c.key == TEMPORAL_KEY))
+def _parsed(found: str | None) -> ServerIdentity | None:
     try:
         return ServerIdentity.model_validate_json(found) if found else None
     except ValidationError:

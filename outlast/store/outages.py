@@ -132,26 +132,15 @@ ERRNOS = {
     errno.ENOTDIR: Outage(OutageAction.STOP, "let its folder be a folder"),
 }
 
-# Temporal, by gRPC status. NOT_FOUND and ALREADY_EXISTS are answers, not outages.
+# Temporal, by gRPC status: whether the call is made again. The others are answers.
 GRPC_STATUSES = {
-    "CANCELLED": UNKNOWN_OUTAGE,
-    "UNKNOWN": UNKNOWN_OUTAGE,
-    "DEADLINE_EXCEEDED": _SERVER,
-    "RESOURCE_EXHAUSTED": Outage(
-        OutageAction.WAIT, "raise the limits of its namespace"
+    **dict.fromkeys(
+        ("CANCELLED", "UNKNOWN", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"), True
     ),
-    "ABORTED": UNKNOWN_OUTAGE,
-    "INTERNAL": UNKNOWN_OUTAGE,
-    "UNAVAILABLE": _SERVER,
-    "DATA_LOSS": UNKNOWN_OUTAGE,
-    "INVALID_ARGUMENT": REFUSED_STATEMENT,
-    "NOT_FOUND": REFUSED_STATEMENT,
-    "ALREADY_EXISTS": REFUSED_STATEMENT,
-    "PERMISSION_DENIED": REFUSED_STATEMENT,
-    "FAILED_PRECONDITION": REFUSED_STATEMENT,
-    "OUT_OF_RANGE": REFUSED_STATEMENT,
-    "UNIMPLEMENTED": REFUSED_STATEMENT,
-    "UNAUTHENTICATED": REFUSED_STATEMENT,
+    **dict.fromkeys(("ABORTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"), True),
+    **dict.fromkeys(("INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS"), False),
+    **dict.fromkeys(("PERMISSION_DENIED", "FAILED_PRECONDITION"), False),
+    **dict.fromkeys(("OUT_OF_RANGE", "UNIMPLEMENTED", "UNAUTHENTICATED"), False),
 }
 
 
@@ -185,9 +174,5 @@ def of_errno(number: int | None) -> Outage:
     return ERRNOS.get(number or 0, UNKNOWN_OUTAGE)
 
 
-def of_grpc(status: str) -> Outage:
-    return GRPC_STATUSES.get(status, UNKNOWN_OUTAGE)
-
-
 def is_transient_grpc(status: str) -> bool:
-    return of_grpc(status).action is OutageAction.WAIT
+    return GRPC_STATUSES.get(status, True)
