@@ -17,7 +17,7 @@ logger = logging.getLogger("outlast.fleet")
 @dataclass
 class Blockage:
     """
-    The silences of one process, from look to look.
+    The silences of one process, from check to check.
 
     :param description: the last one in words, "" before the first.
     """
@@ -43,9 +43,6 @@ class Blockage:
             self._sampling = asyncio.ensure_future(self._sample(pid, stack))
 
     def explain(self, conviction: Conviction) -> str:
-        """
-        Say why a process is killed, with what it was blocked by.
-        """
         blocked = conviction.reason in (KillReason.BUSY, KillReason.IDLE)
         if self._blocker is None or not blocked:
             return conviction.sentence

@@ -50,10 +50,10 @@ class CurrentBuild(Enum):
 
 def current_build(build: str, current: str, live: Counter[str] | None) -> CurrentBuild:
     """
-    Say who gets new missions when *current* is the current build, "" for none.
+    Decide who gets new missions when *current* is the current build, "" for none.
 
     :param build: of the asking fleet, "" for none.
-    :param live: fleets by build, as far as anybody can tell.
+    :param live: fleets by build; None where that is not known.
     """
     if build == current:
         return CurrentBuild.THIS
@@ -71,8 +71,8 @@ async def promote_if_unclaimed(
     connect: Callable[[], Awaitable[Client]], build: str
 ) -> None:
     """
-    Stay until new missions are somebody's, promoting *build* where they are nobody's;
-    tell once when they are not this fleet's.
+    Wait until new missions go to some fleet, promoting *build* where they go to none;
+    say once in the log when they do not go to this fleet.
     """
     promotion = _Promotion(await connect(), build)
     while True:
@@ -82,9 +82,6 @@ async def promote_if_unclaimed(
 
 
 def warn_queue_limit(build: str, roles: int) -> None:
-    """
-    Say so when *build* plays more roles than a server may take.
-    """
     queues = roles * QUEUES_PER_ROLE + 1
     if build and queues > MAX_QUEUES:
         logger.warning(

@@ -53,7 +53,7 @@ Connect = Callable[[], Awaitable[Client]]
 
 class ExitReporter:
     """
-    Settles what dead workers had in hand.
+    Reports what dead workers had in flight.
 
     :param connect: returns the client, waiting for the server as long as it takes.
     """
@@ -65,9 +65,6 @@ class ExitReporter:
         self.reported = 0
 
     async def client(self) -> Client:
-        """
-        Connect once.
-        """
         async with self._connecting:
             if self._client is None:
                 self._client = await self._connect()
@@ -75,8 +72,8 @@ class ExitReporter:
 
     async def report_all(self, recorder: Path, pid: int, ended: Exit) -> None:
         """
-        Report what the dead process *pid* had in hand, then end what the server holds
-        for it besides, once and at once for one that has drained.
+        Report what the dead process *pid* had in flight, then end what else the server
+        holds for it.
         """
         await self.report(recorder, ended)
         after_s = (0.0,) if ended.drained else QUERY_DELAYS_S
@@ -84,8 +81,8 @@ class ExitReporter:
 
     async def report(self, recorder: Path, ended: Exit) -> int:
         """
-        Report every attempt that *recorder* has in hand, then remove it; returns how
-        many there were.
+        Report every in-flight attempt of *recorder*, then remove it; returns how many
+        there were.
         """
         crashed = await _open_recorder(recorder)
         if crashed is None:
@@ -101,9 +98,6 @@ class ExitReporter:
         return len(in_hand)
 
     async def _report(self, attempt: InFlightAttempt, error: ApplicationError) -> None:
-        """
-        End one attempt; again and again while the server is away.
-        """
         deadline = time.monotonic() + REPORT_LIMIT_S
         while time.monotonic() < deadline:
             try:
@@ -122,8 +116,8 @@ class ExitReporter:
 
     async def reset_sticky_queues(self) -> None:
         """
-        Let no open mission wait for a dead process with workflows, which the server
-        asks first as it has their state. One that another process served is replayed
+        Have no open mission wait for a dead process with workflows, which the server
+        asks first since it has their state. A mission of another process is replayed
         there once, which costs time and changes nothing.
         """
         client = await self.client()
@@ -155,7 +149,7 @@ class ExitReporter:
 
     async def deregister_worker(self, identity: str, cause: str) -> None:
         """
-        Take the dead worker off the server's list, where it would stand for minutes.
+        Remove the dead worker from the server's list, where it would stay for minutes.
         """
         # Not at once: the server has the dead one's tasks to hand out first.
         await asyncio.sleep(DEREGISTER_LIMIT_S)

@@ -21,7 +21,7 @@ FileSignature = tuple[int, int, tuple[bytes, ...]]
 
 class WatchedFile:
     """
-    Looks at the file at *path*; at none for a store elsewhere.
+    Watches the file at *path*; None for a store elsewhere.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -30,7 +30,7 @@ class WatchedFile:
 
     def missing(self) -> str | None:
         """
-        Look once, from when workers have the file open on; says why it is lost.
+        Check once, while workers have the file open; returns why it is lost, or None.
         """
         if self._path is None:
             return None

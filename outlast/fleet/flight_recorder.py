@@ -71,15 +71,9 @@ class FlightRecorder(InFlightRegistry):
         return Recorder.from_buffer(self._map).slots[number]
 
     def tick(self) -> None:
-        """
-        Record that the event loop turns.
-        """
         self._header.ticked_at = self.clock()
 
     def note_store_trouble(self, trouble: StoreTrouble | None) -> None:
-        """
-        Record what we wait for at the store; None when we do not wait any more.
-        """
         if trouble == self._trouble:
             return
         self._trouble = trouble
@@ -91,14 +85,11 @@ class FlightRecorder(InFlightRegistry):
 
     def note_drained(self) -> None:
         """
-        Record that nothing is left in hand: from here on a death is no crash.
+        Record that nothing is in flight any more: from here on a death is no crash.
         """
         self._header.drained = True
 
     def note_self_kill(self) -> None:
-        """
-        Record that this process is about to send a SIGKILL to itself.
-        """
         self._header.kills_itself = True
 
     def close_after_fork(self) -> None:
@@ -113,9 +104,9 @@ class FlightRecorder(InFlightRegistry):
         self, token: bytes, mission: str, task: str, route: str, attempt: int
     ) -> InFlightSlot:
         """
-        Record that an attempt is in hand.
+        Record that an attempt is in flight.
 
-        Past the last slot, or with names too long to record, it is left to its
+        Without a free slot, or with names too long to record, it is left to its
         heartbeat timeout: the recorder must never be why an attempt cannot run.
         """
         names = [b64encode(token).decode(), mission, task, route, attempt]
@@ -133,9 +124,6 @@ class FlightRecorder(InFlightRegistry):
         return RecorderSlot(number, self)
 
     def release(self, slot: "RecorderSlot") -> None:
-        """
-        Let the slot be used again once nobody needs it.
-        """
         slot.released_at = self.clock()
         self._released.append(slot)
 
@@ -149,9 +137,6 @@ class FlightRecorder(InFlightRegistry):
         return False
 
     def count_leaked(self, change: int) -> None:
-        """
-        Count the calls that still run in this process though their attempts are over.
-        """
         self._header.leaked += change
 
     def _claim(self) -> int | None:
@@ -202,7 +187,7 @@ class RecorderSlot(InFlightSlot):
 
     def leak(self) -> None:
         """
-        Count a call of the attempt that runs on after it; a lease may have several.
+        Count a call that runs on after its attempt; a lease may have several.
         """
         released = self._finished and not self._leaked
         if released and not self._recorder.take_back(self):
@@ -210,9 +195,6 @@ class RecorderSlot(InFlightSlot):
         self._count_leaked(1)
 
     def leak_ended(self) -> None:
-        """
-        Count out a call that has ended after all.
-        """
         if not self._leaked:
             return
         self._count_leaked(-1)

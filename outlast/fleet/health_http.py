@@ -41,9 +41,6 @@ class HealthServer:
 
 
 def page(path: str, snapshot: dict[str, Any]) -> Response:
-    """
-    Make the page at *path* of what the fleet is now.
-    """
     match path:
         case "/live":
             return Response(200, "text/plain", b"live\n")

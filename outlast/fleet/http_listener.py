@@ -40,9 +40,6 @@ class Response:
     body: bytes
 
     def encode(self) -> bytes:
-        """
-        Write it as HTTP.
-        """
         head = [
             f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}",
             f"Content-Type: {self.kind}",
@@ -74,9 +71,6 @@ class HttpListener:
         self._thread.start()
 
     def close(self) -> None:
-        """
-        Stop listening, and close what is open.
-        """
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
@@ -118,9 +112,6 @@ class _Connection(asyncio.Protocol):
             next(iter(self._open)).abort()
 
     def abort(self) -> None:
-        """
-        Close at once; what was not sent yet is lost.
-        """
         self._open.pop(self, None)
         self._transport.abort()
 
@@ -141,7 +132,7 @@ class _Connection(asyncio.Protocol):
 
 def respond(page: Page, bound: str, head: bytes) -> Response:
     """
-    Answer the request that *head* begins, at a server bound to the host *bound*.
+    Answer the request that begins with *head*, at a server bound to the host *bound*.
     """
     asked = read(head, bound)
     if isinstance(asked, str):
@@ -154,7 +145,7 @@ def respond(page: Page, bound: str, head: bytes) -> Response:
 
 def read(head: bytes, bound: str) -> str | HTTPStatus:
     """
-    Read which path is asked for, or why it is not answered.
+    Read the path of a request, or the status that refuses it.
     """
     if len(head) > MAX_HEAD_BYTES:
         return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
@@ -177,9 +168,9 @@ def read(head: bytes, bound: str) -> str | HTTPStatus:
 
 def is_own_host(host: str, bound: str) -> bool:
     """
-    Say whether *host*, as a request names it, is the server that is bound to *bound*:
-    by a loopback name, by that one, or, where others may ask at all, by any address or
-    this machine's name, which nobody else's DNS can have led here.
+    Whether the Host header *host* means this server, bound to *bound*: a loopback name,
+    *bound* itself or, where the server is open to others, any address or this machine's
+    name, which nobody else's DNS can have led here.
     """
     found = _HOST_HEADER.fullmatch(host)
     if found is None:

@@ -14,9 +14,6 @@ ACTIVITY_LOGGER = "temporalio.activity"
 
 
 def install_log_filters() -> None:
-    """
-    Have this process's log say in one line what was refused.
-    """
     logging.getLogger(WORKFLOW_LOGGER).addFilter(_shorten_refusal)
     logging.getLogger(ACTIVITY_LOGGER).addFilter(_shorten_refusal)
 

@@ -48,7 +48,7 @@ class MetricsOutbox(Counters):
 
     def drain(self) -> Counted | None:
         """
-        Take out what has been counted since the last time; None when that is nothing.
+        Take what was counted since the last call; None when that is nothing.
         """
         breakers = [self._breakers.popleft() for _ in range(len(self._breakers))]
         if not (self._counts or self._recovered or breakers):
@@ -83,9 +83,9 @@ class Histogram:
 @dataclass
 class Metrics:
     """
-    The parent's side. All names and detectors are there from the start, at zero: a page
-    that is read meanwhile never sees one come, and a rate has where to begin. Services
-    come with the first change of their breaker.
+    The parent's side. All names and detectors are there from the start, at zero, so
+    that a rate has where to begin. Services come with the first change of their
+    breaker.
 
     :param on_recovery: is given the detector and seconds of each recovery.
     """
@@ -111,9 +111,6 @@ class Metrics:
             self.on_recovery(detector, seconds)
 
     def snapshot(self) -> dict[str, Any]:
-        """
-        Return all counts, as `GET /health` shows them.
-        """
         recoveries = {
             detector.value: {
                 "count": seconds.count,

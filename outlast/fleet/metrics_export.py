@@ -26,9 +26,6 @@ Numbers = float | Mapping[Any, float]
 
 
 def prometheus_page(snapshot: dict[str, Any]) -> bytes:
-    """
-    Render *snapshot* for Prometheus.
-    """
     registry = CollectorRegistry()
     registry.register(_SnapshotCollector(snapshot))
     return generate_latest(registry)
@@ -79,9 +76,6 @@ def register_metrics(snapshot: Snapshot, metrics: Metrics) -> None:
 
 
 def metric_families(snapshot: dict[str, Any]) -> Iterator[Metric]:
-    """
-    Make the metrics of *snapshot*.
-    """
     yield from _processes(snapshot["processes"])
     yield from _counts(snapshot, snapshot["counts"])
     waits = max((each["since_s"] for each in snapshot["waits_for"]), default=0.0)
@@ -172,7 +166,7 @@ def _recoveries(recoveries: dict[str, dict[str, Any]]) -> Iterator[Metric]:
 
 def _mesh(counts: dict[str, Any]) -> Iterator[Metric]:
     """
-    Make the metrics of a peer; none while its gossip process does not answer.
+    Yield the metrics of a peer; none while its gossip process does not answer.
     """
     if "members" not in counts:
         return

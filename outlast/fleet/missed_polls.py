@@ -20,17 +20,17 @@ WORKERS_PAGE = 1000  # more workers than a process has
 @dataclass
 class MissedPolls:
     """
-    Counts, from reading to reading, who was not heard.
+    Counts, from reading to reading, which workers do not poll.
     """
 
     _silent: dict[str, int] = field(default_factory=dict)
 
     def update(self, ours: set[str], polling: set[str]) -> set[str]:
         """
-        Say which identities of *ours* have been mute for long enough.
+        Return which of *ours* have not polled for long enough.
 
-        When none of ours is heard it is the server that knows nothing, as one without
-        lists, or one that has just been started.
+        When none of ours polls, the server knows nothing: it lists no workers, or has
+        just been started.
         """
         if not ours & polling:
             self._silent.clear()
@@ -43,7 +43,7 @@ class MissedPolls:
 
 async def polling_identities(client: Client, ours: set[str]) -> set[str]:
     """
-    List which of the identities *ours* poll something or are fully at work.
+    List which of *ours* poll something or have all their slots in use.
 
     :raises RPCError: when the server lists no workers, or is away.
     """
@@ -64,9 +64,6 @@ async def polling_identities(client: Client, ours: set[str]) -> set[str]:
 
 
 def is_polling(heartbeats: Iterable[WorkerHeartbeat]) -> set[str]:
-    """
-    Read who polls from what the workers themselves have told the server.
-    """
     return {
         beat.worker_identity
         for beat in heartbeats

@@ -89,10 +89,10 @@ class ProcessSlot:
 
 class ProcessMonitor:
     """
-    Watches *children* from look to look.
+    Checks the processes of *slots* again and again.
 
-    :param kill_unresponsive: whether to kill the silent; memory over the cap is never
-        forgiven.
+    :param kill_unresponsive: whether to kill the silent; memory over the cap always
+        kills.
     """
 
     def __init__(
@@ -177,9 +177,6 @@ class ProcessMonitor:
         )
 
     async def kill_non_polling(self, client: Callable[[], Awaitable[Client]]) -> None:
-        """
-        Kill what lives but polls nothing.
-        """
         ear = MissedPolls()
         while self._kills_unresponsive:
             await asyncio.sleep(POLL_CHECK_S)
@@ -212,7 +209,7 @@ class ProcessMonitor:
 
 def describe(slot: ProcessSlot, home: Path) -> dict[str, Any]:
     """
-    Say how *slot* is, as `GET /health` shows it.
+    Describe *slot* as `GET /health` shows it.
     """
     tick = slot.stats.tick if slot.stats else None
     recorder = recorder_path(home, slot.pid or 0)

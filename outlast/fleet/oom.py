@@ -17,7 +17,7 @@ RECENT_OOM_S = 1.0
 
 class OomKills:
     """
-    Says whether the kernel has just killed for want of memory, once for each kill.
+    Tells whether the kernel has just killed for want of memory, once for each kill.
 
     :param file: of the count; None where there is none.
     """
@@ -33,16 +33,13 @@ class OomKills:
         self._grown: list[float] = []  # when, for each kill that nobody was yet
 
     def update(self) -> None:
-        """
-        Read the count anew.
-        """
         count, now = self._count(), self._clock()
         self._grown += [now] * (count - self._seen)
         self._seen = max(count, self._seen)
 
     def is_recent(self) -> bool:
         """
-        Say whether the process that was just killed can have been killed for this.
+        Whether the process that was just killed can have been killed for this.
         """
         self.update()
         late = self._clock() - RECENT_OOM_S

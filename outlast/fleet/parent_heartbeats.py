@@ -20,10 +20,6 @@ logger = logging.getLogger("outlast.fleet")
 
 
 class ParentHeartbeats:
-    """
-    Sends heartbeats for the attempts of silent workers, as often as they would.
-    """
-
     def __init__(self, timing: Timing, client: Callable[[], Awaitable[Client]]) -> None:
         self._timing = timing
         self._client = client

@@ -89,23 +89,18 @@ class Slot(Structure):
     )
 
     def was_held(self, since: float) -> bool:
-        """
-        Whether its attempt is in hand or has returned after *since*.
-        """
         returned: bool = self.state == RETURNED and self.returned_at >= since
         return returned or self.state == IN_HAND
 
     def names(self) -> Names:
         """
-        Read whose it is.
-
         :raises ValueError: when it cannot be read.
         """
         return Names(*json.loads(self.head[: self.head_bytes]))
 
     def checkpoint(self) -> Checkpoint | None:
         """
-        Read the last checkpoint that is whole.
+        Read the last checkpoint that was written to its end.
 
         :raises ValueError: when it is none of ours.
         """
@@ -118,10 +113,6 @@ class Slot(Structure):
 
 
 class Recorder(Structure):
-    """
-    The whole file.
-    """
-
     _pack_ = 1
     _fields_ = (("header", Header), ("slots", Slot * SLOTS))
     slots: Array[Slot]

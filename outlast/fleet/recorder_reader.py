@@ -113,9 +113,6 @@ class CrashedRecorder:
 
     @property
     def was_idle(self) -> bool:
-        """
-        Whether all attempts had returned.
-        """
         return not any(map(_is_in_hand, self._recorder.slots))
 
     def in_flight(self) -> Iterator[InFlightAttempt]:
@@ -145,16 +142,10 @@ def _remove_empty(path: Path, file: int) -> None:
 
 
 def recorder_files(folder: Path) -> list[Path]:
-    """
-    List the recorders that lie in *folder*.
-    """
     return sorted(folder.glob(f"*{RECORDER_SUFFIX}"))
 
 
 def remove(path: Path) -> None:
-    """
-    Delete a recorder that has been settled, and the stacks beside it.
-    """
     path.with_suffix(STACK_SUFFIX).unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 
@@ -190,16 +181,10 @@ def read_store_trouble(path: Path) -> StoreTrouble | None:
 
 
 def count_in_flight(path: Path) -> int:
-    """
-    Count the attempts that a live worker has in hand.
-    """
     return len(_read_live(path, _is_in_hand, _is_in_hand))
 
 
 def attempts_in_flight(path: Path) -> list[InFlightAttempt]:
-    """
-    Read the attempts that a live worker has in hand.
-    """
     return _read_live(path, _is_in_hand, _attempt)
 
 
@@ -212,9 +197,6 @@ def recent_names(path: Path) -> list[Names]:
 
 
 def leaked_calls(path: Path) -> list[LeakedCall]:
-    """
-    Read whose code still runs in a live worker though the attempt is over.
-    """
     header = read_header(path)
     if header is None or not header.leaked:
         return []
@@ -224,9 +206,6 @@ def leaked_calls(path: Path) -> list[LeakedCall]:
 def _read_live(
     path: Path, wanted: Callable[[Slot], bool], read: Callable[[Slot], T]
 ) -> list[T]:
-    """
-    Read what is *wanted* of the recorder at *path* without its lock.
-    """
     found = []
     with (
         suppress(OSError, ValueError),  # its worker has not made it yet, or it is gone

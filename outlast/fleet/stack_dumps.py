@@ -61,19 +61,12 @@ _WAITING_CALLS |= {
 
 @dataclass(frozen=True)
 class Frame:
-    """
-    One call in a stack.
-    """
-
     file: str
     line: int
     function: str
 
     @property
     def of_agent(self) -> bool:
-        """
-        Whether it is the agents' code: not ours, the interpreter's or a library's.
-        """
         return is_users(self.file)
 
 
@@ -92,9 +85,6 @@ class Blocker:
     in_loop: bool
 
     def describe(self, seconds: float) -> str:
-        """
-        Say it in words that a person can act on.
-        """
         where = f"for {seconds:.1f} s in `{self.call}` ({self.place})"
         if self.in_loop:
             return (
@@ -109,7 +99,7 @@ class Blocker:
 
 def parse(dump: str) -> list[CallStack]:
     """
-    Read the stacks of a faulthandler's dump, one for each thread that it shows.
+    Read the stacks of a faulthandler's dump, one for each thread.
     """
     stacks: list[CallStack] = []
     for line in dump.splitlines():
@@ -162,7 +152,7 @@ def _is_agent_frame(frame: Frame) -> bool:
 
 def _called(frame: Frame, callee: Frame | None) -> str:
     """
-    Name what *frame* calls: by the frame within it, or, where that is C's, by the
+    Name what *frame* calls: by the frame within it, or, for a function of C, by the
     line of the source.
     """
     if callee is None or callee.file.startswith("<"):
@@ -228,7 +218,7 @@ async def sample(pid: int, path: Path) -> Blocker | None:
 
 async def _dump(pid: int, path: Path, number: int) -> str:
     """
-    Send the signal and read what was written, once no more comes; "" when nothing did.
+    Send the signal and read what the process writes; "" when it writes nothing.
     """
     try:
         os.truncate(path, 0)  # only a process that is ready has made the file

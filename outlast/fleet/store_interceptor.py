@@ -16,10 +16,6 @@ from outlast.store.database import Store
 
 
 class StoreInterceptor(Interceptor):
-    """
-    Has every activity of a worker wait for *store*.
-    """
-
     def __init__(self, store: Store) -> None:
         self._store = store
 

@@ -36,10 +36,10 @@ async def open_patiently(
     stop: asyncio.Event, chosen: Settings, recorder: FlightRecorder
 ) -> Store | None:
     """
-    Open the store as soon as it can be: its absence is no reason to die. None when
+    Open the store as soon as it can be: its absence is no reason to end. None when
     *stop* was set before.
 
-    :raises StoreLostError: when it is another one, or what is there is none.
+    :raises StoreLostError: when it is another store, or none.
     """
     since, tries, doubted_at = time.time(), 0, math.inf
     while not stop.is_set():
@@ -63,7 +63,7 @@ async def open_patiently(
 
 async def watch(store: Store, recorder: FlightRecorder) -> None:
     """
-    Look at the store, and note what it is waited for, until cancelled.
+    Check the store, and record what we wait for, until cancelled.
     """
     looking = asyncio.ensure_future(_check_store(store))
     try:
@@ -83,7 +83,7 @@ async def _check_store(store: Store) -> None:
 
 def store_trouble(home: Path) -> StoreTrouble | None:
     """
-    Read what the workers of *home* wait for at the store, and since when.
+    Read what the workers of *home* wait for at the store.
     """
     found = map(read_store_trouble, (home / "run").glob(f"*{RECORDER_SUFFIX}"))
     return min(filter(None, found), key=lambda each: each.since, default=None)
@@ -91,7 +91,7 @@ def store_trouble(home: Path) -> StoreTrouble | None:
 
 def store_trouble_text(home: Path) -> str:
     """
-    Put in words what the workers of *home* wait for; "" for nothing.
+    Say what the workers of *home* wait for; "" for nothing.
     """
     trouble = store_trouble(home)
     if trouble is None:
@@ -101,7 +101,7 @@ def store_trouble_text(home: Path) -> str:
 
 class StoreTroubleWatch:
     """
-    What the fleet waits for, for its parent: read from time to time, and told once.
+    What the fleet waits for, logged once when it begins and when it is over.
     """
 
     def __init__(
@@ -112,17 +112,11 @@ class StoreTroubleWatch:
         self.now: StoreTrouble | None = None
 
     async def run(self) -> None:
-        """
-        Look until cancelled.
-        """
         while True:
             self.check()
             await asyncio.sleep(STORE_TROUBLE_NOTE_S)
 
     def check(self) -> None:
-        """
-        Say when it begins, and when it is over.
-        """
         before, self.now = self.now, self._read(self._home)
         if self.now is not None and before is None:
             logger.warning("store.unavailable: %s", self.now.text)
@@ -131,7 +125,7 @@ class StoreTroubleWatch:
 
     def describe(self) -> list[dict[str, object]]:
         """
-        Tell it as `GET /health` does.
+        Describe it as `GET /health` shows it.
         """
         if self.now is None:
             return []

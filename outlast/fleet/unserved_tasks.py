@@ -49,19 +49,11 @@ RENOTIFY_S = 5.0
 
 @dataclass
 class LastNotice:
-    """
-    What a mission was told last, and when.
-    """
-
     unserved: UnservedTasks = field(default_factory=UnservedTasks)
     at: float = 0.0
 
 
 class UnservedTaskMonitor:
-    """
-    The lookout of one process with workflows, which gives its signs as *identity*.
-    """
-
     def __init__(
         self,
         client: Client,
@@ -80,9 +72,6 @@ class UnservedTaskMonitor:
         self._refreshed = asyncio.Event()
 
     async def run(self) -> None:
-        """
-        Look until cancelled.
-        """
         # Apart: a mission that answers late must not keep us from seeing the workers.
         await asyncio.gather(
             self._repeat(self.refresh_workers, UNSERVED_CHECK_S),
@@ -105,15 +94,12 @@ class UnservedTaskMonitor:
             await asyncio.sleep(pause_s)
 
     async def refresh_workers(self) -> None:
-        """
-        Look once at the workers' signs.
-        """
         self._liveness.update(await list_workers(self._client))
         self._refreshed.set()
 
     async def check_missions(self) -> None:
         """
-        Look once at the next few missions, when the workers have been looked at.
+        Check the next few missions, once the workers have been listed anew.
         """
         await self._refreshed.wait()
         self._refreshed.clear()
@@ -132,9 +118,6 @@ class UnservedTaskMonitor:
                 raise each
 
     async def _check_mission(self, mission: str) -> None:
-        """
-        Look at one mission, and tell it what it should know.
-        """
         handle = self._client.get_workflow_handle(mission)
         try:
             described = await handle.describe()

@@ -63,7 +63,7 @@ async def end_unstarted(
 ) -> int:
     """
     End what the server holds for the dead worker process *pid* of this host; returns
-    how many there were. What its recorder held has been reported before.
+    how many attempts that were.
     """
     ended = 0
     for seconds in after_s:
@@ -133,8 +133,8 @@ async def _error(
     client: Client, activity: PendingActivityInfo, end: Exit
 ) -> ApplicationError:
     """
-    Say that it never started, or, when it has sent heartbeats, that it died. What keeps
-    a mission's books is for the server to try again, at once.
+    Say that it never started or, when it has sent heartbeats, that it died. The server
+    retries a mission's bookkeeping, at once.
     """
     worker = parse(WorkerIdentity, activity.last_worker_identity)
     if worker is not None and worker.kind == ProcessKind.WORKFLOWS:

@@ -57,7 +57,7 @@ class KillReason(Enum):
 @dataclass(frozen=True)
 class Conviction:
     """
-    A reason to kill, with the sentence for people.
+    A reason to kill, and the sentence for people.
     """
 
     reason: KillReason
@@ -67,7 +67,7 @@ class Conviction:
 @dataclass
 class Watchdog:
     """
-    Judges one process from look to look.
+    Judges one process from check to check.
 
     :param memory_cap: bytes above which it is killed, 0 for none.
     :param timing: how long it may be silent.
@@ -86,9 +86,9 @@ class Watchdog:
         self, now: float, stats: ProcessStats, waits: Callable[[], bool] = lambda: False
     ) -> Conviction | None:
         """
-        Say why the process must be killed, or None when it may live.
+        Decide why the process must be killed; None when it may live.
 
-        :param waits: whether it would work, had it a processor; asked only when it
+        :param waits: whether it would run if it had a processor; asked only when it
             seems to do nothing.
         """
         late = now - self._checked_at > LATE_CHECK_S
@@ -104,7 +104,7 @@ class Watchdog:
     @property
     def silence_s(self) -> float:
         """
-        How long it had been silent when it was looked at last.
+        How long it had been silent at the last check.
         """
         return self._checked_at - self._since
 
@@ -145,7 +145,7 @@ class Watchdog:
 
 def read_stats(pid: int, tick: float) -> ProcessStats | None:
     """
-    Look at the process *pid*; None where there is no /proc or it is gone.
+    Read the stats of the process *pid*; None where there is no /proc or it is gone.
     """
     try:
         file = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
@@ -167,8 +167,8 @@ def read_stats(pid: int, tick: float) -> ProcessStats | None:
 
 def has_runnable_thread(pid: int) -> bool:
     """
-    Say whether a thread of the process *pid* could run now: then it is not frozen but
-    starved, by whatever else the machine does.
+    Whether a thread of the process *pid* could run now: then it is not frozen but
+    starved by other processes.
     """
     tasks = f"/proc/{pid}/task"
     try:

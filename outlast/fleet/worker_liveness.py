@@ -37,11 +37,11 @@ Clock = Callable[[], float]
 @dataclass
 class WorkerState:
     """
-    One worker as it was seen last.
+    One worker at the last listing.
 
-    :param heartbeat: the time of its last sign, by its own clock.
-    :param at: when that sign was new, in seen seconds.
-    :param moved: whether it has given a sign since we saw it first.
+    :param heartbeat: the time of its last heartbeat, by its own clock.
+    :param at: when that heartbeat was new, in seen seconds.
+    :param moved: whether it has sent a heartbeat since we saw it first.
     """
 
     heartbeat: int
@@ -51,10 +51,10 @@ class WorkerState:
 
 class WorkerLiveness:
     """
-    What can be seen of all workers, from look to look.
+    What the listings of workers show.
 
-    Whether a sign is new is seen from the signs themselves, so that the clocks of the
-    workers' hosts may be wrong.
+    Whether a heartbeat is new is seen from the heartbeats themselves, so that the
+    clocks of the workers' hosts may be wrong.
     """
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
@@ -73,9 +73,6 @@ class WorkerLiveness:
         self._steady = False
 
     def update(self, found: Iterable[WorkerHeartbeat]) -> None:
-        """
-        Take in what the server lists now.
-        """
         running = {
             each.worker_instance_key: each
             for each in found
@@ -111,16 +108,13 @@ class WorkerLiveness:
     @property
     def is_conclusive(self) -> bool:
         """
-        Say whether anything can be said: somebody is there, and has been for long
+        Whether the listings allow a judgement: somebody is there, and has been for long
         enough; so have we.
         """
         fresh = self._clock() - self._updated_at <= HEARTBEAT_STALE_S
         return fresh and self._steady and self._seen_s > STARTUP_GRACE_S
 
     def is_unserved(self, role: str) -> bool:
-        """
-        Say whether nobody plays *role*, for sure.
-        """
         return self.is_conclusive and self._queue_unserved(task_queue(role))
 
     def _queue_unserved(self, queue: str) -> bool:
@@ -129,16 +123,13 @@ class WorkerLiveness:
 
     @property
     def served_roles(self) -> list[str]:
-        """
-        List the roles that are played, without doubt.
-        """
         return sorted(role for each in self._alive if (role := _role_of(each)))
 
     @property
     def unknown_roles(self) -> list[str]:
         """
-        List the roles that may be played or not: what is said without them may be
-        wrong in a moment.
+        List the roles that may be served or not: a judgement without them may be wrong
+        in a moment.
         """
         known = self._served.keys() - self._alive
         unsure = (each for each in known if not self._queue_unserved(each))
@@ -148,10 +139,11 @@ class WorkerLiveness:
         self, running: dict[str, WorkerHeartbeat]
     ) -> set[str]:
         """
-        Find the queues whose newest sign is old, and of one who has not signed off.
+        Find the queues whose newest heartbeat is old, and of a worker that has not
+        signed off.
 
-        A lost host's workers stay on the list for minutes. Others may have played since
-        and have just signed off for whoever is about to give a first sign.
+        A lost host's workers stay on the list for minutes. Others may have served since
+        and have just signed off while their successors have not sent a heartbeat yet.
         """
         for key, each in running.items():
             heard = self._listed.get(each.task_queue, 0.0)
@@ -180,8 +172,8 @@ class WorkerLiveness:
 
 def shard(missions: list[str], mine: str, live: list[str]) -> list[str]:
     """
-    Choose whose missions one lookout looks at: every so many-th, by its place among
-    the *live* ones; all of them where it is not listed yet.
+    Choose which missions the monitor *mine* checks: every n-th, by its place among the
+    *live* ones; all of them where it is not listed yet.
     """
     if mine not in live:
         return missions
@@ -189,17 +181,11 @@ def shard(missions: list[str], mine: str, live: list[str]) -> list[str]:
 
 
 def _role_of(queue: str) -> str | None:
-    """
-    Read the role whose tasks wait on *queue*; None where it is another queue.
-    """
     found = parse(QueueId, queue)
     return found.role if found and found.kind == "role" else None
 
 
 def _age_s(heartbeat: WorkerHeartbeat) -> float:
-    """
-    Say how old the worker was when it gave the sign, by its own clock alone.
-    """
     lived = (
         heartbeat.heartbeat_time.ToNanoseconds() - heartbeat.start_time.ToNanoseconds()
     )

@@ -60,7 +60,7 @@ def as_called(text: str) -> str:
 
 def worker(client: str) -> str:
     """
-    Say how who calls the client as *client* starts workers.
+    Say how a person who calls the client as *client* starts workers.
     """
     if client.endswith("starter.py"):
         return f"{client.removesuffix('starter.py')}worker.py"
@@ -70,7 +70,4 @@ def worker(client: str) -> str:
 
 
 def tell(text: str, file: TextIO | None = None) -> None:
-    """
-    Print *text* of ours, with its commands as this program was called.
-    """
     print(as_called(text), file=file, flush=True)

@@ -22,7 +22,7 @@ def run_until_done(main: Coroutine[Any, Any, T]) -> T:
     """
     Run *main* to its own end, entering the loop again whenever anything else ends it.
 
-    Who awaits the task that has exited gets its exception all the same.
+    A task that awaits one that has exited gets its exception all the same.
     """
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

@@ -45,9 +45,7 @@ def require_private(home: Path) -> None:
 
 def require_short(home: Path) -> None:
     """
-    Refuse a home too far down for the files of SQLite in it.
-
-    :raises BadInputError: in one sentence.
+    :raises BadInputError: when the home is too far down for the files of SQLite in it.
     """
     length = len(os.fsencode(home.resolve()))
     if length > MAX_HOME_BYTES:
@@ -59,7 +57,7 @@ def require_short(home: Path) -> None:
 
 def why_readable(home: Path) -> str | None:
     """
-    Say in one sentence that others can list the home, where there is one and they can.
+    Say that others can list the home, where there is one and they can.
     """
     try:
         mode = stat.S_IMODE(home.stat().st_mode)

@@ -66,9 +66,6 @@ def entry_points_of(group: str) -> list[EntryPoint]:
 
 
 def _of_checkout(group: str) -> list[EntryPoint] | None:
-    """
-    List the entry points that our checkout says; None when we are installed.
-    """
     try:
         project = tomllib.loads(PROJECT_FILE.read_text(encoding="utf-8"))["project"]
     except (OSError, ValueError, KeyError):

@@ -38,23 +38,17 @@ def reserve_stdout() -> None:
 
 
 def reserved_stdout() -> TextIO:
-    """
-    Find the stream that the answer goes to.
-    """
     return _reserved[0] if _reserved else sys.stdout
 
 
 def print_json_answer(value: Any) -> None:
-    """
-    Print *value* as one line of JSON.
-    """
     print(json.dumps(value), file=reserved_stdout(), flush=True)
 
 
 def print_json_rows(value: dict[str, Any], name: str, rows: Iterable[Any]) -> None:
     """
     Print *value* and, in its field *name*, the *rows* as one line of JSON; one row at a
-    time, since all of them may be more than memory holds.
+    time, since all of them may not fit into memory.
     """
     out, apart = reserved_stdout(), ""
     out.write(json.dumps(value)[:-1] + f', "{name}": [')

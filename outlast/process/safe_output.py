@@ -84,9 +84,6 @@ def make_streams_safe() -> None:
 
 
 def terminal_of(stream: TextIO) -> TextIO:
-    """
-    Find the terminal below *stream*.
-    """
     return stream.terminal if isinstance(stream, SafeStream) else stream
 
 
@@ -121,14 +118,11 @@ class Display(io.TextIOBase):
 
 
 def display_of(stream: TextIO) -> TextIO:
-    """
-    Make the display on the terminal below *stream*.
-    """
     return cast(TextIO, Display(stream))
 
 
 def stream_error(stream: TextIO | None) -> OSError | None:
     """
-    Say why nothing is written to *stream* any more: a long listing need not go on.
+    Return why nothing is written to *stream* any more: a long listing need not go on.
     """
     return stream.ended if isinstance(stream, SafeStream) else None

@@ -17,9 +17,6 @@ STOP_SIGNALS = (signal.SIGINT, *END_SIGNALS)
 def on_stop(
     act: Callable[[], object], numbers: tuple[signal.Signals, ...] = STOP_SIGNALS
 ) -> None:
-    """
-    Have the running loop call *act* at each of the signals *numbers*.
-    """
     loop = asyncio.get_running_loop()
     for number in numbers:
         if number is not signal.SIGHUP or not is_ignored(number):
@@ -36,7 +33,4 @@ def ignore_hangup() -> None:
 
 
 def is_ignored(number: signal.Signals) -> bool:
-    """
-    Say whether the signal is ignored here.
-    """
     return signal.getsignal(number) is signal.SIG_IGN

@@ -53,7 +53,7 @@ class OpenSpanRecorder(SpanProcessor):
 
     def add(self, span: trace.Span) -> None:
         """
-        Note that *span* is under way, and what is known of it by now.
+        Note that *span* is under way, with its attributes so far.
         """
         if isinstance(span, Span) and span.get_span_context().trace_flags.sampled:
             line = _span_line(span)
@@ -76,8 +76,8 @@ class OpenSpanRecorder(SpanProcessor):
 
     def _write_anew(self) -> tuple[int, int, int]:
         """
-        Put a file with only what is under way in the place of the last one; returns
-        it, its size, and that from which on it is to be written anew.
+        Replace the file by one with only what is under way; returns it, its size, and
+        the size from which on it is to be replaced in turn.
         """
         fresh = self._path.with_suffix(".new")
         file = open_private(fresh, os.O_TRUNC | os.O_WRONLY)
@@ -90,8 +90,8 @@ class OpenSpanRecorder(SpanProcessor):
 
 def recover_open_spans(path: Path, cause: str) -> list[ReadableSpan]:
     """
-    Take the file at *path* away and end now, as failed of *cause*, each span that was
-    under way in its process; nothing while that lives.
+    Remove the file at *path* and end, as failed of *cause*, each span that was under
+    way in its process; nothing while that lives.
     """
     with suppress(FileNotFoundError), path.open("rb") as file:
         try:
@@ -142,9 +142,6 @@ def _context(of_trace: str, of_span: str) -> trace.SpanContext:
 
 
 def _span_line(span: Span) -> bytes:
-    """
-    Write down what it takes to end *span* elsewhere.
-    """
     scope = span.instrumentation_scope
     told = {
         "id": _id_of(span),

@@ -24,10 +24,6 @@ class AttemptName(NamedTuple):
 
 
 class Named(Protocol):
-    """
-    What has such a name.
-    """
-
     @property
     def mission(self) -> str: ...
     @property
@@ -41,15 +37,12 @@ _current: ContextVar[Named | None] = ContextVar("outlast_attempt", default=None)
 
 def log_as(attempt: Named) -> None:
     """
-    Have what this context logs and prints from here on carry the attempt's name.
+    Put the attempt's name on what this context logs and prints from here on.
     """
     _current.set(attempt)
 
 
 def logging_attempt() -> AttemptName | None:
-    """
-    Tell whose attempt this context is.
-    """
     named = _current.get()
     if named is None:
         return None

@@ -33,9 +33,6 @@ class MaskingExporter(SpanExporter):
 
 
 def masked_span(span: ReadableSpan) -> ReadableSpan:
-    """
-    Copy *span* with every text in it masked.
-    """
     status = span.status
     return ReadableSpan(
         name=masked_head(span.name),
@@ -64,9 +61,6 @@ def masked_span(span: ReadableSpan) -> ReadableSpan:
 
 
 def masked_attributes(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
-    """
-    Mask the texts among *attributes*, also those in lists.
-    """
     return {name: _masked(value) for name, value in (attributes or {}).items()}
 
 

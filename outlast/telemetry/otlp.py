@@ -45,10 +45,6 @@ logger = logging.getLogger("outlast.process")
 
 
 class OtlpPipeline:
-    """
-    Sends *signals* from here on, as the process *kind*.
-    """
-
     def __init__(self, kind: str, signals: list[str], spans_file: Path | None) -> None:
         self.signals = signals
         self.providers: list[TracerProvider | MeterProvider] = []
@@ -71,9 +67,6 @@ class OtlpPipeline:
             metrics.set_meter_provider(meters)
 
     def export_crash_spans(self, spans_file: Path, cause: str) -> None:
-        """
-        End the spans that a dead process had under way.
-        """
         if self._ended is not None:
             for each in recover_open_spans(spans_file, cause):
                 self._ended.on_end(each)

@@ -24,9 +24,6 @@ CHAT = "chat"
 
 
 def invoke_attributes(role: str, version: int) -> Attributes:
-    """
-    Say which agent is called.
-    """
     return {
         OPERATION_NAME: INVOKE_AGENT,
         AGENT_NAME: role,

@@ -94,15 +94,9 @@ def interceptors() -> list[Any]:
 
 
 def export_crash_spans(spans_file: Path, cause: str) -> None:
-    """
-    End the spans that a process, dead of *cause*, had under way.
-    """
     if telemetry.pipeline:
         telemetry.pipeline.export_crash_spans(spans_file, cause)
 
 
 def metrics_enabled() -> bool:
-    """
-    Whether metrics are sent from here.
-    """
     return telemetry.pipeline is not None and METRICS in telemetry.pipeline.signals

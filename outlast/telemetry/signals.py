@@ -11,9 +11,6 @@ logger = logging.getLogger("outlast.process")
 
 
 def is_enabled(signal: str) -> bool:
-    """
-    Say whether the environment asks for *signal*, TRACES or METRICS.
-    """
     if _variable("OTEL_SDK_DISABLED") == "true":
         return False
     exporter = _variable(f"OTEL_{signal}_EXPORTER")
