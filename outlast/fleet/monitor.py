@@ -1,7 +1,7 @@
 """
-The parent's eyes: looks at its workers and ends those that are as good as dead.
+The parent's checks of its workers: those that are as good as dead are killed.
 
-Whoever is killed here has died like any other; everything else follows from that.
+The end of a process that is killed here is handled like any other death.
 """
 
 import asyncio
@@ -16,7 +16,6 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from outlast.fleet.blockage import Blockage
-from outlast.fleet.leaks import Leaks
 from outlast.fleet.missed_polls import POLL_CHECK_S, MissedPolls, polling_identities
 from outlast.fleet.oom import OomKills
 from outlast.fleet.parent_heartbeats import ParentHeartbeats
@@ -34,6 +33,7 @@ from outlast.fleet.restart_intensity import RestartIntensity
 from outlast.fleet.watchdog import (
     WATCHDOG_CHECK_S,
     KillReason,
+    Leaks,
     ProcessStats,
     Watchdog,
     has_runnable_thread,
@@ -112,17 +112,17 @@ class ProcessMonitor:
         while True:
             await asyncio.sleep(WATCHDOG_CHECK_S)
             self.oom_kills.update()
-            for child in self._slots:
-                if child.process is not None and child.state in SERVING:
-                    self._check_slot(child, child.process)
-                    recorder = recorder_path(self._home, child.process.pid)
-                    silent_s = child.watchdog.silence_s
+            for slot in self._slots:
+                if slot.process is not None and slot.state in SERVING:
+                    recorder = recorder_path(self._home, slot.process.pid)
+                    self._check_slot(slot, slot.process, recorder)
+                    silent_s = slot.watchdog.silence_s
                     parent_heartbeats.check(time.monotonic(), silent_s, recorder)
 
-    def _check_slot(self, slot: ProcessSlot, process: WorkerProcess) -> None:
-        now = time.monotonic()
-        recorder = recorder_path(self._home, process.pid)
-        header = read_header(recorder)
+    def _check_slot(
+        self, slot: ProcessSlot, process: WorkerProcess, recorder: Path
+    ) -> None:
+        now, header = time.monotonic(), read_header(recorder)
         slot.stats = read_stats(process.pid, header.ticked_at) if header else None
         slot.has_ticked = slot.has_ticked or header is not None
         if slot.killed_for:
@@ -130,11 +130,8 @@ class ProcessMonitor:
         if header is None or slot.stats is None:
             late = not slot.has_ticked and now - slot.spawned_at > FIRST_TICK_LIMIT_S
             if late and self._kills_unresponsive:
-                self._kill(
-                    slot,
-                    process,
-                    f"no sign for {FIRST_TICK_LIMIT_S:g} s since its birth",
-                )
+                since = f"no sign for {FIRST_TICK_LIMIT_S:g} s since it was started"
+                self._kill(slot, process, since)
             return
         found = slot.watchdog.kill_reason(
             now, slot.stats, lambda: has_runnable_thread(process.pid)
@@ -146,53 +143,47 @@ class ProcessMonitor:
             frozen = found.reason is KillReason.STOPPED
             blame = Attribution.OPEN if frozen else Attribution.OWN
             self._kill(slot, process, slot.blockage.explain(found), blame)
-        elif self._should_recycle(slot, now, slot.stats, recorder):
-            logger.info("worker.recycled %s %s: replaced", slot.kind, process.pid)
+        elif slot.polling and not slot.draining.is_set():
+            self._recycle_if_worn(slot, slot.stats, header.leaked, recorder)
+
+    def _recycle_if_worn(
+        self, slot: ProcessSlot, stats: ProcessStats, leaked: int, recorder: Path
+    ) -> None:
+        def idle() -> bool:
+            return not count_in_flight(recorder)
+
+        now = time.monotonic()
+        if slot.watchdog.should_recycle(now, stats, idle):
+            logger.info("worker.recycled %s %s: replaced", slot.kind, slot.pid)
             slot.draining.set()
-        elif self._leaking(slot, now, header.leaked, recorder):
-            told = ", ".join(
-                f"{each.mission}/{each.task}" for each in leaked_calls(recorder)
-            )
+        elif slot.leaks.should_recycle(now, leaked, idle):
             logger.warning(
                 "worker.leaked %s %s: replaced, since what was ended still runs in it: "
                 "%s; await something that can be cancelled, or ask ctx.cancelled",
-                *(slot.kind, process.pid, told),
+                *(slot.kind, slot.pid),
+                ", ".join(
+                    f"{call.mission}/{call.task}" for call in leaked_calls(recorder)
+                ),
             )
             slot.draining.set()
 
-    def _should_recycle(
-        self, slot: ProcessSlot, now: float, stats: ProcessStats, recorder: Path
-    ) -> bool:
-        serving = slot.polling and not slot.draining.is_set()
-        return serving and slot.watchdog.should_recycle(
-            now, stats, lambda: not count_in_flight(recorder)
-        )
-
-    def _leaking(
-        self, slot: ProcessSlot, now: float, leaked: int, recorder: Path
-    ) -> bool:
-        serving = slot.polling and not slot.draining.is_set()
-        return serving and slot.leaks.recycle(
-            now, leaked, lambda: not count_in_flight(recorder)
-        )
-
     async def kill_non_polling(self, client: Callable[[], Awaitable[Client]]) -> None:
-        ear = MissedPolls()
+        missed = MissedPolls()
         while self._kills_unresponsive:
             await asyncio.sleep(POLL_CHECK_S)
-            lives = {
-                worker_identity(child.process.pid, child.kind): child
-                for child in self._slots
-                if child.process is not None and child.polling and child.polls
+            slots = {
+                worker_identity(slot.process.pid, slot.kind): slot
+                for slot in self._slots
+                if slot.process is not None and slot.polling and slot.polls
             }
             try:
-                heard = await polling_identities(await client(), set(lives))
+                polling = await polling_identities(await client(), set(slots))
             except RPCError:
                 continue  # the server is away, or lists no workers
-            for each in ear.update(set(lives), heard):
-                child = lives[each]
-                if child.process is not None and child.polling:
-                    self._kill(child, child.process, "it lives but polls nothing")
+            for each in missed.update(set(slots), polling):
+                slot = slots[each]
+                if slot.process is not None and slot.polling:
+                    self._kill(slot, slot.process, "it lives but polls nothing")
 
     def _kill(
         self,

@@ -26,7 +26,6 @@ from outlast.fleet.exit_report import ExitReporter
 from outlast.fleet.exits import Exit, Exits, cause_of
 from outlast.fleet.file_watch import WatchedFile
 from outlast.fleet.fork_server_client import SpawnError
-from outlast.fleet.leaks import Leaks
 from outlast.fleet.messages import (
     Counted,
     Exiting,
@@ -52,7 +51,7 @@ from outlast.fleet.process_kinds import (
 from outlast.fleet.spawn import Spawner
 from outlast.fleet.store_watch import STORE_TROUBLE_NOTE_S, StoreTroubleWatch
 from outlast.fleet.subprocesses import become_subreaper
-from outlast.fleet.watchdog import Watchdog
+from outlast.fleet.watchdog import Leaks, Watchdog
 from outlast.fleet.worker_process import WorkerProcess
 from outlast.process.stop_signals import on_stop
 from outlast.settings import Settings

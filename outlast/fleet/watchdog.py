@@ -5,8 +5,12 @@ Its limits on silence are those of `Timing`: a stopped process is killed after a
 one whose event loop is blocked is reported after a second and killed after five, of the
 clock when it does nothing, of the processor when it computes, later where the machine
 has none to give.
-Two limits on memory: above the cap it is killed, above the soft limit it is worn and is
-replaced when it has nothing in hand, or at the latest after half a minute.
+Above its memory cap it is killed; above the soft limit it is replaced when it has
+nothing in flight, or at the latest after half a minute.
+
+A process with leaked attempts is replaced, too. A thread cannot be killed, and a
+coroutine may swallow its cancellation: their attempts are over for their missions, but
+they keep a thread, memory and whatever they hold until their process ends.
 """
 
 import os
@@ -16,15 +20,20 @@ from enum import Enum, auto
 
 from outlast.contracts.timing import DEFAULT_TIMING, Timing
 
-# Share of the memory cap from which on a process is worn, and how long it may stay so.
+# Share of the memory cap from which on a process is replaced, unless it has grown less
+# than that since its start; and how long its attempts have to finish.
 RECYCLE_SHARE = 0.75
 RECYCLE_GROWTH = 1.25
 RECYCLE_LIMIT_S = 30.0
+# A leak may end by itself, as a plain agent that asks ctx.cancelled does.
+LEAK_GRACE_S = 1.0
+# So many leaked calls are not waited for: each holds a thread of the plain agents.
+MAX_LEAKED = 8
 # From this share of a core on, a silent process is busy.
 BUSY_CPU_SHARE = 0.2
-# How often the parent looks.
+# How often the parent checks.
 WATCHDOG_CHECK_S = DEFAULT_TIMING.check_s
-# How late the parent may look and trust what it sees.
+# How late the parent may check and trust what it sees.
 LATE_CHECK_S = 0.5
 
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
@@ -94,7 +103,7 @@ class Watchdog:
         late = now - self._checked_at > LATE_CHECK_S
         self._checked_at = now
         if stats.tick != self._tick or late:
-            # It ticks, or it is us who were away and know nothing of the meantime.
+            # It ticks, or we were away and know nothing of the meantime.
             self._tick, self._since, self._cpu_s = stats.tick, now, stats.cpu_s
         if self.memory_cap and stats.memory_bytes > self.memory_cap:
             cap = f"memory over the cap of {self.memory_cap // 2**20} MB"
@@ -129,11 +138,11 @@ class Watchdog:
         self, now: float, stats: ProcessStats, idle: Callable[[], bool]
     ) -> bool:
         """
-        Say whether the process should drain and make room for a fresh one.
+        Decide whether the process should drain and make room for a fresh one.
         """
         if self._first_bytes is None:
             self._first_bytes = stats.memory_bytes
-        # One that is born large would be replaced for ever by others as large.
+        # One that starts large would be replaced for ever by others as large.
         soft = max(RECYCLE_SHARE * self.memory_cap, RECYCLE_GROWTH * self._first_bytes)
         if not self.memory_cap or stats.memory_bytes <= soft:
             self._recycle_since = None
@@ -141,6 +150,35 @@ class Watchdog:
         if self._recycle_since is None:
             self._recycle_since = now
         return idle() or now - self._recycle_since > RECYCLE_LIMIT_S
+
+
+@dataclass
+class Leaks:
+    """
+    Judges the leaks of one process from check to check.
+
+    :param quarantined: it takes one attempt at a time, and no other may wait for it.
+    """
+
+    quarantined: bool = False
+    _since: float | None = None
+
+    def should_recycle(self, now: float, leaked: int, idle: Callable[[], bool]) -> bool:
+        """
+        Decide whether the process should drain and make room for a fresh one.
+
+        :param leaked: calls that still run in it though their attempts are over.
+        :param idle: whether it has nothing else in flight.
+        """
+        if not leaked:
+            self._since = None  # they have ended by themselves
+            return False
+        if self._since is None:
+            self._since = now
+        if self.quarantined or leaked >= MAX_LEAKED:
+            return True
+        age_s = now - self._since
+        return age_s > RECYCLE_LIMIT_S or (age_s > LEAK_GRACE_S and idle())
 
 
 def read_stats(pid: int, tick: float) -> ProcessStats | None:

@@ -95,7 +95,7 @@ KILLS = {
     "blocked": "silent and busy for 5.0 s: open() at agents.py:7",
     "too large": "memory over the cap of 9 MB",
     "mute": "it lives but polls nothing",
-    "unsigned": "no sign for 120 s since its birth",
+    "unsigned": "no sign for 120 s since it was started",
 }
 
 
