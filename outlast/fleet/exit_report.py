@@ -14,7 +14,6 @@ from pathlib import Path
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import (
-    ListWorkersRequest,
     ResetStickyTaskQueueRequest,
     ShutdownWorkerRequest,
 )
@@ -22,16 +21,18 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from outlast.contracts.errors import UnavailableError
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
+from outlast.contracts.quarantine import UNSEEN_DEATH
 from outlast.fleet.exits import Exit
-from outlast.fleet.missed_polls import WORKERS_PAGE
 from outlast.fleet.recorder_reader import CrashedRecorder, InFlightAttempt, remove
 from outlast.fleet.unstarted_attempts import (
-    OPEN_MISSIONS,
     QUERY_DELAYS_S,
+    ask_open_missions,
     end_unstarted,
 )
+from outlast.temporal.worker_list import list_workers
 
 logger = logging.getLogger("outlast.fleet")
 
@@ -41,12 +42,11 @@ RECORDER_LOCK_S = 1.0
 # has told the server already.
 REPORT_LIMIT_S = 600.0
 REPORT_RETRY_S = 0.2
-DEREGISTER_LIMIT_S = 1.0
+DEREGISTER_DELAY_S = 1.0
 
-# Open missions that are freed of a dead worker; any others go on after the timeout of
-# its queue, which on a server with stock timers may come a second late.
+# Open missions whose sticky queues are reset; any others go on after the timeout of the
+# queue, which on a server with stock timers may come a second late.
 MAX_RESETS = 100
-CONCURRENT_RESETS = 8
 
 Connect = Callable[[], Awaitable[Client]]
 
@@ -87,15 +87,12 @@ class ExitReporter:
         crashed = await _open_recorder(recorder)
         if crashed is None:
             return 0
-        in_hand = list(crashed.in_flight())
-        ended.set_in_flight(in_hand, idle=crashed.was_idle)
-        errors = [
-            _drain_error(each) if ended.handed_back else _crash_error(each, ended)
-            for each in in_hand
-        ]
-        await asyncio.gather(*map(self._report, in_hand, errors))
+        in_flight = list(crashed.in_flight())
+        ended.set_in_flight(in_flight, idle=crashed.was_idle)
+        errors = [exit_error(each, ended) for each in in_flight]
+        await asyncio.gather(*map(self._report, in_flight, errors))
         remove(recorder)
-        return len(in_hand)
+        return len(in_flight)
 
     async def _report(self, attempt: InFlightAttempt, error: ApplicationError) -> None:
         deadline = time.monotonic() + REPORT_LIMIT_S
@@ -121,87 +118,64 @@ class ExitReporter:
         there once, which costs time and changes nothing.
         """
         client = await self.client()
-        turns = asyncio.Semaphore(CONCURRENT_RESETS)
 
-        async def free(execution: WorkflowExecution) -> None:
+        async def reset(execution: WorkflowExecution) -> None:
             request = ResetStickyTaskQueueRequest(
                 namespace=client.namespace, execution=execution
             )
-            async with turns:
-                await client.workflow_service.reset_sticky_task_queue(request)
+            await client.workflow_service.reset_sticky_task_queue(request)
 
         try:
-            listed = client.list_workflows(OPEN_MISSIONS, limit=MAX_RESETS)
-            found = [
-                WorkflowExecution(workflow_id=each.id, run_id=each.run_id)
-                async for each in listed
-            ]
-            freed = await asyncio.gather(*map(free, found), return_exceptions=True)
+            answers = await ask_open_missions(client, MAX_RESETS, reset)
         except RPCError as error:
             logger.warning("sticky_queues.not_reset: %s", error.message)
-        else:
-            failed = [
-                each for each in freed if each is not None and not _has_ended(each)
-            ]
-            logger.info("sticky_queues.reset %s", freed.count(None))
-            if failed:
-                logger.warning("sticky_queues.not_reset %s: %s", len(failed), failed[0])
+            return
+        logger.info("sticky_queues.reset %s", answers.count(None))
+        failed = [each for each in answers if each is not None and not _has_ended(each)]
+        if failed:
+            logger.warning("sticky_queues.not_reset %s: %s", len(failed), failed[0])
 
     async def deregister_worker(self, identity: str, cause: str) -> None:
         """
         Remove the dead worker from the server's list, where it would stay for minutes.
         """
         # Not at once: the server has the dead one's tasks to hand out first.
-        await asyncio.sleep(DEREGISTER_LIMIT_S)
+        await asyncio.sleep(DEREGISTER_DELAY_S)
         client = await self.client()
-        query = f"WorkerIdentity = '{identity}'"
-        namespace = client.namespace
         try:
-            listed = await client.workflow_service.list_workers(
-                ListWorkersRequest(
-                    namespace=namespace, query=query, page_size=WORKERS_PAGE
-                )
-            )
-            for each in listed.workers_info:
+            for each in await list_workers(client, f"WorkerIdentity = '{identity}'"):
                 await client.workflow_service.shutdown_worker(
                     ShutdownWorkerRequest(
-                        namespace=namespace,
+                        namespace=client.namespace,
                         identity=identity,
-                        worker_instance_key=each.worker_heartbeat.worker_instance_key,
+                        worker_instance_key=each.worker_instance_key,
                         reason=cause,
                     )
                 )
-        except RPCError as error:
+        except (UnavailableError, RPCError) as error:
             # A server without worker lists forgets it by itself.
-            logger.debug("worker.not_deregistered: %s", error.message)
+            logger.debug("worker.not_deregistered: %s", error)
 
 
 def _has_ended(error: BaseException) -> bool:
     return isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND
 
 
-def _crash_error(attempt: InFlightAttempt, ended: Exit) -> ApplicationError:
+def exit_error(attempt: InFlightAttempt, ended: Exit) -> ApplicationError:
+    """
+    Make the error that ends *attempt* of a process that has *ended*.
+    """
+    message, kind = f"exit report: {ended.cause}", FailureType.CRASHED
+    detector, death = ended.detector, ended.death(attempt)
+    if ended.handed_back:
+        message, kind = "the worker drained", FailureType.DRAINED
+        detector, death = Detector.DRAIN, UNSEEN_DEATH
     details = FailureDetails(
-        detected_by=ended.detector,
+        detected_by=detector,
         checkpoint=attempt.checkpoint,
         attempts=attempt.attempt,
-        death=ended.death(attempt),
+        death=death,
     )
-    return _exit_error(f"exit report: {ended.cause}", FailureType.CRASHED, details)
-
-
-def _drain_error(attempt: InFlightAttempt) -> ApplicationError:
-    details = FailureDetails(
-        detected_by=Detector.DRAIN,
-        checkpoint=attempt.checkpoint,
-        attempts=attempt.attempt,
-    )
-    return _exit_error("the worker drained", FailureType.DRAINED, details)
-
-
-def _exit_error(
-    message: str, kind: FailureType, details: FailureDetails
-) -> ApplicationError:
     return ApplicationError(message, details.dump(), type=kind, non_retryable=True)
 
 

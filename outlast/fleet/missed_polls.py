@@ -1,20 +1,21 @@
 """
 Workers that live but poll nothing: their event loop turns, so that the watchdog sees
-no fault, and no task will ever reach them. The server's list of workers tells.
+no fault, and no task will ever reach them. The server's list of workers shows them.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 
 from temporalio.api.worker.v1 import WorkerHeartbeat
-from temporalio.api.workflowservice.v1 import ListWorkersRequest
 from temporalio.client import Client
 
-# How often the list is read, and in how many readings in a row a worker must be mute:
-# the list is some seconds old, and a worker that was just born is not on it yet.
+from outlast.temporal.worker_list import list_workers
+
+# How often the list is read, and in how many readings in a row a worker must be silent:
+# the list is some seconds old, and a worker that has just started is not on it yet.
 POLL_CHECK_S = 10.0
 MAX_MISSED_READINGS = 3
-WORKERS_PAGE = 1000  # more workers than a process has
 
 
 @dataclass
@@ -45,22 +46,11 @@ async def polling_identities(client: Client, ours: set[str]) -> set[str]:
     """
     List which of *ours* poll something or have all their slots in use.
 
-    :raises RPCError: when the server lists no workers, or is away.
+    :raises UnavailableError: when the server lists no workers, or is away.
     """
-    # One request for each: the list of all is long, and cut, where many have died.
-    listed = [
-        await client.workflow_service.list_workers(
-            ListWorkersRequest(
-                namespace=client.namespace,
-                page_size=WORKERS_PAGE,
-                query=f"WorkerIdentity = '{each}'",
-            )
-        )
-        for each in ours
-    ]
-    return is_polling(
-        info.worker_heartbeat for each in listed for info in each.workers_info
-    )
+    # One request for each: the list of all is long where many have died.
+    listed = [await list_workers(client, f"WorkerIdentity = '{each}'") for each in ours]
+    return is_polling(chain.from_iterable(listed))
 
 
 def is_polling(heartbeats: Iterable[WorkerHeartbeat]) -> set[str]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client
-from temporalio.service import RPCError
 
+from outlast.contracts.errors import UnavailableError
 from outlast.fleet.blockage import Blockage
 from outlast.fleet.missed_polls import POLL_CHECK_S, MissedPolls, polling_identities
 from outlast.fleet.oom import OomKills
@@ -178,7 +178,7 @@ class ProcessMonitor:
             }
             try:
                 polling = await polling_identities(await client(), set(slots))
-            except RPCError:
+            except UnavailableError:
                 continue  # the server is away, or lists no workers
             for each in missed.update(set(slots), polling):
                 slot = slots[each]

@@ -1,18 +1,19 @@
 """
-Attempts that the server holds for a dead worker and no recorder held: handed to a poll
-that died with its process, or beyond what the recorder has room for.
+Attempts that the server holds for a dead worker and that no recorder held: handed to a
+poll that died with its process, or beyond what the recorder has room for.
 
-The parent asks after each end of a worker, so that nobody waits for their heartbeat
-timeouts. They are ended by id, which is safe: their worker is dead, so nobody else can
-end them, and one that another worker has meanwhile is not listed under the dead one.
+The parent asks after each death of a worker, so that no mission waits for a heartbeat
+timeout. Ending them by id is safe: their worker is dead, so nobody else can end them,
+and one that another worker has meanwhile is not listed under the dead one.
 """
 
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from itertools import chain
+from typing import TypeVar
 
 from pydantic import ValidationError
 from temporalio.api.common.v1 import WorkflowExecution
@@ -46,16 +47,31 @@ OPEN_MISSIONS = f"TaskQueue = '{MISSIONS_QUEUE}' AND ExecutionStatus = 'Running'
 PENDING_STARTED = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
 IMMEDIATELY = timedelta(milliseconds=1)  # 0 would mean the policy's back-off
 
+T = TypeVar("T")
+Held = tuple[WorkflowExecution, PendingActivityInfo]  # of a mission, for a dead worker
 
-@dataclass(frozen=True)
-class UnstartedAttempt:
-    """
-    An attempt that the server holds for a dead worker.
-    """
 
-    workflow_id: str
-    run_id: str
-    activity: PendingActivityInfo
+async def ask_open_missions(
+    client: Client, limit: int, ask: Callable[[WorkflowExecution], Awaitable[T]]
+) -> list[T | BaseException]:
+    """
+    Call *ask* for up to *limit* open missions and batches, some at a time.
+
+    :raises RPCError: when the server does not list them.
+    """
+    turns = asyncio.Semaphore(CONCURRENT_QUERIES)
+
+    async def in_turn(execution: WorkflowExecution) -> T:
+        async with turns:
+            return await ask(execution)
+
+    asked = [
+        asyncio.ensure_future(
+            in_turn(WorkflowExecution(workflow_id=each.id, run_id=each.run_id))
+        )
+        async for each in client.list_workflows(OPEN_MISSIONS, limit=limit)
+    ]
+    return await asyncio.gather(*asked, return_exceptions=True)
 
 
 async def end_unstarted(
@@ -69,40 +85,29 @@ async def end_unstarted(
     for seconds in after_s:
         await asyncio.sleep(seconds)
         try:
-            async for held in _unstarted_of(client, pid):
-                ended += await _end(client, held, end)
+            for execution, activity in await _held_for(client, pid):
+                ended += await _end(client, execution, activity, end)
         except RPCError as error:
             logger.warning("attempts.not_queried: %s", error.message)
     return ended
 
 
-async def _unstarted_of(client: Client, pid: int) -> AsyncIterator[UnstartedAttempt]:
-    turns = asyncio.Semaphore(CONCURRENT_QUERIES)
-
-    async def ask(execution: WorkflowExecution) -> list[UnstartedAttempt]:
+async def _held_for(client: Client, pid: int) -> list[Held]:
+    async def ask(execution: WorkflowExecution) -> list[Held]:
         request = DescribeWorkflowExecutionRequest(
             namespace=client.namespace, execution=execution
         )
-        async with turns:
-            found = await client.workflow_service.describe_workflow_execution(request)
+        found = await client.workflow_service.describe_workflow_execution(request)
         return [
-            UnstartedAttempt(execution.workflow_id, execution.run_id, each)
+            (execution, each)
             for each in found.pending_activities
             if each.state == PENDING_STARTED and _is_of(each, pid)
         ]
 
-    listed = client.list_workflows(OPEN_MISSIONS, limit=MAX_MISSIONS_ASKED)
-    asked = [
-        asyncio.ensure_future(
-            ask(WorkflowExecution(workflow_id=each.id, run_id=each.run_id))
-        )
-        async for each in listed
-    ]
-    for answer in await asyncio.gather(*asked, return_exceptions=True):
-        if isinstance(answer, BaseException):
-            continue  # it has ended meanwhile, or the server is away: its timeout tells
-        for held in answer:
-            yield held
+    answers = await ask_open_missions(client, MAX_MISSIONS_ASKED, ask)
+    # One that raises has ended meanwhile, or the server is away: a timeout notices it.
+    told = [each for each in answers if not isinstance(each, BaseException)]
+    return list(chain.from_iterable(told))
 
 
 def _is_of(activity: PendingActivityInfo, pid: int) -> bool:
@@ -110,22 +115,23 @@ def _is_of(activity: PendingActivityInfo, pid: int) -> bool:
     return worker is not None and worker[:2] == (pid, socket.gethostname())
 
 
-async def _end(client: Client, attempt: UnstartedAttempt, end: Exit) -> bool:
+async def _end(
+    client: Client,
+    execution: WorkflowExecution,
+    activity: PendingActivityInfo,
+    end: Exit,
+) -> bool:
+    mission, activity_id = execution.workflow_id, activity.activity_id
     handle = client.get_async_activity_handle(
-        workflow_id=attempt.workflow_id,
-        run_id=attempt.run_id,
-        activity_id=attempt.activity.activity_id,
+        workflow_id=mission, run_id=execution.run_id, activity_id=activity_id
     )
     try:
-        await handle.fail(await _error(client, attempt.activity, end))
+        await handle.fail(await _error(client, activity, end))
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
-            logger.warning(
-                "attempt.not_ended %s: %s", attempt.workflow_id, error.message
-            )
+            logger.warning("attempt.not_ended %s: %s", mission, error.message)
         return False
-    told = attempt.workflow_id, attempt.activity.activity_id, end.cause
-    logger.info("attempt.unstarted_ended %s/%s: %s", *told)
+    logger.info("attempt.unstarted_ended %s/%s: %s", mission, activity_id, end.cause)
     return True
 
 

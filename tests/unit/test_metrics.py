@@ -32,7 +32,7 @@ from outlast.execution.attempt import WorkerContext
 from outlast.execution.ends import with_failures_translated
 from outlast.execution.in_flight import NULL_SLOT
 from outlast.fleet.exclusive_slot import ExclusiveSlot, _ExclusiveSlotInterceptor
-from outlast.fleet.exit_report import _crash_error
+from outlast.fleet.exit_report import exit_error
 from outlast.fleet.exits import Exit, Exits
 from outlast.fleet.messages import Counted
 from outlast.fleet.metrics import COUNTER_NAMES, Metrics, MetricsOutbox
@@ -70,7 +70,7 @@ def told(exit_: Exit) -> Detector:
     Read from an exit report, as the workflow does, what has noticed the death.
     """
     hand = InFlightAttempt(b"", "m", "t", "r", 1, None)
-    return classify_failure(ended_by(_crash_error(hand, exit_))).detected_by
+    return classify_failure(ended_by(exit_error(hand, exit_))).detected_by
 
 
 @pytest.fixture
