@@ -144,9 +144,9 @@ class ProcessMonitor:
             blame = Attribution.OPEN if frozen else Attribution.OWN
             self._kill(slot, process, slot.blockage.explain(found), blame)
         elif slot.polling and not slot.draining.is_set():
-            self._recycle_if_worn(slot, slot.stats, header.leaked, recorder)
+            self._recycle_if_due(slot, slot.stats, header.leaked, recorder)
 
-    def _recycle_if_worn(
+    def _recycle_if_due(
         self, slot: ProcessSlot, stats: ProcessStats, leaked: int, recorder: Path
     ) -> None:
         def idle() -> bool:
