@@ -1,3 +1,0 @@
-"""
-How questions are read and answered without a model. Pure, but for `evidence`.
-"""

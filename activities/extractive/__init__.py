@@ -1,0 +1,3 @@
+"""
+Questions, read and answered without a model. Pure, except for `evidence`.
+"""
