@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from outlast.contracts.attempts import Checkpoint
+from outlast.contracts.ids import MeshRunId
 from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Report
 from outlast.contracts.tasks import Task
@@ -287,13 +288,13 @@ class Network:
                     node.ready = each.ready
 
     def _stop(self, node: Node, stop: SuspendRun | CancelRun) -> None:
-        work = node.runs.get(stop.task)
-        if work is None or work.epoch != stop.epoch:
+        work = node.runs.get(stop.run.task)
+        if work is None or work.epoch != stop.run.epoch:
             return
         work.going = False
         if isinstance(stop, CancelRun):
             self.cancelled.append(stop)
-            del node.runs[stop.task]
+            del node.runs[stop.run.task]
 
     def _send(self, node: Node, send: SendMessage) -> None:
         packed = pack(send.message)
@@ -318,10 +319,11 @@ class Network:
 
         return deliver
 
-    def _run(self, node: Node, run: StartRun) -> None:
+    def _run(self, node: Node, wanted: StartRun) -> None:
+        run = wanted.run
         if not self._is_in_the_know(node):
             self.blind.append((self.now_s, node.name, run.task))
-        part = run.progress.get("only")
+        part = wanted.progress.get("only")
         step = part.checkpoint.seq if isinstance(part, CheckpointSaved) else 0
         found = node.runs.get(run.task)
         if found and found.epoch == run.epoch:
@@ -381,7 +383,9 @@ class Network:
             if work.step >= STEPS:
                 del node.runs[task]
                 report = Report(mission=task, status=MissionStatus.COMPLETED, tasks=[])
-                self.carry_out(node, node.core.on_finished(task, epoch, report))
+                self.carry_out(
+                    node, node.core.on_finished(MeshRunId(task, epoch), report)
+                )
                 return
             saved = Checkpoint(seq=work.step, route=ROLE, value=work.step)
             fact = CheckpointSaved(

@@ -13,6 +13,7 @@ from temporalio.client import Client, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.errors import StoreUnavailableError
+from outlast.contracts.ids import MeshRunId
 from outlast.contracts.missions import Mission
 from outlast.contracts.reports import Report
 from outlast.ledger.missions import MissionRecords
@@ -24,6 +25,7 @@ from outlast.store.database import Store
 
 MISSION = {"goal": "rehearse", "tasks": [{"id": "r", "role": "rehearse"}]}
 LIMIT_S = 30.0
+RUN = MeshRunId("job", 1)
 
 
 class AwayOnce(Store):
@@ -73,14 +75,14 @@ async def test_a_run_outlives_its_store_being_away(
     store, line = AwayOnce(tmp_path / "outlast.db", error), Unanswered()
     endpoint = TemporalEndpoint(store, RunPermits(tmp_path / "runs"), line)
     ended: list[Report] = []
-    endpoint.on_ended(lambda task, epoch, report: ended.append(report))
+    endpoint.on_ended(lambda run, report: ended.append(report))
 
-    endpoint.run(StartRun("job", 1, MISSION, {}))
+    endpoint.run(StartRun(RUN, MISSION))
 
     await asyncio.wait_for(line.asked.wait(), LIMIT_S)
     assert ended == []
     assert endpoint.load == 1
-    endpoint.forget_run("job", 1)
+    endpoint.forget_run(RUN)
     store.close()
 
 
@@ -88,7 +90,9 @@ def test_each_epoch_is_the_same_logical_mission() -> None:
     """
     What one epoch has done to the world the next one does not repeat.
     """
-    epochs = [mission_of(StartRun("job", epoch, MISSION, {})) for epoch in (1, 2)]
+    epochs = [
+        mission_of(StartRun(MeshRunId("job", epoch), MISSION)) for epoch in (1, 2)
+    ]
     assert [each.id for each in epochs] == ["job~run~1", "job~run~2"]
     assert {each.logical.path for each in epochs} == {"job"}
 
@@ -142,7 +146,7 @@ async def test_a_run_is_ended_however_late_its_server_answers(
     permits.add("job~run~1")
     endpoint = TemporalEndpoint(store, permits, Overloaded())
 
-    endpoint.cancel("job", 1)
+    endpoint.cancel(RUN)
 
     await asyncio.wait_for(permits.dropped.wait(), LIMIT_S)
     assert permits.is_permitted("job~run~1")
@@ -163,7 +167,7 @@ async def test_what_nobody_remembers_is_ended_at_the_start(
     (tmp_path / "runs" / "no-run").touch()
     endpoint = TemporalEndpoint(store, permits, Overloaded())
 
-    endpoint.cancel_others({("kept", 2)})
+    endpoint.cancel_others({MeshRunId("kept", 2)})
 
     await asyncio.wait_for(permits.dropped.wait(), LIMIT_S)
     assert permits.all == ["kept~run~2", "no-run"]

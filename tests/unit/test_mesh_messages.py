@@ -12,6 +12,7 @@ from mesh_network import Network, mission
 from outlast.cli import mesh, mission_file
 from outlast.cli.output import print_ready
 from outlast.contracts.attempts import Checkpoint
+from outlast.contracts.ids import MeshRunId
 from outlast.contracts.missions import Mission
 from outlast.mesh.core.effects import CancelRun, StartRun, SuspendRun
 from outlast.mesh.core.events import CheckpointSaved, Progressed, SubtaskFinished
@@ -49,7 +50,7 @@ def test_who_goes_and_comes_back_stands_in_the_log(
 
 
 def run(task: str, epoch: int, **parts: Progressed) -> StartRun:
-    return StartRun(task, epoch, {}, dict(parts))
+    return StartRun(MeshRunId(task, epoch), {}, dict(parts))
 
 
 def test_a_task_that_is_taken_on_is_told_with_where_it_goes_on(
@@ -76,10 +77,10 @@ def test_a_held_run_that_goes_on_was_not_taken_on_again(
     """
     It stayed this peer's own; one that was cancelled meanwhile did not.
     """
-    diary.log_effect(SuspendRun("job", 1))
+    diary.log_effect(SuspendRun(MeshRunId("job", 1)))
     diary.log_effect(run("job", 1))
-    diary.log_effect(SuspendRun("job", 1))
-    diary.log_effect(CancelRun("job", 1, None))
+    diary.log_effect(SuspendRun(MeshRunId("job", 1)))
+    diary.log_effect(CancelRun(MeshRunId("job", 1), None))
     diary.log_effect(run("job", 1))
     assert told(caplog) == [
         "task.resumed job",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from outlast.contracts.ids import MeshRunId
 from outlast.contracts.mesh_timing import MESH_RECENT_S
 from outlast.mesh.core.effects import CancelRun, StartRun, SuspendRun
 from outlast.mesh.core.events import TaskAdopted
@@ -73,11 +74,13 @@ def reconcile(
     adopted = task.adopted if task.open else None
     mine = adopted if adopted and adopted.owner == me.name else None
     if run and (mine is None or mine.epoch != run.epoch):
-        effects.append(CancelRun(task.task, run.epoch, adopted))
+        effects.append(CancelRun(MeshRunId(task.task, run.epoch), adopted))
         run = None
     if me.ready and mine and task.submission and (run is None or run.suspended):
-        run, mission = ActiveRun(mine.epoch), task.submission.mission
-        effects.append(StartRun(task.task, mine.epoch, mission, dict(task.subtasks)))
+        run = ActiveRun(mine.epoch)
+        wanted = MeshRunId(task.task, mine.epoch)
+        mission, progress = task.submission.mission, dict(task.subtasks)
+        effects.append(StartRun(wanted, mission, progress))
     return run, effects
 
 
@@ -110,10 +113,9 @@ class TaskAssigner:
         self._contact_s: dict[str, float] = {}
         self._uncertain: set[str] = set()  # tasks whose owner may be alive after all
 
-    def __contains__(self, run: tuple[str, int]) -> bool:
-        task, epoch = run
-        found = self._runs.get(task)
-        return found is not None and found.epoch == epoch
+    def __contains__(self, run: MeshRunId) -> bool:
+        found = self._runs.get(run.task)
+        return found is not None and found.epoch == run.epoch
 
     @property
     def live(self) -> dict[str, LivePeer]:
@@ -125,15 +127,15 @@ class TaskAssigner:
     def suspend_all(self) -> list[SuspendRun]:
         going = {task: run for task, run in self._runs.items() if not run.suspended}
         self._runs |= {task: ActiveRun(run.epoch, True) for task, run in going.items()}
-        return [SuspendRun(task, run.epoch) for task, run in going.items()]
+        return [SuspendRun(MeshRunId(task, run.epoch)) for task, run in going.items()]
 
-    def end(self, task: str, epoch: int) -> bool:
+    def end(self, run: MeshRunId) -> bool:
         """
         Let go of a run that has ended by itself; returns whether it was in hand.
         """
-        in_hand = (task, epoch) in self
+        in_hand = run in self
         if in_hand:
-            del self._runs[task]
+            del self._runs[run.task]
         return in_hand
 
     def assign_all(self) -> list[StartRun | CancelRun]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
+from outlast.contracts.ids import MeshRunId
 from outlast.mesh.core.events import Progressed
 from outlast.mesh.core.messages import Message
 from outlast.mesh.core.ownership import Adoption
@@ -38,16 +39,15 @@ class SendMessage:
 @dataclass(frozen=True)
 class StartRun:
     """
-    See to it that *task* runs here as the mission `MeshRunId`: start it, join it, or
-    resume it. The same effect may come again.
+    See to it that *run* is under way here: start it, join it, or resume it. The same
+    effect may come again.
 
     :param mission: the mission as submitted, under its own id.
     :param progress: the furthest known of each of the mission's tasks, to continue
         from: a checkpoint, or a result that need not be made again.
     """
 
-    task: str
-    epoch: int
+    run: MeshRunId
     mission: dict[str, JsonValue]
     progress: dict[str, Progressed] = field(default_factory=dict)
 
@@ -59,8 +59,7 @@ class SuspendRun:
     of the same run follows.
     """
 
-    task: str
-    epoch: int
+    run: MeshRunId
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,7 @@ class CancelRun:
         one's endpoint and has the same epoch, both are one run, which goes on.
     """
 
-    task: str
-    epoch: int
+    run: MeshRunId
     by: Adoption | None
 
 

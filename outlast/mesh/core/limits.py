@@ -5,7 +5,7 @@ What the mesh can carry: an event must fit into one message.
 import zlib
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.ids import Name
+from outlast.contracts.ids import MeshRunId, Name
 from outlast.contracts.mesh_timing import MESH_EVENT_BYTES
 from outlast.contracts.missions import Mission
 from outlast.contracts.reports import Report
@@ -63,14 +63,14 @@ def roles_of(mission: Mission) -> list[list[Name]]:
 
 
 def finished_event(
-    task: str, epoch: int, owner: str, report: Report, knew: list[str]
+    run: MeshRunId, owner: str, report: Report, knew: list[str]
 ) -> TaskFinished:
     """
     Note how a run has ended; of a report that is too large, without its tasks.
     """
     fact = TaskFinished(
-        task=task,
-        epoch=epoch,
+        task=run.task,
+        epoch=run.epoch,
         owner=owner,
         status=report.status,
         report=dumped(report),

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from outlast.contracts.errors import BadInputError, MalformedMessageError
-from outlast.contracts.ids import OriginId, parse
+from outlast.contracts.ids import MeshRunId, OriginId, parse
 from outlast.contracts.mesh_timing import MESH_COPIES, MESH_FROZEN_S
 from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Report
@@ -193,22 +193,23 @@ class PeerStateMachine:
         if isinstance(fact, CheckpointSaved) and fact.checkpoint.blob is not None:
             return []
         with self._transaction() as out:
-            if (fact.task, fact.epoch) in self._assigner and fits_message(fact):
+            run = MeshRunId(fact.task, fact.epoch)
+            if run in self._assigner and fits_message(fact):
                 self._throttle.add(fact)
         return out
 
-    def on_finished(self, task: str, epoch: int, report: Report) -> list[MeshEffect]:
+    def on_finished(self, run: MeshRunId, report: Report) -> list[MeshEffect]:
         """
-        The run of *task* in *epoch* has ended. A run that was cancelled because it is
-        another peer's has no result; one that ended nevertheless is evidence.
+        *run* has ended. A run that was cancelled because it is another peer's has no
+        result; one that ended nevertheless is evidence.
         """
         with self._transaction() as out:
-            mine = self._assigner.end(task, epoch)
+            mine = self._assigner.end(run)
             if not mine and report.status is MissionStatus.CANCELLED:
                 return out
             knew = [each.name for each in self.live]
-            end = finished_event(task, epoch, self.me.name, report, knew)
-            self._write(*self._throttle.take(task), end)
+            end = finished_event(run, self.me.name, report, knew)
+            self._write(*self._throttle.take(run.task), end)
         return out
 
     def on_forget(self, peer: str) -> list[MeshEffect]:

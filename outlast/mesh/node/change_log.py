@@ -5,6 +5,7 @@ What a peer logs for people: which peers went and came back, which tasks it adop
 import logging
 from collections.abc import Iterable
 
+from outlast.contracts.ids import MeshRunId
 from outlast.mesh.core.effects import CancelRun, MeshEffect, StartRun, SuspendRun
 from outlast.mesh.core.events import CheckpointSaved, Progressed
 
@@ -20,7 +21,7 @@ class ChangeLog:
         self._me = me
         self._live: set[str] = set()
         self._absent: set[str] = set()
-        self._suspended: set[tuple[str, int]] = set()
+        self._suspended: set[MeshRunId] = set()
 
     def log_members(self, live: Iterable[str]) -> None:
         now = set(live) - {self._me}
@@ -36,16 +37,15 @@ class ChangeLog:
         Log a run that starts here, or that continues after it was suspended.
         """
         match effect:
-            case SuspendRun(task=task, epoch=epoch):
-                self._suspended.add((task, epoch))
-            case StartRun(task=task, epoch=epoch, progress=parts):
-                if (task, epoch) in self._suspended:
-                    self._suspended.discard((task, epoch))
-                    logger.info("task.resumed %s", task)
-                else:
-                    logger.info("task.adopted %s from %s", task, _progress_text(parts))
-            case CancelRun(task=task, epoch=epoch):
-                self._suspended.discard((task, epoch))
+            case SuspendRun(run=run):
+                self._suspended.add(run)
+            case StartRun(run=run) if run in self._suspended:
+                self._suspended.discard(run)
+                logger.info("task.resumed %s", run.task)
+            case StartRun(run=run, progress=parts):
+                logger.info("task.adopted %s from %s", run.task, _progress_text(parts))
+            case CancelRun(run=run):
+                self._suspended.discard(run)
 
 
 def _progress_text(parts: dict[str, Progressed]) -> str:

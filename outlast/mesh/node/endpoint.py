@@ -25,7 +25,7 @@ from outlast.temporal.missions import START_RETRY_S
 
 logger = logging.getLogger("outlast.mesh")
 
-Ended = Callable[[str, int, Report], None]
+Ended = Callable[[MeshRunId, Report], None]
 
 
 class TemporalEndpoint:
@@ -69,47 +69,44 @@ class TemporalEndpoint:
         """
         Start the run, join it, or resume it.
         """
-        mission = str(MeshRunId(wanted.task, wanted.epoch))
+        mission = str(wanted.run)
         self._suspended.discard(mission)
         if mission not in self._watchers:
             task = asyncio.ensure_future(self._watch_run(mission, wanted))
             self._watchers[mission] = task
             task.add_done_callback(lambda done: self._release(mission, done))
 
-    def suspend(self, task: str, epoch: int) -> None:
-        mission = str(MeshRunId(task, epoch))
-        self._suspended.add(mission)
-        self._permits.revoke(mission)
+    def suspend(self, run: MeshRunId) -> None:
+        self._suspended.add(str(run))
+        self._permits.revoke(str(run))
 
-    def cancel(self, task: str, epoch: int) -> None:
+    def cancel(self, run: MeshRunId) -> None:
         """
         End the run: it is another peer's, or done.
         """
-        mission = str(MeshRunId(task, epoch))
-        self.suspend(task, epoch)
-        if mission in self._watchers:
-            self._watchers[mission].cancel()
-        ending = asyncio.ensure_future(self._cancel_until_ended(mission))
+        self.suspend(run)
+        if str(run) in self._watchers:
+            self._watchers[str(run)].cancel()
+        ending = asyncio.ensure_future(self._cancel_until_ended(run))
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
 
-    def cancel_others(self, kept: set[tuple[str, int]]) -> None:
+    def cancel_others(self, kept: set[MeshRunId]) -> None:
         """
         End what earlier lives of this peer began and its log does not name.
         """
         for mission in self._permits.all:
             run = parse(MeshRunId, mission)
             if run and run not in kept:
-                self.cancel(*run)
+                self.cancel(run)
 
-    def forget_run(self, task: str, epoch: int) -> None:
+    def forget_run(self, run: MeshRunId) -> None:
         """
         Leave the run to a peer that shares this endpoint.
         """
-        mission = str(MeshRunId(task, epoch))
-        if mission in self._watchers:
-            self._watchers[mission].cancel()
-        self._forget(mission)
+        if str(run) in self._watchers:
+            self._watchers[str(run)].cancel()
+        self._forget(run)
 
     def renew_permits(self) -> None:
         for mission in self._running.keys() - self._suspended:
@@ -117,7 +114,7 @@ class TemporalEndpoint:
 
     def suspend_all(self) -> None:
         for run in self._running.values():
-            self.suspend(*run)
+            self.suspend(run)
 
     def _release(self, mission: str, done: "asyncio.Task[None]") -> None:
         if self._watchers.get(mission) is done:
@@ -128,11 +125,11 @@ class TemporalEndpoint:
 
     async def _watch_run(self, mission: str, wanted: StartRun) -> None:
         async with self._slots:
-            self._running[mission] = MeshRunId(wanted.task, wanted.epoch)
+            self._running[mission] = wanted.run
             report = await self._run_to_completion(mission, wanted)
         self._running.pop(mission, None)
         self._permits.remove(mission)
-        self._ended(wanted.task, wanted.epoch, report)
+        self._ended(wanted.run, report)
 
     async def _run_to_completion(self, mission: str, wanted: StartRun) -> Report:
         """
@@ -145,8 +142,8 @@ class TemporalEndpoint:
                     self._permits.add(mission)
                     added = True
                 # On an endpoint that peers share, the runs of a dead peer live on.
-                for epoch in range(1, wanted.epoch):
-                    await self._end(str(MeshRunId(wanted.task, epoch)))
+                for epoch in range(1, wanted.run.epoch):
+                    await self._end(MeshRunId(wanted.run.task, epoch))
                 started = await self._runs.start(wanted)
                 return await started.report()
             except (UnavailableError, DBAPIError) as error:
@@ -163,24 +160,24 @@ class TemporalEndpoint:
                 logger.exception("mesh.run_failed %s", mission)
                 await asyncio.sleep(CAPACITY_CHECK_S)
 
-    async def _cancel_until_ended(self, mission: str) -> None:
+    async def _cancel_until_ended(self, run: MeshRunId) -> None:
         """
         End it however long the store is away, and whatever else fails.
         """
         while True:
             try:
-                return await self._end(mission)
+                return await self._end(run)
             except Exception as error:
                 logger.warning("mesh.endpoint_unavailable: %r", error)
                 await asyncio.sleep(CAPACITY_CHECK_S)
 
-    async def _end(self, mission: str) -> None:
-        await self._runs.cancel_open(mission)
-        self._forget(mission)
+    async def _end(self, run: MeshRunId) -> None:
+        await self._runs.cancel_open(str(run))
+        self._forget(run)
 
-    def _forget(self, mission: str) -> None:
-        self._suspended.discard(mission)
-        self._permits.remove(mission)
+    def _forget(self, run: MeshRunId) -> None:
+        self._suspended.discard(str(run))
+        self._permits.remove(str(run))
 
 
 def _failed(mission: str, error: Exception) -> Report:

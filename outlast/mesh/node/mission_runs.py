@@ -14,7 +14,7 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.contracts.errors import TooManyError
-from outlast.contracts.ids import MeshRunId, WorkerIdentity
+from outlast.contracts.ids import WorkerIdentity
 from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Report
 from outlast.contracts.scopes import Scope
@@ -151,8 +151,5 @@ def mission_of(wanted: StartRun) -> Mission:
     """
     Make the mission of one epoch: in each of them its effects are those of the task.
     """
-    ours = {
-        "id": str(MeshRunId(wanted.task, wanted.epoch)),
-        "scope": Scope(path=wanted.task),
-    }
+    ours = {"id": str(wanted.run), "scope": Scope(path=wanted.run.task)}
     return Mission.model_validate({**wanted.mission, **ours})

@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from outlast.contracts.errors import MalformedMessageError
+from outlast.contracts.ids import MeshRunId
 from outlast.contracts.mesh_timing import MESH_CHECK_S, MESH_TICK_S
 from outlast.contracts.missions import Mission
 from outlast.contracts.reports import Report
@@ -77,9 +78,7 @@ class PeerNode:
         Keep the peer going. A log that cannot be written ends it.
         """
         effects = self.state_machine.on_start()
-        kept = {
-            (each.task, each.epoch) for each in effects if isinstance(each, SuspendRun)
-        }
+        kept = {each.run for each in effects if isinstance(each, SuspendRun)}
         self._enqueue(effects)
         self.endpoint.cancel_others(kept)
         self._on_members_changed()
@@ -164,8 +163,8 @@ class PeerNode:
         self._change_log.log_members(each.name for each in live)
         self._enqueue(self.state_machine.on_members(live))
 
-    def _on_ended(self, task: str, epoch: int, report: Report) -> None:
-        self._enqueue(self.state_machine.on_finished(task, epoch, report))
+    def _on_ended(self, run: MeshRunId, report: Report) -> None:
+        self._enqueue(self.state_machine.on_finished(run, report))
 
     async def _read_progress_once(self) -> None:
         running = self.endpoint.running
@@ -175,7 +174,7 @@ class PeerNode:
     def _enqueue(self, effects: list[MeshEffect]) -> None:
         for each in effects:
             if isinstance(each, SuspendRun | CancelRun):
-                self.endpoint.suspend(each.task, each.epoch)
+                self.endpoint.suspend(each.run)
         if effects:
             self._effects.put_nowait(effects)
 
@@ -205,8 +204,8 @@ class PeerNode:
                 self._send(effect)
             case StartRun():
                 self.endpoint.run(effect)
-            case SuspendRun(task=task, epoch=epoch):
-                self.endpoint.suspend(task, epoch)
+            case SuspendRun(run=run):
+                self.endpoint.suspend(run)
             case CancelRun():
                 self._cancel(effect)
             case AckSubmission(task=task, copies=copies):
@@ -226,11 +225,11 @@ class PeerNode:
 
     def _cancel(self, cancel: CancelRun) -> None:
         by = cancel.by
-        if by and by.epoch == cancel.epoch and self._shares_endpoint(by.owner):
+        if by and by.epoch == cancel.run.epoch and self._shares_endpoint(by.owner):
             # It is one run on one server, whichever peer watches it.
-            self.endpoint.forget_run(cancel.task, cancel.epoch)
+            self.endpoint.forget_run(cancel.run)
         else:
-            self.endpoint.cancel(cancel.task, cancel.epoch)
+            self.endpoint.cancel(cancel.run)
 
     def _shares_endpoint(self, peer: str) -> bool:
         return any(
