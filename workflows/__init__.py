@@ -5,6 +5,8 @@ Who decides after a SIGKILL? `failure.classify_failure` reads how the attempt en
 `redispatch` counts it: `after_failure` for a task, `after_crash` for a lease of items.
 
     supervisor           a mission: what others may ask of it
+    mission_loop         the loop over its plan
+    running_tasks        its tasks in flight, and the redo of rejected ones
     task_execution       one task, over its routes
     task_dispatch        one task on one route, over all its attempts
     pool                 a batch: what others may ask of it

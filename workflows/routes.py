@@ -6,8 +6,21 @@ may be tried again once it has one.
 """
 
 from collections.abc import Collection, Mapping
+from enum import Enum, auto
 
 from outlast.contracts.text import CAUSE_CHARS, one_line
+
+
+class RerouteAction(Enum):
+    """
+    What a report of unserved tasks means for one task.
+    """
+
+    KEEP = auto()
+    MOVE = auto()  # to a route with a live worker
+    WAIT = auto()  # until a route has a live worker
+    RESUME = auto()  # a route it waited for has a live worker again
+    SKIP = auto()  # it is optional: the mission continues without it
 
 
 class Routes:

@@ -5,19 +5,17 @@ Nothing here ends the mission: whatever happens becomes the task's own outcome.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum, auto
+from collections.abc import Sequence
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ChildWorkflowError, TerminatedError
 
 from outlast.contracts.approvals import MAX_APPROVED_EFFECTS, Moment, WantedEffect
-from outlast.contracts.attempts import AttemptInput, Checkpoint
+from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.child_missions import MISSION_ROLE
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.missions import Mission
-from outlast.contracts.plan import WITH_RESULT, Plan, outcome_without_attempt
+from outlast.contracts.plan import WITH_RESULT, outcome_without_attempt
 from outlast.contracts.prior_run import TaskState
 from outlast.contracts.reports import Outcome, RunningTask, TaskStatus
 from outlast.contracts.results import RedoRequest, ResultRef
@@ -25,56 +23,24 @@ from outlast.contracts.retries import Policy
 from outlast.contracts.tasks import Task
 from outlast.contracts.text import CAUSE_CHARS, one_line
 from outlast.contracts.updates import UnservedTasks
-from outlast.workflows.approvals import ApprovalDecision, Approvals
-from outlast.workflows.bookkeeping import recorded_answer
+from outlast.workflows.approvals import ApprovalDecision
 from outlast.workflows.cancellation import raise_if_cancelling
 from outlast.workflows.child_mission import (
     TASK_STATUS_BY_MISSION_STATUS,
     run_child_mission,
 )
-from outlast.workflows.children import ChildRuns
-from outlast.workflows.dispatch import DispatchNumbers
 from outlast.workflows.failure import Action, FailureDecision
 from outlast.workflows.fan_out import run_fan_out
-from outlast.workflows.renewal import Renewal
-from outlast.workflows.routes import Routes, no_live_worker
+from outlast.workflows.mission_context import MissionContext
+from outlast.workflows.routes import RerouteAction, Routes, no_live_worker
 from outlast.workflows.task_dispatch import TaskDispatch
 
-
-@dataclass(frozen=True)
-class MissionContext:
-    """
-    What the tasks of a mission have in common.
-
-    :param stopped: returns why the mission has been stopped, or None while it runs.
-    :param numbers: numbers its dispatches.
-    :param children: missions and batches within it.
-    :param renewal: of the run that executes all this.
-    :param redrive_checkpoints: checkpoints from which redriven tasks continue.
-    :param publish: redraws the status board.
-    """
-
-    mission: Mission
-    plan: Plan
-    approvals: Approvals
-    numbers: DispatchNumbers
-    children: ChildRuns
-    renewal: Renewal
-    stopped: Callable[[], str | None]
-    redrive_checkpoints: dict[str, Checkpoint]
-    publish: Callable[[], None]
-
-
-class RerouteAction(Enum):
-    """
-    What a report of unserved tasks means for one task.
-    """
-
-    KEEP = auto()
-    MOVE = auto()  # to a route with a live worker
-    WAIT = auto()  # until a route has a live worker
-    RESUME = auto()  # a route it waited for has a live worker again
-    SKIP = auto()  # it is optional: the mission continues without it
+# How a task ends that no route has answered; dead after anything else.
+STATUS_WITHOUT_ANSWER = {
+    Action.PARK: TaskStatus.PARKED,
+    Action.SKIP: TaskStatus.SKIPPED,
+    Action.REROUTE: TaskStatus.SKIPPED,
+}
 
 
 class TaskExecution:
@@ -85,28 +51,21 @@ class TaskExecution:
     """
 
     def __init__(
-        self, task: Task, ground: MissionContext, state: TaskState | None = None
+        self, task: Task, context: MissionContext, state: TaskState | None = None
     ) -> None:
-        state = state or TaskState()
         self.task = task
         self.redo_request: RedoRequest | None = None
-        self._context = ground
-        self._routes = Routes(_routes(task, ground.mission), state.failed, state.route)
-        self._dispatch: TaskDispatch | None = None
+        self._context = context
+        state = state or TaskState()
+        self._routes = Routes(_routes(task, context.mission), state.failed, state.route)
         # For this round only.
-        self._redrive_checkpoint = (
-            ground.redrive_checkpoints.pop(task.id, None) or state.checkpoint
+        redriven = context.redrive_checkpoints.pop(task.id, None)
+        self._state = state.model_copy(
+            update={"checkpoint": redriven or state.checkpoint}
         )
-        self._resumed = state.dispatch
-        self._requested = state.asked
-        self._answer = state.answer
-        self._started_at = state.began
-        self._until = state.until
+        self._dispatch: TaskDispatch | None = None
         self._degradation: list[str] = []
         self._waits = ""
-        self._approval = state.approval
-        self._approved = [*state.approved]  # effects, by digest
-        self._skipped = [*state.skipped]
 
     @property
     def running(self) -> RunningTask:
@@ -126,20 +85,14 @@ class TaskExecution:
         The state of the task, for the next run of its mission.
         """
         approvals, dispatch = self._context.approvals, self._dispatch
-        return TaskState(
-            failed=self._routes.failed,
-            route=self._routes.current,
-            began=self._started_at,
-            approval=self._approval,
-            approved=self._approved,
-            skipped=self._skipped,
-            until=self._until,
-            asked=approvals.pending.get(self.task.id),
-            asked_until=approvals.until.get(self.task.id),
-            answer=self._answer,
-            checkpoint=self._redrive_checkpoint,
-            dispatch=dispatch.state if dispatch else self._resumed,
-        )
+        now = {
+            "failed": self._routes.failed,
+            "route": self._routes.current,
+            "asked": approvals.pending.get(self.task.id),
+            "asked_until": approvals.until.get(self.task.id),
+            "dispatch": dispatch.state if dispatch else self._state.dispatch,
+        }
+        return self._state.model_copy(update=now)
 
     def hand_back(self) -> None:
         """
@@ -153,11 +106,10 @@ class TaskExecution:
         Run the task to its end, whatever that is, within its time budget.
         """
         limit_s = self.task.budget.time_s
-        if limit_s is not None and self._until is None:
-            self._until = workflow.time() + limit_s
-        left_s = (
-            None if self._until is None else max(0.0, self._until - workflow.time())
-        )
+        if limit_s is not None and self._state.until is None:
+            self._update(until=workflow.time() + limit_s)
+        until = self._state.until
+        left_s = None if until is None else max(0.0, until - workflow.time())
         try:
             async with asyncio.timeout(left_s) as clock:
                 outcome = await self._execute()
@@ -171,11 +123,7 @@ class TaskExecution:
         """
         End a task whose time is spent, unless the ledger has its answer after all.
         """
-        mission, task = self._context.mission.id, self.task.id
-        with self._context.renewal.busy():
-            answer = await recorded_answer(
-                mission, task, self._context.plan.round(task)
-            )
+        answer = await self._context.recorded_answer(self.task.id)
         if answer is not None and answer.fan_out is None:
             return await self._on_answer(answer)
         return self._budget_exhausted(f"its {self.task.budget.time_s:g} s are spent")
@@ -186,11 +134,8 @@ class TaskExecution:
         """
         dispatch = self._dispatch
         if dispatch is None or dispatch.activity_id not in unserved.activity_ids:
-            return (
-                RerouteAction.RESUME
-                if self._waits == self._no_live_worker
-                else RerouteAction.KEEP
-            )
+            waits = self._waits == self._no_live_worker
+            return RerouteAction.RESUME if waits else RerouteAction.KEEP
         if self._routes.next(unserved.served_roles) is not None:
             return RerouteAction.MOVE
         # Without any served role the whole fleet is away: wait for it.
@@ -202,48 +147,36 @@ class TaskExecution:
         """
         Apply what `reroute_action` decides.
         """
-        turn = self.reroute_action(unserved)
-        if (
-            turn in (RerouteAction.MOVE, RerouteAction.SKIP)
-            and self._dispatch is not None
-        ):
-            self._routes.mark_unserved(unserved.served_roles)
-            self._dispatch.withdraw()
-        elif turn is RerouteAction.WAIT:
-            self._waits = self._no_live_worker
-        elif turn is RerouteAction.RESUME:
-            self._waits = ""
+        match self.reroute_action(unserved):
+            case RerouteAction.MOVE | RerouteAction.SKIP if self._dispatch is not None:
+                self._routes.mark_unserved(unserved.served_roles)
+                self._dispatch.withdraw()
+            case RerouteAction.WAIT:
+                self._waits = self._no_live_worker
+            case RerouteAction.RESUME:
+                self._waits = ""
 
     @property
     def _no_live_worker(self) -> str:
         return no_live_worker(self._routes.current)
 
     async def _execute(self) -> Outcome:
-        if self._answer is not None:
-            return await self._on_answer(self._answer)
+        if self._state.answer is not None:
+            return await self._on_answer(self._state.answer)
         approval = self.task.approval
-        asks = (
-            approval is not None and approval.before == "start" and not self._started_at
-        )
+        asks = approval is not None and approval.before == "start"
         # If it finished in an earlier run, it was approved there.
-        if asks and not await self._is_recorded():
-            said = await self._request_approval("start", "")
-            if not said.approved:
-                return self._outcome(TaskStatus.SKIPPED, said.reason)
-        self._started_at = True
+        if asks and not self._state.began and not await self._is_recorded():
+            decision = await self._request_approval("start", "")
+            if not decision.approved:
+                return self._outcome(TaskStatus.SKIPPED, decision.reason)
+        self._update(began=True)
         if self.task.role == MISSION_ROLE:
             return await self._run_child_mission()
         return await self._try_routes()
 
     async def _is_recorded(self) -> bool:
-        """
-        Ask the ledger whether this round of the task has an answer.
-        """
-        mission, task = self._context.mission.id, self.task.id
-        with self._context.renewal.busy():
-            answer = await recorded_answer(
-                mission, task, self._context.plan.round(task)
-            )
+        answer = await self._context.recorded_answer(self.task.id)
         raise_if_cancelling()
         return answer is not None
 
@@ -251,13 +184,14 @@ class TaskExecution:
         """
         Run the task as a child mission.
         """
-        parent, assignment = self._context.mission, self._attempt_input(MISSION_ROLE)
+        context, given = self._context, self._attempt_input(MISSION_ROLE)
         try:
-            children, numbers = self._context.children, self._context.numbers
-            report = await run_child_mission(assignment, parent, children, numbers)
+            report = await run_child_mission(
+                given, context.mission, context.children, context.numbers
+            )
         except (ActivityError, ChildWorkflowError) as error:
-            if stopped := self._context.stopped():
-                return self._outcome(TaskStatus.SKIPPED, stopped)
+            if context.stopped:
+                return self._outcome(TaskStatus.SKIPPED, context.stopped)
             return self._outcome(TaskStatus.DEAD, f"its mission: {_cause(error)}")
         status = TASK_STATUS_BY_MISSION_STATUS[report.status]
         told = [f"its mission {report.mission} is {report.status}", *report.degraded]
@@ -274,10 +208,10 @@ class TaskExecution:
             if isinstance(ended, ResultRef):
                 return await self._on_answer(ended)
             last = ended
-            if stopped := self._context.stopped():
+            if self._context.stopped:
                 # Whatever the attempt raised while it was being cancelled, the mission
                 # ended it.
-                return self._outcome(TaskStatus.SKIPPED, stopped)
+                return self._outcome(TaskStatus.SKIPPED, self._context.stopped)
             if last.next is Action.REROUTE:
                 continue
             self._routes.fail(last.cause)
@@ -295,45 +229,65 @@ class TaskExecution:
         """
         Dispatch the task on *route*, and again after each approval of its effects.
         """
-        ground = self._context
-        self._dispatch = TaskDispatch(
+        self._dispatch = dispatch = self._new_dispatch(route)
+        ended = self._restored_request() or await dispatch.run()
+        while isinstance(ended, FailureDecision):
+            if ended.next is not Action.REQUEST_APPROVAL:
+                return ended
+            if refused := await self._approve_effects(ended):
+                return refused
+            dispatch.approve(self._state.approved, self._state.skipped)
+            ended = await dispatch.run()
+        return ended
+
+    def _new_dispatch(self, route: str) -> TaskDispatch:
+        """
+        Make the dispatch on *route*, from where an earlier run of the mission left it.
+        """
+        context = self._context
+        dispatch = TaskDispatch(
             self._attempt_input(route),
             route,
-            ground.numbers,
-            ground.stopped,
-            ground.renewal,
-            ground.mission.heartbeat_timeout_s,
+            context.numbers,
+            lambda: context.stopped,
+            context.renewal,
+            context.mission.heartbeat_timeout_s,
         )
-        resumed, self._resumed = self._resumed, None
+        resumed = self._state.dispatch
         if resumed is not None and resumed.route == route:
-            self._dispatch.state = resumed
-        while True:
-            ended = self._restored_request() or await self._dispatch.run()
-            if (
-                isinstance(ended, ResultRef)
-                or ended.next is not Action.REQUEST_APPROVAL
-            ):
-                return ended
-            if len(self._approved) + len(self._skipped) >= MAX_APPROVED_EFFECTS:
-                why = f"it wants more than {MAX_APPROVED_EFFECTS} effects approved"
-                return FailureDecision(Action.NEXT_ROUTE, why, attempts=ended.attempts)
-            said = await self._request_approval(
-                "effect", ended.cause, ended.wanted_effects
-            )
-            if not said.approved:
-                return FailureDecision(
-                    Action.SKIP, said.reason, attempts=ended.attempts
-                )
-            for each in ended.wanted_effects:
-                skips = said.skips and each.recorded
-                (self._skipped if skips else self._approved).append(each.digest)
-            self._dispatch.approve(self._approved, self._skipped)
+            dispatch.state = resumed
+        self._update(dispatch=None)
+        return dispatch
+
+    async def _approve_effects(
+        self, wanting: FailureDecision
+    ) -> FailureDecision | None:
+        """
+        Ask a person about the effects that an attempt wants; returns how the route ends
+        when they are not approved.
+        """
+        state = self._state
+        if len(state.approved) + len(state.skipped) >= MAX_APPROVED_EFFECTS:
+            why = f"it wants more than {MAX_APPROVED_EFFECTS} effects approved"
+            return FailureDecision(Action.NEXT_ROUTE, why, attempts=wanting.attempts)
+        wanted = wanting.wanted_effects
+        decision = await self._request_approval("effect", wanting.cause, wanted)
+        if not decision.approved:
+            why = decision.reason
+            return FailureDecision(Action.SKIP, why, attempts=wanting.attempts)
+        skipped = [each.digest for each in wanted if decision.skips and each.recorded]
+        approved = [each.digest for each in wanted if each.digest not in skipped]
+        self._update(
+            approved=[*state.approved, *approved], skipped=[*state.skipped, *skipped]
+        )
+        return None
 
     def _restored_request(self) -> FailureDecision | None:
         """
         Continue with the approval request of an earlier run.
         """
-        asked, self._requested = self._requested, None
+        asked = self._state.asked
+        self._update(asked=None)
         if asked is None or asked.before != "effect":
             return None
         return FailureDecision(
@@ -351,11 +305,11 @@ class TaskExecution:
             needs=plan.available_needs(task),
             policy=mission.crew[route].policy if route in mission.crew else Policy(),
             limits=mission.limits,
-            checkpoint=self._redrive_checkpoint,
+            checkpoint=self._state.checkpoint,
             redo_reason=plan.reasons.get(task.id),
             scope=mission.logical,
-            approved=self._approved,
-            skipped=self._skipped,
+            approved=self._state.approved,
+            skipped=self._state.skipped,
         )
 
     async def _request_approval(
@@ -367,13 +321,13 @@ class TaskExecution:
         told = f"approval before its {before}"
         self._waits = f"{told}: {about}" if about else told
         try:
-            said = await self._context.approvals.request(
+            decision = await self._context.approvals.request(
                 self.task, before, about, wanted
             )
         finally:
             self._waits = ""
-        self._approval = said.reason
-        return said
+        self._update(approval=decision.reason)
+        return decision
 
     async def _on_answer(self, answer: ResultRef) -> Outcome:
         """
@@ -381,14 +335,8 @@ class TaskExecution:
         """
         if answer.fan_out is not None:
             raise_if_cancelling()
-            mission, task = self._context.mission, self.task.id
-            scope = mission.logical.within(task, self._context.plan.round(task))
-            self._answer = answer
-            children = self._context.children
             try:
-                self._degradation = await run_fan_out(
-                    answer.fan_out, mission, scope, children
-                )
+                await self._run_fan_out(answer)
             except (ActivityError, ChildWorkflowError) as error:
                 return self._outcome(TaskStatus.DEAD, f"its batch: {_cause(error)}")
         reasons = [
@@ -400,30 +348,34 @@ class TaskExecution:
         try:
             self._context.plan.extend(answer.follow_ups, author=self.task.id)
         except BadInputError as error:
-            status, reasons = (
-                TaskStatus.DEAD,
-                [*reasons, f"its follow-up tasks: {error}"],
-            )
+            status = TaskStatus.DEAD
+            reasons.append(f"its follow-up tasks: {error}")
         else:
             self.redo_request = answer.redo_request
         told = {"attempts": answer.attempt, "summary": answer.summary}
         return self._outcome(status, *reasons).model_copy(update=told)
+
+    async def _run_fan_out(self, answer: ResultRef) -> None:
+        assert answer.fan_out is not None
+        context, task = self._context, self.task.id
+        scope = context.mission.logical.within(task, context.plan.round(task))
+        self._update(answer=answer)
+        self._degradation = await run_fan_out(
+            answer.fan_out, context.mission, scope, context.children
+        )
 
     def _without_answer(self, last: FailureDecision | None) -> Outcome:
         """
         End a task that no route has answered: dead, unless it was parked, cancelled,
         without a live worker or out of budget.
         """
+        reasons = self._routes.failure_reasons
         if last is None:
-            return self._outcome(TaskStatus.SKIPPED, *self._routes.failure_reasons)
+            return self._outcome(TaskStatus.SKIPPED, *reasons)
         if last.next is Action.BUDGET_EXHAUSTED:
-            return self._budget_exhausted(*self._routes.failure_reasons)
-        status = {
-            Action.PARK: TaskStatus.PARKED,
-            Action.SKIP: TaskStatus.SKIPPED,
-            Action.REROUTE: TaskStatus.SKIPPED,
-        }.get(last.next, TaskStatus.DEAD)
-        outcome = self._outcome(status, *self._routes.failure_reasons)
+            return self._budget_exhausted(*reasons)
+        status = STATUS_WITHOUT_ANSWER.get(last.next, TaskStatus.DEAD)
+        outcome = self._outcome(status, *reasons)
         return outcome.model_copy(update={"attempts": last.attempts})
 
     def _budget_exhausted(self, *reasons: str) -> Outcome:
@@ -434,11 +386,13 @@ class TaskExecution:
         told = {
             "route": self._routes.current,
             "round": self._context.plan.round(self.task.id),
-            "approval": self._approval,
+            "approval": self._state.approval,
         }
-        return outcome_without_attempt(self.task, status, *reasons).model_copy(
-            update=told
-        )
+        outcome = outcome_without_attempt(self.task, status, *reasons)
+        return outcome.model_copy(update=told)
+
+    def _update(self, **changes: object) -> None:
+        self._state = self._state.model_copy(update=changes)
 
 
 def _cause(error: ActivityError | ChildWorkflowError) -> str:
