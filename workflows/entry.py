@@ -18,6 +18,7 @@ from outlast.contracts.errors import BadInputError, NewerStateError
 from outlast.contracts.failures import FailureType
 from outlast.contracts.missions import Mission
 from outlast.contracts.text import CAUSE_CHARS, one_line
+from outlast.contracts.validation_faults import faults_of, first_few
 
 # The input of a workflow that was started without one.
 NOTHING = RawValue(Payload())
@@ -101,10 +102,9 @@ def faults(error: ValidationError) -> str:
     """
     Name the first validation error, and how many more there are.
     """
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    place = ".".join(str(part) for part in found[0]["loc"]) or "whole"
-    more = f"; and {len(found) - 1} more" if len(found) > 1 else ""
-    return one_line(f"{place}: {found[0]['msg']}", CAUSE_CHARS) + more
+    found = faults_of(error)
+    first = found[0]._replace(place=found[0].place or "whole")
+    return first_few([one_line(str(first), CAUSE_CHARS), *found[1:]], 1)
 
 
 def without_tasks(workflow_id: str) -> Mission:

@@ -34,6 +34,7 @@ from pydantic_graph import End
 
 from outlast import Context
 from outlast.contracts.errors import CheckpointError
+from outlast.contracts.validation_faults import faults_of
 from outlast.crew.llm.model_client import (
     connect_model,
     request_model,
@@ -94,7 +95,7 @@ def _history(saved: SavedConversation) -> list[ModelMessage]:
     try:
         return ModelMessagesTypeAdapter.validate_python(saved.messages)
     except ValidationError as error:
-        fault = error.errors()[0]["msg"]
+        fault = faults_of(error)[0].message
         raise CheckpointError(
             f"the saved conversation cannot be read: {fault}"
         ) from None

@@ -18,6 +18,7 @@ from outlast.contracts.child_missions import MISSION_ROLE, ChildMissionSpec
 from outlast.contracts.errors import BadInputError, GiveUp
 from outlast.contracts.results import FanOut, FollowUps
 from outlast.contracts.tasks import Task
+from outlast.contracts.validation_faults import first_few
 
 
 def check_agents(agents: Iterable[Agent]) -> None:
@@ -133,9 +134,4 @@ def fault_of_input(agent: Agent, given: Any, text: str | None = None) -> str | N
     :param text: its JSON, where that is there.
     """
     faults = agent.input.faults(given, text)
-    if not faults:
-        return None
-    more = len(faults) - MAX_INPUT_FAULTS
-    return "; ".join(faults[:MAX_INPUT_FAULTS]) + (
-        f"; and {more} more" if more > 0 else ""
-    )
+    return first_few(faults, MAX_INPUT_FAULTS) if faults else None

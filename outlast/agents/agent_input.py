@@ -19,6 +19,7 @@ from outlast.agents.input_fields import (
     unknown_text,
     without_annotations,
 )
+from outlast.contracts.validation_faults import faults_of
 
 NEEDS = "needs"
 # More faults than this are of one cause, and nobody reads them all.
@@ -136,8 +137,8 @@ def first_fault(error: ValidationError) -> str:
     """
     Say the first fault of a validation in one line.
     """
-    fault = error.errors()[0]
-    return f"{dotted(fault['loc'])}: {fault['msg']}"
+    fault = faults_of(error)[0]
+    return f"{fault.place or 'input'}: {fault.message}"
 
 
 def name_of(hint: Any) -> str:

@@ -22,6 +22,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from outlast.contracts.errors import BadInputError
+from outlast.contracts.validation_faults import faults_of
 
 FILE = "pyproject.toml"
 
@@ -103,10 +104,9 @@ def _read(file: Path, table: Any) -> Project:
     try:
         told = Table.model_validate(table)
     except ValidationError as error:
-        fault = error.errors()[0]
-        name = ".".join(map(str, fault["loc"]))
+        place, fault = faults_of(error)[0]
         raise BadInputError(
-            f"{file}: [tool.outlast] {name}: {fault['msg'].lower()}; it may say "
+            f"{file}: [tool.outlast] {place}: {fault.lower()}; it may say "
             'agents = ["mymodule"]'
         ) from None
     root = file.parent

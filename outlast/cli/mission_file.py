@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.missions import Mission
 from outlast.contracts.text import one_line
+from outlast.contracts.validation_faults import faults_of, first_few
 from outlast.settings import settings
 
 # JSON parsers stop at 200 levels, some of which our own models take.
@@ -88,22 +89,9 @@ def build_mission(content: dict[str, Any]) -> Mission:
     try:
         return Mission.model_validate(content)
     except ValidationError as error:
-        raise BadInputError(f"the mission's {_faults(error)}") from None
-
-
-def _faults(error: ValidationError) -> str:
-    """
-    Name all that does not fit: a key that is misspelt is a second fault, and the one
-    that explains the first.
-    """
-    told = [
-        f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}"
-        for each in error.errors()
-    ]
-    more = len(told) - MAX_FILE_FAULTS
-    return "; ".join(told[:MAX_FILE_FAULTS]) + (
-        f"; and {more} more" if more > 0 else ""
-    )
+        # A misspelt key is a second fault, and the one that explains the first.
+        faults = first_few(faults_of(error), MAX_FILE_FAULTS)
+        raise BadInputError(f"the mission's {faults}") from None
 
 
 def _yaml_fault(error: Exception) -> str:

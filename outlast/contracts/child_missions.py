@@ -8,6 +8,7 @@ from outlast.contracts.errors import BadInputError
 from outlast.contracts.ids import MISSION_ID_CHARS, ChildMissionId, is_too_long
 from outlast.contracts.missions import Mission
 from outlast.contracts.tasks import Limits, Task
+from outlast.contracts.validation_faults import faults_of
 from outlast.contracts.wire import WireModel
 
 MISSION_ROLE = "mission"
@@ -54,8 +55,6 @@ def child_mission(mission: Mission, task: Task, round_: int = 1) -> Mission:
             scope=mission.logical.within(task.id, round_),
         )
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(str(part) for part in fault["loc"])
         raise BadInputError(
-            f"task {task.id!r}: its mission's {place}: {fault['msg']}"
+            f"task {task.id!r}: its mission's {faults_of(error)[0]}"
         ) from None

@@ -7,6 +7,7 @@ from typing import Any
 import pydantic_core
 from pydantic import ValidationError
 
+from outlast.contracts.validation_faults import faults_of
 from outlast.execution.differences import Difference, children
 
 
@@ -41,10 +42,8 @@ def odd_key(path: str, key: Any) -> str:
 
 
 def unreadable(value: Any, error: ValidationError) -> str:
-    fault = error.errors()[0]
-    path = ".".join(str(part) for part in fault["loc"])
-    where = _where(value, path)
-    return f"{where} could not be read back: {fault['msg']}"
+    path, fault = faults_of(error)[0]
+    return f"{_where(value, path)} could not be read back: {fault}"
 
 
 def unwritable(value: Any, error: Exception) -> str:

@@ -20,6 +20,7 @@ from outlast.contracts.batches import Batch, BatchReport, PoolState
 from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
 from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.contracts.timing import DEFAULT_TIMING, timing_of
+from outlast.contracts.validation_faults import faults_of
 from outlast.ledger.batches import BatchRecords
 from outlast.ledger.items import ItemRecords
 from outlast.ledger.missions import MissionRecords
@@ -67,8 +68,7 @@ def resolve_batch(role: str, name: str, tenant: str, store: Store) -> Batch:
             heartbeat_timeout_s=timing_of(store.one_host).heartbeat_timeout_s,
         )
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise BadInputError(f"the batch's {fault['loc'][0]}: {fault['msg']}") from None
+        raise BadInputError(f"the batch's {faults_of(error)[0]}") from None
 
 
 @dataclass
