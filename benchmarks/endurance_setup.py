@@ -19,9 +19,11 @@ from temporalio.client import Client
 from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Outcome, Report, TaskStatus
 from outlast.dev.server import DevServer, choose_ports
+from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
+from outlast.temporal.client import Client as MissionClient
+from outlast.temporal.client import Handle
 from outlast.temporal.connect import connect_when_available
-from outlast.temporal.missions import MissionHandle, start
 from testkit.proc import command_of, parent_of, processes_of
 from testkit.processes import FleetProcess, Home, events, wait_for
 
@@ -36,7 +38,7 @@ class MissionRun:
     A mission under way and what its rehearsals log.
     """
 
-    started: MissionHandle
+    started: Handle
     log: Path
     keys: list[str]
     report: Report | None = None
@@ -54,7 +56,7 @@ class MissionRun:
         Wait for the report; a mission that is lost stays without.
         """
         with suppress(TimeoutError):
-            self.report = await asyncio.wait_for(self.started.report(), limit_s)
+            self.report = await asyncio.wait_for(self.started.result(), limit_s)
 
     def outcomes(self, status: TaskStatus) -> list[Outcome]:
         tasks = self.report.tasks if self.report else []
@@ -78,7 +80,7 @@ class MissionRun:
         ]
 
     def attempts(self) -> list[dict[str, Any]]:
-        return self.started.records.attempts(self.name)
+        return MissionRecords(self.started.store).attempts(self.name)
 
 
 class EnduranceFindings:
@@ -130,7 +132,7 @@ class EnduranceSetup:
         content = {"id": name, "goal": "endure", "tasks": tasks}
         limits = {"concurrency": len(tasks)}
         mission = Mission.model_validate({**content, "limits": limits})
-        started = await start(mission, client=self.client, store=self.store)
+        started = await MissionClient(self.client, self.store).start(mission)
         course = MissionRun(started, log, [f"{name}:{task}" for task in scripts])
         self.courses.append(course)
         return course

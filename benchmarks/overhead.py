@@ -44,8 +44,8 @@ from outlast.contracts.tasks import Limits, Task
 from outlast.dev.server import SERVER_START_LIMIT_S, DevServer, choose_ports
 from outlast.settings import settings
 from outlast.store.database import Store
+from outlast.temporal.client import Client as MissionClient
 from outlast.temporal.connect import connect
-from outlast.temporal.missions import start
 from testkit.processes import Home
 
 OVERHEAD_BOUND = 1.05  # the fleet's CPU seconds an attempt, over those without it
@@ -135,8 +135,8 @@ async def _conduct(home: Home, mission: Mission) -> Report:
     )
     store = Store(home.path / "store.db")
     try:
-        started = await start(mission, client=client, store=store)
-        return await started.report()
+        started = await MissionClient(client, store).start(mission)
+        return await started.result()
     finally:
         store.close()
 

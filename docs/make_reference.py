@@ -40,7 +40,10 @@ SECTIONS: dict[str, tuple[str, list[Any]]] = {
             *(outlast.GiveUp, outlast.TryLater, outlast.CircuitOpenError),
         ],
     ),
-    "Missions": ("outlast.", [outlast.Mission, outlast.Task, outlast.start]),
+    "Missions": (
+        "outlast.",
+        [outlast.Mission, outlast.Task, outlast.Client, outlast.Handle],
+    ),
     "What they hold": ("", [Limits, Budget, Approval]),
     "Test": ("outlast.testing.", [testing.run, testing.AgentRun, testing.AgentWarning]),
 }
@@ -50,6 +53,13 @@ CONTEXT = [
     *("batch_results", "service", "secret", "run_sync", "cancelled"),
     *("key", "tenant", "round", "attempt", "route", "redo_reason"),
 ]
+MEMBERS: dict[Any, list[str]] = {
+    Context: [f"ctx.{each}" for each in CONTEXT],
+    outlast.Client: ["Client.connect", "client.start", "client.get"],
+    outlast.Handle: [
+        *("handle.result", "handle.status", "handle.cancel", "handle.task_results"),
+    ],
+}
 # Filled in by the starter or the first activity; refused in a mission file.
 FILLED_IN = {
     "crew",
@@ -82,8 +92,8 @@ def page() -> str:
 
 def _entry(name: str, thing: Any) -> Iterator[str]:
     yield f"### `{name}`\n"
-    if thing is Context:
-        yield from _context()
+    if thing in MEMBERS:
+        yield from _members(thing, MEMBERS[thing])
         return
     fields = thing.model_fields if _is_model(thing) else {}
     if inspect.isfunction(thing) or ("__init__" in vars(thing) and not fields):
@@ -95,16 +105,16 @@ def _entry(name: str, thing: Any) -> Iterator[str]:
         yield from _fields(thing)
 
 
-def _context() -> Iterator[str]:
-    yield from _text(Context.__doc__)
-    for name in CONTEXT:
-        member = vars(Context)[name]
-        yield f"#### `ctx.{name}`\n"
+def _members(thing: type, calls: list[str]) -> Iterator[str]:
+    yield from _text(thing.__doc__)
+    for call in calls:
+        member = vars(thing)[call.rpartition(".")[2]]
+        yield f"#### `{call}`\n"
         if isinstance(member, property):
             kind = inspect.signature(member.fget or page).return_annotation
             yield f"`{_type(kind)}`\n"
         else:
-            yield _signature(f"ctx.{name}", member)
+            yield _signature(call, getattr(member, "__func__", member))
         yield from _text(member.__doc__)
 
 
@@ -113,12 +123,19 @@ def _signature(name: str, thing: Any) -> str:
     Write how *thing* is called, a parameter a line where it is long.
     """
     signature = inspect.signature(thing)
-    given = [each for each in signature.parameters.values() if each.name != "self"]
+    given = [
+        each
+        for each in signature.parameters.values()
+        if each.name not in {"self", "cls"}
+    ]
     words = [_type(str(each)) for each in given]
     named = [each.kind is each.KEYWORD_ONLY for each in given]
     if any(named):
         words.insert(named.index(True), "*")
-    awaited = "await " if inspect.iscoroutinefunction(inspect.unwrap(thing)) else ""
+    called = inspect.unwrap(thing)
+    if inspect.isasyncgenfunction(called):  # under `asynccontextmanager`
+        return f"```python\nasync with {name}({', '.join(words)}) as ...\n```\n"
+    awaited = "await " if inspect.iscoroutinefunction(called) else ""
     back = signature.return_annotation
     end = "" if back in (None, signature.empty) else f" -> {_type(back)}"
     whole = f"{awaited}{name}({', '.join(words)}){end}"

@@ -18,15 +18,17 @@ if TYPE_CHECKING:
     from outlast.contracts.results import FanOut, FollowUps, Redo
     from outlast.contracts.retries import Policy
     from outlast.contracts.tasks import Task
-    from outlast.temporal.missions import start
+    from outlast.temporal.client import Client, Handle
 
 __all__ = [
     "CircuitOpenError",
+    "Client",
     "Context",
     "Degraded",
     "FanOut",
     "FollowUps",
     "GiveUp",
+    "Handle",
     "Mission",
     "Policy",
     "Redo",
@@ -34,7 +36,6 @@ __all__ = [
     "TryLater",
     "agent",
     "on_worker_start",
-    "start",
 ]
 
 _HOMES = {
@@ -42,16 +43,17 @@ _HOMES = {
     "Degraded": "outlast.agents.agent",
     "FollowUps": "outlast.contracts.results",
     "GiveUp": "outlast.contracts.errors",
+    "Handle": "outlast.temporal.client",
     "Mission": "outlast.contracts.missions",
     "Policy": "outlast.contracts.retries",
     "Redo": "outlast.contracts.results",
+    "Client": "outlast.temporal.client",
     "Context": "outlast.agents.context",
     "FanOut": "outlast.contracts.results",
     "Task": "outlast.contracts.tasks",
     "TryLater": "outlast.contracts.errors",
     "agent": "outlast.agents.registry",
     "on_worker_start": "outlast.agents.worker_start",
-    "start": "outlast.temporal.missions",
 }
 
 

@@ -24,6 +24,11 @@ hypothesis.settings.load_profile("outlast")
 
 restore_interrupts()
 
+# Where a test names no home: never that of the person who runs the suite. Short, since
+# sockets lie in it; the processes that a test starts inherit it.
+SUITE_HOME = tempfile.TemporaryDirectory(prefix="outlast-suite-")
+os.environ["OUTLAST_HOME"] = SUITE_HOME.name
+
 BOTH = ("sqlite", "postgresql")
 
 

@@ -9,8 +9,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from outlast.cli.run_mission import require_local_workers
-from outlast.cli.stores import open_store
+from outlast.cli.session import Session, require_local_workers
 from outlast.crew.commands.question import check_folder, library_of
 from outlast.crew.library import library
 from outlast.settings import settings
@@ -54,11 +53,8 @@ def ingest(folder: Path) -> IngestReport:
     :raises BadInputError: when the workers cannot see the store.
     """
     require_local_workers()
-    store = open_store()
-    try:
-        return asyncio.run(_ingest(store, library_of(folder), folder))
-    finally:
-        store.close()
+    with Session() as session:
+        return asyncio.run(_ingest(session.store, library_of(folder), folder))
 
 
 async def _ingest(store: Store, name: str, folder: Path) -> IngestReport:

@@ -10,28 +10,27 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.cli.entrypoint import EXIT_FAILED
-from outlast.cli.run_mission import connect_default, reconciled
-from outlast.cli.stores import open_store, require_mission
+from outlast.cli.session import Session
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.text import one_line
 from outlast.ledger.audit import Audit, audit_ledger
 from outlast.process.called import tell
-from outlast.temporal.reconcile import interrupted
+from outlast.temporal.workflow_state import interrupted
 
 AUDIT_KEY_CHARS = 120
 HISTORY_EVENTS = 10_240
 HISTORY_BYTES = 10 * 1024 * 1024
 
 
-async def show_audit(mission: str | None, as_json: bool) -> int:
+async def show_audit(session: Session, mission: str | None, as_json: bool) -> int:
     """
     Print the audit; returns 1 where an invariant is broken.
     """
     if mission is not None:
-        require_mission(mission)
-    await reconciled(*([mission] if mission else []))
-    audit = audit_ledger(open_store(), mission)
-    audit.violations += await _check_server(audit, mission)
+        session.require_mission(mission)
+    await session.reconcile(*([mission] if mission else []))
+    audit = audit_ledger(session.store, mission)
+    audit.violations += await _check_server(session, audit, mission)
     if as_json:
         print(json.dumps(asdict(audit)))
     else:
@@ -39,7 +38,9 @@ async def show_audit(mission: str | None, as_json: bool) -> int:
     return EXIT_FAILED if audit.violations else 0
 
 
-async def _check_server(audit: Audit, mission: str | None) -> list[str]:
+async def _check_server(
+    session: Session, audit: Audit, mission: str | None
+) -> list[str]:
     """
     Check what only the server knows: whether open missions run, how long histories
     are. A server that does not answer proves nothing either way.
@@ -47,7 +48,7 @@ async def _check_server(audit: Audit, mission: str | None) -> list[str]:
     if not audit.open and mission is None:
         return []
     try:
-        client = await connect_default()
+        client = await session.client()
         wanted = [mission] if mission else audit.open
         found = [await _check(client, each, each in audit.open) for each in wanted]
     except (UnavailableError, RPCError):

@@ -1,12 +1,11 @@
 """
-The builds side by side, for whoever upgrades: who has the new missions, who may stop.
+The builds side by side: which one has the new missions, which fleet may stop.
 """
 
 import json
 from dataclasses import asdict
 
-from temporalio.client import Client
-
+from outlast.cli.session import Session
 from outlast.temporal.deployments import (
     BUILD_CURRENT,
     BUILD_DRAINED,
@@ -16,11 +15,11 @@ from outlast.temporal.deployments import (
 )
 
 
-async def show_builds(client: Client, as_json: bool) -> None:
+async def show_builds(session: Session, as_json: bool) -> None:
     """
     Print the builds, the newest first.
     """
-    found = await list_builds(client)
+    found = await list_builds(await session.client())
     if as_json:
         print(json.dumps([asdict(each) for each in found]))
         return
@@ -33,11 +32,11 @@ async def show_builds(client: Client, as_json: bool) -> None:
         print(f"{each.build:<24}{each.status:<10}{counts}{_action_text(each)}")
 
 
-async def promote_build(client: Client, build: str, as_json: bool) -> None:
+async def promote_build(session: Session, build: str, as_json: bool) -> None:
     """
     Promote *build*, "" for workers without one, and say so.
     """
-    before = await promote(client, build)
+    before = await promote(await session.client(), build)
     if as_json:
         print(json.dumps({"current": build, "before": before}))
         return

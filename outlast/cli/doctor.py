@@ -17,8 +17,7 @@ from outlast.agents.agent_loading import load_agents
 from outlast.agents.shared_globals import WrittenGlobal, written_globals
 from outlast.cli.builds import action_needed
 from outlast.cli.entrypoint import EXIT_BAD_INPUT, EXIT_FAILED
-from outlast.cli.run_mission import connect_default
-from outlast.cli.stores import open_store
+from outlast.cli.session import Session
 from outlast.cli.stuck_workflows import stuck_missions
 from outlast.contracts.errors import OutlastError, UnavailableError
 from outlast.contracts.timing import STOCK_TIMER_SLACK_S
@@ -26,7 +25,7 @@ from outlast.contracts.timing_validation import predict_recovery
 from outlast.dev.server import find_cli
 from outlast.fleet.store_watch import store_trouble_text
 from outlast.ledger.audit import audit_ledger
-from outlast.ledger.batches import INTERRUPTED, BatchRecords
+from outlast.ledger.batches import INTERRUPTED
 from outlast.process.called import tell
 from outlast.process.home import why_readable
 from outlast.process.json_output import print_json_answer, reserve_stdout
@@ -35,13 +34,9 @@ from outlast.temporal.connect import describe_address
 from outlast.temporal.deployments import list_builds
 from outlast.temporal.missions import has_search_attributes
 from outlast.temporal.own_temporal import require_known_server
-from outlast.temporal.reconcile import (
-    ENDED_OUTSIDE,
-    disagreements,
-    interrupted,
-    running_in,
-)
+from outlast.temporal.reconcile import disagreements
 from outlast.temporal.sdk import SDK_VERSION, untested
+from outlast.temporal.workflow_state import ENDED_OUTSIDE, interrupted, running_in
 
 AGENTS_CHECK = "agents"
 
@@ -58,7 +53,7 @@ class Check:
     warning: bool = False  # something to know, and nothing that must be mended
 
 
-async def examine(as_json: bool) -> int:
+async def examine(session: Session, as_json: bool) -> int:
     """
     Print what was found; returns 1 where something is not well, 2 where that is the
     agents.
@@ -72,12 +67,12 @@ async def examine(as_json: bool) -> int:
     ]
     findings += [
         _home(),
-        _checked("store", _store),
+        _checked("store", lambda: _store(session)),
         _store_trouble(),
         _checked(AGENTS_CHECK, _agents),
     ]
     findings += shared_globals()
-    findings += await _server()
+    findings += await _server(session)
     if as_json:
         print_json_answer({"findings": [vars(each) for each in findings]})
     else:
@@ -152,11 +147,10 @@ def _home() -> Check:
     return Check("home", True, told or str(home), warning=told is not None)
 
 
-def _store() -> str:
-    store = open_store()
-    store.probe()
-    audit = audit_ledger(store)
-    return f"{store.place}: {audit.accepted} missions, {len(audit.open)} open"
+def _store(session: Session) -> str:
+    session.store.probe()
+    audit = audit_ledger(session.store)
+    return f"{session.store.place}: {audit.accepted} missions, {len(audit.open)} open"
 
 
 def _store_trouble() -> Check:
@@ -171,9 +165,9 @@ def _agents() -> str:
     return ", ".join(sorted(load_agents(settings().modules)))
 
 
-async def _server() -> list[Check]:
+async def _server(session: Session) -> list[Check]:
     try:
-        client = await connect_default()
+        client = await session.client()
     except OutlastError as error:
         return [Check("server", False, str(error))]
     where = f"{describe_address(client)}, namespace {client.namespace}"
@@ -183,48 +177,46 @@ async def _server() -> list[Check]:
     found.append(Check("search tags", True, told))
     # At once: where the server answers nothing, each of them waits for 10 s.
     looks = (
-        _own_temporal(client),
-        _records(client),
+        _own_temporal(client, session),
+        _records(client, session),
         _builds(client),
-        _stuck_workflows(client),
+        _stuck_workflows(client, session),
     )
     own, records, builds_, stuck = await asyncio.gather(*looks)
-    return [*found, own, records, *_interrupted(), builds_, stuck]
+    return [*found, own, records, *_interrupted(session), builds_, stuck]
 
 
-async def _own_temporal(client: Client) -> Check:
+async def _own_temporal(client: Client, session: Session) -> Check:
     """
     Find whether the store's missions live on this server.
     """
     try:
-        await require_known_server(client, open_store())
+        await require_known_server(client, session.store)
     except OutlastError as error:
         return Check("missions", False, str(error))
     return Check("missions", True, "live on this server")
 
 
-async def _records(client: Client) -> Check:
+async def _records(client: Client, session: Session) -> Check:
     """
     Hold the store's records against what the server runs, where it is theirs.
     """
-    store = open_store()
     try:
-        await require_known_server(client, store)
-        amiss = await disagreements(client, store)
+        await require_known_server(client, session.store)
+        amiss = await disagreements(client, session.store)
     except (OutlastError, RPCError) as error:
         return Check("records", True, f"not compared: {error}")
     told = "; ".join(amiss) or "as the server has it"
     return Check("records", not amiss, told)
 
 
-def _interrupted() -> Iterator[Check]:
+def _interrupted(session: Session) -> Iterator[Check]:
     """
     Name the missions that others have ended: a person must say what becomes of them.
     """
-    store = open_store()
-    missions = audit_ledger(store).interrupted
+    missions = audit_ledger(session.store).interrupted
     found = [(each.id, each.interruption) for each in missions]
-    batches = [e.id for e in BatchRecords(store).records() if e.state == INTERRUPTED]
+    batches = [e.id for e in session.batches.records() if e.state == INTERRUPTED]
     for name, why in [*found, *((batch, ENDED_OUTSIDE) for batch in batches)]:
         yield Check("interrupted", True, interrupted(name, why), warning=True)
 
@@ -244,8 +236,8 @@ async def _builds(client: Client) -> Check:
     return Check("builds", not missing, missing or told)
 
 
-async def _stuck_workflows(client: Client) -> Check:
-    names = set(audit_ledger(open_store()).open)
+async def _stuck_workflows(client: Client, session: Session) -> Check:
+    names = set(audit_ledger(session.store).open)
     with suppress(RPCError):  # also those of which nobody has a record
         names |= await running_in(client)
     try:

@@ -12,27 +12,23 @@ from dataclasses import asdict
 
 from pydantic import JsonValue
 
-from outlast.cli.stores import open_store
+from outlast.cli.session import Session
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.text import one_line
-from outlast.ledger.batches import BatchRecords
 from outlast.ledger.effect_records import EffectRecord, EffectRecords
-from outlast.ledger.missions import MissionRecords
 from outlast.process.called import tell
-from outlast.store.database import Store
 
 EFFECT_LINE_CHARS = 120
 MAX_EFFECT_RESULT_BYTES = 64 * 1024
 
 
-def show_effects(mission: str | None, as_json: bool) -> None:
+def show_effects(session: Session, mission: str | None, as_json: bool) -> None:
     """
     Print the effects of one mission, with those of all that it has made, or of all.
     """
-    store = open_store()
-    entries = EffectRecords(store).records(mission)
-    if mission is not None and not entries:
-        _require_mission(store, mission)
+    entries = EffectRecords(session.store).records(mission)
+    if mission and not entries and session.missions.find(mission) is None:
+        session.require_batch(mission)
     if as_json:
         told = [{**asdict(each), "unsure": each.is_unknown} for each in entries]
         print(json.dumps(told, ensure_ascii=False))
@@ -42,14 +38,6 @@ def show_effects(mission: str | None, as_json: bool) -> None:
             tell(line)
     if not entries:
         print("no effects")
-
-
-def _require_mission(store: Store, mission: str) -> None:
-    if (
-        MissionRecords(store).find(mission) is None
-        and BatchRecords(store).find(mission) is None
-    ):
-        raise BadInputError(f"no mission or batch {mission!r} is in the ledger")
 
 
 def lines(entry: EffectRecord) -> list[str]:
@@ -74,7 +62,11 @@ def lines(entry: EffectRecord) -> list[str]:
 
 
 def settle_effect(
-    key: str, mission: str | None, happened: str | None, did_not_happen: bool
+    session: Session,
+    key: str,
+    mission: str | None,
+    happened: str | None,
+    did_not_happen: bool,
 ) -> None:
     """
     Record whether an unsure effect has happened, and say how its task goes on.
@@ -85,7 +77,7 @@ def settle_effect(
         raise BadInputError("say --happened RESULT, or --did-not-happen")
     result = None if happened is None else read_result(happened)
     who = f"{getpass.getuser()}@{socket.gethostname()}"
-    books = EffectRecords(open_store())
+    books = EffectRecords(session.store)
     entry = books.record_decision(key, mission, happened is not None, result, who)
     word = "did not happen" if did_not_happen else "happened"
     print(f"effect {one_line(key, EFFECT_LINE_CHARS)!r} {word}, says {who}")

@@ -8,23 +8,24 @@ import time
 from textwrap import indent
 from typing import Any
 
-from outlast.cli.output import state_word
-from outlast.cli.stores import open_store, require_mission
+from outlast.cli.session import Session
+from outlast.cli.status import state_word
 from outlast.contracts.failures import FailureType
 from outlast.ledger.attempts import NO_END
-from outlast.ledger.missions import MissionRecords
 from outlast.process.called import tell
 
 
-def show_attempts(mission: str, as_json: bool, traces: bool = False) -> None:
+def show_attempts(
+    session: Session, mission: str, as_json: bool, traces: bool = False
+) -> None:
     """
     Print the story.
 
     :param traces: with the traceback of each attempt that raised.
     :raises BadInputError: when the ledger does not know the mission.
     """
-    entry = require_mission(mission)
-    attempts = MissionRecords(open_store()).attempts(mission)
+    entry = session.require_mission(mission)
+    attempts = session.missions.attempts(mission)
     if not traces:
         attempts = [{**each, "traceback": None} for each in attempts]
     if as_json:

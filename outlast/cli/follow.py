@@ -7,39 +7,24 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-from pydantic import ValidationError
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
-from temporalio.api.workflow.v1 import PendingActivityInfo
-from temporalio.client import WorkflowHandle, WorkflowQueryFailedError
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.cli.pending import PendingTasks, UnstartedTask, unstarted_tasks
+from outlast.cli.snapshot import MissionSnapshot, PendingTasks, snapshot, task_line
 from outlast.contracts.approvals import ApprovalRequest
-from outlast.contracts.attempts import Heartbeat
-from outlast.contracts.ids import AttemptId, parse
-from outlast.contracts.reports import MissionProgress, Outcome, Report, RunningTask
+from outlast.contracts.reports import MissionProgress, Outcome, Report
 from outlast.contracts.text import visible_line
 from outlast.process.called import as_called, tell
 from outlast.process.safe_output import display_of
-from outlast.temporal.missions import UNKNOWN_TO_STORE, MissionHandle
+from outlast.temporal.client import Handle
 
 FOLLOW_CHECK_S = 0.25
-SNAPSHOT_LIMIT_S = 2.0
 # Before this long nothing is said: a server that restarts is back by then.
 NO_WORKER_AFTER_S = 3.0
-
-NO_WORKERS = "no workflow process answers; start workers with outlast-worker"
-NO_SERVER = (
-    "the Temporal server does not answer, so nothing newer is known; the mission goes "
-    "on when it does: see `outlast doctor`"
-)
 
 COLOURS = {
     "done": "green",
@@ -49,26 +34,6 @@ COLOURS = {
     "dead": "red",
 }
 LIVE_COLOURS = {"parked": "magenta", "retries": "yellow"}
-
-
-@dataclass(frozen=True)
-class MissionSnapshot:
-    """
-    What can be seen now: the progress, what attempts say, and the tasks without an
-    attempt at work.
-    """
-
-    progress: MissionProgress
-    status_messages: dict[str, str] = field(default_factory=dict)
-    unstarted: dict[str, UnstartedTask] = field(default_factory=dict)
-
-    def request(self, task: str) -> ApprovalRequest | None:
-        """
-        What *task* asks a person, if it does.
-        """
-        return next(
-            (each for each in self.progress.approval_requests if each.id == task), None
-        )
 
 
 class MissionScreen(Protocol):
@@ -87,15 +52,15 @@ class MissionScreen(Protocol):
         """
 
 
-async def follow(started: MissionHandle, screen: MissionScreen) -> Report:
+async def follow(started: Handle, screen: MissionScreen) -> Report:
     """
     Show the mission until it ends.
     """
-    report = asyncio.ensure_future(started.report())
+    report = asyncio.ensure_future(started.result())
     seen_at = time.monotonic()
     noted, watched = False, PendingTasks()
     while not report.done():
-        view = await snapshot(started.handle, watched)
+        view = await snapshot(started.workflow, watched)
         if view is not None:
             screen.show(view)
             seen_at, noted = time.monotonic(), False
@@ -106,62 +71,6 @@ async def follow(started: MissionHandle, screen: MissionScreen) -> Report:
     ended = report.result()
     screen.show(MissionSnapshot(_final(ended)))
     return ended
-
-
-async def snapshot(
-    handle: WorkflowHandle[Any, Any], watched: PendingTasks | None = None
-) -> MissionSnapshot | None:
-    """
-    Look at the mission once; None when nobody answers in time.
-
-    :param watched: what was seen to wait at earlier looks.
-    """
-    watched = watched or PendingTasks()
-    try:
-        async with asyncio.timeout(SNAPSHOT_LIMIT_S):
-            progress = await handle.query("progress", result_type=MissionProgress)
-            described = await handle.describe()
-    except (RPCError, WorkflowQueryFailedError, TimeoutError):
-        return None
-    said: dict[str, str] = {}
-    unstarted: dict[str, UnstartedTask] = {}
-    for pending in described.raw_description.pending_activities:
-        attempt = parse(AttemptId, pending.activity_id)
-        task = attempt.task if attempt else pending.activity_id
-        if found := await unstarted_tasks(pending, watched.waited_s(pending)):
-            unstarted[task] = found
-        elif words := await _status_message(pending):
-            said[task] = words
-    return MissionSnapshot(progress, said, unstarted)
-
-
-async def explain_no_answer(handle: WorkflowHandle[Any, Any]) -> str:
-    """
-    Say why a look at the mission has shown nothing, and what to do.
-    """
-    try:
-        async with asyncio.timeout(SNAPSHOT_LIMIT_S):
-            await handle.describe()
-    except RPCError as error:
-        return (
-            UNKNOWN_TO_STORE if error.status is RPCStatusCode.NOT_FOUND else NO_SERVER
-        )
-    except TimeoutError:
-        return NO_SERVER
-    return NO_WORKERS
-
-
-async def _status_message(pending: PendingActivityInfo) -> str:
-    """
-    Read what an attempt said last from its heartbeat.
-    """
-    if not pending.HasField("heartbeat_details"):
-        return ""
-    details = await pydantic_data_converter.decode_wrapper(pending.heartbeat_details)
-    try:
-        return Heartbeat.model_validate(details[0]).status_message
-    except (ValidationError, IndexError):
-        return ""
 
 
 def _final(report: Report) -> MissionProgress:
@@ -251,17 +160,6 @@ class LiveScreen:
 
     def note(self, text: str) -> None:
         self._live.console.print(shown(as_called(text)))
-
-
-def task_line(running: RunningTask, view: MissionSnapshot) -> tuple[str, str]:
-    """
-    Tell how a task is that has not ended, in a word, and what there is to say of it.
-    """
-    if running.waiting_for:
-        return "parked", running.waiting_for
-    if waits := view.unstarted.get(running.id):
-        return "retries" if waits.backs_off else "waits", waits.text
-    return "running", view.status_messages.get(running.id, "")
 
 
 def approval_commands(

@@ -1,5 +1,5 @@
 """
-Arguments and options that several verbs have, also those of other packages.
+Arguments and options that several commands have, also those of other packages.
 """
 
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 
 MissionId = Annotated[str, typer.Argument(help="the mission's id")]
 TaskId = Annotated[str, typer.Argument(help="the task's id")]
-Reason = Annotated[str, typer.Option(help="stands in the report")]
+Reason = Annotated[str, typer.Option(help="for the report")]
 Request = Annotated[
     str, typer.Option(help="what you have seen, refused if it is another by now")
 ]
@@ -21,7 +21,8 @@ Embedded = Annotated[
 Traces = Annotated[
     bool, typer.Option("--traces", help="with the tracebacks of what agents raised")
 ]
-WorkId = Annotated[str, typer.Argument(help="of a mission or batch")]
+WorkId = Annotated[str, typer.Argument(help="the id of a mission or a batch")]
+AnyMission = Annotated[str | None, typer.Argument(help="of this mission or batch only")]
 BatchName = Annotated[
     str | None,
     typer.Option("--id", help="the batch's id; with the same one items are added"),

@@ -1,24 +1,22 @@
 """
-The starter's verb for what waits: for a worker, for a person's leave, or for a look.
-A batch waits where nobody plays its agent: then all of its items do.
+List what waits: for a worker, for a person's decision, or for a look. A batch waits
+where no worker plays its agent: then all of its items do.
 """
 
-import asyncio
 import json
 from dataclasses import asdict, dataclass, field
 
-from outlast.cli.dead_letters import mission_progress, require_mission
-from outlast.cli.run_mission import connect_default, reconciled
-from outlast.cli.stores import open_store
+from outlast.cli.session import Session
+from outlast.cli.snapshot import mission_progress
 from outlast.cli.workers import list_rows
 from outlast.contracts.approvals import ApprovalRequest
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.ids import FanOutId, parse
-from outlast.contracts.reports import MissionProgress, RunningTask, TaskStatus
+from outlast.contracts.reports import MissionProgress, Report, RunningTask, TaskStatus
 from outlast.ledger.batches import INTERRUPTED, OPEN, BatchRecord, BatchRecords
-from outlast.ledger.missions import MissionRecord, MissionRecords
+from outlast.ledger.missions import MissionRecord
 from outlast.process.called import as_called, tell
-from outlast.temporal.reconcile import ENDED_OUTSIDE
+from outlast.temporal.workflow_state import ENDED_OUTSIDE
 
 CONTINUES_BY_ITSELF = "goes on by itself as soon as a worker plays it"
 
@@ -39,16 +37,16 @@ class ParkedItem:
     effects: list[str] = field(default_factory=list)
 
 
-def show_parked(mission: str | None, as_json: bool) -> None:
+async def show_parked(session: Session, mission: str | None, as_json: bool) -> None:
     """
     Print what waits, of one mission or of all.
     """
-    asyncio.run(reconciled(*([mission] if mission else [])))
-    store = open_store()
-    books = MissionRecords(store)
-    entries = books.records() if mission is None else [require_mission(books, mission)]
-    batches = open_batches(BatchRecords(store), mission)
-    found = asyncio.run(_parked(entries, batches))
+    await session.reconcile(*([mission] if mission else []))
+    found = [
+        each
+        for entry in session.mission_records(mission)
+        for each in await _parked_of(session, entry)
+    ] + await _parked_batches(session, open_batches(session.batches, mission))
     if as_json:
         print(json.dumps([asdict(each) for each in found]))
         return
@@ -69,38 +67,33 @@ def what_to_do(parked: ParkedItem) -> str:
     return ", or ".join(parked.commands) or CONTINUES_BY_ITSELF
 
 
-async def _parked(
-    entries: list[MissionRecord], batches: list[BatchRecord]
-) -> list[ParkedItem]:
-    found: list[ParkedItem] = []
-    for entry in entries:
-        if entry.interruption:
-            found.append(_parked_batch(entry.id, entry.interruption))
-            continue
-        if entry.report is not None:
-            found += _parked_tasks(entry)
-            continue
-        try:
-            found += waiting_tasks(await mission_progress(entry.id))
-        except UnavailableError as error:
-            look = [as_called(f"outlast status {entry.id}")]
-            found.append(ParkedItem(entry.id, "?", str(error), look))
-    ended = [each for each in batches if each.state == INTERRUPTED]
-    found += [_parked_batch(each.id, ENDED_OUTSIDE) for each in ended]
-    at_work = [each for each in batches if each.state == OPEN]
-    return found + await _unserved_batches(at_work) if at_work else found
-
-
-async def _unserved_batches(batches: list[BatchRecord]) -> list[ParkedItem]:
+async def _parked_of(session: Session, entry: MissionRecord) -> list[ParkedItem]:
+    if entry.interruption:
+        return [_interrupted_item(entry.id, entry.interruption)]
+    if entry.report is not None:
+        return _parked_tasks(entry.id, entry.report)
     try:
-        live = {each.role for each in await list_rows(await connect_default())}
+        client = await session.client()
+        return waiting_tasks(await mission_progress(client, entry.id))
     except UnavailableError as error:
-        why = str(error)
-        return [
-            ParkedItem(each.id, "", why, [as_called("outlast-worker")])
-            for each in batches
-        ]
-    return unserved_batches(batches, live)
+        look = [as_called(f"outlast status {entry.id}")]
+        return [ParkedItem(entry.id, "?", str(error), look)]
+
+
+async def _parked_batches(
+    session: Session, batches: list[BatchRecord]
+) -> list[ParkedItem]:
+    ended = [each for each in batches if each.state == INTERRUPTED]
+    found = [_interrupted_item(each.id, ENDED_OUTSIDE) for each in ended]
+    at_work = [each for each in batches if each.state == OPEN]
+    if not at_work:
+        return found
+    try:
+        live = {each.role for each in await list_rows(await session.client())}
+    except UnavailableError as error:
+        why, start = str(error), [as_called("outlast-worker")]
+        return found + [ParkedItem(each.id, "", why, start) for each in at_work]
+    return found + unserved_batches(at_work, live)
 
 
 def open_batches(batches: BatchRecords, mission: str | None) -> list[BatchRecord]:
@@ -131,24 +124,23 @@ def unserved_batches(batches: list[BatchRecord], live: set[str]) -> list[ParkedI
     ]
 
 
-def _parked_tasks(entry: MissionRecord) -> list[ParkedItem]:
+def _parked_tasks(mission: str, report: Report) -> list[ParkedItem]:
     """
     What a mission that has ended had to leave to a person.
     """
-    assert entry.report is not None
     return [
         ParkedItem(
-            mission=entry.id,
+            mission=mission,
             task=task.id,
             waiting_for="; ".join(task.reasons),
-            commands=[as_called(f"outlast redrive {entry.id} --task {task.id}")],
+            commands=[as_called(f"outlast redrive {mission} --task {task.id}")],
         )
-        for task in entry.report.tasks
+        for task in report.tasks
         if task.status is TaskStatus.PARKED
     ]
 
 
-def _parked_batch(name: str, why: str) -> ParkedItem:
+def _interrupted_item(name: str, why: str) -> ParkedItem:
     """
     A mission or batch whose workflow was ended by others waits for a person.
     """

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import typer
 from rich.console import Console
@@ -20,22 +19,18 @@ from outlast.cli.follow import shown
 from outlast.cli.mission_file import new_mission_id
 from outlast.cli.run_mission import (
     RunOptions,
-    cancel_on_stop,
     connect_for_work,
     print_address,
-    require_local_workers,
     use_stack,
 )
-from outlast.cli.stores import open_store
+from outlast.cli.session import Session, in_session, note, require_local_workers
 from outlast.contracts.batches import Batch, BatchReport
 from outlast.ledger.batches import BatchRecords
 from outlast.process.called import tell
 from outlast.process.json_output import print_json_answer, reserve_stdout
 from outlast.process.safe_output import display_of
 from outlast.settings import settings
-from outlast.store.database import Store
 from outlast.store.output_roots import writing_within
-from outlast.telemetry import setup
 from outlast.telemetry.spans import span
 from outlast.temporal.batches import (
     BatchHandle,
@@ -48,6 +43,18 @@ from outlast.temporal.own_temporal import require_known_server
 
 BATCH_CHECK_S = 0.5
 BATCH_LINE_S = 2.0
+
+
+@dataclass(frozen=True)
+class BatchInput:
+    """
+    What a batch is made of, and the items that it is fed.
+    """
+
+    role: str
+    name: str
+    tenant: str
+    items: ItemSource
 
 
 def run_and_report_batch(
@@ -68,18 +75,21 @@ def run_and_report_batch(
     if not options.embedded:
         require_local_workers()
     stem = "batch" if where == "-" else Path(where).stem
-    store = open_store()
-    batch = resolve_batch(role, name or new_mission_id(stem), tenant, store)
+    feed = BatchInput(role, name or new_mission_id(stem), tenant, given)
+    in_session(_run_and_report, feed, options)
+
+
+def _run_and_report(session: Session, feed: BatchInput, options: RunOptions) -> None:
+    batch = resolve_batch(feed.role, feed.name, feed.tenant, session.store)
     with ExitStack() as leaving:
-        ready = use_stack(leaving) if options.embedded else None
+        use_stack(session, options, leaving)
         began = time.monotonic()
         try:
-            report = asyncio.run(_run_batch(batch, given, store, options, ready))
+            report = asyncio.run(_run_batch(session, batch, feed.items, options))
         except (KeyboardInterrupt, asyncio.CancelledError):
-            _print_interrupted(batch, given)
+            _print_interrupted(batch, feed.items)
             raise typer.Exit(EXIT_INTERRUPTED) from None
-    seconds = time.monotonic() - began
-    _print_report(report, seconds, options)
+    _print_report(report, time.monotonic() - began, options)
     raise typer.Exit(exit_code_of_batch(report, options.strict))
 
 
@@ -94,15 +104,9 @@ def exit_code_of_batch(report: BatchReport, strict: bool) -> int:
 
 
 async def _run_batch(
-    batch: Batch,
-    given: ItemSource,
-    store: Store,
-    options: RunOptions,
-    ready: dict[str, Any] | None,
+    session: Session, batch: Batch, items: ItemSource, options: RunOptions
 ) -> BatchReport:
-    cancel_on_stop()
-    setup.start_telemetry("starter")
-    client = await connect_for_work(ready)
+    client, store = await connect_for_work(session), session.store
     await require_known_server(client, store)
     await asyncio.to_thread(open_batch, batch, store)
     print_address(client, options)
@@ -110,13 +114,13 @@ async def _run_batch(
     print(f"batch {batch.id}", file=sys.stderr)
     told = {"outlast.mission": batch.id, "outlast.tenant": batch.tenant}
     with span("batch", told):
-        ending = asyncio.ensure_future(_feed_and_wait(started, given))
+        ending = asyncio.ensure_future(_feed_and_wait(started, items))
         await _follow(started, ending, options)
         return await ending
 
 
-async def _feed_and_wait(started: BatchHandle, given: ItemSource) -> BatchReport:
-    await started.feed(given.items())
+async def _feed_and_wait(started: BatchHandle, items: ItemSource) -> BatchReport:
+    await started.feed(items.items())
     return await started.report()
 
 
@@ -204,11 +208,15 @@ def _print_report(report: BatchReport, seconds: float, options: RunOptions) -> N
     tell(f"results  outlast results {report.batch}")
 
 
-def _print_interrupted(batch: Batch, given: ItemSource) -> None:
-    more = "" if given.total is None else f"; outlast batch {given.name} "
-    goes_on = f"{more}--agent {batch.role} --id {batch.id} goes on" if more else ""
-    tell(
+def _print_interrupted(batch: Batch, items: ItemSource) -> None:
+    goes_on = (
+        ""
+        if items.total is None
+        else (
+            f"; outlast batch {items.name} --agent {batch.role} --id {batch.id} goes on"
+        )
+    )
+    note(
         f"\nbatch {batch.id} is kept, with the items that have come, and goes on as "
-        f"soon as workers run{goes_on}",
-        file=sys.stderr,
+        f"soon as workers run{goes_on}"
     )

@@ -3,34 +3,30 @@ The command line of outlast-worker.
 """
 
 import asyncio
-import json
 import logging
 import math
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outlast.cli.dev import announcer, require_processes
 from outlast.cli.entrypoint import run_command
+from outlast.cli.run_fleet import run_fleet
 from outlast.contracts.errors import BadInputError, StoreUnavailableError
 from outlast.contracts.timing_validation import validate_timing
-from outlast.dev.locks import ensure_home
 from outlast.dev.stack_client import CONNECT_LIMIT_S, temporal_of
 from outlast.dev.stack_state import read_stack
 from outlast.fleet.health_http import HealthServer
-from outlast.fleet.parent import Fleet
 from outlast.process.called import as_called
-from outlast.process.home import why_readable
 from outlast.process.opening import open_store
 from outlast.settings import Settings, has_configured_temporal, settings
 from outlast.telemetry import setup
 from outlast.temporal.connect import require_shared_store
-from outlast.temporal.sdk import untested
 
 if TYPE_CHECKING:
     from outlast.mesh.node.membership import PeerConfig
-    from outlast.mesh.node.sidecar import Sidecar
 
 DEFAULT_BIND = "127.0.0.1:7946"
 MIN_MEMORY_MB = 256  # an idle worker takes about 150
@@ -79,7 +75,7 @@ def work(
     as_json: Annotated[
         bool, typer.Option("--json", help="print one JSON line once all poll")
     ] = False,
-    # Drains when its standard input ends: whoever has started it is gone.
+    # Drains when its standard input ends: the process that started it is gone.
     tied: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """
@@ -91,28 +87,35 @@ def work(
     chosen = _settings(processes, memory_mb, single_host, watchdog)
     if roles is not None:
         os.environ["OUTLAST_ROLES"] = roles  # the workers look there
-    _require_workable(chosen)
+    _require_memory(chosen)
+    _require_unresponsive_limit(chosen)
+    _require_root(chosen)
     listen = health_host, health_port
     # A port that is taken is found now, not after a wait for the server.
     HealthServer(dict, *listen).close()
     place = None if peer is None else _peer_config(chosen, peer, bind, join)
     if place is not None and _has_no_temporal(chosen):
-        raise typer.Exit(asyncio.run(_with_own_temporal(chosen, as_json)))
+        from outlast.cli.peer import with_own_temporal
+
+        raise typer.Exit(asyncio.run(with_own_temporal(chosen, announcer(as_json))))
     _use_stack_temporal(chosen)
-    _require_shareable(chosen)
+    require_shared_store(chosen)
+    _require_store(chosen)
     setup.start_telemetry("fleet")
-    keeping = _run_fleet(chosen, as_json, listen, place, tied)
-    raise typer.Exit(asyncio.run(keeping))
+    raise typer.Exit(asyncio.run(run_fleet(chosen, as_json, listen, place, tied)))
 
 
 def _settings(
     processes: int | None, memory_mb: int | None, single_host: bool, watchdog: bool
 ) -> Settings:
     """
-    Read the settings, the command line's words before those of the environment.
+    Read the settings; the command line's win over those of the environment.
+
+    :raises BadInputError: when so many processes cannot be started.
     """
+    require_processes(processes)
     said = {
-        "processes": None if processes is None else _at_least_one(processes),
+        "processes": processes,
         "memory_mb": memory_mb,
         "single_host": single_host or None,
         "watchdog": None if watchdog else False,
@@ -129,116 +132,9 @@ def _peer_config(
     return peer_config(chosen, peer, bind or DEFAULT_BIND, tuple(join or ()))
 
 
-async def _with_own_temporal(chosen: Settings, as_json: bool) -> int:
-    from outlast.cli.output import print_ready
-    from outlast.cli.peer import with_own_temporal
-
-    def print_json(line: dict[str, Any]) -> None:
-        print(json.dumps(line), flush=True)
-
-    return await with_own_temporal(chosen, print_json if as_json else print_ready)
-
-
-async def _run_fleet(
-    chosen: Settings,
-    as_json: bool,
-    listen: tuple[str, int],
-    place: "PeerConfig | None" = None,
-    tied: bool = False,
-) -> int:
-    logger = logging.getLogger("outlast.fleet")
-    if not chosen.fencing:
-        logger.warning("fencing.off: for tests only")
-    if not chosen.watchdog:
-        logger.warning("watchdog.off: a frozen process stays, for tests only")
-    if other := untested():
-        logger.warning("sdk.untested: %s", other)
-    told = _print_ready_json if as_json else _print_ready
-    beside = None if place is None else _sidecar(place, chosen)
-    if place is None:
-        _warn_suspended_runs(chosen)
-    if readable := why_readable(ensure_home(chosen)):
-        logger.warning("home.readable: %s", readable)
-    fleet = Fleet(chosen, lambda fleet: told(fleet, health, beside))
-    health = HealthServer(lambda: _snapshot(fleet, beside), *listen)
-    if setup.metrics_enabled():
-        from outlast.fleet.metrics_export import register_metrics
-
-        register_metrics(fleet.snapshot, fleet.metrics)
-    try:
-        if beside is not None:
-            await beside.start()
-        return await fleet.run(tied)
-    finally:
-        if as_json and (failure := fleet.failure()):
-            print(json.dumps({"ready": False, **failure}), flush=True)
-        if beside is not None:
-            await beside.stop()
-        health.close()
-
-
-def _snapshot(fleet: Fleet, beside: "Sidecar | None") -> dict[str, Any]:
-    mesh = {} if beside is None else {"mesh": beside.counts()}
-    return {**fleet.snapshot(), **mesh}
-
-
-def _sidecar(place: "PeerConfig", chosen: Settings) -> "Sidecar":
-    from outlast.mesh.node.sidecar import Sidecar
-
-    return Sidecar(place, ensure_home(chosen))
-
-
-def _warn_suspended_runs(chosen: Settings) -> None:
-    """
-    Say which runs of the mesh stand still here, for want of a peer that gives the word.
-    """
-    from outlast.ledger.run_permits import run_permits
-
-    if held := run_permits(ensure_home(chosen)).suspended:
-        logging.getLogger("outlast.fleet").warning(
-            "mesh.held: %s: held until this home's peer runs again (--peer)",
-            ", ".join(held),
-        )
-
-
-def _print_ready_json(
-    fleet: Fleet, health: HealthServer, beside: "Sidecar | None"
-) -> None:
-    peer = {} if beside is None else beside.describe()
-    line = {"ready": True, **fleet.describe(), **peer, "health": health.url}
-    print(json.dumps(line), flush=True)
-
-
-def _print_ready(fleet: Fleet, health: HealthServer, beside: "Sidecar | None") -> None:
-    pids = ", ".join(f"{child.kind} {child.pid}" for child in fleet.slots)
-    peer = f"peer {beside.config.name} at {beside.mesh}; " if beside else ""
-    print(f"{peer}workers poll: {pids}; {health.url}; Ctrl-C drains them", flush=True)
-
-
-def _require_workable(chosen: Settings) -> None:
-    """
-    Look at all that is known before anything starts.
-
-    :raises BadInputError: in one sentence.
-    """
-    _require_memory(chosen)
-    _require_unresponsive_limit(chosen)
-    _require_root(chosen)
-
-
-def _require_shareable(chosen: Settings) -> None:
-    """
-    Make sure that this fleet has the store of those whose missions it plays.
-
-    :raises BadInputError: in one sentence.
-    """
-    require_shared_store(chosen)
-    _require_store(chosen)
-
-
 def _require_memory(chosen: Settings) -> None:
     """
-    A cap under what an idle worker needs kills all, one over the machine's kills none.
+    Refuse a cap that would kill every worker, or that the machine has no memory for.
     """
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
     if chosen.memory_mb and not MIN_MEMORY_MB <= chosen.memory_mb <= machine:
@@ -278,12 +174,6 @@ def _use_stack_temporal(chosen: Settings) -> None:
 
 def _print_note(text: str) -> None:
     logging.getLogger("outlast.fleet").info(as_called(text))
-
-
-def _at_least_one(processes: int) -> int:
-    if not 1 <= processes <= 64:
-        raise BadInputError(f"--processes {processes} is not between 1 and 64")
-    return processes
 
 
 def _require_root(chosen: Settings) -> None:

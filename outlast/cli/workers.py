@@ -12,6 +12,7 @@ from pathlib import Path
 from temporalio.api.worker.v1 import WorkerHeartbeat
 from temporalio.client import Client
 
+from outlast.cli.session import Session
 from outlast.contracts.ids import MISSIONS_QUEUE, QueueId, parse
 from outlast.dev.locks import ensure_home
 from outlast.fleet.process_kinds import recorder_path
@@ -43,11 +44,11 @@ class WorkerRow:
     leaked: tuple[LeakedCall, ...] = ()
 
 
-async def show_workers(client: Client, as_json: bool) -> None:
+async def show_workers(session: Session, as_json: bool) -> None:
     """
     Print the live workers: each process, or as JSON each of its queues.
     """
-    rows = await list_rows(client)
+    rows = await list_rows(await session.client())
     if as_json:
         print(json.dumps([asdict(row) for row in rows]))
         return

@@ -10,14 +10,14 @@ from datetime import timedelta
 from typing import Any
 
 from pydantic import ValidationError
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError
 
 from outlast.agents.agent import Agent
 from outlast.agents.agent_loading import for_roles, load_agents
 from outlast.contracts.batches import Batch, BatchReport, PoolState
-from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
+from outlast.contracts.errors import BadInputError, OutlastError
 from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.contracts.timing import DEFAULT_TIMING, timing_of
 from outlast.contracts.validation_faults import faults_of
@@ -27,14 +27,9 @@ from outlast.ledger.missions import MissionRecords
 from outlast.settings import settings
 from outlast.store.database import Store
 from outlast.store.outages import is_transient_grpc
-from outlast.temporal.connect import describe_address
 from outlast.temporal.item_source import BackgroundReader, SourceItem
-from outlast.temporal.missions import (
-    START_LIMIT_S,
-    START_RETRY_S,
-    require_capacity,
-    require_open_workflow,
-)
+from outlast.temporal.missions import require_capacity
+from outlast.temporal.workflow_calls import await_report, start_until_taken
 
 # How often the pool is told of new items.
 WAKE_RETRY_S = 0.5
@@ -115,22 +110,13 @@ class BatchHandle:
 
         :raises RefusedError: when its workflow was ended in Temporal, by others.
         """
-        ended = ""
-        while True:
-            try:
-                return await self.handle.result()
-            except WorkflowFailureError as error:
-                report = BatchReport.of_failure(error.cause)
-                if report is not None:
-                    return report
-                given = self.handle, self.batch.id, ended
-                ended = await require_open_workflow(*given)
-            except RPCError as error:
-                if not is_transient_grpc(error.status.name):
-                    raise OutlastError(
-                        f"batch {self.batch.id}: {error.message}"
-                    ) from error
-                await asyncio.sleep(START_RETRY_S)
+        return await await_report(
+            self.handle, BatchReport.of_failure, self._require_transient
+        )
+
+    def _require_transient(self, error: RPCError) -> None:
+        if not is_transient_grpc(error.status.name):
+            raise OutlastError(f"batch {self.batch.id}: {error.message}") from error
 
 
 async def start_or_wake_pool(client: Client, batch: Batch) -> None:
@@ -139,30 +125,21 @@ async def start_or_wake_pool(client: Client, batch: Batch) -> None:
 
     :raises UnavailableError: when no server takes it.
     """
-    deadline = asyncio.get_running_loop().time() + START_LIMIT_S
-    while True:
-        try:
-            await client.start_workflow(
-                "Pool",
-                PoolState(batch=batch),
-                id=batch.id,
-                task_queue=MISSIONS_QUEUE,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-                task_timeout=timedelta(seconds=DEFAULT_TIMING.workflow_task_s),
-                static_summary=f"batch for {batch.role}",
-                start_signal="wake",
-            )
-        except RPCError as error:
-            late = asyncio.get_running_loop().time() > deadline
-            if late or not is_transient_grpc(error.status.name):
-                raise UnavailableError(
-                    f"Temporal at {describe_address(client)} did not take the batch: "
-                    f"{error.message}"
-                ) from error
-            await asyncio.sleep(START_RETRY_S)
-        else:
-            return
+    await start_until_taken(
+        client,
+        "batch",
+        lambda: client.start_workflow(
+            "Pool",
+            PoolState(batch=batch),
+            id=batch.id,
+            task_queue=MISSIONS_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            task_timeout=timedelta(seconds=DEFAULT_TIMING.workflow_task_s),
+            static_summary=f"batch for {batch.role}",
+            start_signal="wake",
+        ),
+    )
 
 
 def open_batch(batch: Batch, store: Store) -> None:

@@ -1,14 +1,14 @@
 """
-Start a mission, once, and wait for its report however often the server goes away.
+Prepare a mission: its routes, inputs and store; and give it to the server.
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Any
 
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client
 from temporalio.common import (
     SearchAttributeKey,
     SearchAttributePair,
@@ -16,141 +16,32 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError
 
 from outlast.agents.agent_check import require_fitting_inputs
 from outlast.agents.agent_loading import load_agents, resolve_routes
-from outlast.contracts.errors import (
-    BadInputError,
-    OutlastError,
-    RefusedError,
-    TooManyError,
-    UnavailableError,
-)
-from outlast.contracts.failures import FailureType
+from outlast.contracts.errors import TooManyError
 from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.contracts.inputs import InputStorage
 from outlast.contracts.missions import Mission, Opening
 from outlast.contracts.plan import Plan
-from outlast.contracts.reports import Report
 from outlast.contracts.text import title
 from outlast.contracts.timing import DEFAULT_TIMING, timing_of
-from outlast.dev.stack_client import temporal_of
 from outlast.ledger.missions import MissionRecords
-from outlast.ledger.payloads import putting
-from outlast.process.opening import open_store
 from outlast.settings import settings
 from outlast.store.database import Store
-from outlast.store.outages import is_transient_grpc
 from outlast.store.output_roots import writing_within
-from outlast.temporal.connect import connect, describe_address, require_shared_store
-from outlast.temporal.own_temporal import require_known_server
-from outlast.temporal.payload_storage import with_storage
-from outlast.temporal.reconcile import interrupted, why_ended, workflow_state
+from outlast.temporal.workflow_calls import start_until_taken
 
 STATUS_ATTRIBUTE = SearchAttributeKey.for_keyword("OutlastStatus")
 TENANT_ATTRIBUTE = SearchAttributeKey.for_keyword("OutlastTenant")
 
-START_RETRY_S = 0.3
 START_ONCE: dict[str, Any] = {
     "id_conflict_policy": WorkflowIDConflictPolicy.USE_EXISTING,
     "id_reuse_policy": WorkflowIDReusePolicy.REJECT_DUPLICATE,
 }
 START_AGAIN: dict[str, Any] = {"id_reuse_policy": WorkflowIDReusePolicy.ALLOW_DUPLICATE}
-UNKNOWN_TO_STORE = (
-    "this server does not know it; start it again with the same id and file, or with "
-    "outlast resume"
-)
-# A mission that could not be handed over for so long is given back to the caller.
-START_LIMIT_S = 60.0
-
-
-@dataclass(frozen=True)
-class MissionHandle:
-    """
-    A mission that the server has: nothing but its report ends it.
-    """
-
-    id: str
-    handle: WorkflowHandle[Any, Report]
-    records: MissionRecords
-
-    async def report(self) -> Report:
-        """
-        Wait for the end, through any number of server restarts and of resets.
-
-        :raises BadInputError: when its workflow has refused what it was given.
-        :raises RefusedError: when it was ended in Temporal, by others.
-        """
-        ended = ""
-        while True:
-            try:
-                return await self.handle.result()
-            except WorkflowFailureError as error:
-                report = Report.of_failure(error.cause)
-                if report is not None:
-                    return report
-                refuse_bad_input(error)
-                ended = await require_open_workflow(self.handle, self.id, ended)
-            except RPCError as error:
-                kept = self._from_records(error)
-                if kept is not None:
-                    return kept
-                await asyncio.sleep(START_RETRY_S)
-
-    def results(self) -> dict[str, Any]:
-        """
-        Read the results of its tasks, by task id.
-        """
-        return dict(self.records.results(self.id))
-
-    def _from_records(self, error: RPCError) -> Report | None:
-        """
-        Read the report where the server has forgotten the mission.
-        """
-        if is_transient_grpc(error.status.name):
-            return None
-        entry = self.records.find(self.id)
-        if entry is None or entry.report is None:
-            unknown = error.status is RPCStatusCode.NOT_FOUND
-            told = UNKNOWN_TO_STORE if unknown else error.message
-            raise OutlastError(f"mission {self.id}: {told}") from error
-        return entry.report
-
-
-def refuse_bad_input(error: WorkflowFailureError) -> None:
-    """
-    Say what a mission's workflow has refused.
-
-    :raises BadInputError: in its words, if that is why it has failed.
-    """
-    if (
-        isinstance(error.cause, ApplicationError)
-        and error.cause.type == FailureType.BAD_INPUT
-    ):
-        raise BadInputError(error.cause.message) from None
-
-
-async def require_open_workflow(
-    handle: WorkflowHandle[Any, Any], name: str, ended: str
-) -> str:
-    """
-    Find out why a mission or batch has no report: after a reset it goes on, in another
-    run of its workflow. Returns its latest run.
-
-    :param ended: the run that is known to have ended without a report, or "".
-    :raises RefusedError: when it was ended by others, with the commands that help.
-    """
-    try:
-        seen = await workflow_state(handle)
-        if seen.is_running or (seen.run and seen.run != ended):
-            return seen.run
-        why = await why_ended(handle, seen)
-    except RPCError:
-        await asyncio.sleep(START_RETRY_S)
-        return ended
-    raise RefusedError(interrupted(name, why))
 
 
 def with_routes(mission: Mission) -> Mission:
@@ -205,59 +96,6 @@ async def fill_in(client: Client, store: Store, mission: Mission) -> Opening:
     )
 
 
-async def start(
-    mission: Mission, *, client: Client | None = None, store: Store | None = None
-) -> MissionHandle:
-    """
-    Start *mission*, or join it: the same id and content is the same mission.
-
-    `await (await start(mission)).report()` waits for its end.
-
-    :param client: of Temporal; None: one by the SDK's configuration, or of the
-        development stack of this home.
-    :param store: None: the one of the settings, a file or PostgreSQL.
-    :raises BadInputError: when the mission is invalid, when its id was used for other
-        content, when the workers cannot see the store, or when the store's missions
-        live on another Temporal.
-    :raises UnavailableError: when no server takes it.
-    """
-    return await start_resolved(with_routes(mission), client, store)
-
-
-async def start_resolved(
-    resolved: Mission, client: Client | None = None, store: Store | None = None
-) -> MissionHandle:
-    """
-    Start a mission that `with_routes` has checked already; see `start`.
-    """
-    if client is None:
-        address = await temporal_of(settings())
-        if store is None:
-            require_shared_store(settings(), address)
-        client = await connect(address)
-    kept = store or open_store(settings())
-    client = with_storage(client, lambda: kept)
-    resolved, bodies = without_large_inputs(with_store(resolved, kept), kept.largest)
-    await require_known_server(client, kept)
-    books = MissionRecords(kept)
-    if books.find(resolved.id) is None:
-        require_capacity(kept)
-    entry = await asyncio.to_thread(books.open, resolved)
-    if bodies:
-        await asyncio.to_thread(_put_payloads, kept, resolved.id, bodies)
-    handle = client.get_workflow_handle(resolved.id, result_type=Report)
-    started = await start_workflow(client, resolved)
-    if started or entry is None or not entry.interruption:
-        # The server has it: that the store is away now must not say otherwise.
-        await kept.run(books.accept, resolved.id)
-    return MissionHandle(resolved.id, handle, books)
-
-
-def _put_payloads(store: Store, mission: str, bodies: list[bytes]) -> None:
-    with store.write() as connection:
-        putting(mission, bodies)(connection)
-
-
 def require_capacity(store: Store) -> None:
     """
     Take no more work than somebody can be waiting for.
@@ -276,8 +114,8 @@ async def start_workflow(
     client: Client, mission: Mission, restart: bool = False
 ) -> bool:
     """
-    Give the mission to the server, again and again while it is away: the id makes
-    that safe. False when the server has a workflow of that id which is not joined.
+    Give the mission to the server. False when the server has a workflow of that id
+    which is not joined.
 
     :param restart: begin anew where its workflow has ended; else join the one that
         runs.
@@ -285,31 +123,24 @@ async def start_workflow(
     """
     how = START_AGAIN if restart else START_ONCE
     tags = await search_attributes(client, mission)
-    deadline = asyncio.get_running_loop().time() + START_LIMIT_S
-    while True:
-        try:
-            await client.start_workflow(
-                "Supervisor",
-                mission,
-                id=mission.id,
-                task_queue=MISSIONS_QUEUE,
-                **how,
-                task_timeout=timedelta(seconds=DEFAULT_TIMING.workflow_task_s),
-                static_summary=title(mission.goal),
-                search_attributes=tags,
-            )
-        except WorkflowAlreadyStartedError:
-            return False
-        except RPCError as error:
-            late = asyncio.get_running_loop().time() > deadline
-            if late or not is_transient_grpc(error.status.name):
-                raise UnavailableError(
-                    f"Temporal at {describe_address(client)} did not take the mission: "
-                    f"{error.message}"
-                ) from error
-            await asyncio.sleep(START_RETRY_S)
-        else:
-            return True
+
+    def start() -> Awaitable[object]:
+        return client.start_workflow(
+            "Supervisor",
+            mission,
+            id=mission.id,
+            task_queue=MISSIONS_QUEUE,
+            **how,
+            task_timeout=timedelta(seconds=DEFAULT_TIMING.workflow_task_s),
+            static_summary=title(mission.goal),
+            search_attributes=tags,
+        )
+
+    try:
+        await start_until_taken(client, "mission", start)
+    except WorkflowAlreadyStartedError:
+        return False
+    return True
 
 
 async def search_attributes(

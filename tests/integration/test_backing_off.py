@@ -11,7 +11,7 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import WorkflowHandle
 
 from outlast import Context, TryLater
-from outlast.cli.pending import PendingTasks, unstarted_tasks
+from outlast.cli.snapshot import PendingTasks, unstarted_tasks
 
 LATER_S = 1.5
 

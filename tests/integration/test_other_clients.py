@@ -38,7 +38,7 @@ from outlast.contracts.updates import DecisionInput
 from outlast.ledger.audit import audit_ledger
 from outlast.ledger.batches import INTERRUPTED
 from outlast.ledger.missions import MissionRecords
-from outlast.temporal.missions import MissionHandle
+from outlast.temporal.client import Handle
 from outlast.temporal.reconcile import Reconciler
 from outlast.temporal.resume import abandon, resume
 
@@ -209,8 +209,8 @@ async def test_a_failed_mission_is_failed_in_temporal(small_crew: Crew) -> None:
     assert "outlast redrive m" in cause.message
     report = Report.model_validate(cause.details[0])
     assert outcome(report, "t").status is TaskStatus.DEAD
-    started = MissionHandle("m", handle, MissionRecords(small_crew.store))
-    assert await started.report() == report
+    started = Handle("m", small_crew.client, small_crew.store)
+    assert await started.result() == report
 
 
 async def test_nonsense_changes_nothing(small_crew: Crew) -> None:
@@ -438,7 +438,7 @@ async def test_a_terminated_mission_is_resumed_from_the_ledger(
     async with lasting_crew.at_work(), asyncio.timeout(BOUND_S):
         handle = await halted.begin()
         following = asyncio.ensure_future(
-            MissionHandle(name, handle, halted.books).report()
+            Handle(name, lasting_crew.client, lasting_crew.store).result()
         )
         await handle.terminate(reason="by hand")
         with pytest.raises(RefusedError, match=f"by hand.*resume {name}"):
@@ -512,11 +512,8 @@ async def test_who_follows_a_mission_follows_its_reset(lasting_crew: Crew) -> No
     halted = Halted(lasting_crew)
     async with lasting_crew.at_work(), asyncio.timeout(BOUND_S):
         handle = await halted.begin()
-        latest = lasting_crew.client.get_workflow_handle(
-            lasting_crew.name, result_type=Report
-        )
-        started = MissionHandle(lasting_crew.name, latest, halted.books)
-        following = asyncio.ensure_future(started.report())
+        started = Handle(lasting_crew.name, lasting_crew.client, lasting_crew.store)
+        following = asyncio.ensure_future(started.result())
         await asyncio.sleep(0.3)  # until it waits for the first run
         await reset(handle, 4)
         halted.gate.set()

@@ -11,53 +11,54 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from outlast import Mission, start
+from outlast import Client, Handle, Mission
 from outlast.contracts.updates import DecisionInput
-from outlast.temporal.missions import MissionHandle
 
 LIMIT_S = 60.0
 LOOK_S = 0.2
 
 
-async def play(mission: dict[str, Any]) -> dict[str, Any]:
+async def play(client: Client, mission: dict[str, Any]) -> dict[str, Any]:
     """
     Run one mission to its report.
     """
     asks = any("approval" in task for task in mission["tasks"])
-    started = await start(Mission.model_validate({"goal": "see", **mission}))
+    started = await client.start(Mission.model_validate({"goal": "see", **mission}))
     asked = await approved(started) if asks else None
     try:
         async with asyncio.timeout(LIMIT_S):
-            report = await started.report()
+            report = await started.result()
     except TimeoutError:
-        progress = await started.handle.query("progress")
+        progress = await started.workflow.query("progress")
         return {"mission": mission["id"], "hung": progress}
     told = report.model_dump(mode="json")
     tasks = {each["id"]: each for each in told["tasks"]}
-    return {**told, "tasks": tasks, "results": started.results(), "asked": asked}
+    return {**told, "tasks": tasks, "results": started.task_results(), "asked": asked}
 
 
-async def approved(started: MissionHandle) -> Any:
+async def approved(started: Handle) -> Any:
     """
     Wait until a task asks for approval, approve it; returns what was asked.
     """
     async with asyncio.timeout(LIMIT_S):
         while True:
-            progress = await started.handle.query("progress")
+            progress = await started.workflow.query("progress")
             if progress["approval_requests"]:
                 break
             await asyncio.sleep(LOOK_S)
     await asyncio.sleep(5 * LOOK_S)  # it goes on waiting, whatever the agent does
-    progress = await started.handle.query("progress")
+    progress = await started.workflow.query("progress")
     for each in progress["approval_requests"]:
-        await started.handle.execute_update("approve", DecisionInput(task=each["id"]))
+        await started.workflow.execute_update("approve", DecisionInput(task=each["id"]))
     return progress["approval_requests"]
 
 
 async def main(missions: list[dict[str, Any]], one_by_one: bool) -> None:
-    for group in [[each] for each in missions] if one_by_one else [missions]:
-        for ended in await asyncio.gather(*map(play, group)):
-            print(json.dumps(ended), flush=True)
+    async with Client.connect() as client:
+        for group in [[each] for each in missions] if one_by_one else [missions]:
+            playing = (play(client, each) for each in group)
+            for ended in await asyncio.gather(*playing):
+                print(json.dumps(ended), flush=True)
 
 
 if __name__ == "__main__":

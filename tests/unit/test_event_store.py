@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from unit_fakes import mission, outcome, report
 
-from outlast.cli import dead_letters
+from outlast.cli.redrive import redrive
+from outlast.cli.session import Session
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.reports import MissionStatus, TaskStatus
 from outlast.contracts.scopes import Scope
@@ -87,9 +88,7 @@ def test_any_text_survives(store: Store, body: str) -> None:
     assert contents(EventStore(store, peer).load()) == contents(log)
 
 
-def test_a_run_that_has_ended_is_not_redriven(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_run_that_has_ended_is_not_redriven(store: Store) -> None:
     """
     It would go on without a permit, and the mesh would not hear of its end.
     """
@@ -98,7 +97,5 @@ def test_a_run_that_has_ended_is_not_redriven(
     books.close(
         report("job~run~1", MissionStatus.FAILED, outcome("only", TaskStatus.DEAD))
     )
-    monkeypatch.setattr(dead_letters, "open_store", lambda: store)
-    monkeypatch.setattr(dead_letters, "require_local_workers", lambda: None)
     with pytest.raises(BadInputError, match="job~run~1 was run for the mesh"):
-        dead_letters.redrive_dead("job~run~1", None, None, None)
+        await redrive(Session(store), "job~run~1", None, None, None)

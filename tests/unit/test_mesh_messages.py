@@ -10,7 +10,7 @@ import pytest
 from mesh_network import Network, mission
 
 from outlast.cli import mesh, mission_file
-from outlast.cli.output import print_ready
+from outlast.cli.dev import print_ready
 from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.ids import MeshRunId
 from outlast.contracts.missions import Mission

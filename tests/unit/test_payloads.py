@@ -31,6 +31,7 @@ from unit_fakes import (
 from outlast.agents.agent import Degraded
 from outlast.agents.context import Context
 from outlast.cli.batch_results import result_lines
+from outlast.cli.session import Session
 from outlast.contracts.batches import ItemRange
 from outlast.contracts.child_missions import MISSION_ROLE, child_mission
 from outlast.contracts.errors import BadInputError, CheckpointError, GiveUp, StoreError
@@ -372,7 +373,7 @@ async def test_large_results_are_printed_one_by_one(stage: Stage) -> None:
     MissionRecords(store).open(mission())
     await stage.play(lambda given, ctx: LARGE, name="one")
     await stage.play(lambda given, ctx: 2, name="two")
-    lines = list(result_lines(MISSION, store))
+    lines = list(result_lines(Session(store), MISSION))
     assert all(line.isascii() for line in lines)
     assert [json.loads(line) for line in lines] == [
         {"task": "one", "result": LARGE},
@@ -386,7 +387,9 @@ def test_large_results_of_a_batch_are_printed(shelf: Shelf) -> None:
     """
     shelf.add({"n": 1}, {"n": 2})
     shelf.write({1: 1, 2: LARGE})
-    lines = [json.loads(line) for line in result_lines(shelf.name, shelf.store)]
+    lines = [
+        json.loads(line) for line in result_lines(Session(shelf.store), shelf.name)
+    ]
     assert lines == [{"item": 1, "result": 1}, {"item": 2, "result": LARGE}]
 
 

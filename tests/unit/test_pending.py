@@ -9,8 +9,14 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from unit_fakes import Clock
 
-from outlast.cli.follow import MissionSnapshot, PlainScreen, task_line
-from outlast.cli.pending import PendingTasks, unstarted_task, unstarted_tasks
+from outlast.cli.follow import PlainScreen
+from outlast.cli.snapshot import (
+    MissionSnapshot,
+    PendingTasks,
+    task_line,
+    unstarted_task,
+    unstarted_tasks,
+)
 from outlast.contracts.approvals import ApprovalRequest
 from outlast.contracts.reports import MissionProgress, RunningTask
 

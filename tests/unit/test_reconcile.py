@@ -17,15 +17,9 @@ from outlast.ledger.batches import BatchRecord as Batch
 from outlast.ledger.missions import ACCEPTED, STARTING, MissionRecord, MissionRecords
 from outlast.ledger.retention import forget_mission
 from outlast.store.database import Store
-from outlast.temporal.reconcile import (
-    ENDED_TEXT,
-    RecordChangeKind,
-    WorkflowState,
-    batch_change,
-    interrupted,
-    mission_change,
-)
+from outlast.temporal.reconcile import RecordChangeKind, batch_change, mission_change
 from outlast.temporal.resume import abandoned
+from outlast.temporal.workflow_state import ENDED_TEXT, WorkflowState, interrupted
 
 RUNS = WorkflowState(WorkflowExecutionStatus.RUNNING, "second")
 GONE = WorkflowState(None)

@@ -18,7 +18,8 @@ from rich.live import Live
 
 from outlast.cli import entrypoint
 from outlast.cli.batch_results import ascii_json
-from outlast.cli.follow import LiveScreen, MissionSnapshot
+from outlast.cli.follow import LiveScreen
+from outlast.cli.snapshot import MissionSnapshot
 from outlast.contracts.reports import MissionProgress, Outcome, RunningTask, TaskStatus
 from outlast.contracts.text import (
     CAUSE_CHARS,
@@ -31,7 +32,8 @@ from outlast.contracts.text import (
 )
 from outlast.crew.crew_models import Citation, Gap, LibraryIndex, Review
 from outlast.crew.publisher import report
-from outlast.crew.tickets import TicketTally, page
+from outlast.crew.tickets import TicketTally
+from outlast.fleet.health_http import page
 from outlast.process.safe_output import (
     ErrorStream,
     SafeStream,

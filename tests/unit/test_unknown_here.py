@@ -5,17 +5,23 @@ What the starter says where the server it found does not know the mission.
 from typing import Any
 
 import pytest
+from temporalio.api.namespace.v1 import NamespaceInfo
+from temporalio.api.workflowservice.v1 import (
+    DescribeNamespaceResponse,
+    GetClusterInfoResponse,
+)
 from temporalio.service import RPCError, RPCStatusCode
 from unit_fakes import MISSION, mission, outcome, report, told_in_one_sentence
 
-from outlast.cli import run_mission
-from outlast.cli.follow import NO_SERVER, NO_WORKERS, explain_no_answer
-from outlast.cli.run_mission import RunOptions, print_address, update
+from outlast.cli.run_mission import RunOptions, print_address
+from outlast.cli.snapshot import NO_SERVER, NO_WORKERS, explain_no_answer
 from outlast.contracts.errors import BadInputError, OutlastError
 from outlast.contracts.reports import MissionStatus, TaskStatus
 from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
-from outlast.temporal.missions import UNKNOWN_TO_STORE, MissionHandle
+from outlast.store.home_temporal import ServerIdentity, bind_server
+from outlast.temporal.client import Handle
+from outlast.temporal.updates import UNKNOWN_TO_SERVER, send_update
 
 
 class Config:
@@ -28,6 +34,7 @@ class Server:
     """
 
     config = Config()
+    namespace = "default"
 
     def __init__(self, status: RPCStatusCode | TimeoutError | None) -> None:
         self._status = status
@@ -36,7 +43,15 @@ class Server:
     def service_client(self) -> "Server":
         return self
 
-    def get_workflow_handle(self, mission: str) -> "Server":
+    workflow_service = service_client
+
+    async def describe_namespace(self, asked: Any) -> DescribeNamespaceResponse:
+        return DescribeNamespaceResponse(namespace_info=NamespaceInfo(id="another"))
+
+    async def get_cluster_info(self, asked: Any) -> GetClusterInfoResponse:
+        return GetClusterInfoResponse(cluster_id="another")
+
+    def get_workflow_handle(self, mission: str, **more: Any) -> "Server":
         return self
 
     async def describe(self) -> None:
@@ -58,8 +73,11 @@ def server(
 
 
 @pytest.fixture
-def books(store: Store, monkeypatch: pytest.MonkeyPatch) -> MissionRecords:
-    monkeypatch.setattr(run_mission, "open_store", lambda: store)
+def books(store: Store) -> MissionRecords:
+    theirs = ServerIdentity(
+        cluster="first", namespace="default", namespace_id="first", address="first:1"
+    )
+    bind_server(store, theirs, open_now=0)
     found = MissionRecords(store)
     found.open(mission(id=MISSION))
     found.accept(MISSION)
@@ -69,7 +87,7 @@ def books(store: Store, monkeypatch: pytest.MonkeyPatch) -> MissionRecords:
 @pytest.mark.parametrize(
     ("status", "told"),
     [
-        (RPCStatusCode.NOT_FOUND, UNKNOWN_TO_STORE),
+        (RPCStatusCode.NOT_FOUND, UNKNOWN_TO_SERVER),
         (RPCStatusCode.UNAVAILABLE, NO_SERVER),
         (TimeoutError(), NO_SERVER),
         (None, NO_WORKERS),
@@ -86,18 +104,18 @@ async def test_silence_has_its_own_cause(
 
 
 async def test_an_order_to_a_mission_of_another_server_says_so(
-    books: MissionRecords,
+    books: MissionRecords, store: Store
 ) -> None:
     """
     What the ledger has open and the server does not know is on another server.
     """
     with pytest.raises(BadInputError) as refusal:
-        await update(server(), MISSION, "cancel", "enough")
-    assert told_in_one_sentence(refusal.value) == f"{MISSION}: {UNKNOWN_TO_STORE}"
+        await send_update(server(), store, MISSION, "cancel", "enough")
+    assert told_in_one_sentence(refusal.value) == f"{MISSION}: {UNKNOWN_TO_SERVER}"
 
 
 async def test_an_order_to_an_ended_mission_is_refused_as_before(
-    books: MissionRecords,
+    books: MissionRecords, store: Store
 ) -> None:
     """
     Starting it again would be no help.
@@ -105,17 +123,17 @@ async def test_an_order_to_an_ended_mission_is_refused_as_before(
     only = outcome("only", TaskStatus.DONE)
     books.close(report(MISSION, MissionStatus.COMPLETED, only))
     with pytest.raises(BadInputError, match="is under way"):
-        await update(server(), MISSION, "cancel", "enough")
+        await send_update(server(), store, MISSION, "cancel", "enough")
 
 
 async def test_who_follows_a_mission_that_the_server_lost_is_told(
-    books: MissionRecords,
+    books: MissionRecords, store: Store
 ) -> None:
     """
     Following ends in the same words.
     """
     with pytest.raises(OutlastError, match="start it again"):
-        await MissionHandle(MISSION, server(), books).report()
+        await Handle(MISSION, server(), store).result()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from outlast.ledger.run_permits import RunPermits
 from outlast.mesh.core.effects import StartRun
 from outlast.mesh.node.mission_runs import CAPACITY_CHECK_S, LazyClient, MissionRuns
 from outlast.store.database import Store
-from outlast.temporal.missions import START_RETRY_S
+from outlast.temporal.workflow_calls import START_RETRY_S
 
 logger = logging.getLogger("outlast.mesh")
 
@@ -145,7 +145,7 @@ class TemporalEndpoint:
                 for epoch in range(1, wanted.run.epoch):
                     await self._end(MeshRunId(wanted.run.task, epoch))
                 started = await self._runs.start(wanted)
-                return await started.report()
+                return await started.result()
             except (UnavailableError, DBAPIError) as error:
                 # The next start joins what has begun.
                 logger.warning("mesh.endpoint_unavailable: %s", error)

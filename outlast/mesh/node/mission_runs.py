@@ -22,18 +22,16 @@ from outlast.ledger.missions import MissionRecords
 from outlast.mesh.core.effects import StartRun
 from outlast.mesh.node.handover import current, import_progress
 from outlast.store.database import Store
+from outlast.temporal.client import Client as MissionClient
+from outlast.temporal.client import Handle
 from outlast.temporal.connect import (
     configuration,
     connect_when_available,
     is_cancelling,
     on_loopback,
 )
-from outlast.temporal.missions import (
-    START_RETRY_S,
-    MissionHandle,
-    require_capacity,
-    start,
-)
+from outlast.temporal.missions import require_capacity
+from outlast.temporal.workflow_calls import START_RETRY_S
 
 CAPACITY_CHECK_S = 1.0
 MESH_CANCEL_LIMIT_S = 10.0
@@ -86,7 +84,7 @@ class MissionRuns:
         self._records = MissionRecords(store)
         self._line = line
 
-    async def start(self, wanted: StartRun) -> MissionHandle:
+    async def start(self, wanted: StartRun) -> Handle:
         """
         Start the run from where it was, or join it.
 
@@ -100,7 +98,7 @@ class MissionRuns:
             parts = current(wanted.progress.values(), mission.tasks)
             await self._store.run(import_progress, self._store, mission.id, parts)
         client = await self._line.client()
-        return await start(mission, client=client, store=self._store)
+        return await MissionClient(client, self._store).start(mission)
 
     async def cancel_open(self, mission: str) -> None:
         """
