@@ -32,8 +32,7 @@ from outlast.contracts.text import (
 )
 from outlast.crew.crew_models import Citation, Gap, LibraryIndex, Review
 from outlast.crew.publisher import report
-from outlast.crew.tickets import TicketTally
-from outlast.fleet.health_http import page
+from outlast.crew.tickets import TicketTally, page
 from outlast.process.safe_output import (
     ErrorStream,
     SafeStream,
