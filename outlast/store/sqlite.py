@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,6 @@ SQLITE_BUSY_S = 20.0
 # How often it asks. SQLite's own waiting sleeps ever longer, up to 0.1 s, where a
 # transaction here takes 0.001 s and an attempt that takes over is waited for.
 SQLITE_RETRY_S = 0.0005
-
-# Shared by all stores of a process and, being memory, by all that are forked from it:
-# a zygote compiles the statements for every worker to come.
-_COMPILED: dict[Any, Any] = {}
 
 
 class SqliteDatabase(Database):
@@ -149,6 +146,26 @@ def _cause(error: BaseException) -> BaseException:
     return found
 
 
+@cache
+def _compiled() -> dict[Any, Any]:
+    """
+    The compiled statements of all stores of a process and, being memory, of all that
+    are forked from it: a fork server compiles for every worker to come.
+    """
+    return {}
+
+
+@cache
+def _dialect() -> sa.Dialect:
+    """
+    The one dialect of these statements: those of another one are compiled anew.
+    """
+    engine = sa.create_engine("sqlite://")
+    engine.connect().close()  # which initializes it
+    engine.dispose()
+    return engine.dialect
+
+
 @contextmanager
 def _not_waiting(driver: sqlite3.Connection) -> Iterator[None]:
     driver.execute("PRAGMA busy_timeout=0")
@@ -169,8 +186,9 @@ def _engine(path: Path, mode: str = "rwc") -> sa.Engine:
         "sqlite://",
         creator=connect,
         poolclass=sa.pool.StaticPool,
-        execution_options={"compiled_cache": _COMPILED},
+        execution_options={"compiled_cache": _compiled()},
     )
+    engine.dialect = _dialect()
 
     @event.listens_for(engine, "connect")
     def connected(driver: sqlite3.Connection, _: object) -> None:

@@ -4,6 +4,7 @@ Saves at the same moment: none loses another, and what was replaced takes no roo
 
 import asyncio
 import random
+import shutil
 import string
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import CacheStats
 from unit_fakes import ROLE, Stage, assignment
 
 from outlast.agents.context import Context
@@ -178,3 +180,27 @@ def size(folder: Path) -> int:
     """
     files = [each for each in folder.iterdir() if not each.name.endswith("-shm")]
     return sum(each.stat().st_size for each in files)
+
+
+def test_a_store_runs_what_another_one_has_compiled(
+    built_file: Path, tmp_path: Path
+) -> None:
+    """
+    A fork server compiles the statements of an attempt for every worker to come.
+    """
+    stores = [
+        Store(shutil.copy(built_file, tmp_path / name)) for name in ("one", "two")
+    ]
+    compiled: list[bool] = []
+
+    def count(*given: Any) -> None:
+        compiled.append(given[4].cache_hit is not CacheStats.CACHE_HIT)
+
+    Ledger(stores[0]).warm_up()
+    database: Any = stores[1]._database
+    sa.event.listen(database._connection.engine, "after_cursor_execute", count)
+    Ledger(stores[1]).warm_up()
+    for store in stores:
+        store.close()
+    assert compiled
+    assert not any(compiled)
