@@ -18,7 +18,7 @@ from outlast.contracts.retries import Policy
 from outlast.crew.crew_models import DocumentSource, Gap, LibraryIndex
 from outlast.crew.library import library
 from outlast.crew.library.folder import stat_document
-from outlast.store.database import process_store
+from outlast.store.database import Store
 
 # A report with more gaps than this is read by nobody; the rest is counted.
 MAX_GAPS = 200
@@ -63,7 +63,7 @@ async def shelver(order: ShelverInput, ctx: Context) -> FanOut:
     """
     name = library.library_id(ctx.tenant, order.documents)
     try:
-        _, changed = await library.compare(process_store(), name, order.documents)
+        _, changed = await library.compare(ctx.store, name, order.documents)
     except OSError as error:
         raise _unreadable(order.documents, error) from None
     folder = str(order.documents)
@@ -85,7 +85,7 @@ async def indexer(documents: list[Document], ctx: Context) -> list[int]:
     """
     Read a few documents into the index.
     """
-    store, name = process_store(), documents[0].library
+    store, name = ctx.store, documents[0].library
     known = await store.run(library.known_files, store, name)
     entries = []
     for each in documents:
@@ -105,27 +105,27 @@ async def librarian(order: LibrarianInput, ctx: Context) -> LibraryIndex:
     Index what is left of the documents below the folder, and say what there is.
     """
     if order.documents is None:
-        return await _ingested(order.library or "")
+        return await _ingested(ctx.store, order.library or "")
     name = library.library_id(ctx.tenant, order.documents)
     done = await ctx.resume(Shelved, Shelved())
     for spread in order.needs.values():
         await _collect(name, spread, done, ctx)
     try:
-        async for batch in library.update(process_store(), name, order.documents):
+        async for batch in library.update(ctx.store, name, order.documents):
             done.indexed += batch.indexed
             done.removed += batch.removed
             await ctx.save(done)
             ctx.emit(f"indexed {done.indexed}, {batch.remaining} to go")
     except OSError as error:
         raise _unreadable(order.documents, error) from None
-    return await _index(name, done)
+    return await _index(ctx.store, name, done)
 
 
-async def _ingested(name: str) -> LibraryIndex:
+async def _ingested(store: Store, name: str) -> LibraryIndex:
     """
     Say what there is of a library that is nowhere but in the store.
     """
-    index = await _index(name, Shelved())
+    index = await _index(store, name, Shelved())
     if not index.documents:
         raise GiveUp(
             f"there is no library {name!r} in the store: `outlast ingest FOLDER` "
@@ -138,8 +138,7 @@ async def _collect(name: str, spread: FanOutRef, done: Shelved, ctx: Context) ->
     """
     Count what the indexers have done, and leave out what they could not read.
     """
-    store = process_store()
-    done.indexed = 0
+    store, done.indexed = ctx.store, 0
     async for each in ctx.batch_results(spread.batch):
         if each.dead is None:
             done.indexed += 1
@@ -155,8 +154,7 @@ def _unreadable(folder: Path, error: OSError) -> GiveUp:
     return GiveUp(f"the folder {folder} cannot be read: {reason}")
 
 
-async def _index(name: str, done: Shelved) -> LibraryIndex:
-    store = process_store()
+async def _index(store: Store, name: str, done: Shelved) -> LibraryIndex:
     gaps = await store.run(library.gaps, store, name)
     return LibraryIndex(
         library=name,

@@ -5,7 +5,7 @@ The researcher: find the sentences that answer one sub-question, or that none do
 from outlast import Context, GiveUp, agent
 from outlast.crew.crew_models import Citation, LibraryIndex, Research, SubQuestion
 from outlast.crew.extractive.evidence import find_evidence
-from outlast.store.database import Store, process_store
+from outlast.store.database import Store
 
 
 class ResearcherInput(SubQuestion):
@@ -19,8 +19,7 @@ async def researcher(order: ResearcherInput, ctx: Context) -> Research:
     """
     library = library_of(order)
     ctx.emit(f"looking up: {order.question}")
-    store = process_store()
-    return await store.run(research, store, library, order)
+    return await ctx.store.run(research, ctx.store, library, order)
 
 
 def library_of(order: ResearcherInput) -> str:

@@ -23,7 +23,7 @@ from outlast.crew.library import quotes
 from outlast.crew.library.documents_root import resolve_within
 from outlast.crew.library.parsing import UnreadableDocumentError, decoded, load, parse
 from outlast.crew.library.passages import Passage
-from outlast.store.database import process_store
+from outlast.store.database import Store
 
 # Files whose passages are their own text, line by line.
 VERBATIM = (".markdown", ".md", ".txt")
@@ -68,7 +68,7 @@ async def verify(order: ReviewerInput, ctx: Context) -> VerifiedDraft:
     verified: list[Citation] = []
     for each in quoted:
         ctx.emit(f"verifying {each.place}")
-        if await is_in_source(order.documents, order.library or "", each):
+        if await is_in_source(ctx.store, order.documents, order.library or "", each):
             verified.append(each)
     dropped = [each for each in quoted if each not in verified]
     return VerifiedDraft(writing, draft, verified, dropped)
@@ -88,7 +88,9 @@ def reviewed(found: VerifiedDraft, supported: Collection[str] = ()) -> Review | 
     return Redo.of(found.writing, reason, review)
 
 
-async def is_in_source(folder: Path | None, library: str, citation: Citation) -> bool:
+async def is_in_source(
+    store: Store, folder: Path | None, library: str, citation: Citation
+) -> bool:
     """
     Whether the quotation stands, word for word and at its line, in the file below
     *folder*; where there is no folder, in what *library* has of it.
@@ -97,7 +99,6 @@ async def is_in_source(folder: Path | None, library: str, citation: Citation) ->
     """
     if folder is not None:
         return await asyncio.to_thread(_in_file, folder, citation)
-    store = process_store()
     place = (library, citation.document, citation.line)
     return await store.run(quotes.holds, store, *place, citation.quote)
 

@@ -26,7 +26,7 @@ from outlast.crew.output_path import OutputPath, writable
 from outlast.crew.publisher import plain_line, write
 from outlast.crew.researcher import research
 from outlast.crew.reviewer import is_in_source
-from outlast.store.database import process_store
+from outlast.store.database import Store
 from outlast.store.private import make_folder, open_private
 
 # A report that names more tickets than this is read by nobody.
@@ -109,12 +109,12 @@ async def clerk(ticket: ClerkInput, ctx: Context) -> TicketReply:
         text = decoded(await asyncio.to_thread(load, ticket.ticket))
     except UnreadableDocumentError as error:
         raise GiveUp(f"{ticket.ticket.name} {error.reason}") from None
-    store = process_store()
+    store = ctx.store
     found = [
         await store.run(research, store, ticket.library, part)
         for part in questions(text)
     ]
-    why = await doubt(ticket, found)
+    why = await doubt(store, ticket, found)
     if why is not None:
         return TicketReply(ticket=name, why=why)
     mark = sha256_hex(text)[:16]
@@ -130,7 +130,7 @@ async def clerk(ticket: ClerkInput, ctx: Context) -> TicketReply:
     return TicketReply(ticket=name, posted=posted)
 
 
-async def doubt(ticket: ClerkInput, found: list[Research]) -> str | None:
+async def doubt(store: Store, ticket: ClerkInput, found: list[Research]) -> str | None:
     """
     Say why the ticket is a person's; None when the handbook answers all of it, word
     for word.
@@ -142,7 +142,7 @@ async def doubt(ticket: ClerkInput, found: list[Research]) -> str | None:
             )
             return f"the handbook does not answer “{each.question}”{missing}"
         for citation in each.findings:
-            if not await is_in_source(ticket.handbook, ticket.library, citation):
+            if not await is_in_source(store, ticket.handbook, ticket.library, citation):
                 return f"what answers “{each.question}” is not in the handbook any more"
     return None
 

@@ -21,7 +21,7 @@ from outlast.execution.in_flight import NULL_REGISTRY
 from outlast.fleet.process_kinds import ProcessKind, worker_identity
 from outlast.fleet.workers import build_workers
 from outlast.settings import settings
-from outlast.store.database import Store, set_process_store
+from outlast.store.database import Store
 from outlast.temporal.connect import connect
 from testkit import proc
 from testkit.proc import children_of
@@ -104,7 +104,6 @@ def work(kind: ProcessKind) -> NoReturn:
 
 async def _serve(kind: ProcessKind) -> None:
     store = Store(settings().store)
-    set_process_store(store)
     client = await connect(identity=worker_identity(os.getpid(), kind))
     chosen = settings()
     agents = {} if kind is ProcessKind.WORKFLOWS else load_agents(chosen.modules)

@@ -68,7 +68,7 @@ class KilledAgent(BaseException):
     """
 
 
-async def run(
+async def run(  # noqa: PLR0913 - all but two are options
     agent: Agent,
     task: BaseModel | dict[str, JsonValue],
     kill_after: int | None = None,
@@ -76,6 +76,7 @@ async def run(
     needs: dict[str, JsonValue] | None = None,
     approval: Approval | None = None,
     limits: Limits | None = None,
+    store: Store | None = None,
 ) -> AgentRun:
     """
     Run *agent* on one input, without a server, and return how it ended.
@@ -91,6 +92,7 @@ async def run(
     :param needs: results of needed tasks, by task id.
     :param approval: before effects: the attempt must end by ApprovalNeededError.
     :param limits: of the mission; past them it must end by BudgetExceededError.
+    :param store: the agent's `ctx.store`, for tables of its own that several runs use.
     :raises BadInputError: when no mission could start with such a task or agent.
     :raises ValueError: when the agent ended before it saved so often: nothing was
         tried then.
@@ -110,16 +112,16 @@ async def run(
     )
     findings = AgentFindings(agent)
     with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder) / "store.db")
+        ledger_store = Store(Path(folder) / "store.db")
         try:
-            trial = _AgentTrial(store, findings, assignment, kill_after)
+            trial = _AgentTrial(ledger_store, findings, assignment, kill_after, store)
             return await trial.run(needs or {})
         except BaseException as error:
             for each in findings.sentences:
                 error.add_note(each)
             raise
         finally:
-            store.close()
+            ledger_store.close()
             for each in findings.sentences:
                 warnings.warn(each, AgentWarning, stacklevel=2)
 
@@ -131,8 +133,9 @@ class _AgentTrial:
         findings: AgentFindings,
         assignment: AttemptInput,
         kill_after: int | None,
+        agent_store: Store | None,
     ) -> None:
-        self._ledger = TrialLedger(store, self._reached)
+        self._ledger = TrialLedger(store, self._reached, agent_store)
         self._findings = findings
         self._assignment = assignment
         self._kill_after = kill_after

@@ -16,7 +16,7 @@ from outlast.crew.crew_models import Citation, Research
 from outlast.crew.library import quotes, search
 from outlast.crew.llm.prompt import Prompt, QuotedText, ask_model, register_for_models
 from outlast.crew.researcher import ResearcherInput, library_of
-from outlast.store.database import Store, process_store
+from outlast.store.database import Store
 
 MAX_QUOTATIONS = 6
 # Passages that one search or one look into a document shows.
@@ -56,7 +56,7 @@ async def look_up(order: ResearcherInput, ctx: Context) -> Research:
 
     :raises GiveUp: when no document says anything of what the model quotes.
     """
-    library, store, fence = library_of(order), process_store(), QuotedText.of(ctx)
+    library, store, fence = library_of(order), ctx.store, QuotedText.of(ctx)
     find, read = _tools(store, library, fence)
     asked = f"{order.question}\n\n{await find(f'{order.question} {order.context}')}"
     instructions = f"{RESEARCHER_INSTRUCTIONS}\n{fence.rule}"

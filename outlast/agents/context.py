@@ -30,6 +30,7 @@ from outlast.ledger.effect_identity import IfUnsure, ScopeName, propose
 from outlast.ledger.fence import Claim
 from outlast.ledger.item_results import ItemResult, ItemResults
 from outlast.ledger.ledger import Ledger, Usage, UsageTotals
+from outlast.store.database import Store
 from outlast.telemetry import spans
 
 T = TypeVar("T")
@@ -66,6 +67,13 @@ class Context(AttemptControl):
         The tenant of its mission or batch.
         """
         return self.claim.tenant
+
+    @property
+    def store(self) -> Store:
+        """
+        The store of its mission, in which an agent may have tables of its own.
+        """
+        return self.ledger.agent_store
 
     @property
     def round(self) -> int:

@@ -31,7 +31,7 @@ from outlast.execution.findings import AgentFindings
 from outlast.ledger.trial_ledger import PointKind, TrialLedger, TrialPoint
 from outlast.process.event_loop import run_until_done
 from outlast.process.programs import child_environment, module_command
-from outlast.store.database import Store, set_process_store
+from outlast.store.database import Store
 
 TRIAL_MISSION = "crashtest"
 TRIAL_LIMIT_S = 300.0
@@ -134,7 +134,6 @@ async def _attempt(
             os.kill(os.getpid(), signal.SIGKILL)
 
     ledger = TrialLedger(Store(store), reached)
-    set_process_store(ledger.store)
     task = Task(id=agent.role, role=agent.role, input=given)
     if deadly == AT_APPROVAL:
         task = task.model_copy(update={"approval": Approval(before="effect")})

@@ -52,7 +52,7 @@ from outlast.fleet.workers import build_workers
 from outlast.process.event_loop import run_until_done
 from outlast.process.stop_signals import ignore_hangup
 from outlast.settings import Settings, settings
-from outlast.store.database import Store, process_store, set_process_store
+from outlast.store.database import Store
 from outlast.store.output_roots import set_roots
 from outlast.telemetry import setup
 from outlast.telemetry.process import telemetry
@@ -227,12 +227,11 @@ async def _work(
     client = await connect_when_available(stop, worker_identity(os.getpid(), kind))
     if client is None:
         return
-    set_process_store(store)
     store.on_lost(lambda error: parent.send(StoreGone(why=str(error))))
     process.start(watch(store, recorder))
     if kind is ProcessKind.WORKFLOWS:  # one of a fleet is enough
         await require_known_server(client, store)
-    client = with_storage(client, process_store)
+    client = with_storage(client, lambda: store)
     hosting = await build_workers(
         kind, client, store, process.agents, process.settings, recorder
     )

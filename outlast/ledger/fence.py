@@ -150,6 +150,13 @@ class Fence:
         self.permits = permits
         self._clock = clock or store.clock
 
+    @property
+    def agent_store(self) -> Store:
+        """
+        Where agents have tables of their own.
+        """
+        return self.store
+
     def claim(
         self, assignment: AttemptInput, route: str, fence: int | AttemptOrder
     ) -> Claim:

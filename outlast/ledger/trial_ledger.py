@@ -42,15 +42,24 @@ class TrialLedger(Ledger):
     A ledger that keeps the points it comes to, and the effects that it has recorded.
 
     :param reached: called at each point with all so far; what it raises is a death.
+    :param agent_store: where the agent has its tables, unless that is *store* too.
     """
 
     def __init__(
-        self, store: Store, reached: Callable[[list[TrialPoint]], None]
+        self,
+        store: Store,
+        reached: Callable[[list[TrialPoint]], None],
+        agent_store: Store | None = None,
     ) -> None:
         super().__init__(store)
+        self._agent_store = agent_store or store
         self.points: list[TrialPoint] = []
         self.effects: list[str] = []
         self._reached = reached
+
+    @property
+    def agent_store(self) -> Store:
+        return self._agent_store
 
     def save(self, *args: Any) -> SaveResult:
         saved = super().save(*args)

@@ -247,22 +247,3 @@ def _other_store_error(place: str, how: str) -> StoreLostError:
 
 def _meta(key: str) -> sa.Select[str]:
     return sa.select(schema.meta.c.value).where(schema.meta.c.key == key)
-
-
-_process_store: Store | None = None
-
-
-def set_process_store(store: Store) -> None:
-    global _process_store  # noqa: PLW0603 - one store a process is the rule here
-    _process_store = store
-
-
-def process_store() -> Store:
-    """
-    The store of this process.
-
-    :raises StoreError: when the process was started without one.
-    """
-    if _process_store is None:
-        raise StoreError("this process has no store: start agents by outlast-worker")
-    return _process_store

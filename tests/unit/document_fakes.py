@@ -4,10 +4,15 @@ Documents for the tests: small files of every kind, made on the spot.
 
 import io
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import docx
 from pypdf import PdfWriter
+
+from outlast import testing
+from outlast.store.database import Store
 
 MARKDOWN = """\
 # Handbook
@@ -115,3 +120,15 @@ def folder_of(root: Path, files: dict[str, str]) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     return root
+
+
+@dataclass
+class Trials:
+    """
+    Runs of agents by `outlast.testing.run`, with a store that one leaves to the next.
+    """
+
+    store: Store | None = None
+
+    async def run(self, *what: Any, **more: Any) -> testing.AgentRun:
+        return await testing.run(*what, **more, store=self.store)

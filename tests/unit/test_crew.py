@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from document_fakes import Trials
 
-from outlast import testing
 from outlast.contracts.errors import GiveUp
 from outlast.crew.crew_models import Citation, Draft, LibraryIndex, Paragraph, Review
 from outlast.crew.librarian import librarian
@@ -17,7 +17,6 @@ from outlast.crew.publisher import publisher
 from outlast.crew.researcher import researcher
 from outlast.crew.reviewer import reviewer
 from outlast.crew.writer import writer
-from outlast.store import database
 from outlast.store.database import Store
 from tests.unit.document_fakes import folder_of
 
@@ -31,10 +30,12 @@ GATE = Citation(
 )
 INDEX = LibraryIndex(library="l1", documents=2, indexed=2, removed=0)
 
+TRIALS = Trials()
+
 
 @pytest.fixture(autouse=True)
-def shared(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(database, "_process_store", store)
+def shared(store: Store) -> Store:
+    TRIALS.store = store
     return store
 
 
@@ -55,7 +56,7 @@ async def test_a_killed_librarian_goes_on(
     The second attempt indexes what is left and counts what the first one did.
     """
     monkeypatch.setattr(library, "STEP_FILES", 1)
-    ended = await testing.run(librarian, {"documents": str(folder)}, kill_after=2)
+    ended = await TRIALS.run(librarian, {"documents": str(folder)}, kill_after=2)
     index = LibraryIndex.model_validate(ended.result)
 
     assert (index.documents, index.indexed, index.gaps) == (2, 2, [])
@@ -66,25 +67,25 @@ async def test_a_librarian_without_a_folder_gives_up() -> None:
     A folder that is gone is no empty folder, and no retry brings it back.
     """
     with pytest.raises(GiveUp, match="cannot be read"):
-        await testing.run(librarian, {"documents": "/nowhere/at/all"})
+        await TRIALS.run(librarian, {"documents": "/nowhere/at/all"})
 
 
 async def test_a_question_becomes_an_answer_with_its_source(folder: Path) -> None:
     """
     From the folder to the draft: what is said is quoted, what is not said is named.
     """
-    index = (await testing.run(librarian, {"documents": str(folder)})).result
+    index = (await TRIALS.run(librarian, {"documents": str(folder)})).result
     asked = ["How long are backups kept?", "What colour are the vans?"]
     needs = {}
     for at, question in enumerate(asked):
         given: dict[str, Any] = {"question": question}
-        ended = await testing.run(researcher, given, needs={"index": index})
+        ended = await TRIALS.run(researcher, given, needs={"index": index})
         needs[f"research-{at}"] = ended.result
     parts: dict[str, Any] = {
         f"research-{at}": {"question": question} for at, question in enumerate(asked)
     }
     order = {"question": " ".join(asked), "parts": parts}
-    made = Draft.model_validate((await testing.run(writer, order, needs=needs)).result)
+    made = Draft.model_validate((await TRIALS.run(writer, order, needs=needs)).result)
 
     assert made.answer == (
         "Backups are kept for 35 days. [1]\n\n"
@@ -100,7 +101,7 @@ async def test_a_part_that_was_lost_makes_the_draft_degraded() -> None:
         "question": "A?",
         "parts": {"research-1": {"question": "A?"}},
     }
-    ended = await testing.run(writer, order)
+    ended = await TRIALS.run(writer, order)
 
     assert ended.degraded == ["not looked up: A?"]
     assert "could not be looked up" in Draft.model_validate(ended.result).answer
@@ -134,7 +135,7 @@ async def test_the_reviewer_passes_what_stands_in_its_source(folder: Path) -> No
     """
     A quotation that the file holds at its line is verified.
     """
-    ended = await testing.run(
+    ended = await TRIALS.run(
         reviewer, {"documents": str(folder)}, needs={"write": draft(KEPT, GATE)}
     )
     review = Review.model_validate(ended.result)
@@ -161,7 +162,7 @@ async def test_the_reviewer_drops_what_does_not(
     """
     (folder.parent / "outside.md").write_text(FILES["backup.md"])
     wrong = KEPT.model_copy(update=change)
-    ended = await testing.run(
+    ended = await TRIALS.run(
         reviewer, {"documents": str(folder)}, needs={"write": draft(wrong, GATE)}
     )
     review = Review.model_validate(ended.result)
@@ -177,7 +178,7 @@ async def test_an_answer_without_a_verified_source_is_none(folder: Path) -> None
     When every quotation is dropped, nothing is claimed.
     """
     wrong = KEPT.model_copy(update={"line": 1})
-    ended = await testing.run(
+    ended = await TRIALS.run(
         reviewer, {"documents": str(folder)}, needs={"write": draft(wrong)}
     )
     review = Review.model_validate(ended.result)
@@ -201,7 +202,7 @@ async def test_the_report_begins_with_the_answer(tmp_path: Path) -> None:
         {"document": "old.doc", "reason": "is of a kind that cannot be read (.doc)"}
     ]
     index = {**INDEX.model_dump(), "gaps": gaps, "gaps_total": 1}
-    ended = await testing.run(
+    ended = await TRIALS.run(
         publisher,
         {"reports": str(tmp_path / "reports"), "mission": "m-1"},
         needs={"review": review.model_dump(mode="json"), "index": index},

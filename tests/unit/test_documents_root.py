@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from document_fakes import Trials
 from unit_fakes import told_in_one_sentence
 
 from outlast import Task, testing
@@ -29,7 +30,6 @@ from outlast.crew.reviewer import is_in_source
 from outlast.crew.settings import settings as crew_settings
 from outlast.crew.tickets import clerk, post
 from outlast.settings import Settings
-from outlast.store import database
 from outlast.store.database import Store
 from outlast.store.output_roots import set_roots, writable, writing_within
 from tests.unit.document_fakes import folder_of
@@ -41,6 +41,8 @@ FILES = {
     "outside/secret.md": "The safe opens with 4711.",
     "root-too/d.md": "Dates are brown.",
 }
+
+TRIALS = Trials()
 
 
 @pytest.fixture
@@ -56,8 +58,8 @@ def place(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def shared(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(database, "_process_store", store)
+def shared(store: Store) -> Store:
+    TRIALS.store = store
     return store
 
 
@@ -227,7 +229,7 @@ async def test_a_mission_that_names_a_folder_outside_is_given_up(
     """
     for named in ("outside", "root/../outside"):
         with pytest.raises(GiveUp, match="outside OUTLAST_DOCUMENTS_ROOT"):
-            await testing.run(agent, {"documents": str(place / named)})
+            await TRIALS.run(agent, {"documents": str(place / named)})
 
 
 async def test_an_item_that_names_a_file_outside_is_given_up(
@@ -238,7 +240,7 @@ async def test_an_item_that_names_a_file_outside_is_given_up(
     """
     outside = Document(library="l1", folder=place / "outside", path="a.md", at=1)
     with pytest.raises(GiveUp, match="OUTLAST_DOCUMENTS_ROOT"):
-        await indexer([outside], _Silent())
+        await indexer([outside], _Silent(shared))
 
     ticket = {
         "ticket": str(place / "outside/secret.md"),
@@ -246,25 +248,28 @@ async def test_an_item_that_names_a_file_outside_is_given_up(
         "outbox": str(place / "out"),
     }
     with pytest.raises(GiveUp, match=r"secret\.md is outside OUTLAST_DOCUMENTS_ROOT"):
-        await testing.run(clerk, ticket)
+        await TRIALS.run(clerk, ticket)
 
 
 class _Silent:
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
     def emit(self, event: str) -> None:
         """
         Tell nobody.
         """
 
 
-async def test_the_reviewer_reads_nothing_outside(place: Path) -> None:
+async def test_the_reviewer_reads_nothing_outside(place: Path, store: Store) -> None:
     """
     A quotation from beside the root is not even looked at.
     """
     citation = Citation(document="secret.md", line=1, quote="The safe opens with 4711.")
     with pytest.raises(GiveUp):
-        await is_in_source(place / "outside", "", citation)
+        await is_in_source(store, place / "outside", "", citation)
     documents_root.value = None
-    assert await is_in_source(place / "outside", "", citation)
+    assert await is_in_source(store, place / "outside", "", citation)
 
 
 def test_the_library_of_a_folder_is_one_whatever_it_is_called(place: Path) -> None:

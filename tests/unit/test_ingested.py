@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from document_fakes import Trials
 from unit_fakes import told_in_one_sentence
 
-from outlast import testing
 from outlast.contracts.errors import BadInputError, GiveUp
 from outlast.crew.commands import ingesting, question
 from outlast.crew.commands.question import library_of, question_mission
@@ -22,7 +22,6 @@ from outlast.crew.researcher import researcher
 from outlast.crew.reviewer import reviewer
 from outlast.crew.tickets import clerk, mailroom
 from outlast.settings import Settings
-from outlast.store import database
 from outlast.store.database import Store
 from tests.unit.document_fakes import folder_of
 
@@ -36,10 +35,12 @@ GATE = Citation(
     document="depots.html", line=2, quote="The gate of Harle Quay is green."
 )
 
+TRIALS = Trials()
+
 
 @pytest.fixture(autouse=True)
-def shared(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(database, "_process_store", store)
+def shared(store: Store) -> Store:
+    TRIALS.store = store
     return store
 
 
@@ -62,7 +63,7 @@ def draft(*quotations: Citation) -> dict[str, Any]:
 
 
 async def index_of(library: str) -> dict[str, Any]:
-    return (await testing.run(librarian, {"library": library})).result
+    return (await TRIALS.run(librarian, {"library": library})).result
 
 
 async def test_the_librarian_says_what_is_there(library: str) -> None:
@@ -80,7 +81,7 @@ async def test_a_library_that_nobody_ingested_is_given_up() -> None:
     No retry brings it about; the reason says what does.
     """
     with pytest.raises(GiveUp) as error:
-        await testing.run(librarian, {"library": "l-nobody"})
+        await TRIALS.run(librarian, {"library": "l-nobody"})
     assert "outlast ingest" in told_in_one_sentence(error.value)
 
 
@@ -90,7 +91,7 @@ async def test_either_a_folder_or_a_library_is_named(given: dict[str, Any]) -> N
     Neither, or both, is no source.
     """
     with pytest.raises(BadInputError, match="name either documents"):
-        await testing.run(librarian, given)
+        await TRIALS.run(librarian, given)
 
 
 async def test_research_needs_no_file(library: str) -> None:
@@ -98,7 +99,7 @@ async def test_research_needs_no_file(library: str) -> None:
     What was ingested is found, with document and line.
     """
     given: dict[str, Any] = {"question": "How long are backups kept?"}
-    ended = await testing.run(
+    ended = await TRIALS.run(
         researcher, given, needs={"index": await index_of(library)}
     )
     (found,) = ended.result["findings"]
@@ -109,7 +110,7 @@ async def test_a_quotation_is_verified_in_the_store(library: str) -> None:
     """
     What the index holds of the document, at its line, is verified.
     """
-    ended = await testing.run(
+    ended = await TRIALS.run(
         reviewer, {"library": library}, needs={"write": draft(KEPT, GATE)}
     )
     review = Review.model_validate(ended.result)
@@ -136,7 +137,7 @@ async def test_what_the_store_does_not_hold_is_dropped(
     A changed word, another line or another document: dropped and named.
     """
     wrong = KEPT.model_copy(update=change)
-    ended = await testing.run(
+    ended = await TRIALS.run(
         reviewer, {"library": library}, needs={"write": draft(wrong, GATE)}
     )
     review = Review.model_validate(ended.result)
@@ -150,7 +151,7 @@ async def test_another_library_verifies_nothing(library: str) -> None:
     """
     A quotation stands in the library that was asked, or nowhere.
     """
-    ended = await testing.run(
+    ended = await TRIALS.run(
         reviewer, {"library": "l-other"}, needs={"write": draft(KEPT)}
     )
     assert Review.model_validate(ended.result).citations == []
@@ -163,7 +164,7 @@ async def test_without_a_folder_of_the_starters_no_report_is_written(
     The publication goes without a path: the starter writes the report.
     """
     review = Review(question="How long?", answer="35 days. [1]", citations=[KEPT])
-    ended = await testing.run(
+    ended = await TRIALS.run(
         publisher,
         {"mission": "m-1"},
         needs={
@@ -188,7 +189,7 @@ async def test_tickets_are_answered_from_an_ingested_handbook(
     spread = await mailroom(
         mailroom.read(job, {"index": await index_of(library)}), _Silent()
     )
-    ended = await testing.run(clerk, spread.items[0])
+    ended = await TRIALS.run(clerk, spread.items[0])
 
     (posted,) = outbox.glob("T-1-*.txt")
     assert ended.result["posted"] == str(posted)

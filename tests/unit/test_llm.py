@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from document_fakes import Trials
 
-from outlast import FollowUps, testing
+from outlast import FollowUps
 from outlast.agents.agent import Agent
 from outlast.agents.agent_loading import resolve_routes
 from outlast.contracts.errors import GiveUp
@@ -29,7 +30,6 @@ from outlast.crew.llm.llm_writer import write_answer
 from outlast.crew.publisher import publisher
 from outlast.crew.reviewer import reviewer
 from outlast.execution import circuit_breaker
-from outlast.store import database
 from outlast.store.database import Store
 from testkit.fake_crew_model import FINAL_TOOL
 from testkit.fake_model_server import Answer, FakeModelServer, ModelRequest, ToolCall
@@ -46,6 +46,8 @@ FILES = {
 KEPT = Citation(document="backup.md", line=3, quote="Backups are kept for\n35 days.")
 GATE = Citation(document="gate.md", line=3, quote="The gate of Harle Quay is green.")
 
+TRIALS = Trials()
+
 
 @pytest.fixture
 def store(built_file: Path, tmp_path: Path) -> Iterator[Store]:
@@ -58,8 +60,8 @@ def store(built_file: Path, tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture(autouse=True)
-def shared(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(database, "_process_store", store)
+def shared(store: Store) -> Store:
+    TRIALS.store = store
     return store
 
 
@@ -87,14 +89,14 @@ def final(**answer: Any) -> Callable[[ModelRequest], Answer]:
 
 
 async def index_of(folder: Path) -> dict[str, Any]:
-    ended = await testing.run(librarian, {"documents": str(folder)})
+    ended = await TRIALS.run(librarian, {"documents": str(folder)})
     return {"index": LibraryIndex.model_validate(ended.result).model_dump(mode="json")}
 
 
 async def researched(folder: Path, service: FakeModelServer, script: Any) -> Research:
     service.script = script
     asked = {"question": "How long are backups kept?"}
-    ended = await testing.run(
+    ended = await TRIALS.run(
         thinking("researcher", look_up), asked, needs=await index_of(folder)
     )
     return Research.model_validate(ended.result)
@@ -113,7 +115,7 @@ async def test_a_planner_that_asks_something_else_is_corrected(
     order = {"question": OWNER, "documents": "/d", "mission": "m"}
     index = {"library": "l", "documents": 1, "indexed": 1, "removed": 0}
     with pytest.raises(GiveUp):
-        await testing.run(thinking("planner", _planned), order, needs={"index": index})
+        await TRIALS.run(thinking("planner", _planned), order, needs={"index": index})
     assert len(service.calls) == 3
     assert any("has not asked: 1.1.1.1" in t for t in service.calls[1].asked.texts)
 
@@ -127,7 +129,7 @@ async def test_a_planner_asks_what_the_model_asks(service: FakeModelServer) -> N
         reports="/tmp/elsewhere",
         tasks=[{"id": "publish", "role": "mailroom"}],
     )
-    ended = await testing.run(
+    ended = await TRIALS.run(
         thinking("planner", _planned),
         {"question": OWNER, "documents": "/d", "reports": "/r", "mission": "m"},
         needs={"index": {"library": "l", "documents": 1, "indexed": 1, "removed": 0}},
@@ -199,7 +201,7 @@ async def test_an_invented_quotation_is_dropped_and_named(
     found = await researched(folder, service, final(quotations=said))
     paragraph = Paragraph(question="Q?", quotations=found.findings)
     draft = Draft(question="Q?", paragraphs=[paragraph])
-    ended = await testing.run(
+    ended = await TRIALS.run(
         reviewer, {"documents": str(folder)}, needs={"write": draft.model_dump()}
     )
     reviewed = Review.model_validate(ended.result)
@@ -238,7 +240,7 @@ async def test_a_writer_says_it_in_its_own_words(service: FakeModelServer) -> No
     """
     text = {"question": 1, "text": "For five weeks [9].", "quotations": [2, 2]}
     service.script = final(paragraphs=[text])
-    ended = await testing.run(
+    ended = await TRIALS.run(
         thinking("writer", write_answer), ORDER, needs=needs(GATE, KEPT)
     )
     draft = Draft.model_validate(ended.result)
@@ -259,9 +261,7 @@ async def test_a_writer_with_numbers_of_its_own_is_corrected(
         return [ToolCall(FINAL_TOOL, {"paragraphs": [text]})]
 
     service.script = script
-    ended = await testing.run(
-        thinking("writer", write_answer), ORDER, needs=needs(KEPT)
-    )
+    ended = await TRIALS.run(thinking("writer", write_answer), ORDER, needs=needs(KEPT))
     assert Draft.model_validate(ended.result).paragraphs[0].quotations == [KEPT]
     assert len(service.calls) == 2
 
@@ -271,7 +271,7 @@ async def test_a_writer_without_findings_asks_nobody(service: FakeModelServer) -
     There is nothing to say, and no token is paid to say it.
     """
     nothing = Research(question="How long?", answered=False).model_dump(mode="json")
-    ended = await testing.run(
+    ended = await TRIALS.run(
         thinking("writer", write_answer), ORDER, needs={"research-1": nothing}
     )
     assert "do not answer" in Draft.model_validate(ended.result).answer
@@ -305,7 +305,7 @@ async def test_a_reviewer_leaves_out_what_is_not_supported(
     The quotations then speak for themselves, and the writer is told how many went.
     """
     service.script = final(unsupported=unsupported)
-    ended = await testing.run(
+    ended = await TRIALS.run(
         thinking("reviewer", judge_draft),
         {"documents": str(folder)},
         needs=draft_of(ABOUT_BACKUPS, ABOUT_THE_GATE),
@@ -323,7 +323,7 @@ async def test_a_text_on_an_invented_quotation_goes_with_it(
     """
     invented = KEPT.model_copy(update={"quote": "Backups are kept for ever."})
     paragraph = Paragraph(question="A?", quotations=[KEPT, invented], text="For ever.")
-    ended = await testing.run(
+    ended = await TRIALS.run(
         thinking("reviewer", judge_draft),
         {"documents": str(folder)},
         needs=draft_of(paragraph),
@@ -338,7 +338,7 @@ async def test_without_a_model_to_judge_it_no_text_stands(folder: Path) -> None:
     """
     The last route gives the quotations alone.
     """
-    ended = await testing.run(
+    ended = await TRIALS.run(
         reviewer, {"documents": str(folder)}, needs=draft_of(ABOUT_BACKUPS)
     )
     answer = Review.model_validate(ended.result).answer
@@ -399,17 +399,17 @@ async def test_a_crew_that_obeys_its_documents_publishes_where_it_was_told(
     )
     where = {"documents": str(folder)}
     index = await index_of(folder)
-    found = await testing.run(
+    found = await TRIALS.run(
         thinking("researcher", look_up), {"question": "How long?"}, needs=index
     )
-    draft = await testing.run(
+    draft = await TRIALS.run(
         thinking("writer", write_answer), ORDER, needs={"research-1": found.result}
     )
-    checked = await testing.run(
+    checked = await TRIALS.run(
         thinking("reviewer", judge_draft), where, needs={"write": draft.result}
     )
     reports = tmp_path / "reports"
-    ended = await testing.run(
+    ended = await TRIALS.run(
         publisher,
         {"reports": str(reports), "mission": "m"},
         needs={"review": checked.result, **index},

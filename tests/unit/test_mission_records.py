@@ -33,7 +33,7 @@ from outlast.ledger.effect_records import EffectRecords
 from outlast.ledger.ledger import NO_USAGE, Ledger
 from outlast.ledger.missions import ACCEPTED, STARTING, MissionRecords
 from outlast.ledger.retention import MISSION_TABLES, forget_mission, prune
-from outlast.store.database import Store, process_store, set_process_store
+from outlast.store.database import Store
 from outlast.store.schema import effects, metadata, missions
 
 DAY_S = 86_400
@@ -584,16 +584,3 @@ def test_a_failed_transaction_writes_nothing(store: Store) -> None:
         half()
     assert contents(store) == before
     accepted(MissionRecords(store))
-
-
-def test_a_process_without_a_store_says_so(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """
-    Agents that need the store are told how to be started.
-    """
-    monkeypatch.setattr(outlast.store.database, "_process_store", None)
-    with pytest.raises(StoreError, match=r"outlast-worker"):
-        process_store()
-    set_process_store(store)
-    assert process_store() is store
