@@ -30,7 +30,7 @@ from outlast.contracts.scopes import Scope
 from outlast.contracts.sizes import KIB
 from outlast.execution.item_queue import READ_AHEAD_ITEMS
 from outlast.execution.item_workers import MAX_ITEM_WORKERS, MAX_STALLS
-from outlast.execution.lease import MAX_RECORDED_ITEMS
+from outlast.execution.lease_items import MAX_RECORDED_ITEMS
 from outlast.execution.result_writer import MAX_BUFFERED
 from outlast.fleet.lease_slots import LeaseSlotSupplier
 from outlast.fleet.recorder_layout import HALF_BYTES
@@ -38,7 +38,7 @@ from outlast.store.database import Store
 from outlast.store.schema import effects
 from outlast.telemetry.log_context import logging_attempt
 
-LEASE = "outlast.execution.lease"
+LEASE = "outlast.execution.lease_items"
 LANES_OF = "outlast.execution.item_workers"
 SOON_S = 0.01
 

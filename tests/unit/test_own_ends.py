@@ -41,7 +41,9 @@ def lender(store: Store) -> Iterator[Lender]:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outlast.execution.lease.backoff_s", lambda failures: 0.01)
+    monkeypatch.setattr(
+        "outlast.execution.lease_items.backoff_s", lambda failures: 0.01
+    )
 
 
 class Payer:
