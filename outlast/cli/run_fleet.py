@@ -46,13 +46,13 @@ async def run_fleet(
     if setup.metrics_enabled():
         from outlast.fleet.metrics_export import register_metrics
 
-        register_metrics(fleet.snapshot, fleet.metrics)
+        register_metrics(fleet.snapshot, fleet.state.metrics)
     try:
         if beside is not None:
             await beside.start()
         return await fleet.run(tied)
     finally:
-        if as_json and (failure := fleet.failure()):
+        if as_json and (failure := fleet.state.failure()):
             print_json_line({"ready": False, **failure})
         if beside is not None:
             await beside.stop()

@@ -8,8 +8,8 @@ import contextlib
 import logging
 from pathlib import Path
 
-from outlast.fleet.monitor import ProcessSlot
 from outlast.fleet.process_kinds import ProcessKind, ProcessState, recorder_path
+from outlast.fleet.process_slot import ProcessSlot
 from outlast.fleet.recorder_reader import count_in_flight
 from outlast.fleet.worker_process import WorkerProcess
 

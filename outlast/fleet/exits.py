@@ -15,9 +15,9 @@ from pathlib import Path
 from outlast.contracts.failures import Detector
 from outlast.contracts.ids import LeaseId, parse
 from outlast.contracts.quarantine import SAME_STORM_S, UNSEEN_DEATH, Death
-from outlast.fleet.monitor import ProcessSlot
 from outlast.fleet.oom import OomKills
 from outlast.fleet.process_kinds import Attribution, ProcessKind, ProcessState
+from outlast.fleet.process_slot import ProcessSlot
 from outlast.fleet.recorder_reader import InFlightAttempt, read_header
 
 # Of what a process does itself; anybody may send it the others.

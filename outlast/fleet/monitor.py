@@ -8,34 +8,26 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from temporalio.client import Client
 
 from outlast.contracts.errors import UnavailableError
-from outlast.fleet.blockage import Blockage
 from outlast.fleet.missed_polls import POLL_CHECK_S, MissedPolls, polling_identities
 from outlast.fleet.oom import OomKills
 from outlast.fleet.parent_heartbeats import ParentHeartbeats
 from outlast.fleet.process_kinds import (
     Attribution,
-    ExitReason,
-    ProcessKind,
-    ProcessState,
     recorder_path,
     stack_path,
     worker_identity,
 )
+from outlast.fleet.process_slot import ProcessSlot
 from outlast.fleet.recorder_reader import count_in_flight, leaked_calls, read_header
-from outlast.fleet.restart_intensity import RestartIntensity
 from outlast.fleet.watchdog import (
     WATCHDOG_CHECK_S,
     KillReason,
-    Leaks,
     ProcessStats,
-    Watchdog,
     has_runnable_thread,
     read_stats,
 )
@@ -46,45 +38,6 @@ logger = logging.getLogger("outlast.fleet")
 # How long a worker may take until its loop turns: where it was not forked it imports
 # the agents first, which on a crowded machine has taken a minute.
 FIRST_TICK_LIMIT_S = 120.0
-
-SERVING = (ProcessState.STARTING, ProcessState.POLLING)
-
-
-@dataclass
-class ProcessSlot:
-    """
-    One place in the fleet and the process that fills it now.
-    """
-
-    kind: ProcessKind
-    process: WorkerProcess | None = None
-    state: ProcessState = ProcessState.STARTING
-    spawned_at: float = 0.0  # monotonic seconds
-    has_ticked: bool = False  # whether it has given a sign since
-    restart_intensity: RestartIntensity = field(default_factory=RestartIntensity)
-    died_before_polling: bool = False  # before its first poll
-    done: bool = False  # it has played its one attempt, and ended as it should
-    restarts: int = 0
-    killed_for: str | None = None
-    attribution: Attribution = Attribution.NONE  # for that
-    polls: bool = True  # False where all agents are isolated
-    exit_reason: ExitReason | None = None  # as it said itself
-    exit_message: str = ""
-    draining: asyncio.Event = field(default_factory=asyncio.Event)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    watchdog: Watchdog = field(default_factory=Watchdog)
-    blockage: Blockage = field(default_factory=Blockage)
-    leaks: Leaks = field(default_factory=Leaks)
-    stats: ProcessStats | None = None
-    breakers: dict[str, str] = field(default_factory=dict)  # states, by service
-
-    @property
-    def pid(self) -> int | None:
-        return self.process.pid if self.process else None
-
-    @property
-    def polling(self) -> bool:
-        return self.state is ProcessState.POLLING
 
 
 class ProcessMonitor:
@@ -113,7 +66,7 @@ class ProcessMonitor:
             await asyncio.sleep(WATCHDOG_CHECK_S)
             self.oom_kills.update()
             for slot in self._slots:
-                if slot.process is not None and slot.state in SERVING:
+                if slot.process is not None and slot.serving:
                     recorder = recorder_path(self._home, slot.process.pid)
                     self._check_slot(slot, slot.process, recorder)
                     silent_s = slot.watchdog.silence_s
@@ -196,23 +149,3 @@ class ProcessMonitor:
         self.watchdog_kills += 1
         logger.warning("watchdog.killed %s %s: %s", slot.kind, process.pid, reason)
         process.kill()
-
-
-def describe(slot: ProcessSlot, home: Path) -> dict[str, Any]:
-    """
-    Describe *slot* as `GET /health` shows it.
-    """
-    tick = slot.stats.tick if slot.stats else None
-    recorder = recorder_path(home, slot.pid or 0)
-    return {
-        "pid": slot.pid,
-        "kind": slot.kind,
-        "state": slot.state,
-        "restarts": slot.restarts,
-        "in_flight": count_in_flight(recorder),
-        "leaked": [asdict(each) for each in leaked_calls(recorder)],
-        "last_sign_s": round(time.monotonic() - tick, 3) if tick else None,
-        "blocked": slot.blockage.description or None,
-        "breakers": dict(slot.breakers),
-        "memory_mb": slot.stats.memory_bytes >> 20 if slot.stats else None,
-    }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast.fleet.parent import EXIT_STORE_LOST
+from outlast.fleet.fleet_state import EXIT_STORE_LOST
 from testkit.processes import Home, mission, wait_for
 
 AGENTS = """

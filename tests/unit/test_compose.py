@@ -25,7 +25,7 @@ from jsonschema import Draft202012Validator
 from outlast.cli import app
 from outlast.crew.settings import CrewSettings
 from outlast.dev.server import DYNAMIC_CONFIG, SEARCH_ATTRIBUTES
-from outlast.fleet import drain, parent
+from outlast.fleet import deaths, drain
 from outlast.process.called import CALLED
 from outlast.settings import Settings
 
@@ -231,7 +231,7 @@ def test_the_grace_fits_the_drain() -> None:
     drain_s = Settings.model_fields["drain_grace_s"].default
     others = drain_s + drain.WORKFLOW_GRACE_S
     workflows = drain_s + drain.DRAIN_KILL_S
-    needed_s = others + workflows + parent.FINAL_REPORT_LIMIT_S
+    needed_s = others + workflows + deaths.FINAL_REPORT_LIMIT_S
     grace = services()["worker"]["stop_grace_period"]
     assert needed_s < int(grace.removesuffix("s")) < 3 * needed_s
     assert "OUTLAST_DRAIN_GRACE_S" not in services()["worker"]["environment"]

@@ -13,7 +13,6 @@ import pytest
 from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.quarantine import UNSEEN_DEATH
 from outlast.fleet.exits import Exit, Exits, attribution_of
-from outlast.fleet.monitor import ProcessSlot
 from outlast.fleet.oom import RECENT_OOM_S, OomKills
 from outlast.fleet.process_kinds import (
     Attribution,
@@ -22,6 +21,7 @@ from outlast.fleet.process_kinds import (
     ProcessState,
     recorder_path,
 )
+from outlast.fleet.process_slot import ProcessSlot
 from outlast.fleet.recorder_reader import InFlightAttempt
 
 ROOT = Path(__file__).parents[2]

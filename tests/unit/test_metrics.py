@@ -37,9 +37,9 @@ from outlast.fleet.exits import Exit, Exits
 from outlast.fleet.messages import Counted
 from outlast.fleet.metrics import COUNTER_NAMES, Metrics, MetricsOutbox
 from outlast.fleet.metrics_export import prometheus_page, register_metrics
-from outlast.fleet.monitor import ProcessSlot
 from outlast.fleet.oom import OomKills
 from outlast.fleet.process_kinds import ProcessKind
+from outlast.fleet.process_slot import ProcessSlot
 from outlast.fleet.recorder_reader import InFlightAttempt
 from outlast.ledger.ledger import Ledger
 from outlast.telemetry.counters import DEAD_ITEMS, DEAD_TASKS, HEARTBEATS, PARKED

@@ -14,14 +14,17 @@ import pytest
 from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.fleet import monitor, orphans, parent, restart_intensity
+from outlast.fleet.deaths import DeathReports
 from outlast.fleet.exits import Exit
+from outlast.fleet.fleet_state import EXIT_CANNOT_START
 from outlast.fleet.flight_recorder import FlightRecorder
 from outlast.fleet.fork_server_client import SpawnError
-from outlast.fleet.monitor import ProcessMonitor, ProcessSlot
+from outlast.fleet.monitor import ProcessMonitor
 from outlast.fleet.orphans import watch_orphans
-from outlast.fleet.parent import EXIT_CANNOT_START, Fleet
+from outlast.fleet.parent import Fleet
 from outlast.fleet.parent_heartbeats import ParentHeartbeats
 from outlast.fleet.process_kinds import ProcessKind, ProcessState, recorder_path
+from outlast.fleet.process_slot import ProcessSlot
 from outlast.fleet.recorder_reader import CrashedRecorder, recorder_files, remove
 from outlast.fleet.watchdog import Conviction, KillReason, Watchdog
 from outlast.settings import Settings
@@ -69,7 +72,7 @@ async def test_no_room_for_a_process_is_tried_again(
     many = 2 * restart_intensity.MAX_RESTARTS
     fleet.slots = fleet.slots[:2]
     fleet.slots[1].state = ProcessState.POLLING
-    fleet._announced = True  # it has been whole
+    fleet.state.announced = True  # it has been whole
 
     async def works_on(child: ProcessSlot) -> None:
         await child.draining.wait()
@@ -285,7 +288,7 @@ class Slow:
 
 
 async def test_a_lost_fleet_is_taken_over_once(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     Its missions are freed before its attempts are reported, which would wait for a
@@ -293,10 +296,10 @@ async def test_a_lost_fleet_is_taken_over_once(
     """
     monkeypatch.setattr(orphans, "ORPHAN_CHECK_S", 0.001)
     slow = Slow()
-    fleet.reporter = slow  # type: ignore[assignment]
-    dead = FlightRecorder(fleet.home / "run" / "1.rec")
+    deaths = DeathReports(tmp_path, slow)  # type: ignore[arg-type]
+    dead = FlightRecorder(tmp_path / "run" / "1.rec")
     dead.close_after_fork()
-    adopting = asyncio.ensure_future(fleet._report_orphans())
+    adopting = asyncio.ensure_future(deaths.report_lost_fleets())
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(asyncio.shield(adopting), 0.1)
     assert slow.did == ["free"]

@@ -15,9 +15,10 @@ from unit_fakes import mission, task
 
 from outlast.contracts.errors import StoreLostError
 from outlast.fleet.file_watch import WatchedFile
+from outlast.fleet.fleet_state import EXIT_STORE_LOST
 from outlast.fleet.flight_recorder import FlightRecorder
 from outlast.fleet.messages import Exiting, StoreGone
-from outlast.fleet.parent import EXIT_STORE_LOST, Fleet
+from outlast.fleet.parent import Fleet
 from outlast.fleet.process_kinds import ExitReason, ProcessKind, recorder_path
 from outlast.fleet.store_watch import (
     StoreTroubleWatch,
@@ -124,9 +125,9 @@ async def test_a_fleet_whose_store_is_lost_stops_with_one_sentence(
     fleet = Fleet(Settings(home=tmp_path), lambda _: None)
     assert fleet.snapshot()["waits_for"] == []
     for child in fleet.slots[:2]:
-        fleet._on_message(child, StoreGone(why="it is gone"))
+        fleet.state.on_message(child, StoreGone(why="it is gone"))
     assert fleet.drain.has_started
-    assert fleet._code == EXIT_STORE_LOST
+    assert fleet.state.exit_code == EXIT_STORE_LOST
     assert [each.getMessage() for each in caplog.records] == ["store.lost: it is gone"]
 
 
@@ -187,8 +188,8 @@ async def test_a_worker_that_can_never_open_its_store_stops_the_fleet(
     fleet = Fleet(Settings(home=tmp_path), lambda _: None)
     child = next(each for each in fleet.slots if each.kind is ProcessKind.WORKFLOWS)
     told = Exiting(reason=ExitReason.STORE, why="it is corrupt")
-    fleet._on_message(child, told)
-    assert fleet.failure() == {"failed": "it is corrupt"}
+    fleet.state.on_message(child, told)
+    assert fleet.state.failure() == {"failed": "it is corrupt"}
 
 
 async def test_a_worker_notices_that_its_store_is_gone(
