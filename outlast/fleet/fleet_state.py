@@ -35,9 +35,6 @@ EXIT_STORE_LOST = 74  # EX_IOERR: starting again does not help
 class FleetState:
     """
     The fleet whose processes fill *slots*.
-
-    :param announced: whether all of its processes have polled at once.
-    :param refused: what its user can mend.
     """
 
     def __init__(
@@ -52,8 +49,8 @@ class FleetState:
         self._exits = exits
         self._deaths = deaths
         self.metrics = Metrics()
-        self.announced = False
-        self.refused: BadInputError | None = None
+        self.announced = False  # all of its processes have polled at once
+        self.refused: BadInputError | None = None  # what its user can mend
         self.exit_code = 0
         self._failed: str | None = None
         self.on_ready: Callable[[], None] = lambda: None
