@@ -1,17 +1,17 @@
 """
-Where a fleet stands among the builds when it starts.
+Which build gets the new missions when a fleet starts.
 
-New missions go to the current build. Where none was ever promoted and nobody works
-without one they would wait for ever: then the first fleet promotes its own. In all
-other cases that is the operator's word, and the log says who gets the new missions.
+New missions go to the current build. Where none was ever promoted and no worker runs
+without a build they would wait for ever: then the first fleet promotes its own. In all
+other cases the operator decides, and the log says who gets the new missions.
 """
 
 import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from temporalio.client import Client
 
@@ -67,6 +67,15 @@ def current_build(build: str, current: str, live: Counter[str] | None) -> Curren
     )
 
 
+class Step(NamedTuple):
+    """
+    What one check came to: whether it was the last, and what the log says.
+    """
+
+    done: bool
+    text: str = ""
+
+
 async def promote_if_unclaimed(
     connect: Callable[[], Awaitable[Client]], build: str
 ) -> None:
@@ -74,11 +83,44 @@ async def promote_if_unclaimed(
     Wait until new missions go to some fleet, promoting *build* where they go to none;
     say once in the log when they do not go to this fleet.
     """
-    promotion = _Promotion(await connect(), build)
-    while True:
-        if await promotion.check():
-            return
-        await asyncio.sleep(BUILD_CHECK_S)
+    client, logged, step = await connect(), "", Step(False)
+    while not step.done:
+        step = await _promotion_step(client, build)
+        if step.text and step.text != logged:
+            logger.info("build.waits: %s", as_called(step.text))
+            logged = step.text
+        if not step.done:
+            await asyncio.sleep(BUILD_CHECK_S)
+
+
+async def _promotion_step(client: Client, build: str) -> Step:
+    try:
+        found = await describe_deployment(client)
+        if found is None:
+            return Step(not build)  # our workers' first poll makes it known
+        current = current_of(found)
+        live = await fleets_by_build(client, within_s=BUILD_GONE_S)
+        match current_build(build, current, live):
+            case CurrentBuild.OTHER:
+                return Step(True, _other_build_text(build, current, live))
+            case CurrentBuild.UNVERSIONED:
+                return Step(
+                    False,
+                    "new missions go to workers without a build; outlast promote "
+                    f"{build} brings them here",
+                )
+            case CurrentBuild.NONE:
+                await make_current(client, build, found.conflict_token)
+                logger.info("build.promoted %s: it is the first", build)
+    except RefusedError as error:
+        # Another fleet was faster, or the server does not know all of us yet.
+        logger.debug("build.refused: %s", error)
+        return Step(False)
+    except UnavailableError as error:
+        if not build:
+            return Step(True)
+        return Step(False, f"it cannot be told who gets new missions: {error}")
+    return Step(True)
 
 
 def warn_queue_limit(build: str, roles: int) -> None:
@@ -90,59 +132,6 @@ def warn_queue_limit(build: str, roles: int) -> None:
             "what comes to the others waits for ever",
             *(roles, queues, MAX_QUEUES),
         )
-
-
-@dataclass
-class _Promotion:
-    """
-    What was seen and told so far.
-    """
-
-    client: Client
-    build: str
-    logged: str = ""
-
-    async def check(self) -> bool:
-        """
-        Look once; True when there is nothing left to look for.
-        """
-        try:
-            return await self._check()
-        except RefusedError as error:
-            # Another fleet was faster, or the server does not know all of us yet.
-            logger.debug("build.refused: %s", error)
-            return False
-        except UnavailableError as error:
-            if self.build:
-                self._log_once(f"it cannot be told who gets new missions: {error}")
-            return not self.build
-
-    async def _check(self) -> bool:
-        found = await describe_deployment(self.client)
-        if found is None:
-            return not self.build  # our workers' first poll makes it known
-        current = current_of(found)
-        live = await fleets_by_build(self.client, within_s=BUILD_GONE_S)
-        match current_build(self.build, current, live):
-            case CurrentBuild.THIS:
-                return True
-            case CurrentBuild.OTHER:
-                self._log_once(_other_build_text(self.build, current, live))
-                return True
-            case CurrentBuild.UNVERSIONED:
-                self._log_once(
-                    "new missions go to workers without a build; outlast promote "
-                    f"{self.build} brings them here"
-                )
-                return False
-        await make_current(self.client, self.build, found.conflict_token)
-        logger.info("build.promoted %s: it is the first", self.build)
-        return True
-
-    def _log_once(self, words: str) -> None:
-        if words != self.logged:
-            logger.info("build.waits: %s", as_called(words))
-        self.logged = words
 
 
 def _other_build_text(build: str, current: str, live: Counter[str] | None) -> str:

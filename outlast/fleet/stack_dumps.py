@@ -10,6 +10,7 @@ interpreter, and no other can move either. A stopped process writes nothing.
 import asyncio
 import contextlib
 import faulthandler
+import linecache
 import os
 import re
 import signal
@@ -17,7 +18,6 @@ import sysconfig
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from outlast.agents.user_code import is_ours, is_users
@@ -31,7 +31,7 @@ ALL_THREADS = signal.SIGRTMAX - 6 if hasattr(signal, "SIGRTMAX") else 0
 DUMP_LIMIT_S = 0.5
 DUMP_CHECK_S = 0.002
 DUMP_BYTES = 256 * 1024
-STACK_LINE_BYTES = 400
+STACK_LINE_CHARS = 400
 
 _FRAME = re.compile(r'^  File "(.+)", line (\d+) in (.+)$')
 _CALL_NAME = re.compile(r"([A-Za-z_][\w.]*)\(")
@@ -40,22 +40,8 @@ _STDLIB = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
 _INSTALLED = re.compile(r".*/(?:site|dist)-packages/([^/]+)")
 # Innermost calls that let go of the interpreter: who is in one does not hold it.
 _WAITING_CALLS = {
-    "time.sleep",
-    "wait",
-    "acquire",
-    "join",
-    "result",
-    "get",
-    "select",
-    "poll",
-}
-_WAITING_CALLS |= {
-    "recv",
-    "recv_into",
-    "read",
-    "accept",
-    "connect",
-    "_wait_for_tstate_lock",
+    *("time.sleep", "wait", "acquire", "join", "result", "get", "select", "poll"),
+    *("recv", "recv_into", "read", "accept", "connect", "_wait_for_tstate_lock"),
 }
 
 
@@ -140,14 +126,14 @@ def _installed(stack: CallStack) -> list[int]:
     """
     for at, frame in enumerate(stack[:-1]):
         found = _INSTALLED.match(frame.file)
-        if found and not is_ours(frame.file) and _is_agent_frame(stack[at + 1]):
+        if (
+            found
+            and not is_ours(frame.file)
+            and stack[at + 1].file.startswith(_ATTEMPT)
+        ):
             root = found[0]
             return [i for i in range(at + 1) if stack[i].file.startswith(root)]
     return []
-
-
-def _is_agent_frame(frame: Frame) -> bool:
-    return frame.file.startswith(_ATTEMPT)
 
 
 def _called(frame: Frame, callee: Frame | None) -> str:
@@ -168,12 +154,8 @@ def _called(frame: Frame, callee: Frame | None) -> str:
 
 
 def _by_source(frame: Frame) -> str:
-    try:
-        with Path(frame.file).open("rb") as file:
-            line = next(islice(file, frame.line - 1, None), b"")[:STACK_LINE_BYTES]
-            text = line.decode(errors="replace").strip()
-    except OSError:
-        text = ""
+    linecache.checkcache(frame.file)
+    text = linecache.getline(frame.file, frame.line)[:STACK_LINE_CHARS].strip()
     if text.startswith(("import ", "from ")):
         return text
     calls: list[str] = _CALL_NAME.findall(text)

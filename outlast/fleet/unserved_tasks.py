@@ -1,20 +1,20 @@
 """
-The lookout: sees tasks that stand before a role which nobody plays any more.
+Finds tasks that wait for a role which no live worker serves, and tells their missions.
 
 A workflow cannot see whether an attempt has begun, the server can. Every process with
-workflows looks at the workers' signs and at some of the open missions, and tells a
-mission what it has seen; the mission decides. In peace nothing is told, so a lookout
-writes no history, holds no mission open and may die at any time: another one looks.
+workflows reads the workers' heartbeats and some of the open missions, and tells a
+mission what it has seen; the mission decides. While all roles are served nothing is
+sent, so this writes no history, holds no mission open and may die at any time: the
+other processes do the same.
 
-It also sees missions that others have ended, deleted or reset in Temporal, and writes
-that into their records.
+It also finds missions that others have ended, deleted or reset in Temporal, and
+corrects their records.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
@@ -38,19 +38,21 @@ from outlast.temporal.worker_list import list_workers
 logger = logging.getLogger("outlast.fleet")
 
 UNSERVED_CHECK_S = 0.4
-# Missions looked at at a time. With more of them open each has its turn later.
+# Missions checked at a time; with more of them open each has its turn later.
 MISSIONS_PER_ROUND = 10
 REROUTE_LIMIT_S = 3.0
-# How often it is asked for missions that run and whose record says that they do not.
+# How often missions that run are compared with records that say that they do not.
 RECONCILE_S = 5.0
-# What a mission was told is told again after so long, in case it was lost.
+# A mission is told again after so long, in case the message was lost.
 RENOTIFY_S = 5.0
 
-
-@dataclass
-class LastNotice:
-    unserved: UnservedTasks = field(default_factory=UnservedTasks)
-    at: float = 0.0
+NOTHING = UnservedTasks()
+GONE = (
+    WorkflowUpdateFailedError,
+    RPCTimeoutOrCancelledError,  # what our own limit looks like, too
+    RPCError,
+    TimeoutError,
+)
 
 
 class UnservedTaskMonitor:
@@ -62,12 +64,13 @@ class UnservedTaskMonitor:
         liveness: WorkerLiveness | None = None,
     ) -> None:
         self._client = client
-        self._books = MissionRecords(store)
+        self._records = MissionRecords(store)
         self._store = store
         self._reconciler = Reconciler(client, store)
         self._clock = clock
         self._liveness = liveness or WorkerLiveness(clock)
-        self._notices: dict[str, LastNotice] = {}
+        # What each mission was told last, and when.
+        self._notices: dict[str, tuple[UnservedTasks, float]] = {}
         self._position = 0
         self._refreshed = asyncio.Event()
 
@@ -80,17 +83,17 @@ class UnservedTaskMonitor:
         )
 
     async def _repeat(
-        self, look: Callable[[], Awaitable[None]], pause_s: float = 0.0
+        self, check: Callable[[], Awaitable[None]], pause_s: float = 0.0
     ) -> None:
-        blind = False
+        failing = False
         while True:
             try:
-                await look()
-                blind = False
-            except Exception as error:  # one that ended would be missed by nobody
-                if not blind:
+                await check()
+                failing = False
+            except Exception as error:  # nothing would start an ended loop again
+                if not failing:
                     logger.warning("worker_list.unavailable: %r", error)
-                blind = True
+                failing = True
             await asyncio.sleep(pause_s)
 
     async def refresh_workers(self) -> None:
@@ -103,17 +106,16 @@ class UnservedTaskMonitor:
         """
         await self._refreshed.wait()
         self._refreshed.clear()
-        missions = await self._store.run(self._books.open_missions)
+        missions = await self._store.run(self._records.open_missions)
         self._notices = {
             each: self._notices[each] for each in missions if each in self._notices
         }
         mine = shard(missions, self._client.identity, self._liveness.monitors)
         chosen = [mine[(self._position + at) % len(mine)] for at in range(len(mine))]
-        # Before they are looked at: one that cannot be seen is in no other's way.
+        # Before they are checked: one that cannot be read is in no other's way.
         self._position += MISSIONS_PER_ROUND
-        glances = (self._check_mission(each) for each in chosen[:MISSIONS_PER_ROUND])
-        found = await asyncio.gather(*glances, return_exceptions=True)
-        for each in found:
+        checks = map(self._check_mission, chosen[:MISSIONS_PER_ROUND])
+        for each in await asyncio.gather(*checks, return_exceptions=True):
             if isinstance(each, Exception):
                 raise each
 
@@ -129,18 +131,18 @@ class UnservedTaskMonitor:
             await self._reconciler.reconcile(mission)  # others have ended it
             return
         pending = described.raw_description.pending_activities
-        activity_ids = sorted(
+        unserved = sorted(
             each.activity_id for each in pending if self._is_unserved(each)
         )
-        if not self._liveness.is_conclusive or (
-            activity_ids and self._liveness.unknown_roles
-        ):
+        unsure = bool(unserved and self._liveness.unknown_roles)
+        if unsure or not self._liveness.is_conclusive:
             return  # it would be told the contrary in a moment
-        live = self._liveness.served_roles if activity_ids else []
-        unserved = UnservedTasks(activity_ids=activity_ids, served_roles=live)
-        if self._is_news(mission, unserved):
-            self._notices[mission] = LastNotice(unserved, self._clock())
-            await self._request_reroute(mission, unserved)
+        served = self._liveness.served_roles if unserved else []
+        seen = UnservedTasks(activity_ids=unserved, served_roles=served)
+        last, at = self._notices.get(mission, (NOTHING, 0.0))
+        if seen != last or (unserved and self._clock() - at > RENOTIFY_S):
+            self._notices[mission] = seen, self._clock()
+            await self._request_reroute(mission, seen)
 
     def _is_unserved(self, pending: PendingActivityInfo) -> bool:
         attempt = parse(AttemptId, pending.activity_id)
@@ -152,11 +154,6 @@ class UnservedTaskMonitor:
             return False
         return self._liveness.is_unserved(attempt.route)
 
-    def _is_news(self, mission: str, unserved: UnservedTasks) -> bool:
-        told = self._notices.get(mission, LastNotice())
-        old = bool(unserved.activity_ids) and self._clock() - told.at > RENOTIFY_S
-        return unserved != told.unserved or old
-
     async def _request_reroute(self, mission: str, unserved: UnservedTasks) -> None:
         handle = self._client.get_workflow_handle(mission)
         if unserved.activity_ids:
@@ -164,13 +161,8 @@ class UnservedTaskMonitor:
         try:
             async with asyncio.timeout(REROUTE_LIMIT_S):
                 await handle.execute_update("reroute", unserved)
-        except (
-            WorkflowUpdateFailedError,
-            RPCTimeoutOrCancelledError,  # what our own limit looks like, too
-            RPCError,
-            TimeoutError,
-        ):
+        except GONE:
             if is_cancelling():
                 raise asyncio.CancelledError from None
-            # It has ended, knows it already or does not answer: it is looked at again.
+            # It has ended, knows it already or does not answer: it is checked again.
             logger.debug("reroute.refused %s", mission)

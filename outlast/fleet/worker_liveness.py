@@ -1,9 +1,9 @@
 """
-Which roles are played, judged by signs of life that go on coming. Pure.
+Which roles are served, judged by the heartbeats of their workers. Pure.
 
 A role that is taken for lost though it is not costs its mission a degradation that
-nobody needed. So what is not sure is not told: while everything starts, after a time in
-which nobody looked, and of roles whose workers are neither heard nor gone.
+nobody needed. So what is not sure is not said: while everything starts, after a time
+without listings, and of roles whose workers are neither heard nor gone.
 """
 
 import time
@@ -21,32 +21,44 @@ from outlast.contracts.timing import (
     WORKER_LOST_S,
 )
 
-# A look stands for so long at most: what nobody sees does not count as absence.
+# Cap on the time one listing accounts for; gaps do not count as absence.
 LISTING_FRESH_S = 0.8
-# What was seen is of use for so long.
+# A listing is of use for so long.
 HEARTBEAT_STALE_S = ROLE_UNSERVED_S
-# One who could not look for so long begins anew: the server may have been away, and
-# lists at first only those whose signs came first.
+# After so long without a listing everything is forgotten: the server may have been
+# away, and lists at first only the workers whose heartbeats came first.
 LISTING_LOST_S = WORKER_LOST_S
-# A worker whose sign is older may be lost: no task is sent on to it.
+# A worker whose heartbeat is older may be lost: no task is sent on to it.
 PROCESS_ALIVE_S = 2 * WORKER_HEARTBEAT_S
 
 Clock = Callable[[], float]
 
 
-@dataclass
+@dataclass(frozen=True)
 class WorkerState:
     """
     One worker at the last listing.
 
-    :param heartbeat: the time of its last heartbeat, by its own clock.
+    :param sent: the time of its last heartbeat, by its own clock.
     :param at: when that heartbeat was new, in seen seconds.
     :param moved: whether it has sent a heartbeat since we saw it first.
     """
 
-    heartbeat: int
+    last: WorkerHeartbeat
+    sent: int
     at: float
     moved: bool = False
+
+    @property
+    def queue(self) -> str:
+        return self.last.task_queue
+
+    @property
+    def age_s(self) -> float:
+        """
+        How old the worker was at its last heartbeat, by its own clock alone.
+        """
+        return (self.sent - self.last.start_time.ToNanoseconds()) / 1e9
 
 
 class WorkerLiveness:
@@ -67,8 +79,8 @@ class WorkerLiveness:
         self._seen_s = 0.0  # of the time since then; all that follows is in it
         self._workers: dict[str, WorkerState] = {}
         self._served: dict[str, float] = {}  # queue: when a worker of it was last live
-        self._listed: dict[str, float] = {}  # queue: when its newest sign was new
-        self._silent: set[str] = set()  # queues whose last worker gives no sign
+        self._listed: dict[str, float] = {}  # queue: when its newest heartbeat was new
+        self._silent: set[str] = set()  # queues whose last worker sends no heartbeat
         self._alive: set[str] = set()
         self._steady = False
 
@@ -84,26 +96,44 @@ class WorkerLiveness:
         if since_s > LISTING_LOST_S or strangers:
             self._reset()
         self._seen_s += min(since_s, LISTING_FRESH_S)
-        self._workers = {key: self._state_of(key, running[key]) for key in running}
-        live = {
-            key: each
+        self._workers = {
+            key: self._state_of(self._workers.get(key), each)
             for key, each in running.items()
-            if self._silence_s(key) <= WORKER_LOST_S
         }
-        self._served |= {each.task_queue: self._seen_s for each in live.values()}
-        self._silent = self._queues_with_silent_workers(running)
-        moved = {key: each for key, each in live.items() if self._workers[key].moved}
-        self._steady = any(_age_s(each) > STARTUP_GRACE_S for each in moved.values())
-        self._alive = {
-            each.task_queue
-            for key, each in moved.items()
-            if self._silence_s(key) <= PROCESS_ALIVE_S
+        self._judge([*self._workers.values()])
+
+    def _judge(self, workers: list[WorkerState]) -> None:
+        for each in workers:
+            newest = self._listed.get(each.queue, 0.0)
+            self._listed[each.queue] = max(newest, each.at)
+        live = self._heard(workers, WORKER_LOST_S)
+        self._served |= {each.queue: self._seen_s for each in live}
+        # Whose newest heartbeat is old, and of a worker that has not signed off. A lost
+        # host's workers stay on the list for minutes; others may have served since and
+        # have just signed off while their successors have not sent a heartbeat yet.
+        self._silent = {
+            each.queue
+            for each in workers
+            if self._seen_s - each.at > WORKER_LOST_S
+            and each.at >= self._listed[each.queue]
         }
+        moved = [each for each in live if each.moved]
+        self._steady = any(each.age_s > STARTUP_GRACE_S for each in moved)
+        self._alive = {each.queue for each in self._heard(moved, PROCESS_ALIVE_S)}
         self.monitors = [
-            each.worker_identity
-            for each in live.values()
-            if each.task_queue == MISSIONS_QUEUE
+            each.last.worker_identity for each in live if each.queue == MISSIONS_QUEUE
         ]
+
+    def _heard(self, workers: list[WorkerState], within_s: float) -> list[WorkerState]:
+        return [each for each in workers if self._seen_s - each.at <= within_s]
+
+    def _state_of(
+        self, before: WorkerState | None, heartbeat: WorkerHeartbeat
+    ) -> WorkerState:
+        sent = heartbeat.heartbeat_time.ToNanoseconds()
+        if before and before.sent == sent:
+            return before
+        return WorkerState(heartbeat, sent, self._seen_s, moved=before is not None)
 
     @property
     def is_conclusive(self) -> bool:
@@ -135,40 +165,6 @@ class WorkerLiveness:
         unsure = (each for each in known if not self._queue_unserved(each))
         return sorted(role for each in unsure if (role := _role_of(each)))
 
-    def _queues_with_silent_workers(
-        self, running: dict[str, WorkerHeartbeat]
-    ) -> set[str]:
-        """
-        Find the queues whose newest heartbeat is old, and of a worker that has not
-        signed off.
-
-        A lost host's workers stay on the list for minutes. Others may have served since
-        and have just signed off while their successors have not sent a heartbeat yet.
-        """
-        for key, each in running.items():
-            heard = self._listed.get(each.task_queue, 0.0)
-            self._listed[each.task_queue] = max(heard, self._workers[key].at)
-        return {
-            each.task_queue
-            for key, each in running.items()
-            if self._silence_s(key) > WORKER_LOST_S
-            and self._workers[key].at >= self._listed[each.task_queue]
-        }
-
-    def _silence_s(self, key: str) -> float:
-        return self._seen_s - self._workers[key].at
-
-    def _state_of(self, key: str, heartbeat: WorkerHeartbeat) -> WorkerState:
-        at = heartbeat.heartbeat_time.ToNanoseconds()
-        before = self._workers.get(key)
-        if before is None:
-            return WorkerState(at, self._seen_s)
-        return (
-            before
-            if before.heartbeat == at
-            else WorkerState(at, self._seen_s, moved=True)
-        )
-
 
 def shard(missions: list[str], mine: str, live: list[str]) -> list[str]:
     """
@@ -183,10 +179,3 @@ def shard(missions: list[str], mine: str, live: list[str]) -> list[str]:
 def _role_of(queue: str) -> str | None:
     found = parse(QueueId, queue)
     return found.role if found and found.kind == "role" else None
-
-
-def _age_s(heartbeat: WorkerHeartbeat) -> float:
-    lived = (
-        heartbeat.heartbeat_time.ToNanoseconds() - heartbeat.start_time.ToNanoseconds()
-    )
-    return lived / 1e9
