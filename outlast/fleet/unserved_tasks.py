@@ -46,8 +46,8 @@ RECONCILE_S = 5.0
 # A mission is told again after so long, in case the message was lost.
 RENOTIFY_S = 5.0
 
-NOTHING = UnservedTasks()
-GONE = (
+NONE_UNSERVED = UnservedTasks()
+REROUTE_REFUSED = (
     WorkflowUpdateFailedError,
     RPCTimeoutOrCancelledError,  # what our own limit looks like, too
     RPCError,
@@ -139,7 +139,7 @@ class UnservedTaskMonitor:
             return  # it would be told the contrary in a moment
         served = self._liveness.served_roles if unserved else []
         seen = UnservedTasks(activity_ids=unserved, served_roles=served)
-        last, at = self._notices.get(mission, (NOTHING, 0.0))
+        last, at = self._notices.get(mission, (NONE_UNSERVED, 0.0))
         if seen != last or (unserved and self._clock() - at > RENOTIFY_S):
             self._notices[mission] = seen, self._clock()
             await self._request_reroute(mission, seen)
@@ -161,7 +161,7 @@ class UnservedTaskMonitor:
         try:
             async with asyncio.timeout(REROUTE_LIMIT_S):
                 await handle.execute_update("reroute", unserved)
-        except GONE:
+        except REROUTE_REFUSED:
             if is_cancelling():
                 raise asyncio.CancelledError from None
             # It has ended, knows it already or does not answer: it is checked again.
