@@ -20,7 +20,7 @@ from outlast.crew.library import library
 from outlast.crew.library.folder import stat_document
 from outlast.store.database import Store
 
-# A report with more gaps than this is read by nobody; the rest is counted.
+# A report with more gaps than this is too long to read; the rest is counted.
 MAX_GAPS = 200
 # Documents that are written to the index in one transaction.
 DOCUMENTS_AT_ONCE = 16

@@ -39,8 +39,8 @@ class ReviewerInput(DocumentSource):
 @dataclass(frozen=True)
 class VerifiedDraft:
     """
-    The quotations of the draft that the task *writing* has made: those that stand in
-    their source and those that do not.
+    The quotations of the draft that the task *writing* has made: those that were found
+    in their source and those that were not.
     """
 
     writing: str
@@ -76,9 +76,9 @@ async def verify(order: ReviewerInput, ctx: Context) -> VerifiedDraft:
 
 def reviewed(found: VerifiedDraft, supported: Collection[str] = ()) -> Review | Redo:
     """
-    The answer as far as it stands, with the texts that are *supported* by quotations
-    which all stand. Where some do not, the draft is to be written again; when that has
-    been said often enough, what stands is the answer.
+    The answer as far as it is verified, with the texts that are *supported* by
+    quotations which are all verified. Where some are not, the draft is rejected; after
+    the last rejection that is allowed, what is verified is the answer.
     """
     review = _review(found, supported)
     if not found.dropped:
@@ -92,7 +92,7 @@ async def is_in_source(
     store: Store, folder: Path | None, library: str, citation: Citation
 ) -> bool:
     """
-    Whether the quotation stands, word for word and at its line, in the file below
+    Whether the quotation is found, word for word and at its line, in the file below
     *folder*; where there is no folder, in what *library* has of it.
 
     :raises OutsideFolderError: when missions may not read *folder* here.

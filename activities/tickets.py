@@ -29,7 +29,7 @@ from outlast.crew.reviewer import is_in_source
 from outlast.store.database import Store
 from outlast.store.private import make_folder, open_private
 
-# A report that names more tickets than this is read by nobody.
+# A report that names more tickets than this is too long to read.
 MAX_NAMED = 200
 MAX_SHOWN = 100
 

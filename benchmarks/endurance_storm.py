@@ -27,19 +27,19 @@ IN_FLIGHT, STORM_PROCESSES = 4, 6
 # Each step saves, so that a task seldom dies twice at one: that would make a suspect.
 STORM_TASKS, STORM_STEPS, STORM_STEP_S, STORM_EFFECT_S = 6, 20, 0.05, 0.02
 # The fleet brings 13 processes a second; killed as fast, none would live to work and
-# every task would be a suspect. With fewer than two polling nobody makes progress.
+# every task would be a suspect. With fewer than two polling nothing makes progress.
 STORM_PACE_S = (0.1, 0.25)
 LEAST_POLLING = 2
 STORM_SEEN_S = 5.0
 SAMPLE_S = 0.25
 GROWTH_SHARE, GROWTH_MB = 0.10, 10.0
-# A stopped parent does not wait for its zygotes, which end within moments.
+# A stopped parent does not wait for its fork servers, which end within moments.
 LEFT_AFTER_S = 1.0
 
 
 class Memory:
     """
-    What the parent and its zygotes hold, in MB, sampled while they work.
+    What the parent and its fork servers hold, in MB, sampled while they work.
     """
 
     def __init__(self, fleet: FleetProcess) -> None:
@@ -63,7 +63,7 @@ class Memory:
             flat = late - early <= max(GROWTH_MB, early * GROWTH_SHARE)
             told = f"{who}: {early:.1f} MB, at the end {late:.1f} MB"
             findings.bound(flat, f"{told}, {len(samples)} samples")
-        findings.note(f"{len(self.fork_servers)} zygotes in all")
+        findings.note(f"{len(self.fork_servers)} fork servers in all")
 
     def _look(self) -> None:
         self.samples["parent"].append(memory_mb(self._parent))
@@ -72,7 +72,7 @@ class Memory:
                 command = command_of(pid)
                 if "outlast.fleet.fork_server" in command:
                     self.fork_servers.add(pid)
-                    self.samples[f"zygote of {command[-1]}"].append(memory_mb(pid))
+                    self.samples[f"fork server of {command[-1]}"].append(memory_mb(pid))
 
 
 async def bear_storm(kills: int, findings: EnduranceFindings) -> None:

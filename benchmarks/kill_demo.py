@@ -4,7 +4,7 @@ Temporal (heartbeat timeout 1 s, no ledger), side by side.
 
     python -m benchmarks.kill_demo        or: make kill
 
-Every line is read from what the processes did; nothing is told in advance.
+Every line is read from what the processes did.
 """
 
 import json
@@ -110,7 +110,7 @@ def _kill_both(
 ) -> None:
     """
     Kill each side's process in the middle of a step, and again when its effect has
-    happened and nobody knows yet; let a new stock worker take the place of the dead.
+    happened and is not recorded yet; start a new stock worker for each dead one.
     """
     waiting: list[tuple[DemoSide, str]] = [(ours, "step"), (theirs, "step")]
     waiting += [(ours, "effect"), (theirs, "effect")]

@@ -101,8 +101,8 @@ class LargeMissionBench:
     agents: dict[str, Agent]
 
     async def start(self, mission: Mission) -> WorkflowHandle[Any, Report]:
-        books = MissionRecords(self.store)
-        books.open(mission)
+        records = MissionRecords(self.store)
+        records.open(mission)
         handle: WorkflowHandle[Any, Report] = await self.client.start_workflow(
             "Supervisor",
             mission,
@@ -110,7 +110,7 @@ class LargeMissionBench:
             task_queue=MISSIONS_QUEUE,
             result_type=Report,
         )
-        books.accept(mission.id)
+        records.accept(mission.id)
         return handle
 
     def mission(self, name: str, tasks: list[Task], limits: Limits) -> Mission:

@@ -229,7 +229,7 @@ def heal(bench: MeshBench, parts: list[str]) -> float:
 
 def assert_one_projection(bench: MeshBench) -> None:
     first, *others = [each.ask("status") for each in bench.peers]
-    assert all(each == first for each in others), "peers disagree on what stands"
+    assert all(each == first for each in others), "peers disagree on the results"
 
 
 def slow(bench: MeshBench, minutes: float) -> None:
@@ -280,8 +280,8 @@ def storm(bench: MeshBench, tasks: int) -> None:
     told = run_storm(
         bench.peers, lambda to: bench.submit(to, steps=1, step_s=0), tasks, bench.dice
     )
-    for task, stands in list(told.left.items())[:10]:
-        print(f"left: {task} {stands}", flush=True)
+    for task, states in list(told.left.items())[:10]:
+        print(f"left: {task} {states}", flush=True)
     runs = [float(len(events(bench.log(task), "start"))) for task in told.tasks]
     bench.add(f"storm: {tasks} tasks, {told.deaths} deaths", [told.seconds])
     bench.add("  seconds between two deaths", told.gaps, 1.2 * EVERY_S)

@@ -33,7 +33,7 @@ class StormResult:
     :param gaps: the seconds between two deaths.
     :param returns: the seconds from each start of a peer until it works again.
     :param left: the tasks without a completed result that all peers agree on, each
-        with how it stands where.
+        with its state at every peer.
     """
 
     seconds: float
@@ -155,8 +155,8 @@ def _wait_until_done(deaths: PeerKills, deadline: float) -> None:
 
 def _left(peers: list[Peer], tasks: list[str]) -> dict[str, list[Any]]:
     told = [{each["task"]: each for each in peer.ask("status") or []} for peer in peers]
-    stands = {task: [by.get(task) for by in told] for task in tasks}
-    return {task: each for task, each in stands.items() if not _is_settled(each)}
+    states = {task: [by.get(task) for by in told] for task in tasks}
+    return {task: each for task, each in states.items() if not _is_settled(each)}
 
 
 def _is_settled(told: list[dict[str, Any] | None]) -> bool:

@@ -3,10 +3,10 @@ What the fleet costs while nothing fails: CPU seconds an attempt, with and witho
 
     python -m benchmarks.overhead [--pairs 10]
 
-One server, one load, two sides in turn. With the fleet: parent, zygotes, workers with
-flight recorder and tick, and the process for suspects, which is idle here and counts
+One server, one load, two sides in turn. With the fleet: parent, fork servers, workers
+with flight recorder and tick, and the quarantine process, which is idle here and counts
 all the same. Bare: the same workers, one process for workflows and two for agents,
-each started by itself; nobody watches them or knows what they have in hand. The load
+each started by itself; nothing watches them. The load
 saves and saves, so that the agents' processes and not the server are what it waits for;
 the columns `server` (its CPU, counted for neither side) and `cores` (kept busy by the
 fleet's agents) show that. Exit code 1 says that the bound was missed.
@@ -57,7 +57,7 @@ LAPS = 16
 OVERHEAD_STEPS = 200
 WARM_LAPS, WARM_STEPS = 3, 40
 
-IDLE_SETTLE_S = 3.0  # what a newborn still does is not what it costs when idle
+IDLE_SETTLE_S = 3.0  # a fleet that has just started is busier than an idle one
 IDLE_MEASURE_S = 10.0
 
 NAMESPACE_KEPT = timedelta(days=1)
@@ -194,7 +194,7 @@ def _measure(with_fleet: Home, without: Home, pairs: int) -> int:
     )
     print(
         f"{'pair':<6}{'fleet':>8}{'bare':>8}{'ratio':>8}"
-        f"{'parent':>10}{'zygotes':>9}{'quarantine':>8}{'server':>8}{'cores':>8}"
+        f"{'parent':>10}{'fork servers':>13}{'quarantine':>12}{'server':>8}{'cores':>8}"
     )
     ratios = []
     for number in range(1, pairs + 1):
@@ -223,12 +223,14 @@ def _pair(
 
 
 def _row(fleet: OverheadSide, plain: OverheadSide) -> str:
-    parts = [fleet.used[part] for part in ("parent", "zygotes", "quarantine", "server")]
+    parts = [
+        fleet.used[part] for part in ("parent", "fork servers", "quarantine", "server")
+    ]
     in_ms = [part / fleet.attempts * 1000 for part in parts]
     return (
         f"{fleet.attempt_s * 1000:>8.1f}{plain.attempt_s * 1000:>8.1f}"
         f"{fleet.attempt_s / plain.attempt_s:>8.3f}"
-        f"{in_ms[0]:>10.2f}{in_ms[1]:>9.2f}{in_ms[2]:>8.2f}{in_ms[3]:>8.1f}"
+        f"{in_ms[0]:>10.2f}{in_ms[1]:>13.2f}{in_ms[2]:>12.2f}{in_ms[3]:>8.1f}"
         f"{fleet.used['agents'] / fleet.wall_s:>8.2f}"
     )
 

@@ -41,7 +41,7 @@ def shipped(home: Home) -> Iterator[Parts]:
     """
     fleet = home.fleet(processes=AGENT_PROCESSES)
     parent = fleet.process.pid
-    parts: Parts = {"parent": [parent], "zygotes": children_of(parent)}
+    parts: Parts = {"parent": [parent], "fork servers": children_of(parent)}
     for each in fleet.health()["processes"]:
         parts.setdefault(each["kind"], []).append(each["pid"])
     try:
@@ -107,7 +107,7 @@ async def _serve(kind: ProcessKind) -> None:
     client = await connect(identity=worker_identity(os.getpid(), kind))
     chosen = settings()
     agents = {} if kind is ProcessKind.WORKFLOWS else load_agents(chosen.modules)
-    # What the fleet's process of this kind makes, but with nobody to tell.
+    # What the fleet's process of this kind runs, without its flight recorder.
     workers = (
         await build_workers(kind, client, store, agents, chosen, NULL_REGISTRY)
     ).workers

@@ -90,7 +90,7 @@ def _judge_takeovers(
         mine = [each for each in lines if each.pid == pid]
         later = [each for each in lines if each.started_at > at]
         held = mine[-1].task if mine else None
-        # A lease that nobody takes up again had ended before the kill.
+        # A lease without a later attempt had ended before the kill.
         seconds += [e.started_at - at for e in later if e.task == held][:1]
         others += [e.started_at - at for e in later][:1]
     assert seconds, "no kill hit a lease"

@@ -87,7 +87,7 @@ class RecoveryTrials:
     def lose_fleet(self, trials: int, host_too: bool) -> RecoveryRow:
         """
         SIGKILL a whole fleet, parent first, another fleet alive: in its home, or on
-        another host, so that nobody can read what its recorders say.
+        another host, which cannot read its flight recorders.
         """
         late_s = 0.0 if server.DYNAMIC_CONFIG else 1.0  # what stock timers may be
         bound_s = 2.0 + late_s if host_too else 1.5

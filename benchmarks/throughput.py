@@ -63,7 +63,7 @@ def measure_trivial(bench: PoolBench) -> list[PoolRow]:
     """
     Trivial items, and as many as one activity each allows.
     """
-    bench.play("double", WARM_ITEMS)  # a newborn fleet is not what is measured
+    bench.play("double", WARM_ITEMS)  # a fleet that has just started is slower
     played = bench.play("double", bench.args.items)
     whole = played.items / (played.ended - played.began)
     address = bench.home.server.address
@@ -187,7 +187,7 @@ def measure_memory(bench: PoolBench) -> list[PoolRow]:
     kinds = {each["pid"]: each["kind"] for each in fleet.health()["processes"]}
     kinds[fleet.process.pid] = "parent"
     for pid in before:
-        kind = kinds.get(pid, "zygotes")
+        kind = kinds.get(pid, "fork servers")
         peaks.setdefault(kind, []).append((before[pid], after.get(pid, math.inf)))
     rows = [_grown(kind, pairs) for kind, pairs in peaks.items()]
     told = f"Memory of {FEW:,} items -> {many:,} at {played.rate:,.0f} a second"

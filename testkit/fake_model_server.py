@@ -155,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             getattr(self, f"_{noted.behaviour}", self._answer)(noted)
         except OSError:
-            self.close_connection = True  # whoever asked has gone
+            self.close_connection = True  # the client has gone
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """

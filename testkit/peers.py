@@ -92,7 +92,7 @@ class Peer:
 
     def kill(self) -> None:
         pids = self.tree()
-        _signal(pids, signal.SIGSTOP)  # so that nobody answers for the first to die
+        _signal(pids, signal.SIGSTOP)  # so that no process answers while others die
         _signal(pids, signal.SIGKILL)
         if self.process is not None:
             self.process.wait()

@@ -30,7 +30,9 @@ def question_mission(question: str, documents: Path, mission: str | None) -> Mis
     if not asked:
         raise BadInputError("the question is empty")
     if len(asked) > QUESTION_CHARS:
-        raise BadInputError(f"the question is longer than {QUESTION_CHARS} characters")
+        raise BadInputError(
+            f"the question is longer than {QUESTION_CHARS} characters: shorten it"
+        )
     folder = check_folder(documents)
     name = mission or new_mission_id("ask")
     asking: dict[str, JsonValue] = {"question": asked, "mission": name}
@@ -94,7 +96,7 @@ def check_folder(documents: Path) -> Path:
     except UnicodeEncodeError:
         name = one_line(str(folder), 300)
         raise BadInputError(
-            f"the folder's name {name} is no text that can travel"
+            f"the folder's name {name} is not valid text: rename it"
         ) from None
     if not found:
         raise BadInputError(

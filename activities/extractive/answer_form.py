@@ -11,7 +11,7 @@ from outlast.crew.extractive.match_context import (
     SentenceRange,
     positions,
 )
-from outlast.crew.extractive.questions import ControlRequest, QueryTerm
+from outlast.crew.extractive.questions import ParsedQuestion, QueryTerm
 from outlast.crew.library.terms import stem
 
 # What a quotation gains that holds the kind of fact asked for, or loses without it.
@@ -25,7 +25,7 @@ CODE_SHARE = 0.05  # of its characters are symbols
 
 # How far into a sentence its subject and its verb stand, in words.
 OPENING_WORDS = 6
-# How far before what is counted its number stands, in words.
+# How far before what is counted its number may be, in words.
 WORDS_BEFORE = 3
 
 _SYMBOLS = re.compile(r"[(){}\[\]=;<>\"\\|/+*_$#@]|::|--")
@@ -37,7 +37,7 @@ _DEFINING = frozenset(map(stem, _VERBS.split()))
 
 
 def answer_form_score(
-    question: ControlRequest, context: PassageContext, run: SentenceRange, text: str
+    question: ParsedQuestion, context: PassageContext, run: SentenceRange, text: str
 ) -> float:
     """
     What *text*, which is *run* of *context*, gains or loses by its form.
@@ -65,7 +65,7 @@ def _gain(kind: AnswerType, text: str, core: str) -> float:
 
 
 def _defines(
-    question: ControlRequest, context: PassageContext, run: SentenceRange
+    question: ParsedQuestion, context: PassageContext, run: SentenceRange
 ) -> bool:
     """
     Whether the run says what its subject is or does: "Slots provide a way to ...".
@@ -83,7 +83,7 @@ def _defines(
 
 def _counts(stems: Sequence[str], counted: QueryTerm) -> bool:
     """
-    Whether a number stands before what is counted: "38 customers".
+    Whether a number comes before what is counted: "38 customers".
     """
     before = (stems[max(0, at - WORDS_BEFORE) : at] for at in positions(stems, counted))
     return any(each.isdigit() for part in before for each in part)

@@ -3,7 +3,7 @@ Ask a library: search it for a question's terms and choose the evidence.
 """
 
 from outlast.crew.extractive.extraction import Evidence, WeightedTerm, extract
-from outlast.crew.extractive.questions import ControlRequest, parse_question
+from outlast.crew.extractive.questions import ParsedQuestion, parse_question
 from outlast.crew.library import search
 from outlast.store.database import Store
 
@@ -20,7 +20,7 @@ def find_evidence(store: Store, library: str, text: str, context: str = "") -> E
 
 
 def _weighted_terms(
-    store: Store, library: str, question: ControlRequest
+    store: Store, library: str, question: ParsedQuestion
 ) -> list[WeightedTerm]:
     total = search.size(store, library)
     found = []

@@ -15,7 +15,7 @@ from outlast.crew.extractive.match_context import (
     PassageContext,
     SentenceRange,
 )
-from outlast.crew.extractive.questions import ControlRequest, QueryTerm
+from outlast.crew.extractive.questions import ParsedQuestion, QueryTerm
 from outlast.crew.extractive.vocabulary import normalized_stems
 from outlast.crew.library.search import Hit
 from outlast.crew.library.sentences import TextSpan
@@ -99,7 +99,7 @@ class Candidate:
 
 
 def extract(
-    question: ControlRequest, terms: Sequence[WeightedTerm], hits: Sequence[Hit]
+    question: ParsedQuestion, terms: Sequence[WeightedTerm], hits: Sequence[Hit]
 ) -> Evidence:
     """
     Choose what answers *question* from *hits*, best first.
@@ -123,7 +123,7 @@ def _is_decisive(missing: WeightedTerm) -> bool:
 
 
 def _scored(
-    question: ControlRequest, terms: Sequence[WeightedTerm], hit: Hit, best: Hit
+    question: ParsedQuestion, terms: Sequence[WeightedTerm], hit: Hit, best: Hit
 ) -> Iterator[Candidate]:
     """
     Judge every run of sentences of *hit*; *best* is the first hit.
@@ -177,7 +177,7 @@ def _coverage(terms: Sequence[WeightedTerm], places: Sequence[MatchLocation]) ->
 def _chosen(judged: Sequence[Candidate]) -> list[Candidate]:
     """
     The best candidate, then the best of other documents, then what else the same ones
-    say nearly as well: whoever asks is served by a second source before a second line.
+    say nearly as well: a second source is worth more than a second line.
     """
     chosen: list[Candidate] = []
     for worth, again in ((WORTH, False), (WORTH_AGAIN, True)):

@@ -56,7 +56,7 @@ class SentenceRange:
 @dataclass(frozen=True)
 class PassageContext:
     """
-    A passage's sentences and the stems of what stands in and above them.
+    A passage's sentences and the stems of the words in and above them.
     """
 
     spans: tuple[TextSpan, ...]

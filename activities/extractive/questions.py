@@ -60,7 +60,7 @@ class QueryTerm:
 
 
 @dataclass(frozen=True)
-class ControlRequest:
+class ParsedQuestion:
     """
     A question, taken apart.
     """
@@ -73,7 +73,7 @@ class ControlRequest:
     defines: bool  # asks what something is or does
 
 
-def parse_question(text: str, context: str = "") -> ControlRequest:
+def parse_question(text: str, context: str = "") -> ParsedQuestion:
     """
     Take a question apart; *context* are words that it leaves to its other parts.
     """
@@ -84,7 +84,7 @@ def parse_question(text: str, context: str = "") -> ControlRequest:
     context_terms = [
         replace(term, strict=False, share=CONTEXT_SHARE) for term in around
     ]
-    return ControlRequest(
+    return ParsedQuestion(
         text=text,
         terms=(*own, *context_terms),
         kinds=tuple(kind for kind in ANSWER_TYPES if kind.asked.search(asked)),

@@ -45,7 +45,7 @@ visit wait walk want warm watch way week well whole wish work worry write wrong 
 """
 LIGHT_STEMS = frozenset(map(stem, _LIGHT.split()))
 
-# Words whose stems differ though they mean the same; the first stands for them all.
+# Words whose stems differ though they mean the same; the first represents all.
 _SAME = """
 begin began begun start; bring brought; build built; buy bought purchase; child
 children; choose chose chosen; create make made; day daily; delete remove erase; drive

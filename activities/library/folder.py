@@ -49,7 +49,7 @@ def stat_document(folder: Path, path: str) -> ScannedFile:
     root = resolve_within(folder).resolve()
     file = root / path
     if not Path(os.path.realpath(file)).is_relative_to(root):
-        # A link since it was listed, or a path that nobody has listed.
+        # It has become a link since it was listed, or was never listed.
         return ScannedFile(path, file, 0, 0, "leads outside its folder")
     return _listed(root, file)
 

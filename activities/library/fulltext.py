@@ -86,7 +86,7 @@ class Fts5:
 
     def _query(self, library: str, phrases: Sequence[SearchPhrase]) -> str:
         """
-        Ask for any of *phrases*; whatever a user typed is quoted, so only words.
+        Ask for any of *phrases*, quoted: nothing that a user types is syntax.
         """
         some = " OR ".join(f'"{" ".join(phrase)}"' for phrase in phrases)
         return f'library : "{library}" AND {{title heading text}} : ({some})'

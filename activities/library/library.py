@@ -139,7 +139,7 @@ async def put(store: Store, library: str, batch: list[ScannedFile]) -> int:
 
 def record_gap(store: Store, library: str, listed: ScannedFile, reason: str) -> None:
     """
-    Note that a document cannot be read, so that nobody tries again until it changes.
+    Note that a document cannot be read, so that it is not tried again until it changes.
     """
     empty = Parsed(listed.file.stem, [])
     write(store, [ParsedDocument(library, listed, "", empty, reason)])

@@ -1,8 +1,8 @@
 """
 PDF and Word: what their libraries extract, as passages.
 
-These files are whole programs of somebody else's making, and their libraries raise
-whatever they stumble over; `library.parsing` turns all of it into one error.
+These files come from many programs, and their libraries raise many kinds of errors;
+`library.parsing` turns all of them into one.
 """
 
 import io
@@ -101,7 +101,7 @@ def _add_table(outline: Outline, table: Table, numbers: "count[int]") -> None:
     for row in table.rows:
         number = next(numbers)
         cells = (" ".join(cell.text.split()) for cell in row.cells)
-        # A merged cell is told once for every column that it spans.
+        # A merged cell comes once for every column that it spans.
         if words := "\t".join(dict.fromkeys(filter(None, cells))):
             outline.add(number, words)
 

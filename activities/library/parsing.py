@@ -1,7 +1,7 @@
 """
 A file's text as passages that carry their headings and their lines.
 
-Whatever is wrong with a file, the one error is UnreadableDocumentError.
+All that can be wrong with a file is raised as UnreadableDocumentError.
 """
 
 import codecs
@@ -78,14 +78,14 @@ def parse(path: Path, data: bytes | None = None) -> Parsed:
     """
     Parse the file at *path*, or *data* as if it were that file's content.
 
-    :raises UnreadableDocumentError: whatever is wrong with it.
+    :raises UnreadableDocumentError: when it cannot be parsed, for any reason.
     """
     content = load(path) if data is None else data
     try:
         return _parse(path.suffix.lower(), path.stem, content)
     except UnreadableDocumentError:
         raise
-    except Exception as error:  # a document is somebody else's program
+    except Exception as error:  # parsers of foreign files raise anything
         reason = f"is damaged ({type(error).__name__})"
         raise UnreadableDocumentError(reason) from error
 

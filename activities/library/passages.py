@@ -23,7 +23,7 @@ LONGEST_SENTENCE = 4000
 
 class UnreadableDocumentError(OutlastError):
     """
-    A file without text for us; the message continues "It ...": "is encrypted".
+    A file whose text cannot be read; its reason continues "It ...": "is encrypted".
     """
 
     def __init__(self, reason: str) -> None:
@@ -48,7 +48,7 @@ class Passage:
 
     def holds(self, quote: str, line: int) -> bool:
         """
-        Whether *quote* stands here, word for word, from *line* of the document on.
+        Whether the passage has *quote*, word for word, from *line* of the document on.
         """
         at = self.text.find(quote)
         while at != -1 and self.line_of(at) != line:
@@ -88,7 +88,7 @@ class Section:
 @dataclass
 class Outline:
     """
-    The headings above the place where a parser stands, and the sections so far.
+    The headings above the place that a parser has reached, and the sections so far.
     """
 
     above: list[tuple[int, str]] = field(default_factory=list)

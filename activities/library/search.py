@@ -1,7 +1,7 @@
 """
 Passages that share words with a question, best first by BM25.
 
-Whatever a user types is only words here, which is all that a query is made of.
+A query is made of words only, so nothing that a user types is syntax.
 """
 
 import json

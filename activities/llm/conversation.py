@@ -1,5 +1,5 @@
 """
-A conversation with a model that goes on where it was, whatever kills its process.
+A conversation with a model that continues where it was when its process was killed.
 
 The history is saved after each step: the model's decision before its tools act, then
 what the tools said. The next attempt begins with the step in hand, so that no answer is

@@ -19,8 +19,8 @@ LLM_POLICY = Policy(stall_s=120.0)
 @dataclass(frozen=True)
 class Prompt(Generic[T]):
     """
-    What to think about: *prompt* is the question with what is needed to answer it,
-    *shape* is what the answer must look like, and *tools* are all that can be done.
+    A question to a model: *prompt* is the question with what is needed to answer it,
+    *output_type* is the form of the answer, *tools* are all that the model can do.
 
     :param check: looks at an answer of the right shape; returns what is wrong with it,
         which is sent back to the model.
