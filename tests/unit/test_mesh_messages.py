@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from mesh_network import Network, mission
+from unit_fakes import told_in_one_sentence
 
 from outlast.cli import mesh, mission_file
 from outlast.cli.dev import print_ready
 from outlast.contracts.attempts import Checkpoint
+from outlast.contracts.errors import BadInputError
 from outlast.contracts.ids import MeshRunId
 from outlast.contracts.missions import Mission
 from outlast.mesh.core.effects import CancelRun, StartRun, SuspendRun
@@ -143,6 +145,27 @@ class Shell:
 
     async def submit(self, mission: Mission, copies: int) -> int:
         return copies
+
+
+@pytest.mark.parametrize(
+    ("request_", "where"),
+    [
+        ({"ask": "sing"}, "request"),
+        ({"ask": "forget"}, "forget.peer"),
+        ({"ask": "submit", "mission": {"id": "job"}}, "submit.mission"),
+        ([], "request"),
+    ],
+)
+async def test_a_request_that_makes_no_sense_is_refused_in_one_sentence(
+    request_: Any, where: str
+) -> None:
+    """
+    It names the field, and the peer goes on.
+    """
+    front = ControlApi(Shell(Network("a", seed=1)))  # type: ignore[arg-type]
+    with pytest.raises(BadInputError) as refused:
+        await front.handle(request_)
+    assert where in told_in_one_sentence(refused.value)
 
 
 async def test_a_task_that_has_ended_is_not_said_to_be_taken_again(

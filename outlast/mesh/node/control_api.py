@@ -2,20 +2,45 @@
 What a peer answers to requests on its own machine.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.mesh_timing import MESH_COPIES
 from outlast.contracts.missions import Mission
+from outlast.contracts.wire import WireModel
 from outlast.mesh.core.events import CheckpointSaved, Progressed
 from outlast.mesh.core.projection import MeshTask
-from outlast.mesh.node.control_socket import Request
 from outlast.mesh.node.membership import MemberInfo
 from outlast.mesh.node.node import PeerNode
 from outlast.temporal.missions import with_routes
+
+
+class SubmitRequest(WireModel):
+    ask: Literal["submit"]
+    mission: Mission
+    copies: int = MESH_COPIES
+
+
+class StatusRequest(WireModel):
+    ask: Literal["status"]
+    task: str | None = None
+
+
+class ForgetRequest(WireModel):
+    ask: Literal["forget"]
+    peer: str
+
+
+class PlainRequest(WireModel):
+    ask: Literal["members", "counts"]
+
+
+ControlRequest = SubmitRequest | StatusRequest | ForgetRequest | PlainRequest
+_requests: TypeAdapter[ControlRequest] = TypeAdapter(
+    Annotated[ControlRequest, Field(discriminator="ask")]
+)
 
 
 class ControlApi:
@@ -25,37 +50,42 @@ class ControlApi:
 
     def __init__(self, node: PeerNode) -> None:
         self._node = node
-        self._known: dict[str, Callable[[Request], Awaitable[Any]]] = {
-            "submit": self._submit,
-            "members": self._members,
-            "status": self._status,
-            "forget": self._forget,
-            "counts": self._counts,
-        }
 
-    async def handle(self, request: Request) -> Any:
+    async def handle(self, raw: Any) -> Any:
         """
         Answer one request.
 
         :raises BadInputError: when it cannot be answered, in one sentence.
         """
-        asked = request.get("ask")
-        if asked not in self._known:
-            raise BadInputError(f"a peer does not know how to {asked!r}")
-        return await self._known[asked](request)
-
-    async def _submit(self, request: Request) -> Any:
         try:
-            mission = Mission.model_validate(request["mission"])
+            request = _requests.validate_python(raw)
         except ValidationError as error:
-            raise BadInputError(f"no mission: {error.errors()[0]['msg']}") from None
-        asked = int(request.get("copies", MESH_COPIES))
+            fault = error.errors()[0]
+            where = ".".join(map(str, fault["loc"])) or "request"
+            raise BadInputError(
+                f"a peer cannot answer this: {where}: {fault['msg']}"
+            ) from None
+        match request:
+            case SubmitRequest():
+                return await self._submit(request)
+            case StatusRequest(task=task):
+                return self._status(task)
+            case ForgetRequest(peer=peer):
+                await self._node.forget(peer)
+                return {"forgotten": peer}
+            case PlainRequest(ask="members"):
+                return self._members()
+            case PlainRequest():
+                return self._counts()
+
+    async def _submit(self, request: SubmitRequest) -> dict[str, Any]:
+        mission, asked = request.mission, request.copies
         ended = self._node.state_machine.state.of(mission.id).result
         copies = await self._node.submit(with_routes(mission), asked)
         told = {"task": mission.id, "copies": copies, "asked": asked}
         return {**told, "ended": ended.status.value} if ended else told
 
-    async def _members(self, request: Request) -> Any:
+    def _members(self) -> dict[str, Any]:
         core = self._node.state_machine
         found = {each.name: each for each in self._node.membership.members()}
         live = [
@@ -70,19 +100,17 @@ class ControlApi:
         away = [{"peer": name, "state": "away"} for name in core.away]
         return {"peer": core.me.name, "members": [*live, *away]}
 
-    async def _status(self, request: Request) -> Any:
-        tasks, task = self._node.state_machine.state.tasks, request.get("task")
+    def _status(self, task: str | None) -> Any:
+        tasks = self._node.state_machine.state.tasks
         if task is None:
             return [task_summary(tasks[name]) for name in sorted(tasks)]
         if task not in tasks:
-            raise BadInputError(f"the mesh knows no task {task!r}")
+            raise BadInputError(
+                f"the mesh knows no task {task!r}: outlast mesh status lists all"
+            )
         return task_details(tasks[task])
 
-    async def _forget(self, request: Request) -> Any:
-        await self._node.forget(str(request["peer"]))
-        return {"forgotten": request["peer"]}
-
-    async def _counts(self, request: Request) -> Any:
+    def _counts(self) -> dict[str, Any]:
         core = self._node.state_machine
         counts = self._node.membership.counts()
         return {

@@ -1,6 +1,6 @@
 """
-How others on this machine ask a peer: one JSON line each way over a socket in its home,
-which is its user's alone.
+How commands on this machine ask a peer: one JSON line each way over a socket in its
+home, which is its user's alone.
 """
 
 import asyncio
@@ -16,10 +16,9 @@ from outlast.contracts.errors import BadInputError, OutlastError, UnavailableErr
 from outlast.contracts.sizes import MESH_MISSION_BYTES
 from outlast.store.private import FILE_MODE, require_own_folder
 
-Request = dict[str, Any]
-ControlHandler = Callable[[Request], Awaitable[Any]]
+ControlHandler = Callable[[Any], Awaitable[Any]]
 
-# What a socket's path may have, everywhere.
+# Bytes that the path of a socket may have on every system.
 MAX_SOCKET_PATH = 100
 OPEN_FILES = "/proc/self/fd"
 CONTROL_LIMIT_S = 10.0
@@ -32,8 +31,8 @@ def socket_path(home: Path) -> Path:
 @contextlib.contextmanager
 def short_name(path: Path) -> Iterator[str]:
     """
-    Name the socket at *path* as the kernel takes it, also where it lies far down: there
-    by its folder, which is open meanwhile.
+    Name the socket at *path* as the kernel takes it. A path that is too long is named
+    by its folder, which stays open meanwhile.
 
     :raises BadInputError: where the system has no such names.
     """
@@ -54,7 +53,7 @@ def short_name(path: Path) -> Iterator[str]:
 
 class ControlSocket:
     """
-    Answers whoever asks, until closed.
+    Answers every request of this user, until closed.
     """
 
     def __init__(self, home: Path, answer: ControlHandler) -> None:
@@ -82,8 +81,8 @@ class ControlSocket:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         with contextlib.suppress(OSError, ValueError):
-            told = await self._reply(await reader.readline())
-            writer.write(json.dumps(told).encode() + b"\n")
+            reply = await self._reply(await reader.readline())
+            writer.write(json.dumps(reply).encode() + b"\n")
             await writer.drain()
         writer.close()
 
@@ -94,7 +93,9 @@ class ControlSocket:
             return {"error": str(error)}
 
 
-def send_request(home: Path, request: Request, limit_s: float = CONTROL_LIMIT_S) -> Any:
+def send_request(
+    home: Path, request: dict[str, Any], limit_s: float = CONTROL_LIMIT_S
+) -> Any:
     """
     Ask the peer in *home*.
 
@@ -108,11 +109,11 @@ def send_request(home: Path, request: Request, limit_s: float = CONTROL_LIMIT_S)
                 line.connect(name)
             line.sendall(json.dumps(request).encode() + b"\n")
             with line.makefile("rb") as answer:
-                told = json.loads(answer.readline())
+                reply = json.loads(answer.readline())
     except (OSError, ValueError):
         raise UnavailableError(
             f"no peer answers in {home}: start one with outlast-worker --peer NAME"
         ) from None
-    if "error" in told:
-        raise BadInputError(told["error"])
-    return told["result"]
+    if "error" in reply:
+        raise BadInputError(reply["error"])
+    return reply["result"]
