@@ -91,9 +91,6 @@ class Approvals:
             self._publish()
 
     def _limit(self, task: str, within_s: float | None) -> timedelta | None:
-        """
-        Compute how long the request of *task* waits from now on.
-        """
         if within_s is None:
             return None
         until = self.until.setdefault(task, workflow.time() + within_s)
@@ -101,9 +98,6 @@ class Approvals:
 
     @property
     def at_rest(self) -> bool:
-        """
-        Say whether each accepted decision has reached its task.
-        """
         return not self._decided
 
     def require_pending(self, decision: DecisionInput) -> None:

@@ -53,9 +53,6 @@ class BatchContext:
 
     @property
     def events(self) -> int:
-        """
-        Count the events of history, in all runs.
-        """
         return self.state.events + workflow.info().get_current_history_length()
 
     def record_lease(self, lease: Lease, result: LeaseResult) -> None:

@@ -142,9 +142,6 @@ class BatchLoop:
         return len(self._in_flight) - self.context.redispatching < MAX_LEASES
 
     async def _fill_window(self) -> None:
-        """
-        Dispatch leases until the window is full or nothing is left to dispatch.
-        """
         while (
             self._has_free_window()
             and not self.context.stopped

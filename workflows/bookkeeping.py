@@ -14,11 +14,9 @@ from outlast.contracts.batches import BatchReport
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.ids import MISSIONS_QUEUE
 from outlast.contracts.missions import Mission, Opening
-from outlast.contracts.plan import mission_status
-from outlast.contracts.reports import MissionStatus, Outcome, Report, TaskStatus
+from outlast.contracts.reports import Report
 from outlast.contracts.results import ResultRef
 from outlast.contracts.retries import BACKOFF_CAP_S, BACKOFF_FIRST_S
-from outlast.contracts.sizes import MAX_REASONS
 from outlast.contracts.text import CAUSE_CHARS, one_line
 from outlast.workflows.cancellation import await_uncancelled
 
@@ -63,27 +61,6 @@ async def recorded_answer(mission: str, task: str, round_: int) -> ResultRef | N
         return ResultRef.read(await found)
     except ActivityError:
         return None
-
-
-def report_of(mission: str, outcomes: list[Outcome], cancelled: bool) -> Report:
-    """
-    Make the report of a mission that has ended, with what is missing and why.
-    """
-    status = mission_status(outcomes)
-    if cancelled and status is not MissionStatus.COMPLETED:
-        status = MissionStatus.CANCELLED
-    lacking = [
-        f"{each.id}: {reason}"
-        for each in outcomes
-        if each.status is not TaskStatus.DONE
-        for reason in each.reasons
-    ]
-    if (more := len(lacking) - MAX_REASONS) > 0:
-        lacking = [
-            *lacking[:MAX_REASONS],
-            f"and {more} more: outlast explain {mission}",
-        ]
-    return Report(mission=mission, status=status, tasks=outcomes, degraded=lacking)
 
 
 def failure_of(report: Report | BatchReport) -> ApplicationError:

@@ -61,9 +61,6 @@ class ChildRuns:
         self._ended: dict[str, bool] = {}  # by child: whether its end was signalled
 
     def note_end(self, child: str) -> None:
-        """
-        Note the signal that a child has ended.
-        """
         if child in self._ended:
             self._ended[child] = True
 

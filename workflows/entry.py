@@ -77,9 +77,6 @@ def read_state(given: RawValue) -> PoolState:
 
 
 def nothing_to_do() -> PoolState:
-    """
-    Make the state of a pool whose input was refused.
-    """
     return PoolState.model_construct(batch=Batch.model_construct(id="", role=""))
 
 

@@ -61,15 +61,6 @@ NEWER_STATE = {
     StoreLostError.__name__: Detector.STORE,
 }
 
-# The detector of an end of which only the failure type is known.
-DETECTED: dict[str, Detector] = {
-    FailureType.CRASHED: Detector.EXIT,
-    FailureType.NEVER_STARTED: Detector.EXIT,
-    FailureType.DRAINED: Detector.DRAIN,
-    FailureType.STORE_AWAY: Detector.STORE,
-    FailureType.STALE: Detector.SUPERSEDED,
-}
-
 
 class Action(Enum):
     """
@@ -88,20 +79,20 @@ class Action(Enum):
     REQUEST_APPROVAL = auto()
 
 
-DECIDED: dict[str, Action] = {
-    FailureType.CRASHED: Action.REDISPATCH_CRASHED,
-    FailureType.NEVER_STARTED: Action.REDISPATCH_CRASHED,
-    FailureType.DRAINED: Action.REDISPATCH_DRAINED,
+# What follows by the failure's type, and what noticed the end where nothing says so.
+DECIDED: dict[str, tuple[Action, Detector]] = {
+    FailureType.CRASHED: (Action.REDISPATCH_CRASHED, Detector.EXIT),
+    FailureType.NEVER_STARTED: (Action.REDISPATCH_CRASHED, Detector.EXIT),
+    FailureType.DRAINED: (Action.REDISPATCH_DRAINED, Detector.DRAIN),
     # The server has used up its own tries: the workflow dispatches the task anew.
-    FailureType.STORE_AWAY: Action.REDISPATCH_DRAINED,
+    FailureType.STORE_AWAY: (Action.REDISPATCH_DRAINED, Detector.STORE),
     # Superseded while the server still waited for this attempt: no other one will
     # report.
-    FailureType.STALE: Action.REDISPATCH_SUPERSEDED,
-    FailureType.PARKED: Action.PARK,
-    FailureType.BUDGET_SPENT: Action.BUDGET_EXHAUSTED,
-    FailureType.APPROVAL_NEEDED: Action.REQUEST_APPROVAL,
+    FailureType.STALE: (Action.REDISPATCH_SUPERSEDED, Detector.SUPERSEDED),
+    FailureType.PARKED: (Action.PARK, Detector.FAILURE),
+    FailureType.BUDGET_SPENT: (Action.BUDGET_EXHAUSTED, Detector.FAILURE),
+    FailureType.APPROVAL_NEEDED: (Action.REQUEST_APPROVAL, Detector.FAILURE),
 }
-
 
 REDISPATCH = {
     Action.REDISPATCH_CRASHED,
@@ -173,14 +164,14 @@ def _of_application_error(error: ApplicationError) -> FailureDecision:
     if (unread := _is_newer_or_store(error)) is not None:
         cause = f"not read: {error.cause}"
         return FailureDecision(Action.REDISPATCH_DRAINED, cause, detected_by=unread)
+    by_default = (Action.NEXT_ROUTE, Detector.FAILURE)
+    action, detector = DECIDED.get(error.type or "", by_default)
+    unreported = error.type == FailureType.CRASHED and not error.details
     told = FailureDetails.of(error.details) or FailureDetails(
-        detected_by=DETECTED.get(error.type or "", Detector.FAILURE),
-        death=UNSEEN_DEATH
-        if error.details or error.type != FailureType.CRASHED
-        else UNREPORTED_DEATH,
+        detected_by=detector, death=UNREPORTED_DEATH if unreported else UNSEEN_DEATH
     )
     return FailureDecision(
-        DECIDED.get(error.type or "", Action.NEXT_ROUTE),
+        action,
         error.message,
         told.checkpoint,
         told.attempts,

@@ -55,17 +55,11 @@ class MissionContext:
                 self.redrive_checkpoints.update(past.redrive.checkpoints)
 
     async def recorded_answer(self, task: str) -> ResultRef | None:
-        """
-        Ask the ledger whether the round of *task* has an answer.
-        """
         with self.renewal.busy():
             return await recorded_answer(self.mission.id, task, self.plan.round(task))
 
 
 def _deadlines(past: PriorRun) -> dict[str, float]:
-    """
-    List the deadlines of the approval requests that an earlier run has made.
-    """
     return {
         name: state.asked_until
         for name, state in past.tasks_in_flight.items()

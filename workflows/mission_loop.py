@@ -13,18 +13,17 @@ from temporalio import workflow
 from temporalio.common import SearchAttributeKey
 
 from outlast.contracts.missions import Mission
-from outlast.contracts.plan import outcome_without_attempt
 from outlast.contracts.prior_run import PriorRun
+from outlast.contracts.progress import MissionProgress, fitting
 from outlast.contracts.reports import (
-    MissionProgress,
     MissionStatus,
     Outcome,
     Report,
     TaskStatus,
-    fitting,
+    outcome_without_attempt,
+    report_of,
 )
 from outlast.contracts.tasks import Task
-from outlast.workflows.bookkeeping import report_of
 from outlast.workflows.faults import cause_of
 from outlast.workflows.mission_context import MissionContext
 from outlast.workflows.running_tasks import RunningTasks
@@ -120,9 +119,6 @@ class MissionLoop:
         return True
 
     def _next(self) -> Task | None:
-        """
-        Find the task to start now, if there is room for one.
-        """
         context = self.context
         full = len(self.tasks) >= context.mission.limits.concurrency
         if context.paused or context.stopped or full or context.renewal.due:

@@ -191,7 +191,4 @@ def is_poison(state: LeaseState) -> bool:
 
 
 def is_over_limit(state: LeaseState) -> bool:
-    """
-    Say whether no worker can work on a lease.
-    """
     return state.idle_crashes > MAX_LEASE_CRASHES

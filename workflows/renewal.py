@@ -39,9 +39,6 @@ class Renewal:
 
     @property
     def is_full(self) -> bool:
-        """
-        Say whether the history of this run has become too long or too large.
-        """
         info = workflow.info()
         return (
             info.get_current_history_length() > (self._max_events or RENEW_EVENTS)
@@ -68,9 +65,6 @@ class Renewal:
         return grace_is_over and not self.handed_back
 
     def begin(self) -> None:
-        """
-        Start no more work in this run.
-        """
         self.due = True
         wait = workflow.sleep(timedelta(seconds=GRACE_S), summary="history is full")
         self._grace = asyncio.create_task(wait)

@@ -45,9 +45,6 @@ class Routes:
         self.failed[self.current] = f"{self.current}: {one_line(cause, CAUSE_CHARS)}"
 
     def mark_unserved(self, live: Collection[str]) -> None:
-        """
-        Note which routes have no live worker.
-        """
         self._unserved = {each for each in self._routes if each not in live}
 
     def next(self, live: Collection[str] | None = None) -> str | None:
@@ -69,9 +66,6 @@ class Routes:
 
     @property
     def failure_reasons(self) -> list[str]:
-        """
-        Say why no route is left.
-        """
         return [
             self.failed.get(each, no_live_worker(each))
             for each in self._routes
@@ -80,7 +74,4 @@ class Routes:
 
 
 def no_live_worker(role: str) -> str:
-    """
-    Say that a role has no worker.
-    """
     return f"{role}: no live worker plays it"

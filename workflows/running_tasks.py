@@ -9,9 +9,8 @@ from contextlib import contextmanager, suppress
 from temporalio import workflow
 
 from outlast.contracts.errors import BadInputError
-from outlast.contracts.plan import WITH_RESULT, outcome_without_attempt
 from outlast.contracts.prior_run import TaskState
-from outlast.contracts.reports import Outcome, TaskStatus
+from outlast.contracts.reports import Outcome, TaskStatus, outcome_without_attempt
 from outlast.contracts.results import RedoRequest
 from outlast.contracts.tasks import Task
 from outlast.contracts.text import CAUSE_CHARS, one_line
@@ -44,9 +43,6 @@ class RunningTasks:
 
     @property
     def states(self) -> dict[str, TaskState]:
-        """
-        The states of the tasks, for the next run of the mission.
-        """
         return {each.task.id: each.state for each in self.executions}
 
     @property
@@ -60,9 +56,6 @@ class RunningTasks:
         self._running[task.id] = (execution, ending)
 
     async def end_all(self) -> None:
-        """
-        Cancel all tasks, and wait until they and the redos have ended.
-        """
         await self._end(list(self._running))
         await asyncio.gather(*self._redoing, return_exceptions=True)
 
@@ -104,9 +97,6 @@ class RunningTasks:
             raise self.fault
 
     async def _end(self, tasks: Iterable[str]) -> None:
-        """
-        Cancel those of *tasks* that run and wait until they have ended.
-        """
         ending = [self._running[task][1] for task in tasks if task in self._running]
         for each in ending:
             each.cancel()
@@ -146,7 +136,7 @@ class RunningTasks:
         task = execution.task
         try:
             outcome = await execution.run()
-            if execution.redo_request is None or outcome.status not in WITH_RESULT:
+            if execution.redo_request is None or not outcome.has_result:
                 return outcome
             raise_if_cancelling()  # another task's redo may have ended this one
         except asyncio.CancelledError:

@@ -8,7 +8,8 @@ So the board of a large mission shows first what a person needs.
 from collections.abc import Iterable, Iterator
 
 from outlast.contracts.approvals import ApprovalRequest
-from outlast.contracts.reports import MissionProgress, Outcome, RunningTask, TaskStatus
+from outlast.contracts.progress import MissionProgress, RunningTask
+from outlast.contracts.reports import Outcome, TaskStatus
 from outlast.contracts.sizes import BOARD_BYTES
 from outlast.contracts.text import markdown_cell
 

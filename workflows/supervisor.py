@@ -17,7 +17,8 @@ from temporalio.exceptions import ActivityError, FailureError
 with workflow.unsafe.imports_passed_through():
     from outlast.contracts.errors import BadInputError
     from outlast.contracts.missions import Opening, filled_in
-    from outlast.contracts.reports import MissionProgress, MissionStatus, Report
+    from outlast.contracts.progress import MissionProgress
+    from outlast.contracts.reports import MissionStatus, Report
     from outlast.contracts.text import CAUSE_CHARS, one_line
     from outlast.contracts.updates import DecisionInput, Redrive, UnservedTasks
     from outlast.workflows.bookkeeping import (
@@ -143,9 +144,6 @@ class SupervisorWorkflow:
 
     @workflow.update
     async def unpause(self) -> None:
-        """
-        Start tasks again.
-        """
         self.context.paused = False
         self.loop.publish_status()
 
@@ -169,9 +167,6 @@ class SupervisorWorkflow:
 
     @workflow.update
     async def approve(self, decision: DecisionInput) -> None:
-        """
-        Approve the start or the effects of a task.
-        """
         self.context.approvals.decide(decision, True)
 
     @approve.validator
@@ -181,9 +176,6 @@ class SupervisorWorkflow:
 
     @workflow.update
     async def reject(self, decision: DecisionInput) -> None:
-        """
-        Skip a task that waits for approval.
-        """
         self.context.approvals.decide(decision, False)
 
     @reject.validator
@@ -227,7 +219,4 @@ class SupervisorWorkflow:
 
     @workflow.signal
     async def child_ended(self, child: str) -> None:
-        """
-        Note that a child of an earlier run has ended.
-        """
         self.context.children.note_end(child)

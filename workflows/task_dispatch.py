@@ -78,9 +78,6 @@ class TaskDispatch:
 
     @property
     def activity_id(self) -> str:
-        """
-        Name the in-flight attempt.
-        """
         return str(AttemptId(self._given.task.id, self.route, self.state.dispatches))
 
     @property
@@ -187,9 +184,6 @@ class TaskDispatch:
         self.state = self.state.model_copy(update=changes)
 
     async def _wait(self) -> None:
-        """
-        Wait before another attempt in quarantine.
-        """
         if not self.state.wait_s:
             return
         deaths = self.state.deaths

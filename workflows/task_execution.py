@@ -15,9 +15,9 @@ from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.child_missions import MISSION_ROLE
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.missions import Mission
-from outlast.contracts.plan import WITH_RESULT, outcome_without_attempt
 from outlast.contracts.prior_run import TaskState
-from outlast.contracts.reports import Outcome, RunningTask, TaskStatus
+from outlast.contracts.progress import RunningTask
+from outlast.contracts.reports import Outcome, TaskStatus, outcome_without_attempt
 from outlast.contracts.results import RedoRequest, ResultRef
 from outlast.contracts.retries import Policy
 from outlast.contracts.tasks import Task
@@ -69,9 +69,6 @@ class TaskExecution:
 
     @property
     def running(self) -> RunningTask:
-        """
-        Where the task is, for the status board.
-        """
         return RunningTask(
             id=self.task.id,
             role=self.task.role,
@@ -81,9 +78,6 @@ class TaskExecution:
 
     @property
     def state(self) -> TaskState:
-        """
-        The state of the task, for the next run of its mission.
-        """
         approvals, dispatch = self._context.approvals, self._dispatch
         now = {
             "failed": self._routes.failed,
@@ -95,9 +89,6 @@ class TaskExecution:
         return self._state.model_copy(update=now)
 
     def hand_back(self) -> None:
-        """
-        Hand its attempt back to the next run.
-        """
         if self._dispatch is not None:
             self._dispatch.hand_back()
 
@@ -115,7 +106,7 @@ class TaskExecution:
                 outcome = await self._execute()
         except TimeoutError:
             return await self._timed_out()
-        if clock.expired() and outcome.status not in WITH_RESULT:
+        if clock.expired() and not outcome.has_result:
             return await self._timed_out()
         return outcome
 
@@ -144,9 +135,6 @@ class TaskExecution:
         return RerouteAction.KEEP if self._waits else RerouteAction.WAIT
 
     def apply_reroute(self, unserved: UnservedTasks) -> None:
-        """
-        Apply what `reroute_action` decides.
-        """
         match self.reroute_action(unserved):
             case RerouteAction.MOVE | RerouteAction.SKIP if self._dispatch is not None:
                 self._routes.mark_unserved(unserved.served_roles)
@@ -181,9 +169,6 @@ class TaskExecution:
         return answer is not None
 
     async def _run_child_mission(self) -> Outcome:
-        """
-        Run the task as a child mission.
-        """
         context, given = self._context, self._attempt_input(MISSION_ROLE)
         try:
             report = await run_child_mission(
@@ -396,9 +381,6 @@ class TaskExecution:
 
 
 def _cause(error: ActivityError | ChildWorkflowError) -> str:
-    """
-    Say why a child has no report.
-    """
     if isinstance(error.cause, TerminatedError):
         return "terminated in Temporal, by others"
     return one_line(str(error.cause or error), CAUSE_CHARS)

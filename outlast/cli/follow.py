@@ -16,7 +16,8 @@ from rich.text import Text
 
 from outlast.cli.snapshot import MissionSnapshot, PendingTasks, snapshot, task_line
 from outlast.contracts.approvals import ApprovalRequest
-from outlast.contracts.reports import MissionProgress, Outcome, Report
+from outlast.contracts.progress import MissionProgress
+from outlast.contracts.reports import Outcome, Report
 from outlast.contracts.text import visible_line
 from outlast.process.called import as_called, tell
 from outlast.process.safe_output import display_of

@@ -12,7 +12,8 @@ from outlast.cli.workers import list_rows
 from outlast.contracts.approvals import ApprovalRequest
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.ids import FanOutId, parse
-from outlast.contracts.reports import MissionProgress, Report, RunningTask, TaskStatus
+from outlast.contracts.progress import MissionProgress, RunningTask
+from outlast.contracts.reports import Report, TaskStatus
 from outlast.ledger.batches import INTERRUPTED, OPEN, BatchRecord, BatchRecords
 from outlast.ledger.missions import MissionRecord
 from outlast.process.called import as_called, tell

@@ -24,7 +24,7 @@ from outlast.contracts.approvals import ApprovalRequest
 from outlast.contracts.attempts import Heartbeat
 from outlast.contracts.errors import UnavailableError
 from outlast.contracts.ids import AttemptId, parse
-from outlast.contracts.reports import MissionProgress, RunningTask
+from outlast.contracts.progress import MissionProgress, RunningTask
 from outlast.temporal.updates import UNKNOWN_TO_SERVER
 
 SNAPSHOT_LIMIT_S = 2.0

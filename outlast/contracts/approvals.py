@@ -53,9 +53,6 @@ class WantedEffect(WireModel):
 
     @property
     def describe(self) -> str:
-        """
-        Say in one line what is asked.
-        """
         changed = ""
         if self.before:
             was = "was done with" if self.recorded else "was asked with"

@@ -57,9 +57,6 @@ class Batch(ScopedModel):
 
     @property
     def logical(self) -> Scope:
-        """
-        The logical mission whose items these are.
-        """
         return self.scope or batch_scope(self.id)
 
 
@@ -102,9 +99,6 @@ class Lease(WireModel):
 
     @property
     def id(self) -> str:
-        """
-        Its id in the ledger.
-        """
         return str(
             LeaseId(self.span.start, "quarantine" if self.quarantined else "lease")
         )

@@ -213,9 +213,6 @@ def _delay(after: timedelta | float) -> timedelta:
 
 
 def _as_text(reason: object) -> str:
-    """
-    Put a reason in words: a text as it is, an error by its own or by its name.
-    """
     if reason is None or isinstance(reason, str):
         return reason or ""
     try:
@@ -352,9 +349,6 @@ class ApprovalNeededError(ParkedError):
 
     @property
     def full(self) -> bool:
-        """
-        Whether no person can read more at once.
-        """
         return len(self.wanted) >= MAX_WANTED_EFFECTS
 
     def add(self, effect: WantedEffect) -> None:

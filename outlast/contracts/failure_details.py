@@ -35,9 +35,6 @@ class FailureDetails(BaseModel):
     wanted: list[WantedEffect] = Field(default=[])
 
     def dump(self) -> dict[str, Any]:
-        """
-        Write them as they travel.
-        """
         return self.model_dump(mode="json", exclude_defaults=True)
 
     @classmethod

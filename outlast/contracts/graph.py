@@ -89,9 +89,6 @@ class Graph:
         ]
 
     def forget(self, task: str) -> None:
-        """
-        Forget who has asked for *task*.
-        """
         author = self.authors.pop(task, None)
         if author is not None:
             self._requested_by[author].pop(task, None)
@@ -112,9 +109,6 @@ class Graph:
         return found
 
     def in_order(self, names: Iterable[str]) -> list[str]:
-        """
-        Sort *names* by when they were added.
-        """
         return sorted(names, key=self.order.__getitem__)
 
     def _deepened(self, added: list[Task]) -> dict[str, int]:

@@ -334,16 +334,10 @@ def is_too_long(mission: str) -> bool:
 
 
 def task_queue(role: str) -> str:
-    """
-    Name the task queue on which workers that host *role* listen.
-    """
     return str(QueueId("role", role))
 
 
 def lease_queue(role: str) -> str:
-    """
-    Name the task queue on which workers take leases for *role*.
-    """
     return str(QueueId("leases", role))
 
 

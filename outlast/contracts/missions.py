@@ -52,9 +52,6 @@ class Mission(ScopedModel):
 
     @property
     def logical(self) -> Scope:
-        """
-        The logical mission that this one carries out.
-        """
         return self.scope or Scope(path=self.id)
 
     def digest(self) -> str:

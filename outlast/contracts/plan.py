@@ -16,16 +16,9 @@ from outlast.contracts.graph import Graph
 from outlast.contracts.missions import Mission
 from outlast.contracts.plan_validation import require_plan_size, validate_tasks
 from outlast.contracts.prior_run import PriorRun
-from outlast.contracts.reports import (
-    MissionStatus,
-    Outcome,
-    TaskStatus,
-    bounded_reasons,
-)
+from outlast.contracts.reports import Outcome, TaskStatus, outcome_without_attempt
 from outlast.contracts.sizes import PLAN_BYTES
 from outlast.contracts.tasks import Task
-
-WITH_RESULT = {TaskStatus.DONE, TaskStatus.DEGRADED}
 
 
 class Plan:
@@ -75,9 +68,6 @@ class Plan:
         self._wait([task.id for task in added])
 
     def round(self, task: str) -> int:
-        """
-        Say which round of *task* this is, from 1.
-        """
         return self.rounds.get(task, 1)
 
     def request_redo(self, asker: str, target: str) -> bool:
@@ -92,17 +82,11 @@ class Plan:
         return self._redone[target] <= self.mission.limits.redos
 
     def downstream_of(self, targets: Iterable[str]) -> set[str]:
-        """
-        Find *targets* and all that depends on them or was asked for by them.
-        """
         return self.graph.downstream_of(targets)
 
     def is_dead(self, task: str) -> bool:
-        """
-        Say whether *task* has ended without a result.
-        """
         outcome = self.outcomes.get(task)
-        return outcome is not None and outcome.status not in WITH_RESULT
+        return outcome is not None and not outcome.has_result
 
     def restore(self, past: PriorRun) -> None:
         """
@@ -196,17 +180,7 @@ class Plan:
             heappop(self._ready)
         return None
 
-    def ready(self) -> list[Task]:
-        """
-        List the tasks that may start now, in the plan's order.
-        """
-        names = {name for _, name in self._ready if self._may_start(name)}
-        return [self.tasks[name] for name in self.graph.in_order(names)]
-
     def start(self, task: Task) -> None:
-        """
-        Mark *task* as under way.
-        """
         self.started.add(task.id)
 
     def record(self, outcome: Outcome) -> None:
@@ -229,11 +203,8 @@ class Plan:
             self._settle(outcome_without_attempt(task, TaskStatus.SKIPPED, reason))
 
     def available_needs(self, task: Task) -> list[str]:
-        """
-        List the needs of *task* that have a result.
-        """
         ends = ((need, self.outcomes.get(need)) for need in task.needs)
-        return [need for need, end in ends if end and end.status in WITH_RESULT]
+        return [need for need, end in ends if end and end.has_result]
 
     def _settle(self, outcome: Outcome) -> None:
         self.started.add(outcome.id)
@@ -262,7 +233,7 @@ class Plan:
         task = self.tasks[name]
         for need in task.needs:
             outcome = self.outcomes.get(need)
-            if outcome is not None and _is_failure(outcome):
+            if outcome is not None and outcome.is_blocking:
                 return _without(task, outcome)
             if need not in self.tasks and need not in self.graph.authors:
                 return _missing_need(task, need)
@@ -274,7 +245,7 @@ class Plan:
         """
         ends = []
         for name in self._waiting_for(end.id):
-            if _is_failure(end):
+            if end.is_blocking:
                 ends.append(_without(self.tasks[name], end))
             else:
                 self._unmet[name] -= 1
@@ -296,9 +267,6 @@ class Plan:
         return [name for name in needing if name not in self.started]
 
     def _offer(self, names: Iterable[str]) -> None:
-        """
-        List those of *names* as ready that are.
-        """
         for name in names:
             if self._may_start(name):
                 heappush(self._ready, (self.graph.order[name], name))
@@ -306,29 +274,6 @@ class Plan:
     def _may_start(self, name: str) -> bool:
         waits = name in self.started or name in self._held
         return self._unmet.get(name) == 0 and not waits
-
-
-def _is_failure(outcome: Outcome) -> bool:
-    """
-    Say whether what needs a task that ended so cannot run: it was required, and has
-    no result, and not for want of budget.
-    """
-    unanswered = outcome.status not in WITH_RESULT
-    return unanswered and outcome.required and not outcome.budget_exhausted
-
-
-def outcome_without_attempt(task: Task, status: TaskStatus, *reasons: str) -> Outcome:
-    """
-    Give *task* an end without an attempt.
-    """
-    return Outcome(
-        id=task.id,
-        role=task.role,
-        route=task.role,
-        status=status,
-        required=task.required,
-        reasons=bounded_reasons(reasons),
-    )
 
 
 def _without(task: Task, need: Outcome) -> Outcome:
@@ -344,21 +289,3 @@ def _missing_need(task: Task, need: str) -> Outcome:
     return outcome_without_attempt(
         task, TaskStatus.SKIPPED, f"needs {need}, now no task"
     )
-
-
-def mission_status(outcomes: Iterable[Outcome]) -> MissionStatus:
-    """
-    Say how a mission ended whose tasks ended like this.
-    """
-    ends = list(outcomes)
-    needed = [each for each in ends if each.required]
-    if needed and all(each.budget_exhausted for each in needed):
-        return MissionStatus.FAILED  # there is nothing that it has come to
-    required = {each.status for each in needed if not each.budget_exhausted}
-    if required & {TaskStatus.DEAD, TaskStatus.SKIPPED}:
-        return MissionStatus.FAILED
-    if TaskStatus.PARKED in required:
-        return MissionStatus.PARKED
-    if all(each.status is TaskStatus.DONE for each in ends):
-        return MissionStatus.COMPLETED
-    return MissionStatus.DEGRADED

@@ -61,9 +61,6 @@ class Death(WireModel):
     watched_s: float = 0.0
 
     def was_watched(self, since_s: float) -> bool:
-        """
-        Say whether the last *since_s* seconds are known.
-        """
         return self.watched_s >= since_s
 
     def is_attributable(self, since_s: float) -> bool:

@@ -7,20 +7,19 @@ Report that lists what it lacks and why.
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, Self
 
 from pydantic import Field
 
-from outlast.contracts.approvals import ApprovalRequest
 from outlast.contracts.failures import FailureType
 from outlast.contracts.ids import MissionId, Name
-from outlast.contracts.sizes import PROGRESS_BYTES, REASONS_BYTES
+from outlast.contracts.sizes import MAX_REASONS, REASONS_BYTES
+from outlast.contracts.tasks import Task
 from outlast.contracts.text import CAUSE_CHARS, one_line
 from outlast.contracts.wire import WireModel
 
 # A cause, with the task and the missions within that it comes from.
 REASON_CHARS = CAUSE_CHARS + 200
-BRIEF_CHARS = 120  # of one, where there are thousands
 
 
 class TaskStatus(StrEnum):
@@ -80,6 +79,29 @@ class Outcome(WireModel):
     budget_exhausted: bool = False
     approval: str = ""  # what a person, or the deadline, has said
 
+    @property
+    def has_result(self) -> bool:
+        return self.status in (TaskStatus.DONE, TaskStatus.DEGRADED)
+
+    @property
+    def is_blocking(self) -> bool:
+        """
+        Whether what needs the task cannot run: it was required, and has no result, and
+        not for want of budget.
+        """
+        return self.required and not self.has_result and not self.budget_exhausted
+
+
+def outcome_without_attempt(task: Task, status: TaskStatus, *reasons: str) -> Outcome:
+    return Outcome(
+        id=task.id,
+        role=task.role,
+        route=task.role,
+        status=status,
+        required=task.required,
+        reasons=bounded_reasons(reasons),
+    )
+
 
 class FinalReport(WireModel):
     """
@@ -112,101 +134,40 @@ class Report(FinalReport):
     degraded: list[str] = Field(default=[])
 
 
-class RunningTask(WireModel):
+def mission_status(outcomes: Iterable[Outcome]) -> MissionStatus:
     """
-    A task that is under way.
+    Say how a mission ended whose tasks ended like this.
     """
+    ends = list(outcomes)
+    needed = [each for each in ends if each.required]
+    if needed and all(each.budget_exhausted for each in needed):
+        return MissionStatus.FAILED  # there is nothing that it has come to
+    required = {each.status for each in needed if not each.budget_exhausted}
+    if required & {TaskStatus.DEAD, TaskStatus.SKIPPED}:
+        return MissionStatus.FAILED
+    if TaskStatus.PARKED in required:
+        return MissionStatus.PARKED
+    if all(each.status is TaskStatus.DONE for each in ends):
+        return MissionStatus.COMPLETED
+    return MissionStatus.DEGRADED
 
-    id: Name
-    role: Name
-    route: Name
-    waiting_for: str = ""  # parked: what for
 
-
-class MissionProgress(WireModel):
+def report_of(mission: str, outcomes: list[Outcome], cancelled: bool) -> Report:
     """
-    The answer to the query `mission_progress`.
+    Make the report of a mission that has ended, with what is missing and why.
     """
-
-    inline: ClassVar[bool] = True
-    mission: MissionId
-    paused: bool
-    waiting: list[Name]
-    running: list[RunningTask]
-    settled: list[Outcome]
-    approval_requests: list[ApprovalRequest] = Field(default=[])
-    left_out: int = 0  # tasks: all of them are more than an answer may hold
-
-
-def fitting(progress: MissionProgress) -> MissionProgress:
-    """
-    Make *progress* an answer that the server takes: where it is too large, what a
-    person needs goes first, and outcomes are told in short.
-    """
-    if _size(progress) <= PROGRESS_BYTES:
-        return progress
-    requests, room = (
-        _MessageSpace(PROGRESS_BYTES // 2),
-        _MessageSpace(PROGRESS_BYTES // 2),
-    )
-    asked, running = (
-        requests.fitting(progress.approval_requests),
-        room.fitting(progress.running),
-    )
-    brief = [_brief(each) for each in progress.settled]
-    lacking = room.fitting(
-        [each for each in brief if each.status is not TaskStatus.DONE]
-    )
-    waiting = room.fitting_names(progress.waiting)
-    done = room.fitting([each for each in brief if each.status is TaskStatus.DONE])
-    return MissionProgress(
-        mission=progress.mission,
-        paused=progress.paused,
-        waiting=waiting,
-        running=running,
-        settled=[*lacking, *done],
-        approval_requests=asked,
-        left_out=requests.left_out + room.left_out,
-    )
-
-
-T = TypeVar("T", bound=WireModel)
-
-
-class _MessageSpace:
-    """
-    What there is room for in an answer of at most *size* bytes.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.left_out = 0
-        self._left = size
-
-    def fitting(self, models: list[T]) -> list[T]:
-        """
-        Take as many of *models* as there is room for, from the front.
-        """
-        return models[: self._fit(_size(each) for each in models)]
-
-    def fitting_names(self, names: list[str]) -> list[str]:
-        """
-        The same for names.
-        """
-        return names[: self._fit(len(each) for each in names)]
-
-    def _fit(self, sizes: Iterable[int]) -> int:
-        count = 0
-        for size in sizes:
-            self._left -= size + 4  # what parts it from the next
-            count += self._left >= 0
-            self.left_out += self._left < 0
-        return count
-
-
-def _brief(outcome: Outcome) -> Outcome:
-    reasons = [one_line(each, BRIEF_CHARS) for each in outcome.reasons[:1]]
-    return outcome.model_copy(update={"summary": "", "reasons": reasons})
-
-
-def _size(model: WireModel) -> int:
-    return len(model.model_dump_json().encode())
+    status = mission_status(outcomes)
+    if cancelled and status is not MissionStatus.COMPLETED:
+        status = MissionStatus.CANCELLED
+    lacking = [
+        f"{each.id}: {reason}"
+        for each in outcomes
+        if each.status is not TaskStatus.DONE
+        for reason in each.reasons
+    ]
+    if (more := len(lacking) - MAX_REASONS) > 0:
+        lacking = [
+            *lacking[:MAX_REASONS],
+            f"and {more} more: outlast explain {mission}",
+        ]
+    return Report(mission=mission, status=status, tasks=outcomes, degraded=lacking)

@@ -52,7 +52,4 @@ class ScopedModel(VersionedModel):
 
 
 def batch_scope(batch: str) -> Scope:
-    """
-    The scope of a batch that no mission has made.
-    """
     return Scope(path=str(BatchScopePath(batch)))

@@ -32,16 +32,10 @@ _MARKUP_ESCAPES = {
 
 
 def sha256_hex(text: str) -> str:
-    """
-    Fingerprint *text*.
-    """
     return sha256_hex_of_bytes(text.encode(errors="surrogatepass"))
 
 
 def sha256_hex_of_bytes(body: bytes) -> str:
-    """
-    Fingerprint *body*.
-    """
     return hashlib.sha256(body).hexdigest()
 
 

@@ -84,7 +84,6 @@ DEFAULT_TIMING = Timing()
 # are silent, for as long as the SDK bears it.
 SEVERAL_HOSTS = Timing(heartbeat_timeout_s=1.5, starved_limit_s=6.0)
 STOCK_TIMER_SLACK_S = 1.0
-STOCK_SERVER_TIMING = Timing(timer_slack_s=STOCK_TIMER_SLACK_S)
 
 
 def timing_of(one_host: bool) -> Timing:

@@ -11,8 +11,13 @@ from temporalio.client import Client
 
 from outlast.contracts.errors import BadInputError, RefusedError
 from outlast.contracts.missions import Mission
-from outlast.contracts.plan import outcome_without_attempt
-from outlast.contracts.reports import MissionStatus, Outcome, Report, TaskStatus
+from outlast.contracts.reports import (
+    MissionStatus,
+    Outcome,
+    Report,
+    TaskStatus,
+    outcome_without_attempt,
+)
 from outlast.contracts.tasks import Task
 from outlast.ledger.batches import INTERRUPTED, BatchRecords
 from outlast.ledger.batches import BatchRecord as BatchEntry

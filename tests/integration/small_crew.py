@@ -18,7 +18,8 @@ from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.ids import MISSIONS_QUEUE, quarantine_queue, task_queue
 from outlast.contracts.missions import Mission, Opening
 from outlast.contracts.plan import Plan
-from outlast.contracts.reports import MissionProgress, Report
+from outlast.contracts.progress import MissionProgress
+from outlast.contracts.reports import Report
 from outlast.contracts.results import ResultRef
 from outlast.contracts.retries import Policy
 from outlast.contracts.tasks import Task

@@ -15,7 +15,8 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 from outlast import Context, FanOut, GiveUp
 from outlast.contracts.errors import ParkedError
 from outlast.contracts.failures import Detector
-from outlast.contracts.reports import MissionProgress, MissionStatus
+from outlast.contracts.progress import MissionProgress
+from outlast.contracts.reports import MissionStatus
 from outlast.execution.attempt import WorkerContext
 from outlast.fleet.metrics import MetricsOutbox
 from outlast.fleet.workers import lease_worker

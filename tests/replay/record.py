@@ -33,8 +33,9 @@ from outlast.contracts.failure_details import FailureDetails  # noqa: E402
 from outlast.contracts.failures import Detector, FailureType  # noqa: E402
 from outlast.contracts.ids import AttemptId  # noqa: E402
 from outlast.contracts.missions import Mission  # noqa: E402
+from outlast.contracts.progress import MissionProgress  # noqa: E402
 from outlast.contracts.quarantine import UNSEEN_DEATH, Death  # noqa: E402
-from outlast.contracts.reports import MissionProgress, Report  # noqa: E402
+from outlast.contracts.reports import Report  # noqa: E402
 from outlast.contracts.results import ResultRef  # noqa: E402
 from outlast.contracts.tasks import Budget, Limits  # noqa: E402
 from outlast.contracts.updates import DecisionInput, UnservedTasks  # noqa: E402

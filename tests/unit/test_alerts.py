@@ -12,7 +12,7 @@ import pytest
 import yaml
 from composed import ROOT, services
 
-from outlast.contracts.timing import DEFAULT_TIMING, STOCK_SERVER_TIMING
+from outlast.contracts.timing import DEFAULT_TIMING, STOCK_TIMER_SLACK_S, Timing
 from outlast.contracts.timing_validation import predict_recovery
 from outlast.fleet.metrics_export import prometheus_page
 from outlast.fleet.parent import Fleet
@@ -82,7 +82,7 @@ def test_the_predicted_bounds_are_the_policies() -> None:
     """
     for tuned, stock in zip(
         predict_recovery(DEFAULT_TIMING),
-        predict_recovery(STOCK_SERVER_TIMING),
+        predict_recovery(Timing(timer_slack_s=STOCK_TIMER_SLACK_S)),
         strict=True,
     ):
         row = f"| {tuned.fault} | {tuned.worst_s:.2f} s | {stock.worst_s:.2f} s |"

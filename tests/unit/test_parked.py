@@ -14,7 +14,7 @@ from outlast.cli.parked import (
 )
 from outlast.contracts.approvals import ApprovalRequest, wanted_effect
 from outlast.contracts.batches import Batch
-from outlast.contracts.reports import MissionProgress, RunningTask
+from outlast.contracts.progress import MissionProgress, RunningTask
 from outlast.contracts.scopes import Scope
 from outlast.ledger.batches import BatchRecords
 from outlast.store.database import Store

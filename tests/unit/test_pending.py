@@ -18,7 +18,7 @@ from outlast.cli.snapshot import (
     unstarted_tasks,
 )
 from outlast.contracts.approvals import ApprovalRequest
-from outlast.contracts.reports import MissionProgress, RunningTask
+from outlast.contracts.progress import MissionProgress, RunningTask
 
 CAUSE = "ConnectionError: refused (agents.py:14 in refund: requests.get(url))"
 SCHEDULED = PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED

@@ -7,13 +7,13 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit_fakes import ROLE, mission, outcome, task, told_in_one_sentence
+from unit_fakes import ROLE, mission, outcome, ready_tasks, task, told_in_one_sentence
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.missions import RoleSpec
-from outlast.contracts.plan import WITH_RESULT, Plan, mission_status
+from outlast.contracts.plan import Plan
 from outlast.contracts.prior_run import PriorRun
-from outlast.contracts.reports import MissionStatus, Outcome, TaskStatus
+from outlast.contracts.reports import MissionStatus, Outcome, TaskStatus, mission_status
 from outlast.contracts.sizes import PLAN_BYTES
 from outlast.contracts.tasks import Limits, Task
 from outlast.contracts.updates import Redrive
@@ -60,7 +60,7 @@ def run(plan: Plan, luck: random.Random, stop_after: int | None = None) -> None:
     running: list[Task] = []
     ended = 0
     while not plan.settled:
-        for each in plan.ready()[: 3 - len(running)]:
+        for each in ready_tasks(plan)[: 3 - len(running)]:
             assert_may_run(plan, each)
             plan.start(each)
             running.append(each)
@@ -75,7 +75,7 @@ def run(plan: Plan, luck: random.Random, stop_after: int | None = None) -> None:
 def assert_may_run(plan: Plan, ready: Task) -> None:
     for need in ready.needs:
         end = plan.outcomes[need]
-        assert end.status in WITH_RESULT or not end.required
+        assert end.has_result or not end.required
 
 
 @given(graphs(), st.randoms(use_true_random=False))
@@ -86,7 +86,7 @@ def test_a_plan_always_settles(tasks: list[Task], luck: random.Random) -> None:
     plan = Plan(mission(*tasks))
     run(plan, luck)
     assert set(plan.outcomes) == {each.id for each in tasks}
-    assert plan.waiting == plan.ready() == []
+    assert plan.waiting == ready_tasks(plan) == []
 
 
 @given(graphs(), st.randoms(use_true_random=False))
@@ -119,7 +119,7 @@ def test_a_plan_with_follow_ups_settles(
     Tasks that are added under way are settled like all the others.
     """
     plan = Plan(mission(*tasks))
-    first = plan.ready()[0]
+    first = ready_tasks(plan)[0]
     plan.start(first)
     renamed = [
         Task(
@@ -140,12 +140,16 @@ def test_a_task_waits_for_all_its_needs() -> None:
     What needs two tasks is ready after the second one.
     """
     plan = Plan(mission(task("a"), task("b"), task("c", "a", "b")))
-    assert [each.id for each in plan.ready()] == ["a", "b"]
+    assert [each.id for each in ready_tasks(plan)] == ["a", "b"]
     for name in ("a", "b"):
         plan.start(plan.tasks[name])
-        assert plan.ready() == [plan.tasks["b"]] if name == "a" else not plan.ready()
+        assert (
+            ready_tasks(plan) == [plan.tasks["b"]]
+            if name == "a"
+            else not ready_tasks(plan)
+        )
         plan.record(outcome(name, TaskStatus.DONE))
-    assert [each.id for each in plan.ready()] == ["c"]
+    assert [each.id for each in ready_tasks(plan)] == ["c"]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +161,7 @@ def test_a_failed_optional_need_does_not_block(end: TaskStatus) -> None:
     """
     plan = Plan(mission(task("a", required=False), task("b", "a")))
     plan.record(outcome("a", end, required=False))
-    assert [each.id for each in plan.ready()] == ["b"]
+    assert [each.id for each in ready_tasks(plan)] == ["b"]
     assert plan.available_needs(plan.tasks["b"]) == []
 
 
@@ -183,7 +187,7 @@ def test_what_needs_a_dead_task_is_skipped(end: TaskStatus) -> None:
     assert plan.outcomes["b"].status is TaskStatus.SKIPPED
     assert plan.outcomes["b"].reasons == [f"needs a, which is {end}"]
     assert plan.outcomes["c"].status is TaskStatus.SKIPPED
-    assert [each.id for each in plan.ready()] == ["d"]
+    assert [each.id for each in ready_tasks(plan)] == ["d"]
 
 
 def test_what_needs_a_parked_task_is_parked() -> None:
@@ -323,7 +327,7 @@ def test_follow_ups_may_need_tasks_that_are_there() -> None:
     plan = Plan(mission(task("a")))
     plan.record(outcome("a", TaskStatus.DONE))
     plan.extend([task("b", "a"), task("c", "b")])
-    assert [each.id for each in plan.ready()] == ["b"]
+    assert [each.id for each in ready_tasks(plan)] == ["b"]
 
 
 D, G, S, P, X = ENDS
@@ -397,7 +401,7 @@ def test_what_is_left_out_for_want_of_budget_breaks_nothing() -> None:
     )
     plan.start(plan.tasks["a"])
     plan.record(forgone)
-    assert [each.id for each in plan.ready()] == ["b"]
+    assert [each.id for each in ready_tasks(plan)] == ["b"]
     done = outcome("b", TaskStatus.DONE)
     assert mission_status([forgone, done]) is MissionStatus.DEGRADED
     assert mission_status([forgone]) is MissionStatus.FAILED
@@ -437,7 +441,7 @@ def test_what_needs_a_withdrawn_task_is_in_nobodys_way() -> None:
     plan.extend([task("new")], author="author")
     plan.record(outcome("author", TaskStatus.DONE))
     assert plan.outcomes["orphan"].reasons == ["needs old, now no task"]
-    assert [each.id for each in plan.ready()] == ["new"]
+    assert [each.id for each in ready_tasks(plan)] == ["new"]
 
 
 def test_what_agents_ask_for_is_added_up() -> None:

@@ -11,11 +11,11 @@ from contextlib import suppress
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit_fakes import mission, outcome, task
+from unit_fakes import mission, outcome, ready_tasks, task
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.missions import Mission
-from outlast.contracts.plan import WITH_RESULT, Plan
+from outlast.contracts.plan import Plan
 from outlast.contracts.prior_run import PriorRun
 from outlast.contracts.reports import TaskStatus
 from outlast.contracts.tasks import Limits, Task
@@ -122,7 +122,7 @@ class Watched:
         """
         end = self.plan.outcomes.get(need)
         return end is not None and (
-            end.status in WITH_RESULT or not end.required or end.budget_exhausted
+            end.has_result or not end.required or end.budget_exhausted
         )
 
     def look(self) -> None:
@@ -135,7 +135,7 @@ class Watched:
             for each in plan.tasks.values()
             if each.id not in plan.started and all(map(self.lets_run, each.needs))
         ]
-        assert {each.id for each in plan.ready()} == {each.id for each in may_run}
+        assert {each.id for each in ready_tasks(plan)} == {each.id for each in may_run}
         for each in plan.waiting:
             ended = [need for need in each.needs if need in plan.outcomes]
             assert all(map(self.lets_run, ended)), "it waits for what never comes"
@@ -214,7 +214,7 @@ def test_a_plan_is_done_again_at_any_moment(
         target = luck.choice(started) if started else name(0)
         again = plan.downstream_of([target])
         plan.hold_back([target])
-        assert again.isdisjoint(each.id for each in plan.ready())
+        assert again.isdisjoint(each.id for each in ready_tasks(plan))
         watched.running = [each for each in watched.running if each.id not in again]
         plan.reopen([target], "poor")
         plan.release([target])
@@ -271,7 +271,7 @@ def test_thousands_that_need_a_dead_one_end_with_it(
     plan.start(tasks[0])
     plan.record(outcome(name(0), end))
     assert plan.settled
-    assert plan.ready() == []
+    assert ready_tasks(plan) == []
     dependent = {each.status for each in plan.outcomes.values() if each.id != name(0)}
     assert dependent == {end if end is TaskStatus.PARKED else TaskStatus.SKIPPED}
 

@@ -20,7 +20,8 @@ from outlast.cli import entrypoint
 from outlast.cli.batch_results import ascii_json
 from outlast.cli.follow import LiveScreen
 from outlast.cli.snapshot import MissionSnapshot
-from outlast.contracts.reports import MissionProgress, Outcome, RunningTask, TaskStatus
+from outlast.contracts.progress import MissionProgress, RunningTask
+from outlast.contracts.reports import Outcome, TaskStatus
 from outlast.contracts.text import (
     CAUSE_CHARS,
     markdown,

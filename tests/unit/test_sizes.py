@@ -22,16 +22,15 @@ from outlast.contracts.batches import ItemRange, PendingItems
 from outlast.contracts.errors import MAX_WANTED_EFFECTS
 from outlast.contracts.failures import Detector
 from outlast.contracts.inputs import InputStorage
-from outlast.contracts.plan import outcome_without_attempt
 from outlast.contracts.plan_validation import require_plan_size
+from outlast.contracts.progress import MissionProgress, RunningTask, fitting
 from outlast.contracts.reports import (
-    MissionProgress,
     MissionStatus,
     Outcome,
     Report,
-    RunningTask,
     TaskStatus,
-    fitting,
+    outcome_without_attempt,
+    report_of,
 )
 from outlast.contracts.sizes import (
     BOARD_BYTES,
@@ -49,7 +48,6 @@ from outlast.contracts.tasks import Task
 from outlast.contracts.text import CAUSE_CHARS, one_line, title
 from outlast.ledger.items import MAX_PENDING_RANGES
 from outlast.temporal.conversion import CAUSES_LEFT_OUT, CONVERTER, INLINE
-from outlast.workflows.bookkeeping import report_of
 from outlast.workflows.status_board import render_board
 
 # What a server takes: of a summary, of one payload, of a message of gRPC.

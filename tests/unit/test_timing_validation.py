@@ -18,7 +18,7 @@ from outlast.contracts.timing import (
     DEFAULT_TIMING,
     SDK_GRACE_S,
     SEVERAL_HOSTS,
-    STOCK_SERVER_TIMING,
+    STOCK_TIMER_SLACK_S,
     Timing,
 )
 from outlast.contracts.timing_validation import predict_recovery, validate_timing
@@ -130,7 +130,7 @@ def test_a_server_that_is_not_tuned_cannot_keep_it() -> None:
     A second of timer slack is a second of every recovery.
     """
     with pytest.raises(BadInputError):
-        validate_timing(STOCK_SERVER_TIMING, TARGET_S)
+        validate_timing(Timing(timer_slack_s=STOCK_TIMER_SLACK_S), TARGET_S)
 
 
 @pytest.mark.parametrize(

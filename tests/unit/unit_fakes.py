@@ -18,6 +18,7 @@ from outlast.agents.agent import Agent, Migrate
 from outlast.contracts.approvals import Approval
 from outlast.contracts.attempts import AttemptInput, Checkpoint, Heartbeat
 from outlast.contracts.missions import Mission, RoleSpec
+from outlast.contracts.plan import Plan
 from outlast.contracts.reports import MissionStatus, Outcome, Report, TaskStatus
 from outlast.contracts.results import ResultRef
 from outlast.contracts.retries import Policy
@@ -42,6 +43,14 @@ def mission(*tasks: Task, **more: Any) -> Mission:
     """
     given = {"id": MISSION, "goal": "try it", "crew": {ROLE: RoleSpec(routes=[ROLE])}}
     return Mission(tasks=list(tasks) or [task("only")], **{**given, **more})
+
+
+def ready_tasks(plan: Plan) -> list[Task]:
+    """
+    List the tasks that may start now, in the plan's order.
+    """
+    names = {name for _, name in plan._ready if plan._may_start(name)}
+    return [plan.tasks[name] for name in plan.graph.in_order(names)]
 
 
 def outcome(name: str, status: TaskStatus, required: bool = True) -> Outcome:
