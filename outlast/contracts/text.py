@@ -31,6 +31,13 @@ _MARKUP_ESCAPES = {
 }
 
 
+# An item's JSON, in the one way that tells it from others; raises ValueError for inf
+# and nan, which JSON has not.
+canonical_json = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), allow_nan=False
+).encode
+
+
 def sha256_hex(text: str) -> str:
     return sha256_hex_of_bytes(text.encode(errors="surrogatepass"))
 

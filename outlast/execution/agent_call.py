@@ -37,8 +37,8 @@ class AgentCall:
     """
     A call of *agent* under way, with what its *ctx* allows it.
 
-    :param hand: is told when the call is left behind, and when it has ended after all.
-    :param left: keeps what was left behind from being collected.
+    :param slot: hears when the call is left behind, and when it has ended after all.
+    :param leaked: keeps what was left behind from being collected.
     """
 
     # Each item of a batch has a call: what stays as it is here is not written.
@@ -58,14 +58,14 @@ class AgentCall:
         agent: Agent,
         ctx: Context,
         starter: EagerStarter,
-        hand: InFlightSlot,
-        left: set["AgentCall"],
+        slot: InFlightSlot,
+        leaked: set["AgentCall"],
     ) -> None:
         self._agent = agent
         self._ctx = ctx
         self._starter = starter
-        self._in_flight = hand
-        self._leaked_calls = left
+        self._in_flight = slot
+        self._leaked_calls = leaked
 
     async def result(self, read: Callable[[Agent], Any]) -> Any:
         """
@@ -84,15 +84,14 @@ class AgentCall:
         self._task = self._starter.start(call, self._ctx.name_logs)
         cancelled = False
         if not (self._ended and gate.idle):
-            try:
-                await self._wait_until_over()
-            except asyncio.CancelledError:
-                cancelled = True
+            cancelled = await self._wait_until_over()
         by_itself = self._ended
         if cancelled or not (by_itself and gate.idle):
             cancelled |= await self._end()
         if not self._leaked:
-            self._stop_lingering()
+            # Both are freed then without the garbage collector.
+            gate.unwatch()
+            self._ctx.waits_at = no_place
         if gate.signal is not None:
             raise gate.signal
         if cancelled and not by_itself:
@@ -102,10 +101,17 @@ class AgentCall:
             raise failure from failure.__cause__
         return self._value
 
-    async def _wait_until_over(self) -> None:
+    async def _wait_until_over(self) -> bool:
+        """
+        Wait until the call has ended or has to end; True when we were cancelled.
+        """
         self._over = asyncio.get_running_loop().create_future()
         self._check()
-        await self._over
+        try:
+            await self._over
+        except asyncio.CancelledError:
+            return True
+        return False
 
     async def _call(self, read: Callable[[Agent], Any]) -> None:
         """
@@ -128,7 +134,9 @@ class AgentCall:
             self._value = value
         except BaseException as error:
             self._error = error
-        self._on_done()
+        self._ended = True
+        self._ctx.gate.end("this attempt is over")
+        self._check()
 
     def _call_in_thread(self, given: Any) -> Any:
         self._thread = threading.get_ident()
@@ -136,16 +144,13 @@ class AgentCall:
             return None
         return call_converting_exits(self._agent.func, given, self._ctx)
 
-    def _on_done(self, _: object = None) -> None:
-        if not self._ended:
-            self._ended = True
-            self._ctx.gate.end("this attempt is over")
-            self._check()
-
-    def _check(self) -> None:
+    def _check(self, lingered: bool = False) -> None:
         """
-        Say that it is over, if by now it is.
+        Set that it is over, if by now it is; where a signal came, once the agent has
+        *lingered* and not ended by itself.
         """
+        if lingered:
+            self._lingering = None
         gate = self._ctx.gate
         quiet = self._ended and gate.idle
         if self._leaked and quiet:
@@ -155,28 +160,11 @@ class AgentCall:
         if self._over is None or self._over.done():
             return
         closed = gate.closed and not self._ending
-        if quiet or (closed and gate.at_once):
+        if quiet or (closed and (gate.at_once or lingered)):
             self._over.set_result(None)
         elif closed and self._lingering is None:
             loop = asyncio.get_running_loop()
-            self._lingering = loop.call_later(AGENT_LINGER_S, self._close)
-
-    def _stop_lingering(self) -> None:
-        """
-        Part from the context, so that both are freed without the garbage collector.
-        """
-        self._ctx.gate.unwatch()
-        self._ctx.waits_at = no_place
-
-    def _close(self) -> None:
-        """
-        End an agent that has not ended by itself since it heard of the signal.
-        """
-        self._lingering = None
-        if self._over is None or self._over.done():
-            return
-        if self._ctx.gate.closed and not self._ending:
-            self._over.set_result(None)
+            self._lingering = loop.call_later(AGENT_LINGER_S, self._check, True)
 
     async def _end(self) -> bool:
         """

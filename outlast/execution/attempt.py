@@ -1,7 +1,7 @@
 """
 One attempt of one task, from its claim to its recorded result.
 
-It knows nothing of Temporal: whoever runs it says how a beat is sent and what to do
+It knows nothing of Temporal: its caller says how a heartbeat is sent and what to do
 with what it raises. Nothing is reported that is not in the ledger first.
 """
 
@@ -10,9 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-
-from pydantic import JsonValue
-from pydantic_core import from_json
 
 from outlast.agents.agent import Agent
 from outlast.agents.agent_check import requests_work, require_valid_follow_ups
@@ -24,12 +21,10 @@ from outlast.contracts.errors import GiveUp, StalledError
 from outlast.contracts.failures import Detector
 from outlast.contracts.ids import FanOutId
 from outlast.contracts.results import FanOut, FanOutRef, ResultRef
-from outlast.contracts.sizes import NEEDS_FACTOR
 from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.execution.agent_call import AgentCall
 from outlast.execution.codec import off_loop
 from outlast.execution.eager import EagerStarter
-from outlast.execution.floats import parsed
 from outlast.execution.in_flight import (
     NULL_REGISTRY,
     NULL_SLOT,
@@ -38,12 +33,12 @@ from outlast.execution.in_flight import (
 from outlast.execution.results import encode_item, result_ref, without_stored_inputs
 from outlast.execution.run_order import in_run_order
 from outlast.execution.switch_interval import short_switch_interval
+from outlast.execution.task_input import read_input, read_needs
 from outlast.ledger.attempt_order import AttemptOrder
 from outlast.ledger.fence import Claim
 from outlast.ledger.items import with_digests
 from outlast.ledger.ledger import Ledger
 from outlast.ledger.payloads import putting
-from outlast.ledger.results import TaskResults
 from outlast.telemetry import semconv
 from outlast.telemetry.counters import FAILED_BEFORE, recovered
 from outlast.telemetry.log_context import log_as
@@ -54,7 +49,7 @@ from outlast.telemetry.spans import attempt_attributes, describe, span
 @dataclass(frozen=True)
 class WorkerContext:
     """
-    Where attempts run: the books, the pulse, and who is told what is in hand.
+    Where attempts run: the ledger, and what the attempts of one process share.
 
     :param drain_s: how long an attempt may last in all once its worker drains.
     :param leaked: the calls of agents that could not be ended and still run.
@@ -70,10 +65,10 @@ class WorkerContext:
 
     def require_same_store(self, store: str) -> None:
         """
-        Make sure that the books with the id *store* are ours: played into others,
+        Make sure that the store with the id *store* is ours: played into another,
         effects could happen twice.
 
-        :raises GiveUp: when they are not.
+        :raises GiveUp: when it is not.
         """
         ours = self.ledger.store
         if store not in ("", ours.id):
@@ -115,12 +110,12 @@ class Attempt:
         :raises TaskError: what the agent said, or that it stalled.
         """
         self.worker.require_same_store(self.input.store)
-        known = max(carried, key=lambda each: each.seq, default=self.checkpoint)
-        # From before the first line to the recorded result: a store that is away at
-        # either end must not make the attempt look lost.
-        heartbeats = asyncio.ensure_future(
-            self._heartbeat_loop(Heartbeat(checkpoint=known))
+        self.checkpoint = max(
+            carried, key=lambda each: each.seq, default=self.checkpoint
         )
+        # From before the claim to the recorded result: a store that is away at either
+        # end must not make the attempt look lost.
+        heartbeats = asyncio.ensure_future(self._heartbeat_loop())
         try:
             return await self._run(carried)
         finally:
@@ -144,24 +139,34 @@ class Attempt:
             self.in_flight.save(self.checkpoint.model_dump_json().encode())
         try:
             with span(f"{semconv.INVOKE_AGENT} {self.agent.role}", told):
-                value = await self._run_agent()
-            if requests_work(value):
-                await store.run(require_valid_follow_ups, value, registered_agents())
-            if isinstance(value, FanOut):
-                return await store.run(self._store_fan_out, value)
-            answer, result = await off_loop(self._encode_result, value)
-            answer, inputs = without_stored_inputs(answer, self.input, store.largest)
-            keep = putting(self.input.mission, inputs)
-            await store.run(ledger.record_text, self.claim, answer, result, keep)
+                value = await self._run_agent(start.claim)
+            return await self._record(start.claim, value)
         finally:
             if self.checkpoint.blob is not None:
                 store.shrink_soon()
+
+    async def _record(self, claim: Claim, value: Any) -> ResultRef:
+        """
+        Record what the agent returned; returns the answer that travels.
+
+        :raises GiveUp: when it asks for what cannot be had.
+        :raises ResultError: when it cannot be kept.
+        """
+        ledger, store = self.worker.ledger, self.worker.ledger.store
+        if requests_work(value):
+            await store.run(require_valid_follow_ups, value, registered_agents())
+        if isinstance(value, FanOut):
+            return await store.run(self._store_fan_out, claim, value)
+        answer, result = await off_loop(self._encode_result, claim, value)
+        answer, inputs = without_stored_inputs(answer, self.input, store.largest)
+        keep = putting(self.input.mission, inputs)
+        await store.run(ledger.record_text, claim, answer, result, keep)
         return answer
 
     def _record_start(self, claim: Claim) -> Attributes:
         """
-        Tell whose attempt this is and what it goes on after; returns what is to be
-        told of its agent's call.
+        Describe whose attempt this is and what it recovers from in the current span;
+        returns the attributes of its agent's call.
         """
         whose = attempt_attributes(claim, self.agent.role, self.checkpoint.seq)
         asked = self.input
@@ -178,14 +183,13 @@ class Attempt:
             **semconv.invoke_attributes(self.agent.role, self.agent.version),
         }
 
-    def _store_fan_out(self, spread: FanOut) -> ResultRef:
+    def _store_fan_out(self, claim: Claim, spread: FanOut) -> ResultRef:
         """
         Record the fan-out, with its items where the pool finds them.
 
         :raises GiveUp: when their effects would happen without being asked for.
         :raises StaleAttemptError: when a later attempt has the task.
         """
-        assert self.claim is not None
         approval = self.input.task.approval
         if approval is not None and approval.before == "effect":
             raise GiveUp("a task whose effects a person must approve may not spread")
@@ -193,27 +197,27 @@ class Attempt:
         name = str(FanOutId(self.input.mission, task, self.input.round))
         largest = self.worker.ledger.store.largest
         rows = with_digests((encode_item(each, largest), None) for each in spread.items)
-        scope = self.claim.logical.within(task, self.input.round)
-        batch = Batch(id=name, role=spread.role, tenant=self.claim.tenant, scope=scope)
+        scope = claim.logical.within(task, self.input.round)
+        batch = Batch(id=name, role=spread.role, tenant=claim.tenant, scope=scope)
         made = FanOutRef(batch=name, role=spread.role, items=len(rows))
-        answer, result = self._encode_result(False, made)
+        answer, result = self._encode_result(False, claim, made)
         answer = answer.model_copy(update={"fan_out": made})
-        self.worker.ledger.record_fan_out(self.claim, answer, result, batch, rows)
+        self.worker.ledger.record_fan_out(claim, answer, result, batch, rows)
         return answer
 
-    async def _run_agent(self) -> Any:
-        assert self.claim is not None
+    async def _run_agent(self, claim: Claim) -> Any:
         ledger, assignment = self.worker.ledger, self.input
-        ctx = Context(self.agent, self.claim, ledger, self.checkpoint, assignment)
+        ctx = Context(self.agent, claim, ledger, self.checkpoint, assignment)
         ctx.in_flight = self.in_flight
         self._ctx = ctx
         starter = EagerStarter()
         try:
-            needed, given = await self._read_needs(), await self._read_input()
-            playing = AgentCall(
+            needed = await read_needs(ledger, assignment)
+            given = await read_input(ledger, assignment.task)
+            call = AgentCall(
                 self.agent, ctx, starter, self.in_flight, self.worker.leaked
             )
-            return await playing.result(lambda agent: agent.read(given, needed))
+            return await call.result(lambda agent: agent.read(given, needed))
         finally:
             self._ctx = None
             starter.close()
@@ -221,81 +225,28 @@ class Attempt:
             ctx.close()
 
     def heartbeat(self) -> None:
-        """
-        Send a sign of life with what was saved last.
-        """
         self._send(Heartbeat(checkpoint=self.checkpoint))
 
-    async def _heartbeat_loop(self, last: Heartbeat) -> None:
+    async def _heartbeat_loop(self) -> None:
         """
-        Beat while the event loop lives; end the agent when it makes no progress.
-
-        :param last: what is sent until the attempt knows where it goes on.
+        Send heartbeats while the event loop lives; end the agent when it makes no
+        progress.
         """
         stall_s = self.input.policy.stall_s
         while True:
-            ctx = self._ctx
-            own = Heartbeat(checkpoint=self.checkpoint) if self.claim else last
-            self._send(ctx.heartbeat if ctx else own)
-            if ctx and self.worker.ledger.store.calls.is_waiting:
-                ctx.progressed_at = time.monotonic()
-            if ctx and time.monotonic() - ctx.progressed_at > stall_s:
-                stalled = StalledError.after(stall_s, ctx.waits_at())
-                ctx.gate.end_by(stalled, at_once=True)
+            if (ctx := self._ctx) is None:
+                self.heartbeat()
+            else:
+                self._send(ctx.heartbeat)
+                if self.worker.ledger.store.calls.is_waiting:
+                    ctx.progressed_at = time.monotonic()
+                if time.monotonic() - ctx.progressed_at > stall_s:
+                    stalled = StalledError.after(stall_s, ctx.waits_at())
+                    ctx.gate.end_by(stalled, at_once=True)
             await asyncio.sleep(self.worker.heartbeat_s)
 
-    def _encode_result(self, quickly: bool, value: Any) -> tuple[ResultRef, str]:
-        """
-        Part what an agent has returned: what travels, and the result as JSON.
-        """
-        assert self.claim is not None
+    def _encode_result(
+        self, quickly: bool, claim: Claim, value: Any
+    ) -> tuple[ResultRef, str]:
         largest = self.worker.ledger.store.largest
-        codec = self.agent.codec
-        return result_ref(quickly, value, self.claim.attempt, codec, largest)
-
-    async def _read_input(self) -> dict[str, JsonValue]:
-        """
-        Fetch the task's input where it was too large to travel.
-        """
-        task, ledger = self.input.task, self.worker.ledger
-        if task.stored is None:
-            return task.input
-        body = await ledger.store.run(ledger.load_stored, task.stored)
-        if body is None:
-            raise GiveUp("its input is not in the store any more")
-        given: dict[str, JsonValue] = from_json(body)
-        return given
-
-    async def _read_needs(self) -> dict[str, JsonValue]:
-        """
-        Fetch the results of the tasks that this one needs, by task id.
-
-        :raises GiveUp: when one is not there, or all of them are more than one attempt
-            may be given.
-        """
-        ledger, store = self.worker.ledger, self.worker.ledger.store
-        mission, needs = self.input.mission, self.input.needs
-        size = await store.run(_size_of, ledger, mission, needs) if needs else 0
-        if size > (most := NEEDS_FACTOR * store.largest):
-            raise GiveUp(
-                f"the {len(needs)} results that it needs have {size} bytes together, "
-                f"over the cap of {most} (see OUTLAST_LARGEST_MB): have tasks between "
-                "them sum them up"
-            )
-        results = TaskResults(store, mission)
-        return {need: parsed(await store.run(results.text, need)) for need in needs}
-
-
-def _size_of(ledger: Ledger, mission: str, needs: list[str]) -> int:
-    """
-    Add up how large the results of *needs* are.
-
-    :raises GiveUp: when one is not there.
-    """
-    size = 0
-    for need in needs:
-        answer = ledger.answer(mission, need)
-        if answer is None:
-            raise GiveUp(f"the result of {need!r} is not in the ledger")
-        size += answer.size
-    return size
+        return result_ref(quickly, value, claim.attempt, self.agent.codec, largest)

@@ -111,9 +111,6 @@ def _root_logger() -> Iterator[None]:
 
 
 def _enable_our_loggers() -> None:
-    """
-    `logging.config.dictConfig` disables what there was before.
-    """
     for name, logger in logging.root.manager.loggerDict.items():
         if name.startswith("outlast") and isinstance(logger, logging.Logger):
             logger.disabled = False

@@ -24,19 +24,19 @@ def difference(given: Any, back: Any, path: str = "") -> Difference | None:
     """
     Find the first place where *back* is not what was *given*; nan equals nan.
     """
-    if given is back or _same_number(given, back):
+    if given is back:
         return None
-    if _same_value(given, back):
-        ours, theirs = dict(children(given)), dict(children(back))
-        for name in {**ours, **theirs}:
-            here = f"{path}.{name}" if path else str(name)
-            if name not in ours or name not in theirs:
-                return Difference(here, ours.get(name), theirs.get(name))
-            found = difference(ours[name], theirs[name], here)
-            if found is not None:
-                return found
-        return None
-    return None if _equal(given, back) else Difference(path, given, back)
+    if not _same_structure(given, back):
+        return None if _equal(given, back) else Difference(path, given, back)
+    ours, theirs = dict(children(given)), dict(children(back))
+    for name in {**ours, **theirs}:
+        here = f"{path}.{name}" if path else str(name)
+        if name not in ours or name not in theirs:
+            return Difference(here, ours.get(name), theirs.get(name))
+        found = difference(ours[name], theirs[name], here)
+        if found is not None:
+            return found
+    return None
 
 
 def children(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -58,25 +58,18 @@ def children(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from enumerate(value)
 
 
-def _same_value(given: Any, back: Any) -> bool:
-    """
-    Say whether the two can be compared part by part.
-    """
+def _same_structure(given: Any, back: Any) -> bool:
     holds = isinstance(given, BaseModel | Mapping | list | tuple)
     holds = holds or dataclasses.is_dataclass(given)
     if not holds or isinstance(given, type):
         return False
-    if isinstance(given, dict) and isinstance(back, dict):
-        return True
-    return type(given) is type(back)
-
-
-def _same_number(given: Any, back: Any) -> bool:
-    numbers = isinstance(given, float) and isinstance(back, float)
-    return numbers and math.isnan(given) and math.isnan(back)
+    both_dicts = isinstance(given, dict) and isinstance(back, dict)
+    return both_dicts or type(given) is type(back)
 
 
 def _equal(given: Any, back: Any) -> bool:
+    if isinstance(given, float) and isinstance(back, float) and math.isnan(given):
+        return math.isnan(back)
     try:
         if bool(given == back):
             return True

@@ -46,8 +46,7 @@ class EagerStarter:
         Run *step* until it waits for the first time; returns the task that goes on with
         it, None when it has ended by then. To be called when `is_ready`.
 
-        :param enter: is called before it and sets context variables, each time the
-            same ones.
+        :param enter: called before it; sets context variables, each time the same ones.
         """
         spare = self._reusable
         assert spare is not None
@@ -59,9 +58,6 @@ class EagerStarter:
         return None
 
     def close(self) -> None:
-        """
-        Let go of the task that is kept for the next one.
-        """
         if self._reusable is not None:
             self._reusable.task.cancel()
             self._reusable = None
@@ -125,15 +121,15 @@ class ReusableTask:
         return True
 
     async def _work(self) -> None:
+        cancelled: asyncio.CancelledError | None = None
         try:
             await self._wanted
         except asyncio.CancelledError as error:
             if self._step is None:
                 raise
-            await _rest_of(self._step, self._waits_for, error)
-        else:
-            assert self._step is not None
-            await _rest_of(self._step, self._waits_for)
+            cancelled = error
+        assert self._step is not None
+        await _rest_of(self._step, self._waits_for, cancelled)
 
 
 def _same(one: contextvars.Context, other: contextvars.Context) -> bool:
@@ -149,7 +145,7 @@ def _same(one: contextvars.Context, other: contextvars.Context) -> bool:
 
 @coroutine
 def _rest_of(
-    step: Step, waits_for: Any, cancelled: asyncio.CancelledError | None = None
+    step: Step, waits_for: Any, cancelled: asyncio.CancelledError | None
 ) -> Generator[Any, Any, None]:
     """
     Go on with *step*, which waits for something, as `await` would have from its

@@ -67,9 +67,6 @@ def unwritable(value: Any, error: Exception) -> str:
 
 
 def _culprit(value: Any, depth: int = 20) -> tuple[str, Any]:
-    """
-    Find the part of *value* that cannot be written.
-    """
     for name, each in children(value):
         try:
             pydantic_core.to_json(each)

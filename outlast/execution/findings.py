@@ -11,11 +11,12 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 from outlast.agents.agent import Agent
@@ -56,9 +57,6 @@ class AgentFindings:
         self._has_ended = threading.Event()
 
     def note(self, sentence: str) -> None:
-        """
-        Keep *sentence*, once.
-        """
         if sentence not in self.sentences:
             self.sentences.append(sentence)
 
@@ -73,12 +71,7 @@ class AgentFindings:
         self._checker.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *raised: object) -> None:
         self._has_ended.set()
         self._checker.join()
         self._ticking.cancel()
@@ -90,23 +83,13 @@ class AgentFindings:
 
         @wraps(agent.func)
         def watch_plain(given: Any, ctx: Context) -> Any:
-            try:
-                answer = agent.func(given, _WatchedContext.of(ctx, self))
-            except BaseException as end:
-                self._ended(end)
-                raise
-            self._ended(None)
-            return answer
+            with self._watching_end():
+                return agent.func(given, _WatchedContext.of(ctx, self))
 
         @wraps(agent.func)
         async def watch_async(given: Any, ctx: Context) -> Any:
-            try:
-                answer = await agent.func(given, _WatchedContext.of(ctx, self))
-            except BaseException as end:
-                self._ended(end)
-                raise
-            self._ended(None)
-            return answer
+            with self._watching_end():
+                return await agent.func(given, _WatchedContext.of(ctx, self))
 
         watched = replace(agent, func=watch_async if agent.is_async else watch_plain)
         # As declared: what wraps a function is not asked for its types.
@@ -119,7 +102,7 @@ class AgentFindings:
         """
 
         def noting(*args: Any, **named: Any) -> Any:
-            self._called(_where())
+            self._called(_line(_users(sys._getframe(1))))
             return self._awaited(method(*args, **named))
 
         return noting
@@ -146,13 +129,20 @@ class AgentFindings:
         if went_on:
             self._swallowed(place)
 
-    def _ended(self, end: BaseException | None) -> None:
+    @contextmanager
+    def _watching_end(self) -> Iterator[None]:
         """
-        Note how the agent's function has ended, by what it raised or by returning.
+        Note an agent's function that ends without the signal that it was raised.
         """
-        if not self._signals or isinstance(end, asyncio.CancelledError):
-            return
-        if end is None or not _contains(end, self._signals[0]):
+        try:
+            yield
+        except asyncio.CancelledError:
+            raise
+        except BaseException as end:
+            if self._signals and not _contains(end, self._signals[0]):
+                self._swallowed("its end")
+            raise
+        if self._signals:
             self._swallowed("its end")
 
     def _swallowed(self, place: str) -> None:
@@ -218,9 +208,6 @@ class _WatchedContext(Context):
 
 
 def _contains(end: BaseException, signal: BaseException) -> bool:
-    """
-    Say whether *end* is *signal*, a group with it or made of it.
-    """
     if end is signal:
         return True
     if isinstance(end, BaseExceptionGroup):
@@ -229,17 +216,7 @@ def _contains(end: BaseException, signal: BaseException) -> bool:
     return inner is not None and _contains(inner, signal)
 
 
-def _where() -> str:
-    """
-    Say where the agent's code is now.
-    """
-    return _line(_users(sys._getframe(1)))
-
-
 def _users(frame: FrameType | None) -> FrameType | None:
-    """
-    Find the innermost call that is the user's code.
-    """
     while frame is not None and not is_users(frame.f_code.co_filename):
         frame = frame.f_back
     return frame
@@ -252,9 +229,6 @@ def _line(frame: FrameType | None) -> str:
 
 
 def _blocker(frame: FrameType | None) -> str:
-    """
-    Name the call that the user's code is in.
-    """
     users = _users(frame)
     if users is None:
         return "a library"

@@ -38,9 +38,6 @@ class Gate:
 
     @property
     def idle(self) -> bool:
-        """
-        Whether no act is under way.
-        """
         return not self._acting
 
     @property
@@ -98,9 +95,6 @@ class Gate:
         self._loop, self._changed = loop, changed
 
     def unwatch(self) -> None:
-        """
-        Undo `watch`.
-        """
         self._loop, self._changed = None, _no_callback
 
     @contextmanager

@@ -72,9 +72,6 @@ class ItemQueue:
             await asyncio.sleep(max(0.0, self._delayed[0][0] - now))
 
     def requeue_after(self, item: QueuedItem, seconds: float) -> None:
-        """
-        Have *item* tried again later.
-        """
         due = time.monotonic() + seconds
         heapq.heappush(self._delayed, (due, item.number, item))
 
@@ -97,9 +94,6 @@ class ItemQueue:
         return group or [self._ready.popleft()]
 
     async def _read(self) -> bool:
-        """
-        Read the next items; False when there are none.
-        """
         async with self._reading:
             stop = self._lease.span.stop
             if self._ready:

@@ -105,9 +105,6 @@ class ItemWorkerPool:
 
     @property
     def all_blocked(self) -> bool:
-        """
-        True if each worker has been at the same item for a while.
-        """
         since = time.monotonic() - ADD_WORKER_AFTER_S
         return all(each.since < since for each in self._workers.values())
 

@@ -113,8 +113,5 @@ class LeaseExecution:
             await asyncio.sleep(min(self.worker.heartbeat_s, ADD_WORKER_AFTER_S))
 
     def heartbeat(self) -> None:
-        """
-        Send a sign of life.
-        """
         said = f"{self._items.settled if self._items else 0} settled"
         self._send(Heartbeat(checkpoint=self.checkpoint, status_message=said))

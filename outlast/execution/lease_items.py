@@ -106,15 +106,9 @@ class LeaseItems:
 
     @property
     def in_flight_numbers(self) -> list[int]:
-        """
-        The items in flight, as many as have room in a heartbeat.
-        """
         return list(islice(self._in_flight, MAX_RECORDED_ITEMS))
 
     def result(self, wall_s: float) -> LeaseResult:
-        """
-        Sum up the lease, which has taken *wall_s*.
-        """
         item_s = min(wall_s, self._busy_s) / max(1, self.settled)
         return LeaseResult(settled=self.settled, dead=self._dead, item_s=item_s)
 

@@ -145,9 +145,6 @@ class RecordActivities:
     async def find_result(
         self, mission: str, task: str, round_: int
     ) -> ResultRef | None:
-        """
-        Look up the recorded answer of a task's round.
-        """
         return await self._store.run(self._ledger.answer, mission, task, round_)
 
     @activity.defn
@@ -216,9 +213,6 @@ async def signal_parent(parent: str, run: str) -> None:
 
 
 async def _is_current(run: str) -> bool:
-    """
-    Ask the server whether *run* is the one that our workflow has now.
-    """
     return (await _workflow(activity.info().workflow_id or "").describe()).run_id == run
 
 

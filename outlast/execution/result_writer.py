@@ -35,9 +35,6 @@ class ResultWriter:
         self._flushed_at = time.monotonic()
 
     def add(self, row: WrittenResult) -> None:
-        """
-        Have a result written with the next ones.
-        """
         self._rows.append(row)
         self._chars += len(row[1])
 

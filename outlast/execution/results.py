@@ -15,7 +15,12 @@ from outlast.contracts.inputs import InputStorage
 from outlast.contracts.plan_validation import require_plan_size
 from outlast.contracts.results import FollowUps, Redo, RedoRequest, ResultRef
 from outlast.contracts.sizes import MAX_RESULT_BYTES, MIB
-from outlast.contracts.text import CAUSE_CHARS, SUMMARY_CHARS, sha256_hex
+from outlast.contracts.text import (
+    CAUSE_CHARS,
+    SUMMARY_CHARS,
+    canonical_json,
+    sha256_hex,
+)
 from outlast.execution.codec import Codec, LossyEncodingError
 from outlast.execution.floats import TAG, tagged
 from outlast.secrets import masked
@@ -36,10 +41,7 @@ def encode(
     except LossyEncodingError as loss:
         raise ResultError(f"the result cannot be kept: {loss}") from None
     if len(body) > largest:
-        raise ResultError(
-            f"a result of {len(body)} bytes is over the cap of {largest} "
-            "(OUTLAST_LARGEST_MB): store it elsewhere and return where it lies"
-        )
+        raise _too_large("a result", len(body), largest, "return")
     return body.decode()
 
 
@@ -50,21 +52,21 @@ def encode_item(item: dict[str, JsonValue], largest: int) -> str:
     :raises ResultError: when it is over the cap.
     """
     try:
-        body = _dumped(item)
+        body = canonical_json(item)
         if f'"{TAG}"' in body:
-            body = _dumped(tagged(item))
+            body = canonical_json(tagged(item))
     except ValueError:  # inf or nan
-        body = _dumped(tagged(item))
+        body = canonical_json(tagged(item))
     if len(body) > largest:
-        raise ResultError(
-            f"an item of {len(body)} bytes is over the cap of {largest} "
-            "(OUTLAST_LARGEST_MB): store it elsewhere and give where it lies"
-        )
+        raise _too_large("an item", len(body), largest, "give")
     return body
 
 
-def _dumped(item: Any) -> str:
-    return json.dumps(item, sort_keys=True, separators=(",", ":"), allow_nan=False)
+def _too_large(what: str, size: int, largest: int, do: str) -> ResultError:
+    return ResultError(
+        f"{what} of {size} bytes is over the cap of {largest} (OUTLAST_LARGEST_MB): "
+        f"store it elsewhere and {do} where it lies"
+    )
 
 
 def result_ref(

@@ -100,26 +100,17 @@ def with_place(cause: str, place: str) -> str:
 
 
 def _frames(began: TracebackType | None) -> Iterator[tuple[CodeType, int]]:
-    """
-    List the frames from where the agent's code begins.
-    """
     for frame, line in traceback.walk_tb(_first_of_agent(began)):
         yield frame.f_code, line or 0
 
 
 def _first_of_agent(began: TracebackType | None) -> TracebackType | None:
-    """
-    Skip our own frames, which call the agent's function.
-    """
     while began is not None and is_ours(began.tb_frame.f_code.co_filename):
         began = began.tb_next
     return began
 
 
 def line_of(code: CodeType, line: int) -> str:
-    """
-    Name a line: its file, number, function and text, without secrets.
-    """
     name = code.co_filename.rsplit("/", 1)[-1]
     text = masked(linecache.getline(code.co_filename, line), CODE_CHARS)
     place = f"{name}:{line} in {code.co_name}{f': {text}' if text else ''}"
@@ -164,9 +155,6 @@ def _bounded(parts: list[str]) -> str:
 
 
 def no_place() -> str:
-    """
-    Say where nothing waits.
-    """
     return ""
 
 
@@ -181,9 +169,6 @@ def waits_at(call: Coroutine[Any, Any, None], thread: int | None) -> str:
 
 
 def _of_thread(thread: int) -> Iterator[FrameType]:
-    """
-    The frames of a thread, the innermost first.
-    """
     frame = sys._current_frames().get(thread)
     for _ in range(MAX_AWAIT_DEPTH):
         if frame is None:
@@ -193,9 +178,6 @@ def _of_thread(thread: int) -> Iterator[FrameType]:
 
 
 def _of_call(call: Coroutine[Any, Any, None]) -> list[FrameType]:
-    """
-    The frames of the coroutines that *call* awaits, the innermost first.
-    """
     found: list[FrameType] = []
     waits: Any = call
     while waits is not None and len(found) < MAX_AWAIT_DEPTH:

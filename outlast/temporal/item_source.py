@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.sizes import KIB, MAX_RESULT_BYTES, MIB
-from outlast.contracts.text import one_line
+from outlast.contracts.text import canonical_json, one_line
 
 # Items that are written at once as they come in, how large they are together, and how
 # long they wait for company.
@@ -26,11 +26,6 @@ FEED_LINGER_S = 0.1
 
 # Says why an item, which is given with its JSON, does not fit its agent.
 ErrorOf = Callable[[Any, str], str | None]
-
-# An item's JSON, in the one way that tells it from others.
-_canonical = json.JSONEncoder(
-    sort_keys=True, separators=(",", ":"), allow_nan=False
-).encode
 
 
 def fits(item: Any, text: str) -> None:
@@ -103,10 +98,10 @@ def _folder(path: Path, fault_of: ErrorOf) -> ItemSource:
     if not files:
         raise BadInputError(f"{path} holds no file")
     items = [{"path": str(each)} for each in files]
-    fault = fault_of(items[0], json.dumps(items[0]))
+    bodies = [canonical_json(each) for each in items]
+    fault = fault_of(items[0], bodies[0])
     if fault is not None:
         raise BadInputError(f"the files of {path} become items, each a path: {fault}")
-    bodies = [json.dumps(each) for each in items]
     return ItemSource(
         str(path), len(bodies), lambda: (SourceItem(each) for each in bodies)
     )
@@ -253,7 +248,7 @@ def _item(line: bytes, place: str, fault_of: ErrorOf, largest: int) -> SourceIte
     if not isinstance(item, dict):
         return SourceItem(json.dumps(item), f"{place}: an item must be a JSON object")
     try:
-        body = _canonical(item)
+        body = canonical_json(item)
     except ValueError as error:
         return SourceItem(json.dumps(place), f"{place}: no JSON: {error}")
     misfit = fault_of(item, body)

@@ -685,6 +685,20 @@ def test_a_folder_is_refused_where_its_agent_takes_no_documents(tmp_path: Path) 
         item_source(str(tmp_path), lambda item, text: "path: no such field")
 
 
+def test_a_file_is_the_same_item_from_a_folder_and_from_a_line(tmp_path: Path) -> None:
+    """
+    An item's JSON has one form, by which it is told from others.
+    """
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.txt").write_text("text")
+    lines = tmp_path / "items.jsonl"
+    lines.write_text(json.dumps({"path": str(folder / "a.txt")}) + "\n")
+    assert list(item_source(str(folder)).items()) == list(
+        item_source(str(lines)).items()
+    )
+
+
 def paths(root: Path) -> list[str]:
     given = item_source(str(root)).items()
     return [
