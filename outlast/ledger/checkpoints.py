@@ -78,7 +78,7 @@ def newest_checkpoint(
     newest = max(mine, key=lambda each: each.seq, default=Checkpoint())
     if saved is None:
         return newest
-    # A database that was not told to be durable may have lost the last body.
+    # After a loss of power the body of a save that was not durable may be missing.
     lost = newest.blob is not None and not checkpoint_body(
         connection, claim.mission, claim.task, newest.blob
     )

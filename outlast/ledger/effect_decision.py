@@ -53,7 +53,7 @@ class EffectRow:
     """
     One effect as the store has it.
 
-    :param number: tells effects apart that a person has allowed under one key.
+    :param number: distinguishes effects that a person has allowed under one key.
     :param logical: the path of the logical mission that intended or asked it.
     :param turn: the round in which that was: see `Scope.turn`.
     """

@@ -79,30 +79,15 @@ def checked_key(key: str) -> str:
             f"the key of an effect is {masked(repr(key), EFFECT_CHARS)}: give "
             "it a text that names the effect"
         )
-    shown = repr(masked(key, EFFECT_CHARS))
-    try:
-        size = len(key.encode())
-    except UnicodeEncodeError:
-        raise GiveUp(
-            f"the key {shown} of an effect holds half a character (a "
-            "surrogate), which cannot be kept: replace it"
-        ) from None
-    if "\0" in key:
-        raise GiveUp(
-            f"the key {shown} of an effect holds a NUL, which cannot be kept: "
-            "replace it"
-        )
-    if size > EFFECT_KEY_BYTES:
-        raise GiveUp(
-            f"the key {shown} of an effect has {size} bytes, over the cap of "
-            f"{EFFECT_KEY_BYTES}: put what tells it from others into content="
-        )
+    what = f"the key {masked(key, EFFECT_CHARS)!r} of an effect"
+    advice = "put what tells it from others into content="
+    _require_storable(key, what, "\0" in key, EFFECT_KEY_BYTES, advice)
     return key
 
 
 def canonical(value: JsonValue, what: str, most: int) -> str:
     """
-    Write *value* as JSON in the one way that tells it from others.
+    Write *value* as JSON in the one way in which equal values are equal texts.
 
     :raises GiveUp: when it is no JSON, cannot be kept or is over *most* bytes.
     """
@@ -114,26 +99,31 @@ def canonical(value: JsonValue, what: str, most: int) -> str:
             ensure_ascii=False,
             separators=(",", ":"),
         )
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise GiveUp(
-            f"{what} holds half a character (a surrogate), which cannot be kept: "
-            "replace it"
-        ) from None
     except (TypeError, ValueError, RecursionError) as error:
         why = masked(str(error), EFFECT_CHARS)
         raise GiveUp(
             f"{what} is no JSON ({why}): give plain values, such as "
             "model_dump(mode='json') makes"
         ) from None
-    if ESCAPED_NUL.search(text):
+    advice = "give what tells it from others, and where the rest lies"
+    _require_storable(text, what, bool(ESCAPED_NUL.search(text)), most, advice)
+    return text
+
+
+def _require_storable(
+    text: str, what: str, has_nul: bool, most: int, advice: str
+) -> None:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise GiveUp(
+            f"{what} holds half a character (a surrogate), which cannot be kept: "
+            "replace it"
+        ) from None
+    if has_nul:
         raise GiveUp(f"{what} holds a NUL, which cannot be kept: replace it")
     if size > most:
-        raise GiveUp(
-            f"{what} has {size} bytes, over the cap of {most}: give what tells it from "
-            "others, and where the rest lies"
-        )
-    return text
+        raise GiveUp(f"{what} has {size} bytes, over the cap of {most}: {advice}")
 
 
 def effect_mark(scope: str, key: str, identity: str, payload: str | None) -> str:

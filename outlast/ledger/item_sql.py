@@ -50,7 +50,7 @@ READ_ITEM_BODIES = {
     ),
 }
 
-# The first end stands: an attempt that repeats an item changes nothing.
+# The first result is kept: an attempt that repeats an item changes nothing.
 _UNLESS_DEAD = """
 WHERE NOT EXISTS (
     SELECT 1 FROM item_failures t

@@ -26,9 +26,8 @@ from outlast.ledger.checkpoints import (
     save_checkpoint,
 )
 from outlast.ledger.effect_ledger import EffectLedger
-from outlast.ledger.fan_out import write_fan_out
 from outlast.ledger.fence import LAST_RUN, Claim, Retries
-from outlast.ledger.items import ItemRow
+from outlast.ledger.items import ItemRow, write_fan_out
 from outlast.ledger.lease_ledger import LeaseLedger
 from outlast.ledger.results import (
     ANSWER,

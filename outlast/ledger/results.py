@@ -14,8 +14,8 @@ from outlast.store.database import Store
 from outlast.store.schema import attempts, results
 from outlast.store.upsert import upsert
 
-# Beside a result stands the highest fence that had claimed its task: by that the audit
-# tells that no stale attempt's result was recorded, whatever any clock has said.
+# A result's row has the highest fence that had claimed its task by then: from that the
+# audit sees whether a stale attempt's result was recorded, whatever any clock has said.
 _HIGHEST = sa.select(sa.func.max(attempts.c.fence)).where(
     attempts.c.mission == sa.bindparam("mission"),
     attempts.c.task == sa.bindparam("task"),

@@ -1,10 +1,9 @@
 """
-Whether a mission may go on here: the word of a peer's gossip, good for a moment.
+Whether a run of the mesh may go on here: a permit of the peer, valid for a moment.
 
 A peer that was frozen or cut off wakes with agents in the middle of their work, and may
-own none of it any more. Until its gossip has looked around and said so again, nothing
-is begun, saved or done for what runs here in the name of the mesh. Missions that no
-mesh has handed out need no word.
+own none of it any more. Until it has heard from the others and permits the run again,
+nothing of that run is begun, saved or done here. Missions of no mesh need no permit.
 """
 
 import os
@@ -29,7 +28,7 @@ def boot_clock_s() -> float:
 
 class RunPermits:
     """
-    The word on each mission, as the time of a file in *folder*; None where no peer is.
+    The permits of runs, each the time of a file in *folder*; None where no peer is.
 
     :param clock: its host's, as `boot_clock_s`.
     """
@@ -56,7 +55,7 @@ class RunPermits:
             until = os.stat(word).st_mtime
         except FileNotFoundError:
             return True
-        # Of before a restart of the host, its clock began anew: no word lasts longer.
+        # A time from before a restart of the host is later than any permit lasts.
         return 0 < until - self._clock() < 2 * RUN_PERMIT_TTL_S
 
     @property
@@ -71,7 +70,7 @@ class RunPermits:
     @property
     def all(self) -> list[str]:
         """
-        List the runs of the mesh that were begun here and not let go of.
+        List the runs of the mesh that were begun here and not removed.
         """
         if self._folder is None or not self._folder.is_dir():
             return []
@@ -79,7 +78,7 @@ class RunPermits:
 
     def add(self, mission: str) -> None:
         """
-        Have *mission* wait for our word, from before it begins.
+        Have *mission* need a permit, from before it begins.
         """
         assert self._folder is not None
         require_own_folder(self._folder)

@@ -3,10 +3,12 @@ What a store needs of the database below it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
 import sqlalchemy as sa
+
+NO_KNOWN_STORES: Mapping[str, str] = {}  # ids by places
 
 
 class Database(ABC):

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 from uuid import uuid4
 
 import sqlalchemy as sa
@@ -19,11 +19,10 @@ import sqlalchemy as sa
 from outlast.contracts.errors import StoreError, StoreLostError
 from outlast.contracts.sizes import MAX_RESULT_BYTES
 from outlast.store import migrate, schema
-from outlast.store.backend import Database
+from outlast.store.backend import NO_KNOWN_STORES, Database
 from outlast.store.calls import StoreCall, StoreCalls
 from outlast.store.postgres import PostgresDatabase
 from outlast.store.sqlite import SqliteDatabase
-from outlast.store.store_errors import NO_KNOWN_STORES
 from outlast.store.upsert import insert_if_absent
 
 P = ParamSpec("P")
@@ -32,7 +31,7 @@ Query = sa.Executable
 Params = Mapping[str, Any] | None
 
 # How long a transaction waits to begin where nobody else waits for the store: within
-# `Store.run` the event loop does, which can be told to stop.
+# `Store.run` the event loop does, where a call can be cancelled.
 STORE_WAIT_S = 30.0
 
 # Rows of `meta` that every release knows.
@@ -44,7 +43,7 @@ class Store:
     Ledger, items and large progress: in the file *where*, or in the
     PostgreSQL database that the text *where* is the URL of.
 
-    Its *id* is made once and tells it from every other store.
+    Its *id* is made once, and no other store has it.
 
     :param upgrade: bring an older schema up to date, also where others may use it.
     :param largest: the bytes of a value above which it is refused; those who write
@@ -94,7 +93,7 @@ class Store:
     async def run(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """
         Run *act* on the store's own threads, so that the event loop never waits, and
-        again for as long as the store is away: nothing of it stands then.
+        again for as long as the store is away: a try that failed has written nothing.
 
         :raises StoreLostError: when the store will not be back.
         """
@@ -112,7 +111,7 @@ class Store:
         self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> StoreCall:
         """
-        Begin to run *act*, which is done whoever is cancelled.
+        Begin to run *act*, which is done even if its caller is cancelled.
         """
         return StoreCall(partial(act, *args, **kwargs), self.calls, kept=True)
 
@@ -213,29 +212,58 @@ class Store:
         Find the schema as this release knows it, or make it so; returns the id.
         """
         with self._database.reading(0.0) as connection:
-            found = migrate.number(connection)
-            id_ = connection.scalar(_meta(ID)) if found else None
-            oldest = connection.scalar(_meta(OLDEST)) if found else None
-        if expected and id_ != expected:
-            raise _other_store_error(self.place, "another one" if id_ else "empty")
-        if found > schema.SCHEMA and int(oldest or found) > schema.SCHEMA:
-            raise StoreError(
-                f"the store at {self.place} has schema {found}, this release knows "
-                f"{schema.SCHEMA}: use the newer release"
-            )
-        if 0 < found < schema.SCHEMA and not upgrade:
-            raise StoreError(
-                f"the store at {self.place} has schema {found}, this release needs "
-                f"{schema.SCHEMA}: run `outlast migrate`"
-            )
-        if found >= schema.SCHEMA and id_ is not None:
-            return str(id_)
+            found = _read_schema(connection)
+        if not _is_to_be_made(found, self.place, upgrade, expected):
+            return str(found.id)
         with self._database.migrating() as connection:
             migrate.upgrade(connection)
             insert_if_absent(connection, schema.meta, {"key": ID, "value": uuid4().hex})
             id_ = str(connection.scalar(_meta(ID)))
         self._database.mark_id(id_)
         return id_
+
+
+class FoundSchema(NamedTuple):
+    """
+    What a database holds: its schema, 0 for none, the store's id, and the oldest schema
+    whose release may use it.
+    """
+
+    number: int
+    id: str | None
+    oldest: int
+
+
+def _read_schema(connection: sa.Connection) -> FoundSchema:
+    number = migrate.number(connection)
+    if number == 0:
+        return FoundSchema(0, None, 0)
+    oldest = int(connection.scalar(_meta(OLDEST)) or number)
+    return FoundSchema(number, connection.scalar(_meta(ID)), oldest)
+
+
+def _is_to_be_made(
+    found: FoundSchema, place: str, upgrade: bool, expected: str
+) -> bool:
+    """
+    Decide whether the tables are to be made or upgraded.
+
+    :raises StoreLostError: when it is not the store that is expected.
+    :raises StoreError: when this release cannot use it as it is.
+    """
+    if expected and found.id != expected:
+        raise _other_store_error(place, "another one" if found.id else "empty")
+    if min(found.number, found.oldest) > schema.SCHEMA:
+        raise StoreError(
+            f"the store at {place} has schema {found.number}, this release knows "
+            f"{schema.SCHEMA}: use the newer release"
+        )
+    if 0 < found.number < schema.SCHEMA and not upgrade:
+        raise StoreError(
+            f"the store at {place} has schema {found.number}, this release needs "
+            f"{schema.SCHEMA}: run `outlast migrate`"
+        )
+    return found.number < schema.SCHEMA or found.id is None
 
 
 def _other_store_error(place: str, how: str) -> StoreLostError:

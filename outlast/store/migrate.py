@@ -22,7 +22,7 @@ Step = Callable[[sa.Connection], None]  # towards tables of others than the ledg
 
 def number(connection: sa.Connection) -> int:
     """
-    Tell which schema the database has; 0 for an empty one.
+    Read which schema the database has; 0 for an empty one.
     """
     tables = set(sa.inspect(connection).get_table_names())
     if NUMBER in tables:
@@ -35,7 +35,7 @@ def number(connection: sa.Connection) -> int:
 
 
 def upgrade(connection: sa.Connection) -> None:
-    # Only whoever changes a schema waits for the import.
+    # Imported only where a schema changes: it takes long.
     from alembic import command
     from alembic.config import Config
 
@@ -56,7 +56,7 @@ def upgrade(connection: sa.Connection) -> None:
 def extend(connection: sa.Connection, key: str, steps: Sequence[Step]) -> None:
     """
     Take tables of others than the ledger through those of *steps* that are left, within
-    the transaction of *connection*; how many were taken stands under *key*.
+    the transaction of *connection*; *key* has how many were taken.
     """
     query = sa.select(meta.c.value).where(meta.c.key == key)
     taken = int(connection.scalar(query) or 0)

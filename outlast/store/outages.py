@@ -16,6 +16,10 @@ import sqlite3
 from enum import Enum, auto
 from typing import NamedTuple
 
+from outlast.contracts.errors import StoreError, StoreLostError, StoreUnavailableError
+from outlast.contracts.text import one_line
+
+STORE_CAUSE_CHARS = 200
 # A database that is swapped for another, as in a rehearsed failover, is back by then.
 UNKNOWN_OUTAGE_S = 20.0
 
@@ -152,8 +156,8 @@ def of_refused_connection(words: str) -> Outage:
     """
     Look up why PostgreSQL did not let us in, which it says in *words* alone.
     """
-    told = (code for said, code in REFUSED_CONNECTIONS.items() if said in words)
-    state = next(told, None)
+    codes = (code for said, code in REFUSED_CONNECTIONS.items() if said in words)
+    state = next(codes, None)
     return _SERVER if state is None else of_sqlstate(state)
 
 
@@ -176,3 +180,27 @@ def of_errno(number: int | None) -> Outage:
 
 def is_transient_grpc(status: str) -> bool:
     return GRPC_STATUSES.get(status, True)
+
+
+def store_error(
+    place: str, words: str, outage: Outage, first: bool = False
+) -> StoreError:
+    """
+    Make the error that says in *words* what is the matter with the store at *place*.
+
+    :param first: it has never been open, so that nobody waits out a doubt.
+    """
+    cause = one_line(
+        words.strip().splitlines()[0] if words.strip() else "", STORE_CAUSE_CHARS
+    )
+    sentence = f"the store at {place}: {cause or 'it does not say why'}"
+    if outage.advice:
+        sentence = f"{sentence}; {outage.advice}"
+    match outage.action:
+        case OutageAction.WAIT:
+            return StoreUnavailableError(sentence)
+        case OutageAction.WAIT_BRIEFLY if not first:
+            return StoreUnavailableError(sentence, maybe_written=True)
+        case OutageAction.WAIT_BRIEFLY | OutageAction.STOP:
+            return StoreLostError(sentence)
+    return StoreError(sentence)

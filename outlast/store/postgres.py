@@ -2,7 +2,7 @@
 PostgreSQL, for many hosts: a few connections a process, and row locks.
 
 Every rule of the ledger is one statement that holds a row until its transaction ends,
-so READ COMMITTED is enough: whoever comes second waits, then sees what the first
+so READ COMMITTED is enough: the second of two waits, then sees what the first
 wrote. A reader has one snapshot.
 
 A server that is away is waited for before a transaction begins, where nothing has
@@ -18,17 +18,17 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from outlast.contracts.errors import BadInputError, StoreError, StoreUnavailableError
-from outlast.store.backend import Database
+from outlast.store.backend import NO_KNOWN_STORES, Database
 from outlast.store.outages import (
     REFUSED_STATEMENT,
     UNKNOWN_OUTAGE,
     Outage,
     of_refused_connection,
     of_sqlstate,
+    store_error,
 )
 from outlast.store.retry import retry
 from outlast.store.server_clock import ServerClock
-from outlast.store.store_errors import NO_KNOWN_STORES, store_error
 
 # How often a server that is away is asked again before a transaction begins.
 POSTGRES_RETRY_S = 0.1
@@ -37,7 +37,7 @@ POSTGRES_RETRY_S = 0.1
 POSTGRES_CONNECTIONS = 4
 
 # A process that froze inside a transaction, or whose host is gone, must not keep its
-# rows from the attempt that takes over: the server ends it after so long.
+# rows from the next attempt: the server ends it after so long.
 UNRESPONSIVE_S = 5.0
 # How long a statement may take, and wait for a row that somebody holds.
 STATEMENT_LIMIT_S = 60.0
@@ -67,7 +67,7 @@ SERVER_TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
 # A connection that cannot write leads to a primary of before: another one may not.
 READ_ONLY = "25006"
 STORE_ID = "SELECT value FROM meta WHERE key = 'id'"
-MIGRATION_LOCK = 0x0071A57  # the advisory lock of whoever changes the tables
+MIGRATION_LOCK = 0x0071A57  # the advisory lock of migrations
 
 
 class PostgresDatabase(Database):

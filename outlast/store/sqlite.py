@@ -27,7 +27,7 @@ from outlast.store.sqlite_file import StoreFile, breaks_connection, translate_er
 # longer wait means a stuck process, which the attempt's own limits end.
 SQLITE_BUSY_S = 20.0
 # How often it asks. SQLite's own waiting sleeps ever longer, up to 0.1 s, where a
-# transaction here takes 0.001 s and an attempt that takes over is waited for.
+# transaction here takes 0.001 s and a task whose process died waits.
 SQLITE_RETRY_S = 0.0005
 
 
@@ -40,7 +40,7 @@ class SqliteDatabase(Database):
 
     one_host = True
     threads = 1
-    auto_migrate = True  # whoever opens the file first brings it up to date
+    auto_migrate = True  # the first to open the file migrates it
     clock = staticmethod(time.time)  # of the one host
 
     def __init__(self, path: Path) -> None:

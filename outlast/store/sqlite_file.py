@@ -11,8 +11,7 @@ import sqlite3
 from pathlib import Path
 
 from outlast.contracts.errors import StoreError, StoreLostError
-from outlast.store.outages import Outage, OutageAction, of_errno, of_sqlite
-from outlast.store.store_errors import store_error
+from outlast.store.outages import Outage, OutageAction, of_errno, of_sqlite, store_error
 
 FileIdentity = tuple[int, int]  # device and inode
 

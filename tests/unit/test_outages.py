@@ -19,8 +19,8 @@ from outlast.store.outages import (
     of_refused_connection,
     of_sqlite,
     of_sqlstate,
+    store_error,
 )
-from outlast.store.store_errors import store_error
 
 WAIT, DOUBT, STOP, REFUSE = OutageAction
 
