@@ -19,7 +19,7 @@ from outlast.execution.exceptions import UNCOUNTED_ERRORS
 from outlast.execution.gate import Gate
 from outlast.execution.in_flight import NULL_SLOT, InFlightSlot
 from outlast.execution.tracebacks import no_place
-from outlast.ledger.fence import Claim
+from outlast.ledger.claim import Claim
 from outlast.ledger.ledger import Ledger
 from outlast.store.calls import StoreCall
 from outlast.telemetry.log_context import log_as

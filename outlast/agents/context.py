@@ -26,10 +26,11 @@ from outlast.contracts.errors import (
 )
 from outlast.execution.circuit_breaker import circuit
 from outlast.execution.codec import off_loop
+from outlast.ledger.claim import Claim
 from outlast.ledger.effect_identity import IfUnsure, ScopeName, propose
-from outlast.ledger.fence import Claim
 from outlast.ledger.item_results import ItemResult, ItemResults
-from outlast.ledger.ledger import Ledger, Usage, UsageTotals
+from outlast.ledger.ledger import Ledger
+from outlast.ledger.spending import Usage, UsageTotals
 from outlast.store.database import Store
 from outlast.telemetry import spans
 

@@ -11,6 +11,7 @@ from outlast.contracts.errors import (
     ParkedError,
     ResultError,
 )
+from outlast.ledger.claim import Claim
 from outlast.ledger.effect_decision import (
     APPLIED,
     INTENDED,
@@ -18,7 +19,6 @@ from outlast.ledger.effect_decision import (
     EffectRow,
 )
 from outlast.ledger.effect_identity import Proposal
-from outlast.ledger.fence import Claim
 from outlast.secrets import masked, masked_head
 
 EFFECT_CHARS = 80

@@ -14,7 +14,7 @@ from outlast.agents.effect_calls import retrieve_error
 from outlast.contracts.attempts import AttemptInput, Checkpoint
 from outlast.contracts.batches import Batch, pool_task
 from outlast.contracts.tasks import Task
-from outlast.ledger.fence import Claim
+from outlast.ledger.claim import Claim
 from outlast.ledger.ledger import Ledger
 
 # An item has no limits or approvals: one assignment does for all of them.

@@ -35,7 +35,7 @@ from outlast.execution.run_order import in_run_order
 from outlast.execution.switch_interval import short_switch_interval
 from outlast.execution.task_input import read_input, read_needs
 from outlast.ledger.attempt_order import AttemptOrder
-from outlast.ledger.fence import Claim
+from outlast.ledger.claim import Claim
 from outlast.ledger.items import with_digests
 from outlast.ledger.ledger import Ledger
 from outlast.ledger.payloads import putting

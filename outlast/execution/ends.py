@@ -54,7 +54,8 @@ from outlast.execution.handback import end_work, uncounted_error
 from outlast.execution.in_flight import InFlightSlot
 from outlast.execution.tracebacks import describe_failure
 from outlast.ledger.attempt_order import dispatch_of
-from outlast.ledger.fence import Claim, Retries
+from outlast.ledger.claim import Claim
+from outlast.ledger.fence import Retries
 
 logger = logging.getLogger("outlast.execution")
 

@@ -17,7 +17,7 @@ from outlast.execution.lease_items import LeaseItems
 from outlast.execution.run_order import in_run_order
 from outlast.execution.switch_interval import short_switch_interval
 from outlast.ledger.attempt_order import AttemptOrder
-from outlast.ledger.fence import Claim
+from outlast.ledger.claim import Claim
 from outlast.telemetry.spans import attempt_attributes, describe
 
 

@@ -49,7 +49,7 @@ from outlast.execution.item_workers import (
 from outlast.execution.result_writer import ResultWriter
 from outlast.execution.results import encode
 from outlast.execution.tracebacks import describe_failure
-from outlast.ledger.fence import Claim
+from outlast.ledger.claim import Claim
 from outlast.ledger.lease_ledger import ItemFailure, LeaseHistory
 from outlast.ledger.payloads import is_stored
 from outlast.secrets import masked

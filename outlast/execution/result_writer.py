@@ -9,7 +9,7 @@ import asyncio
 import time
 
 from outlast.contracts.sizes import MIB
-from outlast.ledger.fence import Claim
+from outlast.ledger.claim import Claim
 from outlast.ledger.item_sql import WrittenResult
 from outlast.ledger.lease_ledger import LeaseLedger
 

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from outlast.contracts.attempts import Checkpoint
-from outlast.ledger.fence import Claim
+from outlast.ledger.claim import Claim
 from outlast.ledger.statements import of_round, of_task
 from outlast.store.schema import checkpoints
 from outlast.store.upsert import upsert

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from outlast.contracts.ids import EffectId
 from outlast.ledger.attempts import is_attempt_live
+from outlast.ledger.claim import Claim
 from outlast.ledger.effect_decision import (
     APPLIED,
     INTENDED,
@@ -26,7 +27,7 @@ from outlast.ledger.effect_decision import (
     decide_effect,
 )
 from outlast.ledger.effect_identity import Proposal
-from outlast.ledger.fence import Claim, Fence, Retries, superseded_error
+from outlast.ledger.fence import Fence, Retries, superseded_error
 from outlast.ledger.statements import of_attempt
 from outlast.store.schema import effects
 from outlast.store.upsert import insert_if_absent

@@ -12,16 +12,16 @@ of an old run that comes late cannot be taken for one of a new run.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.errors import StaleAttemptError, UnknownRunError
-from outlast.contracts.scopes import Scope
 from outlast.ledger.attempt_order import AttemptOrder, is_last_of_run, run_of
 from outlast.ledger.attempts import open_attempt
+from outlast.ledger.claim import Claim
 from outlast.ledger.run_permits import NO_PERMITS_NEEDED, RunPermits
 from outlast.ledger.statements import OF_FENCE, OF_MISSION, of_task
 from outlast.store.database import Store
@@ -64,52 +64,6 @@ def _claiming(fenced: bool) -> sa.Executable:
 
 # Takes a claim, or returns no row if a later one has it; by whether fencing is on.
 CLAIM = {fenced: _claiming(fenced) for fenced in (True, False)}
-
-
-@dataclass(slots=True)  # not frozen, which takes three times as long an item
-class Claim:
-    """
-    One attempt's right to write for its task.
-
-    *fence* grows over attempts, dispatches and runs: see `AttemptOrder`. *attempt*
-    counts from 1 within the round, and began *recovery_s* after the last sign of
-    another one.
-    """
-
-    mission: str
-    tenant: str
-    task: str
-    round: int
-    fence: int
-    attempt: int
-    recovery_s: float | None = field(default=None, compare=False)
-    scope: Scope | None = field(default=None, compare=False)
-
-    @property
-    def logical(self) -> Scope:
-        """
-        The logical mission to which the keys of its effects belong.
-        """
-        return self.scope or Scope(path=self.mission)
-
-    @property
-    def key(self) -> dict[str, Any]:
-        """
-        The task, as columns of a row.
-        """
-        return {"mission": self.mission, "task": self.task}
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """
-        The parameters of statements about its rows: see `outlast.ledger.statements`.
-        """
-        return {
-            "of_mission": self.mission,
-            "of_task": self.task,
-            "of_round": self.round,
-            "of_fence": self.fence,
-        }
 
 
 @dataclass

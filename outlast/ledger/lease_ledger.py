@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from outlast.contracts.batches import Lease
 from outlast.contracts.ids import ItemId, parse
 from outlast.ledger.attempts import close_attempt
-from outlast.ledger.fence import Claim, Fence
+from outlast.ledger.claim import Claim
+from outlast.ledger.fence import Fence
 from outlast.ledger.item_sql import WrittenResult, write_results
 from outlast.ledger.items import UPSERT_FAILURE, ItemRecords
 from outlast.store.schema import fences

@@ -25,8 +25,9 @@ from outlast.ledger.checkpoints import (
     newest_checkpoint,
     save_checkpoint,
 )
+from outlast.ledger.claim import Claim
 from outlast.ledger.effect_ledger import EffectLedger
-from outlast.ledger.fence import LAST_RUN, Claim, Retries
+from outlast.ledger.fence import LAST_RUN, Retries
 from outlast.ledger.items import ItemRow, write_fan_out
 from outlast.ledger.lease_ledger import LeaseLedger
 from outlast.ledger.results import (
@@ -36,47 +37,14 @@ from outlast.ledger.results import (
     RECORD_RESULT,
     RESULT_OF_ROUND,
 )
-from outlast.ledger.statements import OF_MISSION, of_task
-from outlast.store.schema import fences, spending
-from outlast.store.upsert import insert
-
-_FRESH = insert(spending)
-ADD_USAGE = _FRESH.on_conflict_do_update(
-    index_elements=["mission", "task"],
-    set_={
-        "tokens": spending.c.tokens + _FRESH.excluded.tokens,
-        "cost": spending.c.cost + _FRESH.excluded.cost,
-    },
-)
-_USAGE = sa.select(sa.func.sum(spending.c.tokens), sa.func.sum(spending.c.cost))
-MISSION_USAGE = _USAGE.where(spending.c.mission == OF_MISSION)
-TASK_USAGE = _USAGE.where(of_task(spending))
+from outlast.ledger.spending import NO_USAGE, Usage, UsageTotals, add_usage
+from outlast.ledger.statements import of_task
+from outlast.store.schema import fences
 
 FAILURES = sa.select(fences.c.failures).where(of_task(fences))
 COUNT_FAILURE = (
     sa.update(fences).where(of_task(fences)).values(failures=fences.c.failures + 1)
 )
-
-
-class Usage(NamedTuple):
-    """
-    Tokens and cost.
-    """
-
-    tokens: int
-    cost: float
-
-
-NO_USAGE = Usage(0, 0.0)
-
-
-class UsageTotals(NamedTuple):
-    """
-    What the mission has spent in all, and the task of it.
-    """
-
-    mission: Usage
-    task: Usage
 
 
 class SaveResult(NamedTuple):
@@ -180,7 +148,7 @@ class Ledger(EffectLedger, LeaseLedger):
 
         def put(connection: sa.Connection) -> SaveResult:
             saved = save_checkpoint(connection, claim, checkpoint, body, self._clock())
-            spent = None if used == NO_USAGE else _add_usage(connection, claim, used)
+            spent = None if used == NO_USAGE else add_usage(connection, claim, used)
             return SaveResult(saved, spent)
 
         return self.write(claim, "checkpoint", put, durable)
@@ -277,7 +245,7 @@ class Ledger(EffectLedger, LeaseLedger):
     def record_usage(self, claim: Claim, tokens: int, cost: float) -> UsageTotals:
         used = Usage(tokens, cost)
         return self.write(
-            claim, "spending", lambda connection: _add_usage(connection, claim, used)
+            claim, "spending", lambda connection: add_usage(connection, claim, used)
         )
 
     def record_failure(
@@ -311,13 +279,6 @@ class Ledger(EffectLedger, LeaseLedger):
         with self.store.write(durable=False) as connection:
             now = self._clock()
             close_attempt(connection, claim.params, ending, now, trace, kind)
-
-
-def _add_usage(connection: sa.Connection, claim: Claim, used: Usage) -> UsageTotals:
-    connection.execute(ADD_USAGE, {**claim.key, **used._asdict()})
-    whole = connection.execute(MISSION_USAGE, claim.params).one()
-    own = connection.execute(TASK_USAGE, claim.params).one()
-    return UsageTotals(Usage(*whole), Usage(*own))
 
 
 class _Undo(Exception):  # noqa: N818 - nothing is wrong

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from outlast.ledger.claim import Claim
 from outlast.ledger.effect_decision import WRITING_ACTIONS, EffectDecision
 from outlast.ledger.effect_identity import Proposal
-from outlast.ledger.fence import Claim
 from outlast.ledger.ledger import Ledger, SaveResult
 from outlast.store.database import Store
 

@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from uuid import uuid4
 
 import sqlalchemy as sa
 
-from outlast.contracts.errors import StoreError, StoreLostError
+from outlast.contracts.errors import StoreLostError
 from outlast.contracts.sizes import MAX_RESULT_BYTES
 from outlast.store import migrate, schema
 from outlast.store.backend import NO_KNOWN_STORES, Database
@@ -66,7 +66,7 @@ class Store:
         if upgrade:
             known = NO_KNOWN_STORES
         if isinstance(where, Path) and str(where) in known and not where.exists():
-            raise _other_store_error(str(where), "gone")
+            raise migrate.other_store_error(str(where), "gone")
         database: Database = (
             PostgresDatabase(where, known)
             if isinstance(where, str)
@@ -128,7 +128,7 @@ class Store:
         :raises StoreLostError: when it is another one, or of a newer release.
         """
         self._database.check()
-        oldest = self.scalar(_meta(OLDEST))
+        oldest = self.scalar(migrate.meta_value(OLDEST))
         if int(oldest or 0) > schema.SCHEMA:
             raise StoreLostError(
                 f"the store at {self.place} has been changed by a newer release: "
@@ -145,7 +145,7 @@ class Store:
         if owner in self._extended:
             return
         key = f"steps.{owner}"
-        if int(self.scalar(_meta(key)) or 0) < len(steps):
+        if int(self.scalar(migrate.meta_value(key)) or 0) < len(steps):
             with self._database.migrating() as connection:
                 migrate.extend(connection, key, steps)
         self._extended.add(owner)
@@ -212,66 +212,12 @@ class Store:
         Find the schema as this release knows it, or make it so; returns the id.
         """
         with self._database.reading(0.0) as connection:
-            found = _read_schema(connection)
-        if not _is_to_be_made(found, self.place, upgrade, expected):
+            found = migrate.read_schema(connection)
+        if not migrate.must_migrate(found, self.place, upgrade, expected):
             return str(found.id)
         with self._database.migrating() as connection:
             migrate.upgrade(connection)
             insert_if_absent(connection, schema.meta, {"key": ID, "value": uuid4().hex})
-            id_ = str(connection.scalar(_meta(ID)))
+            id_ = str(connection.scalar(migrate.meta_value(ID)))
         self._database.mark_id(id_)
         return id_
-
-
-class FoundSchema(NamedTuple):
-    """
-    What a database holds: its schema, 0 for none, the store's id, and the oldest schema
-    whose release may use it.
-    """
-
-    number: int
-    id: str | None
-    oldest: int
-
-
-def _read_schema(connection: sa.Connection) -> FoundSchema:
-    number = migrate.number(connection)
-    if number == 0:
-        return FoundSchema(0, None, 0)
-    oldest = int(connection.scalar(_meta(OLDEST)) or number)
-    return FoundSchema(number, connection.scalar(_meta(ID)), oldest)
-
-
-def _is_to_be_made(
-    found: FoundSchema, place: str, upgrade: bool, expected: str
-) -> bool:
-    """
-    Decide whether the tables are to be made or upgraded.
-
-    :raises StoreLostError: when it is not the store that is expected.
-    :raises StoreError: when this release cannot use it as it is.
-    """
-    if expected and found.id != expected:
-        raise _other_store_error(place, "another one" if found.id else "empty")
-    if min(found.number, found.oldest) > schema.SCHEMA:
-        raise StoreError(
-            f"the store at {place} has schema {found.number}, this release knows "
-            f"{schema.SCHEMA}: use the newer release"
-        )
-    if 0 < found.number < schema.SCHEMA and not upgrade:
-        raise StoreError(
-            f"the store at {place} has schema {found.number}, this release needs "
-            f"{schema.SCHEMA}: run `outlast migrate`"
-        )
-    return found.number < schema.SCHEMA or found.id is None
-
-
-def _other_store_error(place: str, how: str) -> StoreLostError:
-    return StoreLostError(
-        f"the store at {place} is {how}, and with it this home's missions: put theirs "
-        "back, or, if they are to be given up, begin anew with `outlast migrate`"
-    )
-
-
-def _meta(key: str) -> sa.Select[str]:
-    return sa.select(schema.meta.c.value).where(schema.meta.c.key == key)

@@ -4,7 +4,7 @@ What attempts record of themselves as spans.
 
 from contextlib import AbstractContextManager
 
-from outlast.ledger.fence import Claim
+from outlast.ledger.claim import Claim
 from outlast.telemetry.process import Attributes, telemetry
 
 

@@ -23,10 +23,11 @@ from outlast.execution.codec import Codec
 from outlast.execution.lease import LeaseExecution
 from outlast.execution.results import encode
 from outlast.ledger.batches import BatchRecords
+from outlast.ledger.claim import Claim
 from outlast.ledger.item_results import DeadLetter, ItemResults
 from outlast.ledger.items import ItemRecords
 from outlast.ledger.lease_ledger import ItemFailure
-from outlast.ledger.ledger import Claim, Ledger
+from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 
 BATCH = "trial"

@@ -20,7 +20,7 @@ from outlast.contracts.tasks import Task
 from outlast.execution.attempt import WorkerContext
 from outlast.execution.ends import flush_closing
 from outlast.execution.temporal_activities import task_activity
-from outlast.ledger.fence import Claim
+from outlast.ledger.claim import Claim
 from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 

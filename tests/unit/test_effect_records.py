@@ -23,11 +23,12 @@ from outlast.contracts.errors import BadInputError
 from outlast.contracts.ids import ItemId
 from outlast.contracts.reports import MissionStatus
 from outlast.ledger.audit import audit_ledger
+from outlast.ledger.claim import Claim
 from outlast.ledger.effect_decision import RETRACTED, EffectAction, Permission
 from outlast.ledger.effect_identity import Proposal
 from outlast.ledger.effect_ledger import EFFECT_END_GRACE_S, idempotency_key
 from outlast.ledger.effect_records import EffectRecords
-from outlast.ledger.ledger import Claim, Ledger
+from outlast.ledger.ledger import Ledger
 from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
 

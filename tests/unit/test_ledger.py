@@ -25,6 +25,7 @@ from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.errors import StaleAttemptError
 from outlast.contracts.failures import Detector
 from outlast.contracts.scopes import Scope
+from outlast.ledger.claim import Claim
 from outlast.ledger.effect_decision import (
     INTENDED,
     EffectAction,
@@ -33,7 +34,8 @@ from outlast.ledger.effect_decision import (
 )
 from outlast.ledger.effect_identity import Proposal
 from outlast.ledger.effect_ledger import idempotency_key
-from outlast.ledger.ledger import NO_USAGE, Claim, Ledger
+from outlast.ledger.ledger import Ledger
+from outlast.ledger.spending import NO_USAGE
 from outlast.store.database import Store
 from outlast.store.schema import attempts, effects
 

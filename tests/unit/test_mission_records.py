@@ -30,9 +30,10 @@ from outlast.contracts.reports import MissionStatus, TaskStatus
 from outlast.ledger.audit import audit_ledger
 from outlast.ledger.effect_identity import Proposal
 from outlast.ledger.effect_records import EffectRecords
-from outlast.ledger.ledger import NO_USAGE, Ledger
+from outlast.ledger.ledger import Ledger
 from outlast.ledger.missions import ACCEPTED, STARTING, MissionRecords
 from outlast.ledger.retention import MISSION_TABLES, forget_mission, prune
+from outlast.ledger.spending import NO_USAGE
 from outlast.store.database import Store
 from outlast.store.schema import effects, metadata, missions
 

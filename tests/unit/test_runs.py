@@ -29,7 +29,7 @@ from outlast.contracts.batches import pool_task
 from outlast.contracts.errors import StaleAttemptError
 from outlast.execution.run_order import current_run, in_run_order
 from outlast.ledger.attempt_order import ATTEMPT_BITS, DISPATCHES, AttemptOrder
-from outlast.ledger.fence import Claim
+from outlast.ledger.claim import Claim
 from outlast.ledger.ledger import Ledger
 from outlast.ledger.retention import delete_batch
 from outlast.store.database import Store

@@ -24,7 +24,8 @@ from outlast.contracts.results import ResultRef
 from outlast.contracts.retries import Policy
 from outlast.contracts.tasks import Limits, Stored, Task
 from outlast.execution.attempt import Attempt, WorkerContext
-from outlast.ledger.ledger import Claim, Ledger
+from outlast.ledger.claim import Claim
+from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 from outlast.store.schema import metadata
 
