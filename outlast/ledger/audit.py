@@ -89,9 +89,6 @@ def _count_rows(store: Store, table: sa.Table, mission: str | None) -> int:
 
 
 def _stale_results(store: Store, mission: str | None) -> list[str]:
-    """
-    Find results whose writer had been superseded when it wrote them.
-    """
     query = sa.select(results.c.mission, results.c.task).distinct()
     query = query.where(results.c.claimed > results.c.fence)
     if mission is not None:

@@ -72,9 +72,6 @@ class BatchRecords:
             connection.execute(_change(batch.id).values(again))
 
     def interrupt(self, batch: str) -> None:
-        """
-        Note that somebody else has ended the batch's workflow.
-        """
         change = _change(batch).where(batches.c.state == OPEN)
         self.store.change(change.values(state=INTERRUPTED))
 
@@ -106,9 +103,6 @@ class BatchRecords:
             return _count(connection, batch, cancelled=False)
 
     def failing(self, batch: str) -> int:
-        """
-        Count the items that have failed and are to be tried again.
-        """
         query = sa.select(sa.func.count()).where(
             item_failures.c.batch == batch,
             item_failures.c.dead_at.is_(None),

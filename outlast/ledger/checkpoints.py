@@ -96,17 +96,11 @@ def last_checkpoint(
 def checkpoint_body(
     connection: sa.Connection, mission: str, task: str, digest: str
 ) -> bytes | None:
-    """
-    Read a value that was too large to travel.
-    """
     which = {"of_mission": mission, "of_task": task, "of_digest": digest}
     return connection.scalar(CHECKPOINT_BODY, which)
 
 
 def checkpoint_row(checkpoint: Checkpoint) -> dict[str, Any]:
-    """
-    Put *checkpoint* into columns; whose it is and its body come beside them.
-    """
     return {
         "seq": checkpoint.seq,
         "route": checkpoint.route,

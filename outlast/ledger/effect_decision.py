@@ -97,9 +97,6 @@ class Permission:
     limit_s: float = EFFECT_LIMIT_S
 
     def asking(self) -> "Permission":
-        """
-        The same for an attempt that is about to end.
-        """
         return replace(self, may_act=False)
 
 

@@ -193,9 +193,6 @@ def _values(
     decision: EffectDecision,
     until: tuple[float, float],
 ) -> dict[str, Any]:
-    """
-    Put what a decision changes into columns.
-    """
     intended_at, deadline = until
     owner = {
         **claim.key,

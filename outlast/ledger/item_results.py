@@ -70,9 +70,6 @@ class ItemResults:
             after = found[-1].item
 
     def tenant_of(self, batch: str) -> str | None:
-        """
-        Say whose *batch* is; None where there is no such.
-        """
         query = sa.select(batches.c.tenant).where(batches.c.id == batch)
         found: str | None = self.store.scalar(query)
         return found
@@ -163,7 +160,4 @@ class ItemResults:
 
 
 def _same(table: sa.Table) -> sa.ColumnElement[bool]:
-    """
-    The condition that a row of *table* belongs to an item.
-    """
     return sa.and_(table.c.batch == items.c.batch, table.c.item == items.c.item)

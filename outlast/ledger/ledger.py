@@ -158,9 +158,6 @@ class Ledger(EffectLedger, LeaseLedger):
             return checkpoint_body(connection, mission, task, digest)
 
     def load_stored(self, stored: Stored) -> bytes | None:
-        """
-        Read a value that was too large to travel; None when it is forgotten.
-        """
         with self.store.read() as connection:
             return payloads.get(connection, stored.owner, stored.digest)
 
@@ -273,9 +270,6 @@ class Ledger(EffectLedger, LeaseLedger):
         trace: str = "",
         kind: FailureType | None = None,
     ) -> None:
-        """
-        Close the attempt's row for any other reason, superseded or not.
-        """
         with self.store.write(durable=False) as connection:
             now = self._clock()
             close_attempt(connection, claim.params, ending, now, trace, kind)

@@ -132,9 +132,6 @@ class MissionRecords:
         return found is None or (found.run or "") == run
 
     def reopen(self, mission: str) -> None:
-        """
-        Note that a mission which had ended, or was interrupted, goes on.
-        """
         names = ("finished_at", "report", "run", "interruption")
         values = {**dict.fromkeys(names), "state": ACCEPTED}
         change = _change(mission, missions.c.state != FORGOTTEN)
@@ -150,16 +147,10 @@ class MissionRecords:
         return Mission.model_validate_json(kept) if kept else None
 
     def record_request(self, mission: Mission) -> None:
-        """
-        Keep what the workflow of *mission* is started with from now on.
-        """
         asked = mission.model_dump_json()
         self.store.change(_change(mission.id).values(asked=asked))
 
     def follow_ups(self, mission: str) -> dict[str, list[Task]]:
-        """
-        Read which tasks a mission's agents have asked for, by the task that did.
-        """
         query = sa.select(results.c.task, results.c.answer)
         query = query.where(results.c.mission == mission).order_by(results.c.round)
         return {
@@ -188,9 +179,6 @@ class MissionRecords:
         return [_record_of(row) for row in self.store.rows(query)]
 
     def open_missions(self) -> list[str]:
-        """
-        List the missions that the server has and that have not ended, in a fixed order.
-        """
         query = sa.select(missions.c.id).where(missions.c.state == ACCEPTED)
         return [row.id for row in self.store.rows(query.order_by(missions.c.id))]
 

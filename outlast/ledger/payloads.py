@@ -45,9 +45,6 @@ def get(connection: sa.Connection, mission: str, digest: str) -> bytes | None:
 def putting(
     mission: str, bodies: Iterable[bytes]
 ) -> Callable[[sa.Connection], list[str]]:
-    """
-    Make the write that keeps *bodies* and returns their digests.
-    """
 
     def write(connection: sa.Connection) -> list[str]:
         return [put(connection, mission, body) for body in bodies]
@@ -76,9 +73,6 @@ def is_stored(text: str) -> bool:
 
 
 def load_if_stored(connection: sa.Connection, batch: str, text: str) -> str:
-    """
-    Undo `store_if_large`.
-    """
     if not is_stored(text):
         return text
     body = get(connection, batch, text.removeprefix(REFERENCE))

@@ -60,18 +60,12 @@ def prune(store: Store, older_than_s: float, now: float) -> list[str]:
 
 
 def forget_mission(store: Store, mission: str) -> bool:
-    """
-    Delete a mission and its effects; returns whether there was one.
-    """
     with store.write() as connection:
         connection.execute(sa.delete(effects).where(effects_clause(mission)))
         return _delete_mission(connection, mission)
 
 
 def forget_batch(store: Store, batch: str) -> bool:
-    """
-    Delete a batch and its effects; returns whether there was one.
-    """
     with store.write() as connection:
         connection.execute(sa.delete(effects).where(effects_clause(batch)))
         return delete_batch(connection, batch)

@@ -60,18 +60,12 @@ class RunPermits:
 
     @property
     def suspended(self) -> list[str]:
-        """
-        List the runs of the mesh that may not go on here now.
-        """
         if self._folder is None:
             return []
         return [each for each in self.all if not self._is_valid(self._folder / each)]
 
     @property
     def all(self) -> list[str]:
-        """
-        List the runs of the mesh that were begun here and not removed.
-        """
         if self._folder is None or not self._folder.is_dir():
             return []
         return sorted(each.name for each in self._folder.iterdir())

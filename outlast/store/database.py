@@ -116,9 +116,6 @@ class Store:
         return StoreCall(partial(act, *args, **kwargs), self.calls, kept=True)
 
     def on_lost(self, tell: Callable[[StoreLostError], None]) -> None:
-        """
-        Have *tell* called, on the event loop, when a call finds that the store is lost.
-        """
         self.calls.lost = tell
 
     def check(self) -> None:
@@ -151,9 +148,6 @@ class Store:
         self._extended.add(owner)
 
     def probe(self) -> None:
-        """
-        Make sure that the store takes a write now.
-        """
         same = sa.update(schema.meta).where(schema.meta.c.key == ID)
         self.change(same.values(key=ID))
 
@@ -171,9 +165,6 @@ class Store:
             return connection.execute(query, params).all()
 
     def first(self, query: Query, params: Params = None) -> sa.Row[Any] | None:
-        """
-        Read the first row of what *query* finds.
-        """
         with self.read() as connection:
             return connection.execute(query, params).first()
 
@@ -185,9 +176,6 @@ class Store:
             return connection.scalar(query, params)
 
     def change(self, statement: Query) -> None:
-        """
-        Do one durable *statement*, in a transaction of its own.
-        """
         with self.write() as connection:
             connection.execute(statement)
 

@@ -29,9 +29,6 @@ class ServerIdentity(BaseModel):
     address: str
 
     def is_same_as(self, other: "ServerIdentity") -> bool:
-        """
-        Whether both are the same, wherever they are reached.
-        """
         if self.namespace_id and other.namespace_id:
             return self.namespace_id == other.namespace_id
         mine, theirs = (self.cluster, self.namespace), (other.cluster, other.namespace)
@@ -39,9 +36,6 @@ class ServerIdentity(BaseModel):
 
 
 def bound_server(store: Store) -> ServerIdentity | None:
-    """
-    Read which Temporal the missions of *store* live on; None where none has any.
-    """
     return _parsed(store.scalar(BOUND))
 
 

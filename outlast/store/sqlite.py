@@ -213,9 +213,6 @@ def _engine(path: Path, mode: str = "rwc") -> sa.Engine:
 
 
 def _retry_while_busy(act: Callable[[], object]) -> None:
-    """
-    Do *act* as soon as no other process is in the way.
-    """
     retry(act, _is_busy, SQLITE_BUSY_S, SQLITE_RETRY_S)
 
 

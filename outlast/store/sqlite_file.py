@@ -84,9 +84,6 @@ class StoreFile:
 
 
 def translate_error(place: str, error: BaseException) -> StoreError:
-    """
-    Put what the driver or the file system says of the store at *place* in a sentence.
-    """
     return store_error(place, str(error), outage_of(error))
 
 
