@@ -40,7 +40,7 @@ from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.contracts.updates import DecisionInput
 from outlast.dev.server import DevServer, choose_ports
 from outlast.execution.attempt import WorkerContext
-from outlast.fleet.workers import agent_worker, workflow_worker
+from outlast.fleet.workers import AgentWorkers, workflow_worker
 from outlast.ledger.ledger import Ledger
 from outlast.ledger.missions import MissionRecords
 from outlast.settings import Settings
@@ -156,7 +156,8 @@ async def bench(rounds: ReviewRounds) -> AsyncIterator[LargeMissionBench]:
                 Settings(slots=20),
             )
             workers = [
-                agent_worker(client, place, each, chosen) for each in agents.values()
+                AgentWorkers(client, place, chosen).tasks(each)
+                for each in agents.values()
             ]
             async with workflow_worker(client, store, unfilled):
                 running = [asyncio.create_task(each.run()) for each in workers]

@@ -7,10 +7,11 @@ that asked for isolation="process" are played in processes of their own kind onl
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from itertools import chain
+from itertools import product
 from typing import Any
 
 from temporalio.client import Client
@@ -35,9 +36,8 @@ from outlast.execution.in_flight import InFlightRegistry
 from outlast.execution.record_activities import FillIn, RecordActivities
 from outlast.execution.temporal_activities import lease_activity, task_activity
 from outlast.fleet.current_build import warn_queue_limit
-from outlast.fleet.exclusive_slot import ExclusiveSlot
-from outlast.fleet.lease_slots import LeaseSlotSupplier
 from outlast.fleet.process_kinds import ProcessKind
+from outlast.fleet.slots import ExclusiveSlot, LeaseSlots
 from outlast.fleet.store_interceptor import StoreInterceptor
 from outlast.ledger.ledger import Ledger
 from outlast.ledger.run_permits import run_permits
@@ -73,42 +73,48 @@ async def build_workers(
     client: Client,
     store: Store,
     agents: dict[str, Agent],
-    chosen: Settings,
-    hands: InFlightRegistry,
+    settings: Settings,
+    in_flight: InFlightRegistry,
 ) -> WorkerSet:
     """
     Make the Temporal workers of a process of *kind*.
 
-    :param hands: hears what each attempt has in hand.
+    :param in_flight: hears what each attempt does.
     """
     if kind is ProcessKind.WORKFLOWS:
         fill = partial(fill_in, client, store)
-        return WorkerSet([workflow_worker(client, store, fill, chosen.build)])
-    permits = run_permits(ensure_home(chosen))
-    ledger = Ledger(store, fencing=chosen.fencing, permits=permits)
+        return WorkerSet([workflow_worker(client, store, fill, settings.build)])
+    permits = run_permits(ensure_home(settings))
+    ledger = Ledger(store, fencing=settings.fencing, permits=permits)
     await store.run(ledger.warm_up)  # a server may hold it up, and the loop must turn
     context = WorkerContext(
-        ledger=ledger,
-        in_flight=hands,
-        drain_s=chosen.drain_grace_s,
+        ledger=ledger, in_flight=in_flight, drain_s=settings.drain_grace_s
     )
+    make = AgentWorkers(client, context, settings)
     shared = [each for each in agents.values() if not each.isolated]
     isolated = [each for each in agents.values() if each.isolated]
-    given, ends = (client, context), context.closing
-    if kind is ProcessKind.ISOLATED:
-        turn = ExclusiveSlot(once=True)
-        made = [isolated_workers(*given, each, chosen, turn) for each in isolated]
-        workers = list(chain.from_iterable(made))
-        return WorkerSet(workers, len(isolated), used=turn.used, closing=ends)
-    if kind is ProcessKind.QUARANTINE:
-        turn = ExclusiveSlot()
-        warn_queue_limit(chosen.build, len(agents))  # one process of a fleet is enough
-        workers = [quarantine_worker(*given, each, chosen, turn) for each in shared]
-        workers += [presence_worker(*given, each, chosen) for each in isolated]
-    else:
-        made = [shared_workers(*given, each, chosen) for each in shared]
-        workers = list(chain.from_iterable(made))
-    return WorkerSet(workers, len(isolated), polls=bool(shared), closing=ends)
+    used, polls = None, True
+    match kind:
+        case ProcessKind.ISOLATED:
+            slot = ExclusiveSlot(once=True)
+            queues = (task_queue, lease_queue, quarantine_queue)
+            workers = [
+                make.exclusive(*each, slot) for each in product(isolated, queues)
+            ]
+            used = slot.used
+        case ProcessKind.QUARANTINE:
+            # One process of a fleet is enough.
+            warn_queue_limit(settings.build, len(agents))
+            slot, never = ExclusiveSlot(), ExclusiveSlot(places=0)
+            workers = [make.exclusive(each, quarantine_queue, slot) for each in shared]
+            # So that the server lists them, also while the processes that play these
+            # agents come and go: else their roles would be taken for unserved.
+            workers += [make.exclusive(each, task_queue, never) for each in isolated]
+            polls = bool(shared)
+        case _:
+            workers = [worker for each in shared for worker in make.shared(each)]
+            polls = bool(shared)
+    return WorkerSet(workers, len(isolated), polls, used, context.closing)
 
 
 def workflow_worker(
@@ -134,127 +140,79 @@ def workflow_worker(
     )
 
 
-def shared_workers(
-    client: Client, place: WorkerContext, agent: Agent, chosen: Settings
-) -> list[Worker]:
+@dataclass(frozen=True)
+class AgentWorkers:
     """
-    Make the workers that play *agent* beside other attempts.
+    Makes the workers of one process that play agents.
     """
-    if not agent.slots:
+
+    client: Client
+    context: WorkerContext
+    settings: Settings
+
+    def shared(self, agent: Agent) -> list[Worker]:
+        """
+        Make the workers that play *agent* beside other attempts.
+        """
+        if not agent.slots:
+            return [self.tasks(agent), self.leases(agent)]
+        # A lease takes one place as a task does, and plays one item after another.
+        slot = ExclusiveSlot(places=min(agent.slots, self.settings.slots))
+        queues = (task_queue, lease_queue)
+        return [self.exclusive(agent, queue, slot) for queue in queues]
+
+    def tasks(self, agent: Agent) -> Worker:
+        return Worker(
+            self.client,
+            task_queue=task_queue(agent.role),
+            activities=self._activities(agent),
+            max_concurrent_activities=self.settings.slots,
+            **self._polling(),
+        )
+
+    def leases(self, agent: Agent) -> Worker:
+        """
+        Make the worker that takes leases for *agent*: apart from its tasks, so that a
+        huge batch is in no mission's way.
+        """
+        slots = LeaseSlots(self.settings.lease_slots)
+        return Worker(
+            self.client,
+            task_queue=lease_queue(agent.role),
+            activities=[lease_activity(agent, self.context, slots.set_waiting)],
+            tuner=slots.tuner,
+            **self._polling(),
+        )
+
+    def exclusive(
+        self, agent: Agent, queue_of: Callable[[str], str], slot: ExclusiveSlot
+    ) -> Worker:
+        """
+        Make the worker that plays what comes to *agent*'s queue while *slot* has room.
+        """
+        return Worker(
+            self.client,
+            task_queue=queue_of(agent.role),
+            activities=self._activities(agent),
+            tuner=slot.tuner,
+            interceptors=[slot],
+            **self._polling(),
+        )
+
+    def _activities(self, agent: Agent) -> list[Callable[..., Any]]:
+        # Leases too: a task's own queue holds those that were dispatched before.
         return [
-            agent_worker(client, place, agent, chosen),
-            lease_worker(client, place, agent, chosen),
+            task_activity(agent, self.context),
+            lease_activity(agent, self.context),
         ]
-    # A lease takes one place as a task does, and plays one item after another.
-    turn = ExclusiveSlot(places=min(agent.slots, chosen.slots))
-    return [
-        exclusive_worker(client, place, agent, chosen, turn, name(agent.role))
-        for name in (task_queue, lease_queue)
-    ]
 
-
-def isolated_workers(
-    client: Client,
-    place: WorkerContext,
-    agent: Agent,
-    chosen: Settings,
-    turn: ExclusiveSlot,
-) -> list[Worker]:
-    """
-    Make the workers of a process that plays one attempt, when it is *agent*'s *turn*.
-    """
-    return [
-        exclusive_worker(client, place, agent, chosen, turn, name(agent.role))
-        for name in (task_queue, lease_queue, quarantine_queue)
-    ]
-
-
-def presence_worker(
-    client: Client, place: WorkerContext, agent: Agent, chosen: Settings
-) -> Worker:
-    """
-    Make the worker that never polls: the server lists it, also while the processes
-    that play *agent* come and go, so that nobody takes its role for unserved.
-    """
-    never = ExclusiveSlot(places=0)
-    return exclusive_worker(client, place, agent, chosen, never, task_queue(agent.role))
-
-
-def agent_worker(
-    client: Client, place: WorkerContext, agent: Agent, chosen: Settings
-) -> Worker:
-    """
-    Make the worker that plays *agent*, on its role's own queue.
-    """
-    return Worker(
-        client,
-        task_queue=task_queue(agent.role),
-        # Leases too: one that was lent before waits here.
-        activities=[task_activity(agent, place), lease_activity(agent, place)],
-        max_concurrent_activities=chosen.slots,
-        **_polling(chosen),
-    )
-
-
-def lease_worker(
-    client: Client, place: WorkerContext, agent: Agent, chosen: Settings
-) -> Worker:
-    """
-    Make the worker that takes leases for *agent*: apart from its tasks, so that a
-    huge batch is in no mission's way.
-    """
-    room = LeaseSlotSupplier(chosen.lease_slots)
-    return Worker(
-        client,
-        task_queue=lease_queue(agent.role),
-        activities=[lease_activity(agent, place, room.set_waiting)],
-        tuner=room.tuner,
-        **_polling(chosen),
-    )
-
-
-def quarantine_worker(
-    client: Client,
-    place: WorkerContext,
-    agent: Agent,
-    chosen: Settings,
-    turn: ExclusiveSlot,
-) -> Worker:
-    """
-    Make the worker that plays *agent* for suspects, when it is its *turn*.
-    """
-    queue = quarantine_queue(agent.role)
-    return exclusive_worker(client, place, agent, chosen, turn, queue)
-
-
-def exclusive_worker(
-    client: Client,
-    place: WorkerContext,
-    agent: Agent,
-    chosen: Settings,
-    slot: ExclusiveSlot,
-    queue: str,
-) -> Worker:
-    """
-    Make the worker that plays what comes to *queue*, as long as *slot* has a place.
-    """
-    return Worker(
-        client,
-        task_queue=queue,
-        activities=[task_activity(agent, place), lease_activity(agent, place)],
-        tuner=slot.tuner,
-        interceptors=[slot],
-        **_polling(chosen),
-    )
-
-
-def _polling(chosen: Settings) -> dict[str, Any]:
-    return {
-        # A poll that dies with its process can swallow a task: hold only one.
-        "max_concurrent_activity_task_polls": 1,
-        "graceful_shutdown_timeout": timedelta(seconds=chosen.drain_grace_s),
-        **_common(chosen.build),
-    }
+    def _polling(self) -> dict[str, Any]:
+        return {
+            # A poll that dies with its process can swallow a task: hold only one.
+            "max_concurrent_activity_task_polls": 1,
+            "graceful_shutdown_timeout": timedelta(seconds=self.settings.drain_grace_s),
+            **_common(self.settings.build),
+        }
 
 
 def _common(build: str) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from outlast.contracts.retries import Policy
 from outlast.contracts.tasks import Task
 from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.execution.attempt import WorkerContext
-from outlast.fleet.exclusive_slot import ExclusiveSlot
-from outlast.fleet.workers import agent_worker, quarantine_worker, workflow_worker
+from outlast.fleet.slots import ExclusiveSlot
+from outlast.fleet.workers import AgentWorkers, workflow_worker
 from outlast.ledger.ledger import Ledger
 from outlast.ledger.missions import MissionRecords
 from outlast.settings import Settings
@@ -173,8 +173,11 @@ class Crew:
             if role in self.raw:
                 workers += self._raw_workers(role, turn)
                 continue
-            given = (self.client, place, self.agents[role], chosen)
-            workers += [agent_worker(*given), quarantine_worker(*given, turn)]
+            agent, made = self.agents[role], AgentWorkers(self.client, place, chosen)
+            workers += [
+                made.tasks(agent),
+                made.exclusive(agent, quarantine_queue, turn),
+            ]
         async with AsyncExitStack() as stack:
             for worker in workers:
                 await stack.enter_async_context(worker)

@@ -19,7 +19,7 @@ from outlast.contracts.reports import MissionStatus, Report, TaskStatus
 from outlast.contracts.tasks import Budget, Limits
 from outlast.contracts.updates import DecisionInput
 from outlast.execution.attempt import WorkerContext
-from outlast.fleet.workers import lease_worker
+from outlast.fleet.workers import AgentWorkers
 from outlast.ledger.audit import audit_ledger
 from outlast.ledger.ledger import Ledger
 from outlast.ledger.missions import MissionRecords
@@ -218,9 +218,8 @@ async def test_a_batch_outlives_the_runs_of_its_mission(lasting_crew: Crew) -> N
     lasting_crew.plays("spread", spread)
     lasting_crew.plays("item", item)
     place = WorkerContext(Ledger(lasting_crew.store))
-    leases = lease_worker(
-        lasting_crew.client, place, lasting_crew.agents["item"], Settings()
-    )
+    workers = AgentWorkers(lasting_crew.client, place, Settings())
+    leases = workers.leases(lasting_crew.agents["item"])
     async with asyncio.timeout(BOUND_S), lasting_crew.at_work(), leases:
         mission = lasting_crew.mission(
             *work.tasks, task("spread", "spread"), limits=LONG

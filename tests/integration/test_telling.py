@@ -19,7 +19,7 @@ from outlast.contracts.progress import MissionProgress
 from outlast.contracts.reports import MissionStatus
 from outlast.execution.attempt import WorkerContext
 from outlast.fleet.metrics import MetricsOutbox
-from outlast.fleet.workers import lease_worker
+from outlast.fleet.workers import AgentWorkers
 from outlast.ledger.effect_records import EffectRecords
 from outlast.ledger.ledger import Ledger
 from outlast.settings import Settings
@@ -80,9 +80,8 @@ async def test_a_mission_is_one_trace(traced: Crew, told: Kept) -> None:
     traced.plays("spread", spread)
     traced.plays("item", item)
     place = WorkerContext(Ledger(traced.store))
-    leases = lease_worker(
-        traced.client, place, traced.agents["item"], Settings(drain_grace_s=0)
-    )
+    workers = AgentWorkers(traced.client, place, Settings(drain_grace_s=0))
+    leases = workers.leases(traced.agents["item"])
     with told.theirs.start_as_current_span("mission"):
         async with traced.at_work(), leases:
             handle = await traced.start(traced.mission(task("t", "spread")))
@@ -231,9 +230,8 @@ async def test_dead_items_are_counted(small_crew: Crew, outbox: MetricsOutbox) -
     small_crew.plays("spread", spread)
     small_crew.plays("item", item)
     place = WorkerContext(Ledger(small_crew.store))
-    leases = lease_worker(
-        small_crew.client, place, small_crew.agents["item"], Settings(drain_grace_s=0)
-    )
+    workers = AgentWorkers(small_crew.client, place, Settings(drain_grace_s=0))
+    leases = workers.leases(small_crew.agents["item"])
     async with leases:
         report = await small_crew.run(task("t", "spread"))
 

@@ -41,7 +41,7 @@ from outlast.contracts.tasks import Budget, Limits  # noqa: E402
 from outlast.contracts.updates import DecisionInput, UnservedTasks  # noqa: E402
 from outlast.dev.server import DevServer, choose_ports  # noqa: E402
 from outlast.execution.attempt import WorkerContext  # noqa: E402
-from outlast.fleet.workers import lease_worker  # noqa: E402
+from outlast.fleet.workers import AgentWorkers  # noqa: E402
 from outlast.ledger.ledger import Ledger  # noqa: E402
 from outlast.settings import Settings  # noqa: E402
 from outlast.store.database import Store  # noqa: E402
@@ -298,7 +298,7 @@ async def leases_at_work(crew: Crew) -> AsyncIterator[None]:
     Take leases of what is spread.
     """
     place = WorkerContext(Ledger(crew.store))
-    async with lease_worker(crew.client, place, crew.agents["well"], Settings()):
+    async with AgentWorkers(crew.client, place, Settings()).leases(crew.agents["well"]):
         yield
 
 

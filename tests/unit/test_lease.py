@@ -32,8 +32,8 @@ from outlast.execution.item_queue import READ_AHEAD_ITEMS
 from outlast.execution.item_workers import MAX_ITEM_WORKERS, MAX_STALLS
 from outlast.execution.lease_items import MAX_RECORDED_ITEMS
 from outlast.execution.result_writer import MAX_BUFFERED
-from outlast.fleet.lease_slots import LeaseSlotSupplier
 from outlast.fleet.recorder_layout import HALF_BYTES
+from outlast.fleet.slots import LeaseSlots
 from outlast.store.database import Store
 from outlast.store.schema import effects
 from outlast.telemetry.log_context import logging_attempt
@@ -486,7 +486,7 @@ async def test_a_lease_that_only_waits_says_so(lender: Lender) -> None:
         if waits:
             go.set()
 
-    room = LeaseSlotSupplier(1)
+    room = LeaseSlots(1)
 
     lender.fill(numbered(20))
     agent = Played(_2=slow)

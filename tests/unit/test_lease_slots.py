@@ -5,12 +5,12 @@ Room for leases: as many at work as are allowed, and a few more that only wait.
 import asyncio
 from typing import Any, cast
 
-from outlast.fleet.lease_slots import MAX_WAITING_LEASES, LeaseSlotSupplier
+from outlast.fleet.slots import MAX_WAITING_LEASES, LeaseSlots
 
 NO_CONTEXT = cast(Any, None)
 
 
-async def taken(room: LeaseSlotSupplier) -> "asyncio.Task[Any]":
+async def taken(room: LeaseSlots) -> "asyncio.Task[Any]":
     """
     Ask for a place, and let what is free be given.
     """
@@ -28,7 +28,7 @@ async def test_no_more_leases_are_at_work_than_there_are_places() -> None:
     """
     The next poll waits until one has ended.
     """
-    room = LeaseSlotSupplier(2)
+    room = LeaseSlots(2)
     assert (await taken(room)).done()
     assert (await taken(room)).done()
     third = await taken(room)
@@ -43,7 +43,7 @@ async def test_a_lease_that_only_waits_leaves_its_place() -> None:
     """
     And takes no other one's when it goes on.
     """
-    room = LeaseSlotSupplier(1)
+    room = LeaseSlots(1)
     await taken(room)
     second = await taken(room)
     assert not second.done()
@@ -63,7 +63,7 @@ async def test_a_bounded_number_of_leases_waits() -> None:
     """
     Since a death is charged to all that they have in hand.
     """
-    room = LeaseSlotSupplier(1)
+    room = LeaseSlots(1)
     for number in range(2 * MAX_WAITING_LEASES):
         room.set_waiting(number, waits=True)
     asked = [await taken(room) for _ in range(2 * MAX_WAITING_LEASES)]
@@ -76,7 +76,7 @@ async def test_what_ends_as_it_waits_is_forgotten() -> None:
     """
     However often it is told: the places are as many as before.
     """
-    room = LeaseSlotSupplier(1)
+    room = LeaseSlots(1)
     for _ in range(2):
         await taken(room)
         room.set_waiting("same", waits=True)

@@ -31,7 +31,6 @@ from outlast.contracts.failures import Detector, FailureType
 from outlast.execution.attempt import WorkerContext
 from outlast.execution.ends import with_failures_translated
 from outlast.execution.in_flight import NULL_SLOT
-from outlast.fleet.exclusive_slot import ExclusiveSlot, _ExclusiveSlotInterceptor
 from outlast.fleet.exit_report import exit_error
 from outlast.fleet.exits import Exit, Exits
 from outlast.fleet.messages import Counted
@@ -41,6 +40,7 @@ from outlast.fleet.oom import OomKills
 from outlast.fleet.process_kinds import ProcessKind
 from outlast.fleet.process_slot import ProcessSlot
 from outlast.fleet.recorder_reader import InFlightAttempt
+from outlast.fleet.slots import ExclusiveSlot, _ExclusiveSlotInterceptor
 from outlast.ledger.ledger import Ledger
 from outlast.telemetry.counters import DEAD_ITEMS, DEAD_TASKS, HEARTBEATS, PARKED
 from outlast.workflows.failure import classify_failure

@@ -9,7 +9,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from outlast.contracts.failures import FailureType
-from outlast.fleet.exclusive_slot import ExclusiveSlot, _ExclusiveSlotSupplier
+from outlast.fleet.slots import ExclusiveSlot
 
 NOTHING = cast(Any, None)
 
@@ -40,9 +40,7 @@ async def polls(turn: ExclusiveSlot) -> bool:
     """
     Whether a worker would poll now.
     """
-    asked = asyncio.ensure_future(
-        _ExclusiveSlotSupplier(turn._free).reserve_slot(NOTHING)
-    )
+    asked = asyncio.ensure_future(turn.reserve_slot(NOTHING))
     await asyncio.sleep(0)
     asked.cancel()
     return asked.done()
