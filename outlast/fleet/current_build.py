@@ -32,7 +32,7 @@ BUILD_CHECK_S = 1.0
 BUILD_GONE_S = 60.0
 
 # Task queues that a server not told otherwise takes for one build; the workers on all
-# others poll in vain, and nobody is told.
+# others poll in vain, and no error says so.
 MAX_QUEUES = 100
 QUEUES_PER_ROLE = 3
 

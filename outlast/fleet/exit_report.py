@@ -3,7 +3,7 @@ The exit report: tell the server that an attempt died with its process.
 
 It ends the attempt by its task token, not retryable, with its last checkpoint, so
 that the workflow dispatches it again at once and no timer is in the way. It is only
-made of the dead: whoever calls has killed first and holds the recorder's lock.
+made of the dead: the caller has killed first and holds the recorder's lock.
 """
 
 import asyncio

@@ -3,7 +3,7 @@ The state of the fleet over HTTP, on loopback unless the user says otherwise.
 
     GET /live     200 while the parent lives
     GET /ready    200 once all its processes poll, else 503
-    GET /health   JSON: each process with pid, kind, state, restarts, in hand, leaked,
+    GET /health   JSON: each process with pid, kind, state, restarts, in_flight, leaked,
                   last sign, breakers; and what the fleet waits for, since when
     GET /metrics  the same for Prometheus
 """

@@ -2,8 +2,8 @@
 A small HTTP server that nobody can hold: it answers GET, once for each connection.
 
 Anybody on the machine may connect and stay. A connection has a few seconds and a few
-kilobytes to ask in; of many the oldest is closed for a newcomer, so that those who ask
-at once are answered however many others wait. A name that leads here by somebody
+kilobytes to ask in; of too many the oldest is closed, so that a client that asks at
+once is answered however many others wait. A name that leads here by somebody
 else's DNS (rebinding) is refused: a page in a browser could read us by it.
 """
 
@@ -13,10 +13,10 @@ import re
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import cast
 
 # Each is a file of the fleet's parent, which needs some to start a process.
 MAX_CONNECTIONS = 16
@@ -65,69 +65,57 @@ class HttpListener:
         self._socket = socket.create_server((host, port), family=family)
         self.port: int = self._socket.getsockname()[1]
         self._respond = partial(respond, page, host)
-        self._open: dict[_Connection, None] = {}  # the oldest first
-        self._loop = asyncio.new_event_loop()
+        self._open: dict[asyncio.StreamWriter, None] = {}  # the oldest first
+        self._stop = asyncio.Event()
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
     def _serve(self) -> None:
-        listening = self._loop.create_task(self._listen())
-        self._loop.run_forever()
-        listening.cancel()
-        for each in list(self._open):
-            each.abort()
-        self._loop.run_until_complete(asyncio.wait([listening]))
-        self._loop.close()
-        self._socket.close()
+        with self._runner:  # which cancels what is still open
+            self._runner.run(self._listen())
 
     async def _listen(self) -> None:
-        def connected() -> _Connection:
-            return _Connection(self._open, self._respond)
-
-        server = await self._loop.create_server(
-            connected, sock=self._socket, backlog=BACKLOG
+        server = await asyncio.start_server(
+            self._connected, sock=self._socket, backlog=BACKLOG
         )
-        await server.serve_forever()
+        await self._stop.wait()
+        server.close()
 
-
-class _Connection(asyncio.Protocol):
-    def __init__(
-        self, others: "dict[_Connection, None]", respond: Callable[[bytes], Response]
+    async def _connected(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        self._open = others
-        self._respond = respond
-        self._head = b""
-        self._answered = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        loop = asyncio.get_running_loop()
-        self._limit = loop.call_later(HTTP_LIMIT_S, self.abort)
-        self._open[self] = None
+        self._open[writer] = None
         if len(self._open) > MAX_CONNECTIONS:
-            next(iter(self._open)).abort()
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()
+        try:
+            with suppress(TimeoutError, OSError):
+                async with asyncio.timeout(HTTP_LIMIT_S):
+                    await self._answer(reader, writer)
+        finally:
+            self._open.pop(writer, None)
+            writer.transport.abort()
 
-    def abort(self) -> None:
-        self._open.pop(self, None)
-        self._transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        if self._answered:
-            return  # read and dropped: a reset could take the answer along
-        self._head += data[: MAX_HEAD_BYTES + 1]
-        if len(self._head) <= MAX_HEAD_BYTES and not _HEAD_END.search(self._head):
-            return
-        self._answered = True
-        self._transport.write(self._respond(self._head).encode())
-        self._transport.write_eof()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._limit.cancel()
-        self._open.pop(self, None)
+    async def _answer(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        head = b""
+        while len(head) <= MAX_HEAD_BYTES and not _HEAD_END.search(head):
+            more = await reader.read(MAX_HEAD_BYTES)
+            if not more:
+                return
+            head += more
+        writer.write(self._respond(head).encode())
+        writer.write_eof()
+        while await reader.read(MAX_HEAD_BYTES):
+            pass  # read and dropped: a reset could take the answer along
 
 
 def respond(page: Page, bound: str, head: bytes) -> Response:

@@ -55,10 +55,10 @@ async def polling_identities(client: Client, ours: set[str]) -> set[str]:
 
 def is_polling(heartbeats: Iterable[WorkerHeartbeat]) -> set[str]:
     return {
-        beat.worker_identity
-        for beat in heartbeats
-        if beat.activity_poller_info.current_pollers
-        or beat.workflow_poller_info.current_pollers
-        or beat.activity_task_slots_info.current_used_slots
-        or beat.workflow_task_slots_info.current_used_slots
+        each.worker_identity
+        for each in heartbeats
+        if each.activity_poller_info.current_pollers
+        or each.workflow_poller_info.current_pollers
+        or each.activity_task_slots_info.current_used_slots
+        or each.workflow_task_slots_info.current_used_slots
     }

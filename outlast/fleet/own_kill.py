@@ -11,6 +11,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+# The calls that send a signal: whether one to that target reaches this process.
+KILL_EVENTS: dict[str, Callable[[int], bool]] = {
+    "os.kill": lambda target: target in (os.getpid(), 0, -1, -os.getpgrp()),
+    "os.killpg": lambda group: group in (0, os.getpgrp()),
+    "signal.pthread_kill": lambda _: True,  # SIGKILL ends all threads
+}
+
 
 def on_own_kill(note: Callable[[], None]) -> None:
     """
@@ -21,28 +28,8 @@ def on_own_kill(note: Callable[[], None]) -> None:
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         # Not in what it forks, which has the hook, too.
-        if event in KILL_EVENTS and args[1] == signal.SIGKILL and os.getpid() == ours:
-            reached = KILL_EVENTS[event](args[0])
-            if reached:
-                note()
+        kills = event in KILL_EVENTS and args[1] == signal.SIGKILL
+        if kills and os.getpid() == ours and KILL_EVENTS[event](args[0]):
+            note()
 
     sys.addaudithook(hook)
-
-
-def _reached_by_kill(target: int) -> bool:
-    return target in (os.getpid(), 0, -1, -os.getpgrp())
-
-
-def _reached_by_killpg(group: int) -> bool:
-    return group in (0, os.getpgrp())
-
-
-def _reached_by_pthread_kill(_thread: int) -> bool:
-    return True  # SIGKILL ends all threads
-
-
-KILL_EVENTS: dict[str, Callable[[int], bool]] = {
-    "os.kill": _reached_by_kill,
-    "os.killpg": _reached_by_killpg,
-    "signal.pthread_kill": _reached_by_pthread_kill,
-}

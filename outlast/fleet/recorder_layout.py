@@ -42,7 +42,7 @@ class Names(NamedTuple):
 
 class Header(Structure):
     """
-    What a worker says of itself.
+    The state of the worker.
     """
 
     _pack_ = 1

@@ -36,16 +36,16 @@ logger = logging.getLogger("outlast.fleet")
 
 T = TypeVar("T")
 
-# So long a role counts as in hand after its last attempt has returned.
+# So long a role counts as busy after its last attempt has returned.
 RECENT_S = 0.2
-# What a process says of itself is true for so long after its last tick.
+# A header is believed for so long after the last tick.
 FRESH_TICK_S = 10.0
 
 
 @dataclass(frozen=True)
 class InFlightAttempt:
     """
-    An attempt that a worker has in hand, or had when it died.
+    An attempt that a worker works on, or worked on when it died.
     """
 
     token: bytes
@@ -152,7 +152,7 @@ def remove(path: Path) -> None:
 
 def read_header(path: Path) -> Header | None:
     """
-    Read what the worker of the recorder at *path* says of itself; None when it has not
+    Read the header of the recorder at *path*; None when its worker has not
     made it yet.
     """
     try:
@@ -190,7 +190,7 @@ def attempts_in_flight(path: Path) -> list[InFlightAttempt]:
 
 def recent_names(path: Path) -> list[Names]:
     """
-    Read whose attempts a live worker has in hand, or had until just now.
+    Read whose attempts a live worker works on, or has until just now.
     """
     since = time.monotonic() - RECENT_S
     return _read_live(path, lambda slot: slot.was_held(since), Slot.names)

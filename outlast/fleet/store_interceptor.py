@@ -1,6 +1,6 @@
 """
-The patience of activities that keep books: a store that is away is waited for, there
-and by the server's own retries, and no mission fails of it.
+Bookkeeping activities wait for a store that is away, and the server retries them: no
+mission fails because of it.
 """
 
 from typing import Any

@@ -1,9 +1,9 @@
 """
-A worker's eyes on its store: opened as soon as it answers, looked at all the time.
+A worker's store: opened as soon as it answers, then checked again and again.
 
-What is waited for is noted in the flight recorder, where the fleet's parent and the
-starter read it, whatever disk is full. That the store is lost is for the parent to
-hear: it stops the fleet.
+What a worker waits for is written to its flight recorder, where the fleet's parent and
+the starter read it, whatever disk is full. A lost store is the parent's to decide on:
+it stops the fleet.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ from outlast.store.outages import UNKNOWN_OUTAGE_S
 
 logger = logging.getLogger("outlast.fleet")
 
-# How often the store is looked at, though nobody uses it, and how often what is waited
-# for is noted, and read.
+# How often the store is checked, though nobody uses it, and how often its trouble is
+# written to the recorder, and read.
 STORE_CHECK_S = 1.0
 STORE_TROUBLE_NOTE_S = 0.25
 
@@ -65,20 +65,20 @@ async def watch(store: Store, recorder: FlightRecorder) -> None:
     """
     Check the store, and record what we wait for, until cancelled.
     """
-    looking = asyncio.ensure_future(_check_store(store))
-    try:
-        while True:
-            recorder.note_store_trouble(store.calls.trouble)
-            await asyncio.sleep(STORE_TROUBLE_NOTE_S)
-    finally:
-        looking.cancel()
+    await asyncio.gather(_check_store(store), _note_trouble(store, recorder))
 
 
 async def _check_store(store: Store) -> None:
     while True:
-        with contextlib.suppress(StoreError):  # who has to hear of it has heard it
+        with contextlib.suppress(StoreError):  # the store has noted its trouble
             await store.run(store.check)
         await asyncio.sleep(STORE_CHECK_S)
+
+
+async def _note_trouble(store: Store, recorder: FlightRecorder) -> None:
+    while True:
+        recorder.note_store_trouble(store.calls.trouble)
+        await asyncio.sleep(STORE_TROUBLE_NOTE_S)
 
 
 def store_trouble(home: Path) -> StoreTrouble | None:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from itertools import chain
 from typing import TypeVar
@@ -147,23 +148,22 @@ async def _error(
         return ApplicationError(
             end.cause, type=FailureType.FAILED, next_retry_delay=IMMEDIATELY
         )
-    beats = await client.data_converter.decode(activity.heartbeat_details.payloads)
+    heartbeats = await client.data_converter.decode(activity.heartbeat_details.payloads)
     details = FailureDetails(
         detected_by=end.detector,
-        checkpoint=_checkpoint(beats),
+        checkpoint=_checkpoint(heartbeats),
         attempts=activity.attempt,
         death=end.death(),
     )
     return ApplicationError(
-        f"exit report: {end.cause}{'' if beats else ', before it began'}",
+        f"exit report: {end.cause}{'' if heartbeats else ', before it began'}",
         details.dump(),
-        type=FailureType.CRASHED if beats else FailureType.NEVER_STARTED,
+        type=FailureType.CRASHED if heartbeats else FailureType.NEVER_STARTED,
         non_retryable=True,
     )
 
 
-def _checkpoint(beats: list[object]) -> Checkpoint | None:
-    try:
-        return Heartbeat.model_validate(beats[0]).checkpoint if beats else None
-    except ValidationError:
-        return None
+def _checkpoint(heartbeats: list[object]) -> Checkpoint | None:
+    with suppress(ValidationError, IndexError):
+        return Heartbeat.model_validate(heartbeats[0]).checkpoint
+    return None

@@ -7,7 +7,9 @@ thread that an agent starts by itself has none.
 
 import logging
 from contextvars import ContextVar
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
+
+from outlast.ledger.fence import Claim
 
 
 class AttemptName(NamedTuple):
@@ -23,30 +25,18 @@ class AttemptName(NamedTuple):
         return f"{self.mission}/{self.task} #{self.attempt}"
 
 
-class Named(Protocol):
-    @property
-    def mission(self) -> str: ...
-    @property
-    def task(self) -> str: ...
-    @property
-    def attempt(self) -> int: ...
+_current: ContextVar[AttemptName | None] = ContextVar("outlast_attempt", default=None)
 
 
-_current: ContextVar[Named | None] = ContextVar("outlast_attempt", default=None)
-
-
-def log_as(attempt: Named) -> None:
+def log_as(attempt: Claim | AttemptName) -> None:
     """
     Put the attempt's name on what this context logs and prints from here on.
     """
-    _current.set(attempt)
+    _current.set(AttemptName(attempt.mission, attempt.task, attempt.attempt))
 
 
 def logging_attempt() -> AttemptName | None:
-    named = _current.get()
-    if named is None:
-        return None
-    return AttemptName(named.mission, named.task, named.attempt)
+    return _current.get()
 
 
 def name_records() -> None:

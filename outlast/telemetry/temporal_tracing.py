@@ -43,7 +43,7 @@ class OtelTracer(Tracer):
 
 class TemporalTracing(TracingInterceptor):
     """
-    Temporal's spans, but none for queries: a starter's board asks four times a second.
+    Temporal's spans, but none for queries: a starter asks four times a second.
     """
 
     def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:  # noqa: A002
