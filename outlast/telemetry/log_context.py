@@ -9,7 +9,7 @@ import logging
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from outlast.ledger.fence import Claim
+from outlast.ledger.claim import Claim
 
 
 class AttemptName(NamedTuple):
