@@ -12,11 +12,11 @@ import asyncio
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from benchmarks.result_rows import TableRow
 from outlast.crew import writer
 from outlast.crew.crew_models import Draft
 from outlast.crew.extractive.question_splitting import split_question
@@ -31,18 +31,6 @@ FASTEST_PAGES_S = 100.0  # at least, on one core
 CITED = 3  # citations among which the right page must be
 RIGHT = 18  # of the tuned questions, at least
 MAX_REFUSED = 5  # of the tuned unanswerable ones: all
-
-
-@dataclass(frozen=True)
-class CorpusRow:
-    """
-    One line of the table; *held* is None where there is no bound.
-    """
-
-    what: str
-    figure: str
-    bound: str = "-"
-    held: bool | None = None
 
 
 def main() -> int:
@@ -61,22 +49,20 @@ def main() -> int:
         store = Store(args.database_url or Path(place) / "store.db")
         rows = [*_index(store, folder), *_ask(store, folder)]
         store.close()
-    for row in rows:
-        verdict = {None: "", True: "ok", False: "MISSED"}[row.held]
-        print(f"{row.what:<44}{row.figure:>16}{row.bound:>12}  {verdict}")
+    print(*rows, sep="\n")
     return int(any(row.held is False for row in rows))
 
 
-def _index(store: Store, folder: Path) -> list[CorpusRow]:
+def _index(store: Store, folder: Path) -> list[TableRow]:
     pages, first_s = asyncio.run(_update(store, folder))
     touched, second_s = asyncio.run(_update(store, folder))
     speed = pages / first_s
     bound = f">= {FASTEST_PAGES_S:.0f}"
     return [
-        CorpusRow("pages indexed", f"{pages} in {first_s:.1f} s"),
-        CorpusRow("pages a second", f"{speed:.0f}", bound, speed >= FASTEST_PAGES_S),
-        CorpusRow("touched when indexed again", f"{touched}", "0", touched == 0),
-        CorpusRow("seconds to see that", f"{second_s:.2f}"),
+        TableRow("pages indexed", f"{pages} in {first_s:.1f} s"),
+        TableRow("pages a second", f"{speed:.0f}", bound, speed >= FASTEST_PAGES_S),
+        TableRow("touched when indexed again", f"{touched}", "0", touched == 0),
+        TableRow("seconds to see that", f"{second_s:.2f}"),
     ]
 
 
@@ -87,7 +73,7 @@ async def _update(store: Store, folder: Path) -> tuple[int, float]:
     return sum(batch.indexed for batch in batches), time.perf_counter() - began
 
 
-def _ask(store: Store, folder: Path) -> list[CorpusRow]:
+def _ask(store: Store, folder: Path) -> list[TableRow]:
     library = library_id("benchmark", folder)
     asked = yaml.safe_load(QUESTIONS_FILE.read_text())
     rows = []
@@ -109,15 +95,15 @@ def _ask(store: Store, folder: Path) -> list[CorpusRow]:
                 nothing,
                 MAX_REFUSED if bounded else None,
             ),
-            CorpusRow(f"{name}: milliseconds a question", f"{1000 * each_s:.0f}"),
+            TableRow(f"{name}: milliseconds a question", f"{1000 * each_s:.0f}"),
         ]
     return rows
 
 
-def _bounded(what: str, figure: int, of: int, bound: int | None) -> CorpusRow:
+def _bounded(what: str, figure: int, of: int, bound: int | None) -> TableRow:
     if bound is None:
-        return CorpusRow(what, f"{figure} of {of}")
-    return CorpusRow(what, f"{figure} of {of}", f">= {bound}", figure >= bound)
+        return TableRow(what, f"{figure} of {of}")
+    return TableRow(what, f"{figure} of {of}", f">= {bound}", figure >= bound)
 
 
 def _is_right(store: Store, library: str, asked: dict[str, object]) -> bool:

@@ -25,7 +25,7 @@ from outlast.temporal.client import Client as MissionClient
 from outlast.temporal.client import Handle
 from outlast.temporal.connect import connect_when_available
 from testkit.proc import command_of, parent_of, processes_of
-from testkit.processes import FleetProcess, Home, events, wait_for
+from testkit.processes import FleetProcess, Home, events, rehearsal, wait_for
 
 # A mission without a report so long after it could go on has been lost.
 ENDURANCE_END_S = 60.0
@@ -125,10 +125,10 @@ class EnduranceSetup:
         Start a mission of rehearsals that have an effect each.
         """
         log = self.home.path / f"{name}.jsonl"
-        tasks = []
-        for task, script in scripts.items():
-            given = {"log": str(log), "effect": f"{name}:{task}", **script}
-            tasks.append({"id": task, "role": "rehearse", "input": given})
+        tasks = [
+            rehearsal(task, log, **{"effect": f"{name}:{task}", **script})
+            for task, script in scripts.items()
+        ]
         content = {"id": name, "goal": "endure", "tasks": tasks}
         limits = {"concurrency": len(tasks)}
         mission = Mission.model_validate({**content, "limits": limits})

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from testkit.processes import Home, events, mission, temporary_home
+from testkit.processes import Home, events, mission, rehearsal, temporary_home
 from testkit.stock_temporal import begin_stock
 
 DEMO_STEPS = 12
@@ -88,17 +88,13 @@ def _start(
     time.sleep(STOCK_BOOT_S)  # it has no way to say that it polls
     ours = DemoSide("Outlast", folder / "outlast.jsonl")
     theirs = DemoSide("stock Temporal", folder / "stock.jsonl")
-    script = {
+    script: dict[str, Any] = {
         "steps": DEMO_STEPS,
         "step_seconds": DEMO_STEP_S,
         "effect": "refund:order-17",
         "effect_seconds": EFFECT_S,
     }
-    task = {
-        "id": "demo",
-        "role": "rehearse",
-        "input": {**script, "log": str(ours.log)},
-    }
+    task = rehearsal("demo", ours.log, **script)
     home.begin("run", mission(folder / "demo.yaml", [task], id="demo"), "--json")
     given = json.dumps({**script, "log": str(theirs.log)})
     stock.append(begin_stock("run", home.server.address, given))

@@ -27,7 +27,13 @@ from benchmarks.mesh_storm import EVERY_S, run_storm
 from benchmarks.result_rows import ResultRow
 from outlast.contracts.ids import MeshRunId
 from testkit.peers import Net, Peer, can_split, equal, peers, running, whole
-from testkit.processes import PROJECT_FOLDER, events, next_event, wait_for
+from testkit.processes import (
+    PROJECT_FOLDER,
+    events,
+    next_event,
+    rehearsal,
+    wait_for,
+)
 
 PEER_NAMES = "abcde"
 MESH_STEP_S = 0.1
@@ -62,9 +68,8 @@ class MeshBench:
         """
         self.submitted += 1
         task = f"t{self.submitted}"
-        script = {"steps": steps, "step_seconds": step_s, "log": str(self.log(task))}
-        rehearsal = {"id": "r", "role": "rehearse", "input": script}
-        mission = {"id": task, "goal": "rehearse", "tasks": [rehearsal]}
+        work = rehearsal("r", self.log(task), steps=steps, step_seconds=step_s)
+        mission = {"id": task, "goal": "rehearse", "tasks": [work]}
         return task if to.ask("submit", mission=mission, copies=2) else None
 
     def at_work(self, count: int, steps: int) -> list[str]:

@@ -16,8 +16,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from benchmarks.pool_agents import PLAYS_VARIABLE
-from benchmarks.pool_setup import PoolBench, PoolRow, Starter, least, most
-from benchmarks.result_rows import p95
+from benchmarks.pool_setup import PoolBench, Starter
+from benchmarks.result_rows import TableRow, least, most, p95
 from outlast.execution.result_writer import MAX_BUFFERED
 from outlast.store.database import Store
 from outlast.store.schema import attempts
@@ -26,7 +26,7 @@ from testkit.processes import every
 KILL_EVERY_S, MEDIAN_S, P95_S = 2.0, 0.1, 0.3
 
 
-def measure_kills(bench: PoolBench) -> list[PoolRow]:
+def measure_kills(bench: PoolBench) -> list[TableRow]:
     """
     SIGKILL of a random agent process every 2 s.
     """
@@ -58,7 +58,7 @@ def kill_on(bench: PoolBench, killed: dict[int, float], starter: Starter) -> Non
                     os.kill(pid, signal.SIGKILL)
 
 
-def _judge_plays(plays: Path, killed: dict[int, float]) -> list[PoolRow]:
+def _judge_plays(plays: Path, killed: dict[int, float]) -> list[TableRow]:
     """
     Charge each repetition of an item to the process that had played it last.
     """
@@ -79,7 +79,7 @@ def _judge_plays(plays: Path, killed: dict[int, float]) -> list[PoolRow]:
 
 def _judge_takeovers(
     bench: PoolBench, batch: str, killed: dict[int, float]
-) -> list[PoolRow]:
+) -> list[TableRow]:
     """
     Time from each kill to the next attempt at the lease that the dead one had in hand,
     and to the next attempt at any lease of the batch.
@@ -98,8 +98,8 @@ def _judge_takeovers(
     return [
         most(f"{told}, median", statistics.median(seconds), MEDIAN_S, ".3f"),
         most(f"{told}, p95", p95(seconds), P95_S, ".3f"),
-        PoolRow(f"{told}, worst", f"{max(seconds):.3f}"),
-        PoolRow(
+        TableRow(f"{told}, worst", f"{max(seconds):.3f}"),
+        TableRow(
             "  s until any lease begins, median", f"{statistics.median(others):.3f}"
         ),
     ]

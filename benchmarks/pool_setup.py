@@ -12,37 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from benchmarks.pool_agents import PLAYS_VARIABLE, PROCESSES
+from benchmarks.result_rows import TableRow, most
 from testkit.proc import family, peak_mb
 from testkit.processes import Home, temporary_home
 
 POOL_LIMIT_S = 1800.0
 POOL_CHECK_S = 0.05
-
-
-class PoolRow(NamedTuple):
-    """
-    One figure; *held* is None where nothing is promised.
-    """
-
-    what: str
-    figure: str
-    bound: str = ""
-    held: bool | None = None
-
-    def __str__(self) -> str:
-        verdict = {None: "", True: "ok", False: "MISSED"}[self.held]
-        return f"{self.what:<64}{self.figure:>12}{self.bound:>12}  {verdict}".rstrip()
-
-
-def least(what: str, figure: float, bound: float, form: str = ",.0f") -> PoolRow:
-    return PoolRow(what, f"{figure:{form}}", f">= {bound:{form}}", figure >= bound)
-
-
-def most(what: str, figure: float, bound: float, form: str = ",.0f") -> PoolRow:
-    return PoolRow(what, f"{figure:{form}}", f"<= {bound:{form}}", figure <= bound)
 
 
 Starter = subprocess.Popen[str]
@@ -110,7 +88,7 @@ class PoolBench:
         print_progress(f"{batch}: {items:,} items in {ended - began:.1f} s")
         return PlayedBatch(batch, items, json.loads(out), began, ended, peak)
 
-    def right(self, played: PlayedBatch, dead: set[int] | None = None) -> PoolRow:
+    def right(self, played: PlayedBatch, dead: set[int] | None = None) -> TableRow:
         """
         Read all results back and count those that are wrong, lost or too many.
         """

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from testkit.processes import (
     events,
     mission,
     next_event,
+    rehearsal,
     wait_for,
 )
 
@@ -202,15 +204,10 @@ class RecoveryTrials:
         self.count += 1
         name = f"trial-{self.count}"
         log = self.folder / f"{name}.jsonl"
-        tasks = [
-            {
-                "id": f"t{at}",
-                "role": "rehearse",
-                "input": {**script, "log": str(log)},
-                "needs": [f"t{at - 1}"] if chained and at else [],
-            }
-            for at, script in enumerate(scripts)
-        ]
+        tasks = [rehearsal(f"t{at}", log, **each) for at, each in enumerate(scripts)]
+        if chained:
+            for before, task in pairwise(tasks):
+                task["needs"] = [before["id"]]
         limits = {"depth" if chained else "concurrency": len(tasks)}
         path = mission(self.folder / f"{name}.yaml", tasks, id=name, limits=limits)
         follower = self.home.begin("run", path, "--json")

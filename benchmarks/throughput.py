@@ -33,14 +33,12 @@ from benchmarks.pool_kills import measure_kills
 from benchmarks.pool_setup import (
     PlayedBatch,
     PoolBench,
-    PoolRow,
     Starter,
     fleet_mb,
-    least,
-    most,
     pool_bench,
     print_progress,
 )
+from benchmarks.result_rows import TableRow, least, most
 from testkit.processes import wait_for
 
 RATE, TIMES_STOCK, EVENTS = 10_000, 50, 0.05
@@ -59,7 +57,7 @@ EXPECTED_CAUSES = {
 }
 
 
-def measure_trivial(bench: PoolBench) -> list[PoolRow]:
+def measure_trivial(bench: PoolBench) -> list[TableRow]:
     """
     Trivial items, and as many as one activity each allows.
     """
@@ -73,12 +71,16 @@ def measure_trivial(bench: PoolBench) -> list[PoolRow]:
     stock = stock_rate(address, bench.args.activities)
     return [
         least(f"{played.items:,} trivial items: items a second", played.rate, RATE),
-        PoolRow("  with the starter's own start and look at the file", f"{whole:,.0f}"),
+        TableRow(
+            "  with the starter's own start and look at the file", f"{whole:,.0f}"
+        ),
         bench.right(played),
         most("  events an item, counted on the server", events, EVENTS, ".4f"),
-        PoolRow("  one activity an item, same server: items a second", f"{stock:,.0f}"),
+        TableRow(
+            "  one activity an item, same server: items a second", f"{stock:,.0f}"
+        ),
         least("  times that", played.rate / stock, TIMES_STOCK, ".1f"),
-        PoolRow("  items that save once each: items a second", f"{saved.rate:,.0f}"),
+        TableRow("  items that save once each: items a second", f"{saved.rate:,.0f}"),
         bench.right(saved),
     ]
 
@@ -91,7 +93,7 @@ async def count_events(address: str, batch: str) -> int:
     return sum([(await each.describe()).history_length for each in runs])
 
 
-def measure_work(bench: PoolBench) -> list[PoolRow]:
+def measure_work(bench: PoolBench) -> list[TableRow]:
     """
     Items of real work, against the same work in two processes that do nothing else.
     """
@@ -110,7 +112,7 @@ def measure_work(bench: PoolBench) -> list[PoolRow]:
     return rows
 
 
-def measure_poison(bench: PoolBench) -> list[PoolRow]:
+def measure_poison(bench: PoolBench) -> list[TableRow]:
     """
     Seven items that cannot be done, evenly among the others.
     """
@@ -136,7 +138,7 @@ def measure_poison(bench: PoolBench) -> list[PoolRow]:
 
 def _judge_letters(
     bench: PoolBench, batch: str, poison: dict[int, str]
-) -> list[PoolRow]:
+) -> list[TableRow]:
     letters = bench.home.starter("dead-letters", batch, "--json").json
     causes = {each["item"]: each["cause"] for each in letters}
     true = {
@@ -152,7 +154,7 @@ def _judge_letters(
     ]
 
 
-def measure_two(bench: PoolBench) -> list[PoolRow]:
+def measure_two(bench: PoolBench) -> list[TableRow]:
     """
     A small batch for the same agent, begun while a huge one runs.
     """
@@ -172,7 +174,7 @@ def measure_two(bench: PoolBench) -> list[PoolRow]:
     ]
 
 
-def measure_memory(bench: PoolBench) -> list[PoolRow]:
+def measure_memory(bench: PoolBench) -> list[TableRow]:
     """
     The most memory that each process of a fresh fleet ever had, by number of items.
     """
@@ -191,16 +193,16 @@ def measure_memory(bench: PoolBench) -> list[PoolRow]:
         peaks.setdefault(kind, []).append((before[pid], after.get(pid, math.inf)))
     rows = [_grown(kind, pairs) for kind, pairs in peaks.items()]
     told = f"Memory of {FEW:,} items -> {many:,} at {played.rate:,.0f} a second"
-    return [PoolRow(told, ""), bench.right(played), *rows]
+    return [TableRow(told, ""), bench.right(played), *rows]
 
 
-def _grown(kind: str, pairs: list[tuple[float, float]]) -> PoolRow:
+def _grown(kind: str, pairs: list[tuple[float, float]]) -> TableRow:
     before, after = max(pairs, key=lambda pair: pair[1] - pair[0])
     allowed = before + max(GROWTH_SHARE * before, GROWTH_MB)
     return most(f"  {kind}: {before:.0f} MB ->", after, allowed, ".0f")
 
 
-MEASUREMENTS: dict[str, Callable[[PoolBench], list[PoolRow]]] = {
+MEASUREMENTS: dict[str, Callable[[PoolBench], list[TableRow]]] = {
     "trivial": measure_trivial,
     "work": measure_work,
     "kills": measure_kills,

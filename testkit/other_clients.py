@@ -42,7 +42,7 @@ from outlast.store.outages import is_transient_grpc
 from outlast.temporal.connect import connect
 from outlast.temporal.reconcile import Reconciler
 from outlast.temporal.resume import abandon, resume
-from testkit.processes import Home, events, temporary_home, wait_for
+from testkit.processes import Home, events, rehearsal, temporary_home, wait_for
 
 WEIGHTS = {
     "terminate": 12,
@@ -134,15 +134,11 @@ class OtherClientsDrill:
             await self.retry(self.begin, f"m{self.started:04}")
 
     async def begin(self, name: str) -> bool:
+        script = {"steps": STEPS, "step_seconds": STEP_S}
         tasks = [
-            {"id": "a", "role": "rehearse", "input": self.script()},
-            {"id": "b", "role": "rehearse", "input": self.script()},
-            {
-                "id": "c",
-                "role": "rehearse",
-                "input": {**self.script(), "effect": f"pay-{name}"},
-                "needs": ["a"],
-            },
+            rehearsal("a", self.log, **script),
+            rehearsal("b", self.log, **script),
+            rehearsal("c", self.log, "a", effect=f"pay-{name}", **script),
         ]
         await self.client.start_workflow(
             "Supervisor",
@@ -153,9 +149,6 @@ class OtherClientsDrill:
         # Until its first activity has opened its record.
         await asyncio.to_thread(wait_for, lambda: self.records.find(name), name)
         return True
-
-    def script(self) -> dict[str, Any]:
-        return {"steps": STEPS, "step_seconds": STEP_S, "log": str(self.log)}
 
     def states(self, *wanted: str) -> list[str]:
         return sorted(e.id for e in self.records.records() if e.state in wanted)

@@ -212,6 +212,14 @@ class FleetProcess:
 _READ: dict[Path, tuple[int, list[dict[str, Any]]]] = {}
 
 
+def rehearsal(task: str, log: Path, *needs: str, **script: Any) -> dict[str, Any]:
+    """
+    A task of the scripted agent, which writes its events to *log*.
+    """
+    given = {"log": str(log), **script}
+    return {"id": task, "role": "rehearse", "input": given, "needs": list(needs)}
+
+
 def mission(path: Path, tasks: list[dict[str, Any]], **more: Any) -> str:
     path.write_text(json.dumps({"goal": "rehearse", "tasks": tasks, **more}))
     return str(path)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from testkit.proc import processes_of
-from testkit.processes import PROJECT_FOLDER, events, mission, wait_for
+from testkit.processes import PROJECT_FOLDER, events, mission, rehearsal, wait_for
 
 FAULT_STEPS = 8
 FAULT_STEP_S = 0.15
@@ -117,7 +117,7 @@ class StackSetup:
     def mission(self, name: str) -> tuple[str, Path]:
         log = self.folder / f"{name}.jsonl"
         script = {"steps": FAULT_STEPS, "step_seconds": FAULT_STEP_S, "effect": name}
-        task = {"id": "t", "role": "rehearse", "input": {**script, "log": str(log)}}
+        task = rehearsal("t", log, **script)
         return mission(self.folder / f"{name}.yaml", [task], id=name), log
 
     def alive(self, part: str = "") -> list[int]:
