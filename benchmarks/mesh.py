@@ -18,92 +18,29 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from benchmarks.mesh_idle_cost import QUIET_S, costs, history
+from benchmarks.mesh_setup import MESH_STEP_S, MeshBench
 from benchmarks.mesh_storm import EVERY_S, run_storm
 from benchmarks.result_rows import ResultRow
 from outlast.contracts.ids import MeshRunId
-from testkit.peers import Net, Peer, can_split, equal, peers, running, whole
+from testkit.networks import Net, can_split
+from testkit.peers import Peer, equal, peers, running
 from testkit.processes import (
     PROJECT_FOLDER,
     events,
     next_event,
-    rehearsal,
     wait_for,
 )
 
 PEER_NAMES = "abcde"
-MESH_STEP_S = 0.1
 KNOW_BOUND_S = 2.0
 RUN_BOUND_S = 3.0
 HEAL_BOUND_S = 5.0
 ALTERNATION_S = 0.3
 FREEZE_S = 10.0
 WOKEN_S = 5.0  # a woken agent would have written fifty lines by then
-LONG_S = 300.0
-
-
-@dataclass
-class MeshBench:
-    """
-    The mesh under test and what was measured of it.
-    """
-
-    net: Net
-    peers: list[Peer]
-    folder: Path
-    dice: random.Random
-    rows: list[ResultRow] = field(default_factory=list)
-    submitted: int = 0
-
-    def log(self, task: str) -> Path:
-        return self.folder / f"{task}.jsonl"
-
-    def submit(self, to: Peer, steps: int, step_s: float = MESH_STEP_S) -> str | None:
-        """
-        Hand in one rehearsal; returns its name once it is acknowledged.
-        """
-        self.submitted += 1
-        task = f"t{self.submitted}"
-        work = rehearsal("r", self.log(task), steps=steps, step_seconds=step_s)
-        mission = {"id": task, "goal": "rehearse", "tasks": [work]}
-        return task if to.ask("submit", mission=mission, copies=2) else None
-
-    def at_work(self, count: int, steps: int) -> list[str]:
-        """
-        Hand in tasks and wait until each has gone a few steps.
-        """
-        found = [self.submit(self.dice.choice(self.peers), steps) for _ in range(count)]
-        tasks = [each for each in found if each]
-        for each in tasks:
-            wait_for(lambda each=each: len(events(self.log(each), "step")) > 5, each)
-        return tasks
-
-    def owner(self, task: str) -> Peer:
-        told = self.peers[0].ask("status", task=task)
-        return next(each for each in self.peers if each.name == told["owner"])
-
-    def done(self, tasks: list[str], by: list[Peer], limit_s: float = LONG_S) -> None:
-        def settled() -> bool:
-            return all(set(tasks) <= finished(each) for each in by)
-
-        wait_for(settled, "all results", limit_s)
-
-    def healthy(self) -> None:
-        wait_for(lambda: whole(self.peers) and equal(self.peers), "a whole mesh", 120)
-
-    def add(self, what: str, values: list[float], *more: Any) -> None:
-        row = ResultRow(what, values, *more)
-        self.rows.append(row)
-        print(row, flush=True)
-
-
-def finished(peer: Peer) -> set[str]:
-    told = peer.ask("status") or []
-    return {each["task"] for each in told if each["state"] == "completed"}
 
 
 def lost(bench: MeshBench, trials: int) -> None:

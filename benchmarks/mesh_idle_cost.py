@@ -15,7 +15,8 @@ from outlast.contracts.mesh_timing import SWIM
 from outlast.dev.server import find_cli
 from outlast.mesh.node.membership import PeerConfig
 from outlast.mesh.node.sidecar_main import sidecar_command
-from testkit.peers import Net, Peer, peers, whole
+from testkit.networks import Net
+from testkit.peers import Peer, peers, whole
 from testkit.processes import PROJECT_FOLDER, wait_for
 
 COUNTS = (3, 5, 10)

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from testkit.peers import Net, Peer, can_split, equal, peers, running, whole
+from testkit.networks import Net, can_split
+from testkit.peers import Peer, equal, peers, running, whole
 from testkit.processes import PROJECT_FOLDER, events, wait_for
 
 STEP_S = 0.1

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from testkit.peers import Net, can_split
+from testkit.networks import Net, can_split
 
 pytestmark = pytest.mark.skipif(not can_split(), reason="no networks can be made here")
 
