@@ -2,7 +2,7 @@
 The librarian: bring the index of a folder up to date; an ingested one is as it is.
 
 In a mission the work is spread over the pool first, so that a document which crashes
-or hangs its parser takes nothing along: *shelve* finds what is new, *indexer* reads
+or hangs its parser loses nothing else: *shelve* finds what is new, *indexer* reads
 each document, and the librarian makes the index of it, with a gap for what could not
 be read.
 """
@@ -16,7 +16,7 @@ from outlast import Context, FanOut, GiveUp, agent
 from outlast.contracts.results import FanOutRef
 from outlast.contracts.retries import Policy
 from outlast.crew.crew_models import DocumentSource, Gap, LibraryIndex
-from outlast.crew.library import library
+from outlast.crew.library import index, library
 from outlast.crew.library.folder import stat_document
 from outlast.store.database import Store
 
@@ -86,7 +86,7 @@ async def indexer(documents: list[Document], ctx: Context) -> list[int]:
     Read a few documents into the index.
     """
     store, name = ctx.store, documents[0].library
-    known = await store.run(library.known_files, store, name)
+    known = await store.run(index.known_files, store, name)
     entries = []
     for each in documents:
         ctx.emit(each.path)
@@ -95,7 +95,7 @@ async def indexer(documents: list[Document], ctx: Context) -> list[int]:
             library.read, name, listed, known.get(each.path)
         )
         entries.append(entry)
-    await store.run(library.write, store, entries)
+    await store.run(index.write, store, entries)
     return [1] * len(documents)
 
 
@@ -125,13 +125,13 @@ async def _ingested(store: Store, name: str) -> LibraryIndex:
     """
     Say what there is of a library that is nowhere but in the store.
     """
-    index = await _index(store, name, Shelved())
-    if not index.documents:
+    found = await _index(store, name, Shelved())
+    if not found.documents:
         raise GiveUp(
             f"there is no library {name!r} in the store: `outlast ingest FOLDER` "
             "makes one and says its id"
         )
-    return index
+    return found
 
 
 async def _collect(name: str, spread: FanOutRef, done: Shelved, ctx: Context) -> None:
@@ -146,7 +146,7 @@ async def _collect(name: str, spread: FanOutRef, done: Shelved, ctx: Context) ->
         document = Document.model_validate(each.input)
         listed = stat_document(document.folder, document.path)
         reason = f"could not be read: {each.dead}"
-        await store.run(library.record_gap, store, name, listed, reason)
+        await store.run(index.record_gap, store, name, listed, reason)
 
 
 def _unreadable(folder: Path, error: OSError) -> GiveUp:
@@ -155,10 +155,10 @@ def _unreadable(folder: Path, error: OSError) -> GiveUp:
 
 
 async def _index(store: Store, name: str, done: Shelved) -> LibraryIndex:
-    gaps = await store.run(library.gaps, store, name)
+    gaps = await store.run(index.gaps, store, name)
     return LibraryIndex(
         library=name,
-        documents=await store.run(library.documents_of, store, name),
+        documents=await store.run(index.documents_of, store, name),
         indexed=done.indexed,
         removed=done.removed,
         gaps=[Gap(document=path, reason=why) for path, why in gaps[:MAX_GAPS]],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from outlast.cli.session import Session, require_local_workers
 from outlast.crew.commands.question import check_folder, library_of
-from outlast.crew.library import library
+from outlast.crew.library import index, library
 from outlast.settings import settings
 from outlast.store.database import Store
 
@@ -66,8 +66,8 @@ async def _ingest(store: Store, name: str, folder: Path) -> IngestReport:
             print(f"ingesting {folder}: {batch.remaining} to go", file=sys.stderr)
     return IngestReport(
         library=name,
-        documents=await store.run(library.documents_of, store, name),
+        documents=await store.run(index.documents_of, store, name),
         indexed=indexed,
         removed=removed,
-        gaps=len(await store.run(library.gaps, store, name)),
+        gaps=len(await store.run(index.gaps, store, name)),
     )

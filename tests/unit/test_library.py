@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from outlast.crew.library import library
+from outlast.crew.library import index, library
 from outlast.crew.library.folder import scan
-from outlast.crew.library.library import gaps, library_id, update
+from outlast.crew.library.index import gaps
+from outlast.crew.library.library import library_id, update
 from outlast.crew.library.search import search
 from outlast.store.database import Store
 from tests.unit.document_fakes import folder_of
@@ -80,7 +81,7 @@ async def test_the_same_content_at_another_time_is_no_change(
     os.utime(folder / "a.md", ns=(1, 1))
 
     assert await indexed(store, folder) == (0, 0)
-    assert library.known_files(store, _name(folder))["a.md"].mtime_ns == 1
+    assert index.known_files(store, _name(folder))["a.md"].mtime_ns == 1
 
 
 async def test_a_file_that_cannot_be_read_is_a_gap_until_it_can(
@@ -129,10 +130,10 @@ async def test_a_batch_that_fails_leaves_nothing_half_done(
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(library, "_row", fails)
+        patched.setattr(index, "_row", fails)
         with pytest.raises(RuntimeError):
             await indexed(store, folder)
-    assert library.documents_of(store, _name(folder)) == 0
+    assert index.documents_of(store, _name(folder)) == 0
     assert await indexed(store, folder) == (2, 0)
 
 
@@ -144,7 +145,7 @@ async def test_libraries_do_not_see_each_other(store: Store, folder: Path) -> No
     await indexed(store, folder)
     async for _ in update(store, other, folder):
         pass
-    library.forget(store, _name(folder))
+    index.forget(store, _name(folder))
 
     assert found(store, folder, "apples") == []
     assert len(search(store, other, "apples")) == 1

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from outlast.crew.library import library
+from outlast.crew.library import index
 from outlast.crew.library.library import library_id, update
 from outlast.crew.library.tables import OWNER, STEPS, metadata
 from outlast.store import migrate
@@ -66,7 +66,7 @@ async def test_the_first_who_needs_them_makes_them(
     name = library_id("t", folder)
     async for _ in update(store, name, folder):
         pass
-    assert library.documents_of(store, name) == 1
+    assert index.documents_of(store, name) == 1
     assert tables(store) >= set(metadata.tables)
 
 

@@ -24,6 +24,7 @@ from outlast.mesh.core.replicated_log import (
     ReplicatedLog,
     VersionVector,
     covers,
+    heads_of,
     summary,
 )
 
@@ -139,9 +140,7 @@ class AntiEntropy:
         )
         rebuild = self._rebuild if said.rebuilding else None
         change = self._log.merge(said.spans, rebuilding=rebuild is not None)
-        self.peer_logs.note(
-            said.sender, {span.origin: span.up_to for span in said.spans}
-        )
+        self.peer_logs.note(said.sender, heads_of(said.spans))
         if rebuild:
             if not (rebuild.take(said.spans, now_s) or said.more):
                 self._rebuild = None
@@ -149,7 +148,7 @@ class AntiEntropy:
         go_on = said.more or (gap and self._may_request(said.sender, now_s))
         held = {
             origin: self._log.high_water[origin]
-            for origin in sorted({span.origin for span in said.spans})
+            for origin in sorted(heads_of(said.spans))
             if origin in self._log.high_water
         }
         ack = Ack(high_water=held, send_more=go_on, **self._by)

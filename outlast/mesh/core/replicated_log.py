@@ -84,6 +84,10 @@ class EventSpan(WireModel):
         return self
 
 
+def heads_of(spans: Iterable[EventSpan]) -> dict[str, int]:
+    return {span.origin: span.up_to for span in spans}
+
+
 @dataclass
 class LogChange:
     """
@@ -160,7 +164,8 @@ class ReplicatedLog:
                 )
                 spans.append(span)
             if span.up_to < self.high_water[origin] or most_bytes <= 0:
-                return spans, self._has_more(spans, theirs)
+                sent = merge_vectors(theirs, heads_of(spans))
+                return spans, not covers(sent, self.high_water)
         return spans, False
 
     def merge(self, spans: Iterable[EventSpan], rebuilding: bool = False) -> LogChange:
@@ -194,10 +199,6 @@ class ReplicatedLog:
 
     def _insert(self, event: MeshEvent) -> None:
         self._events.setdefault(event.origin, {})[event.seq] = event
-
-    def _has_more(self, spans: list[EventSpan], theirs: VersionVector) -> bool:
-        sent = {span.origin: span.up_to for span in spans}
-        return not covers(merge_vectors(theirs, sent), self.high_water)
 
     def _span(
         self, origin: str, after: int, most_bytes: int, at_least: bool

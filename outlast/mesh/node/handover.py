@@ -70,7 +70,7 @@ class ProgressReader:
         )
         for row in connection.execute(query.order_by(checkpoints.c.seq)):
             if self._is_new(row.mission, row.task, row.round, row.seq):
-                whole = _externalize(checkpoint_of(row), row.body)
+                whole = _inline(checkpoint_of(row), row.body)
                 place = _place(runs[row.mission], row.task, row.round)
                 yield CheckpointSaved(**place, checkpoint=whole)
 
@@ -120,7 +120,7 @@ def current(parts: Iterable[Progressed], tasks: Iterable[Task]) -> list[Progress
         if each.subtask in sources
         and all(
             reached.get(source, (0, 0)) <= reached[each.subtask]
-            for source in _downstream(each.subtask, sources)
+            for source in _upstream(each.subtask, sources)
         )
     ]
 
@@ -137,7 +137,7 @@ def _sources(parts: Iterable[Progressed], tasks: Iterable[Task]) -> dict[str, se
     return sources
 
 
-def _downstream(part: str, sources: dict[str, set[str]]) -> set[str]:
+def _upstream(part: str, sources: dict[str, set[str]]) -> set[str]:
     found: set[str] = set()
     wave = {part}
     while wave := set().union(*(sources.get(each, ()) for each in wave)) - found:
@@ -159,21 +159,24 @@ def import_progress(store: Store, mission: str, parts: Iterable[Progressed]) -> 
                 row = {name: json.dumps(kept[name]) for name in ("answer", "result")}
                 connection.execute(RECORD_RESULT, {**key, **row, "recorded_at": now_s})
                 continue
-            folded, body = _inline(each.checkpoint)
-            saved = {**checkpoint_row(folded), "body": body, "saved_at": now_s}
+            stored, body = _externalize(each.checkpoint)
+            saved = {**checkpoint_row(stored), "body": body, "saved_at": now_s}
             connection.execute(SAVE_CHECKPOINT, {**key, **saved})
 
 
-def _externalize(checkpoint: Checkpoint, body: bytes | None) -> Checkpoint:
+def _inline(checkpoint: Checkpoint, body: bytes | None) -> Checkpoint:
     """
-    Put a large value back into its checkpoint, if it can travel at all.
+    Put a large value back into its checkpoint; without *body* it cannot travel.
     """
     if body is None:
         return checkpoint
     return checkpoint.model_copy(update={"value": json.loads(body), "blob": None})
 
 
-def _inline(checkpoint: Checkpoint) -> tuple[Checkpoint, bytes | None]:
+def _externalize(checkpoint: Checkpoint) -> tuple[Checkpoint, bytes | None]:
+    """
+    Take a value that is too large for a heartbeat out of its checkpoint.
+    """
     body = json.dumps(checkpoint.value).encode()
     if len(body) <= MAX_INLINE_BYTES:
         return checkpoint, None
