@@ -18,7 +18,8 @@ from temporalio.client import Client
 
 from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Outcome, Report, TaskStatus
-from outlast.dev.server import DevServer, choose_ports
+from outlast.dev.ports import choose_ports
+from outlast.dev.server import DevServer
 from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
 from outlast.temporal.client import Client as MissionClient

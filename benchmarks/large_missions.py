@@ -38,7 +38,8 @@ from outlast.contracts.retries import Policy
 from outlast.contracts.tasks import Limits, Task
 from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.contracts.updates import DecisionInput
-from outlast.dev.server import DevServer, choose_ports
+from outlast.dev.ports import choose_ports
+from outlast.dev.server import DevServer
 from outlast.execution.attempt import WorkerContext
 from outlast.fleet.workers import AgentWorkers, workflow_worker
 from outlast.ledger.ledger import Ledger

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.result_rows import ResultRow
 from outlast.contracts.mesh_timing import SWIM
-from outlast.dev.server import find_cli
+from outlast.dev.server_command import find_cli
 from outlast.mesh.node.membership import PeerConfig
 from outlast.mesh.node.sidecar_main import sidecar_command
 from testkit.networks import Net

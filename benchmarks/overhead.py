@@ -41,7 +41,8 @@ from outlast.contracts.errors import UnavailableError
 from outlast.contracts.missions import Mission
 from outlast.contracts.reports import Report, TaskStatus
 from outlast.contracts.tasks import Limits, Task
-from outlast.dev.server import SERVER_START_LIMIT_S, DevServer, choose_ports
+from outlast.dev.ports import choose_ports
+from outlast.dev.server import SERVER_START_LIMIT_S, DevServer
 from outlast.settings import settings
 from outlast.store.database import Store
 from outlast.temporal.client import Client as MissionClient

@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.recovery_row import HEADING, RecoveryRow
 from benchmarks.recovery_stock import StockTrials
 from benchmarks.recovery_trials import RecoveryTrials
-from outlast.dev import server
+from outlast.dev import server_command
 from testkit.postgres import Postgres, find_postgres
 from testkit.processes import Home, running_home
 
@@ -39,7 +39,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=[], help="kill kill-6 fleet ...")
     args = parser.parse_args()
     if args.stock_timers:
-        server.DYNAMIC_CONFIG = []
+        server_command.DYNAMIC_CONFIG = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         folder.chmod(0o711)  # PostgreSQL may run as another user

@@ -17,7 +17,7 @@ from typing import Any
 from temporalio.api.enums.v1 import EventType
 
 from benchmarks.recovery_row import AttemptStartLine, RecoveryRow
-from outlast.dev import server
+from outlast.dev import server_command
 from outlast.fleet.process_kinds import recorder_path
 from outlast.temporal.connect import connect
 from testkit.processes import (
@@ -91,7 +91,9 @@ class RecoveryTrials:
         SIGKILL a whole fleet, parent first, another fleet alive: in its home, or on
         another host, which cannot read its flight recorders.
         """
-        late_s = 0.0 if server.DYNAMIC_CONFIG else 1.0  # what stock timers may be
+        late_s = (
+            0.0 if server_command.DYNAMIC_CONFIG else 1.0
+        )  # what stock timers may be
         bound_s = 2.0 + late_s if host_too else 1.5
         where = "on another host" if host_too else "beside it"
         row = RecoveryRow(f"SIGKILL of a whole fleet, another {where}", None, bound_s)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast.contracts.errors import OutlastError
-from outlast.dev.server import free_port
+from outlast.dev.ports import free_port
 from outlast.mesh.node.control_socket import send_request
 from testkit.networks import Net
 from testkit.proc import command_of, family

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
-from outlast.dev.server import free_port
+from outlast.dev.ports import free_port
 
 USER = "outlast"
 POSTGRES_START_LIMIT_S = 30.0

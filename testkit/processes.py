@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from outlast.dev.server import DevServer, choose_ports
+from outlast.dev.ports import choose_ports
+from outlast.dev.server import DevServer
 
 PROJECT_FOLDER = Path(__file__).parents[1]
 PROCESS_LIMIT_S = 60.0

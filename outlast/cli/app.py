@@ -7,7 +7,12 @@ from typing import Any
 
 import typer
 
-from outlast.cli import mesh, mission_commands, operator_commands
+from outlast.cli import (
+    mesh,
+    mission_commands,
+    operator_commands,
+    repair_commands,
+)
 from outlast.cli.entrypoint import run_command
 from outlast.process.installed import commands
 
@@ -20,6 +25,7 @@ OPTIONS: dict[str, Any] = {
 }
 app = typer.Typer(**OPTIONS)
 app.add_typer(mission_commands.app)
+app.add_typer(repair_commands.app)
 app.add_typer(operator_commands.app)
 app.add_typer(mesh.app, name="mesh")
 

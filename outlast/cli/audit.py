@@ -23,9 +23,6 @@ HISTORY_BYTES = 10 * 1024 * 1024
 
 
 async def show_audit(session: Session, mission: str | None, as_json: bool) -> int:
-    """
-    Print the audit; returns 1 where an invariant is broken.
-    """
     if mission is not None:
         session.require_mission(mission)
     await session.reconcile(*([mission] if mission else []))
@@ -102,9 +99,6 @@ def effect_lines(effects: list[dict[str, Any]]) -> list[str]:
 
 
 def _is_plain(effect: dict[str, Any]) -> bool:
-    """
-    Say whether nothing can be said of *effect* but that it was applied once.
-    """
     return (effect["applied"], effect["conflicts"]) == (1, 0)
 
 

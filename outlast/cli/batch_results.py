@@ -16,9 +16,6 @@ from outlast.temporal.workflow_state import ENDED_OUTSIDE, interrupted
 
 
 def show_results(session: Session, name: str) -> None:
-    """
-    Print the results there are of a mission or batch.
-    """
     for line in result_lines(session, name):
         print(line)
         if stream_error(sys.stdout):
@@ -54,9 +51,6 @@ def ascii_json(text: str) -> str:
 
 
 async def show_batch(session: Session, batch: str, as_json: bool) -> None:
-    """
-    Print how far a batch is.
-    """
     await session.reconcile(batch)
     entry, count = session.require_batch(batch), session.batches.count(batch)
     if as_json:

@@ -16,9 +16,6 @@ from outlast.temporal.deployments import (
 
 
 async def show_builds(session: Session, as_json: bool) -> None:
-    """
-    Print the builds, the newest first.
-    """
     found = await list_builds(await session.client())
     if as_json:
         print(json.dumps([asdict(each) for each in found]))
@@ -52,9 +49,6 @@ def _shown(count: int | None) -> str:
 
 
 def _action_text(build: Build) -> str:
-    """
-    Say what an operator may do now, or must.
-    """
     if build.status == BUILD_DRAINED and build.fleets:
         return "  its fleets may stop"
     return f"  {missing}" if (missing := action_needed(build)) else ""

@@ -191,9 +191,6 @@ def _short(value: JsonValue) -> str:
 
 
 def main(target: str, given: str, store: str, fence: str, deadly: str) -> None:
-    """
-    Be one trial's process.
-    """
     agent, value = _find(target), _read(Path(given))
     told = run_until_done(_attempt(agent, value, Path(store), int(fence), int(deadly)))
     print(json.dumps(told), flush=True)

@@ -44,9 +44,6 @@ def require_processes(processes: int | None) -> None:
 
 
 def announcer(as_json: bool) -> Callable[[dict[str, Any]], None]:
-    """
-    Choose how the ready line of a stack is printed.
-    """
     return print_json_line if as_json else print_ready
 
 
@@ -55,9 +52,6 @@ def print_json_line(value: object) -> None:
 
 
 def print_ready(line: dict[str, Any]) -> None:
-    """
-    Print for a person what `dev` has started.
-    """
     print(f"Temporal   {line['address']}")
     print(f"Web UI     {line['ui']}")
     if "peer" in line:

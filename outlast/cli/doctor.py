@@ -22,7 +22,7 @@ from outlast.cli.stuck_workflows import stuck_missions
 from outlast.contracts.errors import OutlastError, UnavailableError
 from outlast.contracts.timing import STOCK_TIMER_SLACK_S
 from outlast.contracts.timing_validation import predict_recovery
-from outlast.dev.server import find_cli
+from outlast.dev.server_command import find_cli
 from outlast.fleet.store_watch import store_trouble_text
 from outlast.ledger.audit import audit_ledger
 from outlast.ledger.batches import INTERRUPTED
@@ -154,9 +154,6 @@ def _store(session: Session) -> str:
 
 
 def _store_trouble() -> Check:
-    """
-    Say what the workers of this home wait for.
-    """
     told = store_trouble_text(settings().home.resolve())
     return Check("waited for", not told, told or "nothing")
 
@@ -187,9 +184,6 @@ async def _server(session: Session) -> list[Check]:
 
 
 async def _own_temporal(client: Client, session: Session) -> Check:
-    """
-    Find whether the store's missions live on this server.
-    """
     try:
         await require_known_server(client, session.store)
     except OutlastError as error:

@@ -23,9 +23,6 @@ MAX_EFFECT_RESULT_BYTES = 64 * 1024
 
 
 def show_effects(session: Session, mission: str | None, as_json: bool) -> None:
-    """
-    Print the effects of one mission, with those of all that it has made, or of all.
-    """
     entries = EffectRecords(session.store).records(mission)
     if mission and not entries and session.missions.find(mission) is None:
         session.require_batch(mission)

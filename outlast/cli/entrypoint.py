@@ -5,9 +5,12 @@ The process's edge: every error becomes one sentence and an exit code.
     3 degraded, with --strict                130 interrupted
 """
 
+import asyncio
 import contextlib
 import os
 import sys
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import typer
 from typer.exceptions import TyperException
@@ -18,10 +21,15 @@ from outlast.process.json_output import reserved_stdout
 from outlast.process.safe_output import make_streams_safe, stream_error
 from outlast.telemetry import setup
 
+if TYPE_CHECKING:
+    from outlast.cli.session import Session
+
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_DEGRADED = 3
 EXIT_INTERRUPTED = 130
+
+P = ParamSpec("P")
 
 
 def run_command(app: typer.Typer) -> None:
@@ -33,6 +41,20 @@ def run_command(app: typer.Typer) -> None:
     code = _flushed(_run(app))
     setup.stop_telemetry()
     os._exit(code)  # a client's threads may not survive the interpreter's teardown
+
+
+def in_session(
+    command: "Callable[Concatenate[Session, P], Any]", *args: P.args, **more: P.kwargs
+) -> Any:
+    """
+    Run *command* with a session of its own before its arguments; await it if it is
+    async.
+    """
+    from outlast.cli.session import Session  # late: --help needs no Temporal
+
+    with Session() as session:
+        result = command(session, *args, **more)
+        return asyncio.run(result) if isinstance(result, Coroutine) else result
 
 
 def _run(app: typer.Typer) -> int:

@@ -54,9 +54,6 @@ class MissionScreen(Protocol):
 
 
 async def follow(started: Handle, screen: MissionScreen) -> Report:
-    """
-    Show the mission until it ends.
-    """
     report = asyncio.ensure_future(started.result())
     seen_at = time.monotonic()
     noted, watched = False, PendingTasks()

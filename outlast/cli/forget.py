@@ -12,18 +12,12 @@ from outlast.temporal.workflow_state import ENDED_OUTSIDE, interrupted
 
 
 def show_pruned(session: Session, older_than_days: float, as_json: bool) -> None:
-    """
-    Forget old missions and batches and say which.
-    """
     older_than_s = older_than_days * 86_400
     pruned = prune(session.store, older_than_s, session.store.clock())
     print(json.dumps({"pruned": pruned}) if as_json else f"{len(pruned)} forgotten")
 
 
 def show_forgotten(session: Session, name: str) -> None:
-    """
-    Erase one mission or batch that has ended and say so.
-    """
     batch = session.batches.find(name)
     if batch is not None:
         why = ENDED_OUTSIDE if batch.state == INTERRUPTED else ""

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from outlast.cli.entrypoint import in_session
 from outlast.cli.options import (
     AnyMission,
     BatchName,
@@ -78,7 +79,6 @@ def status(mission: MissionId, as_json: Json = False) -> None:
     """
     Say how far MISSION, or a batch, is.
     """
-    from outlast.cli.session import in_session
     from outlast.cli.status import show_status
 
     in_session(show_status, mission, as_json)
@@ -89,7 +89,6 @@ def list_missions(as_json: Json = False) -> None:
     """
     List the missions in the store, the newest first.
     """
-    from outlast.cli.session import in_session
     from outlast.cli.status import show_list
 
     in_session(show_list, as_json)
@@ -102,7 +101,6 @@ def results(name: WorkId) -> None:
     or item.
     """
     from outlast.cli.batch_results import show_results
-    from outlast.cli.session import in_session
 
     in_session(show_results, name)
 
@@ -113,7 +111,6 @@ def explain(mission: MissionId, traces: Traces = False, as_json: Json = False) -
     Tell the story of MISSION, one line an attempt.
     """
     from outlast.cli.explain import show_attempts
-    from outlast.cli.session import in_session
 
     in_session(show_attempts, mission, as_json, traces)
 
@@ -124,7 +121,6 @@ def parked(mission: AnyMission = None, as_json: Json = False) -> None:
     List the tasks that wait, for a worker or a person, and what to do about it.
     """
     from outlast.cli.parked import show_parked
-    from outlast.cli.session import in_session
 
     in_session(show_parked, mission, as_json)
 
@@ -188,95 +184,7 @@ def cancel(
     _update(mission, "cancel", reason)
 
 
-@app.command("dead-letters")
-def dead_letters(
-    name: AnyMission = None, traces: Traces = False, as_json: Json = False
-) -> None:
-    """
-    List the tasks and items that were given up, and why.
-    """
-    from outlast.cli.dead_letters import show_dead_letters
-    from outlast.cli.session import in_session
-
-    in_session(show_dead_letters, name, as_json, traces)
-
-
-@app.command()
-def redrive(
-    name: WorkId,
-    task: Annotated[str | None, typer.Option(help="only this task")] = None,
-    item: Annotated[int | None, typer.Option(help="only this item")] = None,
-    cause: Annotated[
-        str | None, typer.Option(help="only items with these words in their cause")
-    ] = None,
-) -> None:
-    """
-    Try again what was given up, each task from its last checkpoint.
-    """
-    from outlast.cli.redrive import redrive as redrive_name
-    from outlast.cli.session import in_session
-
-    in_session(redrive_name, name, task, item, cause)
-
-
-@app.command()
-def resume(name: WorkId) -> None:
-    """
-    Go on with what others have terminated or deleted in Temporal.
-    """
-    from outlast.cli.redrive import resume_interrupted
-    from outlast.cli.session import in_session
-
-    in_session(resume_interrupted, name)
-
-
-@app.command()
-def abandon(name: WorkId) -> None:
-    """
-    End for good what others have terminated or deleted; what is done is kept.
-    """
-    from outlast.cli.redrive import abandon_interrupted
-    from outlast.cli.session import in_session
-
-    in_session(abandon_interrupted, name)
-
-
-@app.command()
-def effects(mission: AnyMission = None, as_json: Json = False) -> None:
-    """
-    List what agents have done to the world, by whom, and which of it may not have
-    happened.
-    """
-    from outlast.cli.effects import show_effects
-    from outlast.cli.session import in_session
-
-    in_session(show_effects, mission, as_json)
-
-
-@app.command()
-def settle(
-    key: Annotated[str, typer.Argument(help="the effect's key")],
-    happened: Annotated[
-        str | None, typer.Option(metavar="RESULT", help="what it returned, as JSON")
-    ] = None,
-    did_not_happen: Annotated[
-        bool, typer.Option("--did-not-happen", help="it may be done again")
-    ] = False,
-    mission: Annotated[
-        str | None, typer.Option(help="where several have such a key")
-    ] = None,
-) -> None:
-    """
-    Say what became of an effect that was begun and may have happened.
-    """
-    from outlast.cli.effects import settle_effect
-    from outlast.cli.session import in_session
-
-    in_session(settle_effect, key, mission, happened, did_not_happen)
-
-
 def _update(mission: str, name: str, *args: object) -> None:
-    from outlast.cli.session import in_session
     from outlast.cli.updates import update
 
     in_session(update, mission, name, *args)

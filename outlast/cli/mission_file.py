@@ -107,18 +107,12 @@ def _yaml_fault(error: Exception) -> str:
 
 
 def new_mission_id(stem: str) -> str:
-    """
-    Make a readable mission id that nobody has used.
-    """
     safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in stem.lower())
     day = time.strftime("%Y%m%d-%H%M%S")
     return f"{safe.strip('-')[:40] or 'mission'}-{day}-{secrets.token_hex(4)}"
 
 
 def _deeper_than(value: Any, levels: int) -> bool:
-    """
-    Say whether lists and mappings in *value* nest deeper than *levels*.
-    """
     layer = [value]
     for _ in range(levels):
         inner = [each.values() if isinstance(each, dict) else each for each in layer]

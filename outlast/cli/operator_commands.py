@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from outlast.cli.entrypoint import in_session
 from outlast.cli.options import AnyMission, Json, WorkId
 from outlast.contracts.errors import BadInputError
 from outlast.process.called import tell
@@ -42,7 +43,6 @@ def doctor(as_json: Json = False) -> None:
     Check this machine, the store and the server; name wedged missions.
     """
     from outlast.cli.doctor import examine
-    from outlast.cli.session import in_session
 
     raise typer.Exit(in_session(examine, as_json))
 
@@ -53,7 +53,6 @@ def audit(mission: AnyMission = None, as_json: Json = False) -> None:
     Count what was accepted and how it ended; exit 1 where a guarantee was broken.
     """
     from outlast.cli.audit import show_audit
-    from outlast.cli.session import in_session
 
     raise typer.Exit(in_session(show_audit, mission, as_json))
 
@@ -90,7 +89,6 @@ def workers(as_json: Json = False) -> None:
     """
     List the live workers with host, load, last sign and roles.
     """
-    from outlast.cli.session import in_session
     from outlast.cli.workers import show_workers
 
     in_session(show_workers, as_json)
@@ -102,7 +100,6 @@ def builds(as_json: Json = False) -> None:
     List the builds: which one has the new missions, which fleet may stop.
     """
     from outlast.cli.builds import show_builds
-    from outlast.cli.session import in_session
 
     in_session(show_builds, as_json)
 
@@ -121,7 +118,6 @@ def promote(
     Have new missions and batches begin on BUILD; those under way stay where they are.
     """
     from outlast.cli.builds import promote_build
-    from outlast.cli.session import in_session
 
     if none == bool(build):
         raise BadInputError("name the BUILD, or say --none")
@@ -154,7 +150,6 @@ def prune(
     Forget missions that finished so long ago; effects stay known.
     """
     from outlast.cli.forget import show_pruned
-    from outlast.cli.session import in_session
 
     in_session(show_pruned, older_than_days, as_json)
 
@@ -165,6 +160,5 @@ def forget(mission: WorkId) -> None:
     Erase a finished MISSION, its effects too, from the store.
     """
     from outlast.cli.forget import show_forgotten
-    from outlast.cli.session import in_session
 
     in_session(show_forgotten, mission)

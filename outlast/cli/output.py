@@ -12,9 +12,6 @@ from outlast.process.json_output import print_json_rows
 
 
 def print_mission_json(conducted: FinishedMission) -> None:
-    """
-    Print a mission's end as one JSON object.
-    """
     report, results = conducted.report, conducted.results
     value = {
         "mission": report.mission,
@@ -29,9 +26,6 @@ def print_mission_json(conducted: FinishedMission) -> None:
 
 
 def print_mission(conducted: FinishedMission) -> None:
-    """
-    Print a mission's end for a person.
-    """
     for each in conducted.report.tasks:
         print(outcome_line(each))
     print_reasons(conducted.report)
@@ -47,17 +41,11 @@ def outcome_line(outcome: Outcome) -> str:
 
 
 def print_reasons(report: Report) -> None:
-    """
-    Print what a mission that has ended lacks.
-    """
     for reason in report.degraded:
         tell(f"  lacks: {reason}")
 
 
 def print_end(conducted: FinishedMission) -> None:
-    """
-    Print how a mission ended, and where there is more to see.
-    """
     print(f"status   {conducted.report.status} in {conducted.seconds:.1f} s")
     tell(f"story    outlast explain {conducted.mission.id}")
     if conducted.ui and conducted.ui_stays:

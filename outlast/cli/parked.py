@@ -39,9 +39,6 @@ class ParkedItem:
 
 
 async def show_parked(session: Session, mission: str | None, as_json: bool) -> None:
-    """
-    Print what waits, of one mission or of all.
-    """
     await session.reconcile(*([mission] if mission else []))
     found = [
         each
@@ -62,9 +59,6 @@ async def show_parked(session: Session, mission: str | None, as_json: bool) -> N
 
 
 def what_to_do(parked: ParkedItem) -> str:
-    """
-    Say what can be done about what waits.
-    """
     return ", or ".join(parked.commands) or CONTINUES_BY_ITSELF
 
 
@@ -115,9 +109,6 @@ def _is_of(batch: str, mission: str) -> bool:
 
 
 def unserved_batches(batches: list[BatchRecord], live: set[str]) -> list[ParkedItem]:
-    """
-    List those of *batches* whose agent is none of the *live* roles.
-    """
     return [
         ParkedItem(each.id, "", f"{each.role}: no live worker takes its items")
         for each in batches
@@ -150,9 +141,6 @@ def _interrupted_item(name: str, why: str) -> ParkedItem:
 
 
 def waiting_tasks(progress: MissionProgress) -> list[ParkedItem]:
-    """
-    List what waits in a mission under way.
-    """
     asked = {each.id: each for each in progress.approval_requests}
     found = []
     for running in progress.running:

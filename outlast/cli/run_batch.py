@@ -5,7 +5,6 @@ The starter's verb `batch`: feed one, follow it, and tell how it ended.
 import asyncio
 import sys
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,16 +13,16 @@ import typer
 from rich.console import Console
 
 from outlast.agents.agent_check import fault_of_input
-from outlast.cli.entrypoint import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
+from outlast.cli.entrypoint import EXIT_DEGRADED, EXIT_FAILED, in_session
 from outlast.cli.follow import shown
 from outlast.cli.mission_file import new_mission_id
 from outlast.cli.run_mission import (
     RunOptions,
     connect_for_work,
+    on_stack,
     print_address,
-    use_stack,
 )
-from outlast.cli.session import Session, in_session, note, require_local_workers
+from outlast.cli.session import Session, require_local_workers
 from outlast.contracts.batches import Batch, BatchReport
 from outlast.ledger.batches import BatchRecords
 from outlast.process.called import tell
@@ -81,14 +80,15 @@ def run_and_report_batch(
 
 def _run_and_report(session: Session, feed: BatchInput, options: RunOptions) -> None:
     batch = resolve_batch(feed.role, feed.name, feed.tenant, session.store)
-    with ExitStack() as leaving:
-        use_stack(session, options, leaving)
+    again = f"outlast batch {feed.items.name} --agent {batch.role} --id {batch.id}"
+    goes_on = "" if feed.items.total is None else f"; {again} goes on"
+    kept = (
+        f"\nbatch {batch.id} is kept, with the items that have come, and goes on as "
+        f"soon as workers run{goes_on}"
+    )
+    with on_stack(session, options, kept):
         began = time.monotonic()
-        try:
-            report = asyncio.run(_run_batch(session, batch, feed.items, options))
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            _print_interrupted(batch, feed.items)
-            raise typer.Exit(EXIT_INTERRUPTED) from None
+        report = asyncio.run(_run_batch(session, batch, feed.items, options))
     _print_report(report, time.monotonic() - began, options)
     raise typer.Exit(exit_code_of_batch(report, options.strict))
 
@@ -206,17 +206,3 @@ def _print_report(report: BatchReport, seconds: float, options: RunOptions) -> N
     if report.dead:
         tell(f"dead letters: {report.dead}; see outlast dead-letters {report.batch}")
     tell(f"results  outlast results {report.batch}")
-
-
-def _print_interrupted(batch: Batch, items: ItemSource) -> None:
-    goes_on = (
-        ""
-        if items.total is None
-        else (
-            f"; outlast batch {items.name} --agent {batch.role} --id {batch.id} goes on"
-        )
-    )
-    note(
-        f"\nbatch {batch.id} is kept, with the items that have come, and goes on as "
-        f"soon as workers run{goes_on}"
-    )

@@ -71,9 +71,6 @@ def _sidecar(place: "PeerConfig", chosen: Settings) -> "Sidecar":
 
 
 def _warnings(chosen: Settings, is_peer: bool) -> Iterator[str]:
-    """
-    List what an operator should know of a fleet that is about to start.
-    """
     if not chosen.fencing:
         yield "fencing.off: for tests only"
     if not chosen.watchdog:

@@ -4,17 +4,22 @@ Conduct a mission: find a server, start, follow, report.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import typer
 from temporalio.client import Client as TemporalClient
 
-from outlast.cli.entrypoint import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED
+from outlast.cli.entrypoint import (
+    EXIT_DEGRADED,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    in_session,
+)
 from outlast.cli.follow import follow, screen
-from outlast.cli.session import Session, in_session, note, require_local_workers
+from outlast.cli.session import Session, note, require_local_workers
 from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Report
 from outlast.dev.stack_client import CONNECT_LIMIT_S, running_stack
@@ -78,13 +83,13 @@ def _run_and_report(
     session: Session, mission: Mission, options: RunOptions, print_end: Print
 ) -> None:
     began = time.monotonic()
-    with ExitStack() as leaving:
-        use_stack(session, options, leaving)
-        try:
-            report = asyncio.run(_run_mission(session, mission, options))
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            _print_interrupted(mission, options)
-            raise typer.Exit(EXIT_INTERRUPTED) from None
+    home = " on the state in OUTLAST_HOME (`outlast dev`)" if options.embedded else ""
+    kept = (
+        f"\nmission {mission.id} is kept and goes on as soon as workers run{home}; "
+        f"look with: outlast status {mission.id}"
+    )
+    with on_stack(session, options, kept):
+        report = asyncio.run(_run_mission(session, mission, options))
         stack = session.stack
         print_end(
             FinishedMission(
@@ -114,13 +119,21 @@ async def _run_mission(
         return report
 
 
-def use_stack(session: Session, options: RunOptions, leaving: ExitStack) -> None:
+@contextmanager
+def on_stack(session: Session, options: RunOptions, kept: str) -> Iterator[None]:
     """
-    With --embedded have *session* use this home's stack until *leaving*, starting one
-    if there is none.
+    With --embedded have *session* use this home's stack, starting one if there is none.
+
+    :param kept: what is said when Ctrl-C or SIGTERM ends the command.
     """
-    if options.embedded:
-        session.stack = leaving.enter_context(running_stack(settings(), note))
+    with ExitStack() as leaving:
+        if options.embedded:
+            session.stack = leaving.enter_context(running_stack(settings(), note))
+        try:
+            yield
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            note(kept)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 async def connect_for_work(session: Session) -> TemporalClient:
@@ -140,14 +153,6 @@ def print_address(client: TemporalClient, options: RunOptions) -> None:
     """
     if not options.embedded:
         note(f"on Temporal {describe_address(client)}")
-
-
-def _print_interrupted(mission: Mission, options: RunOptions) -> None:
-    where = " on the state in OUTLAST_HOME (`outlast dev`)" if options.embedded else ""
-    note(
-        f"\nmission {mission.id} is kept and goes on as soon as workers run{where}; "
-        f"look with: outlast status {mission.id}"
-    )
 
 
 def _ui(stack: dict[str, Any] | None, mission: Mission) -> str | None:

@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self
+from typing import Any, Self
 
 from temporalio.client import Client
 from temporalio.service import RPCError
@@ -26,8 +25,6 @@ from outlast.store.database import Store
 from outlast.temporal.connect import connect, require_shared_store
 from outlast.temporal.payload_storage import with_storage
 from outlast.temporal.updates import RECONCILE_LIMIT_S, try_reconcile
-
-P = ParamSpec("P")
 
 
 class Session:
@@ -149,18 +146,6 @@ class Session:
         return self.batches.find(name) is not None
 
 
-def in_session(
-    command: Callable[Concatenate[Session, P], Any], *args: P.args, **more: P.kwargs
-) -> Any:
-    """
-    Run *command* with a session of its own before its arguments; await it if it is
-    async.
-    """
-    with Session() as session:
-        result = command(session, *args, **more)
-        return asyncio.run(result) if isinstance(result, Coroutine) else result
-
-
 def require_local_workers() -> None:
     """
     Make sure, before the store is written, that the workers have the same one.
@@ -172,7 +157,4 @@ def require_local_workers() -> None:
 
 
 def note(text: str) -> None:
-    """
-    Say *text* on standard error.
-    """
     tell(text, file=sys.stderr)

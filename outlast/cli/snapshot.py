@@ -68,9 +68,6 @@ class MissionSnapshot:
     unstarted: dict[str, UnstartedTask] = field(default_factory=dict)
 
     def request(self, task: str) -> ApprovalRequest | None:
-        """
-        What *task* asks a person, if it does.
-        """
         return next(
             (each for each in self.progress.approval_requests if each.id == task), None
         )
@@ -87,9 +84,6 @@ class PendingTasks:
     _since: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def waited_s(self, pending: PendingActivityInfo) -> float:
-        """
-        Say for how long *pending* has been seen.
-        """
         now, which = self.clock(), (pending.activity_id, pending.attempt)
         return now - self._since.setdefault(which, now)
 
@@ -152,9 +146,6 @@ async def explain_no_answer(handle: WorkflowHandle[Any, Any]) -> str:
 
 
 async def _status_message(pending: PendingActivityInfo) -> str:
-    """
-    Read what an attempt said last from its heartbeat.
-    """
     if not pending.HasField("heartbeat_details"):
         return ""
     details = await pydantic_data_converter.decode_wrapper(pending.heartbeat_details)

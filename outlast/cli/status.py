@@ -87,9 +87,6 @@ async def _show_running(session: Session, entry: MissionRecord, as_json: bool) -
 
 
 async def show_list(session: Session, as_json: bool) -> None:
-    """
-    Print the store's missions, the newest first.
-    """
     await session.reconcile()
     entries = session.missions.records()
     if as_json:

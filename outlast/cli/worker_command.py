@@ -192,7 +192,4 @@ def _require_store(chosen: Settings) -> None:
 
 
 def main() -> None:
-    """
-    Run outlast-worker.
-    """
     run_command(app)

@@ -45,9 +45,6 @@ class WorkerRow:
 
 
 async def show_workers(session: Session, as_json: bool) -> None:
-    """
-    Print the live workers: each process, or as JSON each of its queues.
-    """
     rows = await list_rows(await session.client())
     if as_json:
         print(json.dumps([asdict(row) for row in rows]))
@@ -63,9 +60,6 @@ async def show_workers(session: Session, as_json: bool) -> None:
 
 
 def process_lines(rows: list[WorkerRow]) -> list[str]:
-    """
-    Tell each process in one line, with the roles that it plays.
-    """
     processes: dict[tuple[str, int], list[WorkerRow]] = {}
     for row in rows:
         processes.setdefault((row.host, row.pid), []).append(row)
@@ -131,9 +125,6 @@ def _row(heartbeat: WorkerHeartbeat, home: Path) -> WorkerRow:
 
 
 def _queue_kind(queue: str) -> tuple[str, str]:
-    """
-    Read from a queue's name the role, and what is taken there.
-    """
     if queue == MISSIONS_QUEUE:
         return "(workflows)", "missions"
     found = parse(QueueId, queue)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from outlast.contracts.errors import UnavailableError
 from outlast.dev.locks import lock
+from outlast.dev.ports import Ports
 
 SERVER_LOCK = "server.lock"
 # The shell that becomes the server, the file as its $0, writes the id first.
@@ -29,15 +30,6 @@ NAME_LIMIT_S = 5.0
 SERVER_TERM_LIMIT_S = 5.0
 SERVER_KILL_LIMIT_S = 5.0
 SERVER_LOCK_CHECK_S = 0.02
-
-
-class Ports(NamedTuple):
-    """
-    Where a server listens.
-    """
-
-    port: int
-    ui_port: int
 
 
 class LeftServer(NamedTuple):
@@ -73,9 +65,6 @@ def lock_server(home: Path, ports: Ports) -> int:
 
 
 def exec_command(home: Path, command: list[str]) -> list[str]:
-    """
-    Make the command of a process that names itself in the file, then is *command*.
-    """
     return ["/bin/sh", "-c", EXEC_SCRIPT, str(home / SERVER_LOCK), *command]
 
 
@@ -87,9 +76,6 @@ def ports_of_left(home: Path) -> Ports | None:
 
 
 def clear_server_lock(home: Path) -> None:
-    """
-    Note that the server was stopped in good order.
-    """
     held = lock(home / SERVER_LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB)
     if held is not None:
         os.ftruncate(held, 0)
@@ -142,9 +128,6 @@ def _pid(home: Path) -> int | None:
 
 
 def _wait_until_free(home: Path, limit_s: float) -> bool:
-    """
-    Say whether nobody holds the lock, within *limit_s*.
-    """
     deadline = time.monotonic() + limit_s
     while (held := lock(home / SERVER_LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB)) is None:
         if time.monotonic() >= deadline:

@@ -88,9 +88,6 @@ class Stack:
     async def _run_as_owner(
         self, home: Path, announce: Any, stop: asyncio.Event
     ) -> int:
-        """
-        Run the stack of *home*, whose lock we hold.
-        """
         (home / READY_FILE).unlink(missing_ok=True)  # of a stack that was killed
         if left := await asyncio.to_thread(end_left_server, home):
             _print_note(

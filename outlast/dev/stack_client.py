@@ -47,9 +47,6 @@ def ignore_notice(_: str) -> None:
 
 
 def find_stack(settings: Settings) -> dict[str, Any] | None:
-    """
-    Find the stack that runs on this home: its ready line, or None.
-    """
     return read_stack(settings.home.resolve()).ready
 
 
@@ -152,16 +149,10 @@ class _StackUse:
 
     @property
     def starts(self) -> bool:
-        """
-        Whether what we have started lives.
-        """
         return self.started is not None and self.started.poll() is None
 
     @property
     def _failed(self) -> bool:
-        """
-        Whether what we have started has ended by itself, not by a signal, and in vain.
-        """
         return self.started is not None and (self.started.returncode or 0) > 0
 
     def ready(self) -> dict[str, Any]:
@@ -228,9 +219,6 @@ def _start(home: Path) -> subprocess.Popen[bytes]:
 
 
 def _await_end(started: subprocess.Popen[bytes], home: Path, limit_s: float) -> None:
-    """
-    Wait until the stack is gone, unless somebody else still uses it.
-    """
     deadline = time.monotonic() + limit_s
     while started.poll() is None and time.monotonic() < deadline:
         if _has_other_users(home):

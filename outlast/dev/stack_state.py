@@ -31,9 +31,6 @@ class StackState:
 
 
 def read_stack(home: Path) -> StackState:
-    """
-    Look what runs on *home*.
-    """
     if not (home / STACK_LOCK).exists():
         return StackState(False)
     # Shared: two who look at once must not take each other for an owner.
@@ -48,9 +45,6 @@ def read_stack(home: Path) -> StackState:
 
 
 def slow_start_text(home: Path) -> str:
-    """
-    Say that the stack on *home* does not become ready, and what to do.
-    """
     return (
         f"the stack on {home} is neither ready nor gone after {READY_LIMIT_S:g} s: "
         f"{logs_text(home)}; end its `dev`, then start it again"
@@ -58,8 +52,5 @@ def slow_start_text(home: Path) -> str:
 
 
 def logs_text(home: Path) -> str:
-    """
-    Say where the logs of the stack on *home* are.
-    """
     named = [home / STACK_LOG, home / SERVER_LOG]
     return "see " + " and ".join(str(each) for each in named if each.exists())

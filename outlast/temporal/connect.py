@@ -100,16 +100,10 @@ def configuration(address: str | None = None) -> dict[str, Any]:
 
 
 def configured_address() -> str | None:
-    """
-    Say which Temporal the environment or its profile names, if any.
-    """
     return configuration().get("target_host") or None
 
 
 def describe_address(client: Client) -> str:
-    """
-    Say at which address *client* has its Temporal.
-    """
     return client.service_client.config.target_host
 
 
@@ -151,9 +145,6 @@ def on_loopback(address: str) -> bool:
 
 
 def _host(address: str) -> str:
-    """
-    Cut the port off *address*; an IPv6 address with a port is in brackets.
-    """
     if address.startswith("["):
         return address[1:].partition("]")[0]
     return address.partition(":")[0] if address.count(":") == 1 else address

@@ -192,9 +192,6 @@ async def fleets_by_build(
 
 
 def build_of(heartbeat: WorkerHeartbeat) -> str:
-    """
-    Read the build that a worker polls with, "" for none.
-    """
     version = heartbeat.deployment_version
     # Without a deployment the id is the one that the SDK wants in any case.
     return version.build_id if version.deployment_name == DEPLOYMENT else ""

@@ -161,9 +161,6 @@ async def search_attributes(
 
 
 async def has_search_attributes(client: Client) -> bool:
-    """
-    Say whether the server has our search attributes.
-    """
     request = ListSearchAttributesRequest(namespace=client.namespace)
     try:
         known = await client.operator_service.list_search_attributes(request)

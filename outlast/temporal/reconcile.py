@@ -92,9 +92,6 @@ class Reconciler:
         self._batches = BatchRecords(store)
 
     async def all(self) -> None:
-        """
-        Look at all that either side has under way.
-        """
         missions, batches = await self._store.run(self._open_workflows)
         await self.check(await running_in(self._client) | missions | batches)
 

@@ -69,9 +69,6 @@ async def abandon(client: Client | None, store: Store, name: str) -> None:
 
 
 def interrupted_batch(store: Store, name: str) -> BatchEntry | None:
-    """
-    Find a batch that waits to be resumed.
-    """
     found = BatchRecords(store).find(name)
     at_rest = found is not None and found.state == INTERRUPTED
     return found if at_rest else None

@@ -13,7 +13,8 @@ import pytest
 from small_crew import Crew
 from temporalio.testing import WorkflowEnvironment
 
-from outlast.dev.server import DevServer, free_port
+from outlast.dev.ports import free_port
+from outlast.dev.server import DevServer
 from outlast.store.database import Store
 from outlast.temporal.connect import connect
 from outlast.temporal.conversion import CONVERTER

@@ -14,7 +14,7 @@ from dataclasses import replace
 import pytest
 
 from outlast.contracts.errors import BadInputError
-from outlast.dev.server import free_port
+from outlast.dev.ports import free_port
 from outlast.mesh.node.membership import MessageReceived, PeerConfig
 from outlast.mesh.node.swim import Swim
 

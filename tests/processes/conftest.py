@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from mission_driver import Course
 
-from outlast.dev.server import DevServer, free_port
+from outlast.dev.ports import free_port
+from outlast.dev.server import DevServer
 from testkit.processes import Home
 
 

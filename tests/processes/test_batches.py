@@ -18,7 +18,8 @@ import pytest
 
 from outlast.cli.entrypoint import EXIT_INTERRUPTED
 from outlast.contracts.sizes import MIB
-from outlast.dev.server import DevServer, free_port
+from outlast.dev.ports import free_port
+from outlast.dev.server import DevServer
 from testkit.processes import (
     PROJECT_FOLDER,
     CommandResult,

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from case_missions import NEIGHBOURS, calm, rough
 
-from outlast.dev.server import DevServer, free_port
+from outlast.dev.ports import free_port
+from outlast.dev.server import DevServer
 from testkit.postgres import Postgres
 from testkit.processes import PROJECT_FOLDER, FleetProcess, Home
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from outlast.dev.server import DevServer, choose_ports
+from outlast.dev.ports import choose_ports
+from outlast.dev.server import DevServer
 from testkit.proc import family
 from testkit.processes import PROJECT_FOLDER, Home, mission, wait_for
 

@@ -32,7 +32,8 @@ from mission_driver import (
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
-from outlast.dev.server import DevServer, choose_ports
+from outlast.dev.ports import choose_ports
+from outlast.dev.server import DevServer
 from outlast.fleet.exit_report import ExitReporter
 from outlast.fleet.exits import Exit, cause_of
 from outlast.fleet.orphans import watch_orphans

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from outlast.dev.server import DevServer, free_port
+from outlast.dev.ports import free_port
+from outlast.dev.server import DevServer
 from testkit.processes import PROJECT_FOLDER, FleetProcess, Home, wait_for
 
 INNOCENTS = ["i1", "i2", "i3"]

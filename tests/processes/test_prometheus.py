@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from mission_driver import Course
 
-from outlast.dev.server import free_port
+from outlast.dev.ports import free_port
 from testkit.processes import wait_for
 
 BINARY = shutil.which("prometheus")

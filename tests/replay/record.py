@@ -39,7 +39,8 @@ from outlast.contracts.reports import Report  # noqa: E402
 from outlast.contracts.results import ResultRef  # noqa: E402
 from outlast.contracts.tasks import Budget, Limits  # noqa: E402
 from outlast.contracts.updates import DecisionInput, UnservedTasks  # noqa: E402
-from outlast.dev.server import DevServer, choose_ports  # noqa: E402
+from outlast.dev.ports import choose_ports  # noqa: E402
+from outlast.dev.server import DevServer  # noqa: E402
 from outlast.execution.attempt import WorkerContext  # noqa: E402
 from outlast.fleet.workers import AgentWorkers  # noqa: E402
 from outlast.ledger.ledger import Ledger  # noqa: E402

@@ -21,7 +21,8 @@ from temporalio.client import Client  # noqa: E402
 
 from outlast.contracts.batches import POOL_CONTINUE_AS_NEW_EVENTS, TARGET_LEASE_S  # noqa: E402
 from outlast.contracts.failures import FailureType  # noqa: E402
-from outlast.dev.server import DevServer, choose_ports  # noqa: E402
+from outlast.dev.ports import choose_ports  # noqa: E402
+from outlast.dev.server import DevServer  # noqa: E402
 from outlast.store.database import Store  # noqa: E402
 from outlast.temporal.connect import connect  # noqa: E402
 

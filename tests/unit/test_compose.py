@@ -24,7 +24,7 @@ from jsonschema import Draft202012Validator
 
 from outlast.cli import app
 from outlast.crew.settings import CrewSettings
-from outlast.dev.server import DYNAMIC_CONFIG, SEARCH_ATTRIBUTES
+from outlast.dev.server_command import DYNAMIC_CONFIG, SEARCH_ATTRIBUTES
 from outlast.fleet import deaths, drain
 from outlast.process.called import CALLED
 from outlast.settings import Settings

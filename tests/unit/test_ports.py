@@ -13,16 +13,11 @@ import pytest
 from unit_fakes import told_in_one_sentence
 
 from outlast.contracts.errors import BadInputError, PortTakenError, UnavailableError
+from outlast.dev import ports as ports_module
 from outlast.dev import server as server_module
 from outlast.dev.locks import lock_port
-from outlast.dev.server import (
-    DEV_HOST,
-    FREE_PORTS,
-    DevServer,
-    choose_ports,
-    free_port,
-    start_server,
-)
+from outlast.dev.ports import DEV_HOST, FREE_PORTS, choose_ports, free_port
+from outlast.dev.server import DevServer, start_server
 
 BOUND_S = 20.0
 # Listens where the embedded server would, or fails as it does when it cannot.
@@ -58,8 +53,8 @@ def usual(monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
     Two free ports as the usual ones, so that no server here is in the way.
     """
     ports = free_port(), free_port()
-    monkeypatch.setattr(server_module, "DEV_PORT", ports[0])
-    monkeypatch.setattr(server_module, "DEV_UI_PORT", ports[1])
+    monkeypatch.setattr(ports_module, "DEV_PORT", ports[0])
+    monkeypatch.setattr(ports_module, "DEV_UI_PORT", ports[1])
     return ports
 
 
@@ -78,8 +73,8 @@ def test_other_ports_are_taken_when_the_usual_ones_are_in_use(
     """
     used = {occupied(), occupied()}
     port, ui_port = used
-    monkeypatch.setattr(server_module, "DEV_PORT", port)
-    monkeypatch.setattr(server_module, "DEV_UI_PORT", ui_port)
+    monkeypatch.setattr(ports_module, "DEV_PORT", port)
+    monkeypatch.setattr(ports_module, "DEV_UI_PORT", ui_port)
     chosen = choose_ports(None, None)
     assert not used & set(chosen)
     assert chosen[0] != chosen[1]

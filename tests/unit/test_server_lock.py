@@ -18,11 +18,11 @@ from unit_fakes import told_in_one_sentence
 from outlast.contracts.errors import UnavailableError
 from outlast.dev import server_lock
 from outlast.dev.locks import lock
-from outlast.dev.server import DevServer, choose_ports, free_port
+from outlast.dev.ports import Ports, choose_ports, free_port
+from outlast.dev.server import DevServer
 from outlast.dev.server_lock import (
     SERVER_LOCK,
     LeftServer,
-    Ports,
     clear_server_lock,
     end_left_server,
     exec_command,

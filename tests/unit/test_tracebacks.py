@@ -13,7 +13,7 @@ import pytest
 
 from outlast.agents.user_code import is_ours, is_users
 from outlast.contracts.text import CAUSE_CHARS, visible
-from outlast.dev import server
+from outlast.dev import server_command
 from outlast.execution.tracebacks import (
     MAX_TRACEBACK_BYTES,
     place_of,
@@ -276,7 +276,7 @@ def test_the_temporal_server_is_given_no_secrets(
     for name in ("OUTLAST_SECRET_PAY", "OUTLAST_MESH_KEY", "OPENAI_API_KEY", "OTHER"):
         monkeypatch.setenv(name, "hunter2")
     monkeypatch.setenv("LC_ALL", "C")
-    given = server._environment()
+    given = server_command.server_environment()
     assert "hunter2" not in given.values()
     assert given["PATH"] == os.environ["PATH"]
     assert given["LC_ALL"] == "C"
