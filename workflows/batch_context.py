@@ -1,6 +1,6 @@
 """
-What the leases of a batch have in common: its counts, its place in the ledger, and
-whether it goes on.
+What the leases of a batch have in common: its counts, its calls to the ledger, and
+whether it is stopped.
 """
 
 import asyncio

@@ -14,7 +14,7 @@ The one place that turns the end of an attempt into what happens next.
                                     that is superseded too, ever later
     no live worker for its role  -> the next route, or it waits
     parked                       -> parked
-    a budget is spent            -> the next route, or the mission goes on without it
+    a budget is spent            -> the next route, or the mission continues without it
     an effect needs approval     -> again from its checkpoint, once a person approves
     cancelled                    -> skipped
     anything else                -> the next route, or the task is a dead letter
@@ -134,12 +134,12 @@ def classify_failure(error: ActivityError) -> FailureDecision:
     """
     match error.cause:
         case TimedOut(type=TimeoutType.HEARTBEAT) as lost:
-            beats = lost.last_heartbeat_details
+            details = lost.last_heartbeat_details
             return FailureDecision(
                 Action.REDISPATCH_CRASHED,
                 "heartbeat timeout",
-                _heartbeat_checkpoint(beats),
-                never_started=not beats,
+                _heartbeat_checkpoint(details),
+                never_started=not details,
                 detected_by=Detector.HEARTBEAT,
             )
         case TimedOut() as late:

@@ -202,7 +202,7 @@ class SupervisorWorkflow:
     @workflow.update
     async def reroute(self, unserved: UnservedTasks) -> None:
         """
-        Withdraw tasks from queues without a live worker, as the lookout has reported.
+        Withdraw tasks from queues without a live worker.
         """
         for execution in self.loop.tasks.executions:
             execution.apply_reroute(unserved)

@@ -1,6 +1,6 @@
 """
-What everybody agrees on: missions, tasks, reports, policies, names, errors.
+The values that processes exchange, their ids, limits, clocks and errors.
 
-Pure data and pure functions, without I/O, clock or chance, since workflows use them. It
-imports nothing else of ours. What is here reads the same in a replay, next year too.
+Pure data and pure functions, without I/O, clock or randomness, since workflows use
+them. They import nothing else of Outlast, and read the same in a replay next year.
 """

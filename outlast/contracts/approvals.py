@@ -41,8 +41,8 @@ class WantedEffect(WireModel):
 
     :param digest: of its key, identity and pinned payload: what an approval holds for.
     :param content: its identity, as JSON and shortened.
-    :param before: that of the effect which stood under this key before, or "".
-    :param recorded: whether that one has a result, which can stand for this one's.
+    :param before: the identity of the earlier effect under this key, or "".
+    :param recorded: whether that one has a result, which can be used for this one.
     """
 
     digest: str = Field(max_length=DIGEST_CHARS)
@@ -63,9 +63,9 @@ class WantedEffect(WireModel):
 
 class ApprovalRequest(WireModel):
     """
-    A task that waits for a person: *about* says for what.
+    A task that waits for a person.
 
-    :param request: names what is asked, so that an answer is to what was seen.
+    :param request: names what is asked, so that a decision is on what was shown.
     """
 
     id: Name
@@ -86,7 +86,7 @@ def wanted_effect(
     key: str, identity: str, mark: str, before: str = "", recorded: bool = False
 ) -> WantedEffect:
     """
-    Make what travels of an effect, each part cut to what is shown.
+    Describe an effect for a person, each part cut to what is shown.
     """
     return WantedEffect(
         digest=mark,
@@ -99,6 +99,6 @@ def wanted_effect(
 
 def request_id(wanted: Sequence[WantedEffect]) -> str:
     """
-    Name a request, so that a person's answer is to what they have seen.
+    Name a request, so that a person's decision is on what they have seen.
     """
     return sha256_hex("".join(each.digest for each in wanted))[:8] if wanted else ""

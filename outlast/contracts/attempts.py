@@ -27,7 +27,7 @@ class Checkpoint(WireModel):
 
 class Heartbeat(WireModel):
     """
-    What travels in Temporal's heartbeat: the checkpoint, and what was said last.
+    What travels in Temporal's heartbeat: the checkpoint, and the last status message.
     """
 
     checkpoint: Checkpoint = Checkpoint()
@@ -36,24 +36,24 @@ class Heartbeat(WireModel):
 
 class AttemptInput(VersionedModel):
     """
-    What an attempt is told: its task, where to go on, and what came before it.
+    The input of an attempt: its task, its checkpoint, and how the last attempt ended.
     """
 
     mission: WorkId  # or the batch that an item is of
     tenant: Name
     task: Task
-    store: str = ""  # the id of the store with the mission's books
+    store: str = ""  # id of the store with the mission's record
     round: int = 1
-    needs: list[Name] = Field(default=[])  # the tasks whose results are there
+    needs: list[Name] = Field(default=[])  # tasks that have a result
     policy: Policy = Policy()
     limits: Limits = Limits()
     # Counts what the mission's workflow dispatches: see `AttemptOrder`.
     dispatch: int = 0
     checkpoint: Checkpoint | None = None
-    # What ended the attempt before this one, in words, and what noticed it.
+    # How the attempt before this one ended, in words, and what noticed it.
     previous_failure: str | None = None
     detected_by: Detector | None = None
     redo_reason: str | None = None  # why there is a round after the first
     scope: Scope | None = None  # where its effects' keys belong; None: its mission
     approved: list[str] = Field(default=[])  # effects, by digest
-    skipped: list[str] = Field(default=[])  # effects for which an earlier one stands
+    skipped: list[str] = Field(default=[])  # effects that an earlier one replaces

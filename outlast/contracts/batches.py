@@ -1,8 +1,8 @@
 """
-What starter, pool workflow and workers say to each other about batches.
+What clients, the pool's workflow and workers exchange about batches.
 
-An item is numbered from 1 in the order of its arrival and stays in the store; what
-travels, and what a history holds, are ranges of numbers.
+Items are numbered from 1 in the order of their arrival and stay in the store; ranges of
+numbers travel, and a history holds those.
 """
 
 from typing import ClassVar
@@ -19,26 +19,27 @@ from outlast.contracts.tasks import Task
 from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.contracts.wire import WireModel
 
-# Leases that a batch has out at once. Workers pull, so more than they can take waits.
+# In-flight leases of a batch. Workers pull, so more than they can take waits.
 MAX_LEASES = 16
-# What a lease should take: longer holds up a renewal of the workflow and is more to
-# lend again after a death, shorter costs more events an item.
+# Duration of a lease: longer delays a renewal of the workflow and redispatches more
+# after a death, shorter costs more events per item.
 TARGET_LEASE_S = 1.5
 FIRST_LEASE_ITEMS = 8
 MAX_LEASE_ITEMS = 20_000
 LEASE_GROWTH = 4
 
-# How often a lease is tried again when not its items fail but the store does.
+# Retries of a lease when the store fails, not its items.
 MAX_LEASE_RETRIES = 20
-# A lease whose process dies again and again before it has an item in hand.
+# Crashes of a lease before any item was in flight, after which the batch fails.
 MAX_LEASE_CRASHES = 20
-# A workflow begins a new run after so many events; its leases end first.
+# Events after which a batch's workflow continues in a new run; its leases end first.
 POOL_CONTINUE_AS_NEW_EVENTS = 4_000
 
 
 def pool_task(id_: str, role: str) -> Task:
     """
-    Make the task that a lease or an item is in the ledger; no user's has such an id.
+    Make the task as which the ledger knows a lease or an item; no user's task has such
+    an id.
     """
     return Task.model_construct(id=id_, role=role)
 
@@ -71,7 +72,7 @@ class ItemRange(WireModel):
 
 class PendingItems(WireModel):
     """
-    What of a batch is left to do, up to the item *up_to*.
+    The items that are left to do, up to the item *up_to*.
     """
 
     ranges: list[ItemRange]
@@ -82,10 +83,11 @@ class PendingItems(WireModel):
 
 class Lease(WireModel):
     """
-    A span lent to one worker.
+    A range of items for one worker.
 
-    :param deaths: of processes, by item in hand; an item with two is not lent with
-        others any more.
+    :param skip: items that were dispatched in quarantine leases.
+    :param deaths: crashes by item that was in flight; after the policy's `crashes` the
+        item gets a quarantine lease.
     """
 
     batch: Batch
@@ -93,9 +95,9 @@ class Lease(WireModel):
     skip: list[int] = Field(default=[])
     deaths: dict[int, int] = Field(default={})
     quarantined: bool = False
-    redelivered: bool = False  # lent before, to a worker that did not finish it
+    redelivered: bool = False  # an earlier attempt did not finish it
     dispatch: int = 0  # counts what the pool dispatches: see `AttemptOrder`
-    mean_item_s: float = 0.0  # what an item has taken so far, 0 when nobody knows
+    mean_item_s: float = 0.0  # 0 while it is unknown
 
     @property
     def id(self) -> str:
@@ -114,7 +116,7 @@ class Lease(WireModel):
 
 class LeaseResult(WireModel):
     """
-    What a lease has come to.
+    What one attempt of a lease has done.
     """
 
     settled: int
@@ -124,7 +126,7 @@ class LeaseResult(WireModel):
 
 class PoisonItem(WireModel):
     """
-    An item that is given up.
+    An item to dead-letter because it kills its processes.
     """
 
     batch: BatchId
@@ -144,13 +146,17 @@ class BatchReport(FinalReport):
     done: int
     dead: int
     cancelled: bool = False
-    failed: str | None = None  # why nobody can work on it
+    failed: str | None = None  # why no worker can work on it
     events: int = 0  # of history, in all runs
 
 
 class LeaseState(WireModel):
     """
-    What the deaths of a lease have come to: see `LeaseDispatch`.
+    A lease and its crashes: see `workflows/redispatch.py`.
+
+    :param died_at: when its process last died, or when it was first dispatched.
+    :param idle_crashes: crashes before an item was in flight, outside of a storm.
+    :param in_quarantine: whether its last crash was in quarantine.
     """
 
     lease: Lease
@@ -162,13 +168,14 @@ class LeaseState(WireModel):
 
 class PoolState(WireModel):
     """
-    What a pool workflow carries from run to run.
+    What a batch's workflow carries from run to run.
 
-    :param leases: that were out and were taken back.
+    :param read_up_to: the last item that was surveyed.
+    :param leases: those that were handed back.
     """
 
     batch: Batch
-    read_up_to: int = 0  # the last item that was looked at
+    read_up_to: int = 0
     lease_size: int = FIRST_LEASE_ITEMS
     settled: int = 0
     dead: int = 0
@@ -179,7 +186,7 @@ class PoolState(WireModel):
 
 class PoolProgress(WireModel):
     """
-    The answer to the query `mission_progress`.
+    The answer to the query `progress`.
     """
 
     inline: ClassVar[bool] = True
@@ -193,7 +200,7 @@ class PoolProgress(WireModel):
 
 def next_lease_size(items: int, item_s: float) -> int:
     """
-    Choose how many items the next lease holds, from what an item took.
+    Choose how many items the next lease holds, from the duration of one.
     """
     wanted = int(min(MAX_LEASE_ITEMS, TARGET_LEASE_S / max(item_s, 1e-9)))
     return max(1, min(wanted, items * LEASE_GROWTH, MAX_LEASE_ITEMS))

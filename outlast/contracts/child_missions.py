@@ -1,5 +1,5 @@
 """
-Missions within missions: a task of the role `mission` is one of its own.
+Missions within missions: a task of the role `mission` is a mission of its own.
 """
 
 from pydantic import Field, ValidationError
@@ -16,7 +16,7 @@ MISSION_ROLE = "mission"
 
 class ChildMissionSpec(WireModel):
     """
-    What such a task's input holds.
+    The input of such a task.
     """
 
     goal: str = Field(min_length=1, max_length=2000)
@@ -26,7 +26,7 @@ class ChildMissionSpec(WireModel):
 
 def child_mission(mission: Mission, task: Task, round_: int = 1) -> Mission:
     """
-    Make the mission that *task* of *mission* stands for.
+    Make the child mission of *task* of *mission*.
 
     :raises BadInputError: in one sentence, naming the task.
     """

@@ -2,36 +2,36 @@
 Every error of Outlast, sorted by what the caller does next.
 
     OutlastError
-    ├── BadInputError         mend the input: one sentence, exit code 2, nothing started
-    ├── MalformedMessageError       count it and go on: what a peer said makes no sense
-    ├── UnavailableError      try again later: something outside is away
-    │   ├── PortTakenError    try another port: somebody was faster to this one
-    │   └── StoreError        the store refuses what was asked of it
+    ├── BadInputError            mend the input: one sentence, exit code 2
+    │   └── TooManyError         retry later: too many open missions
+    ├── MalformedMessageError    count it and continue: a peer's message is unreadable
+    ├── UnavailableError         retry later: something outside is away
+    │   ├── PortTakenError       try another port
+    │   └── StoreError           the store refuses the call
     │       ├── StoreUnavailableError  wait: nothing of the call was written
-    │       └── StoreLostError  stop the fleet: no waiting brings it back
-    ├── WorkerStartError      start again, a few times: what agents open failed
-    ├── RefusedError          stop: somebody else is right
-    │   ├── StaleAttemptError a later attempt of the same task has claimed it
-    │   ├── UnknownRunError   ask the server which run is current, then claim again
-    │   ├── RunSuspendedError      the mesh has not renewed its permit
-    │   └── NewerStateError   a later release has written it, and must read it
-    └── TaskError             raised by or for an agent; decides how its task goes on
-        ├── TryLater          retry, after the delay it names
-        ├── StalledError      retry: alive without progress for too long
-        ├── AgentExitedError       retry: the agent raised what ends processes
-        ├── ServiceError      retry: an outside service has failed
-        ├── CircuitOpenError  the next route: a service is left alone for now; an agent
-        │                     may catch it and ask another one
-        ├── GiveUp            give up: no attempt can succeed, the task is a dead letter
-        │   ├── BudgetExceededError
+    │       └── StoreLostError   stop the fleet: waiting does not bring it back
+    ├── WorkerStartError         start again, a few times
+    ├── RefusedError             stop: another process has the right to this
+    │   ├── StaleAttemptError    a later attempt of the same task has claimed it
+    │   ├── UnknownRunError      ask the server which run is current, then claim again
+    │   ├── RunSuspendedError    the mesh has not renewed its permit
+    │   └── NewerStateError      a later release has written it, and must read it
+    └── TaskError                raised by or for an agent; decides what its task does
+        ├── TryLater             retry, after the delay it names
+        ├── StalledError         retry: alive without progress for too long
+        ├── AgentExitedError     retry: the agent raised what ends processes
+        ├── ServiceError         retry: an outside service has failed
+        ├── CircuitOpenError     the next route: a service is not called for now
+        ├── GiveUp               dead-letter: no attempt can succeed
+        │   ├── BudgetExceededError  the next route, or the mission continues without it
         │   ├── MissingSecretError
-        │   ├── OutsideFolderError     a path that missions may not use on this worker
-        │   ├── UnawaitedError   a call of the context that nobody has awaited
-        │   ├── EffectConflictError  another effect stands under its key
-        │   ├── CheckpointError  progress that this version cannot read, or would lose
-        │   └── ResultError      what was returned cannot be kept: it is paid for, once
-        └── ParkedError       escalate: a person must look before it may go on
-            └── ApprovalNeededError  and says whether the effect may happen
+        │   ├── OutsideFolderError
+        │   ├── UnawaitedError
+        │   ├── EffectConflictError
+        │   ├── CheckpointError
+        │   └── ResultError      it is paid for: another try would be paid for too
+        └── ParkedError          park: a person must look first
+            └── ApprovalNeededError  ... and decide whether effects may happen
 
 Temporal matches non-retryable types by exact class name, so `kind` carries the
 name of the branch, and that of a subclass only where the workflow decides otherwise.
@@ -65,13 +65,13 @@ class BadInputError(OutlastError):
 
 class TooManyError(BadInputError):
     """
-    As much is under way as may be: the same later is taken.
+    Too many open missions; retry later.
     """
 
 
 class MalformedMessageError(OutlastError):
     """
-    What another peer has sent cannot be read; nothing of it was taken.
+    A message of another peer cannot be read; nothing of it was used.
     """
 
 
@@ -83,22 +83,22 @@ class UnavailableError(OutlastError):
 
 class PortTakenError(UnavailableError):
     """
-    A port that was free when it was chosen is somebody else's now.
+    Another process has taken a port since it was chosen.
     """
 
 
 class StoreError(UnavailableError):
     """
-    The store refuses what was asked of it. The others say what is about the store
-    itself: `store/outages.py` tells them apart.
+    The store refuses the call. Its subclasses are about the store itself:
+    `store/outages.py` tells them apart.
     """
 
 
 class StoreUnavailableError(StoreError):
     """
-    The store is away for now: nothing of the call stands, and it may be made again.
+    The store is away for now: nothing of the call was written, and it may be repeated.
 
-    :param maybe_written: it is waited for a little only.
+    :param maybe_written: the call may have been written: callers wait only a little.
     """
 
     def __init__(self, reason: str, maybe_written: bool = False) -> None:
@@ -108,7 +108,7 @@ class StoreUnavailableError(StoreError):
 
 class StoreLostError(StoreError):
     """
-    The store is lost to whoever has it open: it is corrupt, gone, or another one.
+    The open store is lost: it is corrupt, gone, or another one.
     """
 
 
@@ -120,7 +120,7 @@ class WorkerStartError(OutlastError):
 
 class RefusedError(OutlastError):
     """
-    What was asked is refused because somebody else is right.
+    A call is refused because another process has the right to it.
     """
 
 
@@ -139,8 +139,8 @@ class StaleAttemptError(RefusedError):
 class UnknownRunError(RefusedError):
     """
     A claim by an attempt of a run of the mission's workflow that is not the ledger's
-    last one: a new run, or an old one. Also where the ledger was restored in part, or
-    changed by hand, and nothing of the run could come after the claim that it has.
+    last one: a new run, or an old one; or the ledger was restored in part, or changed
+    by hand.
 
     :param last: the number of the last run, 0 where there is none.
     """
@@ -152,19 +152,19 @@ class UnknownRunError(RefusedError):
 
 class RunSuspendedError(RefusedError):
     """
-    A run of the mesh that has waited too long here for the word that it may go on.
+    A run of the mesh has waited too long for its permit.
     """
 
 
 class NewerStateError(RefusedError):
     """
-    State with a higher schema number than this release knows. It is not guessed at.
+    State with a higher schema number than this release knows.
     """
 
 
 class TaskError(OutlastError):
     """
-    An agent's own word on how its task goes on.
+    An error that decides what its task does next.
     """
 
     kind = FailureType.TASK_ERROR
@@ -189,14 +189,14 @@ class TryLater(TaskError):  # noqa: N818 - reads as what the agent says
         self.after = _delay(after)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # As it was made: it may be raised in a process that the agent has started.
+        # Picklable: it may be raised in a process that the agent has started.
         return type(self), (self.after, str(self))
 
 
 def _delay(after: timedelta | float) -> timedelta:
     """
-    Read a delay in seconds. What is no delay is refused here, in the agent's own line:
-    it would be a mystery to the server's client.
+    Read a delay in seconds. One that is none is refused here, at the agent's own line,
+    since the error of the server's client would not explain it.
     """
     if isinstance(after, timedelta):
         after = after.total_seconds()
@@ -232,7 +232,7 @@ class StalledError(TaskError):
     @classmethod
     def after(cls, seconds: float, place: str) -> Self:
         """
-        Say for how long there was no progress, and at which line of the agent's.
+        Say for how long there was no progress, and at which line of the agent.
         """
         at = f", at {place}" if place else ""
         return cls(
@@ -302,14 +302,14 @@ class OutsideFolderError(GiveUp):
 
 class UnawaitedError(GiveUp):
     """
-    A call of the context that nobody has awaited: it did nothing, whatever the agent
-    returned.
+    A call of the context that was not awaited, and so did nothing.
     """
 
 
 class EffectConflictError(GiveUp):
     """
-    An effect whose key has another one in the same round: what was meant is not known.
+    An effect whose key has another effect in the same round: which one was meant is
+    unknown.
     """
 
 
@@ -322,8 +322,8 @@ class CheckpointError(GiveUp):
 
 class ResultError(GiveUp):
     """
-    A result that is no JSON, would not reach others as it is, or is over the cap. It is
-    paid for, and another try would have to be paid for as well.
+    A result that is no JSON, would not reach others unchanged, or is over the cap. It
+    is paid for, and another try would have to be paid for too.
     """
 
 
@@ -337,8 +337,7 @@ class ParkedError(TaskError):
 
 class ApprovalNeededError(ParkedError):
     """
-    Effects that a person has to approve before they happen: all that the attempt has
-    asked for until it ends.
+    Effects that a person must approve before they happen: all that the attempt wants.
     """
 
     kind = FailureType.APPROVAL_NEEDED

@@ -1,5 +1,5 @@
 """
-What the failure of an attempt carries beside its type and its sentence.
+What the failure of an attempt carries beside its type and its message.
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ class FailureDetails(BaseModel):
     """
     The one detail of the `ApplicationError` by which an attempt ends.
 
-    :param checkpoint: where the next attempt goes on.
-    :param attempts: that the task has had, 0 where the attempt had not begun.
-    :param dispatch: that has superseded it.
-    :param death: what is known of its process's end.
-    :param wanted: effects that a person is asked to approve.
+    :param checkpoint: from which the next attempt continues.
+    :param attempts: of the task so far, 0 where the attempt had not begun.
+    :param dispatch: the number of the dispatch that has superseded it.
+    :param death: how its process ended.
+    :param wanted: effects that a person must approve.
     """
 
-    # What a newer release adds is passed over: a checkpoint is worth more.
+    # Fields of a newer release are ignored: a checkpoint is worth more.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     detected_by: Detector
@@ -40,7 +40,7 @@ class FailureDetails(BaseModel):
     @classmethod
     def of(cls, details: Sequence[object]) -> Self | None:
         """
-        Read them back; None where somebody else has written them.
+        Read the details of a failure; None where another client has written them.
         """
         match details:
             case [dict() as first, *_]:

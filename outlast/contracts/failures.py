@@ -1,7 +1,6 @@
 """
-How attempts end without a result: by what type, and by what that was noticed. Both are
-set where they are known and travel beside the sentence for people, which nobody reads
-back.
+How attempts end without a result, and what noticed it. Both are set where they are
+known and travel beside the message for people, which no code parses.
 """
 
 from enum import StrEnum
@@ -15,11 +14,11 @@ class FailureType(StrEnum):
     FAILED = "AgentFailed"  # raised something; retried by the server
     STALE = "StaleAttempt"  # superseded by a later attempt; no failure and no crash
     CRASHED = "WorkerCrashed"  # died with its process, as the fleet's parent says
-    # Held by the server for a worker that died before it had begun with it.
+    # The server had handed it to a worker that died before it began.
     NEVER_STARTED = "NeverStarted"
-    DRAINED = "WorkerDrained"  # handed back, by a worker that shuts down or is held
-    STORE_AWAY = "StoreAway"  # ended because of the store; counted against nobody
-    # In the ledger alone: nobody wrote down its end before that of its mission.
+    DRAINED = "WorkerDrained"  # handed back by a worker that drains or is suspended
+    STORE_AWAY = "StoreAway"  # ended because of the store; not counted
+    # In the ledger alone: its end was not recorded before that of its mission.
     NOT_RECORDED = "NotRecorded"
 
     # Those of the errors that agents raise.
@@ -34,8 +33,7 @@ class FailureType(StrEnum):
     PARKED = "Parked"
     APPROVAL_NEEDED = "ApprovalNeeded"
 
-    # By which a workflow fails, with its report in the details; BAD_INPUT has none:
-    # nothing was begun.
+    # Of workflows, with their report in the details; BAD_INPUT has none: nothing began.
     MISSION_FAILED = "MissionFailed"
     BATCH_FAILED = "BatchFailed"
     BAD_INPUT = "BadInput"
@@ -51,10 +49,10 @@ class Detector(StrEnum):
     HEARTBEAT = "heartbeat"  # the server's heartbeat timeout
     TIMEOUT = "timeout"  # the attempt limit
     FAILURE = "failure"  # the agent raised or stalled; after the back-off
-    # Nothing was wrong: its worker was stopped, had no room or was held by the mesh, or
-    # its mission goes on in a new run.
+    # No failure: its worker was stopped, had no room or was suspended by the mesh, or
+    # its mission continues in a new run.
     DRAIN = "drain"
     SUPERSEDED = "superseded"  # a later attempt has claimed the task
     NEWER_STATE = "newer_state"  # its worker is of a release too old to read it
     STORE = "store"  # the store was away
-    OUTSIDE = "outside"  # somebody completed it from outside with what is no answer
+    OUTSIDE = "outside"  # another client completed it, without a valid result

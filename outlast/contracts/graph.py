@@ -1,9 +1,9 @@
 """
-The tasks of a plan as a graph: who needs whom, who was asked for by whom, how deep.
+The tasks of a plan as a graph: which task needs or has added which, and how deep.
 
-Links are kept in both directions, so that what happens to a task costs as much as it
-has neighbours, however many tasks there are. Nothing here recurses: a user's chain may
-be as long as the plan.
+Links are kept in both directions, so that a change costs as much as a task has
+neighbours, however many tasks there are. Nothing recurses: a chain of tasks may be as
+long as the plan.
 """
 
 from collections import ChainMap, defaultdict, deque
@@ -12,14 +12,14 @@ from collections.abc import Iterable
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.tasks import Limits, Task
 
-# Names in the order of their arrival: a set's order would change from run to run.
+# Names in the order in which they were added: a set's order changes from run to run.
 Names = dict[str, None]
 
 
 class Graph:
     """
-    Tasks and their links. A task that was withdrawn keeps its author, who may ask for
-    it again, and those that need it.
+    Tasks and their links. A withdrawn task keeps its links to the task that added it,
+    which may add it again, and to those that need it.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Graph:
         self, tasks: list[Task], author: str | None = None, limits: Limits | None = None
     ) -> None:
         """
-        Add *tasks*, all or none of them, which the task *author* has asked for.
+        Add *tasks* for the task *author*, all or none of them.
 
         :raises BadInputError: when tasks need each other in a circle, or a chain of
             them is longer than *limits* allow.
@@ -58,7 +58,7 @@ class Graph:
 
     def add_request(self, author: str, task: str) -> None:
         """
-        Note that *author* has asked for *task*, whoever had before.
+        Note that *author* has added *task*, instead of any author before.
         """
         self.forget(task)
         self.authors[task] = author
@@ -72,7 +72,7 @@ class Graph:
 
     def withdraw(self, task: str) -> None:
         """
-        Remove *task*, which its author may ask for again.
+        Remove *task*, which its author may add again.
         """
         for need in self.tasks.pop(task).needs:
             self._needed_by[need].pop(task, None)
@@ -80,7 +80,7 @@ class Graph:
 
     def withdrawn_from(self, author: str) -> list[str]:
         """
-        List what *author* had asked for and is withdrawn.
+        List the withdrawn tasks that *author* had added.
         """
         return [
             each
@@ -95,7 +95,7 @@ class Graph:
 
     def downstream_of(self, targets: Iterable[str]) -> set[str]:
         """
-        Find *targets* and all that depends on them or was asked for by them.
+        Find *targets* and all tasks that depend on them or were added by them.
         """
         found = {each for each in targets if each in self.tasks}
         left = deque(found)
@@ -113,8 +113,8 @@ class Graph:
 
     def _deepened(self, added: list[Task]) -> dict[str, int]:
         """
-        Measure the longest chain up to each of the *added* tasks and to those behind
-        them: a task may have waited for one of that name, which was withdrawn.
+        Measure the longest chain up to each of the *added* tasks and those downstream:
+        a task may already need one of that name, which was withdrawn.
 
         :raises BadInputError: when tasks need each other in a circle.
         """
@@ -144,7 +144,7 @@ class Graph:
 
     def _downstream(self, added: list[Task]) -> dict[str, Names]:
         """
-        Find who needs each of the *added* tasks, and each of those in turn.
+        Find which tasks need each of the *added* ones, and each of those in turn.
         """
         links: defaultdict[str, Names] = defaultdict(dict)
         for task in added:

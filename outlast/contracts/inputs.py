@@ -1,6 +1,6 @@
 """
-Inputs of tasks that are too large to travel with a plan: they are moved into the store,
-and the task says where its own lies.
+Inputs of tasks that are too large to travel with a plan: they go into the store, and
+the task has a reference.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from outlast.contracts.sizes import INPUT_BYTES, MAX_RESULT_BYTES
 from outlast.contracts.tasks import Stored, Task
 from outlast.contracts.text import sha256_hex_of_bytes
 
-# As Temporal's payloads have it, inf and nan too.
+# With inf and nan, as in Temporal's payloads.
 INPUT = TypeAdapter(
     dict[str, JsonValue], config=ConfigDict(ser_json_inf_nan="constants")
 )
@@ -21,8 +21,8 @@ INPUT = TypeAdapter(
 
 class InputStorage:
     """
-    Takes large inputs out of the tasks of the mission *owner*; *bodies* are what the
-    store must have before the tasks are given to anybody.
+    Takes large inputs out of the tasks of the mission *owner*. The store must have
+    *bodies* before the tasks travel.
     """
 
     def __init__(self, owner: str, largest: int = MAX_RESULT_BYTES) -> None:
@@ -62,12 +62,12 @@ class InputStorage:
 
     def _store_nested(self, task: Task) -> Task:
         """
-        Move the inputs of the tasks of the mission that *task* stands for.
+        Move the inputs of the tasks of the child mission *task*.
         """
         try:
             part = ChildMissionSpec.model_validate(task.input)
         except ValidationError:
-            return task  # the plan's check says so
+            return task  # `validate_tasks` refuses it
         told = part.model_copy(update={"tasks": self.stored(part.tasks)})
         lean = told.model_dump(mode="json", exclude_defaults=True)
         return task.model_copy(update={"input": lean})

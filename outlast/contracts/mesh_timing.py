@@ -21,8 +21,8 @@ MESH_RECENT_S = 1.0
 # How long a peer that starts or wakes waits for others to be seen, before it believes
 # that it is alone; each start costs it.
 MESH_SETTLE_S = 1.0
-# How often it asks again those that have not answered, and when it goes on without one
-# that is alive and says nothing.
+# How often it asks again those that have not answered, and when it continues without
+# one that is alive and does not answer.
 MESH_RETRY_S = 0.3
 MESH_UNRESPONSIVE_S = 5.0
 # Progress is replicated so often, so many tasks at a time: what a death costs at most,
@@ -84,7 +84,7 @@ class SwimTiming(BaseModel):
     # lost. Of what quiet costs, this alone grows with the mesh: at 5 s by a third from
     # 3 peers to 10.
     push_pull_s: float = 30.0
-    # Whoever is not there is looked for so often: how long a split outlives its cause.
+    # How often absent peers are looked for: how long a split outlives its cause.
     rejoin_s: float = 1.0
     # The longest that one exchange over TCP may take.
     stream_s: float = 5.0

@@ -88,7 +88,7 @@ class Opening(WireModel):
 
 def filled_in(mission: Mission, opening: Opening) -> Mission:
     """
-    Put into *mission* what it lacked when Temporal alone had started it.
+    Fill in the fields of a *mission* that Temporal alone has started.
     """
     found = {"store": opening.store, "heartbeat_timeout_s": opening.heartbeat_timeout_s}
     return mission.model_copy(update={**found, "crew": opening.crew})

@@ -1,10 +1,9 @@
 """
-What a mission has still to do: which task may run next, and what must be done again.
+The plan of a mission: which task may run next, and which tasks are redone.
 
-Pure: the starter checks a mission with it before anything starts, the supervisor
-workflow keeps its state in it and checks an agent's follow-up tasks the same way.
-What may run is kept up to date as tasks end, never computed anew, and nothing
-recurses: a plan may be as wide and as deep as its limits allow.
+Pure: clients check a mission with it before anything starts, and the workflow keeps its
+state in it. Which tasks are ready is updated as tasks end, never computed anew, and
+nothing recurses: a plan may be as wide and as deep as its limits allow.
 """
 
 from collections import Counter, deque
@@ -23,7 +22,7 @@ from outlast.contracts.tasks import Task
 
 class Plan:
     """
-    The tasks of one mission and how far they are.
+    The tasks of one mission and their outcomes.
 
     :raises BadInputError: when the tasks contradict each other or their limits.
     """
@@ -35,13 +34,13 @@ class Plan:
         self.outcomes: dict[str, Outcome] = {}
         self.rounds: dict[str, int] = {}  # where there was more than one
         self.reasons: dict[str, str] = {}  # why there was more than one
-        self.reopening: list[list[str]] = []  # tasks about to be done again
-        self._held: set[str] = set()  # what comes after those
+        self.reopening: list[list[str]] = []  # tasks about to be redone
+        self._held: set[str] = set()  # what depends on those
         self._redone: Counter[str] = Counter()
-        self._size = 0  # of all tasks, in bytes, and of some that were withdrawn
-        self._unmet: dict[str, int] = {}  # of each waiting task: needs without an end
-        # Waiting tasks whose needs are all met, in the plan's order; an entry that has
-        # started, or waits again, is passed over when it comes up.
+        self._size = 0  # of all tasks in bytes, with some that were withdrawn
+        self._unmet: dict[str, int] = {}  # by waiting task: needs without an outcome
+        # A heap of waiting tasks whose needs are met, in the plan's order; entries that
+        # have started, or wait again, are dropped when they come up.
         self._ready: list[tuple[int, str]] = []
         self.extend(mission.tasks)
 
@@ -51,14 +50,14 @@ class Plan:
 
     def extend(self, tasks: Iterable[Task], author: str | None = None) -> None:
         """
-        Add *tasks*, all or none of them, which the task *author* has asked for.
+        Add *tasks* for the task *author*, all or none of them.
 
         :raises BadInputError: in one sentence, naming the task.
         """
         added = list(tasks)
         size = validate_tasks(added, self.tasks, self.mission)
         if self._size + size > PLAN_BYTES:
-            # Tasks that were withdrawn meanwhile are in it no more.
+            # Leave out tasks that were withdrawn meanwhile.
             self._size = require_plan_size([*self.tasks.values(), *added]) - size
         self.graph.add(added, author, self.mission.limits)
         self._size += size
@@ -72,7 +71,7 @@ class Plan:
 
     def request_redo(self, asker: str, target: str) -> bool:
         """
-        Count that *asker* wants *target* done again; says whether it still may.
+        Count that *asker* has rejected *target*; says whether the limit allows a redo.
 
         :raises BadInputError: when it does not depend on *target*.
         """
@@ -90,8 +89,7 @@ class Plan:
 
     def restore(self, past: PriorRun) -> None:
         """
-        Stand where an earlier run of the mission has ended. What it had under way
-        waits again.
+        Restore the state of an earlier run. Tasks that it had in flight wait again.
         """
         self.graph, self._unmet, self._ready = Graph(), {}, []
         self.graph.add([*self.mission.tasks, *past.added])
@@ -110,7 +108,7 @@ class Plan:
 
     def to_prior_run(self) -> PriorRun:
         """
-        Say where the mission stands, for its next run.
+        Save the state for the mission's next run.
         """
         asked_for = {task.id for task in self.mission.tasks}
         added = [task for task in self.tasks.values() if task.id not in asked_for]
@@ -125,15 +123,15 @@ class Plan:
 
     def hold_back(self, targets: list[str]) -> None:
         """
-        Start nothing that depends on *targets*, which are about to be done again: it
-        would read the old results.
+        Start nothing that depends on *targets*, which are about to be redone: it would
+        read the old results.
         """
         self.reopening.append(targets)
         self._held |= self.downstream_of(targets)
 
     def release(self, targets: list[str]) -> None:
         """
-        Undo a `hold_back`: they were reopened, or nothing starts any more.
+        Undo `hold_back`: *targets* were reopened, or the mission was stopped.
         """
         before = self._held
         self.reopening.remove(targets)
@@ -144,8 +142,8 @@ class Plan:
 
     def reopen(self, targets: list[str], reason: str) -> None:
         """
-        Begin a new round of *targets* and of all that comes after them. What a redone
-        task had asked for it may ask for again.
+        Begin a new round of *targets* and of all that depends on them. Tasks that a
+        redone one had added are withdrawn; it may add them again.
         """
         within = self.downstream_of(targets)
         again = self.graph.in_order(within)
@@ -185,19 +183,19 @@ class Plan:
 
     def record(self, outcome: Outcome) -> None:
         """
-        Settle a task, and with it every task that can no longer run.
+        Record the end of a task, and of every task that can no longer run.
         """
         ends = deque([outcome])
         while ends:
             end = ends.popleft()
             if end is not outcome and end.id in self.started:
-                continue  # for want of another need, meanwhile
+                continue  # ended meanwhile, for want of another need
             self._settle(end)
             ends.extend(self._skip_unreachable(end))
 
     def stop(self, reason: str) -> None:
         """
-        Skip whatever has not started.
+        Skip all tasks that have not started.
         """
         for task in self.waiting:
             self._settle(outcome_without_attempt(task, TaskStatus.SKIPPED, reason))
@@ -213,7 +211,7 @@ class Plan:
 
     def _wait(self, names: list[str]) -> None:
         """
-        Have *names* wait for their needs, or end where one of those cannot be met.
+        Let *names* wait for their needs, or end them where a need cannot be met.
         """
         for name in names:
             self._unmet[name] = 0
@@ -228,7 +226,7 @@ class Plan:
 
     def _failed_need(self, name: str) -> Outcome | None:
         """
-        Find the end of a waiting task, where one of its needs will never be met.
+        Return how a waiting task ends when one of its needs will never be met.
         """
         task = self.tasks[name]
         for need in task.needs:
@@ -241,7 +239,7 @@ class Plan:
 
     def _skip_unreachable(self, end: Outcome) -> list[Outcome]:
         """
-        Note *end* for those that need it; returns the ends of those that cannot run.
+        Update the tasks that need the ended one; returns how those end that cannot run.
         """
         ends = []
         for name in self._waiting_for(end.id):
@@ -250,7 +248,7 @@ class Plan:
             else:
                 self._unmet[name] -= 1
                 self._offer([name])
-        # What was withdrawn and is not asked for again, with all that it had asked for.
+        # Tasks that it added before its redo and not again, with all they had added.
         gone = deque(self.graph.withdrawn_from(end.id))
         while gone:
             lost = gone.popleft()
@@ -277,7 +275,7 @@ class Plan:
 
 
 def _without(task: Task, need: Outcome) -> Outcome:
-    # What waits for something parked is parked too: it may still be done.
+    # What needs a parked task is parked too: it may still be done.
     parked = need.status is TaskStatus.PARKED
     status = TaskStatus.PARKED if parked else TaskStatus.SKIPPED
     return outcome_without_attempt(

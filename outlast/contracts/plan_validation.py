@@ -1,5 +1,5 @@
 """
-What is wrong with the tasks of a mission, in one sentence.
+Refuse the tasks of a mission in one sentence.
 """
 
 from collections import ChainMap
@@ -16,7 +16,7 @@ from outlast.contracts.tasks import Task
 def validate_tasks(added: list[Task], known: dict[str, Task], mission: Mission) -> int:
     """
     Check *added* tasks against those *known* and the mission's crew and limits; returns
-    how large they are, in bytes.
+    their size in bytes.
 
     :raises BadInputError: in one sentence, naming the task.
     """
@@ -37,8 +37,8 @@ def validate_tasks(added: list[Task], known: dict[str, Task], mission: Mission) 
 
 def require_plan_size(tasks: Collection[Task]) -> int:
     """
-    Make sure that *tasks* fit into one plan; returns how large they are, in bytes and
-    without their large inputs.
+    Require that *tasks* fit into one plan; returns their size in bytes, without their
+    large inputs.
 
     :raises BadInputError: in one sentence.
     """

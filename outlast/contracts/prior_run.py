@@ -18,13 +18,13 @@ from outlast.contracts.wire import WireModel
 
 class DispatchState(WireModel):
     """
-    How far a task is on one route.
+    How far a task is on one route: see `workflows/redispatch.py`.
 
     :param dispatches: attempts so far.
-    :param deaths: of them since the last saved step.
-    :param lost: of them before they had begun.
-    :param quarantine: what the deaths among them weigh while it was alone.
-    :param died_at: when the last of them was heard of, in seconds since 1970.
+    :param deaths: crashes since the last saved step.
+    :param lost: attempts that were lost before they had begun.
+    :param quarantine: the crashes in quarantine.
+    :param died_at: when the last crash was noticed, in seconds since 1970.
     :param wait_s: before the next attempt.
     :param failures: that the policy still allows.
     """
@@ -44,14 +44,14 @@ class DispatchState(WireModel):
 
 class TaskState(WireModel):
     """
-    How far a task under way is, where its mission goes on in a new run: what its next
-    attempt must neither repeat nor be charged for.
+    How far a task in flight is: what the next run of its mission must neither repeat
+    nor count again.
 
-    :param failed: the routes that are over, and why.
-    :param began: it needs no leave to start any more.
-    :param until: when its time is spent, in seconds since 1970.
-    :param asked: what a person is asked, and until when.
-    :param answer: it has one, and waits for the batch that it has fanned out.
+    :param failed: the routes that have failed, and why.
+    :param began: whether it has started, so that it needs no approval to start.
+    :param until: when its time budget ends, in seconds since 1970.
+    :param asked: the pending approval request, due at *asked_until*.
+    :param answer: set while the task waits for the batch of its fan-out.
     """
 
     failed: dict[Name, str] = Field(default={})
@@ -70,15 +70,14 @@ class TaskState(WireModel):
 
 class PriorRun(WireModel):
     """
-    What a mission that goes on has behind it: its plan as it is by now, how its tasks
-    ended, and where those under way are. Either it had ended and some of it is
-    *redriven*, or its history was full and it goes on in a new run.
+    Where an earlier run of a mission ended: either the mission had ended and some tasks
+    are *redriven*, or its history was full.
 
-    :param added: tasks that agents have asked for.
-    :param authors: who has asked for a task, where that was an agent.
-    :param redo_counts: how often agents wanted a task done again.
-    :param until: its deadline, in seconds since 1970.
-    :param dispatches: how many were made by then.
+    :param added: tasks that agents have added.
+    :param authors: the tasks that have added them.
+    :param redo_counts: how often agents have asked to redo a task.
+    :param until: the mission's deadline, in seconds since 1970.
+    :param dispatches: the number of the last dispatch.
     """
 
     added: list[Task] = Field(default=[])

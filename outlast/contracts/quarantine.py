@@ -3,12 +3,12 @@ What deaths in quarantine weigh: the only place that tells a poison task from on
 a storm of kills has hit again and again.
 
 In quarantine a task or item is alone in its process. An end that explains itself (an
-exit code, a fault of memory, a limit that was broken) is its own, and convicts at once.
+exit code, a fault of memory, a broken limit) proves poison at once.
 A bare SIGKILL looks the same from the kernel, from outside and from the attempt itself.
-It weighs only where no other process of the fleet was killed since the death before,
+It counts only where no other process of the fleet was killed since the death before,
 and before each further attempt the task waits longer than the last one had run: a storm
-goes on meanwhile and hits others, a poison task is the only one that dies. Three such
-deaths in a row convict; and so do six while only other suspects die, since several
+continues meanwhile and hits others, a poison task is the only one that dies. Three such
+deaths in a row prove poison; and so do six while only other suspects die, since several
 poison tasks would hide each other for ever.
 
 What it risks: a storm that hits nothing but this one task's process, for longer than
@@ -19,28 +19,28 @@ all the waits, is indistinguishable from the task itself.
 from outlast.contracts.wire import WireModel
 
 # Deaths in a row, each without another process's kill since the one before it. Fewer
-# convicts by chance (one in a thousand storms), more lets poison kill more processes.
+# errs by chance (one in a thousand storms), more lets poison kill more processes.
 MAX_ATTRIBUTED_DEATHS = 3
-# Deaths in a row while nobody but suspects was killed. They take a minute and a half,
-# because of the waits in between: fewer convicts what a storm finds in quarantine only,
-# more lets poison tasks go on that die beside each other.
+# Deaths in a row while only suspects were killed. They take a minute and a half because
+# of the waits in between: fewer errs where a storm hits quarantine only, more lets
+# poison tasks run that die beside each other.
 MAX_LONE_DEATHS = 6
-# Deaths that nobody has seen, as when heartbeats are lost. Fewer convicts what outages
-# of the server hit, more lets a task end hosts that take their whole fleet along.
+# Unwatched deaths, as when heartbeats are lost. Fewer errs after outages of the server,
+# more lets a task kill hosts with their whole fleets.
 MAX_UNSEEN_DEATHS = 20
 
 # The wait before the next attempt, by such deaths in a row; the first is that of a
-# storm. Longer lets storms pass and tells more of the weather, shorter judges sooner.
+# storm. Longer outlasts more storms, shorter decides sooner.
 QUARANTINE_WAITS_S = (2.0, 4.0, 16.0, 20.0)
-# Where the next death may convict, the wait is 4, then 16 times what the last attempt
+# Where the next death may decide, the wait is 4, then 16 times what the last attempt
 # had run, at most 10 minutes: so the task is rarely in danger.
 RARE_DEATHS = 4
 MAX_QUARANTINE_WAIT_S = 600.0
 # Waits differ by up to a half of themselves, so that no storm keeps their time.
 WAIT_JITTER = 0.5
 
-# A kill of others so long before a death belongs to it: one thing has killed both, and
-# the workflow may hear of it late.
+# A kill of others so long before a death has the same cause; the workflow may learn of
+# it late.
 SAME_STORM_S = 3.0
 
 
@@ -48,7 +48,7 @@ class Death(WireModel):
     """
     What the parent of a fleet knows of the end of one of its processes.
 
-    :param own: the end explains itself: what it had in hand has caused it.
+    :param own: the end explains itself: the in-flight work has caused it.
     :param other_s: seconds before it at which another process of the fleet was killed
         last for no known reason; None if none was.
     :param outside_s: the same, without processes that had a suspect in quarantine.
@@ -65,7 +65,7 @@ class Death(WireModel):
 
     def is_attributable(self, since_s: float) -> bool:
         """
-        Say whether surely nobody else was killed in the last *since_s* seconds.
+        Say whether surely no other process was killed in the last *since_s* seconds.
         """
         return self.was_watched(since_s) and not _within(self.other_s, since_s)
 
@@ -76,7 +76,7 @@ class Death(WireModel):
         return _within(self.outside_s, since_s)
 
 
-# Of a lost heartbeat, for one: nobody has seen how the process ended.
+# As of a lost heartbeat: how the process ended is unknown.
 UNSEEN_DEATH = Death()
 
 
@@ -87,7 +87,7 @@ class Quarantine(WireModel):
     :param attributed: those in a row, up to the last one, that nobody else's kill
         explains.
     :param lone: those in a row that no kill outside of quarantine explains.
-    :param unseen: those of which nobody knows.
+    :param unseen: unwatched ones.
     """
 
     deaths: int = 0
@@ -113,7 +113,7 @@ class Quarantine(WireModel):
     @property
     def is_poison(self) -> bool:
         """
-        Whether the suspect has killed its processes itself, beyond reasonable doubt.
+        Whether the suspect has surely killed its processes itself.
         """
         many = self.lone >= MAX_LONE_DEATHS or self.unseen >= MAX_UNSEEN_DEATHS
         return self.own or self.attributed >= MAX_ATTRIBUTED_DEATHS or many
@@ -121,7 +121,7 @@ class Quarantine(WireModel):
     @property
     def describe(self) -> str:
         """
-        Say what has convicted it, for its cause.
+        Say what has proved it poison, for its cause.
         """
         if self.own or not self.is_poison:
             return ""

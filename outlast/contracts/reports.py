@@ -1,7 +1,7 @@
 """
-What is told of a mission: how it goes, and how it ended.
+How tasks and missions end.
 
-Nothing here is ever undecided: each task ends in one TaskStatus, each mission in a
+Nothing is ever undecided: each task ends in one TaskStatus, each mission in a
 Report that lists what it lacks and why.
 """
 
@@ -75,7 +75,7 @@ class Outcome(WireModel):
     reasons: list[str] = Field(default=[])
     summary: str = ""
     round: int = 1
-    # A budget was spent: what needs it goes on without it.
+    # A budget was spent: what needs the task runs without it.
     budget_exhausted: bool = False
     approval: str = ""  # what a person, or the deadline, has said
 

@@ -71,7 +71,7 @@ class FanOut(WireModel):
 
 class RedoRequest(WireModel):
     """
-    What of a `Redo` travels: its result, if it *stands*, stays in the ledger.
+    What of a `Redo` travels; its result, if it *has_result*, stays in the ledger.
     """
 
     task: Name
@@ -81,7 +81,7 @@ class RedoRequest(WireModel):
 
 class FanOutRef(WireModel):
     """
-    The batch that an agent has spread; as its task's result, for those that need it.
+    The batch of an agent's fan-out; it is its task's result for those that need it.
     """
 
     batch: BatchId

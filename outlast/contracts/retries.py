@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# How long an attempt may be held for want of the mesh's word. Longer uses up the
-# attempt limit, shorter fills the history of a run that is held for hours.
+# How long an attempt waits for the mesh's permit. Longer uses up the attempt limit,
+# shorter fills the history of a run that is suspended for hours.
 MAX_SUSPENDED_S = 60.0
 
 
@@ -41,8 +41,8 @@ class Policy(BaseModel):
     @property
     def max_suspended_s(self) -> float:
         """
-        How long an attempt waits for the mesh's word before it is handed on: its limit
-        goes on meanwhile, and being held is no failure.
+        How long an attempt waits for the mesh's permit before it is handed back: its
+        limit passes meanwhile, and being suspended is no failure.
         """
         return min(MAX_SUSPENDED_S, self.attempt_limit_s / 2)
 

@@ -1,5 +1,5 @@
 """
-Where an effect's key belongs: the logical mission, whatever it runs as at the moment.
+Where an effect's key belongs: the logical mission, in whatever workflow it runs.
 """
 
 from pydantic import ValidationInfo, field_validator

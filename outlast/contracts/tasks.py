@@ -25,8 +25,7 @@ class Budget(WireModel):
 
 class Stored(WireModel):
     """
-    Where a value lies that is too large to travel: in the store, among what is kept
-    for the mission *owner*.
+    A reference to a value too large to travel, in the store under the mission *owner*.
     """
 
     owner: WorkId
@@ -51,7 +50,7 @@ class Task(WireModel):
     id: Name
     role: Name
     input: dict[str, JsonValue] = Field(default={})
-    stored: Stored | None = None  # the input, where it is too large: see inputs.py
+    stored: Stored | None = None  # a large input: see inputs.py
     needs: list[Name] = Field(default=[])
     required: bool = True
     approval: Approval | None = None

@@ -36,7 +36,7 @@ class Timing(BaseModel):
     blocked_limit_s: float = 5.0
     # The same where the machine has had no processor to give: slow, not hung.
     starved_limit_s: float = 10.0
-    # How long a dead workflow process is waited for before another one takes over.
+    # How long the server waits for a dead workflow process before it asks another one.
     sticky_s: float = 0.2
     # A workflow task in the hands of a dead process. Lower than a long history's
     # replay and the mission would never move again.

@@ -91,7 +91,7 @@ def _of_heartbeats(timing: Timing) -> str | None:
     if timing.heartbeat_s * 2 <= timing.heartbeat_timeout_s:
         return None
     return (
-        f"a beat every {timing.heartbeat_s:g} s leaves no room for a lost one within a "
+        f"a heartbeat every {timing.heartbeat_s:g} s leaves no room to lose one in a "
         f"heartbeat timeout of {timing.heartbeat_timeout_s:g} s"
     )
 
@@ -126,7 +126,7 @@ def _of_silence(timing: Timing) -> str | None:
         return (
             f"a heartbeat timeout of {timing.heartbeat_timeout_s:g} s ends attempts of "
             f"a silent worker before its parent sends heartbeats for it, {first_s:g} s "
-            "after its last: raise heartbeat_timeout_s or lower beat_s"
+            "after its last: raise heartbeat_timeout_s or lower heartbeat_s"
         )
     bearable_s = timing.heartbeat_timeout_s + SDK_GRACE_S
     if timing.silence_s < bearable_s:

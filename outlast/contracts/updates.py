@@ -11,10 +11,10 @@ from outlast.contracts.wire import WireModel
 
 class DecisionInput(WireModel):
     """
-    A person's decision on a task that waits for it.
+    A person's decision on a task that waits for approval.
 
-    :param request: what was asked, as they have seen it; "" for whatever it is.
-    :param skip: approve it, and let earlier effects stand for those that have changed.
+    :param request: names the request that they have seen; "" for any.
+    :param skip: approve it, and use the results of earlier effects for changed ones.
     """
 
     task: Name
@@ -34,8 +34,7 @@ class Redrive(WireModel):
 
 class UnservedTasks(WireModel):
     """
-    What a lookout has seen: attempts that nobody can take, and the roles that are
-    played at all.
+    Attempts in queues without a live worker, and the roles that have one.
     """
 
     activity_ids: list[str] = Field(default=[])
