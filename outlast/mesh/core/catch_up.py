@@ -24,8 +24,8 @@ from outlast.mesh.core.replicated_log import (
 
 class CatchUp:
     """
-    One round of questions, begun at *now_s*; *number* tells its answers from earlier
-    ones.
+    One round of requests to other peers, begun at *now_s*; *number* tells its answers
+    from earlier ones.
     """
 
     def __init__(self, number: int, now_s: float) -> None:
