@@ -32,7 +32,7 @@ MARK_BITS = 62  # a limit has 64, and all of them set mean none
 # hangs in the kernel: so long after the last new process was found, and in all.
 SUBPROCESS_END_S = 0.1
 MAX_SUBPROCESS_END_S = 1.0
-SUBPROCESS_CHECK_S = 0.001
+SUBPROCESS_CHECK_S = 0.0001
 
 PROC_FOLDER = Path("/proc")
 
@@ -96,7 +96,7 @@ class WorkerMarks:
         mark = self._marks.pop(pid, None)
         with contextlib.suppress(ChildProcessError):  # what it loses becomes ours first
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        if mark is not None and (left := end_marked(mark)):
+        if mark is not None and (left := end_marked(mark, pid)):
             logger.warning("subprocesses.left of worker %s: %s do not end", pid, left)
         try:
             return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -105,7 +105,7 @@ class WorkerMarks:
 
     def reap_dead(self) -> Iterator[tuple[int, int | None]]:
         """
-        Bury the workers that have died, each with its exit code; reaps everything else
+        Reap the workers that have died, each with its exit code, and everything else
         that has.
         """
         while (ended := _peek()) is not None:
@@ -124,41 +124,47 @@ class WorkerMarks:
                 _reap(pid)
 
 
-def end_marked(mark: int) -> list[int]:
+def end_marked(mark: int, worker: int) -> list[int]:
     """
     Kill all that carries *mark* and wait until it is dead, also what is forked
     meanwhile; returns the pids of what does not end in time.
+
+    What loses its parent becomes our child at once. So nothing is left when a look
+    finds only what had ended before that look: what lived then is below a child of
+    ours that lived then.
+
+    :param worker: the process that was given the mark, which has ended.
     """
-    if not _left_something(mark):
-        return []
     began = found_at = time.monotonic()
-    known: set[int] = set()
-    while True:
-        marked, alive = _kill(mark)
+    known, ended = {worker}, {worker}
+    while not (marked := _carriers(mark)) <= ended:
+        alive = [pid for pid in marked if not _has_ended(pid)]
+        for pid in alive:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        ended = marked.difference(alive)
         now = time.monotonic()
-        if not known.issuperset(marked):  # it forks as fast as we look: no pause
-            known.update(marked)
+        if not marked <= known:  # it forks as fast as we look: no pause
+            known |= marked
             found_at = now
+        elif now - found_at > SUBPROCESS_END_S or now - began > MAX_SUBPROCESS_END_S:
+            return alive
         elif alive:
             time.sleep(SUBPROCESS_CHECK_S)
-        else:
-            return []
-        if now - found_at > SUBPROCESS_END_S or now - began > MAX_SUBPROCESS_END_S:
-            return alive
+    return []
 
 
-def _left_something(mark: int) -> bool:
+def _carriers(mark: int) -> set[int]:
     """
-    Say whether a dead worker has left something alive. All of it that has no parent of
-    its own any more is our child, from the moment at which that parent ends: a second
-    look at our children finds what became one during the first.
+    Find what carries *mark* among our children and below those that do.
     """
-    seen: set[int] = set()
-    while (ours := {pid for pid in children() if read_mark(pid) == mark}) != seen:
-        if not all(map(_has_ended, ours)):
-            return True
-        seen = ours
-    return False
+    found: set[int] = set()
+    fresh = {pid for pid in children() if read_mark(pid) == mark}
+    while fresh:
+        found |= fresh
+        below = {pid for parent in fresh for pid in children(str(parent))}
+        fresh = {pid for pid in below - found if read_mark(pid) == mark}
+    return found
 
 
 def read_mark(pid: int) -> int | None:
@@ -171,36 +177,19 @@ def read_mark(pid: int) -> int | None:
         return None  # it is gone, or another user's
 
 
-def children() -> list[int]:
+def children(parent: str = "self") -> list[int]:
     """
-    List the children of this process, by whichever of its threads.
+    List the children of a process, by whichever of its threads.
     """
     found: list[int] = []
-    for thread in os.listdir("/proc/self/task"):
-        try:
-            told = (PROC_FOLDER / "self" / "task" / thread / "children").read_text()
-        except OSError:
+    try:
+        for thread in os.listdir(f"/proc/{parent}/task"):
+            with open(f"/proc/{parent}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+    except OSError:
+        if parent == "self":  # a kernel without such files
             return [pid for pid in _pids() if _parent_of(pid) == os.getpid()]
-        found += map(int, told.split())
     return found
-
-
-def _kill(mark: int) -> tuple[list[int], list[int]]:
-    """
-    Kill what carries *mark* as it is found. Returns all that does, and what of it was
-    alive: one that has ended by itself since we began may have forked before.
-    """
-    marked = []
-    alive = []
-    for pid in _pids():
-        if read_mark(pid) != mark:
-            continue
-        marked.append(pid)
-        if not _has_ended(pid):
-            alive.append(pid)
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-    return marked, alive
 
 
 def _pids() -> list[int]:
