@@ -10,21 +10,17 @@ module unsafe to fork; random generators are seeded anew after the fork instead.
 import contextlib
 import gc
 import os
-import random
 import socket
 import stat
-import sys
 import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from outlast.agents.user_code import is_library
+from outlast.fleet.shared_randomness import SharedRandomness
 
 THREADS_FOLDER = Path("/proc/self/task")
 OPEN_FILES_FOLDER = Path("/proc/self/fd")
@@ -66,46 +62,32 @@ class ForkSafety:
     """
 
     found: list[str] = field(default_factory=list)
-    _generators: list["weakref.ref[random.Random]"] = field(default_factory=list)
+    random: SharedRandomness = field(default_factory=SharedRandomness)
 
     @contextmanager
     def watching(self, module: str) -> Iterator[None]:
         """
         Note what the import of *module*, within, leaves.
         """
-        drawn: list[str] = []
         before = footprint()
-        with _watching_generators(self._generators), _watching_urandom(drawn.append):
+        with self.random.watching() as drawn:
             yield
         left = _lasting_leftovers(before)
         if drawn:
             left.append(f"drew an id that all workers would share ({drawn[0]})")
         if left:
-            more = (
-                f" and {len(left) - MAX_SHOWN_THREADS} more"
-                if len(left) > MAX_SHOWN_THREADS
-                else ""
-            )
-            told = f"{module} {', '.join(left[:MAX_SHOWN_THREADS])}{more} at import"
-            own = any("native" not in each for each in left)
-            self.found.append(f"{told}; {ADVICE}" if own else told)
+            self.found.append(_sentence(module, left))
 
-    def reseed(self) -> None:
-        """
-        Give each random generator a seed of its own, after a fork; those that were
-        given one on purpose keep it.
-        """
-        for each in self._generators:
-            generator = each()
-            if generator is not None:
-                generator.seed()
-        _reseed_numpy()
+
+def _sentence(module: str, left: list[str]) -> str:
+    shown, more = left[:MAX_SHOWN_THREADS], len(left) - MAX_SHOWN_THREADS
+    rest = f" and {more} more" if more > 0 else ""
+    sentence = f"{module} {', '.join(shown)}{rest} at import"
+    own = any("native" not in each for each in left)
+    return f"{sentence}; {ADVICE}" if own else sentence
 
 
 def footprint() -> Footprint:
-    """
-    Look at this process.
-    """
     files = {(int(each), _link(each)) for each in os.listdir(OPEN_FILES_FOLDER)}
     children = (THREADS_FOLDER / str(os.getpid()) / "children").read_text().split()
     return Footprint(
@@ -198,99 +180,3 @@ def _address(name: Any) -> str:
     if isinstance(name, tuple):
         return f"{name[0]}:{name[1]}"
     return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
-
-
-@contextmanager
-def _watching_generators(
-    noted: list["weakref.ref[random.Random]"],
-) -> Iterator[None]:
-    """
-    Note each `random.Random()` that is made within and given no seed.
-    """
-    real = random.Random.__init__
-
-    def init(self: random.Random, x: Any = None) -> None:
-        real(self, x)
-        if x is None:
-            noted.append(weakref.ref(self))
-
-    with _replacing(random.Random, "__init__", init):
-        yield
-
-
-@contextmanager
-def _watching_urandom(note: Callable[[str], None]) -> Iterator[None]:
-    """
-    Note where a module draws bytes by chance for itself, as `uuid4` and `secrets` do.
-    """
-    real, over = os.urandom, False
-
-    def urandom(size: int) -> bytes:
-        frame = None if over else _user(sys._getframe(1))
-        if frame is not None:
-            note(f"{frame.f_code.co_filename}:{frame.f_lineno}")
-        return real(size)
-
-    with ExitStack() as stack:
-        stack.enter_context(_replacing(os, "urandom", urandom))
-        stack.enter_context(_replacing(random, "_urandom", urandom))
-        try:
-            yield
-        finally:
-            over = True  # who has taken it by name goes on with it
-
-
-def _user(frame: FrameType | None) -> FrameType | None:
-    """
-    Find who called the standard library; None where that is not the user's code, as
-    when a module of the library draws at its own import.
-    """
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if name.startswith("<"):
-            return None
-        if not is_library(name):
-            return frame
-        frame = frame.f_back
-    return None
-
-
-@contextmanager
-def _replacing(home: Any, name: str, other: Any) -> Iterator[None]:
-    real = getattr(home, name)
-    setattr(home, name, other)
-    try:
-        yield
-    finally:
-        setattr(home, name, real)
-
-
-def _reseed_numpy() -> None:
-    """
-    Seed numpy's generators anew: the global one, and those in users' modules.
-    """
-    numpy = sys.modules.get("numpy.random")
-    if numpy is None:
-        return
-    made = [numpy.mtrand._rand]
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
-        if file and not is_library(file):
-            made += [each for each in vars(module).values() if _draws(each)]
-    for each in made:
-        source = getattr(each, "bit_generator", None) or each._bit_generator
-        if _is_random(source):
-            source.state = type(source)().state
-
-
-def _draws(value: Any) -> bool:
-    kind = type(value)
-    return kind.__module__.startswith("numpy.random") and kind.__name__ == "Generator"
-
-
-def _is_random(source: Any) -> bool:
-    """
-    Say whether nobody chose the seed: those that people choose are short.
-    """
-    entropy = getattr(getattr(source, "_seed_seq", None), "entropy", None)
-    return isinstance(entropy, int) and entropy.bit_length() > 64

@@ -135,7 +135,7 @@ class ForkServer:
         for file in (self._child_ended, self._waker):
             os.close(file)
         self._parent.close()
-        self._safety.reseed()
+        self._safety.random.reseed()
         from outlast.fleet.worker_main import run
 
         run(kind, socket.socket(fileno=channel))

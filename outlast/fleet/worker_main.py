@@ -14,15 +14,10 @@ import os
 import select
 import signal
 import socket
-import sys
 import threading
 import time
-from collections.abc import Coroutine
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from outlast.agents.agent import Agent
 from outlast.agents.agent_loading import for_roles, load_agents
 from outlast.agents.worker_start import open_all, unfinished
 from outlast.contracts.errors import OutlastError, UnavailableError, WorkerStartError
@@ -30,11 +25,12 @@ from outlast.dev.locks import ensure_home
 from outlast.fleet.after_fork import close_in_forked
 from outlast.fleet.flight_recorder import FlightRecorder
 from outlast.fleet.messages import Hosted, StateChanged, StoreGone
-from outlast.fleet.metrics import SEND_TICKS, MetricsOutbox
+from outlast.fleet.metrics import SEND_TICKS
 from outlast.fleet.model_clients import warm_clients
 from outlast.fleet.own_kill import on_own_kill
 from outlast.fleet.parent_channel import ParentChannel, send_exit_reason
 from outlast.fleet.polling import poll_until_stopped
+from outlast.fleet.process_context import ProcessContext
 from outlast.fleet.process_kinds import (
     TICK_S,
     ProcessKind,
@@ -51,7 +47,7 @@ from outlast.fleet.worker_output import begin_log, finish_output
 from outlast.fleet.workers import build_workers
 from outlast.process.event_loop import run_until_done
 from outlast.process.stop_signals import ignore_hangup
-from outlast.settings import Settings, settings
+from outlast.settings import settings
 from outlast.store.database import Store
 from outlast.store.output_roots import set_roots
 from outlast.telemetry import setup
@@ -60,8 +56,6 @@ from outlast.temporal.connect import connect_when_available
 from outlast.temporal.own_temporal import require_known_server
 from outlast.temporal.payload_storage import with_storage
 
-# After the drain time attempts have been cancelled; one that does not end is left.
-WORKER_STOP_S = 2.0
 # Without a parent a process that has not ended by then ends itself.
 ORPHAN_EXIT_S = 1.0
 
@@ -72,48 +66,6 @@ AGENT_START_LIMIT_S = 60.0
 DISK_FULL_PAUSE_S = 1.0
 
 logger = logging.getLogger("outlast.fleet")
-
-
-@dataclass
-class ProcessContext:
-    """
-    What this process has, made at its start and handed down.
-
-    :param ends: all of our ends of the parent's channel; the first one is the event
-        loop's, the last one is nobody else's.
-    :param stop: set when the process is to drain.
-    """
-
-    kind: ProcessKind
-    ends: list[socket.socket]
-    settings: Settings
-    agents: dict[str, Agent] = field(default_factory=dict)
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
-    outbox: MetricsOutbox = field(default_factory=MetricsOutbox)
-    watching: list[asyncio.Future[None]] = field(default_factory=list)
-
-    @property
-    def home(self) -> Path:
-        return self.settings.home.resolve()
-
-    @property
-    def stop_limit_s(self) -> float:
-        return self.settings.drain_grace_s + WORKER_STOP_S
-
-    def start(self, watch: Coroutine[Any, Any, None]) -> None:
-        """
-        Have *watch* run until the process has drained.
-        """
-        self.watching.append(asyncio.ensure_future(watch))
-
-    def exit_for(self, error: OutlastError) -> NoReturn:
-        """
-        End the process for *error*, and say so in the log and to the parent.
-        """
-        print(f"{self.kind}: {error}", file=sys.stderr, flush=True)
-        send_exit_reason(self.ends[-1], error)
-        setup.stop_telemetry()
-        os._exit(1)
 
 
 def run(kind: ProcessKind, channel: socket.socket) -> NoReturn:

@@ -108,7 +108,7 @@ with left.watching("mine"):
     mine = import_agents(sys.argv[1])
 for _ in range(2):
     if os.fork() == 0:
-        left.reseed()
+        left.random.reseed()
         print(mine.BY_CHANCE.random(), mine.CHOSEN.random(), flush=True)
         os._exit(0)
     os.wait()
