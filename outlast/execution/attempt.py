@@ -73,7 +73,7 @@ class WorkerContext:
         ours = self.ledger.store
         if store not in ("", ours.id):
             raise GiveUp(
-                f"the mission's books are in another store than {ours.place}: give "
+                f"the mission is recorded in another store than {ours.place}: give "
                 "each store a Temporal namespace of its own"
             )
 
@@ -89,7 +89,7 @@ class Attempt:
         attempt_input: AttemptInput,
         fence: int | AttemptOrder,
         worker: WorkerContext,
-        beat: Callable[[Heartbeat], None] = lambda _: None,
+        send: Callable[[Heartbeat], None] = lambda _: None,
     ) -> None:
         self.agent = agent
         self.input = attempt_input
@@ -99,7 +99,7 @@ class Attempt:
         self.checkpoint = Checkpoint()
         self.in_flight = NULL_SLOT
         self.retried = False  # by the server: the attempt before it has raised
-        self._send = beat
+        self._send = send
         self._ctx: Context | None = None  # while the agent is at work
 
     async def run(self, carried: list[Checkpoint]) -> ResultRef:

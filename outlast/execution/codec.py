@@ -168,7 +168,7 @@ class _Encoders:
 
     def _check_inside(self, value: Any, path: str) -> None:
         """
-        Make sure that whoever says the type of what *value* holds gets it back.
+        Make sure that each part of *value* comes back by the type that it has.
         """
         for key in value if isinstance(value, dict) else ():
             if not isinstance(key, str):

@@ -15,11 +15,11 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-# What a worker, its zygote or the starter set, and a module may not keep.
+# What a worker, its fork server or the starter set, and a module may not keep.
 CONTAINED_SIGNALS = [
     getattr(signal, name)
     for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGCHLD", "SIGPIPE")
@@ -55,24 +55,16 @@ def contained(limit_s: float) -> Iterator[None]:
     Run what is within, *limit_s* at most, and put the process back.
 
     :raises TimeLimitError: past that, where it can be interrupted.
-    :raises Exited: when it calls os._exit.
+    :raises AgentExit: when it calls os._exit.
     """
     with ExitStack() as kept:
-        for keep in (_folder, _loop, _root_logger, _without_faulthandler, _no_exit):
+        kept.enter_context(chdir(os.getcwd()))
+        for keep in (_loop, _root_logger, _error_filters, _no_exit):
             kept.enter_context(keep())
         if threading.current_thread() is threading.main_thread():
             kept.enter_context(_streams())
             kept.enter_context(_signals(limit_s))
         yield
-
-
-@contextmanager
-def _folder() -> Iterator[None]:
-    before = os.getcwd()
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 @contextmanager
@@ -124,7 +116,7 @@ def _is_console(handler: logging.Handler) -> bool:
 
 
 @contextmanager
-def _without_faulthandler() -> Iterator[None]:
+def _error_filters() -> Iterator[None]:
     """
     Warnings that the code makes errors would be errors in our own code, too.
     """

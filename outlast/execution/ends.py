@@ -183,13 +183,11 @@ async def _final_error(
     cause: str,
     trace: str,
 ) -> ApplicationError:
-    words = message_of(error)
-    wanted = error.wanted if isinstance(error, ApprovalNeededError) else []
-    asks = isinstance(error, ApprovalNeededError)
+    words, asks = message_of(error), isinstance(error, ApprovalNeededError)
     await _record_end(attempt, words if asks else cause, trace, error.kind)
     _log(attempt, error, cause, trace)
-    details = _details(attempt, Detector.FAILURE, wanted=wanted)
-    return _error(words, error.kind, details, final=True)
+    wanted = error.wanted if isinstance(error, ApprovalNeededError) else []
+    return _error(attempt, words, error.kind, Detector.FAILURE, wanted=wanted)
 
 
 async def _counted_error(
@@ -202,11 +200,14 @@ async def _counted_error(
     except (*UNCOUNTED_ERRORS, TimeoutError):
         return _uncounted(attempt, cause)
     _log(attempt, error, cause, trace)
-    final = failures >= attempt.input.policy.failures
     later = error.after if isinstance(error, TryLater) else None
-    delay = later or timedelta(seconds=backoff_s(failures))
-    details = _details(attempt, Detector.FAILURE)
-    return _error(cause, FailureType.FAILED, details, final, delay)
+    return ApplicationError(
+        cause,
+        _details(attempt, Detector.FAILURE).dump(),
+        type=FailureType.FAILED,
+        non_retryable=failures >= attempt.input.policy.failures,
+        next_retry_delay=later or timedelta(seconds=backoff_s(failures)),
+    )
 
 
 async def _count_failure(attempt: Execution, cause: str, trace: str) -> int:
@@ -282,13 +283,12 @@ def _stale_error(attempt: Execution, error: StaleAttemptError) -> ApplicationErr
     it, as one that was restored from a backup may, the next one comes after that.
     """
     last = dispatch_of(error.highest)
-    details = _details(attempt, Detector.SUPERSEDED, dispatch=last)
-    return _error(str(error), FailureType.STALE, details, final=True)
+    found = Detector.SUPERSEDED
+    return _error(attempt, str(error), FailureType.STALE, found, dispatch=last)
 
 
 def _drained(attempt: Execution, why: str) -> ApplicationError:
-    details = _details(attempt, Detector.DRAIN)
-    return _error(why, FailureType.DRAINED, details, final=True)
+    return _error(attempt, why, FailureType.DRAINED, Detector.DRAIN)
 
 
 def _uncounted(attempt: Execution, why: str) -> ApplicationError:
@@ -297,26 +297,21 @@ def _uncounted(attempt: Execution, why: str) -> ApplicationError:
     return uncounted_error(one_line(why, CAUSE_CHARS), store, details)
 
 
+def _error(
+    attempt: Execution,
+    message: str,
+    kind: FailureType,
+    detected_by: Detector,
+    **details: Any,
+) -> ApplicationError:
+    found = _details(attempt, detected_by, **details)
+    return ApplicationError(message, found.dump(), type=kind, non_retryable=True)
+
+
 def _details(attempt: Execution, detected_by: Detector, **more: Any) -> FailureDetails:
     return FailureDetails(
         detected_by=detected_by,
         checkpoint=attempt.checkpoint,
         attempts=attempt.claim.attempt if attempt.claim else 0,
         **more,
-    )
-
-
-def _error(
-    message: str,
-    kind: FailureType,
-    details: FailureDetails,
-    final: bool,
-    delay: timedelta | None = None,
-) -> ApplicationError:
-    return ApplicationError(
-        message,
-        details.dump(),
-        type=kind,
-        non_retryable=final,
-        next_retry_delay=delay,
     )

@@ -3,7 +3,8 @@ What becomes of an activity whose store is away: it waits, and is given back in 
 
 It waits where it is, with all it has in hand, since that costs nothing. The server
 would count an attempt that is too long, so that one which only waits is given back
-shortly before its limit, and begun again later, counted against nobody.
+shortly before its limit, and begun again later, counted against nobody. No mission
+fails of it.
 """
 
 import asyncio
@@ -14,6 +15,11 @@ from typing import Any, TypeVar
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
+from temporalio.worker import (
+    ActivityInboundInterceptor,
+    ExecuteActivityInput,
+    Interceptor,
+)
 
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
@@ -64,11 +70,37 @@ def uncounted_error(
     )
 
 
+class StoreInterceptor(Interceptor):
+    """
+    Has every activity of a worker wait for *store*.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def intercept_activity(
+        self,
+        next: ActivityInboundInterceptor,  # noqa: A002 - the SDK's name
+    ) -> ActivityInboundInterceptor:
+        return _StoreInbound(super().intercept_activity(next), self._store)
+
+
+class _StoreInbound(ActivityInboundInterceptor):
+    def __init__(self, next: ActivityInboundInterceptor, store: Store) -> None:  # noqa: A002
+        super().__init__(next)
+        self._store = store
+
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
+        return await retry_while_store_unavailable(
+            lambda: self.next.execute_activity(input), self._store
+        )
+
+
 async def retry_while_store_unavailable(
     act: Callable[[], Coroutine[Any, Any, T]], store: Store
 ) -> T:
     """
-    Await *act*, which keeps books, for as long as the server lets it.
+    Await *act*, which writes records, for as long as the server lets it.
 
     :raises ApplicationError: when the store is to be waited for by the server.
     """

@@ -84,7 +84,10 @@ def result_ref(
         reasons = [masked(value.reason, CAUSE_CHARS)]
         value = value.result
     follow_ups = value.tasks if isinstance(value, FollowUps) else []
-    redo = _redo_request(value) if isinstance(value, Redo) else None
+    redo: RedoRequest | None = None
+    if isinstance(value, Redo):
+        reason, has_result = masked(value.reason, CAUSE_CHARS), value.result is not None
+        redo = RedoRequest(task=value.task, reason=reason, has_result=has_result)
     if isinstance(value, FollowUps | Redo):
         value = value.result
     text = encode(value, codec, largest, quickly)
@@ -108,11 +111,6 @@ def _summary(text: str) -> str:
     result = json.loads(text) if len(text) <= MIB else None
     told = result.get("summary") if isinstance(result, dict) else None
     return told if isinstance(told, str) else ""
-
-
-def _redo_request(redo: Redo) -> RedoRequest:
-    reason, stands = masked(redo.reason, CAUSE_CHARS), redo.result is not None
-    return RedoRequest(task=redo.task, reason=reason, has_result=stands)
 
 
 def without_stored_inputs(

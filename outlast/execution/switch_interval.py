@@ -1,10 +1,10 @@
 """
 How long a thread that computes keeps the interpreter from those that wait for it.
 
-Whoever takes over from the dead asks the database first, a lease a dozen times, and
-after each answer waits so long where another one computes: with the interpreter's own
-5 ms that is 0.1 s and more. Shorter turns cost CPU, which is why they are for the
-beginning of an attempt and for the length of a lease.
+An attempt after a crash asks the database first, a lease a dozen times, and after each
+answer waits so long where another one computes: with the interpreter's own 5 ms that is
+0.1 s and more. Shorter turns cost CPU, so they are for the beginning of an attempt and
+for the length of a lease.
 """
 
 import sys

@@ -10,9 +10,8 @@ import linecache
 import sys
 import traceback
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass
 from types import CodeType, FrameType, TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from outlast.agents.user_code import is_ours, is_users
 from outlast.contracts.errors import AgentExitedError, OutlastError
@@ -31,8 +30,7 @@ TRACEBACK_LEFT_OUT = "[... what came before is left out]\n"
 MAX_AWAIT_DEPTH = 200
 
 
-@dataclass(frozen=True)
-class Traceback:
+class Traceback(NamedTuple):
     """
     Where an error came from.
 
@@ -41,17 +39,13 @@ class Traceback:
         `agents.py:14 in refund: requests.get(url)`; "" when there is none.
     """
 
-    text: str = ""
+    text: str
     place: str = ""
 
 
-def traceback_of(error: BaseException, cause: BaseException | None = None) -> Traceback:
-    """
-    Read the traceback of *error*, whose place is that of *cause*, where another error
-    within it decides.
-    """
+def traceback_of(error: BaseException) -> Traceback:
     try:
-        return Traceback(_text(error), place_of(cause or error))
+        return Traceback(_text(error), place_of(error))
     except Exception as worse:  # it is the agent's error, which may do anything
         return Traceback(f"its traceback raises {type(worse).__name__}")
 
@@ -78,25 +72,17 @@ def place_of(error: BaseException) -> str:
 def describe_failure(error: Exception, cause: str) -> tuple[str, str]:
     """
     Put the place of *error* beside its *cause*, and read its traceback. Our own errors
-    are sentences for whoever reads them, and need no place.
+    are sentences for their reader, and need no place.
     """
-    if isinstance(error, AgentExitedError):
-        raised = error.__cause__ or error  # what the agent really did
-        trace = traceback_of(raised)
-        return with_place(cause, trace.place), trace.text
-    trace = traceback_of(error)
-    if isinstance(error, OutlastError):
+    exited = isinstance(error, AgentExitedError)
+    # What an agent really did that exited is the cause.
+    trace = traceback_of((exited and error.__cause__) or error)
+    if isinstance(error, OutlastError) and not exited:
         return cause, trace.text if trace.place else ""
-    return with_place(cause, trace.place), trace.text
-
-
-def with_place(cause: str, place: str) -> str:
-    """
-    Put the *place* beside the *cause*, which makes room for it.
-    """
-    if not place:
-        return cause
-    return f"{one_line(cause, CAUSE_CHARS - len(place) - 3)} ({place})"
+    if trace.place:  # the cause makes room for it
+        cause = one_line(cause, CAUSE_CHARS - len(trace.place) - 3)
+        cause = f"{cause} ({trace.place})"
+    return cause, trace.text
 
 
 def _frames(began: TracebackType | None) -> Iterator[tuple[CodeType, int]]:
@@ -135,11 +121,8 @@ def _text(error: BaseException) -> str:
 
 
 def _cut(part: str) -> str:
-    return (
-        part
-        if len(part) <= TRACEBACK_PART_CHARS
-        else f"{part[:TRACEBACK_PART_CHARS]} [...]\n"
-    )
+    most = TRACEBACK_PART_CHARS
+    return part if len(part) <= most else f"{part[:most]} [...]\n"
 
 
 def _bounded(parts: list[str]) -> str:

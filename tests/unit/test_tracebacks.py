@@ -14,11 +14,12 @@ import pytest
 from outlast.agents.user_code import is_ours, is_users
 from outlast.contracts.text import CAUSE_CHARS, visible
 from outlast.dev import server_command
+from outlast.execution.exceptions import failure_of
 from outlast.execution.tracebacks import (
     MAX_TRACEBACK_BYTES,
+    describe_failure,
     place_of,
     traceback_of,
-    with_place,
 )
 from outlast.secrets import MASK, mask, masked
 
@@ -115,7 +116,7 @@ def test_our_own_frames_are_left_out() -> None:
 
 async def test_groups_are_opened() -> None:
     """
-    The place is that of the error which decides, the text has all of them.
+    Place and text are those of the error which decides.
     """
 
     async def tool() -> None:
@@ -128,9 +129,9 @@ async def test_groups_are_opened() -> None:
     try:
         await act()
     except ExceptionGroup as group:
-        trace = traceback_of(group, group.exceptions[0])
-    assert " in tool: raise ValueError(" in trace.place
-    assert "ValueError: column 'iban' is missing" in trace.text
+        cause, text = describe_failure(failure_of(group), "ValueError")
+    assert " in tool: raise ValueError(" in cause
+    assert "ValueError: column 'iban' is missing" in text
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_an_error_without_frames_has_no_place() -> None:
     It was never raised.
     """
     assert traceback_of(ValueError("x")).place == ""
-    assert with_place("ValueError: x", "") == "ValueError: x"
+    assert describe_failure(ValueError("x"), "ValueError: x")[0] == "ValueError: x"
 
 
 def test_the_place_of_what_it_was_raised_from_will_do() -> None:
@@ -200,9 +201,10 @@ def test_a_cause_makes_room_for_its_place() -> None:
     """
     Both are within what travels.
     """
-    told = with_place("ValueError: " + "x" * 500, "agents.py:14 in refund")
+    error = raised(boom, ValueError("x" * 500))
+    told, _ = describe_failure(error, f"ValueError: {error}")
     assert len(told) <= CAUSE_CHARS
-    assert told.endswith("… (agents.py:14 in refund)")
+    assert told.endswith(f"… ({place_of(error)})")
 
 
 @pytest.mark.parametrize(
