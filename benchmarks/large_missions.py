@@ -40,7 +40,7 @@ from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.contracts.updates import DecisionInput
 from outlast.dev.ports import choose_ports
 from outlast.dev.server import DevServer
-from outlast.execution.attempt import WorkerContext
+from outlast.execution.worker_context import WorkerContext
 from outlast.fleet.workers import AgentWorkers, workflow_worker
 from outlast.ledger.ledger import Ledger
 from outlast.ledger.missions import MissionRecords

@@ -24,8 +24,9 @@ from outlast.contracts.approvals import Approval
 from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.results import ResultRef
 from outlast.contracts.tasks import Limits, Task
-from outlast.execution.attempt import Attempt, WorkerContext
+from outlast.execution.attempt import Attempt
 from outlast.execution.findings import AgentFindings
+from outlast.execution.worker_context import WorkerContext
 from outlast.ledger.trial_ledger import PointKind, TrialLedger, TrialPoint, saves_of
 from outlast.store.database import Store
 

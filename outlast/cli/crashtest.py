@@ -26,8 +26,9 @@ from outlast.contracts.approvals import Approval
 from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.errors import BadInputError, TaskError
 from outlast.contracts.tasks import Task
-from outlast.execution.attempt import Attempt, WorkerContext
+from outlast.execution.attempt import Attempt
 from outlast.execution.findings import AgentFindings
+from outlast.execution.worker_context import WorkerContext
 from outlast.ledger.trial_ledger import PointKind, TrialLedger, TrialPoint
 from outlast.process.event_loop import run_until_done
 from outlast.process.programs import child_environment, module_command

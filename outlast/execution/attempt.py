@@ -8,7 +8,6 @@ with what it raises. Nothing is reported that is not in the ledger first.
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from outlast.agents.agent import Agent
@@ -21,61 +20,26 @@ from outlast.contracts.errors import GiveUp, StalledError
 from outlast.contracts.failures import Detector
 from outlast.contracts.ids import FanOutId
 from outlast.contracts.results import FanOut, FanOutRef, ResultRef
-from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.execution.agent_call import AgentCall
 from outlast.execution.codec import off_loop
 from outlast.execution.eager import EagerStarter
 from outlast.execution.in_flight import (
-    NULL_REGISTRY,
     NULL_SLOT,
-    InFlightRegistry,
 )
 from outlast.execution.results import encode_item, result_ref, without_stored_inputs
 from outlast.execution.run_order import in_run_order
 from outlast.execution.switch_interval import short_switch_interval
 from outlast.execution.task_input import read_input, read_needs
+from outlast.execution.worker_context import WorkerContext
 from outlast.ledger.attempt_order import AttemptOrder
 from outlast.ledger.claim import Claim
 from outlast.ledger.items import with_digests
-from outlast.ledger.ledger import Ledger
 from outlast.ledger.payloads import putting
 from outlast.telemetry import semconv
 from outlast.telemetry.counters import FAILED_BEFORE, recovered
 from outlast.telemetry.log_context import log_as
 from outlast.telemetry.process import Attributes
 from outlast.telemetry.spans import attempt_attributes, describe, span
-
-
-@dataclass(frozen=True)
-class WorkerContext:
-    """
-    Where attempts run: the ledger, and what the attempts of one process share.
-
-    :param drain_s: how long an attempt may last in all once its worker drains.
-    :param leaked: the calls of agents that could not be ended and still run.
-    :param closing: writes of ends that nobody waits for.
-    """
-
-    ledger: Ledger
-    heartbeat_s: float = DEFAULT_TIMING.heartbeat_s
-    in_flight: InFlightRegistry = NULL_REGISTRY
-    drain_s: float = 0.0
-    leaked: set[AgentCall] = field(default_factory=set)
-    closing: set[asyncio.Future[None]] = field(default_factory=set)
-
-    def require_same_store(self, store: str) -> None:
-        """
-        Make sure that the store with the id *store* is ours: played into another,
-        effects could happen twice.
-
-        :raises GiveUp: when it is not.
-        """
-        ours = self.ledger.store
-        if store not in ("", ours.id):
-            raise GiveUp(
-                f"the mission is recorded in another store than {ours.place}: give "
-                "each store a Temporal namespace of its own"
-            )
 
 
 class Attempt:

@@ -20,12 +20,11 @@ import time
 from collections.abc import Awaitable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from outlast.contracts.attempts import AttemptInput, Checkpoint
 from outlast.contracts.errors import (
     AgentExitedError,
     ApprovalNeededError,
@@ -35,14 +34,18 @@ from outlast.contracts.errors import (
     ParkedError,
     RunSuspendedError,
     StaleAttemptError,
-    StoreError,
     TryLater,
 )
 from outlast.contracts.failure_details import FailureDetails
 from outlast.contracts.failures import Detector, FailureType
 from outlast.contracts.retries import backoff_s
 from outlast.contracts.text import CAUSE_CHARS, one_line
-from outlast.execution.attempt import WorkerContext
+from outlast.execution.end_records import (
+    Execution,
+    close_record,
+    count_failure,
+    record_end,
+)
 from outlast.execution.exceptions import (
     FINAL_ERRORS,
     UNCOUNTED_ERRORS,
@@ -51,35 +54,12 @@ from outlast.execution.exceptions import (
     message_of,
 )
 from outlast.execution.handback import end_work, uncounted_error
-from outlast.execution.in_flight import InFlightSlot
 from outlast.execution.tracebacks import describe_failure
 from outlast.ledger.attempt_order import dispatch_of
-from outlast.ledger.claim import Claim
-from outlast.ledger.fence import Retries
 
 logger = logging.getLogger("outlast.execution")
 
 T = TypeVar("T")
-
-# How long an end waits for its record in the ledger, and to be counted there.
-CLOSE_LIMIT_S = 1.0
-COUNT_LIMIT_S = 10.0
-
-
-class Execution(Protocol):
-    """
-    What of an attempt, at a task or at a lease, its end needs.
-    """
-
-    worker: WorkerContext
-    input: AttemptInput
-    claim: Claim | None
-    in_flight: InFlightSlot
-
-    @property
-    def checkpoint(self) -> Checkpoint: ...
-
-    def heartbeat(self) -> None: ...
 
 
 async def with_failures_translated(attempt: Execution, doing: Awaitable[T]) -> T:
@@ -122,14 +102,6 @@ async def await_uncancelled(attempt: Execution, telling: Coroutine[Any, Any, T])
     return told.result()
 
 
-async def flush_closing(closing: set[asyncio.Future[None]]) -> None:
-    """
-    Wait a moment until the records of attempts that were handed on are written.
-    """
-    if closing:
-        await asyncio.wait(closing, timeout=CLOSE_LIMIT_S)
-
-
 async def _cancel_on_drain(work: asyncio.Task[Any], short_s: float) -> None:
     """
     Cancel *work* when the worker drains, unless it is younger than a short attempt
@@ -147,22 +119,24 @@ async def _cancelled(
     details = activity.cancellation_details()
     if drained or (details is not None and details.worker_shutdown):
         # The next attempt is waited for, this one's record is not.
-        _close(attempt, "handed on: the worker drained", kind=FailureType.DRAINED)
+        close_record(attempt, "handed on: the worker drained", kind=FailureType.DRAINED)
         return _drained(attempt, "the worker drained")
     if away.done() and not away.cancelled():
-        _close(attempt, "handed on: the store is away", kind=FailureType.STORE_AWAY)
+        close_record(
+            attempt, "handed on: the store is away", kind=FailureType.STORE_AWAY
+        )
         return _uncounted(attempt, away.result())
-    await _record_end(attempt, "cancelled")
+    await record_end(attempt, "cancelled")
     return asyncio.CancelledError()
 
 
 async def _failed(attempt: Execution, error: Exception) -> ApplicationError:
     if isinstance(error, StaleAttemptError):
-        await _record_end(attempt, "refused: stale", kind=FailureType.STALE)
+        await record_end(attempt, "refused: stale", kind=FailureType.STALE)
         return _stale_error(attempt, error)
     if isinstance(error, RunSuspendedError):
         kind = FailureType.DRAINED
-        await _record_end(attempt, "handed on: held by the mesh", kind=kind)
+        await record_end(attempt, "handed on: held by the mesh", kind=kind)
         return _drained(attempt, message_of(error))
     cause, trace = describe_failure(error, error_text(error))
     if isinstance(error, FINAL_ERRORS):
@@ -184,7 +158,7 @@ async def _final_error(
     trace: str,
 ) -> ApplicationError:
     words, asks = message_of(error), isinstance(error, ApprovalNeededError)
-    await _record_end(attempt, words if asks else cause, trace, error.kind)
+    await record_end(attempt, words if asks else cause, trace, error.kind)
     _log(attempt, error, cause, trace)
     wanted = error.wanted if isinstance(error, ApprovalNeededError) else []
     return _error(attempt, words, error.kind, Detector.FAILURE, wanted=wanted)
@@ -194,7 +168,7 @@ async def _counted_error(
     attempt: Execution, error: Exception, cause: str, trace: str
 ) -> ApplicationError:
     try:
-        failures = await _count_failure(attempt, cause, trace)
+        failures = await count_failure(attempt, cause, trace)
     except StaleAttemptError as stale:
         return _stale_error(attempt, stale)
     except (*UNCOUNTED_ERRORS, TimeoutError):
@@ -210,27 +184,6 @@ async def _counted_error(
     )
 
 
-async def _count_failure(attempt: Execution, cause: str, trace: str) -> int:
-    """
-    Count the failure in the ledger; when that cannot be done, by the server's number.
-
-    :raises StoreLostError, TimeoutError: when the store keeps it from being counted.
-    """
-    ledger = attempt.worker.ledger
-    if attempt.claim is None:
-        return activity.info().attempt
-    counting = ledger.store.run(
-        ledger.record_failure, attempt.claim, cause, trace, Retries()
-    )
-    try:
-        return await asyncio.wait_for(counting, COUNT_LIMIT_S)
-    except (StaleAttemptError, *UNCOUNTED_ERRORS, TimeoutError):
-        raise
-    except Exception:
-        activity.logger.exception("failure.not_counted")
-        return activity.info().attempt
-
-
 def _log(attempt: Execution, error: Exception, cause: str, trace: str) -> None:
     """
     Log a failure, with its traceback unless it is an error of ours, whose words are
@@ -242,39 +195,6 @@ def _log(attempt: Execution, error: Exception, cause: str, trace: str) -> None:
     ours = isinstance(error, OutlastError) and not isinstance(error, AgentExitedError)
     more = "" if ours or not trace else f"\n{trace.rstrip()}"
     logger.warning("attempt.failed %s/%s: %s%s", *whose, cause, more)
-
-
-async def _record_end(
-    attempt: Execution, ending: str, trace: str = "", kind: FailureType | None = None
-) -> None:
-    """
-    Close the attempt's record, within a limit: it must not change what becomes of the
-    task, nor for long when.
-    """
-    await asyncio.wait({_close(attempt, ending, trace, kind)}, timeout=CLOSE_LIMIT_S)
-
-
-def _close(
-    attempt: Execution, ending: str, trace: str = "", kind: FailureType | None = None
-) -> asyncio.Future[None]:
-    closing = asyncio.ensure_future(_write_end(attempt, ending, trace, kind))
-    attempt.worker.closing.add(closing)
-    closing.add_done_callback(attempt.worker.closing.discard)
-    return closing
-
-
-async def _write_end(
-    attempt: Execution, ending: str, trace: str, kind: FailureType | None
-) -> None:
-    ledger = attempt.worker.ledger
-    if attempt.claim is None:
-        return
-    try:
-        await ledger.store.run(ledger.record_end, attempt.claim, ending, trace, kind)
-    except StoreError as error:
-        activity.logger.warning("attempt.not_closed: %s", error)
-    except Exception:
-        activity.logger.exception("attempt.not_closed")
 
 
 def _stale_error(attempt: Execution, error: StaleAttemptError) -> ApplicationError:

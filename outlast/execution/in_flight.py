@@ -3,6 +3,12 @@ Where an attempt says what it has in hand. The fleet's flight recorder overrides
 in a test, or without a fleet, it does nothing.
 """
 
+from collections.abc import Iterable
+from itertools import islice
+
+# As many numbers as a slot of the flight recorder and a heartbeat hold.
+MAX_RECORDED_ITEMS = 400
+
 
 class InFlightSlot:
     """
@@ -43,6 +49,45 @@ class InFlightRegistry:
         Note that an attempt is in hand.
         """
         return NULL_SLOT
+
+
+class ItemsInFlight:
+    """
+    The items that a lease has in flight, by number, noted in its *slot* so that a death
+    is charged to those and to no other.
+    """
+
+    def __init__(self, slot: InFlightSlot) -> None:
+        self._slot = slot
+        self._numbers: dict[int, None] = {}  # in the order in which they began
+
+    @property
+    def numbers(self) -> list[int]:
+        """
+        The items in flight, as many as have room in a heartbeat.
+        """
+        return list(islice(self._numbers, MAX_RECORDED_ITEMS))
+
+    def add(self, numbers: Iterable[int]) -> None:
+        """
+        Note that these begin now.
+        """
+        self._numbers.update(dict.fromkeys(numbers))
+        self.record()
+
+    def discard(self, numbers: Iterable[int]) -> None:
+        """
+        Forget these; that is recorded with the next that begin.
+        """
+        for number in numbers:
+            self._numbers.pop(number, None)
+
+    def record(self) -> None:
+        """
+        Record the items in flight, as many as have room in a slot.
+        """
+        numbers = ",".join(map(str, islice(self._numbers, MAX_RECORDED_ITEMS)))
+        self._slot.save(b'{"value":[%s]}' % numbers.encode())
 
 
 NULL_SLOT = InFlightSlot()

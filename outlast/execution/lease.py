@@ -10,12 +10,12 @@ from collections.abc import Callable
 from outlast.agents.agent import Agent
 from outlast.contracts.attempts import AttemptInput, Checkpoint, Heartbeat
 from outlast.contracts.batches import MAX_LEASE_RETRIES, Lease, LeaseResult, pool_task
-from outlast.execution.attempt import WorkerContext
 from outlast.execution.in_flight import NULL_SLOT, InFlightSlot
 from outlast.execution.item_workers import ADD_WORKER_AFTER_S
 from outlast.execution.lease_items import LeaseItems
 from outlast.execution.run_order import in_run_order
 from outlast.execution.switch_interval import short_switch_interval
+from outlast.execution.worker_context import WorkerContext
 from outlast.ledger.attempt_order import AttemptOrder
 from outlast.ledger.claim import Claim
 from outlast.telemetry.spans import attempt_attributes, describe
@@ -61,7 +61,7 @@ class LeaseExecution:
         """
         The items in flight, as a heartbeat or an exit report carries them.
         """
-        return Checkpoint(value=self._items.in_flight_numbers if self._items else [])
+        return Checkpoint(value=self._items.in_flight.numbers if self._items else [])
 
     async def run(self) -> LeaseResult:
         """

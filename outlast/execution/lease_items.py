@@ -1,18 +1,14 @@
 """
 The items of a lease, each from its call to its result, its retry or its dead letter:
 one ordinary call an item, by a few workers beside each other.
-
-The items in flight are in the flight recorder, so that a death is charged to those
-and to no other.
 """
 
 import asyncio
 import logging
 import time
-from itertools import islice
 from typing import Any
 
-from outlast.agents.agent import Agent, Degraded
+from outlast.agents.agent import Agent
 from outlast.agents.item_context import ItemContext
 from outlast.contracts.batches import Lease, LeaseResult
 from outlast.contracts.errors import (
@@ -24,19 +20,17 @@ from outlast.contracts.errors import (
     TryLater,
 )
 from outlast.contracts.ids import FanOutId, ItemId, parse
-from outlast.contracts.results import FollowUps
 from outlast.contracts.retries import backoff_s
 from outlast.contracts.text import CAUSE_CHARS
 from outlast.execution.agent_call import AgentCall
-from outlast.execution.attempt import WorkerContext
-from outlast.execution.codec import Codec, off_loop
+from outlast.execution.codec import off_loop
 from outlast.execution.exceptions import (
     FINAL_ERRORS,
     UNCOUNTED_ERRORS,
     failure_of,
     message_of,
 )
-from outlast.execution.in_flight import InFlightSlot
+from outlast.execution.in_flight import InFlightSlot, ItemsInFlight
 from outlast.execution.item_queue import ItemQueue, QueuedItem
 from outlast.execution.item_workers import (
     MAX_ITEM_WORKERS,
@@ -47,8 +41,9 @@ from outlast.execution.item_workers import (
     stall_timeout_s,
 )
 from outlast.execution.result_writer import ResultWriter
-from outlast.execution.results import encode
+from outlast.execution.results import encode_item_result
 from outlast.execution.tracebacks import describe_failure
+from outlast.execution.worker_context import WorkerContext
 from outlast.ledger.claim import Claim
 from outlast.ledger.lease_ledger import ItemFailure, LeaseHistory
 from outlast.ledger.payloads import is_stored
@@ -59,9 +54,6 @@ from outlast.telemetry.counters import DEAD_ITEMS, count
 # and other leases to begin, each of which takes a few turns of it.
 YIELD_AFTER_S = 0.005
 YIELD_TURNS = 5
-
-# As many numbers as a slot of the flight recorder and a heartbeat hold.
-MAX_RECORDED_ITEMS = 400
 
 logger = logging.getLogger("outlast.execution")
 
@@ -83,6 +75,7 @@ class LeaseItems:
         history: LeaseHistory,
     ) -> None:
         self._ledger = ledger = worker.ledger
+        self.in_flight = ItemsInFlight(recorder)
         self.settled = 0
         self._dead = 0
         self._busy_s = 0.0
@@ -100,13 +93,8 @@ class LeaseItems:
         self._scope = lease.batch.logical
         self._started = history.started  # items that an earlier lease has claimed
         self._claimed: set[int] = set()  # and this one
-        self._in_flight: dict[int, None] = {}
         self._logged: set[str] = set()  # causes whose traceback is in the log
         self._yielded_at = time.monotonic()
-
-    @property
-    def in_flight_numbers(self) -> list[int]:
-        return list(islice(self._in_flight, MAX_RECORDED_ITEMS))
 
     def result(self, wall_s: float) -> LeaseResult:
         item_s = min(wall_s, self._busy_s) / max(1, self.settled)
@@ -138,7 +126,7 @@ class LeaseItems:
         return self._workers.all_blocked and not self._queue.has_more
 
     async def _work(self, item_worker: ItemWorker) -> None:
-        while group := await self._queue.take(self._record_in_flight):
+        while group := await self._queue.take(self.in_flight.record):
             await self._run_group(item_worker, group)
             raise_if_cancelled()
             if time.monotonic() - self._yielded_at > YIELD_AFTER_S:
@@ -153,10 +141,10 @@ class LeaseItems:
         Run one item, or a group at once, and note what comes of it.
         """
         item_worker.since = time.monotonic()
-        number = group[0].number
-        ctx = self._context_of(group[0])
+        numbers = [item.number for item in group]
+        number, ctx = numbers[0], self._context_of(group[0])
         try:
-            self._mark_in_flight(group)
+            self.in_flight.add(numbers)
             if number in self._started or number in self._claimed:
                 await ctx.begin(redelivered=number in self._claimed)
             await self._accept_result(group, await self._call(item_worker, group, ctx))
@@ -167,7 +155,11 @@ class LeaseItems:
             # The edge towards the agent's code, which may raise anything.
             await self._handle_failure(group, failure_of(error))
         finally:
-            self._unmark(group, ctx)
+            self.in_flight.discard(numbers)
+            if ctx.has_started:
+                self._claimed.add(number)
+                self._writer.close(ctx.claim)
+            ctx.close()
         if self._writer.is_due:
             await self._writer.flush()
 
@@ -213,23 +205,6 @@ class LeaseItems:
             raise TaskError(f"{len(group)} items need a list of as many results")
         return value
 
-    def _mark_in_flight(self, group: list[QueuedItem]) -> None:
-        for item in group:
-            self._in_flight[item.number] = None
-        self._record_in_flight()
-
-    def _record_in_flight(self) -> None:
-        numbers = ",".join(map(str, islice(self._in_flight, MAX_RECORDED_ITEMS)))
-        self._recorder.save(b'{"value":[%s]}' % numbers.encode())
-
-    def _unmark(self, group: list[QueuedItem], ctx: ItemContext) -> None:
-        for item in group:
-            self._in_flight.pop(item.number, None)
-        if ctx.has_started:
-            self._claimed.add(group[0].number)
-            self._writer.close(ctx.claim)
-        ctx.close()
-
     async def _accept_result(self, group: list[QueuedItem], values: list[Any]) -> None:
         """
         Have the results of *group* written; one that is refused is its own item's
@@ -238,7 +213,7 @@ class LeaseItems:
         codec, largest = self._agent.codec, self._ledger.store.largest
         for item, value in zip(group, values, strict=True):
             try:
-                kept = await off_loop(_encode_value, value, codec, largest)
+                kept = await off_loop(encode_item_result, value, codec, largest)
             except ResultError as refused:
                 await self._handle_failure([item], refused)
                 continue
@@ -289,23 +264,6 @@ def is_dead(error: Exception, failures: int, deaths: int, most: int) -> bool:
     if isinstance(error, FINAL_ERRORS) or failures >= most:
         return True
     return isinstance(error, StalledError) and failures + deaths >= MAX_STALLS
-
-
-def _encode_value(
-    quickly: bool, value: Any, codec: Codec, largest: int
-) -> tuple[str, str | None]:
-    """
-    Write what an item's agent returned as JSON, and say what it lacks.
-
-    :raises SlowCheckError: when that takes long and should be done *quickly*.
-    :raises ResultError: when it cannot be kept.
-    """
-    reason: str | None = None
-    if isinstance(value, FollowUps):
-        raise ResultError("an item's agent cannot ask for follow-up tasks")
-    if isinstance(value, Degraded):
-        reason, value = masked(value.reason, CAUSE_CHARS), value.result
-    return encode(value, codec, largest, quickly), reason
 
 
 def _error_text(error: Exception) -> str:

@@ -45,6 +45,23 @@ def encode(
     return body.decode()
 
 
+def encode_item_result(
+    quickly: bool, value: Any, codec: Codec, largest: int
+) -> tuple[str, str | None]:
+    """
+    Write what an item's agent returned as JSON, and say what it lacks.
+
+    :raises SlowCheckError: when that takes long and should be done *quickly*.
+    :raises ResultError: when it cannot be kept.
+    """
+    reason: str | None = None
+    if isinstance(value, FollowUps):
+        raise ResultError("an item's agent cannot ask for follow-up tasks")
+    if isinstance(value, Degraded):
+        reason, value = masked(value.reason, CAUSE_CHARS), value.result
+    return encode(value, codec, largest, quickly), reason
+
+
 def encode_item(item: dict[str, JsonValue], largest: int) -> str:
     """
     Write an item in the one way that tells it from others.

@@ -17,11 +17,12 @@ from outlast.contracts.attempts import AttemptInput, Checkpoint, Heartbeat
 from outlast.contracts.batches import Lease, LeaseResult
 from outlast.contracts.ids import LeaseActivityId
 from outlast.contracts.results import ResultRef
-from outlast.execution.attempt import Attempt, WorkerContext
+from outlast.execution.attempt import Attempt
 from outlast.execution.ends import with_failures_translated
 from outlast.execution.in_flight import InFlightSlot
 from outlast.execution.lease import LeaseExecution
 from outlast.execution.run_order import order_of
+from outlast.execution.worker_context import WorkerContext
 from outlast.telemetry.counters import HEARTBEATS, count
 
 SetWaiting = Callable[[object, bool], None]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from outlast.contracts.ids import lease_queue, quarantine_queue, task_queue
-from outlast.execution.ends import flush_closing
+from outlast.execution.end_records import flush_closing
 from outlast.fleet.messages import StateChanged
 from outlast.fleet.parent_channel import ParentChannel, WorkerStoppedError
 from outlast.fleet.process_kinds import ProcessState

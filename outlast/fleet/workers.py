@@ -31,11 +31,11 @@ from outlast.contracts.ids import (
 )
 from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.dev.locks import ensure_home
-from outlast.execution.attempt import WorkerContext
 from outlast.execution.handback import StoreInterceptor
 from outlast.execution.in_flight import InFlightRegistry
 from outlast.execution.record_activities import FillIn, RecordActivities
 from outlast.execution.temporal_activities import lease_activity, task_activity
+from outlast.execution.worker_context import WorkerContext
 from outlast.fleet.current_build import warn_queue_limit
 from outlast.fleet.process_kinds import ProcessKind
 from outlast.fleet.slots import ExclusiveSlot, LeaseSlots

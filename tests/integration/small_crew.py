@@ -24,7 +24,7 @@ from outlast.contracts.results import ResultRef
 from outlast.contracts.retries import Policy
 from outlast.contracts.tasks import Task
 from outlast.contracts.timing import DEFAULT_TIMING
-from outlast.execution.attempt import WorkerContext
+from outlast.execution.worker_context import WorkerContext
 from outlast.fleet.slots import ExclusiveSlot
 from outlast.fleet.workers import AgentWorkers, workflow_worker
 from outlast.ledger.ledger import Ledger

@@ -18,7 +18,7 @@ from outlast.contracts.approvals import Approval
 from outlast.contracts.reports import MissionStatus, Report, TaskStatus
 from outlast.contracts.tasks import Budget, Limits
 from outlast.contracts.updates import DecisionInput
-from outlast.execution.attempt import WorkerContext
+from outlast.execution.worker_context import WorkerContext
 from outlast.fleet.workers import AgentWorkers
 from outlast.ledger.audit import audit_ledger
 from outlast.ledger.ledger import Ledger

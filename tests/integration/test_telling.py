@@ -17,7 +17,7 @@ from outlast.contracts.errors import ParkedError
 from outlast.contracts.failures import Detector
 from outlast.contracts.progress import MissionProgress
 from outlast.contracts.reports import MissionStatus
-from outlast.execution.attempt import WorkerContext
+from outlast.execution.worker_context import WorkerContext
 from outlast.fleet.metrics import MetricsOutbox
 from outlast.fleet.workers import AgentWorkers
 from outlast.ledger.effect_records import EffectRecords

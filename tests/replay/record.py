@@ -41,7 +41,7 @@ from outlast.contracts.tasks import Budget, Limits  # noqa: E402
 from outlast.contracts.updates import DecisionInput, UnservedTasks  # noqa: E402
 from outlast.dev.ports import choose_ports  # noqa: E402
 from outlast.dev.server import DevServer  # noqa: E402
-from outlast.execution.attempt import WorkerContext  # noqa: E402
+from outlast.execution.worker_context import WorkerContext  # noqa: E402
 from outlast.fleet.workers import AgentWorkers  # noqa: E402
 from outlast.ledger.ledger import Ledger  # noqa: E402
 from outlast.settings import Settings  # noqa: E402

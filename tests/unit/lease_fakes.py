@@ -18,10 +18,10 @@ from outlast.contracts.batches import Batch, ItemRange, Lease, LeaseResult, pool
 from outlast.contracts.ids import LeaseId
 from outlast.contracts.retries import Policy
 from outlast.contracts.scopes import Scope
-from outlast.execution.attempt import WorkerContext
 from outlast.execution.codec import Codec
 from outlast.execution.lease import LeaseExecution
 from outlast.execution.results import encode
+from outlast.execution.worker_context import WorkerContext
 from outlast.ledger.batches import BatchRecords
 from outlast.ledger.claim import Claim
 from outlast.ledger.item_results import DeadLetter, ItemResults

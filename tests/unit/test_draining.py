@@ -17,9 +17,9 @@ from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.failures import FailureType
 from outlast.contracts.results import ResultRef
 from outlast.contracts.tasks import Task
-from outlast.execution.attempt import WorkerContext
-from outlast.execution.ends import flush_closing
+from outlast.execution.end_records import flush_closing
 from outlast.execution.temporal_activities import task_activity
+from outlast.execution.worker_context import WorkerContext
 from outlast.ledger.claim import Claim
 from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store

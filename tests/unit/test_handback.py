@@ -14,16 +14,16 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from unit_fakes import Described, RunClient
 
-import outlast.execution.ends
+import outlast.execution.end_records
 from outlast import Context
 from outlast.agents.agent import Agent
 from outlast.contracts.attempts import AttemptInput, Heartbeat
 from outlast.contracts.errors import StoreLostError, StoreUnavailableError
 from outlast.contracts.failures import FailureType
 from outlast.contracts.tasks import Task
-from outlast.execution.attempt import WorkerContext
 from outlast.execution.handback import retry_while_store_unavailable
 from outlast.execution.temporal_activities import task_activity
+from outlast.execution.worker_context import WorkerContext
 from outlast.ledger.ledger import Ledger
 from outlast.store.calls import StoreTrouble
 from outlast.store.database import Store
@@ -149,7 +149,7 @@ async def test_a_failure_that_cannot_be_counted_now_is_not_counted(
     """
     The agent is tried again; and it beats meanwhile, or it would look lost.
     """
-    monkeypatch.setattr(outlast.execution.ends, "COUNT_LIMIT_S", 0.3)
+    monkeypatch.setattr(outlast.execution.end_records, "COUNT_LIMIT_S", 0.3)
 
     async def play(given: Any, ctx: Context) -> None:
         asyncio.get_running_loop().call_soon(setattr, store, "away", True)

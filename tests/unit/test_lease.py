@@ -28,9 +28,9 @@ from outlast.contracts.results import FollowUps
 from outlast.contracts.retries import Policy
 from outlast.contracts.scopes import Scope
 from outlast.contracts.sizes import KIB
+from outlast.execution.in_flight import MAX_RECORDED_ITEMS
 from outlast.execution.item_queue import READ_AHEAD_ITEMS
 from outlast.execution.item_workers import MAX_ITEM_WORKERS, MAX_STALLS
-from outlast.execution.lease_items import MAX_RECORDED_ITEMS
 from outlast.execution.result_writer import MAX_BUFFERED
 from outlast.fleet.recorder_layout import HALF_BYTES
 from outlast.fleet.slots import LeaseSlots

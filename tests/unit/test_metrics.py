@@ -28,9 +28,9 @@ from outlast.contracts.errors import (
     StoreLostError,
 )
 from outlast.contracts.failures import Detector, FailureType
-from outlast.execution.attempt import WorkerContext
 from outlast.execution.ends import with_failures_translated
 from outlast.execution.in_flight import NULL_SLOT
+from outlast.execution.worker_context import WorkerContext
 from outlast.fleet.exit_report import exit_error
 from outlast.fleet.exits import Exit, Exits
 from outlast.fleet.messages import Counted

@@ -23,10 +23,10 @@ from outlast.contracts.ids import FanOutId
 from outlast.contracts.mesh_timing import RUN_PERMIT_TTL_S
 from outlast.contracts.retries import MAX_SUSPENDED_S, Policy
 from outlast.contracts.scopes import Scope
-from outlast.execution.attempt import WorkerContext
 from outlast.execution.ends import with_failures_translated
 from outlast.execution.in_flight import NULL_SLOT
 from outlast.execution.lease import LeaseExecution
+from outlast.execution.worker_context import WorkerContext
 from outlast.ledger.ledger import Ledger
 from outlast.ledger.run_permits import RunPermits, run_permits
 from outlast.store.database import Store

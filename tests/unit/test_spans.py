@@ -16,7 +16,8 @@ from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.errors import ParkedError
 from outlast.contracts.failures import Detector
 from outlast.contracts.tasks import Task
-from outlast.execution.attempt import Attempt, WorkerContext
+from outlast.execution.attempt import Attempt
+from outlast.execution.worker_context import WorkerContext
 from outlast.ledger.ledger import Ledger
 from outlast.telemetry import semconv
 

@@ -23,7 +23,8 @@ from outlast.contracts.reports import MissionStatus, Outcome, Report, TaskStatus
 from outlast.contracts.results import ResultRef
 from outlast.contracts.retries import Policy
 from outlast.contracts.tasks import Limits, Stored, Task
-from outlast.execution.attempt import Attempt, WorkerContext
+from outlast.execution.attempt import Attempt
+from outlast.execution.worker_context import WorkerContext
 from outlast.ledger.claim import Claim
 from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
