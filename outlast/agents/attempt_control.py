@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
 
+from outlast.agents.agent import Agent
 from outlast.agents.pending_calls import PendingCalls
 from outlast.contracts.attempts import AttemptInput, Checkpoint, Heartbeat
 from outlast.contracts.errors import RunSuspendedError, StaleAttemptError
@@ -44,6 +45,7 @@ class AttemptControl:
 
     def __init__(
         self,
+        agent: Agent,
         claim: Claim,
         ledger: Ledger,
         checkpoint: Checkpoint,
@@ -54,6 +56,7 @@ class AttemptControl:
         self.gate = Gate()
         self.pending_calls = PendingCalls()
         self.progressed_at = time.monotonic()
+        self._agent = agent
         self._input = assignment
         self._checkpoint = checkpoint
 

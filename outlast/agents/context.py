@@ -13,12 +13,10 @@ from typing import Any, TypeVar
 from pydantic import JsonValue
 
 from outlast import secrets
-from outlast.agents.agent import Agent
 from outlast.agents.attempt_control import AttemptControl, round_key
 from outlast.agents.effects import Effects, permission_of
 from outlast.agents.pending_calls import tracked
 from outlast.agents.progress import decode_progress, encode_progress, next_checkpoint
-from outlast.contracts.attempts import AttemptInput, Checkpoint
 from outlast.contracts.errors import (
     BudgetExceededError,
     CheckpointError,
@@ -26,10 +24,8 @@ from outlast.contracts.errors import (
 )
 from outlast.execution.circuit_breaker import circuit
 from outlast.execution.codec import off_loop
-from outlast.ledger.claim import Claim
 from outlast.ledger.effect_identity import IfUnsure, ScopeName, propose
 from outlast.ledger.item_results import ItemResult, ItemResults
-from outlast.ledger.ledger import Ledger
 from outlast.ledger.spending import Usage, UsageTotals
 from outlast.store.database import Store
 from outlast.telemetry import spans
@@ -50,17 +46,6 @@ class Context(AttemptControl):
 
     _can_ask = True  # a person, about its effects
     _kind: Any = None  # what progress is resumed as
-
-    def __init__(
-        self,
-        agent: Agent,
-        claim: Claim,
-        ledger: Ledger,
-        checkpoint: Checkpoint,
-        assignment: AttemptInput,
-    ) -> None:
-        super().__init__(claim, ledger, checkpoint, assignment)
-        self._agent = agent
 
     @property
     def tenant(self) -> str:
