@@ -1,5 +1,5 @@
 """
-A planner that thinks: the question, split into questions that stand alone.
+A planner with a model: it splits the question into questions that stand alone.
 """
 
 from typing import Annotated

@@ -1,5 +1,5 @@
 """
-A researcher that thinks: it searches and reads as it likes, and answers in quotations.
+A researcher with a model: it searches and reads as it likes, and answers in quotations.
 
 What it quotes is looked up at once, for its place. What cannot be found is handed on as
 it was said, for the reviewer to drop and to name; if that is all, the next route looks.
@@ -59,7 +59,7 @@ async def look_up(order: ResearcherInput, ctx: Context) -> Research:
     library, store, fence = library_of(order), ctx.store, QuotedText.of(ctx)
     find, read = _tools(store, library, fence)
     asked = f"{order.question}\n\n{await find(f'{order.question} {order.context}')}"
-    instructions = f"{RESEARCHER_INSTRUCTIONS}\n{fence.rule}"
+    instructions = fence.instruct(RESEARCHER_INSTRUCTIONS)
     found = await ask_model(
         Prompt(instructions, asked, FoundQuotations, (find, read)), ctx
     )
@@ -76,7 +76,7 @@ def _tools(
     store: Store, library: str, fence: QuotedText
 ) -> tuple[Callable[[str], Any], Callable[[str, int], Any]]:
     """
-    All that the model can do: look.
+    All that the model can do: search and read.
     """
 
     async def find(query: str) -> str:

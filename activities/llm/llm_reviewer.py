@@ -1,5 +1,5 @@
 """
-A reviewer that thinks: after every quotation was looked up, it judges whether the texts
+A reviewer with a model: after every quotation was looked up, it judges whether texts
 say what their quotations say. It can only take away.
 """
 
@@ -36,7 +36,7 @@ async def judge_draft(order: ReviewerInput, ctx: Context) -> Review | Redo:
     fence = QuotedText.of(ctx)
     asked = "\n\n".join(_shown(at, each, fence) for at, each in texts.items())
     judged = await ask_model(
-        Prompt(f"{REVIEWER_INSTRUCTIONS}\n{fence.rule}", asked, ReviewJudgement), ctx
+        Prompt(fence.instruct(REVIEWER_INSTRUCTIONS), asked, ReviewJudgement), ctx
     )
     kept = [each for at, each in texts.items() if at not in judged.unsupported]
     review = reviewed(found, [each.text for each in kept])

@@ -1,5 +1,5 @@
 """
-A writer that thinks: it says in its own words what the quotations say, and under which.
+A writer with a model: it says in its own words what the quotations say, and of which.
 """
 
 import re
@@ -48,7 +48,7 @@ async def write_answer(order: WriterInput, ctx: Context) -> Draft | Degraded:
     if not numbered:
         return drafted(order, paragraphs)
     fence = QuotedText.of(ctx)
-    instructions = f"{WRITER_INSTRUCTIONS}\n{fence.rule}"
+    instructions = fence.instruct(WRITER_INSTRUCTIONS)
     asked = "\n\n".join(_shown(at, each, fence) for at, each in numbered.items())
     if ctx.redo_reason:
         asked += f"\n\nAn earlier text of yours was rejected: {ctx.redo_reason}"

@@ -10,9 +10,8 @@ from typing import Any
 
 from outlast.contracts.errors import BadInputError
 from outlast.dev.stack import Stack
-from outlast.mesh.node.membership import PeerConfig
+from outlast.mesh.node.membership import PeerConfig, require_encryption
 from outlast.settings import Settings
-from outlast.temporal.connect import on_loopback
 
 ADDRESS_PATTERN = re.compile(r"^(\[[0-9A-Fa-f:]+\]|[^:\s]+):\d{1,5}$")
 PEER_NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -38,13 +37,10 @@ def peer_config(
             or int(address.rpartition(":")[2]) > 65_535
         ):
             raise BadInputError(f"{option} {address} is not HOST:PORT")
-    if chosen.mesh_key is None and not on_loopback(bind):
-        raise BadInputError(
-            f"--bind {bind} is not on loopback, where peers speak encrypted only: set "
-            "OUTLAST_MESH_KEY, the same for all peers (outlast mesh key makes one)"
-        )
     key = None if chosen.mesh_key is None else chosen.mesh_key.get_secret_value()
-    return PeerConfig(name, bind, seeds, key)
+    config = PeerConfig(name, bind, seeds, key)
+    require_encryption(config)
+    return config
 
 
 async def with_own_temporal(chosen: Settings, announce: Any) -> int:

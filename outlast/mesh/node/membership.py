@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
+from outlast.contracts.errors import BadInputError
 from outlast.mesh.core.ownership import LivePeer
+from outlast.temporal.connect import on_loopback
 
 logger = logging.getLogger("outlast.mesh")
 
@@ -28,6 +30,17 @@ class PeerConfig:
     bind: str
     seeds: tuple[str, ...] = ()
     key: str | None = field(default=None, repr=False)
+
+
+def require_encryption(peer: PeerConfig) -> None:
+    """
+    :raises BadInputError: when *peer* would send in clear text beyond loopback.
+    """
+    if peer.key is None and not on_loopback(peer.bind):
+        raise BadInputError(
+            f"--bind {peer.bind} is not on loopback, where peers speak encrypted only: "
+            "set OUTLAST_MESH_KEY, the same for all peers (outlast mesh key makes one)"
+        )
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ import kinship
 
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.mesh_timing import MESH_MESSAGE_BYTES, SWIM
-from outlast.mesh.node.membership import PeerConfig
-from outlast.temporal.connect import on_loopback
+from outlast.mesh.node.membership import PeerConfig, require_encryption
 
 # All peers of one machine come from one address.
 MAX_STREAMS = 256
@@ -22,11 +21,7 @@ def swim_config(peer: PeerConfig, metadata: Mapping[str, str]) -> kinship.Config
 
     :raises BadInputError: in one sentence.
     """
-    if peer.key is None and not on_loopback(peer.bind):
-        raise BadInputError(
-            f"--bind {peer.bind} is not on loopback, where peers speak encrypted "
-            "only: set OUTLAST_MESH_KEY, the same for all (outlast mesh key)"
-        )
+    require_encryption(peer)
     preset = kinship.Config.local if peer.key is None else kinship.Config.lan
     keys = {} if peer.key is None else {"keys": [peer.key]}
     try:
