@@ -12,7 +12,8 @@ Who decides after a SIGKILL? `failure.classify_failure` reads how the attempt en
     pool                 a batch: what others may ask of it
     batch_loop           the leases of a batch
     lease_dispatch       one lease, over all its attempts
-    children             child missions and fan-outs, which outlive a run
+    child_tasks          tasks that child workflows do: missions and fan-outs
+    children             child workflows, which outlive a run
     renewal              a full history continues in a new run
     bookkeeping          what is written to the ledger and asked of it
 """

@@ -4,6 +4,7 @@ makes when nobody has answered.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -70,25 +71,19 @@ class Approvals:
             request=request_id(wanted),
         )
         self._publish()
-        limit = self._limit(task.id, terms.within_s)
-        try:
-            await workflow.wait_condition(
-                lambda: task.id in self._decided,
-                timeout=limit,
-                timeout_summary=f"approval of {task.id}",
-            )
-            return self._decided.pop(task.id)
-        except TimeoutError:
-            if task.id in self._decided:  # accepted in the last moment
-                return self._decided.pop(task.id)
-            word = PAST_TENSE[terms.otherwise]
-            waited = f"{terms.within_s or 0:g} s"
-            told = f"{word} by default: nobody answered within {waited}"
-            return ApprovalDecision(terms.otherwise == "approve", told)
-        finally:
-            del self.pending[task.id]
-            self.until.pop(task.id, None)
-            self._publish()
+        with suppress(TimeoutError):
+            try:
+                await workflow.wait_condition(
+                    lambda: task.id in self._decided,
+                    timeout=self._limit(task.id, terms.within_s),
+                    timeout_summary=f"approval of {task.id}",
+                )
+            finally:
+                del self.pending[task.id]
+                self.until.pop(task.id, None)
+                self._publish()
+        # One may also be accepted in the last moment.
+        return self._decided.pop(task.id, None) or _by_default(terms)
 
     def _limit(self, task: str, within_s: float | None) -> timedelta | None:
         if within_s is None:
@@ -135,3 +130,9 @@ class Approvals:
         reason = one_line(decision.reason, CAUSE_CHARS)
         told = f"{word}: {reason}" if reason else word
         self._decided[decision.task] = ApprovalDecision(approved, told, decision.skip)
+
+
+def _by_default(terms: Approval) -> ApprovalDecision:
+    waited = f"{terms.within_s or 0:g} s"
+    told = f"{PAST_TENSE[terms.otherwise]} by default: nobody answered within {waited}"
+    return ApprovalDecision(terms.otherwise == "approve", told)

@@ -55,9 +55,6 @@ class BatchLoop:
         )
 
     async def run(self) -> BatchReport:
-        """
-        Dispatch leases until all items have ended.
-        """
         for each in self.context.state.leases:
             self.start(each)
         while True:
@@ -72,16 +69,12 @@ class BatchLoop:
                 report = await self.context.close(cancelled=False)
                 if report is not None:
                     return report
-                self.context.update(
-                    read_up_to=0
-                )  # items were added or lost since: read again
+                # Items were added or lost since: read again.
+                self.context.update(read_up_to=0)
                 continue
             await self._wait_for_work(renewing)
 
     def start(self, lease: LeaseState) -> None:
-        """
-        Run a lease to its end, beside the others.
-        """
         task = asyncio.create_task(
             self._recording_faults(LeaseDispatch(self.context, lease, self.start))
         )

@@ -85,9 +85,6 @@ class ChildRuns:
             return report
 
     async def _recorded(self, child: ChildRun) -> Any:
-        """
-        Await the end of a child of an earlier run.
-        """
         pause_s = FIRST_CHECK_S
         while (found := await self._await_recorded(child)) is None:
             try:

@@ -105,9 +105,6 @@ def faults(error: ValidationError) -> str:
 
 
 def without_tasks(workflow_id: str) -> Mission:
-    """
-    Make a mission without a plan, for a workflow whose input was refused.
-    """
     return Mission.model_construct(id=workflow_id, goal="", tasks=[])
 
 

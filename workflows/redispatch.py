@@ -175,9 +175,6 @@ def items_in_flight(decision: FailureDecision) -> list[int]:
 
 
 def lease_wait_s(state: LeaseState, ran_s: float, draw: float) -> float:
-    """
-    Choose the wait before a lease's next attempt, where the last one ran for *ran_s*.
-    """
     return state.quarantine.wait_s(ran_s, draw) if state.in_quarantine else 0.0
 
 

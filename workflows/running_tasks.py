@@ -119,9 +119,6 @@ class RunningTasks:
             plan.release(tasks)
 
     async def _run(self, execution: TaskExecution) -> None:
-        """
-        Run a task to its end, whatever that is, and show it on the status board.
-        """
         with self.recording_faults():
             outcome = await self._outcome(execution)
             del self._running[execution.task.id]

@@ -68,9 +68,6 @@ def _by_need(progress: MissionProgress) -> Iterator[str]:
 
 
 def _requests(progress: MissionProgress) -> list[str]:
-    """
-    List the approval requests, with the commands that answer them.
-    """
     some = progress.approval_requests[:MAX_BOARD_LINES]
     lines = [
         line for each in some for line in _approval_request(progress.mission, each)
@@ -93,9 +90,6 @@ def _within(lines: Iterable[str], most: int) -> Iterator[str]:
 
 
 def _approval_request(mission: str, asked: ApprovalRequest) -> list[str]:
-    """
-    List the effects that a person is asked about, and the command that answers.
-    """
     answer = asked.command(mission)
     return [
         "",

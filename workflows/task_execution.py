@@ -25,12 +25,12 @@ from outlast.contracts.text import CAUSE_CHARS, one_line
 from outlast.contracts.updates import UnservedTasks
 from outlast.workflows.approvals import ApprovalDecision
 from outlast.workflows.cancellation import raise_if_cancelling
-from outlast.workflows.child_mission import (
+from outlast.workflows.child_tasks import (
     TASK_STATUS_BY_MISSION_STATUS,
     run_child_mission,
+    run_fan_out,
 )
 from outlast.workflows.failure import Action, FailureDecision
-from outlast.workflows.fan_out import run_fan_out
 from outlast.workflows.mission_context import MissionContext
 from outlast.workflows.routes import RerouteAction, Routes, no_live_worker
 from outlast.workflows.task_dispatch import TaskDispatch
@@ -171,9 +171,7 @@ class TaskExecution:
     async def _run_child_mission(self) -> Outcome:
         context, given = self._context, self._attempt_input(MISSION_ROLE)
         try:
-            report = await run_child_mission(
-                given, context.mission, context.children, context.numbers
-            )
+            report = await run_child_mission(context, given)
         except (ActivityError, ChildWorkflowError) as error:
             if context.stopped:
                 return self._outcome(TaskStatus.SKIPPED, context.stopped)
@@ -211,9 +209,6 @@ class TaskExecution:
             self._context.publish()
 
     async def _dispatch_until_approved(self, route: str) -> ResultRef | FailureDecision:
-        """
-        Dispatch the task on *route*, and again after each approval of its effects.
-        """
         self._dispatch = dispatch = self._new_dispatch(route)
         ended = self._restored_request() or await dispatch.run()
         while isinstance(ended, FailureDecision):
@@ -226,9 +221,6 @@ class TaskExecution:
         return ended
 
     def _new_dispatch(self, route: str) -> TaskDispatch:
-        """
-        Make the dispatch on *route*, from where an earlier run of the mission left it.
-        """
         context = self._context
         dispatch = TaskDispatch(
             self._attempt_input(route),
@@ -268,9 +260,6 @@ class TaskExecution:
         return None
 
     def _restored_request(self) -> FailureDecision | None:
-        """
-        Continue with the approval request of an earlier run.
-        """
         asked = self._state.asked
         self._update(asked=None)
         if asked is None or asked.before != "effect":
@@ -320,8 +309,11 @@ class TaskExecution:
         """
         if answer.fan_out is not None:
             raise_if_cancelling()
+            self._update(answer=answer)
             try:
-                await self._run_fan_out(answer)
+                self._degradation = await run_fan_out(
+                    self._context, answer.fan_out, self.task.id
+                )
             except (ActivityError, ChildWorkflowError) as error:
                 return self._outcome(TaskStatus.DEAD, f"its batch: {_cause(error)}")
         reasons = [
@@ -339,15 +331,6 @@ class TaskExecution:
             self.redo_request = answer.redo_request
         told = {"attempts": answer.attempt, "summary": answer.summary}
         return self._outcome(status, *reasons).model_copy(update=told)
-
-    async def _run_fan_out(self, answer: ResultRef) -> None:
-        assert answer.fan_out is not None
-        context, task = self._context, self.task.id
-        scope = context.mission.logical.within(task, context.plan.round(task))
-        self._update(answer=answer)
-        self._degradation = await run_fan_out(
-            answer.fan_out, context.mission, scope, context.children
-        )
 
     def _without_answer(self, last: FailureDecision | None) -> Outcome:
         """

@@ -85,9 +85,6 @@ class ApprovalRequest(WireModel):
 def wanted_effect(
     key: str, identity: str, mark: str, before: str = "", recorded: bool = False
 ) -> WantedEffect:
-    """
-    Describe an effect for a person, each part cut to what is shown.
-    """
     return WantedEffect(
         digest=mark,
         key=one_line(key, EFFECT_KEY_CHARS),

@@ -199,8 +199,5 @@ class PoolProgress(WireModel):
 
 
 def next_lease_size(items: int, item_s: float) -> int:
-    """
-    Choose how many items the next lease holds, from the duration of one.
-    """
     wanted = int(min(MAX_LEASE_ITEMS, TARGET_LEASE_S / max(item_s, 1e-9)))
     return max(1, min(wanted, items * LEASE_GROWTH, MAX_LEASE_ITEMS))

@@ -351,9 +351,6 @@ class ApprovalNeededError(ParkedError):
         return len(self.wanted) >= MAX_WANTED_EFFECTS
 
     def add(self, effect: WantedEffect) -> None:
-        """
-        Add an effect, once, as long as there is room.
-        """
         if effect not in self.wanted and not self.full:
             self.wanted.append(effect)
 

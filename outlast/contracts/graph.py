@@ -57,17 +57,11 @@ class Graph:
                 self.add_request(author, task.id)
 
     def add_request(self, author: str, task: str) -> None:
-        """
-        Note that *author* has added *task*, instead of any author before.
-        """
         self.forget(task)
         self.authors[task] = author
         self._requested_by[author][task] = None
 
     def needed_by(self, task: str) -> list[str]:
-        """
-        List the tasks that need *task*, also while it is withdrawn.
-        """
         return list(self._needed_by.get(task, ()))
 
     def withdraw(self, task: str) -> None:
@@ -143,9 +137,6 @@ class Graph:
         return depths
 
     def _downstream(self, added: list[Task]) -> dict[str, Names]:
-        """
-        Find which tasks need each of the *added* ones, and each of those in turn.
-        """
         links: defaultdict[str, Names] = defaultdict(dict)
         for task in added:
             for need in task.needs:

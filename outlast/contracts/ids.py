@@ -342,7 +342,4 @@ def lease_queue(role: str) -> str:
 
 
 def quarantine_queue(role: str) -> str:
-    """
-    Name the task queue for tasks of *role* that are suspected of killing their process.
-    """
     return str(QueueId("quarantine", role))

@@ -61,9 +61,6 @@ class InputStorage:
         return task.model_copy(update={"input": {}, "stored": stored})
 
     def _store_nested(self, task: Task) -> Task:
-        """
-        Move the inputs of the tasks of the child mission *task*.
-        """
         try:
             part = ChildMissionSpec.model_validate(task.input)
         except ValidationError:

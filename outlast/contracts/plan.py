@@ -107,9 +107,6 @@ class Plan:
             self.reopen(past.redrive.tasks, "redriven")
 
     def to_prior_run(self) -> PriorRun:
-        """
-        Save the state for the mission's next run.
-        """
         asked_for = {task.id for task in self.mission.tasks}
         added = [task for task in self.tasks.values() if task.id not in asked_for]
         return PriorRun(
@@ -168,9 +165,6 @@ class Plan:
         return [task for task in self.tasks.values() if task.id not in self.started]
 
     def next_ready(self) -> Task | None:
-        """
-        Find the first task that may start now; None when there is none.
-        """
         while self._ready:
             name = self._ready[0][1]
             if self._may_start(name):
@@ -194,9 +188,6 @@ class Plan:
             ends.extend(self._skip_unreachable(end))
 
     def stop(self, reason: str) -> None:
-        """
-        Skip all tasks that have not started.
-        """
         for task in self.waiting:
             self._settle(outcome_without_attempt(task, TaskStatus.SKIPPED, reason))
 

@@ -64,15 +64,9 @@ class Death(WireModel):
         return self.watched_s >= since_s
 
     def is_attributable(self, since_s: float) -> bool:
-        """
-        Say whether surely no other process was killed in the last *since_s* seconds.
-        """
         return self.was_watched(since_s) and not _within(self.other_s, since_s)
 
     def in_storm(self, since_s: float) -> bool:
-        """
-        Say whether others than suspects were killed in the last *since_s* seconds.
-        """
         return _within(self.outside_s, since_s)
 
 
@@ -120,9 +114,6 @@ class Quarantine(WireModel):
 
     @property
     def describe(self) -> str:
-        """
-        Say what has proved it poison, for its cause.
-        """
         if self.own or not self.is_poison:
             return ""
         if self.attributed >= MAX_ATTRIBUTED_DEATHS:

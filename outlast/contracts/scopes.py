@@ -22,9 +22,6 @@ class Scope(WireModel):
     rounds: str = ""
 
     def within(self, task: str, round_: int) -> "Scope":
-        """
-        The scope of the child mission or fan-out that a round of *task* makes.
-        """
         path = str(ScopePath(self.path, task))
         return Scope(path=path, rounds=f"{self.rounds}{round_}.")
 

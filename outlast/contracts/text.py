@@ -108,9 +108,6 @@ def markdown(text: str) -> str:
 
 
 def markdown_cell(text: str) -> str:
-    """
-    Make *text* one cell of a Markdown table.
-    """
     return markdown(" ".join(text.split())).replace("|", "\\|")
 
 

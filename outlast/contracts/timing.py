@@ -87,9 +87,6 @@ STOCK_TIMER_SLACK_S = 1.0
 
 
 def timing_of(one_host: bool) -> Timing:
-    """
-    Choose the clocks by whether the store serves one host or several.
-    """
     return DEFAULT_TIMING if one_host else SEVERAL_HOSTS
 
 
