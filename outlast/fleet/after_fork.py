@@ -1,8 +1,8 @@
 """
-What an agent forks, by multiprocessing or os.fork, is no worker.
+What an agent forks, by multiprocessing or os.fork, must not act as the worker.
 
-It would answer SIGTERM by waking its parent's event loop instead of ending, hold the
-channel whose end is the worker's death, and the lock of the flight recorder.
+It would answer SIGTERM by waking its parent's event loop instead of ending, and hold
+the channel whose end tells of the worker's death, and the flight recorder's lock.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ DEFAULT_HANDLERS: dict[signal.Signals, Any] = {
 
 def close_in_forked(channels: list[socket.socket], let_go: Callable[[], None]) -> None:
     """
-    Have every process forked from this one give up what is the worker's, before any
-    of its own code runs. Handlers that an agent has set meanwhile stay.
+    Have every process forked from this one close what is the worker's, before any of
+    its own code runs. Handlers that an agent has set meanwhile stay.
 
     :param channels: to the worker's parent.
     :param let_go: closes what else is the worker's alone.
@@ -32,8 +32,8 @@ def close_in_forked(channels: list[socket.socket], let_go: Callable[[], None]) -
     unblocked = threading.local()
 
     def block() -> None:
-        # Ended at once by who forked it, a child would answer as the worker does: the
-        # signal waits until the child has handlers of its own.
+        # A forked process that is ended at once would answer as the worker does: the
+        # signal waits until it has handlers of its own.
         unblocked.mask = signal.pthread_sigmask(signal.SIG_BLOCK, DEFAULT_HANDLERS)
 
     def unblock() -> None:

@@ -1,6 +1,6 @@
 """
-How a fleet stops: first those that hand on what they have, then the one process that
-dispatches it again.
+How a fleet stops: first the processes that hand back what they have in flight, then the
+one with the workflows, which dispatches it again.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ from outlast.fleet.worker_process import WorkerProcess
 
 logger = logging.getLogger("outlast.fleet")
 
-# What a child may take beyond its drain time before it is killed.
+# What a process may take beyond its drain time before it is killed.
 DRAIN_KILL_S = 4.0
 
-# How long the process with the workflows stays for the others to hand on what they
+# How long the process with the workflows waits for the others to hand back what they
 # have, and then for the workflow tasks that dispatch it again: one that is lost with
 # its process is seen by its timeout of 2 s only.
 WORKFLOW_GRACE_S = 1.0
@@ -27,13 +27,13 @@ DISPATCH_CHECK_S = 0.5
 
 class FleetDrain:
     """
-    The end of *children*, once it has begun.
+    The end of the processes of *slots*, once it has begun.
 
     :param drain_s: how long short attempts may take to finish.
     """
 
-    def __init__(self, children: list[ProcessSlot], home: Path, drain_s: float) -> None:
-        self._slots = children
+    def __init__(self, slots: list[ProcessSlot], home: Path, drain_s: float) -> None:
+        self._slots = slots
         self._home = home
         self._drain_s = drain_s
         self._started = asyncio.Event()
@@ -48,57 +48,55 @@ class FleetDrain:
         """
         Wait until it begins, *seconds* at most.
         """
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._started.wait(), seconds)
+        await _wait(self._started, seconds)
 
     def on_signal(self) -> None:
         """
-        Begin, and the second time end at once: whoever asks twice means now.
+        Begin; the second signal ends all processes at once.
         """
         if self.has_started:
             self._force.set()
         self.begin()
 
     def begin(self) -> None:
-        """
-        Drain all children.
-        """
         if self.has_started:
             return
         self._started.set()
-        hand_on = any(self._has_in_flight(child) for child in self._slots)
-        for child in self._slots:
-            if child.kind is not ProcessKind.WORKFLOWS:
-                child.draining.set()
-        self._last = asyncio.ensure_future(self._drain_workflows(hand_on))
+        redispatch = any(self._has_in_flight(slot) for slot in self._slots)
+        for slot in self._slots:
+            if slot.kind is not ProcessKind.WORKFLOWS:
+                slot.draining.set()
+        self._last = asyncio.ensure_future(self._drain_workflows(redispatch))
 
     async def drain(self, slot: ProcessSlot, process: WorkerProcess) -> None:
         """
-        Ask the child's process to end once it must leave, and kill it if it does not.
+        Ask *process* to drain once its *slot* says so, and kill it if it does not.
         """
         await slot.draining.wait()
         process.drain(by_signal=slot.state is ProcessState.STARTING)
-        with contextlib.suppress(TimeoutError):
-            limit_s = self._drain_s + DRAIN_KILL_S
-            await asyncio.wait_for(self._force.wait(), limit_s)
+        await _wait(self._force, self._drain_s + DRAIN_KILL_S)
         logger.warning("worker.killed %s: it did not drain", process.pid)
         process.kill()
 
-    async def _drain_workflows(self, hand_on: bool) -> None:
+    async def _drain_workflows(self, redispatch: bool) -> None:
         """
-        Drain the process with the workflows when the others have handed on what they
+        Drain the process with the workflows when the others have handed back what they
         had: it dispatches that again sooner than one which must replay them.
         """
         others = [
-            each for each in self._slots if each.kind is not ProcessKind.WORKFLOWS
+            slot for slot in self._slots if slot.kind is not ProcessKind.WORKFLOWS
         ]
-        ended = [asyncio.ensure_future(each.ended.wait()) for each in others]
+        ended = [asyncio.ensure_future(slot.ended.wait()) for slot in others]
         _, late = await asyncio.wait(ended, timeout=self._drain_s + WORKFLOW_GRACE_S)
-        if hand_on and not late:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._force.wait(), DISPATCH_CHECK_S)
-        for child in self._slots:
-            child.draining.set()
+        if redispatch and not late:
+            await _wait(self._force, DISPATCH_CHECK_S)
+        for slot in self._slots:
+            slot.draining.set()
 
     def _has_in_flight(self, slot: ProcessSlot) -> bool:
         return bool(count_in_flight(recorder_path(self._home, slot.pid or 0)))
+
+
+async def _wait(event: asyncio.Event, limit_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), limit_s)

@@ -1,8 +1,9 @@
 """
-How worker processes ended: in words, and what of it tells who is to blame.
+How worker processes ended: in words, and what of it tells which attempt is to blame.
 
-The kills of a fleet are its weather. A suspect's own earlier deaths are no weather to
-it: each kill is kept with the names of what was in hand.
+Kills from outside come in storms, and are no evidence against what a process ran. A
+suspect's own earlier deaths are no storm to it: each kill is kept with the names of
+what was in flight.
 """
 
 import signal
@@ -20,7 +21,7 @@ from outlast.fleet.process_kinds import Attribution, ProcessKind, ProcessState
 from outlast.fleet.process_slot import ProcessSlot
 from outlast.fleet.recorder_reader import InFlightAttempt, read_header
 
-# Of what a process does itself; anybody may send it the others.
+# What a process causes by itself; any other process may send it the others.
 OWN_SIGNALS = {
     *(signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE),
     *(signal.SIGSYS, signal.SIGTRAP, signal.SIGXCPU, signal.SIGXFSZ, signal.SIGPIPE),
@@ -48,9 +49,9 @@ class Kill:
 @dataclass(frozen=True)
 class Exit:
     """
-    How a worker process ended, as it is reported of what it had in hand.
+    How a worker process ended, as it is reported of what it had in flight.
 
-    :param handed_back: it was asked to leave, and an agent's handler of that signal
+    :param handed_back: it was asked to drain, and an agent's handler of that signal
         ended it: no crash of its attempts.
     :param kills: of its fleet before it, the latest first.
     :param watched_s: for how long the fleet had been there.
@@ -68,7 +69,7 @@ class Exit:
 
     def set_in_flight(self, attempts: Iterable[InFlightAttempt], idle: bool) -> None:
         """
-        Keep what the process had in hand, for the deaths that come after it.
+        Keep what the process had in flight, for the deaths that come after it.
 
         :param idle: all of it had returned.
         """
@@ -78,7 +79,7 @@ class Exit:
 
     def death(self, attempt: InFlightAttempt | None = None) -> Death:
         """
-        Say what is known of the death for what was in hand.
+        Describe the death for *attempt*, which was in flight.
         """
         if self.attribution is Attribution.NONE:
             return UNSEEN_DEATH
@@ -120,57 +121,56 @@ class Exits:
         self._began = clock()
         self._kills: deque[Kill] = deque(maxlen=MAX_KILLS)  # the latest first
 
-    def read(self, child: ProcessSlot, code: int | None, recorder: Path) -> Exit:
+    def read(self, slot: ProcessSlot, code: int | None, recorder: Path) -> Exit:
         """
-        Read the end of *child*, which left *recorder*, by its exit *code*.
+        Read the end of the process of *slot* by its exit *code* and its *recorder*.
         """
-        cause, blame = child.killed_for or cause_of(code), _attribution(child, code)
-        if (
-            blame is Attribution.OPEN
-            and code == -signal.SIGKILL
-            and not child.killed_for
-        ):
-            header = read_header(recorder)
-            if header is not None and header.kills_itself:
-                cause, blame = f"{cause}, which its own code has sent", Attribution.OWN
-            elif self._oom_kills.is_recent():
-                cause, blame = f"{cause}, out of memory", Attribution.OWN
-        now, before = self._clock(), tuple(self._kills)
-        alone = child.kind is ProcessKind.QUARANTINE
-        kill = Kill(now, alone) if blame is Attribution.OPEN else None
-        if kill is not None:
+        cause, attribution = self._judge(slot, code, recorder)
+        now, before, kill = self._clock(), tuple(self._kills), None
+        if attribution is Attribution.OPEN:
+            kill = Kill(now, lone=slot.kind is ProcessKind.QUARANTINE)
             self._kills.appendleft(kill)
         return Exit(
             cause,
-            Detector.WATCHDOG if child.killed_for else Detector.EXIT,
-            drained=child.state is ProcessState.DRAINED,
-            handed_back=child.draining.is_set() and code == -signal.SIGTERM,
-            attribution=blame,
+            Detector.WATCHDOG if slot.killed_for else Detector.EXIT,
+            drained=slot.state is ProcessState.DRAINED,
+            handed_back=slot.draining.is_set() and code == -signal.SIGTERM,
+            attribution=attribution,
             at=now,
             kill=kill,
             kills=before,
             watched_s=now - self._began,
         )
 
+    def _judge(
+        self, slot: ProcessSlot, code: int | None, recorder: Path
+    ) -> tuple[str, Attribution]:
+        """
+        Say why the process of *slot* ended, and who is to blame.
+        """
+        if slot.killed_for:
+            return slot.killed_for, slot.attribution
+        cause, attribution = cause_of(code), attribution_of(code)
+        drains = slot.draining.is_set() and attribution is Attribution.OPEN
+        if drains or slot.exit_reason or slot.state is ProcessState.DRAINED:
+            # We have killed it since it did not drain, or it has said why it ends.
+            return cause, Attribution.NONE
+        if code == -signal.SIGKILL:
+            header = read_header(recorder)
+            if header is not None and header.kills_itself:
+                return f"{cause}, which its own code has sent", Attribution.OWN
+            if self._oom_kills.is_recent():
+                return f"{cause}, out of memory", Attribution.OWN
+        return cause, attribution
 
-def _attribution(child: ProcessSlot, code: int | None) -> Attribution:
-    if child.killed_for:
-        return child.attribution
-    blame = attribution_of(code)
-    # It has said why it cannot go on, or we have killed it since it did not drain.
-    said = child.exit_reason is not None or child.state is ProcessState.DRAINED
-    if said or (child.draining.is_set() and blame is Attribution.OPEN):
-        return Attribution.NONE
-    return blame
 
-
-def _names(hand: InFlightAttempt) -> frozenset[AttemptKey]:
-    value = hand.checkpoint.value if hand.checkpoint else None
-    is_lease = parse(LeaseId, hand.task) is not None
+def _names(attempt: InFlightAttempt) -> frozenset[AttemptKey]:
+    value = attempt.checkpoint.value if attempt.checkpoint else None
+    is_lease = parse(LeaseId, attempt.task) is not None
     items = value if is_lease and isinstance(value, list) else []
-    names: list[str | int] = [hand.task]
+    names: list[str | int] = [attempt.task]
     names += [each for each in items if isinstance(each, int)]
-    return frozenset((hand.mission, each) for each in names)
+    return frozenset((attempt.mission, each) for each in names)
 
 
 def attribution_of(code: int | None) -> Attribution:
@@ -184,9 +184,6 @@ def attribution_of(code: int | None) -> Attribution:
 
 
 def cause_of(code: int | None) -> str:
-    """
-    Say in words how a process ended.
-    """
     if code is None:
         return "it died"
     if code < 0:

@@ -1,7 +1,7 @@
 """
 What importing a module has left behind that processes must not share.
 
-A forked worker has its zygote's connections: two of them on one socket read each
+A forked worker has its fork server's connections: two of them on one socket read each
 other's answers, two with one generator draw the same numbers. Open sockets, pipes,
 event loops and databases, threads, child processes and ids drawn by chance make a
 module unsafe to fork; random generators are seeded anew after the fork instead.
@@ -56,7 +56,7 @@ class Footprint:
 @dataclass
 class ForkSafety:
     """
-    What the modules imported under its eyes have left.
+    What the modules that were imported while it watched have left.
 
     :param found: a sentence for each thing that makes forking unsafe.
     """

@@ -1,8 +1,9 @@
 """
-What lost fleets have left in this home: recorders of dead workers, with no parent.
+Recorders that lost fleets have left in this home: of dead workers whose parent is dead
+too.
 
-Heartbeat timeouts would tell of their attempts too, a second later; where another fleet
-shares the home, its parent sees them first.
+Heartbeat timeouts would end their attempts, a second later; where another fleet shares
+the home, its parent sees them first.
 """
 
 import asyncio
@@ -21,9 +22,9 @@ async def watch_orphans(
     folder: Path, ours: Container[Path]
 ) -> AsyncIterator[dict[Path, bool]]:
     """
-    Find, without end, the recorders in *folder* that nobody settles: of dead workers
-    whose parent is dead too, or it would have done so between two looks. Those that
-    lie there at first are found at once; *ours* never.
+    Find, without end, the recorders in *folder* that no parent reports: a live one
+    would have done so between two looks. Those that are there at first are found at
+    once; *ours* never.
 
     Yields those found at one look, each with whether its worker had drained.
     """
@@ -39,15 +40,14 @@ async def watch_orphans(
 
 def _dead(folder: Path, ours: Container[Path]) -> dict[Path, bool]:
     """
-    Look which recorders' workers are dead, and let go of their locks again; tells
-    whether each had drained.
+    Find the recorders of dead workers, each with whether it had drained.
     """
     try:
         strange = [each for each in recorder_files(folder) if each not in ours]
     except OSError as error:  # no open files left, for one: there will be again
         logger.warning("recorders.unseen: %s", error)
         return {}
-    wrecks = ((each, CrashedRecorder.open(each)) for each in strange)
+    opened = ((each, CrashedRecorder.open(each)) for each in strange)
     return {
-        each: crashed.was_drained for each, crashed in wrecks if crashed is not None
+        each: crashed.was_drained for each, crashed in opened if crashed is not None
     }

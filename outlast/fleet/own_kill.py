@@ -1,8 +1,8 @@
 """
 The SIGKILL that a process sends itself: noted before it is sent.
 
-Nothing tells afterwards who has sent a SIGKILL. A poison task whose own code did is
-told from a victim of others by this note. Only what goes through Python is seen.
+Nothing shows afterwards which process has sent a SIGKILL. This note tells a poison task
+whose own code did from a victim of others. Only what goes through Python is seen.
 """
 
 import os

@@ -47,10 +47,10 @@ class ParentHeartbeats:
         await asyncio.gather(*(self._send(client, each) for each in attempts))
 
     async def _send(self, client: Client, attempt: InFlightAttempt) -> None:
-        beat = Heartbeat(checkpoint=attempt.checkpoint or Checkpoint())
+        heartbeat = Heartbeat(checkpoint=attempt.checkpoint or Checkpoint())
         handle = client.get_async_activity_handle(task_token=attempt.token)
         try:
-            await handle.heartbeat(beat.model_dump(mode="json"))
+            await handle.heartbeat(heartbeat.model_dump(mode="json"))
         except AsyncActivityCancelledError:
             return  # its worker learns of it when it is back
         except RPCError as error:

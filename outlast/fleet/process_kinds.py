@@ -35,7 +35,7 @@ class Attribution(Enum):
     Who is to blame for the end of a worker process.
     """
 
-    OWN = auto()  # what it had in hand: the end explains itself
+    OWN = auto()  # what it had in flight: the end explains itself
     OPEN = auto()  # a kill: by the kernel, from outside, or by itself
     NONE = auto()  # we ended it, or what every worker needs was away
 

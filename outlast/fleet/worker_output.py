@@ -45,10 +45,7 @@ class WorkerStream(SafeStream):
         os.register_at_fork(after_in_child=self._replace_lock)
 
     def _replace_lock(self) -> None:
-        """
-        Begin anew, also in a process that an agent forks: another thread of ours may
-        have held the lock.
-        """
+        # Also in a process that an agent forks: another thread may have held the lock.
         self._partial: dict[Writer, str] = {}
         # Re-entrant: a signal handler may print while a line is written.
         self._lock = threading.RLock()
