@@ -102,9 +102,6 @@ class AgentCall:
         return self._value
 
     async def _wait_until_over(self) -> bool:
-        """
-        Wait until the call has ended or has to end; True when we were cancelled.
-        """
         self._over = asyncio.get_running_loop().create_future()
         self._check()
         try:

@@ -74,7 +74,9 @@ class CircuitBreaker:
             self._change_state(BreakerState.HALF_OPEN)
         if self.state is BreakerState.CLOSED:
             return self._generation
-        if self.state is BreakerState.OPEN or self._probe_is_out(now):
+        at, limit_s = self._probe_at, self._tolerates.probe_s
+        probed = at is not None and now - at < limit_s  # one that hangs is given up
+        if self.state is BreakerState.OPEN or probed:
             return None
         self._probe_at = now
         return self._generation
@@ -86,41 +88,26 @@ class CircuitBreaker:
         """
         if generation != self._generation:
             return
-        if self.state is BreakerState.HALF_OPEN:
-            self._probe_at = None
-        if succeeded is None:
-            return
-        if self.state is BreakerState.HALF_OPEN:
-            self._record_probe(succeeded)
-        elif succeeded:
-            self._failed_at.clear()
-        else:
+        self._probe_at = None
+        if succeeded is False:
             self._failed()
-
-    def _probe_is_out(self, now: float) -> bool:
-        # One that never returns is given up.
-        at = self._probe_at
-        return at is not None and now - at < self._tolerates.probe_s
-
-    def _record_probe(self, succeeded: bool) -> None:
-        if succeeded:
+        elif succeeded and self.state is BreakerState.HALF_OPEN:
             self._open_s = self._tolerates.open_s
             self._change_state(BreakerState.CLOSED)
-        else:
-            self._open_s = min(2 * self._open_s, self._tolerates.max_open_s)
-            self._open()
+        elif succeeded:
+            self._failed_at.clear()
 
     def _failed(self) -> None:
-        now = self._clock()
-        since = now - self._tolerates.window_s
+        now, tolerates = self._clock(), self._tolerates
+        since = now - tolerates.window_s
         self._failed_at = [at for at in self._failed_at if at >= since] + [now]
-        if len(self._failed_at) >= self._tolerates.failures:
-            self._open()
-
-    def _open(self) -> None:
-        self._opened_at = self._clock()
-        self._failed_at.clear()
-        self._change_state(BreakerState.OPEN)
+        probed = self.state is BreakerState.HALF_OPEN
+        if probed:
+            self._open_s = min(2 * self._open_s, tolerates.max_open_s)
+        if probed or len(self._failed_at) >= tolerates.failures:
+            self._opened_at = now
+            self._failed_at.clear()
+            self._change_state(BreakerState.OPEN)
 
     def _change_state(self, state: BreakerState) -> None:
         self._generation += 1
@@ -164,9 +151,6 @@ def circuit(service: str) -> Iterator[None]:
 
 
 def forget_breakers() -> None:
-    """
-    Begin anew, as a process does.
-    """
     with _lock:
         _breakers.clear()
 

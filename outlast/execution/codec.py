@@ -133,9 +133,6 @@ class _Encoders:
         raise loss or LossyEncodingError("nothing can write it")
 
     def _check(self, encoder: Encoder, value: Any, kind: Any, body: bytes) -> None:
-        """
-        Make sure that *value* comes back from *body*.
-        """
         if is_native(value) and kind in (None, *UNTYPED):
             return
         if kind is None and isinstance(value, dict | list | tuple | set | frozenset):

@@ -34,9 +34,6 @@ class EagerStarter:
         return self._reusable is not None and self._reusable.has_context_of_caller
 
     async def prepare(self) -> None:
-        """
-        Make the task of the next step.
-        """
         self.close()
         self._reusable = ReusableTask()
         await asyncio.sleep(0)  # it begins
@@ -106,9 +103,6 @@ class ReusableTask:
         return False
 
     def _begins(self, step: Step, enter: Enter) -> bool:
-        """
-        Run the first part of *step*; False when there is no other.
-        """
         enter()
         began = contextvars.copy_context()
         try:

@@ -64,9 +64,6 @@ class Encoder:
 
     @classmethod
     def of(cls, kind: Any, config: ConfigDict) -> Self:
-        """
-        Make the encoder of the type *kind*.
-        """
         try:
             adapter = TypeAdapter(kind, config=config)
         except PydanticUserError as error:
@@ -104,9 +101,6 @@ class Encoder:
         return body, native
 
     def read(self, body: bytes) -> Any:
-        """
-        Read what `dump` has written.
-        """
         text = with_constants(body)
         return self.adapter.validate_json(text, by_alias=False, by_name=True)
 
@@ -166,9 +160,6 @@ def is_native(value: Any) -> bool:
 
 
 def _parts(schema: Any) -> Iterator[dict[str, Any]]:
-    """
-    List the parts that the schema of a type is made of.
-    """
     if isinstance(schema, dict):
         if isinstance(schema.get("type"), str):
             yield schema

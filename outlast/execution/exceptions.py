@@ -87,9 +87,6 @@ def call_converting_exits(act: Callable[..., Any], *args: Any) -> Any:
 
 
 def error_text(error: BaseException) -> str:
-    """
-    Put *error* in words, its kind first.
-    """
     return masked(f"{type(error).__name__}: {message_of(error)}", CAUSE_CHARS)
 
 

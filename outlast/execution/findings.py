@@ -97,10 +97,6 @@ class AgentFindings:
         return watched
 
     def call(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        """
-        Note what becomes of a call of the context's *method*.
-        """
-
         def noting(*args: Any, **named: Any) -> Any:
             self._called(_line(_users(sys._getframe(1))))
             return self._awaited(method(*args, **named))
@@ -119,9 +115,6 @@ class AgentFindings:
             raise
 
     def _called(self, place: str) -> None:
-        """
-        Note a call of the context by who was raised a signal before.
-        """
         try:
             went_on = asyncio.current_task() in self._signalled
         except RuntimeError:  # a plain agent's thread

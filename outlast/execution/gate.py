@@ -18,9 +18,6 @@ from outlast.contracts.errors import StaleAttemptError
 REFUSAL_PAUSE_S = 0.01
 
 
-def _no_callback() -> None: ...
-
-
 class Gate:
     """
     The one place that says whether an attempt may go on. For its event loop only, but
@@ -34,7 +31,7 @@ class Gate:
     _ended: str | None = None
     _acting = 0
     _loop: asyncio.AbstractEventLoop | None = None
-    _changed: Callable[[], None] = staticmethod(_no_callback)
+    _changed: Callable[[], object] = staticmethod(lambda: None)
 
     @property
     def idle(self) -> bool:
@@ -87,7 +84,7 @@ class Gate:
         self.ending = True
 
     def watch(
-        self, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]
+        self, loop: asyncio.AbstractEventLoop, changed: Callable[[], object]
     ) -> None:
         """
         Have *changed* called, on *loop*, at each signal and each end of acts.
@@ -95,7 +92,7 @@ class Gate:
         self._loop, self._changed = loop, changed
 
     def unwatch(self) -> None:
-        self._loop, self._changed = None, _no_callback
+        self._loop, self._changed = None, Gate._changed
 
     @contextmanager
     def acting(self) -> Iterator[None]:
@@ -113,11 +110,7 @@ class Gate:
     def _notify(self) -> None:
         if self._loop is None:
             return
-        try:
-            here = asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            here = False
-        if here:
+        if asyncio._get_running_loop() is self._loop:
             self._changed()
             return
         with suppress(RuntimeError):  # the loop is closed: its process ends

@@ -63,15 +63,9 @@ class ItemsInFlight:
 
     @property
     def numbers(self) -> list[int]:
-        """
-        The items in flight, as many as have room in a heartbeat.
-        """
         return list(islice(self._numbers, MAX_RECORDED_ITEMS))
 
     def add(self, numbers: Iterable[int]) -> None:
-        """
-        Note that these begin now.
-        """
         self._numbers.update(dict.fromkeys(numbers))
         self.record()
 
@@ -83,9 +77,6 @@ class ItemsInFlight:
             self._numbers.pop(number, None)
 
     def record(self) -> None:
-        """
-        Record the items in flight, as many as have room in a slot.
-        """
         numbers = ",".join(map(str, islice(self._numbers, MAX_RECORDED_ITEMS)))
         self._slot.save(b'{"value":[%s]}' % numbers.encode())
 

@@ -76,9 +76,6 @@ class ItemQueue:
         heapq.heappush(self._delayed, (due, item.number, item))
 
     def requeue_ungrouped(self, group: list[QueuedItem]) -> None:
-        """
-        Have each item of *group* tried next, by itself.
-        """
         for item in group:
             item.ungrouped = True
         self._ready.extendleft(reversed(group))

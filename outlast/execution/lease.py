@@ -82,9 +82,6 @@ class LeaseExecution:
         return items.result(time.monotonic() - began)
 
     async def _begin(self) -> LeaseItems:
-        """
-        Claim the lease and read what an earlier one has left.
-        """
         self.worker.require_same_store(self.lease.batch.store)
         self.claim = claim = await in_run_order(
             self._ledger,

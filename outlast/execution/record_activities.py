@@ -54,9 +54,6 @@ class RecordActivities:
 
     @property
     def all(self) -> list[Callable[..., Coroutine[Any, Any, Any]]]:
-        """
-        The activities, as a worker registers them.
-        """
         return [
             self.record_mission_opened,
             self.record_mission_reopened,
@@ -112,9 +109,6 @@ class RecordActivities:
 
     @activity.defn
     async def record_report(self, assignment: AttemptInput, report: Report) -> None:
-        """
-        Record a mission's report as the result of a task.
-        """
         order = order_of(assignment.dispatch)
         result = {
             "mission": report.mission,

@@ -39,9 +39,6 @@ class ResultWriter:
         self._chars += len(row[1])
 
     def close(self, claim: Claim) -> None:
-        """
-        Have the line of *claim* closed with the next write.
-        """
         self._closing.append(claim)
 
     @property

@@ -71,9 +71,6 @@ def lease_activity(
 
 
 def heartbeat(progress: Heartbeat) -> None:
-    """
-    Send a sign of life, with the progress it carries.
-    """
     activity.heartbeat(progress.model_dump(mode="json"))
     count(HEARTBEATS)
 

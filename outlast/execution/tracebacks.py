@@ -126,9 +126,6 @@ def _cut(part: str) -> str:
 
 
 def _bounded(parts: list[str]) -> str:
-    """
-    Keep the last of *parts*, where the error came from.
-    """
     room = MAX_TRACEBACK_BYTES - len(TRACEBACK_LEFT_OUT)
     for at in range(len(parts) - 1, -1, -1):
         room -= len(parts[at].encode())
