@@ -30,8 +30,8 @@ from pydantic_graph import GraphRunContext
 from outlast import Context, GiveUp, TryLater
 from outlast.contracts.errors import ServiceError
 from outlast.crew.llm.models import silence_s
-from outlast.telemetry import semconv, spans
-from outlast.telemetry.process import Attributes
+from outlast.telemetry import semconv
+from outlast.telemetry.process import Attributes, telemetry
 
 Graph = GraphRunContext[Any, Any]
 
@@ -66,10 +66,10 @@ async def request_model(
         semconv.PROVIDER_NAME: provider,
         semconv.REQUEST_MODEL: model,
     }
-    with spans.span(f"{semconv.CHAT} {model}", asked):
+    with telemetry.tracer.span(f"{semconv.CHAT} {model}", asked):
         with ctx.service(name), translated_errors(name):
             answer = await _read_stream(node, graph, name, ctx)
-        spans.describe(_usage_attributes(answer))
+        telemetry.tracer.describe(_usage_attributes(answer))
 
 
 async def _read_stream(

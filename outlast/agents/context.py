@@ -28,7 +28,7 @@ from outlast.ledger.effect_identity import IfUnsure, ScopeName, propose
 from outlast.ledger.item_results import ItemResult, ItemResults
 from outlast.ledger.spending import Usage, UsageTotals
 from outlast.store.database import Store
-from outlast.telemetry import spans
+from outlast.telemetry.process import telemetry
 
 T = TypeVar("T")
 
@@ -174,7 +174,7 @@ class Context(AttemptControl):
             self.in_flight.save(saved.model_dump_json().encode())
             self._checkpoint = saved
         told = {"outlast.seq": saved.seq, "outlast.bytes": len(body)}
-        spans.event("ctx.saved", told)
+        telemetry.tracer.event("ctx.saved", told)
         if spent is not None:
             self._check_spending(used, spent)
 
@@ -235,7 +235,7 @@ class Context(AttemptControl):
 
     def _check_spending(self, used: Usage, spent: UsageTotals) -> None:
         told = {"outlast.tokens": used.tokens, "outlast.cost": used.cost}
-        spans.event("ctx.usage_recorded", told)
+        telemetry.tracer.event("ctx.usage_recorded", told)
         limits, budget = self._input.limits, self._input.task.budget
         try:
             _require_within("the mission's", spent.mission, limits.tokens, limits.cost)

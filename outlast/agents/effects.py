@@ -29,7 +29,7 @@ from outlast.ledger.effect_decision import (
 from outlast.ledger.effect_identity import Proposal
 from outlast.ledger.effect_ledger import idempotency_key
 from outlast.ledger.fence import Retries
-from outlast.telemetry import spans
+from outlast.telemetry.process import telemetry
 
 # How soon the end of an effect that another attempt does is looked for, and at most.
 EFFECT_POLL_S = 0.05
@@ -54,7 +54,7 @@ class Effects:
         """
         task = self._attempt.claim.task
         told = {"outlast.task": task, "outlast.effect": proposal.key}
-        with spans.span("ctx.once", told):
+        with telemetry.tracer.span("ctx.once", told):
             try:
                 return await self._calls.one_at_a_time(
                     proposal, lambda call: self._decide_and_perform(call, act)
@@ -77,7 +77,7 @@ class Effects:
             call.acting = True
             found = await self._intend(proposal)
             row = found.row
-            spans.describe({"outlast.effect_found": _state_found(found)})
+            telemetry.tracer.describe({"outlast.effect_found": _state_found(found)})
             match found.action:
                 case EffectAction.ACT | EffectAction.REPEAT:
                     return await self._perform(call, found, act)

@@ -30,7 +30,7 @@ from outlast.process.json_output import print_json_answer, reserve_stdout
 from outlast.process.safe_output import display_of
 from outlast.settings import settings
 from outlast.store.output_roots import writing_within
-from outlast.telemetry.spans import span
+from outlast.telemetry.process import telemetry
 from outlast.temporal.batches import (
     BatchHandle,
     open_batch,
@@ -113,7 +113,7 @@ async def _run_batch(
     started = BatchHandle(batch, client, store)
     print(f"batch {batch.id}", file=sys.stderr)
     told = {"outlast.mission": batch.id, "outlast.tenant": batch.tenant}
-    with span("batch", told):
+    with telemetry.tracer.span("batch", told):
         ending = asyncio.ensure_future(_feed_and_wait(started, items))
         await _follow(started, ending, options)
         return await ending

@@ -27,7 +27,7 @@ from outlast.process.json_output import reserve_stdout
 from outlast.process.stop_signals import END_SIGNALS, on_stop
 from outlast.settings import settings
 from outlast.telemetry import setup
-from outlast.telemetry.spans import describe, span
+from outlast.telemetry.process import telemetry
 from outlast.temporal.client import Client
 from outlast.temporal.connect import describe_address
 from outlast.temporal.missions import with_routes
@@ -109,13 +109,13 @@ async def _run_mission(
 ) -> Report:
     temporal = await connect_for_work(session)
     told = {"outlast.mission": mission.id, "outlast.tenant": mission.tenant}
-    with span("mission", told):  # the root of its one trace
+    with telemetry.tracer.span("mission", told):  # the root of its one trace
         started = await Client(temporal, session.store).start_resolved(mission)
         print_address(temporal, options)
         with screen(options.plain or options.as_json) as shown:
             shown.note(f"mission {mission.id}")
             report = await follow(started, shown)
-        describe({"outlast.status": report.status.value})
+        telemetry.tracer.describe({"outlast.status": report.status.value})
         return report
 
 

@@ -36,10 +36,11 @@ from outlast.ledger.claim import Claim
 from outlast.ledger.items import with_digests
 from outlast.ledger.payloads import putting
 from outlast.telemetry import semconv
-from outlast.telemetry.counters import FAILED_BEFORE, recovered
 from outlast.telemetry.log_context import log_as
-from outlast.telemetry.process import Attributes
-from outlast.telemetry.spans import attempt_attributes, describe, span
+from outlast.telemetry.process import Attributes, telemetry
+
+# The failure of an attempt that the server retries, where others carry a cause.
+FAILED_BEFORE = "the attempt before failed"
 
 
 class Attempt:
@@ -102,7 +103,9 @@ class Attempt:
         if self.checkpoint.seq:
             self.in_flight.save(self.checkpoint.model_dump_json().encode())
         try:
-            with span(f"{semconv.INVOKE_AGENT} {self.agent.role}", told):
+            with telemetry.tracer.span(
+                f"{semconv.INVOKE_AGENT} {self.agent.role}", told
+            ):
                 value = await self._run_agent(start.claim)
             return await self._record(start.claim, value)
         finally:
@@ -132,16 +135,16 @@ class Attempt:
         Describe whose attempt this is and what it recovers from in the current span;
         returns the attributes of its agent's call.
         """
-        whose = attempt_attributes(claim, self.agent.role, self.checkpoint.seq)
+        whose = semconv.attempt_attributes(claim, self.agent.role, self.checkpoint.seq)
         asked = self.input
         detected_by = Detector.FAILURE if self.retried else asked.detected_by
         if detected_by and claim.recovery_s is not None:
             failure = FAILED_BEFORE if self.retried else asked.previous_failure
-            recovered(detected_by, claim.recovery_s)
+            telemetry.counters.recovered(detected_by, claim.recovery_s)
             whose["outlast.detected_by"] = detected_by
             whose["outlast.previous_failure"] = failure or ""
             whose["outlast.recovery_s"] = claim.recovery_s
-        describe(whose)
+        telemetry.tracer.describe(whose)
         return {
             **whose,
             **semconv.invoke_attributes(self.agent.role, self.agent.version),

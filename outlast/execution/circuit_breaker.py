@@ -26,7 +26,7 @@ from outlast.contracts.errors import (
     TryLater,
 )
 from outlast.contracts.retries import DEFAULT_BREAKER_POLICY, BreakerPolicy
-from outlast.telemetry.counters import breaker_changed
+from outlast.telemetry.process import telemetry
 
 Clock = Callable[[], float]
 
@@ -132,8 +132,9 @@ def circuit(service: str) -> Iterator[None]:
     """
     with _lock:
         if service not in _breakers:
-            changed = partial(breaker_changed, service)
-            _breakers[service] = CircuitBreaker(time.monotonic, changed)
+            _breakers[service] = CircuitBreaker(
+                time.monotonic, partial(_count_change, service)
+            )
         breaker = _breakers[service]
         generation = breaker.try_acquire()
     if generation is None:
@@ -159,3 +160,7 @@ def _succeeded_despite(error: Exception) -> bool | None:
     # None: it says nothing of the service.
     own = isinstance(error, OutlastError)
     return None if own and not isinstance(error, TryLater | ServiceError) else False
+
+
+def _count_change(service: str, state: str) -> None:
+    telemetry.counters.breaker_changed(service, state)

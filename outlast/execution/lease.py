@@ -18,7 +18,8 @@ from outlast.execution.switch_interval import short_switch_interval
 from outlast.execution.worker_context import WorkerContext
 from outlast.ledger.attempt_order import AttemptOrder
 from outlast.ledger.claim import Claim
-from outlast.telemetry.spans import attempt_attributes, describe
+from outlast.telemetry import semconv
+from outlast.telemetry.process import telemetry
 
 
 class LeaseExecution:
@@ -89,7 +90,7 @@ class LeaseExecution:
             self.input.mission,
             lambda: self._ledger.claim(self.input, self.agent.role, self.fence),
         )
-        describe(attempt_attributes(claim, self.agent.role))
+        telemetry.tracer.describe(semconv.attempt_attributes(claim, self.agent.role))
         history = await self._ledger.store.run(self._ledger.load_history, self.lease)
         return LeaseItems(
             self.agent, self.lease, self.worker, self.in_flight, claim, history

@@ -48,7 +48,7 @@ from outlast.ledger.claim import Claim
 from outlast.ledger.lease_ledger import ItemFailure, LeaseHistory
 from outlast.ledger.payloads import is_stored
 from outlast.secrets import masked
-from outlast.telemetry.counters import DEAD_ITEMS, count
+from outlast.telemetry.process import DEAD_ITEMS, telemetry
 
 # Items that compute never wait for anything, and the event loop has heartbeats to send
 # and other leases to begin, each of which takes a few turns of it.
@@ -240,7 +240,7 @@ class LeaseItems:
         if dead:
             self.settled += 1
             self._dead += 1
-            count(DEAD_ITEMS)
+            telemetry.counters.count(DEAD_ITEMS)
             return
         asked = error.after.total_seconds() if isinstance(error, TryLater) else None
         self._queue.requeue_after(item, asked or backoff_s(item.failures))

@@ -29,7 +29,7 @@ from outlast.ledger.items import ItemRecords
 from outlast.ledger.ledger import Ledger
 from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
-from outlast.telemetry.counters import DEAD_ITEMS, DEAD_TASKS, PARKED, count
+from outlast.telemetry.process import DEAD_ITEMS, DEAD_TASKS, PARKED, telemetry
 
 T = TypeVar("T")
 FillIn = Callable[[Mission], Awaitable[Opening]]
@@ -105,7 +105,7 @@ class RecordActivities:
             await signal_parent(parent, parent_run)
         for task in report.tasks:
             if task.status in COUNTED_ENDS:
-                count(COUNTED_ENDS[task.status])
+                telemetry.counters.count(COUNTED_ENDS[task.status])
 
     @activity.defn
     async def record_report(self, assignment: AttemptInput, report: Report) -> None:
@@ -179,7 +179,7 @@ class RecordActivities:
     async def dead_letter_item(self, poison: PoisonItem) -> bool:
         is_dead = await self._store.run(self._items.dead_letter, poison)
         if is_dead:
-            count(DEAD_ITEMS)
+            telemetry.counters.count(DEAD_ITEMS)
         return is_dead
 
     @activity.defn

@@ -23,7 +23,7 @@ from outlast.execution.in_flight import InFlightSlot
 from outlast.execution.lease import LeaseExecution
 from outlast.execution.run_order import order_of
 from outlast.execution.worker_context import WorkerContext
-from outlast.telemetry.counters import HEARTBEATS, count
+from outlast.telemetry.process import HEARTBEATS, telemetry
 
 SetWaiting = Callable[[object, bool], None]
 
@@ -72,7 +72,7 @@ def lease_activity(
 
 def heartbeat(progress: Heartbeat) -> None:
     activity.heartbeat(progress.model_dump(mode="json"))
-    count(HEARTBEATS)
+    telemetry.counters.count(HEARTBEATS)
 
 
 def _in_flight(

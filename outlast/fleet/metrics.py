@@ -13,8 +13,13 @@ from typing import Any
 
 from outlast.contracts.failures import Detector
 from outlast.fleet.messages import Counted
-from outlast.telemetry.counters import DEAD_ITEMS, DEAD_TASKS, HEARTBEATS, PARKED
-from outlast.telemetry.process import Counters
+from outlast.telemetry.process import (
+    DEAD_ITEMS,
+    DEAD_TASKS,
+    HEARTBEATS,
+    PARKED,
+    Counters,
+)
 
 COUNTER_NAMES = (HEARTBEATS, PARKED, DEAD_TASKS, DEAD_ITEMS)
 

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from outlast.execution.circuit_breaker import BreakerState
 from outlast.fleet.metrics import RECOVERY_BUCKETS_S, Metrics
-from outlast.telemetry.counters import DEAD_ITEMS, DEAD_TASKS, HEARTBEATS, PARKED
+from outlast.telemetry.process import DEAD_ITEMS, DEAD_TASKS, HEARTBEATS, PARKED
 
 Snapshot = Callable[[], dict[str, Any]]
 # A number, or one for each of the values of some labels.

@@ -12,6 +12,11 @@ from outlast.contracts.failures import Detector
 if TYPE_CHECKING:
     from outlast.telemetry.otlp import OtlpPipeline
 
+HEARTBEATS = "heartbeats"  # signs of life that were sent
+PARKED = "parked"  # tasks that ended parked
+DEAD_TASKS = "dead_tasks"
+DEAD_ITEMS = "dead_items"
+
 Attributes = Mapping[str, str | bool | int | float]
 
 

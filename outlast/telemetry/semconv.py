@@ -5,6 +5,7 @@ The conventions are in development and have moved out of the packaged ones, whos
 constants are deprecated: these are the specification's words, in this one place.
 """
 
+from outlast.ledger.claim import Claim
 from outlast.telemetry.process import Attributes
 
 OPERATION_NAME = "gen_ai.operation.name"
@@ -28,4 +29,21 @@ def invoke_attributes(role: str, version: int) -> Attributes:
         OPERATION_NAME: INVOKE_AGENT,
         AGENT_NAME: role,
         AGENT_VERSION: str(version),
+    }
+
+
+def attempt_attributes(
+    claim: Claim, role: str, resumed_seq: int = 0
+) -> dict[str, str | bool | int | float]:
+    """
+    Say whose attempt it is and which saved progress it resumes from.
+    """
+    return {
+        "outlast.mission": claim.mission,
+        "outlast.tenant": claim.tenant,
+        "outlast.task": claim.task,
+        "outlast.round": claim.round,
+        "outlast.attempt": claim.attempt,
+        "outlast.role": role,
+        "outlast.resumed_seq": resumed_seq,
     }

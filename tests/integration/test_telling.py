@@ -17,20 +17,21 @@ from outlast.contracts.errors import ParkedError
 from outlast.contracts.failures import Detector
 from outlast.contracts.progress import MissionProgress
 from outlast.contracts.reports import MissionStatus
+from outlast.execution.attempt import FAILED_BEFORE
 from outlast.execution.worker_context import WorkerContext
 from outlast.fleet.metrics import MetricsOutbox
 from outlast.fleet.workers import AgentWorkers
 from outlast.ledger.effect_records import EffectRecords
 from outlast.ledger.ledger import Ledger
 from outlast.settings import Settings
-from outlast.telemetry.counters import (
+from outlast.telemetry.process import (
     DEAD_ITEMS,
     DEAD_TASKS,
-    FAILED_BEFORE,
     HEARTBEATS,
     PARKED,
+    Counters,
+    telemetry,
 )
-from outlast.telemetry.process import Counters, telemetry
 from outlast.telemetry.temporal_tracing import TemporalTracing
 from outlast.workflows.supervisor import SupervisorWorkflow
 

@@ -42,7 +42,7 @@ from outlast.fleet.process_slot import ProcessSlot
 from outlast.fleet.recorder_reader import InFlightAttempt
 from outlast.fleet.slots import ExclusiveSlot, _ExclusiveSlotInterceptor
 from outlast.ledger.ledger import Ledger
-from outlast.telemetry.counters import DEAD_ITEMS, DEAD_TASKS, HEARTBEATS, PARKED
+from outlast.telemetry.process import DEAD_ITEMS, DEAD_TASKS, HEARTBEATS, PARKED
 from outlast.workflows.failure import classify_failure
 
 NOWHERE = Path("/nowhere")

@@ -22,9 +22,10 @@ SOMEWHERE = "http://127.0.0.1:9"  # nobody is asked
 
 SPANS = """
 import logging, sys, time
-from outlast.telemetry.spans import span
+from outlast.telemetry.process import telemetry
 from outlast.telemetry import setup
 setup.start_telemetry("trial")
+span = telemetry.tracer.span
 with span("outer", {"outlast.mission": "m"}), span("inner", {}):
     pass
 """
