@@ -8,6 +8,7 @@ Who decides after a SIGKILL? `failure.classify_failure` reads how the attempt en
     mission_loop         the loop over its plan
     running_tasks        its tasks in flight, and the redo of rejected ones
     task_execution       one task, over its routes
+    task_round           its inputs, approvals and outcome
     task_dispatch        one task on one route, over all its attempts
     pool                 a batch: what others may ask of it
     batch_loop           the leases of a batch

@@ -11,8 +11,9 @@ from temporalio import workflow
 
 def is_cancelling() -> bool:
     """
-    True if the current task has a pending cancellation. What it awaited may have ended
-    otherwise before that, and asyncio delivers the cancellation only once.
+    True if the current task has a pending cancellation: asyncio delivers it only once,
+    and what the task awaited may have ended otherwise, or have raised the same error
+    for a limit of its own.
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -31,9 +31,9 @@ from outlast.contracts.updates import UnservedTasks
 from outlast.fleet.worker_liveness import Clock, WorkerLiveness, shard
 from outlast.ledger.missions import MissionRecords
 from outlast.store.database import Store
-from outlast.temporal.connect import is_cancelling
 from outlast.temporal.reconcile import Reconciler
 from outlast.temporal.worker_list import list_workers
+from outlast.workflows.cancellation import is_cancelling
 
 logger = logging.getLogger("outlast.fleet")
 

@@ -174,12 +174,3 @@ def _runtime(quiet: bool) -> Runtime:
             )
         )
     return _runtimes[0]
-
-
-def is_cancelling() -> bool:
-    """
-    Say whether the task under way is being cancelled: the client has one word for that
-    and for a limit that has passed.
-    """
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

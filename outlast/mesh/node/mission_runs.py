@@ -27,11 +27,11 @@ from outlast.temporal.client import Handle
 from outlast.temporal.connect import (
     configuration,
     connect_when_available,
-    is_cancelling,
     on_loopback,
 )
 from outlast.temporal.missions import require_capacity
 from outlast.temporal.workflow_calls import START_RETRY_S
+from outlast.workflows.cancellation import is_cancelling
 
 CAPACITY_CHECK_S = 1.0
 MESH_CANCEL_LIMIT_S = 10.0
