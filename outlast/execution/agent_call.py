@@ -92,9 +92,12 @@ class AgentCall:
             # Both are freed then without the garbage collector.
             gate.unwatch()
             self._ctx.waits_at = no_place
-        if gate.signal is not None:
-            raise gate.signal
-        if cancelled and not by_itself:
+        return self._outcome(cancelled and not by_itself)
+
+    def _outcome(self, cancelled: bool) -> Any:
+        if self._ctx.gate.signal is not None:
+            raise self._ctx.gate.signal
+        if cancelled:
             raise asyncio.CancelledError
         if self._error is not None:
             failure = _as_exception(failure_of(self._error))

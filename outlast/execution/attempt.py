@@ -74,10 +74,11 @@ class Attempt:
         :raises StaleAttemptError: when a later attempt has the task.
         :raises TaskError: what the agent said, or that it stalled.
         """
-        self.worker.require_same_store(self.input.store)
+        # An end before the claim hands on what came with the task, too.
         self.checkpoint = max(
             carried, key=lambda each: each.seq, default=self.checkpoint
         )
+        self.worker.require_same_store(self.input.store)
         # From before the claim to the recorded result: a store that is away at either
         # end must not make the attempt look lost.
         heartbeats = asyncio.ensure_future(self._heartbeat_loop())

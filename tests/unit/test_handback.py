@@ -17,7 +17,7 @@ from unit_fakes import Described, RunClient
 import outlast.execution.end_records
 from outlast import Context
 from outlast.agents.agent import Agent
-from outlast.contracts.attempts import AttemptInput, Heartbeat
+from outlast.contracts.attempts import AttemptInput, Checkpoint, Heartbeat
 from outlast.contracts.errors import StoreLostError, StoreUnavailableError
 from outlast.contracts.failures import FailureType
 from outlast.contracts.tasks import Task
@@ -55,7 +55,12 @@ def store(tmp_path: Path) -> Iterator[Away]:
     made.close()
 
 
-def attempted(store: Store, play: Any, limit: timedelta = LIMIT) -> Any:
+def attempted(
+    store: Store,
+    play: Any,
+    limit: timedelta = LIMIT,
+    carried: Checkpoint | None = None,
+) -> Any:
     """
     Begin an attempt that the server would end after *limit*.
     """
@@ -65,7 +70,8 @@ def attempted(store: Store, play: Any, limit: timedelta = LIMIT) -> Any:
     beats: list[Any] = []
     worker.on_heartbeat = lambda *told: beats.append(told)
     place = WorkerContext(Ledger(store), heartbeat_s=0.02)
-    assignment = AttemptInput(mission="m", tenant="t", task=Task(id="t", role="work"))
+    task = Task(id="t", role="work")
+    assignment = AttemptInput(mission="m", tenant="t", task=task, checkpoint=carried)
     play = task_activity(Agent("work", 1, play), place)
     return asyncio.ensure_future(worker.run(play, assignment)), beats
 
@@ -100,6 +106,20 @@ async def test_an_attempt_that_waits_is_given_back_before_its_limit(
     assert "disk is full" in ended.message
     assert ended.details[0]["checkpoint"]["seq"] == 1
     assert Heartbeat.model_validate(beats[-1][0]).checkpoint.seq == 1
+
+
+async def test_an_attempt_that_cannot_claim_hands_on_what_it_was_given(
+    store: Away,
+) -> None:
+    """
+    Its progress is the task's, also where the store is away before it has begun.
+    """
+    store.away = True
+    given = Checkpoint(seq=3, value=[1])
+    attempt, _ = attempted(store, None, carried=given)
+    ended = await end_of(attempt)
+    assert is_uncounted(ended)
+    assert ended.details[0]["checkpoint"]["seq"] == 3
 
 
 async def test_what_an_agent_raises_while_the_store_is_away_is_not_counted(
