@@ -70,7 +70,6 @@ class LeaseLedger(Fence):
         closing: list[Claim],
         durable: bool,
     ) -> None:
-
         def put(connection: sa.Connection) -> None:
             write_results(connection, claim.mission, rows)
             for each in closing:

@@ -206,15 +206,10 @@ def _change(mission: str, *where: sa.ColumnElement[bool]) -> sa.Update:
 
 
 def _record_of(row: sa.Row[Any]) -> MissionRecord:
+    same = ("id", "tenant", "goal", "state", "accepted_at", "finished_at", "digest")
     return MissionRecord(
-        row.id,
-        row.tenant,
-        row.goal,
-        row.state,
-        row.accepted_at,
-        row.finished_at,
-        Report.model_validate_json(row.report) if row.report else None,
-        row.digest,
-        row.run or "",
-        row.interruption or "",
+        **{name: row._mapping[name] for name in same},
+        report=Report.model_validate_json(row.report) if row.report else None,
+        run=row.run or "",
+        interruption=row.interruption or "",
     )

@@ -11,16 +11,11 @@ from outlast.contracts.errors import StoreError
 from outlast.contracts.sizes import ITEM_BYTES
 from outlast.contracts.text import sha256_hex_of_bytes
 from outlast.store.schema import payloads
-from outlast.store.upsert import insert
+from outlast.store.upsert import insert_if_absent
 
 # What a row has instead of a large text. No JSON begins so.
 REFERENCE = "@"
 
-_PUT = (
-    insert(payloads)
-    .values({name: sa.bindparam(name) for name in ("mission", "digest", "body")})
-    .on_conflict_do_nothing()
-)
 _GET = sa.select(payloads.c.body).where(
     payloads.c.mission == sa.bindparam("of_mission"),
     payloads.c.digest == sa.bindparam("of_digest"),
@@ -33,7 +28,7 @@ def put(connection: sa.Connection, mission: str, body: bytes) -> str:
     """
     digest = sha256_hex_of_bytes(body)
     row = {"mission": mission, "digest": digest, "body": body}
-    connection.execute(_PUT, row)
+    insert_if_absent(connection, payloads, row)
     return digest
 
 
@@ -45,11 +40,7 @@ def get(connection: sa.Connection, mission: str, digest: str) -> bytes | None:
 def putting(
     mission: str, bodies: Iterable[bytes]
 ) -> Callable[[sa.Connection], list[str]]:
-
-    def write(connection: sa.Connection) -> list[str]:
-        return [put(connection, mission, body) for body in bodies]
-
-    return write
+    return lambda connection: [put(connection, mission, body) for body in bodies]
 
 
 def is_large(text: str) -> bool:
