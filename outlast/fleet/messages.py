@@ -1,6 +1,10 @@
 """
 What the processes of a fleet tell each other, each message one line of JSON. Both ends
 are of one release and on one host.
+
+The parent sends `StartWorker`. A fork server or a spare sends `Importing`, then `Warm`;
+the fork server then answers by `Forked`, `ForkFailed` or `ForkUnsafe`, and tells of
+each end by `Died`. A worker sends the others.
 """
 
 import contextlib
@@ -19,7 +23,7 @@ DRAIN_REQUEST = b"drain\n"
 
 class StartWorker(WireModel):
     """
-    From the parent, to the fork server or to a spare: be or fork a worker.
+    To the fork server, or to a spare, which is to become that worker.
     """
 
     type: Literal["start"] = "start"
@@ -27,57 +31,33 @@ class StartWorker(WireModel):
 
 
 class Importing(WireModel):
-    """
-    From what warms up, before each module of agents; None when all are imported.
-    """
-
     type: Literal["importing"] = "importing"
-    module: str | None
+    module: str | None  # of agents; None when all are imported
 
 
 class Warm(WireModel):
-    """
-    Everything is imported.
-    """
-
     type: Literal["warm"] = "warm"
 
 
 class ForkUnsafe(WireModel):
-    """
-    From the fork server: no worker can be forked from it.
-    """
-
     type: Literal["unsafe"] = "unsafe"
     why: str
 
 
 class ForkFailed(WireModel):
-    """
-    From the fork server: the machine has no room for another process now.
-    """
-
     type: Literal["not_forked"] = "not_forked"
-    why: str
+    why: str  # the machine has no room for another process
 
 
 class Forked(WireModel):
-    """
-    :param mark: what the worker and all that it starts carry.
-    """
-
     type: Literal["forked"] = "forked"
     pid: int
-    mark: int
+    mark: int  # which the worker and all that it starts carry
 
 
 class Died(WireModel):
-    """
-    A forked worker is dead, as is all that it had started.
-    """
-
     type: Literal["died"] = "died"
-    pid: int
+    pid: int  # of a worker, dead as is all that it had started
     code: int | None
 
 
@@ -87,44 +67,30 @@ class StateChanged(WireModel):
 
 
 class Hosted(WireModel):
-    """
-    From a worker, before it polls.
-
-    :param isolated: roles whose attempts have a process each.
-    :param polls: False where all of its roles are such.
-    """
-
     type: Literal["hosted"] = "hosted"
-    isolated: int
-    polls: bool
+    isolated: int  # roles whose attempts have a process each
+    polls: bool  # False where all of its roles are such
 
 
 class Counted(WireModel):
     """
-    What a worker has counted since it last told.
-
-    :param recovered: the detector and seconds of each recovery.
-    :param breakers: the service and new state of each change.
+    What was counted since the last such message.
     """
 
     type: Literal["counted"] = "counted"
     counts: dict[str, int]
-    recovered: list[tuple[Detector, float]]
-    breakers: list[tuple[str, str]]
+    recovered: list[tuple[Detector, float]]  # with seconds
+    breakers: list[tuple[str, str]]  # service and new state
 
 
 class StoreGone(WireModel):
-    """
-    From a worker: no waiting brings the store back.
-    """
-
     type: Literal["store_gone"] = "store_gone"
-    why: str
+    why: str  # no waiting brings it back
 
 
 class Exiting(WireModel):
     """
-    From a worker, or from what warms up: it ends by itself.
+    It ends by itself; also from a process that cannot import the agents.
     """
 
     type: Literal["exiting"] = "exiting"
