@@ -3,7 +3,8 @@ The plan of a mission: which task may run next, and which tasks are redone.
 
 Pure: clients check a mission with it before anything starts, and the workflow keeps its
 state in it. Which tasks are ready is updated as tasks end, never computed anew, and
-nothing recurses: a plan may be as wide and as deep as its limits allow.
+nothing recurses: a plan may be as wide and as deep as its limits allow. `graph` holds
+the links between tasks, `plan_validation` refuses those that contradict each other.
 """
 
 from collections import Counter, deque

@@ -32,36 +32,29 @@ def predict_recovery(timing: Timing) -> list[RecoveryEstimate]:
     after = timing.timer_slack_s + timing.dispatch_s
     killed = timing.tick_s + timing.check_s + timing.kill_s + timing.dispatch_s
     one_host = not timing.parent_heartbeats  # and nobody is left when that is lost
+    stopped_s, blocked_s = timing.stopped_limit_s, timing.blocked_limit_s
+    row = RecoveryEstimate
     return [
-        RecoveryEstimate("agent process killed", timing.dispatch_s, "dispatch_s"),
-        RecoveryEstimate(
-            "agent process frozen", timing.stopped_limit_s + killed, "stopped_limit_s"
-        ),
-        RecoveryEstimate(
-            "event loop blocked",
-            timing.blocked_limit_s + killed,
-            "blocked_limit_s",
-            patient=True,
-        ),
-        RecoveryEstimate(
+        row("agent process killed", timing.dispatch_s, "dispatch_s"),
+        row("agent process frozen", stopped_s + killed, "stopped_limit_s"),
+        row("event loop blocked", blocked_s + killed, "blocked_limit_s", patient=True),
+        row(
             "host lost, or its link",
             timing.heartbeat_timeout_s + after,
             "heartbeat_timeout_s",
             patient=one_host,
         ),
-        RecoveryEstimate(
+        row(
             "workflow process lost, unreported, idle",
             timing.sticky_s + after,
             "sticky_s",
         ),
-        RecoveryEstimate(
+        row(
             "workflow process lost, during a task",
             timing.workflow_task_s + after,
             "workflow_task_s",
         ),
-        RecoveryEstimate(
-            "agent raised, first retry", BACKOFF_FIRST_S + after, "BACKOFF_FIRST_S"
-        ),
+        row("agent raised, first retry", BACKOFF_FIRST_S + after, "BACKOFF_FIRST_S"),
     ]
 
 

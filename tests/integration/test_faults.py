@@ -92,7 +92,7 @@ async def test_a_batch_whose_bookkeeping_is_broken_gives_up(
     small_crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Its task says why: a lease that nobody pursues any more is not waited for.
+    Its task says why: a lease that is not dispatched any more is not waited for.
     """
 
     async def spread(given: dict[str, Any], ctx: Context) -> FanOut:

@@ -148,7 +148,7 @@ def test_an_attempt_over_its_limit_is_followed_by_another() -> None:
     It goes on from the checkpoint that the server has.
     """
     beat = Heartbeat(checkpoint=SAVED).model_dump(mode="json")
-    verdict = classify_failure(
+    decision = classify_failure(
         too_long(beat, retry_state=RetryState.NON_RETRYABLE_FAILURE)
     )
     expected = FailureDecision(
@@ -157,7 +157,7 @@ def test_an_attempt_over_its_limit_is_followed_by_another() -> None:
         SAVED,
         detected_by=Detector.TIMEOUT,
     )
-    assert verdict == expected
+    assert decision == expected
 
 
 def test_an_attempt_over_its_limit_is_judged_as_it_was_dispatched() -> None:
@@ -183,9 +183,9 @@ def test_what_workers_were_too_old_to_read_is_handed_on() -> None:
     """
     That they refused it is no failure of the agent's, which never saw it.
     """
-    verdict = classify_failure(unread())
-    assert verdict.next is Action.REDISPATCH_DRAINED
-    assert "m was written by a newer release" in verdict.cause
+    decision = classify_failure(unread())
+    assert decision.next is Action.REDISPATCH_DRAINED
+    assert "m was written by a newer release" in decision.cause
 
 
 @pytest.mark.parametrize(
@@ -201,9 +201,9 @@ def test_any_other_timeout_takes_the_next_route(kind: TimeoutType | None) -> Non
     A runaway is not a death: its retries are spent, somebody else shall try.
     """
     error = TimedOut("took too long", type=kind, last_heartbeat_details=[])
-    verdict = classify_failure(ended_by(error))
-    assert verdict.next is Action.NEXT_ROUTE
-    assert verdict.cause == "timed out: took too long"
+    decision = classify_failure(ended_by(error))
+    assert decision.next is Action.NEXT_ROUTE
+    assert decision.cause == "timed out: took too long"
 
 
 def test_a_cancelled_attempt_is_skipped() -> None:
@@ -234,8 +234,8 @@ def test_each_kind_of_error_decides_what_happens_next(kind, then: Action) -> Non
     """
     One line for each kind, with cause, checkpoint and number of attempts.
     """
-    verdict = classify_failure(telling(kind, SAVED, 4, Detector.WATCHDOG))
-    assert verdict == FailureDecision(
+    decision = classify_failure(telling(kind, SAVED, 4, Detector.WATCHDOG))
+    assert decision == FailureDecision(
         then,
         "what it said",
         SAVED,
@@ -249,8 +249,8 @@ def test_a_superseded_attempt_tells_which_dispatch_has_its_task() -> None:
     """
     So that the next one comes after it, also where the server was restored.
     """
-    verdict = classify_failure(telling(FailureType.STALE, SAVED, 4, dispatch=71))
-    assert (verdict.next, verdict.dispatch) == (Action.REDISPATCH_SUPERSEDED, 71)
+    decision = classify_failure(telling(FailureType.STALE, SAVED, 4, dispatch=71))
+    assert (decision.next, decision.dispatch) == (Action.REDISPATCH_SUPERSEDED, 71)
     assert classify_failure(raised(FailureType.FAILED)).dispatch == 0
 
 
@@ -261,9 +261,9 @@ def test_an_error_without_details_has_no_checkpoint(kind: str) -> None:
     """
     What the SDK itself reports carries nothing of ours.
     """
-    verdict = classify_failure(raised(kind))
-    assert verdict.checkpoint is None
-    assert verdict.attempts == 0
+    decision = classify_failure(raised(kind))
+    assert decision.checkpoint is None
+    assert decision.attempts == 0
 
 
 @pytest.mark.parametrize(
@@ -275,10 +275,10 @@ def test_an_error_with_details_of_others_is_judged_all_the_same(details) -> None
     """
     What an operator or another release put there must not leave a task undecided.
     """
-    verdict = classify_failure(raised(FailureType.FAILED, *details))
-    assert verdict.next is Action.NEXT_ROUTE
-    assert verdict.cause == "what it said"
-    assert verdict.attempts == 0 or isinstance(verdict.attempts, int)
+    decision = classify_failure(raised(FailureType.FAILED, *details))
+    assert decision.next is Action.NEXT_ROUTE
+    assert decision.cause == "what it said"
+    assert decision.attempts == 0 or isinstance(decision.attempts, int)
 
 
 @pytest.mark.parametrize(
@@ -288,9 +288,9 @@ def test_an_unknown_end_takes_the_next_route(cause) -> None:
     """
     What nobody has thought of is decided too, and says something.
     """
-    verdict = classify_failure(ended_by(cause))
-    assert verdict.next is Action.NEXT_ROUTE
-    assert verdict.cause
+    decision = classify_failure(ended_by(cause))
+    assert decision.next is Action.NEXT_ROUTE
+    assert decision.cause
 
 
 def test_the_server_leaves_timeouts_to_the_workflow() -> None:
@@ -316,12 +316,12 @@ def test_the_kinds_of_errors_are_those_of_their_branches() -> None:
     assert not {FailureType.DRAINED, FailureType.STALE, FailureType.FAILED} & set(kinds)
 
 
-# What a pursuit makes of one end after the other
+# What a dispatch makes of one end after the other
 
 
 class Scripted(TaskDispatch):
     """
-    A pursuit whose dispatches end as they are told, without a server.
+    A `TaskDispatch` whose dispatches end as they are told, without a server.
     """
 
     def __init__(self, *ends: ActivityError | ResultRef, stopped: str | None = None):
@@ -395,11 +395,11 @@ async def test_a_death_is_followed_by_a_dispatch_from_its_checkpoint() -> None:
     """
     The next attempt is told where the last one was and what ended it.
     """
-    pursuit = Scripted(died(4), DONE)
-    assert await pursuit.run() == DONE
-    assert pursuit.given[0].checkpoint is None
-    assert pursuit.given[1].checkpoint == Checkpoint(seq=4, route="worker")
-    assert pursuit.given[1].previous_failure == "heartbeat timeout"
+    dispatch = Scripted(died(4), DONE)
+    assert await dispatch.run() == DONE
+    assert dispatch.given[0].checkpoint is None
+    assert dispatch.given[1].checkpoint == Checkpoint(seq=4, route="worker")
+    assert dispatch.given[1].previous_failure == "heartbeat timeout"
 
 
 @pytest.mark.parametrize("details", [(), ({"another": "release"},)])
@@ -407,9 +407,9 @@ async def test_a_death_without_a_beat_keeps_the_checkpoint(details) -> None:
     """
     What was known before it stays known.
     """
-    pursuit = Scripted(died(4), lost(*details), DONE)
-    await pursuit.run()
-    assert pursuit.given[2].checkpoint == Checkpoint(seq=4, route="worker")
+    dispatch = Scripted(died(4), lost(*details), DONE)
+    await dispatch.run()
+    assert dispatch.given[2].checkpoint == Checkpoint(seq=4, route="worker")
 
 
 async def test_too_many_deaths_without_a_saved_step_take_the_next_route() -> None:
@@ -417,13 +417,13 @@ async def test_too_many_deaths_without_a_saved_step_take_the_next_route() -> Non
     After the policy's deaths it runs alone, one more there that explains itself
     convicts it, and the cause says how often it died.
     """
-    pursuit = Scripted(died(2), died(2), faulted(2), DONE)
-    verdict = await pursuit.run()
-    assert isinstance(verdict, FailureDecision)
-    assert verdict.next is Action.NEXT_ROUTE
-    assert verdict.cause.startswith("died 3 times at one step")
-    assert verdict.attempts == 3
-    assert pursuit.alone == [False, False, True]
+    dispatch = Scripted(died(2), died(2), faulted(2), DONE)
+    decision = await dispatch.run()
+    assert isinstance(decision, FailureDecision)
+    assert decision.next is Action.NEXT_ROUTE
+    assert decision.cause.startswith("died 3 times at one step")
+    assert decision.attempts == 3
+    assert dispatch.alone == [False, False, True]
 
 
 async def test_kills_in_calm_weather_convict_at_the_fifth() -> None:
@@ -431,30 +431,30 @@ async def test_kills_in_calm_weather_convict_at_the_fifth() -> None:
     Where no other process dies meanwhile, three alone in a row; it waits before the
     attempts that may convict it, and the cause says all of it.
     """
-    pursuit = Scripted(*[killed(2)] * 5, DONE)
-    verdict = await pursuit.run()
-    assert isinstance(verdict, FailureDecision)
-    assert verdict.cause.startswith("died 5 times at one step, the last 3 alone while")
-    assert pursuit.alone == [False, False, True, True, True]
-    assert pursuit.waited_s == [*QUARANTINE_WAITS_S[1:3]]
-    assert "in quarantine after 4 deaths" in pursuit.said[1]
-    assert pursuit.waits == ""
+    dispatch = Scripted(*[killed(2)] * 5, DONE)
+    decision = await dispatch.run()
+    assert isinstance(decision, FailureDecision)
+    assert decision.cause.startswith("died 5 times at one step, the last 3 alone while")
+    assert dispatch.alone == [False, False, True, True, True]
+    assert dispatch.waited_s == [*QUARANTINE_WAITS_S[1:3]]
+    assert "in quarantine after 4 deaths" in dispatch.said[1]
+    assert dispatch.waits == ""
 
 
 async def test_a_storm_convicts_nobody() -> None:
     """
     However often it is killed alone, while others are killed much more often.
     """
-    pursuit = Scripted(*[stormed(2)] * 50, DONE)
-    assert await pursuit.run() == DONE
+    dispatch = Scripted(*[stormed(2)] * 50, DONE)
+    assert await dispatch.run() == DONE
 
 
 async def test_lost_heartbeats_alone_convict_nobody_soon() -> None:
     """
     An outage of the server loses the heartbeats of all that it lasts too long for.
     """
-    pursuit = Scripted(*[died(2)] * 10, DONE)
-    assert await pursuit.run() == DONE
+    dispatch = Scripted(*[died(2)] * 10, DONE)
+    assert await dispatch.run() == DONE
 
 
 async def test_progress_in_quarantine_ends_it() -> None:
@@ -462,8 +462,8 @@ async def test_progress_in_quarantine_ends_it() -> None:
     What it had died of there weighs no more when it dies at another step.
     """
     ends = [killed(1)] * 4, [killed(2)] * 4
-    pursuit = Scripted(*ends[0], *ends[1], DONE)
-    assert await pursuit.run() == DONE
+    dispatch = Scripted(*ends[0], *ends[1], DONE)
+    assert await dispatch.run() == DONE
 
 
 async def test_quarantine_goes_on_in_a_new_run() -> None:
@@ -475,9 +475,9 @@ async def test_quarantine_goes_on_in_a_new_run() -> None:
     second = Scripted(killed(2), DONE)
     second.clock_s = first.clock_s
     second.state = first.state
-    verdict = await second.run()
-    assert isinstance(verdict, FailureDecision)
-    assert verdict.cause.startswith("died 5 times at one step, the last 3 alone while")
+    decision = await second.run()
+    assert isinstance(decision, FailureDecision)
+    assert decision.cause.startswith("died 5 times at one step, the last 3 alone while")
 
 
 async def test_a_report_that_told_nothing_convicts_as_it_did() -> None:
@@ -485,8 +485,8 @@ async def test_a_report_that_told_nothing_convicts_as_it_did() -> None:
     Who reports no more than a type and a cause means a death of its own.
     """
     old = raised(FailureType.CRASHED)
-    pursuit = Scripted(old, old, old, DONE)
-    assert isinstance(await pursuit.run(), FailureDecision)
+    dispatch = Scripted(old, old, old, DONE)
+    assert isinstance(await dispatch.run(), FailureDecision)
     odd = raised(FailureType.CRASHED, {"detected_by": "exit_report", "death": "odd"})
     assert await Scripted(old, old, odd, odd, DONE).run() == DONE
 
@@ -502,9 +502,9 @@ async def test_a_report_that_told_nothing_convicts_as_it_did() -> None:
     ],
     ids=["convicted", "given up", "failed", "parked", "spent"],
 )
-async def test_before_any_verdict_the_ledger_is_asked(ends) -> None:
+async def test_before_any_decision_the_ledger_is_asked(ends) -> None:
     """
-    A recorded result wins; without one the verdict stands, and is not asked for twice.
+    A recorded result wins; without one the decision stands, and is not asked for twice.
     """
     done = Scripted(*ends)
     done.in_ledger = DONE
@@ -518,26 +518,26 @@ async def test_a_death_that_is_followed_by_another_try_asks_nobody() -> None:
     """
     The next attempt asks by itself as it begins, and nobody waits in between.
     """
-    pursuit = Scripted(died(2), DONE)
-    await pursuit.run()
-    assert pursuit.asked == 0
+    dispatch = Scripted(died(2), DONE)
+    await dispatch.run()
+    assert dispatch.asked == 0
 
 
 async def test_a_suspect_that_comes_further_alone_is_cleared() -> None:
     """
     Its deaths were a neighbour's fault: it runs among others again.
     """
-    pursuit = Scripted(died(2), died(2), died(3), DONE)
-    assert await pursuit.run() == DONE
-    assert pursuit.alone == [False, False, True, False]
+    dispatch = Scripted(died(2), died(2), died(3), DONE)
+    assert await dispatch.run() == DONE
+    assert dispatch.alone == [False, False, True, False]
 
 
 async def test_a_saved_step_starts_the_count_anew() -> None:
     """
     Whoever comes further each time is not given up.
     """
-    pursuit = Scripted(died(1), died(2), died(2), died(3), died(3), DONE)
-    assert await pursuit.run() == DONE
+    dispatch = Scripted(died(1), died(2), died(2), died(3), died(3), DONE)
+    assert await dispatch.run() == DONE
 
 
 async def test_an_attempt_that_had_nothing_in_hand_loses_nothing() -> None:
@@ -546,9 +546,9 @@ async def test_an_attempt_that_had_nothing_in_hand_loses_nothing() -> None:
     which must not replace the one that is known.
     """
     for kind in (FailureType.STALE, FailureType.DRAINED):
-        pursuit = Scripted(died(5), telling(kind, EMPTY, 2), DONE)
-        await pursuit.run()
-        assert pursuit.given[2].checkpoint == Checkpoint(seq=5, route="worker")
+        dispatch = Scripted(died(5), telling(kind, EMPTY, 2), DONE)
+        await dispatch.run()
+        assert dispatch.given[2].checkpoint == Checkpoint(seq=5, route="worker")
 
 
 @pytest.mark.parametrize("kind", [FailureType.STALE, FailureType.DRAINED])
@@ -557,10 +557,10 @@ async def test_an_empty_checkpoint_is_no_progress(kind: str) -> None:
     Deaths at one and the same step are counted on, whatever came between them.
     """
     between = telling(kind, EMPTY, 2)
-    pursuit = Scripted(died(5), between, died(5), between, faulted(5))
-    verdict = await pursuit.run()
-    assert isinstance(verdict, FailureDecision)
-    assert verdict.next is Action.NEXT_ROUTE
+    dispatch = Scripted(died(5), between, died(5), between, faulted(5))
+    decision = await dispatch.run()
+    assert isinstance(decision, FailureDecision)
+    assert decision.next is Action.NEXT_ROUTE
 
 
 async def test_being_superseded_is_no_death() -> None:
@@ -569,12 +569,12 @@ async def test_being_superseded_is_no_death() -> None:
     the ledger has.
     """
     stale = telling(FailureType.STALE, EMPTY, 2, dispatch=71)
-    pursuit = Scripted(
+    dispatch = Scripted(
         died(5), *[stale, telling(FailureType.DRAINED, EMPTY, 2)] * 20, DONE
     )
-    assert await pursuit.run() == DONE
-    assert pursuit.state.deaths == 1
-    assert pursuit._numbers.next() == 72
+    assert await dispatch.run() == DONE
+    assert dispatch.state.deaths == 1
+    assert dispatch._numbers.next() == 72
 
 
 def test_dispatches_are_counted_on() -> None:
@@ -594,9 +594,9 @@ async def test_being_handed_on_is_no_death() -> None:
     However often workers are drained, the task goes on.
     """
     drained = telling(FailureType.DRAINED, SAVED, 1)
-    pursuit = Scripted(*[drained] * 20, DONE)
-    assert await pursuit.run() == DONE
-    assert pursuit.given[-1].checkpoint == SAVED
+    dispatch = Scripted(*[drained] * 20, DONE)
+    assert await dispatch.run() == DONE
+    assert dispatch.given[-1].checkpoint == SAVED
 
 
 LATE = too_long(retry_state=RetryState.NON_RETRYABLE_FAILURE)
@@ -606,30 +606,30 @@ async def test_attempts_over_their_limit_use_up_the_failures() -> None:
     """
     Each leaves the task one failure less; the last one takes the next route.
     """
-    pursuit = Scripted(LATE, LATE, LATE, DONE)
-    verdict = await pursuit.run()
-    assert isinstance(verdict, FailureDecision)
-    assert (verdict.next, verdict.attempts) == (Action.NEXT_ROUTE, 3)
-    assert [each.policy.failures for each in pursuit.given] == [3, 2, 1]
+    dispatch = Scripted(LATE, LATE, LATE, DONE)
+    decision = await dispatch.run()
+    assert isinstance(decision, FailureDecision)
+    assert (decision.next, decision.attempts) == (Action.NEXT_ROUTE, 3)
+    assert [each.policy.failures for each in dispatch.given] == [3, 2, 1]
 
 
 async def test_an_attempt_over_its_limit_is_no_death() -> None:
     """
     It makes no suspect of the task.
     """
-    pursuit = Scripted(died(2), LATE, LATE, DONE)
-    assert await pursuit.run() == DONE
-    assert pursuit.alone == [False] * 4
+    dispatch = Scripted(died(2), LATE, LATE, DONE)
+    assert await dispatch.run() == DONE
+    assert dispatch.alone == [False] * 4
 
 
 async def test_being_refused_by_old_workers_costs_nothing() -> None:
     """
     However often it is refused, the task keeps its failures and its deaths.
     """
-    pursuit = Scripted(*[unread()] * 20, DONE)
-    assert await pursuit.run() == DONE
-    assert pursuit.given[-1].policy == pursuit.given[0].policy
-    assert not any(pursuit.alone)
+    dispatch = Scripted(*[unread()] * 20, DONE)
+    assert await dispatch.run() == DONE
+    assert dispatch.given[-1].policy == dispatch.given[0].policy
+    assert not any(dispatch.alone)
 
 
 @pytest.mark.parametrize(
@@ -639,9 +639,9 @@ async def test_nothing_is_dispatched_again_once_stopped(end: ActivityError) -> N
     """
     A death while the mission is being stopped is a skipped task, and says why.
     """
-    verdict = await Scripted(end, DONE, stopped="cancelled by Ann").run()
-    assert isinstance(verdict, FailureDecision)
-    assert (verdict.next, verdict.cause) == (Action.SKIP, "cancelled by Ann")
+    decision = await Scripted(end, DONE, stopped="cancelled by Ann").run()
+    assert isinstance(decision, FailureDecision)
+    assert (decision.next, decision.cause) == (Action.SKIP, "cancelled by Ann")
 
 
 @pytest.mark.parametrize("kind", [GiveUp.kind, FailureType.FAILED, ParkedError.kind])
@@ -649,13 +649,13 @@ async def test_what_another_try_will_not_change_is_handed_up(kind: str) -> None:
     """
     The next route, or a person, is the supervisor's to choose.
     """
-    verdict = await Scripted(raised(kind), DONE).run()
-    assert verdict == classify_failure(raised(kind))
+    decision = await Scripted(raised(kind), DONE).run()
+    assert decision == classify_failure(raised(kind))
 
 
 class HandedBack(Scripted):
     """
-    A pursuit whose attempts are taken back while they end as they are told.
+    A `TaskDispatch` whose attempts are taken back while they end as they are told.
     """
 
     async def _dispatch(self) -> ResultRef:
@@ -678,15 +678,15 @@ async def test_what_is_handed_back_is_not_counted(end: ActivityError) -> None:
     However the attempt ends meanwhile; nothing is dispatched in this run any more, and
     the next one goes on from what was known.
     """
-    pursuit = HandedBack(end)
-    pursuit.state = DispatchState(route="worker", deaths=1, failures=2, dispatches=7)
-    running = asyncio.create_task(pursuit.run())
+    dispatch = HandedBack(end)
+    dispatch.state = DispatchState(route="worker", deaths=1, failures=2, dispatches=7)
+    running = asyncio.create_task(dispatch.run())
     await asyncio.sleep(0.01)
     assert not running.done()
-    assert len(pursuit.given) == 1
-    assert pursuit.state.deaths == 1
-    assert pursuit.state.failures == 2
-    assert pursuit.state.dispatches == 8
+    assert len(dispatch.given) == 1
+    assert dispatch.state.deaths == 1
+    assert dispatch.state.failures == 2
+    assert dispatch.state.dispatches == 8
     running.cancel()
 
 
@@ -696,6 +696,6 @@ async def test_what_was_answered_while_it_was_handed_back_is_kept() -> None:
     """
     assert await HandedBack(DONE).run() == DONE
     parked = telling(ParkedError.kind, EMPTY, 1)
-    verdict = await HandedBack(parked).run()
-    assert isinstance(verdict, FailureDecision)
-    assert verdict.next is Action.PARK
+    decision = await HandedBack(parked).run()
+    assert isinstance(decision, FailureDecision)
+    assert decision.next is Action.PARK

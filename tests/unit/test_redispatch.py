@@ -1,5 +1,5 @@
 """
-Who is charged when a process dies with a lease in hand.
+To which items a crash of a process with a lease is attributed.
 """
 
 import pytest
@@ -37,22 +37,22 @@ BARE = Death(watched_s=86_400.0)
 STORM = Death(other_s=0.5, outside_s=0.5, watched_s=86_400.0)
 
 
-def died(*in_hand: int, death: Death = OWN) -> FailureDecision:
-    saved = Checkpoint(value=list(in_hand))
+def died(*in_flight: int, death: Death = OWN) -> FailureDecision:
+    saved = Checkpoint(value=list(in_flight))
     return FailureDecision(Action.REDISPATCH_CRASHED, "killed", saved, death=death)
 
 
-def test_a_first_death_is_noted_and_nobody_goes_alone() -> None:
+def test_a_first_death_is_counted_and_nothing_is_quarantined() -> None:
     """
-    Each item in hand has one; the lease is lent again whole.
+    Each in-flight item has one; the whole lease is redispatched.
     """
     left, alone = attribute_crash(lease(), [3, 5])
     assert (left.deaths, left.skip, alone) == ({3: 1, 5: 1}, [], [])
 
 
-def test_who_has_enough_deaths_goes_alone_and_takes_them_along() -> None:
+def test_an_item_with_enough_deaths_is_quarantined_with_them() -> None:
     """
-    The rest is lent without it, and keeps its own deaths.
+    The rest is redispatched without it, and keeps its own deaths.
     """
     left, alone = attribute_crash(lease(deaths={3: 1, 5: 1}, skip=[2]), [3])
     assert (left.deaths, left.skip) == ({5: 1}, [2, 3])
@@ -61,9 +61,9 @@ def test_who_has_enough_deaths_goes_alone_and_takes_them_along() -> None:
     assert (suspect.span, suspect.deaths) == (ItemRange(start=3, stop=4), {3: 2})
 
 
-def test_all_who_have_enough_go_alone_each_by_itself() -> None:
+def test_all_with_enough_deaths_are_quarantined_each_by_itself() -> None:
     """
-    Two in hand at two deaths: nobody can tell which of them it was.
+    Two in flight with two deaths each: either may have caused them.
     """
     left, alone = attribute_crash(lease(deaths={3: 1, 5: 1}), [3, 5])
     assert left.skip == [3, 5]
@@ -72,16 +72,16 @@ def test_all_who_have_enough_go_alone_each_by_itself() -> None:
 
 def alone(deaths: int) -> LeaseState:
     """
-    Lend item 3 alone, after so many *deaths* among others.
+    Make a quarantine lease of item 3, after so many *deaths* among others.
     """
     suspect = lease(3, 4, deaths={3: deaths}, quarantined=True)
     return LeaseState(lease=suspect, died_at=0.0)
 
 
 @pytest.mark.parametrize("deaths", [1, POISON_CRASHES - 1])
-def test_a_death_alone_convicts_the_item_only_with_those_before(deaths: int) -> None:
+def test_a_death_in_quarantine_dead_letters_only_with_those_before(deaths: int) -> None:
     """
-    And it does not go alone once more.
+    And it gets no second quarantine lease.
     """
     state, suspects = after_crash(alone(deaths), died(3), 1.0)
     assert suspects == []
@@ -91,7 +91,7 @@ def test_a_death_alone_convicts_the_item_only_with_those_before(deaths: int) -> 
     assert not is_poison(after_crash(among, died(3), 1.0)[0])
 
 
-def test_kills_alone_convict_by_what_they_weigh() -> None:
+def test_kills_in_quarantine_count_by_what_they_weigh() -> None:
     """
     After some in a row while nobody else is killed, with a wait before each of the
     next attempts; in a storm not, however many.
@@ -107,22 +107,22 @@ def test_kills_alone_convict_by_what_they_weigh() -> None:
 
 
 @pytest.mark.parametrize(
-    "verdict",
+    "decision",
     [
         FailureDecision(
             Action.REDISPATCH_CRASHED, "before it began", never_started=True, death=OWN
         ),
         died(),
     ],
-    ids=["before it began", "with nothing in hand"],
+    ids=["before it began", "with nothing in flight"],
 )
-def test_an_item_that_was_not_in_hand_is_not_convicted(
-    verdict: FailureDecision,
+def test_an_item_that_was_not_in_flight_is_not_dead_lettered(
+    decision: FailureDecision,
 ) -> None:
     """
-    However often it died beside others: it has not been played alone yet.
+    However often it died beside others: it has not run in quarantine yet.
     """
-    state, _ = after_crash(alone(POISON_CRASHES), verdict, 1.0)
+    state, _ = after_crash(alone(POISON_CRASHES), decision, 1.0)
     assert not is_poison(state)
     assert lease_wait_s(state, 0.1, 0.0) == 0, "nobody waits for a death before it"
     state, _ = after_crash(state, died(3), 2.0)
@@ -132,7 +132,7 @@ def test_an_item_that_was_not_in_hand_is_not_convicted(
 @pytest.mark.parametrize(
     ("death", "ends"), [(OWN, True), (BARE, True), (STORM, False)], ids=repr
 )
-def test_deaths_with_nothing_in_hand_end_a_batch_unless_it_storms(
+def test_deaths_with_nothing_in_flight_end_a_batch_unless_it_storms(
     death: Death, ends: bool
 ) -> None:
     """
@@ -145,7 +145,7 @@ def test_deaths_with_nothing_in_hand_end_a_batch_unless_it_storms(
     assert is_over_limit(state) == ends
 
 
-def test_what_cannot_be_read_is_charged_to_no_item() -> None:
+def test_what_cannot_be_read_is_attributed_to_no_item() -> None:
     """
     Nor is a death that reports nothing.
     """
