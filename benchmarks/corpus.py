@@ -34,9 +34,6 @@ MAX_REFUSED = 5  # of the tuned unanswerable ones: all
 
 
 def main() -> int:
-    """
-    Run the benchmark and print its table.
-    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=MANUAL)
     parser.add_argument("--database-url", help="of an empty PostgreSQL database")

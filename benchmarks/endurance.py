@@ -90,9 +90,6 @@ async def _lose_parent(on: EnduranceSetup, trial: int) -> float:
 
 
 async def _until_gone(home: Home) -> float:
-    """
-    Wait until nothing of a lost fleet is left; returns the seconds.
-    """
     began = time.monotonic()
     await looked(lambda: not any(orphans(home)), "the orphans' end")
     return time.monotonic() - began

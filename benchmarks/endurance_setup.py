@@ -53,9 +53,6 @@ class MissionRun:
         return self.report.status if self.report else None
 
     async def end(self, limit_s: float | None = ENDURANCE_END_S) -> None:
-        """
-        Wait for the report; a mission that is lost stays without.
-        """
         with suppress(TimeoutError):
             self.report = await asyncio.wait_for(self.started.result(), limit_s)
 
@@ -225,9 +222,6 @@ async def looked(look: Any, what: str) -> Any:
 
 
 def orphans(home: Home) -> Iterator[int]:
-    """
-    Find the processes of this home's fleets that have no living parent.
-    """
     for pid, command in processes_of(home.path):
         with suppress(OSError):
             if "outlast.fleet" in " ".join(command) and not _has_parent(pid):
@@ -235,9 +229,6 @@ def orphans(home: Home) -> Iterator[int]:
 
 
 def _has_parent(pid: int) -> bool:
-    """
-    Say whether a fleet's parent is among the ancestors of *pid*.
-    """
     while pid > 1:
         if {"worker.py", "outlast.worker"} & set(command_of(pid)):
             return True

@@ -107,9 +107,6 @@ async def _under_load(on: EnduranceSetup, storm: Coroutine[Any, Any, None]) -> N
 
 
 async def _keep_busy(on: EnduranceSetup, number: int, over: asyncio.Event) -> None:
-    """
-    Have one mission after another under way.
-    """
     script = {
         "steps": STORM_STEPS,
         "step_seconds": STORM_STEP_S,

@@ -46,9 +46,6 @@ class DemoSide:
 
     @property
     def repeated(self) -> int:
-        """
-        Count the steps that were done more than once.
-        """
         steps = Counter(each["step"] for each in events(self.log, "step"))
         return sum(times - 1 for times in steps.values())
 
@@ -62,9 +59,6 @@ class DemoSide:
 
 
 def main() -> int:
-    """
-    Run both, kill both, tell what each one lost.
-    """
     with temporary_home() as home:
         stock: list[subprocess.Popen[bytes]] = []
         try:

@@ -75,9 +75,6 @@ class PeerKills(threading.Thread):
             self._error = error
 
     def end(self) -> None:
-        """
-        Have all return.
-        """
         self._over.set()
         self.join()
         for each in self._returning:

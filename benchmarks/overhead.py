@@ -81,9 +81,6 @@ class OverheadSide:
         return sum(self.used[part] for part in self.parts) / self.attempts
 
     def lap(self) -> None:
-        """
-        Do one mission and count what it used.
-        """
         server = self.home.server.process
         assert server is not None
         watched = {**self.parts, "server": [server.pid]}
@@ -171,9 +168,6 @@ async def _healthy(address: str) -> Client:
 
 
 def main() -> int:
-    """
-    Measure all pairs and print the table.
-    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=10)
     pairs = parser.parse_args().pairs

@@ -36,9 +36,6 @@ Start = Callable[[Home], AbstractContextManager[Parts]]
 
 @contextmanager
 def shipped(home: Home) -> Iterator[Parts]:
-    """
-    Have the fleet as it is shipped.
-    """
     fleet = home.fleet(processes=AGENT_PROCESSES)
     parent = fleet.process.pid
     parts: Parts = {"parent": [parent], "fork servers": children_of(parent)}
@@ -53,9 +50,6 @@ def shipped(home: Home) -> Iterator[Parts]:
 
 @contextmanager
 def bare(home: Home) -> Iterator[Parts]:
-    """
-    Have the same workers and nothing else.
-    """
     with ExitStack() as leaving:
         started = [
             (kind, leaving.enter_context(_bare_process(home, kind)))

@@ -113,9 +113,6 @@ def write_items(path: Path, items: int, poison: dict[int, str]) -> None:
 
 
 def fleet_mb(parent: int) -> dict[int, float]:
-    """
-    Tell the most memory that each process below *parent*, itself too, ever had.
-    """
     return {pid: peak_mb(pid) for pid in family(parent)}
 
 
@@ -125,9 +122,6 @@ def print_progress(words: str) -> None:
 
 @contextmanager
 def pool_bench(args: argparse.Namespace) -> Iterator[PoolBench]:
-    """
-    A home with server and fleet that is gone afterwards.
-    """
     with temporary_home() as home:
         home.extra["OUTLAST_AGENTS"] = "benchmarks.pool_agents"
         home.extra["OUTLAST_LARGEST_MB"] = "1"  # for the item that is too large

@@ -29,9 +29,6 @@ FLEET_SETTINGS = {"OUTLAST_MEMORY_MB": "512", "OUTLAST_SLOTS": "8"}
 
 
 def main() -> int:
-    """
-    Run all trials and print the table.
-    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--long-trials", type=int, default=20)

@@ -27,9 +27,6 @@ class AttemptStartLine:
 
     @classmethod
     def of(cls, log: Path, line: dict[str, Any]) -> "AttemptStartLine":
-        """
-        Read it from a *line* of a rehearsal's *log*, which has its mission's name.
-        """
         return cls(log.stem, line["task"], line["attempt"])
 
 

@@ -213,9 +213,6 @@ MEASUREMENTS: dict[str, Callable[[PoolBench], list[TableRow]]] = {
 
 
 def main() -> int:
-    """
-    Measure all parts and print the table.
-    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--million", action="store_true")

@@ -58,9 +58,6 @@ def serving() -> Iterator[str]:
 
 
 def main() -> None:
-    """
-    Serve until standard input ends.
-    """
     import xllamacpp
 
     model = find_model()

@@ -52,9 +52,6 @@ class Net:
             _ip("netns", "del", space)
 
     def inside(self, name: str) -> list[str]:
-        """
-        Say by which command a program runs where *name* is.
-        """
         return ["ip", "netns", "exec", self._space(name)]
 
     def address(self, name: str) -> str:

@@ -154,9 +154,6 @@ class OtherClientsDrill:
         return sorted(e.id for e in self.records.records() if e.state in wanted)
 
     def choose(self, kind: str) -> str | None:
-        """
-        Choose what *kind* of operation is done to.
-        """
         if kind.startswith("kill"):
             return kind
         if kind in ("resume", "abandon"):
@@ -312,9 +309,6 @@ async def drill(
 
 
 def main() -> int:
-    """
-    Run the drill and tell what came of it.
-    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--operations", type=int, default=1000)

@@ -45,9 +45,6 @@ class Peer:
         return {**ours, "OUTLAST_HOME": str(self.home), **self.extra}
 
     def start(self) -> None:
-        """
-        Start it, with one agent process.
-        """
         self.home.mkdir(exist_ok=True)
         command = [*self.inside, sys.executable, "worker.py", "--json"]
         command += ["--processes", "1", "--roles", "rehearse"]

@@ -16,9 +16,6 @@ def children_of(pid: int) -> list[int]:
 
 
 def family(pid: int) -> list[int]:
-    """
-    List *pid* and all that descend from it.
-    """
     found = [pid]
     for each in found:
         with suppress(OSError):  # it has gone

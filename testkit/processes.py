@@ -73,9 +73,6 @@ class Home:
             self.server.process.send_signal(signal.SIGCONT)
 
     def fleet(self, processes: int = 2, *options: str) -> "FleetProcess":
-        """
-        Start a fleet and wait until all its workers poll.
-        """
         command = [sys.executable, "worker.py", "--json", *options]
         command += ["--processes", str(processes)]
         process = subprocess.Popen(
@@ -94,9 +91,6 @@ class Home:
         return self.run("starter.py", *args, limit_s=limit_s)
 
     def run(self, *command: str, limit_s: float = PROCESS_LIMIT_S) -> "CommandResult":
-        """
-        Run one of the programs to its end.
-        """
         ended = subprocess.run(
             [sys.executable, *command],
             cwd=self.code,
@@ -227,9 +221,6 @@ def mission(path: Path, tasks: list[dict[str, Any]], **more: Any) -> str:
 
 
 def events(log: Path, *kinds: str) -> list[dict[str, Any]]:
-    """
-    Read the events of *kinds* from a rehearsal's log.
-    """
     offset, found = _READ.get(log, (0, []))
     if log.exists():
         with log.open("rb") as file:

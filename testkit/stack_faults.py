@@ -74,9 +74,6 @@ class StackSetup:
         return self.start([sys.executable, str(PROJECT_FOLDER / "starter.py"), *args])
 
     def start(self, command: list[str]) -> subprocess.Popen[str]:
-        """
-        Start a command and leave it running.
-        """
         made = subprocess.Popen(
             command,
             cwd=self.folder,
@@ -251,9 +248,6 @@ def _kill(ground: StackSetup, dev: subprocess.Popen[str], moment: FaultMoment) -
 
 
 def main() -> int:
-    """
-    Survive all moments; prints a line for each.
-    """
     reader = argparse.ArgumentParser()
     reader.add_argument("--moments", type=int, default=17)
     reader.add_argument("--seed", type=int, default=random.randrange(10**6))

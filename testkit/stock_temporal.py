@@ -31,9 +31,6 @@ Script = dict[str, Any]
 
 @activity.defn
 async def rehearse(script: Script) -> int:
-    """
-    Play the script from the last heartbeat on.
-    """
     done = next(iter(activity.info().heartbeat_details), 0)
     _log(script, "start", done)
     for step in range(done + 1, script["steps"] + 1):
