@@ -15,7 +15,6 @@ import json
 import mmap
 import os
 import time
-import zlib
 from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,15 +26,15 @@ from outlast.fleet.recorder_layout import (
     FREE,
     HALF_BYTES,
     HEAD_BYTES,
+    HEADER_AT,
     IN_HAND,
     RECORDER_BYTES,
     RETURNED,
     SLOTS,
     TROUBLE_BYTES,
-    Checksum,
     Header,
-    Recorder,
     Slot,
+    slot_at,
 )
 from outlast.store.calls import StoreTrouble
 from outlast.store.private import open_private, require_own_folder
@@ -56,48 +55,40 @@ class FlightRecorder(InFlightRegistry):
         self.path = path
         self.clock = clock
         self._file = _preallocate(path)
-        self._map = mmap.mmap(self._file, RECORDER_BYTES)
+        self.map = mmap.mmap(self._file, RECORDER_BYTES)
         self._free = list(range(SLOTS))
         self._released: list[RecorderSlot] = []  # the longest returned first
+        self._leaked = 0
         self._trouble: StoreTrouble | None = None
         self.tick()
 
-    # Views are never kept: a map that something points into cannot be closed.
-    @property
-    def _header(self) -> Header:
-        return Header.from_buffer(self._map)
-
-    def slot(self, number: int) -> Slot:
-        return Recorder.from_buffer(self._map).slots[number]
-
     def tick(self) -> None:
-        self._header.ticked_at = self.clock()
+        Header.put(self.map, HEADER_AT, ticked_at=self.clock())
 
     def note_store_trouble(self, trouble: StoreTrouble | None) -> None:
         if trouble == self._trouble:
             return
         self._trouble = trouble
         text = trouble.text.encode()[:TROUBLE_BYTES] if trouble else b""
-        header = self._header
-        header.waits_for = text
-        header.waits_since = trouble.since if trouble else 0.0
-        header.waits_bytes = len(text)
+        since = trouble.since if trouble else 0.0
+        told = {"waits_for": text, "waits_since": since, "waits_bytes": len(text)}
+        Header.put(self.map, HEADER_AT, **told)
 
     def note_drained(self) -> None:
         """
         Record that nothing is in flight any more: from here on a death is no crash.
         """
-        self._header.drained = True
+        Header.put(self.map, HEADER_AT, drained=True)
 
     def note_self_kill(self) -> None:
-        self._header.kills_itself = True
+        Header.put(self.map, HEADER_AT, kills_itself=True)
 
     def close_after_fork(self) -> None:
         """
         Give up file and lock, in a process that an agent has forked: it would hold the
         lock of a dead worker.
         """
-        self._map.close()
+        self.map.close()
         os.close(self._file)
 
     def start(
@@ -114,13 +105,11 @@ class FlightRecorder(InFlightRegistry):
         number = self._claim() if len(head) <= HEAD_BYTES else None
         if number is None:
             return NULL_SLOT
-        slot = self.slot(number)
+        at = slot_at(number)
         # The state is taken away first and given last: what can be read is complete.
-        slot.state = FREE
-        slot.checksums[0] = slot.checksums[1] = Checksum()
-        slot.valid_half, slot.returned_at, slot.leaked = 0, 0.0, 0
-        slot.head, slot.head_bytes = head, len(head)
-        slot.state = IN_HAND
+        Slot.put(self.map, at, state=FREE)
+        self.map[at : at + Slot.head.offset] = bytes(Slot.head.offset)
+        Slot.put(self.map, at, head=head, head_bytes=len(head), state=IN_HAND)
         return RecorderSlot(number, self)
 
     def release(self, slot: "RecorderSlot") -> None:
@@ -137,7 +126,8 @@ class FlightRecorder(InFlightRegistry):
         return False
 
     def count_leaked(self, change: int) -> None:
-        self._header.leaked += change
+        self._leaked += change
+        Header.put(self.map, HEADER_AT, leaked=self._leaked)
 
     def _claim(self) -> int | None:
         now = self.clock()
@@ -155,6 +145,8 @@ class RecorderSlot(InFlightSlot):
 
     def __init__(self, number: int, recorder: FlightRecorder) -> None:
         self._recorder = recorder
+        self._at = slot_at(number)
+        self._valid_half = 0
         self._finished = False
         self._leaked = 0
         self.number = number
@@ -166,11 +158,10 @@ class RecorderSlot(InFlightSlot):
         """
         if self._finished or len(encoded) > HALF_BYTES:
             return  # the slot may be another's by now; or: the earlier one stays
-        slot = self._recorder.slot(self.number)
-        half = 1 - slot.valid_half
-        slot.halves[half].value = encoded
-        slot.checksums[half] = Checksum(len(encoded), zlib.crc32(encoded))
-        slot.valid_half = half
+        half = 1 - self._valid_half
+        Slot.put_half(self._recorder.map, self._at, half, encoded)
+        Slot.put(self._recorder.map, self._at, valid_half=half)
+        self._valid_half = half
 
     def finish(self) -> None:
         """
@@ -179,9 +170,8 @@ class RecorderSlot(InFlightSlot):
         if self._finished:
             return
         self._finished = True
-        slot = self._recorder.slot(self.number)
-        slot.returned_at = self._recorder.clock()
-        slot.state = RETURNED
+        now = self._recorder.clock()
+        Slot.put(self._recorder.map, self._at, returned_at=now, state=RETURNED)
         if not self._leaked:
             self._recorder.release(self)
 
@@ -203,7 +193,7 @@ class RecorderSlot(InFlightSlot):
 
     def _count_leaked(self, change: int) -> None:
         self._leaked += change
-        self._recorder.slot(self.number).leaked = self._leaked
+        Slot.put(self._recorder.map, self._at, leaked=self._leaked)
         self._recorder.count_leaked(change)
 
 

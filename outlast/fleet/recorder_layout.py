@@ -3,6 +3,7 @@ What lies where in a flight recorder: a header, then one slot for each attempt.
 """
 
 import json
+import mmap
 import zlib
 from ctypes import (
     Array,
@@ -15,7 +16,8 @@ from ctypes import (
     c_uint32,
     sizeof,
 )
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.sizes import CHECKPOINT_BYTES
@@ -40,7 +42,29 @@ class Names(NamedTuple):
     attempt: int
 
 
-class Header(Structure):
+class Part(Structure):
+    @classmethod
+    def put(cls, body: mmap.mmap, at: int, **values: Any) -> None:
+        """
+        Write fields of the part that begins at *at*, in this order.
+
+        Not by a view: a process that an agent forks meanwhile could not close the map.
+        """
+        places = _places(cls)
+        for name, value in values.items():
+            offset, kind = places[name]
+            encoded = value if isinstance(value, bytes) else bytes(kind(value))
+            body[at + offset : at + offset + len(encoded)] = encoded
+
+
+@cache
+def _places(part: type[Part]) -> dict[str, tuple[int, Any]]:
+    return {
+        name: (getattr(part, name).offset, kind) for name, kind, *_ in part._fields_
+    }
+
+
+class Header(Part):
     """
     The state of the worker.
     """
@@ -70,7 +94,7 @@ class Checksum(Structure):
     _fields_ = (("size", c_uint32), ("crc", c_uint32))
 
 
-class Slot(Structure):
+class Slot(Part):
     """
     One attempt. A checkpoint is written to the half that is not valid, which then
     becomes the valid one: a death in the middle leaves the earlier checkpoint.
@@ -88,9 +112,18 @@ class Slot(Structure):
         ("halves", (c_char * HALF_BYTES) * 2),
     )
 
+    @classmethod
+    def put_half(cls, body: mmap.mmap, at: int, half: int, encoded: bytes) -> None:
+        start = at + cls.halves.offset + half * HALF_BYTES
+        body[start : start + len(encoded)] = encoded
+        checksum = bytes(Checksum(len(encoded), zlib.crc32(encoded)))
+        start = at + cls.checksums.offset + half * len(checksum)
+        body[start : start + len(checksum)] = checksum
+
     def was_held(self, since: float) -> bool:
-        returned: bool = self.state == RETURNED and self.returned_at >= since
-        return returned or self.state == IN_HAND
+        state: int = self.state
+        returned = state == RETURNED and self.returned_at >= since
+        return state == IN_HAND or returned
 
     def names(self) -> Names:
         """
@@ -119,3 +152,8 @@ class Recorder(Structure):
 
 
 RECORDER_BYTES = sizeof(Recorder)
+HEADER_AT = 0
+
+
+def slot_at(number: int) -> int:
+    return sizeof(Header) + number * sizeof(Slot)

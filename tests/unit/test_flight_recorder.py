@@ -31,7 +31,7 @@ from outlast.contracts.errors import UnavailableError
 from outlast.contracts.sizes import CHECKPOINT_BYTES
 from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.execution.in_flight import NULL_SLOT, InFlightSlot
-from outlast.fleet import flight_recorder as recorder_module
+from outlast.fleet import flight_recorder, recorder_layout
 from outlast.fleet.flight_recorder import RELEASED_FOR_S, FlightRecorder
 from outlast.fleet.recorder_layout import HALF_BYTES, HEAD_BYTES, SLOTS
 from outlast.fleet.recorder_reader import (
@@ -44,6 +44,8 @@ from outlast.fleet.recorder_reader import (
     recorder_files,
     remove,
 )
+
+WRITERS = (flight_recorder.__file__, recorder_layout.__file__)
 
 SAVES = 2_000
 SAVE_BOUND_S = 100e-6  # the goal is 20 microseconds
@@ -104,12 +106,12 @@ class DeathError(Exception):
 @contextmanager
 def dying_at(line: int) -> Iterator[None]:
     """
-    Die before the *line*-th line that the recorder's module executes from here on.
+    Die before the *line*-th line that the recorder's modules execute from here on.
     """
     count = itertools.count()
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
-        if frame.f_code.co_filename != recorder_module.__file__:
+        if frame.f_code.co_filename not in WRITERS:
             return None
         if event == "line" and next(count) == line:
             raise DeathError
@@ -786,3 +788,22 @@ def test_what_an_agent_has_forked_holds_no_lock(tmp_path: Path) -> None:
     finally:
         os.kill(fork, signal.SIGKILL)
         os.waitpid(fork, 0)
+
+
+def test_a_fork_in_the_middle_of_a_write_gives_the_lock_up(tmp_path: Path) -> None:
+    """
+    A plain agent forks in its thread while the event loop is at any line of a save:
+    its process must be able to close the map, or it would hold a dead worker's lock.
+    """
+
+    def die(line: int) -> None:
+        recorder = FlightRecorder(tmp_path / f"{line}.rec")
+        hand = take(recorder)
+        try:
+            with dying_at(line):
+                hand.save(encoded(saved(1)))
+                hand.finish()
+        finally:  # the frames of the save still live in what has forked
+            recorder.close_after_fork()
+
+    assert deaths(die) >= 5

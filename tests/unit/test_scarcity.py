@@ -25,6 +25,7 @@ from outlast.fleet.parent import Fleet
 from outlast.fleet.parent_heartbeats import ParentHeartbeats
 from outlast.fleet.process_kinds import ProcessKind, ProcessState, recorder_path
 from outlast.fleet.process_slot import ProcessSlot
+from outlast.fleet.recorder_layout import Slot, slot_at
 from outlast.fleet.recorder_reader import CrashedRecorder, recorder_files, remove
 from outlast.fleet.watchdog import Conviction, KillReason, Watchdog
 from outlast.settings import Settings
@@ -257,7 +258,7 @@ def test_one_unreadable_attempt_hides_no_other(
     hands = [recorder.start(b"token", "m", task, "worker", 1) for task in ("a", "b")]
     for hand in hands:
         hand.save(Checkpoint(seq=3).model_dump_json().encode())
-    recorder.slot(hands[0].number).head = b""  # type: ignore[attr-defined]
+    Slot.put(recorder.map, slot_at(hands[0].number), head=b"\0")  # type: ignore[attr-defined]
     recorder.close_after_fork()
 
     wreck = CrashedRecorder.open(tmp_path / "1.rec")
