@@ -33,7 +33,7 @@ Clock = Callable[[], float]
 
 class BreakerState(StrEnum):
     """
-    How a breaker stands.
+    The states of a breaker.
     """
 
     CLOSED = "closed"
@@ -67,7 +67,8 @@ class CircuitBreaker:
 
     def try_acquire(self) -> int | None:
         """
-        Let a call go out, or not: its turn, to be given back to `record`, or None.
+        Return the generation of a call that may go out, for `record`; None when it may
+        not.
         """
         now = self._clock()
         if self.state is BreakerState.OPEN and now - self._opened_at >= self._open_s:
@@ -83,8 +84,8 @@ class CircuitBreaker:
 
     def record(self, generation: int, succeeded: bool | None) -> None:
         """
-        Hear how a call of *generation* ended; None where that says nothing of the
-        service.
+        Note how a call of *generation* ended; *succeeded* is None where that says
+        nothing of the service.
         """
         if generation != self._generation:
             return

@@ -29,7 +29,7 @@ class EagerStarter:
     @property
     def is_ready(self) -> bool:
         """
-        Whether there is a task with the context variables of its caller.
+        True if there is a task with the context variables of its caller.
         """
         return self._reusable is not None and self._reusable.has_context_of_caller
 

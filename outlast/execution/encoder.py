@@ -21,7 +21,7 @@ Flags = dict[str, Any]
 # A value of a type whose values differ is read back each time while that costs little,
 # and a larger one when it has doubled.
 MAX_CHECKED_BYTES = 3 * 1024
-# A larger value may have millions of parts: to look at all of them is not quickly done.
+# A larger value may have millions of parts, which takes seconds to check.
 MAX_QUICK_CHECK_BYTES = 512 * 1024
 
 UNTYPED: tuple[Any, ...] = (dict, list, Any, object)
@@ -44,7 +44,7 @@ _FIXED_SCHEMAS = frozenset(_FIXED.split())
 
 class SlowCheckError(Exception):
     """
-    To look at all that was given takes long, and was to be done quickly.
+    To check the whole value takes long, and its caller wants a quick answer.
     """
 
 

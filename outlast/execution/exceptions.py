@@ -43,7 +43,7 @@ FAILURE, CANCELLATION = len(PRECEDENCE), len(PRECEDENCE) + 1
 
 def cause_of(error: BaseException) -> BaseException:
     """
-    Find the error that decides: *error* itself, or one within a group, however deep.
+    Return the error that decides: *error* itself, or one within a group, however deep.
     """
     if not isinstance(error, BaseExceptionGroup):
         return error

@@ -40,7 +40,7 @@ class Gate:
     @property
     def closed(self) -> bool:
         """
-        Whether the attempt is to end now: by a signal, and no act has to be let finish.
+        True if the attempt has to end now: by a signal, with no act left to finish.
         """
         return self.signal is not None and (self.at_once or self.idle)
 
@@ -64,7 +64,7 @@ class Gate:
 
     def end_by(self, signal: BaseException, *, at_once: bool = False) -> BaseException:
         """
-        Remember *signal*; the first one stands. Returns the one to raise.
+        Remember *signal*, unless another one came before; returns the one to raise.
 
         :param at_once: no act under way is waited for any more.
         """
@@ -87,7 +87,7 @@ class Gate:
         self, loop: asyncio.AbstractEventLoop, changed: Callable[[], object]
     ) -> None:
         """
-        Have *changed* called, on *loop*, at each signal and each end of acts.
+        Call *changed*, on *loop*, at each signal and each time the last act ends.
         """
         self._loop, self._changed = loop, changed
 

@@ -42,8 +42,8 @@ STORE_UNAVAILABLE = FailureDetails(detected_by=Detector.STORE)
 
 async def end_work(work: asyncio.Task[Any], store: Store) -> str:
     """
-    Cancel *work* when the server would soon take it for too long and the store is what
-    it waits for; returns what the store lacks.
+    Cancel *work* if it waits for the store shortly before its limit at the server;
+    returns what the store lacks.
     """
     await asyncio.sleep(_limit_s())
     while True:

@@ -1,5 +1,6 @@
 """
-What of a lease is left to play: read as it is needed, and what failed comes later.
+The items of a lease that are left to do: read as they are needed; one that failed comes
+again later.
 """
 
 import asyncio
@@ -51,7 +52,7 @@ class ItemQueue:
     @property
     def has_more(self) -> bool:
         """
-        Whether there may be items that nobody has taken yet.
+        True if there may be items that no worker has taken yet.
         """
         return bool(self._ready) or self._next < self._lease.span.stop
 

@@ -1,8 +1,8 @@
 """
 The results of a lease on their way into the store, many at a time.
 
-They are written behind the items' back and never more than one write behind; the last
-write is durable, and with it all that came before.
+They are written while the items go on, one write at a time; the last write is durable,
+and with it all that came before.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class ResultWriter:
     @property
     def is_due(self) -> bool:
         """
-        Whether there is enough to write, or something has waited for long.
+        True if there is enough to write, or something has waited for long.
         """
         enough = len(self._rows) >= FLUSH_ITEMS or self._chars >= FLUSH_CHARS
         return enough or self._is_late

@@ -20,8 +20,8 @@ _usual_s = 0.0
 @contextmanager
 def short_switch_interval() -> Iterator[None]:
     """
-    Let the interpreter change hands often while in here, or another one is. For the
-    event loop only.
+    Have threads take short turns within this context, and as long as another one of
+    its kind lasts. For the event loop only.
     """
     global _entered, _usual_s  # noqa: PLW0603 - one interval for all of a process
     if not _entered:
