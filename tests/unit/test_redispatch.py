@@ -1,5 +1,5 @@
 """
-To which items a crash of a process with a lease is attributed.
+What a failed attempt counts for, and whether another one follows.
 """
 
 import pytest
@@ -12,12 +12,19 @@ from outlast.contracts.batches import (
     Lease,
     LeaseState,
 )
-from outlast.contracts.quarantine import MAX_ATTRIBUTED_DEATHS, Death
+from outlast.contracts.prior_run import DispatchState
+from outlast.contracts.quarantine import (
+    MAX_ATTRIBUTED_DEATHS,
+    QUARANTINE_WAITS_S,
+    Death,
+)
 from outlast.contracts.retries import Policy
 from outlast.workflows.failure import Action, FailureDecision
 from outlast.workflows.redispatch import (
     POISON_CRASHES,
+    AttemptEnd,
     after_crash,
+    after_failure,
     attribute_crash,
     is_over_limit,
     is_poison,
@@ -154,3 +161,55 @@ def test_what_cannot_be_read_is_attributed_to_no_item() -> None:
         Action.REDISPATCH_CRASHED, "killed", Checkpoint(value={"n": 1})
     )
     assert items_in_flight(odd) == []
+
+
+END = AttemptEnd(started_at=5.0, ended_at=10.0, random=lambda: 0.0)
+BEFORE = DispatchState(
+    route="worker", dispatches=3, deaths=1, failures=2, checkpoint=Checkpoint(seq=4)
+)
+TIMED_OUT = FailureDecision(Action.REDISPATCH_TIMED_OUT, "timed out")
+LOST = FailureDecision(Action.REDISPATCH_CRASHED, "lost", never_started=True)
+
+
+def crashed(seq: int, death: Death = BARE) -> FailureDecision:
+    saved = Checkpoint(seq=seq)
+    return FailureDecision(Action.REDISPATCH_CRASHED, "killed", saved, death=death)
+
+
+@pytest.mark.parametrize(
+    ("decision", "changes"),
+    [
+        (crashed(4), {"deaths": 2, "died_at": 10.0}),
+        (crashed(5), {"deaths": 1, "died_at": 10.0, "checkpoint": Checkpoint(seq=5)}),
+        (LOST, {"lost": 1}),
+        (TIMED_OUT, {"failures": 1}),
+        (FailureDecision(Action.REDISPATCH_DRAINED, "drained"), {}),
+        (FailureDecision(Action.PARK, "asks"), {}),
+    ],
+    ids=["death", "progress", "lost", "timeout", "drain", "parked"],
+)
+def test_each_end_of_a_tasks_attempt_counts_once(
+    decision: FailureDecision, changes: dict[str, object]
+) -> None:
+    """
+    Nothing else of the task's state changes, and the decision stays what it was.
+    """
+    state, after = after_failure(BEFORE, decision, 2, END)
+    told = {"previous_failure": decision.cause, "detected_by": decision.detected_by}
+    assert state == BEFORE.model_copy(update={**told, **changes})
+    assert after == decision
+
+
+def test_what_ends_a_tasks_route() -> None:
+    """
+    The policy's last failure, and a death in quarantine that only it can have caused;
+    after any other death there it waits.
+    """
+    last = BEFORE.model_copy(update={"failures": 1, "deaths": 2})
+    _, after = after_failure(last, TIMED_OUT, 2, END)
+    assert (after.next, after.attempts) == (Action.NEXT_ROUTE, 3)
+    _, after = after_failure(last, crashed(4, OWN), 2, END)
+    assert after.next is Action.NEXT_ROUTE
+    state, after = after_failure(last, crashed(4, STORM), 2, END)
+    assert after.next is Action.REDISPATCH_CRASHED
+    assert (state.deaths, state.wait_s) == (3, QUARANTINE_WAITS_S[0])
