@@ -7,7 +7,6 @@ imported themselves; nothing is opened.
 import logging
 import os
 import sys
-from collections.abc import Iterator
 from importlib import import_module
 
 logger = logging.getLogger("outlast.fleet")
@@ -41,14 +40,10 @@ def warm_clients() -> None:
         for key, module in CLIENTS_BY_KEY.items():
             if os.environ.get(key):
                 _try(module)
-    for module in _lazy():
-        _try(module)
-
-
-def _lazy() -> Iterator[str]:
     for library, modules in LAZY_MODULES.items():
         if library in sys.modules:
-            yield from modules
+            for module in modules:
+                _try(module)
 
 
 def _try(module: str) -> None:

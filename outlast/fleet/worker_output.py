@@ -18,7 +18,7 @@ import threading
 from collections.abc import Collection
 
 from outlast.agents.user_code import is_users
-from outlast.fleet.log_filters import install_log_filters
+from outlast.contracts.errors import NewerStateError
 from outlast.process.safe_output import SafeStream
 from outlast.secrets import mask
 from outlast.settings import settings
@@ -28,6 +28,9 @@ from outlast.telemetry.log_context import AttemptName, logging_attempt, name_rec
 OUTPUT_LINE_CHARS = 16_384
 # A progress bar ends its lines so: each is one of the log.
 _LINE_ENDS = re.compile(r"\r\n|\n|\r")
+
+WORKFLOW_LOGGER = "temporalio.worker._workflow_instance"
+ACTIVITY_LOGGER = "temporalio.activity"
 
 Writer = tuple[AttemptName | None, int]
 
@@ -137,3 +140,31 @@ def finish_output() -> None:
                 stream.finish()
             elif stream is not None:
                 stream.flush()
+
+
+def install_log_filters() -> None:
+    """
+    Have state that this release is too old for logged as one sentence instead of the
+    tracebacks of the SDK's failed tasks. The server keeps the tasks for newer workers.
+    """
+    logging.getLogger(WORKFLOW_LOGGER).addFilter(_shorten_refusal)
+    logging.getLogger(ACTIVITY_LOGGER).addFilter(_shorten_refusal)
+
+
+def _shorten_refusal(record: logging.LogRecord) -> bool:
+    refused = _newer_state_error(record)
+    if refused is not None:
+        record.msg, record.args = "state.refused: %s", (refused,)
+        record.exc_info = record.exc_text = None
+        return True
+    # We tell of every failed attempt ourselves, with one traceback instead of two.
+    return record.name != ACTIVITY_LOGGER or record.levelno >= logging.ERROR
+
+
+def _newer_state_error(record: logging.LogRecord) -> NewerStateError | None:
+    error = record.exc_info[1] if record.exc_info else None
+    while error is not None:
+        if isinstance(error, NewerStateError):
+            return error
+        error = error.__cause__
+    return None

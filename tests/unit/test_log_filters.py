@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from outlast.contracts.errors import NewerStateError
-from outlast.fleet.log_filters import (
+from outlast.fleet.worker_output import (
     ACTIVITY_LOGGER,
     WORKFLOW_LOGGER,
     _shorten_refusal,
