@@ -5,9 +5,9 @@ Run the embedded stack for a person or a program, until Ctrl-C.
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any
 
 from outlast.contracts.errors import BadInputError
+from outlast.dev.stack_state import StackReady
 from outlast.settings import settings
 
 MAX_PROCESSES = 64
@@ -43,20 +43,24 @@ def require_processes(processes: int | None) -> None:
         )
 
 
-def announcer(as_json: bool) -> Callable[[dict[str, Any]], None]:
-    return print_json_line if as_json else print_ready
+def announcer(as_json: bool) -> Callable[[StackReady], None]:
+    return _print_json if as_json else print_ready
+
+
+def _print_json(line: StackReady) -> None:
+    print_json_line(line.model_dump(exclude_none=True))
 
 
 def print_json_line(value: object) -> None:
     print(json.dumps(value), flush=True)
 
 
-def print_ready(line: dict[str, Any]) -> None:
-    print(f"Temporal   {line['address']}")
-    print(f"Web UI     {line['ui']}")
-    if "peer" in line:
-        print(f"peer       {line['peer']} at {line['mesh']}")
-    print(f"health     {line['health']}")
-    for worker in line["workers"]:
-        print(f"worker     {worker['kind']} {worker['pid']}")
+def print_ready(line: StackReady) -> None:
+    print(f"Temporal   {line.address}")
+    print(f"Web UI     {line.ui}")
+    if line.peer is not None:
+        print(f"peer       {line.peer} at {line.mesh}")
+    print(f"health     {line.health}")
+    for worker in line.workers:
+        print(f"worker     {worker.kind} {worker.pid}")
     print("Ctrl-C stops them; missions are kept.", flush=True)

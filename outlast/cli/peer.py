@@ -6,10 +6,9 @@ named.
 import re
 import sys
 from importlib.util import find_spec
-from typing import Any
 
 from outlast.contracts.errors import BadInputError
-from outlast.dev.stack import Stack
+from outlast.dev.stack import Announce, Stack
 from outlast.mesh.node.membership import PeerConfig, require_encryption
 from outlast.settings import Settings
 
@@ -43,7 +42,7 @@ def peer_config(
     return config
 
 
-async def with_own_temporal(chosen: Settings, announce: Any) -> int:
+async def with_own_temporal(chosen: Settings, announce: Announce) -> int:
     """
     Run this very command once more, beside an embedded server of its own.
     """

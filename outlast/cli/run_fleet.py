@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from outlast.cli.dev import print_json_line
 from outlast.dev.locks import ensure_home
+from outlast.dev.stack_state import FleetLine
 from outlast.fleet.health_http import HealthServer
 from outlast.fleet.parent import Fleet
 from outlast.ledger.run_permits import run_permits
@@ -53,7 +54,8 @@ async def run_fleet(
         return await fleet.run(tied)
     finally:
         if as_json and (failure := fleet.state.failure()):
-            print_json_line({"ready": False, **failure})
+            line = FleetLine(ready=False, **failure)
+            print_json_line(line.model_dump(exclude_defaults=True))
         if beside is not None:
             await beside.stop()
         health.close()
@@ -91,7 +93,8 @@ def _print_ready_json(
     fleet: Fleet, health: HealthServer, beside: "Sidecar | None"
 ) -> None:
     peer = {} if beside is None else beside.describe()
-    print_json_line({"ready": True, **fleet.describe(), **peer, "health": health.url})
+    line = FleetLine(ready=True, health=health.url, **fleet.describe(), **peer)
+    print_json_line(line.model_dump(exclude_none=True))
 
 
 def _print_ready(fleet: Fleet, health: HealthServer, beside: "Sidecar | None") -> None:

@@ -22,7 +22,7 @@ from outlast.cli.follow import follow, screen
 from outlast.cli.session import Session, note, require_local_workers
 from outlast.contracts.missions import Mission
 from outlast.contracts.reports import MissionStatus, Report
-from outlast.dev.stack_client import CONNECT_LIMIT_S, running_stack
+from outlast.dev.stack_client import CONNECT_LIMIT_S, UsedStack, running_stack
 from outlast.process.json_output import reserve_stdout
 from outlast.process.stop_signals import END_SIGNALS, on_stop
 from outlast.settings import settings
@@ -98,7 +98,7 @@ def _run_and_report(
                 results=session.missions.results(mission.id),
                 seconds=round(time.monotonic() - began, 3),
                 ui=_ui(stack, mission),
-                ui_stays=stack is not None and not stack["started"],
+                ui_stays=stack is not None and not stack.started,
             )
         )
     raise typer.Exit(_exit_code(report, options.strict))
@@ -155,8 +155,10 @@ def print_address(client: TemporalClient, options: RunOptions) -> None:
         note(f"on Temporal {describe_address(client)}")
 
 
-def _ui(stack: dict[str, Any] | None, mission: Mission) -> str | None:
-    return f"{stack['ui']}/namespaces/default/workflows/{mission.id}" if stack else None
+def _ui(stack: UsedStack | None, mission: Mission) -> str | None:
+    if stack is None:
+        return None
+    return f"{stack.line.ui}/namespaces/default/workflows/{mission.id}"
 
 
 def _exit_code(report: Report, strict: bool) -> int:

@@ -7,14 +7,14 @@ import contextlib
 import sys
 import threading
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from temporalio.client import Client
 from temporalio.service import RPCError
 
 from outlast.cli.entrypoint import EXIT_INTERRUPTED
 from outlast.contracts.errors import BadInputError, OutlastError, UnavailableError
-from outlast.dev.stack_client import find_stack, temporal_of
+from outlast.dev.stack_client import UsedStack, find_stack, temporal_of
 from outlast.dev.stack_state import logs_text
 from outlast.ledger.batches import BatchRecord, BatchRecords
 from outlast.ledger.missions import MissionRecord, MissionRecords
@@ -34,7 +34,7 @@ class Session:
     """
 
     def __init__(self, store: Store | None = None) -> None:
-        self.stack: dict[str, Any] | None = None  # ready line of the one we started
+        self.stack: UsedStack | None = None  # with --embedded
         self._store = store
         self._client: Client | None = None
         self._opening = threading.Lock()  # the client's storage opens from a thread
@@ -87,7 +87,7 @@ class Session:
             where = await temporal_of(settings(), note, wait_s)
             return await connect(where, quiet=True)
         try:
-            return await connect(self.stack["address"], quiet=True)
+            return await connect(self.stack.line.address, quiet=True)
         except UnavailableError as error:
             logs = logs_text(settings().home.resolve())
             raise UnavailableError(f"{error} ({logs})") from None

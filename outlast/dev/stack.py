@@ -11,29 +11,37 @@ itself, and the server is ended by the next start, which goes on with its missio
 import asyncio
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from outlast.contracts.errors import BadInputError, UnavailableError
+from outlast.contracts.errors import UnavailableError
 from outlast.dev.locks import STACK_LOCK, USERS_LOCK, ensure_home, lock, locked
 from outlast.dev.reload import changes, why_not_loadable
 from outlast.dev.server import DevServer, start_server
 from outlast.dev.server_lock import end_left_server
+from outlast.dev.stack_fleet import (
+    FleetEnd,
+    FleetStart,
+    NextFleet,
+    after_fleet,
+    read_line,
+    start_fleet,
+)
 from outlast.dev.stack_state import (
     READY_FILE,
     READY_LIMIT_S,
     STACK_STOP_S,
+    StackReady,
     read_stack,
     slow_start_text,
 )
-from outlast.process.programs import child_environment, end_process, module_command
+from outlast.process.programs import end_process
 from outlast.process.stop_signals import on_stop
 from outlast.settings import Settings
 from outlast.store.private import replace_private
@@ -44,6 +52,9 @@ STACK_CHECK_S = 0.1
 # Looking whether the lock is held takes it for an instant; owning waits that out.
 STACK_LOCK_LIMIT_S = 0.5
 TAKES_OVER = "the stack on this home has ended: this one takes its place"
+NOT_RELOADED = "the workers do not start with it: mend the file; missions wait"
+
+Announce = Callable[[StackReady], None]
 
 
 @dataclass
@@ -62,7 +73,7 @@ class Stack:
     _health_port: int | None = field(default=None, init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
-    async def run(self, on_ready: Any) -> int:
+    async def run(self, on_ready: Announce) -> int:
         """
         Start everything, call *on_ready* with the ready line, stay until told to stop.
         Where another process runs a stack on this home already, use that one, and take
@@ -79,14 +90,14 @@ class Stack:
                 if mine:
                     return await self._run_as_owner(home, on_ready, stop)
             if self.until_unused:
-                return 0  # somebody was faster, and whoever wants us uses theirs
+                return 0  # another stack was faster, and our user uses that one
             await _wait_with_owner(home, on_ready, stop)
             if not stop.is_set():
                 _print_note(TAKES_OVER)
         return 0
 
     async def _run_as_owner(
-        self, home: Path, announce: Any, stop: asyncio.Event
+        self, home: Path, announce: Announce, stop: asyncio.Event
     ) -> int:
         (home / READY_FILE).unlink(missing_ok=True)  # of a stack that was killed
         if left := await asyncio.to_thread(end_left_server, home):
@@ -102,27 +113,43 @@ class Stack:
             server.stop()
 
     async def _serve(
-        self, server: DevServer, home: Path, announce: Any, stop: asyncio.Event
+        self, server: DevServer, home: Path, on_ready: Announce, stop: asyncio.Event
     ) -> int:
+        """
+        Keep the server alive and run one fleet after the other; returns the exit code.
+        """
         beside = [asyncio.ensure_future(server.supervise())]
         if self.reloads:
             beside.append(asyncio.ensure_future(self._watch_agents()))
-        announced = announce
         try:
-            while True:
-                code = await self._with_fleet(server, home, announced, stop)
-                if self._changed.is_set() and not stop.is_set():
-                    self._changed.clear()
-                    announced = _ReloadNotice()
-                    continue
-                if code >= 0 or stop.is_set():
-                    return code
-                # Killed: the next one settles what it has left behind.
-                logger.warning("fleet.died: killed by signal %s", -code)
-                announced = _ignore_line
+            return await self._run_fleets(server, home, on_ready, stop)
         finally:
             for each in beside:
                 each.cancel()
+
+    async def _run_fleets(
+        self, server: DevServer, home: Path, on_ready: Announce, stop: asyncio.Event
+    ) -> int:
+        start, announce = FleetStart.FIRST, on_ready
+        while True:
+            end = await self._run_fleet(server, home, announce, stop)
+            changed, stopping = self._changed.is_set(), stop.is_set()
+            action = after_fleet(end, start, changed=changed, stopping=stopping)
+            if action is NextFleet.FAIL:
+                raise end.failure
+            if action is NextFleet.NONE:
+                return end.code
+            if action is NextFleet.AWAIT_CHANGE:
+                _print_note(NOT_RELOADED)
+                await _first_of(self._changed, stop)
+                if stop.is_set():
+                    return 0
+            if action is NextFleet.RESTART:
+                logger.warning("fleet.died: killed by signal %s", -end.code)
+                start, announce = FleetStart.KILLED, _announce_nothing
+                continue
+            self._changed.clear()
+            start, announce = FleetStart.RELOADED, _reload_notice()
 
     async def _watch_agents(self) -> None:
         """
@@ -138,67 +165,29 @@ class Stack:
             _print_note(f"{names} changed: the workers drain and start anew with it")
             self._changed.set()
 
-    async def _with_fleet(
-        self, server: DevServer, home: Path, announce: Any, stop: asyncio.Event
-    ) -> int:
-        """
-        Run one fleet to its end; returns its exit code, 0 when we ended it.
-        """
-        fleet = await self._start_fleet(server)
+    async def _run_fleet(
+        self, server: DevServer, home: Path, announce: Announce, stop: asyncio.Event
+    ) -> FleetEnd:
+        fleet = await start_fleet(server.address, self._options())
         try:
-            line = await _ready_line(fleet, stop)
-            if line is None:
-                return 0
-            if "fleet" not in line:
-                return await self._not_ready(fleet, announce, stop, line)
-            self._health_port = urlsplit(line["health"]).port
-            ready = {"ready": True, "address": server.address, "ui": server.ui}
-            replace_private(home / READY_FILE, json.dumps({**ready, **line}))
-            announce({**ready, **line})
-            return await self._wait_until_done(fleet, home, stop)
+            line = await read_line(fleet, stop)
+            if line is None or not line.ready:
+                return FleetEnd(0 if stop.is_set() else await fleet.wait(), line)
+            self._health_port = urlsplit(line.health).port
+            ready = line.ready_stack(server.address, server.ui)
+            replace_private(home / READY_FILE, ready.model_dump_json(exclude_none=True))
+            announce(ready)
+            return FleetEnd(await self._wait_until_done(fleet, home, stop), line)
         finally:
             await end_process(fleet, STACK_STOP_S + 2 * self.settings.drain_grace_s)
 
-    async def _not_ready(
-        self,
-        fleet: asyncio.subprocess.Process,
-        announce: Any,
-        stop: asyncio.Event,
-        said: dict[str, Any],
-    ) -> int:
-        """
-        Return the exit code of a fleet that was killed before it was ready, after one
-        that had been; whatever else keeps it from starting would again, unless a file
-        of agents is mended.
-        """
-        code = await fleet.wait()
-        if code < 0 and announce is _ignore_line:
-            return code
-        if isinstance(announce, _ReloadNotice):
-            _print_note(
-                "the workers do not start with it: mend the file; missions wait"
-            )
-            await _first_of(self._changed, stop)
-            return 0
-        if "refused" in said:
-            raise BadInputError(said["refused"])
-        why = said.get("failed", f"exit code {code}")
-        raise UnavailableError(f"the fleet did not start: {why}")
-
-    async def _start_fleet(self, server: DevServer) -> asyncio.subprocess.Process:
-        command = [*module_command("outlast.worker"), "--json", "--tied"]
+    def _options(self) -> list[str]:
+        options = [*self.fleet_options]
         if self.processes is not None:
-            command += ["--processes", str(self.processes)]
+            options += ["--processes", str(self.processes)]
         if self._health_port is not None:  # where the fleet before it was asked
-            command += ["--health-port", str(self._health_port)]
-        command += self.fleet_options
-        return await asyncio.create_subprocess_exec(
-            *command,
-            stdout=asyncio.subprocess.PIPE,
-            stdin=asyncio.subprocess.PIPE,  # its end is ours: the fleet drains
-            env={**child_environment(), "TEMPORAL_ADDRESS": server.address},
-            start_new_session=True,  # a Ctrl-C is for us; we drain it
-        )
+            options += ["--health-port", str(self._health_port)]
+        return options
 
     async def _wait_until_done(
         self, fleet: asyncio.subprocess.Process, home: Path, stop: asyncio.Event
@@ -216,9 +205,8 @@ class Stack:
                 # Held while we stop: a newcomer waits and then starts its own.
                 unused = lock(home / USERS_LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if stop.is_set() or unused:
-            (home / READY_FILE).unlink(
-                missing_ok=True
-            )  # nobody shall begin with us now
+            # No command shall begin to use us now.
+            (home / READY_FILE).unlink(missing_ok=True)
         return fleet.returncode or 0
 
 
@@ -229,16 +217,9 @@ async def _first_of(*events: asyncio.Event) -> None:
         each.cancel()
 
 
-class _ReloadNotice:
-    """
-    Announces a fleet that has started anew.
-    """
-
-    def __init__(self) -> None:
-        self._since = time.monotonic()
-
-    def __call__(self, _: object) -> None:
-        _print_note(f"reloaded in {time.monotonic() - self._since:.1f} s")
+def _reload_notice() -> Announce:
+    began = time.monotonic()
+    return lambda _: _print_note(f"reloaded in {time.monotonic() - began:.1f} s")
 
 
 def _print_note(text: str) -> None:
@@ -246,13 +227,10 @@ def _print_note(text: str) -> None:
     sys.stderr.flush()
 
 
-def _ignore_line(_: object) -> None:
-    """
-    Announce a fleet that was announced before.
-    """
+def _announce_nothing(_: StackReady) -> None: ...
 
 
-async def _wait_with_owner(home: Path, announce: Any, stop: asyncio.Event) -> None:
+async def _wait_with_owner(home: Path, announce: Announce, stop: asyncio.Event) -> None:
     """
     Use the stack that another process runs on this home until it ends or *stop*.
     """
@@ -272,25 +250,3 @@ async def _wait_with_owner(home: Path, announce: Any, stop: asyncio.Event) -> No
     finally:
         if user is not None:
             os.close(user)
-
-
-async def _ready_line(
-    fleet: asyncio.subprocess.Process, stop: asyncio.Event
-) -> dict[str, Any] | None:
-    """
-    Read the fleet's ready line, or why it cannot be ready; {} when it ended, or None
-    when we were told to stop.
-    """
-    assert fleet.stdout is not None
-    reading = asyncio.ensure_future(fleet.stdout.readline())
-    stopping = asyncio.ensure_future(stop.wait())
-    await asyncio.wait([reading, stopping], return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if not reading.done():
-        reading.cancel()
-        return None
-    if not reading.result():
-        return {}
-    line: dict[str, Any] = json.loads(reading.result())
-    told = ("fleet", "workers", "health", "peer", "mesh", "refused", "failed")
-    return {name: line[name] for name in told if name in line}

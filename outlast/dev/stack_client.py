@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from outlast.contracts.errors import OutlastError, UnavailableError
 from outlast.dev.locks import USERS_LOCK, ensure_home, lock
@@ -19,6 +19,7 @@ from outlast.dev.stack_state import (
     READY_LIMIT_S,
     STACK_LOG,
     STACK_STOP_S,
+    StackReady,
     logs_text,
     read_stack,
     slow_start_text,
@@ -46,7 +47,7 @@ def ignore_notice(_: str) -> None:
     """
 
 
-def find_stack(settings: Settings) -> dict[str, Any] | None:
+def find_stack(settings: Settings) -> StackReady | None:
     return read_stack(settings.home.resolve()).ready
 
 
@@ -66,7 +67,7 @@ async def temporal_of(
         return where
     ready = await _await_found(settings, tell, 0.0 if where else wait_s)
     if ready is not None:
-        return str(ready["address"])
+        return ready.address
     if where is not None:
         return where
     raise UnavailableError(
@@ -78,7 +79,7 @@ async def temporal_of(
 
 async def _await_found(
     settings: Settings, tell: Notify, coming_s: float
-) -> dict[str, Any] | None:
+) -> StackReady | None:
     """
     Find the home's stack, waiting until it is ready or gone; None where there is none.
 
@@ -100,13 +101,22 @@ async def _await_found(
         await asyncio.sleep(READY_CHECK_S)
 
 
+class UsedStack(NamedTuple):
+    """
+    A stack that is used, and whether that was started for it.
+    """
+
+    line: StackReady
+    started: bool
+
+
 @contextlib.contextmanager
 def running_stack(
     settings: Settings, tell: Notify = ignore_notice
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[UsedStack]:
     """
-    Use the home's stack, starting one if there is none; yields its ready line, with
-    whether it was `started` here. One that is lost meanwhile is started again.
+    Use the home's stack, starting one if there is none. One that is lost meanwhile is
+    started again.
 
     What was started here is stopped on the way out, unless others use it still.
 
@@ -121,7 +131,7 @@ def running_stack(
     try:
         ready = use.ready()
         keeping.start()
-        yield {**ready, "started": use.starts}
+        yield UsedStack(ready, use.starts)
     except KeyboardInterrupt:
         if ready is None:
             tell("not started yet")
@@ -155,7 +165,7 @@ class _StackUse:
     def _failed(self) -> bool:
         return self.started is not None and (self.started.returncode or 0) > 0
 
-    def ready(self) -> dict[str, Any]:
+    def ready(self) -> StackReady:
         """
         Wait until the stack is ready, starting one whenever nobody runs one.
 

@@ -3,11 +3,12 @@ What runs on a home, as those see it who do not run it.
 """
 
 import fcntl
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
+
+from pydantic import BaseModel
 
 from outlast.dev.locks import STACK_LOCK, lock
 
@@ -19,6 +20,58 @@ READY_LIMIT_S = 60.0
 STACK_STOP_S = 15.0
 
 
+class WorkerProcessLine(BaseModel):
+    """
+    A worker process in a ready line.
+    """
+
+    kind: str
+    pid: int
+
+
+class ReadyFleet(BaseModel):
+    """
+    What is known of a fleet whose workers all poll.
+
+    :param fleet: the process id of its parent.
+    :param health: where its health pages are.
+    :param peer: its name in a mesh, and *mesh* its address there.
+    """
+
+    fleet: int = 0
+    workers: list[WorkerProcessLine] = []
+    health: str = ""
+    peer: str | None = None
+    mesh: str | None = None
+
+
+class StackReady(ReadyFleet):
+    """
+    The ready line of a stack: its fleet and its server.
+    """
+
+    ready: Literal[True] = True
+    address: str
+    ui: str = ""
+
+
+class FleetLine(ReadyFleet):
+    """
+    What a fleet says of its start: that it is ready, or why it never will be.
+
+    :param refused: what its user can mend.
+    :param failed: all else.
+    """
+
+    ready: bool
+    refused: str | None = None
+    failed: str | None = None
+
+    def ready_stack(self, address: str, ui: str) -> StackReady:
+        fleet = self.model_dump(include=set(ReadyFleet.model_fields))
+        return StackReady(address=address, ui=ui, **fleet)
+
+
 @dataclass(frozen=True)
 class StackState:
     """
@@ -27,7 +80,7 @@ class StackState:
     """
 
     owned: bool
-    ready: dict[str, Any] | None = None
+    ready: StackReady | None = None
 
 
 def read_stack(home: Path) -> StackState:
@@ -39,7 +92,8 @@ def read_stack(home: Path) -> StackState:
         os.close(free)
         return StackState(False)
     try:
-        return StackState(True, json.loads((home / READY_FILE).read_text()))
+        text = (home / READY_FILE).read_text()
+        return StackState(True, StackReady.model_validate_json(text))
     except (OSError, ValueError):
         return StackState(True)
 

@@ -16,6 +16,7 @@ from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.ids import MeshRunId
 from outlast.contracts.missions import Mission
+from outlast.dev.stack_state import StackReady
 from outlast.mesh.core.effects import CancelRun, StartRun, SuspendRun
 from outlast.mesh.core.events import CheckpointSaved, Progressed, SubtaskFinished
 from outlast.mesh.node import control_api
@@ -95,9 +96,9 @@ def test_the_start_of_a_peer_says_who_it_is(capsys: pytest.CaptureFixture[str]) 
     Others join it by this address.
     """
     line: dict[str, Any] = {"address": "x", "ui": "x", "health": "x", "workers": []}
-    print_ready({**line, "peer": "a", "mesh": "127.0.0.1:7946"})
+    print_ready(StackReady(**line, peer="a", mesh="127.0.0.1:7946"))
     assert "peer       a at 127.0.0.1:7946\n" in capsys.readouterr().out
-    print_ready(line)
+    print_ready(StackReady(**line))
     assert "peer" not in capsys.readouterr().out
 
 
