@@ -65,11 +65,13 @@ def crashtest(target: str, given: Path) -> int:
     """
     fault = fault_of_input(_find(target), _read(given))
     if fault is not None:
-        raise BadInputError(f"{given} does not fit {target}: {fault}")
+        raise BadInputError(f"{given} does not fit {target}: {fault}; mend the file")
     clean = _trial(target, given, None)
     if clean.error:
         found = "".join(f"; {each}" for each in clean.findings)
-        raise BadInputError(f"without any kill the agent fails: {clean.error}{found}")
+        raise BadInputError(
+            f"without any kill the agent fails: {clean.error}{found}; mend that first"
+        )
     print(f"{'never killed':<44} ok   {_short(clean.result)}")
     differing = 0
     findings = [*clean.findings]
@@ -167,7 +169,7 @@ def _find(target: str) -> Agent:
     named = [each for each in agents.values() if role in (each.role, _name(each))]
     if not named:
         raise BadInputError(
-            f"{module} has no agent {role!r}; it has: {', '.join(agents)}"
+            f"{module} has no agent {role!r}: name one of {', '.join(agents)}"
         )
     return named[0]
 
@@ -180,9 +182,11 @@ def _read(given: Path) -> dict[str, Any]:
     try:
         value = json.loads(given.read_text())
     except (OSError, ValueError) as error:
-        raise BadInputError(f"{given} is no JSON input: {error}") from None
+        raise BadInputError(
+            f"{given} is no JSON input: {error}; give a file of JSON"
+        ) from None
     if not isinstance(value, dict):
-        raise BadInputError(f"{given} must hold one JSON object")
+        raise BadInputError(f'{given} must hold one JSON object, as in {{"order": 17}}')
     return value
 
 

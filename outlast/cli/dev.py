@@ -39,7 +39,8 @@ def require_processes(processes: int | None) -> None:
     """
     if processes is not None and not 1 <= processes <= MAX_PROCESSES:
         raise BadInputError(
-            f"--processes {processes} is not between 1 and {MAX_PROCESSES}"
+            f"--processes {processes} is not between 1 and {MAX_PROCESSES}: choose "
+            "another number"
         )
 
 

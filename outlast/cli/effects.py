@@ -89,7 +89,8 @@ def read_result(text: str) -> JsonValue:
     """
     if len(text.encode(errors="replace")) > MAX_EFFECT_RESULT_BYTES:
         raise BadInputError(
-            f"the result is over the cap of {MAX_EFFECT_RESULT_BYTES} bytes"
+            f"the result is over the cap of {MAX_EFFECT_RESULT_BYTES} bytes: give what "
+            "identifies it instead"
         )
     value: JsonValue = text
     with suppress(ValueError, RecursionError):

@@ -47,15 +47,20 @@ def parse_mission(text: str, name: str) -> dict[str, Any]:
     try:
         content = _json(text) or yaml.load(text, _NoAliasLoader)  # noqa: S506 - a SafeLoader
     except RecursionError:
-        raise BadInputError(f"{name} is nested too deeply") from None
+        raise BadInputError(
+            f"{name} is nested too deeply: give its inputs where they lie"
+        ) from None
     except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
         # PyYAML lets the errors of int, float and datetime through as they are.
         told = _yaml_fault(error)
         raise BadInputError(f"{name} is not a mission in YAML: {told}") from None
     if not isinstance(content, dict):
-        raise BadInputError(f"{name} must hold goal and tasks")
+        raise BadInputError(f"{name} is no mapping: it must hold goal and tasks")
     if _deeper_than(content, MAX_NESTING):
-        raise BadInputError(f"{name} is nested more than {MAX_NESTING} levels deep")
+        raise BadInputError(
+            f"{name} is nested more than {MAX_NESTING} levels deep: give its inputs "
+            "where they lie"
+        )
     return content
 
 
@@ -82,10 +87,12 @@ def build_mission(content: dict[str, Any]) -> Mission:
     :raises BadInputError: naming the fields that do not fit.
     """
     if "crew" in content:
-        raise BadInputError("crew is not for a mission file: the workers decide it")
+        raise BadInputError(
+            "crew is not for a mission file: the workers decide it; leave it out"
+        )
     for filled_in in ("prior_run", "parent", "scope"):
         if filled_in in content:
-            raise BadInputError(f"{filled_in} is not for a mission file")
+            raise BadInputError(f"{filled_in} is not for a mission file: leave it out")
     try:
         return Mission.model_validate(content)
     except ValidationError as error:
@@ -137,7 +144,7 @@ def _read(path: Path) -> str:
     try:
         return body.decode()
     except UnicodeDecodeError:
-        raise BadInputError(f"{path} is not a text in UTF-8") from None
+        raise BadInputError(f"{path} is not a text in UTF-8: save it as one") from None
 
 
 class _NoAliasLoader(yaml.SafeLoader):

@@ -35,7 +35,9 @@ def peer_config(
             not ADDRESS_PATTERN.match(address)
             or int(address.rpartition(":")[2]) > 65_535
         ):
-            raise BadInputError(f"{option} {address} is not HOST:PORT")
+            raise BadInputError(
+                f"{option} {address} is not HOST:PORT, as in 10.0.0.7:7946"
+            )
     key = None if chosen.mesh_key is None else chosen.mesh_key.get_secret_value()
     config = PeerConfig(name, bind, seeds, key)
     require_encryption(config)

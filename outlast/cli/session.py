@@ -123,7 +123,9 @@ class Session:
         if (entry := self.missions.find(mission)) is not None:
             return entry
         if self.is_batch(mission):
-            raise BadInputError(f"{mission!r} is a batch: outlast status {mission}")
+            raise BadInputError(
+                f"{mission!r} is a batch: see it with outlast status {mission}"
+            )
         raise BadInputError(
             f"no mission {mission!r} is in the store: see those that are with "
             "outlast list"

@@ -140,7 +140,7 @@ def _require_memory(chosen: Settings) -> None:
     if chosen.memory_mb and not MIN_MEMORY_MB <= chosen.memory_mb <= machine:
         raise BadInputError(
             f"a memory cap of {chosen.memory_mb} MB is not between {MIN_MEMORY_MB} "
-            f"and this machine's {machine}"
+            f"and this machine's {machine}: choose another --memory-mb"
         )
 
 
@@ -179,7 +179,9 @@ def _print_note(text: str) -> None:
 def _require_root(chosen: Settings) -> None:
     root = chosen.output_root
     if root is not None and not root.is_dir():
-        raise BadInputError(f"OUTLAST_OUTPUT_ROOT={root} is not a folder")
+        raise BadInputError(
+            f"OUTLAST_OUTPUT_ROOT={root} is not a folder: make it, or name another"
+        )
 
 
 def _require_store(chosen: Settings) -> None:

@@ -48,7 +48,9 @@ def ensure_home(chosen: Settings) -> Path:
     try:
         make_folder(home)
     except OSError as error:
-        raise UnavailableError(f"OUTLAST_HOME cannot be made: {error}") from None
+        raise UnavailableError(
+            f"OUTLAST_HOME cannot be made: {error}; name another folder"
+        ) from None
     require_private(home)
     return home
 

@@ -36,7 +36,9 @@ def choose_ports(
     :raises BadInputError: when an asked port is in use.
     """
     if port is not None and port == ui_port:
-        raise BadInputError(f"port {port} cannot serve both Temporal and its Web UI")
+        raise BadInputError(
+            f"port {port} cannot serve both Temporal and its Web UI: choose two"
+        )
     wanted = [*([usual] if usual else []), Ports(DEV_PORT, DEV_UI_PORT)]
     chosen = _port(port, [each.port for each in wanted], {ui_port})
     return Ports(chosen, _port(ui_port, [each.ui_port for each in wanted], {chosen}))
@@ -51,7 +53,9 @@ def free_port() -> int:
     for port in random.sample(FREE_PORTS, 100):
         if _free(port):
             return port
-    raise UnavailableError(f"no free port in {FREE_PORTS.start}-{FREE_PORTS.stop}")
+    raise UnavailableError(
+        f"no free port in {FREE_PORTS.start}-{FREE_PORTS.stop}: choose one with --port"
+    )
 
 
 def is_listening(port: int) -> bool:
@@ -63,7 +67,9 @@ def is_listening(port: int) -> bool:
 def _port(asked: int | None, wanted: list[int], taken: set[int | None]) -> int:
     if asked is not None:
         if not 1 <= asked <= 65535:
-            raise BadInputError(f"port {asked} is not between 1 and 65535")
+            raise BadInputError(
+                f"port {asked} is not between 1 and 65535; choose another one"
+            )
         if not _free(asked):
             raise BadInputError(f"port {asked} is in use; choose another one")
         return asked

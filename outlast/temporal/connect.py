@@ -50,7 +50,9 @@ async def connect(
     """
     config = configuration(address)
     if not config.get("target_host"):
-        raise UnavailableError("no Temporal is named: set TEMPORAL_ADDRESS")
+        raise UnavailableError(
+            "no Temporal is named: start one with `outlast dev` or set TEMPORAL_ADDRESS"
+        )
     if identity is not None:
         config["identity"] = identity
     try:
@@ -93,7 +95,9 @@ def configuration(address: str | None = None) -> dict[str, Any]:
     try:
         config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
     except (RuntimeError, ValueError, OSError) as error:
-        raise BadInputError(f"the TEMPORAL_* configuration: {error}") from None
+        raise BadInputError(
+            f"the TEMPORAL_* configuration does not fit: {error}"
+        ) from None
     if address is not None:
         config["target_host"] = address
     return config

@@ -139,7 +139,9 @@ async def make_current(client: Client, build: str, token: bytes) -> str:
         done = await service.set_worker_deployment_current_version(request)
     except RPCError as error:
         named = f"build {build}" if build else "workers without a build"
-        raise RefusedError(f"the server refuses {named}: {error.message}") from error
+        raise RefusedError(
+            f"the server refuses {named}: {error.message}; see outlast builds"
+        ) from error
     return done.previous_deployment_version.build_id
 
 

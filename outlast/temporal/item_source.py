@@ -77,7 +77,7 @@ def item_source(
     except OSError as error:
         raise BadInputError(f"{where} cannot be read: {error.strerror}") from None
     if not total:
-        raise BadInputError(f"{where} holds no items")
+        raise BadInputError(f"{where} holds no items: give a JSON object a line")
     return ItemSource(where, total, lambda: _read_file(path, largest))
 
 
@@ -96,7 +96,9 @@ def _folder(path: Path, fault_of: ErrorOf) -> ItemSource:
         named = error.filename or path
         raise BadInputError(f"{named} cannot be read: {error.strerror}") from None
     if not files:
-        raise BadInputError(f"{path} holds no file")
+        raise BadInputError(
+            f"{path} holds no file: give a folder with the files to work on"
+        )
     items = [{"path": str(each)} for each in files]
     bodies = [canonical_json(each) for each in items]
     fault = fault_of(items[0], bodies[0])

@@ -32,7 +32,9 @@ def select_redrive(
         chosen = [task] if left else []
     if not chosen:
         what = f"task {task} has not" if task else "no task has"
-        raise BadInputError(f"{mission}: {what} been given up")
+        raise BadInputError(
+            f"{mission}: {what} been given up: see outlast dead-letters {mission}"
+        )
     saved = books.checkpoints(mission)
     return Redrive(
         tasks=chosen,
@@ -50,7 +52,9 @@ async def restart_mission(
     """
     again = await asyncio.to_thread(_with_redrive, books, report, redrive)
     if not await start_workflow(client, again, restart=True):
-        raise RefusedError(f"mission {again.id!r} is under way again")
+        raise RefusedError(
+            f"mission {again.id!r} is under way again: see outlast status {again.id}"
+        )
 
 
 def _with_redrive(books: MissionRecords, report: Report, redrive: Redrive) -> Mission:

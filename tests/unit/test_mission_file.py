@@ -290,7 +290,9 @@ def test_what_is_not_utf8_is_refused(tmp_path: Path, text: bytes) -> None:
     """
     A file in another encoding is named, not guessed at.
     """
-    assert file_refusal(tmp_path, text).endswith("is not a text in UTF-8")
+    assert file_refusal(tmp_path, text).endswith(
+        "is not a text in UTF-8: save it as one"
+    )
 
 
 def test_a_file_with_a_mark_of_its_byte_order_is_read(tmp_path: Path) -> None:

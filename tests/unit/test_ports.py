@@ -115,7 +115,7 @@ def test_a_port_out_of_range_is_refused(
     with pytest.raises(BadInputError) as refusal:
         choose_ports(*asked)
     told = told_in_one_sentence(refusal.value)
-    assert told == f"port {port} is not between 1 and 65535"
+    assert told == f"port {port} is not between 1 and 65535; choose another one"
 
 
 def test_one_port_for_both_is_refused(usual: tuple[int, int]) -> None:
