@@ -30,9 +30,6 @@ async def show_builds(session: Session, as_json: bool) -> None:
 
 
 async def promote_build(session: Session, build: str, as_json: bool) -> None:
-    """
-    Promote *build*, "" for workers without one, and say so.
-    """
     before = await promote(await session.client(), build)
     if as_json:
         print(json.dumps({"current": build, "before": before}))

@@ -59,9 +59,6 @@ async def show_dead_letters(
 
 
 def item_json(letter: DeadLetter, traces: bool) -> dict[str, Any]:
-    """
-    Tell a dead letter to a program, with its traceback where that was asked for.
-    """
     told = asdict(letter)
     if not traces:
         del told["traceback"]

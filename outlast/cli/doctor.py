@@ -61,7 +61,7 @@ async def examine(session: Session, as_json: bool) -> int:
     if as_json:
         reserve_stdout()
     findings = [
-        _checked("python", _python),
+        _checked("python", lambda: sys.version.split()[0]),
         _sdk(),
         _checked("server binary", find_cli),
     ]
@@ -69,7 +69,9 @@ async def examine(session: Session, as_json: bool) -> int:
         _home(),
         _checked("store", lambda: _store(session)),
         _store_trouble(),
-        _checked(AGENTS_CHECK, _agents),
+        _checked(
+            AGENTS_CHECK, lambda: ", ".join(sorted(load_agents(settings().modules)))
+        ),
     ]
     findings += shared_globals()
     findings += await _server(session)
@@ -132,10 +134,6 @@ def _checked(what: str, look: Callable[[], str]) -> Check:
         return Check(what, False, str(error))
 
 
-def _python() -> str:
-    return sys.version.split()[0]
-
-
 def _sdk() -> Check:
     told = untested()
     return Check("temporalio", True, told or SDK_VERSION, warning=told is not None)
@@ -192,9 +190,6 @@ async def _own_temporal(client: Client, session: Session) -> Check:
 
 
 async def _records(client: Client, session: Session) -> Check:
-    """
-    Hold the store's records against what the server runs, where it is theirs.
-    """
     try:
         await require_known_server(client, session.store)
         amiss = await disagreements(client, session.store)
@@ -216,9 +211,6 @@ def _interrupted(session: Session) -> Iterator[Check]:
 
 
 async def _builds(client: Client) -> Check:
-    """
-    Find builds that missions wait for while nobody polls with them.
-    """
     try:
         known = await list_builds(client)
     except UnavailableError as error:

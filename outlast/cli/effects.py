@@ -38,9 +38,6 @@ def show_effects(session: Session, mission: str | None, as_json: bool) -> None:
 
 
 def lines(entry: EffectRecord) -> list[str]:
-    """
-    Tell one effect: what and how it is, who did it and when; and how it is settled.
-    """
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.intended_at))
     who = f"{entry.mission}/{entry.task} round {entry.turn} attempt {entry.attempt}"
     told = [

@@ -45,9 +45,6 @@ def show_attempts(
 
 
 def line(attempt: dict[str, Any], over: bool) -> str:
-    """
-    Tell one attempt of a mission that is *over* or not.
-    """
     at = time.strftime("%H:%M:%S", time.localtime(attempt["started_at"]))
     told = [f"{at} {attempt['task']:<14} attempt {attempt['attempt']}"]
     told.append(f"{attempt['route']} on {attempt['host']} pid {attempt['pid']}")

@@ -163,9 +163,6 @@ class LiveScreen:
 def approval_commands(
     asked: ApprovalRequest | None, view: MissionSnapshot
 ) -> list[str]:
-    """
-    List the commands that answer what a task asks, one a line.
-    """
     if asked is None:
         return []
     answer = asked.command(view.progress.mission)

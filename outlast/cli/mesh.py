@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from outlast.cli.options import Json
 from outlast.contracts.errors import BadInputError
 from outlast.contracts.mesh_timing import MESH_ACK_S, MESH_COPIES
 from outlast.contracts.sizes import MESH_MISSION_BYTES
@@ -19,9 +20,6 @@ app = typer.Typer(
     help="Hand missions to the peer mesh, and look at it.",
 )
 
-Json = Annotated[
-    bool, typer.Option("--json", help="one JSON object on standard output")
-]
 # Resolving a mission on a peer that has just begun loads its agents first.
 SUBMIT_LIMIT_S = MESH_ACK_S + 30.0
 

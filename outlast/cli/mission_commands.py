@@ -185,6 +185,6 @@ def cancel(
 
 
 def _update(mission: str, name: str, *args: object) -> None:
-    from outlast.cli.updates import update
+    from outlast.cli.session import Session
 
-    in_session(update, mission, name, *args)
+    in_session(Session.update, mission, name, *args)

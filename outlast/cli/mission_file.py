@@ -102,9 +102,6 @@ def build_mission(content: dict[str, Any]) -> Mission:
 
 
 def _yaml_fault(error: Exception) -> str:
-    """
-    Say what the parser cannot read and where, without its excerpt of the text.
-    """
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None)
     if mark is None or problem is None:

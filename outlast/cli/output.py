@@ -33,9 +33,6 @@ def print_mission(conducted: FinishedMission) -> None:
 
 
 def outcome_line(outcome: Outcome) -> str:
-    """
-    Tell how a task ended: a person's word on it, then its result in short.
-    """
     told = "; ".join(each for each in (outcome.approval, outcome.summary) if each)
     return f"{outcome.id:<16} {outcome.status:<9} {told}".rstrip()
 

@@ -92,9 +92,6 @@ async def _parked_batches(
 
 
 def open_batches(batches: BatchRecords, mission: str | None) -> list[BatchRecord]:
-    """
-    List the batches that have not ended: all, or those that *mission* has spread.
-    """
     return [
         each
         for each in batches.records()
@@ -117,9 +114,6 @@ def unserved_batches(batches: list[BatchRecord], live: set[str]) -> list[ParkedI
 
 
 def _parked_tasks(mission: str, report: Report) -> list[ParkedItem]:
-    """
-    What a mission that has ended had to leave to a person.
-    """
     return [
         ParkedItem(
             mission=mission,
@@ -154,9 +148,6 @@ def waiting_tasks(progress: MissionProgress) -> list[ParkedItem]:
 def _approval_item(
     mission: str, running: RunningTask, asked: ApprovalRequest
 ) -> ParkedItem:
-    """
-    What a task asks a person, with the command that answers what was seen.
-    """
     several = len(asked.effects) > 1
     answer = asked.command(mission)
     commands = [as_called(f"outlast {verb} {answer}") for verb in ("approve", "reject")]

@@ -6,7 +6,6 @@ from temporalio.client import Client
 
 from outlast.cli.session import Session, require_local_workers
 from outlast.cli.snapshot import mission_progress
-from outlast.cli.updates import update
 from outlast.contracts.errors import BadInputError, UnavailableError
 from outlast.contracts.ids import mesh_run_of
 from outlast.ledger.item_results import ItemResults
@@ -67,7 +66,7 @@ async def _redrive_mission(session: Session, mission: str, task: str | None) -> 
         client = await _known_server(session)
         ended = (await mission_progress(client, mission)).settled
         again = select_redrive(records, mission, ended, task)
-        await update(session, mission, "redrive", again)
+        await session.update(mission, "redrive", again)
         return
     _require_no_mesh_run(mission)
     client = await _known_server(session)
@@ -91,18 +90,12 @@ def _require_no_mesh_run(mission: str) -> None:
 
 
 async def resume_interrupted(session: Session, name: str) -> None:
-    """
-    Have a mission or batch go on whose workflow was ended by others.
-    """
     require_local_workers()
     await resume(await _known_server(session), session.store, name)
     tell(f"{name}: goes on; follow with: outlast status {name}")
 
 
 async def abandon_interrupted(session: Session, name: str) -> None:
-    """
-    End such a mission or batch for good.
-    """
     try:
         client = await session.client()
     except UnavailableError:

@@ -5,6 +5,7 @@ The starter's verb `batch`: feed one, follow it, and tell how it ended.
 import asyncio
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from outlast.process.called import tell
 from outlast.process.json_output import print_json_answer, reserve_stdout
 from outlast.process.safe_output import display_of
 from outlast.settings import settings
+from outlast.store.database import Store
 from outlast.store.output_roots import writing_within
 from outlast.telemetry.process import telemetry
 from outlast.temporal.batches import (
@@ -42,18 +44,6 @@ from outlast.temporal.own_temporal import require_known_server
 
 BATCH_CHECK_S = 0.5
 BATCH_LINE_S = 2.0
-
-
-@dataclass(frozen=True)
-class BatchInput:
-    """
-    What a batch is made of, and the items that it is fed.
-    """
-
-    role: str
-    name: str
-    tenant: str
-    items: ItemSource
 
 
 def run_and_report_batch(
@@ -74,21 +64,28 @@ def run_and_report_batch(
     if not options.embedded:
         require_local_workers()
     stem = "batch" if where == "-" else Path(where).stem
-    feed = BatchInput(role, name or new_mission_id(stem), tenant, given)
-    in_session(_run_and_report, feed, options)
+    name = name or new_mission_id(stem)
+    in_session(
+        _run_and_report, partial(resolve_batch, role, name, tenant), given, options
+    )
 
 
-def _run_and_report(session: Session, feed: BatchInput, options: RunOptions) -> None:
-    batch = resolve_batch(feed.role, feed.name, feed.tenant, session.store)
-    again = f"outlast batch {feed.items.name} --agent {batch.role} --id {batch.id}"
-    goes_on = "" if feed.items.total is None else f"; {again} goes on"
+def _run_and_report(
+    session: Session,
+    resolve: Callable[[Store], Batch],
+    items: ItemSource,
+    options: RunOptions,
+) -> None:
+    batch = resolve(session.store)
+    again = f"outlast batch {items.name} --agent {batch.role} --id {batch.id}"
+    goes_on = "" if items.total is None else f"; {again} goes on"
     kept = (
         f"\nbatch {batch.id} is kept, with the items that have come, and goes on as "
         f"soon as workers run{goes_on}"
     )
     with on_stack(session, options, kept):
         began = time.monotonic()
-        report = asyncio.run(_run_batch(session, batch, feed.items, options))
+        report = asyncio.run(_run_batch(session, batch, items, options))
     _print_report(report, time.monotonic() - began, options)
     raise typer.Exit(exit_code_of_batch(report, options.strict))
 
@@ -127,9 +124,6 @@ async def _feed_and_wait(started: BatchHandle, items: ItemSource) -> BatchReport
 async def _follow(
     started: BatchHandle, ending: "asyncio.Future[BatchReport]", options: RunOptions
 ) -> None:
-    """
-    Say how far the batch is until it ends.
-    """
     console = Console(file=display_of(sys.stderr))
     live = console.is_terminal and not (options.plain or options.as_json)
     every = BATCH_CHECK_S if live else BATCH_LINE_S

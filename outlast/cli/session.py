@@ -7,7 +7,7 @@ import contextlib
 import sys
 import threading
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from temporalio.client import Client
 from temporalio.service import RPCError
@@ -24,7 +24,16 @@ from outlast.settings import has_configured_temporal, settings
 from outlast.store.database import Store
 from outlast.temporal.connect import connect, require_shared_store
 from outlast.temporal.payload_storage import with_storage
-from outlast.temporal.updates import RECONCILE_LIMIT_S, try_reconcile
+from outlast.temporal.updates import RECONCILE_LIMIT_S, send_update, try_reconcile
+
+UPDATES_PAST_TENSE = {
+    "approve": "approved",
+    "reject": "rejected",
+    "pause": "paused",
+    "unpause": "goes on",
+    "cancel": "cancelled",
+    "redrive": "redriven",
+}
 
 
 class Session:
@@ -103,6 +112,15 @@ class Session:
             async with asyncio.timeout(RECONCILE_LIMIT_S):
                 client = await self.client()
             await try_reconcile(client, self.store, *names)
+
+    async def update(self, mission: str, name: str, *args: Any) -> None:
+        """
+        Send an update to a running mission and say that it was taken.
+
+        :raises BadInputError: when it is not under way, or refuses, in its own words.
+        """
+        await send_update(await self.client(), self.store, mission, name, *args)
+        print(f"{mission}: {UPDATES_PAST_TENSE[name]}")
 
     def mission_records(self, mission: str | None) -> list[MissionRecord]:
         """

@@ -156,9 +156,6 @@ async def _status_message(pending: PendingActivityInfo) -> str:
 
 
 def task_line(running: RunningTask, view: MissionSnapshot) -> tuple[str, str]:
-    """
-    Tell how a task is that has not ended, in a word, and what there is to say of it.
-    """
     if running.waiting_for:
         return "parked", running.waiting_for
     if waits := view.unstarted.get(running.id):

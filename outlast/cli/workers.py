@@ -71,9 +71,6 @@ def process_lines(rows: list[WorkerRow]) -> list[str]:
 
 
 def _leaked_lines(rows: list[WorkerRow]) -> list[str]:
-    """
-    Tell which attempts have leaked in a process; it is replaced when it is idle.
-    """
     found = dict.fromkeys(each for row in rows for each in row.leaked)
     return [
         f"{'leaked':>28}  {each.mission}/{each.task}, attempt {each.attempt} by "

@@ -98,9 +98,6 @@ class DevServer:
                 await asyncio.sleep(pause)
 
     def stop(self) -> None:
-        """
-        End it, politely first, and give its ports away.
-        """
         self._end()
         clear_server_lock(self.home)
         while self._port_locks:

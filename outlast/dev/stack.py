@@ -152,9 +152,6 @@ class Stack:
             start, announce = FleetStart.RELOADED, _reload_notice()
 
     async def _watch_agents(self) -> None:
-        """
-        Have the fleet start anew when agents' files have changed and can be loaded.
-        """
         async for files in changes(self.settings.users_modules):
             names = ", ".join(each.name for each in files)
             if why := await why_not_loadable():

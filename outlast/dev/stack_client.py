@@ -196,9 +196,6 @@ class _StackUse:
             self._tell(f"the stack is not started again if it ends: {error}")
 
     def _check(self) -> float:
-        """
-        Start a stack if nobody runs one; returns how long to leave it alone.
-        """
         if self.starts or read_stack(self.home).owned:
             return RESTART_STACK_S
         failed = self._failed

@@ -84,9 +84,6 @@ def after_fleet(
 
 
 async def start_fleet(address: str, options: list[str]) -> asyncio.subprocess.Process:
-    """
-    Start a fleet for the Temporal at *address*.
-    """
     return await asyncio.create_subprocess_exec(
         *module_command("outlast.worker"),
         "--json",

@@ -89,9 +89,6 @@ async def connect_when_available(stop: asyncio.Event, identity: str) -> Client |
 
 
 def configuration(address: str | None = None) -> dict[str, Any]:
-    """
-    Load how to connect: *address* wins over the environment and its profile.
-    """
     try:
         config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
     except (RuntimeError, ValueError, OSError) as error:

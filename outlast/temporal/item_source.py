@@ -87,9 +87,6 @@ def _read_file(path: Path, largest: int) -> Iterator[SourceItem]:
 
 
 def _folder(path: Path, fault_of: ErrorOf) -> ItemSource:
-    """
-    Make each file below *path* an item.
-    """
     try:
         files = _files_below(path.resolve(strict=True))
     except OSError as error:

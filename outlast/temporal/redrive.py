@@ -77,10 +77,6 @@ def _with_redrive(books: MissionRecords, report: Report, redrive: Redrive) -> Mi
 def _prior_run(
     books: MissionRecords, mission: Mission, report: Report, redrive: Redrive
 ) -> PriorRun:
-    """
-    Put together where the mission stands: its plan is what was asked for and what its
-    agents have added.
-    """
     asked_for = books.follow_ups(mission.id)
     ended = {each.id for each in report.tasks}
     added = {

@@ -112,9 +112,6 @@ async def why_ended(handle: WorkflowHandle[Any, Any], workflow: WorkflowState) -
 
 
 def interrupted(mission: str, why: str) -> str:
-    """
-    Say that a mission or batch does not run, and what can be done about it.
-    """
     return (
         f"{mission} does not run: {why}; go on with it: outlast resume {mission}, "
         f"or end it for good: outlast abandon {mission}"
