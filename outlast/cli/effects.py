@@ -71,8 +71,8 @@ def settle_effect(
         raise BadInputError("say --happened RESULT, or --did-not-happen")
     result = None if happened is None else read_result(happened)
     who = f"{getpass.getuser()}@{socket.gethostname()}"
-    books = EffectRecords(session.store)
-    entry = books.record_decision(key, mission, happened is not None, result, who)
+    records = EffectRecords(session.store)
+    entry = records.record_decision(key, mission, happened is not None, result, who)
     word = "did not happen" if did_not_happen else "happened"
     print(f"effect {one_line(key, EFFECT_LINE_CHARS)!r} {word}, says {who}")
     tell(f"go on with: outlast redrive {entry.mission} --task {entry.task}")

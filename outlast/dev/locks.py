@@ -2,9 +2,10 @@
 The home and its two locks, and those of ports. The kernel drops a lock when its holder
 dies, so that nothing stale is ever left behind.
 
-    stack.lock  held by whoever runs the embedded stack on this home
-    users.lock  shared by everyone who uses it
-    a port's    held by whoever runs an embedded server there, on any home of this user
+    stack.lock  held by the process that runs the embedded stack on this home
+    users.lock  shared by all processes that use it
+    a port's    held by the process that runs an embedded server there, on any home of
+                this user
 
 All lie where nobody else can write: in /tmp others could hold our locks, or put links
 in their place.

@@ -1,13 +1,13 @@
 """
 The lock of a home's server. The server's own process holds it: it is locked exactly as
-long as that process lives, whoever started it and whatever became of them.
+long as that process lives, also after the process that started it has died.
 
 The file names the server: its ports, written before it is started, and its process id,
 which the process itself writes before it becomes the server. While the file is locked
 that id is nobody else's. A stop in good order empties it, so that ports which are left
 in it are those of a server that was killed.
 
-Only who starts a server may lock it, with the home's stack.lock in hand.
+Only a process that starts a server may lock it, while it holds the home's stack.lock.
 """
 
 import contextlib

@@ -31,7 +31,7 @@ from outlast.temporal.item_source import BackgroundReader, SourceItem
 from outlast.temporal.missions import require_capacity
 from outlast.temporal.workflow_calls import await_report, start_until_taken
 
-# How often the pool is told of new items.
+# The shortest time between two signals to the pool that there are new items.
 WAKE_RETRY_S = 0.5
 
 

@@ -44,8 +44,8 @@ async def connect(
     Connect to *address*, or to where the TEMPORAL_* environment says; never to the
     usual port unasked.
 
-    :param quiet: for a process whose user is told in our own words that the server is
-        away; counts from the first connection of a process.
+    :param quiet: leave out the SDK's own lines on calls that it tries again; decided by
+        a process's first connection.
     :raises UnavailableError: when nobody answers there, with what to do.
     """
     config = configuration(address)

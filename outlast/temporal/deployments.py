@@ -3,7 +3,7 @@ Builds: several versions of the workers' code side by side, each with what it be
 
 An operator names a fleet's build (OUTLAST_BUILD). Temporal gives new missions and
 batches to the current build and keeps each of them on the build that began it. Which
-build is current is the operator's word, `promote`.
+build is current the operator decides with `outlast promote`.
 """
 
 import asyncio

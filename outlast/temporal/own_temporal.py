@@ -27,7 +27,7 @@ async def require_known_server(client: Client, store: Store) -> None:
     """
     here = await identify_server(client)
     if here is None:
-        return  # not allowed to look, or away: whoever does work there is told later
+        return  # not allowed to look, or away: the next call there fails and says so
     if why := await asyncio.to_thread(_mismatch, store, here):
         raise BadInputError(why)
 

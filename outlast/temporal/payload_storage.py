@@ -103,8 +103,8 @@ def with_storage(client: Client, opened: Callable[[], Store]) -> Client:
 
 async def _unless_unavailable(store: Store, call: "asyncio.Future[T]") -> T:
     """
-    Await *call*, for a while only where the store is in trouble: nobody beats for an
-    activity whose input is being read, and the server tries again.
+    Await *call*; where the store is in trouble give up soon: an activity whose input is
+    being read has no heartbeat yet, and the server tries again.
 
     :raises StoreUnavailableError: when it is.
     """

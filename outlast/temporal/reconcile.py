@@ -1,10 +1,10 @@
 """
-The store's records held against the server: others end, delete and reset workflows, and
-tell nobody.
+Correct the store's records from the server: people and other programs end, delete and
+reset workflows, and no code of ours runs when they do.
 
-Every process with workflows looks now and then, and every verb of the starter that
-shows or changes what is under way looks first. What is found is written into the
-record, so that it is true for a reader without a server.
+Every process with workflows reconciles now and then, and every command that shows or
+changes what is under way does first. The result is written into the record, so that it
+is true for a reader without a server.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ def batch_change(
 
 class Reconciler:
     """
-    Holds the records of *store* against the server of *client*.
+    Corrects the records of *store* from the server of *client*.
     """
 
     def __init__(self, client: Client, store: Store) -> None:
@@ -97,8 +97,8 @@ class Reconciler:
 
     async def unknown(self) -> None:
         """
-        Look at what only one side has under way, but for open missions: those are seen
-        by who tells them of lost roles.
+        Check what only one side has under way, but for open missions: the monitor of
+        unserved tasks asks for those anyway.
         """
         running = await running_in(self._client)
         missions, batches = await self._store.run(self._open_workflows)
@@ -106,7 +106,7 @@ class Reconciler:
 
     async def check(self, names: Iterable[str]) -> None:
         """
-        Look at the missions and batches *names*, and make their records true.
+        Correct the records of the missions and batches *names*.
         """
         turns = asyncio.Semaphore(CONCURRENT_QUERIES)
 
@@ -118,7 +118,7 @@ class Reconciler:
 
     async def reconcile(self, name: str) -> None:
         """
-        Make the record of one mission or batch true.
+        Correct the record of one mission or batch.
         """
         handle = self._client.get_workflow_handle(name)
         entry = await self._store.run(self._missions.find, name)

@@ -18,7 +18,7 @@ REDRIVABLE = {TaskStatus.DEAD, TaskStatus.PARKED}
 
 
 def select_redrive(
-    books: MissionRecords, mission: str, outcomes: list[Outcome], task: str | None
+    records: MissionRecords, mission: str, outcomes: list[Outcome], task: str | None
 ) -> Redrive:
     """
     Choose what of *outcomes* is done again, and from which checkpoints.
@@ -35,7 +35,7 @@ def select_redrive(
         raise BadInputError(
             f"{mission}: {what} been given up: see outlast dead-letters {mission}"
         )
-    saved = books.checkpoints(mission)
+    saved = records.checkpoints(mission)
     return Redrive(
         tasks=chosen,
         checkpoints={each: saved[each] for each in chosen if each in saved},
@@ -43,41 +43,41 @@ def select_redrive(
 
 
 async def restart_mission(
-    client: Client, books: MissionRecords, report: Report, redrive: Redrive
+    client: Client, records: MissionRecords, report: Report, redrive: Redrive
 ) -> None:
     """
     Have a mission that has ended with *report* go on, in a new run of its workflow.
 
     :raises RefusedError: when nobody knows what it was asked, or it is under way again.
     """
-    again = await asyncio.to_thread(_with_redrive, books, report, redrive)
+    again = await asyncio.to_thread(_with_redrive, records, report, redrive)
     if not await start_workflow(client, again, restart=True):
         raise RefusedError(
             f"mission {again.id!r} is under way again: see outlast status {again.id}"
         )
 
 
-def _with_redrive(books: MissionRecords, report: Report, redrive: Redrive) -> Mission:
+def _with_redrive(records: MissionRecords, report: Report, redrive: Redrive) -> Mission:
     """
     Make the mission that goes on where *report* ends, and keep it: should its workflow
     be ended by others, it is resumed from there.
     """
-    asked = books.requested(report.mission)
+    asked = records.requested(report.mission)
     if asked is None:
         raise RefusedError(
             f"nobody has kept what mission {report.mission!r} was asked: start it anew "
             "under another id"
         )
-    past = _prior_run(books, asked, report, redrive)
+    past = _prior_run(records, asked, report, redrive)
     again = asked.model_copy(update={"prior_run": past})
-    books.record_request(again)
+    records.record_request(again)
     return again
 
 
 def _prior_run(
-    books: MissionRecords, mission: Mission, report: Report, redrive: Redrive
+    records: MissionRecords, mission: Mission, report: Report, redrive: Redrive
 ) -> PriorRun:
-    asked_for = books.follow_ups(mission.id)
+    asked_for = records.follow_ups(mission.id)
     ended = {each.id for each in report.tasks}
     added = {
         task.id: (task, author) for author in asked_for for task in asked_for[author]

@@ -43,11 +43,11 @@ async def resume(client: Client, store: Store, name: str) -> None:
         await batch_runtime.start_or_wake_pool(client, again)
         await store.run(BatchRecords(store).resume, name)
         return
-    books = MissionRecords(store)
-    mission = await asyncio.to_thread(requested_mission, books, name)
+    records = MissionRecords(store)
+    mission = await asyncio.to_thread(requested_mission, records, name)
     require_capacity(store)
     await start_workflow(client, mission, restart=True)
-    await store.run(books.accept, name)
+    await store.run(records.accept, name)
 
 
 async def abandon(client: Client | None, store: Store, name: str) -> None:
@@ -62,10 +62,10 @@ async def abandon(client: Client | None, store: Store, name: str) -> None:
     if interrupted_batch(store, name):
         await store.run(BatchRecords(store).close, name, True)
         return
-    books = MissionRecords(store)
-    mission = await asyncio.to_thread(requested_mission, books, name)
-    report = await asyncio.to_thread(abandoned, books, mission)
-    await store.run(books.close, report)
+    records = MissionRecords(store)
+    mission = await asyncio.to_thread(requested_mission, records, name)
+    report = await asyncio.to_thread(abandoned, records, mission)
+    await store.run(records.close, report)
 
 
 def interrupted_batch(store: Store, name: str) -> BatchEntry | None:
@@ -74,21 +74,21 @@ def interrupted_batch(store: Store, name: str) -> BatchEntry | None:
     return found if at_rest else None
 
 
-def requested_mission(books: MissionRecords, name: str) -> Mission:
+def requested_mission(records: MissionRecords, name: str) -> Mission:
     """
     Read what an interrupted mission was asked.
 
     :raises BadInputError: when it is not interrupted.
     :raises RefusedError: when nobody has kept it.
     """
-    entry = books.find(name)
+    entry = records.find(name)
     if entry is None or entry.state != INTERRUPTED:
         how = f"is {entry.state}" if entry else "is not in the store"
         raise BadInputError(
             f"mission {name!r} {how}: only one whose workflow was ended in Temporal is "
             "resumed or abandoned; see it with outlast list"
         )
-    mission = books.requested(name)
+    mission = records.requested(name)
     if mission is None:
         raise RefusedError(
             f"mission {name!r} was begun by a release that did not keep what it was "
@@ -97,11 +97,11 @@ def requested_mission(books: MissionRecords, name: str) -> Mission:
     return mission
 
 
-def abandoned(books: MissionRecords, mission: Mission) -> Report:
+def abandoned(records: MissionRecords, mission: Mission) -> Report:
     """
     Report of a mission that is ended for good what the ledger has of it.
     """
-    done, more = set(books.results(mission.id)), books.follow_ups(mission.id)
+    done, more = set(records.results(mission.id)), records.follow_ups(mission.id)
     tasks = {task.id: task for task in mission.tasks}
     tasks |= {task.id: task for added in more.values() for task in added}
     outcomes = [_outcome(task, done) for task in tasks.values()]

@@ -55,8 +55,8 @@ async def await_report(
     Wait for a workflow's report, through any number of server restarts and of resets.
 
     :param report_in: finds the report in the error that a workflow failed with.
-    :param on_error: says what stands for the report where the server answers with an
-        error; None to ask again; raises when that is no use.
+    :param on_error: returns a report to use where the server answers with an error;
+        None to ask again; raises where asking again cannot help.
     :raises BadInputError: when the workflow has refused what it was given.
     :raises RefusedError: when it was ended in Temporal, by others.
     """
