@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -97,26 +97,10 @@ class Fleet:
             loop.add_reader(0, self._read_end)
         become_subreaper()  # of workers started by exec, or left by a dead fork server
         loop.add_signal_handler(signal.SIGCHLD, self._reap_adopted)
-        client = self.reporter.client
-        heartbeats = ParentHeartbeats(self.settings.timing, client)
-        watches = (
-            self.deaths.report_lost_fleets(),
-            self.monitor.check(heartbeats),
-            self.monitor.kill_non_polling(client),
-            self._store_trouble.run(),
-            self._watch_store_file(),
-            promote_if_unclaimed(client, self.settings.build),
-        )
-        watching = [asyncio.ensure_future(each) for each in watches]
+        watching = [asyncio.ensure_future(each) for each in self._watches()]
         try:
             self._fill(self.slots)
-            while self._filling:
-                done, _ = await asyncio.wait(
-                    self._filling, return_when=asyncio.FIRST_COMPLETED
-                )
-                self._filling -= done
-                for each in done:
-                    each.result()
+            await self._wait_for_slots()
             await self.deaths.finish()
         finally:
             for watch in watching:
@@ -126,6 +110,30 @@ class Fleet:
         if self.state.refused is not None:
             raise self.state.refused
         return self.state.exit_code
+
+    def _watches(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        client = self.reporter.client
+        heartbeats = ParentHeartbeats(self.settings.timing, client)
+        return (
+            self.deaths.report_lost_fleets(),
+            self.monitor.check(heartbeats),
+            self.monitor.kill_non_polling(client),
+            self._store_trouble.run(),
+            self._watch_store_file(),
+            promote_if_unclaimed(client, self.settings.build),
+        )
+
+    async def _wait_for_slots(self) -> None:
+        """
+        Wait until no slot is filled any more, also of those that are added meanwhile.
+        """
+        while self._filling:
+            done, _ = await asyncio.wait(
+                self._filling, return_when=asyncio.FIRST_COMPLETED
+            )
+            self._filling -= done
+            for each in done:
+                each.result()
 
     def stop(self) -> None:
         """

@@ -7,7 +7,7 @@ that asked for isolation="process" are played in processes of their own kind onl
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -90,31 +90,7 @@ async def build_workers(
     context = WorkerContext(
         ledger=ledger, in_flight=in_flight, drain_s=settings.drain_grace_s
     )
-    make = AgentWorkers(client, context, settings)
-    shared = [each for each in agents.values() if not each.isolated]
-    isolated = [each for each in agents.values() if each.isolated]
-    used, polls = None, True
-    match kind:
-        case ProcessKind.ISOLATED:
-            slot = ExclusiveSlot(once=True)
-            queues = (task_queue, lease_queue, quarantine_queue)
-            workers = [
-                make.exclusive(*each, slot) for each in product(isolated, queues)
-            ]
-            used = slot.used
-        case ProcessKind.QUARANTINE:
-            # One process of a fleet is enough.
-            warn_queue_limit(settings.build, len(agents))
-            slot, never = ExclusiveSlot(), ExclusiveSlot(places=0)
-            workers = [make.exclusive(each, quarantine_queue, slot) for each in shared]
-            # So that the server lists them, also while the processes that play these
-            # agents come and go: else their roles would be taken for unserved.
-            workers += [make.exclusive(each, task_queue, never) for each in isolated]
-            polls = bool(shared)
-        case _:
-            workers = [worker for each in shared for worker in make.shared(each)]
-            polls = bool(shared)
-    return WorkerSet(workers, len(isolated), polls, used, context.closing)
+    return AgentWorkers(client, context, settings).of_kind(kind, agents)
 
 
 def workflow_worker(
@@ -150,6 +126,36 @@ class AgentWorkers:
     context: WorkerContext
     settings: Settings
 
+    def of_kind(self, kind: ProcessKind, agents: dict[str, Agent]) -> WorkerSet:
+        """
+        Make all workers of a process of *kind*.
+        """
+        shared = [each for each in agents.values() if not each.isolated]
+        isolated = [each for each in agents.values() if each.isolated]
+        if kind is ProcessKind.ISOLATED:
+            slot = ExclusiveSlot(once=True)
+            queues = (task_queue, lease_queue, quarantine_queue)
+            workers = self.exclusive(isolated, queues, slot)
+            return WorkerSet(
+                workers, len(isolated), used=slot.used, closing=self.context.closing
+            )
+        if kind is ProcessKind.QUARANTINE:
+            # One process of a fleet is enough.
+            warn_queue_limit(self.settings.build, len(agents))
+            slot, never = ExclusiveSlot(), ExclusiveSlot(places=0)
+            workers = self.exclusive(shared, [quarantine_queue], slot)
+            # So that the server lists them, also while the processes that play these
+            # agents come and go: else their roles would be taken for unserved.
+            workers += self.exclusive(isolated, [task_queue], never)
+        else:
+            workers = [worker for each in shared for worker in self.shared(each)]
+        return WorkerSet(
+            workers,
+            len(isolated),
+            polls=bool(shared),
+            closing=self.context.closing,
+        )
+
     def shared(self, agent: Agent) -> list[Worker]:
         """
         Make the workers that play *agent* beside other attempts.
@@ -158,8 +164,7 @@ class AgentWorkers:
             return [self.tasks(agent), self.leases(agent)]
         # A lease takes one place as a task does, and plays one item after another.
         slot = ExclusiveSlot(places=min(agent.slots, self.settings.slots))
-        queues = (task_queue, lease_queue)
-        return [self.exclusive(agent, queue, slot) for queue in queues]
+        return self.exclusive([agent], (task_queue, lease_queue), slot)
 
     def tasks(self, agent: Agent) -> Worker:
         return Worker(
@@ -185,19 +190,26 @@ class AgentWorkers:
         )
 
     def exclusive(
-        self, agent: Agent, queue_of: Callable[[str], str], slot: ExclusiveSlot
-    ) -> Worker:
+        self,
+        agents: Iterable[Agent],
+        queues: Iterable[Callable[[str], str]],
+        slot: ExclusiveSlot,
+    ) -> list[Worker]:
         """
-        Make the worker that plays what comes to *agent*'s queue while *slot* has room.
+        Make workers that play what comes to these queues of *agents* while *slot* has
+        room.
         """
-        return Worker(
-            self.client,
-            task_queue=queue_of(agent.role),
-            activities=self._activities(agent),
-            tuner=slot.tuner,
-            interceptors=[slot],
-            **self._polling(),
-        )
+        return [
+            Worker(
+                self.client,
+                task_queue=queue_of(agent.role),
+                activities=self._activities(agent),
+                tuner=slot.tuner,
+                interceptors=[slot],
+                **self._polling(),
+            )
+            for agent, queue_of in product(agents, queues)
+        ]
 
     def _activities(self, agent: Agent) -> list[Callable[..., Any]]:
         # Leases too: a task's own queue holds those that were dispatched before.

@@ -176,7 +176,7 @@ class Crew:
             agent, made = self.agents[role], AgentWorkers(self.client, place, chosen)
             workers += [
                 made.tasks(agent),
-                made.exclusive(agent, quarantine_queue, turn),
+                *made.exclusive([agent], [quarantine_queue], turn),
             ]
         async with AsyncExitStack() as stack:
             for worker in workers:
