@@ -47,6 +47,7 @@ class OpenSpanRecorder(SpanProcessor):
         self._open: dict[str, bytes] = {}
         self._lock = threading.Lock()
         self._file, self._bytes, self._limit = self._write_anew()
+        os.register_at_fork(after_in_child=self._close_in_fork)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         self.add(span)
@@ -66,8 +67,16 @@ class OpenSpanRecorder(SpanProcessor):
             if self._open.pop(_id_of(span), None) is not None:
                 self._write(_line(_id_of(span)))
 
+    def _close_in_fork(self) -> None:
+        """
+        Give up file and lock in a process that an agent has forked: it would hold the
+        lock of a dead worker, and another thread may have held ours.
+        """
+        os.close(self._file)
+        self._file, self._lock = -1, threading.Lock()
+
     def _write(self, line: bytes) -> None:
-        with suppress(OSError):  # a full disk must be nobody's failure here
+        with suppress(OSError):  # the disk is full, or this is not our process
             self._bytes += os.write(self._file, line)
             if self._bytes > self._limit:
                 last = self._file

@@ -3,6 +3,7 @@ Spans of a dead process: noted as they begin, ended by somebody else.
 """
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -178,3 +179,31 @@ def test_no_secret_is_noted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     tracer.start_span("attempt", attributes={"url": "https://x/?key=hunter2"})
     assert b"hunter2" not in path.read_bytes()
     assert b"key=[secret]" in path.read_bytes()
+
+
+def test_what_an_agent_has_forked_holds_no_spans(path: Path) -> None:
+    """
+    The worker dies, its fork lives on and may make spans of its own: neither keeps the
+    worker's open span from being ended.
+    """
+    resource = Resource({})
+    recorder = OpenSpanRecorder(path, resource)
+    provider = TracerProvider(resource=resource)
+    provider.add_span_processor(recorder)
+    span = provider.get_tracer("theirs").start_span("attempt")
+    heard, said = os.pipe()
+    with recorder._lock:  # as another thread holds it, in the middle of a write
+        fork = os.fork()
+        if fork == 0:
+            provider.get_tracer("theirs").start_span("of the fork").end()
+            os.write(said, b"!")
+            signal.pause()
+    try:
+        assert select.select([heard], [], [], 5.0)[0], "the fork hangs"
+        assert os.read(heard, 1) == b"!"
+        os.close(recorder._file)  # as the kernel does at the worker's death
+        (ended,) = recover_open_spans(path, CAUSE)
+        assert ended.context.span_id == span.get_span_context().span_id
+    finally:
+        os.kill(fork, signal.SIGKILL)
+        os.waitpid(fork, 0)
