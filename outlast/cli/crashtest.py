@@ -12,11 +12,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
 from outlast.agents.agent import Agent
 from outlast.agents.agent_check import fault_of_input
@@ -42,14 +41,13 @@ EFFECT_PREFIX = PointKind.INTENDED.format("")
 AT_APPROVAL = -1
 
 
-@dataclass(frozen=True)
-class Trial:
+class Trial(BaseModel):
     """
-    How one agent ended: what it returned, where it could have been killed, and how
-    often each effect was asked of the far side.
+    How an agent ended in one trial's process: what it returned, where it could have
+    been killed, and the mistakes that were seen.
     """
 
-    killed: bool
+    killed: bool = False
     result: JsonValue = None
     error: str | None = None
     points: tuple[str, ...] = ()
@@ -100,7 +98,7 @@ def _trial(target: str, given: Path, point: int | None) -> Trial:
         if point is not None:
             first = _run(target, given, store, "1", str(point))
             if not first.killed:
-                return Trial(False, error=f"it never came to point {point} again")
+                return Trial(error=f"it never came to point {point} again")
         return _run(target, given, store, "2", "0")
 
 
@@ -115,20 +113,16 @@ def _run(target: str, given: Path, *rest: str) -> Trial:
         check=False,
     )
     if ended.returncode == -signal.SIGKILL:
-        return Trial(True)
+        return Trial(killed=True)
     try:
-        told = json.loads(ended.stdout.splitlines()[-1])
+        return Trial.model_validate(json.loads(ended.stdout.splitlines()[-1]))
     except (IndexError, ValueError):
-        return Trial(
-            False, error=f"exit code {ended.returncode}: {ended.stderr[-300:]}"
-        )
-    points, findings = tuple(told["points"]), tuple(told["findings"])
-    return Trial(False, told["result"], told["error"], points, findings)
+        return Trial(error=f"exit code {ended.returncode}: {ended.stderr[-300:]}")
 
 
 async def _attempt(
     agent: Agent, given: dict[str, Any], store: Path, fence: int, deadly: int
-) -> dict[str, Any]:
+) -> Trial:
     await open_all()
     findings = AgentFindings(agent)
 
@@ -151,12 +145,12 @@ async def _attempt(
     except TaskError as end:
         error = f"{type(end).__name__}: {end}"
     found = ledger.result(TRIAL_MISSION, agent.role)
-    return {
-        "result": found[1] if found and not error else None,
-        "error": error,
-        "points": [str(point) for point in ledger.points],
-        "findings": findings.sentences,
-    }
+    return Trial(
+        result=found[1] if found and not error else None,
+        error=error,
+        points=tuple(map(str, ledger.points)),
+        findings=tuple(findings.sentences),
+    )
 
 
 def _find(target: str) -> Agent:
@@ -197,8 +191,8 @@ def _short(value: JsonValue) -> str:
 
 def main(target: str, given: str, store: str, fence: str, deadly: str) -> None:
     agent, value = _find(target), _read(Path(given))
-    told = run_until_done(_attempt(agent, value, Path(store), int(fence), int(deadly)))
-    print(json.dumps(told), flush=True)
+    trial = run_until_done(_attempt(agent, value, Path(store), int(fence), int(deadly)))
+    print(json.dumps(trial.model_dump()), flush=True)
     os._exit(0)
 
 
