@@ -1,5 +1,5 @@
 """
-Hold the ledger against what was promised, and against the server where it answers.
+Check the ledger's guarantees, and the ledger against the server where it answers.
 """
 
 import json

@@ -1,5 +1,5 @@
 """
-The starter's verbs for effects: list them, and say what became of an unsure one.
+List effects, and record what became of one that may have happened.
 """
 
 import getpass

@@ -1,5 +1,5 @@
 """
-The starter's verbs for the mesh: each asks the peer that runs on this home.
+The commands for the mesh: each asks the peer that runs on this home.
 """
 
 import json

@@ -1,5 +1,5 @@
 """
-The starter's verb `batch`: feed one, follow it, and tell how it ended.
+Conduct a batch: feed it, follow it, and print how it ended.
 """
 
 import asyncio

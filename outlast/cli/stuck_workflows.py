@@ -1,5 +1,6 @@
 """
-Find missions whose workflow task fails again and again: they look like silence.
+Find missions whose workflow task fails again and again: without a look at the server
+they seem only to be slow.
 """
 
 import asyncio

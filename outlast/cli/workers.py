@@ -1,7 +1,7 @@
 """
-The live workers, as the server lists them: by role and what they take of it, host,
-load and last sign; of those of this home, the attempts whose code still runs there
-though they are over.
+The live workers, as the server lists them: role, queue, host, load and last heartbeat;
+and attempts that have leaked: they are over, but their code still runs in a process of
+this home.
 """
 
 import json
