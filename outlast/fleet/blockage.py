@@ -9,7 +9,7 @@ from pathlib import Path
 
 from outlast.fleet.recorder_reader import recent_names
 from outlast.fleet.stack_dumps import Blocker, sample
-from outlast.fleet.watchdog import Conviction, KillReason, Watchdog
+from outlast.fleet.watchdog import KillDecision, KillReason, Watchdog
 
 logger = logging.getLogger("outlast.fleet")
 
@@ -42,11 +42,11 @@ class Blockage:
         elif silent_s >= watchdog.timing.blocked_report_s and self._sampling is None:
             self._sampling = asyncio.ensure_future(self._sample(pid, stack))
 
-    def explain(self, conviction: Conviction) -> str:
-        blocked = conviction.reason in (KillReason.BUSY, KillReason.IDLE)
+    def explain(self, decision: KillDecision) -> str:
+        blocked = decision.reason in (KillReason.BUSY, KillReason.IDLE)
         if self._blocker is None or not blocked:
-            return conviction.sentence
-        return f"{conviction.sentence}: {self._blocker.describe(self._silent_s)}"
+            return decision.sentence
+        return f"{decision.sentence}: {self._blocker.describe(self._silent_s)}"
 
     async def _sample(self, pid: int, stack: Path) -> None:
         self._blocker = await sample(pid, stack)

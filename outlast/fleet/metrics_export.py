@@ -175,7 +175,7 @@ def _mesh(counts: dict[str, Any]) -> Iterator[Metric]:
         ("away", "peers that the mesh waits for"),
         ("events", "events in the log"),
         ("open", "tasks of the mesh without a result, as far as this one knows"),
-        ("runs", "tasks of the mesh in hand"),
+        ("runs", "tasks of the mesh under way here"),
     ]:
         yield _gauge(f"mesh_{name}", told, counts[name])
     refused = "messages of peers that were not understood"

@@ -64,7 +64,7 @@ class KillReason(Enum):
 
 
 @dataclass(frozen=True)
-class Conviction:
+class KillDecision:
     """
     A reason to kill, and the sentence for people.
     """
@@ -93,7 +93,7 @@ class Watchdog:
 
     def kill_reason(
         self, now: float, stats: ProcessStats, waits: Callable[[], bool] = lambda: False
-    ) -> Conviction | None:
+    ) -> KillDecision | None:
         """
         Decide why the process must be killed; None when it may live.
 
@@ -107,7 +107,7 @@ class Watchdog:
             self._tick, self._since, self._cpu_s = stats.tick, now, stats.cpu_s
         if self.memory_cap and stats.memory_bytes > self.memory_cap:
             cap = f"memory over the cap of {self.memory_cap // 2**20} MB"
-            return Conviction(KillReason.MEMORY, cap)
+            return KillDecision(KillReason.MEMORY, cap)
         return self._unresponsive_reason(stats, self.silence_s, waits)
 
     @property
@@ -119,19 +119,19 @@ class Watchdog:
 
     def _unresponsive_reason(
         self, stats: ProcessStats, silence: float, waits: Callable[[], bool]
-    ) -> Conviction | None:
+    ) -> KillDecision | None:
         timing = self.timing
         if stats.stopped:
             if silence <= timing.stopped_limit_s:
                 return None
-            return Conviction(KillReason.STOPPED, f"stopped for {silence:.1f} s")
+            return KillDecision(KillReason.STOPPED, f"stopped for {silence:.1f} s")
         if silence <= timing.blocked_limit_s:
             return None
         used_s = stats.cpu_s - self._cpu_s
         if used_s >= timing.blocked_limit_s or silence > timing.starved_limit_s:
-            return Conviction(KillReason.BUSY, f"silent and busy for {silence:.1f} s")
+            return KillDecision(KillReason.BUSY, f"silent and busy for {silence:.1f} s")
         if used_s < BUSY_CPU_SHARE * silence and not waits():
-            return Conviction(KillReason.IDLE, f"silent and idle for {silence:.1f} s")
+            return KillDecision(KillReason.IDLE, f"silent and idle for {silence:.1f} s")
         return None
 
     def should_recycle(

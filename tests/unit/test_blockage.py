@@ -13,7 +13,7 @@ from outlast.fleet.flight_recorder import FlightRecorder
 from outlast.fleet.stack_dumps import Blocker
 from outlast.fleet.watchdog import (
     WATCHDOG_CHECK_S,
-    Conviction,
+    KillDecision,
     KillReason,
     ProcessStats,
     Watchdog,
@@ -112,5 +112,5 @@ async def test_a_kill_says_what_blocked(course: Course) -> None:
     assert cause is not None
     assert cause.startswith("silent and idle for 5.")
     assert "in `requests.get` (agents.py:14): make the agent a plain `def`" in cause
-    large = Conviction(KillReason.MEMORY, "silent memory over the cap")
+    large = KillDecision(KillReason.MEMORY, "silent memory over the cap")
     assert course.blockage.explain(large) == large.sentence

@@ -27,7 +27,7 @@ from outlast.fleet.process_kinds import ProcessKind, ProcessState, recorder_path
 from outlast.fleet.process_slot import ProcessSlot
 from outlast.fleet.recorder_layout import Slot, slot_at
 from outlast.fleet.recorder_reader import CrashedRecorder, recorder_files, remove
-from outlast.fleet.watchdog import Conviction, KillReason, Watchdog
+from outlast.fleet.watchdog import KillDecision, KillReason, Watchdog
 from outlast.settings import Settings
 
 BOUND_S = 10.0
@@ -120,9 +120,9 @@ class Convicting(Watchdog):
     Finds the same reason to kill at every look.
     """
 
-    found = Conviction(KillReason.IDLE, "silent, whatever its memory is")
+    found = KillDecision(KillReason.IDLE, "silent, whatever its memory is")
 
-    def kill_reason(self, *_: Any) -> Conviction:
+    def kill_reason(self, *_: Any) -> KillDecision:
         return self.found
 
 
@@ -151,7 +151,7 @@ async def test_memory_over_the_cap_is_never_forgiven(
     kept = FlightRecorder(path)
     kept.tick()
     life, judging = Killed(), Convicting()
-    judging.found = Conviction(reason, judging.found.sentence)
+    judging.found = KillDecision(reason, judging.found.sentence)
     child = ProcessSlot(ProcessKind.AGENTS, process=life, watchdog=judging)  # type: ignore[arg-type]
     beats = ParentHeartbeats(DEFAULT_TIMING, Slow().client)  # type: ignore[arg-type]
     looking = asyncio.ensure_future(
