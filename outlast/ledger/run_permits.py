@@ -42,7 +42,7 @@ class RunPermits:
     def is_permitted(self, mission: str) -> bool:
         """
         Say whether *mission* may go on: a run of the mesh, a mission within one, or
-        the batch that one of them has spread.
+        the batch that one of them fans out to.
         """
         if self._folder is None:
             return True
@@ -50,9 +50,9 @@ class RunPermits:
         run = mesh_run_of(mission)
         return run is None or self._is_valid(f"{self._folder}/{run}")
 
-    def _is_valid(self, word: str | Path) -> bool:
+    def _is_valid(self, permit: str | Path) -> bool:
         try:
-            until = os.stat(word).st_mtime
+            until = os.stat(permit).st_mtime
         except FileNotFoundError:
             return True
         # A time from before a restart of the host is later than any permit lasts.
