@@ -31,7 +31,7 @@ BUILD_CHECK_S = 1.0
 # starved, or its host's clock be wrong, and it would lose what it has under way.
 BUILD_GONE_S = 60.0
 
-# Task queues that a server not told otherwise takes for one build; the workers on all
+# Task queues that a server takes for one build by default; the workers on all
 # others poll in vain, and no error says so.
 MAX_QUEUES = 100
 QUEUES_PER_ROLE = 3
@@ -59,7 +59,7 @@ def current_build(build: str, current: str, live: Counter[str] | None) -> Curren
         return CurrentBuild.THIS
     if current:
         return CurrentBuild.OTHER
-    # Where nobody can tell, a fleet without a build must not lose what it has.
+    # Where that is not known, a fleet without a build must keep its missions.
     return (
         CurrentBuild.NONE
         if live is not None and not live[""]

@@ -39,7 +39,7 @@ logger = logging.getLogger("outlast.fleet")
 # The kernel drops a dead process's lock within moments of closing its channel.
 RECORDER_LOCK_S = 1.0
 # While the server is away a report waits; longer than this, every heartbeat timeout
-# has told the server already.
+# has ended them already.
 REPORT_LIMIT_S = 600.0
 REPORT_RETRY_S = 0.2
 DEREGISTER_DELAY_S = 1.0
@@ -187,6 +187,8 @@ async def _open_recorder(recorder: Path) -> CrashedRecorder | None:
             return crashed
         await asyncio.sleep(0.001)
     if await asyncio.to_thread(recorder.exists):
-        # Whoever holds it reports them, or their heartbeat timeouts do.
-        logger.warning("recorder.locked %s: somebody holds it still", recorder.name)
+        # The process that holds it reports them, or their heartbeat timeouts do.
+        logger.warning(
+            "recorder.locked %s: another process still holds it", recorder.name
+        )
     return None

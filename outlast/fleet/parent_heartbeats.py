@@ -54,5 +54,5 @@ class ParentHeartbeats:
         except AsyncActivityCancelledError:
             return  # its worker learns of it when it is back
         except RPCError as error:
-            # It has ended meanwhile, or the server is away: then nobody counts time.
+            # It has ended meanwhile, or the server is away and counts no timeouts.
             logger.debug("heartbeat.not_sent %s: %s", attempt.task, error.message)

@@ -22,7 +22,7 @@ def open_store(chosen: Settings, upgrade: bool = False) -> Store:
     """
     Open the store that the settings name.
 
-    :param upgrade: an operator's word: take what is there, and bring it up to date.
+    :param upgrade: by an operator: take the store that is there, and migrate it.
     :raises StoreLostError: when it is not the one that this home has used.
     """
     note = chosen.home.resolve() / KNOWN_STORES_FILE

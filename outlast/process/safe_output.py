@@ -62,7 +62,7 @@ class SafeStream(io.TextIOWrapper):
 
 class ErrorStream(SafeStream):
     """
-    Standard error, where what agents raise when they are loaded is told: no secret.
+    Standard error with secrets masked: what agents raise at import goes there.
     """
 
     def write(self, text: str, /) -> int:
