@@ -129,7 +129,10 @@ class Slot(Part):
         """
         :raises ValueError: when it cannot be read.
         """
-        return Names(*json.loads(self.head[: self.head_bytes]))
+        try:
+            return Names(*json.loads(self.head[: self.head_bytes]))
+        except TypeError as error:
+            raise ValueError(str(error)) from None
 
     def checkpoint(self) -> Checkpoint | None:
         """
@@ -137,7 +140,8 @@ class Slot(Part):
 
         :raises ValueError: when it is none of ours.
         """
-        for half in (self.valid_half, 1 - self.valid_half):
+        valid = self.valid_half & 1
+        for half in (valid, 1 - valid):
             checksum, encoded = self.checksums[half], self.halves[half].raw
             encoded = encoded[: checksum.size]
             if checksum.size and zlib.crc32(encoded) == checksum.crc:
