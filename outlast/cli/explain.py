@@ -9,10 +9,10 @@ from textwrap import indent
 from typing import Any
 
 from outlast.cli.session import Session
-from outlast.cli.status import state_word
 from outlast.contracts.failures import FailureType
 from outlast.ledger.attempts import NO_END
 from outlast.process.called import tell
+from outlast.temporal.client import state_word
 
 
 def show_attempts(

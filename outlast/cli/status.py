@@ -24,9 +24,10 @@ from outlast.cli.stuck_workflows import workflow_task_failure
 from outlast.contracts.errors import BadInputError, OutlastError
 from outlast.contracts.reports import TaskStatus
 from outlast.fleet.store_watch import store_trouble_text
-from outlast.ledger.missions import ACCEPTED, MissionRecord
+from outlast.ledger.missions import MissionRecord
 from outlast.process.called import tell
 from outlast.settings import settings
+from outlast.temporal.client import state_word
 from outlast.temporal.updates import RECONCILE_LIMIT_S
 from outlast.temporal.workflow_calls import refusal_in
 from outlast.temporal.workflow_state import interrupted
@@ -111,10 +112,6 @@ async def show_list(session: Session, as_json: bool) -> None:
             tell(f"    {interrupted(each.id, each.interruption)}")
     if not entries:
         tell("no missions yet: start one with `outlast run FILE --embedded`")
-
-
-def state_word(entry: MissionRecord) -> str:
-    return "running" if entry.state == ACCEPTED else entry.state
 
 
 async def _why_refused(session: Session, mission: str) -> str:

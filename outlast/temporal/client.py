@@ -19,7 +19,7 @@ from outlast.contracts.errors import BadInputError, OutlastError
 from outlast.contracts.missions import Mission
 from outlast.contracts.reports import Report
 from outlast.dev.stack_client import temporal_of
-from outlast.ledger.missions import ACCEPTED, MissionRecords
+from outlast.ledger.missions import ACCEPTED, MissionRecord, MissionRecords
 from outlast.ledger.payloads import putting
 from outlast.process.opening import open_store
 from outlast.settings import settings
@@ -80,7 +80,7 @@ class Handle:
                 f"no mission {self.id!r} is in the store at {self.store.place}: look "
                 "for its id with `outlast list`"
             )
-        return "running" if entry.state == ACCEPTED else entry.state
+        return state_word(entry)
 
     async def cancel(self, reason: str = "cancelled") -> None:
         """
@@ -196,6 +196,13 @@ class Client:
         use.
         """
         return Handle(mission, self._temporal, self._store)
+
+
+def state_word(entry: MissionRecord) -> str:
+    """
+    Say how a mission is, in the words of `Handle.status`.
+    """
+    return "running" if entry.state == ACCEPTED else entry.state
 
 
 def _put_payloads(store: Store, mission: str, bodies: list[bytes]) -> None:
