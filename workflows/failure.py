@@ -9,7 +9,10 @@ The one place that turns the end of an attempt into what happens next.
                                     until the policy's failures are used up
     worker drained, or of a
     release too old to read it;
-    the store was away           -> the same task again at once, not counted
+    the store was away, or a
+    service without which there
+    is no route                  -> the same task again at once, not counted (the
+                                    server has waited for them already)
     superseded (stale)           -> the same task again, not counted: at once, and if
                                     that is superseded too, ever later
     no live worker for its role  -> the next route, or it waits
@@ -86,6 +89,7 @@ DECIDED: dict[str, tuple[Action, Detector]] = {
     FailureType.DRAINED: (Action.REDISPATCH_DRAINED, Detector.DRAIN),
     # The server has used up its own tries: the workflow dispatches the task anew.
     FailureType.STORE_AWAY: (Action.REDISPATCH_DRAINED, Detector.STORE),
+    FailureType.SERVICE_AWAY: (Action.REDISPATCH_DRAINED, Detector.SERVICE),
     # Superseded while the server still waited for this attempt: no other one will
     # report.
     FailureType.STALE: (Action.REDISPATCH_SUPERSEDED, Detector.SUPERSEDED),

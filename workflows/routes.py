@@ -56,6 +56,12 @@ class Routes:
         left = (each for each in self._routes if each not in self.failed)
         return next((each for each in left if each not in unserved), None)
 
+    def is_last(self, route: str) -> bool:
+        """
+        Whether no other route is left to try, served or not.
+        """
+        return all(each in self.failed for each in self._routes if each != route)
+
     @property
     def degradation_reasons(self) -> list[str]:
         """

@@ -83,6 +83,7 @@ class TaskRound:
             needs=plan.available_needs(task),
             policy=mission.crew[route].policy if route in mission.crew else Policy(),
             limits=mission.limits,
+            last_route=self.routes.is_last(route),
             checkpoint=self.state.checkpoint,
             redo_reason=plan.reasons.get(task.id),
             scope=mission.logical,

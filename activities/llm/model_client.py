@@ -1,5 +1,5 @@
 """
-One question to a model: behind its breaker, heard word by word, never tried twice.
+One question to a model: behind its circuit, heard word by word, never tried twice.
 
 What goes wrong is put in an agent's terms here and nowhere else:
 
@@ -67,8 +67,9 @@ async def request_model(
         semconv.REQUEST_MODEL: model,
     }
     with telemetry.tracer.span(f"{semconv.CHAT} {model}", asked):
-        with ctx.service(name), translated_errors(name):
-            answer = await _read_stream(node, graph, name, ctx)
+        async with ctx.service(name):
+            with translated_errors(name):
+                answer = await _read_stream(node, graph, name, ctx)
         telemetry.tracer.describe(_usage_attributes(answer))
 
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -17,13 +16,15 @@ from outlast.agents.attempt_control import AttemptControl, round_key
 from outlast.agents.effects import Effects, permission_of
 from outlast.agents.pending_calls import tracked
 from outlast.agents.progress import decode_progress, encode_progress, next_checkpoint
+from outlast.agents.service_call import GuardedCall, ServiceTrouble
 from outlast.contracts.errors import (
     BudgetExceededError,
     CheckpointError,
     OutsideFolderError,
 )
-from outlast.execution.circuit_breaker import circuit
 from outlast.execution.codec import off_loop
+from outlast.execution.services import ServiceId, Services
+from outlast.ledger.circuits import CircuitRecords
 from outlast.ledger.effect_identity import IfUnsure, ScopeName, propose
 from outlast.ledger.item_results import ItemResult, ItemResults
 from outlast.ledger.spending import Usage, UsageTotals
@@ -99,6 +100,20 @@ class Context(AttemptControl):
     @cached_property
     def _effects(self) -> Effects:
         return Effects(self, permission_of(self._input, self._can_ask))
+
+    @cached_property
+    def services(self) -> Services:
+        """
+        The services that its process asks.
+        """
+        return Services(CircuitRecords(self.ledger.store))
+
+    @cached_property
+    def trouble(self) -> ServiceTrouble:
+        """
+        What the services have done to the attempt.
+        """
+        return ServiceTrouble()
 
     @cached_property
     def _save_lock(self) -> asyncio.Lock:
@@ -275,18 +290,22 @@ class Context(AttemptControl):
         self._status_message = secrets.masked(event, STATUS_MESSAGE_CHARS)
         self.progressed_at = time.monotonic()
 
-    def service(self, name: str) -> AbstractContextManager[None]:
+    def service(self, name: str) -> GuardedCall:
         """
-        Guard calls to the outside service *name*: `with ctx.service("payments"): ...`.
+        Guard calls to the outside service *name*: `async with ctx.service("payments")`;
+        in a plain agent's thread `with`.
 
-        Errors raised within count as failures of the service. After three in a row its
-        circuit opens for 5 to 60 s, for all attempts of the process.
+        Failures within that are the service's (5xx, 429, resets, time-outs, refused
+        connections, TryLater, ServiceError) are not counted against the task. After
+        three in a row, over the whole crew, its circuit opens: nobody calls it but one
+        probe at a time, and a task without another route waits until it answers.
 
-        :raises CircuitOpenError: while it is open: catch it to ask another service;
-            otherwise the task takes its next route at once.
+        :raises CircuitOpenError: while it is open: catch it to ask another service.
         """
         self.gate.check()
-        return circuit(secrets.mask(name))  # it is shown, and may be an address
+        # It is shown, and may be an address.
+        service = ServiceId(self.tenant, secrets.mask(name))
+        return GuardedCall(self.services, service, self.trouble, self.run_sync)
 
     def secret(self, name: str) -> str:
         """

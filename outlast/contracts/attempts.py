@@ -49,6 +49,8 @@ class AttemptInput(VersionedModel):
     limits: Limits = Limits()
     # Counts what the mission's workflow dispatches: see `AttemptOrder`.
     dispatch: int = 0
+    # No other route is left: where a service is away, the task waits for it.
+    last_route: bool = False
     checkpoint: Checkpoint | None = None
     # How the attempt before this one ended, in words, and what noticed it.
     previous_failure: str | None = None

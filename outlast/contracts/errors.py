@@ -21,7 +21,7 @@ Every error of Outlast, sorted by what the caller does next.
         ├── StalledError         retry: alive without progress for too long
         ├── AgentExitedError     retry: the agent raised what ends processes
         ├── ServiceError         retry: an outside service has failed
-        ├── CircuitOpenError     the next route: a service is not called for now
+        ├── CircuitOpenError     the next route, or wait: a service is not called
         ├── GiveUp               dead-letter: no attempt can succeed
         │   ├── BudgetExceededError  the next route, or the mission continues without it
         │   ├── MissingSecretError
@@ -260,11 +260,16 @@ class ServiceError(TaskError):
 
 class CircuitOpenError(TaskError):
     """
-    The breaker of an outside service is open: an agent may catch it and ask another
-    service; else the task takes its next route at once.
+    The crew does not call a failing service for now: an agent may catch it and ask
+    another service; else the task takes its next route at once, and without one it
+    waits for the service.
     """
 
     kind = FailureType.CIRCUIT_OPEN
+
+    def __init__(self, reason: str, service: str = "") -> None:
+        super().__init__(reason)
+        self.service = service
 
 
 class GiveUp(TaskError):  # noqa: N818 - reads as what the agent says

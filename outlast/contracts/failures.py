@@ -18,6 +18,7 @@ class FailureType(StrEnum):
     NEVER_STARTED = "NeverStarted"
     DRAINED = "WorkerDrained"  # handed back by a worker that drains or is suspended
     STORE_AWAY = "StoreAway"  # ended because of the store; not counted
+    SERVICE_AWAY = "ServiceAway"  # waits for an outside service; not counted
     # In the ledger alone: its end was not recorded before that of its mission.
     NOT_RECORDED = "NotRecorded"
 
@@ -55,4 +56,5 @@ class Detector(StrEnum):
     SUPERSEDED = "superseded"  # a later attempt has claimed the task
     NEWER_STATE = "newer_state"  # its worker is of a release too old to read it
     STORE = "store"  # the store was away
+    SERVICE = "service"  # an outside service was away
     OUTSIDE = "outside"  # another client completed it, without a valid result

@@ -24,6 +24,8 @@ class Policy(BaseModel):
     :param attempt_limit_s: seconds that one attempt may last.
     :param stall_s: seconds without a save, an effect or `ctx.emit`, after which the
         attempt is ended as a failure.
+    :param patience_s: seconds for which it waits for a service that is away, without
+        another route; None: as long as its mission may last.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,6 +35,7 @@ class Policy(BaseModel):
     crashes: int = Field(default=2, ge=1, le=20)
     attempt_limit_s: float = Field(default=900.0, gt=0, le=86_400)
     stall_s: float = Field(default=60.0, gt=0, le=86_400)
+    patience_s: float | None = Field(default=None, ge=0)
 
     @property
     def attempt_limit(self) -> timedelta:
@@ -76,22 +79,32 @@ def backoff_s(failures: int, draw: float | None = None) -> float:
 
 class BreakerPolicy(BaseModel):
     """
-    What the breaker of an outside service bears, and how long it lets it rest.
+    When the circuit of an outside service opens, and how it is tried again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # So many failures in a row open it. Fewer takes a hiccup for a sickness, more lets
-    # every task find out by itself.
+    # So many failures in a row, of the whole crew, open it. With fewer a hiccup would.
     failures: int = Field(default=3, ge=1)
     # Older ones are forgotten. Shorter, and three silences of a model would never meet.
     window_s: float = Field(default=300.0, gt=0)
-    # How long nobody asks; twice as long after each probe that fails, up to the cap.
-    # Longer spares the service, and tells later that it is well again.
-    open_s: float = Field(default=5.0, gt=0)
-    max_open_s: float = Field(default=60.0, gt=0)
-    # A probe that has not ended by then is given up, and another one may go.
-    probe_s: float = Field(default=120.0, gt=0)
+    # Between probes: the older the outage the longer, within these. Longer spares the
+    # service, and notices its return later.
+    shortest_pause_s: float = Field(default=0.5, gt=0)
+    young_pause_s: float = Field(default=3.0, gt=0)  # at most, in its first minute
+    longest_pause_s: float = Field(default=5.0, gt=0)
+    # After an expired key or an unpaid bill: a person has to act first.
+    refused_pause_s: float = Field(default=60.0, gt=0)
+    # So many a second of those that wait may call after an outage, at least.
+    release_floor: float = Field(default=20.0, gt=0)
+
+    def pause_s(self, outage_s: float) -> float:
+        """
+        Seconds to the next probe of a service that has been away for *outage_s*.
+        """
+        young = min(outage_s / 4, self.young_pause_s)
+        pause_s = max(self.shortest_pause_s, young, outage_s / 20)
+        return min(pause_s, self.longest_pause_s)
 
 
 DEFAULT_BREAKER_POLICY = BreakerPolicy()

@@ -14,6 +14,7 @@ from outlast.agents.agent import Agent
 from outlast.agents.agent_check import requests_work, require_valid_follow_ups
 from outlast.agents.context import Context
 from outlast.agents.registry import registered_agents
+from outlast.agents.service_call import ServiceTrouble
 from outlast.contracts.attempts import AttemptInput, Checkpoint, Heartbeat
 from outlast.contracts.batches import Batch
 from outlast.contracts.errors import GiveUp, StalledError
@@ -64,6 +65,7 @@ class Attempt:
         self.checkpoint = Checkpoint()
         self.in_flight = NULL_SLOT
         self.retried = False  # by the server: the attempt before it has raised
+        self.trouble = ServiceTrouble()
         self._send = send
         self._ctx: Context | None = None  # while the agent is at work
 
@@ -89,6 +91,12 @@ class Attempt:
 
     async def _run(self, carried: list[Checkpoint]) -> ResultRef:
         ledger, store = self.worker.ledger, self.worker.ledger.store
+        if self.retried:
+            given = self.input
+            with self.trouble.noting(given.tenant):
+                await self.worker.service_waits.require_service(
+                    given.mission, given.tenant, given.task.id
+                )
         with short_switch_interval():
             start = await in_run_order(
                 ledger,
@@ -177,6 +185,7 @@ class Attempt:
         ledger, assignment = self.worker.ledger, self.input
         ctx = Context(self.agent, claim, ledger, self.checkpoint, assignment)
         ctx.in_flight = self.in_flight
+        ctx.services, ctx.trouble = self.worker.services, self.trouble
         self._ctx = ctx
         starter = EagerStarter()
         try:

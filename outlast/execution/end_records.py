@@ -9,6 +9,7 @@ from typing import Protocol
 
 from temporalio import activity
 
+from outlast.agents.service_call import ServiceTrouble
 from outlast.contracts.attempts import AttemptInput, Checkpoint
 from outlast.contracts.errors import StaleAttemptError, StoreError
 from outlast.contracts.failures import FailureType
@@ -32,6 +33,7 @@ class Execution(Protocol):
     input: AttemptInput
     claim: Claim | None
     in_flight: InFlightSlot
+    trouble: ServiceTrouble
 
     @property
     def checkpoint(self) -> Checkpoint: ...

@@ -4,6 +4,9 @@ How attempts at tasks and leases end: the one place that knows what Temporal is 
     result, recorded            -> Answer
     GiveUp, Parked, a circuit
     that is open                -> not retryable, the workflow decides
+    a service failed, and there
+    is no other route           -> retried by the server when the service may be asked
+                                   again, and not counted
     worker draining, or held
     by the mesh for long        -> not retryable, the workflow hands the task on at once
     anything raised             -> retried by the server after a jittered back-off,
@@ -54,6 +57,8 @@ from outlast.execution.exceptions import (
     message_of,
 )
 from outlast.execution.handback import end_work, uncounted_error
+from outlast.execution.service_waits import WaitAction
+from outlast.execution.services import ServiceId
 from outlast.execution.tracebacks import describe_failure
 from outlast.ledger.attempt_order import dispatch_of
 
@@ -139,6 +144,11 @@ async def _failed(attempt: Execution, error: Exception) -> ApplicationError:
         await record_end(attempt, "handed on: held by the mesh", kind=kind)
         return _drained(attempt, message_of(error))
     cause, trace = describe_failure(error, error_text(error))
+    service = attempt.trouble.behind(error)
+    if service is not None and attempt.input.last_route:
+        waiting = await _service_error(attempt, service, cause, trace)
+        if waiting is not None:
+            return waiting
     if isinstance(error, FINAL_ERRORS):
         return await _final_error(attempt, error, cause, trace)
     if isinstance(error, UNCOUNTED_ERRORS):
@@ -149,6 +159,32 @@ async def _failed(attempt: Execution, error: Exception) -> ApplicationError:
         # nowhere to count it.
         return _uncounted(attempt, f"{cause} (while {trouble.text})")
     return await _counted_error(attempt, error, cause, trace)
+
+
+async def _service_error(
+    attempt: Execution, service: ServiceId, cause: str, trace: str
+) -> ApplicationError | None:
+    """
+    End an attempt that *service* has failed and that has no other route: it waits, not
+    counted; None where it is counted.
+    """
+    patience_s = attempt.input.policy.patience_s
+    decision = await attempt.worker.service_waits.end_attempt(
+        attempt.claim, service, patience_s, cause, trace
+    )
+    if decision.action is WaitAction.COUNT:
+        return None
+    if decision.action is WaitAction.STOP_WAITING:
+        kind = FailureType.CIRCUIT_OPEN
+        await record_end(attempt, cause, trace, kind)
+        in_vain = f"waited for {patience_s:g} s in vain: {cause}"
+        return _error(attempt, in_vain, kind, Detector.SERVICE)
+    return ApplicationError(
+        cause,
+        _details(attempt, Detector.SERVICE).dump(),
+        type=FailureType.SERVICE_AWAY,
+        next_retry_delay=timedelta(seconds=decision.delay_s),
+    )
 
 
 async def _final_error(

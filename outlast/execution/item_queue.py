@@ -27,6 +27,7 @@ class QueuedItem:
     body: str
     failures: int = 0
     ungrouped: bool = False  # its group has failed
+    failures_alone: int = 0  # by a service that answered others meanwhile
 
 
 class ItemQueue:
@@ -71,6 +72,14 @@ class ItemQueue:
                 return []
             idle()
             await asyncio.sleep(max(0.0, self._delayed[0][0] - now))
+
+    def stop(self) -> None:
+        """
+        Give out no more items: the rest is left to a later attempt at the lease.
+        """
+        self._ready.clear()
+        self._delayed.clear()
+        self._next = self._lease.span.stop
 
     def requeue_after(self, item: QueuedItem, seconds: float) -> None:
         due = time.monotonic() + seconds

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from outlast.agents.agent import Agent
+from outlast.agents.service_call import ServiceTrouble
 from outlast.contracts.attempts import AttemptInput, Checkpoint, Heartbeat
 from outlast.contracts.batches import MAX_LEASE_RETRIES, Lease, LeaseResult, pool_task
 from outlast.execution.in_flight import NULL_SLOT, InFlightSlot
@@ -48,11 +49,14 @@ class LeaseExecution:
             tenant=batch.tenant,
             task=pool_task(lease.id, batch.role),
             policy=batch.policy.model_copy(update={"failures": MAX_LEASE_RETRIES}),
+            last_route=True,
             store=batch.store,
         )
         self.in_flight = in_flight
         self.set_waiting: Callable[[bool], None] = lambda _: None
         self.claim: Claim | None = None
+        self.retried = False  # by the server: the attempt before it failed or waited
+        self.trouble = ServiceTrouble()
         self._send = send
         self._ledger = worker.ledger
         self._items: LeaseItems | None = None  # None until it is claimed
@@ -83,7 +87,13 @@ class LeaseExecution:
         return items.result(time.monotonic() - began)
 
     async def _begin(self) -> LeaseItems:
-        self.worker.require_same_store(self.lease.batch.store)
+        batch = self.lease.batch
+        self.worker.require_same_store(batch.store)
+        if self.retried:
+            with self.trouble.noting(batch.tenant):
+                await self.worker.service_waits.require_service(
+                    batch.id, batch.tenant, self.lease.id
+                )
         self.claim = claim = await in_run_order(
             self._ledger,
             self.fence,
@@ -92,9 +102,11 @@ class LeaseExecution:
         )
         telemetry.tracer.describe(semconv.attempt_attributes(claim, self.agent.role))
         history = await self._ledger.store.run(self._ledger.load_history, self.lease)
-        return LeaseItems(
+        items = LeaseItems(
             self.agent, self.lease, self.worker, self.in_flight, claim, history
         )
+        items.trouble = self.trouble
+        return items
 
     async def _heartbeat_loop(self) -> None:
         """

@@ -10,8 +10,11 @@ from typing import Any
 
 from outlast.agents.agent import Agent
 from outlast.agents.item_context import ItemContext
+from outlast.agents.service_call import ServiceTrouble
 from outlast.contracts.batches import Lease, LeaseResult
+from outlast.contracts.circuits import CircuitState
 from outlast.contracts.errors import (
+    CircuitOpenError,
     OutlastError,
     ResultError,
     StaleAttemptError,
@@ -42,6 +45,8 @@ from outlast.execution.item_workers import (
 )
 from outlast.execution.result_writer import ResultWriter
 from outlast.execution.results import encode_item_result
+from outlast.execution.service_waits import ALONE_PAUSE_S, FAILURES_ALONE
+from outlast.execution.services import ServiceId
 from outlast.execution.tracebacks import describe_failure
 from outlast.execution.worker_context import WorkerContext
 from outlast.ledger.claim import Claim
@@ -54,6 +59,10 @@ from outlast.telemetry.process import DEAD_ITEMS, telemetry
 # and other leases to begin, each of which takes a few turns of it.
 YIELD_AFTER_S = 0.005
 YIELD_TURNS = 5
+
+# After so many items in a row that a service which is away has failed, the rest of the
+# lease waits, too.
+MAX_AWAY_IN_ROW = 20
 
 logger = logging.getLogger("outlast.execution")
 
@@ -83,6 +92,11 @@ class LeaseItems:
         self._lease = lease
         self._recorder = recorder
         self._leaked = worker.leaked
+        self._services = worker.services
+        self.trouble = ServiceTrouble()
+        # What waits for a service ends the attempt at the lease, after all the rest.
+        self._aside: CircuitOpenError | None = None
+        self._away_in_row = 0
         self._claim = claim
         self._queue = ItemQueue(ledger, lease, history.failures, agent.batch_size)
         self._writer = ResultWriter(ledger, claim)
@@ -106,6 +120,8 @@ class LeaseItems:
         """
         try:
             await self._workers.run()
+            if self._aside is not None:
+                raise self._aside
             self._writer.close(self._claim)
         finally:
             await self._workers.close()
@@ -153,7 +169,10 @@ class LeaseItems:
             raise
         except BaseException as error:
             # The edge towards the agent's code, which may raise anything.
-            await self._handle_failure(group, failure_of(error))
+            failure = failure_of(error)
+            service = ctx.trouble.behind(failure)
+            if service is None or not await self._set_aside(group, service, failure):
+                await self._handle_failure(group, failure)
         finally:
             self.in_flight.discard(numbers)
             if ctx.has_started:
@@ -174,7 +193,9 @@ class LeaseItems:
             attempt=1 + item.failures + self._lease.deaths.get(item.number, 0),
             scope=self._scope,
         )
-        return ItemContext(self._agent, self._ledger, batch, claim)
+        ctx = ItemContext(self._agent, self._ledger, batch, claim)
+        ctx.services = self._services
+        return ctx
 
     async def _call(
         self, item_worker: ItemWorker, group: list[QueuedItem], ctx: ItemContext
@@ -210,6 +231,7 @@ class LeaseItems:
         Have the results of *group* written; one that is refused is its own item's
         failure: the others are paid for.
         """
+        self._away_in_row = 0
         codec, largest = self._agent.codec, self._ledger.store.largest
         for item, value in zip(group, values, strict=True):
             try:
@@ -244,6 +266,31 @@ class LeaseItems:
             return
         asked = error.after.total_seconds() if isinstance(error, TryLater) else None
         self._queue.requeue_after(item, asked or backoff_s(item.failures))
+
+    async def _set_aside(
+        self, group: list[QueuedItem], service: ServiceId, error: Exception
+    ) -> bool:
+        """
+        Leave *group*, which *service* has failed, to a later attempt at the lease; the
+        lease goes on with the rest as long as some of that succeeds. False where the
+        service answers others: then it fails because of the items.
+        """
+        circuit = await self._services.circuit(service)
+        if circuit.state is CircuitState.CLOSED:
+            alone = max(item.failures_alone for item in group) + 1
+            if alone > FAILURES_ALONE:
+                return False
+            for item in group:
+                item.failures_alone = alone
+                self._queue.requeue_after(item, min(ALONE_PAUSE_S, backoff_s(alone)))
+            return True
+        if self._aside is None:
+            self._aside = CircuitOpenError(message_of(error), service.name)
+            self.trouble.failed.append((self._aside, service))
+        self._away_in_row += 1
+        if self._away_in_row >= MAX_AWAY_IN_ROW:
+            self._queue.stop()
+        return True
 
     def _log(self, item: QueuedItem, cause: str, trace: str) -> None:
         """

@@ -61,6 +61,7 @@ def lease_activity(
         order = order_of(lease.dispatch)
         execution = LeaseExecution(agent, lease, order, worker, heartbeat)
         execution.in_flight = _in_flight(worker, lease.batch.id, lease.id, agent.role)
+        execution.retried = activity.info().attempt > 1
         execution.set_waiting = partial(set_waiting, execution)
         try:
             return await with_failures_translated(execution, execution.run())

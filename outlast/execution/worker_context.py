@@ -4,11 +4,15 @@ What the attempts of one process share.
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from outlast.contracts.errors import GiveUp
 from outlast.contracts.timing import DEFAULT_TIMING
 from outlast.execution.agent_call import AgentCall
 from outlast.execution.in_flight import NULL_REGISTRY, InFlightRegistry
+from outlast.execution.service_waits import AttemptWaits
+from outlast.execution.services import Services
+from outlast.ledger.circuits import CircuitRecords
 from outlast.ledger.ledger import Ledger
 
 
@@ -28,6 +32,20 @@ class WorkerContext:
     drain_s: float = 0.0
     leaked: set[AgentCall] = field(default_factory=set)
     closing: set[asyncio.Future[None]] = field(default_factory=set)
+
+    @cached_property
+    def services(self) -> Services:
+        """
+        The outside services, as the crew knows them.
+        """
+        return Services(CircuitRecords(self.ledger.store))
+
+    @cached_property
+    def service_waits(self) -> AttemptWaits:
+        """
+        How attempts wait for services that are away.
+        """
+        return AttemptWaits(self.ledger.store, self.services)
 
     def require_same_store(self, store: str) -> None:
         """

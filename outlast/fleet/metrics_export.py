@@ -16,7 +16,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from outlast.execution.circuit_breaker import BreakerState
+from outlast.contracts.circuits import CircuitState
 from outlast.fleet.metrics import RECOVERY_BUCKETS_S, Metrics
 from outlast.telemetry.process import DEAD_ITEMS, DEAD_TASKS, HEARTBEATS, PARKED
 
@@ -116,7 +116,7 @@ def _processes(processes: list[dict[str, Any]]) -> Iterator[Metric]:
     told = "calls that still run though their attempts are over"
     yield _gauge("attempts_leaked", told, leaked, "kind pid")
     open_breakers = {
-        (service, str(each["pid"])): state != BreakerState.CLOSED
+        (service, str(each["pid"])): state != CircuitState.CLOSED
         for each in processes
         for service, state in each["breakers"].items()
     }

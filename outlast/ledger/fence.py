@@ -56,6 +56,7 @@ def _claiming(fenced: bool) -> sa.Executable:
             "fence": new.fence,
             "attempt": sa.case((same_round, fences.c.attempt + 1), else_=1),
             "failures": sa.case((same_route, fences.c.failures), else_=0),
+            "waits_for": None,
         },
         where=fences.c.fence < new.fence if fenced else sa.true(),
     )

@@ -61,6 +61,7 @@ fences = Table(
     *texts("route"),
     *integers("attempt"),  # of this round, from 1
     *integers("failures"),  # of this route in this round
+    *texts("waits_for", null=True),  # the service that is away
 )
 
 attempts = Table(
@@ -147,6 +148,14 @@ effects = Table(
     *texts("settled_by", null=True),  # the person who said what had become of it
     *floats("settled_at", null=True),
     Index("effects_by_mission", "mission"),
+)
+
+# Of outside services that have ever failed: see contracts/circuits.py.
+circuits = Table(
+    "circuits",
+    metadata,
+    *keys("tenant", "service"),
+    *texts("circuit"),  # JSON
 )
 
 stale_writes = Table(

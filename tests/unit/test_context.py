@@ -1044,7 +1044,7 @@ async def test_a_service_is_named_without_a_secret(
     async def play(given: dict[str, Any], ctx: Context) -> Any:
         for _ in range(20):
             try:
-                with ctx.service(f"https://bank/{ctx.secret('bank')}"):
+                async with ctx.service(f"https://bank/{ctx.secret('bank')}"):
                     raise ConnectionError
             except ConnectionError:
                 pass

@@ -23,8 +23,6 @@ from outlast.contracts.errors import (
 )
 from outlast.contracts.tasks import Limits
 from outlast.crew.llm.prompt import Prompt, ask_model
-from outlast.execution import circuit_breaker
-from outlast.execution.circuit_breaker import circuit
 from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 from testkit.fake_model_server import (
@@ -57,13 +55,11 @@ def counting(asked: ModelRequest) -> list[ToolCall]:
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeModelServer]:
-    circuit_breaker.forget_breakers()
     with FakeModelServer(counting) as made:
         monkeypatch.setenv("OPENAI_BASE_URL", made.url)
         monkeypatch.setenv("OPENAI_API_KEY", "none")
         monkeypatch.setenv("OUTLAST_MODEL", MODEL)
         yield made
-    circuit_breaker.forget_breakers()
 
 
 class Order(BaseModel):
@@ -189,7 +185,6 @@ async def test_the_client_tries_nothing_twice(service: FakeModelServer) -> None:
     """
     for behaviour in ("500", "429", "reset"):
         service.misbehave(behaviour)
-        circuit_breaker.forget_breakers()
         before = len(service.calls)
         with pytest.raises(TaskError):
             await testing.run(counter([]), Order())
@@ -212,17 +207,20 @@ async def test_a_wrong_answer_is_mended_at_most_twice(service: FakeModelServer) 
 
 async def test_a_sick_model_is_left_alone(service: FakeModelServer) -> None:
     """
-    After three failures the task's next route is taken without a call.
+    After three failures it is not called, whoever asks.
     """
     service.misbehave("500")
-    for _ in range(3):
-        with pytest.raises(ServiceError):
-            await testing.run(counter([]), Order())
-    with pytest.raises(CircuitOpenError):
-        await testing.run(counter([]), Order())
+
+    async def play(order: Order, ctx: Context) -> Sum:
+        thought = Prompt("Count.", "How many?", Sum, ())
+        for _ in range(3):
+            with pytest.raises(ServiceError):
+                await ask_model(thought, ctx)
+        return await ask_model(thought, ctx)
+
+    with pytest.raises(CircuitOpenError, match=f"{MODEL} is away since"):
+        await testing.run(Agent("counter.model", 1, play), Order())
     assert len(service.calls) == 3
-    with pytest.raises(CircuitOpenError), circuit(MODEL):
-        pass
 
 
 class Mortal(Ledger):

@@ -29,7 +29,6 @@ from outlast.crew.llm.llm_reviewer import judge_draft
 from outlast.crew.llm.llm_writer import write_answer
 from outlast.crew.publisher import publisher
 from outlast.crew.reviewer import reviewer
-from outlast.execution import circuit_breaker
 from outlast.store.database import Store
 from testkit.fake_crew_model import FINAL_TOOL
 from testkit.fake_model_server import Answer, FakeModelServer, ModelRequest, ToolCall
@@ -72,12 +71,10 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeModelServer]:
-    circuit_breaker.forget_breakers()
     with FakeModelServer(lambda _: "nothing") as made:
         monkeypatch.setenv("OPENAI_BASE_URL", made.url)
         monkeypatch.setenv("OUTLAST_MODEL", "openai-chat:scripted")
         yield made
-    circuit_breaker.forget_breakers()
 
 
 def thinking(role: str, play: Callable[..., Any]) -> Agent:

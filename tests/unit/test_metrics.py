@@ -20,6 +20,7 @@ from temporalio.exceptions import (
 from temporalio.exceptions import TimeoutError as TimedOut
 from unit_fakes import assignment
 
+from outlast.agents.service_call import ServiceTrouble
 from outlast.contracts.attempts import Checkpoint
 from outlast.contracts.errors import (
     GiveUp,
@@ -121,6 +122,7 @@ async def of_attempt(ending: Exception, ledger: Ledger) -> Detector:
         claim=None,
         checkpoint=Checkpoint(),
         in_flight=NULL_SLOT,
+        trouble=ServiceTrouble(),
         worker=WorkerContext(ledger),
         input=assignment(),
     )

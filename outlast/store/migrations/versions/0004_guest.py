@@ -12,6 +12,7 @@ from alembic import op
 from outlast.store.columns import texts
 from outlast.store.schema import (
     checkpoints,
+    circuits,
     effects,
     metadata,
     payloads,
@@ -47,6 +48,7 @@ SELECT c.*, b.body FROM checkpoints c LEFT JOIN blobs b
 ON b.mission = c.mission AND c.checkpoint LIKE '%' || b.digest || '%'
 """
 ADDED_COLUMNS = {
+    "claims": ("waits_for",),
     "attempts": ("detected_by", "failure_type", "traceback"),
     "item_troubles": ("traceback",),
     "missions": ("asked", "run", "interruption"),
@@ -62,7 +64,7 @@ def upgrade() -> None:
     _move(connection, checkpoints, _moved_checkpoint, OLD_CHECKPOINTS)
     _move(connection, results, _moved_result)
     op.drop_table("blobs")
-    metadata.create_all(connection, [payloads, runs])
+    metadata.create_all(connection, [circuits, payloads, runs])
     _order_attempts(connection)
     _rename()
 
