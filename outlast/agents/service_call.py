@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from outlast.contracts.circuits import CallFailure
 from outlast.contracts.errors import (
     CircuitOpenError,
     OutlastError,
@@ -27,6 +26,7 @@ from outlast.execution.service_failures import (
     classify_service_failure,
 )
 from outlast.execution.services import ServiceCall, ServiceId, Services
+from outlast.ledger.circuit_decision import CallFailure
 
 
 @dataclass

@@ -12,7 +12,6 @@ from outlast.agents.agent import Agent
 from outlast.agents.item_context import ItemContext
 from outlast.agents.service_call import ServiceTrouble
 from outlast.contracts.batches import Lease, LeaseResult
-from outlast.contracts.circuits import CircuitState
 from outlast.contracts.errors import (
     CircuitOpenError,
     OutlastError,
@@ -49,6 +48,7 @@ from outlast.execution.service_waits import ALONE_PAUSE_S, FAILURES_ALONE
 from outlast.execution.services import ServiceId
 from outlast.execution.tracebacks import describe_failure
 from outlast.execution.worker_context import WorkerContext
+from outlast.ledger.circuit_decision import CircuitState
 from outlast.ledger.claim import Claim
 from outlast.ledger.lease_ledger import ItemFailure, LeaseHistory
 from outlast.ledger.payloads import is_stored

@@ -8,10 +8,10 @@ that the circuit has reserved for it. Work that was not saved is done again then
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from outlast.contracts.circuits import Circuit, CircuitState
 from outlast.contracts.failures import FailureType
 from outlast.contracts.retries import backoff_s
 from outlast.execution.services import ServiceId, Services
+from outlast.ledger.circuit_decision import Circuit, CircuitState
 from outlast.ledger.claim import Claim
 from outlast.ledger.service_waits import ServiceWaits
 from outlast.store.database import Store

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from outlast.contracts.circuits import (
+from outlast.contracts.errors import CircuitOpenError
+from outlast.ledger.circuit_decision import (
     CLOSED,
     PROBE_LEASE_S,
     Admission,
@@ -28,7 +29,6 @@ from outlast.contracts.circuits import (
     with_slot,
     with_success,
 )
-from outlast.contracts.errors import CircuitOpenError
 from outlast.ledger.circuits import CircuitRecords
 from outlast.telemetry.process import telemetry
 

@@ -16,8 +16,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from outlast.contracts.circuits import CircuitState
 from outlast.fleet.metrics import RECOVERY_BUCKETS_S, Metrics
+from outlast.ledger.circuit_decision import CircuitState
 from outlast.telemetry.process import DEAD_ITEMS, DEAD_TASKS, HEARTBEATS, PARKED
 
 Snapshot = Callable[[], dict[str, Any]]

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from outlast.contracts.circuits import CLOSED, Circuit, CircuitState
+from outlast.ledger.circuit_decision import CLOSED, Circuit, CircuitState
 from outlast.store.database import Store
 from outlast.store.schema import circuits
 from outlast.store.upsert import insert_if_absent

@@ -150,7 +150,7 @@ effects = Table(
     Index("effects_by_mission", "mission"),
 )
 
-# Of outside services that have ever failed: see contracts/circuits.py.
+# Of outside services that have ever failed: see ledger/circuit_decision.py.
 circuits = Table(
     "circuits",
     metadata,

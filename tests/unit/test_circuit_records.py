@@ -4,7 +4,7 @@ One circuit for the whole crew, whoever changes it.
 
 from concurrent.futures import ThreadPoolExecutor
 
-from outlast.contracts.circuits import (
+from outlast.ledger.circuit_decision import (
     CLOSED,
     Admission,
     CallFailure,

@@ -9,10 +9,10 @@ from contextlib import suppress
 import pytest
 
 from outlast.agents.service_call import GuardedCall, ServiceTrouble
-from outlast.contracts.circuits import Circuit, CircuitState
 from outlast.contracts.errors import CircuitOpenError, GiveUp, ServiceError, TaskError
 from outlast.contracts.retries import DEFAULT_BREAKER_POLICY
 from outlast.execution.services import KNOWN_FOR_S, ServiceId, Services
+from outlast.ledger.circuit_decision import Circuit, CircuitState
 from outlast.ledger.circuits import CircuitRecords
 from outlast.store.database import Store
 from outlast.telemetry.process import Counters, telemetry

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.contracts.circuits import (
+from outlast.contracts.retries import DEFAULT_BREAKER_POLICY, BreakerPolicy
+from outlast.ledger.circuit_decision import (
     CLOSED,
     PROBE_LEASE_S,
     Admission,
@@ -23,7 +24,6 @@ from outlast.contracts.circuits import (
     with_slot,
     with_success,
 )
-from outlast.contracts.retries import DEFAULT_BREAKER_POLICY, BreakerPolicy
 
 POLICY = DEFAULT_BREAKER_POLICY
 T0 = 1_000.0
