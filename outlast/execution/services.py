@@ -36,6 +36,8 @@ T = TypeVar("T")
 
 # How old what a process knows of a circuit may be.
 KNOWN_FOR_S = 0.2
+# How often a circuit that is not closed is looked at, if nobody calls the service.
+WATCH_EVERY_S = 1.0
 # How often the calls that succeeded are counted in the store.
 LOAD_EVERY_S = 1.0
 
@@ -60,6 +62,7 @@ class _Known:
     read_at: float = -KNOWN_FOR_S
     calls: int = 0  # that succeeded, not counted yet
     counted_at: float = 0.0
+    watch: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
 @dataclass
@@ -190,8 +193,22 @@ class Services:
         known = self._known.setdefault(service, _Known())
         before, known.circuit = known.circuit, circuit
         known.read_at = self._clock()
+        if circuit.state is not CircuitState.CLOSED and known.watch is None:
+            known.watch = asyncio.ensure_future(self._watch(service, known))
         if circuit.state is not before.state:
             telemetry.counters.breaker_changed(service.name, circuit.state)
+
+    async def _watch(self, service: ServiceId, known: _Known) -> None:
+        """
+        Learn of the return of a service also where nobody calls it here any more: what
+        this process shows of it must not stay open.
+        """
+        try:
+            while known.circuit.state is not CircuitState.CLOSED:
+                await asyncio.sleep(WATCH_EVERY_S)
+                await self.circuit(service)
+        finally:
+            known.watch = None
 
     async def _keep_probing(self, call: ServiceCall) -> None:
         """

@@ -45,19 +45,20 @@ def service(home: Home) -> Iterator[FakeModelServer]:
         yield made
 
 
-def ask(home: Home, folder: Path) -> dict[str, Any]:
+def ask(home: Home, folder: Path, tenant: str = "", name: str = "m") -> dict[str, Any]:
     """
     Ask the crew; returns the report, which there always is.
+
+    :param name: of the report, which each tenant publishes once.
     """
     where = {"documents": str(PROJECT_FOLDER / "examples/documents")}
-    plan = {**where, "question": QUESTION, "mission": "m", "reports": str(folder)}
+    plan = {**where, "question": QUESTION, "mission": name, "reports": str(folder)}
     tasks = [
         {"id": "shelve", "role": "shelver", "input": where},
         {"id": "index", "role": "librarian", "input": where, "needs": ["shelve"]},
         {"id": "plan", "role": "planner", "input": plan, "needs": ["index"]},
     ]
-    # A tenant of its own, as the same report is published once for each.
-    tenant = f"t-{time.monotonic_ns()}"
+    tenant = tenant or f"t-{time.monotonic_ns()}"
     path = mission(folder / "ask.yaml", tasks, tenant=tenant)
     said = home.starter("run", path, "--json")
     assert said.code == 0, said
@@ -106,7 +107,7 @@ def test_a_sick_model_degrades_the_answer_and_a_healed_one_thinks_again(
     assert turned(fleet) == {}, "what it says is no sickness"
 
     service.misbehave("500", "reset", "429", "stall")
-    sick = ask(home, tmp_path)
+    sick = ask(home, tmp_path, "one")
     assert thought_by(sick)["plan"] == "planner"
     assert_told(sick, MODEL)
     assert_told(sick, OTHER)
@@ -116,7 +117,7 @@ def test_a_sick_model_degrades_the_answer_and_a_healed_one_thinks_again(
     healed_at = time.monotonic()
     # Nothing asks it now: the mission that comes after the pause is its probe.
     time.sleep(DEFAULT_BREAKER_POLICY.longest_pause_s + 0.5)
-    again = ask(home, tmp_path)
+    again = ask(home, tmp_path, "one", "again")  # each tenant has its own circuits
     assert (again["status"], again["degraded"]) == ("completed", [])
     assert thought_by(again) == all_by(".model")
     after = [each for each in service.calls if each.at > healed_at]
