@@ -9,10 +9,9 @@ The one place that turns the end of an attempt into what happens next.
                                     until the policy's failures are used up
     worker drained, or of a
     release too old to read it;
-    the store was away, or a
-    service without which there
-    is no route                  -> the same task again at once, not counted (the
-                                    server has waited for them already)
+    the store or a service was
+    away for longer than the
+    server retries by itself     -> the same task again at once, not counted
     superseded (stale)           -> the same task again, not counted: at once, and if
                                     that is superseded too, ever later
     no live worker for its role  -> the next route, or it waits
@@ -72,7 +71,7 @@ class Action(Enum):
 
     REDISPATCH_CRASHED = auto()
     REDISPATCH_TIMED_OUT = auto()
-    REDISPATCH_DRAINED = auto()
+    REDISPATCH_UNCOUNTED = auto()
     REDISPATCH_SUPERSEDED = auto()
     PARK = auto()
     SKIP = auto()
@@ -86,10 +85,10 @@ class Action(Enum):
 DECIDED: dict[str, tuple[Action, Detector]] = {
     FailureType.CRASHED: (Action.REDISPATCH_CRASHED, Detector.EXIT),
     FailureType.NEVER_STARTED: (Action.REDISPATCH_CRASHED, Detector.EXIT),
-    FailureType.DRAINED: (Action.REDISPATCH_DRAINED, Detector.DRAIN),
+    FailureType.DRAINED: (Action.REDISPATCH_UNCOUNTED, Detector.DRAIN),
     # The server has used up its own tries: the workflow dispatches the task anew.
-    FailureType.STORE_AWAY: (Action.REDISPATCH_DRAINED, Detector.STORE),
-    FailureType.SERVICE_AWAY: (Action.REDISPATCH_DRAINED, Detector.SERVICE),
+    FailureType.STORE_AWAY: (Action.REDISPATCH_UNCOUNTED, Detector.STORE),
+    FailureType.SERVICE_AWAY: (Action.REDISPATCH_UNCOUNTED, Detector.SERVICE),
     # Superseded while the server still waited for this attempt: no other one will
     # report.
     FailureType.STALE: (Action.REDISPATCH_SUPERSEDED, Detector.SUPERSEDED),
@@ -101,7 +100,7 @@ DECIDED: dict[str, tuple[Action, Detector]] = {
 REDISPATCH = {
     Action.REDISPATCH_CRASHED,
     Action.REDISPATCH_TIMED_OUT,
-    Action.REDISPATCH_DRAINED,
+    Action.REDISPATCH_UNCOUNTED,
     Action.REDISPATCH_SUPERSEDED,
 }
 # How an attempt that was handed back may end: none of it is counted.
@@ -126,7 +125,7 @@ class FailureDecision:
 
 
 COMPLETED_OUTSIDE = FailureDecision(
-    Action.REDISPATCH_DRAINED,
+    Action.REDISPATCH_UNCOUNTED,
     "its attempt was completed from outside, with what is no answer",
     detected_by=Detector.OUTSIDE,
 )
@@ -167,7 +166,7 @@ def classify_failure(error: ActivityError) -> FailureDecision:
 def _of_application_error(error: ApplicationError) -> FailureDecision:
     if (unread := _is_newer_or_store(error)) is not None:
         cause = f"not read: {error.cause}"
-        return FailureDecision(Action.REDISPATCH_DRAINED, cause, detected_by=unread)
+        return FailureDecision(Action.REDISPATCH_UNCOUNTED, cause, detected_by=unread)
     by_default = (Action.NEXT_ROUTE, Detector.FAILURE)
     action, detector = DECIDED.get(error.type or "", by_default)
     unreported = error.type == FailureType.CRASHED and not error.details

@@ -19,6 +19,7 @@ from outlast.agents.effect_calls import EffectCall, EffectCalls
 from outlast.contracts.attempts import AttemptInput
 from outlast.contracts.errors import ApprovalNeededError
 from outlast.execution.exceptions import call_converting_exits
+from outlast.execution.service_failures import was_not_sent
 from outlast.execution.threads import in_thread
 from outlast.ledger.effect_decision import (
     EffectAction,
@@ -124,7 +125,13 @@ class Effects:
         sent = proposal.identity if found.payload is None else found.payload
         args = () if sent == "null" else (json.loads(sent),)
         with self._calls.within_act(call):
-            result = await _call_act(act, named, *args)
+            try:
+                result = await _call_act(act, named, *args)
+            except Exception as error:
+                # Repeated, it may have happened before.
+                if found.action is EffectAction.ACT and was_not_sent(error):
+                    await self._attempt.write_happened(ledger.retract, proposal, found)
+                raise
         kept: JsonValue = None
         try:
             kept, lost = _as_json(result, ledger.store.largest), False

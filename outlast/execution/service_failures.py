@@ -12,7 +12,7 @@ here; by the status that it carries; or by the error that it was raised from.
 
 import errno
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -44,6 +44,8 @@ Classifier = Callable[[BaseException], ServiceFailure | None]
 
 NOT_SENT = ServiceFailure(Fault.SERVICE, sent=False)
 FAILED = ServiceFailure(Fault.SERVICE)
+# It says less than what it was raised from: "connection error" of "refused".
+WRAPPER = ServiceFailure(Fault.SERVICE)
 
 # By the class, or the first of its bases that is here.
 BY_CLASS = {
@@ -65,7 +67,7 @@ BY_CLASS = {
     "requests.exceptions.ConnectTimeout": NOT_SENT,
     "requests.exceptions.ProxyError": NOT_SENT,
     "requests.exceptions.Timeout": FAILED,
-    "requests.exceptions.ConnectionError": FAILED,
+    "requests.exceptions.ConnectionError": WRAPPER,
     "requests.exceptions.ChunkedEncodingError": FAILED,
     "urllib3.exceptions.NewConnectionError": NOT_SENT,
     "urllib3.exceptions.ConnectTimeoutError": NOT_SENT,
@@ -85,8 +87,8 @@ BY_CLASS = {
     "psycopg.OperationalError": FAILED,
     "redis.exceptions.ConnectionError": FAILED,
     "redis.exceptions.TimeoutError": FAILED,
-    "openai.APIConnectionError": FAILED,
-    "anthropic.APIConnectionError": FAILED,
+    "openai.APIConnectionError": WRAPPER,
+    "anthropic.APIConnectionError": WRAPPER,
 }
 # Hosts and networks to which there is no way, for which Python has no class.
 UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
@@ -113,11 +115,21 @@ def classify_service_failure(
     found = [
         failure for each in causes(error) if (failure := _of_one(each, own)) is not None
     ]
-    # A wrapper knows less than what it wraps: "connection error" of "refused".
-    unsent = next((each for each in found if not each.sent), None)
-    if unsent and found[0].fault is Fault.SERVICE:
-        return unsent
-    return found[0] if found else None
+    if not found:
+        return None
+    wrapped = found[0] is WRAPPER and len(found) > 1
+    first = found[1] if wrapped else found[0]
+    # What came before it in a chain of tries may have been sent.
+    sent = any(each.sent for each in found[1 if wrapped else 0 :])
+    return replace(first, sent=sent) if first.fault is Fault.SERVICE else first
+
+
+def was_not_sent(error: BaseException) -> bool:
+    """
+    True if what raised *error* surely reached no service.
+    """
+    failure = classify_service_failure(error)
+    return failure is not None and not failure.sent
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

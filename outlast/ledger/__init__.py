@@ -7,7 +7,8 @@ It imports store, secrets and contracts. Where to look:
     who may write?                      fence.py, Fence.write
     where is a checkpoint written?      checkpoints.py, save_checkpoint
     what becomes of an effect?          effect_decision.py, decide_effect
-    how is an item dead-lettered?       items.py, ItemRecords.dead_letter
+    how is an item dead-lettered?       it failed: lease_ledger.py, record_item_failure;
+                                        it killed: items.py, ItemRecords.dead_letter
     how does a mission end?             missions.py, MissionRecords.close
     what is deleted, and what stays?    retention.py, prune
 """

@@ -51,6 +51,9 @@ COUNT_CONFLICT = CHANGE_EFFECT.values(conflicts=effects.c.conflicts + 1)
 APPLY_OWN = CHANGE_EFFECT.where(
     of_attempt(effects), effects.c.state == INTENDED
 ).values(applied=effects.c.applied + 1)
+_OWN_INTENT = sa.and_(ONE_EFFECT, of_attempt(effects), effects.c.state == INTENDED)
+FORGET_OWN = sa.delete(effects).where(_OWN_INTENT)
+REQUEST_OWN = sa.update(effects).where(_OWN_INTENT).values(state=REQUESTED)
 
 
 class EffectLedger(Fence):
@@ -119,6 +122,21 @@ class EffectLedger(Fence):
 
         if not self.write(claim, "effect", put):
             raise superseded_error(claim.mission, claim.task, "effect")
+
+    def retract(
+        self, claim: Claim, proposal: Proposal, decision: EffectDecision
+    ) -> None:
+        """
+        Take back the intent of an effect that surely did not happen, since what would
+        have done it was not sent: nobody has to look, and a request for approval stays.
+
+        :raises StaleAttemptError: when a later attempt has the task.
+        """
+        own = {**_effect_params(claim, proposal, decision.number), **claim.params}
+        statement = FORGET_OWN if decision.fresh else REQUEST_OWN
+        self.write(
+            claim, "effect", lambda connection: connection.execute(statement, own)
+        )
 
     def wait_state(self, claim: Claim, proposal: Proposal, row: EffectRow) -> bool:
         """

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ from outlast.contracts.sizes import CHECKPOINT_BYTES, KIB, PAYLOAD_BYTES
 from outlast.contracts.tasks import Limits
 from outlast.contracts.text import SUMMARY_CHARS
 from outlast.ledger.batches import BatchRecords
+from outlast.ledger.effect_decision import INTENDED
+from outlast.ledger.effect_records import EffectRecords
 from outlast.ledger.ledger import Ledger
 from outlast.store.database import Store
 from outlast.store.schema import effects
@@ -367,6 +370,95 @@ async def test_an_unsure_effect_parks_otherwise(stage: Stage) -> None:
     with pytest.raises(ParkedError, match="'k'"):
         await stage.play(play)
     assert len(acted) == 1
+
+
+async def test_an_effect_that_was_not_sent_is_not_unsure(
+    stage: Stage, store: Store
+) -> None:
+    """
+    A refused connection takes the intent back: nobody has to look, and the next attempt
+    acts.
+    """
+    acted: list[str] = []
+
+    async def play(given: dict[str, Any], ctx: Context) -> Any:
+        async def act(key: str) -> str:
+            acted.append(key)
+            if ctx.attempt == 1:
+                raise ConnectionRefusedError
+            return "paid"
+
+        return await ctx.once("k", act, if_unsure="park", content=None)
+
+    with pytest.raises(ConnectionRefusedError):
+        await stage.play(play)
+    assert EffectRecords(store).records(MISSION) == []
+    await stage.play(play)
+    assert stage.result() == "paid"
+    assert len(acted) == 2
+
+
+async def test_an_effect_that_may_have_been_sent_before_stays_unsure(
+    stage: Stage, store: Store
+) -> None:
+    """
+    The try that was not sent says nothing of the one before it.
+    """
+    errors = [ConnectionResetError, ConnectionRefusedError]
+
+    async def play(given: dict[str, Any], ctx: Context) -> Any:
+        async def act(key: str) -> str:
+            raise errors[ctx.attempt - 1]
+
+        return await ctx.once("k", act, if_unsure="repeat", content=None)
+
+    for each in errors:
+        with pytest.raises(each):
+            await stage.play(play)
+    [effect] = EffectRecords(store).records(MISSION)
+    assert effect.state == INTENDED
+
+
+async def test_an_approval_outlives_an_effect_that_was_not_sent(stage: Stage) -> None:
+    """
+    The person is not asked again.
+    """
+    approval = Approval(before="effect")
+
+    async def play(given: dict[str, Any], ctx: Context) -> Any:
+        async def act(key: str) -> str:
+            if ctx.attempt == 2:
+                raise ConnectionRefusedError
+            return "paid"
+
+        return await ctx.once("k", act, content=None)
+
+    with pytest.raises(ApprovalNeededError) as asked:
+        await stage.play(play, approval=approval)
+    [wanted] = asked.value.wanted
+    with pytest.raises(ConnectionRefusedError):
+        await stage.play(play, approval=approval, approved=[wanted.digest])
+    await stage.play(play, approval=approval, approved=[wanted.digest])
+    assert stage.result() == "paid"
+
+
+async def test_a_plain_agent_guards_calls_from_its_thread(stage: Stage) -> None:
+    """
+    By `with`, in the words of an async one.
+    """
+
+    def play(given: dict[str, Any], ctx: Context) -> Any:
+        for _ in range(3):
+            with suppress(ConnectionError), ctx.service("payments"):
+                raise ConnectionResetError
+        try:
+            with ctx.service("payments"):
+                return "asked"
+        except CircuitOpenError as error:
+            return str(error)
+
+    await stage.play(play)
+    assert "payments is away since" in str(stage.result())
 
 
 async def test_an_effect_whose_result_is_no_json_has_happened(

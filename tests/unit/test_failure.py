@@ -184,7 +184,7 @@ def test_what_workers_were_too_old_to_read_is_handed_on() -> None:
     That they refused it is no failure of the agent's, which never saw it.
     """
     decision = classify_failure(unread())
-    assert decision.next is Action.REDISPATCH_DRAINED
+    assert decision.next is Action.REDISPATCH_UNCOUNTED
     assert "m was written by a newer release" in decision.cause
 
 
@@ -216,8 +216,9 @@ def test_a_cancelled_attempt_is_skipped() -> None:
 @pytest.mark.parametrize(
     ("kind", "then"),
     [
-        (FailureType.DRAINED, Action.REDISPATCH_DRAINED),
-        (FailureType.STORE_AWAY, Action.REDISPATCH_DRAINED),
+        (FailureType.DRAINED, Action.REDISPATCH_UNCOUNTED),
+        (FailureType.STORE_AWAY, Action.REDISPATCH_UNCOUNTED),
+        (FailureType.SERVICE_AWAY, Action.REDISPATCH_UNCOUNTED),
         (FailureType.STALE, Action.REDISPATCH_SUPERSEDED),
         (FailureType.NEVER_STARTED, Action.REDISPATCH_CRASHED),
         (ParkedError.kind, Action.PARK),

@@ -183,7 +183,7 @@ def crashed(seq: int, death: Death = BARE) -> FailureDecision:
         (crashed(5), {"deaths": 1, "died_at": 10.0, "checkpoint": Checkpoint(seq=5)}),
         (LOST, {"lost": 1}),
         (TIMED_OUT, {"failures": 1}),
-        (FailureDecision(Action.REDISPATCH_DRAINED, "drained"), {}),
+        (FailureDecision(Action.REDISPATCH_UNCOUNTED, "drained"), {}),
         (FailureDecision(Action.PARK, "asks"), {}),
     ],
     ids=["death", "progress", "lost", "timeout", "drain", "parked"],

@@ -18,6 +18,7 @@ from outlast.execution.service_failures import (
     Fault,
     ServiceFailure,
     classify_service_failure,
+    was_not_sent,
 )
 
 QUICK_S = 0.3
@@ -233,3 +234,20 @@ def test_a_classifier_of_the_projects_own_is_asked_first() -> None:
 
     found = classify_service_failure(ValueError("expired"), (mine,))
     assert found == ServiceFailure(Fault.ACCESS)
+
+
+def test_of_several_tries_one_may_have_been_sent() -> None:
+    """
+    A refused connection after a time-out, or before one, leaves what was asked unsure.
+    """
+
+    def ask_twice(first: BaseException, second: BaseException) -> BaseException:
+        second.__context__ = first
+        return second
+
+    refused, silent = httpx.ConnectError("refused"), httpx.ReadTimeout("silent")
+    assert not was_not_sent(ask_twice(silent, refused))
+    refused, silent = httpx.ConnectError("refused"), httpx.ReadTimeout("silent")
+    assert not was_not_sent(ask_twice(refused, silent))
+    once, again = httpx.ConnectError("refused"), httpx.ConnectError("refused")
+    assert was_not_sent(ask_twice(once, again))
