@@ -30,6 +30,7 @@ from outlast.contracts.errors import (
     RunSuspendedError,
     StaleAttemptError,
 )
+from outlast.execution.tracebacks import frame_of_thread
 
 # What the context raises to end an attempt, whatever the agent makes of it.
 SIGNALS = (BudgetExceededError, RunSuspendedError, ParkedError, StaleAttemptError)
@@ -162,7 +163,7 @@ class AgentFindings:
         while not self._has_ended.wait(BLOCK_CHECK_S):
             blocked_s = time.monotonic() - self._seen
             if blocked_s > self._blocked_s and not blocker:
-                blocker, seen = _blocker(sys._current_frames().get(thread)), self._seen
+                blocker, seen = _blocker(frame_of_thread(thread)), self._seen
             elif blocker and self._seen != seen:
                 self._blocked(blocker, self._seen - seen)
                 blocker = ""

@@ -6,6 +6,7 @@ Agents raise anything: megabytes, groups, chains that hold themselves, values th
 cannot be printed. None of it may keep a failure from being told.
 """
 
+import gc
 import linecache
 import sys
 import traceback
@@ -148,8 +149,25 @@ def waits_at(call: Coroutine[Any, Any, None], thread: int | None) -> str:
     return line_of(users[0].f_code, users[0].f_lineno) if users else ""
 
 
+def frame_of_thread(thread: int) -> FrameType | None:
+    """
+    Find the frame that the thread with the identifier *thread* is in.
+
+    The garbage collector must not run meanwhile: within `sys._current_frames` it waits
+    for ever for a lock that its own thread holds, and nothing of the process runs any
+    more (CPython before 3.12.1, gh-106883).
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames().get(thread)
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def _of_thread(thread: int) -> Iterator[FrameType]:
-    frame = sys._current_frames().get(thread)
+    frame = frame_of_thread(thread)
     for _ in range(MAX_AWAIT_DEPTH):
         if frame is None:
             return

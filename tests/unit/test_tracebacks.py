@@ -6,6 +6,8 @@ secrets, and its last line in the user's own code.
 import asyncio
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -283,3 +285,43 @@ def test_the_temporal_server_is_given_no_secrets(
     assert given["PATH"] == os.environ["PATH"]
     assert given["LC_ALL"] == "C"
     assert given["USER"]
+
+
+LITTERED = """
+import faulthandler, gc, threading
+
+from outlast.execution.tracebacks import frame_of_thread
+
+
+class Node:
+    pass
+
+
+gc.disable()
+faulthandler.dump_traceback_later(20, exit=True)
+for _ in range(5):
+    stop = threading.Event()
+    threads = [threading.Thread(target=stop.wait) for _ in range(30)]
+    for thread in threads:
+        thread.start()
+    gc.collect()
+    node = Node()
+    node.me, node.local = node, threading.local()
+    del node
+    gc.set_threshold(15)  # reached within: each thread's frame is a new object
+    gc.enable()
+    assert frame_of_thread(threads[0].ident) is not None
+    gc.disable()
+    stop.set()
+    for thread in threads:
+        thread.join()
+"""
+
+
+def test_a_thread_is_looked_at_without_the_garbage_collector() -> None:
+    """
+    It would wait for ever where the garbage holds a `threading.local`.
+    """
+    command = [sys.executable, "-c", LITTERED]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
