@@ -57,7 +57,7 @@ def newer(tmp_path: Path) -> Path:
     shutil.copytree(PROJECT_FOLDER / "outlast", folder / "outlast", ignore=without)
     for name in ("starter.py", "worker.py"):
         shutil.copy(PROJECT_FOLDER / name, folder)
-    state = folder / "outlast" / "contracts" / "wire.py"
+    state = folder / "outlast" / "contracts" / "versioned.py"
     ours, theirs = (f"\nSCHEMA_NUMBER = {SCHEMA_NUMBER + n}\n" for n in (0, 1))
     text = state.read_text()
     assert text.count(ours) == 1
