@@ -83,9 +83,21 @@ def ours() -> dict[str, Service]:
     return {name: each for name, each in services().items() if each.get("build") == "."}
 
 
+def _short(volume: str | dict[str, Any]) -> str:
+    """
+    Write a mount in its short form; a relative path of the long one needs no `./`.
+    """
+    if isinstance(volume, str):
+        return volume
+    source = str(volume["source"])
+    here = source if source.startswith((".", "/")) else f"./{source}"
+    how = "ro" if volume.get("read_only") else "rw"
+    return f"{here}:{volume['target']}:{how}"
+
+
 def bind_mounts(service: Service) -> list[tuple[str, str]]:
     """
     List what of this folder a service sees: path here, and how it is mounted.
     """
-    parts = [each.split(":") for each in service.get("volumes", [])]
+    parts = [_short(each).split(":") for each in service.get("volumes", [])]
     return [(each[0], each[-1]) for each in parts if each[0].startswith((".", "/"))]

@@ -188,7 +188,9 @@ def test_the_documents_root_is_where_the_documents_are() -> None:
     """
     for service in ours().values():
         root = service["environment"]["OUTLAST_DOCUMENTS_ROOT"]
-        assert f"./examples/documents:{root}:ro" in service["volumes"]
+        documents = {"type": "bind", "source": "./examples/documents"}
+        mounted = {**documents, "target": root, "read_only": True}
+        assert mounted in service["volumes"]
 
 
 def test_every_variable_is_explained() -> None:
