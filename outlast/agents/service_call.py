@@ -2,6 +2,7 @@
 A call to an outside service within an agent: what goes wrong there is the service's.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
@@ -15,10 +16,16 @@ from typing import Any
 from outlast.contracts.errors import (
     CircuitOpenError,
     OutlastError,
+    RefusedError,
     ServiceError,
     TryLater,
 )
-from outlast.execution.exceptions import error_text
+from outlast.execution.exceptions import (
+    FINAL_ERRORS,
+    UNCOUNTED_ERRORS,
+    cause_of,
+    error_text,
+)
 from outlast.execution.service_failures import (
     Fault,
     ServiceFailure,
@@ -27,6 +34,9 @@ from outlast.execution.service_failures import (
 )
 from outlast.execution.services import ServiceCall, ServiceId, Services
 from outlast.ledger.circuit_decision import CallFailure
+
+# What ends an attempt in its own way, though a service may have failed before it.
+DECIDED = (*FINAL_ERRORS, *UNCOUNTED_ERRORS, RefusedError)
 
 
 @dataclass
@@ -50,8 +60,12 @@ class ServiceTrouble:
 
     def behind(self, error: BaseException) -> ServiceId | None:
         """
-        Find the service by whose failure *error* came about; None where it did not.
+        Find the service by whose failure *error* came about; None where it did not, or
+        where the agent or its context has decided otherwise since: it has given up,
+        asks a person, or waits for the store.
         """
+        if not isinstance(error, CircuitOpenError) and isinstance(error, DECIDED):
+            return None
         for cause in causes(error):
             for raised, service in self.failed:
                 if raised is cause:
@@ -93,6 +107,7 @@ class GuardedCall(AbstractAsyncContextManager[None], AbstractContextManager[None
         if error is None:
             await self._services.succeeded(self._call)
             return
+        error = cause_of(error)  # of a group, the error that decides
         failure = failure_of_service(error)
         if failure is None:
             await self._services.abandoned(self._call)
@@ -105,6 +120,10 @@ class GuardedCall(AbstractAsyncContextManager[None], AbstractContextManager[None
             await self._services.failed(self._call, told)
 
     def __enter__(self) -> None:
+        if is_on_loop():
+            raise TypeError(
+                "`with ctx.service(...)` would hold the event loop: write `async with`"
+            )
         self._run_sync(self.__aenter__())
 
     def __exit__(
@@ -114,6 +133,14 @@ class GuardedCall(AbstractAsyncContextManager[None], AbstractContextManager[None
         trace: TracebackType | None,
     ) -> None:
         self._run_sync(self.__aexit__(kind, error, trace))
+
+
+def is_on_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def failure_of_service(error: BaseException) -> ServiceFailure | None:

@@ -38,6 +38,8 @@ T = TypeVar("T")
 KNOWN_FOR_S = 0.2
 # How often a circuit that is not closed is looked at, if nobody calls the service.
 WATCH_EVERY_S = 1.0
+# For how long one probe may keep all others from calling.
+PROBE_LIMIT_S = 60.0
 # How often the calls that succeeded are counted in the store.
 LOAD_EVERY_S = 1.0
 
@@ -212,10 +214,11 @@ class Services:
 
     async def _keep_probing(self, call: ServiceCall) -> None:
         """
-        Hold the probe while its call is out: it is another's soon after we died.
+        Hold the probe while its call is out: it is another's soon after we died, or
+        where the call does not come back.
         """
-        admission = call.admission
-        while True:
+        admission, until = call.admission, self._clock() + PROBE_LIMIT_S
+        while self._clock() < until:
             await asyncio.sleep(PROBE_LEASE_S / 3)
             await self._update(
                 call.service,

@@ -15,7 +15,6 @@ import yaml
 from engine import ROOT, Engine
 
 IMAGES = Path(__file__).with_name("images")
-MIRROR = "http://deb.debian.org/debian"
 PACKAGES = ("python3", "python3-venv", "python3-pip", "ca-certificates", "wget")
 TRUSTED = Path("/etc/ssl/certs/ca-certificates.crt")
 # Whose place each folder of images/ takes in docker-compose.yml.
@@ -35,7 +34,7 @@ def make(engine: Engine) -> None:
     command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
     with (engine.top / "debootstrap.log").open("wb") as log:
         subprocess.run(
-            [*command, "bookworm", str(base), MIRROR],
+            [*command, "bookworm", str(base)],
             check=True,
             stdout=log,
             stderr=log,

@@ -9,10 +9,22 @@ from contextlib import suppress
 import pytest
 
 from outlast.agents.service_call import GuardedCall, ServiceTrouble
-from outlast.contracts.errors import CircuitOpenError, GiveUp, ServiceError, TaskError
+from outlast.contracts.errors import (
+    CircuitOpenError,
+    GiveUp,
+    ParkedError,
+    ServiceError,
+    StoreUnavailableError,
+    TaskError,
+)
 from outlast.contracts.retries import DEFAULT_BREAKER_POLICY
-from outlast.execution.services import KNOWN_FOR_S, ServiceId, Services
-from outlast.ledger.circuit_decision import Circuit, CircuitState
+from outlast.execution.services import (
+    KNOWN_FOR_S,
+    PROBE_LIMIT_S,
+    ServiceId,
+    Services,
+)
+from outlast.ledger.circuit_decision import PROBE_LEASE_S, Circuit, CircuitState
 from outlast.ledger.circuits import CircuitRecords
 from outlast.store.database import Store
 from outlast.telemetry.process import Counters, telemetry
@@ -152,6 +164,69 @@ async def test_a_cancelled_probe_lets_the_next_one_go(
     clock.now += DEFAULT_BREAKER_POLICY.shortest_pause_s
     await fail(services, asyncio.CancelledError())
     await succeed(services)
+
+
+async def test_a_probe_that_never_comes_back_is_given_up(
+    process: Callable[[], Services], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It is renewed for a minute at most, as for a thread that hangs in its call.
+    """
+    monkeypatch.setattr("outlast.execution.services.PROBE_LEASE_S", 0.003)
+    one, other = process(), process()
+    await open_circuit(one)
+    clock.now += DEFAULT_BREAKER_POLICY.shortest_pause_s
+    probe = await one.begin(PAYMENTS)
+    assert probe.renewing is not None
+    await asyncio.sleep(0)  # it begins to renew
+    clock.now += PROBE_LIMIT_S
+    await asyncio.wait_for(probe.renewing, 5)
+    clock.now += PROBE_LEASE_S
+    await succeed(other)
+
+
+@pytest.mark.parametrize(
+    "decided",
+    [GiveUp("no such order"), ParkedError("look"), StoreUnavailableError("gone")],
+)
+async def test_what_an_agent_decides_after_a_failure_stands(
+    process: Callable[[], Services], decided: Exception
+) -> None:
+    """
+    A GiveUp or a question for a person that was raised from a service's failure, or
+    while it was handled, is no wait for the service.
+    """
+    services, trouble = process(), ServiceTrouble()
+    reset = ConnectionResetError()
+    with pytest.raises(ConnectionResetError):
+        async with call(services, trouble):
+            raise reset
+    decided.__cause__ = decided.__context__ = reset
+    assert trouble.behind(decided) is None
+
+
+async def test_of_a_group_the_error_that_decides_is_the_services(
+    process: Callable[[], Services],
+) -> None:
+    """
+    As where calls of one task group fail within one guard.
+    """
+    services, trouble = process(), ServiceTrouble()
+    reset = ConnectionResetError()
+    with pytest.raises(ExceptionGroup):
+        async with call(services, trouble):
+            raise ExceptionGroup("calls", [reset])
+    assert trouble.behind(reset) == PAYMENTS
+
+
+async def test_a_plain_guard_on_the_event_loop_says_what_to_write(
+    process: Callable[[], Services],
+) -> None:
+    """
+    It would wait for itself.
+    """
+    with pytest.raises(TypeError, match="async with"), call(process()):
+        pass
 
 
 async def test_success_costs_no_write(
