@@ -24,7 +24,7 @@ def questions(text: str) -> list[SubQuestion]:
     What a ticket asks: its questions, or its subject when it only tells.
     """
     heads, body = read(text)
-    # What is told around a question is about the writer, not in the handbook.
+    # The sentences around a question are about its writer: the handbook lacks them.
     asked = [
         each for each in _SENTENCE_BREAK.split(" ".join(body.split())) if "?" in each
     ]

@@ -1,7 +1,7 @@
 """
 Whose code a file is: the user's, or that of Python, a library or this program.
 
-The crew that comes with us counts as a user's: its failures are told in the same way.
+The shipped crew counts as a user's: its failures are reported in the same way.
 """
 
 import os

@@ -32,7 +32,7 @@ async def run_fleet(
     tied: bool = False,
 ) -> int:
     """
-    Run a fleet until it is told to stop; returns its exit code.
+    Run a fleet until a signal or an error stops it; returns its exit code.
 
     :param listen: host and port of its health pages.
     :param place: of the peer in a mesh that it is; None outside meshes.

@@ -32,7 +32,7 @@ SEPARATOR = "~"
 MISSIONS_QUEUE = "outlast-missions"
 
 NAME_CHARS = 100
-# What a Temporal server takes, unless it is told otherwise.
+# The longest id that a Temporal server takes by default.
 ID_CHARS = 1_000
 # The longest that a round and an epoch take in an id.
 ROUND_CHARS, RUN_CHARS = 8, 16

@@ -45,8 +45,8 @@ class MissionProgress(WireModel):
 
 def fitting(progress: MissionProgress) -> MissionProgress:
     """
-    Make *progress* an answer that the server takes: where it is too large, what a
-    person needs goes first, and outcomes are told in short.
+    Make *progress* small enough for the server to take. What a person needs comes
+    first, and outcomes are shortened.
     """
     if _size(progress) <= PROGRESS_BYTES:
         return progress

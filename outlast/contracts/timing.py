@@ -71,7 +71,7 @@ class Timing(BaseModel):
         return LEAST_TICKS * self.tick_s
 
 
-# Whatever the server was told, a worker's SDK cancels an attempt by itself so long
+# Whatever limit the server has, a worker's SDK cancels an attempt by itself so long
 # after a heartbeat timeout in which the attempt has sent nothing.
 SDK_GRACE_S = 5.0
 # Ticks that a process which is not stopped may be late with before it counts as silent.

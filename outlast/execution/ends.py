@@ -1,5 +1,5 @@
 """
-How attempts at tasks and leases end: the one place that knows what Temporal is told.
+How attempts at tasks and leases end: the one place that decides what Temporal gets.
 
     result, recorded            -> Answer
     GiveUp, Parked, a circuit
