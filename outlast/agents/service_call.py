@@ -36,7 +36,7 @@ from outlast.execution.services import ServiceCall, ServiceId, Services
 from outlast.ledger.circuit_decision import CallFailure
 
 # What ends an attempt in its own way, though a service may have failed before it.
-DECIDED = (*FINAL_ERRORS, *UNCOUNTED_ERRORS, RefusedError)
+DECIDED_OTHERWISE = (*FINAL_ERRORS, *UNCOUNTED_ERRORS, RefusedError)
 
 
 @dataclass
@@ -64,7 +64,9 @@ class ServiceTrouble:
         where the agent or its context has decided otherwise since: it has given up,
         asks a person, or waits for the store.
         """
-        if not isinstance(error, CircuitOpenError) and isinstance(error, DECIDED):
+        if not isinstance(error, CircuitOpenError) and isinstance(
+            error, DECIDED_OTHERWISE
+        ):
             return None
         for cause in causes(error):
             for raised, service in self.failed:

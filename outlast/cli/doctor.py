@@ -26,6 +26,8 @@ from outlast.dev.server_command import find_cli
 from outlast.fleet.store_watch import store_trouble_text
 from outlast.ledger.audit import audit_ledger
 from outlast.ledger.batches import INTERRUPTED
+from outlast.ledger.circuit_decision import describe
+from outlast.ledger.circuits import CircuitRecords
 from outlast.process.called import tell
 from outlast.process.home import why_readable
 from outlast.process.json_output import print_json_answer, reserve_stdout
@@ -69,11 +71,11 @@ async def examine(session: Session, as_json: bool) -> int:
         _home(),
         _checked("store", lambda: _store(session)),
         _store_trouble(),
-        _checked(
-            AGENTS_CHECK, lambda: ", ".join(sorted(load_agents(settings().modules)))
-        ),
+        _checked(AGENTS_CHECK, _agents),
     ]
     findings += shared_globals()
+    with suppress(OutlastError):  # the store's trouble is among the findings already
+        findings += away_services(CircuitRecords(session.store))
     findings += await _server(session)
     if as_json:
         print_json_answer({"findings": [vars(each) for each in findings]})
@@ -92,6 +94,17 @@ def _mark(finding: Check) -> str:
     if finding.warning:
         return "warn"
     return "ok" if finding.ok else "BAD"
+
+
+def away_services(circuits: CircuitRecords) -> Iterator[Check]:
+    """
+    Warn of the outside services that the crew does not call for now, one line each.
+    """
+    for tenant, service, circuit in circuits.away():
+        in_s = max(0.0, circuit.probe_at - circuits.now())
+        renew = "; renew its key or its account" if circuit.refused else ""
+        told = f"{describe(service, circuit)}; next probe in {in_s:.1f} s{renew}"
+        yield Check("service away", True, f"{told} (tenant {tenant})", warning=True)
 
 
 def shared_globals() -> Iterator[Check]:

@@ -20,9 +20,6 @@ _FAILURES = (
     .select_from(attempts)
     .where(of_round(attempts), attempts.c.failure_type == FailureType.SERVICE)
 )
-_ALL = sa.select(fences.c.mission, fences.c.task, fences.c.waits_for).where(
-    fences.c.waits_for.is_not(None)
-)
 
 
 class ServiceWaits:
@@ -61,10 +58,3 @@ class ServiceWaits:
         """
         with self.store.read() as connection:
             return int(connection.scalar(_FAILURES, claim.params) or 0)
-
-    def waiting(self, mission: str) -> dict[str, str]:
-        """
-        Name what each task of *mission* waits for, by task.
-        """
-        query = _ALL.where(fences.c.mission == mission)
-        return {row.task: row.waits_for for row in self.store.rows(query)}

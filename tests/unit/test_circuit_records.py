@@ -4,6 +4,7 @@ One circuit for the whole crew, whoever changes it.
 
 from concurrent.futures import ThreadPoolExecutor
 
+from outlast.cli.doctor import away_services
 from outlast.ledger.circuit_decision import (
     CLOSED,
     Admission,
@@ -43,6 +44,11 @@ def test_failures_of_different_processes_add_up(store: Store) -> None:
     assert found.state is CircuitState.OPEN
     assert found.cause == "HTTP 503"
     assert CircuitRecords(store).away() == [(*HERE, found)]
+    [told] = away_services(CircuitRecords(store, lambda: 1000.0))
+    assert told.text == (
+        "payments is away since 00:16:40 UTC: HTTP 503; "
+        "next probe in 0.5 s (tenant acme)"
+    )
 
 
 def test_tenants_have_circuits_of_their_own(store: Store) -> None:
